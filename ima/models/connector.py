@@ -1,0 +1,125 @@
+"""The connector: learned queries read an encoder's tokens and become a language model's prefix."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+
+class ConnectorConfig(BaseModel):
+    """Sizes of a connector.
+
+    Parameters
+    ----------
+    encoder_width : int
+        Hidden size of the encoder that is read.
+    hidden : int
+        Hidden size of the language model that is fed.
+    width : int
+        Hidden size of the connector itself.
+    queries : int
+        Number of learned queries, and so of perceptual tokens.
+    layers : int
+        Pre-norm transformer layers.
+    heads : int
+        Attention heads; divides ``width``.
+    feed_forward : int
+        Hidden size of the layers' feed-forward networks.
+    expansion : int
+        The query outputs go up to ``expansion · width`` before they go to ``hidden``. Four gives
+        the 7.4 M parameters that the paper reports for its sizes.
+    dropout : float
+        Probability of dropout in the layers while training; nothing is dropped in evaluation mode.
+
+    Examples
+    --------
+    >>> ConnectorConfig(encoder_width=1024, hidden=4096).queries
+    10
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder_width: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    width: int = Field(default=128, ge=1)
+    queries: int = Field(default=10, ge=1)
+    layers: int = Field(default=5, ge=1)
+    heads: int = Field(default=8, ge=1)
+    feed_forward: int = Field(default=256, ge=1)
+    expansion: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ConnectorConfig:
+        if self.width % self.heads:
+            message = f"heads must divide width; got width {self.width} and heads {self.heads}."
+            raise ValueError(message)
+        return self
+
+
+class Connector(nn.Module):
+    """Map encoder tokens to perceptual tokens of a language model (paper §2).
+
+    Encoder tokens → linear to ``width`` → concatenated with the learned queries → pre-norm
+    transformer layers → the outputs at the queries → linear up → linear to ``hidden``.
+
+    Parameters
+    ----------
+    config : ConnectorConfig
+        The sizes.
+    seed : int
+        Seed of the initial weights. The global random state is left as it was.
+
+    Examples
+    --------
+    >>> config = ConnectorConfig(encoder_width=12, hidden=32, width=16, heads=4, layers=1)
+    >>> connector = Connector(config, seed=0).eval()
+    >>> tuple(connector(torch.zeros(2, 5, 12)).shape)
+    (2, 10, 32)
+    """
+
+    def __init__(self, config: ConnectorConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.down = nn.Linear(config.encoder_width, config.width)
+            self.queries = nn.Parameter(torch.randn(config.queries, config.width) * 0.02)
+            # One by one: nn.TransformerEncoder would copy one layer's initial weights to all.
+            self.layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(
+                    config.width,
+                    config.heads,
+                    dim_feedforward=config.feed_forward,
+                    dropout=config.dropout,
+                    activation="gelu",
+                    batch_first=True,
+                    norm_first=True,
+                )
+                for _ in range(config.layers)
+            )
+            self.norm = nn.LayerNorm(config.width)
+            self.up = nn.Linear(config.width, config.expansion * config.width)
+            self.out = nn.Linear(config.expansion * config.width, config.hidden)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the perceptual tokens of encoder tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            All tokens of the encoder's last layer, dims (sample, position, encoder_width).
+
+        Returns
+        -------
+        Tensor
+            Dims (sample, query, hidden).
+        """
+        queries = self.queries.expand(tokens.shape[0], -1, -1)
+        states = torch.cat([self.down(tokens), queries], dim=1)
+        for layer in self.layers:
+            states = layer(states)
+        states = self.norm(states[:, -self.config.queries :])
+        perceptual: Tensor = self.out(self.up(states))
+        return perceptual
