@@ -1,0 +1,59 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# On a machine without an accelerator the CPU wheels of torch save gigabytes:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+# SMALL=1 and FULL=1 choose how many samples each cache holds (workflow/config.yaml says how many).
+SIZE := $(if $(SMALL),small,$(if $(FULL),full,standard))
+JOBS ?= $(shell nproc)
+# One thread per job: JOBS jobs run side by side.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
+	--rerun-incomplete --quiet rules host --config size=$(SIZE)
+
+.PHONY: help setup book test lint zoo bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
+		| awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "  make book and make test install what they need into $(VENV) by themselves."
+
+setup: $(READY)  ## install the pinned environment into .venv
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(PY) || $(BASE_PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,book,dev]"
+	touch $@
+
+# Two calls, so that a cache that was looked at again and did not change reruns no finding.
+book: $(READY)  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or more samples)
+	$(SNAKEMAKE) -- caches
+	$(SNAKEMAKE) -- site
+	@echo "The book is in _build/html/index.html."
+
+test: $(READY)  ## run the tests (ARGS="-k name" picks some)
+	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) $(ARGS)
+
+lint: $(READY)  ## check style and types of the package, the tests and the notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m jupytext --quiet --check "$(PY) -m ruff check {}" notebooks/*.md
+
+zoo: $(READY)  ## retrain every model of data/zoo from nothing; continues where it was stopped
+	$(PY) -m ima.cli zoo train $(ARGS)
+
+bench: $(READY)  ## measure how fast this machine captures, writes and reads activations
+	$(ONE_THREAD) $(PY) -m ima.cli bench $(ARGS)
+
+clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
+	rm -rf _build book/_runs book/_generated data/caches .snakemake
