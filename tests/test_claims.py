@@ -90,7 +90,7 @@ def test_a_typed_verdict_is_refused(tmp_path):
     path = tmp_path / "x.claims.json"
     forged = {**measured(interval=NEGATIVE).model_dump(), "verdict": "supported"}
     path.write_text(json.dumps([forged]))
-    with pytest.raises(ParameterError, match="is 'contradicted'. Verdicts are computed"):
+    with pytest.raises(ParameterError, match=r"is 'contradicted'\. Verdicts are computed"):
         claims.read(path)
     with pytest.raises(ValidationError):
         claims.Record(**forged)

@@ -1,159 +1,19 @@
-"""Claims of the paper: what each says, the statistic that tests it, and the verdicts measured."""
+"""Records: claims measured on a model, each with the verdict that its numbers give."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from ima.claims.registry import CLAIMS, Direction
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.inference import Interval
 
-Direction = Literal["greater", "less"]
 Verdict = Literal["supported", "contradicted", "inconclusive"]
-SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper.
-
-    Parameters
-    ----------
-    id : str
-        ``F`` (finding) or ``I`` (implication) with its number in the paper's order.
-    name : str
-        A few words for tables.
-    sentence : str
-        What is claimed, in one sentence.
-    statistic : str
-        What is measured to test it.
-    direction : {"greater", "less"}
-        On which side of the null the claim puts the statistic.
-    null : float
-        The value of the statistic at which the claim says nothing.
-    """
-
-    id: str
-    name: str
-    sentence: str
-    statistic: str
-    direction: Direction = "greater"
-    null: float = 0.0
-
-
-CLAIMS: Mapping[str, Claim] = {
-    claim.id: claim
-    for claim in (
-        Claim(
-            "F1.1",
-            "narrow cones",
-            "Perceptual and textual tokens lie in different narrow cones: they are less similar to "
-            "each other than perceptual tokens are among themselves and textual tokens are among "
-            "themselves, at every layer.",
-            "minimum over layers of min(PvsP − PvsT, TvsT − PvsT)",
-        ),
-        Claim(
-            "F1.2",
-            "separability",
-            "Text, image, video and audio tokens stay separate clusters at every layer.",
-            "minimum over layers of the balanced accuracy of a held-out linear probe minus chance",
-        ),
-        Claim(
-            "F1.3",
-            "norms",
-            "Perceptual tokens have larger norms than textual tokens: at all layers of single-task "
-            "models, at the early layers of multitask models.",
-            "minimum over those layers of log₂(median norm of P / median norm of T)",
-        ),
-        Claim(
-            "F1.4",
-            "slow change",
-            "Perceptual tokens change slowly from layer to layer, textual tokens change a lot in "
-            "the first layers.",
-            "cosine of the same token one layer on, perceptual minus textual, mean over the first "
-            "quarter of the layers",
-        ),
-        Claim(
-            "F1.5",
-            "no words",
-            "Perceptual tokens are not translated to words: the logit lens reads other vocabulary "
-            "distributions from them than from text.",
-            "minimum over layers of KL(P‖T) minus KL between two halves of T, in nats",
-        ),
-        Claim(
-            "F2.1",
-            "same weights",
-            "Different modalities activate the same weights.",
-            "IoU of the weights kept for perceptual and for textual tokens, minus IoU under "
-            "permuted activations, 50 % kept",
-        ),
-        Claim(
-            "F2.2",
-            "transfer",
-            "The weights kept for one task or modality serve the others.",
-            "task score with another modality's mask minus with a random mask, 50 % kept",
-        ),
-        Claim(
-            "F3.1",
-            "alignment over depth",
-            "Perceptual and textual tokens become more similar with depth.",
-            "Spearman correlation of PvsT with the layer",
-        ),
-        Claim(
-            "F3.2",
-            "alignment over training",
-            "Perceptual and textual tokens become more similar while the connector is trained.",
-            "Spearman correlation of the IMA score with the training step",
-        ),
-        Claim(
-            "F3.3",
-            "steering blocks",
-            "Inside the blocks perceptual and textual tokens are more similar than in the residual "
-            "stream.",
-            "minimum over taps inside the block of their PvsT minus that of the residual stream, "
-            "mean over layers",
-        ),
-        Claim(
-            "F3.4",
-            "controls",
-            "Alignment comes from trained weights and from real inputs.",
-            "IMA score minus the largest among noise inputs, random weights and blocked attention",
-        ),
-        Claim(
-            "I1",
-            "proxy for the task score",
-            "The IMA score goes with the task score.",
-            "Spearman correlation of the IMA score with the task score over models",
-        ),
-        Claim(
-            "I2",
-            "hallucination",
-            "The more aligned the model, the less it hallucinates.",
-            "Spearman correlation of the IMA score with the hallucination rate over models",
-            direction="less",
-        ),
-        Claim(
-            "I3",
-            "skipping",
-            "Computation for perceptual tokens can be skipped at little loss.",
-            "task score with half of the perceptual tokens bypassing the FFN, relative to the "
-            "unchanged model (0.9 is our margin)",
-            null=0.9,
-        ),
-        Claim(
-            "I4",
-            "α-SubNet",
-            "One subnetwork serves all tasks and modalities.",
-            "task score of the α-SubNet minus the best of magnitude and random masks at equal "
-            "sparsity",
-        ),
-    )
-}
 
 
 def verdict(interval: Interval, *, direction: Direction, null: float) -> Verdict:
@@ -382,53 +242,3 @@ def collect(paths: Iterable[str | Path], *, out: str | Path) -> list[Record]:
     )
     write(records, out)
     return records
-
-
-def table(
-    records: Sequence[Record],
-    *,
-    models: Sequence[str] = (),
-    pages: Mapping[str, str] | None = None,
-) -> str:
-    """Write the table claims × models as MyST markdown.
-
-    Parameters
-    ----------
-    records : sequence of Record
-        What was measured.
-    models : sequence of str
-        Columns to show even where nothing was measured; models of the records follow.
-    pages : mapping of str to str or None
-        From a notebook's source path to the page to link to.
-
-    Returns
-    -------
-    str
-        One row for each claim of the paper; a cell holds verdict, value, interval and n, or
-        "not yet measured".
-    """
-    columns = list(dict.fromkeys([*models, *(entry.model for entry in records)]))
-    head = ["Claim", *(columns or ["Any model"])]
-    lines = [_row(head), _row(["---"] * len(head))]
-    for claim in CLAIMS.values():
-        cells = [f"**{claim.id}** {claim.name}<br><small>{claim.sentence}</small>"]
-        for column in head[1:]:
-            own = [r for r in records if (r.claim, r.model) == (claim.id, column)]
-            cells.append(
-                "<br>".join(_cell(entry, pages=pages or {}) for entry in own)
-                or '<span class="verdict unmeasured">not yet measured</span>'
-            )
-        lines.append(_row(cells))
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _cell(entry: Record, *, pages: Mapping[str, str]) -> str:
-    word = f'<span class="verdict {entry.verdict}">{SYMBOLS[entry.verdict]} {entry.verdict}</span>'
-    if entry.notebook in pages:
-        word += f" ([page]({pages[entry.notebook]}))"
-    detail = "" if entry.statistic == CLAIMS[entry.claim].statistic else f"{entry.statistic}: "
-    return f"{word}<br><small>{detail}{entry.interval}</small>"

@@ -1,0 +1,20 @@
+"""Claims of the paper: what each says, the statistic that tests it, and the verdicts measured."""
+
+from ima.claims.records import Record, Verdict, collect, read, record, verdict, write
+from ima.claims.registry import CLAIMS, Claim, Direction
+from ima.claims.overview import SYMBOLS, table
+
+__all__ = [
+    "CLAIMS",
+    "SYMBOLS",
+    "Claim",
+    "Direction",
+    "Record",
+    "Verdict",
+    "collect",
+    "read",
+    "record",
+    "table",
+    "verdict",
+    "write",
+]

@@ -1,0 +1,60 @@
+"""The table claims × models of the front page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ima.claims.records import Record, Verdict
+from ima.claims.registry import CLAIMS
+
+SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
+
+
+def table(
+    records: Sequence[Record],
+    *,
+    models: Sequence[str] = (),
+    pages: Mapping[str, str] | None = None,
+) -> str:
+    """Write the table claims × models as MyST markdown.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        What was measured.
+    models : sequence of str
+        Columns to show even where nothing was measured; models of the records follow.
+    pages : mapping of str to str or None
+        From a notebook's source path to the page to link to.
+
+    Returns
+    -------
+    str
+        One row for each claim of the paper; a cell holds verdict, value, interval and n, or
+        "not yet measured".
+    """
+    columns = list(dict.fromkeys([*models, *(entry.model for entry in records)]))
+    head = ["Claim", *(columns or ["Any model"])]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for claim in CLAIMS.values():
+        cells = [f"**{claim.id}** {claim.name}<br><small>{claim.sentence}</small>"]
+        for column in head[1:]:
+            own = [r for r in records if (r.claim, r.model) == (claim.id, column)]
+            cells.append(
+                "<br>".join(_cell(entry, pages=pages or {}) for entry in own)
+                or '<span class="verdict unmeasured">not yet measured</span>'
+            )
+        lines.append(_row(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _cell(entry: Record, *, pages: Mapping[str, str]) -> str:
+    word = f'<span class="verdict {entry.verdict}">{SYMBOLS[entry.verdict]} {entry.verdict}</span>'
+    if entry.notebook in pages:
+        word += f" ([page]({pages[entry.notebook]}))"
+    detail = "" if entry.statistic == CLAIMS[entry.claim].statistic else f"{entry.statistic}: "
+    return f"{word}<br><small>{detail}{entry.interval}</small>"
