@@ -1,0 +1,264 @@
+"""The command line: each command calls one function of the package and prints what it returns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ima.errors import ImaError, ParameterError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Frozen models that see, hear and watch: cache their activations, test the claims.",
+)
+cache = typer.Typer(no_args_is_help=True, help="Write and look at caches of activations.")
+models = typer.Typer(no_args_is_help=True, help="The models that can be loaded.")
+notebook = typer.Typer(no_args_is_help=True, help="Run notebooks with checked parameters.")
+claims = typer.Typer(no_args_is_help=True, help="The paper's claims and their verdicts.")
+zoo = typer.Typer(no_args_is_help=True, help="The committed miniature models.")
+app.add_typer(cache, name="cache")
+app.add_typer(models, name="models")
+app.add_typer(notebook, name="notebook")
+app.add_typer(claims, name="claims")
+app.add_typer(zoo, name="zoo")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CachePath = Annotated[Path, typer.Argument(metavar="PATH", help="The cache, a .zarr folder.")]
+Source = Annotated[Path, typer.Argument(metavar="NB.md", help="The notebook's source.")]
+PAIRS = "-p"
+
+
+class PairCommand(TyperCommand):
+    """A command whose ``-p`` takes a name and a value, as papermill's does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join each ``-p name value`` before the options are read."""
+        joined, rest = [], list(args)
+        while rest:
+            head = rest.pop(0)
+            if head == "--":
+                joined += [head, *rest]
+                break
+            joined.append(head)
+            if head == PAIRS:
+                if len(rest) < 2:
+                    ctx.fail(f"{PAIRS} needs a name and a value: {PAIRS} samples 48")
+                joined.append(f"{rest.pop(0)}={rest.pop(0)}")
+        return super().parse_args(ctx, joined)
+
+
+@cache.command("create")
+def cache_create(
+    *,
+    model: Annotated[str, typer.Option(help="A name of `ima models list`.")],
+    dataset: Annotated[str, typer.Option(help="mini-image-caption, or a folder of samples.")],
+    out: Annotated[Path, typer.Option(help="The .zarr folder to write or to continue.")],
+    samples: Annotated[int, typer.Option(help="How many samples from the start.")] = 200,
+    taps: Annotated[str, typer.Option(help="Taps separated by commas; empty: all seven.")] = "",
+    keep_tokens: Annotated[
+        int, typer.Option(help="Store every token of that many samples, not only means.")
+    ] = 0,
+    batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Of kept tokens: float16 or float32.")] = "float16",
+    seed: Annotated[int, typer.Option(help="Seed of the miniature world.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a cache of other settings.")] = False,
+) -> None:
+    """Run a frozen model over samples and store its activations; continues a stopped run."""
+    from ima.cache import create
+
+    chosen: dict[str, Any] = {}
+    if taps:
+        chosen["taps"] = tuple(tap.strip() for tap in taps.split(",") if tap.strip())
+    path = create(
+        model,
+        dataset=dataset,
+        path=out,
+        samples=samples,
+        keep_tokens=keep_tokens,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        overwrite=overwrite,
+        **chosen,
+    )
+    typer.echo(f"{path} holds {samples} samples. Next: ima cache info {path}")
+
+
+@cache.command("info")
+def cache_info(path: CachePath, as_json: AsJson = False) -> None:
+    """Say what a cache holds and how it was made."""
+    from ima.cache import info
+
+    _show(info(path), as_json=as_json)
+
+
+@cache.command("verify")
+def cache_verify(
+    path: CachePath,
+    repair: Annotated[bool, typer.Option(help="Compute damaged units again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of a cache against its checksums."""
+    from ima.cache import verify
+
+    _show(verify(path, repair=repair), as_json=as_json)
+
+
+@models.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """List the models of the zoo with their scores and the floors of those scores."""
+    from ima.models import list_models
+
+    records = list_models()
+    if as_json:
+        typer.echo(json.dumps(records, indent=1))
+        return
+    rows = [
+        [
+            record["name"],
+            record["setup"] or "",
+            record["dataset"] or "",
+            f"{record['parameters']:,}",
+            _scores(record["scores"]),
+            _scores(record["floors"]),
+        ]
+        for record in records
+    ]
+    _table(["model", "setup", "data set", "parameters", "scores", "floors"], rows=rows)
+
+
+@notebook.command("run", cls=PairCommand)
+def notebook_run(
+    source: Source,
+    out: Annotated[Path, typer.Argument(metavar="OUT.ipynb", help="The executed notebook.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(PAIRS, metavar="NAME VALUE", help="A parameter; may be repeated."),
+    ] = None,
+) -> None:
+    """Execute a notebook with parameters: -p samples 48 -p device cuda."""
+    from ima import notebooks
+
+    values = dict(pair.split("=", 1) for pair in pairs or [])
+    typer.echo(notebooks.run(source, output=out, parameters=values, text=True))
+
+
+@notebook.command("list")
+def notebook_list(
+    folder: Annotated[Path, typer.Argument(help="Where the sources are.")] = Path("notebooks"),
+) -> None:
+    """List the notebooks of a folder with their parameters."""
+    from ima import notebooks
+
+    rows = [
+        [str(path), ", ".join(parameter.name for parameter in notebooks.parameters(path))]
+        for path in sorted(folder.glob("*.md"))
+    ]
+    if not rows:
+        message = f"No notebooks (*.md) in {str(folder)!r}. Run this in the repository's root."
+        raise ParameterError(message)
+    _table(["notebook", "parameters"], rows=rows)
+
+
+@notebook.command("params")
+def notebook_params(source: Source) -> None:
+    """List a notebook's parameters with type, default and meaning."""
+    from ima import notebooks
+
+    rows = [
+        [parameter.name, parameter.annotation, repr(parameter.default), parameter.comment]
+        for parameter in notebooks.parameters(source)
+    ]
+    _table(["parameter", "type", "default", "meaning"], rows=rows)
+
+
+@claims.command("collect")
+def claims_collect(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RUN.claims.json...", help="What the runs recorded.")
+    ],
+    out: Annotated[Path, typer.Option(help="All records in one list.")] = Path(
+        "_build/claims.json"
+    ),
+    table: Annotated[Path, typer.Option(help="The front page's table.")] = Path(
+        "book/_generated/claims.md"
+    ),
+) -> None:
+    """Gather the records of all runs into one list and one table, claims × models."""
+    from ima import claims as registry
+
+    records = registry.collect(files, out=out)
+    # The table is included in a page one folder above it; a run's page stands beside its records.
+    book = table.parent.parent
+    pages = {
+        record.notebook: os.path.relpath(
+            path.with_name(path.name.replace(".claims.json", ".ipynb")), start=book
+        )
+        for path in files
+        for record in registry.read(path)
+    }
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text(registry.table(records, pages=pages), encoding="utf-8")
+    typer.echo(f"{len(records)} records in {out}, their table in {table}")
+
+
+def _show(report: Any, *, as_json: bool) -> None:
+    record = report if isinstance(report, dict) else vars(report)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1, default=str))
+        return
+    _table(["", ""], rows=[[key, _text(value)] for key, value in record.items()])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)
+
+
+def _scores(scores: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{name} {score['value']:.3f}" for name, score in scores.items())
+
+
+def _table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, as wide as the terminal or, in a pipe, as its content."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*head, box=SIMPLE, show_header=any(head), pad_edge=False)
+    for row in rows:
+        drawn.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.measure(drawn).maximum, 80)
+    console.print(drawn, markup=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: 0 when done, 1 with a message when not, 2 when misused."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("ima").setLevel(logging.INFO)
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="ima")
+    except ImaError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Parameters of a notebook: declared with a type and a comment, checked before anything runs."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from ima.errors import ParameterError, UnknownNameError
+
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "tuple": tuple,
+    "dict": dict,
+    "None": None,
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line ``name: type = default  # what it is`` of a notebook's parameter cell.
+
+    Parameters
+    ----------
+    name : str
+        The variable that the notebook reads.
+    annotation : str
+        The type as written, for example ``"list[str] | None"``.
+    default : object
+        The value that holds where none is given.
+    comment : str
+        What it means.
+    """
+
+    name: str
+    annotation: str
+    default: Any
+    comment: str
+
+    def check(self, value: Any) -> Any:
+        """Return the value if it has the declared type.
+
+        Raises
+        ------
+        ParameterError
+            If it has another type.
+
+        Examples
+        --------
+        >>> Parameter("samples", "int", 200, "how many").check("many")
+        Traceback (most recent call last):
+        ...
+        ima.errors.ParameterError: Parameter 'samples' must be int; found 'many' (str).
+        """
+        try:
+            checked = self._adapter().validate_python(value, strict=True)
+        except ValidationError:
+            raise self._wrong(value) from None
+        return checked
+
+    def parse(self, text: str) -> Any:
+        """Read the value from a command line, where everything is text.
+
+        Lists are JSON (``'["sa", "fc1"]'``) or separated by commas (``sa,fc1``).
+
+        Raises
+        ------
+        ParameterError
+            If the text does not read as the declared type.
+
+        Examples
+        --------
+        >>> Parameter("taps", "list[str]", [], "which").parse("sa,fc1")
+        ['sa', 'fc1']
+        >>> Parameter("samples", "int", 200, "how many").parse("48")
+        48
+        """
+        adapter = self._adapter()
+        optional = "None" in self.annotation.replace(" ", "").split("|")
+        if optional and text.lower() == "none":
+            return None
+        try:
+            return adapter.validate_strings(text)
+        except ValidationError:
+            pass
+        try:
+            return adapter.validate_python(json.loads(text), strict=True)
+        except ValueError:  # neither JSON nor of that type: pydantic's error is a ValueError too
+            pass
+        if self.annotation.startswith(("list", "tuple")):
+            try:
+                return adapter.validate_json(json.dumps([_scalar(part) for part in _split(text)]))
+            except ValidationError:
+                pass
+        raise self._wrong(text)
+
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(_resolve(ast.parse(self.annotation, mode="eval").body, self.name))
+
+    def _wrong(self, value: Any) -> ParameterError:
+        message = (
+            f"Parameter {self.name!r} must be {self.annotation}; "
+            f"found {value!r} ({type(value).__name__})."
+        )
+        return ParameterError(message)
+
+
+def declared(source: str) -> tuple[Parameter, ...]:
+    """Read the parameters that a cell declares.
+
+    Parameters
+    ----------
+    source : str
+        The code of the cell tagged ``parameters``: lines ``name: type = literal  # comment``.
+
+    Returns
+    -------
+    tuple of Parameter
+        In the order of the cell.
+
+    Raises
+    ------
+    ParameterError
+        If a line has no type, or its value is not a literal.
+
+    Examples
+    --------
+    >>> declared("samples: int = 200  # samples per data set")[0].comment
+    'samples per data set'
+    """
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if (
+            not isinstance(node, ast.AnnAssign)
+            or not isinstance(node.target, ast.Name)
+            or node.value is None
+        ):
+            message = (
+                "A parameter cell holds lines such as 'samples: int = 200  # how many'; "
+                f"found {ast.unparse(node)!r}."
+            )
+            raise ParameterError(message)
+        annotation = ast.unparse(node.annotation)
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError:
+            message = (
+                f"The default of parameter {node.target.id!r} must be a literal; "
+                f"found {ast.unparse(node.value)!r}."
+            )
+            raise ParameterError(message) from None
+        comment = comments.get(node.end_lineno or node.lineno, "")
+        parameter = Parameter(node.target.id, annotation, default, comment)
+        parameter.check(default)
+        found.append(parameter)
+    return tuple(found)
+
+
+def check(
+    parameters: Sequence[Parameter],
+    *,
+    values: Mapping[str, Any],
+    text: bool = False,
+    hint: str = "",
+) -> dict[str, Any]:
+    """Check values against the parameters that a notebook declares.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        What :func:`declared` found.
+    values : mapping
+        Names and values.
+    text : bool
+        Whether the values come from a command line and are to be read from text.
+    hint : str
+        The command that lists the parameters, shown when a name is unknown.
+
+    Returns
+    -------
+    dict
+        The values in their declared types.
+
+    Raises
+    ------
+    UnknownNameError
+        If a name is not declared.
+    ParameterError
+        If a value has another type.
+    """
+    known = {parameter.name: parameter for parameter in parameters}
+    for name in values:
+        if name not in known:
+            raise UnknownNameError.among(kind="parameter", asked=name, available=known, hint=hint)
+    return {
+        name: known[name].parse(value) if text else known[name].check(value)
+        for name, value in values.items()
+    }
+
+
+def _resolve(node: ast.expr, name: str) -> Any:
+    """Turn an annotation into a type without evaluating code of the notebook."""
+    if isinstance(node, ast.Constant) and node.value in (None, ...):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in _TYPES:
+        return _TYPES[node.id]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return _resolve(node.left, name) | _resolve(node.right, name)
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if node.value.id == "Literal":
+            return Literal[tuple(ast.literal_eval(item) for item in inner)]
+        if node.value.id in {"list", "tuple", "dict"}:
+            arguments = tuple(
+                ...
+                if isinstance(item, ast.Constant) and item.value is ...
+                else _resolve(item, name)
+                for item in inner
+            )
+            return _TYPES[node.value.id][arguments]
+    message = (
+        f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not understood. "
+        "Available: int, float, str, bool, None, Literal[…], and list, tuple, dict, | of these."
+    )
+    raise ParameterError(message)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _scalar(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
