@@ -1,8 +1,8 @@
 """Claims of the paper: what each says, the statistic that tests it, and the verdicts measured."""
 
+from ima.claims.overview import SYMBOLS, table
 from ima.claims.records import Record, Verdict, collect, read, record, verdict, write
 from ima.claims.registry import CLAIMS, Claim, Direction
-from ima.claims.overview import SYMBOLS, table
 
 __all__ = [
     "CLAIMS",
