@@ -1,0 +1,67 @@
+"""Frozen models: load them by name and run them on samples.
+
+Examples
+--------
+>>> import ima.models
+>>> [record["name"] for record in ima.models.list_models()]  # doctest: +SKIP
+['llama-mini', 'llama-mini/ast/audio-caption', …]
+>>> model = ima.models.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ima.models.zoo import list_models
+
+if TYPE_CHECKING:
+    from ima.models.batch import Batch
+    from ima.models.frozen import FrozenModel
+
+__all__ = ["Batch", "FrozenModel", "list_models", "load"]
+
+
+def load(spec: str, *, device: str = "cpu", dtype: str = "float32") -> FrozenModel:
+    """Load a frozen model.
+
+    Parameters
+    ----------
+    spec : str
+        A name of the zoo (``"llama-mini/vit/image-caption"``, or ``"llama-mini"`` for the
+        language model alone), a local folder, or a Hugging Face id of a causal language model.
+    device : str
+        A device of torch, for example ``"cuda"``.
+    dtype : {"float32", "float16", "bfloat16", "float64"}
+        Of the weights.
+
+    Returns
+    -------
+    FrozenModel
+        In evaluation mode, nothing trainable, its taps audited. No random state is touched.
+
+    Raises
+    ------
+    UnknownNameError
+        If no model has this name.
+    ModelError
+        If its weights are missing or altered, or its structure is not understood.
+    ParameterError
+        If ``device`` or ``dtype`` cannot be used.
+    """
+    from ima.models.loading import load_model
+
+    return load_model(spec, device=device, dtype=dtype)
+
+
+# Listing models must not wait for torch.
+def __getattr__(name: str) -> Any:
+    if name == "Batch":
+        from ima.models.batch import Batch
+
+        return Batch
+    if name == "FrozenModel":
+        from ima.models.frozen import FrozenModel
+
+        return FrozenModel
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

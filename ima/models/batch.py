@@ -1,0 +1,133 @@
+"""Batches: sequences of perceptual and textual embeddings, padded to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ima.samples import MODALITIES, Modality
+
+Padding = Literal["right", "left"]
+PADDING = -1
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The text of one sample as token ids.
+
+    Parameters
+    ----------
+    lead : tuple of int
+        Tokens that the model's tokenizer puts before any text (a BOS); none in the zoo.
+    ids : tuple of int
+        Prompt, reference and end-of-sequence token.
+    answer : int
+        Index in ``ids`` at which the answer begins; its length where there is no answer.
+    """
+
+    lead: tuple[int, ...]
+    ids: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Padded sequences, ready for a decoder.
+
+    Parameters
+    ----------
+    embeds : Tensor
+        Input embeddings, dims (sample, position, hidden); zero at padding.
+    attention_mask : Tensor
+        1 at real positions, 0 at padding, dims (sample, position), int64.
+    position_ids : Tensor
+        Counts real positions from 0, dims (sample, position), int64; 0 at padding.
+    modality : Tensor
+        Code of :data:`ima.samples.MODALITIES` (0 text, 1 image, 2 video, 3 audio), dims
+        (sample, position), int8. -1 at what no statistic may count: padding, and a BOS token that
+        a model's own tokenizer puts first.
+    token_id : Tensor
+        Vocabulary ids, dims (sample, position), int64; -1 where perceptual or padding.
+    answer : Tensor
+        True at the tokens of the reference and its end of sequence, dims (sample, position).
+    sample_ids : tuple of str
+        The samples' ids, in order.
+    """
+
+    embeds: Tensor = field(repr=False)
+    attention_mask: Tensor = field(repr=False)
+    position_ids: Tensor = field(repr=False)
+    modality: Tensor = field(repr=False)
+    token_id: Tensor = field(repr=False)
+    answer: Tensor = field(repr=False)
+    sample_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+
+def assemble(
+    texts: Sequence[Tokens],
+    *,
+    embedded: Sequence[Tensor],
+    perceptual: Sequence[Tensor | None],
+    modalities: Sequence[Modality],
+    sample_ids: Sequence[str],
+    side: Padding = "right",
+) -> Batch:
+    """Put perceptual tokens before text and pad to the longest sequence.
+
+    Parameters
+    ----------
+    texts : sequence of Tokens
+        One per sample.
+    embedded : sequence of Tensor
+        Embeddings of ``lead + ids`` per sample, dims (position, hidden).
+    perceptual : sequence of Tensor or None
+        Perceptual tokens per sample, dims (query, hidden); None for text alone.
+    modalities : sequence of str
+        Modality per sample.
+    sample_ids : sequence of str
+        Id per sample.
+    side : {"right", "left"}
+        Where the padding goes. It changes no value at a real position.
+
+    Returns
+    -------
+    Batch
+        On the device of ``embedded``.
+    """
+    device = embedded[0].device
+    states, codes, ids, answers = [], [], [], []
+    for text, embeds, percept, modality in zip(
+        texts, embedded, perceptual, modalities, strict=True
+    ):
+        lead, n_perceptual = len(text.lead), 0 if percept is None else percept.shape[0]
+        parts = [embeds[:lead], percept, embeds[lead:]]
+        states.append(torch.cat([part for part in parts if part is not None]))
+        codes.append(
+            [PADDING] * lead + [MODALITIES.index(modality)] * n_perceptual + [0] * len(text.ids)
+        )
+        ids.append([*text.lead, *[PADDING] * n_perceptual, *text.ids])
+        start = lead + n_perceptual + text.answer
+        answers.append([False] * start + [True] * (len(text.ids) - text.answer))
+    mask = _pad([torch.ones(len(state), dtype=torch.int64) for state in states], side, 0)
+    return Batch(
+        embeds=_pad(states, side, 0.0),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).mul(mask).to(device),
+        modality=_pad([torch.tensor(c, dtype=torch.int8) for c in codes], side, -1).to(device),
+        token_id=_pad([torch.tensor(i, dtype=torch.int64) for i in ids], side, -1).to(device),
+        answer=_pad([torch.tensor(a, dtype=torch.bool) for a in answers], side, False).to(device),
+        sample_ids=tuple(sample_ids),
+    )
+
+
+def _pad(rows: Sequence[Tensor], side: Padding, value: float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        list(rows), batch_first=True, padding_value=value, padding_side=side
+    )

@@ -1,0 +1,361 @@
+"""Frozen models: a language model that reads perceptual tokens before text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ima.errors import ParameterError, SampleError
+from ima.models.anatomy import Anatomy
+from ima.models.batch import Batch, Padding, Tokens, assemble
+from ima.models.perception import Perception
+from ima.samples import Modality, Sample
+
+Percepts = Literal["own", "shuffled", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModel:
+    """A model of the paper: encoder, connector and language model, none of them trainable.
+
+    Made by :func:`ima.models.load`.
+
+    Parameters
+    ----------
+    name : str
+        The name under which it was loaded.
+    card : mapping
+        What is known of it: configuration, training, scores.
+    weights_hash : str
+        The sha256 over the weights of all its parts.
+    language : PreTrainedModel
+        A causal language model of transformers.
+    tokenizer : PreTrainedTokenizerBase
+        Its tokenizer.
+    anatomy : Anatomy
+        The language model's parts and taps.
+    perception : Perception or None
+        Encoder and connector; None for a language model alone.
+    """
+
+    name: str
+    card: Mapping[str, Any] = field(repr=False)
+    weights_hash: str
+    language: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    anatomy: Anatomy = field(repr=False)
+    perception: Perception | None = field(repr=False, default=None)
+
+    @property
+    def setup(self) -> str:
+        """Setup of the paper: ``"ST"``, single task; ``"LM"``, a language model alone."""
+        return str(self.card["setup"])
+
+    @property
+    def modality(self) -> Modality:
+        """What the model perceives; ``"text"`` for a language model alone."""
+        return "text" if self.perception is None else self.perception.modality
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities of the samples that the model accepts."""
+        return ("text",) if self.perception is None else ("text", self.perception.modality)
+
+    @property
+    def task(self) -> str | None:
+        """The task that the connector was trained for; None for a language model alone."""
+        return self.card.get("task")
+
+    @property
+    def hidden(self) -> int:
+        """Width of the residual stream."""
+        return self.anatomy.hidden
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder blocks L."""
+        return self.anatomy.layers
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.anatomy.embedding.weight.device  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def encode(
+        self, samples: Sequence[Sample], *, side: Padding = "right", target: bool = True
+    ) -> Batch:
+        """Turn samples into a padded batch: perceptual tokens, then text.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            At least one; of the model's modalities.
+        side : {"right", "left"}
+            Where padding goes. It changes no value at a real position.
+        target : bool
+            Whether the first reference and an end-of-sequence token follow the prompt.
+
+        Returns
+        -------
+        Batch
+            On the model's device.
+
+        Raises
+        ------
+        SampleError
+            If a sample has the wrong modality, no media, no text, or too much of it.
+        """
+        texts = self._texts(samples, target=target)
+        for sample, text in zip(samples, texts, strict=True):
+            if not text.ids:
+                raise _empty_text(sample)
+        return self._batch(samples, texts=texts, sources=samples, side=side)
+
+    @torch.no_grad()
+    def forward(self, batch: Batch, *, logits: bool = False) -> Tensor | None:
+        """Run the decoder; hooks see the activations.
+
+        Parameters
+        ----------
+        batch : Batch
+            From :meth:`encode`.
+        logits : bool
+            Whether to run the unembedding as well, which on a small model costs as much as the
+            decoder itself.
+
+        Returns
+        -------
+        Tensor or None
+            Logits, dims (sample, position, vocabulary), if asked for.
+        """
+        inputs = {
+            "inputs_embeds": batch.embeds,
+            "attention_mask": batch.attention_mask,
+            "position_ids": batch.position_ids,
+            "use_cache": False,
+        }
+        if logits:
+            result: Tensor = self.language(**inputs).logits
+            return result
+        self.language.base_model(**inputs)
+        return None
+
+    def lengths(self, samples: Sequence[Sample], *, target: bool = True) -> list[tuple[int, int]]:
+        """Count tokens without running a model or loading media.
+
+        Returns
+        -------
+        list of (int, int)
+            Perceptual and textual tokens of each sample.
+        """
+        queries = 0 if self.perception is None else self.perception.queries
+        return [
+            (0 if sample.modality == "text" else queries, len(text.ids))
+            for sample, text in zip(samples, self._texts(samples, target=target), strict=True)
+        ]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_new_tokens: int = 48,
+        num_beams: int = 1,
+        perceptual: Percepts = "own",
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """Answer the samples' prompts.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            Their references are not looked at.
+        max_new_tokens : int
+            Where a text ends that does not end itself.
+        num_beams : int
+            1 decodes greedily.
+        perceptual : {"own", "shuffled", "none"}
+            Whose perceptual tokens each sample gets: its own; another sample's, by a derangement
+            of the given samples, which is the floor of a model that does not perceive; nobody's.
+        seed : int
+            Seed of the derangement.
+        batch_size : int
+            Samples that run at once.
+
+        Returns
+        -------
+        list of str
+            One text per sample, without special tokens and surrounding space.
+
+        Raises
+        ------
+        SampleError
+            If a sample has the wrong modality, no media, or no text.
+        ParameterError
+            If a number is below 1, or fewer than two samples are to be shuffled.
+        """
+        for name, value in {
+            "max_new_tokens": max_new_tokens,
+            "num_beams": num_beams,
+            "batch_size": batch_size,
+        }.items():
+            if value < 1:
+                message = f"{name} must be at least 1; got {value}."
+                raise ParameterError(message)
+        sources = _sources(samples, perceptual=perceptual, seed=seed)
+        texts = self._texts(samples, target=False)
+        settings = self._generation(max_new_tokens=max_new_tokens, num_beams=num_beams)
+        generated: list[str] = []
+        for start in range(0, len(samples), batch_size):
+            part = slice(start, start + batch_size)
+            batch = self._batch(
+                samples[part], texts=texts[part], sources=sources[part], side="left"
+            )
+            ids = self.language.generate(
+                inputs_embeds=batch.embeds,
+                attention_mask=batch.attention_mask,
+                generation_config=settings,
+            )
+            generated += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in generated]
+
+    def _generation(self, *, max_new_tokens: int, num_beams: int) -> Any:
+        from transformers import GenerationConfig
+
+        end = self.language.generation_config.eos_token_id
+        end = self.tokenizer.eos_token_id if end is None else end
+        padding = self.tokenizer.pad_token_id
+        return GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            eos_token_id=end,
+            pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
+        )
+
+    def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[Tokens]:
+        if not samples:
+            message = "At least one sample is needed; got none."
+            raise SampleError(message)
+        return [self._tokens(sample, target=target) for sample in samples]
+
+    def _tokens(self, sample: Sample, *, target: bool) -> Tokens:
+        if sample.modality not in self.modalities:
+            message = (
+                f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
+                f"accepts {', '.join(self.modalities)}. `ima models list` shows other models."
+            )
+            raise SampleError(message)
+        prompt = sample.prompt.strip()
+        ids = self._ids(prompt)
+        lead = self._lead()
+        if not target:
+            return Tokens(lead=lead, ids=tuple(ids), answer=len(ids))
+        reference = sample.references[0].strip() if sample.references else ""
+        if not reference:
+            raise _empty_text(sample, what="no reference text")
+        whole = self._ids(f"{prompt} {reference}" if prompt else reference)
+        # The answer starts where the whole text parts from the prompt alone.
+        answer = next(
+            (i for i, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b),
+            min(len(ids), len(whole)),
+        )
+        return Tokens(lead=lead, ids=(*whole, self.tokenizer.eos_token_id), answer=answer)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def _lead(self) -> tuple[int, ...]:
+        plain, special = self._ids("a"), list(self.tokenizer("a")["input_ids"])
+        return tuple(special[: special.index(plain[0])]) if len(special) > len(plain) else ()
+
+    def _batch(
+        self,
+        samples: Sequence[Sample],
+        *,
+        texts: Sequence[Tokens],
+        sources: Sequence[Sample | None],
+        side: Padding,
+    ) -> Batch:
+        perceptual = self._perceive(sources)
+        limit = getattr(self.language.config.get_text_config(), "max_position_embeddings", None)
+        for sample, text, percept in zip(samples, texts, perceptual, strict=True):
+            length = len(text.lead) + len(text.ids) + (0 if percept is None else len(percept))
+            if length == 0:
+                raise _empty_text(sample)
+            if limit is not None and length > limit:
+                message = (
+                    f"Sample {sample.id!r} has {length} tokens; {self.name!r} has {limit} "
+                    "positions. Shorten its text."
+                )
+                raise SampleError(message)
+        embedded = [
+            self.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=self.device).long())
+            for text in texts
+        ]
+        return assemble(
+            texts,
+            embedded=embedded,
+            perceptual=perceptual,
+            modalities=[sample.modality for sample in samples],
+            sample_ids=[sample.id for sample in samples],
+            side=side,
+        )
+
+    def _perceive(self, sources: Sequence[Sample | None]) -> list[Tensor | None]:
+        seen = [source for source in sources if source is not None and source.modality != "text"]
+        if self.perception is None or not seen:
+            return [None] * len(sources)
+        states = iter(self.perception(seen))
+        return [
+            None if source is None or source.modality == "text" else next(states)
+            for source in sources
+        ]
+
+
+def _empty_text(sample: Sample, *, what: str = "an empty text") -> SampleError:
+    return SampleError(
+        f"Sample {sample.id!r} has {what}. Give it a prompt and at least one reference."
+    )
+
+
+def _sources(samples: Sequence[Sample], *, perceptual: Percepts, seed: int) -> list[Sample | None]:
+    if perceptual == "own":
+        return list(samples)
+    if perceptual == "none":
+        return [None] * len(samples)
+    if perceptual != "shuffled":
+        message = f"perceptual must be 'own', 'shuffled' or 'none'; got {perceptual!r}."
+        raise ParameterError(message)
+    seeing = [i for i, sample in enumerate(samples) if sample.modality != "text"]
+    if len(seeing) < 2:
+        message = f"Shuffling needs at least 2 samples with media; got {len(seeing)}."
+        raise ParameterError(message)
+    sources: list[Sample | None] = [None] * len(samples)
+    for index, other in zip(seeing, derangement(len(seeing), seed=seed), strict=True):
+        sources[index] = samples[seeing[other]]
+    return sources
+
+
+def derangement(n: int, *, seed: int) -> list[int]:
+    """Return a random permutation of n ≥ 2 items that leaves none in its place.
+
+    Examples
+    --------
+    >>> sorted(derangement(5, seed=0))
+    [0, 1, 2, 3, 4]
+    >>> any(i == j for i, j in enumerate(derangement(5, seed=0)))
+    False
+    """
+    # A random order, each item followed by its neighbour: one cycle, so no fixed point.
+    order = np.random.default_rng(seed).permutation(n)
+    result = np.empty(n, dtype=int)
+    result[order] = np.roll(order, 1)
+    return [int(index) for index in result]

@@ -1,0 +1,118 @@
+"""Perception: media → encoder tokens → perceptual tokens of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ima.errors import SampleError
+from ima.models.connector import Connector
+from ima.samples import Media, Modality, Sample, as_uint8
+
+
+@dataclass(frozen=True, eq=False)
+class Perception:
+    """A frozen encoder and its connector.
+
+    Parameters
+    ----------
+    modality : str
+        What the encoder perceives.
+    encoder : PreTrainedModel
+        ViTModel, TimesformerModel or ASTModel.
+    connector : Connector
+        Feeds the language model.
+    """
+
+    modality: Modality
+    encoder: Any
+    connector: Connector
+
+    @property
+    def queries(self) -> int:
+        """Number of perceptual tokens per sample."""
+        return self.connector.config.queries
+
+    @torch.no_grad()
+    def __call__(self, samples: Sequence[Sample]) -> Tensor:
+        """Return the perceptual tokens of the samples' media.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            All of this modality.
+
+        Returns
+        -------
+        Tensor
+            Dims (sample, query, hidden).
+
+        Raises
+        ------
+        SampleError
+            If a sample has no media, or media of the wrong shape or type.
+        """
+        values = torch.from_numpy(self._values(samples))
+        weight = self.connector.out.weight
+        # All tokens of the last layer are read, the CLS token among them (paper §2).
+        tokens = self.encoder(values.to(weight.device, weight.dtype)).last_hidden_state
+        perceptual: Tensor = self.connector(tokens)
+        return perceptual
+
+    def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
+        from ima.models import features
+
+        config = self.encoder.config
+        if self.modality == "image":
+            size = config.image_size
+            return features.pixel_values([_image(s, s.load(), size=size) for s in samples])
+        if self.modality == "video":
+            frames, size = config.num_frames, config.image_size
+            return features.clip_values([_clip(s, frames=frames, size=size) for s in samples])
+        return features.sound_values([_sound(s) for s in samples])
+
+
+def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
+    _require(sample, image, ndim=3, dims="(height, width, channel)")
+    pixels = as_uint8(image)
+    if pixels.shape[2] != 3:
+        message = f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}."
+        raise SampleError(message)
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    from PIL import Image
+
+    resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
+    clip = sample.load()
+    _require(sample, clip, ndim=4, dims="(frame, height, width, channel)")
+    # The middles of equal spans of time: the identity where the counts agree.
+    chosen = ((np.arange(frames) + 0.5) * len(clip) / frames).astype(int)
+    return np.stack([_image(sample, clip[index], size=size) for index in chosen])
+
+
+def _sound(sample: Sample) -> npt.NDArray[np.float32]:
+    sound = sample.load()
+    _require(sample, sound, ndim=1, dims="(time,)")
+    if not np.issubdtype(sound.dtype, np.floating) or not np.isfinite(sound).all():
+        message = f"Sample {sample.id!r}: a sound must be finite floats; found {sound.dtype}."
+        raise SampleError(message)
+    return sound.astype(np.float32)
+
+
+def _require(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:
+    if media.ndim != ndim or 0 in media.shape:
+        message = (
+            f"Sample {sample.id!r}: media of modality {sample.modality!r} has dims {dims}; "
+            f"found shape {media.shape}."
+        )
+        raise SampleError(message)

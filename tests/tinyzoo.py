@@ -1,0 +1,199 @@
+"""A zoo of tiny models with random weights, on disk as the real one, made within seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    ASTConfig,
+    ASTModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TimesformerConfig,
+    TimesformerModel,
+    ViTConfig,
+    ViTModel,
+)
+
+from ima.models import zoo
+from ima.models.connector import Connector, ConnectorConfig
+
+LANGUAGE = "llama-mini"
+ENCODERS = {"vit": "image", "timesformer": "video", "ast": "audio"}
+NAMES = [LANGUAGE] + [
+    f"{LANGUAGE}/{encoder}/{modality}-{task}"
+    for encoder, modality in ENCODERS.items()
+    for task in ("caption", "qa")
+]
+SENTENCES = [
+    "caption : a small red circle left of a large blue square .",
+    "question : what colour is the circle ? answer : red",
+    "question : how many objects are there ? answer : three",
+    "question : what is heard first ? answer : a loud high flute",
+    "a green triangle moves right while a yellow star blinks .",
+    "abcdefghijklmnopqrstuvwxyz 0 1 2 3 4 5 6 7 8 9",
+]
+WIDTH = 16
+
+
+def make_zoo(root: Path, *, seed: int = 0) -> Path:
+    """Write the zoo and return its folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        language = _language(root / "language" / LANGUAGE, seed=seed)
+        for encoder, modality in ENCODERS.items():
+            sha = _encoder(root / "encoders" / encoder, encoder, modality, seed=seed)
+            parts = {"language": language, "encoder": sha}
+            for task in ("caption", "qa"):
+                _connector(root, encoder, f"{modality}-{task}", parts, seed=seed)
+    return root
+
+
+def _language(folder: Path, *, seed: int) -> str:
+    tokenizer = make_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        # Large random weights, so that every token matters and faults show.
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    tokenizer.save_pretrained(folder)
+    return _save(folder, model, name=LANGUAGE, kind="language", seed=seed)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a byte-level tokenizer on a few sentences."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<pad>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+
+
+def _encoder(folder: Path, name: str, modality: str, *, seed: int) -> str:
+    sizes: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "initializer_range": 0.2,
+    }
+    model: PreTrainedModel
+    if name == "vit":
+        model = ViTModel(ViTConfig(**sizes, image_size=64, patch_size=16), add_pooling_layer=False)
+    elif name == "timesformer":
+        model = TimesformerModel(
+            TimesformerConfig(**sizes, image_size=64, patch_size=32, num_frames=8)
+        )
+    else:
+        strides = {"frequency_stride": 16, "time_stride": 16, "patch_size": 16}
+        model = ASTModel(ASTConfig(**sizes, **strides, num_mel_bins=64, max_length=192))
+    return _save(folder, model, name=name, kind="encoder", modality=modality, seed=seed)
+
+
+def _connector(root: Path, encoder: str, task: str, parts: dict[str, str], *, seed: int) -> None:
+    config = ConnectorConfig(
+        encoder_width=WIDTH, hidden=32, width=16, layers=2, heads=4, feed_forward=24
+    )
+    connector = Connector(config, seed=seed + len(encoder) + len(task))
+    folder = root / "connectors" / LANGUAGE / encoder / task
+    folder.mkdir(parents=True)
+    with torch.no_grad():
+        # The default start leaves all queries nearly alike.
+        connector.queries.mul_(50)
+        connector.out.weight.mul_(3)
+    state = {key: value.half().contiguous() for key, value in connector.state_dict().items()}
+    save_file(state, folder / zoo.WEIGHTS)
+    modality, kind = task.split("-")
+    _card(
+        folder,
+        name=f"{LANGUAGE}/{encoder}/{task}",
+        kind="connector",
+        modality=modality,
+        task=kind,
+        parts=parts,
+        configuration=config.model_dump(),
+        parameters=sum(p.numel() for p in connector.parameters()),
+        class_name="Connector",
+        seed=seed,
+    )
+
+
+def _save(
+    folder: Path,
+    model: PreTrainedModel,
+    *,
+    name: str,
+    kind: str,
+    seed: int,
+    modality: str | None = None,
+) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    model.half().save_pretrained(folder)
+    return _card(
+        folder,
+        name=name,
+        kind=kind,
+        modality=modality,
+        configuration=model.config.to_dict(),
+        parameters=parameters,
+        class_name=type(model).__name__,
+        seed=seed,
+    )
+
+
+def _card(
+    folder: Path,
+    *,
+    class_name: str,
+    modality: str | None,
+    task: str | None = None,
+    **entries: Any,
+) -> str:
+    sha = zoo.sha256(folder / zoo.WEIGHTS)
+    score = {"exact": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20}}
+    card = {
+        **entries,
+        "class": class_name,
+        "modality": modality,
+        "task": task,
+        "dataset": f"mini-{modality}-{task}" if task else None,
+        "setup": "ST",
+        "data": {"generator": "none", "version": "1", "fingerprint": "0" * 64, "samples": 0},
+        "curve": [{"step": 0, "loss": 6.0}, {"step": 1, "loss": 5.0}],
+        "scores": score,
+        "floors": score,
+        "sha256": sha,
+        "trained": {"steps": 0, "seconds": 0.0, "device": "cpu", "torch": torch.__version__},
+    }
+    (folder / zoo.CARD).write_text(json.dumps(card, indent=1))
+    return sha
+
+
+def files(root: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the path and the bytes of every file of a zoo, sorted."""
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        yield str(path.relative_to(root)), path.read_bytes()
