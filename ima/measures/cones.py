@@ -1,0 +1,258 @@
+"""Narrow cones (F1.1): the four similarities of perceptual and textual tokens, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+import xarray as xr
+
+from ima.errors import ParameterError
+from ima.measures.inference import Interval, band, minimum
+from ima.measures.similarity import (
+    Floats,
+    cross_draws,
+    halves,
+    resampling,
+    same_draws,
+    unit,
+)
+
+CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
+_SHORT = {"perceptual": "P", "textual": "T"}
+
+
+def similarities(
+    means: Mapping[str, xr.DataArray],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    paper_compat: bool = False,
+) -> xr.Dataset:
+    """Compute PvsT, PvsP, TvsT and intra for every data set and pair of data sets.
+
+    The four similarities of paper.md §3, F1. Samples are resampled within each data set, and a
+    sample brings its perceptual and its textual mean along together.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
+    resamples : int
+        Number of bootstrap resamples.
+    seed : int
+        Same seed, same draws.
+    paper_compat : bool
+        Matched pairs instead of all pairs, as in the released code (paper.md §5): the i-th
+        perceptual with the i-th textual mean.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)``; coords on ``term``:
+        ``curve`` (one of :data:`CURVES`), ``left`` and ``right`` (data sets).
+
+    Raises
+    ------
+    ParameterError
+        If a data set has fewer than four samples, or layers or hidden sizes differ.
+    """
+    layers = _common_layers(means)
+    terms = list(_terms(means))
+    weights = _weights(means, resamples=resamples, seed=seed, paper_compat=paper_compat)
+    out = np.empty((1 + resamples, len(terms), len(layers)))
+    for at in range(len(layers)):
+        directions = {
+            (name, kind): unit(array.isel(layer=at).sel(kind=kind)).values
+            for name, array in means.items()
+            for kind in _kinds(array)
+        }
+        pairing = _matched if paper_compat else _all_pairs
+        score = pairing(directions, weights)
+        for number, (curve, left, right) in enumerate(terms):
+            if curve.endswith("intra"):
+                kind = "perceptual" if curve.startswith("P") else "textual"
+                out[:, number, at] = _intra(directions[left, kind], resamples=resamples, seed=seed)
+            else:
+                out[:, number, at] = score(curve, left, right)
+    term = {
+        name: ("term", [entry[i] for entry in terms])
+        for i, name in enumerate(("curve", "left", "right"))
+    }
+    return xr.Dataset(
+        {"estimate": (("term", "layer"), out[0]), "draws": (("draw", "term", "layer"), out[1:])},
+        coords={**term, "layer": layers},
+        attrs={
+            "samples": sum(array.sizes["sample"] for array in means.values()),
+            "resamples": resamples,
+            "seed": seed,
+            "pairs": "matched" if paper_compat else "all",
+        },
+    )
+
+
+def curves(terms: xr.Dataset) -> xr.Dataset:
+    """Average the terms of each curve: over data sets, or over pairs of data sets.
+
+    Parameters
+    ----------
+    terms : xarray.Dataset
+        From :func:`similarities`, or a part of its terms.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(curve, layer)``, ``draws`` ``(draw, curve, layer)``, and ``terms``
+        ``(curve,)``, how many were averaged.
+    """
+    found = [name for name in CURVES if name in terms["curve"].values]
+    index = xr.DataArray(found, dims="curve", name="curve")
+    chosen = [terms.isel(term=terms["curve"].values == name) for name in found]
+    averaged = xr.concat([part[["estimate", "draws"]].mean("term") for part in chosen], dim=index)
+    averaged["terms"] = ("curve", [part.sizes["term"] for part in chosen])
+    return averaged.assign_attrs(terms.attrs)
+
+
+def gaps(averaged: xr.Dataset) -> xr.Dataset:
+    """Subtract PvsT from PvsP and from TvsT.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
+        From :func:`curves`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(side, layer)`` and ``draws`` ``(draw, side, layer)``; side names what PvsT
+        was subtracted from.
+
+    Raises
+    ------
+    ParameterError
+        If a curve is missing, as PvsP is where only one data set was given.
+    """
+    missing = [name for name in CURVES[:3] if name not in averaged["curve"].values]
+    if missing:
+        message = (
+            f"F1.1 compares PvsT with PvsP and TvsT; missing: {', '.join(missing)}. PvsP and TvsT "
+            "are between data sets: give the caches of at least two data sets with media."
+        )
+        raise ParameterError(message)
+    between = averaged[["estimate", "draws"]].sel(curve="PvsT", drop=True)
+    within = averaged[["estimate", "draws"]].sel(curve=["PvsP", "TvsT"]).rename(curve="side")
+    return (within - between).assign_attrs(averaged.attrs)
+
+
+def margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.1: by how much PvsT stays below both others at the layer where it is closest.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
+        From :func:`curves`.
+    level : float
+        Coverage, simultaneous over layers and both comparisons.
+
+    Returns
+    -------
+    Interval
+        Of the minimum over layers of min(PvsP − PvsT, TvsT − PvsT).
+    """
+    gap = gaps(averaged)
+    low, high = band(gap["draws"], level=level)
+    return minimum(gap["estimate"], low=low, high=high, n=int(averaged.attrs["samples"]))
+
+
+def _common_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    if not means:
+        message = "No data sets given; similarities need at least one."
+        raise ParameterError(message)
+    first, *rest = means.values()
+    for name, array in means.items():
+        if array.sizes["sample"] < 4:
+            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
+            raise ParameterError(message)
+    for array in rest:
+        same = array["layer"].equals(first["layer"])
+        if not same or array.sizes["hidden"] != first.sizes["hidden"]:
+            found = {name: dict(array.sizes) for name, array in means.items()}
+            message = (
+                f"The data sets are not from one language model: {found}. "
+                "Give caches whose layers and hidden size agree."
+            )
+            raise ParameterError(message)
+    return first["layer"]
+
+
+def _kinds(array: xr.DataArray) -> list[str]:
+    """Return the kinds that a data set has at all: a text-only one has no perceptual tokens."""
+    first = array.isel(layer=0)
+    present = ~first.isnull().all(("sample", "hidden"))
+    return [str(kind) for kind in array["kind"].values if bool(present.sel(kind=kind))]
+
+
+def _terms(means: Mapping[str, xr.DataArray]) -> Iterator[tuple[str, str, str]]:
+    kinds = {name: _kinds(array) for name, array in means.items()}
+    for name, own in kinds.items():
+        if len(own) == 2:
+            yield "PvsT", name, name
+    for kind, letter in _SHORT.items():
+        having = [name for name in means if kind in kinds[name]]
+        for left, right in combinations(having, 2):
+            yield f"{letter}vs{letter}", left, right
+        for name in having:
+            yield f"{letter} intra", name, name
+
+
+def _weights(
+    means: Mapping[str, xr.DataArray], *, resamples: int, seed: int, paper_compat: bool
+) -> dict[str, Floats]:
+    if not paper_compat:
+        return {
+            name: resampling(array.sizes["sample"], resamples=resamples, seed=(seed, number))
+            for number, (name, array) in enumerate(means.items())
+        }
+    # The i-th of every data set form one unit: they are drawn together.
+    n = min(array.sizes["sample"] for array in means.values())
+    return dict.fromkeys(means, resampling(n, resamples=resamples, seed=seed))
+
+
+_Score = Callable[[str, str, str], Floats]
+
+
+def _all_pairs(directions: Mapping[tuple[str, str], Floats], weights: dict[str, Floats]) -> _Score:
+    averaged = {key: weights[key[0]] @ vectors for key, vectors in directions.items()}
+
+    def score(curve: str, left: str, right: str) -> Floats:
+        a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
+        if left == right:
+            return same_draws(weights[left], a=directions[a], b=directions[b])
+        return cross_draws(averaged[a], averaged[b])
+
+    return score
+
+
+def _matched(directions: Mapping[tuple[str, str], Floats], weights: dict[str, Floats]) -> _Score:
+    def score(curve: str, left: str, right: str) -> Floats:
+        n = weights[left].shape[1]
+        a, b = directions[left, _kind(curve[0])][:n], directions[right, _kind(curve[-1])][:n]
+        averaged: Floats = weights[left] @ np.einsum("sh,sh->s", a, b)
+        return averaged
+
+    return score
+
+
+def _kind(letter: str) -> str:
+    return "perceptual" if letter == "P" else "textual"
+
+
+def _intra(directions: Floats, *, resamples: int, seed: int) -> Floats:
+    """Return the all-pairs cosine between halves; each half is resampled on its own."""
+    sides = halves(xr.DataArray(directions, dims=("sample", "hidden")), seed=seed)
+    averaged = [
+        resampling(len(side), resamples=resamples, seed=(seed, number)) @ side.values
+        for number, side in enumerate(sides)
+    ]
+    return cross_draws(averaged[0], averaged[1])
