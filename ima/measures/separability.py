@@ -1,0 +1,284 @@
+"""Separability (F1.2): linear probe and silhouette of modality, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures.inference import Interval, band, minimum, wilson
+from ima.measures.points import Values, balanced, labels, states
+from ima.measures.similarity import resampling
+
+Split = Literal["sample", "task"]
+Booleans = npt.NDArray[np.bool_]
+
+
+def probe(
+    means: Mapping[str, xr.DataArray],
+    *,
+    points: pd.DataFrame,
+    problem: str = "modality",
+    split: Split = "sample",
+    test_share: float = 0.3,
+    permutations: int = 10,
+    seed: int = 0,
+    level: float = 0.95,
+) -> xr.Dataset:
+    """Train a linear probe on some samples and test it on others, at every layer.
+
+    Classes are balanced in training and in test, so accuracy is balanced accuracy and chance is
+    one over their number. A sample is either trained on or tested on, with all its points.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
+    points : pandas.DataFrame
+        From :func:`ima.measures.points.frame`.
+    problem : str
+        What to tell apart, one of :data:`ima.measures.points.PROBLEMS`.
+    split : {"sample", "task"}
+        Test on held-out samples of the same data sets; or on each task's data sets in turn, which a
+        probe passes only on what is common to connectors trained apart.
+    test_share : float
+        Share of each data set's samples that is held out where ``split`` is ``"sample"``.
+    permutations : int
+        How often to train on permuted labels.
+    seed : int
+        Same seed, same splits.
+    level : float
+        Coverage of the interval at each layer, over test samples (Wilson).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``accuracy``, ``low``, ``high`` ``(layer,)`` and ``null`` ``(permutation, layer)``; attrs
+        ``classes``, ``chance``, ``test_samples``, ``train_samples``.
+    """
+    classes = labels(points, problem=problem)
+    folds = list(_folds(points, classes=classes, split=split, test_share=test_share, seed=seed))
+    layers = next(iter(means.values()))["layer"]
+    accuracy = np.zeros(layers.size)
+    null = np.zeros((permutations, layers.size))
+    rng = np.random.default_rng((seed, 1))
+    shuffles = [[rng.permutation(len(train)) for train, _ in folds] for _ in range(permutations)]
+    for at, layer in enumerate(layers.values):
+        for number, (train, test) in enumerate(folds):
+            x, held = (
+                states(means, points=points, rows=side.index.to_numpy(), layer=int(layer))
+                for side in (train, test)
+            )
+            share = len(test) / sum(len(other) for _, other in folds)
+            y, truth = train.to_numpy(), test.to_numpy()
+            accuracy[at] += share * _fit(x, y).score(held, truth)
+            for row, shuffle in enumerate(shuffles):
+                null[row, at] += share * _fit(x, y[shuffle[number]]).score(held, truth)
+    curve = xr.DataArray(accuracy, dims="layer", coords={"layer": layers})
+    tested = points.loc[pd.Index(np.concatenate([t.index for _, t in folds])), "owner"].nunique()
+    trained = points.loc[pd.Index(np.concatenate([t.index for t, _ in folds])), "owner"].nunique()
+    low, high = wilson(curve, n=tested, level=level)
+    return xr.Dataset(
+        {"accuracy": curve, "low": low, "high": high, "null": (("permutation", "layer"), null)},
+        attrs={
+            "problem": problem,
+            "split": split,
+            "classes": sorted(classes.unique()),
+            "chance": 1 / classes.nunique(),
+            "test_samples": int(tested),
+            "train_samples": int(trained),
+        },
+    )
+
+
+def above_chance(probed: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.2: by how much the probe beats chance at the layer where it is weakest.
+
+    Parameters
+    ----------
+    probed : xarray.Dataset
+        From :func:`probe`.
+    level : float
+        Coverage, simultaneous over layers (Bonferroni): layers share their test samples.
+
+    Returns
+    -------
+    Interval
+        Of the minimum over layers of balanced accuracy minus chance.
+    """
+    curve, n = probed["accuracy"], int(probed.attrs["test_samples"])
+    low, high = wilson(curve, n=n, level=1 - (1 - level) / curve.size)
+    chance = float(probed.attrs["chance"])
+    return minimum(curve - chance, low=low - chance, high=high - chance, n=n)
+
+
+def silhouette(
+    means: Mapping[str, xr.DataArray],
+    *,
+    points: pd.DataFrame,
+    problem: str = "modality",
+    resamples: int = 200,
+    permutations: int = 10,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compute the silhouette of the classes by cosine distance, at every layer.
+
+    The silhouette of a point is (b − a) / max(a, b), with a the mean distance to its own class and
+    b to the nearest other (Rousseeuw 1987): 1 is a cluster of its own, 0 a border, below 0
+    another class is nearer. The cosine distance makes it exact in O(points · classes · hidden):
+    the mean distance to a class is one minus the product with the class's mean direction.
+
+    Samples are resampled with all their points; copies of a point are not its neighbours.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
+    points : pandas.DataFrame
+        From :func:`ima.measures.points.frame`.
+    problem : str
+        The classes, one of :data:`ima.measures.points.PROBLEMS`.
+    resamples : int
+        Number of bootstrap resamples.
+    permutations : int
+        How often to permute the classes.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(layer,)``, ``by_class`` ``(class, layer)``, ``draws`` ``(draw, layer)`` and
+        ``null`` ``(permutation, layer)``; attrs ``classes``, ``samples``.
+    """
+    classes = balanced(labels(points, problem=problem), seed=seed)
+    rows = classes.index.to_numpy()
+    names, codes = np.unique(classes.to_numpy(), return_inverse=True)
+    layers = next(iter(means.values()))["layer"]
+    weights = _point_weights(points.loc[rows], resamples=resamples, seed=seed)
+    uniform = weights[:1]
+    rng = np.random.default_rng((seed, 1))
+    shuffles = [rng.permutation(codes) for _ in range(permutations)]
+    scores = np.empty((1 + resamples, layers.size))
+    by_class = np.empty((len(names), layers.size))
+    null = np.empty((permutations, layers.size))
+    for at, layer in enumerate(layers.values):
+        x = states(means, points=points, rows=rows, layer=int(layer))
+        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        single = _silhouettes(x, codes=codes, weights=uniform)[0]
+        by_class[:, at] = [single[codes == code].mean() for code in range(len(names))]
+        for number, row in enumerate(weights):
+            own = single if number == 0 else _silhouettes(x, codes=codes, weights=row[None])[0]
+            scores[number, at] = np.average(own, weights=row)
+        for number, shuffle in enumerate(shuffles):
+            null[number, at] = _silhouettes(x, codes=shuffle, weights=uniform).mean()
+    return xr.Dataset(
+        {
+            "estimate": ("layer", scores[0]),
+            "by_class": (("class", "layer"), by_class),
+            "draws": (("draw", "layer"), scores[1:]),
+            "null": (("permutation", "layer"), null),
+        },
+        coords={"layer": layers, "class": names},
+        attrs={
+            "problem": problem,
+            "classes": list(names),
+            "samples": int(points.loc[rows, "owner"].nunique()),
+        },
+    )
+
+
+def above_zero(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.2 a second way: the silhouette at the layer where it is lowest.
+
+    Parameters
+    ----------
+    scored : xarray.Dataset
+        From :func:`silhouette`.
+    level : float
+        Coverage, simultaneous over layers.
+
+    Returns
+    -------
+    Interval
+        Of the minimum over layers of the silhouette.
+    """
+    low, high = band(scored["draws"], level=level)
+    return minimum(scored["estimate"], low=low, high=high, n=int(scored.attrs["samples"]))
+
+
+def _fit(x: Values, y: npt.NDArray[np.object_]) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x, y)
+
+
+def _folds(
+    points: pd.DataFrame, *, classes: pd.Series[str], split: str, test_share: float, seed: int
+) -> Iterator[tuple[pd.Series[str], pd.Series[str]]]:
+    """Yield balanced training and test classes that share no sample."""
+    own = points.loc[classes.index]
+    for number, held in enumerate(_held_out(own, split=split, test_share=test_share, seed=seed)):
+        train, test = classes[~held], classes[held]
+        if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
+            message = (
+                f"Each side of a split by {split} must hold every class of "
+                f"{', '.join(sorted(classes.unique()))}. Give more samples or more data sets."
+            )
+            raise ParameterError(message)
+        yield balanced(train, seed=seed + number), balanced(test, seed=seed + number)
+
+
+def _held_out(own: pd.DataFrame, *, split: str, test_share: float, seed: int) -> list[Booleans]:
+    if split == "task":
+        tasks = sorted(own["task"].unique())
+        if len(tasks) < 2:
+            message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
+            raise ParameterError(message)
+        return [(own["task"] == task).to_numpy() for task in tasks]
+    if split != "sample":
+        raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
+    if not 0 < test_share < 1:
+        message = f"test_share must lie between 0 and 1; got {test_share}."
+        raise ParameterError(message)
+    rng = np.random.default_rng(seed)
+    held: set[int] = set()
+    for _, group in own.groupby("dataset", sort=True):
+        owners = rng.permutation(np.sort(group["owner"].unique()))
+        held.update(owners[: max(1, round(test_share * len(owners)))].tolist())
+    return [own["owner"].isin(held).to_numpy()]
+
+
+def _point_weights(chosen: pd.DataFrame, *, resamples: int, seed: int) -> Values:
+    """Return ``(1 + draw, point)``: how often each point's sample was drawn, within data sets."""
+    out = np.empty((1 + resamples, len(chosen)))
+    for number, (_, group) in enumerate(chosen.groupby("dataset", sort=True)):
+        owners, place = np.unique(group["owner"].to_numpy(), return_inverse=True)
+        drawn = resampling(len(owners), resamples=resamples, seed=(seed, number)) * len(owners)
+        out[:, chosen.index.get_indexer(group.index)] = drawn[:, place]
+    return out
+
+
+def _silhouettes(x: Values, *, codes: npt.NDArray[np.int64], weights: Values) -> Values:
+    """Return the silhouette of each point ``(draw, point)`` under weights ``(draw, point)``."""
+    member = codes[None] == np.unique(codes)[:, None]
+    heavy = weights[:, None] * member[None]
+    size = heavy.sum(2)
+    # Sum of cosine distances from every point to every class.
+    far = size[:, None] - np.einsum("ph,dch->dpc", x, heavy @ x)
+    inside = np.take_along_axis(size, codes[None], axis=1) - weights
+    own = np.take_along_axis(far, codes[None, :, None], axis=2)[..., 0]
+    # Distances of a point to its own copies are zero up to rounding and count for nothing.
+    a = np.divide(own, inside, out=np.zeros_like(own), where=inside > 0)
+    mean = np.divide(far, size[:, None], out=np.full_like(far, np.inf), where=size[:, None] > 0)
+    np.put_along_axis(mean, codes[None, :, None], np.inf, axis=2)
+    b = mean.min(2)
+    scale = np.maximum(a, b)
+    score = np.divide(b - a, scale, out=np.zeros_like(a), where=(scale > 0) & np.isfinite(scale))
+    return np.where(inside > 0, score, 0.0)
