@@ -189,7 +189,8 @@ def _encoder(folder: Path, *, class_name: str) -> Any:
     if "add_pooling_layer" in inspect.signature(encoder.__init__).parameters:
         # A pooler that the file lacks would be filled with random numbers.
         with safe_open(folder / zoo.WEIGHTS, framework="pt") as file:
-            options["add_pooling_layer"] = any("pooler." in key for key in file.keys())
+            names = list(file.keys())
+        options["add_pooling_layer"] = any("pooler." in name for name in names)
     return _pretrained(encoder, folder, dtype=torch.float32, **options)
 
 
