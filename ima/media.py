@@ -1,0 +1,144 @@
+"""Media files: pictures, clips and sounds as arrays, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.errors import SampleError
+from ima.samples import Media, Modality
+
+RATE = 16_000
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ARRAYS = (".npy", ".npz")
+SOUNDS = (".wav",)
+
+
+def read_media(path: Path, modality: Modality) -> Media:
+    """Read one media file.
+
+    Parameters
+    ----------
+    path : Path
+        An image: png, jpg or webp. A clip: npy, npz with one array, or a folder of pictures in
+        the order of their names. A sound: wav of any rate.
+    modality : {"image", "video", "audio"}
+        What it holds.
+
+    Returns
+    -------
+    ndarray
+        An image ``(height, width, channel)`` uint8, a clip ``(frame, height, width, channel)``
+        uint8, or a sound ``(time,)`` float32 in [-1, 1] at 16 kHz, one channel.
+
+    Raises
+    ------
+    SampleError
+        If the file cannot be read, or is not of a known kind.
+    """
+    readers = {"image": _read_picture, "video": _read_clip, "audio": _read_sound}
+    try:
+        return readers[modality](path)
+    except (OSError, ValueError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        if isinstance(error, SampleError):
+            raise
+        message = f"Cannot read {path} as {modality}: {error}."
+        raise SampleError(message) from error
+
+
+def write_media(media: Media, stem: Path, modality: Modality) -> Path:
+    """Write one media file without loss and return its path, the stem with an ending."""
+    if modality == "image":
+        from PIL import Image
+
+        path = stem.with_suffix(".png")
+        Image.fromarray(media).save(path)
+    elif modality == "video":
+        path = stem.with_suffix(".npz")
+        np.savez_compressed(path, frames=media)
+    else:
+        from scipy.io import wavfile
+
+        path = stem.with_suffix(".wav")
+        wavfile.write(path, RATE, media.astype(np.float32))
+    return path
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a media file, or of the files of a folder of frames."""
+    result = hashlib.sha256()
+    for file in _frames(path) if path.is_dir() else [path]:
+        result.update(file.read_bytes())
+    return result.hexdigest()
+
+
+def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    from PIL import Image
+
+    _require(path, PICTURES)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def _read_clip(path: Path) -> Media:
+    if path.is_dir():
+        frames = [_read_picture(file) for file in _frames(path)]
+        if not frames:
+            message = f"The folder {path} holds no frames; looked for {', '.join(PICTURES)}."
+            raise SampleError(message)
+        if len({frame.shape for frame in frames}) > 1:
+            message = f"The frames in {path} differ in size."
+            raise SampleError(message)
+        return np.stack(frames)
+    _require(path, ARRAYS)
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            message = f"{path} must hold one array; found {', '.join(loaded.files) or 'none'}."
+            raise SampleError(message)
+        clip: Media = loaded[loaded.files[0]]
+        return clip
+
+
+def _read_sound(path: Path) -> npt.NDArray[np.float32]:
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
+    _require(path, SOUNDS)
+    with warnings.catch_warnings():
+        # Chunks that hold tags or cue points are of no use here.
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)
+        rate, sound = wavfile.read(path)
+    if sound.dtype == np.uint8:
+        wave = (sound.astype(np.float64) - 128) / 128
+    elif np.issubdtype(sound.dtype, np.integer):
+        wave = sound.astype(np.float64) / -float(np.iinfo(sound.dtype).min)
+    else:
+        wave = sound.astype(np.float64)
+    if wave.ndim == 2:
+        wave = wave.mean(axis=1)
+    if rate != RATE:
+        common = math.gcd(rate, RATE)
+        # The filter may overshoot at full scale.
+        wave = np.clip(resample_poly(wave, RATE // common, rate // common), -1, 1)
+    sound32: npt.NDArray[np.float32] = wave.astype(np.float32)
+    return sound32
+
+
+def _frames(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+
+
+def _require(path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in endings:
+        message = f"Cannot read {path}: expected {', '.join(endings)}; found {path.suffix!r}."
+        raise SampleError(message)

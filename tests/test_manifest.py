@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import wavfile
+
+from ima.errors import ParameterError, SampleError
+from ima.manifest import read_manifest, write_manifest
+from ima.samples import Sample, SampleSet
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+CLIP = RNG.integers(0, 256, (3, 6, 5, 3), dtype=np.uint8)
+SOUND = RNG.uniform(-1, 1, 400).astype(np.float32)
+
+
+def line(**changes):
+    return {
+        "id": "a",
+        "modality": "text",
+        "task": "qa",
+        "prompt": "why ?",
+        "references": ["so"],
+        "truth": {},
+        **changes,
+    }
+
+
+def folder(tmp_path, *lines, raw=None):
+    text = raw if raw is not None else "".join(json.dumps(entry) + "\n" for entry in lines)
+    (tmp_path / "samples.jsonl").write_text(text)
+    return tmp_path
+
+
+def media_of(tmp_path, name, modality):
+    return read_manifest(folder(tmp_path, line(modality=modality, media=name)))[0].load()
+
+
+def test_a_set_survives_the_disk_unchanged(tmp_path):
+    samples = SampleSet(
+        name="x",
+        split="test",
+        samples=(
+            Sample(
+                "a/1", "image", "caption", "caption :", ("ein Käfer",), {"n": [1]}, lambda: IMAGE
+            ),
+            Sample("b", "video", "qa", "what ?", ("red", "crimson"), {}, lambda: CLIP),
+            Sample("c", "audio", "qa", "what ?", ("loud",), {}, lambda: SOUND),
+            Sample("d", "text", "qa", "two plus two ?", ("four",)),
+        ),
+    )
+    path = write_manifest(samples, tmp_path / "set")
+    again = read_manifest(path)
+    assert again.name == "set"
+    for sample, found in zip(samples, again, strict=True):
+        record = found.record()
+        record.pop("digest", None)
+        assert record == sample.record()
+        if sample.media is not None:
+            assert found.load().dtype == sample.load().dtype
+            np.testing.assert_array_equal(found.load(), sample.load())
+    assert again[3].media is None
+    assert read_manifest(path, n=2).samples == again.samples[:2]
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_fingerprint_follows_the_media(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "p.png")
+    folder(tmp_path, line(modality="image", media="p.png"))
+    before = read_manifest(tmp_path).fingerprint
+    assert read_manifest(tmp_path).fingerprint == before
+    Image.fromarray(255 - IMAGE).save(tmp_path / "p.png")
+    assert read_manifest(tmp_path).fingerprint != before
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    broken = SampleSet("x", "test", (Sample("a", "image", "qa", "what ?", ("red",)),))
+    with pytest.raises(SampleError, match="no media"):
+        write_manifest(broken, tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ParameterError, match="exists"):
+        write_manifest(broken, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
+def test_pictures_become_rgb(tmp_path, ending):
+    grey = np.full((8, 8), 100, dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / f"p.{ending}")
+    image = media_of(tmp_path, f"p.{ending}", "image")
+    assert image.dtype == np.uint8
+    assert image.shape == (8, 8, 3)
+    assert np.abs(image.astype(int) - 100).max() <= 2
+
+
+def test_clips_from_arrays_and_from_frames_in_the_order_of_their_names(tmp_path):
+    np.save(tmp_path / "c.npy", CLIP)
+    np.savez(tmp_path / "c.npz", frames=CLIP)
+    (tmp_path / "frames").mkdir()
+    for index in (2, 0, 1):
+        Image.fromarray(CLIP[index]).save(tmp_path / "frames" / f"{index}.png")
+    for name in ("c.npy", "c.npz", "frames"):
+        np.testing.assert_array_equal(media_of(tmp_path, name, "video"), CLIP)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint8", "float32"])
+def test_sounds_are_resampled_to_16_khz(tmp_path, rate, dtype):
+    def tone(at):
+        return 0.5 * np.sin(2 * np.pi * 440 * np.arange(at) / at)
+
+    stored = tone(rate)
+    if dtype == "uint8":
+        stored = np.round(stored * 128 + 128)
+    elif dtype != "float32":
+        stored = np.round(stored * -float(np.iinfo(dtype).min))
+    stereo = np.stack([stored, stored], axis=1).astype(dtype)
+    wavfile.write(tmp_path / "s.wav", rate, stereo)
+    sound = media_of(tmp_path, "s.wav", "audio")
+    assert sound.dtype == np.float32
+    assert sound.shape == (16_000,)
+    # The ends ring; the middle is the tone itself.
+    assert np.abs(sound - tone(16_000))[500:-500].max() < 0.01
+
+
+def test_a_sound_at_16_khz_is_taken_as_it_is(tmp_path):
+    wavfile.write(tmp_path / "s.wav", 16_000, SOUND)
+    np.testing.assert_array_equal(media_of(tmp_path, "s.wav", "audio"), SOUND)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([line(), line(id="b", modality="smell")], "line 2: modality: .*'image'.*found 'smell'"),
+        ([line(), line()], "line 2: id 'a' stands in line 1 too"),
+        ([line(prompt=" ", references=[""])], "line 1: empty text"),
+        ([line(modality="image")], "line 1: 'a' has modality 'image' and no media"),
+        ([line(media="p.png")], "line 1: 'a' has modality 'text' and media 'p.png'"),
+        ([line(modality="image", media="p.png")], "line 1: media 'p.png' of 'a' is not in"),
+        ([line(id=3)], "line 1: id: .*string.*found 3"),
+        ([line(colour="red")], "line 1: colour: "),
+        ([{"modality": "text", "task": "qa"}], "line 1: id: Field required"),
+        ([], "holds no samples"),
+    ],
+)
+def test_unusable_lines_are_named(tmp_path, lines, message):
+    with pytest.raises(SampleError, match=message):
+        read_manifest(folder(tmp_path, *lines))
+
+
+def test_malformed_json_is_named_by_its_line(tmp_path):
+    raw = json.dumps(line()) + "\n\n{broken\n"
+    with pytest.raises(SampleError, match="line 3: Invalid JSON"):
+        read_manifest(folder(tmp_path, raw=raw))
+
+
+def test_a_folder_without_samples_says_what_it_needs(tmp_path):
+    with pytest.raises(SampleError, match=r"holds no samples\.jsonl.*id, modality, task"):
+        read_manifest(tmp_path)
+
+
+def test_more_samples_than_there_are(tmp_path):
+    folder(tmp_path, line())
+    with pytest.raises(ParameterError, match=r"between 1 and 1.*got 2"):
+        read_manifest(tmp_path, n=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "content", "message"),
+    [
+        ("p.png", "image", b"not a picture", "Cannot read .*p.png as image"),
+        ("p.gif", "image", b"GIF", "expected .png, .jpg, .jpeg, .webp; found '.gif'"),
+        ("s.wav", "audio", b"RIFF", "Cannot read .*s.wav as audio"),
+        ("c.npy", "video", b"", "Cannot read .*c.npy as video"),
+        ("c.npz", "video", b"PK\x03\x04", "Cannot read .*c.npz as video"),
+    ],
+)
+def test_unreadable_media_are_named(tmp_path, name, modality, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SampleError, match=message):
+        media_of(tmp_path, name, modality)
+
+
+def test_clips_that_are_no_clips(tmp_path):
+    np.savez(tmp_path / "two.npz", a=CLIP, b=CLIP)
+    with pytest.raises(SampleError, match="must hold one array; found a, b"):
+        media_of(tmp_path, "two.npz", "video")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SampleError, match=re.escape("holds no frames")):
+        media_of(tmp_path, "empty", "video")
