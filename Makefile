@@ -13,10 +13,11 @@ TORCH_INDEX ?=
 # SMALL=1 and FULL=1 choose how many samples each cache holds (workflow/config.yaml says how many).
 SIZE := $(if $(SMALL),small,$(if $(FULL),full,standard))
 JOBS ?= $(shell nproc)
-# One thread per job: JOBS jobs run side by side.
+# One thread per job: JOBS jobs run side by side. No lock: one left by a killed build would stop
+# the next, and the caches have locks of their own.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
-	--rerun-incomplete --quiet rules host --config size=$(SIZE)
+	--rerun-incomplete --nolock --quiet all --config size=$(SIZE)
 
 .PHONY: help setup book test lint zoo bench clean
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ipykernel.kernelspec import get_kernel_dict
@@ -10,17 +12,31 @@ from jupyter_client.manager import AsyncKernelManager
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """Start the running interpreter's own kernel, whatever kernels the user has installed."""
+    """Start the running interpreter's own kernel, whatever kernels the user has installed.
+
+    It talks over sockets in a folder of its own: TCP ports are picked before the kernel binds
+    them, so that two kernels that start at the same moment can pick the same one.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # A short path: the name of a socket must stay below about a hundred characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="ima-")
+        connection = Path(self._folder.name) / "k"
+        super().__init__(
+            transport="ipc",
+            ip=str(connection),
+            connection_file=str(connection.with_suffix(".json")),
+            **kwargs,
+        )
 
     @property
     def kernel_spec(self) -> KernelSpec:
         """The kernel of ``sys.executable``."""
         return KernelSpec(**get_kernel_dict())
 
-    async def _async_start_kernel(self, **kwargs: Any) -> None:
-        # A warning about unencrypted TCP, printed at each start, concerns remote kernels only:
-        # this one listens on the loopback interface and its messages are signed.
-        kwargs["extra_arguments"] = [*kwargs.get("extra_arguments", []), "--log-level=ERROR"]
-        await super()._async_start_kernel(**kwargs)
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart=restart)
+        if not restart:
+            self._folder.cleanup()
 
-    start_kernel = _async_start_kernel
+    cleanup_resources = _async_cleanup_resources

@@ -137,7 +137,7 @@ def run(
     partial = output.with_name(f".{output.stem}.partial.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
-    logger.info("Run %s with %s into %s", source, values, output)
+    logger.info("Run %s into %s", source, output)
     try:
         with _quiet("papermill"):
             executed = papermill.execute_notebook(
@@ -148,6 +148,8 @@ def run(
                 progress_bar=sys.stderr.isatty(),
                 cwd=cwd,
                 kernel_manager_class=OwnKernelManager,
+                # Interrupting a kernel that has finished makes it complain about the interrupt.
+                shutdown_kernel="immediate",
             )
     except PapermillExecutionError as error:
         partial.replace(failed)
@@ -157,6 +159,10 @@ def run(
             f"The notebook up to there is {failed}."
         )
         raise NotebookError(message) from None
+    except RuntimeError as error:  # nbclient's word for a kernel that was killed
+        partial.unlink(missing_ok=True)
+        message = f"{source} stopped: {error}. If memory ran out, ask for fewer samples at a time."
+        raise NotebookError(message) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -1,0 +1,101 @@
+"""What a result depends on: the modules that a notebook reaches, the weights, the cache's bytes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_CELL = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_IMPORT = re.compile(
+    r"^(import ima\b[^\n#]*|from ima\b[^\n(]*import (?:\([^)]*\)|[^\n(#]*))", re.MULTILINE
+)
+
+
+def digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
+    """Return the sha256 over names and bytes of files."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+@functools.cache
+def imported(path: Path, *, root: Path = ROOT) -> frozenset[Path]:
+    """Return the modules of the package that a module imports, wherever in it the import stands."""
+    return _modules(ast.parse(path.read_text(encoding="utf-8")), root=root)
+
+
+def _modules(tree: ast.AST, *, root: Path) -> frozenset[Path]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] != "ima":
+            continue
+        # Importing a.b.c runs a, a.b and a.b.c.
+        for depth in range(1, len(parts) + 1):
+            base = root.joinpath(*parts[:depth])
+            found |= {p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()}
+    return frozenset(found)
+
+
+def cells(notebook: Path) -> str:
+    """Return the code of a MyST-markdown notebook, with the options of its cells."""
+    return "\n".join(_CELL.findall(notebook.read_text(encoding="utf-8")))
+
+
+def notebook_modules(notebook: Path, *, root: Path = ROOT) -> set[Path]:
+    """Return every module of the package that the code of a notebook can reach."""
+    imports = _IMPORT.findall(cells(notebook))
+    todo = set(_modules(ast.parse("\n".join(imports)), root=root))
+    reached: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        reached.add(path)
+        todo |= imported(path, root=root) - reached
+    return reached
+
+
+def notebook_code(notebook: Path, *, root: Path = ROOT) -> str:
+    """Return one digest of a notebook's own code and of the package's that it can reach."""
+    own = hashlib.sha256(cells(notebook).encode()).hexdigest()
+    return own[:32] + digest(notebook_modules(notebook, root=root), root=root)[:32]
+
+
+def touched(path: Path) -> str:
+    """Return when a file was last written: a touch alone reruns a notebook."""
+    return str(path.stat().st_mtime_ns)
+
+
+def weights(zoo: Path, *, model: str | None = None) -> str:
+    """Return one digest of the cards of a model's parts, or of the whole zoo.
+
+    A card names the sha256 of its weights, so the weights themselves need not be read.
+    """
+    if model is None:
+        cards = list(zoo.rglob("card.json"))
+    else:
+        language, encoder, task = model.split("/")
+        cards = [
+            zoo / "language" / language / "card.json",
+            zoo / "encoders" / encoder / "card.json",
+            zoo / "connectors" / language / encoder / task / "card.json",
+        ]
+    missing = [str(card) for card in cards if not card.is_file()]
+    if missing or not cards:
+        message = f"The zoo {zoo} lacks {', '.join(missing) or 'models'}. Make it: make zoo"
+        raise SystemExit(message)
+    sums = [json.loads(card.read_text(encoding="utf-8"))["sha256"] for card in sorted(cards)]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
