@@ -9,29 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ima.models.text import Tokens
 from ima.samples import MODALITIES, Modality
 
 Padding = Literal["right", "left"]
 PADDING = -1
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The text of one sample as token ids.
-
-    Parameters
-    ----------
-    lead : tuple of int
-        Tokens that the model's tokenizer puts before any text (a BOS); none in the zoo.
-    ids : tuple of int
-        Prompt, reference and end-of-sequence token.
-    answer : int
-        Index in ``ids`` at which the answer begins; its length where there is no answer.
-    """
-
-    lead: tuple[int, ...]
-    ids: tuple[int, ...]
-    answer: int
 
 
 @dataclass(frozen=True, eq=False)

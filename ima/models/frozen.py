@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ima.errors import ParameterError, SampleError
 from ima.models.anatomy import Anatomy
-from ima.models.batch import Batch, Padding, Tokens, assemble
+from ima.models.batch import Batch, Padding, assemble
 from ima.models.perception import Perception
+from ima.models.sources import Percepts, choose_sources
+from ima.models.text import Tokens, empty_text, tokenize
 from ima.samples import Modality, Sample
-
-Percepts = Literal["own", "shuffled", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,7 @@ class FrozenModel:
         texts = self._texts(samples, target=target)
         for sample, text in zip(samples, texts, strict=True):
             if not text.ids:
-                raise _empty_text(sample)
+                raise empty_text(sample)
         return self._batch(samples, texts=texts, sources=samples, side=side)
 
     @torch.no_grad()
@@ -199,7 +198,8 @@ class FrozenModel:
         SampleError
             If a sample has the wrong modality, no media, or no text.
         ParameterError
-            If a number is below 1, or fewer than two samples are to be shuffled.
+            If a number is below 1 or beyond the model's positions, or fewer than two samples are
+            to be shuffled.
         """
         for name, value in {
             "max_new_tokens": max_new_tokens,
@@ -209,7 +209,7 @@ class FrozenModel:
             if value < 1:
                 message = f"{name} must be at least 1; got {value}."
                 raise ParameterError(message)
-        sources = _sources(samples, perceptual=perceptual, seed=seed)
+        sources = choose_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._texts(samples, target=False)
         settings = self._generation(max_new_tokens=max_new_tokens, num_beams=num_beams)
         generated: list[str] = []
@@ -218,6 +218,7 @@ class FrozenModel:
             batch = self._batch(
                 samples[part], texts=texts[part], sources=sources[part], side="left"
             )
+            self._require_room(batch, max_new_tokens=max_new_tokens)
             ids = self.language.generate(
                 inputs_embeds=batch.embeds,
                 attention_mask=batch.attention_mask,
@@ -240,6 +241,20 @@ class FrozenModel:
             pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
         )
 
+    @property
+    def _positions(self) -> float:
+        config = self.language.config.get_text_config()
+        return float(getattr(config, "max_position_embeddings", None) or "inf")
+
+    def _require_room(self, batch: Batch, *, max_new_tokens: int) -> None:
+        room = self._positions - batch.embeds.shape[1]
+        if max_new_tokens > room:
+            message = (
+                f"max_new_tokens={max_new_tokens} does not fit: {self.name!r} has "
+                f"{self._positions:.0f} positions and the longest prompt leaves {room:.0f}."
+            )
+            raise ParameterError(message)
+
     def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[Tokens]:
         if not samples:
             message = "At least one sample is needed; got none."
@@ -253,28 +268,7 @@ class FrozenModel:
                 f"accepts {', '.join(self.modalities)}. `ima models list` shows other models."
             )
             raise SampleError(message)
-        prompt = sample.prompt.strip()
-        ids = self._ids(prompt)
-        lead = self._lead()
-        if not target:
-            return Tokens(lead=lead, ids=tuple(ids), answer=len(ids))
-        reference = sample.references[0].strip() if sample.references else ""
-        if not reference:
-            raise _empty_text(sample, what="no reference text")
-        whole = self._ids(f"{prompt} {reference}" if prompt else reference)
-        # The answer starts where the whole text parts from the prompt alone.
-        answer = next(
-            (i for i, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b),
-            min(len(ids), len(whole)),
-        )
-        return Tokens(lead=lead, ids=(*whole, self.tokenizer.eos_token_id), answer=answer)
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
-
-    def _lead(self) -> tuple[int, ...]:
-        plain, special = self._ids("a"), list(self.tokenizer("a")["input_ids"])
-        return tuple(special[: special.index(plain[0])]) if len(special) > len(plain) else ()
+        return tokenize(sample, tokenizer=self.tokenizer, target=target)
 
     def _batch(
         self,
@@ -285,15 +279,14 @@ class FrozenModel:
         side: Padding,
     ) -> Batch:
         perceptual = self._perceive(sources)
-        limit = getattr(self.language.config.get_text_config(), "max_position_embeddings", None)
         for sample, text, percept in zip(samples, texts, perceptual, strict=True):
             length = len(text.lead) + len(text.ids) + (0 if percept is None else len(percept))
             if length == 0:
-                raise _empty_text(sample)
-            if limit is not None and length > limit:
+                raise empty_text(sample)
+            if length > self._positions:
                 message = (
-                    f"Sample {sample.id!r} has {length} tokens; {self.name!r} has {limit} "
-                    "positions. Shorten its text."
+                    f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
+                    f"{self._positions:.0f} positions. Shorten its text."
                 )
                 raise SampleError(message)
         embedded = [
@@ -318,44 +311,3 @@ class FrozenModel:
             None if source is None or source.modality == "text" else next(states)
             for source in sources
         ]
-
-
-def _empty_text(sample: Sample, *, what: str = "an empty text") -> SampleError:
-    return SampleError(
-        f"Sample {sample.id!r} has {what}. Give it a prompt and at least one reference."
-    )
-
-
-def _sources(samples: Sequence[Sample], *, perceptual: Percepts, seed: int) -> list[Sample | None]:
-    if perceptual == "own":
-        return list(samples)
-    if perceptual == "none":
-        return [None] * len(samples)
-    if perceptual != "shuffled":
-        message = f"perceptual must be 'own', 'shuffled' or 'none'; got {perceptual!r}."
-        raise ParameterError(message)
-    seeing = [i for i, sample in enumerate(samples) if sample.modality != "text"]
-    if len(seeing) < 2:
-        message = f"Shuffling needs at least 2 samples with media; got {len(seeing)}."
-        raise ParameterError(message)
-    sources: list[Sample | None] = [None] * len(samples)
-    for index, other in zip(seeing, derangement(len(seeing), seed=seed), strict=True):
-        sources[index] = samples[seeing[other]]
-    return sources
-
-
-def derangement(n: int, *, seed: int) -> list[int]:
-    """Return a random permutation of n ≥ 2 items that leaves none in its place.
-
-    Examples
-    --------
-    >>> sorted(derangement(5, seed=0))
-    [0, 1, 2, 3, 4]
-    >>> any(i == j for i, j in enumerate(derangement(5, seed=0)))
-    False
-    """
-    # A random order, each item followed by its neighbour: one cycle, so no fixed point.
-    order = np.random.default_rng(seed).permutation(n)
-    result = np.empty(n, dtype=int)
-    result[order] = np.roll(order, 1)
-    return [int(index) for index in result]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+import torch
+from families import BY_HAND, CONFIGS, SIZES, build
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    GPT2Config,
+    GraniteConfig,
+    MixtralConfig,
+    OPTConfig,
+)
+
+from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.models.anatomy import TAPS, find_anatomy
+from ima.models.audit import audit
+
+IDS = torch.tensor([[5, 17, 3, 42, 8, 29], [11, 2, 50, 33, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def model(request):
+    return request.param, build(request.param)
+
+
+def attention_of(block):
+    return block.attention if hasattr(block, "attention") else block.self_attn
+
+
+def run(language, anatomy):
+    """Return what the taps read, the hidden states, and how each attention was called."""
+    states, calls = {}, {}
+    with ExitStack() as stack, torch.no_grad():
+        for name in anatomy.taps:
+            for layer in anatomy.layers_of(name):
+                tap = anatomy.tap(name, layer=layer)
+                handle = tap.attach(
+                    lambda state, key=(name, layer): states.setdefault(key, state.clone()),
+                    samples=len(IDS),
+                )
+                stack.callback(handle.remove)
+        for layer, block in enumerate(anatomy.blocks, start=1):
+            handle = attention_of(block).register_forward_pre_hook(
+                lambda _, args, kwargs, key=layer: calls.setdefault(key, (args, kwargs)),
+                with_kwargs=True,
+            )
+            stack.callback(handle.remove)
+        output = language.base_model(
+            input_ids=IDS, attention_mask=MASK, output_hidden_states=True, use_cache=False
+        )
+    return states, output.hidden_states, calls
+
+
+@torch.no_grad()
+def test_every_tap_equals_the_block_computed_by_hand(model):
+    name, language = model
+    anatomy = find_anatomy(language)
+    states, hidden_states, calls = run(language, anatomy)
+    for layer, block in enumerate(anatomy.blocks, start=1):
+        args, kwargs = calls[layer]
+        rest = {key: value for key, value in kwargs.items() if key != "hidden_states"}
+
+        def attend(x, block=block, args=args, rest=rest):
+            return attention_of(block)(x, *args[1:], **rest)[0]
+
+        expected = BY_HAND[name](block, hidden_states[layer - 1], attend)
+        assert set(expected) == set(anatomy.taps)
+        for tap, value in expected.items():
+            found = states[tap, layer]
+            assert found.shape == (*IDS.shape, anatomy.width(tap))
+            torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-5, msg=f"{tap} {layer}")
+
+
+def test_residual_states_are_those_of_transformers_and_the_last_is_not_normed(model):
+    _, language = model
+    anatomy = find_anatomy(language)
+    states, hidden_states, _ = run(language, anatomy)
+    for layer in range(anatomy.layers):
+        assert torch.equal(states["resid_post", layer], hidden_states[layer])
+    final = states["resid_post", anatomy.layers]
+    with torch.no_grad():
+        normed = anatomy.projection(anatomy.final_norm(final))
+        logits = language(input_ids=IDS, attention_mask=MASK).logits
+        torch.testing.assert_close(anatomy.logits(final), logits)
+    torch.testing.assert_close(normed, hidden_states[-1])
+
+
+def test_the_audit_passes_and_leaves_no_hook_behind(model):
+    _, language = model
+    before = torch.get_rng_state()
+    audit(language, find_anatomy(language))
+    anatomy = find_anatomy(language)
+    for name in anatomy.taps:
+        for layer in anatomy.layers_of(name):
+            module = anatomy.tap(name, layer=layer).module
+            assert not module._forward_pre_hooks
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_audit_finds_a_tap_at_the_wrong_place(model):
+    _, language = model
+    anatomy = find_anatomy(language)
+    anatomy.sites["sa"] = ("", "output")
+    with pytest.raises(ModelError, match=r"'sa'.*of layer 1 and what the model computes differ by"):
+        audit(language, anatomy)
+
+
+def test_undefined_taps_say_why():
+    phi, neox, opt = (find_anatomy(build(name)) for name in ("phi", "neox", "opt-post-norm"))
+    with pytest.raises(ParameterError, match=r"'resid_mid' does not exist.*parallel.*Available: l"):
+        neox.tap("resid_mid", layer=1)
+    with pytest.raises(ParameterError, match="share one norm, read at 'ln1'"):
+        phi.width("ln2")
+    with pytest.raises(ParameterError, match="norm the sums"):
+        opt.layers_of("ln1")
+    assert neox.taps == ("ln1", "sa", "ln2", "fc1", "fc2", "resid_post")
+
+
+def test_layers_and_names_are_checked():
+    anatomy = find_anatomy(build("llama"))
+    assert anatomy.taps == TAPS
+    assert anatomy.layers_of("resid_post") == range(4)
+    assert anatomy.layers_of("fc1") == range(1, 4)
+    assert (anatomy.width("fc1"), anatomy.width("sa")) == (48, 32)
+    with pytest.raises(ParameterError, match="'ln1' has layers 1…3; got 0"):
+        anatomy.tap("ln1", layer=0)
+    with pytest.raises(UnknownNameError, match="Did you mean 'resid_post'"):
+        anatomy.tap("resid_pots", layer=1)
+
+
+GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (GraniteConfig(**GATED, residual_multiplier=0.5), "the sum of 'sa' and its input of layer"),
+        (CohereConfig(**GATED), "the logits of the last residual state"),
+        (MixtralConfig(**GATED), "no feed-forward layer in MixtralSparseMoeBlock; looked for"),
+        (
+            GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1),
+            "no list of 2 decoder blocks.*OPT, LLaMA, Qwen, Gemma, Mistral, Phi or GPT-NeoX",
+        ),
+    ],
+)
+def test_decoders_built_otherwise_are_refused(config, message):
+    language = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in language.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    with pytest.raises(ModelError, match=message):
+        audit(language, find_anatomy(language))
+
+
+def test_dropout_would_be_noticed():
+    language = AutoModelForCausalLM.from_config(
+        OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, dropout=0.5)
+    ).train()
+    with pytest.raises(ModelError, match="differ"):
+        audit(language, find_anatomy(language))
