@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ app.add_typer(claims, name="claims")
 app.add_typer(zoo, name="zoo")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-CachePath = Annotated[Path, typer.Argument(metavar="PATH", help="The cache, a .zarr folder.")]
+CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
 Source = Annotated[Path, typer.Argument(metavar="NB.md", help="The notebook's source.")]
 PAIRS = "-p"
 
@@ -61,39 +62,49 @@ class PairCommand(TyperCommand):
 def cache_create(
     *,
     model: Annotated[str, typer.Option(help="A name of `ima models list`.")],
-    dataset: Annotated[str, typer.Option(help="mini-image-caption, or a folder of samples.")],
-    out: Annotated[Path, typer.Option(help="The .zarr folder to write or to continue.")],
+    dataset: Annotated[str, typer.Option(help="mini-image-caption …, or a folder of samples.")],
+    out: Annotated[str, typer.Option(metavar="PATH", help="A .zarr folder, or an fsspec URL.")],
     samples: Annotated[int, typer.Option(help="How many samples from the start.")] = 200,
     taps: Annotated[str, typer.Option(help="Taps separated by commas; empty: all seven.")] = "",
     keep_tokens: Annotated[
-        int, typer.Option(help="Store every token of that many samples, not only means.")
+        int, typer.Option(help="Of how many samples to store every token, not only means.")
     ] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
+    unit: Annotated[
+        int | None, typer.Option(help="Samples that a killed run loses at most.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of kept tokens: float16 or float32.")] = "float16",
     seed: Annotated[int, typer.Option(help="Seed of the miniature world.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a cache of other settings.")] = False,
+    loss: Annotated[bool, typer.Option(help="Store the loss on each answer.")] = True,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Store what the model generates.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a cache of other settings.")
+    ] = False,
 ) -> None:
     """Run a frozen model over samples and store its activations; continues a stopped run."""
-    from ima.cache import create
+    from ima.cache import TAPS, create
 
-    chosen: dict[str, Any] = {}
-    if taps:
-        chosen["taps"] = tuple(tap.strip() for tap in taps.split(",") if tap.strip())
+    chosen = [tap.strip() for tap in taps.split(",") if tap.strip()]
     path = create(
         model,
         dataset=dataset,
         path=out,
         samples=samples,
+        taps=chosen or TAPS,
         keep_tokens=keep_tokens,
         batch_size=batch_size,
+        unit=unit,
         device=device,
         dtype=dtype,
         seed=seed,
+        loss=loss,
+        predict=predict,
         overwrite=overwrite,
-        **chosen,
     )
-    typer.echo(f"{path} holds {samples} samples. Next: ima cache info {path}")
+    typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")
 
 
 @cache.command("info")
@@ -101,19 +112,47 @@ def cache_info(path: CachePath, as_json: AsJson = False) -> None:
     """Say what a cache holds and how it was made."""
     from ima.cache import info
 
-    _show(info(path), as_json=as_json)
+    record = info(path)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    groups = record.pop("groups")
+    show_record(record)
+    rows = [
+        [f"/{group}", name, array["dtype"], show_shape(array["shape"]), show_bytes(held["bytes"])]
+        for group, held in groups.items()
+        for name, array in held["arrays"].items()
+        if name not in array["shape"]  # a coordinate says what its dimension says
+    ]
+    show_table(["group", "array", "dtype", "shape", "group's bytes"], rows=rows)
 
 
 @cache.command("verify")
 def cache_verify(
     path: CachePath,
-    repair: Annotated[bool, typer.Option(help="Compute damaged units again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Compute damage again.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every byte of a cache against its checksums."""
-    from ima.cache import verify
+    """Read every file of a cache against its checksums; exit with 1 if one is damaged."""
+    from ima.cache.verify import verify
 
-    _show(verify(path, repair=repair), as_json=as_json)
+    report = verify(path, repair=repair)
+    if as_json:
+        typer.echo(json.dumps(report.record(), indent=1))
+    else:
+        for problem in report.problems:
+            typer.echo(str(problem))
+        for name in report.unexpected:
+            typer.echo(f"{name} does not belong to the cache")
+        typer.echo(
+            f"{report.path}: {report.files} files read, {report.done} of {report.samples} samples "
+            f"finished, {len(report.problems)} pieces damaged, {len(report.repaired)} units "
+            "computed again"
+        )
+        if not report.ok and not repair:
+            typer.echo(f"Compute what is damaged again: ima cache verify {path} --repair")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @models.command("list")
@@ -131,12 +170,12 @@ def models_list(as_json: AsJson = False) -> None:
             record["setup"] or "",
             record["dataset"] or "",
             f"{record['parameters']:,}",
-            _scores(record["scores"]),
-            _scores(record["floors"]),
+            show_scores(record["scores"]),
+            show_scores(record["floors"]),
         ]
         for record in records
     ]
-    _table(["model", "setup", "data set", "parameters", "scores", "floors"], rows=rows)
+    show_table(["model", "setup", "data set", "parameters", "scores", "floors"], rows=rows)
 
 
 @notebook.command("run", cls=PairCommand)
@@ -169,7 +208,7 @@ def notebook_list(
     if not rows:
         message = f"No notebooks (*.md) in {str(folder)!r}. Run this in the repository's root."
         raise ParameterError(message)
-    _table(["notebook", "parameters"], rows=rows)
+    show_table(["notebook", "parameters"], rows=rows)
 
 
 @notebook.command("params")
@@ -181,7 +220,7 @@ def notebook_params(source: Source) -> None:
         [parameter.name, parameter.annotation, repr(parameter.default), parameter.comment]
         for parameter in notebooks.parameters(source)
     ]
-    _table(["parameter", "type", "default", "meaning"], rows=rows)
+    show_table(["parameter", "type", "default", "meaning"], rows=rows)
 
 
 @claims.command("collect")
@@ -212,41 +251,6 @@ def claims_collect(
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text(registry.table(records, pages=pages), encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
-
-
-def _show(report: Any, *, as_json: bool) -> None:
-    record = report if isinstance(report, dict) else vars(report)
-    if as_json:
-        typer.echo(json.dumps(record, indent=1, default=str))
-        return
-    _table(["", ""], rows=[[key, _text(value)] for key, value in record.items()])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
-
-
-def _scores(scores: dict[str, dict[str, float]]) -> str:
-    return ", ".join(f"{name} {score['value']:.3f}" for name, score in scores.items())
-
-
-def _table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, as wide as the terminal or, in a pipe, as its content."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(*head, box=SIMPLE, show_header=any(head), pad_edge=False)
-    for row in rows:
-        drawn.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.measure(drawn).maximum, 80)
-    console.print(drawn, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

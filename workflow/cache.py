@@ -46,7 +46,8 @@ def main() -> None:
     try:
         make(**vars(parser.parse_args()))
     except ImaError as error:
-        raise SystemExit(f"Error: {error}") from None
+        message = f"Error: {error}"
+        raise SystemExit(message) from None
 
 
 if __name__ == "__main__":
