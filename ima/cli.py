@@ -117,14 +117,20 @@ def cache_info(path: CachePath, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(record, indent=1))
         return
     groups = record.pop("groups")
+    asked = record["parameters"]
+    record["parameters"] = {key: value for key, value in asked.items() if key not in record}
     show_record(record)
     rows = [
-        [f"/{group}", name, array["dtype"], show_shape(array["shape"]), show_bytes(held["bytes"])]
+        [
+            f"/{group}",
+            # A coordinate says what its dimension says.
+            ", ".join(name for name, array in held["arrays"].items() if name not in array["shape"]),
+            show_shape(next(iter(held["arrays"].values()))["shape"]),
+            show_bytes(held["bytes"]),
+        ]
         for group, held in groups.items()
-        for name, array in held["arrays"].items()
-        if name not in array["shape"]  # a coordinate says what its dimension says
     ]
-    show_table(["group", "array", "dtype", "shape", "group's bytes"], rows=rows)
+    show_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
 
 
 @cache.command("verify")
@@ -134,20 +140,21 @@ def cache_verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a cache against its checksums; exit with 1 if one is damaged."""
-    from ima.cache.verify import verify
+    from ima.cache import verify
 
     report = verify(path, repair=repair)
     if as_json:
         typer.echo(json.dumps(report.record(), indent=1))
     else:
+        mended = repair and report.ok and report.problems
         for problem in report.problems:
             typer.echo(str(problem))
         for name in report.unexpected:
             typer.echo(f"{name} does not belong to the cache")
         typer.echo(
             f"{report.path}: {report.files} files read, {report.done} of {report.samples} samples "
-            f"finished, {len(report.problems)} pieces damaged, {len(report.repaired)} units "
-            "computed again"
+            f"finished, {len(report.problems)} damaged pieces"
+            + (f", all repaired ({len(report.repaired)} units computed again)" if mended else "")
         )
         if not report.ok and not repair:
             typer.echo(f"Compute what is damaged again: ima cache verify {path} --repair")
