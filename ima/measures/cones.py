@@ -9,13 +9,15 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError
+from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import (
     Floats,
+    Rows,
     cross_draws,
     halves,
     resampling,
-    same_draws,
+    shared_draws,
     unit,
 )
 
@@ -33,12 +35,14 @@ def similarities(
     """Compute PvsT, PvsP, TvsT and intra for every data set and pair of data sets.
 
     The four similarities of paper.md §3, F1. Samples are resampled within each data set, and a
-    sample brings its perceptual and its textual mean along together.
+    sample brings its perceptual and its textual mean along together, in all data sets that
+    show it.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
-        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``; a coord ``id`` on
+        ``sample`` tells which data sets show the same contents.
     resamples : int
         Number of bootstrap resamples.
     seed : int
@@ -60,7 +64,11 @@ def similarities(
     """
     layers = _common_layers(means)
     terms = list(_terms(means))
-    weights = _weights(means, resamples=resamples, seed=seed, paper_compat=paper_compat)
+    weights, owners, n = dataset_weights(means, resamples=resamples, seed=seed)
+    if paper_compat:
+        # The i-th of every data set form one unit: they are drawn together.
+        n = min(array.sizes["sample"] for array in means.values())
+        weights = dict.fromkeys(means, resampling(n, resamples=resamples, seed=seed))
     out = np.empty((1 + resamples, len(terms), len(layers)))
     for at in range(len(layers)):
         directions = {
@@ -68,8 +76,10 @@ def similarities(
             for name, array in means.items()
             for kind in _kinds(array)
         }
-        pairing = _matched if paper_compat else _all_pairs
-        score = pairing(directions, weights)
+        if paper_compat:
+            score = _matched(directions, weights)
+        else:
+            score = _all_pairs(directions, weights, owners=owners)
         for number, (curve, left, right) in enumerate(terms):
             if curve.endswith("intra"):
                 kind = "perceptual" if curve.startswith("P") else "textual"
@@ -84,7 +94,7 @@ def similarities(
         {"estimate": (("term", "layer"), out[0]), "draws": (("draw", "term", "layer"), out[1:])},
         coords={**term, "layer": layers},
         attrs={
-            "samples": sum(array.sizes["sample"] for array in means.values()),
+            "samples": n,
             "resamples": resamples,
             "seed": seed,
             "pairs": "matched" if paper_compat else "all",
@@ -206,35 +216,30 @@ def _terms(means: Mapping[str, xr.DataArray]) -> Iterator[tuple[str, str, str]]:
             yield f"{letter} intra", name, name
 
 
-def _weights(
-    means: Mapping[str, xr.DataArray], *, resamples: int, seed: int, paper_compat: bool
-) -> dict[str, Floats]:
-    if not paper_compat:
-        return {
-            name: resampling(array.sizes["sample"], resamples=resamples, seed=(seed, number))
-            for number, (name, array) in enumerate(means.items())
-        }
-    # The i-th of every data set form one unit: they are drawn together.
-    n = min(array.sizes["sample"] for array in means.values())
-    return dict.fromkeys(means, resampling(n, resamples=resamples, seed=seed))
-
-
 _Score = Callable[[str, str, str], Floats]
 
 
-def _all_pairs(directions: Mapping[tuple[str, str], Floats], weights: dict[str, Floats]) -> _Score:
-    averaged = {key: weights[key[0]] @ vectors for key, vectors in directions.items()}
-
+def _all_pairs(
+    directions: Mapping[tuple[str, str], Floats],
+    weights: Mapping[str, Floats],
+    *,
+    owners: Mapping[str, Rows],
+) -> _Score:
     def score(curve: str, left: str, right: str) -> Floats:
-        a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
-        if left == right:
-            return same_draws(weights[left], a=directions[a], b=directions[b])
-        return cross_draws(averaged[a], averaged[b])
+        _, rows_a, rows_b = np.intersect1d(owners[left], owners[right], return_indices=True)
+        return shared_draws(
+            weights[left],
+            weights[right],
+            a=directions[left, _kind(curve[0])],
+            b=directions[right, _kind(curve[-1])],
+            rows_a=rows_a,
+            rows_b=rows_b,
+        )
 
     return score
 
 
-def _matched(directions: Mapping[tuple[str, str], Floats], weights: dict[str, Floats]) -> _Score:
+def _matched(directions: Mapping[tuple[str, str], Floats], weights: Mapping[str, Floats]) -> _Score:
     def score(curve: str, left: str, right: str) -> Floats:
         n = weights[left].shape[1]
         a, b = directions[left, _kind(curve[0])][:n], directions[right, _kind(curve[-1])][:n]

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
+from ima.measures.identity import identities
 
 Rows = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -43,32 +44,24 @@ def frame(
     Returns
     -------
     pandas.DataFrame
-        A row per data set, sample and kind that has tokens, with columns ``dataset``, ``sample``
-        (row of the data set), ``owner`` (number of the sample over all data sets), ``kind``,
-        ``source`` (modality of the media), ``modality`` (``"text"`` for textual points), ``task``.
+        A row per data set, sample and kind that has tokens, with the columns of
+        :func:`ima.measures.identity.identities` and ``kind``, ``source`` (modality of the media),
+        ``modality`` (``"text"`` for textual points) and ``task``.
     """
-    parts, owners = [], 0
+    parts = []
+    listed = identities(means)
     for name, array in means.items():
-        n = array.sizes["sample"]
         first = array.isel(layer=0)
         present = xr.ufuncs.isfinite(first).all("hidden").transpose("kind", "sample")
+        own = listed[listed["dataset"] == name].reset_index(drop=True)
         for kind in map(str, present["kind"].values):
-            rows = np.flatnonzero(present.sel(kind=kind).values)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "dataset": name,
-                        "sample": rows,
-                        "owner": owners + rows,
-                        "kind": kind,
-                        "source": modalities[name],
-                        "modality": "text" if kind == "textual" else modalities[name],
-                        "task": (tasks or {}).get(name, ""),
-                    }
-                )
-            )
-        owners += n
-    return pd.concat(parts, ignore_index=True)
+            part = own[present.sel(kind=kind).to_numpy()]
+            source = modalities[name]
+            modality = "text" if kind == "textual" else source
+            task = (tasks or {}).get(name, "")
+            parts.append(part.assign(kind=kind, source=source, modality=modality, task=task))
+    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return joined
 
 
 def labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:

@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
+from ima.measures.identity import joint_weights
 from ima.measures.inference import Interval, band, minimum, wilson
 from ima.measures.points import Values, balanced, labels, states
-from ima.measures.similarity import resampling
 
 Split = Literal["sample", "task"]
 Booleans = npt.NDArray[np.bool_]
@@ -47,10 +47,11 @@ def probe(
     problem : str
         What to tell apart, one of :data:`ima.measures.points.PROBLEMS`.
     split : {"sample", "task"}
-        Test on held-out samples of the same data sets; or on each task's data sets in turn, which a
-        probe passes only on what is common to connectors trained apart.
+        Test on held-out samples of the same data sets; or on those of each task in turn with
+        training on the other tasks, which a probe passes only on what connectors that were
+        trained apart have in common.
     test_share : float
-        Share of each data set's samples that is held out where ``split`` is ``"sample"``.
+        Share of the samples that is held out.
     permutations : int
         How often to train on permuted labels.
     seed : int
@@ -163,7 +164,7 @@ def silhouette(
     rows = classes.index.to_numpy()
     names, codes = np.unique(classes.to_numpy(), return_inverse=True)
     layers = next(iter(means.values()))["layer"]
-    weights = _point_weights(points.loc[rows], resamples=resamples, seed=seed)
+    weights, _ = joint_weights(points.loc[rows], resamples=resamples, seed=seed)
     uniform = weights[:1]
     rng = np.random.default_rng((seed, 1))
     shuffles = [rng.permutation(codes) for _ in range(permutations)]
@@ -224,8 +225,9 @@ def _folds(
 ) -> Iterator[tuple[pd.Series[str], pd.Series[str]]]:
     """Yield balanced training and test classes that share no sample."""
     own = points.loc[classes.index]
-    for number, held in enumerate(_held_out(own, split=split, test_share=test_share, seed=seed)):
-        train, test = classes[~held], classes[held]
+    sides = _sides(own, split=split, test_share=test_share, seed=seed)
+    for number, (fitted, held) in enumerate(sides):
+        train, test = classes[fitted], classes[held]
         if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
             message = (
                 f"Each side of a split by {split} must hold every class of "
@@ -235,34 +237,30 @@ def _folds(
         yield balanced(train, seed=seed + number), balanced(test, seed=seed + number)
 
 
-def _held_out(own: pd.DataFrame, *, split: str, test_share: float, seed: int) -> list[Booleans]:
-    if split == "task":
-        tasks = sorted(own["task"].unique())
-        if len(tasks) < 2:
-            message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
-            raise ParameterError(message)
-        return [(own["task"] == task).to_numpy() for task in tasks]
-    if split != "sample":
+def _sides(
+    own: pd.DataFrame, *, split: str, test_share: float, seed: int
+) -> list[tuple[Booleans, Booleans]]:
+    """Return which points are trained on and which tested, per fold."""
+    if split not in ("sample", "task"):
         raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
     if not 0 < test_share < 1:
         message = f"test_share must lie between 0 and 1; got {test_share}."
         raise ParameterError(message)
     rng = np.random.default_rng(seed)
-    held: set[int] = set()
-    for _, group in own.groupby("dataset", sort=True):
+    chosen: set[int] = set()
+    for _, group in own.groupby("stratum", sort=True):
         owners = rng.permutation(np.sort(group["owner"].unique()))
-        held.update(owners[: max(1, round(test_share * len(owners)))].tolist())
-    return [own["owner"].isin(held).to_numpy()]
-
-
-def _point_weights(chosen: pd.DataFrame, *, resamples: int, seed: int) -> Values:
-    """Return ``(1 + draw, point)``: how often each point's sample was drawn, within data sets."""
-    out = np.empty((1 + resamples, len(chosen)))
-    for number, (_, group) in enumerate(chosen.groupby("dataset", sort=True)):
-        owners, place = np.unique(group["owner"].to_numpy(), return_inverse=True)
-        drawn = resampling(len(owners), resamples=resamples, seed=(seed, number)) * len(owners)
-        out[:, chosen.index.get_indexer(group.index)] = drawn[:, place]
-    return out
+        chosen.update(owners[: max(1, round(test_share * len(owners)))].tolist())
+    held = own["owner"].isin(chosen).to_numpy()
+    if split == "sample":
+        return [(~held, held)]
+    tasks = sorted(own["task"].unique())
+    if len(tasks) < 2:
+        message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
+        raise ParameterError(message)
+    # Tasks may show the same samples, so those tested on one task are not trained on in another.
+    within = [(own["task"] == task).to_numpy() for task in tasks]
+    return [(~task & ~held, task & held) for task in within]
 
 
 def _silhouettes(x: Values, *, codes: npt.NDArray[np.int64], weights: Values) -> Values:

@@ -17,6 +17,7 @@ from ima.errors import ParameterError
 from ima.measures.inference import bootstrap_weights
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 
 def unit(vectors: xr.DataArray) -> xr.DataArray:
@@ -164,34 +165,43 @@ def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
     return product
 
 
-def same_draws(weights: Floats, *, a: Floats, b: Floats) -> Floats:
-    """Return :func:`cross` of each resample, for two sets of vectors of the *same* samples.
+def shared_draws(
+    weights_a: Floats, weights_b: Floats, *, a: Floats, b: Floats, rows_a: Rows, rows_b: Rows
+) -> Floats:
+    """Return :func:`cross` of each resample, for sets of vectors of which some share a sample.
 
-    A sample is drawn with both of its vectors. All pairs of N samples hold N matched pairs
-    (i, i), a share of 1/N; in a resample the copies of a sample make that share about 2/N,
-    which would shift the draws wherever matched pairs are more similar than others. So
-    matched and unmatched pairs are averaged apart and joined with the shares of the data.
+    Such are the perceptual and the textual mean of one sample, or a picture's in two data sets. A
+    sample is drawn with all its vectors. All pairs of N samples hold N matched pairs (i, i), a
+    share of 1/N; in a resample the copies of a sample make that share about 2/N, which would shift
+    the draws wherever matched pairs are more similar than others. So matched and unmatched pairs
+    are averaged apart and joined with the shares of the data.
 
     Parameters
     ----------
-    weights : ndarray
-        ``(1 + draw, sample)`` of :func:`resampling`.
+    weights_a, weights_b : ndarray
+        ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
     a, b : ndarray
         Unit vectors ``(sample, hidden)``.
+    rows_a, rows_b : ndarray
+        Rows of `a` and of `b` that are of the same sample, pair by pair.
 
     Returns
     -------
     ndarray
         ``(1 + draw,)``; entry 0 equals ``cross(a, b)``.
     """
-    n = len(a)
-    own = np.einsum("sh,sh->s", a, b)
-    total = cross_draws(weights @ a, weights @ b)
-    squares = weights**2
-    # A resample that is one sample repeated has no unmatched pair; it is never row 0 for N > 1.
-    repeated = 1 - squares.sum(1)
+    total = cross_draws(weights_a @ a, weights_b @ b)
+    if not len(rows_a):
+        return total
+    own = np.einsum("sh,sh->s", a[rows_a], b[rows_b])
+    left, right = weights_a[:, rows_a], weights_b[:, rows_b]
+    both = left * right
+    share, drawn = both[0].sum(), both.sum(1)
+    present = left.sum(1)
+    # A resample without shared samples has only unmatched pairs, one of a single sample none.
+    matched = np.divide(left @ own, present, out=total.copy(), where=present > 1e-12)
     unmatched = np.divide(
-        total - squares @ own, repeated, out=weights @ own, where=repeated > 1e-12
+        total - both @ own, 1 - drawn, out=matched.copy(), where=drawn < 1 - 1e-12
     )
-    joined: Floats = (weights @ own) / n + (1 - 1 / n) * unmatched
+    joined: Floats = share * matched + (1 - share) * unmatched
     return joined

@@ -166,7 +166,28 @@ def test_split_by_task_needs_what_tasks_have_in_common():
     )
     assert (within["accuracy"] > 0.9).all()
     assert (across["accuracy"] < 0.7).all()
-    assert across.attrs["test_samples"] == 160
+    assert across.attrs["test_samples"] == 48
+
+
+def test_one_picture_in_two_data_sets_is_one_sample():
+    ids = [f"picture {i}" for i in range(40)]
+    means = {
+        name: states(d, seed=d).assign_coords(id=("sample", ids))
+        for d, name in enumerate(["caption", "qa"], start=1)
+    }
+    means["sound"] = states(3, seed=3)
+    modalities = {"caption": "image", "qa": "image", "sound": "audio"}
+    tasks = {"caption": "caption", "qa": "qa", "sound": "caption"}
+    listed = points.frame(means, modalities=modalities, tasks=tasks)
+    assert len(listed) == 240
+    assert listed["owner"].nunique() == 80
+    assert listed["stratum"].nunique() == 2
+    classes = points.labels(listed, problem="modality")
+    folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
+    for train, test in folds:
+        assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
+    scored = separability.silhouette(means, points=listed, resamples=2, permutations=1)
+    assert scored.attrs["samples"] <= 80
 
 
 def test_split_by_task_of_one_task_is_refused(clear, listed):

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cosine
 from sklearn.metrics.pairwise import cosine_similarity
 
 from ima.measures import cones, similarity
+from ima.measures.identity import dataset_weights
 
 LAYERS, HIDDEN = 3, 8
 
@@ -91,7 +92,14 @@ def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_p
     a, b = side(means, "image", "perceptual")[:, 0], side(means, "image", "textual")[:, 0]
     matrix, n = cosine_similarity(a, b), a.sizes["sample"]
     weights = similarity.resampling(n, resamples=5, seed=3)
-    got = similarity.same_draws(weights, a=similarity.unit(a).values, b=similarity.unit(b).values)
+    got = similarity.shared_draws(
+        weights,
+        weights,
+        a=similarity.unit(a).values,
+        b=similarity.unit(b).values,
+        rows_a=np.arange(n),
+        rows_b=np.arange(n),
+    )
     for draw, row in zip(got, weights, strict=True):
         matched = unmatched = weight = 0.0
         for i in range(n):
@@ -102,6 +110,38 @@ def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_p
                     weight += row[i] * row[j]
         assert draw == pytest.approx(matched / n + (1 - 1 / n) * unmatched / weight, abs=1e-12)
     assert got[0] == pytest.approx(matrix.mean(), abs=1e-12)
+
+
+def test_sets_that_share_some_samples_are_one_double_loop():
+    """Two data sets show four contents both: a content is drawn for both at once."""
+    a, b = vectors(6, seed=0)[:, 0], vectors(5, seed=1)[:, 0]
+    named = {
+        "a": a.assign_coords(id=("sample", list("uvwxyz"))),
+        "b": b.assign_coords(id=("sample", list("zyxwk"))),
+    }
+    weights, owners, n = dataset_weights(named, resamples=50, seed=0)
+    assert n == 7
+    _, left, right = np.intersect1d(owners["a"], owners["b"], return_indices=True)
+    assert sorted(zip(left, right, strict=True)) == [(2, 3), (3, 2), (4, 1), (5, 0)]
+    once = (weights["a"][:, left] > 0) == (weights["b"][:, right] > 0)
+    assert once.all()
+    got = similarity.shared_draws(
+        weights["a"],
+        weights["b"],
+        a=similarity.unit(a).values,
+        b=similarity.unit(b).values,
+        rows_a=left,
+        rows_b=right,
+    )
+    matrix = cosine_similarity(a, b)
+    assert got[0] == pytest.approx(matrix.mean(), abs=1e-12)
+    pairs = set(zip(left, right, strict=True))
+    for draw, wa, wb in zip(got[1:], weights["a"][1:], weights["b"][1:], strict=True):
+        matched = sum(wa[i] * matrix[i, j] for i, j in pairs) / sum(wa[i] for i, _ in pairs)
+        others = [(i, j) for i in range(6) for j in range(5) if (i, j) not in pairs]
+        rest = sum(wa[i] * wb[j] * matrix[i, j] for i, j in others)
+        rest /= sum(wa[i] * wb[j] for i, j in others)
+        assert draw == pytest.approx(4 / 30 * matched + 26 / 30 * rest, abs=1e-9)
 
 
 def test_draws_scatter_as_fresh_samples_do():

@@ -1,0 +1,149 @@
+"""Families: the caches of one language model in one setup, read side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import xarray as xr
+
+from ima.cache import open_cache
+from ima.errors import CacheError, ParameterError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Mean-pooled tokens of several data sets, all read by the same frozen language model.
+
+    Parameters
+    ----------
+    name : str
+        Language model and setup, for example ``"llama-mini (ST)"``.
+    means : mapping of str to xarray.DataArray
+        By data set: ``(sample, kind, layer, hidden)``, read from disk where it is used.
+    members : pandas.DataFrame
+        A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
+        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``.
+    """
+
+    name: str
+    means: Mapping[str, xr.DataArray]
+    members: pd.DataFrame
+
+    @property
+    def modalities(self) -> dict[str, str]:
+        """The modality of each data set."""
+        return {str(name): str(value) for name, value in self.members["modality"].items()}
+
+    @property
+    def tasks(self) -> dict[str, str]:
+        """The task of each data set."""
+        return {str(name): str(value) for name, value in self.members["task"].items()}
+
+    @property
+    def layers(self) -> list[int]:
+        """Labels of the layers."""
+        return [int(layer) for layer in next(iter(self.means.values()))["layer"].to_numpy()]
+
+    def only(self, *, task: str) -> Family:
+        """Return the data sets of one task.
+
+        Raises
+        ------
+        UnknownNameError
+            If no data set has that task.
+        """
+        kept = self.members[self.members["task"] == task]
+        if kept.empty:
+            available = self.members["task"].unique()
+            raise UnknownNameError.among(kind="task", asked=task, available=available)
+        return Family(self.name, {name: self.means[name] for name in kept.index}, kept)
+
+
+def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> Family:
+    """Open caches that share a language model.
+
+    Parameters
+    ----------
+    paths : sequence of str or path
+        The caches, one per data set.
+    tap : str
+        Which states.
+
+    Returns
+    -------
+    Family
+        One entry per cache, under the name of its data set (and of its model, where two
+        caches hold the same data set).
+
+    Raises
+    ------
+    ParameterError
+        If no path is given, or the caches are of different language models or setups.
+    UnknownNameError
+        If a cache does not hold the tap.
+    CacheError
+        If a cache cannot be read.
+    """
+    if not paths:
+        message = "No caches given. Make one with `ima cache create`, or all with `make book`."
+        raise ParameterError(message)
+    rows, arrays = [], []
+    for path in paths:
+        tree = open_cache(path)
+        held = sorted(tree["means"].children)
+        if tap not in held:
+            hint = f"{os.fspath(path)} was made without it."
+            raise UnknownNameError.among(kind="tap", asked=tap, available=held, hint=hint)
+        # A caption and a question about one picture have one id: they are one sample.
+        ids = tree["samples"]["id"].to_numpy().astype(str)
+        arrays.append(tree["means"][tap]["mean"].assign_coords(id=("sample", ids)))
+        rows.append(_member(tree, path=os.fspath(path)))
+    members = pd.DataFrame(rows)
+    families = members["family"].unique()
+    if len(families) > 1:
+        message = (
+            f"The caches are of {len(families)} language models or setups: {', '.join(families)}. "
+            "Similarities compare states of one: give the caches of one of them."
+        )
+        raise ParameterError(message)
+    members.index = pd.Index(_names(members))
+    means = dict(zip(members.index, arrays, strict=True))
+    return Family(str(families[0]), means, members.drop(columns="family"))
+
+
+def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
+    model, dataset = tree.attrs["model"], tree.attrs["dataset"]
+    samples = tree["samples"].to_dataset()
+    found = {}
+    for name in ("modality", "task"):
+        values = sorted({str(value) for value in samples[name].to_numpy()})
+        if len(values) != 1:
+            message = f"{path} holds samples of more than one {name}: {', '.join(values)}."
+            raise CacheError(message)
+        found[name] = values[0]
+    # A single-task model is named language/encoder/modality-task; its family shares the language.
+    language = model["name"].split("/")[0] if model["setup"] == "ST" else model["name"]
+    return {
+        "model": model["name"],
+        "dataset": dataset["name"],
+        **found,
+        "samples": samples.sizes["sample"],
+        "perceptual": float(samples["n_perceptual"].mean()),
+        "textual": float(samples["n_textual"].mean()),
+        "path": path,
+        "family": f"{language} ({model['setup']})",
+    }
+
+
+def _names(members: pd.DataFrame) -> list[str]:
+    names = []
+    for row in members.itertuples():
+        twice = (members["dataset"] == row.dataset).sum() > 1
+        names.append(f"{row.dataset} · {row.model}" if twice else str(row.dataset))
+    if len(set(names)) < len(names):
+        message = f"A cache is given twice: {', '.join(members['path'])}."
+        raise ParameterError(message)
+    return names
