@@ -1,0 +1,32 @@
+"""Figures: one theme and one colour per modality for the whole book."""
+
+from ima.figures.findings import (
+    gap_curves,
+    modality_panels,
+    norm_curves,
+    probe_panels,
+    silhouette_curves,
+    similarity_curves,
+    strip,
+)
+from ima.figures.media import pictures, score_dots, spectrograms
+from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "NAMES",
+    "canvas",
+    "curve",
+    "gap_curves",
+    "modality_panels",
+    "norm_curves",
+    "pictures",
+    "probe_panels",
+    "score_dots",
+    "silhouette_curves",
+    "similarity_curves",
+    "spectrograms",
+    "strip",
+    "theme",
+]

@@ -1,0 +1,164 @@
+"""Style of the book: one theme, and one colour, marker and name per thing shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy.typing as npt
+import seaborn as sns
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
+COLOURS: Mapping[str, str] = {
+    "text": "#000000",
+    "image": "#0072B2",
+    "video": "#D55E00",
+    "audio": "#009E73",
+    "perceptual": "#CC79A7",
+    "textual": "#000000",
+    "PvsT": "#D55E00",
+    "PvsP": "#0072B2",
+    "TvsT": "#000000",
+    "P intra": "#56B4E9",
+    "T intra": "#7F7F7F",
+    "null": "#7F7F7F",
+}
+MARKERS: Mapping[str, str] = {
+    "text": "s",
+    "image": "o",
+    "video": "^",
+    "audio": "D",
+    "perceptual": "o",
+    "textual": "s",
+    "PvsT": "X",
+    "PvsP": "o",
+    "TvsT": "s",
+    "P intra": "o",
+    "T intra": "s",
+}
+DASHES: Mapping[str, tuple[int, ...]] = {"P intra": (3, 1), "T intra": (3, 1), "null": (1, 1)}
+# Labels wherever a short name would not explain itself.
+NAMES: Mapping[str, str] = {
+    "PvsT": "perceptual–textual (PvsT)",
+    "PvsP": "perceptual–perceptual (PvsP)",
+    "TvsT": "textual–textual (TvsT)",
+    "P intra": "perceptual, halves of a set",
+    "T intra": "textual, halves of a set",
+}
+WIDTH = 7.2  # inches: the text column of the book
+_STYLE: Mapping[str, Any] = {
+    # Opaque white with a margin: a card on the dark page, seamless on the light one.
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.15,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "axes.edgecolor": "#4D4D4D",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "figure.constrained_layout.use": True,
+    # The same figure is the same bytes.
+    "svg.hashsalt": "ima",
+}
+
+
+def theme() -> None:
+    """Apply the book's theme, and SVG output where a notebook is running."""
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=dict(_STYLE))
+    from IPython import get_ipython
+
+    if get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats(  # type: ignore[no-untyped-call]
+            "svg", metadata={"Date": None}, pad_inches=0.15
+        )
+
+
+@contextmanager
+def canvas(
+    *, rows: int = 1, columns: int = 1, height: float = 3.0, **given: Any
+) -> Iterator[tuple[Figure, npt.NDArray[Any]]]:
+    """Yield a figure of the book's width with its axes, and close it at the end.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Grid of axes.
+    height : float
+        Height of the figure in inches.
+    **given
+        Passed on to :func:`matplotlib.pyplot.subplots`.
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **given)
+    yield figure, axes
+    # A notebook shows the figure that a cell returns; one that stayed open would appear twice.
+    plt.close(figure)
+
+
+def outside_legend(figure: Figure, axes: Axes, *, columns: int = 3, title: str = "") -> None:
+    """Put the legend of one axes below the figure, outside the data."""
+    handles, texts = axes.get_legend_handles_labels()
+    seen = dict(zip(texts, handles, strict=True))
+    if own := axes.get_legend():
+        own.remove()
+    figure.legend(
+        seen.values(), seen.keys(), loc="outside lower center", ncols=columns, title=title or None
+    )
+
+
+def curve(
+    axes: Axes,
+    *,
+    values: xr.DataArray,
+    name: str,
+    low: xr.DataArray | None = None,
+    high: xr.DataArray | None = None,
+    label: str | None = None,
+    dim: str = "layer",
+) -> None:
+    """Draw one curve over layers with its interval.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    values, low, high : xarray.DataArray
+        ``(layer,)``.
+    name : str
+        What it is: chooses colour, marker and dashes.
+    label : str or None
+        Text of the legend; None takes the name's own.
+    dim : str
+        The dim along the x axis.
+    """
+    x = values[dim].to_numpy()
+    colour = COLOURS[name]
+    axes.plot(
+        x,
+        values,
+        color=colour,
+        marker=MARKERS.get(name, ""),
+        dashes=DASHES.get(name, (1, 0)),
+        label=NAMES.get(name, name) if label is None else label,
+    )
+    if low is not None and high is not None:
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def null_line(axes: Axes, value: float, *, label: str) -> None:
+    """Draw the value at which a claim says nothing."""
+    axes.axhline(value, color=COLOURS["null"], linestyle=":", linewidth=1.4, label=label)
