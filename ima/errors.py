@@ -1,0 +1,86 @@
+"""Errors of the package: each says what was asked, what was found, what exists and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ImaError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class UnknownNameError(ImaError, ValueError):
+    """A model, data set, tap, parameter or metric name that does not exist."""
+
+    @classmethod
+    def among(
+        cls, kind: str, asked: object, available: Iterable[str], *, hint: str = ""
+    ) -> UnknownNameError:
+        """Build the message from what was asked and what exists.
+
+        Parameters
+        ----------
+        kind : str
+            What was looked up, for example ``"tap"``.
+        asked : object
+            The name that was not found.
+        available : iterable of str
+            The names that exist.
+        hint : str
+            The command or call that helps.
+
+        Examples
+        --------
+        >>> print(UnknownNameError.among("tap", "resid_pots", ["fc1", "resid_post"]))
+        Unknown tap 'resid_pots'. Did you mean 'resid_post'? Available: fc1, resid_post.
+        """
+        names = sorted(available)
+        close = difflib.get_close_matches(str(asked), names, n=1, cutoff=0.5)
+        message = f"Unknown {kind} {asked!r}."
+        if close:
+            message += f" Did you mean {close[0]!r}?"
+        message += f" Available: {', '.join(names) if names else 'none'}."
+        if hint:
+            message += f" Hint: {hint}"
+        return cls(message)
+
+
+class ParameterError(ImaError, ValueError):
+    """A parameter of the wrong type or outside its range."""
+
+
+class SampleError(ImaError, ValueError):
+    """A sample that cannot be used: no media, an empty text, a malformed record."""
+
+
+class ModelError(ImaError, RuntimeError):
+    """A model that cannot be loaded or whose structure is not understood."""
+
+
+class ActivationError(ImaError, ValueError):
+    """Activations that must not be stored: NaN, infinity, or beyond the range of the dtype."""
+
+
+class CacheError(ImaError, OSError):
+    """A cache that cannot be read or written."""
+
+
+class CacheIncompleteError(CacheError):
+    """A cache whose writer has not finished."""
+
+
+class CacheSchemaError(CacheError):
+    """A cache of another schema version or without the schema's groups."""
+
+
+class CacheLockedError(CacheError):
+    """A cache that another process is writing."""
+
+
+class CacheCorruptError(CacheError):
+    """A cache with bytes that fail their checksum."""
+
+
+class NotebookError(ImaError, RuntimeError):
+    """A notebook that could not be run to its end."""

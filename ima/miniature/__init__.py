@@ -1,0 +1,1 @@
+"""The miniature world: scenes, clips, sounds and language, generated from a seed."""

@@ -1,0 +1,235 @@
+"""The text corpus: documents, their tokenizer, and packed rows for training the language model.
+
+A document is an opening text and turns. Each turn is a prompt and an answer, and the end token
+follows the answer. Documents that share a row are separated by the start token. A document never begins
+with one, so that whatever stands first in a row — words here, perceptual tokens later — is read as
+the opening of a document.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.miniature import prose, speech
+from ima.miniature.world import DOMAINS, PLACES, Entity, draw_entities
+
+PAD, START, END = "<pad>", "<s>", "</s>"
+SPECIAL = (PAD, START, END)
+SCENE_SHARE = 0.48
+TURNS = 9
+#: Shares of training after which natural questions, and then every kind of document, begin.
+CURRICULUM = (0.10, 0.30)
+
+
+@dataclass(frozen=True)
+class Document:
+    """An opening text and turns of (prompt, answer).
+
+    Parameters
+    ----------
+    kind : str
+        The modality that the document describes, or the name of its writer in
+        :mod:`ima.miniature.prose`.
+    opening : str
+        What stands first; may be empty.
+    turns : tuple of (str, str)
+        Prompts and answers.
+    kinds : tuple of str
+        Group of each turn, for scoring.
+    """
+
+    kind: str
+    opening: str
+    turns: tuple[tuple[str, str], ...]
+    kinds: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole document as plain text."""
+        parts = [self.opening, *(f"{prompt} {answer}" for prompt, answer in self.turns)]
+        return " ".join(part for part in parts if part)
+
+
+def stage_of(progress: float) -> int:
+    """Return the stage of the curriculum, 0 to 2, at a share of training in [0, 1]."""
+    return sum(progress >= bound for bound in CURRICULUM)
+
+
+def tell_places(
+    modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
+) -> tuple[Entity, ...]:
+    """Give the objects of an image that exists in words only a place each."""
+    if modality != "image":
+        return entities
+    places = [str(rng.choice(PLACES)) for _ in entities]
+    return tuple(
+        replace(e, attributes={**e.attributes, "place": p})
+        for e, p in zip(entities, places, strict=True)
+    )
+
+
+def scene_document(
+    rng: np.random.Generator, *, modality: str | None = None, split: str = "train", stage: int = 2
+) -> Document:
+    """Describe a scene, a clip or a sound that nobody draws, and talk about it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    modality : str or None
+        Which domain; None draws it.
+    split : str
+        Which contents.
+    stage : int
+        0: list the facts and recall them by their noun. 1: ask for attributes of listed facts.
+        2: every style, with captions and every kind of question.
+    """
+    modality = modality or str(rng.choice(list(DOMAINS)))
+    domain = DOMAINS[modality]
+    entities = tell_places(modality, draw_entities(modality, split, rng), rng)
+    entities = tuple(entities[i] for i in rng.permutation(len(entities)))
+    if stage == 2 and rng.random() < 0.25:
+        stage = 1
+    style = None if stage == 2 else "list"
+    opening = speech.describe(modality, entities, rng, style=style)
+    if stage == 0:
+        nouns = Counter(e.noun for e in entities)
+        told = [e for e in entities if nouns[e.noun] == 1]
+        turns = [
+            (f"recall : {e.noun}", " ".join(e.attributes[a] for a in domain.attributes)) for e in told
+        ]
+        kinds = ["recall"] * len(turns)
+    else:
+        asked = speech.questions(modality, entities, rng)
+        if stage == 1:
+            asked = [q for q in asked if q.kind in {*domain.attributes, "which", "order"}]
+        asked = asked[:TURNS]
+        turns = [(q.prompt, q.answer) for q in asked]
+        kinds = [q.kind for q in asked]
+    if stage == 2 or rng.random() < 0.3:
+        wording = speech.captions(modality, entities)
+        caption = wording[0] if rng.random() < 0.6 else str(rng.choice(wording))
+        at = 0 if rng.random() < 0.5 else int(rng.integers(len(turns) + 1))
+        turns.insert(at, (speech.CAPTION_PROMPT, caption))
+        kinds.insert(at, "caption")
+    return Document(modality, opening, tuple(turns), tuple(kinds))
+
+
+_PROSE_STAGES: tuple[dict[str, float], ...] = (
+    {"key_values": 0.7, "instruction": 0.15, "facts": 0.1, "arithmetic": 0.05},
+    {"key_values": 0.25, "possessions": 0.2, "instruction": 0.1, "facts": 0.1, "chronicle": 0.15,
+     "counting": 0.1, "arithmetic": 0.1},
+    {"key_values": 0.05, "possessions": 0.18, "story": 0.13, "arithmetic": 0.07,
+     "word_problem": 0.05, "comparison": 0.09, "counting": 0.11, "negation": 0.1,
+     "instruction": 0.07, "facts": 0.06, "chronicle": 0.09},
+)  # fmt: skip
+
+
+def prose_document(rng: np.random.Generator, *, stage: int = 2) -> Document:
+    """Write a document that describes no scene."""
+    shares = _PROSE_STAGES[stage]
+    kind = str(rng.choice(list(shares), p=list(shares.values())))
+    opening, turns = prose.WRITERS[kind](rng)
+    return Document(kind, opening, tuple(turns), (kind,) * len(turns))
+
+
+def documents(seed: int, *, split: str = "train", stage: int = 2) -> Iterator[Document]:
+    """Yield documents for ever; at most :data:`SCENE_SHARE` of their words describe scenes."""
+    rng = np.random.default_rng(seed)
+    scene_words = words = 0
+    while True:
+        if scene_words <= SCENE_SHARE * words:
+            document = scene_document(rng, split=split, stage=stage)
+            scene_words += len(document.text.split())
+        else:
+            document = prose_document(rng, stage=stage)
+        words += len(document.text.split())
+        yield document
+
+
+def train_tokenizer(*, seed: int, vocabulary: int = 1536, samples: int = 20_000) -> Any:
+    """Train the byte-pair tokenizer on the corpus.
+
+    Returns
+    -------
+    tokenizers.Tokenizer
+        Byte-level; every word, also the first, carries its leading space.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    stream = documents(seed)
+    tokenizer.train_from_iterator((next(stream).text for _ in range(samples)), trainer)
+    return tokenizer
+
+
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+
+
+def encode_document(
+    document: Document, tokenizer: Any, *, context_weight: float
+) -> tuple[list[int], list[float]]:
+    """Return the token ids of a document and the weight of each in the loss."""
+    end = tokenizer.token_to_id(END)
+    pieces: list[tuple[str, float]] = [(document.opening, context_weight)] if document.opening else []
+    for prompt, answer in document.turns:
+        pieces += [(prompt, context_weight), (answer, 1.0)]
+    ids: list[int] = []
+    weights: list[float] = []
+    encoded = tokenizer.encode_batch([text for text, _ in pieces], add_special_tokens=False)
+    for piece, (_, weight) in zip(encoded, pieces, strict=True):
+        new = piece.ids + ([end] if weight == 1.0 else [])
+        ids += new
+        weights += [weight] * len(new)
+    return ids, weights
+
+
+def rows(
+    tokenizer: Any,
+    *,
+    seed: int,
+    count: int,
+    length: int,
+    stage: int = 2,
+    split: str = "train",
+    context_weight: float = 0.2,
+) -> Rows:
+    """Pack documents into rows; a row begins with the beginning of a document.
+
+    Returns
+    -------
+    ids : ndarray
+        ``(row, position)`` int64, padded at the end.
+    weights : ndarray
+        ``(row, position)`` float32: the weight of each token as a target; 1 in answers, 0 in padding.
+    """
+    pad, start = tokenizer.token_to_id(PAD), tokenizer.token_to_id(START)
+    ids = np.full((count, length), pad, np.int64)
+    weights = np.zeros((count, length), np.float32)
+    stream = documents(seed, split=split, stage=stage)
+    for row in range(count):
+        at = 0
+        while at < length - 8:
+            new, weight = encode_document(next(stream), tokenizer, context_weight=context_weight)
+            if at:
+                new, weight = [start, *new], [0.0, *weight]
+            room = min(len(new), length - at)
+            ids[row, at : at + room] = new[:room]
+            weights[row, at : at + room] = weight[:room]
+            at += room
+    return ids, weights

@@ -1,0 +1,245 @@
+"""The named data sets of the miniature world; a sample is a function of seed, split and index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.errors import UnknownNameError
+from ima.miniature import clips, scenes, sounds, speech
+from ima.miniature.corpus import tell_places
+from ima.miniature.world import (
+    DOMAINS,
+    SPLIT_CODES,
+    Entity,
+    draw_entities,
+    get_domain,
+    held_out,
+)
+from ima.samples import Sample, SampleSet
+
+TASKS = ("caption", "qa")
+NAMES = (*(f"mini-{m}-{t}" for m in DOMAINS for t in TASKS), "mini-text-qa")
+#: How often each kind of question is asked, before kinds that a sample lacks are left out.
+QUESTION_SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "image": {"colour": 0.25, "size": 0.12, "place": 0.15, "which": 0.15, "exists": 0.1,
+                  "pair": 0.13, "count": 0.1},
+        "video": {"colour": 0.22, "motion": 0.28, "which": 0.17, "exists": 0.1, "pair": 0.13,
+                  "count": 0.1},
+        "audio": {"pitch": 0.15, "loudness": 0.12, "contour": 0.18, "which": 0.1, "order": 0.15,
+                  "exists": 0.1, "pair": 0.1, "count": 0.1},
+    }
+)  # fmt: skip
+_MODALITY_CODES = {"image": 1, "video": 2, "audio": 3, "text": 4}
+_PLACING, _RENDERING, _ASKING = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is the case in one sample, and how it can be drawn again.
+
+    Parameters
+    ----------
+    modality, split : str
+        Which domain and which split.
+    index, seed : int
+        The sample's number in its split, and the seed of the world.
+    """
+
+    modality: str
+    split: str
+    index: int
+    seed: int
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Return the source of randomness for one purpose, independent of all others."""
+        codes = (_MODALITY_CODES[self.modality], SPLIT_CODES[self.split])
+        return np.random.default_rng([self.seed, *codes, self.index, purpose])
+
+    def entities(self) -> tuple[Entity, ...]:
+        """Return what is there: objects from left to right, events in order of time."""
+        return tuple(item[0] for item in self.placed())
+
+    def placed(self) -> list[Any]:
+        """Return the entities with where and when they are."""
+        entities = draw_entities(self.modality, self.split, self.rng(0))
+        rng = self.rng(_PLACING)
+        if self.modality == "image":
+            return scenes.place_objects(entities, rng)
+        if self.modality == "video":
+            return clips.place_objects(entities, rng)
+        return sounds.place_events(entities, rng)
+
+    def render(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Draw or sound the situation.
+
+        Returns
+        -------
+        media : ndarray
+            As :class:`ima.samples.Sample` describes it.
+        where : ndarray
+            Image: coverage ``(object, height, width)``; clip: ``(object, frame, height, width)``;
+            sound: ``(event, [start, end])`` in seconds.
+        """
+        placed, rng = self.placed(), self.rng(_RENDERING)
+        if self.modality == "image":
+            return scenes.render(placed, rng)
+        if self.modality == "video":
+            return clips.render(placed, rng)
+        spans = np.array([[start, start + duration] for _, start, duration in placed])
+        return sounds.render(placed, rng), spans
+
+    def media(self) -> npt.NDArray[Any]:
+        """Return the media alone."""
+        return self.render()[0]
+
+    def relations(self) -> list[tuple[int, str, int]]:
+        """Return what holds between entities i and j: (i, relation, j)."""
+        if self.modality == "audio":
+            n = len(self.placed())
+            return [(i, "before", j) for i in range(n) for j in range(i + 1, n)]
+        centres = [
+            item[1:3] if self.modality == "image" else tuple(item[1][0, :2])
+            for item in self.placed()
+        ]
+        found = []
+        for i, a in enumerate(centres):
+            for j, b in enumerate(centres):
+                if i != j and a[0] < b[0]:
+                    found.append((i, "left of", j))
+                if i != j and a[1] < b[1]:
+                    found.append((i, "above", j))
+        return found
+
+    def truth(self) -> dict[str, Any]:
+        """Return the ground truth as JSON-serialisable values."""
+        entities = self.entities()
+        first = get_domain(self.modality).first
+        pairs = {(e.noun, e.attributes[first]) for e in entities}
+        return {
+            "modality": self.modality,
+            "entities": [e.record() for e in entities],
+            "relations": [list(r) for r in self.relations()],
+            "novel": not pairs.isdisjoint(held_out(self.modality)),
+        }
+
+
+def ask(
+    modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
+) -> speech.Question:
+    """Draw one question, its kind by :data:`QUESTION_SHARES`."""
+    asked = speech.questions(modality, entities, rng)
+    shares = {q.kind: QUESTION_SHARES[modality][q.kind] for q in asked}
+    p = np.array(list(shares.values()))
+    kind = str(rng.choice(list(shares), p=p / p.sum()))
+    return next(q for q in asked if q.kind == kind)
+
+
+def _question_truth(question: speech.Question) -> dict[str, Any]:
+    return {"kind": question.kind, "candidates": list(question.candidates)}
+
+
+def caption_sample(situation: Situation, sample_id: str) -> Sample:
+    """Return a sample whose references are the captions, the canonical one first."""
+    return Sample(
+        id=sample_id,
+        modality=situation.modality,  # type: ignore[arg-type]
+        task="caption",
+        prompt=speech.CAPTION_PROMPT,
+        references=speech.captions(situation.modality, situation.entities()),
+        truth=situation.truth(),
+        media=situation.media,
+    )
+
+
+def question_sample(situation: Situation, sample_id: str) -> Sample:
+    """Return a sample that asks one question about what is seen or heard."""
+    question = ask(situation.modality, situation.entities(), situation.rng(_ASKING))
+    return Sample(
+        id=sample_id,
+        modality=situation.modality,  # type: ignore[arg-type]
+        task="qa",
+        prompt=question.prompt,
+        references=(question.answer,),
+        truth={**situation.truth(), "question": _question_truth(question)},
+        media=situation.media,
+    )
+
+
+def text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
+    """Return a sample that describes a situation in words and asks one question about it."""
+    codes = (_MODALITY_CODES["text"], SPLIT_CODES[split])
+    rng = np.random.default_rng([seed, *codes, index])
+    modality = list(DOMAINS)[index % len(DOMAINS)]
+    entities = tell_places(modality, draw_entities(modality, split, rng), rng)
+    style = str(rng.choice(["list", "sentence", "caption"]))
+    question = ask(modality, entities, rng)
+    described = speech.describe(modality, entities, rng, style=style)
+    return Sample(
+        id=sample_id,
+        modality="text",
+        task="qa",
+        prompt=f"{described} {question.prompt}",
+        references=(question.answer,),
+        truth={
+            "modality": modality,
+            "style": style,
+            "entities": [e.record() for e in entities],
+            "question": _question_truth(question),
+        },
+    )
+
+
+def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
+    """Open a data set of the miniature world.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`, with ``:train``, ``:calibration``, ``:validation`` or ``:test`` behind
+        it; without, ``:test``.
+    n : int
+        How many samples from the start of the split.
+    seed : int
+        Seed of the world.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such data set or split.
+
+    Examples
+    --------
+    >>> sample = open_dataset("mini-audio-caption", n=1)[0]
+    >>> sample.modality, sample.load().shape
+    ('audio', (32000,))
+    """
+    base, _, split = name.partition(":")
+    split = split or "test"
+    if base not in NAMES:
+        hint = "a data set is also a folder that holds samples.jsonl and its media."
+        raise UnknownNameError.among("data set", base, NAMES, hint=hint)
+    if split not in SPLIT_CODES:
+        raise UnknownNameError.among("split", split, SPLIT_CODES)
+    _, modality, task = base.split("-")
+    make = partial(_make, modality=modality, task=task, split=split, seed=seed)
+    return SampleSet(base, split, tuple(make(i) for i in range(n)))
+
+
+def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sample:
+    sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
+    if modality == "text":
+        return text_sample(index, sample_id, split=split, seed=seed)
+    situation = Situation(modality, split, index, seed)
+    if task == "caption":
+        return caption_sample(situation, sample_id)
+    return question_sample(situation, sample_id)
+
+

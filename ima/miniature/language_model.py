@@ -1,0 +1,146 @@
+"""Train a language model of the zoo on text only, then freeze it for ever."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as nnf
+
+from ima.miniature import corpus
+from ima.miniature.training import Probe, Recipe, Result, can_compile, fit
+
+LENGTH = 256
+ROWS = 16
+ARCHITECTURE = {
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+RECIPE = Recipe(steps=2200, learning_rate=2.5e-3, seed=11, warmup=100, probe_every=100)
+CONTEXT_WEIGHT = 0.1
+
+
+def build(tokenizer: Any, *, seed: int, **changes: Any) -> torch.nn.Module:
+    """Return an untrained `LlamaForCausalLM` whose initial weights depend on the seed alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        pad_token_id=tokenizer.token_to_id(corpus.PAD),
+        bos_token_id=tokenizer.token_to_id(corpus.START),
+        eos_token_id=tokenizer.token_to_id(corpus.END),
+        **{**ARCHITECTURE, **changes},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def weighted_loss(
+    logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the next-token loss, averaged with weights.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``(row, position, vocabulary)``.
+    ids, weights : Tensor
+        ``(row, position)``: the tokens, and how much each counts as a target.
+    """
+    flat = logits[:, :-1].flatten(0, 1).float()
+    loss = nnf.cross_entropy(flat, ids[:, 1:].flatten(), reduction="none")
+    weight = weights[:, 1:].flatten()
+    return (loss * weight).sum() / weight.sum()
+
+
+def answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> Probe:
+    """Return a probe: the share of answers about described validation scenes that are all right.
+
+    Each token of an answer must be the most likely one given the true tokens before it.
+    """
+    ids, spans = _validation_rows(tokenizer, n=n)
+
+    def probe() -> dict[str, float]:
+        device = next(model.parameters()).device
+        guesses = torch.cat(
+            [model(input_ids=part.to(device)).logits.argmax(-1).cpu() for part in ids.split(32)]
+        )
+        right: dict[str, list[bool]] = defaultdict(list)
+        for row, begin, end, kind in spans:
+            hit = bool((guesses[row, begin - 1 : end - 1] == ids[row, begin:end]).all())
+            right[kind].append(hit)
+            if kind != "caption":
+                right["answers"].append(hit)
+        return {kind: sum(hits) / len(hits) for kind, hits in sorted(right.items())}
+
+    return probe
+
+
+def _validation_rows(
+    tokenizer: Any, *, n: int
+) -> tuple[torch.Tensor, list[tuple[int, int, int, str]]]:
+    import numpy as np
+
+    rng = np.random.default_rng(77)
+    rows, spans = [], []
+    for row in range(n):
+        document = corpus.scene_document(rng, split="validation")
+        ids = tokenizer.encode(document.opening, add_special_tokens=False).ids
+        for (prompt, answer), kind in zip(document.turns, document.kinds, strict=True):
+            ids = ids + tokenizer.encode(prompt, add_special_tokens=False).ids
+            begin = len(ids)
+            ids = ids + tokenizer.encode(answer, add_special_tokens=False).ids
+            ids.append(tokenizer.token_to_id(corpus.END))
+            if len(ids) <= LENGTH:
+                spans.append((row, begin, len(ids), kind))
+        rows.append((ids + [0] * LENGTH)[:LENGTH])
+    return torch.tensor(rows), spans
+
+
+def train(
+    tokenizer: Any, *, recipe: Recipe, checkpoint: Path, device: str = "cpu", rows: int = ROWS
+) -> tuple[torch.nn.Module, Result]:
+    """Train the language model along the curriculum of :mod:`ima.miniature.corpus`.
+
+    Returns
+    -------
+    model : LlamaForCausalLM
+        On the CPU, in evaluation mode.
+    result : Result
+        The curve: loss, and accuracy on described validation scenes by kind of question.
+    """
+    model = build(tokenizer, seed=recipe.seed).to(device)
+
+    def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return weighted_loss(model(input_ids=ids).logits, ids, weights)
+
+    compiled = torch.compile(loss_of) if can_compile(device) else loss_of
+
+    def step_loss(step: int) -> torch.Tensor:
+        ids, weights = corpus.rows(
+            tokenizer,
+            seed=recipe.seed * 1_000_003 + step,
+            count=rows,
+            length=LENGTH,
+            stage=corpus.stage_of(step / recipe.steps),
+            context_weight=CONTEXT_WEIGHT,
+        )
+        return compiled(torch.from_numpy(ids).to(device), torch.from_numpy(weights).to(device))
+
+    result = fit(
+        model,
+        step_loss,
+        recipe,
+        name="llama-mini",
+        checkpoint=checkpoint,
+        probe=answer_probe(model, tokenizer),
+    )
+    return model.cpu().eval(), result

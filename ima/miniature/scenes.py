@@ -1,0 +1,162 @@
+"""Images of the miniature world: 64×64 scenes of one to four objects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.miniature.world import Entity
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+WIDTH = 64
+RADII = {"small": (5.5, 6.5), "big": (8.5, 10.0)}
+MIDDLE_BAND = 3.0
+RGB = {
+    "red": (215, 40, 45),
+    "green": (40, 165, 65),
+    "blue": (45, 85, 220),
+    "yellow": (235, 215, 50),
+    "purple": (130, 55, 170),
+    "orange": (240, 135, 25),
+    "pink": (245, 150, 195),
+    "white": (240, 240, 240),
+}
+
+
+def shape_distance(shape: str, x: Floats, y: Floats, radius: float) -> Floats:
+    """Return the approximate signed distance to the outline of a shape.
+
+    Parameters
+    ----------
+    shape : str
+        One of :data:`ima.miniature.world.SHAPES`.
+    x, y : ndarray
+        Offsets from the centre in pixels, y downwards.
+    radius : float
+        Radius in pixels.
+
+    Returns
+    -------
+    ndarray
+        Negative inside, in pixels.
+    """
+    rho, ax, ay = np.hypot(x, y), np.abs(x), np.abs(y)
+    if shape == "circle":
+        return rho - 0.95 * radius
+    if shape == "square":
+        return np.maximum(ax, ay) - 0.82 * radius
+    if shape == "diamond":
+        return (ax * 1.25 + ay - 1.05 * radius) / 1.6
+    if shape == "triangle":
+        return np.maximum((1.7 * ax - 0.95 * (y + radius)) / 1.947, y - 0.7 * radius)
+    if shape == "cross":
+        arm = 0.3 * radius
+        return np.minimum(
+            np.maximum(ax - radius, ay - arm), np.maximum(ay - radius, ax - arm)
+        )
+    if shape == "ring":
+        return np.abs(rho - 0.76 * radius) - 0.22 * radius
+    if shape == "star":
+        turn = (np.arctan2(x, -y) * 5 / (2 * np.pi)) % 1.0
+        tip = np.abs(turn - 0.5) * 2
+        return rho - radius * (0.38 + 0.7 * tip**2)
+    lobes = np.hypot(ax - 0.47 * radius, y + 0.35 * radius) - 0.5 * radius
+    point = (1.05 * ax + 0.93 * y - 0.9 * radius) / 1.4
+    return np.minimum(lobes, np.maximum(point, -0.25 * radius - y))
+
+
+def paint(
+    canvas: Floats, *, shape: str, rgb: Floats, x: float, y: float, radius: float
+) -> Floats:
+    """Paint one anti-aliased object onto the canvas ``(height, width, channel)``, in place.
+
+    Returns
+    -------
+    ndarray
+        The coverage ``(height, width)`` in [0, 1].
+    """
+    rows, columns = np.mgrid[0 : canvas.shape[0], 0 : canvas.shape[1]].astype(float)
+    coverage = np.clip(0.5 - shape_distance(shape, columns - x, rows - y, radius), 0.0, 1.0)
+    canvas += coverage[..., None] * (rgb - canvas)
+    return coverage
+
+
+def background(width: int, rng: np.random.Generator) -> Floats:
+    """Return a dark background ``(height, width, channel)`` with a random tint and gradient."""
+    base = rng.uniform(25, 95) + rng.uniform(-14, 14, 3)
+    ramp = np.linspace(-1, 1, width)
+    slope = rng.uniform(-18, 18, 2)
+    return base + (slope[0] * ramp[:, None] + slope[1] * ramp[None, :])[..., None]
+
+
+def finish(canvas: Floats, rng: np.random.Generator) -> Pixels:
+    """Add sensor noise and return uint8 pixels."""
+    noise = rng.normal(0.0, rng.uniform(2.0, 7.0), canvas.shape)
+    return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
+
+
+def colour_of(name: str, rng: np.random.Generator) -> Floats:
+    """Return the RGB value of a colour name with a small random deviation."""
+    return np.asarray(RGB[name], float) + rng.uniform(-12, 12, 3)
+
+
+Placed = tuple[Entity, float, float, float]
+
+
+def place_objects(entities: tuple[Entity, ...], rng: np.random.Generator) -> list[Placed]:
+    """Give each object of a scene a free position and a radius.
+
+    Returns
+    -------
+    list of (Entity, float, float, float)
+        The entity with its ``place`` (the quadrant of its centre), x, y and radius in pixels, from
+        left to right.
+    """
+    while True:
+        placed: list[Placed] = []
+        for entity in entities:
+            radius = rng.uniform(*RADII[entity.attributes["size"]])
+            for _ in range(40):
+                x, y = rng.uniform(radius + 0.5, WIDTH - radius - 0.5, 2)
+                centred = min(abs(x - WIDTH / 2), abs(y - WIDTH / 2)) < MIDDLE_BAND
+                if not centred and all(
+                    np.hypot(x - px, y - py) > radius + pr + 0.5 for _, px, py, pr in placed
+                ):
+                    break
+            else:
+                break
+            vertical = "top" if y < WIDTH / 2 else "bottom"
+            horizontal = "left" if x < WIDTH / 2 else "right"
+            attributes = {**entity.attributes, "place": f"{vertical} {horizontal}"}
+            placed.append((replace(entity, attributes=attributes), float(x), float(y), radius))
+        if len(placed) == len(entities):
+            return sorted(placed, key=lambda item: item[1])
+
+
+def render(placed: list[Placed], rng: np.random.Generator) -> tuple[Pixels, Floats]:
+    """Draw a scene.
+
+    Returns
+    -------
+    pixels : ndarray
+        ``(height, width, channel)`` uint8.
+    coverage : ndarray
+        ``(object, height, width)`` in [0, 1], where each object is.
+    """
+    canvas = background(WIDTH, rng)
+    coverage = [
+        paint(
+            canvas,
+            shape=entity.noun,
+            rgb=colour_of(entity.attributes["colour"], rng),
+            x=x,
+            y=y,
+            radius=radius,
+        )
+        for entity, x, y, radius in placed
+    ]
+    return finish(canvas, rng), np.stack(coverage)

@@ -1,0 +1,252 @@
+"""What is said about a scene, a clip or a sound: descriptions, captions, questions and answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ima.miniature.world import Domain, Entity, get_domain
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+ENTITY_WORD = {"image": "objects", "video": "objects", "audio": "sounds"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, its answer, and what an informed guess would choose from.
+
+    Parameters
+    ----------
+    kind : str
+        Group for scoring: an attribute name, ``which``, ``exists``, ``pair``, ``count`` or ``order``.
+    text, answer : str
+        The question without ``question :`` and its answer.
+    candidates : tuple of str
+        The distinct answers that are true of *some* entity of the sample; guessing among them is
+        right in ``1 / len(candidates)`` of the cases. Empty where the notion does not apply.
+    """
+
+    kind: str
+    text: str
+    answer: str
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """The text up to where the answer stands."""
+        return f"question : {self.text} answer :"
+
+
+CAPTION_PROMPT = "caption :"
+_ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
+    "colour": ("what colour is the {noun} ?", "which colour does the {noun} have ?"),
+    "size": ("how big is the {noun} ?", "what size is the {noun} ?"),
+    "place": ("where is the {noun} ?", "at which place is the {noun} ?"),
+    "motion": ("what does the {noun} do ?", "how does the {noun} behave ?"),
+    "pitch": ("what pitch has the {noun} ?", "how high is the {noun} ?"),
+    "loudness": ("how loud is the {noun} ?", "what volume has the {noun} ?"),
+    "contour": ("how does the {noun} change ?", "which contour has the {noun} ?"),
+}
+
+
+def article(words: str) -> str:
+    """Return the words with ``a`` or ``an`` before them."""
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def join(parts: Sequence[str]) -> str:
+    """Join noun phrases with commas and a final ``and``."""
+    return parts[0] if len(parts) == 1 else " , ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
+    """Return the noun phrase of an entity, attributes before the noun.
+
+    Examples
+    --------
+    >>> phrase("image", Entity("ring", {"colour": "red", "size": "big"}))
+    'a big red ring'
+    """
+    a = entity.attributes
+    if modality == "image":
+        words = f"{a['size']} {a['colour']} {entity.noun}" if full else f"{a['colour']} {entity.noun}"
+    elif modality == "video":
+        return article(f"{a['colour']} {entity.noun}") + (f" that {a['motion']}" if full else "")
+    else:
+        words = f"{a['pitch']} {entity.noun}"
+        if full:
+            words = f"{a['loudness']} {a['contour']} {words}"
+    return article(words)
+
+
+def captions(modality: str, entities: Sequence[Entity]) -> tuple[str, ...]:
+    """Return the reference captions, the canonical one first."""
+    phrases = [phrase(modality, e) for e in entities]
+    if modality == "audio":
+        order = " , then ".join(phrases)
+        return (order, f"you hear {order}", f"the sound of {join(phrases)}")
+    if modality == "video":
+        return (join(phrases), f"the clip shows {join(phrases)}", f"we watch {join(phrases)}")
+    return (join(phrases), f"the picture shows {join(phrases)}", f"there is {join(phrases)}")
+
+
+def describe(
+    modality: str, entities: Sequence[Entity], rng: np.random.Generator, *, style: str | None = None
+) -> str:
+    """Describe the entities in words, the noun before its attributes or behind them.
+
+    Parameters
+    ----------
+    modality : str
+        Which domain.
+    entities : sequence of Entity
+        In the order in which they are told; of an image, with places.
+    rng : numpy.random.Generator
+        Draws the style if it is not given.
+    style : {"list", "sentence", "caption"} or None
+        ``list``: circle red small top left ; …, ``sentence``: the circle is red …, ``caption``: a
+        small red circle at the top left ….
+    """
+    style = style or str(rng.choice(["list", "sentence", "caption"], p=[0.4, 0.35, 0.25]))
+    domain = get_domain(modality)
+    if style == "list":
+        lines = [f"{e.noun} {' '.join(e.attributes[a] for a in domain.attributes)}" for e in entities]
+        return " ; ".join(lines) + " ."
+    if style == "sentence":
+        return " ".join(_sentence(modality, e, i) for i, e in enumerate(entities))
+    phrases = [phrase(modality, e) for e in entities]
+    if modality == "image":
+        phrases = [f"{p} at the {e.attributes['place']}" for p, e in zip(phrases, entities, strict=True)]
+    if modality == "audio":
+        return " , then ".join(phrases) + " ."
+    return join(phrases) + " ."
+
+
+def _sentence(modality: str, entity: Entity, index: int) -> str:
+    a = entity.attributes
+    if modality == "image":
+        return f"the {entity.noun} is {a['colour']} , {a['size']} , at the {a['place']} ."
+    if modality == "video":
+        return f"the {entity.noun} is {a['colour']} and {a['motion']} ."
+    lead = "first" if index == 0 else "then"
+    return f"{lead} the {entity.noun} is {a['pitch']} , {a['loudness']} , {a['contour']} ."
+
+
+def questions(
+    modality: str, entities: Sequence[Entity], rng: np.random.Generator
+) -> list[Question]:
+    """Return every kind of question that has one true answer, in random order.
+
+    Parameters
+    ----------
+    modality : str
+        Which domain.
+    entities : sequence of Entity
+        What is true, in order.
+    rng : numpy.random.Generator
+        Draws wording, negatives and order.
+    """
+    domain = get_domain(modality)
+    found = [
+        *_attribute_questions(domain, entities, rng),
+        *_which_questions(domain, entities),
+        *_existence_questions(domain, entities, rng),
+        _count_question(domain, entities, rng),
+    ]
+    if modality == "audio":
+        found += _order_questions(entities)
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def _attribute_questions(
+    domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
+) -> list[Question]:
+    nouns = Counter(e.noun for e in entities)
+    found = []
+    for entity in entities:
+        if nouns[entity.noun] > 1:
+            continue
+        for name in domain.attributes:
+            template = str(rng.choice(_ATTRIBUTE_QUESTIONS[name]))
+            among = tuple(sorted({e.attributes[name] for e in entities}))
+            text = template.format(noun=entity.noun)
+            found.append(Question(name, text, entity.attributes[name], among))
+    return found
+
+
+def _which_questions(domain: Domain, entities: Sequence[Entity]) -> list[Question]:
+    name = "motion" if domain.modality == "video" else domain.first
+    values = Counter(e.attributes[name] for e in entities)
+    among = tuple(sorted({e.noun for e in entities}))
+    return [
+        Question(
+            "which",
+            f"what {value} ?" if name == "motion" else f"what is {value} ?",
+            entity.noun,
+            among,
+        )
+        for entity in entities
+        if values[value := entity.attributes[name]] == 1
+    ]
+
+
+def _existence_questions(
+    domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
+) -> list[Question]:
+    present = {e.noun for e in entities}
+    pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
+    absent = [noun for noun in domain.nouns if noun not in present]
+    asked = entities[int(rng.integers(len(entities)))]
+    noun = asked.noun if rng.random() < 0.5 else str(rng.choice(absent))
+    found = [Question("exists", f"is there {article(noun)} ?", _yes(noun in present))]
+    # A wrong pair is built of what is there where that is possible: only binding tells it apart.
+    pair = (asked.noun, asked.attributes[domain.first])
+    if rng.random() < 0.5:
+        values = {e.attributes[domain.first] for e in entities}
+        crossed = sorted({(n, v) for n in present for v in values} - pairs)
+        if not crossed or rng.random() < 0.25:
+            others = [v for v in domain.attributes[domain.first] if (asked.noun, v) not in pairs]
+            crossed = [(asked.noun, v) for v in others]
+        pair = crossed[int(rng.integers(len(crossed)))]
+    text = f"is there {article(f'{pair[1]} {pair[0]}')} ?"
+    found.append(Question("pair", text, _yes(pair in pairs), ("no", "yes")))
+    return found
+
+
+def _yes(truth: bool) -> str:  # noqa: FBT001 - the one thing that it says
+    return "yes" if truth else "no"
+
+
+def _count_question(
+    domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
+) -> Question:
+    nouns = Counter(e.noun for e in entities)
+    if domain.modality != "audio" and rng.random() < 0.5:
+        noun = entities[int(rng.integers(len(entities)))].noun
+        return Question("count", f"how many {plural(noun)} are there ?", NUMBERS[nouns[noun]])
+    word = ENTITY_WORD[domain.modality]
+    return Question("count", f"how many {word} are there ?", NUMBERS[len(entities)])
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a noun of the miniature world."""
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def _order_questions(entities: Sequence[Entity]) -> list[Question]:
+    among = tuple(sorted(e.noun for e in entities))
+    found = [
+        Question("order", "what comes first ?", entities[0].noun, among),
+        Question("order", "what comes last ?", entities[-1].noun, among),
+    ]
+    for before, after in zip(entities[:-1], entities[1:], strict=True):
+        found.append(Question("order", f"what comes after the {before.noun} ?", after.noun, among))
+        found.append(Question("order", f"what comes before the {after.noun} ?", before.noun, among))
+    return found
+
+

@@ -1,0 +1,185 @@
+"""The one training loop of the zoo: AdamW, warm-up and cosine, checkpoints, a curve, an estimate."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ima.miniature.storage import replace_file
+from ima.progress import bar
+
+logger = logging.getLogger("ima")
+
+#: Computes the loss of one step, a scalar tensor, from the step's number.
+StepLoss = Callable[[int], torch.Tensor]
+#: Measures the model between steps; what it returns goes into the curve.
+Probe = Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: everything but the data and the model.
+
+    Parameters
+    ----------
+    steps, warmup : int
+        Number of steps, and how many of them raise the learning rate to its peak.
+    learning_rate : float
+        Peak of the learning rate, from which a cosine falls to ``final`` of it.
+    weight_decay : float
+        Of matrices; vectors (norms, biases) have none.
+    final : float
+        Share of the peak that remains at the end.
+    probe_every, save_every : int
+        Steps between two entries of the curve and between two checkpoints.
+    seed : int
+        Seed of data and initialisation.
+    """
+
+    steps: int
+    learning_rate: float
+    seed: int = 0
+    warmup: int = 100
+    weight_decay: float = 0.05
+    final: float = 0.05
+    probe_every: int = 100
+    save_every: int = 100
+
+
+@dataclass
+class Result:
+    """What a training leaves behind: its curve and the seconds that it took."""
+
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step: linear warm-up, then a cosine."""
+    if step < recipe.warmup:
+        return recipe.learning_rate * (step + 1) / recipe.warmup
+    share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    cosine = 0.5 * (1 + np.cos(np.pi * share))
+    return recipe.learning_rate * (recipe.final + (1 - recipe.final) * float(cosine))
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on matrices only."""
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in wanted if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in wanted if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
+
+
+def can_compile(device: str) -> bool:
+    """Return whether `torch.compile` can be used: on a GPU always, on a CPU with a C++ compiler."""
+    return device != "cpu" or shutil.which("g++") is not None
+
+
+def fit(
+    model: nn.Module,
+    step_loss: StepLoss,
+    recipe: Recipe,
+    *,
+    name: str,
+    checkpoint: Path,
+    probe: Probe | None = None,
+) -> Result:
+    """Train until the recipe's last step, from the last checkpoint where there is one.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        What is trained, on its device; parameters that do not require gradients stay as they are.
+    step_loss : callable
+        Maps the number of a step to its loss. It must depend on nothing but the number, the
+        model and seeds, so that a resumed training sees the same data.
+    recipe : Recipe
+        Steps, learning rate, seed.
+    name : str
+        Shown in the progress.
+    checkpoint : Path
+        Where model, optimizer, step and curve are kept between two runs; removed by the caller
+        when the result is stored.
+    probe : callable or None
+        Called every ``probe_every`` steps in evaluation mode without gradients.
+
+    Returns
+    -------
+    Result
+        The curve and the seconds spent, over all runs.
+    """
+    optimizer = optimizer_for(model, recipe)
+    result, start = Result(), 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, result = state["step"], Result(state["curve"], state["seconds"])
+        logger.info("resume %s at step %d of %d", name, start, recipe.steps)
+    begun, before = time.monotonic(), result.seconds
+    losses: list[float] = []
+    model.train()
+    watch = bar(total=recipe.steps, what=name, unit="step", initial=start)
+    for step in range(start, recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, recipe)
+        loss = step_loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        watch.update(1)
+        done = step + 1
+        if done % recipe.probe_every == 0 or done == recipe.steps:
+            result.seconds = before + time.monotonic() - begun
+            entry = _measure(model, probe, done, losses)
+            result.curve.append(entry)
+            losses.clear()
+            left = (time.monotonic() - begun) / (done - start) * (recipe.steps - done)
+            shown = " ".join(f"{k} {v:.3f}" for k, v in entry.items() if k != "step")
+            logger.info("%s %d/%d %s (%.0f s left)", name, done, recipe.steps, shown, left)
+        if done % recipe.save_every == 0 and done < recipe.steps:
+            result.seconds = before + time.monotonic() - begun
+            _save(checkpoint, model, optimizer, done, result)
+    watch.close()
+    model.eval()
+    return result
+
+
+def _measure(
+    model: nn.Module, probe: Probe | None, step: int, losses: list[float]
+) -> dict[str, float]:
+    entry = {"step": step, "loss": round(float(np.mean(losses)), 5)}
+    if probe is not None:
+        model.eval()
+        with torch.no_grad():
+            entry |= {key: round(value, 4) for key, value in probe().items()}
+        model.train()
+    return entry
+
+
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, result: Result
+) -> None:
+    state: dict[str, Any] = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "curve": result.curve,
+        "seconds": result.seconds,
+    }
+    with replace_file(path) as partial:
+        torch.save(state, partial)

@@ -1,0 +1,231 @@
+"""What exists in the miniature world, how often, and which split a content belongs to.
+
+The world is skewed on purpose, because hallucination needs expectations to go wrong (paper.md, I2):
+
+- nouns are not equally frequent (:data:`NOUN_WEIGHTS`);
+- each noun has a partner that appears beside it in :data:`PARTNER_RATE` of the cases in which a
+  further entity is drawn (circle with square, bell with drum, …);
+- each noun has a favourite value of its first attribute, taken at :data:`FAVOURITE_RATE`
+  (circles are often red).
+
+Contents are divided between the splits by a hash of the *content key*, the set of
+(noun, attributes) without positions, so that no split holds a content of another. Combinations of
+noun and first attribute listed by :func:`held_out` appear in the test split only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ima.errors import UnknownNameError
+
+VERSION = "1"
+PARTNER_RATE = 0.4
+FAVOURITE_RATE = 0.25
+REPEAT_RATE = 0.15
+NOVEL_RATE = 0.25
+NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
+SPLIT_BOUNDS = {"train": (0, 70), "calibration": (70, 80), "validation": (80, 90), "test": (90, 100)}
+SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "white")
+SIZES = ("small", "big")
+MOTIONS = (
+    "moves left",
+    "moves right",
+    "moves up",
+    "moves down",
+    "grows",
+    "shrinks",
+    "blinks",
+    "rests",
+)
+TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whistle")
+PITCHES = ("low", "middle", "high")
+LOUDNESSES = ("soft", "loud")
+CONTOURS = ("rising", "falling", "steady", "trembling")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The grammar of one modality: what its entities are and which attributes they have.
+
+    Parameters
+    ----------
+    modality : str
+        ``"image"``, ``"video"`` or ``"audio"``.
+    nouns : tuple of str
+        Names of the entities.
+    attributes : mapping of str to tuple of str
+        Attribute name to its values, in the order in which facts state them. The first is the one
+        that names an entity together with its noun (red circle, high bell).
+    most : int
+        The largest number of entities in one sample.
+    """
+
+    modality: str
+    nouns: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+    most: int
+
+    @property
+    def first(self) -> str:
+        """Name of the attribute that identifies an entity together with its noun."""
+        return next(iter(self.attributes))
+
+
+DOMAINS: dict[str, Domain] = {
+    "image": Domain(
+        "image", SHAPES, {"colour": COLOURS, "size": SIZES, "place": PLACES}, most=4
+    ),
+    "video": Domain("video", SHAPES, {"colour": COLOURS, "motion": MOTIONS}, most=3),
+    "audio": Domain(
+        "audio",
+        TIMBRES,
+        {"pitch": PITCHES, "loudness": LOUDNESSES, "contour": CONTOURS},
+        most=3,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One object or event: a noun and its attributes (without ``place`` until it is placed)."""
+
+    noun: str
+    attributes: Mapping[str, str]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The content of the entity: its noun and all attributes but its place."""
+        return (self.noun, *(v for k, v in self.attributes.items() if k != "place"))
+
+    def record(self) -> dict[str, str]:
+        """Return the entity as a flat JSON-serialisable mapping."""
+        return {"noun": self.noun, **self.attributes}
+
+
+def get_domain(modality: str) -> Domain:
+    """Return the domain of a modality.
+
+    Raises
+    ------
+    UnknownNameError
+        If the miniature world has no such modality.
+    """
+    if modality not in DOMAINS:
+        raise UnknownNameError.among("modality", modality, DOMAINS)
+    return DOMAINS[modality]
+
+
+@cache
+def held_out(modality: str) -> frozenset[tuple[str, str]]:
+    """Return the (noun, first attribute) pairs that only the test split holds.
+
+    Examples
+    --------
+    >>> len(held_out("image")), ("circle", "yellow") in held_out("image")
+    (8, True)
+    """
+    domain = get_domain(modality)
+    values = domain.attributes[domain.first]
+    step = 1 if len(values) == len(domain.nouns) else 2
+    return frozenset(
+        (noun, values[(i + 3) % len(values)]) for i, noun in enumerate(domain.nouns) if i % step == 0
+    )
+
+
+def favourite(domain: Domain, noun: str) -> str:
+    """Return the value of the first attribute that the noun takes more often than others."""
+    values = domain.attributes[domain.first]
+    return values[domain.nouns.index(noun) % len(values)]
+
+
+def partner(domain: Domain, noun: str) -> str:
+    """Return the noun that appears most often beside this one."""
+    return domain.nouns[domain.nouns.index(noun) ^ 1]
+
+
+def content_split(entities: tuple[Entity, ...]) -> str:
+    """Return the split that a content belongs to, a function of its entities' keys alone."""
+    text = "|".join(sorted("/".join(entity.key) for entity in entities))
+    bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
+    return next(name for name, (low, high) in SPLIT_BOUNDS.items() if low <= bucket < high)
+
+
+def draw_entities(
+    modality: str, split: str, rng: np.random.Generator, *, count: int | None = None
+) -> tuple[Entity, ...]:
+    """Draw the entities of one sample of a split.
+
+    Parameters
+    ----------
+    modality : str
+        Which domain.
+    split : str
+        Which split; only ``"test"`` holds the :func:`held_out` pairs, in :data:`NOVEL_RATE` of
+        its samples (and none in the others).
+    rng : numpy.random.Generator
+        Source of randomness; drawing repeats until the content belongs to the split.
+    count : int or None
+        Number of entities; None draws it.
+
+    Returns
+    -------
+    tuple of Entity
+        Entities whose (noun, first attribute) pairs are distinct.
+    """
+    domain = get_domain(modality)
+    if split not in SPLIT_BOUNDS:
+        raise UnknownNameError.among("split", split, SPLIT_BOUNDS)
+    novel = split == "test" and rng.random() < NOVEL_RATE
+    while True:
+        n = count if count is not None else int(rng.choice(domain.most, p=_COUNT_P[domain.most])) + 1
+        entities = _draw_once(domain, n, rng)
+        pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
+        is_novel = not pairs.isdisjoint(held_out(modality))
+        if is_novel == novel and (novel or content_split(entities) == split):
+            return entities
+
+
+_COUNT_P = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
+
+
+def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity, ...]:
+    weights = np.asarray(NOUN_WEIGHTS) / sum(NOUN_WEIGHTS)
+    repeats = domain.modality != "audio"
+    nouns: list[str] = []
+    while len(nouns) < n:
+        roll = rng.random()
+        if nouns and roll < PARTNER_RATE:
+            noun = partner(domain, nouns[int(rng.integers(len(nouns)))])
+        elif nouns and repeats and roll < PARTNER_RATE + REPEAT_RATE:
+            noun = nouns[int(rng.integers(len(nouns)))]
+        else:
+            noun = domain.nouns[int(rng.choice(len(weights), p=weights))]
+        if repeats or noun not in nouns:
+            nouns.append(noun)
+    entities: list[Entity] = []
+    taken: set[tuple[str, str]] = set()
+    for noun in nouns:
+        while True:
+            attributes = {
+                name: values[int(rng.integers(len(values)))]
+                for name, values in domain.attributes.items()
+                if name != "place"
+            }
+            if rng.random() < FAVOURITE_RATE:
+                attributes[domain.first] = favourite(domain, noun)
+            pair = (noun, attributes[domain.first])
+            if pair not in taken:
+                break
+        taken.add(pair)
+        entities.append(Entity(noun, attributes))
+    return tuple(entities)
