@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ima.errors import SampleError
+from ima.models import features
 from ima.models.connector import Connector
 from ima.samples import Media, Modality, Sample, as_uint8
 
@@ -66,8 +67,6 @@ class Perception:
         return perceptual
 
     def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
-        from ima.models import features
-
         config = self.encoder.config
         if self.modality == "image":
             size = config.image_size

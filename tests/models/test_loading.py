@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from families import build
+from safetensors.torch import load_file, save_file
+from tinyzoo import LANGUAGE, NAMES, files, make_tokenizer, make_zoo
+
+import ima.models
+from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.models import zoo
+from ima.samples import Sample
+
+NAME = f"{LANGUAGE}/vit/image-qa"
+
+
+@pytest.fixture
+def own_zoo(tiny_zoo, tmp_path, monkeypatch):
+    """A copy of the zoo that a test may spoil."""
+    root = tmp_path / "own"
+    shutil.copytree(tiny_zoo, root)
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    return root
+
+
+def edit_card(folder, **changes):
+    path = folder / "card.json"
+    card = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in card.items() if value != "drop"}))
+
+
+def test_the_list_holds_every_model_with_the_fields_of_the_record(tiny_zoo):
+    records = ima.models.list_models()
+    assert [record["name"] for record in records] == sorted(NAMES)
+    for record in records:
+        assert tuple(record) == zoo.RECORD
+    image = next(record for record in records if record["name"] == NAME)
+    assert image["modality"] == "image"
+    assert image["task"] == "qa"
+    assert image["dataset"] == "mini-image-qa"
+    assert image["parameters"] > 0
+
+
+def test_listing_does_not_import_torch(tiny_zoo):
+    code = "import sys, ima.models; ima.models.list_models(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_models_know_what_they_are(tiny_zoo):
+    model, alone = ima.models.load(NAME), ima.models.load(LANGUAGE)
+    assert (model.name, model.setup, model.modality, model.task) == (NAME, "ST", "image", "qa")
+    assert model.modalities == ("text", "image")
+    assert (alone.modality, alone.task, alone.modalities) == ("text", None, ("text",))
+    assert (model.hidden, model.layers, model.device.type) == (32, 3, "cpu")
+    language = load_file(tiny_zoo / "language" / LANGUAGE / zoo.WEIGHTS)
+    for name, value in model.language.state_dict().items():
+        if name in language:
+            assert torch.equal(value, language[name].float())
+
+
+def test_the_weights_hash_names_all_parts(own_zoo):
+    hashes = {ima.models.load(name).weights_hash for name in NAMES}
+    assert len(hashes) == len(NAMES)
+    folder = own_zoo / "connectors" / NAME
+    before = ima.models.load(NAME).weights_hash
+    weights = load_file(folder / zoo.WEIGHTS)
+    save_file({key: value + 1 for key, value in weights.items()}, folder / zoo.WEIGHTS)
+    edit_card(folder, sha256=zoo.sha256(folder / zoo.WEIGHTS))
+    assert ima.models.load(NAME).weights_hash != before
+
+
+def test_the_tiny_zoo_is_the_same_bytes_for_the_same_seed(tiny_zoo, tmp_path):
+    again = dict(files(make_zoo(tmp_path / "again")))
+    assert again == dict(files(tiny_zoo))
+
+
+@pytest.mark.parametrize("part", [f"language/{LANGUAGE}", "encoders/vit", f"connectors/{NAME}"])
+def test_altered_weights_are_refused(own_zoo, part):
+    path = own_zoo / part / zoo.WEIGHTS
+    expected = zoo.sha256(path)
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    message = rf"{path} .*expected sha256 {expected}, found {zoo.sha256(path)}.*`make zoo`"
+    with pytest.raises(ModelError, match=message):
+        ima.models.load(NAME)
+    path.unlink()
+    with pytest.raises(ModelError, match=rf"{path} are missing. `make zoo`"):
+        ima.models.load(NAME)
+
+
+@pytest.mark.parametrize("part", ["language", "encoder"])
+def test_a_connector_of_other_parts_is_refused(own_zoo, part):
+    folder = own_zoo / "connectors" / NAME
+    parts = json.loads((folder / "card.json").read_text())["parts"]
+    edit_card(folder, parts={**parts, part: "other"})
+    with pytest.raises(ModelError, match=rf"trained with another {part} .*expected sha256 other"):
+        ima.models.load(NAME)
+
+
+def test_bad_cards_are_named(own_zoo):
+    folder = own_zoo / "connectors" / NAME
+    edit_card(folder, scores="drop")
+    with pytest.raises(ModelError, match=r"card.json lacks scores\. `make zoo`"):
+        ima.models.list_models()
+    (folder / "card.json").write_text("{")
+    with pytest.raises(ModelError, match=r"Cannot read the card .*card\.json"):
+        ima.models.load(NAME)
+
+
+def test_missing_tensors_are_not_filled_with_random_numbers(own_zoo):
+    folder = own_zoo / "language" / LANGUAGE
+    weights = load_file(folder / zoo.WEIGHTS)
+    del weights["model.norm.weight"]
+    save_file(weights, folder / zoo.WEIGHTS, metadata={"format": "pt"})
+    edit_card(folder, sha256=zoo.sha256(folder / zoo.WEIGHTS))
+    with pytest.raises(ModelError, match=r"do not fill LlamaForCausalLM: model\.norm\.weight"):
+        ima.models.load(LANGUAGE)
+
+
+def test_a_connector_that_does_not_fit_its_card(own_zoo):
+    folder = own_zoo / "connectors" / NAME
+    configuration = json.loads((folder / "card.json").read_text())["configuration"]
+    edit_card(folder, configuration={**configuration, "width": 24})
+    with pytest.raises(ModelError, match="do not fit its card"):
+        ima.models.load(NAME)
+
+
+@pytest.mark.parametrize("spec", ["lama-mini", f"{LANGUAGE}/vit/image-captoin", f"{LANGUAGE}/vit"])
+def test_unknown_names_list_the_models(tiny_zoo, spec):
+    with pytest.raises(UnknownNameError, match=r"Unknown model .*`ima models list`") as caught:
+        ima.models.load(spec)
+    for name in NAMES:
+        assert name in str(caught.value)
+    assert f"Did you mean '{LANGUAGE}" in str(caught.value)
+
+
+def test_an_empty_zoo(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMA_ZOO", str(tmp_path))
+    assert ima.models.list_models() == []
+    with pytest.raises(UnknownNameError, match="Available: none"):
+        ima.models.load(LANGUAGE)
+
+
+def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*_args, **_kwargs):
+        message = "no route"
+        raise ConnectionError(message)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match=r"'owner/name' is neither.*ConnectionError: no route"):
+        ima.models.load("owner/name")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dtype": "int8"}, "dtype must be one of float32, .*got 'int8'"),
+        ({"device": "abacus"}, "Device 'abacus' cannot be used here"),
+        ({"device": "cuda:99"}, "Device 'cuda:99' cannot be used here"),
+    ],
+)
+def test_wrong_devices_and_dtypes(tiny_zoo, wrong, message):
+    with pytest.raises(ParameterError, match=message):
+        ima.models.load(LANGUAGE, **wrong)
+
+
+def test_another_dtype_reaches_every_part(tiny_zoo):
+    model = ima.models.load(NAME, dtype="float64")
+    parts = (model.language, model.perception.encoder, model.perception.connector)
+    for part in parts:
+        assert {parameter.dtype for parameter in part.parameters()} == {torch.float64}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    language = build("gemma2")
+    tokenizer = make_tokenizer()
+    language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    language.save_pretrained(tmp_path / "local")
+    tokenizer.save_pretrained(tmp_path / "local")
+    return tmp_path / "local"
+
+
+def test_a_local_folder_is_a_text_model(tiny_zoo, folder):
+    model = ima.models.load(str(folder))
+    assert (model.name, model.setup, model.modalities) == (str(folder), "LM", ("text",))
+    assert model.weights_hash == zoo.sha256(folder / zoo.WEIGHTS)
+    sample = Sample("a", "text", "qa", "the circle is", ("red",))
+    batch = model.encode([sample])
+    logits = model.forward(batch, logits=True)
+    with torch.no_grad():
+        expected = build_again(model, folder)(input_ids=batch.token_id).logits
+    torch.testing.assert_close(logits, expected)
+
+
+def build_again(model, folder):
+    return type(model.language).from_pretrained(folder).eval()
+
+
+def test_a_token_that_the_tokenizer_puts_first_is_attended_to_and_never_counted(tiny_zoo, folder):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer()
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<pad> $A", special_tokens=[("<pad>", 0)]
+    )
+    tokenizer.save_pretrained(folder)
+    model = ima.models.load(str(folder))
+    sample = Sample("a", "text", "qa", "the circle is", ("red",))
+    batch = model.encode([sample])
+    assert batch.token_id[0, 0] == 0
+    assert batch.modality[0, 0] == -1
+    assert batch.attention_mask.all()
+    assert (batch.modality[0, 1:] == 0).all()
+    assert model.lengths([sample]) == [(0, batch.modality.shape[1] - 1)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("model.safetensors", r"holds no \*\.safetensors"), ("tokenizer.json", "holds no tokenizer")],
+)
+def test_incomplete_folders(tiny_zoo, folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=message):
+        ima.models.load(str(folder))
+
+
+def test_a_folder_without_a_model(tiny_zoo, tmp_path):
+    with pytest.raises(UnknownNameError, match="Unknown model"):
+        ima.models.load(str(tmp_path))
