@@ -1,6 +1,6 @@
 """Claims of the paper: what each says, the statistic that tests it, and the verdicts measured."""
 
-from ima.claims.overview import SYMBOLS, table
+from ima.claims.overview import SYMBOLS, sentence, table
 from ima.claims.records import Record, Verdict, collect, read, record, verdict, write
 from ima.claims.registry import CLAIMS, Claim, Direction
 
@@ -14,6 +14,7 @@ __all__ = [
     "collect",
     "read",
     "record",
+    "sentence",
     "table",
     "verdict",
     "write",

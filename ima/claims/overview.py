@@ -48,6 +48,42 @@ def table(
     return "\n".join(lines) + "\n"
 
 
+def sentence(entry: Record) -> str:
+    """Say in words what a record found, whichever way it came out.
+
+    Parameters
+    ----------
+    entry : Record
+        A measured claim.
+
+    Returns
+    -------
+    str
+        The verdict, the numbers and where the interval lies.
+
+    Examples
+    --------
+    >>> from ima.claims import record
+    >>> from ima.measures.inference import Interval
+    >>> print(sentence(record("F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600), model="m",
+    ...                       dataset="d", notebook="notebooks/finding1.md")))
+    F1.1 is contradicted by m: -0.200 [-0.300, -0.100], n = 600; the interval lies below the \
+null of 0, and the claim puts it above.
+    """
+    side = "above" if entry.direction == "greater" else "below"
+    if entry.verdict == "inconclusive":
+        text, where = f"{entry.claim} is inconclusive for", "holds"
+    elif entry.verdict == "supported":
+        text, where = f"{entry.claim} is supported by", f"lies {side}"
+    else:
+        other = "below" if side == "above" else "above"
+        text, where = f"{entry.claim} is contradicted by", f"lies {other}"
+    return (
+        f"{text} {entry.model}: {entry.interval}; the interval {where} the null of "
+        f"{entry.null:g}, and the claim puts it {side}."
+    )
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

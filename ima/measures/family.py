@@ -98,7 +98,7 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
             hint = f"{os.fspath(path)} was made without it."
             raise UnknownNameError.among(kind="tap", asked=tap, available=held, hint=hint)
         # A caption and a question about one picture have one id: they are one sample.
-        ids = tree["samples"]["id"].to_numpy().astype(str)
+        ids = tree["samples"]["id"].to_numpy().astype(object)
         arrays.append(tree["means"][tap]["mean"].assign_coords(id=("sample", ids)))
         rows.append(_member(tree, path=os.fspath(path)))
     members = pd.DataFrame(rows)
