@@ -137,7 +137,7 @@ def _download(spec: str) -> Path:
     except Exception as error:
         message = (
             f"Model {spec!r} is neither in the zoo nor a folder, and could not be fetched from "
-            f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]} "
+            f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]}. "
             "`ima models list` shows the zoo."
         )
         raise ModelError(message) from error

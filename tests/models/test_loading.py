@@ -51,6 +51,15 @@ def test_listing_does_not_import_torch(tiny_zoo):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_public_names_are_the_classes_themselves():
+    from ima.models.batch import Batch
+    from ima.models.frozen import FrozenModel
+
+    assert (ima.models.Batch, ima.models.FrozenModel) == (Batch, FrozenModel)
+    with pytest.raises(AttributeError, match="no attribute 'Botch'"):
+        _ = ima.models.Botch
+
+
 def test_models_know_what_they_are(tiny_zoo):
     model, alone = ima.models.load(NAME), ima.models.load(LANGUAGE)
     assert (model.name, model.setup, model.modality, model.task) == (NAME, "ST", "image", "qa")
