@@ -1,0 +1,198 @@
+"""Reader of caches: a store as an xarray tree, refused where it is not what it should be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ima.cache.provenance import layout_of, parameters_of
+from ima.cache.schema import SCHEMA, SCHEMA_VERSION
+from ima.cache.store import ROOT, Location, locate
+from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
+
+
+def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> xr.DataTree:
+    """Open a cache lazily: arrays are read from the store when they are used.
+
+    Parameters
+    ----------
+    path : str or path
+        A local folder or an fsspec URL.
+    allow_partial : bool
+        Whether to open a cache that is not finished; the tree then holds its finished samples.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups ``samples``, ``means/<tap>``, ``norms/<tap>``, ``drift`` and, where token states
+        were kept, ``tokens/<tap>``. Dims: sample, kind, layer, hidden, token, step. The root's
+        attributes say how the cache was made.
+
+    Raises
+    ------
+    CacheError
+        If there is nothing at the path.
+    CacheSchemaError
+        If what is there is not a cache, or one of another schema version.
+    CacheIncompleteError
+        If it is not finished; the message has the command that finishes it.
+
+    Examples
+    --------
+    >>> cache = open_cache("data/caches/llama-mini--image.zarr")  # doctest: +SKIP
+    >>> cache["means/resid_post/mean"].sel(kind="textual", layer=3)  # doctest: +SKIP
+    """
+    location = locate(path)
+    attributes = read_attributes(location)
+    done = read_done(location)
+    if not done.all() and not allow_partial:
+        command = parameters_of(attributes).command(location.address)
+        message = (
+            f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
+            f"Finish it with: {command} — or open what is there with allow_partial=True."
+        )
+        raise CacheIncompleteError(message)
+    # What the store's own consolidated metadata says is one read for all groups.
+    tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
+    return tree if done.all() else _finished(tree, done)
+
+
+def info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Say what a cache holds and how it was made, without reading its data.
+
+    Parameters
+    ----------
+    path : str or path
+        A local folder or an fsspec URL.
+
+    Returns
+    -------
+    dict
+        ``path``, ``model``, ``dataset``, ``samples``, ``done``, ``finished``, ``finish`` (the
+        command that finishes it; None where it is finished), ``taps``, ``keep_tokens``, ``dtype``,
+        ``unit``, ``groups`` (per group: its bytes, and shape and dims per array), ``bytes``,
+        ``schema_version``, ``parameters``, ``execution``.
+
+    Raises
+    ------
+    CacheError
+        If there is nothing at the path.
+    CacheSchemaError
+        If what is there is not a cache, or one of another schema version.
+    """
+    location = locate(path)
+    attributes = read_attributes(location)
+    parameters, layout = parameters_of(attributes), layout_of(attributes)
+    done = read_done(location)
+    sizes = location.sizes()
+    groups: dict[str, dict[str, Any]] = {}
+    for array in layout.arrays():
+        group = groups.setdefault(array.group, {"bytes": 0, "arrays": {}})
+        shape = dict(zip(array.dims, array.shape, strict=True))
+        group["arrays"][array.name] = {"dtype": array.dtype, "shape": shape}
+    for key, size in sizes.items():
+        owner = key.split("/c/")[0].removesuffix(f"/{ROOT}")
+        for name, group in groups.items():
+            if owner == name or owner.rpartition("/")[0] == name:
+                group["bytes"] += size
+    finished = bool(done.all())
+    return {
+        "path": location.address,
+        "model": dict(attributes["model"]),
+        "dataset": dict(attributes["dataset"]),
+        "samples": int(done.size),
+        "done": int(done.sum()),
+        "finished": finished,
+        "finish": None if finished else parameters.command(location.address),
+        "taps": list(parameters.taps),
+        "keep_tokens": parameters.keep_tokens,
+        "dtype": parameters.dtype,
+        "unit": layout.unit,
+        "groups": groups,
+        "bytes": sum(sizes.values()),
+        "schema_version": attributes["schema_version"],
+        "parameters": dict(attributes["parameters"]),
+        "execution": dict(attributes["execution"]),
+    }
+
+
+def read_attributes(location: Location) -> dict[str, Any]:
+    """Return the attributes of a cache of this schema version.
+
+    Raises
+    ------
+    CacheError
+        If there is nothing at the location.
+    CacheSchemaError
+        If what is there is not a cache, or one of another schema version.
+    CacheCorruptError
+        If its root is not JSON.
+    """
+    if not location.exists():
+        found = "a folder without it" if location.files.isdir(location.root) else "nothing"
+        message = (
+            f"No cache at {location.address!r}: looked for {ROOT}, found {found}. Make one with "
+            f"`ima cache create --model … --dataset … --out {location.address}`."
+        )
+        raise CacheSchemaError(message) if "folder" in found else CacheError(message)
+    try:
+        document = json.loads(location.read(ROOT))
+    except ValueError as error:
+        message = (
+            f"The root of {location.address!r} is not JSON: {error}. "
+            f"Try `ima cache verify {location.address} --repair`."
+        )
+        raise CacheCorruptError(message) from error
+    attributes = document.get("attributes", {}) if isinstance(document, Mapping) else {}
+    if attributes.get("schema") != SCHEMA:
+        message = (
+            f"{location.address!r} is a Zarr store and not a cache of ima: its attribute "
+            f"'schema' is {attributes.get('schema')!r}, not {SCHEMA!r}."
+        )
+        raise CacheSchemaError(message)
+    version = attributes.get("schema_version")
+    if version != SCHEMA_VERSION:
+        message = (
+            f"{location.address!r} has schema version {version!r}; this version of ima reads "
+            f"{SCHEMA_VERSION!r}. Make it again at another path, or read it with plain xarray."
+        )
+        raise CacheSchemaError(message)
+    return dict(attributes)
+
+
+def read_done(location: Location) -> npt.NDArray[np.bool_]:
+    """Return which samples are finished, dims (sample).
+
+    Raises
+    ------
+    CacheCorruptError
+        If that cannot be read.
+    """
+    try:
+        done: npt.NDArray[np.bool_] = np.asarray(location.group()["samples/done"][...])
+    except (ValueError, KeyError, RuntimeError) as error:
+        message = (
+            f"'samples/done' of {location.address!r} cannot be read: {error}. "
+            f"Try `ima cache verify {location.address} --repair`."
+        )
+        raise CacheCorruptError(message) from error
+    return done
+
+
+def _finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataTree:
+    rows = np.flatnonzero(done)
+
+    def select(dataset: xr.Dataset) -> xr.Dataset:
+        if "token" in dataset.dims:
+            sample = dataset["sample"].to_numpy()
+            # -1 is the fill value of rows that are not written.
+            return dataset.isel(token=np.flatnonzero((sample >= 0) & done[sample]))
+        return dataset.isel(sample=rows) if "sample" in dataset.dims else dataset
+
+    return tree.map_over_datasets(select)

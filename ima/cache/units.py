@@ -1,0 +1,147 @@
+"""Units of work: the samples of one shard, computed and written so that they can be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.cache.provenance import CacheParameters
+from ima.cache.schema import Layout
+from ima.capture import Measured, measure
+from ima.errors import ModelError
+from ima.models import FrozenModel
+from ima.samples import Sample, SampleSet
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything from which a unit follows.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    samples : SampleSet
+        As many as the store holds.
+    parameters : CacheParameters
+        How it is computed.
+    layout : Layout
+        Sizes of the store's arrays.
+    lengths : array (sample, kind)
+        Tokens per sample, from the texts alone.
+    """
+
+    model: FrozenModel
+    samples: SampleSet
+    parameters: CacheParameters
+    layout: Layout
+    lengths: npt.NDArray[np.int64]
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """First kept token of each sample, and the one behind the last, dims (sample + 1)."""
+        kept = self.lengths.sum(axis=1)
+        kept[self.parameters.keep_tokens :] = 0
+        return np.concatenate([[0], np.cumsum(kept)])
+
+
+def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
+    """Compute a unit and write it: its tokens batch by batch, its statistics, then ``done``.
+
+    Parameters
+    ----------
+    unit : int
+        Which unit.
+    work : Work
+        What is computed.
+    store : callable
+        Returns the store; called once the first batch has been computed without an error.
+
+    Raises
+    ------
+    ActivationError
+        If an activation cannot be stored.
+    ModelError
+        If the model's token counts are not the ones that its texts have.
+    """
+    start, stop = work.layout.bounds(unit)
+    columns: dict[str, list[npt.NDArray[Any]]] = {}
+    for first in range(start, stop, work.parameters.batch_size):
+        last = min(first + work.parameters.batch_size, stop)
+        samples = work.samples[first:last]
+        measured = measure(
+            work.model,
+            work.model.encode(samples),
+            taps=work.parameters.taps,
+            loss=work.parameters.loss,
+            keep=max(0, min(work.parameters.keep_tokens, last) - first),
+            dtype=work.parameters.dtype,
+        )
+        if not np.array_equal(measured.counts, work.lengths[first:last]):
+            message = (
+                f"Model {work.model.name!r} counts other tokens in its batches than in the texts "
+                f"of samples {samples[0].id!r} to {samples[-1].id!r}."
+            )
+            raise ModelError(message)
+        for path, values in _columns(measured, samples=samples, work=work).items():
+            columns.setdefault(path, []).append(values)
+        if measured.states:
+            _write_tokens(store(), measured, work=work, first=first, last=last)
+    group = store()
+    for path, parts in columns.items():
+        group[path][start:stop] = np.concatenate(parts)
+    group["samples/done"][start:stop] = True
+
+
+def _columns(
+    measured: Measured, *, samples: Sequence[Sample], work: Work
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what the arrays with a sample dim hold of a batch, per path."""
+    texts = {
+        "id": [sample.id for sample in samples],
+        "modality": [sample.modality for sample in samples],
+        "task": [sample.task for sample in samples],
+        "prompt": [sample.prompt for sample in samples],
+        "references": [_json(list(sample.references)) for sample in samples],
+        "truth": [_json(dict(sample.truth)) for sample in samples],
+    }
+    if work.parameters.predict:
+        texts["prediction"] = work.model.generate(
+            samples, batch_size=work.parameters.batch_size, seed=work.parameters.seed
+        )
+    columns: dict[str, npt.NDArray[Any]] = {
+        f"samples/{name}": np.array(values, dtype=object) for name, values in texts.items()
+    }
+    columns["samples/n_perceptual"] = measured.counts[:, 0]
+    columns["samples/n_textual"] = measured.counts[:, 1]
+    if measured.loss is not None:
+        columns["samples/loss"] = measured.loss
+    if measured.drift is not None:
+        columns["drift/cosine"] = measured.drift
+    for tap, mean in measured.means.items():
+        columns[f"means/{tap}/mean"] = mean
+    for tap, statistics in measured.norms.items():
+        for name, values in statistics.items():
+            columns[f"norms/{tap}/{name}"] = values
+    return columns
+
+
+def _write_tokens(group: Any, measured: Measured, *, work: Work, first: int, last: int) -> None:
+    rows = slice(int(work.offsets[first]), int(work.offsets[last]))
+    coords = {**measured.coords, "sample": measured.coords["sample"] + np.int32(first)}
+    for tap, states in measured.states.items():
+        # The model produces layer after layer; each chunk holds one layer, so the transposed
+        # view is copied chunk by chunk and never as a whole.
+        group[f"tokens/{tap}/state"][rows] = states.transpose(1, 0, 2)
+        for name, values in coords.items():
+            group[f"tokens/{tap}/{name}"][rows] = values
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

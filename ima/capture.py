@@ -1,0 +1,337 @@
+"""Capture of activations: taps of a running model to tensors and to per-sample statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ima.cache.schema import DRIFT_STEPS, TAPS
+from ima.errors import ActivationError, ModelError
+
+if TYPE_CHECKING:
+    from ima.models import Batch, FrozenModel
+    from ima.models.anatomy import Anatomy
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+@contextmanager
+def tapped(
+    anatomy: Anatomy,
+    *,
+    taps: Sequence[str],
+    samples: int,
+    receive: Callable[[str, int, Tensor], None],
+) -> Iterator[None]:
+    """Call back with each tap of each layer while a model runs, and with nothing afterwards.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        Where the taps are.
+    taps : sequence of str
+        Which taps.
+    samples : int
+        Samples in the batch.
+    receive : callable
+        Receives tap, layer and the activations, dims (sample, position, hidden): a view that
+        the model may overwrite.
+    """
+    with ExitStack() as hooks:
+        for tap in taps:
+            for layer in anatomy.layers_of(tap):
+
+                def callback(state: Tensor, tap: str = tap, layer: int = layer) -> None:
+                    receive(tap, layer, state)
+
+                handle = anatomy.tap(tap, layer=layer).attach(callback, samples=samples)
+                hooks.callback(handle.remove)
+        yield
+
+
+def capture(
+    model: FrozenModel, batch: Batch, *, taps: Sequence[str] = TAPS
+) -> dict[str, dict[int, Tensor]]:
+    """Return the activations of a batch.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model; its language-model head does not run.
+    batch : Batch
+        What :meth:`ima.models.FrozenModel.encode` returned.
+    taps : sequence of str
+        Which taps.
+
+    Returns
+    -------
+    dict of str to dict of int to Tensor
+        Copies per tap and layer, dims (sample, position, hidden), on the model's device, padding
+        included. Layer 0 exists for ``resid_post`` only: the input of the first block.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such tap.
+    ParameterError
+        If this model does not have the tap.
+    """
+    states: dict[str, dict[int, Tensor]] = {tap: {} for tap in taps}
+
+    def keep(tap: str, layer: int, state: Tensor) -> None:
+        # A view would keep the whole activation alive, and the model may write to it.
+        states[tap][layer] = state.clone()
+
+    with (
+        torch.inference_mode(),
+        tapped(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
+    ):
+        model.forward(batch, logits=False)
+    return states
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics of one batch, in host memory.
+
+    Parameters
+    ----------
+    sample_ids : tuple of str
+        Which samples.
+    counts : array (sample, kind)
+        Tokens per kind.
+    means : dict of str to array (sample, kind, layer, hidden)
+        Mean over a sample's tokens, per tap; NaN where a sample has no token of a kind.
+    norms : dict of str to dict of str to array (sample, kind, layer)
+        ``median`` and ``mean`` over a sample's tokens of the L2 norm, per tap.
+    drift : array (sample, kind, step, layer) or None
+        Mean over a sample's tokens of the cosine between a token's residual states at layer and
+        layer + step.
+    loss : array (sample) or None
+        Mean next-token loss on the answer, in nats.
+    states : dict of str to array (layer, token, hidden)
+        States of the tokens that were asked for, per tap.
+    coords : dict of str to array (token)
+        ``sample`` (row of the batch), ``position``, ``modality`` and ``token_id`` of these tokens.
+    """
+
+    sample_ids: tuple[str, ...]
+    counts: npt.NDArray[np.int32]
+    means: dict[str, npt.NDArray[np.float32]]
+    norms: dict[str, dict[str, npt.NDArray[np.float32]]]
+    drift: npt.NDArray[np.float32] | None = None
+    loss: npt.NDArray[np.float32] | None = None
+    states: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def measure(
+    model: FrozenModel,
+    batch: Batch,
+    *,
+    taps: Sequence[str] = TAPS,
+    loss: bool = False,
+    keep: int = 0,
+    dtype: str = "float16",
+) -> Measured:
+    """Run a model over a batch and reduce its activations while it runs.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model; its language-model head runs for the loss only, on the answer's positions.
+    batch : Batch
+        What :meth:`ima.models.FrozenModel.encode` returned.
+    taps : sequence of str
+        Which taps.
+    loss : bool
+        Whether to compute the loss on the answer.
+    keep : int
+        From how many samples, from the start of the batch, to return every token's state.
+    dtype : {"float16", "float32"}
+        Dtype of these states.
+
+    Returns
+    -------
+    Measured
+        No statistic contains a padding position.
+
+    Raises
+    ------
+    ActivationError
+        If an activation is NaN or infinite, or a state is beyond the range of the dtype.
+    """
+    reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype)
+    wanted = tuple(taps)
+    if loss and "resid_post" not in wanted:
+        wanted = (*wanted, "resid_post")
+    with torch.inference_mode():
+        with tapped(
+            model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
+        ):
+            model.forward(batch, logits=False)
+        return reducer.result(loss=loss)
+
+
+class _Reducer:
+    """Accumulates statistics of one batch on the model's device, layer by layer."""
+
+    def __init__(
+        self, anatomy: Anatomy, batch: Batch, *, taps: Sequence[str], keep: int, dtype: str
+    ) -> None:
+        self.anatomy, self.batch, self.taps = anatomy, batch, tuple(taps)
+        self.dtype = getattr(torch, dtype)
+        modality = batch.modality
+        self.real = modality >= 0
+        self.padded = not bool(self.real.all())
+        # Dims (sample, kind, position), kinds in the order of KINDS.
+        self.kinds = torch.stack([modality > 0, modality == 0], dim=1)
+        self.counts = self.kinds.sum(dim=-1)
+        # A sample without a token of a kind has no mean of it: 0/0 is the NaN that says so.
+        self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
+        self.kept = self.real.clone()
+        self.kept[keep:] = False
+        self.keep = keep
+        self.means: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
+        self.norms: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
+        self.states: dict[str, list[npt.NDArray[Any]]] = {tap: [] for tap in self.taps}
+        self.peaks: list[tuple[str, int, Tensor]] = []
+        self.directions: dict[int, Tensor] = {}
+        self.cosines: dict[tuple[int, int], Tensor] = {}
+        self.last: Tensor | None = None
+
+    def receive(self, tap: str, layer: int, state: Tensor) -> None:
+        """Reduce one tap of one layer, dims (sample, position, hidden)."""
+        if tap == "resid_post" and layer == self.anatomy.layers:
+            self.last = state.clone()
+        if tap not in self.taps:
+            return
+        if self.keep:
+            self._store(tap, layer, state)
+        value = state.float()
+        if self.padded:
+            value = value.masked_fill(~self.real.unsqueeze(-1), 0.0)
+        self.means[tap].append(torch.bmm(self.weights, value))
+        norm = torch.linalg.vector_norm(value, dim=-1)
+        self.norms[tap].append(norm)
+        if tap == "resid_post":
+            self._drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30))
+
+    def _store(self, tap: str, layer: int, state: Tensor) -> None:
+        rows = state[self.kept]
+        if self.dtype == torch.float16:
+            peak = rows.abs().amax(dim=-1)
+            self.peaks.append((tap, layer, peak))
+        self.states[tap].append(rows.to(self.dtype).cpu().numpy())
+
+    def _drift(self, layer: int, direction: Tensor) -> None:
+        self.directions[layer] = direction
+        for step in DRIFT_STEPS:
+            if layer - step in self.directions:
+                cosine = (self.directions[layer - step] * direction).sum(dim=-1)
+                mean = torch.bmm(self.weights, cosine.unsqueeze(-1)).squeeze(-1)
+                self.cosines[step, layer - step] = mean
+        self.directions.pop(layer - max(DRIFT_STEPS), None)
+
+    def result(self, *, loss: bool) -> Measured:
+        """Move the statistics to host memory, refusing what is not finite."""
+        norms = {tap: torch.stack(layers) for tap, layers in self.norms.items()}
+        self._check(norms)
+        return Measured(
+            sample_ids=tuple(self.batch.sample_ids),
+            counts=self.counts.to(torch.int32).cpu().numpy(),
+            means={tap: torch.stack(self.means[tap], dim=2).cpu().numpy() for tap in self.taps},
+            norms={
+                tap: {
+                    "median": self._median(layers).cpu().numpy(),
+                    "mean": torch.einsum("skp,lsp->skl", self.weights, layers).cpu().numpy(),
+                }
+                for tap, layers in norms.items()
+            },
+            drift=self._drifts() if "resid_post" in self.taps else None,
+            loss=self._loss() if loss else None,
+            states={tap: np.stack(layers) for tap, layers in self.states.items() if layers},
+            coords=self._coords() if self.keep else {},
+        )
+
+    def _median(self, norms: Tensor) -> Tensor:
+        """Return the median over tokens, (layer, sample, position) → (sample, kind, layer)."""
+        ranked = norms.unsqueeze(2).masked_fill(~self.kinds, torch.inf).sort(dim=-1).values
+        count = self.counts.expand(ranked.shape[:-1]).unsqueeze(-1)
+        lower = ranked.gather(-1, ((count - 1) // 2).clamp_min(0)).squeeze(-1)
+        upper = ranked.gather(-1, (count // 2).clamp_max(ranked.shape[-1] - 1)).squeeze(-1)
+        median = (lower + upper) / 2
+        return median.masked_fill(count.squeeze(-1) == 0, torch.nan).permute(1, 2, 0)
+
+    def _drifts(self) -> npt.NDArray[np.float32]:
+        samples, kinds = self.counts.shape
+        shape = (samples, kinds, len(DRIFT_STEPS), self.anatomy.layers + 1)
+        drift = torch.full(shape, torch.nan, device=self.counts.device)
+        for (step, layer), cosine in self.cosines.items():
+            drift[:, :, DRIFT_STEPS.index(step), layer] = cosine
+        return drift.cpu().numpy()
+
+    def _loss(self) -> npt.NDArray[np.float32]:
+        if self.last is None:
+            message = "The model ran without calling its last block: there is no state to read."
+            raise ModelError(message)
+        losses = []
+        # A first token has nothing before it that could predict it.
+        attended = self.batch.attention_mask.bool()
+        predicted = self.batch.answer & attended.roll(1, dims=1)
+        predicted[:, 0] = False
+        for state, ids, answer in zip(self.last, self.batch.token_id, predicted, strict=True):
+            places = answer.nonzero().squeeze(-1)
+            logits = self.anatomy.logits(state[places - 1]).float()
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[places]))
+        return torch.stack(losses).cpu().numpy()
+
+    def _coords(self) -> dict[str, npt.NDArray[Any]]:
+        sample, _ = self.kept.nonzero(as_tuple=True)
+        coords = {
+            "sample": sample.to(torch.int32),
+            "position": self.batch.position_ids[self.kept].to(torch.int32),
+            "modality": self.batch.modality[self.kept].to(torch.int8),
+            "token_id": self.batch.token_id[self.kept].to(torch.int64),
+        }
+        return {name: value.cpu().numpy() for name, value in coords.items()}
+
+    def _check(self, norms: dict[str, Tensor]) -> None:
+        for tap, layers in norms.items():
+            faulty = ~torch.isfinite(layers)
+            if bool(faulty.any()):
+                layer, _, _ = faulty.nonzero()[0].tolist()
+                rows = faulty[layer].any(dim=-1)
+                message = (
+                    f"Tap {tap!r}, layer {self._label(tap, layer)}: NaN or infinite activations "
+                    f"in samples {self._names(rows)}. Nothing of this batch is stored. Look at "
+                    "these samples and at the model's weights, or load it in float32."
+                )
+                raise ActivationError(message)
+        for tap, label, peak in self.peaks:
+            largest = float(peak.max())
+            if largest > FLOAT16_MAX:
+                tokens = self.kept.clone()
+                tokens[self.kept] = peak > FLOAT16_MAX
+                message = (
+                    f"Tap {tap!r}, layer {label}: a state of {largest:.6g} in samples "
+                    f"{self._names(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the largest "
+                    "float16. Nothing of this batch is stored. Use dtype='float32' "
+                    "(--dtype float32)."
+                )
+                raise ActivationError(message)
+
+    def _label(self, tap: str, index: int) -> int:
+        return self.anatomy.layers_of(tap)[index]
+
+    def _names(self, rows: Tensor) -> str:
+        names = [self.batch.sample_ids[row] for row in rows.nonzero().squeeze(-1).tolist()]
+        shown = ", ".join(repr(name) for name in names[:5])
+        return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
