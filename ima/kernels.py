@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ class OwnKernelManager(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The kernel of ``sys.executable``."""
         return KernelSpec(**get_kernel_dict())
+
+    async def _async_start_kernel(self, **kwargs: Any) -> None:
+        environment = dict(kwargs.pop("env", None) or os.environ)
+        # tqdm asks for a widget that no page can show.
+        filters = [environment.get("PYTHONWARNINGS", ""), "ignore:IProgress not found"]
+        environment["PYTHONWARNINGS"] = ",".join(filter(None, filters))
+        await super()._async_start_kernel(env=environment, **kwargs)
+
+    start_kernel = _async_start_kernel
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart=restart)
