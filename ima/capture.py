@@ -90,7 +90,7 @@ def capture(
         states[tap][layer] = state.clone()
 
     with (
-        torch.inference_mode(),
+        torch.no_grad(),
         tapped(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
     ):
         model.forward(batch, logits=False)
@@ -172,7 +172,7 @@ def measure(
     wanted = tuple(taps)
     if loss and "resid_post" not in wanted:
         wanted = (*wanted, "resid_post")
-    with torch.inference_mode():
+    with torch.no_grad():
         with tapped(
             model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
         ):

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tinysamples import image_sample, image_set, text_sample
+
+from ima.cache.schema import TAPS
+from ima.capture import capture, measure, tapped
+from ima.errors import ActivationError, UnknownNameError
+from ima.models import FrozenModel, load
+
+
+@pytest.fixture(scope="module")
+def model(tiny_zoo: Path) -> FrozenModel:
+    return load("llama-mini/vit/image-caption")
+
+
+def hooks(model: FrozenModel) -> int:
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks)
+        for module in model.language.modules()
+    )
+
+
+@contextmanager
+def spoiled(model: FrozenModel, *, layer: int, value: float, rows: Any) -> Iterator[None]:
+    """Overwrite a number of a block's feed-forward output at (sample, position)."""
+
+    def spoil(_module: Any, _args: Any, output: torch.Tensor) -> torch.Tensor:
+        output = output.clone()
+        output[rows] = value
+        return output
+
+    handle = model.anatomy.blocks[layer - 1].mlp.register_forward_hook(spoil)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_capture_returns_every_tap_of_every_layer(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    states = capture(model, batch)
+    assert tuple(states) == TAPS
+    for tap, layers in states.items():
+        assert list(layers) == list(range(0 if tap == "resid_post" else 1, model.layers + 1))
+        width = 48 if tap == "fc1" else model.hidden
+        for state in layers.values():
+            assert state.shape == (*batch.embeds.shape[:2], width)
+    assert torch.equal(states["resid_post"][0], batch.embeds)
+
+
+def test_captured_states_are_copies(model: FrozenModel) -> None:
+    batch = model.encode(image_set(2))
+    before = batch.embeds.clone()
+    states = capture(model, batch, taps=["resid_post", "resid_mid"])
+    states["resid_post"][0].zero_()
+    assert torch.equal(batch.embeds, before)
+    pointers = {
+        state.untyped_storage().data_ptr() for tap in states.values() for state in tap.values()
+    }
+    assert len(pointers) == 2 * model.layers + 1
+
+
+def test_only_our_hooks_are_removed(model: FrozenModel) -> None:
+    calls = []
+    handle = model.anatomy.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    try:
+        before = hooks(model)
+        capture(model, model.encode(image_set(1)))
+        assert hooks(model) == before
+        model.forward(model.encode(image_set(1)))
+        assert len(calls) == 2
+    finally:
+        handle.remove()
+
+
+def test_hooks_are_removed_after_an_exception(model: FrozenModel) -> None:
+    def fail(*_: Any) -> None:
+        message = "in the model"
+        raise RuntimeError(message)
+
+    before = hooks(model)
+    batch = model.encode(image_set(1))
+    with (
+        pytest.raises(RuntimeError, match="in the model"),
+        tapped(model.anatomy, taps=TAPS, samples=1, receive=fail),
+    ):
+        model.forward(batch)
+    assert hooks(model) == before
+    with pytest.raises(UnknownNameError, match="Unknown tap 'resid_pots'. Did you mean"):
+        capture(model, batch, taps=["sa", "resid_pots"])
+    assert hooks(model) == before
+
+
+def test_the_head_runs_for_the_loss_only_and_on_the_answer_only(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    seen: list[int] = []
+    handle = model.anatomy.unembedding.register_forward_hook(
+        lambda _module, args, _output: seen.append(args[0].shape[0])
+    )
+    try:
+        assert measure(model, batch).loss is None
+        assert seen == []
+        measure(model, batch, loss=True)
+    finally:
+        handle.remove()
+    assert seen == batch.answer.sum(dim=1).tolist()
+
+
+@pytest.mark.parametrize("taps", [("resid_post",), ("sa",)])
+def test_loss_is_transformers_own(model: FrozenModel, taps: tuple[str, ...]) -> None:
+    samples = [*image_set(3), text_sample(0)]
+    measured = measure(model, model.encode(samples), taps=taps, loss=True)
+    assert measured.loss is not None
+    for sample, loss in zip(samples, measured.loss, strict=True):
+        one = model.encode([sample])
+        with torch.no_grad():
+            logits = model.language(inputs_embeds=one.embeds).logits
+            labels = one.token_id.masked_fill(~one.answer, -100)
+            own = model.language.loss_function(logits, labels, vocab_size=logits.shape[-1])
+        assert loss == pytest.approx(float(own), abs=1e-5)
+
+
+def test_a_kind_without_tokens_is_nan_and_not_zero(model: FrozenModel) -> None:
+    measured = measure(model, model.encode([image_sample(0), text_sample(0)]))
+    assert measured.counts[1, 0] == 0
+    for tap in TAPS:
+        assert np.isnan(measured.means[tap][1, 0]).all()
+        assert np.isfinite(measured.means[tap][1, 1]).all()
+        for norms in measured.norms[tap].values():
+            assert np.isnan(norms[1, 0]).all()
+            assert np.isfinite(np.delete(norms.reshape(4, -1), 2, axis=0)).all()
+    assert measured.drift is not None
+    assert np.isnan(measured.drift[1, 0]).all()
+
+
+def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
+    batch = model.encode(image_set(4))
+    clean = measure(model, batch, loss=True)
+    padding = batch.modality < 0
+    assert padding.any()
+    for value in (1e4, float("nan")):
+        with spoiled(model, layer=model.layers, value=value, rows=padding):
+            spoilt = measure(model, batch, loss=True)
+        for tap in TAPS:
+            np.testing.assert_array_equal(spoilt.means[tap], clean.means[tap])
+            np.testing.assert_array_equal(spoilt.norms[tap]["median"], clean.norms[tap]["median"])
+        np.testing.assert_array_equal(spoilt.drift, clean.drift)
+        np.testing.assert_array_equal(spoilt.loss, clean.loss)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_activations_are_refused(model: FrozenModel, value: float) -> None:
+    batch = model.encode(image_set(4))
+    with (
+        spoiled(model, layer=2, value=value, rows=(2, 5)),
+        pytest.raises(ActivationError, match=r"Tap 'resid_post', layer 2: .* samples 's2'\."),
+    ):
+        measure(model, batch, taps=["resid_post"])
+
+
+def test_states_beyond_float16_are_refused_with_a_way_out(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    with spoiled(model, layer=3, value=7e4, rows=(1, 2)):
+        with pytest.raises(ActivationError) as caught:
+            measure(model, batch, taps=["fc2"], keep=2)
+        wide = measure(model, batch, taps=["fc2"], keep=2, dtype="float32")
+        # Statistics are float32, whatever is kept.
+        measure(model, batch, taps=["fc2"], keep=1)
+    assert "Tap 'fc2', layer 3: a state of 70000 in samples 's1'" in str(caught.value)
+    assert "dtype='float32' (--dtype float32)" in str(caught.value)
+    assert wide.states["fc2"].max() == np.float32(7e4)
+
+
+def test_kept_states_are_the_tokens_of_the_first_samples(model: FrozenModel) -> None:
+    batch = model.encode(image_set(4), side="left")
+    measured = measure(model, batch, taps=["ln2"], keep=2, dtype="float32")
+    states = capture(model, batch, taps=["ln2"])["ln2"]
+    first, second = (int(count) for count in measured.counts.sum(axis=1)[:2])
+    assert measured.states["ln2"].shape == (model.layers, first + second, model.hidden)
+    real = batch.modality >= 0
+    for row, layer in ((0, 1), (1, 3)):
+        expected = states[layer][row][real[row]].numpy()
+        found = measured.states["ln2"][layer - 1][measured.coords["sample"] == row]
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        measured.coords["position"], [*range(first), *range(second)]
+    )
+    perceptual = measured.coords["modality"] == 1
+    assert perceptual.sum() == measured.counts[:2, 0].sum()
+    assert (measured.coords["token_id"][perceptual] == -1).all()
+    assert (measured.coords["token_id"][~perceptual] >= 0).all()
