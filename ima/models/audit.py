@@ -18,8 +18,8 @@ def audit(language: Any, anatomy: Anatomy) -> None:
     """Run one short input and compare taps with the model's own hidden states and logits.
 
     Residual states must equal ``output_hidden_states`` bit for bit, the parts of each block must
-    add up to the next residual state, and :meth:`ima.models.anatomy.Anatomy.logits` of the last one must give the
-    model's logits.
+    add up to the next residual state, and :meth:`ima.models.anatomy.Anatomy.logits` of the last
+    one must give the model's logits.
 
     Parameters
     ----------
