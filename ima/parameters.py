@@ -166,7 +166,8 @@ def declared(source: str) -> tuple[Parameter, ...]:
                 f"found {ast.unparse(node.value)!r}."
             )
             raise ParameterError(message) from None
-        comment = comments.get(node.end_lineno or node.lineno, "")
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        comment = next((comments[line] for line in lines if line in comments), "")
         parameter = Parameter(node.target.id, annotation, default, comment)
         parameter.check(default)
         found.append(parameter)
