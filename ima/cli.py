@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -224,7 +225,12 @@ def notebook_params(source: Source) -> None:
     from ima import notebooks
 
     rows = [
-        [parameter.name, parameter.annotation, repr(parameter.default), parameter.comment]
+        [
+            parameter.name,
+            parameter.annotation,
+            shorten(repr(parameter.default), width=60),
+            parameter.comment,
+        ]
         for parameter in notebooks.parameters(source)
     ]
     show_table(["parameter", "type", "default", "meaning"], rows=rows)
