@@ -1,0 +1,101 @@
+"""Families: caches of one language model side by side, and what does not belong together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ima.errors import CacheError, ParameterError, UnknownNameError
+from ima.measures import cones, points
+from ima.measures.family import open_family
+
+
+@pytest.fixture(scope="module")
+def stores(tiny_zoo, tmp_path_factory):
+    from ima import cache
+
+    folder = tmp_path_factory.mktemp("caches")
+    made = {}
+    for model in ("vit/image-caption", "vit/image-qa", "ast/audio-caption"):
+        name = model.split("/")[1]
+        made[name] = cache.create(
+            f"llama-mini/{model}",
+            dataset=f"mini-{name}",
+            samples=6,
+            taps=["sa", "resid_post"],
+            path=folder / f"{name}.zarr",
+            progress=False,
+        )
+    return made
+
+
+def test_members_and_means_agree(stores):
+    family = open_family(list(stores.values()))
+    assert family.name == "llama-mini (ST)"
+    assert list(family.means) == ["mini-image-caption", "mini-image-qa", "mini-audio-caption"]
+    assert list(family.members["modality"]) == ["image", "image", "audio"]
+    assert family.tasks["mini-image-qa"] == "qa"
+    assert family.layers == [0, 1, 2, 3]
+    assert (family.members["perceptual"] > 0).all()
+    means = family.means["mini-image-qa"]
+    assert means.dims == ("sample", "kind", "layer", "hidden")
+
+
+def test_one_picture_is_one_content_in_both_tasks(stores):
+    family = open_family(list(stores.values()))
+    listed = points.frame(family.means, modalities=family.modalities, tasks=family.tasks)
+    assert listed["owner"].nunique() == 12
+    terms = cones.similarities(family.means, resamples=3)
+    assert terms.attrs["samples"] == 12
+
+
+def test_only_keeps_a_task(stores):
+    family = open_family(list(stores.values())).only(task="caption")
+    assert list(family.means) == ["mini-image-caption", "mini-audio-caption"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'caption'"):
+        family.only(task="captions")
+
+
+def test_another_tap_begins_at_layer_one(stores):
+    assert open_family([stores["image-qa"]], tap="sa").layers == [1, 2, 3]
+
+
+def test_a_tap_that_was_not_cached_is_named(stores):
+    with pytest.raises(UnknownNameError, match=r"Unknown tap 'fc1'.*resid_post, sa.*made without"):
+        open_family([stores["image-qa"]], tap="fc1")
+
+
+def test_no_caches_are_refused():
+    with pytest.raises(ParameterError, match="ima cache create"):
+        open_family([])
+
+
+def test_a_missing_cache_is_named(tmp_path):
+    with pytest.raises(CacheError, match="nowhere"):
+        open_family([tmp_path / "nowhere.zarr"])
+
+
+def test_the_same_cache_twice_is_refused(stores):
+    with pytest.raises(ParameterError, match="given twice"):
+        open_family([stores["image-qa"], stores["image-qa"]])
+
+
+def test_two_language_models_are_refused(stores, tmp_path):
+    from ima import cache
+
+    text = cache.create(
+        "llama-mini", dataset="mini-text-qa", samples=4, path=tmp_path / "t.zarr", progress=False
+    )
+    with pytest.raises(ParameterError, match="of 2 language models or setups"):
+        open_family([stores["image-qa"], text])
+
+
+def test_measures_claims_and_figures_need_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None\n"
+        "import ima.claims, ima.figures, ima.measures.family, ima.measures.cones\n"
+        "import ima.measures.separability, ima.measures.embedding"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

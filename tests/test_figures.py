@@ -1,0 +1,154 @@
+"""Figures: colours and markers tell the same things apart, legends stay outside, n panels fit."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib import pyplot as plt
+
+from ima import figures
+from ima.measures import cones, inference
+from ima.samples import MODALITIES
+
+LAYER = {"layer": np.arange(5)}
+
+
+@pytest.fixture(autouse=True)
+def _theme():
+    with mpl.rc_context():
+        mpl.use("agg")
+        figures.theme()
+        yield
+        assert plt.get_fignums() == [], "a figure was left open and would be shown twice"
+
+
+def curves(names, dim="curve"):
+    values = np.random.default_rng(0).normal(size=(20, len(names), 5))
+    draws = xr.DataArray(values, dims=("draw", dim, "layer"), coords={dim: names, **LAYER})
+    return xr.Dataset({"estimate": draws.mean("draw"), "draws": draws})
+
+
+def legend(figure):
+    assert len(figure.legends) == 1
+    assert all(axes.get_legend() is None for axes in figure.axes)
+    return [text.get_text() for text in figure.legends[0].texts]
+
+
+def test_modalities_differ_in_colour_and_in_marker():
+    assert len({figures.COLOURS[name] for name in MODALITIES}) == 4
+    assert len({figures.MARKERS[name] for name in MODALITIES}) == 4
+
+
+def test_similarity_curves_name_every_curve():
+    part = curves(list(cones.CURVES))
+    low, high = inference.percentile(part["draws"])
+    figure = figures.similarity_curves(part, low=low, high=high)
+    assert legend(figure) == [figures.NAMES[name] for name in cones.CURVES]
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == (
+        part["estimate"].to_numpy().tolist()
+    )
+    assert figure.axes[0].get_xlabel().startswith("layer")
+
+
+def test_modality_panels_share_a_scale():
+    parts = {"image": curves(["PvsT", "PvsP"]), "between": curves(["PvsP"])}
+    ends = {name: inference.percentile(part["draws"]) for name, part in parts.items()}
+    figure = figures.modality_panels(parts, intervals=ends)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "between"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert len(legend(figure)) == 2
+
+
+def test_gap_curves_show_the_null():
+    gap = curves(["PvsP", "TvsT"], dim="side")
+    low, high = inference.band(gap["draws"])
+    names = legend(figures.gap_curves(gap, low=low, high=high))
+    assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
+
+
+@pytest.mark.parametrize("panels", [1, 4])
+def test_probe_panels_show_chance_and_permutations(panels):
+    accuracy = xr.DataArray(np.linspace(0.5, 1, 5), dims="layer", coords=LAYER)
+    part = xr.Dataset(
+        {
+            "accuracy": accuracy,
+            "low": accuracy - 0.1,
+            "high": accuracy,
+            "null": (("permutation", "layer"), np.full((2, 5), 0.25)),
+        },
+        attrs={"chance": 0.25},
+    )
+    figure = figures.probe_panels({f"question {i}": part for i in range(panels)})
+    assert len(figure.axes) == panels
+    assert legend(figure) == ["held-out samples", "chance", "permuted labels (range)"]
+
+
+def test_silhouette_curves_show_each_class():
+    part = xr.Dataset(
+        {
+            "estimate": ("layer", np.zeros(5)),
+            "by_class": (("class", "layer"), np.zeros((2, 5))),
+            "draws": (("draw", "layer"), np.zeros((3, 5))),
+            "null": (("permutation", "layer"), np.zeros((2, 5))),
+        },
+        coords={**LAYER, "class": ["image", "text"]},
+    )
+    names = legend(figures.silhouette_curves(part))
+    assert names == ["image", "text", "all", "permuted classes", "null: on the border"]
+
+
+@pytest.mark.parametrize("layers", [1, 3, 8])
+def test_strip_has_a_panel_per_layer(layers):
+    spread = np.random.default_rng(0).normal(size=(layers, 6, 2))
+    embedded = xr.DataArray(
+        spread, dims=("layer", "point", "axis"), coords={"layer": range(layers)}
+    )
+    figure = figures.strip(embedded, classes=pd.Series(["image", "text", "audio"] * 2))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == [f"layer {i}" for i in range(layers)]
+    assert legend(figure) == ["audio", "image", "text"]
+
+
+def test_norm_curves_leave_out_a_kind_without_tokens():
+    norms = xr.DataArray(
+        np.ones((4, 2, 5)),
+        dims=("sample", "kind", "layer"),
+        coords={"kind": ["perceptual", "textual"], **LAYER},
+    )
+    assert legend(figures.norm_curves(norms)) == ["perceptual", "textual"]
+    alone = norms.where(norms["kind"] == "textual")
+    assert legend(figures.norm_curves(alone)) == ["textual"]
+
+
+def test_score_dots_show_scores_beside_floors():
+    ends = {"value": 0.9, "low": 0.85, "high": 0.93}
+    floor = {f"floor_{key}": value - 0.5 for key, value in ends.items()}
+    row = {"name": "image-qa", "modality": "image", **ends, **floor}
+    without = {**row, "name": "text", "modality": "text", "floor_value": np.nan}
+    figure = figures.score_dots(pd.DataFrame([row, without]), xlabel="share of samples")
+    assert legend(figure) == ["image: floor", "image: score", "text: score"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["image-qa", "text"]
+
+
+def test_pictures_and_spectrograms_hold_what_they_are_given():
+    images = [np.full((8, 8, 3), i, np.uint8) for i in range(5)]
+    figure = figures.pictures(images, titles=list("abcde"))
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert [int(image.max()) for image in shown] == [0, 1, 2, 3, 4]
+    mels = np.zeros((2, 30, 16), np.float32)
+    figure = figures.spectrograms(mels, seconds=0.3, titles=["x", "y"])
+    assert figure.axes[0].images[0].get_array().shape == (16, 30)
+    assert figure.axes[0].get_xlabel() == "time (s)"
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    images = [np.zeros((4, 4, 3), np.uint8)]
+    written = []
+    for name in ("a.svg", "b.svg"):
+        figures.pictures(images).savefig(tmp_path / name, metadata={"Date": None})
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
