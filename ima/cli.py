@@ -266,6 +266,60 @@ def claims_collect(
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 
+@zoo.command("train")
+def zoo_train(
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; a GPU when there is one.")
+    ] = None,
+) -> None:
+    """Train every model again from nothing; continues where a stopped run was."""
+    from ima.miniature.zoo import train_zoo
+
+    typer.echo(train_zoo(reduced=reduced, device=device))
+
+
+@app.command("bench")
+def bench_command(
+    *,
+    model: Annotated[str, typer.Option(help="A name of `ima models list`.")] = (
+        "llama-mini/vit/image-caption"
+    ),
+    dataset: Annotated[str, typer.Option(help="The samples.")] = "mini-image-caption",
+    samples: Annotated[int, typer.Option(help="How many samples.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
+    repeats: Annotated[int, typer.Option(help="The fastest of so many is shown.")] = 3,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine captures, writes and reads activations."""
+    from ima.bench import bench
+
+    timings = bench(
+        model,
+        dataset=dataset,
+        samples=samples,
+        batch_size=batch_size,
+        repeats=repeats,
+        device=device,
+    )
+    if as_json:
+        typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
+        return
+    rows = [
+        [
+            timing.step,
+            f"{timing.seconds:.3f} s",
+            f"{timing.rate:,.0f} samples/s",
+            f"{timing.ratio:.2f} × {timing.against}" if timing.ratio else "",
+        ]
+        for timing in timings
+    ]
+    show_table([f"{samples} samples of {dataset}", "fastest", "rate", "ratio"], rows=rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: 0 when done, 1 with a message when not, 2 when misused."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

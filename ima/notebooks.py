@@ -52,7 +52,8 @@ def read(source: str | Path) -> Any:
         )
         raise NotebookError(message)
     notebook = jupytext.read(path)
-    if path.suffix == ".md" and "jupytext" not in notebook.metadata:
+    written = notebook.metadata.get("jupytext", {}).get("text_representation", {})
+    if path.suffix == ".md" and written.get("format_name") != "myst":
         message = (
             f"{path} is markdown without a notebook header: it needs "
             "'jupytext: {text_representation: {extension: .md, format_name: myst}}' at its top."

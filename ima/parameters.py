@@ -8,7 +8,7 @@ import json
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -226,8 +226,6 @@ def _resolve(node: ast.expr, name: str) -> Any:
         return _resolve(node.left, name) | _resolve(node.right, name)
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if node.value.id == "Literal":
-            return Literal[tuple(ast.literal_eval(item) for item in inner)]
         if node.value.id in {"list", "tuple", "dict"}:
             arguments = tuple(
                 ...
@@ -238,7 +236,7 @@ def _resolve(node: ast.expr, name: str) -> Any:
             return _TYPES[node.value.id][arguments]
     message = (
         f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not understood. "
-        "Available: int, float, str, bool, None, Literal[…], and list, tuple, dict, | of these."
+        "Available: int, float, str, bool, None, and list, tuple, dict, | of these."
     )
     raise ParameterError(message)
 

@@ -1,0 +1,113 @@
+"""The built book: it stands alone, every link leads somewhere, every picture is described."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from ima.claims import CLAIMS, Record
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+
+pytestmark = pytest.mark.skipif(
+    not (SITE / "index.html").is_file(), reason="no book has been built: make book"
+)
+
+
+def pages():
+    made = {"_static", "_sources", "_images", "_downloads"}
+    return sorted(
+        path for path in SITE.rglob("*.html") if not made & set(path.relative_to(SITE).parts)
+    )
+
+
+@pytest.fixture(scope="module")
+def site():
+    return {
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in pages()
+    }
+
+
+def test_every_chapter_is_there():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    for chapter in [toc["root"], *chapters]:
+        assert (SITE / f"{chapter}.html").is_file()
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    for path, soup in site.items():
+        fetched = [tag.get("src") for tag in soup.find_all(["script", "img", "iframe", "audio"])]
+        fetched += [tag["href"] for tag in soup.find_all("link", rel="stylesheet")]
+        remote = [url for url in fetched if url and re.match(r"(https?:)?//", url)]
+        assert remote == [], path.name
+
+
+def test_links_inside_the_book_lead_somewhere(site):
+    anchors = {path: {tag["id"] for tag in soup.find_all(id=True)} for path, soup in site.items()}
+    dead = []
+    for path, soup in site.items():
+        article = soup.find("article") or soup
+        for tag in article.find_all("a", href=True):
+            url = urlsplit(tag["href"])
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            known = anchors.get(target)
+            missing = url.fragment and known is not None and unquote(url.fragment) not in known
+            if not target.exists() or missing:
+                dead.append(f"{path.name}: {tag['href']}")
+    assert dead == []
+
+
+def test_every_picture_is_described(site):
+    for path, soup in site.items():
+        for tag in (soup.find("article") or soup).find_all("img"):
+            alt = tag.get("alt", "")
+            assert len(alt) > 20, f"{path.name}: {tag.get('src', '')[:60]}"
+            assert not re.search(r"\.(png|svg|jpg)$", alt)
+
+
+def test_there_is_one_search_box_on_a_page(site):
+    for path, soup in site.items():
+        shown = [
+            form
+            for form in soup.select("form.bd-search")
+            if not form.find_parent(class_="search-button__search-container")
+        ]
+        assert len(shown) <= 1, path.name
+
+
+def test_no_page_shows_what_should_have_been_filled_in(site):
+    for path, soup in site.items():
+        text = (soup.find("article") or soup).get_text()
+        for mark in ("{glue", "{numref}", "{cite", "{doc}", "Traceback (most recent call last)"):
+            assert mark not in text, path.name
+
+
+def test_claims_are_complete_records():
+    records = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
+    checked = [Record.model_validate(entry) for entry in records]  # recomputes each verdict
+    assert {"F1.1", "F1.2"} <= {record.claim for record in checked}
+    for record in checked:
+        assert (ROOT / record.notebook).is_file()
+        assert record.low <= record.value <= record.high
+
+
+def test_the_front_page_shows_every_claim_with_its_verdict(site):
+    records = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
+    measured = {record["claim"] for record in records}
+    rows = site[SITE / "book" / "index.html"].find("table").find_all("tr")[1:]
+    text = {row.get_text(" ", strip=True).split()[0]: row.get_text(" ") for row in rows}
+    assert list(text) == list(CLAIMS)
+    for claim, row in text.items():
+        assert ("not yet measured" in row) == (claim not in measured), claim
+    for record in records:
+        assert record["verdict"] in text[record["claim"]]

@@ -1,0 +1,135 @@
+"""The book's sources: the table of contents, the prose, and the workflow that feeds them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ima import notebooks
+from ima.parameters import check
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.md"))
+# Decimals that are no results, with the reason why each may be typed.
+TYPED: dict[tuple[str, str], str] = {}
+# Code, math, roles, links and html hold numbers that are not prose.
+NOT_PROSE = re.compile(
+    r"^---\n.*?\n---$"
+    r"|^(`{3,}|~{3,}).*?^\1"
+    r"|\$\$.*?\$\$|\$[^$\n]*\$"
+    r"|\{[\w:-]+\}`[^`]*`|`[^`]*`"
+    r"|\]\([^)]*\)|https?://\S+|<[^>\n]*>",
+    flags=re.DOTALL | re.MULTILINE,
+)
+
+
+def config():
+    return yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+
+
+def contents():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *chapters]
+
+
+def test_every_chapter_has_a_source():
+    settings = config()
+    runs = {name: ROOT / "notebooks" / f"{name}.md" for name in settings["runs"]}
+    runs |= {f"caching-{name}": ROOT / "notebooks" / "caching.md" for name in settings["caches"]}
+    for chapter in contents():
+        path = ROOT / f"{chapter}.md"
+        if chapter.startswith("book/_runs/"):
+            path = runs[chapter.removeprefix("book/_runs/")]
+        assert path.is_file(), chapter
+
+
+def test_every_page_and_notebook_is_a_chapter():
+    listed = contents()
+    assert len(listed) == len(set(listed))
+    for page in PAGES:
+        assert f"book/{page.stem}" in listed
+    for notebook in NOTEBOOKS:
+        runs = [f"book/_runs/{notebook.stem}", f"book/_runs/{notebook.stem}-"]
+        assert any(chapter == runs[0] or chapter.startswith(runs[1]) for chapter in listed)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.stem)
+def test_no_result_is_typed(path):
+    """A number in the prose comes from the code that made it."""
+    prose = NOT_PROSE.sub(" ", path.read_text(encoding="utf-8"))
+    prose = re.sub(r"\b[FI]\d\.\d\b", " ", prose)  # the ids of claims
+    decimals = re.findall(r"\b\d+[.,]\d+\b|\b\d+(?:\.\d+)?\s?%", prose)
+    # The level of an interval is chosen, not found.
+    found = [number for number in decimals if number.replace("\u00a0", " ") != "95 %"]
+    assert [number for number in found if (path.name, number) not in TYPED] == []
+
+
+def test_the_search_for_typed_results_finds_them():
+    text = "The gap is 0.31, or 12 %. `0.5` and $0.5$ are no prose.\n\n```\n0.7\n```\n"
+    assert re.findall(r"\d+\.\d+|\d+ %", NOT_PROSE.sub(" ", text)) == ["0.31", "12 %"]
+
+
+@pytest.mark.parametrize("size", ["small", "standard", "full"])
+def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
+    settings = config()
+    caching = notebooks.parameters(ROOT / "notebooks" / "caching.md")
+    for entry in settings["caches"].values():
+        check(caching, values={**entry, **settings["sizes"][size], "out": "some.zarr"})
+    for name, entry in settings["runs"].items():
+        values = {**entry.get("parameters", {}), **entry.get(size, {})}
+        if "caches" in entry:
+            assert set(entry["caches"]) <= set(settings["caches"])
+            values["caches"] = ["some.zarr"]
+        if entry.get("claims"):
+            values["claims"] = "some.json"
+        check(notebooks.parameters(ROOT / "notebooks" / f"{name}.md"), values=values)
+
+
+def test_sizes_grow():
+    sizes = config()["sizes"]
+    counts = [sizes[name]["samples"] for name in ("small", "standard", "full")]
+    assert counts == sorted(counts)
+    assert all(size["keep_tokens"] <= size["samples"] for size in sizes.values())
+    assert config()["size"] == "standard"
+
+
+def test_the_book_shows_every_module_that_a_reader_calls():
+    """The API page is ordered by hand: a module that it forgets is a module nobody finds."""
+    shown = set(
+        re.findall(
+            r"auto(?:module|class):: (ima[\w.]*)",
+            (ROOT / "book" / "api.md").read_text(encoding="utf-8"),
+        )
+    )
+    for group in ("measures", "claims", "figures"):
+        for path in (ROOT / "ima" / group).glob("[!_]*.py"):
+            assert f"ima.{group}.{path.stem}" in shown
+    assert {"ima.samples", "ima.models", "ima.capture", "ima.notebooks", "ima.errors"} <= shown
+
+
+def test_every_citation_has_an_entry():
+    entries = set(
+        re.findall(
+            r"^@\w+\{(\w+),",
+            (ROOT / "book" / "references.bib").read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    )
+    cited = set()
+    for path in [*PAGES, *NOTEBOOKS]:
+        for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", path.read_text(encoding="utf-8")):
+            cited |= {key.strip() for key in keys.split(",")}
+    assert cited == entries
+
+
+def test_math_is_drawn_from_files_of_the_book():
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    script = settings["sphinx"]["config"]["mathjax_path"]
+    assert (ROOT / "book" / "_static" / script).is_file()
+    fonts = (ROOT / "book" / "_static" / "mathjax" / "output").rglob("*.woff")
+    assert len(list(fonts)) > 20

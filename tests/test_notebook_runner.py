@@ -1,0 +1,173 @@
+"""The notebook runner: checked parameters, whole outputs, kept failures, its own kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from ima import notebooks
+from ima.errors import NotebookError, ParameterError, UnknownNameError
+from ima.parameters import Parameter, declared
+
+HEADER = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A page
+
+"""
+PARAMETERS = """samples: int = 200  # how many
+rate: float = 0.5  # a share
+name: str = "x"  # a word
+taps: list[str] | None = None  # which
+deep: bool = False  # how"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    def write(code, *, parameters=PARAMETERS, header=HEADER):
+        path = tmp_path / "page.md"
+        cell = f"```{{code-cell}} ipython3\n:tags: [parameters]\n\n{parameters}\n```\n\n"
+        path.write_text(
+            header + cell + f"```{{code-cell}} ipython3\n{code}\n```\n", encoding="utf-8"
+        )
+        return path
+
+    return write
+
+
+def result(path):
+    """Return what the last cell of an executed notebook gave."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return "".join(notebook["cells"][-1]["outputs"][-1]["data"]["text/plain"])
+
+
+def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
+    page = source("import sys\nsamples, taps, name, sys.executable")
+    out = notebooks.run(
+        page, output=tmp_path / "deep" / "out.ipynb", parameters={"samples": 3, "taps": ["sa"]}
+    )
+    assert result(out) == f"(3, ['sa'], 'x', {sys.executable!r})"
+
+
+def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
+    out = notebooks.run(source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3})
+    notebook = json.loads(out.read_text(encoding="utf-8"))
+    noted = notebook["metadata"]["ima"]
+    assert noted["parameters"] == {"samples": 3}
+    assert len(noted["sha256"]) == 64
+    assert noted["packages"]["ima"]
+    assert notebook["metadata"]["papermill"]["output_path"] == str(out)
+    tagged = [c for c in notebook["cells"] if "remove-cell" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 2
+
+
+def test_a_failing_cell_is_kept_apart_and_an_older_output_stays(source, tmp_path):
+    out = notebooks.run(source("1"), output=tmp_path / "out.ipynb")
+    before = out.read_bytes()
+    with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
+        notebooks.run(source("1 / 0"), output=out)
+    failed = tmp_path / "out.failed.ipynb"
+    assert str(failed) in str(caught.value)
+    assert "ZeroDivisionError" in failed.read_text(encoding="utf-8")
+    assert out.read_bytes() == before
+    notebooks.run(source("1"), output=out)
+    assert not failed.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "out.ipynb"}
+
+
+def test_a_dead_kernel_is_an_error(source, tmp_path):
+    with pytest.raises(NotebookError, match="stopped"):
+        notebooks.run(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"sample": 1}, UnknownNameError, "Did you mean 'samples'"),
+        ({"samples": "3"}, ParameterError, r"must be int; found '3' \(str\)"),
+        ({"samples": True}, ParameterError, "must be int; found True"),
+        ({"samples": 1.5}, ParameterError, "must be int"),
+        ({"taps": "sa"}, ParameterError, r"must be list\[str\] | None"),
+        ({"taps": [1]}, ParameterError, r"must be list\[str\]"),
+        ({"deep": 1}, ParameterError, "must be bool"),
+    ],
+)
+def test_wrong_parameters_run_nothing(source, tmp_path, values, error, message):
+    page = source("samples")
+    with pytest.raises(error, match=message):
+        notebooks.run(page, output=tmp_path / "out.ipynb", parameters=values)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        ("int", "-1", -1),
+        ("float", "1e-3", 0.001),
+        ("bool", "false", False),
+        ("str", "12", "12"),
+        ("str", "none", "none"),
+        ("str | None", "none", None),
+        ("int | None", "4", 4),
+        ("list[str]", "sa,fc1", ["sa", "fc1"]),
+        ("list[str]", '["sa"]', ["sa"]),
+        ("list[int]", "1, 2", [1, 2]),
+        ("tuple[int, ...]", "1,2", (1, 2)),
+        ("dict[str, int]", '{"a": 1}', {"a": 1}),
+    ],
+)
+def test_values_from_a_command_line(annotation, text, value):
+    parsed = Parameter("p", annotation, None, "").parse(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [("int", "1.5"), ("int", ""), ("list[int]", "a,b"), ("bool", "perhaps"), ("float", "x")],
+)
+def test_text_of_another_type(annotation, text):
+    with pytest.raises(ParameterError, match="must be"):
+        Parameter("p", annotation, None, "").parse(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("samples = 200", "holds lines such as"),
+        ("samples: int", "holds lines such as"),
+        ("samples: int = len('x')", "must be a literal"),
+        ("samples: int = 'x'", "must be int"),
+        ("samples: Array = 1", "'Array', which is not understood"),
+    ],
+)
+def test_declarations_that_are_refused(line, message):
+    with pytest.raises(ParameterError, match=message):
+        declared(line)
+
+
+def test_a_declaration_over_several_lines_keeps_its_comment():
+    (parameter,) = declared('caches: list[str] = [  # one each\n    "a",\n    "b",\n]')
+    assert parameter.default == ["a", "b"]
+    assert parameter.comment == "one each"
+
+
+def test_sources_that_are_no_notebooks(tmp_path):
+    (tmp_path / "near.md").write_text("# Prose\n", encoding="utf-8")
+    with pytest.raises(NotebookError, match=r"No notebook .* Available there: .*near\.md"):
+        notebooks.run(tmp_path / "far.md", output=tmp_path / "out.ipynb")
+    with pytest.raises(NotebookError, match="without a notebook header"):
+        notebooks.run(tmp_path / "near.md", output=tmp_path / "out.ipynb")
+    with pytest.raises(ParameterError, match=r"ends in \.ipynb"):
+        notebooks.run(tmp_path / "near.md", output=tmp_path / "out.md")

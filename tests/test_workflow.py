@@ -1,0 +1,161 @@
+"""The workflow: what a result depends on, found from the sources themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ima.errors import NotebookError
+
+ROOT = Path(__file__).parents[1]
+CELL = "# Page\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{code}\n```\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workflow():
+    """Let the workflow's own modules be imported, as it does itself."""
+    sys.path.insert(0, str(ROOT / "workflow"))
+    yield
+    sys.path.remove(str(ROOT / "workflow"))
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A package of which each module imports the next, one of them late and one never."""
+    modules = {
+        "__init__": "",
+        "first": "from ima import second\n",
+        "second": "def late():\n    from ima.deep.third import name\n    return name\n",
+        "deep/__init__": "",
+        "deep/third": "import numpy\nname = 1\n",
+        "apart": "",
+    }
+    for name, text in modules.items():
+        path = tmp_path / "ima" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def reached(package, code):
+    import sources
+
+    page = package / "page.md"
+    page.write_text(CELL.format(code=code), encoding="utf-8")
+    found = sources.notebook_modules(page, root=package)
+    return {path.relative_to(package / "ima").as_posix() for path in found}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from ima.first import x",
+        "import ima.first as f  # why",
+        "from ima import (\n    first,\n)",
+        "import numpy\nfrom ima import first",
+    ],
+)
+def test_a_notebook_depends_on_what_it_can_reach(package, code):
+    everything = {"__init__.py", "first.py", "second.py", "deep/__init__.py", "deep/third.py"}
+    assert reached(package, code) == everything
+
+
+def test_prose_and_other_modules_do_not_count(package):
+    import sources
+
+    assert reached(package, "x = 1") == set()
+    page = package / "page.md"
+    page.write_text("from ima import first\n\n" + CELL.format(code="from ima import apart"))
+    before = sources.notebook_code(page, root=package)
+    page.write_text("Other prose.\n\n" + CELL.format(code="from ima import apart"))
+    (package / "ima" / "first.py").write_text("changed = True\n", encoding="utf-8")
+    assert sources.notebook_code(page, root=package) == before
+    (package / "ima" / "apart.py").write_text("changed = True\n", encoding="utf-8")
+    assert sources.notebook_code(page, root=package) != before
+
+
+def test_findings_do_not_depend_on_the_command_line():
+    import sources
+
+    for name in ("world", "caching", "finding1"):
+        modules = sources.notebook_modules(ROOT / "notebooks" / f"{name}.md")
+        names = {path.relative_to(ROOT).as_posix() for path in modules}
+        assert "ima/__init__.py" in names
+        assert not {"ima/cli.py", "ima/notebooks.py"} & names
+
+
+def test_a_zoo_without_models_is_refused(tmp_path):
+    import sources
+
+    with pytest.raises(SystemExit, match="make zoo"):
+        sources.weights(tmp_path, model="llama-mini/vit/image-caption")
+    with pytest.raises(SystemExit, match="make zoo"):
+        sources.weights(tmp_path)
+
+
+def test_a_touch_counts(tmp_path):
+    import sources
+
+    page = tmp_path / "page.md"
+    page.touch()
+    before = sources.touched(page)
+    os.utime(page, ns=(1, 1))
+    assert sources.touched(page) != before
+
+
+@pytest.fixture
+def making(tmp_path, monkeypatch):
+    """Make a pretended cache; the notebook notes whether it found an older one."""
+    import cache
+
+    store = tmp_path / "made.zarr"
+    log = []
+
+    def run(source, *, output, parameters):
+        log.append(sorted(path.name for path in store.glob("*")))
+        store.mkdir(exist_ok=True)
+        (store / "data").write_text(str(parameters["samples"]), encoding="utf-8")
+        if parameters["samples"] < 0:
+            message = "stopped"
+            raise NotebookError(message)
+
+    monkeypatch.setattr(cache.notebooks, "run", run)
+
+    def make(samples=3, code="a"):
+        cache.make(
+            notebook=tmp_path / "page.md",
+            page=tmp_path / "page.ipynb",
+            stamp=tmp_path / "made.json",
+            parameters={"samples": samples, "out": str(store)},
+            code=code,
+        )
+        return (tmp_path / "made.json").read_bytes()
+
+    make.log = log
+    make.stamp = tmp_path / "made.json"
+    return make
+
+
+def test_a_cache_looked_at_again_keeps_its_stamp(making):
+    assert making() == making()
+    assert making.log == [[], ["data"]]
+    assert len(json.loads(making.stamp.read_text(encoding="utf-8"))["sha256"]) == 64
+
+
+def test_a_cache_of_other_code_or_settings_is_made_anew(making):
+    first = making()
+    assert making(code="b") == first  # other code, same bytes: nothing that reads it runs again
+    assert making(samples=4) != first
+    assert making.log == [[], [], []]
+
+
+def test_a_stopped_cache_is_continued_and_leaves_no_stamp(making):
+    for _ in range(2):
+        with pytest.raises(NotebookError):
+            making(samples=-1)
+    assert making.log == [[], ["data"]]
+    assert not making.stamp.exists()
