@@ -225,13 +225,17 @@ def _all_pairs(
     *,
     owners: Mapping[str, Rows],
 ) -> _Score:
+    averaged = {key: weights[key[0]] @ vectors for key, vectors in directions.items()}
+
     def score(curve: str, left: str, right: str) -> Floats:
+        a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
         _, rows_a, rows_b = np.intersect1d(owners[left], owners[right], return_indices=True)
         return shared_draws(
-            weights[left],
-            weights[right],
-            a=directions[left, _kind(curve[0])],
-            b=directions[right, _kind(curve[-1])],
+            cross_draws(averaged[a], averaged[b]),
+            weights_a=weights[left],
+            weights_b=weights[right],
+            a=directions[a],
+            b=directions[b],
             rows_a=rows_a,
             rows_b=rows_b,
         )

@@ -166,7 +166,14 @@ def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
 
 
 def shared_draws(
-    weights_a: Floats, weights_b: Floats, *, a: Floats, b: Floats, rows_a: Rows, rows_b: Rows
+    total: Floats,
+    *,
+    weights_a: Floats,
+    weights_b: Floats,
+    a: Floats,
+    b: Floats,
+    rows_a: Rows,
+    rows_b: Rows,
 ) -> Floats:
     """Return :func:`cross` of each resample, for sets of vectors of which some share a sample.
 
@@ -178,6 +185,8 @@ def shared_draws(
 
     Parameters
     ----------
+    total : ndarray
+        ``(1 + draw,)``, :func:`cross_draws` of the two sets: all pairs with their weights.
     weights_a, weights_b : ndarray
         ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
     a, b : ndarray
@@ -190,7 +199,6 @@ def shared_draws(
     ndarray
         ``(1 + draw,)``; entry 0 equals ``cross(a, b)``.
     """
-    total = cross_draws(weights_a @ a, weights_b @ b)
     if not len(rows_a):
         return total
     own = np.einsum("sh,sh->s", a[rows_a], b[rows_b])

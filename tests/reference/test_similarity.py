@@ -92,11 +92,13 @@ def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_p
     a, b = side(means, "image", "perceptual")[:, 0], side(means, "image", "textual")[:, 0]
     matrix, n = cosine_similarity(a, b), a.sizes["sample"]
     weights = similarity.resampling(n, resamples=5, seed=3)
+    left, right = similarity.unit(a).values, similarity.unit(b).values
     got = similarity.shared_draws(
-        weights,
-        weights,
-        a=similarity.unit(a).values,
-        b=similarity.unit(b).values,
+        similarity.cross_draws(weights @ left, weights @ right),
+        weights_a=weights,
+        weights_b=weights,
+        a=left,
+        b=right,
         rows_a=np.arange(n),
         rows_b=np.arange(n),
     )
@@ -125,11 +127,13 @@ def test_sets_that_share_some_samples_are_one_double_loop():
     assert sorted(zip(left, right, strict=True)) == [(2, 3), (3, 2), (4, 1), (5, 0)]
     once = (weights["a"][:, left] > 0) == (weights["b"][:, right] > 0)
     assert once.all()
+    ua, ub = similarity.unit(a).values, similarity.unit(b).values
     got = similarity.shared_draws(
-        weights["a"],
-        weights["b"],
-        a=similarity.unit(a).values,
-        b=similarity.unit(b).values,
+        similarity.cross_draws(weights["a"] @ ua, weights["b"] @ ub),
+        weights_a=weights["a"],
+        weights_b=weights["b"],
+        a=ua,
+        b=ub,
         rows_a=left,
         rows_b=right,
     )
