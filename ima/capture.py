@@ -304,17 +304,21 @@ class _Reducer:
         return {name: value.cpu().numpy() for name, value in coords.items()}
 
     def _check(self, norms: dict[str, Tensor]) -> None:
-        for tap, layers in norms.items():
-            faulty = ~torch.isfinite(layers)
-            if bool(faulty.any()):
-                layer, _, _ = faulty.nonzero()[0].tolist()
-                rows = faulty[layer].any(dim=-1)
-                message = (
-                    f"Tap {tap!r}, layer {self._label(tap, layer)}: NaN or infinite activations "
-                    f"in samples {self._names(rows)}. Nothing of this batch is stored. Look at "
-                    "these samples and at the model's weights, or load it in float32."
-                )
-                raise ActivationError(message)
+        faulty = {
+            (int(index) + self.anatomy.layers_of(tap)[0], TAPS.index(tap)): layers[int(index)]
+            for tap, layers in norms.items()
+            for index in (~torch.isfinite(layers)).flatten(1).any(dim=1).nonzero()
+        }
+        if faulty:
+            # The first in the order of computation: what comes after it is its consequence.
+            layer, order = min(faulty)
+            rows = (~torch.isfinite(faulty[layer, order])).any(dim=-1)
+            message = (
+                f"Tap {TAPS[order]!r}, layer {layer}: NaN or infinite activations in samples "
+                f"{self._names(rows)}. Nothing of this batch is stored. Look at these samples and "
+                "at the model's weights, or load it in float32."
+            )
+            raise ActivationError(message)
         for tap, label, peak in self.peaks:
             largest = float(peak.max())
             if largest > FLOAT16_MAX:
@@ -327,9 +331,6 @@ class _Reducer:
                     "(--dtype float32)."
                 )
                 raise ActivationError(message)
-
-    def _label(self, tap: str, index: int) -> int:
-        return self.anatomy.layers_of(tap)[index]
 
     def _names(self, rows: Tensor) -> str:
         names = [self.batch.sample_ids[row] for row in rows.nonzero().squeeze(-1).tolist()]

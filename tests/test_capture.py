@@ -94,7 +94,7 @@ def test_hooks_are_removed_after_an_exception(model: FrozenModel) -> None:
     ):
         model.forward(batch)
     assert hooks(model) == before
-    with pytest.raises(UnknownNameError, match="Unknown tap 'resid_pots'. Did you mean"):
+    with pytest.raises(UnknownNameError, match=r"Unknown tap 'resid_pots'\. Did you mean"):
         capture(model, batch, taps=["sa", "resid_pots"])
     assert hooks(model) == before
 
@@ -156,6 +156,20 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
         np.testing.assert_array_equal(spoilt.loss, clean.loss)
 
 
+def test_drift_spans_several_layers(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ima.capture.DRIFT_STEPS", (1, 2))
+    batch = model.encode(image_set(2))
+    drift = measure(model, batch, taps=["resid_post"]).drift
+    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    assert drift is not None
+    for step in (1, 2):
+        for layer in range(model.layers + 1 - step):
+            cosine = torch.cosine_similarity(states[layer], states[layer + step], dim=-1)
+            own = [float(cosine[row][batch.modality[row] == 0].mean()) for row in range(2)]
+            np.testing.assert_allclose(drift[:, 1, step - 1, layer], own, atol=1e-5)
+        assert np.isnan(drift[:, :, step - 1, model.layers + 1 - step :]).all()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_activations_are_refused(model: FrozenModel, value: float) -> None:
     batch = model.encode(image_set(4))
@@ -190,9 +204,7 @@ def test_kept_states_are_the_tokens_of_the_first_samples(model: FrozenModel) -> 
         expected = states[layer][row][real[row]].numpy()
         found = measured.states["ln2"][layer - 1][measured.coords["sample"] == row]
         np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(
-        measured.coords["position"], [*range(first), *range(second)]
-    )
+    np.testing.assert_array_equal(measured.coords["position"], [*range(first), *range(second)])
     perceptual = measured.coords["modality"] == 1
     assert perceptual.sum() == measured.counts[:2, 0].sum()
     assert (measured.coords["token_id"][perceptual] == -1).all()

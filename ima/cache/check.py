@@ -116,12 +116,11 @@ def check(location: Location) -> Checked:
             problems.append(Problem(key, group, name, None, (), f"metadata {reason}"))
             restore[key] = content
     readable = [array for array in store.arrays if f"{array.path}/{ROOT}" not in restore]
-    files = skeleton(store.arrays, _without_digest(attributes))
     for array in readable:
         key = f"{array.path}/c/0"
         if array.values is not None and (reason := store.fault(array, key)):
             problems.append(Problem(key, array.group, array.name, (0,), (), reason))
-            restore[key] = files[key]
+            restore[key] = skeleton(store.arrays, _without_digest(attributes))[key]
     damaged: dict[str, set[int]] = {}
     data = [array for array in readable if array.values is None]
     # What says which samples are done, and which tokens they have, comes first.
@@ -247,6 +246,10 @@ class _Store:
     ) -> Iterator[tuple[tuple[int, ...] | None, tuple[slice, ...], str]]:
         if key not in self.sizes:
             yield None, region, "missing"
+            return
+        if self.sizes[key] == 0:
+            # Zarr takes an empty shard for one that holds fill values only.
+            yield None, region, "empty"
             return
         values = self._read(array, region)
         if not isinstance(values, Exception):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import fsspec
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
@@ -141,6 +142,9 @@ def lock(location: Location) -> Iterator[None]:
 
     beside = location.local.with_name(f"{location.local.name}.lock")
     made = [parent for parent in beside.parents if not parent.exists()]
+    above = beside.parents[len(made)]
+    if not above.is_dir():
+        raise unwritable(location, NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder"))
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         handle = _open_lock(beside, fcntl)
@@ -232,8 +236,6 @@ def skeleton(arrays: Sequence[Array], attributes: Mapping[str, Any]) -> dict[str
             fill_value=_fill(array.dtype),
             dimension_names=array.dims,
             attributes=dict(array.attributes),
-            # Every chunk has a file, so that a missing one is a fault and never a fill value.
-            config={"write_empty_chunks": True},
         )
         if array.values is not None:
             target[...] = array.values
@@ -268,6 +270,15 @@ def child(entry: Mapping[str, Any]) -> bytes:
 def serialise(document: Mapping[str, Any]) -> bytes:
     """Return JSON as every metadata file of a store is written."""
     return json.dumps(document, indent=2).encode()
+
+
+def put(group: Any, *, path: str, rows: slice, values: npt.NDArray[Any]) -> None:
+    """Write rows of an array.
+
+    Every chunk gets a file, even one that holds nothing but fill values, so that a missing file is
+    a fault and never a value.
+    """
+    group[path].with_config({"write_empty_chunks": True})[rows] = values
 
 
 def intact(content: bytes) -> bool:

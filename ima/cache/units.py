@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ima.cache.provenance import CacheParameters
 from ima.cache.schema import Layout
+from ima.cache.store import put
 from ima.capture import Measured, measure
 from ima.errors import ModelError
 from ima.models import FrozenModel
@@ -95,8 +96,8 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
             _write_tokens(store(), measured, work=work, first=first, last=last)
     group = store()
     for path, parts in columns.items():
-        group[path][start:stop] = np.concatenate(parts)
-    group["samples/done"][start:stop] = True
+        put(group, path=path, rows=slice(start, stop), values=np.concatenate(parts))
+    put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))
 
 
 def _columns(
@@ -138,9 +139,9 @@ def _write_tokens(group: Any, measured: Measured, *, work: Work, first: int, las
     for tap, states in measured.states.items():
         # The model produces layer after layer; each chunk holds one layer, so the transposed
         # view is copied chunk by chunk and never as a whole.
-        group[f"tokens/{tap}/state"][rows] = states.transpose(1, 0, 2)
+        put(group, path=f"tokens/{tap}/state", rows=rows, values=states.transpose(1, 0, 2))
         for name, values in coords.items():
-            group[f"tokens/{tap}/{name}"][rows] = values
+            put(group, path=f"tokens/{tap}/{name}", rows=rows, values=values)
 
 
 def _json(value: Any) -> str:

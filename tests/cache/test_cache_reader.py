@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from tinycaches import MODEL, SETTINGS, snapshot
+from tinysamples import CAPTIONS, image_set
+
+import ima
+from ima.cache import TAPS, create, info
+from ima.errors import (
+    CacheCorruptError,
+    CacheError,
+    CacheIncompleteError,
+    CacheSchemaError,
+)
+from ima.models import FrozenModel
+
+
+def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
+    cache = ima.open_cache(finished)
+    assert set(cache.children) == {"samples", "means", "norms", "drift", "tokens"}
+    mean = cache["means/resid_post/mean"]
+    assert mean.dims == ("sample", "kind", "layer", "hidden")
+    assert mean.shape == (7, 2, model.layers + 1, model.hidden)
+    assert mean.sel(kind="textual", layer=0).dtype == np.float32
+    assert cache["means/fc1/mean"].coords["layer"].to_numpy().tolist() == [1, 2, 3]
+    state = cache["tokens/sa/state"]
+    assert state.dims == ("token", "layer", "hidden")
+    assert set(state.coords) == {"layer", "sample", "position", "modality", "token_id"}
+    samples = cache["samples"].to_dataset()
+    assert samples["id"].to_numpy().tolist() == [f"s{row}" for row in range(7)]
+    assert json.loads(str(samples["references"].to_numpy()[1]))[0] == CAPTIONS[1]
+    assert json.loads(str(samples["truth"].to_numpy()[3]))["row"] == 3
+    assert samples["done"].to_numpy().all()
+    assert samples["n_perceptual"].to_numpy().tolist() == [10] * 7
+    assert np.isfinite(samples["loss"]).all()
+
+
+def test_kept_tokens_belong_to_the_first_samples(finished: Path) -> None:
+    cache = ima.open_cache(finished)
+    samples = cache["samples"].to_dataset()
+    counts = (samples["n_perceptual"] + samples["n_textual"]).to_numpy()[:4]
+    for tap in TAPS:
+        tokens = cache[f"tokens/{tap}"].to_dataset()
+        assert tokens["sample"].to_numpy().tolist() == np.repeat(range(4), counts).tolist()
+        kinds = tokens["modality"].to_numpy() == 0
+        for row in range(4):
+            for kind, chosen in (("perceptual", ~kinds), ("textual", kinds)):
+                at = np.flatnonzero(chosen & (tokens["sample"].to_numpy() == row))
+                np.testing.assert_allclose(
+                    tokens["state"].isel(token=at).astype("float32").mean("token"),
+                    cache[f"means/{tap}/mean"].isel(sample=row).sel(kind=kind),
+                    atol=5e-2,
+                )
+
+
+def test_opening_reads_no_data(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.zarr"
+    for key, content in snapshot(finished).items():
+        (copy / key).parent.mkdir(parents=True, exist_ok=True)
+        (copy / key).write_bytes(content)
+    chunk = copy / "means/fc1/mean/c/0/0/0/0"
+    chunk.write_bytes(b"broken")
+    cache = ima.open_cache(copy)
+    cache["means/fc2/mean"].load()
+    with pytest.raises(ValueError, match=r".+"):
+        cache["means/fc1/mean"].load()
+
+
+PLAIN = """
+import json, sys, warnings
+warnings.simplefilter("error")
+sys.modules["ima"] = sys.modules["torch"] = None
+import xarray as xr
+path = sys.argv[1]
+tree = xr.open_datatree(path, engine="zarr")
+group = xr.open_zarr(path, group="means/fc1", chunks=None)
+tokens = xr.open_zarr(path, group="tokens/sa", chunks=None)
+assert (group["mean"] == tree["means/fc1/mean"]).all()
+assert tokens.sizes["token"] == tree["tokens/sa"].sizes["token"]
+assert set(tokens.coords) == {"layer", "sample", "position", "modality", "token_id"}
+mean = tree["means/fc1/mean"].sel(kind="textual", layer=2)
+print(json.dumps({"mean": mean.values.tolist(), "id": tree["samples/id"].values.tolist()}))
+"""
+
+
+def test_plain_xarray_reads_the_same_without_ima_and_without_warnings(finished: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PLAIN, finished], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    plain = json.loads(run.stdout)
+    cache = ima.open_cache(finished)
+    own = cache["means/fc1/mean"].sel(kind="textual", layer=2).to_numpy()
+    np.testing.assert_array_equal(np.array(plain["mean"], dtype="float32"), own)
+    assert plain["id"] == cache["samples/id"].to_numpy().tolist()
+
+
+def test_reading_needs_no_torch(finished: Path) -> None:
+    code = (
+        "import sys; import ima; assert 'xarray' not in sys.modules; "
+        "from ima.cache import info, verify; tree = ima.open_cache(sys.argv[1]); "
+        "info(sys.argv[1]); assert verify(sys.argv[1]).ok; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, finished], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path) -> None:
+    with pytest.raises(CacheIncompleteError, match="3 of 7 samples") as caught:
+        ima.open_cache(partial)
+    command = (
+        f"ima cache create --model {MODEL} --dataset tiny:test --samples 7 --out {partial} "
+        "--keep-tokens 4 --batch-size 2 --unit 3"
+    )
+    assert command in str(caught.value)
+    assert "allow_partial=True" in str(caught.value)
+    assert info(partial)["finish"] == command
+    tree, whole = ima.open_cache(partial, allow_partial=True), ima.open_cache(finished)
+    assert tree["samples"].sizes["sample"] == 3
+    assert tree["drift"].sizes["sample"] == 3
+    for path in ("means/resid_post/mean", "norms/sa/median", "samples/loss"):
+        np.testing.assert_array_equal(tree[path], whole[path][:3])
+    tokens = tree["tokens/fc1"].to_dataset()
+    assert set(tokens["sample"].to_numpy().tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(
+        tokens["state"], whole["tokens/fc1/state"][: tokens.sizes["token"]]
+    )
+
+
+def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path) -> None:
+    from ima.cache.provenance import parameters_of
+    from ima.cache.reader import read_attributes
+    from ima.cache.store import locate
+
+    parameters = parameters_of(read_attributes(locate(partial)))
+    words = shlex.split(parameters.command("a path.zarr"))
+    assert words[words.index("--out") + 1] == "a path.zarr"
+    options = {
+        word.removeprefix("--").replace("-", "_"): value
+        for word, value in zip(words[3::2], words[4::2], strict=True)
+    }
+    for name, value in SETTINGS.items():
+        assert options[name] == str(value)
+
+
+def test_info_sums_up_a_cache(finished: Path) -> None:
+    found = info(finished)
+    files = snapshot(finished)
+    assert found["bytes"] == sum(map(len, files.values()))
+    assert found["done"] == found["samples"] == 7
+    assert found["finished"]
+    assert found["finish"] is None
+    assert found["taps"] == list(TAPS)
+    assert found["model"]["name"] == MODEL
+    assert found["dataset"]["name"] == "tiny"
+    group = found["groups"]["means/fc1"]
+    assert group["arrays"]["mean"]["shape"] == {"sample": 7, "kind": 2, "layer": 3, "hidden": 48}
+    assert group["bytes"] == sum(
+        len(content) for key, content in files.items() if key.startswith("means/fc1/")
+    )
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_what_is_not_a_cache_is_refused(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"No cache at .*nothing.*ima cache create"):
+        ima.open_cache(tmp_path / "nowhere.zarr")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CacheSchemaError, match=r"looked for zarr\.json, found a folder without"):
+        ima.open_cache(tmp_path / "folder")
+    zarr.create_group(str(tmp_path / "other.zarr"))
+    with pytest.raises(CacheSchemaError, match="a Zarr store and not a cache of ima"):
+        ima.open_cache(tmp_path / "other.zarr")
+    for text, error, message in (
+        ('"schema_version": "2"', CacheSchemaError, "schema version '2'; this version of ima"),
+        ('"schema_version" "1"', CacheCorruptError, "is not JSON"),
+    ):
+        broken = tmp_path / "broken.zarr"
+        broken.mkdir(exist_ok=True)
+        root = (finished / "zarr.json").read_text()
+        (broken / "zarr.json").write_text(root.replace('"schema_version": "1"', text))
+        for read in (ima.open_cache, info):
+            with pytest.raises(error, match=message):
+                read(broken)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "file"])
+def test_urls_work_in_place_of_a_path(
+    model: FrozenModel, finished: Path, tmp_path: Path, scheme: str
+) -> None:
+    url = f"{scheme}://{tmp_path}/url.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = create(model, dataset=image_set(7), path=url, **SETTINGS)
+        cache = ima.open_cache(url)
+    assert str(made) == (url if scheme == "memory" else str(tmp_path / "url.zarr"))
+    xr.testing.assert_identical(cache, ima.open_cache(finished))
+    files, root = fsspec.core.url_to_fs(url)
+    assert {
+        key.removeprefix(f"{root}/"): files.cat_file(key) for key in files.find(root)
+    } == snapshot(finished)
+    create(model, dataset=image_set(7), path=url, **SETTINGS)
+    assert info(url)["finished"]
+    from ima.cache import verify
+
+    damaged = f"{root}/norms/sa/mean/c/1/0/0"
+    files.pipe_file(damaged, b"broken")
+    report: Any = verify(url, repair=True, model=model, dataset=image_set(7))
+    assert report.ok
+    assert report.repaired == (1,)
+    assert files.cat_file(damaged) == snapshot(finished)["norms/sa/mean/c/1/0/0"]

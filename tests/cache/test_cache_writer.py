@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tinycaches import MODEL, SETTINGS, snapshot
+from tinysamples import image_sample, image_set
+
+import ima
+from ima.cache import create, writer
+from ima.cache.schema import Layout, default_unit, token_rows
+from ima.cache.store import locate, lock
+from ima.errors import (
+    ActivationError,
+    CacheError,
+    CacheLockedError,
+    CacheSchemaError,
+    ImaError,
+    ParameterError,
+    SampleError,
+    UnknownNameError,
+)
+from ima.models import FrozenModel
+from ima.samples import SampleSet
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
+    model: FrozenModel, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "again.zarr"
+    assert create(model, dataset=image_set(7), path=path, **SETTINGS) == path
+    assert snapshot(path) == snapshot(finished)
+    stamps = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+
+    def never(*_: Any, **__: Any) -> None:
+        pytest.fail("a finished cache was computed again")
+
+    monkeypatch.setattr(writer, "write_unit", never)
+    create(model, dataset=image_set(7), path=path, **SETTINGS)
+    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == stamps
+    # Neither batch size nor device make it another cache once it is finished.
+    create(model, dataset=image_set(7), path=path, **(SETTINGS | {"batch_size": 5}))
+
+
+def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> None:
+    attributes = json.loads((finished / "zarr.json").read_text())["attributes"]
+    assert set(attributes) == {
+        "schema",
+        "schema_version",
+        "model",
+        "dataset",
+        "parameters",
+        "layout",
+        "execution",
+        "sha256",
+    }
+    text = json.dumps(attributes)
+    assert str(finished.parent) not in text
+    assert re.search(r"20\d\d-\d\d|\d\d:\d\d", text) is None
+    assert attributes["model"]["name"] == MODEL
+    assert len(attributes["model"]["weights_hash"]) == 64
+    assert attributes["dataset"]["fingerprint"] == image_set(7).fingerprint
+    assert attributes["parameters"]["taps"] == list(ima.cache.TAPS)
+    assert attributes["parameters"]["seed"] == 0
+    assert set(attributes["execution"]["packages"]) == {
+        "ima",
+        "python",
+        "numpy",
+        "torch",
+        "transformers",
+        "zarr",
+    }
+
+
+def test_every_array_has_core_codecs_only(finished: Path) -> None:
+    numeric = {"bytes", "zstd", "crc32c", "sharding_indexed"}
+    for file in finished.rglob("zarr.json"):
+        node = json.loads(file.read_text())
+        if node["node_type"] == "group":
+            continue
+        allowed = {*numeric, "vlen-utf8"} if node["data_type"] == "string" else numeric
+        codecs = list(node["codecs"])
+        for codec in codecs:
+            codecs += codec.get("configuration", {}).get("codecs", [])
+        names = [codec["name"] for codec in codecs]
+        assert set(names) <= allowed, file
+        assert names[-1] == "crc32c", file
+        assert all(c["configuration"]["checksum"] for c in codecs if c["name"] == "zstd")
+        if node["data_type"].startswith("float"):
+            assert node["fill_value"] == "NaN"
+
+
+def test_a_stopped_writer_continues_where_it_was(
+    model: FrozenModel, partial: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = []
+    write = writer.write_unit
+    monkeypatch.setattr(
+        writer, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
+    )
+    create(model, dataset=image_set(7), path=partial, **SETTINGS)
+    assert units == [1, 2]
+    assert snapshot(partial) == snapshot(finished)
+
+
+def test_an_error_says_that_finished_units_are_kept(
+    model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "full.zarr"
+    write = writer.write_unit
+
+    def stop(unit: int, **arguments: Any) -> None:
+        if unit:
+            raise OSError(28, "No space left on device")
+        write(unit, **arguments)
+
+    monkeypatch.setattr(writer, "write_unit", stop)
+    with pytest.raises(CacheError) as caught:
+        create(model, dataset=image_set(7), path=path, **SETTINGS)
+    assert "No space left on device" in str(caught.value)
+    command = f"ima cache create --model {MODEL} --dataset tiny:test --samples 7 --out {path}"
+    assert command in str(caught.value)
+    assert "--keep-tokens 4 --batch-size 2 --unit 3" in str(caught.value)
+
+
+def test_a_failure_in_the_first_unit_leaves_nothing(model: FrozenModel, tmp_path: Path) -> None:
+    def spoil(_module: Any, _arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * (float("nan") if output.shape[0] == 1 else 1.0)
+
+    handle = model.anatomy.blocks[0].mlp.register_forward_hook(spoil)
+    try:
+        # The unit's second batch holds one sample, after tokens of the first were written.
+        path = tmp_path / "new" / "deep" / "nan.zarr"
+        with pytest.raises(ActivationError, match=r"Tap 'fc2', layer 1: NaN .* 's2'"):
+            create(model, dataset=image_set(3), path=path, samples=3, keep_tokens=3, batch_size=2)
+    finally:
+        handle.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_writer_is_refused(model: FrozenModel, finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "locked.zarr"
+    with lock(locate(path)), pytest.raises(CacheLockedError, match="Another process is writing"):
+        create(model, dataset=image_set(2), path=path, samples=2)
+    assert list(tmp_path.iterdir()) == []
+    # A lock file that a killed writer left behind locks nothing.
+    path.with_name("locked.zarr.lock").touch()
+    create(model, dataset=image_set(2), path=path, samples=2, taps=["sa"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["locked.zarr"]
+
+
+def test_other_parameters_are_refused_by_name(model: FrozenModel, finished: Path) -> None:
+    before = snapshot(finished)
+    with pytest.raises(CacheError) as caught:
+        create(
+            model,
+            dataset=image_set(6),
+            path=finished,
+            **(SETTINGS | {"samples": 6, "taps": ["sa"], "dtype": "float32"}),
+        )
+    for line in (
+        "samples: the cache has 7, asked 6",
+        "dtype: the cache has 'float16', asked 'float32'",
+        "taps: the cache has ['ln1',",
+        "dataset.fingerprint: the cache has '",
+        "overwrite=True (--overwrite)",
+    ):
+        assert line in str(caught.value)
+    assert snapshot(finished) == before
+
+
+def test_an_unfinished_cache_is_not_finished_by_another_kind_of_run(
+    model: FrozenModel, partial: Path
+) -> None:
+    with pytest.raises(
+        CacheError, match=r"execution\.batch_size: the cache has 2, asked 3"
+    ) as error:
+        create(model, dataset=image_set(7), path=partial, **(SETTINGS | {"batch_size": 3}))
+    assert "Finish it as it was begun: ima cache create --model" in str(error.value)
+
+
+def test_overwrite_replaces_a_cache_and_nothing_else(
+    model: FrozenModel, partial: Path, tmp_path: Path
+) -> None:
+    create(model, dataset=image_set(2), path=partial, samples=2, taps=["sa"], overwrite=True)
+    cache = ima.open_cache(partial)
+    assert list(cache["means"].children) == ["sa"]
+    assert cache["samples"].sizes["sample"] == 2
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter1.md").touch()
+    with pytest.raises(CacheError, match="exists and is not a cache"):
+        create(model, dataset=image_set(2), path=folder, samples=2, overwrite=True)
+    assert (folder / "chapter1.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"samples": 0}, ParameterError, "Parameter 'samples': input should be greater than"),
+        ({"samples": "many"}, ParameterError, "'samples': .*integer; found 'many' \\(str\\)"),
+        ({"samples": 8}, ParameterError, "asks for more than 'tiny' holds: 7"),
+        ({"keep_tokens": 9}, ParameterError, "keep_tokens=9 .* at most samples=7"),
+        ({"batch_size": 0}, ParameterError, "'batch_size'"),
+        ({"dtype": "bfloat16"}, ParameterError, "'dtype': input should be 'float16' or 'float32'"),
+        ({"taps": ()}, ParameterError, "at least one tap"),
+        ({"taps": "sa"}, ParameterError, "'taps': .*found 'sa' \\(str\\)"),
+        ({"taps": ["resid"]}, UnknownNameError, "Unknown tap 'resid'. Did you mean 'resid_mid'"),
+        ({"model": "llama-mimi"}, UnknownNameError, "Unknown model 'llama-mimi'. Did you mean"),
+        ({"dataset": "mini-image-captoin"}, UnknownNameError, "Unknown data ?set"),
+        ({"path": "foo://cache.zarr"}, CacheError, "Cannot open 'foo://cache.zarr'"),
+    ],
+)
+def test_bad_parameters_write_nothing(
+    model: FrozenModel,
+    tmp_path: Path,
+    changed: dict[str, Any],
+    error: type[ImaError],
+    message: str,
+) -> None:
+    arguments = {"model": model, "dataset": image_set(7), "path": tmp_path / "a" / "b.zarr"}
+    with pytest.raises(error, match=message):
+        create(**(arguments | SETTINGS | changed))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_path_is_an_error(model: FrozenModel, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheError, match=r"Cannot write a cache to .*file is not a folder"):
+        create(model, dataset=image_set(1), path=tmp_path / "file" / "a.zarr", samples=1)
+    with pytest.raises(CacheError, match=r"Cannot write a cache to '/proc/nowhere/a\.zarr'"):
+        create(model, dataset=image_set(1), path="/proc/nowhere/a.zarr", samples=1)
+
+
+def test_bad_samples_write_nothing(model: FrozenModel, tmp_path: Path) -> None:
+    good = image_sample(0)
+    for bad, message in [
+        (replace(good, media=None), "has modality 'image' and no media"),
+        (replace(good, prompt="", references=("",)), "Sample 's0'"),
+        (replace(good, modality="audio"), "modality 'audio'"),
+    ]:
+        samples = SampleSet("tiny", "test", (image_sample(1), bad))
+        with pytest.raises(SampleError, match=message):
+            create(model, dataset=samples, path=tmp_path / "bad.zarr", samples=2)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_another_schema_version_is_refused(
+    model: FrozenModel, partial: Path, finished: Path
+) -> None:
+    root = partial / "zarr.json"
+    root.write_text(root.read_text().replace('"schema_version": "1"', '"schema_version": "9"'))
+    with pytest.raises(CacheSchemaError, match="schema version '9'; this version of ima reads '1'"):
+        create(model, dataset=image_set(7), path=partial, **SETTINGS)
+
+
+def test_predictions_are_what_the_model_generates(model: FrozenModel, tmp_path: Path) -> None:
+    path = tmp_path / "predict.zarr"
+    create(model, dataset=image_set(3), path=path, samples=3, taps=["sa"], predict=True, loss=False)
+    samples = ima.open_cache(path)["samples"].to_dataset()
+    assert samples["prediction"].to_numpy().tolist() == model.generate(list(image_set(3)))
+    assert "loss" not in samples
+
+
+def test_chunks_and_shards_of_a_large_model() -> None:
+    layout = Layout(
+        samples=200,
+        unit=default_unit(200, layers=32, hidden=4096),
+        layers=32,
+        widths={"fc1": 11008, "resid_post": 4096},
+        tokens=20_000,
+    )
+    for array in layout.arrays():
+        if array.shards is None:
+            continue
+        size = np.dtype(array.dtype).itemsize
+        chunk, shard = (np.prod(part) * size / 2**20 for part in (array.chunks, array.shards))
+        assert chunk >= 0.25, array.path
+        assert 8 <= shard <= 17, array.path
+
+
+def test_a_small_model_still_has_units_to_resume() -> None:
+    assert default_unit(200, layers=12, hidden=192) == 32
+    # Less than one shard of tokens: no padding on disk.
+    assert token_rows(800, layers=13, width=192, itemsize=2) == 800
