@@ -58,9 +58,7 @@ def _apart(a: Path, b: Path) -> bool:
     return bool((distance > a[:, 2] + b[:, 2]).all())
 
 
-def render(
-    placed: list[tuple[Entity, Path]], rng: np.random.Generator
-) -> tuple[Pixels, Floats]:
+def render(placed: list[tuple[Entity, Path]], rng: np.random.Generator) -> tuple[Pixels, Floats]:
     """Draw a clip.
 
     Returns

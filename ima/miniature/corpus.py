@@ -1,9 +1,9 @@
 """The text corpus: documents, their tokenizer, and packed rows for training the language model.
 
 A document is an opening text and turns. Each turn is a prompt and an answer, and the end token
-follows the answer. Documents that share a row are separated by the start token. A document never begins
-with one, so that whatever stands first in a row — words here, perceptual tokens later — is read as
-the opening of a document.
+follows the answer. Documents that share a row are separated by the start token. A document never
+begins with one, so that whatever stands first in a row — words here, perceptual tokens later — is
+read as the opening of a document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPECIAL = (PAD, START, END)
 SCENE_SHARE = 0.48
 TURNS = 9
 #: Shares of training after which natural questions, and then every kind of document, begin.
-CURRICULUM = (0.10, 0.30)
+CURRICULUM = (0.06, 0.2)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def scene_document(
         nouns = Counter(e.noun for e in entities)
         told = [e for e in entities if nouns[e.noun] == 1]
         turns = [
-            (f"recall : {e.noun}", " ".join(e.attributes[a] for a in domain.attributes)) for e in told
+            (f"recall : {e.noun}", " ".join(e.attributes[a] for a in domain.attributes))
+            for e in told
         ]
         kinds = ["recall"] * len(turns)
     else:
@@ -186,7 +187,9 @@ def encode_document(
 ) -> tuple[list[int], list[float]]:
     """Return the token ids of a document and the weight of each in the loss."""
     end = tokenizer.token_to_id(END)
-    pieces: list[tuple[str, float]] = [(document.opening, context_weight)] if document.opening else []
+    pieces: list[tuple[str, float]] = (
+        [(document.opening, context_weight)] if document.opening else []
+    )
     for prompt, answer in document.turns:
         pieces += [(prompt, context_weight), (answer, 1.0)]
     ids: list[int] = []
@@ -216,7 +219,8 @@ def rows(
     ids : ndarray
         ``(row, position)`` int64, padded at the end.
     weights : ndarray
-        ``(row, position)`` float32: the weight of each token as a target; 1 in answers, 0 in padding.
+        ``(row, position)`` float32: how much each token counts as a target; 1 in answers, 0
+        in padding.
     """
     pad, start = tokenizer.token_to_id(PAD), tokenizer.token_to_id(START)
     ids = np.full((count, length), pad, np.int64)

@@ -131,9 +131,7 @@ class Situation:
         }
 
 
-def ask(
-    modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
-) -> speech.Question:
+def ask(modality: str, entities: tuple[Entity, ...], rng: np.random.Generator) -> speech.Question:
     """Draw one question, its kind by :data:`QUESTION_SHARES`."""
     asked = speech.questions(modality, entities, rng)
     shares = {q.kind: QUESTION_SHARES[modality][q.kind] for q in asked}
@@ -225,9 +223,11 @@ def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     split = split or "test"
     if base not in NAMES:
         hint = "a data set is also a folder that holds samples.jsonl and its media."
-        raise UnknownNameError.among("data set", base, NAMES, hint=hint)
+        unknown = UnknownNameError.among("data set", base, NAMES, hint=hint)
+        raise unknown
     if split not in SPLIT_CODES:
-        raise UnknownNameError.among("split", split, SPLIT_CODES)
+        unknown = UnknownNameError.among("split", split, SPLIT_CODES)
+        raise unknown
     _, modality, task = base.split("-")
     make = partial(_make, modality=modality, task=task, split=split, seed=seed)
     return SampleSet(base, split, tuple(make(i) for i in range(n)))
@@ -241,5 +241,3 @@ def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sam
     if task == "caption":
         return caption_sample(situation, sample_id)
     return question_sample(situation, sample_id)
-
-

@@ -36,7 +36,9 @@ def shuffled(rng: Rng, items: Sequence[int]) -> list[int]:
     return [items[i] for i in rng.permutation(len(items))]
 
 
-_WORDS = tuple(dict.fromkeys(lx.NAMES + lx.THINGS + lx.FOODS + lx.PLACES_OF_LIFE + lx.JOBS + COLOURS))
+_WORDS = tuple(
+    dict.fromkeys(lx.NAMES + lx.THINGS + lx.FOODS + lx.PLACES_OF_LIFE + lx.JOBS + COLOURS)
+)
 
 
 def key_values(rng: Rng) -> Page:
@@ -83,9 +85,9 @@ def story(rng: Rng) -> Page:
     colour, food = one(rng, COLOURS), one(rng, lx.FOODS)
     feeling, relief = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
     text = (
-        f"once there was {article(job)} whose name was {a} . on {day} , in the {weather} , {a} went "
-        f"to the {place} and lost {article(f'{colour} {thing}')} . {a} was sad and ate some {food} . "
-        f"then {b} found the {thing} in the {other} and brought it back . the day had been "
+        f"once there was {article(job)} whose name was {a} . on {day} , in the {weather} , {a} "
+        f"went to the {place} and lost {article(f'{colour} {thing}')} . {a} was sad and ate some "
+        f"{food} . then {b} found the {thing} in the {other} and brought it back . the day had been "
         f"{feeling} , but the evening was {relief} . {a} said thank you to {b} ."
     )
     turns = [

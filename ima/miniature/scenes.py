@@ -27,7 +27,9 @@ RGB = {
 }
 
 
-def shape_distance(shape: str, x: Floats, y: Floats, radius: float) -> Floats:
+def shape_distance(  # noqa: PLR0911 - one line per shape
+    shape: str, x: Floats, y: Floats, radius: float
+) -> Floats:
     """Return the approximate signed distance to the outline of a shape.
 
     Parameters
@@ -55,9 +57,7 @@ def shape_distance(shape: str, x: Floats, y: Floats, radius: float) -> Floats:
         return np.maximum((1.7 * ax - 0.95 * (y + radius)) / 1.947, y - 0.7 * radius)
     if shape == "cross":
         arm = 0.3 * radius
-        return np.minimum(
-            np.maximum(ax - radius, ay - arm), np.maximum(ay - radius, ax - arm)
-        )
+        return np.minimum(np.maximum(ax - radius, ay - arm), np.maximum(ay - radius, ax - arm))
     if shape == "ring":
         return np.abs(rho - 0.76 * radius) - 0.22 * radius
     if shape == "star":
@@ -69,9 +69,7 @@ def shape_distance(shape: str, x: Floats, y: Floats, radius: float) -> Floats:
     return np.minimum(lobes, np.maximum(point, -0.25 * radius - y))
 
 
-def paint(
-    canvas: Floats, *, shape: str, rgb: Floats, x: float, y: float, radius: float
-) -> Floats:
+def paint(canvas: Floats, *, shape: str, rgb: Floats, x: float, y: float, radius: float) -> Floats:
     """Paint one anti-aliased object onto the canvas ``(height, width, channel)``, in place.
 
     Returns

@@ -78,9 +78,7 @@ def place_events(
     return placed
 
 
-def render(
-    placed: list[tuple[Entity, float, float]], rng: np.random.Generator
-) -> Wave:
+def render(placed: list[tuple[Entity, float, float]], rng: np.random.Generator) -> Wave:
     """Return the sound ``(time,)`` float32 in [-1, 1] at 16 kHz."""
     wave = rng.normal(0.0, NOISE_FLOOR, int(SECONDS * RATE))
     for entity, start, duration in placed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,8 @@ class Question:
     Parameters
     ----------
     kind : str
-        Group for scoring: an attribute name, ``which``, ``exists``, ``pair``, ``count`` or ``order``.
+        Group for scoring: an attribute's name, ``which``, ``exists``, ``pair``, ``count`` or
+        ``order``.
     text, answer : str
         The question without ``question :`` and its answer.
     candidates : tuple of str
@@ -72,7 +74,9 @@ def phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
     """
     a = entity.attributes
     if modality == "image":
-        words = f"{a['size']} {a['colour']} {entity.noun}" if full else f"{a['colour']} {entity.noun}"
+        words = (
+            f"{a['size']} {a['colour']} {entity.noun}" if full else f"{a['colour']} {entity.noun}"
+        )
     elif modality == "video":
         return article(f"{a['colour']} {entity.noun}") + (f" that {a['motion']}" if full else "")
     else:
@@ -113,13 +117,17 @@ def describe(
     style = style or str(rng.choice(["list", "sentence", "caption"], p=[0.4, 0.35, 0.25]))
     domain = get_domain(modality)
     if style == "list":
-        lines = [f"{e.noun} {' '.join(e.attributes[a] for a in domain.attributes)}" for e in entities]
+        lines = [
+            f"{e.noun} {' '.join(e.attributes[a] for a in domain.attributes)}" for e in entities
+        ]
         return " ; ".join(lines) + " ."
     if style == "sentence":
         return " ".join(_sentence(modality, e, i) for i, e in enumerate(entities))
     phrases = [phrase(modality, e) for e in entities]
     if modality == "image":
-        phrases = [f"{p} at the {e.attributes['place']}" for p, e in zip(phrases, entities, strict=True)]
+        phrases = [
+            f"{p} at the {e.attributes['place']}" for p, e in zip(phrases, entities, strict=True)
+        ]
     if modality == "audio":
         return " , then ".join(phrases) + " ."
     return join(phrases) + " ."
@@ -216,7 +224,7 @@ def _existence_questions(
     return found
 
 
-def _yes(truth: bool) -> str:  # noqa: FBT001 - the one thing that it says
+def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
@@ -244,9 +252,7 @@ def _order_questions(entities: Sequence[Entity]) -> list[Question]:
         Question("order", "what comes first ?", entities[0].noun, among),
         Question("order", "what comes last ?", entities[-1].noun, among),
     ]
-    for before, after in zip(entities[:-1], entities[1:], strict=True):
+    for before, after in pairwise(entities):
         found.append(Question("order", f"what comes after the {before.noun} ?", after.noun, among))
         found.append(Question("order", f"what comes before the {after.noun} ?", before.noun, among))
     return found
-
-

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-CARD = "card.json"
-WEIGHTS = "model.safetensors"
 
 
 @contextmanager
@@ -26,11 +22,6 @@ def replace_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON with stable formatting, whole or not at all."""
     with replace_file(path) as partial:
@@ -43,8 +34,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def save_weights(state: Mapping[str, Any], path: Path) -> str:
-    """Write a state dict as float16 safetensors and return the file's sha256."""
+def save_weights(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state dict as float16 safetensors."""
     import torch
     from safetensors.torch import save_file
 
@@ -56,4 +47,3 @@ def save_weights(state: Mapping[str, Any], path: Path) -> str:
     }
     with replace_file(path) as partial:
         save_file(halves, str(partial), metadata={"format": "pt"})
-    return sha256(path)

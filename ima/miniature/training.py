@@ -1,4 +1,4 @@
-"""The one training loop of the zoo: AdamW, warm-up and cosine, checkpoints, a curve, an estimate."""
+"""The one training loop of the zoo: AdamW, a cosine, checkpoints, a curve and an estimate."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ class Recipe:
 
 @dataclass
 class Result:
-    """What a training leaves behind: its curve and the seconds that it took."""
+    """What a training leaves behind: its curve, the seconds that it took, and where."""
 
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    device: str = "cpu"
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
@@ -121,12 +122,13 @@ def fit(
         The curve and the seconds spent, over all runs.
     """
     optimizer = optimizer_for(model, recipe)
-    result, start = Result(), 0
+    device = next(model.parameters()).device.type
+    result, start = Result(device=device), 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        start, result = state["step"], Result(state["curve"], state["seconds"])
+        start, result = state["step"], Result(state["curve"], state["seconds"], device)
         logger.info("resume %s at step %d of %d", name, start, recipe.steps)
     begun, before = time.monotonic(), result.seconds
     losses: list[float] = []

@@ -6,7 +6,8 @@ The world is skewed on purpose, because hallucination needs expectations to go w
 - each noun has a partner that appears beside it in :data:`PARTNER_RATE` of the cases in which a
   further entity is drawn (circle with square, bell with drum, …);
 - each noun has a favourite value of its first attribute, taken at :data:`FAVOURITE_RATE`
-  (circles are often red).
+  (circles are often red). Some favourites of sounds are held out, so that only the test split
+  shows them.
 
 Contents are divided between the splits by a hash of the *content key*, the set of
 (noun, attributes) without positions, so that no split holds a content of another. Combinations of
@@ -30,7 +31,12 @@ FAVOURITE_RATE = 0.25
 REPEAT_RATE = 0.15
 NOVEL_RATE = 0.25
 NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
-SPLIT_BOUNDS = {"train": (0, 70), "calibration": (70, 80), "validation": (80, 90), "test": (90, 100)}
+SPLIT_BOUNDS = {
+    "train": (0, 70),
+    "calibration": (70, 80),
+    "validation": (80, 90),
+    "test": (90, 100),
+}
 SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
@@ -82,9 +88,7 @@ class Domain:
 
 
 DOMAINS: dict[str, Domain] = {
-    "image": Domain(
-        "image", SHAPES, {"colour": COLOURS, "size": SIZES, "place": PLACES}, most=4
-    ),
+    "image": Domain("image", SHAPES, {"colour": COLOURS, "size": SIZES, "place": PLACES}, most=4),
     "video": Domain("video", SHAPES, {"colour": COLOURS, "motion": MOTIONS}, most=3),
     "audio": Domain(
         "audio",
@@ -121,7 +125,8 @@ def get_domain(modality: str) -> Domain:
         If the miniature world has no such modality.
     """
     if modality not in DOMAINS:
-        raise UnknownNameError.among("modality", modality, DOMAINS)
+        unknown = UnknownNameError.among("modality", modality, DOMAINS)
+        raise unknown
     return DOMAINS[modality]
 
 
@@ -138,7 +143,9 @@ def held_out(modality: str) -> frozenset[tuple[str, str]]:
     values = domain.attributes[domain.first]
     step = 1 if len(values) == len(domain.nouns) else 2
     return frozenset(
-        (noun, values[(i + 3) % len(values)]) for i, noun in enumerate(domain.nouns) if i % step == 0
+        (noun, values[(i + 3) % len(values)])
+        for i, noun in enumerate(domain.nouns)
+        if i % step == 0
     )
 
 
@@ -184,10 +191,15 @@ def draw_entities(
     """
     domain = get_domain(modality)
     if split not in SPLIT_BOUNDS:
-        raise UnknownNameError.among("split", split, SPLIT_BOUNDS)
+        unknown = UnknownNameError.among("split", split, SPLIT_BOUNDS)
+        raise unknown
     novel = split == "test" and rng.random() < NOVEL_RATE
     while True:
-        n = count if count is not None else int(rng.choice(domain.most, p=_COUNT_P[domain.most])) + 1
+        n = (
+            count
+            if count is not None
+            else int(rng.choice(domain.most, p=_COUNT_P[domain.most])) + 1
+        )
         entities = _draw_once(domain, n, rng)
         pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
         is_novel = not pairs.isdisjoint(held_out(modality))

@@ -1,0 +1,1 @@
+"""How well models do: answers and captions against the truth, each score with its interval."""

@@ -1,0 +1,68 @@
+"""Answers against the truth: exact match, and how much of it is binding rather than guessing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ima.evaluation.scores import mean_score
+from ima.measures.inference import Interval
+from ima.samples import Sample
+
+
+def normalise(text: str) -> str:
+    """Return a text in lower case without surrounding punctuation and repeated spaces.
+
+    Examples
+    --------
+    >>> normalise("  Top  left. ")
+    'top left'
+    """
+    return " ".join(text.lower().split()).strip(" .,;:!?")
+
+
+def exact_match(prediction: str, references: Sequence[str]) -> float:
+    """Return 1 if the whole prediction is one of the references, else 0.
+
+    The prediction is never cut to the reference's length (paper.md §5, fault 6).
+
+    Examples
+    --------
+    >>> exact_match("red", ["red"]), exact_match("red square", ["red"])
+    (1.0, 0.0)
+    """
+    return float(normalise(prediction) in {normalise(reference) for reference in references})
+
+
+def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
+    """Score the answers of a question-answering set of the miniature world.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        With ``truth["question"]``: ``kind`` and ``candidates``.
+    predictions : sequence of str
+        One answer per sample.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``exact_match`` over all; ``exact_match/<kind>``; ``binding``: exact match where the answer
+        is one of at least two values that are true of some entity, so that knowing which values
+        occur is not enough; ``binding_guess``: what guessing evenly among those values would give;
+        ``novel`` and ``familiar``: with and without combinations that training never showed.
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for sample, prediction in zip(samples, predictions, strict=True):
+        right = exact_match(prediction, sample.references)
+        question = sample.truth["question"]
+        groups["exact_match"].append(right)
+        groups[f"exact_match/{question['kind']}"].append(right)
+        if len(question["candidates"]) > 1:
+            groups["binding"].append(right)
+            groups["binding_guess"].append(1 / len(question["candidates"]))
+        if "novel" in sample.truth:
+            groups["novel" if sample.truth["novel"] else "familiar"].append(right)
+        if "style" in sample.truth:
+            groups[f"exact_match/{sample.truth['style']}"].append(right)
+    return {name: mean_score(values) for name, values in sorted(groups.items())}

@@ -1,0 +1,100 @@
+"""Captions of the miniature world against the truth: whether just the right entities are named."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from ima.evaluation.scores import mean_score
+from ima.measures.inference import Interval
+from ima.miniature.world import Domain, get_domain
+from ima.samples import Sample
+
+Named = Counter[tuple[str, ...]]
+
+
+def named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
+    """Return the entities that a caption names.
+
+    An entity is a noun with the attribute words that stand before it since the last entity; in a
+    clip, what it does stands behind it.
+
+    Parameters
+    ----------
+    caption : str
+        In the language of :mod:`ima.miniature.speech`.
+    modality : str
+        Which domain's words are looked for.
+    full : bool
+        Whether an entity counts with all attributes that captions tell, or with its noun and the
+        first one (colour, pitch) alone.
+
+    Returns
+    -------
+    collections.Counter
+        Tuples of the noun and attribute values; an attribute that is not told is ``""``.
+
+    Examples
+    --------
+    >>> dict(named_entities("a big red ring and a small blue star", "image"))
+    {('ring', 'red'): 1, ('star', 'blue'): 1}
+    """
+    domain = get_domain(modality)
+    found: list[dict[str, str]] = []
+    pending: dict[str, str] = {}
+    words = caption.lower().replace(",", " ").replace(".", " ").split()
+    for i, word in enumerate(words):
+        if word in domain.nouns:
+            found.append({"noun": word, **pending})
+            pending = {}
+            continue
+        phrase = f"{word} {words[i + 1]}" if i + 1 < len(words) else word
+        for name, values in domain.attributes.items():
+            value = phrase if phrase in values else word
+            if value not in values:
+                continue
+            if name == "motion":
+                if found:
+                    found[-1].setdefault(name, value)
+            else:
+                pending[name] = value
+    names = _told(domain) if full else (domain.first,)
+    return Counter((e["noun"], *(e.get(name, "") for name in names)) for e in found)
+
+
+def _told(domain: Domain) -> tuple[str, ...]:
+    return tuple(name for name in domain.attributes if name != "place")
+
+
+def true_entities(entities: Sequence[Mapping[str, str]], modality: str, *, full: bool) -> Named:
+    """Return the entities of a sample's truth in the form of :func:`named_entities`."""
+    domain = get_domain(modality)
+    names = _told(domain) if full else (domain.first,)
+    return Counter((e["noun"], *(e[name] for name in names)) for e in entities)
+
+
+def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
+    """Score captions of the miniature world.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``exact_set``: exactly the right entities by noun and first attribute (red circle, high
+        bell); ``exact_full``: with every attribute that captions tell; ``exact_nouns``: the right
+        nouns; ``novel`` and ``familiar``: ``exact_set`` with and without combinations that training
+        never showed.
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for sample, prediction in zip(samples, predictions, strict=True):
+        truth = sample.truth["entities"]
+        for name, full in {"exact_set": False, "exact_full": True}.items():
+            named = named_entities(prediction, sample.modality, full=full)
+            right = float(named == true_entities(truth, sample.modality, full=full))
+            groups[name].append(right)
+            if name == "exact_set":
+                groups["novel" if sample.truth["novel"] else "familiar"].append(right)
+                nouns: Counter[str] = Counter()
+                for (noun, *_), count in named.items():
+                    nouns[noun] += count
+                groups["exact_nouns"].append(float(nouns == Counter(e["noun"] for e in truth)))
+    return {name: mean_score(values) for name, values in sorted(groups.items())}

@@ -1,0 +1,203 @@
+"""Train connectors between a frozen encoder and a frozen language model (paper §2, single task)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ima.miniature import corpus, speech
+from ima.miniature.datasets import Situation
+from ima.miniature.language_model import weighted_loss
+from ima.miniature.pools import Pool
+from ima.miniature.training import Recipe, Result, fit
+from ima.models.connector import Connector, ConnectorConfig
+
+BATCH = 32
+#: Questions that one training row asks about its sample.
+TURNS = 6
+#: Rows of questions that are prepared for each training sample.
+VARIANTS = 2
+_ASKING = 9
+RECIPES = {
+    "caption": Recipe(steps=500, learning_rate=1.5e-3, seed=31, warmup=40, probe_every=100),
+    "qa": Recipe(steps=400, learning_rate=1e-3, seed=32, warmup=40, probe_every=100),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Token ids behind the perceptual tokens, several rows per sample, padded to one length.
+
+    Parameters
+    ----------
+    ids : ndarray
+        ``(sample, variant, position)`` int64.
+    weights : ndarray
+        ``(sample, variant, position)`` float32: 1 at the tokens of answers, else 0.
+    """
+
+    ids: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+
+
+def caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+    """Return the turns of a sample's rows for captioning: the canonical caption."""
+    canonical = speech.captions(situation.modality, situation.entities())[0]
+    return [[(speech.CAPTION_PROMPT, canonical)]]
+
+
+def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+    """Return the turns of a sample's rows for question answering."""
+    rng, entities = situation.rng(_ASKING), situation.entities()
+    return [
+        [(q.prompt, q.answer) for q in speech.questions(situation.modality, entities, rng)[:TURNS]]
+        for _ in range(VARIANTS)
+    ]
+
+
+TURNS_OF: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
+    "caption": caption_turns,
+    "qa": question_turns,
+}
+
+
+def prepare_texts(situations: Sequence[Situation], task: str, tokenizer: Any) -> Texts:
+    """Tokenise the turns of all samples."""
+    rows = [
+        [
+            corpus.encode_document(
+                corpus.Document("", "", tuple(turns), ()), tokenizer, context_weight=0.0
+            )
+            for turns in TURNS_OF[task](situation)
+        ]
+        for situation in situations
+    ]
+    longest = max(len(ids) for row in rows for ids, _ in row)
+    shape = (len(rows), len(rows[0]), longest)
+    found = Texts(np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+    for i, row in enumerate(rows):
+        for j, (ids, weights) in enumerate(row):
+            found.ids[i, j, : len(ids)] = ids
+            found.weights[i, j, : len(ids)] = weights
+    return found
+
+
+@torch.no_grad()
+def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64) -> torch.Tensor:
+    """Return all tokens of the encoder's last layer, ``(sample, position, width)`` float16."""
+    encoder = encoder.to(device).eval()
+    parts = []
+    for start in range(0, len(pool), batch):
+        chosen = np.arange(start, min(start + batch, len(pool)))
+        values = torch.from_numpy(pool.values(chosen)).to(device)
+        parts.append(encoder(values).last_hidden_state.to(torch.float16).cpu())
+    return torch.cat(parts)
+
+
+def train(
+    *,
+    language: Any,
+    features: torch.Tensor,
+    texts: Texts,
+    recipe: Recipe,
+    name: str,
+    checkpoint: Path,
+    start: Connector | None = None,
+    validation: tuple[torch.Tensor, Texts] | None = None,
+    device: str = "cpu",
+) -> tuple[Connector, Result]:
+    """Train a connector by the next-token loss on answers; nothing else changes.
+
+    Parameters
+    ----------
+    language : PreTrainedModel
+        The frozen language model.
+    features : Tensor
+        ``(sample, position, width)``: the encoder's tokens.
+    texts : Texts
+        Of the same samples.
+    recipe : Recipe
+        Steps, learning rate, seed.
+    name : str
+        Shown in the progress.
+    checkpoint : Path
+        Where the training resumes from.
+    start : Connector or None
+        What to begin with; None begins from the recipe's seed.
+    validation : (Tensor, Texts) or None
+        Samples for the curve.
+    device : str
+        Where to train.
+
+    Returns
+    -------
+    connector : Connector
+        On the CPU, in evaluation mode.
+    result : Result
+        The curve: loss, and the share of validation answers whose tokens are all the likeliest.
+    """
+    language = language.to(device).eval().requires_grad_(requires_grad=False)
+    config = ConnectorConfig(encoder_width=features.shape[-1], hidden=language.config.hidden_size)
+    connector = Connector(config, seed=recipe.seed)
+    if start is not None:
+        connector.load_state_dict(start.state_dict())
+    connector = connector.to(device)
+
+    def logits_of(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        prefix = connector(tokens)
+        words = language.get_input_embeddings()(ids)
+        logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
+        # The last perceptual token predicts the first word.
+        return logits[:, config.queries - 1 :]
+
+    def loss_of(tokens: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        # One position before the text, so that position i predicts token i.
+        shifted = torch.cat([ids[:, :1], ids], dim=1)
+        weight = torch.cat([torch.zeros_like(weights[:, :1]), weights], dim=1)
+        return weighted_loss(logits_of(tokens, ids), shifted, weight)
+
+    def step_loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        chosen = rng.integers(len(features), size=BATCH)
+        variant = rng.integers(texts.ids.shape[1], size=BATCH)
+        return loss_of(
+            features[chosen].float().to(device),
+            torch.from_numpy(texts.ids[chosen, variant]).to(device),
+            torch.from_numpy(texts.weights[chosen, variant]).to(device),
+        )
+
+    def probe() -> dict[str, float]:
+        if validation is None:
+            return {}
+        return {"validation": _answers_right(logits_of, *validation, device=device)}
+
+    result = fit(connector, step_loss, recipe, name=name, checkpoint=checkpoint, probe=probe)
+    return connector.cpu().eval(), result
+
+
+def _answers_right(
+    logits_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    features: torch.Tensor,
+    texts: Texts,
+    *,
+    device: str,
+) -> float:
+    right = total = 0
+    for start in range(0, len(features), BATCH):
+        part = slice(start, start + BATCH)
+        ids, weights = torch.from_numpy(texts.ids[part, 0]), texts.weights[part, 0]
+        guesses = logits_of(features[part].float().to(device), ids.to(device)).argmax(-1).cpu()
+        hits = (guesses[:, :-1] == ids).numpy()
+        for row, weight in zip(hits, weights, strict=True):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
+            for begin, end in edges.reshape(-1, 2).astype(int):
+                right += bool(row[begin:end].all())
+                total += 1
+    return right / total

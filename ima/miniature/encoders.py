@@ -1,0 +1,197 @@
+"""Train the supervised encoders of the zoo: one per modality, on dense labels of what is where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as nnf
+
+from ima.miniature.pools import Pool
+from ima.miniature.training import Recipe, Result, fit
+from ima.miniature.world import get_domain
+
+BATCH = {"image": 64, "video": 24, "audio": 64}
+#: Share of the loss that positions without any object or event have.
+EMPTY_WEIGHT = 0.15
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder of the zoo: its name, its classes in transformers, its sizes, its recipe.
+
+    Parameters
+    ----------
+    name, modality : str
+        Folder in the zoo, and what it perceives.
+    model, config : str
+        Names of classes of transformers.
+    sizes : mapping
+        Arguments of the configuration.
+    specials : int
+        Tokens before the patches (CLS; AST has two).
+    recipe : Recipe
+        How it is trained.
+    """
+
+    name: str
+    modality: str
+    model: str
+    config: str
+    sizes: Mapping[str, Any]
+    specials: int
+    recipe: Recipe
+
+
+_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SPECS: dict[str, EncoderSpec] = {
+    "vit": EncoderSpec(
+        "vit", "image", "ViTModel", "ViTConfig",
+        {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+         "intermediate_size": 384, "image_size": 64, "patch_size": 8, **_DROPOUT},
+        specials=1, recipe=Recipe(steps=1000, learning_rate=1.5e-3, seed=21, probe_every=200),
+    ),
+    "timesformer": EncoderSpec(
+        "timesformer", "video", "TimesformerModel", "TimesformerConfig",
+        {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+         "intermediate_size": 288, "image_size": 48, "patch_size": 8, "num_frames": 8, **_DROPOUT},
+        specials=1, recipe=Recipe(steps=800, learning_rate=1.5e-3, seed=22, probe_every=200),
+    ),
+    "ast": EncoderSpec(
+        "ast", "audio", "ASTModel", "ASTConfig",
+        {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+         "intermediate_size": 384, "patch_size": 16, "frequency_stride": 16, "time_stride": 16,
+         "max_length": 192, "num_mel_bins": 64, **_DROPOUT},
+        specials=2, recipe=Recipe(steps=700, learning_rate=1.5e-3, seed=23, probe_every=200),
+    ),
+}  # fmt: skip
+
+
+def build(spec: EncoderSpec) -> nn.Module:
+    """Return the untrained encoder; its initial weights depend on the recipe's seed alone."""
+    import transformers
+
+    config = getattr(transformers, spec.config)(**spec.sizes)
+    arguments = {"add_pooling_layer": False} if spec.model == "ViTModel" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.recipe.seed)
+        model: nn.Module = getattr(transformers, spec.model)(config, **arguments)
+    return model
+
+
+class Labeller(nn.Module):
+    """Linear heads that name, at each patch, the noun and attributes of what is there.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        What is trained; only it is kept.
+    spec : EncoderSpec
+        Its sizes.
+    """
+
+    def __init__(self, encoder: nn.Module, spec: EncoderSpec) -> None:
+        super().__init__()
+        domain = get_domain(spec.modality)
+        values = {"noun": domain.nouns, **domain.attributes}
+        self.encoder, self.specials = encoder, spec.specials
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.recipe.seed + 1)
+            width = int(spec.sizes["hidden_size"])
+            self.heads = nn.ModuleDict(
+                {k: nn.Linear(width, len(v) + 1) for k, v in values.items() if k != "place"}
+            )
+            self.count = nn.Linear(width, domain.most + 1)
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return logits ``(sample, position, value)`` of each attribute, and of the count."""
+        tokens = self.encoder(values).last_hidden_state
+        found = {name: head(tokens[:, self.specials :]) for name, head in self.heads.items()}
+        return {**found, "count": self.count(tokens[:, 0])}
+
+
+def labelling_loss(
+    logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Return the mean cross-entropy over attributes, empty patches weighing little."""
+    total = 0.1 * nnf.cross_entropy(logits["count"], labels["count"])
+    for name in logits:
+        if name == "count":
+            continue
+        target = labels[name].flatten()
+        loss = nnf.cross_entropy(logits[name].flatten(0, 1), target, reduction="none")
+        weight = torch.where(target == 0, EMPTY_WEIGHT, 1.0)
+        total = total + (loss * weight).sum() / weight.sum()
+    return total
+
+
+Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
+    """Return the encoder's input and the labels of some samples of a pool."""
+    values = torch.from_numpy(pool.values(chosen)).to(device)
+    labels = {k: torch.from_numpy(v[chosen]).to(device) for k, v in pool.labels.items()}
+    return values, labels
+
+
+def accuracy_per_sample(model: Labeller, pool: Pool, device: str) -> dict[str, npt.NDArray[Any]]:
+    """Return, per attribute, the share of each sample's occupied patches that are named rightly.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each ``(sample,)`` in [0, 1]; ``count`` is 0 or 1.
+    """
+    shares: dict[str, list[npt.NDArray[Any]]] = {}
+    for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // 64)):
+        values, labels = batch_of(pool, part, device)
+        for name, found in model(values).items():
+            right = found.argmax(-1) == labels[name]
+            if name == "count":
+                share = right.float()
+            else:
+                there = labels[name] > 0
+                share = (right & there).sum(1) / there.sum(1).clamp(min=1)
+            shares.setdefault(name, []).append(share.cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in shares.items()}
+
+
+def train(
+    spec: EncoderSpec,
+    pool: Pool,
+    *,
+    recipe: Recipe,
+    checkpoint: Path,
+    probe_pool: Pool,
+    device: str = "cpu",
+) -> tuple[Labeller, Result]:
+    """Train one encoder on a pool of the training split.
+
+    Returns
+    -------
+    model : Labeller
+        On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
+    result : Result
+        The curve, with the accuracies on ``probe_pool``.
+    """
+    model = Labeller(build(spec), spec).to(device)
+    size = BATCH[spec.modality]
+
+    def step_loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        values, labels = batch_of(pool, rng.integers(len(pool), size=size), device)
+        return labelling_loss(model(values), labels)
+
+    def probe() -> dict[str, float]:
+        found = accuracy_per_sample(model, probe_pool, device)
+        return {name: float(share.mean()) for name, share in found.items()}
+
+    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    return model.cpu().eval(), result

@@ -1,0 +1,73 @@
+"""A start from which a small language model learns to look things up within minutes.
+
+Binding an attribute to its object takes two attention layers that only pay off together: one that
+brings each token the tokens before it, and one that finds the token that followed an earlier
+occurrence of the present one (induction heads; Olsson et al. 2022, arXiv:2209.11895). From random
+weights a 12-layer model of this size sat at what guessing among the present attributes gives for
+over a thousand steps. So the first two blocks *start* near such a circuit, as in mimetic
+initialisation (Trockman & Kolter 2023, arXiv:2305.09828). Nothing is fixed: all weights train.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+#: How many tokens back each head of the first block looks, head by head.
+OFFSETS = (1, 1, 2, 3)
+#: Size of the query and key biases that make a head look back; 4 puts 0.9 of its weight there.
+FOCUS = 4.0
+#: What the two blocks write, relative to what they read.
+GAIN = 0.15
+#: Standard deviation of the embeddings: 1/√hidden, so that they have unit length.
+EMBEDDING_STD = 0.088
+EARLY_SCALE = 0.1
+
+
+@torch.no_grad()
+def start_with_induction(model: Any, *, seed: int) -> None:
+    """Set the first two blocks of a LLaMA with attention biases near an induction circuit.
+
+    Block 1 writes the token ``OFFSETS[h]`` positions back into a rotated copy of the embedding
+    space; block 2 matches the present token against that copy and copies the token it finds.
+    All blocks' outputs are scaled down by the square root of twice the depth.
+
+    Parameters
+    ----------
+    model : LlamaForCausalLM
+        With ``attention_bias=True``, four heads, and as many key as query heads; changed in place.
+    seed : int
+        Seed of the random rotations.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    config = model.config
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    width = hidden // heads
+
+    def rotation() -> torch.Tensor:
+        return torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
+
+    embedding = model.get_input_embeddings().weight
+    embedding.normal_(0.0, EMBEDDING_STD, generator=generator)
+    for layer in model.model.layers:
+        for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            projection.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
+    back, find = (layer.self_attn for layer in model.model.layers[:2])
+    read, copy, found = rotation(), rotation(), rotation()
+    back.v_proj.weight.copy_(read)
+    back.o_proj.weight.copy_(GAIN * copy @ read.T)
+    frequency = config.rope_parameters["rope_theta"] ** (-torch.arange(0, width, 2) / width)
+    for head, offset in enumerate(OFFSETS):
+        half, whole = head * width + width // 2, (head + 1) * width
+        # RoPE turns the pair (i, i + width/2) by frequency · position: the product of this query
+        # and this key is largest where the positions differ by the offset.
+        back.k_proj.bias[head * width : half] = FOCUS
+        back.q_proj.bias[head * width : half] = FOCUS * torch.cos(frequency * offset)
+        back.q_proj.bias[half:whole] = -FOCUS * torch.sin(frequency * offset)
+    for projection in (back.q_proj, back.k_proj):
+        projection.weight.mul_(EARLY_SCALE)
+    find.q_proj.weight.copy_(read)
+    find.k_proj.weight.copy_(read @ copy.T)
+    find.v_proj.weight.copy_(found)
+    find.o_proj.weight.copy_(GAIN * found.T)

@@ -1,0 +1,114 @@
+"""Pools of rendered training samples, with labels of what is where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.miniature.datasets import Situation
+from ima.miniature.world import Entity, get_domain
+from ima.models import features
+from ima.progress import bar
+
+PATCH = 8
+SOUND_PATCH_SECONDS = 0.16
+SOUND_COLUMNS, SOUND_ROWS = 12, 4
+#: Least share of a patch that an object or event must cover to be its label.
+LEAST_COVER = {"image": 0.12, "video": 0.12, "audio": 0.3}
+#: How many samples the encoders and connectors train on.
+SIZES = {"image": 16_000, "video": 8_000, "audio": 10_000}
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Rendered samples of one modality and split, from index 0.
+
+    Parameters
+    ----------
+    modality, split : str
+        Which situations.
+    media : ndarray
+        Images ``(sample, height, width, channel)`` uint8, clips ``(sample, frame, height, width,
+        channel)`` uint8, or spectrograms ``(sample, frame, mel)`` float16.
+    labels : dict of str to ndarray
+        For ``noun`` and each attribute but the place ``(sample, position)`` int64: 0 where nothing
+        is, else 1 + the number of the value, in the order of the encoder's patches; and ``count``
+        ``(sample,)``.
+    situations : tuple of Situation
+        What is the case in each.
+    """
+
+    modality: str
+    split: str
+    media: npt.NDArray[Any]
+    labels: dict[str, npt.NDArray[np.int64]]
+    situations: tuple[Situation, ...]
+
+    def __len__(self) -> int:
+        return len(self.situations)
+
+    def values(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the encoder's input for some samples."""
+        media = self.media[chosen]
+        if self.modality == "image":
+            return features.pixel_values(media)
+        if self.modality == "video":
+            return features.clip_values(media)
+        return media.astype(np.float32)
+
+
+def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
+    """Render the first ``n`` samples of a split and label their patches."""
+    domain = get_domain(modality)
+    situations = tuple(Situation(modality, split, i, seed) for i in range(n))
+    names = ["noun", *(a for a in domain.attributes if a != "place")]
+    media: list[npt.NDArray[Any]] = []
+    labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
+    counts = []
+    with bar(total=n, what=f"{modality} {split}", unit="sample") as watch:
+        for situation in situations:
+            raw, where = situation.render()
+            media.append(_stored(raw, modality))
+            entities = situation.entities()
+            owner = _owner(where, modality)
+            for name in names:
+                labels[name].append(_values_of(entities, name, domain.modality)[owner])
+            counts.append(len(entities))
+            watch.update(1)
+    stacked = {name: np.stack(rows) for name, rows in labels.items()}
+    stacked["count"] = np.array(counts)
+    return Pool(modality, split, np.stack(media), stacked, situations)
+
+
+def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
+    if modality != "audio":
+        return raw
+    return features.sound_values([raw])[0].astype(np.float16)
+
+
+def _values_of(entities: tuple[Entity, ...], name: str, modality: str) -> npt.NDArray[np.int64]:
+    """Return the label of each owner: first nobody (0), then the entities."""
+    domain = get_domain(modality)
+    known = domain.nouns if name == "noun" else domain.attributes[name]
+    told = [e.noun if name == "noun" else e.attributes[name] for e in entities]
+    return np.array([0, *(1 + known.index(value) for value in told)])
+
+
+def _owner(where: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
+    """Return ``(position,)``: 0 where nothing is, else 1 + the number of the entity."""
+    if modality == "audio":
+        edges = np.arange(SOUND_COLUMNS) * SOUND_PATCH_SECONDS
+        begin = np.maximum(where[:, :1], edges)
+        end = np.minimum(where[:, 1:], edges + SOUND_PATCH_SECONDS)
+        cover = np.tile(np.clip(end - begin, 0, None) / SOUND_PATCH_SECONDS, (1, SOUND_ROWS))
+    else:
+        if modality == "image":
+            where = where[:, None]
+        n, frames, height, width = where.shape
+        tiles = where.reshape(n, frames, height // PATCH, PATCH, width // PATCH, PATCH)
+        # TimeSformer's tokens run over the frames of one patch before the next patch.
+        cover = tiles.mean(axis=(3, 5)).reshape(n, frames, -1).transpose(0, 2, 1).reshape(n, -1)
+    return np.where(cover.max(axis=0) >= LEAST_COVER[modality], 1 + cover.argmax(axis=0), 0)

@@ -1,0 +1,81 @@
+"""The corpus: wide enough, mostly not about scenes, and packed so that weights mark answers."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from ima.miniature import corpus
+from ima.miniature.world import DOMAINS, held_out
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return corpus.train_tokenizer(seed=1, samples=1500)
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return list(islice(corpus.documents(3), 1500))
+
+
+def test_at_least_500_words_and_at_most_half_of_them_about_scenes(documents):
+    words = [(d.kind in DOMAINS, len(d.text.split())) for d in documents]
+    scene = sum(n for is_scene, n in words if is_scene)
+    assert scene <= 0.5 * sum(n for _, n in words)
+    assert len({word for d in documents for word in d.text.split()}) >= 500
+
+
+def test_at_most_half_of_the_tokens_are_about_scenes(tokenizer, documents):
+    counts = [(d.kind in DOMAINS, len(tokenizer.encode(d.text).ids)) for d in documents]
+    assert sum(n for is_scene, n in counts if is_scene) <= 0.5 * sum(n for _, n in counts)
+
+
+def test_training_documents_never_tell_a_held_out_combination(documents):
+    for modality in DOMAINS:
+        pairs = {f"{value} {noun}" for noun, value in held_out(modality)}
+        captions = [
+            answer
+            for d in documents
+            if d.kind == modality
+            for (prompt, answer) in d.turns
+            if prompt == "caption :"
+        ]
+        assert captions
+        assert not any(pair in caption for pair in pairs for caption in captions)
+
+
+def test_the_words_of_the_world_are_single_tokens():
+    tokenizer = corpus.train_tokenizer(seed=1, samples=4000)
+    for domain in DOMAINS.values():
+        values = [v for values in domain.attributes.values() for v in values]
+        for word in " ".join([*domain.nouns, *values]).split():
+            assert len(tokenizer.encode(word).ids) == 1, word
+
+
+def test_text_survives_the_tokenizer(tokenizer, documents):
+    for document in documents[:50]:
+        assert tokenizer.decode(tokenizer.encode(document.text).ids).strip() == document.text
+
+
+def test_weights_mark_answers_and_padding(tokenizer):
+    ids, weights = corpus.rows(tokenizer, seed=5, count=4, length=128, context_weight=0.25)
+    pad, start = tokenizer.token_to_id(corpus.PAD), tokenizer.token_to_id(corpus.START)
+    assert set(np.unique(weights)) == {0.0, 0.25, 1.0}
+    assert (weights[ids == pad] == 0).all()
+    assert (weights[ids == start] == 0).all()
+    assert (weights[ids == tokenizer.token_to_id(corpus.END)] == 1).all()
+    assert (ids[:, 0] != start).all()
+
+
+def test_rows_repeat_with_their_seed(tokenizer):
+    first, again = (corpus.rows(tokenizer, seed=5, count=2, length=96)[0] for _ in range(2))
+    other = corpus.rows(tokenizer, seed=6, count=2, length=96)[0]
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_the_curriculum_goes_through_its_stages_in_order():
+    stages = [corpus.stage_of(progress) for progress in np.linspace(0, 1, 101)]
+    assert stages == sorted(stages)
+    assert set(stages) == {0, 1, 2}

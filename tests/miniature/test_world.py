@@ -1,0 +1,103 @@
+"""The world keeps its splits apart, its skew as documented, and its seeds as its only source."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ima.errors import UnknownNameError
+from ima.miniature.world import (
+    DOMAINS,
+    FAVOURITE_RATE,
+    SPLIT_CODES,
+    content_split,
+    draw_entities,
+    favourite,
+    held_out,
+    partner,
+)
+
+MODALITIES = tuple(DOMAINS)
+
+
+def drawn(modality, split, n=150, seed=0):
+    rng = np.random.default_rng(seed)
+    return [draw_entities(modality, split, rng) for _ in range(n)]
+
+
+def content(entities):
+    return frozenset(entity.key for entity in entities)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_splits_share_no_content(modality):
+    contents = {split: {content(e) for e in drawn(modality, split)} for split in SPLIT_CODES}
+    for a in contents:
+        for b in contents:
+            assert a == b or contents[a].isdisjoint(contents[b])
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_held_out_combinations_are_in_the_test_split_only(modality):
+    first = DOMAINS[modality].first
+
+    def novel(entities):
+        return any((e.noun, e.attributes[first]) in held_out(modality) for e in entities)
+
+    for split in ("train", "calibration", "validation"):
+        assert not any(novel(e) for e in drawn(modality, split))
+    share = np.mean([novel(e) for e in drawn(modality, "test", n=400)])
+    assert 0.18 < share < 0.33
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_familiar_test_contents_hash_to_the_test_split(modality):
+    first = DOMAINS[modality].first
+    for entities in drawn(modality, "test"):
+        if all((e.noun, e.attributes[first]) not in held_out(modality) for e in entities):
+            assert content_split(entities) == "test"
+
+
+def test_order_and_place_do_not_move_a_content_to_another_split():
+    for entities in drawn("image", "train", n=30):
+        assert content_split(entities[::-1]) == content_split(entities)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_partners_appear_together_more_often_than_their_frequencies_say(modality):
+    domain = DOMAINS[modality]
+    scenes = [{e.noun for e in entities} for entities in drawn(modality, "train", n=1500)]
+    noun = domain.nouns[0]
+    with_noun = [scene for scene in scenes if noun in scene]
+    beside = np.mean([partner(domain, noun) in scene for scene in with_noun])
+    overall = np.mean([partner(domain, noun) in scene for scene in scenes])
+    assert beside > overall + 0.1
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_nouns_are_skewed_and_have_a_favourite_value(modality):
+    domain = DOMAINS[modality]
+    entities = [e for scene in drawn(modality, "train", n=1500) for e in scene]
+    counts = Counter(e.noun for e in entities)
+    assert counts[domain.nouns[0]] > 1.5 * counts[domain.nouns[-1]]
+    values = domain.attributes[domain.first]
+    share = np.mean(
+        [
+            e.attributes[domain.first] == favourite(domain, e.noun)
+            for e in entities
+            if (e.noun, favourite(domain, e.noun)) not in held_out(modality)
+        ]
+    )
+    assert share > 1 / len(values) + FAVOURITE_RATE / 2
+
+
+def test_same_seed_same_entities():
+    assert drawn("audio", "test", n=20, seed=3) == drawn("audio", "test", n=20, seed=3)
+    assert drawn("audio", "test", n=20, seed=3) != drawn("audio", "test", n=20, seed=4)
+
+
+def test_unknown_names_say_what_exists():
+    with pytest.raises(UnknownNameError, match=r"Unknown modality 'smell'.*audio, image, video"):
+        draw_entities("smell", "train", np.random.default_rng(0))
+    with pytest.raises(UnknownNameError, match=r"Unknown split 'tests'. Did you mean 'test'"):
+        draw_entities("image", "tests", np.random.default_rng(0))
