@@ -276,8 +276,11 @@ def zoo_train(
     ] = None,
 ) -> None:
     """Train every model again from nothing; continues where a stopped run was."""
+    from transformers.utils.logging import disable_progress_bar
+
     from ima.miniature.zoo import train_zoo
 
+    disable_progress_bar()
     typer.echo(train_zoo(reduced=reduced, device=device))
 
 

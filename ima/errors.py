@@ -1,4 +1,4 @@
-"""Errors of the package: each says what was asked, what was found, what exists and what to do next."""
+"""Errors: each says what was asked, what was found, what exists and what to do next."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
     """
     from pathlib import Path
 
-    from ima.miniature import datasets
+    from ima.miniature.datasets import open_dataset
 
     if n is not None and n < 1:
         message = f"samples must be at least 1; got {n}."
@@ -161,7 +161,7 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
         from ima.manifest import read_manifest
 
         return read_manifest(Path(name), n=n)
-    return datasets.open_dataset(name, n=200 if n is None else n, seed=seed)
+    return open_dataset(name, n=200 if n is None else n, seed=seed)
 
 
 def as_uint8(media: Media) -> npt.NDArray[np.uint8]:

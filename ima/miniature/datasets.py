@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -69,6 +69,10 @@ class Situation:
 
     def placed(self) -> list[Any]:
         """Return the entities with where and when they are."""
+        return list(_placed(self))
+
+    def place(self) -> list[Any]:
+        """Draw the entities and give each its place in space or time."""
         entities = draw_entities(self.modality, self.split, self.rng(0))
         rng = self.rng(_PLACING)
         if self.modality == "image":
@@ -129,6 +133,12 @@ class Situation:
             "relations": [list(r) for r in self.relations()],
             "novel": not pairs.isdisjoint(held_out(self.modality)),
         }
+
+
+# Drawing repeats until a content fits its split, and a situation is asked several times in a row.
+@lru_cache(maxsize=64)
+def _placed(situation: Situation) -> tuple[Any, ...]:
+    return tuple(situation.place())
 
 
 def ask(modality: str, entities: tuple[Entity, ...], rng: np.random.Generator) -> speech.Question:

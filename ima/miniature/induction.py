@@ -46,7 +46,8 @@ def start_with_induction(model: Any, *, seed: int) -> None:
     width = hidden // heads
 
     def rotation() -> torch.Tensor:
-        return torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
+        turned: torch.Tensor = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
+        return turned
 
     embedding = model.get_input_embeddings().weight
     embedding.normal_(0.0, EMBEDDING_STD, generator=generator)

@@ -77,7 +77,10 @@ def answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> Prob
     def probe() -> dict[str, float]:
         device = next(model.parameters()).device
         guesses = torch.cat(
-            [model(input_ids=part.to(device)).logits.argmax(-1).cpu() for part in ids.split(32)]
+            [
+                model(input_ids=part.to(device)).logits.argmax(-1).cpu()
+                for part in torch.split(ids, 32)
+            ]
         )
         right: dict[str, list[bool]] = defaultdict(list)
         for row, begin, end, kind in spans:

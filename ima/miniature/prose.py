@@ -87,8 +87,8 @@ def story(rng: Rng) -> Page:
     text = (
         f"once there was {article(job)} whose name was {a} . on {day} , in the {weather} , {a} "
         f"went to the {place} and lost {article(f'{colour} {thing}')} . {a} was sad and ate some "
-        f"{food} . then {b} found the {thing} in the {other} and brought it back . the day had been "
-        f"{feeling} , but the evening was {relief} . {a} said thank you to {b} ."
+        f"{food} . then {b} found the {thing} in the {other} and brought it back . the day had "
+        f"been {feeling} , but the evening was {relief} . {a} said thank you to {b} ."
     )
     turns = [
         ask(f"who lost the {thing} ?", a),

@@ -88,7 +88,8 @@ def background(width: int, rng: np.random.Generator) -> Floats:
     base = rng.uniform(25, 95) + rng.uniform(-14, 14, 3)
     ramp = np.linspace(-1, 1, width)
     slope = rng.uniform(-18, 18, 2)
-    return base + (slope[0] * ramp[:, None] + slope[1] * ramp[None, :])[..., None]
+    plane = slope[0] * ramp[:, None] + slope[1] * ramp[None, :]
+    return np.asarray(base + plane[..., None])
 
 
 def finish(canvas: Floats, rng: np.random.Generator) -> Pixels:

@@ -34,11 +34,11 @@ def fundamental(entity: Entity, time: Signal, rng: np.random.Generator) -> Signa
     progress = time / time[-1]
     contour = entity.attributes["contour"]
     if contour == "rising":
-        return start * (0.8 + 0.5 * progress)
+        return np.asarray(start * (0.8 + 0.5 * progress))
     if contour == "falling":
-        return start * (1.3 - 0.5 * progress)
+        return np.asarray(start * (1.3 - 0.5 * progress))
     if contour == "trembling":
-        return start * (1.0 + 0.09 * np.sin(2 * np.pi * rng.uniform(6.0, 8.0) * time))
+        return np.asarray(start * (1.0 + 0.09 * np.sin(2 * np.pi * rng.uniform(6.0, 8.0) * time)))
     return np.full_like(time, start)
 
 

@@ -183,7 +183,7 @@ def _make_tokenizer(folder: Path) -> Any:
 
     tokenizer = corpus.train_tokenizer(seed=TOKENIZER_SEED)
     folder.mkdir(parents=True, exist_ok=True)
-    PreTrainedTokenizerFast(
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=corpus.PAD,
         bos_token=corpus.START,
@@ -199,7 +199,8 @@ def _load_language(folder: Path) -> tuple[Any, Any]:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return tokenizer, model.eval().requires_grad_(requires_grad=False)
+    model.requires_grad_(requires_grad=False)
+    return tokenizer, model
 
 
 def _corpus_fingerprint(recipe: Recipe) -> str:
@@ -231,17 +232,12 @@ def _make_perception(
             )
         return encoded[split]
 
-    for task in ("caption", "qa"):
-        _make_connector(
-            workshop,
-            spec,
-            task,
-            language=language,
-            data=lambda split, task=task: (
-                features(split),
-                connectors.prepare_texts(pool(split).situations, task, tokenizer),
-            ),
-        )
+    def data(split: str, task: str) -> tuple[torch.Tensor, connectors.Texts]:
+        texts = connectors.prepare_texts(pool(split).situations, task, tokenizer)
+        return features(split), texts
+
+    for task in connectors.RECIPES:
+        _make_connector(workshop, spec, task, language=language, data=data)
 
 
 def _make_encoder(
@@ -287,7 +283,7 @@ def _load_encoder(workshop: Workshop, spec: encoders.EncoderSpec) -> Any:
     return model.eval().requires_grad_(requires_grad=False)
 
 
-Data = Callable[[str], tuple[torch.Tensor, connectors.Texts]]
+Data = Callable[[str, str], tuple[torch.Tensor, connectors.Texts]]
 
 
 def _make_connector(
@@ -303,7 +299,7 @@ def _make_connector(
     record = {**asdict(recipe), "parts": parts, "pool": workshop.plan.pool(spec.modality)}
     if workshop.done(part, record):
         return
-    features, texts = data("train")
+    features, texts = data("train", task)
     before = {k: v.clone() for k, v in language.state_dict().items()}
     connector, result = connectors.train(
         language=language,
@@ -312,7 +308,7 @@ def _make_connector(
         recipe=recipe,
         name=name,
         checkpoint=workshop.checkpoint(part),
-        validation=data("validation"),
+        validation=data("validation", task),
         device=workshop.plan.device,
     )
     after = language.cpu().state_dict()

@@ -1,0 +1,167 @@
+"""Training resumes to the same bytes, leaves frozen parts alone and writes a zoo that loads."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ima.errors import ParameterError
+from ima.miniature import connectors, language_model
+from ima.miniature.corpus import train_tokenizer
+from ima.miniature.datasets import Situation
+from ima.miniature.induction import start_with_induction
+from ima.miniature.pools import build_pool
+from ima.miniature.storage import replace_file, write_json
+from ima.miniature.training import Recipe, fit, learning_rate_at
+from ima.miniature.zoo import REDUCED, Workshop, train_zoo
+from ima.models import list_models, load
+from ima.samples import open_samples
+
+RECIPE = Recipe(steps=12, learning_rate=0.05, warmup=3, probe_every=4, save_every=5)
+
+
+class Killed(Exception):
+    pass
+
+
+def run(path, *, dies_at=None):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+
+    def step_loss(step):
+        if step == dies_at:
+            raise Killed
+        x = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 3))).float()
+        return (model(x) - 1).square().mean()
+
+    result = fit(model, step_loss, RECIPE, name="line", checkpoint=path)
+    return model.state_dict(), result.curve
+
+
+@pytest.mark.parametrize("dies_at", [2, 6, 11])
+def test_a_killed_training_ends_with_the_same_bytes(tmp_path, dies_at):
+    whole, curve = run(tmp_path / "a.pt")
+    with pytest.raises(Killed):
+        run(tmp_path / "b.pt", dies_at=dies_at)
+    resumed, again = run(tmp_path / "b.pt")
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert [entry["step"] for entry in again] == [entry["step"] for entry in curve] == [4, 8, 12]
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate_at(step, RECIPE) for step in range(RECIPE.steps)]
+    assert max(rates) == pytest.approx(RECIPE.learning_rate)
+    assert rates[:3] == sorted(rates[:3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    write_json(tmp_path / "card.json", {"a": 1})
+    with pytest.raises(IsADirectoryError), replace_file(tmp_path / "card.json") as partial:
+        partial.mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == ["card.json"]
+    assert '"a": 1' in (tmp_path / "card.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(seed=1, samples=400)
+
+
+def test_the_first_block_begins_by_looking_back(tokenizer):
+    model = language_model.build(tokenizer, seed=3, num_hidden_layers=2)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        found = model(input_ids=torch.arange(5, 25)[None], output_attentions=True).attentions[0][0]
+    for head, offset in enumerate((1, 1, 2, 3)):
+        assert (found[head].diagonal(-offset)[4:] > 0.7).all()
+
+
+def test_the_start_of_training_depends_on_the_seed_alone(tokenizer):
+    a, b, other = (
+        language_model.build(tokenizer, seed=seed, num_hidden_layers=2) for seed in (3, 3, 4)
+    )
+    same = [torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)]
+    assert all(same)
+    weight = "model.layers.1.self_attn.q_proj.weight"
+    assert not torch.equal(a.state_dict()[weight], other.state_dict()[weight])
+    start_with_induction(a, seed=4)
+    assert not torch.equal(a.state_dict()[weight], b.state_dict()[weight])
+
+
+@pytest.mark.parametrize("task", ["caption", "qa"])
+def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, task):
+    language = language_model.build(tokenizer, seed=3, num_hidden_layers=2)
+    before = {k: v.clone() for k, v in language.state_dict().items()}
+    situations = [Situation("image", "train", i, 0) for i in range(8)]
+    connector, result = connectors.train(
+        language=language,
+        features=torch.randn(8, 6, 16, generator=torch.Generator().manual_seed(0)),
+        texts=connectors.prepare_texts(situations, task, tokenizer),
+        recipe=Recipe(steps=10, learning_rate=3e-3, warmup=2, probe_every=2),
+        name="test",
+        checkpoint=tmp_path / "c.pt",
+    )
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    assert all(torch.equal(before[k], v) for k, v in language.state_dict().items())
+    assert all(p.grad is None for p in language.parameters())
+    assert connector.config.hidden == language.config.hidden_size
+
+
+def test_texts_weigh_the_answers_only(tokenizer):
+    texts = connectors.prepare_texts([Situation("audio", "train", 0, 0)], "caption", tokenizer)
+    answer = texts.ids[0, 0][texts.weights[0, 0] == 1]
+    assert (
+        tokenizer.decode(list(answer), skip_special_tokens=True).strip()
+        == (open_samples("mini-audio-caption:train", n=1)[0].references[0])
+    )
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "audio"])
+def test_labels_name_what_is_there(modality):
+    pool = build_pool(modality, "train", n=6)
+    for i, situation in enumerate(pool.situations):
+        nouns = set(pool.labels["noun"][i]) - {0}
+        domain = {"image": 8, "video": 8, "audio": 8}[modality]
+        assert nouns <= set(range(1, domain + 1))
+        assert 1 <= len(nouns) <= len(situation.entities())
+        assert pool.labels["count"][i] == len(situation.entities())
+    assert pool.values(np.arange(2)).dtype == np.float32
+
+
+def test_a_part_of_another_recipe_is_made_again(tmp_path):
+    workshop = Workshop(tmp_path, REDUCED)
+    assert not workshop.done("encoders/vit", {"steps": 1})
+    workshop.finish("encoders/vit", {"recipe": {"steps": 1}})
+    assert workshop.done("encoders/vit", {"steps": 1})
+    assert not workshop.done("encoders/vit", {"steps": 2})
+    assert not workshop.folder("encoders/vit").exists()
+
+
+def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
+    workshop = Workshop(tmp_path, REDUCED)
+    workshop.done("encoders/vit", {"steps": 1})
+    workshop.checkpoint("encoders/vit").write_bytes(b"half")
+    assert not workshop.done("encoders/vit", {"steps": 1})
+    assert workshop.checkpoint("encoders/vit").exists()
+    workshop.done("encoders/vit", {"steps": 2})
+    assert not workshop.checkpoint("encoders/vit").exists()
+
+
+def test_an_unknown_device_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="device must be 'cpu' or 'cuda'; got 'tpu'"):
+        train_zoo(root=tmp_path, reduced=True, device="tpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
+    root = tmp_path / "zoo"
+    train_zoo(root=root, reduced=True, device="cpu")
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    records = list_models()
+    assert len(records) == 7
+    assert all(record["scores"] and record["floors"] for record in records)
+    model = load("llama-mini/ast/audio-qa")
+    assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
+    assert not (root / ".training").exists()
