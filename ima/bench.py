@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -164,11 +165,14 @@ def _writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object], 
     place(location, skeleton(layout.arrays(), {}))
     array = location.group("r+")["means/resid_post/mean"]
 
+    # New files each time: Zarr would read a shard that is there before it writes it anew.
     def plain() -> None:
         for number in range(layout.units):
+            (folder / f"plain-{number}").unlink(missing_ok=True)
             (folder / f"plain-{number}").write_bytes(means.data)
 
     def stored() -> None:
+        shutil.rmtree(folder / "writes.zarr/means/resid_post/mean/c", ignore_errors=True)
         for number in range(layout.units):
             start, stop = layout.bounds(number)
             array[start:stop] = means

@@ -12,6 +12,7 @@ KILLS = 10
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # some thirty writers, on a machine that may be busy
 def test_a_killed_writer_ends_with_the_bytes_of_an_uninterrupted_one(
     tiny_zoo: Path, tmp_path: Path
 ) -> None:
