@@ -52,7 +52,7 @@ class Plan:
     """
 
     share: float = 1.0
-    scored: int = 600
+    scored: int = 300
     device: str = "cpu"
 
     def recipe(self, recipe: Recipe) -> Recipe:
