@@ -280,7 +280,7 @@ def zoo_train(
 
     from ima.miniature.zoo import train_zoo
 
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     typer.echo(train_zoo(reduced=reduced, device=device))
 
 

@@ -97,8 +97,11 @@ def test_there_is_one_search_box_on_a_page(site):
 def test_no_page_shows_what_should_have_been_filled_in(site):
     for path, soup in prose(site).items():
         text = (soup.find("article") or soup).get_text()
-        for mark in ("{glue", "{numref}", "{cite", "{doc}", "Traceback (most recent call last)"):
+        for mark in ("{glue", "{numref}", "{cite", "{doc}"):
             assert mark not in text, path.name
+        # An example of the API page may show an error; the output of a run may not.
+        if "_runs" in path.parts:
+            assert "Traceback (most recent call last)" not in text, path.name
 
 
 def test_claims_are_complete_records():
