@@ -123,14 +123,14 @@ def test_collect_refuses_two_records_of_the_same(tmp_path):
 
 def test_table_shows_every_claim_and_what_is_not_measured():
     records = [measured(), measured("F1.2", interval=NEGATIVE)]
-    pages = {"notebooks/finding1.md": "/book/_runs/default/finding1.ipynb"}
+    pages = {"notebooks/finding1.md": "/book/runs/default/finding1.ipynb"}
     text = claims.table(records, models=["opt-mini (ST)"], pages=pages)
     lines = text.splitlines()
     assert lines[0] == "| Claim | opt-mini (ST) | llama-mini (ST) |"
     assert len(lines) == 2 + len(claims.CLAIMS)
     assert {line.count("|") for line in lines} == {4}
     assert "✓ supported" in lines[2]
-    assert "([page](/book/_runs/default/finding1.ipynb))" in lines[2]
+    assert "([page](/book/runs/default/finding1.ipynb))" in lines[2]
     assert "✗ contradicted" in lines[3]
     assert "-0.200 [-0.300, -0.100], n = 600" in lines[3]
     assert text.count("not yet measured") == 2 * len(claims.CLAIMS) - 2

@@ -242,7 +242,7 @@ def test_notebook_params_and_list(ima, notebook, tmp_path):
 
 
 def test_claims_collect_links_each_verdict_to_its_page(ima, tmp_path):
-    runs = tmp_path / "book" / "_runs"
+    runs = tmp_path / "book" / "runs"
     entry = claims.record(
         "F1.1",
         interval=Interval(0.2, 0.1, 0.3, n=60),
@@ -256,7 +256,7 @@ def test_claims_collect_links_each_verdict_to_its_page(ima, tmp_path):
     assert code == 0
     assert json.loads(out.read_text(encoding="utf-8")) == [entry.model_dump()]
     text = table.read_text(encoding="utf-8")
-    assert "(_runs/finding1.ipynb)" in text
+    assert "(runs/finding1.ipynb)" in text
     assert text.count("not yet measured") == len(claims.CLAIMS) - 1
 
 

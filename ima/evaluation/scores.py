@@ -1,4 +1,4 @@
-"""A score: the mean of per-sample values with a bootstrap interval and n."""
+"""A score: the mean of per-sample values with its 95 % interval and n."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.inference import Interval, bootstrap_weights, percentile
+from ima.measures.inference import Interval, bootstrap_weights, percentile, wilson
 
 
 def mean_score(
@@ -18,7 +18,10 @@ def mean_score(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
-    """Return the mean over samples with its percentile bootstrap interval.
+    """Return the mean over samples with its 95 % interval.
+
+    The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
+    an interval of no width; else it is the percentile bootstrap.
 
     Parameters
     ----------
@@ -36,15 +39,18 @@ def mean_score(
 
     Examples
     --------
-    >>> mean_score([1.0, 1.0, 1.0])
-    Interval(value=1.0, low=1.0, high=1.0, n=3)
+    >>> round(mean_score([1.0] * 100).low, 3)
+    0.963
     """
     array = np.asarray(values, float)
     if array.size == 0:
         message = "A score needs at least one sample; got none."
         raise ParameterError(message)
-    weights = bootstrap_weights(array.size, resamples=resamples, seed=seed)
-    low, high = percentile(weights.dot(xr.DataArray(array, dims="sample"), dim="sample"))
+    if np.isin(array, (0.0, 1.0)).all():
+        low, high = wilson(xr.DataArray(array.mean()), n=array.size)
+    else:
+        weights = bootstrap_weights(array.size, resamples=resamples, seed=seed)
+        low, high = percentile(weights.dot(xr.DataArray(array, dims="sample"), dim="sample"))
     value = float(array.mean())
     # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
     return Interval(value, min(float(low), value), max(float(high), value), array.size)

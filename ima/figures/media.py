@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from ima.figures.style import COLOURS, MARKERS, WIDTH, canvas, outside_legend
 
 
-def score_dots(scores: pd.DataFrame, *, xlabel: str) -> Figure:
+def score_dots(
+    scores: pd.DataFrame, *, xlabel: str, names: tuple[str, str] = ("score", "floor")
+) -> Figure:
     """Draw scores with intervals beside their floors.
 
     Parameters
@@ -23,6 +25,8 @@ def score_dots(scores: pd.DataFrame, *, xlabel: str) -> Figure:
         before the last three; NaN where there is no floor.
     xlabel : str
         What the score is, with its unit.
+    names : tuple of str
+        What the legend calls the two.
 
     Returns
     -------
@@ -32,7 +36,7 @@ def score_dots(scores: pd.DataFrame, *, xlabel: str) -> Figure:
     with canvas(height=0.9 + 0.34 * len(scores)) as (figure, grid):
         axes = grid[0, 0]
         for place, row in enumerate(scores.to_dict("records")):
-            for prefix, fill, label in (("floor_", "none", "floor"), ("", "full", "score")):
+            for prefix, fill, label in (("floor_", "none", names[1]), ("", "full", names[0])):
                 value = row[f"{prefix}value"]
                 if not np.isfinite(value):
                     continue
@@ -47,9 +51,8 @@ def score_dots(scores: pd.DataFrame, *, xlabel: str) -> Figure:
                     capsize=2,
                     label=f"{row['modality']}: {label}",
                 )
-        axes.set(yticks=range(len(scores)), xlabel=xlabel)
+        axes.set(yticks=range(len(scores)), xlabel=xlabel, ylim=(len(scores) - 0.5, -0.5))
         axes.set_yticklabels(scores["name"])
-        axes.invert_yaxis()
         outside_legend(figure, axes, columns=4)
     return figure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from ima.models.connector import Connector, ConnectorConfig
 BATCH = 32
 #: Questions that one training row asks about its sample.
 TURNS = 6
-#: Rows of questions that are prepared for each training sample.
+#: Rows of questions of every kind that are prepared for each training sample, beside one row that
+#: checks what is there.
 VARIANTS = 2
 _ASKING = 9
+#: By task, in the order of training: the connector for questions begins as the one for captions.
 RECIPES = {
-    "caption": Recipe(steps=500, learning_rate=1.5e-3, seed=31, warmup=40, probe_every=100),
-    "qa": Recipe(steps=400, learning_rate=1e-3, seed=32, warmup=40, probe_every=100),
+    "caption": Recipe(steps=1500, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250),
+    "qa": Recipe(steps=900, learning_rate=1e-3, seed=32, warmup=60, probe_every=200),
 }
 
 
@@ -56,10 +58,9 @@ def caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
 def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for question answering."""
     rng, entities = situation.rng(_ASKING), situation.entities()
-    return [
-        [(q.prompt, q.answer) for q in speech.questions(situation.modality, entities, rng)[:TURNS]]
-        for _ in range(VARIANTS)
-    ]
+    asked = [speech.questions(situation.modality, entities, rng) for _ in range(VARIANTS)]
+    asked.append(speech.checks(situation.modality, entities, rng))
+    return [[(q.prompt, q.answer) for q in row[:TURNS]] for row in asked]
 
 
 TURNS_OF: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
@@ -109,7 +110,7 @@ def train(
     recipe: Recipe,
     name: str,
     checkpoint: Path,
-    start: Connector | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
     validation: tuple[torch.Tensor, Texts] | None = None,
     device: str = "cpu",
 ) -> tuple[Connector, Result]:
@@ -129,8 +130,8 @@ def train(
         Shown in the progress.
     checkpoint : Path
         Where the training resumes from.
-    start : Connector or None
-        What to begin with; None begins from the recipe's seed.
+    start : mapping of str to Tensor or None
+        Weights to begin with; None begins from the recipe's seed.
     validation : (Tensor, Texts) or None
         Samples for the curve.
     device : str
@@ -147,7 +148,7 @@ def train(
     config = ConnectorConfig(encoder_width=features.shape[-1], hidden=language.config.hidden_size)
     connector = Connector(config, seed=recipe.seed)
     if start is not None:
-        connector.load_state_dict(start.state_dict())
+        connector.load_state_dict({name: value.float() for name, value in start.items()})
     connector = connector.to(device)
 
     def logits_of(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -167,10 +168,12 @@ def train(
         rng = np.random.default_rng([recipe.seed, step])
         chosen = rng.integers(len(features), size=BATCH)
         variant = rng.integers(texts.ids.shape[1], size=BATCH)
+        weights = texts.weights[chosen, variant]
+        longest = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
         return loss_of(
             features[chosen].float().to(device),
-            torch.from_numpy(texts.ids[chosen, variant]).to(device),
-            torch.from_numpy(texts.weights[chosen, variant]).to(device),
+            torch.from_numpy(texts.ids[chosen, variant, :longest]).to(device),
+            torch.from_numpy(weights[:, :longest]).to(device),
         )
 
     def probe() -> dict[str, float]:

@@ -23,8 +23,11 @@ PAD, START, END = "<pad>", "<s>", "</s>"
 SPECIAL = (PAD, START, END)
 SCENE_SHARE = 0.48
 TURNS = 9
-#: Shares of training after which natural questions, and then every kind of document, begin.
-CURRICULUM = (0.06, 0.2)
+#: Shares of training after which natural questions, then every kind of document, and then
+#: documents full of yes-or-no questions begin.
+CURRICULUM = (0.04, 0.12, 0.4222)
+#: Share of scene documents that ask yes-or-no questions only, in the last stage.
+CHECKED = 0.3
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Document:
 
 
 def stage_of(progress: float) -> int:
-    """Return the stage of the curriculum, 0 to 2, at a share of training in [0, 1]."""
+    """Return the stage of the curriculum, 0 to 3, at a share of training in [0, 1]."""
     return sum(progress >= bound for bound in CURRICULUM)
 
 
@@ -89,15 +92,18 @@ def scene_document(
         Which contents.
     stage : int
         0: list the facts and recall them by their noun. 1: ask for attributes of listed facts.
-        2: every style, with captions and every kind of question.
+        2: every style, with captions and every kind of question. 3: as 2, and some documents
+        that only check what is there: a single yes teaches little about which noun has which
+        value, nine of them about one scene teach it.
     """
     modality = modality or str(rng.choice(list(DOMAINS)))
     domain = DOMAINS[modality]
     entities = tell_places(modality, draw_entities(modality, split, rng), rng)
     entities = tuple(entities[i] for i in rng.permutation(len(entities)))
-    if stage == 2 and rng.random() < 0.25:
+    checked = stage == 3 and rng.random() < CHECKED
+    if stage >= 2 and rng.random() < 0.25:
         stage = 1
-    style = None if stage == 2 else "list"
+    style = None if stage >= 2 else "list"
     opening = speech.describe(modality, entities, rng, style=style)
     if stage == 0:
         nouns = Counter(e.noun for e in entities)
@@ -108,13 +114,13 @@ def scene_document(
         ]
         kinds = ["recall"] * len(turns)
     else:
-        asked = speech.questions(modality, entities, rng)
-        if stage == 1:
+        asked = (speech.checks if checked else speech.questions)(modality, entities, rng)
+        if stage == 1 and not checked:
             asked = [q for q in asked if q.kind in {*domain.attributes, "which", "order"}]
         asked = asked[:TURNS]
         turns = [(q.prompt, q.answer) for q in asked]
         kinds = [q.kind for q in asked]
-    if stage == 2 or rng.random() < 0.3:
+    if stage >= 2 or rng.random() < 0.3:
         wording = speech.captions(modality, entities)
         caption = wording[0] if rng.random() < 0.6 else str(rng.choice(wording))
         at = 0 if rng.random() < 0.5 else int(rng.integers(len(turns) + 1))
@@ -135,7 +141,7 @@ _PROSE_STAGES: tuple[dict[str, float], ...] = (
 
 def prose_document(rng: np.random.Generator, *, stage: int = 2) -> Document:
     """Write a document that describes no scene."""
-    shares = _PROSE_STAGES[stage]
+    shares = _PROSE_STAGES[min(stage, 2)]
     kind = str(rng.choice(list(shares), p=list(shares.values())))
     opening, turns = prose.WRITERS[kind](rng)
     return Document(kind, opening, tuple(turns), (kind,) * len(turns))

@@ -11,7 +11,7 @@ from torch.nn import functional as nnf
 
 from ima.miniature import corpus
 from ima.miniature.induction import start_with_induction
-from ima.miniature.training import Probe, Recipe, Result, can_compile, fit
+from ima.miniature.training import Probe, Recipe, Result, can_compile, fit, has_bfloat16
 
 LENGTH = 256
 ROWS = 16
@@ -27,7 +27,7 @@ ARCHITECTURE = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
     "tie_word_embeddings": True,
 }
-RECIPE = Recipe(steps=1400, learning_rate=1.5e-3, seed=11, warmup=60, probe_every=100)
+RECIPE = Recipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
 CONTEXT_WEIGHT = 0.1
 #: Compiling takes about as long as it saves over so many steps.
 COMPILED_FROM = 150
@@ -127,9 +127,12 @@ def train(
         The curve: loss, and accuracy on described validation scenes by kind of question.
     """
     model = build(tokenizer, seed=recipe.seed).to(device)
+    kind, mixed = torch.device(device).type, has_bfloat16(device)
 
     def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        return weighted_loss(model(input_ids=ids).logits, ids, weights)
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed):
+            logits = model(input_ids=ids).logits
+        return weighted_loss(logits, ids, weights)
 
     worth_it = recipe.steps >= COMPILED_FROM and can_compile(device)
     compiled = torch.compile(loss_of) if worth_it else loss_of

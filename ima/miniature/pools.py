@@ -19,7 +19,7 @@ SOUND_COLUMNS, SOUND_ROWS = 12, 4
 #: Least share of a patch that an object or event must cover to be its label.
 LEAST_COVER = {"image": 0.12, "video": 0.12, "audio": 0.3}
 #: How many samples the encoders and connectors train on.
-SIZES = {"image": 12_000, "video": 5_000, "audio": 6_000}
+SIZES = {"image": 20_000, "video": 8_000, "audio": 8_000}
 
 
 @dataclass(frozen=True, eq=False)

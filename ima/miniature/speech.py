@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ima.miniature.world import Domain, Entity, get_domain
+from ima.miniature.world import Domain, Entity, get_domain, held_out
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ENTITY_WORD = {"image": "objects", "video": "objects", "audio": "sounds"}
@@ -43,6 +43,8 @@ class Question:
 
 
 CAPTION_PROMPT = "caption :"
+#: Entities of a sample whose first attribute a yes-or-no question is asked about.
+PAIRS_ASKED = 2
 _ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": ("what colour is the {noun} ?", "which colour does the {noun} have ?"),
     "size": ("how big is the {noun} ?", "what size is the {noun} ?"),
@@ -204,24 +206,72 @@ def _which_questions(domain: Domain, entities: Sequence[Entity]) -> list[Questio
 def _existence_questions(
     domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    present = {e.noun for e in entities}
-    pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
+    present, pairs = _present(domain, entities)
     absent = [noun for noun in domain.nouns if noun not in present]
     asked = entities[int(rng.integers(len(entities)))]
     noun = asked.noun if rng.random() < 0.5 else str(rng.choice(absent))
-    found = [Question("exists", f"is there {article(noun)} ?", _yes(noun in present))]
-    # A wrong pair is built of what is there where that is possible: only binding tells it apart.
-    pair = (asked.noun, asked.attributes[domain.first])
-    if rng.random() < 0.5:
-        values = {e.attributes[domain.first] for e in entities}
-        crossed = sorted({(n, v) for n in present for v in values} - pairs)
-        if not crossed or rng.random() < 0.25:
-            others = [v for v in domain.attributes[domain.first] if (asked.noun, v) not in pairs]
-            crossed = [(asked.noun, v) for v in others]
-        pair = crossed[int(rng.integers(len(crossed)))]
-    text = f"is there {article(f'{pair[1]} {pair[0]}')} ?"
-    found.append(Question("pair", text, _yes(pair in pairs), ("no", "yes")))
+    found = [_exists(noun, present)]
+    for entity in (entities[i] for i in rng.permutation(len(entities))[:PAIRS_ASKED]):
+        pair = (entity.noun, entity.attributes[domain.first])
+        if rng.random() < 0.5:
+            pair = _wrong_pair(domain, pair, pairs, rng)
+        found.append(_pair(pair, pairs))
     return found
+
+
+def checks(modality: str, entities: Sequence[Entity], rng: np.random.Generator) -> list[Question]:
+    """Return many yes-or-no questions about what is there, about as many of each answer.
+
+    Parameters
+    ----------
+    modality : str
+        Which domain.
+    entities : sequence of Entity
+        What is true.
+    rng : numpy.random.Generator
+        Draws what is asked about, and the order.
+    """
+    domain = get_domain(modality)
+    present, pairs = _present(domain, entities)
+    wrong = sorted({_wrong_pair(domain, p, pairs, rng) for p in sorted(pairs) for _ in range(2)})
+    wrong = [wrong[i] for i in rng.permutation(len(wrong))[: len(pairs)]]
+    absent = [noun for noun in domain.nouns if noun not in present]
+    nouns = [*rng.permutation(sorted(present))[:2], *rng.permutation(absent)[:2]]
+    found = [_pair(pair, pairs) for pair in (*sorted(pairs), *wrong)]
+    found += [_exists(str(noun), present) for noun in nouns]
+    return [found[i] for i in rng.permutation(len(found))]
+
+
+def _present(
+    domain: Domain, entities: Sequence[Entity]
+) -> tuple[set[str], set[tuple[str, str]]]:
+    """Return the nouns that are there, and with which first attribute."""
+    return {e.noun for e in entities}, {(e.noun, e.attributes[domain.first]) for e in entities}
+
+
+def _exists(noun: str, present: set[str]) -> Question:
+    return Question("exists", f"is there {article(noun)} ?", _yes(noun in present))
+
+
+def _pair(pair: tuple[str, str], pairs: set[tuple[str, str]]) -> Question:
+    text = f"is there {article(f'{pair[1]} {pair[0]}')} ?"
+    return Question("pair", text, _yes(pair in pairs), ("no", "yes"))
+
+
+def _wrong_pair(
+    domain: Domain,
+    pair: tuple[str, str],
+    pairs: set[tuple[str, str]],
+    rng: np.random.Generator,
+) -> tuple[str, str]:
+    """Return a pair that is not there, mostly built of what is: only binding tells it apart."""
+    # Held-out pairs would be asked about in training with one answer only.
+    excluded = pairs | held_out(domain.modality)
+    crossed = sorted({(n, v) for n, _ in pairs for _, v in pairs} - excluded)
+    if not crossed or rng.random() < 0.25:
+        values = domain.attributes[domain.first]
+        crossed = [(pair[0], v) for v in values if (pair[0], v) not in excluded]
+    return crossed[int(rng.integers(len(crossed)))]
 
 
 def _yes(truth: bool) -> str:

@@ -88,6 +88,11 @@ def can_compile(device: str) -> bool:
     return device != "cpu" or shutil.which("g++") is not None
 
 
+def has_bfloat16(device: str) -> bool:
+    """Return whether the hardware multiplies matrices of bfloat16 faster than of float32."""
+    return device != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 def fit(
     model: nn.Module,
     step_loss: StepLoss,

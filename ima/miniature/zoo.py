@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from ima.errors import ParameterError
 from ima.evaluation.scores import as_record, mean_score
@@ -35,6 +36,8 @@ logger = logging.getLogger("ima")
 LANGUAGE = "llama-mini"
 TOKENIZER_SEED = 1
 WORKSHOP = ".training"
+#: Setup of a model that is loaded by its card: a language model alone, or single task (paper §2).
+SETUPS = {"language": "LM", "connector": "ST"}
 
 
 @dataclass(frozen=True)
@@ -296,6 +299,10 @@ def _make_connector(
         "language": sha256(workshop.folder(f"language/{LANGUAGE}") / WEIGHTS),
         "encoder": sha256(workshop.folder(f"encoders/{spec.name}") / WEIGHTS),
     }
+    start = None
+    if task == "qa":
+        captioning = workshop.folder(part.removesuffix("qa") + "caption") / WEIGHTS
+        parts["start"], start = sha256(captioning), load_file(captioning)
     record = {**asdict(recipe), "parts": parts, "pool": workshop.plan.pool(spec.modality)}
     if workshop.done(part, record):
         return
@@ -308,6 +315,7 @@ def _make_connector(
         recipe=recipe,
         name=name,
         checkpoint=workshop.checkpoint(part),
+        start=start,
         validation=data("validation", task),
         device=workshop.plan.device,
     )
@@ -348,7 +356,7 @@ def _card(
         "name": name,
         "kind": kind,
         "class": type(model).__name__,
-        "setup": "ST",
+        "setup": SETUPS.get(kind),
         "modality": None,
         "task": None,
         "dataset": None,

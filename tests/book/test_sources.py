@@ -43,8 +43,8 @@ def test_every_chapter_has_a_source():
     runs |= {f"caching-{name}": ROOT / "notebooks" / "caching.md" for name in settings["caches"]}
     for chapter in contents():
         path = ROOT / f"{chapter}.md"
-        if chapter.startswith("book/_runs/"):
-            path = runs[chapter.removeprefix("book/_runs/")]
+        if chapter.startswith("book/runs/"):
+            path = runs[chapter.removeprefix("book/runs/")]
         assert path.is_file(), chapter
 
 
@@ -54,7 +54,7 @@ def test_every_page_and_notebook_is_a_chapter():
     for page in PAGES:
         assert f"book/{page.stem}" in listed
     for notebook in NOTEBOOKS:
-        runs = [f"book/_runs/{notebook.stem}", f"book/_runs/{notebook.stem}-"]
+        runs = [f"book/runs/{notebook.stem}", f"book/runs/{notebook.stem}-"]
         assert any(chapter == runs[0] or chapter.startswith(runs[1]) for chapter in listed)
 
 

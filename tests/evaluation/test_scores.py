@@ -74,11 +74,17 @@ def test_captions_of_other_samples_are_mostly_wrong(modality):
     assert score_captions(samples, other)["exact_set"].value < 0.2
 
 
-def test_intervals_hold_the_mean_and_shrink_with_n():
-    few, many = mean_score([0, 1] * 10), mean_score([0, 1] * 1000)
+@pytest.mark.parametrize("values", [[0, 1], [0.25, 0.75]])
+def test_intervals_hold_the_mean_and_shrink_with_n(values):
+    few, many = mean_score(values * 10), mean_score(values * 1000)
     assert few.low < 0.5 < few.high
     assert many.high - many.low < few.high - few.low
-    assert mean_score([0, 1] * 10, seed=1) == mean_score([0, 1] * 10, seed=1)
+    assert mean_score(values * 10, seed=1) == mean_score(values * 10, seed=1)
+
+
+def test_a_perfect_score_is_not_certain():
+    assert mean_score([1.0] * 20).low < mean_score([1.0] * 200).low < 1
+    assert mean_score([0.0] * 20).high > 0
 
 
 def test_no_values_no_score():
