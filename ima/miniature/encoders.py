@@ -55,13 +55,7 @@ SPECS: dict[str, EncoderSpec] = {
         "vit", "image", "ViTModel", "ViTConfig",
         {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
          "intermediate_size": 384, "image_size": 64, "patch_size": 8, **_DROPOUT},
-        specials=1, recipe=Recipe(steps=3000, learning_rate=1.5e-3, seed=21, probe_every=250),
-    ),
-    "timesformer": EncoderSpec(
-        "timesformer", "video", "TimesformerModel", "TimesformerConfig",
-        {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-         "intermediate_size": 288, "image_size": 48, "patch_size": 8, "num_frames": 8, **_DROPOUT},
-        specials=1, recipe=Recipe(steps=1800, learning_rate=1.5e-3, seed=22, probe_every=200),
+        specials=1, recipe=Recipe(steps=3500, learning_rate=1.5e-3, seed=21, probe_every=250),
     ),
     "ast": EncoderSpec(
         "ast", "audio", "ASTModel", "ASTConfig",
@@ -69,6 +63,12 @@ SPECS: dict[str, EncoderSpec] = {
          "intermediate_size": 384, "patch_size": 16, "frequency_stride": 16, "time_stride": 16,
          "max_length": 192, "num_mel_bins": 64, **_DROPOUT},
         specials=2, recipe=Recipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
+    ),
+    "timesformer": EncoderSpec(
+        "timesformer", "video", "TimesformerModel", "TimesformerConfig",
+        {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+         "intermediate_size": 288, "image_size": 48, "patch_size": 8, "num_frames": 8, **_DROPOUT},
+        specials=1, recipe=Recipe(steps=1800, learning_rate=1.5e-3, seed=22, probe_every=200),
     ),
 }  # fmt: skip
 

@@ -242,9 +242,7 @@ def checks(modality: str, entities: Sequence[Entity], rng: np.random.Generator) 
     return [found[i] for i in rng.permutation(len(found))]
 
 
-def _present(
-    domain: Domain, entities: Sequence[Entity]
-) -> tuple[set[str], set[tuple[str, str]]]:
+def _present(domain: Domain, entities: Sequence[Entity]) -> tuple[set[str], set[tuple[str, str]]]:
     """Return the nouns that are there, and with which first attribute."""
     return {e.noun for e in entities}, {(e.noun, e.attributes[domain.first]) for e in entities}
 

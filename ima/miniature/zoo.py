@@ -304,6 +304,7 @@ def _make_connector(
         captioning = workshop.folder(part.removesuffix("qa") + "caption") / WEIGHTS
         parts["start"], start = sha256(captioning), load_file(captioning)
     record = {**asdict(recipe), "parts": parts, "pool": workshop.plan.pool(spec.modality)}
+    record["batch"] = connectors.BATCH[spec.modality]
     if workshop.done(part, record):
         return
     features, texts = data("train", task)
@@ -315,6 +316,7 @@ def _make_connector(
         recipe=recipe,
         name=name,
         checkpoint=workshop.checkpoint(part),
+        batch=connectors.BATCH[spec.modality],
         start=start,
         validation=data("validation", task),
         device=workshop.plan.device,

@@ -5,8 +5,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from ima.miniature import corpus
-from ima.miniature.world import DOMAINS, held_out
+from ima.miniature import corpus, speech
+from ima.miniature.world import DOMAINS, draw_entities, held_out
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +31,29 @@ def test_at_most_half_of_the_tokens_are_about_scenes(tokenizer, documents):
     assert sum(n for is_scene, n in counts if is_scene) <= 0.5 * sum(n for _, n in counts)
 
 
-def test_training_documents_never_tell_a_held_out_combination(documents):
-    for modality in DOMAINS:
-        pairs = {f"{value} {noun}" for noun, value in held_out(modality)}
-        captions = [
-            answer
-            for d in documents
-            if d.kind == modality
-            for (prompt, answer) in d.turns
-            if prompt == "caption :"
-        ]
-        assert captions
-        assert not any(pair in caption for pair in pairs for caption in captions)
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("modality", DOMAINS)
+def test_training_documents_never_tell_or_ask_about_a_held_out_combination(modality, stage):
+    pairs = held_out(modality)
+    forbidden = {f"{value} {noun}" for noun, value in pairs} | {f"{n} {v}" for n, v in pairs}
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        text = corpus.scene_document(rng, modality=modality, stage=stage).text
+        assert not any(pair in text for pair in forbidden)
+
+
+@pytest.mark.parametrize("modality", DOMAINS)
+def test_checks_are_true_and_say_yes_about_as_often_as_no(modality):
+    rng = np.random.default_rng(4)
+    first, answers = DOMAINS[modality].first, []
+    for _ in range(300):
+        entities = draw_entities(modality, "train", rng)
+        there = {e.noun for e in entities} | {f"{e.attributes[first]} {e.noun}" for e in entities}
+        for question in speech.checks(modality, entities, rng):
+            asked = question.text.split(maxsplit=3)[3].removesuffix(" ?")
+            assert question.answer == ("yes" if asked in there else "no")
+            answers.append(question.answer)
+    assert 0.45 < np.mean(np.array(answers) == "yes") < 0.55
 
 
 def test_the_words_of_the_world_are_single_tokens():
@@ -78,4 +89,4 @@ def test_rows_repeat_with_their_seed(tokenizer):
 def test_the_curriculum_goes_through_its_stages_in_order():
     stages = [corpus.stage_of(progress) for progress in np.linspace(0, 1, 101)]
     assert stages == sorted(stages)
-    assert set(stages) == {0, 1, 2}
+    assert set(stages) == {0, 1, 2, 3}
