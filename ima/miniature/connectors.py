@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ TURNS = 6
 #: checks what is there.
 VARIANTS = 2
 _ASKING = 9
-#: By task, in the order of training: the connector for questions begins as the one for captions.
+_CAPTION = Recipe(steps=1500, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
+_QUESTIONS = Recipe(steps=700, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
+#: By modality and task, in the order of training: the connector for questions begins as the one for
+#: captions.
 RECIPES = {
-    "caption": Recipe(steps=1500, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250),
-    "qa": Recipe(steps=900, learning_rate=1e-3, seed=32, warmup=60, probe_every=200),
+    "image": {"caption": _CAPTION, "qa": _QUESTIONS},
+    "audio": {"caption": replace(_CAPTION, steps=1000), "qa": _QUESTIONS},
+    "video": {"caption": replace(_CAPTION, steps=1000), "qa": _QUESTIONS},
 }
 
 

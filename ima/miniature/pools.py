@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.miniature.datasets import Situation
+from ima.miniature.sounds import SECONDS
 from ima.miniature.world import Entity, get_domain
 from ima.models import features
 from ima.progress import bar
@@ -37,6 +38,9 @@ class Pool:
         For ``noun`` and each attribute but the place ``(sample, position)`` int64: 0 where nothing
         is, else 1 + the number of the value, in the order of the encoder's patches; and ``count``
         ``(sample,)``.
+    places : ndarray
+        ``(sample, position, 2)`` float32, of what is at each patch: its centre (x, y) as a share of
+        the picture's side, or its begin and end as a share of the sound. Zero where nothing is.
     situations : tuple of Situation
         What is the case in each.
     """
@@ -45,6 +49,7 @@ class Pool:
     split: str
     media: npt.NDArray[Any]
     labels: dict[str, npt.NDArray[np.int64]]
+    places: npt.NDArray[np.float32]
     situations: tuple[Situation, ...]
 
     def __len__(self) -> int:
@@ -67,20 +72,21 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
     names = ["noun", *(a for a in domain.attributes if a != "place")]
     media: list[npt.NDArray[Any]] = []
     labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
-    counts = []
+    counts, places = [], []
     with bar(total=n, what=f"{modality} {split}", unit="sample") as watch:
         for situation in situations:
             raw, where = situation.render()
             media.append(_stored(raw, modality))
             entities = situation.entities()
             owner = _owner(where, modality)
+            places.append(_places(where, modality, owner))
             for name in names:
                 labels[name].append(_values_of(entities, name, domain.modality)[owner])
             counts.append(len(entities))
             watch.update(1)
     stacked = {name: np.stack(rows) for name, rows in labels.items()}
     stacked["count"] = np.array(counts)
-    return Pool(modality, split, np.stack(media), stacked, situations)
+    return Pool(modality, split, np.stack(media), stacked, np.stack(places), situations)
 
 
 def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
@@ -112,3 +118,23 @@ def _owner(where: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
         # TimeSformer's tokens run over the frames of one patch before the next patch.
         cover = tiles.mean(axis=(3, 5)).reshape(n, frames, -1).transpose(0, 2, 1).reshape(n, -1)
     return np.where(cover.max(axis=0) >= LEAST_COVER[modality], 1 + cover.argmax(axis=0), 0)
+
+
+def _places(
+    where: npt.NDArray[Any], modality: str, owner: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return ``(position, 2)``: where the owner of each position is."""
+    if modality == "audio":
+        spans = where / SECONDS
+        return np.concatenate([np.zeros((1, 2)), spans])[owner].astype(np.float32)
+    if modality == "image":
+        where = where[:, None]
+    frames, height, width = where.shape[1:]
+    mass = where.sum(axis=(2, 3)).clip(1e-9)
+    x = (where.sum(axis=2) * (np.arange(width) + 0.5)).sum(axis=-1) / mass / width
+    y = (where.sum(axis=3) * (np.arange(height) + 0.5)).sum(axis=-1) / mass / height
+    nobody = np.zeros((1, frames, 2))
+    centres = np.concatenate([nobody, np.stack([x, y], axis=-1)])
+    # TimeSformer's tokens run over the frames of one patch before the next patch.
+    frame = np.arange(len(owner)) % frames
+    return centres[owner, frame].astype(np.float32)

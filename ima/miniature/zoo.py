@@ -239,7 +239,7 @@ def _make_perception(
         texts = connectors.prepare_texts(pool(split).situations, task, tokenizer)
         return features(split), texts
 
-    for task in connectors.RECIPES:
+    for task in connectors.RECIPES[spec.modality]:
         _make_connector(workshop, spec, task, language=language, data=data)
 
 
@@ -294,7 +294,7 @@ def _make_connector(
 ) -> None:
     name = f"{LANGUAGE}/{spec.name}/{spec.modality}-{task}"
     part = f"connectors/{name}"
-    recipe = workshop.plan.recipe(connectors.RECIPES[task])
+    recipe = workshop.plan.recipe(connectors.RECIPES[spec.modality][task])
     parts = {
         "language": sha256(workshop.folder(f"language/{LANGUAGE}") / WEIGHTS),
         "encoder": sha256(workshop.folder(f"encoders/{spec.name}") / WEIGHTS),

@@ -171,3 +171,26 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     model = load("llama-mini/ast/audio-qa")
     assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
     assert not (root / ".training").exists()
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_places_are_the_centres_of_what_covers_a_patch(modality):
+    pool = build_pool(modality, "train", n=4)
+    frames = 8 if modality == "video" else 1
+    side = round((pool.places.shape[1] / frames) ** 0.5)
+    at = np.arange(pool.places.shape[1]) // frames
+    own = np.stack([at % side, at // side], axis=-1) / side + 0.5 / side
+    there = pool.labels["noun"] > 0
+    off = np.abs(pool.places - own)[there].max(axis=-1)
+    assert (pool.places[~there] == 0).all()
+    assert off.max() < 0.3
+    assert np.median(off) < 0.12
+
+
+def test_places_of_sounds_are_begin_and_end():
+    pool = build_pool("audio", "train", n=6)
+    there = pool.labels["noun"] > 0
+    begin, end = pool.places[there].T
+    assert (begin < end).all()
+    assert (end <= 1).all()
+    assert (pool.places[~there] == 0).all()
