@@ -34,7 +34,7 @@ _QUESTIONS = Recipe(steps=700, learning_rate=1e-3, seed=32, warmup=60, probe_eve
 RECIPES = {
     "image": {"caption": _CAPTION, "qa": _QUESTIONS},
     "audio": {"caption": replace(_CAPTION, steps=1000), "qa": _QUESTIONS},
-    "video": {"caption": replace(_CAPTION, steps=1000), "qa": _QUESTIONS},
+    "video": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=500)},
 }
 
 

@@ -72,7 +72,9 @@ SPECS: dict[str, EncoderSpec] = {
         "timesformer", "video", "TimesformerModel", "TimesformerConfig",
         {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
          "intermediate_size": 288, "image_size": 48, "patch_size": 8, "num_frames": 8, **_DROPOUT},
-        specials=1, recipe=Recipe(steps=1800, learning_rate=1.5e-3, seed=22, probe_every=200),
+        specials=1, recipe=Recipe(
+            steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800
+        ),
     ),
 }  # fmt: skip
 

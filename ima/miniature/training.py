@@ -39,6 +39,9 @@ class Recipe:
         Of matrices; vectors (norms, biases) have none.
     final : float
         Share of the peak that remains at the end.
+    restart : int or None
+        Step at which the cosine begins again at its peak (Loshchilov & Hutter 2017,
+        arXiv:1608.03983); None lets it fall once.
     probe_every, save_every : int
         Steps between two entries of the curve and between two checkpoints.
     seed : int
@@ -51,6 +54,7 @@ class Recipe:
     warmup: int = 100
     weight_decay: float = 0.05
     final: float = 0.05
+    restart: int | None = None
     probe_every: int = 100
     save_every: int = 100
 
@@ -65,10 +69,13 @@ class Result:
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step: linear warm-up, then a cosine."""
+    """Return the learning rate of a step: linear warm-up, then a cosine, or two."""
     if step < recipe.warmup:
         return recipe.learning_rate * (step + 1) / recipe.warmup
-    share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    begin, end = recipe.warmup, recipe.restart or recipe.steps
+    if recipe.restart is not None and step >= recipe.restart:
+        begin, end = recipe.restart, recipe.steps
+    share = (step - begin) / max(1, end - begin)
     cosine = 0.5 * (1 + np.cos(np.pi * share))
     return recipe.learning_rate * (recipe.final + (1 - recipe.final) * float(cosine))
 

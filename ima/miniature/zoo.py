@@ -61,7 +61,9 @@ class Plan:
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return a recipe cut to the plan's share."""
         steps = max(4, round(recipe.steps * self.share))
-        return replace(recipe, steps=steps, probe_every=min(recipe.probe_every, steps))
+        restart = recipe.restart and max(1, round(recipe.restart * self.share))
+        every = min(recipe.probe_every, steps)
+        return replace(recipe, steps=steps, probe_every=every, restart=restart)
 
     def pool(self, modality: str) -> int:
         """Return how many training samples are rendered."""

@@ -1,5 +1,7 @@
 """Training resumes to the same bytes, leaves frozen parts alone and writes a zoo that loads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,15 @@ def test_the_learning_rate_rises_and_falls():
     assert max(rates) == pytest.approx(RECIPE.learning_rate)
     assert rates[:3] == sorted(rates[:3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_a_restart_repeats_the_cosine_and_keeps_what_was_before_it():
+    once = replace(RECIPE, steps=8)
+    twice = replace(RECIPE, steps=20, restart=8)
+    rates = [learning_rate_at(step, twice) for step in range(twice.steps)]
+    assert rates[:8] == [learning_rate_at(step, once) for step in range(8)]
+    assert rates[8] == pytest.approx(RECIPE.learning_rate)
+    assert rates[8:] == sorted(rates[8:], reverse=True)
 
 
 def write_half(path):
