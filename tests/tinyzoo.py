@@ -174,7 +174,9 @@ def _card(
     **entries: Any,
 ) -> str:
     sha = zoo.sha256(folder / zoo.WEIGHTS)
-    score = {"exact": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20}}
+    metrics = ("exact_set", "novel") if task == "caption" else ("exact_match", "binding")
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20}
+    score = dict.fromkeys((*metrics, "binding_guess"), share)
     card = {
         **entries,
         "class": class_name,

@@ -154,7 +154,7 @@ Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
 def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
     """Return the encoder's input and the labels of some samples of a pool."""
     values = torch.from_numpy(pool.values(chosen)).to(device)
-    known = {**pool.labels, "where": pool.places}
+    known: dict[str, npt.NDArray[Any]] = {**pool.labels, "where": pool.places}
     labels = {k: torch.from_numpy(v[chosen]).to(device) for k, v in known.items()}
     return values, labels
 

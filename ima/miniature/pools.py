@@ -137,4 +137,4 @@ def _places(
     centres = np.concatenate([nobody, np.stack([x, y], axis=-1)])
     # TimeSformer's tokens run over the frames of one patch before the next patch.
     frame = np.arange(len(owner)) % frames
-    return centres[owner, frame].astype(np.float32)
+    return np.asarray(centres[owner, frame], np.float32)
