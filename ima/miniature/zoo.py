@@ -301,10 +301,9 @@ def _make_connector(
         "language": sha256(workshop.folder(f"language/{LANGUAGE}") / WEIGHTS),
         "encoder": sha256(workshop.folder(f"encoders/{spec.name}") / WEIGHTS),
     }
-    start = None
+    captioning = workshop.folder(part.removesuffix("qa") + "caption") / WEIGHTS
     if task == "qa":
-        captioning = workshop.folder(part.removesuffix("qa") + "caption") / WEIGHTS
-        parts["start"], start = sha256(captioning), load_file(captioning)
+        parts["start"] = sha256(captioning)
     record = {**asdict(recipe), "parts": parts, "pool": workshop.plan.pool(spec.modality)}
     record["batch"] = connectors.BATCH[spec.modality]
     if workshop.done(part, record):
@@ -319,7 +318,7 @@ def _make_connector(
         name=name,
         checkpoint=workshop.checkpoint(part),
         batch=connectors.BATCH[spec.modality],
-        start=start,
+        start=load_file(captioning) if task == "qa" else None,
         validation=data("validation", task),
         device=workshop.plan.device,
     )
