@@ -171,6 +171,7 @@ def attributes(
             "unit": layout.unit,
             "layers": layout.layers,
             "widths": dict(layout.widths),
+            **({"metrics": list(layout.metrics)} if layout.metrics else {}),
             "tokens": layout.tokens,
         },
         "execution": {
@@ -203,6 +204,7 @@ def layout_of(stored: Mapping[str, Any]) -> Layout:
         dtype=parameters["dtype"],
         loss=parameters["loss"],
         predict=parameters["predict"],
+        metrics=tuple(sizes.get("metrics", ())),
     )
 
 

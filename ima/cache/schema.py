@@ -106,6 +106,8 @@ class Layout:
         Dtype of the token states.
     loss, predict : bool
         Whether ``/samples`` holds ``loss`` and ``prediction``.
+    metrics : tuple of str
+        Scores of the predictions that ``/samples`` holds.
     """
 
     samples: int
@@ -116,6 +118,7 @@ class Layout:
     dtype: str = "float16"
     loss: bool = True
     predict: bool = False
+    metrics: tuple[str, ...] = ()
 
     @property
     def units(self) -> int:
@@ -156,7 +159,7 @@ class Layout:
         if self.loss:
             numbers["loss"] = ("float32", "mean next-token loss over the answer's tokens, in nats")
         kinds = {name: ("string", text) for name, text in strings.items()} | numbers
-        return [
+        arrays = [
             Array(
                 f"samples/{name}",
                 ("sample",),
@@ -167,6 +170,18 @@ class Layout:
             )
             for name, (dtype, text) in kinds.items()
         ]
+        if self.metrics:
+            score = Array(
+                "samples/score",
+                ("sample", "metric"),
+                (self.samples, len(self.metrics)),
+                "float32",
+                (self.unit, len(self.metrics)),
+                attributes={"description": "of the prediction; NaN where the metric has no say"},
+            )
+            names = np.array(self.metrics, dtype=object)
+            arrays += [score, _coord("samples", "metric", names)]
+        return arrays
 
     def _means(self, tap: str) -> list[Array]:
         layer, width = layers_of(tap, self.layers), self.widths[tap]
@@ -274,9 +289,9 @@ class Layout:
 
 
 def _coord(group: str, dim: str, values: npt.NDArray[Any] | None = None) -> Array:
-    dtype = "int32"
     if values is None:
-        values, dtype = np.array(KINDS, dtype=object), "string"
+        values = np.array(KINDS, dtype=object)
+    dtype = "string" if values.dtype == object else "int32"
     return Array(f"{group}/{dim}", (dim,), values.shape, dtype, values.shape, values=values)
 
 

@@ -16,6 +16,7 @@ from ima.cache.schema import Layout
 from ima.cache.store import put
 from ima.capture import Measured, measure
 from ima.errors import ModelError
+from ima.evaluation.samplewise import SampleScorer
 from ima.models import FrozenModel
 from ima.samples import Sample, SampleSet
 
@@ -43,6 +44,11 @@ class Work:
     parameters: CacheParameters
     layout: Layout
     lengths: npt.NDArray[np.int64]
+
+    @cached_property
+    def scorer(self) -> SampleScorer:
+        """What scores the predictions."""
+        return SampleScorer(self.samples)
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -113,12 +119,15 @@ def _columns(
         "truth": [_json(dict(sample.truth)) for sample in samples],
     }
     if work.parameters.predict:
-        texts["prediction"] = work.model.generate(
+        said = work.model.generate(
             samples, batch_size=work.parameters.batch_size, seed=work.parameters.seed
         )
+        texts["prediction"] = said
     columns: dict[str, npt.NDArray[Any]] = {
         f"samples/{name}": np.array(values, dtype=object) for name, values in texts.items()
     }
+    if work.layout.metrics:
+        columns["samples/score"] = work.scorer(samples, said)
     columns["samples/n_perceptual"] = measured.counts[:, 0]
     columns["samples/n_textual"] = measured.counts[:, 1]
     if measured.loss is not None:

@@ -24,6 +24,7 @@ from ima.cache.schema import TAPS, Layout, default_unit
 from ima.cache.store import ROOT, Location, locate, lock, place, skeleton, unwritable
 from ima.cache.units import Work, write_unit
 from ima.errors import CacheError, ImaError, ParameterError, SampleError
+from ima.evaluation.samplewise import SampleScorer
 from ima.models import FrozenModel, load
 from ima.progress import bar
 from ima.samples import SampleSet, open_samples
@@ -174,6 +175,7 @@ def prepare(
         dtype=parameters.dtype,
         loss=parameters.loss,
         predict=parameters.predict,
+        metrics=SampleScorer(chosen).metrics if parameters.predict else (),
     )
     return Work(model, chosen, parameters, layout, lengths)
 

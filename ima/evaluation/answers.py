@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from ima.evaluation.scores import mean_score
+from ima.evaluation.vqa import vqa_accuracy
 from ima.measures.inference import Interval
 from ima.samples import Sample
 
@@ -34,6 +38,23 @@ def exact_match(prediction: str, references: Sequence[str]) -> float:
     return float(normalise(prediction) in {normalise(reference) for reference in references})
 
 
+def sample_scores(
+    samples: Sequence[Sample], predictions: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the scores that each answer has on its own.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each ``(sample,)`` in [0, 1]: ``exact_match``, ``vqa_accuracy``.
+    """
+    pairs = list(zip(samples, predictions, strict=True))
+    return {
+        "exact_match": np.array([exact_match(said, sample.references) for sample, said in pairs]),
+        "vqa_accuracy": np.array([vqa_accuracy(said, sample.references) for sample, said in pairs]),
+    }
+
+
 def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
     """Score the answers of a question-answering set of the miniature world.
 
@@ -47,12 +68,14 @@ def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict
     Returns
     -------
     dict of str to Interval
-        ``exact_match`` over all; ``exact_match/<kind>``; ``binding``: exact match where the answer
-        is one of at least two values that are true of some entity, so that knowing which values
-        occur is not enough; ``binding_guess``: what guessing evenly among those values would give;
+        ``vqa_accuracy`` as VQAv2 defines it; ``exact_match`` over all; ``exact_match/<kind>``;
+        ``binding``: exact match where the answer is one of at least two values that are true of
+        some entity, so that knowing which values occur is not enough; ``binding_guess``: what
+        guessing evenly among those values would give;
         ``novel`` and ``familiar``: with and without combinations that training never showed.
     """
     groups: dict[str, list[float]] = defaultdict(list)
+    groups["vqa_accuracy"] = sample_scores(samples, predictions)["vqa_accuracy"].tolist()
     for sample, prediction in zip(samples, predictions, strict=True):
         right = exact_match(prediction, sample.references)
         question = sample.truth["question"]

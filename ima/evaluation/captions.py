@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from ima.evaluation.consensus import bleu, bleu_counts, score_consensus
+from ima.evaluation.hallucination import chair_counts, score_chair
 from ima.evaluation.scores import mean_score
 from ima.measures.inference import Interval
 from ima.miniature.world import Domain, get_domain
 from ima.samples import Sample
 
 Named = Counter[tuple[str, ...]]
+#: Scores that ask for exactly the right entities, and whether for all attributes that are told.
+_EXACT = {"exact_set": False, "exact_full": True}
 
 
 def named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
@@ -82,12 +89,13 @@ def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dic
         ``exact_set``: exactly the right entities by noun and first attribute (red circle, high
         bell); ``exact_full``: with every attribute that captions tell; ``exact_nouns``: the right
         nouns; ``novel`` and ``familiar``: ``exact_set`` with and without combinations that training
-        never showed.
+        never showed; ``cider`` and ``bleu4`` against all references; ``chair_s`` and ``chair_i``,
+        of which less is better.
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for sample, prediction in zip(samples, predictions, strict=True):
         truth = sample.truth["entities"]
-        for name, full in {"exact_set": False, "exact_full": True}.items():
+        for name, full in _EXACT.items():
             named = named_entities(prediction, sample.modality, full=full)
             right = float(named == true_entities(truth, sample.modality, full=full))
             groups[name].append(right)
@@ -97,4 +105,42 @@ def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dic
                 for (noun, *_), count in named.items():
                     nouns[noun] += count
                 groups["exact_nouns"].append(float(nouns == Counter(e["noun"] for e in truth)))
-    return {name: mean_score(values) for name, values in sorted(groups.items())}
+    found = {name: mean_score(values) for name, values in groups.items()}
+    found |= score_consensus(predictions, [sample.references for sample in samples])
+    found |= score_chair(chair_counts(samples, predictions))
+    return dict(sorted(found.items()))
+
+
+def sample_scores(
+    samples: Sequence[Sample], predictions: Sequence[str], *, truth: bool = True
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the scores that each caption has on its own.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        With references.
+    predictions : sequence of str
+        One caption per sample.
+    truth : bool
+        Whether the samples are of the miniature world, whose ground truth is known.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each ``(sample,)``: ``bleu4`` of the one caption; with the truth, ``exact_set`` and
+        ``exact_full`` (0 or 1), ``absent_named`` and ``named`` (mentions of absent objects, and of
+        any).
+    """
+    found = {"bleu4": bleu(bleu_counts(predictions, [sample.references for sample in samples]))}
+    if not truth:
+        return found
+    counts = chair_counts(samples, predictions)
+    for name, full in _EXACT.items():
+        right = [
+            named_entities(said, sample.truth["modality"], full=full)
+            == true_entities(sample.truth["entities"], sample.truth["modality"], full=full)
+            for sample, said in zip(samples, predictions, strict=True)
+        ]
+        found[name] = np.array(right, float)
+    return found | {"absent_named": counts[:, 0], "named": counts[:, 1]}

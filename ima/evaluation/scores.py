@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ima.measures.inference import Interval, bootstrap_weights, percentile, wils
 
 
 def mean_score(
-    values: Sequence[float] | npt.NDArray[np.float64],
+    values: Sequence[float] | npt.NDArray[Any],
     *,
     seed: int = 0,
     resamples: int = 2000,
@@ -54,6 +55,51 @@ def mean_score(
     value = float(array.mean())
     # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
     return Interval(value, min(float(low), value), max(float(high), value), array.size)
+
+
+def pooled_score(
+    counts: npt.NDArray[np.float64],
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """Return a score of the whole set, such as a ratio of sums, with its 95 % interval.
+
+    The interval is the percentile bootstrap over samples: sums are formed anew in each resample.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``(sample, part)``: what the sums are of.
+    statistic : callable
+        Maps sums ``(..., part)`` to scores ``(...)``.
+    seed : int
+        Seed of the resampling.
+    resamples : int
+        Number of resamples.
+
+    Raises
+    ------
+    ParameterError
+        If there are no samples.
+
+    Examples
+    --------
+    >>> hits = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> round(pooled_score(hits, lambda sums: sums[..., 0] / sums[..., 1]).value, 3)
+    0.667
+    """
+    if len(counts) == 0:
+        message = "A score needs at least one sample; got none."
+        raise ParameterError(message)
+    weights = bootstrap_weights(len(counts), resamples=resamples, seed=seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = statistic(weights.values @ counts)
+    # A resample in which nothing was counted says nothing about a ratio.
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    value = float(statistic(counts.sum(axis=0)))
+    return Interval(value, min(float(low), value), max(float(high), value), len(counts))
 
 
 def as_record(interval: Interval) -> dict[str, float | int]:

@@ -25,7 +25,8 @@ from ima.miniature.world import (
 from ima.samples import Sample, SampleSet
 
 TASKS = ("caption", "qa")
-NAMES = (*(f"mini-{m}-{t}" for m in DOMAINS for t in TASKS), "mini-text-qa")
+POLLS = ("poll-random", "poll-popular", "poll-adversarial")
+NAMES = (*(f"mini-{m}-{t}" for m in DOMAINS for t in (*TASKS, *POLLS)), "mini-text-qa")
 #: How often each kind of question is asked, before kinds that a sample lacks are left out.
 QUESTION_SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -238,7 +239,7 @@ def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     if split not in SPLIT_CODES:
         unknown = UnknownNameError.among("split", split, SPLIT_CODES)
         raise unknown
-    _, modality, task = base.split("-")
+    _, modality, task = base.split("-", maxsplit=2)
     make = partial(_make, modality=modality, task=task, split=split, seed=seed)
     return SampleSet(base, split, tuple(make(i) for i in range(n)))
 
@@ -247,6 +248,15 @@ def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sam
     sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
     if modality == "text":
         return text_sample(index, sample_id, split=split, seed=seed)
+    if task in POLLS:
+        from ima.miniature import polling
+
+        return polling.poll_sample(
+            Situation(modality, split, index, seed),
+            sample_id,
+            negatives=task.removeprefix("poll-"),
+            about=index % 2 == 0,
+        )
     situation = Situation(modality, split, index, seed)
     if task == "caption":
         return caption_sample(situation, sample_id)

@@ -55,6 +55,18 @@ TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whis
 PITCHES = ("low", "middle", "high")
 LOUDNESSES = ("soft", "loud")
 CONTOURS = ("rising", "falling", "steady", "trembling")
+#: Other words for the nouns, by which a caption may name them.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "circle": ("disc", "disk", "dot"),
+    "square": ("box", "block"),
+    "ring": ("hoop", "annulus"),
+    "cross": ("plus sign",),
+    "diamond": ("rhombus", "lozenge"),
+    "bell": ("chime",),
+    "drum": ("drumbeat",),
+    "violin": ("fiddle",),
+    "buzzer": ("buzz",),
+}
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 

@@ -1,0 +1,113 @@
+"""CHAIR and polls against cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from ima.errors import UnknownNameError
+from ima.evaluation.hallucination import (
+    chair_counts,
+    name_objects,
+    object_names,
+    says_yes,
+    score_chair,
+    score_poll,
+)
+from ima.miniature.polling import NEGATIVES, absent_noun, beside
+from ima.miniature.world import DOMAINS, partner
+from ima.samples import Sample, open_samples
+
+
+def picture(*nouns):
+    entities = [{"noun": noun, "colour": "red"} for noun in nouns]
+    truth = {"modality": "image", "entities": entities}
+    return Sample("x", "image", "caption", "caption :", ("",), truth)
+
+
+def poll(answer):
+    return Sample("x", "image", "qa", "question : is there a ring ? answer :", (answer,))
+
+
+def test_chair_counts_mentions_of_what_is_absent():
+    samples = [picture("ring"), picture("star", "heart"), picture("cross")]
+    said = ["a red ring and a star", "two stars and a heart", "nothing at all"]
+    counts = chair_counts(samples, said)
+    assert counts.tolist() == [[1, 2], [0, 2], [0, 0]]
+    found = score_chair(counts)
+    assert found["chair_s"].value == pytest.approx(1 / 3)
+    assert found["chair_i"].value == pytest.approx(1 / 4)
+    assert found["chair_i"].low <= 1 / 4 <= found["chair_i"].high
+
+
+def test_synonyms_and_plurals_name_the_same_object():
+    samples = [picture("ring", "cross"), picture("square")]
+    counts = chair_counts(samples, ["hoops with a plus sign", "a box and a Disc."])
+    assert counts.tolist() == [[0, 2], [1, 2]]
+
+
+def test_the_longest_name_is_taken():
+    names = object_names(["dog", "hot dog"], {})
+    named = name_objects("a hot dog and a dog", names=names, there={"hot dog"})
+    assert (named.present, named.absent) == (("hot dog",), ("dog",))
+
+
+def test_captions_that_name_nothing_have_no_share_of_mentions():
+    assert set(score_chair(np.zeros((3, 2)))) == {"chair_s"}
+
+
+@pytest.mark.parametrize(
+    ("text", "yes"),
+    [("yes", True), ("No, there is a star", False), ("there is not", False), ("a note. no", True)],
+)
+def test_an_answer_says_yes_unless_its_first_sentence_says_no(text, yes):
+    assert says_yes(text) is yes
+
+
+def test_polls_are_scored_as_a_confusion_matrix():
+    samples = [poll("yes")] * 4 + [poll("no")] * 4
+    said = ["yes", "yes", "yes", "no", "yes", "no", "no", "no"]
+    found = {name: score.value for name, score in score_poll(samples, said).items()}
+    assert found["accuracy"] == 6 / 8
+    assert found["precision"] == found["recall"] == found["f1"] == 3 / 4
+    assert found["yes_ratio"] == 4 / 8
+
+
+def test_polls_without_any_yes_have_no_precision():
+    found = score_poll([poll("yes"), poll("no")] * 5, ["no"] * 10)
+    assert (found["precision"].value, found["recall"].value, found["f1"].value) == (0, 0, 0)
+    assert (found["accuracy"].value, found["yes_ratio"].value) == (0.5, 0)
+
+
+@pytest.mark.parametrize("modality", list(DOMAINS))
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_polls_ask_about_as_many_absent_as_present_objects(modality, negatives):
+    samples = open_samples(f"mini-{modality}-poll-{negatives}", n=30)
+    assert [sample.references[0] for sample in samples] == ["yes", "no"] * 15
+    for sample in samples:
+        there = {entity["noun"] for entity in sample.truth["entities"]}
+        assert (sample.truth["question"]["noun"] in there) == (sample.references[0] == "yes")
+    assert samples[0].load().size
+
+
+def test_negatives_follow_what_the_world_does():
+    domain, counts = DOMAINS["image"], beside("image")
+    assert (counts == counts.T).all()
+    nouns = domain.nouns
+    assert (
+        absent_noun("image", {"heart"}, negatives="popular", index=0)
+        == nouns[int(np.argmax(np.diag(counts)))]
+    )
+    for noun in nouns[2:]:
+        found = absent_noun("image", {noun}, negatives="adversarial", index=0)
+        row = counts[nouns.index(noun)].copy()
+        row[nouns.index(noun)] = 0
+        assert found == nouns[int(row.argmax())]
+    assert absent_noun("image", {"star"}, negatives="adversarial", index=0) == partner(
+        domain, "star"
+    )
+    drawn = {absent_noun("image", {"star"}, negatives="random", index=i) for i in range(60)}
+    assert drawn == set(nouns) - {"star"}
+
+
+def test_an_unknown_poll_names_the_known_ones():
+    with pytest.raises(UnknownNameError, match="mini-image-poll-random"):
+        open_samples("mini-image-poll-rare", n=1)

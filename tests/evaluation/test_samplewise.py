@@ -1,0 +1,39 @@
+"""Scores sample by sample, as caches keep them, agree with those of the whole set."""
+
+import numpy as np
+
+from ima.evaluation.captions import score_captions
+from ima.evaluation.samplewise import SampleScorer, metrics_of
+from ima.samples import Sample, open_samples
+
+
+def test_the_means_of_the_columns_are_the_scores():
+    samples = open_samples("mini-audio-caption", n=12)
+    said = [sample.references[0] for sample in (*samples[4:], *samples[:4])]
+    said[:3] = [sample.references[1] for sample in samples[:3]]
+    scorer = SampleScorer(samples)
+    table = np.concatenate([scorer(samples[i : i + 5], said[i : i + 5]) for i in (0, 5, 10)])
+    columns = dict(zip(scorer.metrics, table.T, strict=True))
+    whole = score_captions(samples, said)
+    for name in ("exact_set", "exact_full", "cider"):
+        assert np.isclose(columns[name].mean(), whole[name].value)
+    shares = columns["absent_named"].sum() / columns["named"].sum()
+    assert np.isclose(shares, whole["chair_i"].value)
+
+
+def test_a_metric_without_a_say_is_nan():
+    caption = open_samples("mini-image-caption", n=1)[0]
+    question = open_samples("mini-image-qa", n=1)[0]
+    foreign = Sample("y", "image", "caption", "caption :", ("a dog",))
+    scorer = SampleScorer([caption, question, foreign])
+    table = scorer([caption, question, foreign], ["a", "b", "a dog"])
+    for row, sample in zip(table, (caption, question, foreign), strict=True):
+        known = set(metrics_of(sample))
+        assert known
+        for name, value in zip(scorer.metrics, row, strict=True):
+            assert np.isnan(value) == (name not in known)
+    assert metrics_of(foreign) == ("cider", "bleu4")
+
+
+def test_samples_without_references_have_no_scores():
+    assert SampleScorer([Sample("x", "text", "qa", "why ?", ())]).metrics == ()
