@@ -79,7 +79,7 @@ def cache_create(
     seed: Annotated[int, typer.Option(help="Seed of the miniature world.")] = 0,
     loss: Annotated[bool, typer.Option(help="Store the loss on each answer.")] = True,
     predict: Annotated[
-        bool, typer.Option("--predict", help="Store what the model generates.")
+        bool, typer.Option("--predict", help="Store what the model generates, and its scores.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a cache of other settings.")
@@ -271,6 +271,13 @@ def zoo_train(
     reduced: Annotated[
         bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what the present zoo has of the same recipe.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Such parts alone: 'connectors/llama-mini/*'."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda; a GPU when there is one.")
     ] = None,
@@ -281,7 +288,19 @@ def zoo_train(
     from ima.miniature.zoo import train_zoo
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    typer.echo(train_zoo(reduced=reduced, device=device))
+    typer.echo(train_zoo(reduced=reduced, keep=keep, only=only or (), device=device))
+
+
+@zoo.command("score")
+def zoo_score(
+    samples: Annotated[int, typer.Option(help="Test samples for each score.")] = 300,
+) -> None:
+    """Examine the models whose cards have no scores, or scores of an older examination."""
+    from ima.miniature.examination import score_zoo
+    from ima.models.zoo import root
+
+    score_zoo(root(), n=samples)
+    typer.echo(root())
 
 
 @app.command("bench")

@@ -23,6 +23,7 @@ from transformers import (
     ViTModel,
 )
 
+from ima.miniature.examination import EXAMINATION
 from ima.models import zoo
 from ima.models.connector import Connector, ConnectorConfig
 
@@ -188,6 +189,7 @@ def _card(
         "curve": [{"step": 0, "loss": 6.0}, {"step": 1, "loss": 5.0}],
         "scores": score,
         "floors": score,
+        "examined": EXAMINATION,
         "sha256": sha,
         "trained": {"steps": 0, "seconds": 0.0, "device": "cpu", "torch": torch.__version__},
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ima.miniature.language_model import weighted_loss
 from ima.miniature.pools import Pool
 from ima.miniature.training import Recipe, Result, fit
 from ima.models.connector import Connector, ConnectorConfig
+from ima.models.encoders import read_tokens
 
 #: Samples in a step, by modality; a clip has four times as many tokens as an image.
 BATCH = {"image": 32, "audio": 32, "video": 20}
@@ -27,15 +28,20 @@ TURNS = 6
 #: checks what is there.
 VARIANTS = 2
 _ASKING = 9
-_CAPTION = Recipe(steps=1500, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
-_QUESTIONS = Recipe(steps=700, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
+_CAPTION = Recipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
+_QUESTIONS = Recipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
 #: By modality and task, in the order of training: the connector for questions begins as the one for
 #: captions.
 RECIPES = {
     "image": {"caption": _CAPTION, "qa": _QUESTIONS},
-    "audio": {"caption": replace(_CAPTION, steps=1000), "qa": _QUESTIONS},
-    "video": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=500)},
+    "audio": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=700)},
+    "video": {"caption": replace(_CAPTION, steps=2400), "qa": replace(_QUESTIONS, steps=700)},
 }
+#: Shares of a run's steps at which its weights are kept, where checkpoints are wanted. A run that
+#: begins with another run's weights has one more on its way: where it begins.
+MILESTONES = {"caption": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4), "qa": (1 / 16, 1 / 8, 1 / 4, 1 / 2)}
+#: Sizes of the connectors; the paper has 256 and 512.
+WIDTH, FEED_FORWARD = 96, 192
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,25 @@ class Texts:
 
     ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
+
+
+def config_for(encoder_width: int, *, hidden: int) -> ConnectorConfig:
+    """Return the sizes of a connector between an encoder and a language model of these widths."""
+    return ConnectorConfig(
+        encoder_width=encoder_width, hidden=hidden, width=WIDTH, feed_forward=FEED_FORWARD
+    )
+
+
+def milestones_of(task: str, steps: int) -> tuple[int, ...]:
+    """Return the numbers of finished steps at which a run's weights are kept.
+
+    Examples
+    --------
+    >>> milestones_of("caption", 2000)
+    (125, 250, 500, 1000, 1500)
+    """
+    wanted = {max(1, round(share * steps)) for share in MILESTONES[task]}
+    return tuple(sorted(step for step in wanted if step < steps))
 
 
 def caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
@@ -103,7 +128,7 @@ def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64)
     for start in range(0, len(pool), batch):
         chosen = np.arange(start, min(start + batch, len(pool)))
         values = torch.from_numpy(pool.values(chosen)).to(device)
-        parts.append(encoder(values).last_hidden_state.to(torch.float16).cpu())
+        parts.append(read_tokens(encoder, values).to(torch.float16).cpu())
     return torch.cat(parts)
 
 
@@ -118,6 +143,8 @@ def train(
     batch: int = 32,
     start: Mapping[str, torch.Tensor] | None = None,
     validation: tuple[torch.Tensor, Texts] | None = None,
+    keep: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
+    milestones: Collection[int] = (),
     device: str = "cpu",
 ) -> tuple[Connector, Result]:
     """Train a connector by the next-token loss on answers; nothing else changes.
@@ -142,6 +169,11 @@ def train(
         Weights to begin with; None begins from the recipe's seed.
     validation : (Tensor, Texts) or None
         Samples for the curve.
+    keep : callable or None
+        Stores the weights after the steps in ``milestones``; takes the number of finished steps
+        and the state.
+    milestones : collection of int
+        See ``keep``.
     device : str
         Where to train.
 
@@ -153,7 +185,7 @@ def train(
         The curve: loss, and the share of validation answers whose tokens are all the likeliest.
     """
     language = language.to(device).eval().requires_grad_(requires_grad=False)
-    config = ConnectorConfig(encoder_width=features.shape[-1], hidden=language.config.hidden_size)
+    config = config_for(features.shape[-1], hidden=language.config.hidden_size)
     connector = Connector(config, seed=recipe.seed)
     if start is not None:
         connector.load_state_dict({name: value.float() for name, value in start.items()})
@@ -189,7 +221,16 @@ def train(
             return {}
         return {"validation": _answers_right(logits_of, *validation, device=device)}
 
-    result = fit(connector, step_loss, recipe, name=name, checkpoint=checkpoint, probe=probe)
+    result = fit(
+        connector,
+        step_loss,
+        recipe,
+        name=name,
+        checkpoint=checkpoint,
+        probe=probe,
+        milestones=milestones,
+        keep=None if keep is None else lambda step: keep(step, connector.state_dict()),
+    )
     return connector.cpu().eval(), result
 
 

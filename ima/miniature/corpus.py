@@ -21,6 +21,7 @@ from ima.miniature.world import DOMAINS, PLACES, Entity, draw_entities
 
 PAD, START, END = "<pad>", "<s>", "</s>"
 SPECIAL = (PAD, START, END)
+TOKENIZER_SEED = 1
 SCENE_SHARE = 0.48
 TURNS = 9
 #: Shares of training after which natural questions, then every kind of document, and then

@@ -1,29 +1,25 @@
-"""Train the supervised encoders of the zoo: one per modality, on dense labels of what is where."""
+"""The encoders of the zoo: three per modality, which differ in what they were trained to do.
+
+One is *supervised* by labels of what is where (:mod:`ima.miniature.labelling`), one is *aligned to
+text* by contrast with captions (:mod:`ima.miniature.contrastive`), one is *self-supervised*: it
+fills in what was hidden from it (:mod:`ima.miniature.masking`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional as nnf
 
-from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit, has_bfloat16
-from ima.miniature.world import get_domain
+from ima.miniature.training import Recipe
 
+Objective = Literal["supervised", "text-aligned", "self-supervised"]
+OBJECTIVES: tuple[Objective, ...] = ("supervised", "text-aligned", "self-supervised")
+#: Samples in a step.
 BATCH = {"image": 64, "video": 24, "audio": 64}
-#: Share of the loss that positions without any object or event have.
-EMPTY_WEIGHT = 0.15
-#: Weight of the error in saying where an object or event is, and what counts as near: the side of
-#: a patch of an image.
-PLACE_WEIGHT = 4.0
-NEAR = 0.125
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,8 @@ class EncoderSpec:
     ----------
     name, modality : str
         Folder in the zoo, and what it perceives.
+    objective : {"supervised", "text-aligned", "self-supervised"}
+        What it is trained to do.
     model, config : str
         Names of classes of transformers.
     sizes : mapping
@@ -46,6 +44,7 @@ class EncoderSpec:
 
     name: str
     modality: str
+    objective: Objective
     model: str
     config: str
     sizes: Mapping[str, Any]
@@ -54,28 +53,61 @@ class EncoderSpec:
 
 
 _DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+_SIZES = {
+    "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384,
+}  # fmt: skip
+_IMAGE = {**_SIZES, "image_size": 64, "patch_size": 8}
+_SOUND = {
+    **_SIZES, "patch_size": 16, "frequency_stride": 16, "time_stride": 16, "max_length": 192,
+    "num_mel_bins": 64, **_DROPOUT,
+}  # fmt: skip
+_CLIP = {
+    **_SIZES, "hidden_size": 96, "intermediate_size": 288, "image_size": 48, "patch_size": 8,
+    "num_frames": 8, **_DROPOUT,
+}  # fmt: skip
 SPECS: dict[str, EncoderSpec] = {
-    "vit": EncoderSpec(
-        "vit", "image", "ViTModel", "ViTConfig",
-        {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
-         "intermediate_size": 384, "image_size": 64, "patch_size": 8, **_DROPOUT},
-        specials=1, recipe=Recipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200),
-    ),
-    "ast": EncoderSpec(
-        "ast", "audio", "ASTModel", "ASTConfig",
-        {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
-         "intermediate_size": 384, "patch_size": 16, "frequency_stride": 16, "time_stride": 16,
-         "max_length": 192, "num_mel_bins": 64, **_DROPOUT},
-        specials=2, recipe=Recipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
-    ),
-    "timesformer": EncoderSpec(
-        "timesformer", "video", "TimesformerModel", "TimesformerConfig",
-        {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-         "intermediate_size": 288, "image_size": 48, "patch_size": 8, "num_frames": 8, **_DROPOUT},
-        specials=1, recipe=Recipe(
-            steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800
+    spec.name: spec
+    for spec in (
+        EncoderSpec(
+            "vit", "image", "supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
+            Recipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200),
         ),
-    ),
+        EncoderSpec(
+            "clip", "image", "text-aligned", "CLIPVisionModel", "CLIPVisionConfig", _IMAGE, 1,
+            Recipe(steps=3000, learning_rate=1.5e-3, seed=24, probe_every=200),
+        ),
+        EncoderSpec(
+            "mae", "image", "self-supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
+            Recipe(steps=3000, learning_rate=1.5e-3, seed=27, probe_every=200),
+        ),
+        EncoderSpec(
+            "ast", "audio", "supervised", "ASTModel", "ASTConfig", _SOUND, 2,
+            Recipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
+        ),
+        EncoderSpec(
+            "clap", "audio", "text-aligned", "ASTModel", "ASTConfig", _SOUND, 2,
+            Recipe(steps=2000, learning_rate=1.5e-3, seed=26, probe_every=200),
+        ),
+        EncoderSpec(
+            "audiomae", "audio", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
+            {**_SIZES, "image_size": (16, 64), "patch_size": 16, "num_channels": 1,
+             "num_frames": 12, "tubelet_size": 1, **_DROPOUT}, 0,
+            Recipe(steps=2000, learning_rate=1.5e-3, seed=29, probe_every=200),
+        ),
+        EncoderSpec(
+            "timesformer", "video", "supervised", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
+            Recipe(steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800),
+        ),
+        EncoderSpec(
+            "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
+            Recipe(steps=4000, learning_rate=1.5e-3, seed=25, probe_every=200),
+        ),
+        EncoderSpec(
+            "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
+            {**_CLIP, "tubelet_size": 2}, 0,
+            Recipe(steps=2500, learning_rate=1.5e-3, seed=28, probe_every=200),
+        ),
+    )
 }  # fmt: skip
 
 
@@ -89,135 +121,3 @@ def build(spec: EncoderSpec) -> nn.Module:
         torch.manual_seed(spec.recipe.seed)
         model: nn.Module = getattr(transformers, spec.model)(config, **arguments)
     return model
-
-
-class Labeller(nn.Module):
-    """Linear heads that say, at each patch, noun, attributes and place of what is there.
-
-    Without the place an encoder forgets it: labels of what is there can be read off a patch
-    wherever it lies. A connector could then tell neither order nor which patches belong together.
-
-    Parameters
-    ----------
-    encoder : torch.nn.Module
-        What is trained; only it is kept.
-    spec : EncoderSpec
-        Its sizes.
-    """
-
-    def __init__(self, encoder: nn.Module, spec: EncoderSpec) -> None:
-        super().__init__()
-        domain = get_domain(spec.modality)
-        values = {"noun": domain.nouns, **domain.attributes}
-        self.encoder, self.specials = encoder, spec.specials
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.recipe.seed + 1)
-            width = int(spec.sizes["hidden_size"])
-            self.heads = nn.ModuleDict(
-                {k: nn.Linear(width, len(v) + 1) for k, v in values.items() if k != "place"}
-            )
-            self.count = nn.Linear(width, domain.most + 1)
-            self.where = nn.Linear(width, 2)
-
-    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return logits ``(sample, position, value)`` of each attribute, and of the count.
-
-        ``where`` is no logit but the place, ``(sample, position, 2)``.
-        """
-        tokens = self.encoder(values).last_hidden_state
-        patches = tokens[:, self.specials :]
-        found = {name: head(patches) for name, head in self.heads.items()}
-        return {**found, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
-
-
-def labelling_loss(
-    logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
-    """Return the loss of attributes, empty patches weighing little, and of places."""
-    total = 0.1 * nnf.cross_entropy(logits["count"], labels["count"])
-    there = labels["noun"] > 0
-    error = (logits["where"] - labels["where"]).abs().sum(-1)
-    total = total + PLACE_WEIGHT * (error * there).sum() / there.sum().clamp(min=1)
-    for name in logits:
-        if name in {"count", "where"}:
-            continue
-        target = labels[name].flatten()
-        loss = nnf.cross_entropy(logits[name].flatten(0, 1), target, reduction="none")
-        weight = torch.where(target == 0, EMPTY_WEIGHT, 1.0)
-        total = total + (loss * weight).sum() / weight.sum()
-    return total
-
-
-Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
-
-
-def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
-    """Return the encoder's input and the labels of some samples of a pool."""
-    values = torch.from_numpy(pool.values(chosen)).to(device)
-    known: dict[str, npt.NDArray[Any]] = {**pool.labels, "where": pool.places}
-    labels = {k: torch.from_numpy(v[chosen]).to(device) for k, v in known.items()}
-    return values, labels
-
-
-def accuracy_per_sample(model: Labeller, pool: Pool, device: str) -> dict[str, npt.NDArray[Any]]:
-    """Return, per attribute, the share of each sample's occupied patches that are named rightly.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Each ``(sample,)`` in [0, 1]; ``count`` is 0 or 1, and ``where`` the share of patches whose
-        owner is placed within :data:`NEAR` in both directions.
-    """
-    shares: dict[str, list[npt.NDArray[Any]]] = {}
-    for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // 64)):
-        values, labels = batch_of(pool, part, device)
-        for name, found in model(values).items():
-            if name == "where":
-                right = ((found - labels[name]).abs() < NEAR).all(-1)
-            else:
-                right = found.argmax(-1) == labels[name]
-            if name == "count":
-                share = right.float()
-            else:
-                there = labels["noun"] > 0
-                share = (right & there).sum(1) / there.sum(1).clamp(min=1)
-            shares.setdefault(name, []).append(share.cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in shares.items()}
-
-
-def train(
-    spec: EncoderSpec,
-    pool: Pool,
-    *,
-    recipe: Recipe,
-    checkpoint: Path,
-    probe_pool: Pool,
-    device: str = "cpu",
-) -> tuple[Labeller, Result]:
-    """Train one encoder on a pool of the training split.
-
-    Returns
-    -------
-    model : Labeller
-        On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
-    result : Result
-        The curve, with the accuracies on ``probe_pool``.
-    """
-    model = Labeller(build(spec), spec).to(device)
-    size = BATCH[spec.modality]
-    # Half precision pays where there are many tokens.
-    mixed = spec.modality == "video" and has_bfloat16(device)
-
-    def step_loss(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([recipe.seed, step])
-        values, labels = batch_of(pool, rng.integers(len(pool), size=size), device)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
-            logits = model(values)
-        return labelling_loss({name: found.float() for name, found in logits.items()}, labels)
-
-    def probe() -> dict[str, float]:
-        found = accuracy_per_sample(model, probe_pool, device)
-        return {name: float(share.mean()) for name, share in found.items()}
-
-    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
-    return model.cpu().eval(), result

@@ -1,24 +1,50 @@
-"""Examine the models of a zoo on the test split, against the floor of not perceiving."""
+"""Examine the models of a zoo on the test split, between floors that do not perceive and a ceiling.
+
+Floors: the same model with another sample's percepts (``shuffled``) or none at all (``none``), and
+the most frequent answer of the training split (``majority``). Ceiling: the language model alone,
+given what is the case in words (``words``).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ima.evaluation.answers import score_answers
 from ima.evaluation.captions import score_captions
+from ima.evaluation.hallucination import score_poll
 from ima.evaluation.scores import as_record
 from ima.measures.inference import Interval
+from ima.miniature import speech
+from ima.miniature.datasets import POLLS
 from ima.miniature.storage import read_json, write_json
-from ima.models.zoo import CARD
+from ima.miniature.world import Entity
+from ima.models.zoo import AT, CARD
 from ima.samples import Sample, open_samples
 
 Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
 SCORERS: dict[str, Scorer] = {"caption": score_captions, "qa": score_answers}
+#: Scores that the entry of a checkpoint keeps.
+KEPT = ("exact_set", "cider", "bleu4", "chair_s", "chair_i", "exact_match", "vqa_accuracy")
+#: Where a text ends that does not end itself: well beyond the longest true answer.
+LONGEST = {"caption": 48, "qa": 12}
+#: Beams beside greedy decoding.
+BEAMS = 3
+#: Training samples whose most frequent answers are the majority's.
+ASKED_BEFORE = 2000
+#: Changes when cards that were written before are to be written again.
+EXAMINATION = "2"
+#: Style in which the language model is told what is the case.
+_STYLE = "list"
+
+Scores = dict[str, Interval]
 
 
 @contextmanager
@@ -36,50 +62,141 @@ def zoo_at(root: Path) -> Iterator[None]:
 
 
 def score_zoo(root: Path, *, n: int) -> None:
-    """Write scores and floors into the cards of all models of a zoo that have none yet.
+    """Write scores, floors and ceilings into the cards of a zoo that have none yet.
 
     Parameters
     ----------
     root : Path
         The zoo's folder.
     n : int
-        Test samples per model.
+        Test samples per score.
     """
     from ima.models import list_models, load
 
+    ceilings: dict[tuple[str, str], Scores] = {}
     with zoo_at(root):
         for entry in list_models():
-            if entry["scores"]:
-                continue
-            model = load(entry["name"])
-            examine = _examine_language if model.perception is None else _examine_single_task
-            scores, floors = examine(model, n=n)
-            folder = "language" if model.perception is None else "connectors"
+            folder = "connectors" if "/" in entry["name"] else "language"
             path = root / folder / entry["name"] / CARD
             card = read_json(path)
-            card["scores"] = {name: as_record(score) for name, score in scores.items()}
-            card["floors"] = {name: as_record(score) for name, score in floors.items()}
-            write_json(path, card)
+            if card.get("examined") == EXAMINATION:
+                continue
+            model = load(entry["name"])
+            if model.perception is None:
+                card |= _examine_language(model, n=n)
+            else:
+                key = (entry["name"].split("/")[0], card["dataset"])
+                if key not in ceilings:
+                    ceilings[key] = ceiling(load(key[0]), card["dataset"], card["task"], n=n)
+                card |= examine_single_task(model, ceilings[key], n=n)
+                for kept in card.get("checkpoints", ()):
+                    kept["scores"] = _examine_checkpoint(load, card, kept["step"], n=n)
+            write_json(path, card | {"examined": EXAMINATION})
 
 
-Scores = tuple[dict[str, Interval], dict[str, Interval]]
+def records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]:
+    """Return scores as cards hold them."""
+    return {name: as_record(score) for name, score in scores.items()}
 
 
-def _examine_single_task(model: Any, *, n: int) -> Scores:
-    """Score a model on its own task; its floor perceives another sample's media."""
+def examine_single_task(model: Any, words: Scores, *, n: int) -> dict[str, Any]:
+    """Score a model on its own task, and on polls about objects if it answers questions."""
     samples = open_samples(model.card["dataset"], n=n)
     score = SCORERS[model.task]
-    own = model.generate(samples)
-    shuffled = model.generate(samples, perceptual="shuffled")
-    return score(samples, own), score(samples, shuffled)
+
+    def examined(**how: Any) -> Scores:
+        said = model.generate(samples, max_new_tokens=LONGEST[model.task], **how)
+        found = score(samples, said)
+        if model.task == "qa" and "num_beams" not in how:
+            found |= polls(model, n=n, **how)
+        return found
+
+    return {
+        "scores": records(examined()),
+        "floors": records(examined(perceptual="shuffled")),
+        "controls": {
+            "none": records(examined(perceptual="none")),
+            "majority": records(score(samples, majority(model.card["dataset"], samples))),
+            "words": records(words),
+        },
+        "beams": {str(BEAMS): records(examined(num_beams=BEAMS))},
+        "tokenizer": "words",
+    }
 
 
-def _examine_language(model: Any, *, n: int) -> Scores:
+def _examine_checkpoint(
+    load: Callable[[str], Any], card: Mapping[str, Any], step: int, *, n: int
+) -> dict[str, Any]:
+    samples = open_samples(card["dataset"], n=n)
+    model, task = load(f"{card['name']}{AT}{step}"), card["task"]
+    found = SCORERS[task](samples, model.generate(samples, max_new_tokens=LONGEST[task]))
+    return records({name: found[name] for name in KEPT if name in found})
+
+
+def polls(model: Any, *, n: int, **how: Any) -> Scores:
+    """Score a model on the three polls of its modality: ``poll_random/accuracy`` and so on."""
+    found: Scores = {}
+    for poll in POLLS:
+        asked = open_samples(f"mini-{model.modality}-{poll}", n=n)
+        said = model.generate(asked, max_new_tokens=LONGEST["qa"], **how)
+        name = poll.replace("-", "_")
+        found |= {f"{name}/{key}": score for key, score in score_poll(asked, said).items()}
+    return found
+
+
+def ceiling(language: Any, dataset: str, task: str, *, n: int) -> Scores:
+    """Score a language model on a data set whose samples it is told in words."""
+    samples = open_samples(dataset, n=n)
+    told = [in_words(sample) for sample in samples]
+    return SCORERS[task](samples, language.generate(told, max_new_tokens=LONGEST[task]))
+
+
+def in_words(sample: Sample) -> Sample:
+    """Return a sample without media that is told what is the case instead.
+
+    Examples
+    --------
+    >>> sample = in_words(open_samples("mini-audio-caption", n=1)[0])
+    >>> sample.modality, sample.prompt.endswith(". caption :")
+    ('text', True)
+    """
+    entities = [
+        Entity(record["noun"], {key: value for key, value in record.items() if key != "noun"})
+        for record in sample.truth["entities"]
+    ]
+    rng = np.random.default_rng(0)
+    told = speech.describe(sample.truth["modality"], entities, rng, style=_STYLE)
+    return replace(sample, modality="text", prompt=f"{told} {sample.prompt}", media=None)
+
+
+def majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
+    """Answer each sample with the most frequent answer of the training split.
+
+    Of questions, with the most frequent one to questions of its kind.
+    """
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in open_samples(f"{dataset}:train", n=ASKED_BEFORE):
+        seen[_kind(sample)][sample.references[0]] += 1
+    everything = sum(seen.values(), Counter[str]())
+    return [seen.get(_kind(s), everything).most_common(1)[0][0] for s in samples]
+
+
+def _kind(sample: Sample) -> str:
+    return str(sample.truth.get("question", {}).get("kind", sample.task))
+
+
+def _examine_language(model: Any, *, n: int) -> dict[str, Any]:
     """Score a language model on described situations; its floor reads another description."""
     samples = open_samples("mini-text-qa", n=n)
-    own = model.generate(samples, max_new_tokens=8)
-    shuffled = model.generate(swap_descriptions(samples), max_new_tokens=8)
-    return score_answers(samples, own), score_answers(samples, shuffled)
+    longest = LONGEST["qa"]
+    own = model.generate(samples, max_new_tokens=longest)
+    shuffled = model.generate(swap_descriptions(samples), max_new_tokens=longest)
+    likeliest = majority("mini-text-qa", samples)
+    return {
+        "scores": records(score_answers(samples, own)),
+        "floors": records(score_answers(samples, shuffled)),
+        "controls": {"majority": records(score_answers(samples, likeliest))},
+    }
 
 
 def swap_descriptions(samples: Sequence[Sample]) -> list[Sample]:

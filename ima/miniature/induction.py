@@ -23,10 +23,12 @@ GAIN = 0.15
 #: Standard deviation of the embeddings: 1/√hidden, so that they have unit length.
 EMBEDDING_STD = 0.088
 EARLY_SCALE = 0.1
+#: Wavelengths of learned positions at the start run from 2π to almost this many times as much.
+BASE = 100.0
 
 
 @torch.no_grad()
-def start_with_induction(model: Any, *, seed: int) -> None:
+def start_rotary(model: Any, *, seed: int) -> None:
     """Set the first two blocks of a LLaMA with attention biases near an induction circuit.
 
     Block 1 writes the token ``OFFSETS[h]`` positions back into a rotated copy of the embedding
@@ -42,22 +44,11 @@ def start_with_induction(model: Any, *, seed: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    width = hidden // heads
-
-    def rotation() -> torch.Tensor:
-        turned: torch.Tensor = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
-        return turned
-
-    embedding = model.get_input_embeddings().weight
-    embedding.normal_(0.0, EMBEDDING_STD, generator=generator)
-    for layer in model.model.layers:
-        for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            projection.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
+    hidden, width = config.hidden_size, config.hidden_size // config.num_attention_heads
+    model.get_input_embeddings().weight.normal_(0.0, EMBEDDING_STD, generator=generator)
+    _scale_outputs([(x.self_attn.o_proj, x.mlp.down_proj) for x in model.model.layers])
     back, find = (layer.self_attn for layer in model.model.layers[:2])
-    read, copy, found = rotation(), rotation(), rotation()
-    back.v_proj.weight.copy_(read)
-    back.o_proj.weight.copy_(GAIN * copy @ read.T)
+    _read_and_copy(back, find, "o_proj", torch.eye(hidden), generator)
     frequency = config.rope_parameters["rope_theta"] ** (-torch.arange(0, width, 2) / width)
     for head, offset in enumerate(OFFSETS):
         half, whole = head * width + width // 2, (head + 1) * width
@@ -68,7 +59,75 @@ def start_with_induction(model: Any, *, seed: int) -> None:
         back.q_proj.bias[half:whole] = -FOCUS * torch.sin(frequency * offset)
     for projection in (back.q_proj, back.k_proj):
         projection.weight.mul_(EARLY_SCALE)
-    find.q_proj.weight.copy_(read)
+
+
+@torch.no_grad()
+def start_learned(model: Any, *, seed: int) -> None:
+    """Set the first two blocks of an OPT near the same circuit.
+
+    Its positions are learned: they start as sinusoids in the last ``hidden / heads`` dimensions,
+    which words leave free, so that looking back by an offset is one rotation of them.
+
+    Parameters
+    ----------
+    model : OPTForCausalLM
+        With four heads; changed in place.
+    seed : int
+        Seed of the random rotations.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    config, decoder = model.config, model.model.decoder
+    hidden, width = config.hidden_size, config.hidden_size // config.num_attention_heads
+    words = torch.eye(hidden)
+    words[-width:] = 0.0
+    embedding = model.get_input_embeddings().weight
+    embedding.normal_(0.0, EMBEDDING_STD, generator=generator)
+    embedding.copy_(embedding @ words)
+    frequency = BASE ** (-torch.arange(0, width, 2) / width)
+    places = decoder.embed_positions.weight
+    turned = torch.arange(len(places))[:, None] * frequency
+    places.zero_()
+    # Of the same length as a word, so that the normalisation keeps both.
+    places[:, -width:] = torch.cat([turned.cos(), turned.sin()], dim=1) * (2 / width) ** 0.5
+    _scale_outputs([(layer.self_attn.out_proj, layer.fc2) for layer in decoder.layers])
+    back, find = (layer.self_attn for layer in decoder.layers[:2])
+    _read_and_copy(back, find, "out_proj", words, generator)
+    # The normalised position has length √(hidden/2), hence 2 / √hidden for a score like LLaMA's.
+    focus = FOCUS * width**0.5 / hidden**0.5
+    for projection in (back.q_proj, back.k_proj):
+        projection.weight.mul_(EARLY_SCALE)
+    for head, offset in enumerate(OFFSETS):
+        rows = slice(head * width, (head + 1) * width)
+        cos, sin = (frequency * offset).cos().diag(), (frequency * offset).sin().diag()
+        back.k_proj.weight[rows, -width:] = focus * torch.eye(width)
+        back.q_proj.weight[rows, -width:] = focus * torch.cat(
+            [torch.cat([cos, sin], dim=1), torch.cat([-sin, cos], dim=1)]
+        )
+
+
+def _scale_outputs(projections: list[tuple[Any, Any]]) -> None:
+    for pair in projections:
+        for projection in pair:
+            projection.weight.mul_((2 * len(projections)) ** -0.5)
+
+
+def _read_and_copy(
+    back: Any, find: Any, out: str, words: torch.Tensor, generator: torch.Generator
+) -> None:
+    """Let ``back`` write what it attends to into a rotated copy, and ``find`` look it up there.
+
+    ``words`` projects on the dimensions in which words are.
+    """
+    hidden = len(words)
+
+    def rotation() -> torch.Tensor:
+        turned: torch.Tensor = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
+        return turned
+
+    read, copy, found = rotation(), rotation(), rotation()
+    back.v_proj.weight.copy_(read @ words)
+    getattr(back, out).weight.copy_(GAIN * copy @ read.T)
+    find.q_proj.weight.copy_(read @ words)
     find.k_proj.weight.copy_(read @ copy.T)
-    find.v_proj.weight.copy_(found)
-    find.o_proj.weight.copy_(GAIN * found.T)
+    find.v_proj.weight.copy_(found @ words)
+    getattr(find, out).weight.copy_(GAIN * found.T)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +12,79 @@ import torch
 from torch.nn import functional as nnf
 
 from ima.miniature import corpus
-from ima.miniature.induction import start_with_induction
+from ima.miniature.induction import start_learned, start_rotary
 from ima.miniature.training import Probe, Recipe, Result, can_compile, fit, has_bfloat16
 
 LENGTH = 256
 ROWS = 16
-ARCHITECTURE = {
-    "hidden_size": 128,
-    "intermediate_size": 352,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 512,
-    "attention_bias": True,
-    # Contexts are short: a small base keeps near positions apart.
-    "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
-    "tie_word_embeddings": True,
-}
-RECIPE = Recipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
 CONTEXT_WEIGHT = 0.1
 #: Compiling takes about as long as it saves over so many steps.
 COMPILED_FROM = 150
 
 
-def build(tokenizer: Any, *, seed: int, **changes: Any) -> torch.nn.Module:
-    """Return an untrained `LlamaForCausalLM` whose initial weights depend on the seed alone."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+@dataclass(frozen=True)
+class LanguageSpec:
+    """A language model of the zoo: its name, its classes in transformers, its sizes, its recipe.
 
-    config = LlamaConfig(
+    Parameters
+    ----------
+    name : str
+        Folder in the zoo.
+    model, config : str
+        Names of classes of transformers.
+    sizes : mapping
+        Arguments of the configuration.
+    start : callable
+        Sets the initial weights of the first two blocks; takes the model and a seed.
+    recipe : Recipe
+        How it is trained.
+    """
+
+    name: str
+    model: str
+    config: str
+    sizes: Mapping[str, Any]
+    start: Callable[..., None]
+    recipe: Recipe
+
+
+_RECIPE = Recipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
+SPECS: dict[str, LanguageSpec] = {
+    "llama-mini": LanguageSpec(
+        "llama-mini", "LlamaForCausalLM", "LlamaConfig",
+        {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 12,
+         "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
+         "attention_bias": True,
+         # Contexts are short: a small base keeps near positions apart.
+         "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+         "tie_word_embeddings": True},
+        start=start_rotary, recipe=_RECIPE,
+    ),
+    "opt-mini": LanguageSpec(
+        "opt-mini", "OPTForCausalLM", "OPTConfig",
+        {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 12, "num_attention_heads": 4,
+         "word_embed_proj_dim": 128, "max_position_embeddings": 512, "dropout": 0.0,
+         "tie_word_embeddings": True},
+        start=start_learned, recipe=replace(_RECIPE, seed=12),
+    ),
+}  # fmt: skip
+
+
+def build(spec: LanguageSpec, tokenizer: Any, *, seed: int, **changes: Any) -> torch.nn.Module:
+    """Return an untrained language model whose initial weights depend on the seed alone."""
+    import transformers
+
+    config = getattr(transformers, spec.config)(
         vocab_size=tokenizer.get_vocab_size(),
         pad_token_id=tokenizer.token_to_id(corpus.PAD),
         bos_token_id=tokenizer.token_to_id(corpus.START),
         eos_token_id=tokenizer.token_to_id(corpus.END),
-        **{**ARCHITECTURE, **changes},
+        **{**spec.sizes, **changes},
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    start_with_induction(model, seed=seed)
+        model: torch.nn.Module = getattr(transformers, spec.model)(config)
+    spec.start(model, seed=seed)
     return model
 
 
@@ -115,18 +152,24 @@ def _validation_rows(
 
 
 def train(
-    tokenizer: Any, *, recipe: Recipe, checkpoint: Path, device: str = "cpu", rows: int = ROWS
+    spec: LanguageSpec,
+    tokenizer: Any,
+    *,
+    recipe: Recipe,
+    checkpoint: Path,
+    device: str = "cpu",
+    rows: int = ROWS,
 ) -> tuple[torch.nn.Module, Result]:
-    """Train the language model along the curriculum of :mod:`ima.miniature.corpus`.
+    """Train a language model along the curriculum of :mod:`ima.miniature.corpus`.
 
     Returns
     -------
-    model : LlamaForCausalLM
+    model : PreTrainedModel
         On the CPU, in evaluation mode.
     result : Result
         The curve: loss, and accuracy on described validation scenes by kind of question.
     """
-    model = build(tokenizer, seed=recipe.seed).to(device)
+    model = build(spec, tokenizer, seed=recipe.seed).to(device)
     kind, mixed = torch.device(device).type, has_bfloat16(device)
 
     def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -152,7 +195,7 @@ def train(
         model,
         step_loss,
         recipe,
-        name="llama-mini",
+        name=spec.name,
         checkpoint=checkpoint,
         probe=answer_probe(model, tokenizer),
     )

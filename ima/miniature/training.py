@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ def fit(
     name: str,
     checkpoint: Path,
     probe: Probe | None = None,
+    milestones: Collection[int] = (),
+    keep: Callable[[int], None] | None = None,
 ) -> Result:
     """Train until the recipe's last step, from the last checkpoint where there is one.
 
@@ -127,6 +129,11 @@ def fit(
         when the result is stored.
     probe : callable or None
         Called every ``probe_every`` steps in evaluation mode without gradients.
+    milestones : collection of int
+        Numbers of finished steps after which ``keep`` is called. A resumed training may pass one
+        again, with the same weights.
+    keep : callable or None
+        Stores the model as it is then; takes the number of finished steps.
 
     Returns
     -------
@@ -157,6 +164,8 @@ def fit(
         losses.append(float(loss.detach()))
         watch.update(1)
         done = step + 1
+        if keep is not None and done in milestones:
+            keep(done)
         if done % recipe.probe_every == 0 or done == recipe.steps:
             result.seconds = before + time.monotonic() - begun
             entry = _measure(model, probe, done, losses)

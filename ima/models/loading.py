@@ -37,7 +37,7 @@ def load_model(spec: str, *, device: str, dtype: str) -> FrozenModel:
     if dtype not in DTYPES:
         message = f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}."
         raise ParameterError(message)
-    if spec in zoo.names():
+    if zoo.split_name(spec)[0] in zoo.names():
         return _from_zoo(spec, device=where, dtype=DTYPES[dtype])
     if (Path(spec) / "config.json").is_file():
         return _from_folder(spec, folder=Path(spec), device=where, dtype=DTYPES[dtype])
@@ -59,12 +59,15 @@ def _device(device: str) -> torch.device:
     return where
 
 
-def _from_zoo(name: str, *, device: torch.device, dtype: torch.dtype) -> FrozenModel:
+def _from_zoo(spec: str, *, device: torch.device, dtype: torch.dtype) -> FrozenModel:
+    name, step = zoo.split_name(spec)
     language, *rest = name.split("/")
     folder = zoo.root() / "language" / language
     language_card = zoo.read_card(folder)
-    zoo.verify(folder, card=language_card)
+    zoo.verify(folder / zoo.WEIGHTS, expected=language_card["sha256"])
     if not rest:
+        if step is not None:
+            zoo.checkpoint(language_card, step)
         return _language(
             name,
             folder=folder,
@@ -74,10 +77,9 @@ def _from_zoo(name: str, *, device: torch.device, dtype: torch.dtype) -> FrozenM
             dtype=dtype,
         )
     card = zoo.read_card(zoo.root() / "connectors" / name)
-    zoo.verify(zoo.root() / "connectors" / name, card=card)
     encoder_folder = zoo.root() / "encoders" / rest[0]
     encoder_card = zoo.read_card(encoder_folder)
-    zoo.verify(encoder_folder, card=encoder_card)
+    zoo.verify(encoder_folder / zoo.WEIGHTS, expected=encoder_card["sha256"])
     parts = {"language": language_card["sha256"], "encoder": encoder_card["sha256"]}
     for part, found in parts.items():
         expected = card.get("parts", {}).get(part)
@@ -87,18 +89,19 @@ def _from_zoo(name: str, *, device: torch.device, dtype: torch.dtype) -> FrozenM
                 f"expected sha256 {expected}, found {found}. Run `make zoo`."
             )
             raise ModelError(message)
+    connector, connector_hash = _connector(card, step=step)
     perception = Perception(
         modality=card["modality"],
-        encoder=_encoder(encoder_folder, class_name=encoder_card["class"]).to(device, dtype),
-        connector=_connector(name, card=card).to(device, dtype),
+        encoder=load_encoder(encoder_folder).to(device, dtype),
+        connector=connector.to(device, dtype),
     )
     for module in (perception.encoder, perception.connector):
         module.eval().requires_grad_(requires_grad=False)
     return _language(
-        name,
+        spec,
         folder=folder,
         card=card,
-        weights_hash=zoo.combined_hash({**parts, "connector": card["sha256"]}),
+        weights_hash=zoo.combined_hash({**parts, "connector": connector_hash}),
         device=device,
         dtype=dtype,
         perception=perception,
@@ -178,8 +181,17 @@ def _language(
     )
 
 
-def _encoder(folder: Path, *, class_name: str) -> Any:
+def load_encoder(folder: Path) -> Any:
+    """Load an encoder of the zoo, whose card names its class of transformers, in float32.
+
+    Raises
+    ------
+    ModelError
+        If its card or its weights cannot be used.
+    """
     import transformers
+
+    class_name = zoo.read_card(folder)["class"]
 
     encoder = getattr(transformers, class_name, None)
     if encoder is None:
@@ -194,15 +206,42 @@ def _encoder(folder: Path, *, class_name: str) -> Any:
     return _pretrained(encoder, folder, dtype=torch.float32, **options)
 
 
-def _connector(name: str, *, card: dict[str, Any]) -> Connector:
-    connector = Connector(ConnectorConfig(**card["configuration"]))
-    weights = load_file(zoo.root() / "connectors" / name / zoo.WEIGHTS)
+def _connector(card: dict[str, Any], *, step: int | None) -> tuple[Connector, str]:
+    """Return a connector as it was after a number of steps, or at the end, and its sha256."""
+    config = ConnectorConfig(**card["configuration"])
+    path, expected = zoo.root() / "connectors" / card["name"] / zoo.WEIGHTS, card["sha256"]
+    if step is not None:
+        entry = zoo.checkpoint(card, step)
+        expected = entry["sha256"]
+        if "seed" in entry:
+            return _untrained(config, card=card, entry=entry), expected
+        part = zoo.root() / entry["part"]
+        final = zoo.read_card(part)["sha256"] == expected
+        path = part / zoo.WEIGHTS if final else zoo.checkpoint_path(part, step)
+    zoo.verify(path, expected=expected)
+    connector = Connector(config)
     try:
-        connector.load_state_dict({key: value.float() for key, value in weights.items()})
+        connector.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     except RuntimeError as error:
-        message = f"The weights of connector {name!r} do not fit its card: {error}"
+        message = f"The weights of connector {card['name']!r} do not fit its card: {error}"
         raise ModelError(message) from error
-    return connector
+    return connector, expected
+
+
+def _untrained(
+    config: ConnectorConfig, *, card: dict[str, Any], entry: dict[str, Any]
+) -> Connector:
+    """Make the weights before the first step anew, and check that they are the same."""
+    connector = Connector(config, seed=entry["seed"])
+    if zoo.state_digest(connector.state_dict()) != entry["sha256"]:
+        message = (
+            f"The untrained weights of {card['name']!r} come from a seed, and torch "
+            f"{torch.__version__} makes others of it than torch {card['trained']['torch']} did. "
+            "Install that version, or run `make zoo`."
+        )
+        raise ModelError(message)
+    # As trained weights are stored.
+    return connector.half().float()
 
 
 def _pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **options: Any) -> Any:

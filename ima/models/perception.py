@@ -14,6 +14,7 @@ from torch import Tensor
 from ima.errors import SampleError
 from ima.models import features
 from ima.models.connector import Connector
+from ima.models.encoders import read_tokens
 from ima.samples import Media, Modality, Sample, as_uint8
 
 
@@ -26,7 +27,7 @@ class Perception:
     modality : str
         What the encoder perceives.
     encoder : PreTrainedModel
-        ViTModel, TimesformerModel or ASTModel.
+        One that :func:`ima.models.encoders.read_tokens` reads.
     connector : Connector
         Feeds the language model.
     """
@@ -61,8 +62,7 @@ class Perception:
         """
         values = torch.from_numpy(self._values(samples))
         weight = self.connector.out.weight
-        # All tokens of the last layer are read, the CLS token among them (paper §2).
-        tokens = self.encoder(values.to(weight.device, weight.dtype)).last_hidden_state
+        tokens = read_tokens(self.encoder, values.to(weight.device, weight.dtype))
         perceptual: Tensor = self.connector(tokens)
         return perceptual
 

@@ -12,8 +12,12 @@ from typing import Any
 from ima.errors import ModelError, UnknownNameError
 
 RECORD = ("name", "setup", "modality", "task", "dataset", "parameters", "scores", "floors")
+#: What a record holds besides, where a card tells it.
+DETAILS = ("controls", "beams", "checkpoints")
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+#: Separates a model's name from the number of training steps after which its connector was kept.
+AT = "@"
 
 
 def root() -> Path:
@@ -29,7 +33,11 @@ def list_models() -> list[dict[str, Any]]:
     -------
     list of dict
         Sorted by name: ``name``, ``setup``, ``modality``, ``task``, ``dataset``, ``parameters``
-        (of what was trained for this model), ``scores`` and ``floors``.
+        (of what was trained for this model), ``scores`` and ``floors`` (with another
+        sample's percepts); ``controls``, scores without percepts, of the most frequent answer, and
+        of the language model that is told in words; ``beams``, scores of beam search by the number
+        of beams; and ``checkpoints``, the steps of training after which its weights were kept:
+        ``NAME@STEP`` loads them.
 
     Raises
     ------
@@ -41,12 +49,53 @@ def list_models() -> list[dict[str, Any]]:
         for pattern in (f"language/*/{CARD}", f"connectors/*/*/*/{CARD}")
         for path in sorted(root().glob(pattern))
     ]
-    return sorted(({key: card[key] for key in RECORD} for card in cards), key=lambda r: r["name"])
+    records = [
+        {key: card[key] for key in RECORD}
+        | {key: card.get(key, {}) for key in DETAILS[:2]}
+        | {"checkpoints": [entry["step"] for entry in card.get("checkpoints", ())]}
+        for card in cards
+    ]
+    return sorted(records, key=lambda record: str(record["name"]))
 
 
 def names() -> list[str]:
-    """Return the names of the zoo's models."""
+    """Return the names of the zoo's models, without those of their checkpoints."""
     return [record["name"] for record in list_models()]
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Return a model's name and the step behind its ``@``, if there is one.
+
+    Examples
+    --------
+    >>> split_name("llama-mini/vit/image-caption@125"), split_name("llama-mini")
+    (('llama-mini/vit/image-caption', 125), ('llama-mini', None))
+    """
+    model, _, step = name.partition(AT)
+    return (model, int(step)) if step.isdecimal() else (name, None)
+
+
+def checkpoint(card: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return what a card says of the weights that were kept after a number of steps.
+
+    Returns
+    -------
+    dict
+        ``step``; ``sha256``; and ``part``, whose file it is, or ``seed``, which makes the weights
+        before the first step anew.
+
+    Raises
+    ------
+    UnknownNameError
+        If none were kept after this step.
+    """
+    kept = {entry["step"]: entry for entry in card.get("checkpoints", ())}
+    if step not in kept:
+        known = [f"{card['name']}{AT}{found}" for found in kept]
+        unknown = UnknownNameError.among("checkpoint", f"{card['name']}{AT}{step}", known)
+        raise unknown
+    found: dict[str, Any] = kept[step]
+    return found
 
 
 def unknown(spec: str) -> UnknownNameError:
@@ -89,23 +138,42 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify(folder: Path, *, card: Mapping[str, Any]) -> None:
-    """Compare weights with the sha256 of their card.
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where a part keeps its weights as they were after a number of steps.
+
+    Examples
+    --------
+    >>> checkpoint_path(Path("connectors"), 125).as_posix()
+    'connectors/checkpoints/000125.safetensors'
+    """
+    return folder / "checkpoints" / f"{step:06d}.safetensors"
+
+
+def state_digest(state: Mapping[str, Any]) -> str:
+    """Return one sha256 over the names and the float16 values of a state dict's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def verify(path: Path, *, expected: str) -> None:
+    """Compare a file of weights with the sha256 that its card tells.
 
     Raises
     ------
     ModelError
-        If the weights are missing or are not the ones that the card describes.
+        If it is missing or holds other weights than the card describes.
     """
-    path = folder / WEIGHTS
     if not path.is_file():
         message = f"The weights {path} are missing. `make zoo` makes them."
         raise ModelError(message)
     found = sha256(path)
-    if found != card["sha256"]:
+    if found != expected:
         message = (
             f"The weights {path} are not the ones that their card describes: expected sha256 "
-            f"{card['sha256']}, found {found}. Restore the file or run `make zoo`."
+            f"{expected}, found {found}. Restore the file or run `make zoo`."
         )
         raise ModelError(message)
 

@@ -4,8 +4,19 @@ import os
 
 import pytest
 
-from ima.miniature.examination import score_zoo, swap_descriptions, zoo_at
+from ima.miniature.examination import (
+    EXAMINATION,
+    ceiling,
+    examine_single_task,
+    in_words,
+    majority,
+    score_zoo,
+    swap_descriptions,
+    zoo_at,
+)
 from ima.miniature.storage import read_json, write_json
+from ima.miniature.world import COLOURS
+from ima.models import load
 from ima.samples import open_samples
 
 
@@ -29,24 +40,57 @@ def test_the_zoo_is_looked_for_elsewhere_and_then_as_before(monkeypatch, tmp_pat
 
 def test_only_models_without_scores_are_examined(tiny_zoo):
     path = tiny_zoo / "connectors" / "llama-mini" / "vit" / "image-qa" / "card.json"
+    before = path.read_bytes()
     card = read_json(path)
+    others = {p: p.read_bytes() for p in tiny_zoo.rglob("card.json") if p != path}
+    told = {"scores", "floors", "controls", "beams", "tokenizer", "examined"}
     try:
-        write_json(path, {**card, "scores": {}, "floors": {}})
+        write_json(path, {**card, "scores": {}, "floors": {}, "examined": "1"})
         score_zoo(tiny_zoo, n=4)
         again = read_json(path)
         assert again["scores"]["exact_match"]["n"] == 4
         assert again["floors"]["exact_match"]["n"] == 4
-        assert {k: v for k, v in again.items() if k not in {"scores", "floors"}} == {
-            k: v for k, v in card.items() if k not in {"scores", "floors"}
+        assert again["examined"] == EXAMINATION
+        assert {k: v for k, v in again.items() if k not in told} == {
+            k: v for k, v in card.items() if k not in told
         }
+        assert {p: p.read_bytes() for p in others} == others
     finally:
-        write_json(path, card)
+        path.write_bytes(before)
 
 
 @pytest.mark.parametrize("task", ["caption", "qa"])
-def test_scores_and_floors_name_the_same_metrics(tiny_zoo, task):
-    from ima.miniature.examination import _examine_single_task
-    from ima.models import load
+def test_every_control_names_the_same_metrics(tiny_zoo, task):
+    with zoo_at(tiny_zoo):
+        model = load(f"llama-mini/ast/audio-{task}")
+        words = ceiling(load("llama-mini"), model.card["dataset"], task, n=4)
+        found = examine_single_task(model, words, n=4)
+    polled = {name for name in found["scores"] if name.startswith("poll_")}
+    assert bool(polled) == (task == "qa")
+    # A model that names nothing has no share of mentions.
+    unsure = {"chair_i"}
+    assert set(found["scores"]) - unsure == set(found["floors"]) - unsure
+    for control in ("none", "majority", "words"):
+        assert set(found["scores"]) - polled - unsure <= set(found["controls"][control])
+    assert set(found["scores"]) - polled - unsure <= set(found["beams"]["3"])
 
-    scores, floors = _examine_single_task(load(f"llama-mini/ast/audio-{task}"), n=4)
-    assert set(scores) == set(floors)
+
+def test_what_is_the_case_is_told_in_words_before_the_question():
+    sample = open_samples("mini-image-qa", n=1)[0]
+    told = in_words(sample)
+    assert told.prompt.endswith(sample.prompt)
+    assert (told.modality, told.media, told.references) == ("text", None, sample.references)
+    for entity in sample.truth["entities"]:
+        assert all(value in told.prompt for value in entity.values())
+
+
+def test_the_majority_answers_by_kind_and_from_training_only():
+    samples = open_samples("mini-image-qa", n=60)
+    answers = majority("mini-image-qa", samples)
+    kinds = {s.truth["question"]["kind"]: a for s, a in zip(samples, answers, strict=True)}
+    assert len(set(answers)) == len(set(kinds.values()))
+    assert all(
+        kinds[s.truth["question"]["kind"]] == a for s, a in zip(samples, answers, strict=True)
+    )
+    assert kinds["exists"] in {"yes", "no"}
+    assert kinds["colour"] in COLOURS

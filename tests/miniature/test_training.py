@@ -1,4 +1,4 @@
-"""Training resumes to the same bytes, leaves frozen parts alone and writes a zoo that loads."""
+"""Training resumes to the same bytes and leaves frozen parts alone."""
 
 from dataclasses import replace
 
@@ -7,18 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from ima.errors import ParameterError
 from ima.miniature import connectors, language_model
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
-from ima.miniature.induction import start_with_induction
+from ima.miniature.induction import start_rotary
 from ima.miniature.pools import build_pool
 from ima.miniature.storage import replace_file, write_json
 from ima.miniature.training import Recipe, fit, learning_rate_at
-from ima.miniature.zoo import REDUCED, Workshop, train_zoo
-from ima.models import list_models, load
 from ima.samples import open_samples
 
+LLAMA = language_model.SPECS["llama-mini"]
 RECIPE = Recipe(steps=12, learning_rate=0.05, warmup=3, probe_every=4, save_every=5)
 
 
@@ -48,6 +46,35 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path, dies_at):
     resumed, again = run(tmp_path / "b.pt")
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
     assert [entry["step"] for entry in again] == [entry["step"] for entry in curve] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("dies_at", [None, 6, 10])
+def test_milestones_are_kept_with_the_same_weights(tmp_path, dies_at):
+    kept = {}
+
+    def train(die):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+
+        def step_loss(step):
+            if step == die:
+                raise Killed
+            x = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 3))).float()
+            return (model(x) - 1).square().mean()
+
+        def keep(step):
+            state = {name: value.clone() for name, value in model.state_dict().items()}
+            before = kept.setdefault(step, state)
+            assert all(torch.equal(before[name], state[name]) for name in state)
+
+        fit(model, step_loss, RECIPE, name="l", checkpoint=path, milestones=(3, 7, 9), keep=keep)
+
+    path = tmp_path / "a.pt"
+    if dies_at is not None:
+        with pytest.raises(Killed):
+            train(dies_at)
+    train(None)
+    assert sorted(kept) == [3, 7, 9]
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -85,30 +112,33 @@ def tokenizer():
     return train_tokenizer(seed=1, samples=400)
 
 
-def test_the_first_block_begins_by_looking_back(tokenizer):
-    model = language_model.build(tokenizer, seed=3, num_hidden_layers=2)
+# Learned positions lie beside the words and not in a bias: some words disturb them.
+@pytest.mark.parametrize(("name", "least"), [("llama-mini", 0.7), ("opt-mini", 0.2)])
+def test_the_first_block_begins_by_looking_back(tokenizer, name, least):
+    model = language_model.build(language_model.SPECS[name], tokenizer, seed=3, num_hidden_layers=2)
     model.set_attn_implementation("eager")
     with torch.no_grad():
         found = model(input_ids=torch.arange(5, 25)[None], output_attentions=True).attentions[0][0]
     for head, offset in enumerate((1, 1, 2, 3)):
-        assert (found[head].diagonal(-offset)[4:] > 0.7).all()
+        assert (found[head].diagonal(-offset)[4:] > least).all()
+        assert found[head].diagonal(-offset)[4:].mean() > 0.7
 
 
 def test_the_start_of_training_depends_on_the_seed_alone(tokenizer):
     a, b, other = (
-        language_model.build(tokenizer, seed=seed, num_hidden_layers=2) for seed in (3, 3, 4)
+        language_model.build(LLAMA, tokenizer, seed=seed, num_hidden_layers=2) for seed in (3, 3, 4)
     )
     same = [torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)]
     assert all(same)
     weight = "model.layers.1.self_attn.q_proj.weight"
     assert not torch.equal(a.state_dict()[weight], other.state_dict()[weight])
-    start_with_induction(a, seed=4)
+    start_rotary(a, seed=4)
     assert not torch.equal(a.state_dict()[weight], b.state_dict()[weight])
 
 
 @pytest.mark.parametrize("task", ["caption", "qa"])
 def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, task):
-    language = language_model.build(tokenizer, seed=3, num_hidden_layers=2)
+    language = language_model.build(LLAMA, tokenizer, seed=3, num_hidden_layers=2)
     before = {k: v.clone() for k, v in language.state_dict().items()}
     situations = [Situation("image", "train", i, 0) for i in range(8)]
     connector, result = connectors.train(
@@ -144,44 +174,6 @@ def test_labels_name_what_is_there(modality):
         assert 1 <= len(nouns) <= len(situation.entities())
         assert pool.labels["count"][i] == len(situation.entities())
     assert pool.values(np.arange(2)).dtype == np.float32
-
-
-def test_a_part_of_another_recipe_is_made_again(tmp_path):
-    workshop = Workshop(tmp_path, REDUCED)
-    assert not workshop.done("encoders/vit", {"steps": 1})
-    workshop.finish("encoders/vit", {"recipe": {"steps": 1}})
-    assert workshop.done("encoders/vit", {"steps": 1})
-    assert not workshop.done("encoders/vit", {"steps": 2})
-    assert not workshop.folder("encoders/vit").exists()
-
-
-def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
-    workshop = Workshop(tmp_path, REDUCED)
-    workshop.done("encoders/vit", {"steps": 1})
-    workshop.checkpoint("encoders/vit").write_bytes(b"half")
-    assert not workshop.done("encoders/vit", {"steps": 1})
-    assert workshop.checkpoint("encoders/vit").exists()
-    workshop.done("encoders/vit", {"steps": 2})
-    assert not workshop.checkpoint("encoders/vit").exists()
-
-
-def test_an_unknown_device_is_refused(tmp_path):
-    with pytest.raises(ParameterError, match="device must be 'cpu' or 'cuda'; got 'tpu'"):
-        train_zoo(root=tmp_path, reduced=True, device="tpu")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(280)
-def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
-    root = tmp_path / "zoo"
-    train_zoo(root=root, reduced=True, device="cpu")
-    monkeypatch.setenv("IMA_ZOO", str(root))
-    records = list_models()
-    assert len(records) == 7
-    assert all(record["scores"] and record["floors"] for record in records)
-    model = load("llama-mini/ast/audio-qa")
-    assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
-    assert not (root / ".training").exists()
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])

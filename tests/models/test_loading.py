@@ -38,7 +38,7 @@ def test_the_list_holds_every_model_with_the_fields_of_the_record(tiny_zoo):
     records = ima.models.list_models()
     assert [record["name"] for record in records] == sorted(NAMES)
     for record in records:
-        assert tuple(record) == zoo.RECORD
+        assert tuple(record) == (*zoo.RECORD, *zoo.DETAILS)
     image = next(record for record in records if record["name"] == NAME)
     assert image["modality"] == "image"
     assert image["task"] == "qa"

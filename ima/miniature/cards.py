@@ -1,0 +1,69 @@
+"""What stands on the card of a part, and how its weights are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ima.miniature.storage import save_weights
+from ima.miniature.training import Result
+from ima.miniature.world import VERSION
+from ima.models.zoo import WEIGHTS, checkpoint_path, sha256
+from ima.samples import open_samples
+
+#: Setup of a model that is loaded by its card: a language model alone, or single task (paper §2).
+SETUPS = {"language": "LM", "connector": "ST"}
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Save a model of transformers with its weights in float16, which is what everyone loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(folder)
+    model.float()
+
+
+def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: int) -> None:
+    """Save a part's weights as they were after a number of steps."""
+    save_weights(state, checkpoint_path(folder, step))
+
+
+def data_record(dataset: str, *, n: int) -> dict[str, Any]:
+    """Return which samples a part was trained on."""
+    return {"fingerprint": open_samples(f"{dataset}:train", n=n).fingerprint, "samples": n}
+
+
+def card_of(
+    name: str, kind: str, model: Any, folder: Path, *, recipe: Mapping[str, Any], result: Result
+) -> dict[str, Any]:
+    """Return what all cards hold; the caller fills in what only some have."""
+    if kind == "connector":
+        configuration = model.config.model_dump()
+    else:
+        configuration = model.config.to_diff_dict()
+    return {
+        "name": name,
+        "kind": kind,
+        "class": type(model).__name__,
+        "setup": SETUPS.get(kind),
+        "modality": None,
+        "task": None,
+        "dataset": None,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "configuration": configuration,
+        "seed": recipe["seed"],
+        "recipe": dict(recipe),
+        "data": {"generator": "ima.miniature", "version": VERSION},
+        "curve": result.curve,
+        "scores": {},
+        "floors": {},
+        "sha256": sha256(folder / WEIGHTS),
+        "trained": {
+            "steps": recipe["steps"],
+            "seconds": round(result.seconds, 1),
+            "device": result.device,
+            "torch": torch.__version__,
+        },
+    }

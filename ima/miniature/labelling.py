@@ -1,0 +1,166 @@
+"""Train supervised encoders, on dense labels of what is where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as nnf
+
+from ima.evaluation.scores import mean_score
+from ima.measures.inference import Interval
+from ima.miniature.encoders import BATCH, EncoderSpec, build
+from ima.miniature.pools import Pool
+from ima.miniature.training import Recipe, Result, fit, has_bfloat16
+from ima.miniature.world import get_domain
+
+#: Share of the loss that positions without any object or event have.
+EMPTY_WEIGHT = 0.15
+#: Weight of the error in saying where an object or event is, and what counts as near: the side of
+#: a patch of an image.
+PLACE_WEIGHT = 4.0
+NEAR = 0.125
+
+
+class Labeller(nn.Module):
+    """Linear heads that say, at each patch, noun, attributes and place of what is there.
+
+    Without the place an encoder forgets it: labels of what is there can be read off a patch
+    wherever it lies. A connector could then tell neither order nor which patches belong together.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        What is trained; only it is kept.
+    spec : EncoderSpec
+        Its sizes.
+    """
+
+    def __init__(self, encoder: nn.Module, spec: EncoderSpec) -> None:
+        super().__init__()
+        domain = get_domain(spec.modality)
+        values = {"noun": domain.nouns, **domain.attributes}
+        self.encoder, self.specials = encoder, spec.specials
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.recipe.seed + 1)
+            width = int(spec.sizes["hidden_size"])
+            self.heads = nn.ModuleDict(
+                {k: nn.Linear(width, len(v) + 1) for k, v in values.items() if k != "place"}
+            )
+            self.count = nn.Linear(width, domain.most + 1)
+            self.where = nn.Linear(width, 2)
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return logits ``(sample, position, value)`` of each attribute, and of the count.
+
+        ``where`` is no logit but the place, ``(sample, position, 2)``.
+        """
+        tokens = self.encoder(values).last_hidden_state
+        patches = tokens[:, self.specials :]
+        found = {name: head(patches) for name, head in self.heads.items()}
+        return {**found, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
+
+
+def labelling_loss(
+    logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Return the loss of attributes, empty patches weighing little, and of places."""
+    total = 0.1 * nnf.cross_entropy(logits["count"], labels["count"])
+    there = labels["noun"] > 0
+    error = (logits["where"] - labels["where"]).abs().sum(-1)
+    total = total + PLACE_WEIGHT * (error * there).sum() / there.sum().clamp(min=1)
+    for name in logits:
+        if name in {"count", "where"}:
+            continue
+        target = labels[name].flatten()
+        loss = nnf.cross_entropy(logits[name].flatten(0, 1), target, reduction="none")
+        weight = torch.where(target == 0, EMPTY_WEIGHT, 1.0)
+        total = total + (loss * weight).sum() / weight.sum()
+    return total
+
+
+Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
+    """Return the encoder's input and the labels of some samples of a pool."""
+    values = torch.from_numpy(pool.values(chosen)).to(device)
+    known: dict[str, npt.NDArray[Any]] = {**pool.labels, "where": pool.places}
+    labels = {k: torch.from_numpy(v[chosen]).to(device) for k, v in known.items()}
+    return values, labels
+
+
+def accuracy_per_sample(model: Labeller, pool: Pool, device: str) -> dict[str, npt.NDArray[Any]]:
+    """Return, per attribute, the share of each sample's occupied patches that are named rightly.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Each ``(sample,)`` in [0, 1]; ``count`` is 0 or 1, and ``where`` the share of patches whose
+        owner is placed within :data:`NEAR` in both directions.
+    """
+    shares: dict[str, list[npt.NDArray[Any]]] = {}
+    for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // 64)):
+        values, labels = batch_of(pool, part, device)
+        for name, found in model(values).items():
+            if name == "where":
+                right = ((found - labels[name]).abs() < NEAR).all(-1)
+            else:
+                right = found.argmax(-1) == labels[name]
+            if name == "count":
+                share = right.float()
+            else:
+                there = labels["noun"] > 0
+                share = (right & there).sum(1) / there.sum(1).clamp(min=1)
+            shares.setdefault(name, []).append(share.cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in shares.items()}
+
+
+def train(
+    spec: EncoderSpec,
+    pool: Pool,
+    *,
+    recipe: Recipe,
+    checkpoint: Path,
+    probe_pool: Pool,
+    device: str = "cpu",
+) -> tuple[Labeller, Result]:
+    """Train one encoder on a pool of the training split.
+
+    Returns
+    -------
+    model : Labeller
+        On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
+    result : Result
+        The curve, with the accuracies on ``probe_pool``.
+    """
+    model = Labeller(build(spec), spec).to(device)
+    size = BATCH[spec.modality]
+    # Half precision pays where there are many tokens.
+    mixed = spec.modality == "video" and has_bfloat16(device)
+
+    def step_loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        values, labels = batch_of(pool, rng.integers(len(pool), size=size), device)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
+            logits = model(values)
+        return labelling_loss({name: found.float() for name, found in logits.items()}, labels)
+
+    def probe() -> dict[str, float]:
+        found = accuracy_per_sample(model, probe_pool, device)
+        return {name: float(share.mean()) for name, share in found.items()}
+
+    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    return model.cpu().eval(), result
+
+
+@torch.no_grad()
+def score(model: Labeller, pool: Pool) -> dict[str, Interval]:
+    """Return the share of occupied patches that the heads name rightly, attribute by attribute."""
+    shares = accuracy_per_sample(model, pool, "cpu")
+    return {f"patch_{name}": mean_score(share) for name, share in shares.items()}

@@ -1,0 +1,158 @@
+"""Train self-supervised encoders: fill in the patches that were hidden (masked autoencoders).
+
+He et al. 2022, arXiv:2111.06377, for images; Tong et al. 2022, arXiv:2203.12602, for clips; Huang
+et al. 2022, arXiv:2207.06405, for spectrograms. The models are those of transformers, their targets
+the patches' own values, normalised patch by patch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ima.evaluation.scores import mean_score
+from ima.measures.inference import Interval
+from ima.miniature.encoders import BATCH, EncoderSpec, build
+from ima.miniature.pools import Pool
+from ima.miniature.training import Recipe, Result, fit
+from ima.models.encoders import as_slices
+
+#: Share of the patches that is hidden.
+HIDDEN = {"image": 0.75, "video": 0.75, "audio": 0.7}
+_DECODER: dict[str, Any] = {
+    "decoder_hidden_size": 64,
+    "decoder_num_hidden_layers": 2,
+    "decoder_num_attention_heads": 4,
+    "decoder_intermediate_size": 128,
+}
+_PROBE_SEED = 78
+
+
+class Filler(nn.Module):
+    """An encoder with a decoder that fills in what was hidden from it.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        The encoder; only it is kept.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        from transformers import (
+            VideoMAEConfig,
+            VideoMAEForPreTraining,
+            ViTMAEConfig,
+            ViTMAEForPreTraining,
+        )
+
+        super().__init__()
+        self.spec = spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.recipe.seed)
+            if spec.modality == "image":
+                shares: dict[str, Any] = {"mask_ratio": HIDDEN["image"], "norm_pix_loss": True}
+                self.model: Any = ViTMAEForPreTraining(
+                    ViTMAEConfig(**spec.sizes, **_DECODER, **shares)
+                )
+            else:
+                self.model = VideoMAEForPreTraining(VideoMAEConfig(**spec.sizes, **_DECODER))
+
+    def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Return the mean squared error over hidden patches, whose own variance is 1."""
+        if self.spec.modality == "image":
+            patches = (self.spec.sizes["image_size"] // self.spec.sizes["patch_size"]) ** 2
+            noise = rng.random((len(values), patches), dtype=np.float32)
+            found = self.model(values, noise=torch.from_numpy(noise).to(values.device))
+        else:
+            if self.spec.modality == "audio":
+                values = as_slices(values, frames=self.model.config.num_frames)
+            mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng))
+            found = self.model(values, bool_masked_pos=mask.to(values.device))
+        loss: torch.Tensor = found.loss
+        return loss
+
+    def encoder(self) -> nn.Module:
+        """Return the trained encoder as the class that the zoo loads."""
+        if self.spec.modality != "image":
+            found: nn.Module = self.model.videomae
+            return found
+        encoder = build(self.spec)
+        encoder.load_state_dict(self.model.vit.state_dict())
+        return encoder
+
+
+def hidden_patches(
+    spec: EncoderSpec, samples: int, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Draw which patches of clips or spectrograms are hidden, as many in each sample.
+
+    A patch of a clip is hidden in all frames, else its neighbours in time would give it away.
+
+    Returns
+    -------
+    ndarray
+        ``(sample, position)``.
+    """
+    frames = spec.sizes["num_frames"] // spec.sizes["tubelet_size"]
+    size = spec.sizes["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    place = (height // spec.sizes["patch_size"]) * (width // spec.sizes["patch_size"])
+    drawn = place if spec.modality == "video" else place * frames
+    order = rng.random((samples, drawn)).argsort(axis=1)
+    mask = order < round(HIDDEN[spec.modality] * drawn)
+    return np.tile(mask, (1, frames)) if spec.modality == "video" else mask
+
+
+def errors(model: Filler, pool: Pool, device: str) -> npt.NDArray[np.float64]:
+    """Return the error of each sample of a pool, the same patches hidden at each call."""
+    found = []
+    for i in range(len(pool)):
+        values = torch.from_numpy(pool.values(np.array([i]))).to(device)
+        found.append(float(model(values, np.random.default_rng([_PROBE_SEED, i]))))
+    return np.array(found)
+
+
+def train(
+    spec: EncoderSpec,
+    pool: Pool,
+    *,
+    recipe: Recipe,
+    checkpoint: Path,
+    probe_pool: Pool,
+    device: str = "cpu",
+) -> tuple[Filler, Result]:
+    """Train one encoder to fill in what is hidden.
+
+    Returns
+    -------
+    model : Filler
+        On the CPU, in evaluation mode.
+    result : Result
+        The curve; ``explained`` is the share of the hidden patches' variance that is filled in
+        rightly, on the first samples of ``probe_pool``.
+    """
+    model = Filler(spec).to(device)
+    size = BATCH[spec.modality]
+
+    def step_loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        values = torch.from_numpy(pool.values(rng.integers(len(pool), size=size))).to(device)
+        loss: torch.Tensor = model(values, rng)
+        return loss
+
+    def probe() -> dict[str, float]:
+        return {"explained": float(1 - errors(model, probe_pool, device).mean())}
+
+    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    return model.cpu().eval(), result
+
+
+@torch.no_grad()
+def score(model: Filler, pool: Pool) -> dict[str, Interval]:
+    """Return the share of the hidden patches' variance that the model fills in rightly."""
+    return {"explained": mean_score(1 - errors(model, pool, "cpu"))}

@@ -1,0 +1,74 @@
+"""What trainings share: rendered pools, encoders' tokens, language models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ima.miniature import connectors, corpus
+from ima.miniature.pools import Pool, build_pool
+from ima.miniature.workshop import Workshop
+from ima.models.loading import load_encoder
+
+#: Samples of the validation split on which trainings are watched.
+WATCHED = 256
+
+
+class Materials:
+    """Pools of one modality, tokens of one encoder, one language model: the last asked for.
+
+    Parameters
+    ----------
+    workshop : Workshop
+        Where finished parts are.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._tokens: dict[tuple[str, str], torch.Tensor] = {}
+        self._language: tuple[str, Any, Any] | None = None
+        self._tokenizer: Any = None
+
+    def pool(self, modality: str, split: str) -> Pool:
+        """Return rendered samples with labels."""
+        if (modality, split) not in self._pools:
+            self._pools = {key: pool for key, pool in self._pools.items() if key[0] == modality}
+            n = self.workshop.plan.pool(modality) if split == "train" else WATCHED
+            self._pools[modality, split] = build_pool(modality, split, n=n)
+        return self._pools[modality, split]
+
+    def tokens(self, encoder: str, modality: str, split: str) -> torch.Tensor:
+        """Return what a finished encoder makes of a pool, ``(sample, position, width)`` float16."""
+        if (encoder, split) not in self._tokens:
+            self._tokens = {key: kept for key, kept in self._tokens.items() if key[0] == encoder}
+            self._tokens[encoder, split] = connectors.encode_pool(
+                load_encoder(self.workshop.folder(f"encoders/{encoder}")),
+                self.pool(modality, split),
+                device=self.workshop.plan.device,
+            )
+        return self._tokens[encoder, split]
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer of all language models (of `tokenizers`)."""
+        if self._tokenizer is None:
+            self._tokenizer = corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
+        return self._tokenizer
+
+    def language(self, name: str) -> tuple[Any, Any]:
+        """Return a finished language model, frozen, and its tokenizer (of `tokenizers`)."""
+        if self._language is None or self._language[0] != name:
+            self._language = (name, *load_language(self.workshop.folder(f"language/{name}")))
+        return self._language[1:]
+
+
+def load_language(folder: Path) -> tuple[Any, Any]:
+    """Load a language model, frozen, in float32, and its tokenizer (of `tokenizers`)."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.requires_grad_(requires_grad=False)
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -1,0 +1,147 @@
+"""Single task models of the zoo (paper §2): one connector per encoder, language model and task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from ima.miniature import connectors
+from ima.miniature.cards import card_of, data_record, save_checkpoint
+from ima.miniature.encoders import EncoderSpec
+from ima.miniature.materials import Materials
+from ima.miniature.storage import read_json, save_weights
+from ima.miniature.training import Recipe
+from ima.miniature.workshop import Part
+from ima.models.connector import Connector
+from ima.models.zoo import CARD, WEIGHTS, checkpoint_path, sha256, state_digest
+
+
+@dataclass(frozen=True)
+class Run:
+    """The training of one connector.
+
+    Parameters
+    ----------
+    language, encoder, modality, task : str
+        What it connects, and for what.
+    recipe : Recipe
+        How it is trained.
+    milestones : tuple of int
+        Finished steps at which its weights are kept.
+    """
+
+    language: str
+    encoder: str
+    modality: str
+    task: str
+    recipe: Recipe
+    milestones: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return f"{self.language}/{self.encoder}/{self.modality}-{self.task}"
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Parts that must be there before."""
+        needs = {"language": f"language/{self.language}", "encoder": f"encoders/{self.encoder}"}
+        if self.task == "qa":
+            needs["start"] = f"connectors/{self.name.removesuffix('qa')}caption"
+        return needs
+
+
+def parts_of(
+    materials: Materials, spec: EncoderSpec, *, language: str, milestones: bool
+) -> list[Part]:
+    """Return the connectors between one encoder and one language model, captioning first.
+
+    Parameters
+    ----------
+    materials : Materials
+        What trainings share.
+    spec : EncoderSpec
+        The encoder.
+    language : str
+        Name of the language model.
+    milestones : bool
+        Whether weights are kept along the way.
+    """
+    plan, found = materials.workshop.plan, []
+    for task, published in connectors.RECIPES[spec.modality].items():
+        recipe = plan.recipe(published)
+        kept = connectors.milestones_of(task, recipe.steps) if milestones else ()
+        run = Run(language, spec.name, spec.modality, task, recipe, kept)
+        record = {
+            **asdict(recipe),
+            "pool": plan.pool(spec.modality),
+            "batch": connectors.BATCH[spec.modality],
+            "width": connectors.WIDTH,
+            "milestones": list(kept),
+        }
+        make = partial(_make, materials, run)
+        found.append(Part(f"connectors/{run.name}", record, make, needs=run.needs))
+    return found
+
+
+def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    workshop, part = materials.workshop, f"connectors/{run.name}"
+    folder = workshop.folder(part)
+    language, tokenizer = materials.language(run.language)
+    start = workshop.folder(run.needs["start"]) if "start" in run.needs else None
+    earlier = read_json(start / CARD)["checkpoints"] if start else []
+    before = earlier[-1]["step"] if earlier else 0
+
+    def data(split: str) -> tuple[torch.Tensor, connectors.Texts]:
+        situations = materials.pool(run.modality, split).situations
+        texts = connectors.prepare_texts(situations, run.task, tokenizer)
+        return materials.tokens(run.encoder, run.modality, split), texts
+
+    features, texts = data("train")
+    frozen = state_digest(language.state_dict())
+    connector, result = connectors.train(
+        language=language,
+        features=features,
+        texts=texts,
+        recipe=run.recipe,
+        name=run.name,
+        checkpoint=workshop.checkpoint(part),
+        batch=connectors.BATCH[run.modality],
+        start=load_file(start / WEIGHTS) if start else None,
+        validation=data("validation"),
+        milestones=run.milestones,
+        keep=lambda step, state: save_checkpoint(state, folder, step=before + step),
+        device=workshop.plan.device,
+    )
+    if state_digest(language.cpu().state_dict()) != frozen:
+        message = f"Training {run.name} changed the language model, which must stay frozen."
+        raise RuntimeError(message)
+    save_weights(connector.state_dict(), folder / WEIGHTS)
+    card = card_of(run.name, "connector", connector, folder, recipe=record, result=result)
+    dataset = f"mini-{run.modality}-{run.task}"
+    parts = record["parts"]
+    card |= {"modality": run.modality, "task": run.task, "dataset": dataset, "parts": parts}
+    card["data"] |= data_record(dataset, n=record["pool"])
+    card["checkpoints"] = earlier or [_untrained(connector, seed=run.recipe.seed)]
+    steps = [before + step for step in (*run.milestones, run.recipe.steps)]
+    card["checkpoints"] += [
+        {"step": step, "part": part, "sha256": sha256(path)}
+        for step, path in zip(steps, _paths(folder, steps), strict=True)
+    ]
+    return card
+
+
+def _paths(folder: Any, steps: Sequence[int]) -> list[Any]:
+    """Return the weights after each of these numbers of steps, the last of which are the run's."""
+    return [*(checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS]
+
+
+def _untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
+    """Return the entry of the weights before the first step, which the seed makes anew."""
+    digest = state_digest(Connector(connector.config, seed=seed).state_dict())
+    return {"step": 0, "seed": seed, "sha256": digest}

@@ -1,0 +1,156 @@
+"""Where a zoo is made: which parts are done, which are kept, and when they replace the old ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ima.miniature.pools import ENCODER_SIZES, SIZES
+from ima.miniature.storage import read_json, write_json
+from ima.miniature.training import Recipe
+from ima.models.zoo import CARD, WEIGHTS, sha256
+
+FOLDER = ".training"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much work goes into a zoo.
+
+    Parameters
+    ----------
+    share : float
+        Share of every recipe's steps and of every pool; 1 makes the published zoo.
+    scored : int
+        Test samples per score.
+    device : str
+        Where to train: ``"cpu"`` or ``"cuda"``.
+    """
+
+    share: float = 1.0
+    scored: int = 300
+    device: str = "cpu"
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return a recipe cut to the plan's share."""
+        steps = max(4, round(recipe.steps * self.share))
+        restart = recipe.restart and max(1, round(recipe.restart * self.share))
+        every = min(recipe.probe_every, steps)
+        return replace(recipe, steps=steps, probe_every=every, restart=restart)
+
+    def pool(self, modality: str) -> int:
+        """Return how many samples a connector is trained on."""
+        return max(64, round(SIZES[modality] * self.share))
+
+    def encoder_pool(self, modality: str) -> int:
+        """Return how many of them, the first ones, an encoder is trained on."""
+        return max(64, round(ENCODER_SIZES[modality] * self.share))
+
+
+#: The published zoo, and one that exercises every line within a minute or two.
+PUBLISHED = Plan()
+REDUCED = Plan(share=0.002, scored=12)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the zoo: an encoder, a language model, a connector.
+
+    Parameters
+    ----------
+    name : str
+        Its folder in the zoo, for example ``encoders/vit``.
+    recipe : mapping
+        All that its weights depend on, JSON-serialisable, but for the parts that it needs.
+    make : callable
+        Trains it into its folder and returns its card; takes its recipe, the needs included.
+    needs : mapping of str to str
+        Role to name of the parts that must be there before it is made.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    make: Callable[[Mapping[str, Any]], dict[str, Any]]
+    needs: Mapping[str, str]
+
+
+class Workshop:
+    """A zoo in the making.
+
+    Parameters
+    ----------
+    root : Path
+        The zoo's folder.
+    plan : Plan
+        How much work goes into it.
+    keep : bool
+        Whether parts of the present zoo are taken over where nothing that they depend on changed.
+    """
+
+    def __init__(self, root: Path, plan: Plan, *, keep: bool = False) -> None:
+        self.root, self.plan, self.keep = root, plan, keep
+        self.place = root / FOLDER
+
+    def folder(self, part: str) -> Path:
+        """Return the folder of a part, for example ``encoders/vit``."""
+        return self.place / part
+
+    def checkpoint(self, part: str) -> Path:
+        """Return where a training keeps what it resumes from."""
+        return self.place / CHECKPOINTS / f"{part.replace('/', '--')}.pt"
+
+    def whole_recipe(self, part: Part) -> dict[str, Any]:
+        """Return a part's recipe with the sha256 of the weights that it needs."""
+        if not part.needs:
+            return dict(part.recipe)
+        parts = {role: sha256(self.folder(name) / WEIGHTS) for role, name in part.needs.items()}
+        return {**part.recipe, "parts": parts}
+
+    def done(self, part: str, recipe: Mapping[str, Any]) -> bool:
+        """Return whether a part is finished under this recipe; drop what another recipe left."""
+        for found in (self.folder(part), self.root / part):
+            card = found / CARD
+            if found == self.root / part and not self.keep:
+                break
+            if card.exists() and read_json(card).get("recipe") == recipe:
+                if found != self.folder(part):
+                    shutil.rmtree(self.folder(part), ignore_errors=True)
+                    shutil.copytree(found, self.folder(part))
+                return True
+        note = self.checkpoint(part).with_suffix(".json")
+        begun = note.exists() and read_json(note) == recipe
+        if not begun or (self.folder(part) / CARD).exists():
+            shutil.rmtree(self.folder(part), ignore_errors=True)
+        if not begun:
+            self.checkpoint(part).unlink(missing_ok=True)
+        write_json(note, recipe)
+        return False
+
+    def finish(self, part: str, card: Mapping[str, Any]) -> None:
+        """Write the card, which makes the part a finished one, and drop its checkpoint."""
+        write_json(self.folder(part) / CARD, card)
+        self.checkpoint(part).unlink(missing_ok=True)
+
+    def deliver(self, made: Sequence[str], *, whole: bool) -> None:
+        """Put finished parts in the place of the old ones.
+
+        Parameters
+        ----------
+        made : sequence of str
+            Their names.
+        whole : bool
+            Whether they are all that there is to make: then nothing else stays in the zoo.
+        """
+        if whole:
+            for old in sorted(self.place.iterdir()):
+                shutil.rmtree(self.root / old.name, ignore_errors=True)
+        for part in made:
+            place = self.root / part
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.folder(part).rename(place)
+        shutil.rmtree(self.place)

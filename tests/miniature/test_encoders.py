@@ -1,0 +1,117 @@
+"""Text-aligned and self-supervised encoders: what they are shown, and that they learn from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ima.miniature import contrastive, masking
+from ima.miniature.corpus import train_tokenizer
+from ima.miniature.datasets import Situation
+from ima.miniature.encoders import SPECS, build
+from ima.miniature.pools import build_pool
+from ima.miniature.training import Recipe
+from ima.models.encoders import as_slices, read_tokens
+
+FEW = Recipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
+SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(seed=1, samples=400)
+
+
+def small(name):
+    spec = SPECS[name]
+    return replace(spec, sizes={**spec.sizes, **SMALL})
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "audio"])
+def test_a_spoiled_caption_differs_from_the_true_one(modality):
+    for i in range(30):
+        situation = Situation(modality, "train", i, 0)
+        entities = situation.entities()
+        spoiled = contrastive.spoil(situation, np.random.default_rng(i))
+        assert len(spoiled) == len(entities)
+        assert spoiled != entities
+        right, wrong = (contrastive.caption_of(situation, e) for e in (entities, spoiled))
+        assert right != wrong
+        changed = [a != b for a, b in zip(entities, spoiled, strict=True)]
+        assert sum(changed) in {1, 2}
+
+
+def test_captions_tell_where_objects_are():
+    situation = Situation("image", "train", 0, 0)
+    entities = situation.entities()
+    said = contrastive.caption_of(situation, entities)
+    assert all(entity.attributes["place"] in said for entity in entities)
+
+
+def test_padding_changes_no_similarity(tokenizer):
+    pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
+    values = torch.from_numpy(build_pool("image", "train", n=2).values(np.arange(2)))
+    short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
+    with torch.no_grad():
+        alone = pair(values, contrastive.tokenize([short], tokenizer))
+        beside = pair(values, contrastive.tokenize([short, long], tokenizer))
+    torch.testing.assert_close(alone[..., 0], beside[..., 0])
+
+
+def test_the_loss_is_least_where_own_captions_fit_best(tokenizer):
+    pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size())
+    right = torch.cat([torch.eye(4), torch.zeros(4, 4)], dim=1).expand(2, 4, 8)
+    spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1).expand(2, 4, 8)
+    assert pair.loss(right) < pair.loss(spoiled)
+    assert pair.loss(right) < pair.loss(right.flip(1))
+
+
+@pytest.mark.parametrize("name", ["clip", "xclip", "clap"])
+def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
+    spec = small(name)
+    pool = build_pool(spec.modality, "train", n=64)
+    model, result = contrastive.train(
+        spec,
+        pool,
+        tokenizer=tokenizer,
+        recipe=FEW,
+        checkpoint=tmp_path / "a.pt",
+        probe_pool=pool.first(8),
+    )
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    assert set(result.curve[-1]) >= {"retrieval", "spoiled"}
+    found = contrastive.score(model, pool.first(6), tokenizer)
+    assert found["retrieval"].n == found["spoiled"].n == 6
+
+
+@pytest.mark.parametrize("name", ["mae", "videomae", "audiomae"])
+def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, name):
+    spec = small(name)
+    pool = build_pool(spec.modality, "train", n=64)
+    model, result = masking.train(
+        spec, pool, recipe=FEW, checkpoint=tmp_path / "a.pt", probe_pool=pool.first(4)
+    )
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    assert masking.score(model, pool.first(4))["explained"].n == 4
+    kept = model.encoder()
+    assert type(kept) is type(build(spec))
+    tokens = read_tokens(kept, torch.from_numpy(pool.values(np.arange(2))))
+    assert tokens.shape[0] == 2
+    assert tokens.shape[2] == SMALL["hidden_size"]
+
+
+def test_the_same_patches_of_a_clip_are_hidden_in_all_frames():
+    mask = masking.hidden_patches(SPECS["videomae"], 3, np.random.default_rng(0))
+    frames = mask.reshape(3, 4, 36)
+    assert (frames == frames[:, :1]).all()
+    assert (mask.sum(axis=1) == 4 * 27).all()
+    sound = masking.hidden_patches(SPECS["audiomae"], 3, np.random.default_rng(0))
+    assert (sound.sum(axis=1) == round(0.7 * 48)).all()
+    assert not (sound[0] == sound[1]).all()
+
+
+def test_slices_of_a_spectrogram_keep_time_in_order():
+    spectrogram = torch.arange(192.0)[:, None].expand(192, 64)[None]
+    slices = as_slices(spectrogram, frames=12)
+    assert torch.equal(slices[0, :, 0, :, 0].flatten(), torch.arange(192.0))

@@ -1,0 +1,130 @@
+"""A zoo in the making: what is made again, what is kept, and what is delivered."""
+
+import pytest
+
+from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.miniature import connectors, encoders, language_model
+from ima.miniature.storage import read_json, write_json
+from ima.miniature.workshop import REDUCED, Part, Workshop
+from ima.miniature.zoo import choose_parts, parts_of, train_zoo
+from ima.models import list_models, load
+from ima.models.zoo import checkpoint_path
+from ima.samples import open_samples
+
+PART = "encoders/vit"
+
+
+def test_a_part_of_another_recipe_is_made_again(tmp_path):
+    workshop = Workshop(tmp_path, REDUCED)
+    assert not workshop.done(PART, {"steps": 1})
+    workshop.finish(PART, {"recipe": {"steps": 1}})
+    assert workshop.done(PART, {"steps": 1})
+    assert not workshop.done(PART, {"steps": 2})
+    assert not workshop.folder(PART).exists()
+
+
+def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
+    workshop = Workshop(tmp_path, REDUCED)
+    workshop.done(PART, {"steps": 1})
+    workshop.checkpoint(PART).write_bytes(b"half")
+    assert not workshop.done(PART, {"steps": 1})
+    assert workshop.checkpoint(PART).exists()
+    workshop.done(PART, {"steps": 2})
+    assert not workshop.checkpoint(PART).exists()
+
+
+def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
+    workshop = Workshop(tmp_path, REDUCED)
+    workshop.done(PART, {"steps": 1})
+    kept = checkpoint_path(workshop.folder(PART), 1)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"early")
+    assert not workshop.done(PART, {"steps": 1})
+    assert kept.exists()
+    assert not workshop.done(PART, {"steps": 2})
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_parts_of_the_present_zoo_are_kept_only_when_asked(tmp_path, keep):
+    write_json(tmp_path / PART / "card.json", {"recipe": {"steps": 1}})
+    workshop = Workshop(tmp_path, REDUCED, keep=keep)
+    assert workshop.done(PART, {"steps": 1}) is keep
+    assert not workshop.done(PART, {"steps": 2})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_delivered_leaves_other_parts_alone_unless_it_is_all(tmp_path, whole):
+    write_json(tmp_path / PART / "card.json", {"recipe": "old"})
+    write_json(tmp_path / "encoders/other/card.json", {"recipe": "other"})
+    workshop = Workshop(tmp_path, REDUCED)
+    assert not workshop.done(PART, {"steps": 1})
+    workshop.finish(PART, {"recipe": {"steps": 1}})
+    workshop.deliver([PART], whole=whole)
+    assert read_json(tmp_path / PART / "card.json") == {"recipe": {"steps": 1}}
+    assert (tmp_path / "encoders/other").exists() is not whole
+    assert not workshop.place.exists()
+
+
+def part(name, **needs):
+    return Part(name, {}, lambda recipe: {}, needs=needs)
+
+
+def test_chosen_parts_come_with_what_they_need():
+    parts = [part("a"), part("b", x="a"), part("c", x="b"), part("d")]
+    assert [p.name for p in choose_parts(parts, ["c"])] == ["a", "b", "c"]
+    assert [p.name for p in choose_parts(parts, ["[ad]"])] == ["a", "d"]
+    assert choose_parts(parts, []) == parts
+    with pytest.raises(UnknownNameError, match="Unknown part 'e'"):
+        choose_parts(parts, ["a", "e"])
+
+
+def test_every_part_stands_behind_what_it_needs(tmp_path):
+    parts = parts_of(Workshop(tmp_path, REDUCED))
+    seen = set()
+    for one in parts:
+        assert set(one.needs.values()) <= seen, one.name
+        seen.add(one.name)
+    assert len(seen) == len(parts)
+    for objective in encoders.OBJECTIVES:
+        of = {spec.name for spec in encoders.SPECS.values() if spec.objective == objective}
+        assert {encoders.SPECS[name].modality for name in of} == {"image", "video", "audio"}
+        for language in language_model.SPECS:
+            tasks = [name for name in seen if name.startswith(f"connectors/{language}/")]
+            found = sum(name.split("/")[2] in of for name in tasks)
+            assert found == (6 if language == "opt-mini" or objective == "supervised" else 0)
+
+
+def test_an_unknown_device_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="device must be 'cpu' or 'cuda'; got 'tpu'"):
+        train_zoo(root=tmp_path, reduced=True, device="tpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
+    root = tmp_path / "zoo"
+    train_zoo(root=root, reduced=True, device="cpu")
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    records = list_models()
+    supervised = [s for s in encoders.SPECS.values() if s.objective == "supervised"]
+    assert len(records) == len(language_model.SPECS) + 2 * (len(encoders.SPECS) + len(supervised))
+    assert all(record["scores"] and record["floors"] for record in records)
+    model = load("llama-mini/ast/audio-qa")
+    assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
+    assert not (root / ".training").exists()
+    kept = next(r["checkpoints"] for r in records if r["name"] == "llama-mini/ast/audio-qa")
+    assert kept[0] == 0
+    assert len(kept) > len(connectors.MILESTONES["qa"])
+    hashes = {load(f"llama-mini/ast/audio-qa@{step}").weights_hash for step in kept}
+    assert len(hashes) == len(kept)
+    load("opt-mini/mae/image-caption")
+    frozen = {
+        card["name"]: card["language_state"]
+        for card in map(read_json, root.glob("connectors/*/*/*/card.json"))
+    }
+    assert len({state for name, state in frozen.items() if name.startswith("llama-mini")}) == 1
+    altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
+    next(altered.iterdir()).write_bytes(b"")
+    with pytest.raises(ModelError, match="not the ones that their card describes"):
+        [load(f"llama-mini/ast/audio-qa@{step}") for step in kept]
