@@ -50,7 +50,7 @@ lint: $(READY)  ## check style and types of the package, the tests and the noteb
 	$(PY) -m mypy
 	$(PY) -m jupytext --quiet --check "$(PY) -m ruff check {}" notebooks/*.md
 
-zoo: $(READY)  ## retrain every model of data/zoo from nothing; continues where it was stopped
+zoo: $(READY)  ## retrain every model of data/zoo from nothing (ARGS=--keep: what changed only)
 	$(PY) -m ima.cli zoo train $(ARGS)
 
 bench: $(READY)  ## measure how fast this machine captures, writes and reads activations

@@ -152,3 +152,51 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
         figures.pictures(images).savefig(tmp_path / name, metadata={"Date": None})
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
+
+
+def zoo_scores():
+    row = {"value": 0.6, "low": 0.5, "high": 0.7, "floor_value": 0.2, "floor_low": 0.1}
+    row |= {"floor_high": 0.3, "none_value": 0.1, "majority_value": 0.3, "words_value": 0.9}
+    groups = {"image captions": "image", "video captions": "video"}
+    return pd.DataFrame(
+        [
+            {**row, "group": group, "modality": modality, "name": name}
+            for group, modality in groups.items()
+            for name in ("one", "two")
+        ]
+    )
+
+
+def test_a_ladder_has_a_panel_a_task_and_a_row_a_model():
+    figure = figures.ladder(zoo_scores(), xlabel="share of test samples")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "image captions",
+        "video captions",
+    ]
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two"]
+    assert set(legend(figure)) == {
+        "image: score", "image: another's percepts", "video: score", "video: another's percepts",
+        "no percepts", "most frequent answer", "ceiling: told in words",
+    }  # fmt: skip
+
+
+def test_training_curves_have_a_line_a_model():
+    row = {"value": 0.5, "low": 0.4, "high": 0.6}
+    steps = pd.DataFrame(
+        [
+            {
+                "model": m,
+                "modality": m,
+                "group": g,
+                "step": s,
+                **row,
+            }
+            for m in ("image", "audio")
+            for g in ("captions", "questions")
+            for s in (0, 10)
+        ]
+    )
+    figure = figures.training_curves(steps, ylabel="share")
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert legend(figure) == ["image", "audio"]

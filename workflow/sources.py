@@ -82,20 +82,31 @@ def touched(path: Path) -> str:
 def weights(zoo: Path, *, model: str | None = None) -> str:
     """Return one digest of the cards of a model's parts, or of the whole zoo.
 
-    A card names the sha256 of its weights, so the weights themselves need not be read.
+    A card names the sha256 of its weights, so the weights themselves need not be read. The whole
+    zoo's digest is that of its cards, scores included.
     """
     if model is None:
         cards = list(zoo.rglob("card.json"))
     else:
-        language, encoder, task = model.split("/")
-        cards = [
-            zoo / "language" / language / "card.json",
-            zoo / "encoders" / encoder / "card.json",
-            zoo / "connectors" / language / encoder / task / "card.json",
-        ]
+        cards = [zoo / part / "card.json" for part in _parts(zoo, model)]
     missing = [str(card) for card in cards if not card.is_file()]
     if missing or not cards:
         message = f"The zoo {zoo} lacks {', '.join(missing) or 'models'}. Make it: make zoo"
         raise SystemExit(message)
+    if model is None:
+        return digest(cards, root=zoo)
     sums = [json.loads(card.read_text(encoding="utf-8"))["sha256"] for card in sorted(cards)]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _parts(zoo: Path, model: str) -> list[str]:
+    """Return the folders of the parts that a model is made of."""
+    own = zoo / "multitask" / model / "card.json"
+    if own.is_file():
+        return [
+            f"multitask/{model}",
+            *json.loads(own.read_text(encoding="utf-8"))["made_of"].values(),
+        ]
+    language, encoder, task = model.split("/")
+    parts = [f"language/{language}", f"encoders/{encoder}"]
+    return [*parts, f"connectors/{language}/{encoder}/{task}"]

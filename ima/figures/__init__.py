@@ -11,6 +11,7 @@ from ima.figures.findings import (
 )
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
+from ima.figures.zoo import ladder, training_curves
 
 __all__ = [
     "COLOURS",
@@ -19,6 +20,7 @@ __all__ = [
     "canvas",
     "curve",
     "gap_curves",
+    "ladder",
     "modality_panels",
     "norm_curves",
     "pictures",
@@ -29,4 +31,5 @@ __all__ = [
     "spectrograms",
     "strip",
     "theme",
+    "training_curves",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,12 +108,16 @@ def canvas(
     plt.close(figure)
 
 
-def outside_legend(figure: Figure, axes: Axes, *, columns: int = 3, title: str = "") -> None:
-    """Put the legend of one axes below the figure, outside the data."""
-    handles, texts = axes.get_legend_handles_labels()
-    seen = dict(zip(texts, handles, strict=True))
-    if own := axes.get_legend():
-        own.remove()
+def outside_legend(
+    figure: Figure, axes: Axes | Iterable[Axes], *, columns: int = 3, title: str = ""
+) -> None:
+    """Put one legend of some axes below the figure, outside the data."""
+    seen: dict[str, Any] = {}
+    for one in (axes,) if isinstance(axes, Axes) else axes:
+        handles, texts = one.get_legend_handles_labels()
+        seen = {**dict(zip(texts, handles, strict=True)), **seen}
+        if own := one.get_legend():
+            own.remove()
     figure.legend(
         seen.values(), seen.keys(), loc="outside lower center", ncols=columns, title=title or None
     )

@@ -14,8 +14,8 @@ from ima.miniature.world import VERSION
 from ima.models.zoo import WEIGHTS, checkpoint_path, sha256
 from ima.samples import open_samples
 
-#: Setup of a model that is loaded by its card: a language model alone, or single task (paper §2).
-SETUPS = {"language": "LM", "connector": "ST"}
+#: Setup of a model that is loaded by its card: language model alone, single task, multitask (§2).
+SETUPS = {"language": "LM", "connector": "ST", "multitask": "MT"}
 
 
 def save_model(model: Any, folder: Path) -> None:
@@ -39,9 +39,10 @@ def card_of(
     name: str, kind: str, model: Any, folder: Path, *, recipe: Mapping[str, Any], result: Result
 ) -> dict[str, Any]:
     """Return what all cards hold; the caller fills in what only some have."""
+    configuration = {}
     if kind == "connector":
         configuration = model.config.model_dump()
-    else:
+    elif kind != "multitask":
         configuration = model.config.to_diff_dict()
     return {
         "name": name,

@@ -17,7 +17,7 @@ from ima.miniature.datasets import Situation
 from ima.miniature.language_model import weighted_loss
 from ima.miniature.pools import Pool
 from ima.miniature.training import Recipe, Result, fit
-from ima.models.connector import Connector, ConnectorConfig
+from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_tokens
 
 #: Samples in a step, by modality; a clip has four times as many tokens as an image.
@@ -27,6 +27,8 @@ TURNS = 6
 #: Rows of questions of every kind that are prepared for each training sample, beside one row that
 #: checks what is there.
 VARIANTS = 2
+#: Questions about relations among them, of a model for all tasks.
+RELATIONS = 3
 _ASKING = 9
 _CAPTION = Recipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
 _QUESTIONS = Recipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
@@ -93,9 +95,26 @@ def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     return [[(q.prompt, q.answer) for q in row[:TURNS]] for row in asked]
 
 
+def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+    """Return the turns of a picture's rows for all tasks at once.
+
+    A caption among questions of every kind, relations among questions of every kind, and checks of
+    what is there.
+    """
+    rng, entities = situation.rng(_ASKING), situation.entities()
+    caption = caption_turns(situation)[0]
+    mixed, asked, checked = question_turns(situation)
+    related = speech.relation_questions(entities, situation.relations())
+    drawn = [related[i] for i in rng.permutation(len(related))[:RELATIONS]]
+    relations = [(question.prompt, question.answer) for question in drawn]
+    rows = [caption + mixed, relations + asked, checked]
+    return [[row[i] for i in rng.permutation(len(row))][:TURNS] for row in rows]
+
+
 TURNS_OF: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
     "caption": caption_turns,
     "qa": question_turns,
+    "multitask": multitask_turns,
 }
 
 
@@ -133,6 +152,7 @@ def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64)
 
 
 def train(
+    connector: nn.Module,
     *,
     language: Any,
     features: torch.Tensor,
@@ -141,18 +161,21 @@ def train(
     name: str,
     checkpoint: Path,
     batch: int = 32,
-    start: Mapping[str, torch.Tensor] | None = None,
+    tuned: bool = False,
     validation: tuple[torch.Tensor, Texts] | None = None,
     keep: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
     milestones: Collection[int] = (),
     device: str = "cpu",
-) -> tuple[Connector, Result]:
+) -> Result:
     """Train a connector by the next-token loss on answers; nothing else changes.
 
     Parameters
     ----------
+    connector : torch.nn.Module
+        Maps an encoder's tokens to perceptual tokens; changed in place, and then in evaluation mode
+        on the CPU.
     language : PreTrainedModel
-        The frozen language model.
+        The language model.
     features : Tensor
         ``(sample, position, width)``: the encoder's tokens.
     texts : Texts
@@ -165,13 +188,13 @@ def train(
         Where the training resumes from.
     batch : int
         Samples in a step.
-    start : mapping of str to Tensor or None
-        Weights to begin with; None begins from the recipe's seed.
+    tuned : bool
+        Whether the language model is trained as well; else it is frozen.
     validation : (Tensor, Texts) or None
         Samples for the curve.
     keep : callable or None
         Stores the weights after the steps in ``milestones``; takes the number of finished steps
-        and the state.
+        and the connector's state.
     milestones : collection of int
         See ``keep``.
     device : str
@@ -179,24 +202,19 @@ def train(
 
     Returns
     -------
-    connector : Connector
-        On the CPU, in evaluation mode.
-    result : Result
+    Result
         The curve: loss, and the share of validation answers whose tokens are all the likeliest.
     """
-    language = language.to(device).eval().requires_grad_(requires_grad=False)
-    config = config_for(features.shape[-1], hidden=language.config.hidden_size)
-    connector = Connector(config, seed=recipe.seed)
-    if start is not None:
-        connector.load_state_dict({name: value.float() for name, value in start.items()})
+    language = language.to(device).eval().requires_grad_(requires_grad=tuned)
     connector = connector.to(device)
+    trained = nn.ModuleList([connector, language]) if tuned else connector
 
     def logits_of(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         prefix = connector(tokens)
         words = language.get_input_embeddings()(ids)
         logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
         # The last perceptual token predicts the first word.
-        return logits[:, config.queries - 1 :]
+        return logits[:, prefix.shape[1] - 1 :]
 
     def loss_of(tokens: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         # One position before the text, so that position i predicts token i.
@@ -222,7 +240,7 @@ def train(
         return {"validation": _answers_right(logits_of, *validation, device=device)}
 
     result = fit(
-        connector,
+        trained,
         step_loss,
         recipe,
         name=name,
@@ -231,7 +249,9 @@ def train(
         milestones=milestones,
         keep=None if keep is None else lambda step: keep(step, connector.state_dict()),
     )
-    return connector.cpu().eval(), result
+    connector.cpu().eval()
+    language.cpu().eval().requires_grad_(requires_grad=False)
+    return result
 
 
 def _answers_right(

@@ -38,6 +38,7 @@ LENGTH = 64
 _TEXT: dict[str, Any] = {
     "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
     "max_position_embeddings": LENGTH, "projection_dim": SHARED,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 _SPOILING = 11
 

@@ -26,7 +26,11 @@ from ima.samples import Sample, SampleSet
 
 TASKS = ("caption", "qa")
 POLLS = ("poll-random", "poll-popular", "poll-adversarial")
-NAMES = (*(f"mini-{m}-{t}" for m in DOMAINS for t in (*TASKS, *POLLS)), "mini-text-qa")
+NAMES = (
+    *(f"mini-{m}-{t}" for m in DOMAINS for t in (*TASKS, *POLLS)),
+    "mini-image-relation",
+    "mini-text-qa",
+)
 #: How often each kind of question is asked, before kinds that a sample lacks are left out.
 QUESTION_SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -40,6 +44,8 @@ QUESTION_SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )  # fmt: skip
 _MODALITY_CODES = {"image": 1, "video": 2, "audio": 3, "text": 4}
 _PLACING, _RENDERING, _ASKING = 1, 2, 3
+#: Distance between the situations that are tried for one sample until one has an answer.
+_ELSEWHERE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,27 @@ def question_sample(situation: Situation, sample_id: str) -> Sample:
     )
 
 
+def relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
+    """Return a sample that asks which object is left of or above another one."""
+    while True:
+        situation = Situation("image", split, index, seed)
+        entities = situation.entities()
+        asked = speech.relation_questions(entities, situation.relations())
+        if asked:
+            break
+        index += _ELSEWHERE
+    question = asked[int(situation.rng(_ASKING).integers(len(asked)))]
+    return Sample(
+        id=sample_id,
+        modality="image",
+        task="qa",
+        prompt=question.prompt,
+        references=(question.answer,),
+        truth={**situation.truth(), "question": _question_truth(question)},
+        media=situation.media,
+    )
+
+
 def text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
     """Return a sample that describes a situation in words and asks one question about it."""
     codes = (_MODALITY_CODES["text"], SPLIT_CODES[split])
@@ -248,6 +275,8 @@ def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sam
     sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
     if modality == "text":
         return text_sample(index, sample_id, split=split, seed=seed)
+    if task == "relation":
+        return relation_sample(index, sample_id, split=split, seed=seed)
     if task in POLLS:
         from ima.miniature import polling
 

@@ -7,11 +7,13 @@ given what is the case in words (``words``).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from ima.miniature import speech
 from ima.miniature.datasets import POLLS
 from ima.miniature.storage import read_json, write_json
 from ima.miniature.world import Entity
-from ima.models.zoo import AT, CARD
+from ima.models.zoo import AT, CARD, folder_of
 from ima.samples import Sample, open_samples
 
 Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
@@ -45,6 +47,36 @@ EXAMINATION = "2"
 _STYLE = "list"
 
 Scores = dict[str, Interval]
+logger = logging.getLogger("ima")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is asked to do.
+
+    Parameters
+    ----------
+    name : str
+        Stands before the names of its scores; empty where a model has one task only.
+    task, dataset : str
+        How the answers are scored, and the samples.
+    """
+
+    name: str
+    task: str
+    dataset: str
+
+    def named(self, scores: Mapping[str, Interval]) -> Scores:
+        """Return scores under names that tell the task."""
+        return {f"{self.name}/{key}" if self.name else key: s for key, s in scores.items()}
+
+
+#: Tasks of the multitask models.
+MULTITASK = [
+    Task("caption", "caption", "mini-image-caption"),
+    Task("qa", "qa", "mini-image-qa"),
+    Task("relation", "qa", "mini-image-relation"),
+]
 
 
 @contextmanager
@@ -73,24 +105,30 @@ def score_zoo(root: Path, *, n: int) -> None:
     """
     from ima.models import list_models, load
 
-    ceilings: dict[tuple[str, str], Scores] = {}
+    told: dict[tuple[str, str], Scores] = {}
+
+    def words(language: str, task: str, dataset: str) -> Scores:
+        if (language, dataset) not in told:
+            told[language, dataset] = ceiling(load(language), dataset, task, n=n)
+        return told[language, dataset]
+
     with zoo_at(root):
         for entry in list_models():
-            folder = "connectors" if "/" in entry["name"] else "language"
-            path = root / folder / entry["name"] / CARD
+            path = folder_of(entry["name"]) / CARD
             card = read_json(path)
             if card.get("examined") == EXAMINATION:
                 continue
+            logger.info("examine %s", entry["name"])
             model = load(entry["name"])
             if model.perception is None:
                 card |= _examine_language(model, n=n)
             else:
-                key = (entry["name"].split("/")[0], card["dataset"])
-                if key not in ceilings:
-                    ceilings[key] = ceiling(load(key[0]), card["dataset"], card["task"], n=n)
-                card |= examine_single_task(model, ceilings[key], n=n)
+                of_language = card["made_of"]["language"] if "made_of" in card else entry["name"]
+                known = partial(words, of_language.removeprefix("language/").split("/")[0])
+                card |= examine_model(model, known, n=n)
                 for kept in card.get("checkpoints", ()):
-                    kept["scores"] = _examine_checkpoint(load, card, kept["step"], n=n)
+                    model = load(f"{entry['name']}{AT}{kept['step']}")
+                    kept["scores"] = _examine_checkpoint(model, n=n)
             write_json(path, card | {"examined": EXAMINATION})
 
 
@@ -99,38 +137,70 @@ def records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]
     return {name: as_record(score) for name, score in scores.items()}
 
 
-def examine_single_task(model: Any, words: Scores, *, n: int) -> dict[str, Any]:
-    """Score a model on its own task, and on polls about objects if it answers questions."""
-    samples = open_samples(model.card["dataset"], n=n)
-    score = SCORERS[model.task]
+def tasks_of(model: Any) -> list[Task]:
+    """Return what a model is asked to do; a multitask model's scores begin with the task's name."""
+    if model.task == "multitask":
+        return MULTITASK
+    return [Task("", model.task, model.card["dataset"])]
+
+
+def examine_model(model: Any, words: Callable[[str, str], Scores], *, n: int) -> dict[str, Any]:
+    """Score a model that perceives on its tasks, and on polls if it answers questions.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    words : callable
+        Returns the ceiling of a task and a data set.
+    n : int
+        Test samples per score.
+
+    Returns
+    -------
+    dict
+        ``scores``, ``floors``, ``controls`` (``none``, ``majority``, ``words``) and ``beams``, as
+        cards hold them.
+    """
+    tasks = tasks_of(model)
+    asks = any(task.task == "qa" for task in tasks)
 
     def examined(**how: Any) -> Scores:
-        said = model.generate(samples, max_new_tokens=LONGEST[model.task], **how)
-        found = score(samples, said)
-        if model.task == "qa" and "num_beams" not in how:
-            found |= polls(model, n=n, **how)
-        return found
+        found: Scores = {}
+        for task in tasks:
+            samples = open_samples(task.dataset, n=n)
+            said = model.generate(samples, max_new_tokens=LONGEST[task.task], **how)
+            found |= task.named(SCORERS[task.task](samples, said))
+        return found | (polls(model, n=n, **how) if asks and "num_beams" not in how else {})
 
+    likeliest: Scores = {}
+    ceilings: Scores = {}
+    for task in tasks:
+        samples = open_samples(task.dataset, n=n)
+        guessed = majority(task.dataset, samples)
+        likeliest |= task.named(SCORERS[task.task](samples, guessed))
+        ceilings |= task.named(words(task.task, task.dataset))
     return {
         "scores": records(examined()),
         "floors": records(examined(perceptual="shuffled")),
         "controls": {
             "none": records(examined(perceptual="none")),
-            "majority": records(score(samples, majority(model.card["dataset"], samples))),
-            "words": records(words),
+            "majority": records(likeliest),
+            "words": records(ceilings),
         },
         "beams": {str(BEAMS): records(examined(num_beams=BEAMS))},
         "tokenizer": "words",
     }
 
 
-def _examine_checkpoint(
-    load: Callable[[str], Any], card: Mapping[str, Any], step: int, *, n: int
-) -> dict[str, Any]:
-    samples = open_samples(card["dataset"], n=n)
-    model, task = load(f"{card['name']}{AT}{step}"), card["task"]
-    found = SCORERS[task](samples, model.generate(samples, max_new_tokens=LONGEST[task]))
-    return records({name: found[name] for name in KEPT if name in found})
+def _examine_checkpoint(model: Any, *, n: int) -> dict[str, Any]:
+    found: Scores = {}
+    for task in tasks_of(model):
+        samples = open_samples(task.dataset, n=n)
+        said = model.generate(samples, max_new_tokens=LONGEST[task.task])
+        scores = SCORERS[task.task](samples, said)
+        found |= task.named({name: scores[name] for name in KEPT if name in scores})
+    return records(found)
 
 
 def polls(model: Any, *, n: int, **how: Any) -> Scores:

@@ -45,7 +45,7 @@ class Materials:
         if (encoder, split) not in self._tokens:
             self._tokens = {key: kept for key, kept in self._tokens.items() if key[0] == encoder}
             self._tokens[encoder, split] = connectors.encode_pool(
-                load_encoder(self.workshop.folder(f"encoders/{encoder}")),
+                self.encoder(encoder),
                 self.pool(modality, split),
                 device=self.workshop.plan.device,
             )
@@ -57,10 +57,20 @@ class Materials:
             self._tokenizer = corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
         return self._tokenizer
 
-    def language(self, name: str) -> tuple[Any, Any]:
-        """Return a finished language model, frozen, and its tokenizer (of `tokenizers`)."""
+    def encoder(self, name: str) -> Any:
+        """Return a finished encoder."""
+        return load_encoder(self.workshop.folder(f"encoders/{name}"))
+
+    def language(self, name: str, *, fresh: bool = False) -> tuple[Any, Any]:
+        """Return a finished language model, frozen, and its tokenizer (of `tokenizers`).
+
+        A fresh one is loaded for the caller alone, who may train it.
+        """
+        folder = self.workshop.folder(f"language/{name}")
+        if fresh:
+            return load_language(folder)
         if self._language is None or self._language[0] != name:
-            self._language = (name, *load_language(self.workshop.folder(f"language/{name}")))
+            self._language = (name, *load_language(folder))
         return self._language[1:]
 
 

@@ -104,7 +104,13 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
 
     features, texts = data("train")
     frozen = state_digest(language.state_dict())
-    connector, result = connectors.train(
+    width, hidden = features.shape[-1], language.config.hidden_size
+    connector = Connector(connectors.config_for(width, hidden=hidden), seed=run.recipe.seed)
+    if start:
+        begun = load_file(start / WEIGHTS)
+        connector.load_state_dict({name: value.float() for name, value in begun.items()})
+    result = connectors.train(
+        connector,
         language=language,
         features=features,
         texts=texts,
@@ -112,13 +118,12 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
         name=run.name,
         checkpoint=workshop.checkpoint(part),
         batch=connectors.BATCH[run.modality],
-        start=load_file(start / WEIGHTS) if start else None,
         validation=data("validation"),
         milestones=run.milestones,
         keep=lambda step, state: save_checkpoint(state, folder, step=before + step),
         device=workshop.plan.device,
     )
-    if state_digest(language.cpu().state_dict()) != frozen:
+    if state_digest(language.state_dict()) != frozen:
         message = f"Training {run.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
     save_weights(connector.state_dict(), folder / WEIGHTS)
@@ -127,6 +132,7 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
     parts = record["parts"]
     card |= {"modality": run.modality, "task": run.task, "dataset": dataset, "parts": parts}
     card["data"] |= data_record(dataset, n=record["pool"])
+    card["language_state"] = frozen
     card["checkpoints"] = earlier or [_untrained(connector, seed=run.recipe.seed)]
     steps = [before + step for step in (*run.milestones, run.recipe.steps)]
     card["checkpoints"] += [

@@ -287,6 +287,33 @@ def _count_question(
     return Question("count", f"how many {word} are there ?", NUMBERS[len(entities)])
 
 
+def relation_questions(
+    entities: Sequence[Entity], relations: Sequence[tuple[int, str, int]]
+) -> list[Question]:
+    """Return the questions about relations in a picture that have one true answer.
+
+    Parameters
+    ----------
+    entities : sequence of Entity
+        What is there.
+    relations : sequence of (int, str, int)
+        What holds between entities: (0, "left of", 1).
+    """
+    nouns = Counter(e.noun for e in entities)
+    among = tuple(sorted(nouns))
+    found = []
+    for at, entity in enumerate(entities):
+        if nouns[entity.noun] > 1:
+            continue
+        for name in ("left of", "above"):
+            there = [i for i, relation, j in relations if relation == name and j == at]
+            if len(there) == 1 and nouns[entities[there[0]].noun] == 1:
+                answer = entities[there[0]].noun
+                text = f"what is {name} the {entity.noun} ?"
+                found.append(Question("relation", text, answer, among))
+    return found
+
+
 def plural(noun: str) -> str:
     """Return the plural of a noun of the miniature world."""
     if noun.endswith("y") and noun[-2] not in "aeiou":

@@ -21,7 +21,15 @@ from typing import Any
 import torch
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.miniature import corpus, encoders, encoding, examination, language_model, single_task
+from ima.miniature import (
+    corpus,
+    encoders,
+    encoding,
+    examination,
+    language_model,
+    multitask,
+    single_task,
+)
 from ima.miniature.cards import card_of, save_model
 from ima.miniature.materials import Materials
 from ima.miniature.training import Recipe
@@ -119,7 +127,7 @@ def parts_of(workshop: Workshop) -> list[Part]:
                 parts += single_task.parts_of(
                     materials, spec, language=language, milestones=followed
                 )
-    return parts
+    return parts + multitask.parts_of(materials)
 
 
 def _language_part(materials: Materials, spec: language_model.LanguageSpec) -> Part:

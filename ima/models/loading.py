@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from ima.errors import ModelError, ParameterError
-from ima.models import zoo
+from ima.models import llava, zoo
 from ima.models.anatomy import find_anatomy
 from ima.models.audit import audit
 from ima.models.connector import Connector, ConnectorConfig
@@ -61,51 +62,101 @@ def _device(device: str) -> torch.device:
 
 def _from_zoo(spec: str, *, device: torch.device, dtype: torch.dtype) -> FrozenModel:
     name, step = zoo.split_name(spec)
+    card = zoo.read_card(zoo.folder_of(name))
+    if card.get("kind") == "multitask":
+        return _multitask(spec, card=card, step=step, device=device, dtype=dtype)
     language, *rest = name.split("/")
     folder = zoo.root() / "language" / language
-    language_card = zoo.read_card(folder)
-    zoo.verify(folder / zoo.WEIGHTS, expected=language_card["sha256"])
-    if not rest:
-        if step is not None:
-            zoo.checkpoint(language_card, step)
-        return _language(
-            name,
-            folder=folder,
-            card=language_card,
-            weights_hash=language_card["sha256"],
-            device=device,
-            dtype=dtype,
+    hashes = {"language": _verified(folder, card=card)}
+    perception = None
+    if rest:
+        encoder = zoo.root() / "encoders" / rest[0]
+        hashes["encoder"] = _verified(encoder, card=card)
+        connector, hashes["connector"] = _connector(card, step=step)
+        perception = Perception(
+            modality=card["modality"],
+            encoder=load_encoder(encoder),
+            connector=connector,
+            queries=connector.config.queries,
         )
-    card = zoo.read_card(zoo.root() / "connectors" / name)
-    encoder_folder = zoo.root() / "encoders" / rest[0]
-    encoder_card = zoo.read_card(encoder_folder)
-    zoo.verify(encoder_folder / zoo.WEIGHTS, expected=encoder_card["sha256"])
-    parts = {"language": language_card["sha256"], "encoder": encoder_card["sha256"]}
-    for part, found in parts.items():
-        expected = card.get("parts", {}).get(part)
-        if expected != found:
-            message = (
-                f"The connector {name!r} was trained with another {part} than the zoo holds: "
-                f"expected sha256 {expected}, found {found}. Run `make zoo`."
-            )
-            raise ModelError(message)
-    connector, connector_hash = _connector(card, step=step)
-    perception = Perception(
-        modality=card["modality"],
-        encoder=load_encoder(encoder_folder).to(device, dtype),
-        connector=connector.to(device, dtype),
-    )
-    for module in (perception.encoder, perception.connector):
-        module.eval().requires_grad_(requires_grad=False)
+    elif step is not None:
+        zoo.checkpoint(card, step)
     return _language(
         spec,
         folder=folder,
         card=card,
-        weights_hash=zoo.combined_hash({**parts, "connector": connector_hash}),
+        weights_hash=zoo.combined_hash(hashes) if rest else hashes["language"],
         device=device,
         dtype=dtype,
         perception=perception,
     )
+
+
+def _multitask(
+    spec: str,
+    *,
+    card: dict[str, Any],
+    step: int | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> FrozenModel:
+    """Load a model of LLaVA's class from the parts that its card names."""
+    from transformers import AutoModelForCausalLM
+
+    folders = {role: zoo.root() / part for role, part in card["made_of"].items()}
+    hashes = {role: _verified(folder, card=card) for role, folder in folders.items()}
+    encoder = load_encoder(folders["encoder"])
+    language = _pretrained(AutoModelForCausalLM, folders["language"], dtype=torch.float32)
+    config = llava.ProjectorConfig(**card["projector"])
+    projector = llava.build_projector(
+        config, encoder=encoder, language=language, seed=_seed(card, step)
+    )
+    trained = nn.ModuleDict({"projector": projector})
+    if card["tuned"]:
+        trained["language"] = language
+    hashes["trained"] = _fill(trained, card=card, step=step)
+    tokenizer = _tokenizer(folders["language"])
+    tokens = config.tokens(encoder)
+    model = llava.assemble(
+        encoder=encoder,
+        projector=projector,
+        language=language,
+        tokens=tokens,
+        placeholder=tokenizer.convert_tokens_to_ids(llava.PLACEHOLDER),
+    )
+    perception = Perception(
+        modality=card["modality"], encoder=encoder, connector=projector, queries=tokens, cls=False
+    )
+    return _frozen(
+        spec,
+        card=card,
+        weights_hash=zoo.combined_hash(hashes),
+        language=model.to(device, dtype),
+        tokenizer=tokenizer,
+        perception=perception,
+    )
+
+
+def _verified(folder: Path, *, card: dict[str, Any]) -> str:
+    """Check a part's weights against its card, and its card against the model's.
+
+    Returns
+    -------
+    str
+        The sha256 of the weights.
+    """
+    part = zoo.read_card(folder)
+    found = str(part["sha256"])
+    zoo.verify(folder / zoo.WEIGHTS, expected=found)
+    role = {"language": "language", "encoders": "encoder"}[folder.parent.name]
+    expected = card.get("parts", {role: found}).get(role)
+    if expected != found:
+        message = (
+            f"The connector {card['name']!r} was trained with another {role} than the zoo holds: "
+            f"expected sha256 {expected}, found {found}. Run `make zoo`."
+        )
+        raise ModelError(message)
+    return found
 
 
 def _from_folder(
@@ -156,18 +207,32 @@ def _language(
     dtype: torch.dtype,
     perception: Perception | None = None,
 ) -> FrozenModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    language = _pretrained(AutoModelForCausalLM, folder, dtype=dtype).to(device)
+    return _frozen(
+        name,
+        card=card,
+        weights_hash=weights_hash,
+        language=_pretrained(AutoModelForCausalLM, folder, dtype=dtype).to(device),
+        tokenizer=_tokenizer(folder),
+        perception=perception,
+    )
+
+
+def _frozen(
+    name: str,
+    *,
+    card: dict[str, Any],
+    weights_hash: str,
+    language: Any,
+    tokenizer: Any,
+    perception: Perception | None,
+) -> FrozenModel:
+    """Put a model together, freeze it, and check that its taps read what it computes."""
+    weight = language.get_input_embeddings().weight
     language.eval().requires_grad_(requires_grad=False)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
-    if tokenizer.eos_token_id is None:
-        message = f"The tokenizer in {folder} has no end-of-sequence token; texts could not end."
-        raise ModelError(message)
+    for module in () if perception is None else (perception.encoder, perception.connector):
+        module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
     anatomy = find_anatomy(language)
     audit(language, anatomy)
     return FrozenModel(
@@ -179,6 +244,20 @@ def _language(
         anatomy=anatomy,
         perception=perception,
     )
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+    if tokenizer.eos_token_id is None:
+        message = f"The tokenizer in {folder} has no end-of-sequence token; texts could not end."
+        raise ModelError(message)
+    return tokenizer
 
 
 def load_encoder(folder: Path) -> Any:
@@ -208,40 +287,61 @@ def load_encoder(folder: Path) -> Any:
 
 def _connector(card: dict[str, Any], *, step: int | None) -> tuple[Connector, str]:
     """Return a connector as it was after a number of steps, or at the end, and its sha256."""
-    config = ConnectorConfig(**card["configuration"])
-    path, expected = zoo.root() / "connectors" / card["name"] / zoo.WEIGHTS, card["sha256"]
+    connector = Connector(ConnectorConfig(**card["configuration"]), seed=_seed(card, step))
+    return connector, _fill(connector, card=card, step=step)
+
+
+def _seed(card: dict[str, Any], step: int | None) -> int:
+    """Return the seed of the weights before the first step, where those are asked for."""
+    return 0 if step is None else int(zoo.checkpoint(card, step).get("seed", 0))
+
+
+def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
+    """Load what was trained, as it was after a number of steps or at the end.
+
+    Weights before the first step are those that their seed made; they are checked.
+
+    Returns
+    -------
+    str
+        The sha256 of the weights.
+    """
+    path, expected = zoo.folder_of(card["name"]) / zoo.WEIGHTS, str(card["sha256"])
     if step is not None:
         entry = zoo.checkpoint(card, step)
-        expected = entry["sha256"]
+        expected = str(entry["sha256"])
         if "seed" in entry:
-            return _untrained(config, card=card, entry=entry), expected
+            _verify_untrained(trained, card=card, expected=expected)
+            return expected
         part = zoo.root() / entry["part"]
         final = zoo.read_card(part)["sha256"] == expected
         path = part / zoo.WEIGHTS if final else zoo.checkpoint_path(part, step)
     zoo.verify(path, expected=expected)
-    connector = Connector(config)
+    weights = {key: value.float() for key, value in load_file(path).items()}
     try:
-        connector.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+        missing, unexpected = trained.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         message = f"The weights of connector {card['name']!r} do not fit its card: {error}"
         raise ModelError(message) from error
-    return connector, expected
+    # Tied weights are stored once.
+    missing = [name for name in missing if not name.endswith("lm_head.weight")]
+    if missing or unexpected:
+        names = ", ".join([*missing, *unexpected][:3])
+        message = f"The weights of connector {card['name']!r} do not fit its card: {names} …"
+        raise ModelError(message)
+    return expected
 
 
-def _untrained(
-    config: ConnectorConfig, *, card: dict[str, Any], entry: dict[str, Any]
-) -> Connector:
-    """Make the weights before the first step anew, and check that they are the same."""
-    connector = Connector(config, seed=entry["seed"])
-    if zoo.state_digest(connector.state_dict()) != entry["sha256"]:
+def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str) -> None:
+    """Check weights that a seed made, and round them as trained weights are stored."""
+    if zoo.state_digest(trained.state_dict()) != expected:
         message = (
             f"The untrained weights of {card['name']!r} come from a seed, and torch "
             f"{torch.__version__} makes others of it than torch {card['trained']['torch']} did. "
             "Install that version, or run `make zoo`."
         )
         raise ModelError(message)
-    # As trained weights are stored.
-    return connector.half().float()
+    trained.half().float()
 
 
 def _pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **options: Any) -> Any:

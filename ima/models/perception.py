@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ima.errors import SampleError
 from ima.models import features
-from ima.models.connector import Connector
 from ima.models.encoders import read_tokens
+from ima.models.llava import patches
 from ima.samples import Media, Modality, Sample, as_uint8
 
 
@@ -28,18 +28,20 @@ class Perception:
         What the encoder perceives.
     encoder : PreTrainedModel
         One that :func:`ima.models.encoders.read_tokens` reads.
-    connector : Connector
+    connector : torch.nn.Module
         Feeds the language model.
+    queries : int
+        Number of perceptual tokens per sample.
+    cls : bool
+        Whether the connector reads the encoder's first token, its CLS token, as well. It does in
+        the single task models of the paper, and does not in LLaVA.
     """
 
     modality: Modality
     encoder: Any
-    connector: Connector
-
-    @property
-    def queries(self) -> int:
-        """Number of perceptual tokens per sample."""
-        return self.connector.config.queries
+    connector: nn.Module
+    queries: int
+    cls: bool = True
 
     @torch.no_grad()
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
@@ -61,9 +63,9 @@ class Perception:
             If a sample has no media, or media of the wrong shape or type.
         """
         values = torch.from_numpy(self._values(samples))
-        weight = self.connector.out.weight
+        weight = next(self.connector.parameters())
         tokens = read_tokens(self.encoder, values.to(weight.device, weight.dtype))
-        perceptual: Tensor = self.connector(tokens)
+        perceptual: Tensor = self.connector(tokens if self.cls else patches(tokens))
         return perceptual
 
     def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:

@@ -46,7 +46,7 @@ def list_models() -> list[dict[str, Any]]:
     """
     cards = [
         read_card(path.parent)
-        for pattern in (f"language/*/{CARD}", f"connectors/*/*/*/{CARD}")
+        for pattern in (f"language/*/{CARD}", f"connectors/*/*/*/{CARD}", f"multitask/*/{CARD}")
         for path in sorted(root().glob(pattern))
     ]
     records = [
@@ -56,6 +56,11 @@ def list_models() -> list[dict[str, Any]]:
         for card in cards
     ]
     return sorted(records, key=lambda record: str(record["name"]))
+
+
+def list_encoders() -> list[dict[str, Any]]:
+    """List the cards of the zoo's encoders, sorted by name; see :func:`read_card`."""
+    return [read_card(path.parent) for path in sorted(root().glob(f"encoders/*/{CARD}"))]
 
 
 def names() -> list[str]:
@@ -136,6 +141,12 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of a model of the zoo that is loaded by its name."""
+    places = [root() / kind / name for kind in ("language", "connectors", "multitask")]
+    return next((place for place in places if (place / CARD).is_file()), places[0])
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

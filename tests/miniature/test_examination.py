@@ -7,7 +7,7 @@ import pytest
 from ima.miniature.examination import (
     EXAMINATION,
     ceiling,
-    examine_single_task,
+    examine_model,
     in_words,
     majority,
     score_zoo,
@@ -63,8 +63,8 @@ def test_only_models_without_scores_are_examined(tiny_zoo):
 def test_every_control_names_the_same_metrics(tiny_zoo, task):
     with zoo_at(tiny_zoo):
         model = load(f"llama-mini/ast/audio-{task}")
-        words = ceiling(load("llama-mini"), model.card["dataset"], task, n=4)
-        found = examine_single_task(model, words, n=4)
+        language = load("llama-mini")
+        found = examine_model(model, lambda kind, data: ceiling(language, data, kind, n=4), n=4)
     polled = {name for name in found["scores"] if name.startswith("poll_")}
     assert bool(polled) == (task == "qa")
     # A model that names nothing has no share of mentions.

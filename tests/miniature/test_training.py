@@ -14,6 +14,7 @@ from ima.miniature.induction import start_rotary
 from ima.miniature.pools import build_pool
 from ima.miniature.storage import replace_file, write_json
 from ima.miniature.training import Recipe, fit, learning_rate_at
+from ima.models.connector import Connector
 from ima.samples import open_samples
 
 LLAMA = language_model.SPECS["llama-mini"]
@@ -141,7 +142,10 @@ def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, 
     language = language_model.build(LLAMA, tokenizer, seed=3, num_hidden_layers=2)
     before = {k: v.clone() for k, v in language.state_dict().items()}
     situations = [Situation("image", "train", i, 0) for i in range(8)]
-    connector, result = connectors.train(
+    connector = Connector(connectors.config_for(16, hidden=language.config.hidden_size), seed=0)
+    untrained = {name: value.clone() for name, value in connector.state_dict().items()}
+    result = connectors.train(
+        connector,
         language=language,
         features=torch.randn(8, 6, 16, generator=torch.Generator().manual_seed(0)),
         texts=connectors.prepare_texts(situations, task, tokenizer),
@@ -152,7 +156,8 @@ def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, 
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert all(torch.equal(before[k], v) for k, v in language.state_dict().items())
     assert all(p.grad is None for p in language.parameters())
-    assert connector.config.hidden == language.config.hidden_size
+    assert not all(torch.equal(untrained[k], v) for k, v in connector.state_dict().items())
+    assert not connector.training
 
 
 def test_texts_weigh_the_answers_only(tokenizer):

@@ -1,6 +1,7 @@
 """A zoo in the making: what is made again, what is kept, and what is delivered."""
 
 import pytest
+import torch
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.miniature import connectors, encoders, language_model
@@ -8,7 +9,7 @@ from ima.miniature.storage import read_json, write_json
 from ima.miniature.workshop import REDUCED, Part, Workshop
 from ima.miniature.zoo import choose_parts, parts_of, train_zoo
 from ima.models import list_models, load
-from ima.models.zoo import checkpoint_path
+from ima.models.zoo import checkpoint_path, state_digest
 from ima.samples import open_samples
 
 PART = "encoders/vit"
@@ -108,7 +109,9 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     monkeypatch.setenv("IMA_ZOO", str(root))
     records = list_models()
     supervised = [s for s in encoders.SPECS.values() if s.objective == "supervised"]
-    assert len(records) == len(language_model.SPECS) + 2 * (len(encoders.SPECS) + len(supervised))
+    assert (
+        len(records) == len(language_model.SPECS) + 2 * (len(encoders.SPECS) + len(supervised)) + 4
+    )
     assert all(record["scores"] and record["floors"] for record in records)
     model = load("llama-mini/ast/audio-qa")
     assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
@@ -119,11 +122,14 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     hashes = {load(f"llama-mini/ast/audio-qa@{step}").weights_hash for step in kept}
     assert len(hashes) == len(kept)
     load("opt-mini/mae/image-caption")
-    frozen = {
-        card["name"]: card["language_state"]
-        for card in map(read_json, root.glob("connectors/*/*/*/card.json"))
-    }
-    assert len({state for name, state in frozen.items() if name.startswith("llama-mini")}) == 1
+    first, second = (load(f"llava-mini-{variant}") for variant in (1, 2))
+    assert first.weights_hash != second.weights_hash
+    tuned, frozen = (m.language.model.language_model.state_dict() for m in (first, second))
+    assert not all(torch.equal(tuned[name], frozen[name]) for name in frozen)
+    assert len({load(f"llava-mini-4@{step}").weights_hash for step in (0, 1, 4)}) == 3
+    state = state_digest(load("llama-mini").language.state_dict())
+    cards = [*root.glob("connectors/llama-mini/*/*/card.json"), *root.glob("multitask/*/card.json")]
+    assert {read_json(card)["language_state"] for card in cards} == {state}
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")
     with pytest.raises(ModelError, match="not the ones that their card describes"):

@@ -1,0 +1,65 @@
+"""Tables of scores: what stands beside a score, and how far a model goes from floor to ceiling."""
+
+import numpy as np
+import pytest
+
+from ima.evaluation import table
+
+
+def score(value, n=20):
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "n": n}
+
+
+RECORDS = [
+    {
+        "name": "a/b/image-qa", "setup": "ST", "modality": "image", "task": "qa",
+        "scores": {"exact_match": score(0.6), "poll_random/f1": score(0.7)},
+        "floors": {"exact_match": score(0.2)},
+        "controls": {"words": {"exact_match": score(1.0)}, "none": {"exact_match": score(0.1)}},
+    },
+    {
+        "name": "m", "setup": "MT", "modality": "image", "task": "multitask",
+        "scores": {"caption/exact_set": score(0.4), "poll_random/f1": score(0.5)},
+        "floors": {"caption/exact_set": score(0.4)},
+        "controls": {"words": {"caption/exact_set": score(0.4)}},
+    },
+]  # fmt: skip
+
+
+def test_every_score_is_a_row_with_what_stands_beside_it():
+    scores = table.tidy(RECORDS).set_index(["model", "metric"])
+    row = scores.loc[("a/b/image-qa", "exact_match")]
+    assert (row["value"], row["floor_value"], row["none_value"], row["words_n"]) == (
+        0.6,
+        0.2,
+        0.1,
+        20,
+    )
+    assert np.isnan(row["majority_value"])
+    assert scores.loc[("m", "exact_set"), "task"] == "caption"
+    assert scores.loc[("m", "poll_random/f1"), "task"] == "qa"
+
+
+def test_the_way_from_the_floor_to_the_ceiling():
+    main = table.main_scores(table.tidy(RECORDS)).set_index("model")
+    assert main.loc["a/b/image-qa", "way"] == pytest.approx(0.5)
+    # Without room between floor and ceiling there is no way to go.
+    assert np.isnan(main.loc["m", "way"])
+
+
+def test_scores_along_training_keep_their_step():
+    first = {"caption/exact_set": score(0.1), "caption/cider": score(1.0)}
+    kept = [{"step": 0, "scores": first}, {"step": 5, "scores": {"caption/exact_set": score(0.3)}}]
+    cards = [
+        {"name": "m", "modality": "image", "task": "multitask", "checkpoints": kept},
+        {"name": "plain", "modality": "image", "task": "qa"},
+    ]
+    found = table.checkpoint_scores(cards)
+    assert found[["step", "metric", "value"]].to_numpy().tolist() == [
+        [0, "exact_set", 0.1],
+        [5, "exact_set", 0.3],
+    ]
+
+
+def test_a_cell_without_a_score_is_empty():
+    assert table.shown({"x_value": np.nan, "x_low": np.nan, "x_high": np.nan}, "x_") == ""

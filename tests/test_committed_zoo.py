@@ -1,0 +1,93 @@
+"""The committed zoo: its size, what its cards promise, that language models stayed frozen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ima.miniature.encoders import OBJECTIVES, SPECS
+from ima.models import zoo
+
+ROOT = Path(__file__).parents[1] / "data" / "zoo"
+CARDS = sorted(
+    path for path in ROOT.rglob(zoo.CARD) if ".training" not in path.relative_to(ROOT).parts
+)
+READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) for path in CARDS}
+CONNECTED = {name: card for name, card in READ.items() if "language_state" in card}
+
+
+def test_all_weights_stay_under_90_megabytes():
+    total = sum(
+        path.stat().st_size
+        for path in ROOT.rglob("*.safetensors")
+        if ".training" not in path.relative_to(ROOT).parts
+    )
+    assert total < 90e6
+
+
+@pytest.mark.parametrize("name", list(READ))
+def test_weights_are_the_ones_that_the_card_describes(name):
+    zoo.verify(ROOT / name / zoo.WEIGHTS, expected=READ[name]["sha256"])
+    for kept in READ[name].get("checkpoints", ()):
+        if "part" in kept:
+            final = READ[kept["part"]]["sha256"] == kept["sha256"]
+            folder = ROOT / kept["part"]
+            path = folder / zoo.WEIGHTS if final else zoo.checkpoint_path(folder, kept["step"])
+            zoo.verify(path, expected=kept["sha256"])
+
+
+def language_state(name):
+    """Return the digest of a language model as the trainings of its connectors take it."""
+    from ima.miniature.materials import load_language
+
+    return zoo.state_digest(load_language(ROOT / "language" / name)[0].state_dict())
+
+
+@pytest.mark.parametrize("language", ["llama-mini", "opt-mini"])
+def test_every_training_left_the_language_model_bit_for_bit(language):
+    states = {
+        card["language_state"]
+        for card in CONNECTED.values()
+        if card["parts"]["language"] == READ[f"language/{language}"]["sha256"]
+    }
+    assert states == {language_state(language)}
+
+
+def test_every_connector_belongs_to_the_encoder_and_language_model_beside_it():
+    for name, card in CONNECTED.items():
+        made = card.get("made_of")
+        if made is None:
+            _, language, encoder, _ = name.split("/")
+            made = {"language": f"language/{language}", "encoder": f"encoders/{encoder}"}
+        for role, part in made.items():
+            assert card["parts"][role] == READ[part]["sha256"], (name, role)
+
+
+def test_every_model_has_scores_with_intervals_floors_and_ceilings():
+    for name, card in READ.items():
+        if name.startswith(("connectors/", "multitask/")):
+            assert set(card["controls"]) == {"none", "majority", "words"}, name
+            assert card["beams"]["3"], name
+            for scores in (card["scores"], card["floors"], *card["controls"].values()):
+                assert scores, name
+                for score in scores.values():
+                    assert score["low"] <= score["value"] <= score["high"], name
+                    assert score["n"] > 0, name
+
+
+def test_encoders_say_what_they_were_trained_to_do():
+    for name, card in READ.items():
+        if name.startswith("encoders/"):
+            spec = SPECS[card["name"]]
+            assert (card["objective"], card["modality"]) == (spec.objective, spec.modality)
+            assert card["class"] == spec.model
+            assert spec.objective in OBJECTIVES
+
+
+@pytest.mark.parametrize("name", [name for name in CONNECTED if not name.startswith("stages")])
+def test_connectors_hold_finite_numbers(name):
+    for key, value in load_file(ROOT / name / zoo.WEIGHTS).items():
+        assert value.isfinite().all(), key
