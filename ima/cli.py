@@ -166,6 +166,7 @@ def cache_verify(
 @models.command("list")
 def models_list(as_json: AsJson = False) -> None:
     """List the models of the zoo with their scores and the floors of those scores."""
+    from ima.evaluation.table import judged
     from ima.models import list_models
 
     records = list_models()
@@ -176,14 +177,14 @@ def models_list(as_json: AsJson = False) -> None:
         [
             record["name"],
             record["setup"] or "",
-            record["dataset"] or "",
             f"{record['parameters']:,}",
-            show_scores(record["scores"]),
-            show_scores(record["floors"]),
+            record["task"] or "",
+            show_scores(judged(record["scores"], task=record["task"])),
+            show_scores(judged(record["floors"], task=record["task"])),
         ]
         for record in records
     ]
-    show_table(["model", "setup", "data set", "parameters", "scores", "floors"], rows=rows)
+    show_table(["model", "setup", "parameters", "task", "scores", "floors"], rows=rows)
 
 
 @notebook.command("run", cls=PairCommand)

@@ -95,6 +95,7 @@ def test_models_list(ima, tiny_zoo):
     assert MODEL in out
     code, out, _ = ima("models", "list", "--json")
     fields = {"name", "setup", "modality", "task", "dataset", "parameters", "scores", "floors"}
+    fields |= {"controls", "beams", "checkpoints"}
     assert all(set(record) == fields for record in json.loads(out))
 
 

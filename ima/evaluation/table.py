@@ -85,6 +85,18 @@ def main_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return kept.reset_index(drop=True)
 
 
+def judged(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
+    """Keep, of a record's scores, those by which its tasks are judged first.
+
+    Examples
+    --------
+    >>> list(judged({"exact_match": {}, "exact_match/count": {}}, task="qa"))
+    ['exact_match']
+    """
+    found = {name: split(name, task=task) for name in scores}
+    return {name: scores[name] for name, (of, metric) in found.items() if MAIN.get(of) == metric}
+
+
 def checkpoint_scores(
     cards: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = tuple(MAIN.values())
 ) -> pd.DataFrame:

@@ -39,6 +39,12 @@ RECIPES = {
     "audio": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=700)},
     "video": {"caption": replace(_CAPTION, steps=2400), "qa": replace(_QUESTIONS, steps=700)},
 }
+#: The same, where nine encoders are compared with one another and each has as many steps.
+COMPARED = {
+    "image": {"caption": replace(_CAPTION, steps=1200), "qa": replace(_QUESTIONS, steps=600)},
+    "audio": {"caption": replace(_CAPTION, steps=600), "qa": replace(_QUESTIONS, steps=450)},
+    "video": {"caption": replace(_CAPTION, steps=1400), "qa": replace(_QUESTIONS, steps=500)},
+}
 #: Shares of a run's steps at which its weights are kept, where checkpoints are wanted. A run that
 #: begins with another run's weights has one more on its way: where it begins.
 MILESTONES = {"caption": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4), "qa": (1 / 16, 1 / 8, 1 / 4, 1 / 2)}

@@ -57,7 +57,7 @@ class Run:
 
 
 def parts_of(
-    materials: Materials, spec: EncoderSpec, *, language: str, milestones: bool
+    materials: Materials, spec: EncoderSpec, *, language: str, followed: bool
 ) -> list[Part]:
     """Return the connectors between one encoder and one language model, captioning first.
 
@@ -69,13 +69,15 @@ def parts_of(
         The encoder.
     language : str
         Name of the language model.
-    milestones : bool
-        Whether weights are kept along the way.
+    followed : bool
+        Whether they are trained to the end and their weights kept along the way; else they are
+        trained as long as those of the other encoders, to be compared with them.
     """
     plan, found = materials.workshop.plan, []
-    for task, published in connectors.RECIPES[spec.modality].items():
+    recipes = connectors.RECIPES if followed else connectors.COMPARED
+    for task, published in recipes[spec.modality].items():
         recipe = plan.recipe(published)
-        kept = connectors.milestones_of(task, recipe.steps) if milestones else ()
+        kept = connectors.milestones_of(task, recipe.steps) if followed else ()
         run = Run(language, spec.name, spec.modality, task, recipe, kept)
         record = {
             **asdict(recipe),

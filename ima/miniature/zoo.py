@@ -124,9 +124,7 @@ def parts_of(workshop: Workshop) -> list[Part]:
             # connectors to one are kept along the way.
             followed = language == FOLLOWED
             if spec.objective == "supervised" or not followed:
-                parts += single_task.parts_of(
-                    materials, spec, language=language, milestones=followed
-                )
+                parts += single_task.parts_of(materials, spec, language=language, followed=followed)
     return parts + multitask.parts_of(materials)
 
 

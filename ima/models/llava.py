@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 import torch
@@ -92,9 +93,10 @@ def patches(tokens: Tensor) -> Tensor:
 def _config(encoder: Any, language: Any, *, tokens: int, placeholder: int) -> Any:
     from transformers import LlavaConfig
 
+    # Copies: the configuration of the whole changes how the parts of it attend.
     return LlavaConfig(
-        vision_config=encoder.config,
-        text_config=language.config,
+        vision_config=copy.deepcopy(encoder.config),
+        text_config=copy.deepcopy(language.config),
         image_token_index=placeholder,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",

@@ -48,6 +48,7 @@ def test_the_class_reads_pixels_as_it_reads_our_embeddings(kind, tokens):
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     words = torch.tensor([[3, 4, 5], [6, 8, 9]])
     ids = torch.cat([torch.full((2, tokens), PLACEHOLDER), words], dim=1)
+    assert made["language"].config._attn_implementation == "sdpa"
     percepts = made["projector"](llava.patches(made["encoder"](pixels).last_hidden_state))
     embeds = torch.cat([percepts, made["language"].get_input_embeddings()(words)], dim=1)
     theirs = model(input_ids=ids, pixel_values=pixels).logits
