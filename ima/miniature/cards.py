@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,27 @@ def save_model(model: Any, folder: Path) -> None:
 def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: int) -> None:
     """Save a part's weights as they were after a number of steps."""
     save_weights(state, checkpoint_path(folder, step))
+
+
+def milestones(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
+    """Return the numbers of finished steps, before the last, at which weights are kept.
+
+    Examples
+    --------
+    >>> milestones((1 / 16, 1 / 8, 1 / 2), steps=2000)
+    (125, 250, 1000)
+    """
+    wanted = {max(1, round(share * steps)) for share in shares}
+    return tuple(sorted(step for step in wanted if step < steps))
+
+
+def kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what a card says of the weights kept along training; the last are the part's own."""
+    paths = [*(checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS]
+    return [
+        {"step": step, "part": part, "sha256": sha256(path)}
+        for step, path in zip(steps, paths, strict=True)
+    ]
 
 
 def data_record(dataset: str, *, n: int) -> dict[str, Any]:

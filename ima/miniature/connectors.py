@@ -75,18 +75,6 @@ def config_for(encoder_width: int, *, hidden: int) -> ConnectorConfig:
     )
 
 
-def milestones_of(task: str, steps: int) -> tuple[int, ...]:
-    """Return the numbers of finished steps at which a run's weights are kept.
-
-    Examples
-    --------
-    >>> milestones_of("caption", 2000)
-    (125, 250, 500, 1000, 1500)
-    """
-    wanted = {max(1, round(share * steps)) for share in MILESTONES[task]}
-    return tuple(sorted(step for step in wanted if step < steps))
-
-
 def caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for captioning: the canonical caption."""
     canonical = speech.captions(situation.modality, situation.entities())[0]

@@ -23,14 +23,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ima.miniature import connectors
-from ima.miniature.cards import card_of, data_record, save_checkpoint
+from ima.miniature.cards import (
+    card_of,
+    data_record,
+    kept_weights,
+    milestones,
+    save_checkpoint,
+)
 from ima.miniature.materials import Materials
 from ima.miniature.storage import save_weights
 from ima.miniature.training import Recipe
 from ima.miniature.workshop import Part
 from ima.models import llava
 from ima.models.connector import ConnectorConfig
-from ima.models.zoo import WEIGHTS, checkpoint_path, sha256, state_digest
+from ima.models.zoo import WEIGHTS, state_digest
 
 LANGUAGE, ENCODER, MODALITY = "llama-mini", "clip", "image"
 BATCH = 16
@@ -102,15 +108,14 @@ def parts_of(materials: Materials) -> list[Part]:
     plan, found = materials.workshop.plan, []
     for variant in VARIANTS:
         recipe = plan.recipe(variant.recipe)
-        wanted = {max(1, round(share * recipe.steps)) for share in MILESTONES}
-        kept = tuple(sorted(step for step in wanted if step < recipe.steps))
+        kept = milestones(MILESTONES if variant.followed else (), steps=recipe.steps)
         record = {
             **asdict(recipe),
             "pool": plan.pool(MODALITY),
             "batch": BATCH,
             "tuned": variant.tuned,
             "projector": variant.kind,
-            "milestones": list(kept) if variant.followed else [],
+            "milestones": list(kept),
         }
         make = partial(_make, materials, variant, recipe)
         found.append(Part(variant.part, record, make, needs=variant.needs))
@@ -211,10 +216,8 @@ def _checkpoints(
 ) -> list[dict[str, Any]]:
     if not variant.followed:
         return []
-    found: list[dict[str, Any]] = [{"step": 0, "seed": recipe.seed, "sha256": untrained}]
     steps = [*record["milestones"], recipe.steps]
-    paths = [*(checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS]
-    return found + [
-        {"step": step, "part": variant.part, "sha256": sha256(path)}
-        for step, path in zip(steps, paths, strict=True)
+    return [
+        {"step": 0, "seed": recipe.seed, "sha256": untrained},
+        *kept_weights(variant.part, folder, steps=steps),
     ]

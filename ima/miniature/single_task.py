@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from ima.miniature import connectors
-from ima.miniature.cards import card_of, data_record, save_checkpoint
+from ima.miniature.cards import (
+    card_of,
+    data_record,
+    kept_weights,
+    milestones,
+    save_checkpoint,
+)
 from ima.miniature.encoders import EncoderSpec
 from ima.miniature.materials import Materials
 from ima.miniature.storage import read_json, save_weights
 from ima.miniature.training import Recipe
 from ima.miniature.workshop import Part
 from ima.models.connector import Connector
-from ima.models.zoo import CARD, WEIGHTS, checkpoint_path, sha256, state_digest
+from ima.models.zoo import CARD, WEIGHTS, state_digest
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def parts_of(
     recipes = connectors.RECIPES if followed else connectors.COMPARED
     for task, published in recipes[spec.modality].items():
         recipe = plan.recipe(published)
-        kept = connectors.milestones_of(task, recipe.steps) if followed else ()
+        kept = milestones(connectors.MILESTONES[task] if followed else (), steps=recipe.steps)
         run = Run(language, spec.name, spec.modality, task, recipe, kept)
         record = {
             **asdict(recipe),
@@ -96,7 +103,7 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
     folder = workshop.folder(part)
     language, tokenizer = materials.language(run.language)
     start = workshop.folder(run.needs["start"]) if "start" in run.needs else None
-    earlier = read_json(start / CARD)["checkpoints"] if start else []
+    earlier = _earlier(start) if start else []
     before = earlier[-1]["step"] if earlier else 0
 
     def data(split: str) -> tuple[torch.Tensor, connectors.Texts]:
@@ -137,16 +144,14 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
     card["language_state"] = frozen
     card["checkpoints"] = earlier or [_untrained(connector, seed=run.recipe.seed)]
     steps = [before + step for step in (*run.milestones, run.recipe.steps)]
-    card["checkpoints"] += [
-        {"step": step, "part": part, "sha256": sha256(path)}
-        for step, path in zip(steps, _paths(folder, steps), strict=True)
-    ]
+    card["checkpoints"] += kept_weights(part, folder, steps=steps)
     return card
 
 
-def _paths(folder: Any, steps: Sequence[int]) -> list[Any]:
-    """Return the weights after each of these numbers of steps, the last of which are the run's."""
-    return [*(checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS]
+def _earlier(start: Path) -> list[dict[str, Any]]:
+    """Return the weights on the way to those that a run begins with, without their scores."""
+    kept: list[dict[str, Any]] = read_json(start / CARD)["checkpoints"]
+    return [{key: told for key, told in entry.items() if key != "scores"} for entry in kept]
 
 
 def _untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
