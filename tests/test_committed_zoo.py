@@ -19,6 +19,14 @@ READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) f
 CONNECTED = {name: card for name, card in READ.items() if "language_state" in card}
 
 
+def made_of(name):
+    """Return the parts between which a connector lies."""
+    if "made_of" in READ[name]:
+        return READ[name]["made_of"]
+    _, language, encoder, _ = name.split("/")
+    return {"language": f"language/{language}", "encoder": f"encoders/{encoder}"}
+
+
 def test_all_weights_stay_under_90_megabytes():
     total = sum(
         path.stat().st_size
@@ -43,26 +51,22 @@ def language_state(name):
     """Return the digest of a language model as the trainings of its connectors take it."""
     from ima.miniature.materials import load_language
 
-    return zoo.state_digest(load_language(ROOT / "language" / name)[0].state_dict())
+    return zoo.state_digest(load_language(ROOT / name)[0].state_dict())
 
 
-@pytest.mark.parametrize("language", ["llama-mini", "opt-mini"])
+@pytest.mark.parametrize("language", sorted({made_of(name)["language"] for name in CONNECTED}))
 def test_every_training_left_the_language_model_bit_for_bit(language):
     states = {
         card["language_state"]
         for card in CONNECTED.values()
-        if card["parts"]["language"] == READ[f"language/{language}"]["sha256"]
+        if card["parts"]["language"] == READ[language]["sha256"]
     }
     assert states == {language_state(language)}
 
 
 def test_every_connector_belongs_to_the_encoder_and_language_model_beside_it():
     for name, card in CONNECTED.items():
-        made = card.get("made_of")
-        if made is None:
-            _, language, encoder, _ = name.split("/")
-            made = {"language": f"language/{language}", "encoder": f"encoders/{encoder}"}
-        for role, part in made.items():
+        for role, part in made_of(name).items():
             assert card["parts"][role] == READ[part]["sha256"], (name, role)
 
 

@@ -29,7 +29,7 @@ def named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
     Parameters
     ----------
     caption : str
-        In the language of :mod:`ima.miniature.speech`.
+        In the language of ``ima.miniature.speech``.
     modality : str
         Which domain's words are looked for.
     full : bool
