@@ -182,7 +182,8 @@ def choices_right(
     Returns
     -------
     dict of str to ndarray
-        Each ``(sample,)`` of 0 and 1. ``retrieval``: among the captions of ``size`` samples;
+        Each ``(sample,)`` of 0 and 1. ``retrieval``: among the captions of ``size`` samples, or of
+        as many more as it takes to make equal parts;
         ``spoiled``: against its own caption with one word wrong.
     """
     found: dict[str, list[npt.NDArray[np.float64]]] = {"retrieval": [], "spoiled": []}
