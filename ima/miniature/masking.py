@@ -59,8 +59,21 @@ class Filler(nn.Module):
                 self.model: Any = ViTMAEForPreTraining(
                     ViTMAEConfig(**spec.sizes, **_DECODER, **shares)
                 )
+                # Made from a configuration, the fixed positions of both halves would stay zero.
+                self._give_places(self.model.vit.embeddings.position_embeddings)
+                self._give_places(self.model.decoder.decoder_pos_embed)
             else:
                 self.model = VideoMAEForPreTraining(VideoMAEConfig(**spec.sizes, **_DECODER))
+
+    def _give_places(self, positions: nn.Parameter) -> None:
+        from transformers.models.vit_mae import modeling_vit_mae
+
+        side = self.spec.sizes["image_size"] // self.spec.sizes["patch_size"]
+        places = modeling_vit_mae.build_2d_sinusoidal_position_embedding(
+            height=side, width=side, embed_dim=positions.shape[-1], cls_token=True
+        )
+        with torch.no_grad():
+            positions.copy_(places)
 
     def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return the mean squared error over hidden patches, whose own variance is 1."""

@@ -101,6 +101,17 @@ def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, nam
     assert tokens.shape[2] == SMALL["hidden_size"]
 
 
+@pytest.mark.parametrize("name", ["mae", "videomae", "audiomae"])
+@torch.no_grad()
+def test_self_supervised_encoders_know_where_a_patch_is(name):
+    spec = small(name)
+    kept = masking.Filler(spec).encoder().eval()
+    values = torch.from_numpy(build_pool(spec.modality, "train", n=1).values(np.arange(1)))
+    tokens = read_tokens(kept, torch.zeros_like(values))[0, spec.specials :]
+    # Patches with the same content differ by their place alone.
+    assert torch.cdist(tokens, tokens).fill_diagonal_(1.0).min() > 1e-3
+
+
 def test_the_same_patches_of_a_clip_are_hidden_in_all_frames():
     mask = masking.hidden_patches(SPECS["videomae"], 3, np.random.default_rng(0))
     frames = mask.reshape(3, 4, 36)
