@@ -65,12 +65,16 @@ class Filler(nn.Module):
             else:
                 self.model = VideoMAEForPreTraining(VideoMAEConfig(**spec.sizes, **_DECODER))
 
+    @property
+    def _side(self) -> int:
+        """Patches along a side of a picture."""
+        return int(self.spec.sizes["image_size"] // self.spec.sizes["patch_size"])
+
     def _give_places(self, positions: nn.Parameter) -> None:
         from transformers.models.vit_mae import modeling_vit_mae
 
-        side = self.spec.sizes["image_size"] // self.spec.sizes["patch_size"]
         places = modeling_vit_mae.build_2d_sinusoidal_position_embedding(
-            height=side, width=side, embed_dim=positions.shape[-1], cls_token=True
+            height=self._side, width=self._side, embed_dim=positions.shape[-1], cls_token=True
         )
         with torch.no_grad():
             positions.copy_(places)
@@ -78,8 +82,7 @@ class Filler(nn.Module):
     def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return the mean squared error over hidden patches, whose own variance is 1."""
         if self.spec.modality == "image":
-            patches = (self.spec.sizes["image_size"] // self.spec.sizes["patch_size"]) ** 2
-            noise = rng.random((len(values), patches), dtype=np.float32)
+            noise = rng.random((len(values), self._side**2), dtype=np.float32)
             found = self.model(values, noise=torch.from_numpy(noise).to(values.device))
         else:
             if self.spec.modality == "audio":
