@@ -3,9 +3,8 @@
 As CLIP (Radford et al. 2021, arXiv:2103.00020), X-CLIP and CLAP do, an encoder and a text encoder
 learn to tell which of a batch's captions belongs to which sample. Two things are added, without
 which so small a batch is told apart by a bag of words: each sample has a caption beside its own in
-which one word is wrong (Yuksekgonul et al. 2023, arXiv:2210.01936), and beside the pooled tokens
-the single ones are compared, each word with the patch that fits it best (Yao et al. 2022,
-arXiv:2111.07783).
+which one word is wrong (Yuksekgonul et al. 2023, arXiv:2210.01936), and beside whole samples single
+patches choose among texts, of which one tells what they show (:mod:`ima.miniature.grounding`).
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from torch.nn import functional as nnf
 
 from ima.evaluation.scores import mean_score
 from ima.measures.inference import Interval
-from ima.miniature import corpus, speech
+from ima.miniature import corpus, grounding, speech
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import BATCH, EncoderSpec, build
+from ima.miniature.labelling import EMPTY_WEIGHT
 from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit
-from ima.miniature.world import Entity, get_domain
+from ima.miniature.training import Recipe, Result, fit, has_bfloat16
+from ima.miniature.world import Domain, Entity, get_domain, held_out
 from ima.models.encoders import read_tokens
 
 #: Size of the space in which samples and captions meet.
@@ -51,10 +51,25 @@ def caption_of(situation: Situation, entities: Sequence[Entity]) -> str:
 def spoil(situation: Situation, rng: np.random.Generator) -> tuple[Entity, ...]:
     """Return the entities with one word wrong: a noun, or an attribute.
 
-    In half of the cases in which two entities differ in an attribute, they exchange it.
+    In half of the cases in which two entities differ in an attribute, they exchange it. No pair of
+    noun and first attribute comes about that only the test split holds.
     """
-    entities = list(situation.entities())
-    domain = get_domain(situation.modality)
+    domain, entities = get_domain(situation.modality), situation.entities()
+    forbidden = held_out(situation.modality) - _pairs(domain, entities)
+    while True:
+        found = _spoil_once(domain, entities, rng)
+        if forbidden.isdisjoint(_pairs(domain, found)):
+            return found
+
+
+def _pairs(domain: Domain, entities: Sequence[Entity]) -> set[tuple[str, str]]:
+    return {(entity.noun, entity.attributes[domain.first]) for entity in entities}
+
+
+def _spoil_once(
+    domain: Domain, told: Sequence[Entity], rng: np.random.Generator
+) -> tuple[Entity, ...]:
+    entities = list(told)
     names = ["noun", *entities[0].attributes]
     name = names[int(rng.integers(len(names)))]
     i = int(rng.integers(len(entities)))
@@ -131,36 +146,58 @@ class Pair(nn.Module):
             self.pooled = nn.Linear(width, SHARED)
             self.single = nn.Linear(width, SHARED)
             self.sentence = nn.Linear(_TEXT["hidden_size"], SHARED)
-            self.word = nn.Linear(_TEXT["hidden_size"], SHARED)
+            self.phrase = nn.Linear(_TEXT["hidden_size"], SHARED)
         self.scale = nn.Parameter(torch.tensor([np.log(10.0), np.log(10.0)], dtype=torch.float32))
 
-    def forward(self, values: torch.Tensor, captions: Captions) -> torch.Tensor:
-        """Return similarities, ``(2, sample, caption)``: of pooled and of single tokens."""
-        tokens = read_tokens(self.encoder, values)
-        words = self.reader(input_ids=captions.ids).last_hidden_state
-        last = captions.mask.sum(1) - 1
-        sentence = _unit(self.sentence(words[torch.arange(len(words)), last]))
-        whole = _unit(self.pooled(tokens[:, 0])) @ sentence.T
-        patches, parts = _unit(self.single(tokens[:, self.specials :])), _unit(self.word(words))
-        fits = torch.einsum("ipd,jwd->ijwp", patches, parts).amax(-1)
-        mask = captions.mask[None].float()
-        single = (fits * mask).sum(-1) / mask.sum(-1)
-        return torch.stack([whole, single])
+    def forward(
+        self, values: torch.Tensor, captions: Captions, texts: Captions
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return similarities of whole samples and of single patches.
 
-    def loss(self, similarities: torch.Tensor) -> torch.Tensor:
-        """Return the contrastive loss; the first captions are the samples' own, in order.
+        Parameters
+        ----------
+        values : Tensor
+            The encoder's input.
+        captions, texts : Captions
+            Of whole samples, and of single patches.
 
-        The others are nearly right captions of the same samples.
+        Returns
+        -------
+        tuple of Tensor
+            ``(sample, caption)`` and ``(sample, position, text)``, cosines.
         """
-        n = similarities.shape[1]
-        target = torch.arange(n, device=similarities.device)
-        total = similarities.new_zeros(())
-        for scale, found in zip(
-            self.scale.clamp(max=np.log(100.0)).exp(), similarities, strict=True
-        ):
-            total = total + nnf.cross_entropy(scale * found, target)
-            total = total + nnf.cross_entropy(scale * found[:, :n].T, target)
-        return total / 4
+        tokens = read_tokens(self.encoder, values).float()
+        whole = _unit(self.pooled(tokens[:, 0])) @ _unit(self.sentence(self._read(captions))).T
+        patches = _unit(self.single(tokens[:, self.specials :]))
+        return whole, patches @ _unit(self.phrase(self._read(texts))).T
+
+    def _read(self, captions: Captions) -> torch.Tensor:
+        """Return the state at the end token of each text, ``(text, width)``."""
+        words: torch.Tensor = self.reader(input_ids=captions.ids).last_hidden_state
+        return words[torch.arange(len(words)), captions.mask.sum(1) - 1].float()
+
+    def loss(self, whole: torch.Tensor, single: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Return the contrastive loss of what :meth:`forward` returns.
+
+        Parameters
+        ----------
+        whole : Tensor
+            ``(sample, caption)``; the first captions are the samples' own, in order, the others are
+            nearly right captions of the same samples.
+        single : Tensor
+            ``(sample, position, text)``.
+        own : Tensor
+            ``(sample, position)``: the text of each patch; 0 where nothing is, which weighs little.
+        """
+        of_whole, of_single = self.scale.clamp(max=np.log(100.0)).exp()
+        target = torch.arange(len(whole), device=whole.device)
+        total = nnf.cross_entropy(of_whole * whole, target)
+        total = total + nnf.cross_entropy(of_whole * whole[:, : len(whole)].T, target)
+        patches = nnf.cross_entropy(
+            of_single * single.flatten(0, 1), own.flatten(), reduction="none"
+        )
+        weight = torch.where(own.flatten() == 0, EMPTY_WEIGHT, 1.0)
+        return total / 2 + (patches * weight).sum() / weight.sum()
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -182,20 +219,44 @@ def choices_right(
     Returns
     -------
     dict of str to ndarray
-        Each ``(sample,)`` of 0 and 1. ``retrieval``: among the captions of ``size`` samples, or of
-        as many more as it takes to make equal parts;
-        ``spoiled``: against its own caption with one word wrong.
+        Each ``(sample,)``. ``retrieval``: 1 if it is, among the captions of ``size`` samples, or of
+        as many more as it takes to make equal parts, else 0; ``spoiled``: the same against its own
+        caption with one word wrong; ``patch_text``: the share of its occupied patches whose own
+        text fits best among those of the part, wrong ones included.
     """
-    found: dict[str, list[npt.NDArray[np.float64]]] = {"retrieval": [], "spoiled": []}
+    found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // size)):
-        texts = texts_of(pool, part, np.random.default_rng([_SPOILING, int(part[0])]))
-        values = torch.from_numpy(pool.values(part)).to(device)
-        # Both similarities count alike, as in the loss.
-        fits = model(values, _to(tokenize(texts, tokenizer), device)).mean(0).cpu().numpy()
-        own, n = np.diag(fits), len(part)
-        found["retrieval"].append((fits[:, :n].argmax(1) == np.arange(n)).astype(float))
-        found["spoiled"].append((own > np.diag(fits[:, n:])).astype(float))
+        rng, n = np.random.default_rng([_SPOILING, int(part[0])]), len(part)
+        batch = batch_of(pool, part, tokenizer, rng, device)
+        whole, single = (fits.cpu() for fits in model(*batch[:3]))
+        own = batch[3].cpu()
+        right = (single.argmax(-1) == own) & (own > 0)
+        shares = {
+            "retrieval": whole[:, :n].argmax(1) == torch.arange(n),
+            "spoiled": whole[:, :n].diagonal() > whole[:, n:].diagonal(),
+            "patch_text": right.sum(1) / (own > 0).sum(1).clamp(min=1),
+        }
+        for name, share in shares.items():
+            found.setdefault(name, []).append(share.double().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+Batch = tuple[torch.Tensor, Captions, Captions, torch.Tensor]
+
+
+def batch_of(
+    pool: Pool,
+    chosen: npt.NDArray[np.int64],
+    tokenizer: Any,
+    rng: np.random.Generator,
+    device: str,
+) -> Batch:
+    """Return the encoder's input, captions, texts of patches and which text is whose."""
+    captions = tokenize(texts_of(pool, chosen, rng), tokenizer)
+    told = grounding.tell(pool, chosen, rng)
+    values = torch.from_numpy(pool.values(chosen)).to(device)
+    texts = tokenize(told.texts, tokenizer)
+    return values, _to(captions, device), _to(texts, device), torch.from_numpy(told.own).to(device)
 
 
 def _to(captions: Captions, device: str) -> Captions:
@@ -223,12 +284,16 @@ def train(
     """
     model = Pair(spec, vocabulary=tokenizer.get_vocab_size()).to(device)
     size = BATCH[spec.modality]
+    # Half precision pays where there are many tokens.
+    mixed = spec.modality == "video" and has_bfloat16(device)
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = rng.choice(len(pool), size=size, replace=False)
-        captions = _to(tokenize(texts_of(pool, chosen, rng), tokenizer), device)
-        return model.loss(model(torch.from_numpy(pool.values(chosen)).to(device), captions))
+        *given, own = batch_of(pool, chosen, tokenizer, rng, device)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
+            whole, single = model(*given)
+        return model.loss(whole.float(), single.float(), own)
 
     def probe() -> dict[str, float]:
         found = choices_right(model, probe_pool, tokenizer, device)

@@ -74,7 +74,7 @@ SPECS: dict[str, EncoderSpec] = {
         ),
         EncoderSpec(
             "clip", "image", "text-aligned", "CLIPVisionModel", "CLIPVisionConfig", _IMAGE, 1,
-            Recipe(steps=3000, learning_rate=1.5e-3, seed=24, probe_every=200),
+            Recipe(steps=2600, learning_rate=1.5e-3, seed=24, probe_every=200),
         ),
         EncoderSpec(
             "mae", "image", "self-supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,

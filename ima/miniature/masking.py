@@ -2,7 +2,9 @@
 
 He et al. 2022, arXiv:2111.06377, for images; Tong et al. 2022, arXiv:2203.12602, for clips; Huang
 et al. 2022, arXiv:2207.06405, for spectrograms. The models are those of transformers, their targets
-the patches' own values, normalised patch by patch.
+the patches' own values. Those of images and spectrograms are normalised patch by patch; those of
+clips are not, because most of their patches show nothing but noise in each colour, which would
+count as much as what moves before it.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class Filler(nn.Module):
         self.spec = spec
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed)
+            shares: dict[str, Any]
             if spec.modality == "image":
-                shares: dict[str, Any] = {"mask_ratio": HIDDEN["image"], "norm_pix_loss": True}
+                shares = {"mask_ratio": HIDDEN["image"], "norm_pix_loss": True}
                 self.model: Any = ViTMAEForPreTraining(
                     ViTMAEConfig(**spec.sizes, **_DECODER, **shares)
                 )
@@ -63,7 +66,9 @@ class Filler(nn.Module):
                 self._give_places(self.model.vit.embeddings.position_embeddings)
                 self._give_places(self.model.decoder.decoder_pos_embed)
             else:
-                self.model = VideoMAEForPreTraining(VideoMAEConfig(**spec.sizes, **_DECODER))
+                shares = {"norm_pix_loss": spec.modality == "audio"}
+                config = VideoMAEConfig(**spec.sizes, **_DECODER, **shares)
+                self.model = VideoMAEForPreTraining(config)
 
     @property
     def _side(self) -> int:
@@ -80,17 +85,35 @@ class Filler(nn.Module):
             positions.copy_(places)
 
     def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Return the mean squared error over hidden patches, whose own variance is 1."""
+        """Return the mean squared error over hidden patches, as a share of their variance."""
         if self.spec.modality == "image":
             noise = rng.random((len(values), self._side**2), dtype=np.float32)
             found = self.model(values, noise=torch.from_numpy(noise).to(values.device))
         else:
             if self.spec.modality == "audio":
                 values = as_slices(values, frames=self.model.config.num_frames)
-            mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng))
-            found = self.model(values, bool_masked_pos=mask.to(values.device))
+            mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng)).to(values.device)
+            found = self.model(values, bool_masked_pos=mask)
+            if self.spec.modality == "video":
+                return self._share(found.logits, values, mask)
         loss: torch.Tensor = found.loss
         return loss
+
+    def _share(
+        self, filled: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the error of filling in patches of clips, as a share of the values' variance.
+
+        The model's own loss would compare them in other units than its input has.
+        """
+        sizes, (n, frames, colours, *_) = self.spec.sizes, values.shape
+        deep, patch = sizes["tubelet_size"], sizes["patch_size"]
+        tubes = values.reshape(
+            n, frames // deep, deep, colours, self._side, patch, self._side, patch
+        )
+        patches = tubes.permute(0, 1, 4, 6, 2, 5, 7, 3).reshape(n, mask.shape[1], -1)
+        hidden = patches[mask].reshape(filled.shape)
+        return nn.functional.mse_loss(filled, hidden) / hidden.var()
 
     def encoder(self) -> nn.Module:
         """Return the trained encoder as the class that the zoo loads."""

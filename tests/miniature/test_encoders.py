@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ima.miniature import contrastive, masking
+from ima.miniature import contrastive, grounding, masking, speech
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import SPECS, build
 from ima.miniature.pools import build_pool
 from ima.miniature.training import Recipe
+from ima.miniature.world import get_domain, held_out
 from ima.models.encoders import as_slices, read_tokens
 
 FEW = Recipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
@@ -40,6 +41,9 @@ def test_a_spoiled_caption_differs_from_the_true_one(modality):
         assert right != wrong
         changed = [a != b for a, b in zip(entities, spoiled, strict=True)]
         assert sum(changed) in {1, 2}
+        first = get_domain(modality).first
+        pairs = {(e.noun, e.attributes[first]) for e in spoiled}
+        assert pairs.isdisjoint(held_out(modality))
 
 
 def test_captions_tell_where_objects_are():
@@ -53,18 +57,64 @@ def test_padding_changes_no_similarity(tokenizer):
     pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
     values = torch.from_numpy(build_pool("image", "train", n=2).values(np.arange(2)))
     short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
+    alone, beside = (contrastive.tokenize(texts, tokenizer) for texts in ([short], [short, long]))
     with torch.no_grad():
-        alone = pair(values, contrastive.tokenize([short], tokenizer))
-        beside = pair(values, contrastive.tokenize([short, long], tokenizer))
-    torch.testing.assert_close(alone[..., 0], beside[..., 0])
+        for few, more in zip(pair(values, alone, alone), pair(values, beside, beside), strict=True):
+            torch.testing.assert_close(few[..., 0], more[..., 0])
 
 
-def test_the_loss_is_least_where_own_captions_fit_best(tokenizer):
+def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
     pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size())
-    right = torch.cat([torch.eye(4), torch.zeros(4, 4)], dim=1).expand(2, 4, 8)
-    spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1).expand(2, 4, 8)
-    assert pair.loss(right) < pair.loss(spoiled)
-    assert pair.loss(right) < pair.loss(right.flip(1))
+    right = torch.cat([torch.eye(4), torch.zeros(4, 4)], dim=1)
+    spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1)
+    own = torch.tensor([[0, 1, 2]]).expand(4, 3)
+    patches = torch.eye(3).expand(4, 3, 3)
+    best = pair.loss(right, patches, own)
+    assert best < pair.loss(spoiled, patches, own)
+    assert best < pair.loss(right.flip(0), patches, own)
+    assert best < pair.loss(right, patches.flip(1), own)
+    # A patch of an object counts more than one of the background.
+    empty, occupied = patches.clone(), patches.clone()
+    empty[:, 0], occupied[:, 2] = patches[:, 2], patches[:, 0]
+    assert best < pair.loss(right, empty, own) < pair.loss(right, occupied, own)
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "audio"])
+def test_each_patch_is_told_what_it_shows_and_where(modality):
+    pool = build_pool(modality, "train", n=6)
+    told = grounding.tell(pool, np.arange(1, 6), np.random.default_rng(0))
+    domain, grid = get_domain(modality), grounding.GRID[modality]
+    assert told.texts[0] == grounding.NOTHING
+    assert len(set(told.texts)) == len(told.texts)
+    nouns, first = pool.labels["noun"][1:], pool.labels[domain.first][1:]
+    assert ((told.own == 0) == (nouns == 0)).all()
+    for sample, position in np.argwhere(nouns > 0):
+        said = told.texts[told.own[sample, position]].split()
+        assert domain.nouns[nouns[sample, position] - 1] in said
+        assert domain.attributes[domain.first][first[sample, position] - 1] in said
+        place = [speech.NUMBERS.index(said[at]) for at in (-3, -1)]
+        assert place == [
+            min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
+        ]
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "audio"])
+def test_wrong_texts_differ_in_one_thing_and_never_name_a_held_out_pair(modality):
+    pool = build_pool(modality, "train", n=12)
+    told = grounding.tell(pool, np.arange(12), np.random.default_rng(0))
+    used = {told.texts[i] for i in np.unique(told.own)}
+    wrong = [text for text in told.texts if text not in used]
+    assert len(wrong) > len(used)
+    for text in wrong:
+        words = text.replace("an ", "a ").split()
+        differing = [
+            sum(a != b for a, b in zip(words, other.replace("an ", "a ").split(), strict=False))
+            for other in used
+        ]
+        # A motion has up to two words.
+        assert min(differing) in {1, 2}
+        for noun, value in held_out(modality):
+            assert not {noun, value} <= set(words)
 
 
 @pytest.mark.parametrize("name", ["clip", "xclip", "clap"])
@@ -80,9 +130,9 @@ def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
         probe_pool=pool.first(8),
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert set(result.curve[-1]) >= {"retrieval", "spoiled"}
+    assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_text"}
     found = contrastive.score(model, pool.first(6), tokenizer)
-    assert found["retrieval"].n == found["spoiled"].n == 6
+    assert found["retrieval"].n == found["spoiled"].n == found["patch_text"].n == 6
 
 
 @pytest.mark.parametrize("name", ["mae", "videomae", "audiomae"])

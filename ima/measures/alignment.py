@@ -1,0 +1,190 @@
+"""Implicit alignment (F3): how similar perceptual and textual tokens are, and the IMA score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures.identity import dataset_weights
+from ima.measures.inference import Interval, percentile
+from ima.measures.similarity import Floats, cross_draws, shared_draws, unit
+
+#: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
+VERSIONS = ("same layer", "input")
+Version = Literal["same layer", "input"]
+
+
+def curve(
+    means: Mapping[str, xr.DataArray],
+    *,
+    version: Version = "same layer",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compute PvsT at each layer, within each data set, over all pairs of samples.
+
+    paper.md §3, F3. The released code has two versions: the perceptual tokens of the same layer, or
+    those that enter the model (layer 0) against the textual ones of each layer.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``, all of one language
+        model; a coord ``id`` on ``sample`` tells which data sets show the same contents.
+    version : {"same layer", "input"}
+        Which perceptual tokens.
+    resamples : int
+        Number of bootstrap resamples of contents.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(dataset, layer)`` and ``draws`` ``(draw, dataset, layer)``, cosines.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such version.
+    ParameterError
+        If no data sets are given, layers differ, or a data set lacks a kind of token.
+    """
+    if version not in VERSIONS:
+        raise UnknownNameError.among(kind="version", asked=version, available=VERSIONS)
+    layers = _layers(means)
+    weights, _, n = dataset_weights(means, resamples=resamples, seed=seed)
+    out = np.empty((1 + resamples, len(means), layers.size))
+    for number, (name, array) in enumerate(means.items()):
+        drawn = weights[name]
+        for at in range(layers.size):
+            if at == 0 or version == "same layer":
+                perceptual = _directions(array, kind="perceptual", at=at)
+                averaged = drawn @ perceptual
+            textual = _directions(array, kind="textual", at=at)
+            rows = np.arange(len(textual))
+            out[:, number, at] = shared_draws(
+                cross_draws(averaged, drawn @ textual),
+                weights_a=drawn,
+                weights_b=drawn,
+                a=perceptual,
+                b=textual,
+                rows_a=rows,
+                rows_b=rows,
+            )
+    return xr.Dataset(
+        {
+            "estimate": (("dataset", "layer"), out[0]),
+            "draws": (("draw", "dataset", "layer"), out[1:]),
+        },
+        coords={"dataset": list(means), "layer": layers},
+        attrs={"samples": n, "version": version, "resamples": resamples, "seed": seed},
+    )
+
+
+def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Return the IMA score: the mean of PvsT over layers 0 … L-1 and data sets.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`, or some of its data sets.
+    level : float
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        The score, a cosine.
+    """
+    inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
+    low, high = percentile(inner["draws"], level=level)
+    value = float(inner["estimate"])
+    return Interval(
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        n=int(found.attrs["samples"]),
+    )
+
+
+def rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F3.1: by how much PvsT is higher in the second half of the depth than in the first.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`.
+    level : float
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        Mean over the later half of the layers minus mean over the earlier; of an odd number of
+        layers the middle one is in neither.
+    """
+    half = found.sizes["layer"] // 2
+    both = found[["estimate", "draws"]].mean("dataset")
+    difference = both.isel(layer=slice(-half, None)).mean("layer") - both.isel(
+        layer=slice(half)
+    ).mean("layer")
+    low, high = percentile(difference["draws"], level=level)
+    value = float(difference["estimate"])
+    return Interval(
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        n=int(found.attrs["samples"]),
+    )
+
+
+def layer_matrix(means: xr.DataArray) -> xr.DataArray:
+    """Compare perceptual tokens of every layer with textual ones of every layer.
+
+    Parameters
+    ----------
+    means : xarray.DataArray
+        ``(sample, kind, layer, hidden)`` of one data set.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(perceptual, textual)``, mean cosine over all pairs of samples; both dims hold labels of
+        layers.
+    """
+    sides = []
+    for kind in ("perceptual", "textual"):
+        averaged = [
+            _directions(means, kind=kind, at=at).mean(axis=0) for at in range(means.sizes["layer"])
+        ]
+        sides.append(np.stack(averaged))
+    layers = means["layer"].to_numpy()
+    return xr.DataArray(
+        sides[0] @ sides[1].T,
+        dims=("perceptual", "textual"),
+        coords={"perceptual": layers, "textual": layers},
+    )
+
+
+def _directions(array: xr.DataArray, *, kind: str, at: int) -> Floats:
+    directions: Floats = unit(array.isel(layer=at).sel(kind=kind)).to_numpy()
+    return directions
+
+
+def _layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    if not means:
+        message = "No data sets given; an alignment needs at least one."
+        raise ParameterError(message)
+    first, *rest = (array["layer"] for array in means.values())
+    if not all(layers.equals(first) for layers in rest):
+        message = (
+            "The data sets are not from one language model: their layers differ. Give caches of "
+            "one of them."
+        )
+        raise ParameterError(message)
+    return first

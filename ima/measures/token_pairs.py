@@ -1,0 +1,154 @@
+"""Similarity of single tokens (F1.1, appendix): statistics over all pairs of tokens of two samples.
+
+Mean pooling hides whether a few tokens fit well among many that do not. Here each pair of samples
+is compared token by token, the cosines are reduced to one number, and that number is averaged over
+all pairs of samples. Costs O(N² m n d) in matrix products; few samples are kept with every token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from ima.errors import ParameterError
+from ima.measures.similarity import Floats, Rows
+
+#: Mean, median, largest and smallest cosine of the two samples' pairs of tokens, and the mean over
+#: the first sample's tokens of their largest.
+REDUCTIONS = ("mean", "median", "max", "min", "mean of max")
+#: Rows of one set that are compared at once: bounds the memory.
+BLOCK = 2048
+
+
+def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str, Floats]:
+    """Reduce the cosines of all pairs of tokens, for each pair of samples.
+
+    Parameters
+    ----------
+    a, b : ndarray
+        ``(token, hidden)``, tokens sorted by sample.
+    owners_a, owners_b : ndarray
+        ``(token,)``: which sample each is of, ascending.
+
+    Returns
+    -------
+    dict of str to ndarray
+        For each of :data:`REDUCTIONS` ``(sample of a, sample of b)``.
+
+    Raises
+    ------
+    ParameterError
+        If tokens are not sorted by sample, or one is zero or not finite.
+    """
+    starts_a, starts_b = _starts(owners_a), _starts(owners_b)
+    left, right = _unit(a), _unit(b)
+    n, m = len(starts_a) - 1, len(starts_b) - 1
+    found = {name: np.empty((n, m)) for name in REDUCTIONS}
+    row = 0
+    while row < n:
+        # As many whole samples as fit into a block, at least one.
+        last = row + 1
+        while last < n and starts_a[last + 1] - starts_a[row] <= BLOCK:
+            last += 1
+        cosines = left[starts_a[row] : starts_a[last]] @ right.T
+        for i in range(row, last):
+            own = cosines[starts_a[i] - starts_a[row] : starts_a[i + 1] - starts_a[row]]
+            best = np.maximum.reduceat(own, starts_b[:-1], axis=1)
+            tokens = len(own) * np.diff(starts_b)
+            found["mean"][i] = np.add.reduceat(own.sum(axis=0), starts_b[:-1]) / tokens
+            found["max"][i] = best.max(axis=0)
+            found["min"][i] = np.minimum.reduceat(own.min(axis=0), starts_b[:-1])
+            found["mean of max"][i] = best.mean(axis=0)
+            found["median"][i] = [
+                np.median(own[:, starts_b[j] : starts_b[j + 1]]) for j in range(m)
+            ]
+        row = last
+    return found
+
+
+def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None) -> xr.DataArray:
+    """Average the reductions over pairs of samples: PvsT, PvsP and TvsT of single tokens.
+
+    PvsT is within a data set; PvsP and TvsT are between two, as in :mod:`ima.measures.cones`.
+
+    Parameters
+    ----------
+    tokens : mapping of str to xarray.Dataset
+        The group ``/tokens/<tap>`` of each data set's cache: ``state`` ``(token, layer, hidden)``
+        with the coords ``sample`` and ``modality``.
+    layers : list of int or None
+        Which layers; None takes all.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(term, reduction, layer)`` with the coords ``curve``, ``left`` and ``right`` on ``term``.
+
+    Raises
+    ------
+    ParameterError
+        If a data set keeps no tokens of a kind.
+    """
+    first = next(iter(tokens.values()))
+    labels = [int(label) for label in first["layer"].to_numpy()] if layers is None else layers
+    names = list(tokens)
+    terms = [("PvsT", name, name) for name in names]
+    for letter in "PT":
+        terms += [
+            (f"{letter}vs{letter}", left, right)
+            for at, left in enumerate(names)
+            for right in names[at + 1 :]
+        ]
+    out = np.empty((len(terms), len(REDUCTIONS), len(labels)))
+    for at, layer in enumerate(labels):
+        sides = {
+            (name, letter): _side(tokens[name], letter=letter, layer=layer, name=name)
+            for name in names
+            for letter in "PT"
+        }
+        for number, (curve, left, right) in enumerate(terms):
+            (a, owners_a), (b, owners_b) = sides[left, curve[0]], sides[right, curve[-1]]
+            found = compare(a, b, owners_a=owners_a, owners_b=owners_b)
+            out[number, :, at] = [found[name].mean() for name in REDUCTIONS]
+    coords = {
+        name: ("term", [term[i] for term in terms])
+        for i, name in enumerate(("curve", "left", "right"))
+    }
+    return xr.DataArray(
+        out,
+        dims=("term", "reduction", "layer"),
+        coords={**coords, "reduction": list(REDUCTIONS), "layer": labels},
+    )
+
+
+def _side(kept: xr.Dataset, *, letter: str, layer: int, name: str) -> tuple[Floats, Rows]:
+    perceptual = kept["modality"].to_numpy() > 0
+    rows = np.flatnonzero(perceptual if letter == "P" else ~perceptual)
+    if not rows.size:
+        kind = "perceptual" if letter == "P" else "textual"
+        message = (
+            f"{name} keeps no {kind} tokens. Make its cache with keep_tokens of at least 1 "
+            "(ima cache create … --keep-tokens 64)."
+        )
+        raise ParameterError(message)
+    state = kept["state"].sel(layer=layer).to_numpy()[rows].astype(np.float64)
+    return state, kept["sample"].to_numpy()[rows].astype(np.int64)
+
+
+def _starts(owners: Rows) -> Rows:
+    if (np.diff(owners) < 0).any():
+        message = "Tokens must be sorted by sample."
+        raise ParameterError(message)
+    begins = np.flatnonzero(np.diff(owners, prepend=owners[0] - 1))
+    return np.append(begins, len(owners)).astype(np.int64)
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(length) & (length > 0)).all():
+        message = "A token's state is zero or not finite: no direction."
+        raise ParameterError(message)
+    found: Floats = vectors / length
+    return found

@@ -1,0 +1,228 @@
+"""Alignment measures against their definitions: loops, scipy's matrix root, textbook formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.linalg import sqrtm
+from scipy.spatial.distance import cosine
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures import alignment, matching, token_pairs
+
+
+def dataset(n, *, seed, layers=5, hidden=7):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, 2, layers, hidden))
+    # Textual tokens lie nearer to perceptual ones with depth.
+    values[:, 1] += (
+        values[:, 0] * np.linspace(0, 2, layers)[:, None] + np.linspace(0, 1, layers)[:, None]
+    )
+    values[:, 0] += np.linspace(0, 1, layers)[:, None]
+    return xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer", "hidden"),
+        coords={"kind": ["perceptual", "textual"], "layer": range(layers)},
+    )
+
+
+def loop(means, *, at_p, at_t):
+    p, t = (means.sel(kind=kind).to_numpy() for kind in ("perceptual", "textual"))
+    pairs = [1 - cosine(a, b) for a in p[:, at_p] for b in t[:, at_t]]
+    return np.mean(pairs)
+
+
+def test_both_versions_are_the_double_loop():
+    means = {"a": dataset(6, seed=0), "b": dataset(4, seed=1)}
+    same = alignment.curve(means, resamples=3)
+    start = alignment.curve(means, version="input", resamples=3)
+    for name, array in means.items():
+        for layer in range(5):
+            expected = loop(array, at_p=layer, at_t=layer)
+            assert same["estimate"].sel(dataset=name, layer=layer) == pytest.approx(expected)
+            expected = loop(array, at_p=0, at_t=layer)
+            assert start["estimate"].sel(dataset=name, layer=layer) == pytest.approx(expected)
+
+
+def test_the_ima_score_leaves_the_last_layer_out():
+    found = alignment.curve({"a": dataset(30, seed=2)}, resamples=200)
+    got = alignment.score(found)
+    assert got.value == pytest.approx(float(found["estimate"][:, :-1].mean()))
+    assert got.low < got.value < got.high
+    assert got.n == 30
+    rise = alignment.rise(found)
+    halves = found["estimate"][:, -2:].mean() - found["estimate"][:, :2].mean()
+    assert rise.value == pytest.approx(float(halves))
+    assert rise.low > 0
+
+
+def test_the_interval_of_the_score_covers_the_score_of_the_population():
+    population = dataset(4000, seed=3)
+    truth = alignment.score(alignment.curve({"a": population}, resamples=1)).value
+    hits = 0
+    for trial in range(40):
+        part = population.isel(sample=slice(trial * 100, (trial + 1) * 100))
+        got = alignment.score(alignment.curve({"a": part}, resamples=200, seed=trial))
+        hits += got.low <= truth <= got.high
+    assert hits >= 34
+
+
+def test_the_layer_matrix_is_the_double_loop():
+    means = dataset(5, seed=4)
+    matrix = alignment.layer_matrix(means)
+    for p in range(5):
+        for t in range(5):
+            expected = loop(means, at_p=p, at_t=t)
+            assert matrix.sel(perceptual=p, textual=t) == pytest.approx(expected)
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(UnknownNameError, match="same layer"):
+        alignment.curve({"a": dataset(5, seed=0)}, version="output")
+    with pytest.raises(ParameterError, match="No data sets"):
+        alignment.curve({})
+    with pytest.raises(ParameterError, match="layers differ"):
+        alignment.curve({"a": dataset(5, seed=0), "b": dataset(5, seed=0, layers=4)})
+
+
+def pair(n=30, d=6, *, seed=0, noise=0.5):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, d)) * np.arange(1, d + 1) + 3
+    return a, a @ rng.normal(size=(d, d + 2)) + noise * rng.normal(size=(n, d + 2))
+
+
+def test_retrieval_is_the_argmax_of_centred_cosines():
+    a, b = pair(seed=1)
+    b = b[:, :6]
+    cosines = cosine_similarity(a - a.mean(0), b - b.mean(0))
+    own = np.arange(len(a))
+    expected = ((cosines.argmax(1) == own) * 1.0 + (cosines.argmax(0) == own)) / 2
+    np.testing.assert_array_equal(matching.retrieval(a, b), expected)
+
+
+def test_equal_texts_share_a_hit():
+    a = np.array([[1.0, 0.1], [1.0, -0.1], [-2.0, 0.0]])
+    b = np.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]])
+    got = matching.retrieval(a, b)
+    np.testing.assert_allclose(got[:2].sum(), 1.0)
+    assert got[2] == 1
+
+
+def test_neighbours_are_scikit_learns():
+    a, b = pair(seed=2)
+    sets = []
+    for side in (a, b):
+        finder = NearestNeighbors(n_neighbors=6, metric="cosine").fit(side - side.mean(0))
+        near = finder.kneighbors(return_distance=False)
+        sets.append([set(row) for row in near[:, :5]])
+    expected = [len(x & y) / 5 for x, y in zip(*sets, strict=True)]
+    np.testing.assert_allclose(matching.neighbours(a, b, k=5), expected)
+
+
+def test_cka_is_one_under_rotation_and_scale_and_zero_on_average_by_chance():
+    a, _ = pair(seed=3)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    assert matching.cka(a, 3 * a @ turn + 7) == pytest.approx(1)
+    rng = np.random.default_rng(4)
+    chance = [matching.cka(rng.normal(size=(8, 20)), rng.normal(size=(8, 20))) for _ in range(400)]
+    assert abs(np.mean(chance)) < 0.02
+
+
+def test_cka_tends_to_the_biased_textbook_formula():
+    a, b = pair(n=3000, seed=5)
+    x, y = a - a.mean(0), b - b.mean(0)
+    textbook = np.linalg.norm(x.T @ y) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
+    assert matching.cka(a, b) == pytest.approx(textbook, abs=2e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 5), (6, 9)])
+def test_frechet_is_the_formula_with_scipys_matrix_root(n, d):
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(n, d)) * 2, rng.normal(size=(n + 3, d)) @ rng.normal(size=(d, d)) + 1
+    cov = [np.cov(side.T) for side in (a, b)]
+    root = np.trace(sqrtm(cov[0] @ cov[1])).real
+    apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    spread = np.trace(cov[0]) + np.trace(cov[1])
+    expected = (apart + spread - 2 * root) / spread
+    assert matching.frechet(a, b) == pytest.approx(expected, abs=1e-6)
+
+
+def test_matching_refuses_what_has_no_answer():
+    a, b = pair(n=10)
+    with pytest.raises(ParameterError, match="same samples"):
+        matching.retrieval(a, b[:5, :6])
+    with pytest.raises(ParameterError, match="between 1 and"):
+        matching.neighbours(a, b, k=9)
+    with pytest.raises(ParameterError, match="at least 4"):
+        matching.cka(a[:3], b[:3])
+    with pytest.raises(ParameterError, match="spread"):
+        matching.frechet(np.ones((3, 2)), np.ones((3, 2)))
+    with pytest.raises(ParameterError, match="none"):
+        matching.cka(a, np.ones((10, 2)))
+
+
+def tokens(sizes, *, seed, hidden=4):
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    return rng.normal(size=(len(owners), hidden)) + 0.2, owners
+
+
+def test_token_pairs_are_the_loops(monkeypatch):
+    monkeypatch.setattr(token_pairs, "BLOCK", 6)
+    (a, of_a), (b, of_b) = tokens([3, 1, 4, 2], seed=0), tokens([2, 5, 1], seed=1)
+    found = token_pairs.compare(a, b, owners_a=of_a, owners_b=of_b)
+    for i in range(4):
+        for j in range(3):
+            block = cosine_similarity(a[of_a == i], b[of_b == j])
+            expected = {
+                "mean": block.mean(),
+                "median": np.median(block),
+                "max": block.max(),
+                "min": block.min(),
+                "mean of max": block.max(axis=1).mean(),
+            }
+            for name, value in expected.items():
+                assert found[name][i, j] == pytest.approx(value)
+    assert set(found) == set(token_pairs.REDUCTIONS)
+
+
+def kept(sizes, *, seed):
+    state, owners = tokens(sizes, seed=seed)
+    modality = (np.arange(len(owners)) % 2).astype("int8")
+    return xr.Dataset(
+        {"state": (("token", "layer", "hidden"), np.stack([state, state * 2 + 1], axis=1))},
+        coords={
+            "layer": [0, 1],
+            "sample": ("token", owners),
+            "modality": ("token", modality),
+        },
+    )
+
+
+def test_curves_of_single_tokens_average_over_pairs_of_samples():
+    sets = {"a": kept([4, 2, 6], seed=2), "b": kept([2, 4], seed=3)}
+    found = token_pairs.curves(sets)
+    assert list(found["curve"].values) == ["PvsT", "PvsT", "PvsP", "TvsT"]
+    a, b = sets["a"], sets["b"]
+    values = []
+    for i in range(3):
+        for j in range(2):
+            p = a["state"].isel(layer=1)[((a["sample"] == i) & (a["modality"] > 0)).values]
+            q = b["state"].isel(layer=1)[((b["sample"] == j) & (b["modality"] > 0)).values]
+            values.append(np.median(cosine_similarity(p, q)))
+    got = found.isel(term=2).sel(reduction="median", layer=1)
+    assert float(got) == pytest.approx(np.mean(values))
+
+
+def test_single_tokens_need_tokens_of_both_kinds():
+    only = kept([4, 2], seed=4)
+    only["modality"] = ("token", np.zeros(6, dtype="int8"))
+    with pytest.raises(ParameterError, match="keep_tokens"):
+        token_pairs.curves({"a": only})
+    with pytest.raises(ParameterError, match="sorted"):
+        token_pairs.compare(
+            np.ones((2, 2)), np.ones((2, 2)), owners_a=np.array([1, 0]), owners_b=np.array([0, 1])
+        )
