@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ima import cache
-from ima.cache.schema import KINDS, Layout, default_unit
+from ima.cache.schema import KINDS, Layout
+from ima.cache.shards import default_unit
 from ima.cache.store import locate, place, skeleton
 from ima.errors import ParameterError
 from ima.samples import open_samples

@@ -81,6 +81,12 @@ def cache_create(
     predict: Annotated[
         bool, typer.Option("--predict", help="Store what the model generates, and its scores.")
     ] = False,
+    lens: Annotated[
+        int, typer.Option(help="Samples with distributions over the vocabulary (F1.5).")
+    ] = 0,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Store what Wanda needs of the linear layers (F2).")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a cache of other settings.")
     ] = False,
@@ -103,6 +109,8 @@ def cache_create(
         seed=seed,
         loss=loss,
         predict=predict,
+        lens=lens,
+        inputs=inputs,
         overwrite=overwrite,
     )
     typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")

@@ -146,6 +146,14 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
     clean = measure(model, batch, loss=True)
     padding = batch.modality < 0
     assert padding.any()
+    read = measure(model, batch, lens=4, inputs=True)
+    # What the second-last block spoils at padding enters the linear layers of the last.
+    with spoiled(model, layer=model.layers - 1, value=1e4, rows=padding):
+        spoilt = measure(model, batch, taps=["ln1"], lens=4, inputs=True)
+    for name, values in read.lens.items():
+        np.testing.assert_array_equal(spoilt.lens[name], values)
+    for name, values in read.squares.items():
+        np.testing.assert_array_equal(spoilt.squares[name], values)
     for value in (1e4, float("nan")):
         with spoiled(model, layer=model.layers, value=value, rows=padding):
             spoilt = measure(model, batch, loss=True)
@@ -156,8 +164,50 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
         np.testing.assert_array_equal(spoilt.loss, clean.loss)
 
 
+def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
+    model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ima.capture.lens.BLOCK", 1)
+    batch = model.encode([*image_set(3), text_sample("t")])
+    found = measure(model, batch, taps=["ln1"], lens=4).lens
+    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    for layer, state in states.items():
+        logits = model.language.lm_head(model.language.model.norm(state))
+        share = logits.double().softmax(-1)
+        entropy = torch.special.entr(share).sum(-1)
+        for row in range(4):
+            for kind, own in enumerate((batch.modality[row] > 0, batch.modality[row] == 0)):
+                got = torch.from_numpy(found["log_probability"][row, kind, layer])
+                if not own.any():
+                    assert torch.isnan(got).all()
+                    continue
+                torch.testing.assert_close(
+                    got.double().exp(), share[row, own].mean(0), atol=1e-6, rtol=1e-4
+                )
+                expected = float(entropy[row, own].mean())
+                assert found["entropy"][row, kind, layer] == pytest.approx(expected, rel=1e-4)
+    assert measure(model, batch, taps=["ln1"], lens=2).lens["entropy"].shape[0] == 2
+
+
+def test_squares_are_of_what_enters_each_linear_layer(model: FrozenModel) -> None:
+    batch, before = model.encode(image_set(3)), hooks(model)
+    found = measure(model, batch, taps=["ln1"], inputs=True).squares
+    assert hooks(model) == before
+    states = capture(model, batch)
+    assert set(found) == {
+        *(f"self_attn.{name}_proj" for name in "qkvo"),
+        *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+    }
+    entering = {"self_attn.q_proj": "ln1", "mlp.up_proj": "ln2", "mlp.down_proj": "fc1"}
+    for name, tap in entering.items():
+        for layer, state in states[tap].items():
+            for kind, own in enumerate((batch.modality > 0, batch.modality == 0)):
+                expected = state[own].square().sum(0).numpy()
+                np.testing.assert_allclose(found[name][kind, layer - 1], expected, rtol=1e-4)
+
+
 def test_drift_spans_several_layers(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ima.capture.DRIFT_STEPS", (1, 2))
+    monkeypatch.setattr("ima.capture.statistics.DRIFT_STEPS", (1, 2))
     batch = model.encode(image_set(2))
     drift = measure(model, batch, taps=["resid_post"]).drift
     states = capture(model, batch, taps=["resid_post"])["resid_post"]

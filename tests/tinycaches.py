@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 MODEL = "llama-mini/vit/image-caption"
-SETTINGS: dict[str, Any] = {"samples": 7, "keep_tokens": 4, "batch_size": 2, "unit": 3}
+SETTINGS: dict[str, Any] = {
+    "samples": 7,
+    "keep_tokens": 4,
+    "batch_size": 2,
+    "unit": 3,
+    "lens": 5,
+    "inputs": True,
+}
 
 
 def snapshot(path: Path) -> dict[str, bytes]:

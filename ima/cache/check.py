@@ -294,6 +294,12 @@ class _Store:
         """Return the samples whose numbers a stretch of an array's first dim holds."""
         if array.dims[0] == "sample":
             return list(range(part.start, part.stop))
+        if array.dims[0] == "unit":
+            return [
+                row
+                for unit in range(part.start, part.stop)
+                for row in range(*self.layout.bounds(unit))
+            ]
         # Behind a sample whose count is not known no token can be attributed.
         missing = np.flatnonzero(self.counts == 0)
         known = int(missing[0]) if missing.size else self.layout.samples
@@ -307,7 +313,9 @@ class _Store:
         return all(
             f"{array.path}/c/{'/'.join(map(str, (unit, *rest)))}" in self.sizes
             for array in self.arrays
-            if array.dims[0] == "sample" and array.path != "samples/done"
+            if array.dims[0] in ("sample", "unit")
+            and unit * array.files[0] < array.shape[0]
+            and array.path != "samples/done"
             for rest in itertools.product(
                 *(
                     range(-(-size // part))

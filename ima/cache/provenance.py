@@ -37,7 +37,7 @@ class CacheParameters(BaseModel):
     batch_size : int
         Samples per forward pass.
     unit : int or None
-        Samples per unit of work; None follows :func:`ima.cache.schema.default_unit`.
+        Samples per unit of work; None follows :func:`ima.cache.shards.default_unit`.
     device : str
         Where the model runs.
     dtype : {"float16", "float32"}
@@ -48,6 +48,10 @@ class CacheParameters(BaseModel):
         Whether ``/samples`` holds the loss on the answer.
     predict : bool
         Whether ``/samples`` holds what the model generates.
+    lens : int
+        From how many samples, from the start, ``/lens`` holds distributions over the vocabulary.
+    inputs : bool
+        Whether ``/inputs`` holds sums of squares of what enters the linear layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -64,6 +68,8 @@ class CacheParameters(BaseModel):
     seed: int = Field(default=0, ge=0)
     loss: bool = True
     predict: bool = False
+    lens: int = Field(default=0, ge=0)
+    inputs: bool = False
 
     @field_validator("taps", mode="before")
     @classmethod
@@ -76,7 +82,7 @@ class CacheParameters(BaseModel):
         words += ["--samples", str(self.samples), "--out", path]
         if self.taps != TAPS:
             words += ["--taps", ",".join(self.taps)]
-        for name in ("keep_tokens", "batch_size", "unit", "device", "dtype", "seed"):
+        for name in ("keep_tokens", "batch_size", "unit", "device", "dtype", "seed", "lens"):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
                 words += [f"--{name.replace('_', '-')}", str(value)]
@@ -84,6 +90,8 @@ class CacheParameters(BaseModel):
             words.append("--no-loss")
         if self.predict:
             words.append("--predict")
+        if self.inputs:
+            words.append("--inputs")
         return shlex.join(words)
 
 
@@ -122,12 +130,13 @@ found 0 (int).
     if not parameters.taps:
         message = f"A cache needs at least one tap. Available: {', '.join(TAPS)}."
         raise ParameterError(message)
-    if parameters.keep_tokens > parameters.samples:
-        message = (
-            f"keep_tokens={parameters.keep_tokens} asks for the states of more samples than the "
-            f"cache holds. Give at most samples={parameters.samples}."
-        )
-        raise ParameterError(message)
+    for name, what in {"keep_tokens": "states", "lens": "distributions"}.items():
+        if getattr(parameters, name) > parameters.samples:
+            message = (
+                f"{name}={getattr(parameters, name)} asks for the {what} of more samples than the "
+                f"cache holds. Give at most samples={parameters.samples}."
+            )
+            raise ParameterError(message)
     return parameters.model_copy(update={"taps": ordered_taps(parameters.taps)})
 
 
@@ -173,6 +182,8 @@ def attributes(
             "widths": dict(layout.widths),
             **({"metrics": list(layout.metrics)} if layout.metrics else {}),
             "tokens": layout.tokens,
+            **({"vocabulary": layout.vocabulary} if layout.lens else {}),
+            **({"linears": dict(layout.linears)} if layout.linears else {}),
         },
         "execution": {
             **execution,
@@ -205,6 +216,9 @@ def layout_of(stored: Mapping[str, Any]) -> Layout:
         loss=parameters["loss"],
         predict=parameters["predict"],
         metrics=tuple(sizes.get("metrics", ())),
+        lens=parameters.get("lens", 0),
+        vocabulary=sizes.get("vocabulary", 0),
+        linears=sizes.get("linears", {}),
     )
 
 
@@ -231,7 +245,10 @@ def differences(
 
 def _compared(source: Mapping[str, Any], *, execution: bool) -> dict[str, Any]:
     sections = ["model", "dataset", "parameters", "layout", *(["execution"] if execution else [])]
-    flat = _flat({section: source.get(section, {}) for section in sections})
+    # What a cache of an earlier version does not mention has its default.
+    defaults = {name: field.default for name, field in CacheParameters.model_fields.items()}
+    known = {"parameters": {**defaults, **source.get("parameters", {})}}
+    flat = _flat({section: {**source, **known}.get(section, {}) for section in sections})
     ignored = [f"parameters.{name}" for name in _ALIASES] + ["execution.threads"]
     return {name: value for name, value in flat.items() if name not in ignored}
 

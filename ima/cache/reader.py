@@ -30,9 +30,10 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     Returns
     -------
     xarray.DataTree
-        Groups ``samples``, ``means/<tap>``, ``norms/<tap>``, ``drift`` and, where token states
-        were kept, ``tokens/<tap>``. Dims: sample, kind, layer, hidden, token, step. The root's
-        attributes say how the cache was made.
+        Groups ``samples``, ``means/<tap>``, ``norms/<tap>``, ``drift`` and, where they were asked
+        for, ``tokens/<tap>``, ``lens`` and ``inputs/<linear>``. Dims: sample, kind, layer, hidden,
+        token, step, vocabulary, unit, in_features. The root's attributes say how the cache was
+        made.
 
     Raises
     ------
@@ -193,6 +194,11 @@ def _finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataTree:
             sample = dataset["sample"].to_numpy()
             # -1 is the fill value of rows that are not written.
             return dataset.isel(token=np.flatnonzero((sample >= 0) & done[sample]))
-        return dataset.isel(sample=rows) if "sample" in dataset.dims else dataset
+        if "unit" in dataset.dims:
+            # A unit is done when its samples are.
+            return dataset.isel(unit=np.unique(rows // tree.attrs["layout"]["unit"]))
+        if "sample" not in dataset.dims:
+            return dataset
+        return dataset.isel(sample=rows[rows < dataset.sizes["sample"]])
 
     return tree.map_over_datasets(select)

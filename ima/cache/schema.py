@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ima.cache.shards import layers_per_shard, token_rows
 from ima.samples import MODALITIES
 
 SCHEMA = "ima-cache"
@@ -18,15 +19,6 @@ TAPS: tuple[str, ...] = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_p
 KINDS: tuple[str, ...] = ("perceptual", "textual")
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 DTYPES: tuple[str, ...] = ("float16", "float32")
-
-# Below 256 KiB an inner chunk costs more to find than to read; shards above 16 MiB double the
-# CPU time of a write.
-INNER_BYTES = 256 * 2**10
-SHARD_BYTES = 8 * 2**20
-SHARD_LIMIT = 2 * SHARD_BYTES
-# A unit of a small model would hold thousands of samples before its shard is full, and a killed
-# run would lose them all.
-UNIT_LIMIT = 32
 
 TAP_DESCRIPTIONS: Mapping[str, str] = {
     "ln1": "output of the first layer norm, the input of attention",
@@ -108,6 +100,10 @@ class Layout:
         Whether ``/samples`` holds ``loss`` and ``prediction``.
     metrics : tuple of str
         Scores of the predictions that ``/samples`` holds.
+    lens, vocabulary : int
+        From how many samples ``/lens`` holds distributions, and over how many words.
+    linears : mapping of str to int
+        Linear layers whose inputs ``/inputs`` tells of, and how many inputs each has.
     """
 
     samples: int
@@ -119,6 +115,9 @@ class Layout:
     loss: bool = True
     predict: bool = False
     metrics: tuple[str, ...] = ()
+    lens: int = 0
+    vocabulary: int = 0
+    linears: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def units(self) -> int:
@@ -138,6 +137,10 @@ class Layout:
                 arrays += self._tokens(tap)
         if "resid_post" in self.widths:
             arrays += self._drift()
+        if self.lens:
+            arrays += self._lens()
+        if self.linears:
+            arrays += self._inputs()
         return arrays
 
     def _samples(self) -> list[Array]:
@@ -241,6 +244,66 @@ class Layout:
             _coord("drift", "step", step),
         ]
 
+    def _lens(self) -> list[Array]:
+        layer = layers_of("resid_post", self.layers)
+        kinds, rows = len(KINDS), min(self.unit, self.lens)
+        depth = layers_per_shard(rows * kinds * self.vocabulary * 4, layer.size)
+        said = Array(
+            "lens/log_probability",
+            ("sample", "kind", "layer", "vocabulary"),
+            (self.lens, kinds, layer.size, self.vocabulary),
+            "float32",
+            (rows, kinds, 1, self.vocabulary),
+            (rows, kinds, depth, self.vocabulary),
+            {
+                "description": "log of the mean over the sample's tokens of the probabilities of "
+                "the next word, as the final norm and the unembedding read them off the residual "
+                "stream; of the first samples of /samples"
+            },
+        )
+        entropy = Array(
+            "lens/entropy",
+            ("sample", "kind", "layer"),
+            (self.lens, kinds, layer.size),
+            "float32",
+            (rows, kinds, layer.size),
+            attributes={
+                "description": "mean over the sample's tokens of the entropy of these "
+                "probabilities, in nats"
+            },
+        )
+        return [said, entropy, _coord("lens", "kind"), _coord("lens", "layer", layer)]
+
+    def _inputs(self) -> list[Array]:
+        layer = layers_of("ln1", self.layers)
+        kinds, arrays = len(KINDS), []
+        for name, width in self.linears.items():
+            squares = Array(
+                f"inputs/{name}/sum_squares",
+                ("unit", "kind", "layer", "in_features"),
+                (self.units, kinds, layer.size, width),
+                "float32",
+                (1, kinds, layer.size, width),
+                attributes={
+                    "description": "sum over the tokens of a unit of samples of the squares of "
+                    f"each input of {name}"
+                },
+            )
+            arrays += [
+                squares,
+                _coord(f"inputs/{name}", "kind"),
+                _coord(f"inputs/{name}", "layer", layer),
+            ]
+        count = Array(
+            "inputs/count",
+            ("unit", "kind"),
+            (self.units, kinds),
+            "int32",
+            (1, kinds),
+            attributes={"description": "tokens of a unit of samples"},
+        )
+        return [*arrays, count, _coord("inputs", "kind")]
+
     def _tokens(self, tap: str) -> list[Array]:
         layer, width = layers_of(tap, self.layers), self.widths[tap]
         size = np.dtype(self.dtype).itemsize
@@ -304,51 +367,6 @@ def layers_of(tap: str, layers: int) -> npt.NDArray[np.int32]:
     (array([1, 2, 3], dtype=int32), array([0, 1, 2, 3], dtype=int32))
     """
     return np.arange(0 if tap == "resid_post" else 1, layers + 1, dtype="int32")
-
-
-def default_unit(samples: int, *, layers: int, hidden: int) -> int:
-    """Return how many samples make a unit of work.
-
-    The number that gives the means of the residual stream a shard of 8 MiB with inner chunks of at
-    least 256 KiB, but never more than 32 samples: a small model then has smaller shards, and a
-    killed run still loses little.
-
-    Examples
-    --------
-    >>> default_unit(200, layers=32, hidden=4096), default_unit(200, layers=12, hidden=192)
-    (8, 32)
-    """
-    row = len(KINDS) * hidden * np.dtype("float32").itemsize
-    full = max(-(-INNER_BYTES // row), SHARD_BYTES // (row * (layers + 1)))
-    return min(full, UNIT_LIMIT, samples)
-
-
-def token_rows(tokens: int, *, layers: int, width: int, itemsize: int) -> int:
-    """Return how many tokens share a shard: 8 to 16 MiB, or all of them where that is less.
-
-    Examples
-    --------
-    >>> token_rows(10_000, layers=33, width=4096, itemsize=2)
-    33
-    >>> token_rows(50, layers=33, width=4096, itemsize=2)
-    50
-    """
-    row = width * itemsize
-    full = max(-(-INNER_BYTES // row), SHARD_BYTES // (row * layers))
-    # Equal shares: a chunk is padded to its full size on disk.
-    shards = max(1, tokens // full)
-    return -(-tokens // shards)
-
-
-def layers_per_shard(layer_bytes: int, layers: int) -> int:
-    """Return how many layers of one unit share a file of at most 16 MiB.
-
-    Examples
-    --------
-    >>> layers_per_shard(256 * 2**10, 33), layers_per_shard(2**20, 33)
-    (33, 16)
-    """
-    return max(1, min(layers, SHARD_LIMIT // layer_bytes))
 
 
 def ordered_taps(taps: Sequence[str]) -> tuple[str, ...]:

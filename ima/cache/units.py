@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,6 +79,7 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
     """
     start, stop = work.layout.bounds(unit)
     columns: dict[str, list[npt.NDArray[Any]]] = {}
+    sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
     for first in range(start, stop, work.parameters.batch_size):
         last = min(first + work.parameters.batch_size, stop)
         samples = work.samples[first:last]
@@ -89,6 +90,8 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
             loss=work.parameters.loss,
             keep=max(0, min(work.parameters.keep_tokens, last) - first),
             dtype=work.parameters.dtype,
+            lens=max(0, min(work.parameters.lens, last) - first),
+            inputs=work.parameters.inputs,
         )
         if not np.array_equal(measured.counts, work.lengths[first:last]):
             message = (
@@ -98,11 +101,16 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
             raise ModelError(message)
         for path, values in _columns(measured, samples=samples, work=work).items():
             columns.setdefault(path, []).append(values)
+        sums.append((measured.squares, measured.counts.sum(axis=0)))
         if measured.states:
             _write_tokens(store(), measured, work=work, first=first, last=last)
     group = store()
     for path, parts in columns.items():
-        put(group, path=path, rows=slice(start, stop), values=np.concatenate(parts))
+        # Some arrays end before the last sample does.
+        values = np.concatenate(parts)
+        put(group, path=path, rows=slice(start, start + len(values)), values=values)
+    if work.layout.linears:
+        _write_inputs(group, sums, unit=unit)
     put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))
 
 
@@ -134,12 +142,28 @@ def _columns(
         columns["samples/loss"] = measured.loss
     if measured.drift is not None:
         columns["drift/cosine"] = measured.drift
+    for name, values in measured.lens.items():
+        columns[f"lens/{name}"] = values
     for tap, mean in measured.means.items():
         columns[f"means/{tap}/mean"] = mean
     for tap, statistics in measured.norms.items():
         for name, values in statistics.items():
             columns[f"norms/{tap}/{name}"] = values
     return columns
+
+
+def _write_inputs(
+    group: Any,
+    sums: Sequence[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]],
+    *,
+    unit: int,
+) -> None:
+    rows = slice(unit, unit + 1)
+    for name in sums[0][0]:
+        total = np.stack([squares[name] for squares, _ in sums]).sum(axis=0, keepdims=True)
+        put(group, path=f"inputs/{name}/sum_squares", rows=rows, values=total)
+    count = np.sum([tokens for _, tokens in sums], axis=0)
+    put(group, path="inputs/count", rows=rows, values=count[None])
 
 
 def _write_tokens(group: Any, measured: Measured, *, work: Work, first: int, last: int) -> None:

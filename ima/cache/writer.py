@@ -20,7 +20,8 @@ from ima.cache.provenance import (
     parameters_of,
 )
 from ima.cache.reader import read_attributes, read_done
-from ima.cache.schema import TAPS, Layout, default_unit
+from ima.cache.schema import TAPS, Layout
+from ima.cache.shards import default_unit
 from ima.cache.store import ROOT, Location, locate, lock, place, skeleton, unwritable
 from ima.cache.units import Work, write_unit
 from ima.errors import CacheError, ImaError, ParameterError, SampleError
@@ -47,6 +48,8 @@ def create(
     seed: int = 0,
     loss: bool = True,
     predict: bool = False,
+    lens: int = 0,
+    inputs: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path | str:
@@ -71,7 +74,7 @@ def create(
         Samples per forward pass; a batch does not cross units.
     unit : int or None
         Samples per unit of work, which is what a killed run loses at most; None follows
-        :func:`ima.cache.schema.default_unit`.
+        :func:`ima.cache.shards.default_unit`.
     device : str
         Where to run; of no effect for a model that is already loaded.
     dtype : {"float16", "float32"}
@@ -82,6 +85,11 @@ def create(
         Whether to store the mean next-token loss on each answer.
     predict : bool
         Whether to store what the model generates for each prompt.
+    lens : int
+        From how many samples, from the start, to store what residual states say of the next word:
+        distributions over the vocabulary.
+    inputs : bool
+        Whether to store sums of squares of what enters the linear layers, all that Wanda needs.
     overwrite : bool
         Whether to replace a cache of other parameters.
     progress : bool
@@ -123,6 +131,8 @@ def create(
             "seed": seed,
             "loss": loss,
             "predict": predict,
+            "lens": lens,
+            "inputs": inputs,
         }
     )
     location = locate(path)
@@ -176,6 +186,9 @@ def prepare(
         loss=parameters.loss,
         predict=parameters.predict,
         metrics=SampleScorer(chosen).metrics if parameters.predict else (),
+        lens=parameters.lens,
+        vocabulary=model.anatomy.vocabulary if parameters.lens else 0,
+        linears=model.anatomy.linears if parameters.inputs else {},
     )
     return Work(model, chosen, parameters, layout, lengths)
 

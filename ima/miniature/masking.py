@@ -33,6 +33,8 @@ _DECODER: dict[str, Any] = {
     "decoder_intermediate_size": 128,
 }
 _PROBE_SEED = 78
+#: Training samples from which the variance of values is taken.
+_FOR_VARIANCE = 400
 
 
 class Filler(nn.Module):
@@ -42,9 +44,11 @@ class Filler(nn.Module):
     ----------
     spec : EncoderSpec
         The encoder; only it is kept.
+    variance : float
+        Of the values to be filled in; of no effect where they are normalised.
     """
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    def __init__(self, spec: EncoderSpec, *, variance: float = 1.0) -> None:
         from transformers import (
             VideoMAEConfig,
             VideoMAEForPreTraining,
@@ -53,7 +57,7 @@ class Filler(nn.Module):
         )
 
         super().__init__()
-        self.spec = spec
+        self.spec, self.variance = spec, variance
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed)
             shares: dict[str, Any]
@@ -95,17 +99,14 @@ class Filler(nn.Module):
             mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng)).to(values.device)
             found = self.model(values, bool_masked_pos=mask)
             if self.spec.modality == "video":
-                return self._share(found.logits, values, mask)
+                return self._error(found.logits, values, mask) / self.variance
         loss: torch.Tensor = found.loss
         return loss
 
-    def _share(
+    def _error(
         self, filled: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return the error of filling in patches of clips, as a share of the values' variance.
-
-        The model's own loss would compare them in other units than its input has.
-        """
+        """Return the mean squared error over hidden patches of clips, in the input's own units."""
         sizes, (n, frames, colours, *_) = self.spec.sizes, values.shape
         deep, patch = sizes["tubelet_size"], sizes["patch_size"]
         tubes = values.reshape(
@@ -113,7 +114,7 @@ class Filler(nn.Module):
         )
         patches = tubes.permute(0, 1, 4, 6, 2, 5, 7, 3).reshape(n, mask.shape[1], -1)
         hidden = patches[mask].reshape(filled.shape)
-        return nn.functional.mse_loss(filled, hidden) / hidden.var()
+        return nn.functional.mse_loss(filled, hidden)
 
     def encoder(self) -> nn.Module:
         """Return the trained encoder as the class that the zoo loads."""
@@ -175,7 +176,8 @@ def train(
         The curve; ``explained`` is the share of the hidden patches' variance that is filled in
         rightly, on the first samples of ``probe_pool``.
     """
-    model = Filler(spec).to(device)
+    shown = pool.values(np.arange(min(len(pool), _FOR_VARIANCE)))
+    model = Filler(spec, variance=float(shown.var())).to(device)
     size = BATCH[spec.modality]
 
     def step_loss(step: int) -> torch.Tensor:

@@ -151,6 +151,21 @@ class Anatomy:
         """The taps that these blocks have, in the order in which a block computes them."""
         return tuple(name for name in TAPS if name in self.sites)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of words that the unembedding tells apart."""
+        words: Any = self.unembedding.out_features
+        return int(words)
+
+    @property
+    def linears(self) -> dict[str, int]:
+        """The linear layers of a block, by path inside it: how many inputs each has."""
+        return {
+            name: module.in_features
+            for name, module in self.blocks[0].named_modules()
+            if isinstance(module, nn.Linear)
+        }
+
     def layers_of(self, name: str) -> range:
         """Return the layers at which a tap exists: 0…L for ``resid_post``, else 1…L."""
         self._require(name)

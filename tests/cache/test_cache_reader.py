@@ -29,7 +29,15 @@ from ima.models import FrozenModel
 
 def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
     cache = ima.open_cache(finished)
-    assert set(cache.children) == {"samples", "means", "norms", "drift", "tokens"}
+    assert set(cache.children) == {
+        "samples",
+        "means",
+        "norms",
+        "drift",
+        "tokens",
+        "lens",
+        "inputs",
+    }
     mean = cache["means/resid_post/mean"]
     assert mean.dims == ("sample", "kind", "layer", "hidden")
     assert mean.shape == (7, 2, model.layers + 1, model.hidden)
@@ -126,7 +134,7 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
         ima.open_cache(partial)
     command = (
         f"ima cache create --model {MODEL} --dataset tiny:test --samples 7 --out {partial} "
-        "--keep-tokens 4 --batch-size 2 --unit 3"
+        "--keep-tokens 4 --batch-size 2 --unit 3 --lens 5 --inputs"
     )
     assert command in str(caught.value)
     assert "allow_partial=True" in str(caught.value)
@@ -141,6 +149,11 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
     np.testing.assert_array_equal(
         tokens["state"], whole["tokens/fc1/state"][: tokens.sizes["token"]]
     )
+    np.testing.assert_array_equal(tree["lens/entropy"], whole["lens/entropy"][:3])
+    squares = "inputs/mlp.down_proj/sum_squares"
+    np.testing.assert_array_equal(tree[squares], whole[squares][:1])
+    tokens_seen = tree["samples"]["n_perceptual"].sum() + tree["samples"]["n_textual"].sum()
+    assert tree["inputs/count"].sum() == tokens_seen
 
 
 def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path) -> None:
@@ -151,12 +164,14 @@ def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path)
     parameters = parameters_of(read_attributes(locate(partial)))
     words = shlex.split(parameters.command("a path.zarr"))
     assert words[words.index("--out") + 1] == "a path.zarr"
+    assert words.pop() == "--inputs"
     options = {
         word.removeprefix("--").replace("-", "_"): value
         for word, value in zip(words[3::2], words[4::2], strict=True)
     }
     for name, value in SETTINGS.items():
-        assert options[name] == str(value)
+        if name != "inputs":
+            assert options[name] == str(value)
 
 
 def test_info_sums_up_a_cache(finished: Path) -> None:

@@ -14,7 +14,8 @@ from tinysamples import image_sample, image_set
 
 import ima
 from ima.cache import create, writer
-from ima.cache.schema import Layout, default_unit, token_rows
+from ima.cache.schema import Layout
+from ima.cache.shards import default_unit, token_rows
 from ima.cache.store import locate, lock
 from ima.errors import (
     ActivationError,

@@ -1,10 +1,10 @@
-"""Capture of activations: taps of a running model to tensors and to per-sample statistics."""
+"""Statistics of a running model's activations, accumulated sample by sample on its device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from ima.cache.schema import DRIFT_STEPS, TAPS
+from ima.capture import lens as vocabulary_lens
+from ima.capture.inputs import Squares
+from ima.capture.taps import tapped
 from ima.errors import ActivationError, ModelError
 
 if TYPE_CHECKING:
@@ -20,81 +23,6 @@ if TYPE_CHECKING:
     from ima.models.anatomy import Anatomy
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-@contextmanager
-def tapped(
-    anatomy: Anatomy,
-    *,
-    taps: Sequence[str],
-    samples: int,
-    receive: Callable[[str, int, Tensor], None],
-) -> Iterator[None]:
-    """Call back with each tap of each layer while a model runs, and with nothing afterwards.
-
-    Parameters
-    ----------
-    anatomy : Anatomy
-        Where the taps are.
-    taps : sequence of str
-        Which taps.
-    samples : int
-        Samples in the batch.
-    receive : callable
-        Receives tap, layer and the activations, dims (sample, position, hidden): a view that
-        the model may overwrite.
-    """
-    with ExitStack() as hooks:
-        for tap in taps:
-            for layer in anatomy.layers_of(tap):
-
-                def callback(state: Tensor, tap: str = tap, layer: int = layer) -> None:
-                    receive(tap, layer, state)
-
-                handle = anatomy.tap(tap, layer=layer).attach(callback, samples=samples)
-                hooks.callback(handle.remove)
-        yield
-
-
-def capture(
-    model: FrozenModel, batch: Batch, *, taps: Sequence[str] = TAPS
-) -> dict[str, dict[int, Tensor]]:
-    """Return the activations of a batch.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        The model; its language-model head does not run.
-    batch : Batch
-        What :meth:`ima.models.FrozenModel.encode` returned.
-    taps : sequence of str
-        Which taps.
-
-    Returns
-    -------
-    dict of str to dict of int to Tensor
-        Copies per tap and layer, dims (sample, position, hidden), on the model's device, padding
-        included. Layer 0 exists for ``resid_post`` only: the input of the first block.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such tap.
-    ParameterError
-        If this model does not have the tap.
-    """
-    states: dict[str, dict[int, Tensor]] = {tap: {} for tap in taps}
-
-    def keep(tap: str, layer: int, state: Tensor) -> None:
-        # A view would keep the whole activation alive, and the model may write to it.
-        states[tap][layer] = state.clone()
-
-    with (
-        torch.no_grad(),
-        tapped(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
-    ):
-        model.forward(batch, logits=False)
-    return states
 
 
 @dataclass(frozen=True)
@@ -116,6 +44,12 @@ class Measured:
         layer + step.
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
+    lens : dict of str to array
+        What residual states say of the next word (see :func:`ima.capture.lens.read`):
+        ``log_probability`` (sample, kind, layer, vocabulary) and ``entropy`` (sample, kind, layer),
+        of the samples that were asked for.
+    squares : dict of str to array (kind, layer, in_features)
+        Sums over the batch's tokens of the squares of each input of each linear layer.
     states : dict of str to array (layer, token, hidden)
         States of the tokens that were asked for, per tap.
     coords : dict of str to array (token)
@@ -128,6 +62,8 @@ class Measured:
     norms: dict[str, dict[str, npt.NDArray[np.float32]]]
     drift: npt.NDArray[np.float32] | None = None
     loss: npt.NDArray[np.float32] | None = None
+    lens: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    squares: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     states: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -140,6 +76,8 @@ def measure(
     loss: bool = False,
     keep: int = 0,
     dtype: str = "float16",
+    lens: int = 0,
+    inputs: bool = False,
 ) -> Measured:
     """Run a model over a batch and reduce its activations while it runs.
 
@@ -157,6 +95,10 @@ def measure(
         From how many samples, from the start of the batch, to return every token's state.
     dtype : {"float16", "float32"}
         Dtype of these states.
+    lens : int
+        How many samples, from the start of the batch, to read through the vocabulary lens.
+    inputs : bool
+        Whether to sum the squares of what enters the linear layers.
 
     Returns
     -------
@@ -168,23 +110,39 @@ def measure(
     ActivationError
         If an activation is NaN or infinite, or a state is beyond the range of the dtype.
     """
-    reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype)
+    reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype, lens=lens)
+    squares = Squares(model.anatomy, reducer.kinds) if inputs else None
     wanted = tuple(taps)
-    if loss and "resid_post" not in wanted:
+    if (loss or lens) and "resid_post" not in wanted:
         wanted = (*wanted, "resid_post")
-    with torch.no_grad():
-        with tapped(
-            model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
-        ):
-            model.forward(batch, logits=False)
-        return reducer.result(loss=loss)
+    with torch.no_grad(), ExitStack() as hooks:
+        hooks.enter_context(
+            tapped(
+                model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
+            )
+        )
+        if squares is not None:
+            hooks.enter_context(squares.watching())
+        model.forward(batch, logits=False)
+        found = reducer.result(loss=loss)
+    if squares is None:
+        return found
+    summed = {name: total.cpu().numpy() for name, total in squares.result().items()}
+    return replace(found, squares=summed)
 
 
 class _Reducer:
     """Accumulates statistics of one batch on the model's device, layer by layer."""
 
     def __init__(
-        self, anatomy: Anatomy, batch: Batch, *, taps: Sequence[str], keep: int, dtype: str
+        self,
+        anatomy: Anatomy,
+        batch: Batch,
+        *,
+        taps: Sequence[str],
+        keep: int,
+        dtype: str,
+        lens: int,
     ) -> None:
         self.anatomy, self.batch, self.taps = anatomy, batch, tuple(taps)
         self.dtype = getattr(torch, dtype)
@@ -198,7 +156,7 @@ class _Reducer:
         self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
         self.kept = self.real.clone()
         self.kept[keep:] = False
-        self.keep = keep
+        self.keep, self.lens = keep, lens
         self.means: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
         self.norms: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
         self.states: dict[str, list[npt.NDArray[Any]]] = {tap: [] for tap in self.taps}
@@ -206,11 +164,15 @@ class _Reducer:
         self.directions: dict[int, Tensor] = {}
         self.cosines: dict[tuple[int, int], Tensor] = {}
         self.last: Tensor | None = None
+        self.readings: list[tuple[Tensor, Tensor]] = []
 
     def receive(self, tap: str, layer: int, state: Tensor) -> None:
         """Reduce one tap of one layer, dims (sample, position, hidden)."""
         if tap == "resid_post" and layer == self.anatomy.layers:
             self.last = state.clone()
+        if tap == "resid_post" and self.lens:
+            shown, kinds = state[: self.lens], self.kinds[: self.lens]
+            self.readings.append(vocabulary_lens.read(self.anatomy, shown, kinds=kinds))
         if tap not in self.taps:
             return
         if self.keep:
@@ -257,6 +219,7 @@ class _Reducer:
             },
             drift=self._drifts() if "resid_post" in self.taps else None,
             loss=self._loss() if loss else None,
+            lens=self._read() if self.readings else {},
             states={tap: np.stack(layers) for tap, layers in self.states.items() if layers},
             coords=self._coords() if self.keep else {},
         )
@@ -292,6 +255,10 @@ class _Reducer:
             logits = self.anatomy.logits(state[places - 1]).float()
             losses.append(torch.nn.functional.cross_entropy(logits, ids[places]))
         return torch.stack(losses).cpu().numpy()
+
+    def _read(self) -> dict[str, npt.NDArray[np.float32]]:
+        parts = zip(("log_probability", "entropy"), zip(*self.readings, strict=True), strict=True)
+        return {name: torch.stack(layers, dim=2).cpu().numpy() for name, layers in parts}
 
     def _coords(self) -> dict[str, npt.NDArray[Any]]:
         sample, _ = self.kept.nonzero(as_tuple=True)
