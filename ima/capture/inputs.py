@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from ima.models import Batch
     from ima.models.anatomy import Anatomy
 
 
@@ -32,6 +33,11 @@ class Squares:
         self.sums: dict[str, list[Tensor]] = {
             name: [kinds.new_zeros(0)] * anatomy.layers for name in anatomy.linears
         }
+
+    @classmethod
+    def of(cls, anatomy: Anatomy, batch: Batch) -> Squares:
+        """Return the sums of a batch, whose tokens have the kinds perceptual and textual."""
+        return cls(anatomy, torch.stack([batch.modality > 0, batch.modality == 0], dim=1))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -41,6 +41,8 @@ _TEXT: dict[str, Any] = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 _SPOILING = 11
+#: In which respects single patches choose among texts; see :func:`ima.miniature.grounding.tell`.
+RESPECTS = ("what", "where")
 
 
 def caption_of(situation: Situation, entities: Sequence[Entity]) -> str:
@@ -144,39 +146,48 @@ class Pair(nn.Module):
             torch.manual_seed(spec.recipe.seed + 1)
             self.reader: Any = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, **_TEXT))
             self.pooled = nn.Linear(width, SHARED)
-            self.single = nn.Linear(width, SHARED)
             self.sentence = nn.Linear(_TEXT["hidden_size"], SHARED)
-            self.phrase = nn.Linear(_TEXT["hidden_size"], SHARED)
-        self.scale = nn.Parameter(torch.tensor([np.log(10.0), np.log(10.0)], dtype=torch.float32))
+            self.single = nn.ModuleList(nn.Linear(width, SHARED) for _ in RESPECTS)
+            self.phrase = nn.ModuleList(nn.Linear(_TEXT["hidden_size"], SHARED) for _ in RESPECTS)
+        self.scale = nn.Parameter(torch.full((1 + len(RESPECTS),), float(np.log(10.0))))
 
     def forward(
-        self, values: torch.Tensor, captions: Captions, texts: Captions
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, values: torch.Tensor, captions: Captions, texts: Sequence[Captions]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return similarities of whole samples and of single patches.
 
         Parameters
         ----------
         values : Tensor
             The encoder's input.
-        captions, texts : Captions
-            Of whole samples, and of single patches.
+        captions : Captions
+            Of whole samples.
+        texts : sequence of Captions
+            Of single patches, in each of :data:`RESPECTS`.
 
         Returns
         -------
-        tuple of Tensor
-            ``(sample, caption)`` and ``(sample, position, text)``, cosines.
+        whole : Tensor
+            ``(sample, caption)``, cosines.
+        single : list of Tensor
+            ``(sample, position, text)`` in each respect.
         """
         tokens = read_tokens(self.encoder, values).float()
         whole = _unit(self.pooled(tokens[:, 0])) @ _unit(self.sentence(self._read(captions))).T
-        patches = _unit(self.single(tokens[:, self.specials :]))
-        return whole, patches @ _unit(self.phrase(self._read(texts))).T
+        patches = tokens[:, self.specials :]
+        heads = zip(self.single, self.phrase, texts, strict=True)
+        return whole, [
+            _unit(head(patches)) @ _unit(phrase(self._read(told))).T for head, phrase, told in heads
+        ]
 
     def _read(self, captions: Captions) -> torch.Tensor:
         """Return the state at the end token of each text, ``(text, width)``."""
         words: torch.Tensor = self.reader(input_ids=captions.ids).last_hidden_state
         return words[torch.arange(len(words)), captions.mask.sum(1) - 1].float()
 
-    def loss(self, whole: torch.Tensor, single: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, whole: torch.Tensor, single: Sequence[torch.Tensor], own: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
         """Return the contrastive loss of what :meth:`forward` returns.
 
         Parameters
@@ -184,20 +195,23 @@ class Pair(nn.Module):
         whole : Tensor
             ``(sample, caption)``; the first captions are the samples' own, in order, the others are
             nearly right captions of the same samples.
-        single : Tensor
-            ``(sample, position, text)``.
-        own : Tensor
+        single : sequence of Tensor
+            ``(sample, position, text)`` in each respect.
+        own : sequence of Tensor
             ``(sample, position)``: the text of each patch; 0 where nothing is, which weighs little.
         """
-        of_whole, of_single = self.scale.clamp(max=np.log(100.0)).exp()
+        of_whole, *scales = self.scale.clamp(max=np.log(100.0)).exp()
         target = torch.arange(len(whole), device=whole.device)
         total = nnf.cross_entropy(of_whole * whole, target)
         total = total + nnf.cross_entropy(of_whole * whole[:, : len(whole)].T, target)
-        patches = nnf.cross_entropy(
-            of_single * single.flatten(0, 1), own.flatten(), reduction="none"
-        )
-        weight = torch.where(own.flatten() == 0, EMPTY_WEIGHT, 1.0)
-        return total / 2 + (patches * weight).sum() / weight.sum()
+        total = total / 2
+        for scale, fits, texts in zip(scales, single, own, strict=True):
+            patches = nnf.cross_entropy(
+                scale * fits.flatten(0, 1), texts.flatten(), reduction="none"
+            )
+            weight = torch.where(texts.flatten() == 0, EMPTY_WEIGHT, 1.0)
+            total = total + (patches * weight).sum() / weight.sum()
+        return total
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -221,27 +235,28 @@ def choices_right(
     dict of str to ndarray
         Each ``(sample,)``. ``retrieval``: 1 if it is, among the captions of ``size`` samples, or of
         as many more as it takes to make equal parts, else 0; ``spoiled``: the same against its own
-        caption with one word wrong; ``patch_text``: the share of its occupied patches whose own
-        text fits best among those of the part, wrong ones included.
+        caption with one word wrong; ``patch_what`` and ``patch_where``: the share of its occupied
+        patches whose own text fits best among those of the part, wrong ones included.
     """
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // size)):
         rng, n = np.random.default_rng([_SPOILING, int(part[0])]), len(part)
         batch = batch_of(pool, part, tokenizer, rng, device)
-        whole, single = (fits.cpu() for fits in model(*batch[:3]))
-        own = batch[3].cpu()
-        right = (single.argmax(-1) == own) & (own > 0)
+        whole, single = model(*batch[:3])
+        whole = whole.cpu()
         shares = {
             "retrieval": whole[:, :n].argmax(1) == torch.arange(n),
             "spoiled": whole[:, :n].diagonal() > whole[:, n:].diagonal(),
-            "patch_text": right.sum(1) / (own > 0).sum(1).clamp(min=1),
         }
+        for respect, fits, own in zip(RESPECTS, single, batch[3], strict=True):
+            right = (fits.argmax(-1) == own) & (own > 0)
+            shares[f"patch_{respect}"] = (right.sum(1) / (own > 0).sum(1).clamp(min=1)).cpu()
         for name, share in shares.items():
             found.setdefault(name, []).append(share.double().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-Batch = tuple[torch.Tensor, Captions, Captions, torch.Tensor]
+Batch = tuple[torch.Tensor, Captions, list[Captions], list[torch.Tensor]]
 
 
 def batch_of(
@@ -251,12 +266,13 @@ def batch_of(
     rng: np.random.Generator,
     device: str,
 ) -> Batch:
-    """Return the encoder's input, captions, texts of patches and which text is whose."""
+    """Return the encoder's input, captions, and in each respect texts of patches and whose."""
     captions = tokenize(texts_of(pool, chosen, rng), tokenizer)
     told = grounding.tell(pool, chosen, rng)
     values = torch.from_numpy(pool.values(chosen)).to(device)
-    texts = tokenize(told.texts, tokenizer)
-    return values, _to(captions, device), _to(texts, device), torch.from_numpy(told.own).to(device)
+    texts = [_to(tokenize(part.texts, tokenizer), device) for part in told]
+    own = [torch.from_numpy(part.own).to(device) for part in told]
+    return values, _to(captions, device), texts, own
 
 
 def _to(captions: Captions, device: str) -> Captions:
@@ -293,7 +309,7 @@ def train(
         *given, own = batch_of(pool, chosen, tokenizer, rng, device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
             whole, single = model(*given)
-        return model.loss(whole.float(), single.float(), own)
+        return model.loss(whole.float(), [fits.float() for fits in single], own)
 
     def probe() -> dict[str, float]:
         found = choices_right(model, probe_pool, tokenizer, device)

@@ -23,6 +23,8 @@ def part_of(materials: Materials, spec: EncoderSpec) -> Part:
     plan = materials.workshop.plan
     recipe = plan.recipe(spec.recipe)
     record = {**asdict(recipe), "pool": plan.encoder_pool(spec.modality)}
+    if spec.objective == "text-aligned":
+        record["respects"] = list(contrastive.RESPECTS)
     make = partial(_make, materials, spec, recipe)
     return Part(f"encoders/{spec.name}", record, make, needs={})
 

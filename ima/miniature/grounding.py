@@ -8,6 +8,7 @@ it leaves the single patches knowing neither what they show nor where they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,22 +18,24 @@ from ima.miniature import speech
 from ima.miniature.pools import Pool
 from ima.miniature.world import Entity, get_domain, held_out
 
+Rows = npt.NDArray[np.int64]
+
 #: What is said of a patch without object or event; always text 0.
 NOTHING = "nothing"
 #: How finely places are told: columns and rows of a picture, parts of a sound.
 GRID = {"image": 8, "video": 6, "audio": 10}
-#: Texts with one thing wrong that are made for each right one.
-WRONG = 2
+#: Phrases with one word wrong that are made for each right one.
+WRONG = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Told:
-    """What is said of the patches of some samples.
+    """What is said of the patches of some samples, in one respect.
 
     Parameters
     ----------
     texts : tuple of str
-        Distinct; :data:`NOTHING` first. Some are true of no patch.
+        Distinct; :data:`NOTHING` first. Some may be true of no patch.
     own : ndarray
         ``(sample, position)`` int64: the number of the text that is true of a patch.
     """
@@ -41,8 +44,11 @@ class Told:
     own: npt.NDArray[np.int64]
 
 
-def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> Told:
-    """Return what is true of each patch of some samples, among it what is nearly true.
+def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[Told, Told]:
+    """Return what each patch of some samples shows, and where that is.
+
+    Told in one text, the place alone would tell most texts of a batch apart, and the encoder would
+    learn little else.
 
     Parameters
     ----------
@@ -51,48 +57,61 @@ def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) ->
     chosen : ndarray
         ``(sample,)``: which of them.
     rng : numpy.random.Generator
-        Draws what is wrong in the texts that are nearly true.
+        Draws what is wrong in the phrases that are nearly true.
+
+    Returns
+    -------
+    what, where : Told
+        Phrases (a big red ring), among them nearly true ones; and places (column three row five) of
+        the centre of what a patch shows, or the beginning and the end of a sound.
     """
     names = [name for name in pool.labels if name != "count"]
-    grid = GRID[pool.modality]
     labels = np.stack([pool.labels[name][chosen] for name in names], axis=-1)
-    cells = np.minimum((pool.places[chosen] * grid).astype(np.int64), grid - 1)
     there = labels[..., 0] > 0
-    # One row per occupied patch: the labels count from 1, the cells from 0.
-    keys = np.concatenate([labels[there] - 1, cells[there]], axis=-1)
-    right = np.unique(keys, axis=0)
-    wrong = [_wrong(key, names, pool.modality, rng) for key in right for _ in range(WRONG)]
-    known = np.unique(np.concatenate([right, np.reshape(wrong, (-1, right.shape[1]))]), axis=0)
-    own = np.zeros(there.shape, np.int64)
+    keys = labels[there] - 1
+    wrong = [
+        _wrong(key, names, pool.modality, rng)
+        for key in np.unique(keys, axis=0)
+        for _ in range(WRONG)
+    ]
+    grid = GRID[pool.modality]
+    cells = np.minimum((pool.places[chosen][there] * grid).astype(np.int64), grid - 1)
+    what = _told(keys, wrong, there, lambda key: _phrase(key, names, pool.modality))
+    return what, _told(cells, [], there, lambda cell: _place(cell, pool.modality))
+
+
+def _told(
+    right: Rows, wrong: list[Rows], there: npt.NDArray[np.bool_], text: Callable[[Rows], str]
+) -> Told:
+    known = np.unique(np.concatenate([right, *(row[None] for row in wrong)]), axis=0)
     number = {tuple(key): 1 + i for i, key in enumerate(known.tolist())}
-    own[there] = [number[tuple(key)] for key in keys.tolist()]
-    return Told((NOTHING, *(_text(key, names, pool.modality) for key in known)), own)
+    own = np.zeros(there.shape, np.int64)
+    own[there] = [number[tuple(key)] for key in right.tolist()]
+    return Told((NOTHING, *(text(key) for key in known)), own)
 
 
-def _wrong(
-    key: npt.NDArray[np.int64], names: list[str], modality: str, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _wrong(key: Rows, names: list[str], modality: str, rng: np.random.Generator) -> Rows:
     """Return the key with one value changed, at random which."""
-    domain, grid = get_domain(modality), GRID[modality]
-    known = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:]), grid, grid]
-    at = int(rng.integers(len(known)))
-    found = key.copy()
-    found[at] = (key[at] + rng.integers(1, known[at])) % known[at]
-    # A pair that only the test split holds would be learned to be wrong.
-    if (domain.nouns[found[0]], domain.attributes[domain.first][found[1]]) in held_out(modality):
+    domain = get_domain(modality)
+    known = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:])]
+    while True:
         found = key.copy()
-        found[-1] = (key[-1] + rng.integers(1, grid)) % grid
-    return found
+        at = int(rng.integers(len(known)))
+        found[at] = (key[at] + rng.integers(1, known[at])) % known[at]
+        pair = (domain.nouns[found[0]], domain.attributes[domain.first][found[1]])
+        # A pair that only the test split holds would be learned to be wrong.
+        if at > 1 or pair not in held_out(modality):
+            return found
 
 
-def _text(key: npt.NDArray[np.int64], names: list[str], modality: str) -> str:
+def _phrase(key: Rows, names: list[str], modality: str) -> str:
     domain = get_domain(modality)
     attributes = {
-        name: domain.attributes[name][value]
-        for name, value in zip(names[1:], key[1:], strict=False)
+        name: domain.attributes[name][value] for name, value in zip(names[1:], key[1:], strict=True)
     }
-    said = speech.phrase(modality, Entity(domain.nouns[key[0]], attributes))
-    first, second = (speech.NUMBERS[cell] for cell in key[-2:])
-    if modality == "audio":
-        return f"{said} from {first} to {second}"
-    return f"{said} at column {first} row {second}"
+    return speech.phrase(modality, Entity(domain.nouns[key[0]], attributes))
+
+
+def _place(cell: Rows, modality: str) -> str:
+    first, second = (speech.NUMBERS[part] for part in cell)
+    return f"from {first} to {second}" if modality == "audio" else f"column {first} row {second}"

@@ -125,6 +125,8 @@ class Anatomy:
         Tap to the reason why these blocks do not have it.
     residual : {"sequential", "parallel", "post-norm"}
         How a block's two halves meet the residual stream.
+    attention : str
+        Path of attention inside a block.
     hidden, intermediate : int
         Width of the residual stream and of ``fc1``.
     """
@@ -138,6 +140,7 @@ class Anatomy:
     sites: Mapping[str, tuple[str, Side]]
     undefined: Mapping[str, str]
     residual: Residual
+    attention: str
     hidden: int
     intermediate: int
 
@@ -293,6 +296,7 @@ def find_anatomy(language: Any) -> Anatomy:
         sites=sites,
         undefined=undefined,
         residual=residual,
+        attention=attention,
         hidden=config.hidden_size,
         intermediate=intermediate,
     )

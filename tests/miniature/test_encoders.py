@@ -59,8 +59,10 @@ def test_padding_changes_no_similarity(tokenizer):
     short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
     alone, beside = (contrastive.tokenize(texts, tokenizer) for texts in ([short], [short, long]))
     with torch.no_grad():
-        for few, more in zip(pair(values, alone, alone), pair(values, beside, beside), strict=True):
-            torch.testing.assert_close(few[..., 0], more[..., 0])
+        whole, single = pair(values, alone, [alone] * 2)
+        wholes, singles = pair(values, beside, [beside] * 2)
+    for few, more in zip([whole, *single], [wholes, *singles], strict=True):
+        torch.testing.assert_close(few[..., 0], more[..., 0])
 
 
 def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
@@ -69,14 +71,16 @@ def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
     spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1)
     own = torch.tensor([[0, 1, 2]]).expand(4, 3)
     patches = torch.eye(3).expand(4, 3, 3)
-    best = pair.loss(right, patches, own)
-    assert best < pair.loss(spoiled, patches, own)
-    assert best < pair.loss(right.flip(0), patches, own)
-    assert best < pair.loss(right, patches.flip(1), own)
+    best = pair.loss(right, [patches] * 2, [own] * 2)
+    assert best < pair.loss(spoiled, [patches] * 2, [own] * 2)
+    assert best < pair.loss(right.flip(0), [patches] * 2, [own] * 2)
+    for wrong in ([patches.flip(1), patches], [patches, patches.flip(1)]):
+        assert best < pair.loss(right, wrong, [own] * 2)
     # A patch of an object counts more than one of the background.
     empty, occupied = patches.clone(), patches.clone()
     empty[:, 0], occupied[:, 2] = patches[:, 2], patches[:, 0]
-    assert best < pair.loss(right, empty, own) < pair.loss(right, occupied, own)
+    little = pair.loss(right, [empty, patches], [own] * 2)
+    assert best < little < pair.loss(right, [occupied, patches], [own] * 2)
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
@@ -84,26 +88,27 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
     pool = build_pool(modality, "train", n=6)
     told = grounding.tell(pool, np.arange(1, 6), np.random.default_rng(0))
     domain, grid = get_domain(modality), grounding.GRID[modality]
-    assert told.texts[0] == grounding.NOTHING
-    assert len(set(told.texts)) == len(told.texts)
     nouns, first = pool.labels["noun"][1:], pool.labels[domain.first][1:]
-    assert ((told.own == 0) == (nouns == 0)).all()
+    for part in told:
+        assert part.texts[0] == grounding.NOTHING
+        assert len(set(part.texts)) == len(part.texts)
+        assert ((part.own == 0) == (nouns == 0)).all()
     for sample, position in np.argwhere(nouns > 0):
-        said = told.texts[told.own[sample, position]].split()
+        said, where = (part.texts[part.own[sample, position]].split() for part in told)
         assert domain.nouns[nouns[sample, position] - 1] in said
         assert domain.attributes[domain.first][first[sample, position] - 1] in said
-        place = [speech.NUMBERS.index(said[at]) for at in (-3, -1)]
+        place = [speech.NUMBERS.index(where[at]) for at in (1, 3)]
         assert place == [
             min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
         ]
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
-def test_wrong_texts_differ_in_one_thing_and_never_name_a_held_out_pair(modality):
+def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modality):
     pool = build_pool(modality, "train", n=12)
-    told = grounding.tell(pool, np.arange(12), np.random.default_rng(0))
+    told, _ = grounding.tell(pool, np.arange(12), np.random.default_rng(0))
     used = {told.texts[i] for i in np.unique(told.own)}
-    wrong = [text for text in told.texts if text not in used]
+    wrong = [text for text in told.texts if text not in used | {grounding.NOTHING}]
     assert len(wrong) > len(used)
     for text in wrong:
         words = text.replace("an ", "a ").split()
@@ -130,9 +135,9 @@ def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
         probe_pool=pool.first(8),
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_text"}
+    assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_what", "patch_where"}
     found = contrastive.score(model, pool.first(6), tokenizer)
-    assert found["retrieval"].n == found["spoiled"].n == found["patch_text"].n == 6
+    assert found["retrieval"].n == found["spoiled"].n == found["patch_where"].n == 6
 
 
 @pytest.mark.parametrize("name", ["mae", "videomae", "audiomae"])

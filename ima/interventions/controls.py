@@ -1,0 +1,136 @@
+"""Controls of F3.4: what becomes of alignment without what should bring it about."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ima.errors import ModelError, ParameterError
+from ima.models.anatomy import find_anatomy
+
+if TYPE_CHECKING:
+    from ima.models import Batch, FrozenModel
+
+
+def with_noise(batch: Batch, *, seed: int) -> Batch:
+    """Replace the perceptual tokens of a batch by noise of the same lengths.
+
+    Parameters
+    ----------
+    batch : Batch
+        From :meth:`ima.models.FrozenModel.encode`.
+    seed : int
+        Same seed, same noise.
+
+    Returns
+    -------
+    Batch
+        Each perceptual embedding has a random direction and the norm that it had.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(batch.embeds.shape, generator=generator).to(batch.embeds)
+    length = torch.linalg.vector_norm(batch.embeds, dim=-1, keepdim=True)
+    noise = drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True) * length
+    perceptual = (batch.modality > 0).unsqueeze(-1)
+    return replace(batch, embeds=torch.where(perceptual, noise, batch.embeds))
+
+
+def with_random_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
+    """Return the model with blocks that were never trained; embeddings and connector are kept.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Left as it is.
+    seed : int
+        Same seed, same weights: those that the class gives an untrained model.
+
+    Returns
+    -------
+    FrozenModel
+        Shares the encoder and the connector with `model`.
+    """
+    language = copy.deepcopy(model.language)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = type(language)(language.config)
+    drawn = find_anatomy(fresh)
+    anatomy = find_anatomy(language)
+    for block, untrained in zip(anatomy.blocks, drawn.blocks, strict=True):
+        block.load_state_dict(untrained.state_dict())
+    anatomy.final_norm.load_state_dict(drawn.final_norm.state_dict())
+    language.requires_grad_(requires_grad=False).eval()
+    name = f"{model.name} (random blocks, seed {seed})"
+    return replace(model, name=name, language=language, anatomy=anatomy)
+
+
+@contextmanager
+def separated(model: FrozenModel, batch: Batch, *, until: int) -> Iterator[None]:
+    """Let textual tokens not attend to perceptual ones in the first layers.
+
+    Perceptual tokens stand first and never attend to text, so this cuts all that the kinds know of
+    each other below a layer.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Its hooks are removed on leaving.
+    batch : Batch
+        The batch that will run.
+    until : int
+        Last layer without attention between the kinds; 0 changes nothing.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such layer.
+    ModelError
+        If a block's attention is not given a mask that can be replaced.
+    """
+    if not 0 <= until <= model.layers:
+        message = f"until must be between 0 and {model.layers}, the number of layers; got {until}."
+        raise ParameterError(message)
+    real = batch.attention_mask.bool()
+    positions = torch.arange(real.shape[1], device=real.device)
+    causal = positions[:, None] >= positions[None]
+    textual, perceptual = batch.modality == 0, batch.modality > 0
+    across = textual.unsqueeze(-1) & perceptual.unsqueeze(-2)
+    # A padded row attends to itself, else its softmax would be over nothing.
+    allowed = (causal & real.unsqueeze(-2) & ~across) | torch.eye(
+        len(positions), dtype=torch.bool, device=real.device
+    )
+    with ExitStack() as hooks:
+        for block in model.anatomy.blocks[:until]:
+            attention = block.get_submodule(model.anatomy.attention)
+
+            def before(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+                if "attention_mask" not in kwargs:
+                    message = (
+                        f"{type(module).__name__} is given no attention mask by name, so that "
+                        "attention between the kinds cannot be cut."
+                    )
+                    raise ModelError(message)
+                given = kwargs["attention_mask"]
+                return args, {**kwargs, "attention_mask": _like(given, allowed, batch.embeds)}
+
+            hooks.callback(attention.register_forward_pre_hook(before, with_kwargs=True).remove)
+        yield
+
+
+def _like(given: Tensor | None, allowed: Tensor, embeds: Tensor) -> Tensor:
+    """Return a mask ``(sample, 1, position, position)`` of the sort that attention is given."""
+    mask = allowed.unsqueeze(1)
+    if given is None or given.dtype == torch.bool:
+        return mask
+    lowest = torch.finfo(embeds.dtype).min
+    return torch.zeros(mask.shape, dtype=given.dtype, device=given.device).masked_fill(
+        ~mask, lowest
+    )

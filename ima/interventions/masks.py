@@ -1,0 +1,207 @@
+"""Masks: which weights of a language model an input activates, stored bit by bit (F2)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ima.cache import open_cache
+from ima.cache.schema import KINDS
+from ima.errors import CacheError, ParameterError, UnknownNameError
+from ima.measures import subnetworks
+from ima.measures.similarity import Floats
+
+if TYPE_CHECKING:
+    from ima.models import FrozenModel
+
+SCHEMA = "ima-masks"
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Kept weights of every linear layer of a language model's blocks.
+
+    Parameters
+    ----------
+    kept : mapping of str to ndarray
+        By linear layer ``(layer, out_features, in_features)`` bool.
+    attributes : mapping
+        How they were made: model and weights hash, calibration data and its fingerprint, kind of
+        tokens, sparsity, method, number of samples.
+    """
+
+    kept: Mapping[str, subnetworks.Mask]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that is removed."""
+        total = sum(mask.size for mask in self.kept.values())
+        return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Store the masks, eight weights a byte, as a Zarr group that plain xarray opens.
+
+        An array per linear layer, ``(layer, out_features, byte)`` uint8; bits count from the
+        highest, as in :func:`numpy.packbits`.
+        """
+        target = Path(path)
+        begun = target.with_name(f"{target.name}.new")
+        shutil.rmtree(begun, ignore_errors=True)
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            name: (
+                ("layer", f"{name}.out_features", f"{name}.byte"),
+                np.packbits(mask, axis=-1),
+                {"in_features": mask.shape[-1]},
+            )
+            for name, mask in self.kept.items()
+        }
+        attributes = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **self.attributes}
+        layers = np.arange(1, 1 + next(iter(self.kept.values())).shape[0])
+        xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes).to_zarr(
+            begun, zarr_format=3, consolidated=False
+        )
+        shutil.rmtree(target, ignore_errors=True)
+        begun.replace(target)
+        return target
+
+
+def open_masks(path: str | os.PathLike[str]) -> Masks:
+    """Read masks that :meth:`Masks.save` stored.
+
+    Raises
+    ------
+    CacheError
+        If there are none at the path.
+    """
+    where = Path(path)
+    if not (where / "zarr.json").is_file():
+        message = f"No masks at {str(where)!r}. Make them with Masks.save, or `make book`."
+        raise CacheError(message)
+    stored = xr.open_zarr(where, consolidated=False).load()
+    if stored.attrs.get("schema") != SCHEMA or stored.attrs.get("schema_version") != SCHEMA_VERSION:
+        found = f"{stored.attrs.get('schema')!r} {stored.attrs.get('schema_version')!r}"
+        message = f"{str(where)!r} holds {found}, not {SCHEMA!r} {SCHEMA_VERSION!r}."
+        raise CacheError(message)
+    kept = {
+        str(name): np.unpackbits(
+            array.to_numpy(), axis=-1, count=int(array.attrs["in_features"])
+        ).astype(bool)
+        for name, array in stored.data_vars.items()
+    }
+    attributes = {str(k): v for k, v in stored.attrs.items() if not str(k).startswith("schema")}
+    return Masks(kept, attributes)
+
+
+def squares_of(tree: xr.DataTree, *, kinds: Sequence[str] = KINDS) -> dict[str, Floats]:
+    """Sum what a cache's ``/inputs`` hold over its samples and some kinds of tokens.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        A cache made with ``inputs``.
+    kinds : sequence of str
+        Whose tokens.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By linear layer ``(unit, layer, in_features)`` float64: sums of squares per unit of samples.
+
+    Raises
+    ------
+    CacheError
+        If the cache was made without ``inputs``.
+    UnknownNameError
+        If there is no such kind of token.
+    """
+    if "inputs" not in tree.children:
+        message = "The cache holds no /inputs. Make it with them: ima cache create … --inputs."
+        raise CacheError(message)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UnknownNameError.among(kind="kind", asked=kind, available=KINDS)
+    return {
+        name: node["sum_squares"].sel(kind=list(kinds)).sum("kind").to_numpy().astype(np.float64)
+        for name, node in tree["inputs"].children.items()
+    }
+
+
+def masks_from_cache(
+    model: FrozenModel,
+    path: str | os.PathLike[str],
+    *,
+    sparsity: float,
+    kinds: Sequence[str] = KINDS,
+) -> Masks:
+    """Return Wanda's masks in one pass: all inputs come from the unpruned model.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Whose weights; it must be the one that made the cache, or share its language model.
+    path : str or path
+        A cache made with ``inputs``.
+    sparsity : float
+        Share of each row that is removed.
+    kinds : sequence of str
+        Whose tokens calibrate: perceptual, textual, or both.
+
+    Returns
+    -------
+    Masks
+        Of every linear layer of the blocks.
+    """
+    tree = open_cache(path)
+    squares = {name: units.sum(axis=0) for name, units in squares_of(tree, kinds=kinds).items()}
+    weights = weights_of(model)
+    if {name: w.shape[-1] for name, w in weights.items()} != {
+        name: s.shape[-1] for name, s in squares.items()
+    }:
+        message = f"{os.fspath(path)} is of another language model than {model.name!r}."
+        raise ParameterError(message)
+    kept = {
+        name: np.stack(
+            [
+                subnetworks.wanda(weight, squares[name][at], sparsity=sparsity)
+                for at, weight in enumerate(layers)
+            ]
+        )
+        for name, layers in weights.items()
+    }
+    about = {
+        "method": "wanda",
+        "sequential": False,
+        "sparsity": sparsity,
+        "kinds": list(kinds),
+        "model": tree.attrs["model"]["name"],
+        "weights_hash": tree.attrs["model"]["weights_hash"],
+        "dataset": tree.attrs["dataset"]["name"],
+        "split": tree.attrs["dataset"]["split"],
+        "fingerprint": tree.attrs["dataset"]["fingerprint"],
+        "samples": int(tree["samples"].sizes["sample"]),
+    }
+    return Masks(kept, about)
+
+
+def weights_of(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of the blocks' linear layers, ``(layer, out_features, in_features)``."""
+    return {
+        name: np.stack(
+            [
+                block.get_submodule(name).weight.detach().float().cpu().numpy()  # type: ignore[operator]
+                for block in model.anatomy.blocks
+            ]
+        )
+        for name in model.anatomy.linears
+    }

@@ -1,0 +1,186 @@
+"""Pruning: run a frozen model with some weights left out, and find them block after block (F2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ima.capture.inputs import Squares
+from ima.errors import ParameterError
+from ima.interventions.masks import Masks
+from ima.measures import subnetworks
+
+if TYPE_CHECKING:
+    from ima.models import Batch, FrozenModel
+    from ima.samples import Sample
+
+_KINDS = {"perceptual": 0, "textual": 1}
+
+
+@contextmanager
+def masked(model: FrozenModel, masks: Masks) -> Iterator[None]:
+    """Run a model without the weights that masks leave out; afterwards it is what it was.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Its weights are set to zero where the masks are false, and put back on leaving, also after
+        an error.
+    masks : Masks
+        Of this language model's linear layers, or some of them.
+
+    Raises
+    ------
+    ParameterError
+        If the masks are of another model.
+    """
+    linears = [
+        (f"{name} of layer {at + 1}", _linear(block, name), mask[at])
+        for name, mask in masks.kept.items()
+        for at, block in enumerate(model.anatomy.blocks)
+        if name in model.anatomy.linears
+    ]
+    foreign = sorted(set(masks.kept) - set(model.anatomy.linears))
+    if foreign or any(linear.weight.shape != mask.shape for _, linear, mask in linears):
+        message = f"The masks are not of {model.name!r}: {foreign or 'other sizes'}."
+        raise ParameterError(message)
+    with ExitStack() as stack:
+        for _, linear, mask in linears:
+            stack.enter_context(_without(linear, mask))
+        yield
+
+
+@contextmanager
+def _without(linear: nn.Linear, mask: subnetworks.Mask) -> Iterator[None]:
+    before = linear.weight.detach().clone()
+    try:
+        _remove(linear, mask)
+        yield
+    finally:
+        with torch.no_grad():
+            linear.weight.copy_(before)
+
+
+@torch.no_grad()
+def _remove(linear: nn.Linear, mask: subnetworks.Mask) -> None:
+    linear.weight.masked_fill_(~torch.from_numpy(mask).to(linear.weight.device), 0.0)
+
+
+@torch.no_grad()
+def sequential_masks(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    sparsity: float,
+    kinds: Sequence[str] = ("perceptual", "textual"),
+    batch_size: int = 16,
+) -> Masks:
+    """Return Wanda's masks block after block, each calibrated on what the pruned ones feed it.
+
+    As the paper and Wanda's reference code do. Padding calibrates nothing.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Unchanged afterwards.
+    samples : sequence of Sample
+        The calibration set.
+    sparsity : float
+        Share of each row that is removed.
+    kinds : sequence of str
+        Whose tokens calibrate.
+    batch_size : int
+        Samples that run at once.
+
+    Returns
+    -------
+    Masks
+        Of every linear layer of the blocks.
+    """
+    anatomy = model.anatomy
+    batches = [
+        model.encode(samples[start : start + batch_size])
+        for start in range(0, len(samples), batch_size)
+    ]
+    calls = [_calls(model, batch) for batch in batches]
+    kept: dict[str, list[subnetworks.Mask]] = {name: [] for name in anatomy.linears}
+    with ExitStack() as stack:
+        for at, block in enumerate(anatomy.blocks):
+            squares = dict.fromkeys(anatomy.linears, 0.0)
+            for batch, call in zip(batches, calls, strict=True):
+                for name, found in _block_squares(model, batch, call, at, kinds).items():
+                    squares[name] = squares[name] + found
+            for name in anatomy.linears:
+                linear = _linear(block, name)
+                weight = linear.weight.float().cpu().numpy()
+                mask = subnetworks.wanda(weight, np.asarray(squares[name]), sparsity=sparsity)
+                kept[name].append(mask)
+                stack.enter_context(_without(linear, mask))
+            for call in calls:
+                call.state = _run(block, call, at)
+    about = {
+        "method": "wanda",
+        "sequential": True,
+        "sparsity": sparsity,
+        "kinds": list(kinds),
+        "model": model.name,
+        "weights_hash": model.weights_hash,
+        "samples": len(samples),
+    }
+    return Masks({name: np.stack(masks) for name, masks in kept.items()}, about)
+
+
+class _Call:
+    """How the model calls its blocks for one batch: the state, and what else each is given."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+        self.others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+
+def _calls(model: FrozenModel, batch: Batch) -> _Call:
+    call = _Call()
+    with ExitStack() as hooks:
+        for block in model.anatomy.blocks:
+
+            def receive(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                given = dict(kwargs)
+                state = args[0] if args else given.pop("hidden_states")
+                if call.state is None:
+                    call.state = state.clone()
+                call.others.append((args[1:], given))
+
+            hooks.callback(block.register_forward_pre_hook(receive, with_kwargs=True).remove)
+        model.forward(batch)
+    return call
+
+
+def _run(block: nn.Module, call: _Call, at: int) -> Tensor:
+    args, kwargs = call.others[at]
+    found = block(call.state, *args, **kwargs)
+    state: Tensor = found[0] if isinstance(found, tuple) else found
+    return state
+
+
+def _block_squares(
+    model: FrozenModel, batch: Batch, call: _Call, at: int, kinds: Sequence[str]
+) -> dict[str, Any]:
+    squares = Squares.of(model.anatomy, batch)
+    with squares.watching():
+        _run(model.anatomy.blocks[at], call, at)
+    chosen = [_KINDS[kind] for kind in kinds]
+    return {
+        name: layers[at][chosen].sum(dim=0).double().cpu().numpy()
+        for name, layers in squares.sums.items()
+    }
+
+
+def _linear(block: nn.Module, name: str) -> nn.Linear:
+    linear: Any = block.get_submodule(name)
+    found: nn.Linear = linear
+    return found

@@ -1,0 +1,199 @@
+"""Norms and change along the depth (F1.3, F1.4): how large states are, and how slowly they turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures.identity import dataset_weights
+from ima.measures.inference import Interval, band, minimum, percentile
+from ima.measures.similarity import Floats
+
+KINDS = ("perceptual", "textual")
+#: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
+#: kind at each layer is taken away; the length of the change over the length of the state.
+CHANGES = ("cosine", "mean-centred cosine", "relative change")
+Change = Literal["cosine", "mean-centred cosine", "relative change"]
+
+
+def averages(
+    values: Mapping[str, xr.DataArray], *, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Average a statistic of samples over each data set, with resampled contents.
+
+    Parameters
+    ----------
+    values : mapping of str to xarray.DataArray
+        By data set ``(sample, kind, layer)``, for example ``/norms/resid_post/median``: the median
+        over a sample's tokens of the L2 norm. A coord ``id`` on ``sample`` tells which data sets
+        show the same contents.
+    resamples : int
+        Number of bootstrap resamples.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(dataset, kind, layer)`` and ``draws`` ``(draw, dataset, kind, layer)``; NaN
+        where a data set has no tokens of a kind.
+    """
+    if not values:
+        message = "No data sets given; an average needs at least one."
+        raise ParameterError(message)
+    weights, _, n = dataset_weights(values, resamples=resamples, seed=seed)
+    first = next(iter(values.values()))
+    out = np.stack(
+        [
+            np.einsum(
+                "ds,skl->dkl",
+                weights[name],
+                array.transpose("sample", "kind", "layer").to_numpy().astype(np.float64),
+            )
+            for name, array in values.items()
+        ],
+        axis=1,
+    )
+    return xr.Dataset(
+        {
+            "estimate": (("dataset", "kind", "layer"), out[0]),
+            "draws": (("draw", "dataset", "kind", "layer"), out[1:]),
+        },
+        coords={
+            "dataset": list(values),
+            "kind": first["kind"].to_numpy(),
+            "layer": first["layer"].to_numpy(),
+        },
+        attrs={"samples": n, "resamples": resamples, "seed": seed},
+    )
+
+
+def ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.3: the logarithm of perceptual over textual norm at the layer where it is least.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`averages` of norms.
+    level : float
+        Coverage, simultaneous over layers.
+
+    Returns
+    -------
+    Interval
+        Minimum over layers of the mean over data sets of ln(‖P‖ / ‖T‖); 0 where both are equal.
+    """
+    logs: xr.Dataset = xr.apply_ufunc(np.log, found[["estimate", "draws"]])
+    both = logs.sel(kind="perceptual", drop=True) - logs.sel(kind="textual", drop=True)
+    gap = both.mean("dataset")
+    low, high = band(gap["draws"], level=level)
+    return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
+
+
+def slowness(found: xr.Dataset, *, early: int, level: float = 0.95) -> Interval:
+    """Measure F1.4: how much less perceptual tokens change than textual ones in early layers.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`averages` of a cosine between layers ``layer`` and ``layer + n``.
+    early : int
+        Layers from the first that are averaged.
+    level : float
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        Mean over these layers and data sets of cosine of P less cosine of T.
+    """
+    part = found[["estimate", "draws"]].isel(layer=slice(early))
+    gap = (part.sel(kind="perceptual", drop=True) - part.sel(kind="textual", drop=True)).mean(
+        ("dataset", "layer")
+    )
+    low, high = percentile(gap["draws"], level=level)
+    value = float(gap["estimate"])
+    return Interval(
+        value=value,
+        low=min(float(low), value),
+        high=max(float(high), value),
+        n=int(found.attrs["samples"]),
+    )
+
+
+def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.DataArray:
+    """Compare each token's states at two layers, and average over a sample's tokens of a kind.
+
+    A token of a large norm turns slowly for that reason alone, and a mean that all tokens share
+    makes every cosine large; the second and third comparison say how much of the first is that.
+
+    Parameters
+    ----------
+    kept : xarray.Dataset
+        ``/tokens/<tap>`` of a cache: ``state`` ``(token, layer, hidden)`` with the coords
+        ``sample`` and ``modality``. Two layers at a time are read.
+    step : int
+        How many layers lie between the two.
+    change : {"cosine", "mean-centred cosine", "relative change"}
+        What is computed.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(sample, kind, layer)``, the earlier layer's label.
+
+    Raises
+    ------
+    ParameterError
+        If there are not so many layers.
+    UnknownNameError
+        If there is no such comparison.
+    """
+    if change not in CHANGES:
+        raise UnknownNameError.among(kind="change", asked=change, available=CHANGES)
+    labels = kept["layer"].to_numpy()
+    if not 1 <= step < len(labels):
+        message = f"step must be between 1 and {len(labels) - 1}; got {step}."
+        raise ParameterError(message)
+    owner = kept["sample"].to_numpy()
+    kind = np.where(kept["modality"].to_numpy() > 0, 0, 1)
+    samples = int(owner.max()) + 1
+    group = owner * 2 + kind
+    counts = np.bincount(group, minlength=2 * samples).astype(np.float64)
+    out = np.empty((samples, 2, len(labels) - step))
+    for at in range(len(labels) - step):
+        before, after = (
+            kept["state"].isel(layer=layer).to_numpy().astype(np.float64)
+            for layer in (at, at + step)
+        )
+        compared = _compare(before, after, kind=kind, change=change)
+        total = np.bincount(group, weights=compared, minlength=2 * samples)
+        with np.errstate(invalid="ignore"):
+            out[:, :, at] = (total / np.where(counts > 0, counts, np.nan)).reshape(samples, 2)
+    return xr.DataArray(
+        out,
+        dims=("sample", "kind", "layer"),
+        coords={"kind": list(KINDS), "layer": labels[: len(labels) - step]},
+    )
+
+
+def _compare(before: Floats, after: Floats, *, kind: Floats, change: Change) -> Floats:
+    if change == "relative change":
+        return _length(after - before) / _length(before)
+    if change == "mean-centred cosine":
+        before, after = (
+            side - np.stack([side[kind == k].mean(axis=0) for k in (0, 1)])[kind]
+            for side in (before, after)
+        )
+    product = np.einsum("th,th->t", before, after)
+    found: Floats = product / (_length(before) * _length(after))
+    return found
+
+
+def _length(vectors: Floats) -> Floats:
+    found: Floats = np.linalg.norm(vectors, axis=1)
+    return found

@@ -1,0 +1,195 @@
+"""What tokens say of the next word (F1.5): divergences between distributions over the vocabulary.
+
+All take logarithms of probabilities, as ``/lens/log_probability`` of a cache holds them: a
+probability too small for float32 is still a number there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import xarray as xr
+
+from ima.errors import ParameterError
+from ima.measures.identity import dataset_weights
+from ima.measures.similarity import Floats
+
+#: Divergences between the mean distributions of two sets of tokens: perceptual from textual ones of
+#: a data set, textual ones of two data sets, perceptual ones of two data sets.
+CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')")
+
+
+def divergence(log_p: Floats, log_q: Floats) -> Floats:
+    """Return the Kullback-Leibler divergence KL(p‖q) in nats, over the last dim.
+
+    Parameters
+    ----------
+    log_p, log_q : ndarray
+        ``(..., vocabulary)``: logarithms of probabilities, broadcast against each other.
+
+    Returns
+    -------
+    ndarray
+        ``(...)``, at least 0; infinite where q lacks a word that p has.
+
+    Examples
+    --------
+    >>> p, q = np.log([0.5, 0.5]), np.log([0.9, 0.1])
+    >>> float(divergence(p, q).round(4)), float(divergence(p, p))
+    (0.5108, 0.0)
+    """
+    p = np.exp(log_p.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        terms = np.where(p > 0, p * (log_p - log_q), 0.0)
+    found: Floats = np.maximum(terms.sum(axis=-1), 0.0)
+    return found
+
+
+def entropy(log_p: Floats) -> Floats:
+    """Return the entropy in nats, over the last dim.
+
+    Parameters
+    ----------
+    log_p : ndarray
+        ``(..., vocabulary)``.
+
+    Returns
+    -------
+    ndarray
+        ``(...)``, between 0 and the logarithm of the number of words.
+    """
+    p = np.exp(log_p.astype(np.float64))
+    with np.errstate(invalid="ignore"):
+        found: Floats = -np.where(p > 0, p * log_p, 0.0).sum(axis=-1)
+    return found
+
+
+def mixture(log_p: Floats, weights: Floats) -> Floats:
+    """Average distributions over samples, as probabilities.
+
+    Parameters
+    ----------
+    log_p : ndarray
+        ``(sample, vocabulary)``.
+    weights : ndarray
+        ``(draw, sample)``, rows sum to one.
+
+    Returns
+    -------
+    ndarray
+        ``(draw, vocabulary)``: logarithms of the mean probabilities.
+    """
+    wide = log_p.astype(np.float64)
+    # The likeliest sample's probability of each word is taken out: nothing then underflows in it.
+    largest = wide.max(axis=0)
+    with np.errstate(divide="ignore"):
+        found: Floats = np.log(weights @ np.exp(wide - largest)) + largest
+    return found
+
+
+def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int = 0) -> xr.Dataset:
+    """Compute the divergences of F1.5 layer by layer, for every data set and pair of data sets.
+
+    Parameters
+    ----------
+    said : mapping of str to xarray.DataArray
+        ``/lens/log_probability`` of each data set, ``(sample, kind, layer, vocabulary)``; a coord
+        ``id`` on ``sample`` tells which data sets show the same contents. Only one layer at a time
+        is read.
+    resamples : int
+        Number of bootstrap resamples of contents.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)`` in nats; on ``term``
+        the coords ``curve`` (of :data:`CURVES`), ``left`` and ``right``. Divergences between two
+        data sets are averaged over both directions.
+
+    Raises
+    ------
+    ParameterError
+        If no data sets are given, or their layers or vocabularies differ.
+    """
+    layers = _layers(said)
+    weights, _, n = dataset_weights(said, resamples=resamples, seed=seed)
+    pairs = list(combinations(said, 2))
+    terms = [("KL(P‖T)", name, name) for name in said]
+    terms += [("KL(T‖T')", *names) for names in pairs] + [("KL(P‖P')", *names) for names in pairs]
+    out = np.empty((1 + resamples, len(terms), layers.size))
+    for at in range(layers.size):
+        mean = {
+            (name, kind[0].upper()): mixture(
+                array.isel(layer=at).sel(kind=kind).to_numpy(), weights[name]
+            )
+            for name, array in said.items()
+            for kind in ("perceptual", "textual")
+        }
+        for number, (curve, left, right) in enumerate(terms):
+            a, b = mean[left, curve[3]], mean[right, curve[5]]
+            found = divergence(a, b)
+            if left != right:
+                found = (found + divergence(b, a)) / 2
+            out[:, number, at] = found
+    coords = {
+        name: ("term", [term[i] for term in terms])
+        for i, name in enumerate(("curve", "left", "right"))
+    }
+    return xr.Dataset(
+        {"estimate": (("term", "layer"), out[0]), "draws": (("draw", "term", "layer"), out[1:])},
+        coords={**coords, "layer": layers},
+        attrs={"samples": n, "resamples": resamples, "seed": seed},
+    )
+
+
+def likeliest(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
+    """Find the words that are the likeliest ones of most samples, layer by layer.
+
+    Parameters
+    ----------
+    said : xarray.DataArray
+        ``/lens/log_probability``, ``(sample, kind, layer, vocabulary)``.
+    kind : {"perceptual", "textual"}
+        Which tokens.
+    words : int
+        How many words to name.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``token_id`` and ``share`` ``(layer, rank)``: the share of samples whose likeliest word,
+        averaged over the sample's tokens, it is. Ids are -1 where there are fewer words.
+    """
+    n, layers = said.sizes["sample"], said["layer"]
+    ids = np.full((layers.size, words), -1)
+    share = np.zeros((layers.size, words))
+    for at in range(layers.size):
+        best = said.isel(layer=at).sel(kind=kind).to_numpy().argmax(axis=-1)
+        found, counts = np.unique(best, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:words]
+        ids[at, : len(order)] = found[order]
+        share[at, : len(order)] = counts[order] / n
+    return xr.Dataset(
+        {"token_id": (("layer", "rank"), ids), "share": (("layer", "rank"), share)},
+        coords={"layer": layers, "rank": np.arange(1, words + 1)},
+    )
+
+
+def _layers(said: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    if not said:
+        message = (
+            "No data sets with a lens given. Make caches with it: ima cache create … --lens 64."
+        )
+        raise ParameterError(message)
+    first, *rest = said.values()
+    for array in rest:
+        same = array["layer"].equals(first["layer"])
+        if not same or array.sizes["vocabulary"] != first.sizes["vocabulary"]:
+            found = {name: dict(array.sizes) for name, array in said.items()}
+            message = f"The data sets are not of one language model: {found}."
+            raise ParameterError(message)
+    return first["layer"]

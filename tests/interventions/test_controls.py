@@ -1,0 +1,101 @@
+"""Controls: noise for percepts, untrained blocks, kinds that cannot see each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tinysamples import image_set
+
+from ima.capture import capture
+from ima.errors import ParameterError
+from ima.interventions.controls import separated, with_noise, with_random_blocks
+from ima.models import FrozenModel, load
+from ima.models.anatomy import find_anatomy
+
+
+@pytest.fixture(scope="module", params=["llama", "opt"])
+def model(request: pytest.FixtureRequest, tiny_zoo: Path) -> FrozenModel:
+    found = load("llama-mini/vit/image-caption")
+    if request.param == "llama":
+        return found
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = OPTConfig(
+        vocab_size=found.language.config.vocab_size,
+        hidden_size=found.hidden,
+        word_embed_proj_dim=found.hidden,
+        ffn_dim=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+    )
+    torch.manual_seed(0)
+    language = OPTForCausalLM(sizes).eval().requires_grad_(requires_grad=False)
+    return replace(found, language=language, anatomy=find_anatomy(language))
+
+
+def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
+    return list(capture(model, batch, taps=["resid_post"])["resid_post"].values())
+
+
+def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    noisy = with_noise(batch, seed=1)
+    perceptual = batch.modality > 0
+    assert torch.equal(noisy.embeds[~perceptual], batch.embeds[~perceptual])
+    assert not torch.allclose(noisy.embeds[perceptual], batch.embeds[perceptual])
+    torch.testing.assert_close(
+        noisy.embeds[perceptual].norm(dim=-1), batch.embeds[perceptual].norm(dim=-1)
+    )
+    assert torch.equal(noisy.embeds, with_noise(batch, seed=1).embeds)
+
+
+def test_random_blocks_leave_the_model_and_its_input_as_they_were(model: FrozenModel) -> None:
+    batch = model.encode(image_set(2))
+    before = states(model, batch)
+    other = with_random_blocks(model, seed=3)
+    random = states(other, batch)
+    assert torch.equal(random[0], before[0])
+    assert not torch.allclose(random[-1], before[-1])
+    for a, b in zip(states(model, batch), before, strict=True):
+        assert torch.equal(a, b)
+    again = states(with_random_blocks(model, seed=3), batch)
+    assert torch.equal(again[-1], random[-1])
+    assert "random" in other.name
+
+
+def test_separated_text_knows_nothing_of_percepts(model: FrozenModel) -> None:
+    batch = model.encode(image_set(4))
+    noisy = with_noise(batch, seed=2)
+    textual = batch.modality == 0
+    with separated(model, batch, until=model.layers):
+        own, other = states(model, batch), states(model, noisy)
+    for a, b in zip(own, other, strict=True):
+        assert torch.equal(a[textual], b[textual])
+    whole = states(model, batch)
+    assert not torch.allclose(own[-1][textual], whole[-1][textual])
+    # Perceptual tokens never attend to text.
+    perceptual = batch.modality > 0
+    torch.testing.assert_close(own[-1][perceptual], whole[-1][perceptual])
+
+
+def test_above_the_last_separated_layer_the_kinds_meet(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    noisy, textual = with_noise(batch, seed=2), batch.modality == 0
+    with separated(model, batch, until=1):
+        own, other = states(model, batch), states(model, noisy)
+    assert torch.equal(own[1][textual], other[1][textual])
+    assert not torch.allclose(own[2][textual], other[2][textual])
+
+
+def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    whole = states(model, batch)
+    with separated(model, batch, until=0):
+        for a, b in zip(states(model, batch), whole, strict=True):
+            assert torch.equal(a, b)
+    with pytest.raises(ParameterError, match="between 0"), separated(model, batch, until=99):
+        pass

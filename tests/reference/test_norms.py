@@ -1,0 +1,100 @@
+"""Norms and changes along the depth against loops over single tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.spatial.distance import cosine
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures import norms
+
+
+def kept(seed=0, *, layers=4):
+    rng = np.random.default_rng(seed)
+    owner = np.repeat([0, 1, 2], [5, 3, 4])
+    modality = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
+    state = rng.normal(size=(len(owner), layers, 6)).cumsum(axis=1) + 1
+    return xr.Dataset(
+        {"state": (("token", "layer", "hidden"), state)},
+        coords={
+            "layer": np.arange(layers),
+            "sample": ("token", owner),
+            "modality": ("token", modality),
+        },
+    )
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("change", norms.CHANGES)
+def test_changes_are_the_loop_over_tokens(step, change):
+    given = kept()
+    state = given["state"].to_numpy()
+    kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
+    found = norms.changes(given, step=step, change=change)
+    assert found.sizes == {"sample": 3, "kind": 2, "layer": 4 - step}
+    for at in range(4 - step):
+        centres = {
+            (k, layer): state[kind == k, layer].mean(0) for k in (0, 1) for layer in range(4)
+        }
+        for sample in range(3):
+            for k in (0, 1):
+                values = []
+                for token in range(len(kind)):
+                    if given["sample"][token] != sample or kind[token] != k:
+                        continue
+                    a, b = state[token, at], state[token, at + step]
+                    if change == "mean-centred cosine":
+                        a, b = a - centres[k, at], b - centres[k, at + step]
+                    if change == "relative change":
+                        values.append(np.linalg.norm(b - a) / np.linalg.norm(a))
+                    else:
+                        values.append(1 - cosine(a, b))
+                got = float(found[sample, k, at])
+                if values:
+                    assert got == pytest.approx(np.mean(values))
+                else:
+                    assert np.isnan(got)
+
+
+def test_identical_states_do_not_change():
+    given = kept()
+    given["state"][:] = given["state"][:, :1].to_numpy()
+    assert np.nanmin(norms.changes(given, step=1)) == pytest.approx(1)
+    assert np.nanmax(norms.changes(given, step=1, change="relative change")) == 0
+
+
+def table(seed, *, n=40, gap=0.4):
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(size=(n, 2, 5)) * np.exp([gap, 0.0])[:, None]
+    return xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer"),
+        coords={"kind": ["perceptual", "textual"], "layer": range(5)},
+    )
+
+
+def test_averages_and_their_statistics():
+    sets = {"a": table(0, gap=3.0), "b": table(1, gap=3.0)}
+    found = norms.averages(sets, resamples=100)
+    np.testing.assert_allclose(found["estimate"].sel(dataset="a"), sets["a"].mean("sample"))
+    least = norms.ratio(found)
+    logs = np.log(found["estimate"])
+    gap = (logs.sel(kind="perceptual") - logs.sel(kind="textual")).mean("dataset")
+    assert least.value == pytest.approx(float(gap.min()))
+    assert least.low > 0
+    assert least.n == 80
+    slow = norms.slowness(found, early=2)
+    part = found["estimate"].isel(layer=slice(2))
+    expected = (part.sel(kind="perceptual") - part.sel(kind="textual")).mean()
+    assert slow.value == pytest.approx(float(expected))
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(UnknownNameError, match="relative change"):
+        norms.changes(kept(), step=1, change="angle")
+    with pytest.raises(ParameterError, match="between 1 and 3"):
+        norms.changes(kept(), step=4)
+    with pytest.raises(ParameterError, match="No data sets"):
+        norms.averages({})

@@ -1,0 +1,103 @@
+"""Wanda's masks and overlaps against the reference algorithm and scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import jaccard_score
+
+from ima.errors import ParameterError
+from ima.measures import subnetworks
+
+
+def layer(seed, *, rows=6, columns=11):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, columns)), rng.gamma(0.3, size=columns) * 50
+
+
+def reference(weight, squares, sparsity):
+    """Wanda as its authors wrote it: torch.sort, stable, row by row."""
+    scores = torch.from_numpy(np.abs(weight)) * torch.sqrt(torch.from_numpy(squares)).reshape(1, -1)
+    removed = torch.zeros(scores.shape, dtype=torch.bool)
+    order = torch.sort(scores, dim=-1, stable=True)[1]
+    removed.scatter_(1, order[:, : int(scores.shape[1] * sparsity)], True)
+    return ~removed.numpy()
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.7])
+def test_masks_are_the_reference_codes(sparsity):
+    for seed in range(5):
+        weight, squares = layer(seed)
+        weight[0, 3:6] = 0.0
+        squares[2] = 0.0
+        got = subnetworks.wanda(weight, squares, sparsity=sparsity)
+        np.testing.assert_array_equal(got, reference(weight, squares, sparsity))
+        assert (got.sum(1) == 11 - int(11 * sparsity)).all()
+
+
+def test_magnitude_ignores_inputs_and_permuted_inputs_keep_their_spread():
+    weight, squares = layer(1)
+    ones = subnetworks.wanda(weight, np.ones(11), sparsity=0.5)
+    np.testing.assert_array_equal(subnetworks.magnitude(weight, sparsity=0.5), ones)
+    order = np.random.default_rng(3).permutation(11)
+    got = subnetworks.permuted(weight, squares, sparsity=0.5, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(got, subnetworks.wanda(weight, squares[order], sparsity=0.5))
+
+
+def test_overlap_is_scikit_learns_jaccard():
+    rng = np.random.default_rng(2)
+    masks = [rng.random((7, 9)) < share for share in (0.3, 0.6, 0.9)]
+    matrix = subnetworks.overlaps(masks)
+    for i, a in enumerate(masks):
+        for j, b in enumerate(masks):
+            expected = jaccard_score(a.ravel(), b.ravel())
+            assert subnetworks.iou(a, b) == pytest.approx(expected)
+            assert matrix[i, j] == pytest.approx(expected)
+    np.testing.assert_array_equal(subnetworks.shared(masks), masks[0] & masks[1] & masks[2])
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7])
+def test_independent_masks_overlap_by_chance(sparsity):
+    rng = np.random.default_rng(4)
+    a, b = (subnetworks.least_removed(rng.random((400, 500)), sparsity=sparsity) for _ in range(2))
+    assert subnetworks.iou(a, b) == pytest.approx(subnetworks.chance(sparsity), abs=0.01)
+
+
+def test_shared_weights_alone_give_more_than_chance():
+    # paper.md: independent activations under one |W| give about 0.63 at one half.
+    rng = np.random.default_rng(5)
+    weight = rng.normal(size=(300, 400))
+    a, b = (
+        subnetworks.wanda(weight, rng.lognormal(sigma=0.6, size=400) ** 2, sparsity=0.5)
+        for _ in range(2)
+    )
+    assert subnetworks.iou(a, b) > subnetworks.chance(0.5) + 0.1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.7]), st.floats(1e-3, 1e3))
+def test_overlap_is_symmetric_one_on_itself_and_blind_to_the_number_of_tokens(seed, sparsity, k):
+    weight, squares = layer(seed)
+    other = layer(seed + 1)[1]
+    a = subnetworks.wanda(weight, squares, sparsity=sparsity)
+    b = subnetworks.wanda(weight, other, sparsity=sparsity)
+    assert subnetworks.iou(a, b) == subnetworks.iou(b, a)
+    assert subnetworks.iou(a, a) == 1
+    np.testing.assert_array_equal(a, subnetworks.wanda(weight, squares * k, sparsity=sparsity))
+
+
+def test_what_cannot_be_masked_is_refused():
+    weight, squares = layer(0)
+    with pytest.raises(ParameterError, match="below 1"):
+        subnetworks.wanda(weight, squares, sparsity=1.0)
+    with pytest.raises(ParameterError, match="11 inputs"):
+        subnetworks.wanda(weight, squares[:4], sparsity=0.5)
+    with pytest.raises(ParameterError, match="finite"):
+        subnetworks.wanda(weight, squares * np.nan, sparsity=0.5)
+    with pytest.raises(ParameterError, match="one shape"):
+        subnetworks.iou(weight > 0, weight[:2] > 0)
+    with pytest.raises(ParameterError, match="nothing"):
+        subnetworks.iou(weight > 99, weight > 99)

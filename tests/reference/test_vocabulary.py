@@ -1,0 +1,96 @@
+"""Divergences over the vocabulary against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+from scipy.special import log_softmax, rel_entr
+
+from ima.errors import ParameterError
+from ima.measures import vocabulary
+
+
+def logs(*shape, seed, scale=2.0):
+    return log_softmax(np.random.default_rng(seed).normal(size=shape) * scale, axis=-1)
+
+
+def test_divergence_and_entropy_are_scipys():
+    p, q = logs(4, 3, 11, seed=0), logs(4, 3, 11, seed=1)
+    np.testing.assert_allclose(
+        vocabulary.divergence(p, q), rel_entr(np.exp(p), np.exp(q)).sum(-1), rtol=1e-10
+    )
+    np.testing.assert_allclose(vocabulary.entropy(p), stats.entropy(np.exp(p), axis=-1), rtol=1e-10)
+
+
+def test_extreme_probabilities_give_numbers():
+    p = log_softmax(np.array([0.0, -300.0, -900.0]))
+    q = log_softmax(np.array([-900.0, 0.0, -300.0]))
+    assert vocabulary.divergence(p, q) == pytest.approx(900, rel=1e-6)
+    assert vocabulary.divergence(p, p) == 0
+    assert vocabulary.entropy(p) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_mixture_is_the_mean_of_probabilities():
+    p = logs(6, 9, seed=2, scale=30.0)
+    weights = np.random.default_rng(0).dirichlet(np.ones(6), size=4)
+    np.testing.assert_allclose(
+        np.exp(vocabulary.mixture(p, weights)), weights @ np.exp(p), rtol=1e-10
+    )
+    tiny = np.array([[0.0, -2000.0], [0.0, -1990.0]])
+    got = vocabulary.mixture(tiny, np.array([[0.5, 0.5]]))
+    assert got[0, 1] == pytest.approx(-1990 + np.log(0.5 + 0.5 * np.exp(-10)))
+
+
+def said(n, *, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, 2, 3, 8))
+    values[:, 0] += shift * np.arange(8)
+    return xr.DataArray(
+        log_softmax(values, axis=-1),
+        dims=("sample", "kind", "layer", "vocabulary"),
+        coords={"kind": ["perceptual", "textual"], "layer": [0, 1, 2]},
+    )
+
+
+def test_curves_compare_mean_distributions():
+    sets = {"a": said(5, seed=0, shift=0.5), "b": said(7, seed=1)}
+    found = vocabulary.curves(sets, resamples=20)
+    assert list(found["curve"].values) == ["KL(P‖T)", "KL(P‖T)", "KL(T‖T')", "KL(P‖P')"]
+    mean = {
+        (name, kind): np.exp(array.sel(kind=kind).to_numpy()).mean(0)
+        for name, array in sets.items()
+        for kind in ("perceptual", "textual")
+    }
+    np.testing.assert_allclose(
+        found["estimate"][0],
+        stats.entropy(mean["a", "perceptual"], mean["a", "textual"], axis=-1),
+        rtol=1e-9,
+    )
+    a, b = mean["a", "textual"], mean["b", "textual"]
+    both = (stats.entropy(a, b, axis=-1) + stats.entropy(b, a, axis=-1)) / 2
+    np.testing.assert_allclose(found["estimate"][2], both, rtol=1e-9)
+    assert found["draws"].sizes == {"draw": 20, "term": 4, "layer": 3}
+    assert found.attrs["samples"] == 12
+
+
+def test_the_likeliest_words_are_counted_over_samples():
+    values = np.full((4, 2, 1, 5), -5.0)
+    for sample, word in enumerate([3, 3, 1, 3]):
+        values[sample, 0, 0, word] = 0.0
+    given = xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer", "vocabulary"),
+        coords={"kind": ["perceptual", "textual"], "layer": [0]},
+    )
+    found = vocabulary.likeliest(given, kind="perceptual", words=3)
+    assert found["token_id"].values.tolist() == [[3, 1, -1]]
+    assert found["share"].values.tolist() == [[0.75, 0.25, 0.0]]
+
+
+def test_data_sets_of_two_language_models_are_refused():
+    with pytest.raises(ParameterError, match="--lens"):
+        vocabulary.curves({})
+    with pytest.raises(ParameterError, match="one language model"):
+        vocabulary.curves({"a": said(4, seed=0), "b": said(4, seed=1).isel(vocabulary=slice(6))})
