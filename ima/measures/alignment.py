@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
@@ -102,18 +103,12 @@ def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         The score, a cosine.
     """
     inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
-    low, high = percentile(inner["draws"], level=level)
-    value = float(inner["estimate"])
-    return Interval(
-        value=value,
-        low=min(float(low), value),
-        high=max(float(high), value),
-        n=int(found.attrs["samples"]),
-    )
+    n = int(found.attrs["samples"])
+    return _interval(float(inner["estimate"]), inner["draws"].to_numpy(), n=n, level=level)
 
 
-def rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F3.1: by how much PvsT is higher in the second half of the depth than in the first.
+def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F3.1: Spearman's rank correlation of PvsT, averaged over data sets, with the layer.
 
     Parameters
     ----------
@@ -125,22 +120,13 @@ def rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        Mean over the later half of the layers minus mean over the earlier; of an odd number of
-        layers the middle one is in neither.
+        In [-1, 1]; how sure the curve's order is, given these layers.
     """
-    half = found.sizes["layer"] // 2
     both = found[["estimate", "draws"]].mean("dataset")
-    difference = both.isel(layer=slice(-half, None)).mean("layer") - both.isel(
-        layer=slice(half)
-    ).mean("layer")
-    low, high = percentile(difference["draws"], level=level)
-    value = float(difference["estimate"])
-    return Interval(
-        value=value,
-        low=min(float(low), value),
-        high=max(float(high), value),
-        n=int(found.attrs["samples"]),
-    )
+    depth = np.arange(both.sizes["layer"])
+    value = float(stats.spearmanr(depth, both["estimate"]).statistic)
+    drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
+    return _interval(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
 
 
 def layer_matrix(means: xr.DataArray) -> xr.DataArray:
@@ -169,6 +155,11 @@ def layer_matrix(means: xr.DataArray) -> xr.DataArray:
         dims=("perceptual", "textual"),
         coords={"perceptual": layers, "textual": layers},
     )
+
+
+def _interval(value: float, draws: Floats, *, n: int, level: float) -> Interval:
+    low, high = (float(side) for side in percentile(xr.DataArray(draws, dims="draw"), level=level))
+    return Interval(value=value, low=min(low, value), high=max(high, value), n=n)
 
 
 def _directions(array: xr.DataArray, *, kind: str, at: int) -> Floats:

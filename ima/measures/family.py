@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -26,11 +27,14 @@ class Family:
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
         ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``.
+    trees : mapping of str to xarray.DataTree
+        By data set: the whole cache.
     """
 
     name: str
     means: Mapping[str, xr.DataArray]
     members: pd.DataFrame
+    trees: Mapping[str, xr.DataTree] = field(default_factory=dict, repr=False)
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -47,6 +51,41 @@ class Family:
         """Labels of the layers."""
         return [int(layer) for layer in next(iter(self.means.values()))["layer"].to_numpy()]
 
+    def arrays(self, path: str) -> dict[str, xr.DataArray]:
+        """Return one array of every cache, read from disk where it is used.
+
+        Parameters
+        ----------
+        path : str
+            Place in the caches, for example ``"norms/resid_post/median"``.
+
+        Returns
+        -------
+        dict of str to xarray.DataArray
+            By data set; a ``sample`` dim has the coord ``id``, which says which data sets show the
+            same contents.
+
+        Raises
+        ------
+        CacheError
+            If a cache was made without it.
+        """
+        found: dict[str, xr.DataArray] = {}
+        for name, tree in self.trees.items():
+            group = path.rpartition("/")[0]
+            if f"/{group}" not in tree.groups:
+                message = (
+                    f"{self.members['path'][name]} holds no /{group}. It holds: "
+                    f"{', '.join(sorted(tree.children))}. See `ima cache create --help`."
+                )
+                raise CacheError(message)
+            values: Any = tree[path]
+            if "sample" in values.dims:
+                ids = tree["samples"]["id"].to_numpy()[: values.sizes["sample"]].astype(object)
+                values = values.assign_coords(id=("sample", ids))
+            found[name] = values
+        return found
+
     def only(self, *, task: str) -> Family:
         """Return the data sets of one task.
 
@@ -59,7 +98,43 @@ class Family:
         if kept.empty:
             available = self.members["task"].unique()
             raise UnknownNameError.among(kind="task", asked=task, available=available)
-        return Family(self.name, {name: self.means[name] for name in kept.index}, kept)
+        means = {name: self.means[name] for name in kept.index}
+        trees = {name: tree for name, tree in self.trees.items() if name in means}
+        return Family(self.name, means, kept, trees)
+
+
+def open_families(
+    paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post"
+) -> dict[str, Family]:
+    """Open caches of any models and put those side by side that share a language model.
+
+    Parameters
+    ----------
+    paths : sequence of str or path
+        The caches.
+    tap : str
+        Which states.
+
+    Returns
+    -------
+    dict of str to Family
+        By name, in the order in which the first cache of each is given.
+
+    Raises
+    ------
+    ParameterError
+        If no path is given, or one twice.
+    UnknownNameError
+        If a cache does not hold the tap.
+    CacheError
+        If a cache cannot be read.
+    """
+    groups: dict[str, list[str | os.PathLike[str]]] = {}
+    for path in paths:
+        groups.setdefault(_family_name(open_cache(path)), []).append(path)
+    if not groups:
+        return {"": open_family([], tap=tap)}
+    return {name: open_family(group, tap=tap) for name, group in groups.items()}
 
 
 def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> Family:
@@ -90,7 +165,7 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
     if not paths:
         message = "No caches given. Make one with `ima cache create`, or all with `make book`."
         raise ParameterError(message)
-    rows, arrays = [], []
+    rows, arrays, trees = [], [], []
     for path in paths:
         tree = open_cache(path)
         held = sorted(tree["means"].children)
@@ -100,6 +175,7 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
         # A caption and a question about one picture have one id: they are one sample.
         ids = tree["samples"]["id"].to_numpy().astype(object)
         arrays.append(tree["means"][tap]["mean"].assign_coords(id=("sample", ids)))
+        trees.append(tree)
         rows.append(_member(tree, path=os.fspath(path)))
     members = pd.DataFrame(rows)
     families = members["family"].unique()
@@ -111,7 +187,8 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
         raise ParameterError(message)
     members.index = pd.Index(_names(members))
     means = dict(zip(members.index, arrays, strict=True))
-    return Family(str(families[0]), means, members.drop(columns="family"))
+    kept = dict(zip(members.index, trees, strict=True))
+    return Family(str(families[0]), means, members.drop(columns="family"), kept)
 
 
 def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
@@ -124,8 +201,6 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
             message = f"{path} holds samples of more than one {name}: {', '.join(values)}."
             raise CacheError(message)
         found[name] = values[0]
-    # A single-task model is named language/encoder/modality-task; its family shares the language.
-    language = model["name"].split("/")[0] if model["setup"] == "ST" else model["name"]
     return {
         "model": model["name"],
         "dataset": dataset["name"],
@@ -134,8 +209,15 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
         "perceptual": float(samples["n_perceptual"].mean()),
         "textual": float(samples["n_textual"].mean()),
         "path": path,
-        "family": f"{language} ({model['setup']})",
+        "family": _family_name(tree),
     }
+
+
+def _family_name(tree: xr.DataTree) -> str:
+    model = tree.attrs["model"]
+    # A single-task model is named language/encoder/modality-task; its family shares the language.
+    language = model["name"].split("/")[0] if model["setup"] == "ST" else model["name"]
+    return f"{language} ({model['setup']})"
 
 
 def _names(members: pd.DataFrame) -> list[str]:

@@ -73,45 +73,45 @@ def averages(
 
 
 def ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F1.3: the logarithm of perceptual over textual norm at the layer where it is least.
+    """Measure F1.3: log₂ of perceptual over textual norm at the layer where it is least.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`averages` of norms.
+        From :func:`averages` of norms, at the layers that the claim is about.
     level : float
         Coverage, simultaneous over layers.
 
     Returns
     -------
     Interval
-        Minimum over layers of the mean over data sets of ln(‖P‖ / ‖T‖); 0 where both are equal.
+        Minimum over layers of the mean over data sets of log₂(‖P‖ / ‖T‖); 0 where both are equal, 1
+        where perceptual norms are twice as large.
     """
-    logs: xr.Dataset = xr.apply_ufunc(np.log, found[["estimate", "draws"]])
+    logs: xr.Dataset = xr.apply_ufunc(np.log2, found[["estimate", "draws"]])
     both = logs.sel(kind="perceptual", drop=True) - logs.sel(kind="textual", drop=True)
     gap = both.mean("dataset")
     low, high = band(gap["draws"], level=level)
     return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
 
 
-def slowness(found: xr.Dataset, *, early: int, level: float = 0.95) -> Interval:
-    """Measure F1.4: how much less perceptual tokens change than textual ones in early layers.
+def slowness(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.4: how much less perceptual tokens turn than textual ones in the early layers.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`averages` of a cosine between layers ``layer`` and ``layer + n``.
-    early : int
-        Layers from the first that are averaged.
+        From :func:`averages` of a cosine between layers ``layer`` and ``layer + n``, at the layers
+        that are averaged.
     level : float
         Coverage of the percentile interval.
 
     Returns
     -------
     Interval
-        Mean over these layers and data sets of cosine of P less cosine of T.
+        Mean over layers and data sets of cosine of P less cosine of T.
     """
-    part = found[["estimate", "draws"]].isel(layer=slice(early))
+    part = found[["estimate", "draws"]]
     gap = (part.sel(kind="perceptual", drop=True) - part.sel(kind="textual", drop=True)).mean(
         ("dataset", "layer")
     )

@@ -10,15 +10,18 @@ from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.identity import dataset_weights
+from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats
 
 #: Divergences between the mean distributions of two sets of tokens: perceptual from textual ones of
-#: a data set, textual ones of two data sets, perceptual ones of two data sets.
-CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')")
+#: a data set, textual ones of two data sets, perceptual ones of two data sets, and textual ones of
+#: two halves of a data set, which is what chance gives.
+CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')", "KL(T halves)")
 
 
 def divergence(log_p: Floats, log_q: Floats) -> Floats:
@@ -120,6 +123,11 @@ def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int 
     pairs = list(combinations(said, 2))
     terms = [("KL(P‖T)", name, name) for name in said]
     terms += [("KL(T‖T')", *names) for names in pairs] + [("KL(P‖P')", *names) for names in pairs]
+    terms += [("KL(T halves)", name, name) for name in said]
+    split = {
+        name: np.random.default_rng((seed, at)).permutation(array.sizes["sample"])
+        for at, (name, array) in enumerate(said.items())
+    }
     out = np.empty((1 + resamples, len(terms), layers.size))
     for at in range(layers.size):
         mean = {
@@ -130,11 +138,12 @@ def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int 
             for kind in ("perceptual", "textual")
         }
         for number, (curve, left, right) in enumerate(terms):
+            if curve == "KL(T halves)":
+                array = said[left].isel(layer=at).sel(kind="textual").to_numpy()
+                out[:, number, at] = _halves(array, weights[left], order=split[left])
+                continue
             a, b = mean[left, curve[3]], mean[right, curve[5]]
-            found = divergence(a, b)
-            if left != right:
-                found = (found + divergence(b, a)) / 2
-            out[:, number, at] = found
+            out[:, number, at] = divergence(a, b) if left == right else _both_ways(a, b)
     coords = {
         name: ("term", [term[i] for term in terms])
         for i, name in enumerate(("curve", "left", "right"))
@@ -144,6 +153,47 @@ def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int 
         coords={**coords, "layer": layers},
         attrs={"samples": n, "resamples": resamples, "seed": seed},
     )
+
+
+def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.5: how much farther perceptual tokens are from textual ones than chance.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curves`.
+    level : float
+        Coverage, simultaneous over layers.
+
+    Returns
+    -------
+    Interval
+        Minimum over layers of KL(P‖T) minus KL between two halves of T, in nats, each averaged over
+        data sets.
+    """
+    sides = [
+        found[["estimate", "draws"]].isel(term=found["curve"].to_numpy() == curve).mean("term")
+        for curve in (CURVES[0], CURVES[3])
+    ]
+    gap = sides[0] - sides[1]
+    low, high = band(gap["draws"], level=level)
+    return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
+
+
+def _both_ways(a: Floats, b: Floats) -> Floats:
+    return (divergence(a, b) + divergence(b, a)) / 2
+
+
+def _halves(log_p: Floats, weights: Floats, *, order: npt.NDArray[np.int64]) -> Floats:
+    """Return the divergence of two halves of the samples, each with its share of the weights."""
+    sides = []
+    for rows in np.array_split(order, 2):
+        own = weights[:, rows]
+        total = own.sum(axis=1, keepdims=True)
+        # A resample without any sample of a half takes the half as it is.
+        own = np.where(total > 0, own / np.where(total > 0, total, 1), 1 / len(rows))
+        sides.append(mixture(log_p[rows], own))
+    return _both_ways(*sides)
 
 
 def likeliest(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:

@@ -44,8 +44,8 @@ BATCH = 16
 QUERIES = 32
 #: Shares of the training at which weights are kept, where checkpoints are wanted.
 MILESTONES = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4)
-_STAGE = Recipe(steps=1200, learning_rate=1.5e-3, seed=41, warmup=60, probe_every=200)
-_RECIPE = Recipe(steps=4000, learning_rate=1.5e-3, seed=42, warmup=60, probe_every=200)
+_STAGE = Recipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=200)
+_RECIPE = Recipe(steps=4000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
 #: The projector of the variants that are trained on captions first.
 STAGE = "stages/clip-caption"
 
@@ -99,7 +99,7 @@ VARIANTS = (
     ),
     Variant("llava-mini-2", "mlp", True, False, False, _RECIPE),
     Variant("llava-mini-3", "mlp", False, False, True, _RECIPE),
-    Variant("llava-mini-4", "qformer", False, False, True, _RECIPE),
+    Variant("llava-mini-4", "qformer", False, False, True, replace(_RECIPE, learning_rate=1.5e-3)),
 )
 
 

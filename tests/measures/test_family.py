@@ -10,7 +10,7 @@ import pytest
 from ima.cache import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import cones, points
-from ima.measures.family import open_family
+from ima.measures.family import open_families, open_family
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +103,30 @@ def test_measures_claims_and_figures_need_no_torch():
         "assert not {'torch', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch):
+    def renamed(path):
+        tree = open_cache(path)
+        if "audio" in str(path):
+            tree.attrs["model"] = {**tree.attrs["model"], "name": "opt-mini/ast/audio-caption"}
+        return tree
+
+    monkeypatch.setattr("ima.measures.family.open_cache", renamed)
+    found = open_families(list(stores.values()))
+    assert list(found) == ["llama-mini (ST)", "opt-mini (ST)"]
+    assert list(found["llama-mini (ST)"].means) == ["mini-image-caption", "mini-image-qa"]
+    with pytest.raises(ParameterError, match="No caches given"):
+        open_families([])
+
+
+def test_arrays_of_all_caches_know_which_contents_they_share(stores):
+    family = open_family(list(stores.values()))
+    norms = family.arrays("norms/resid_post/median")
+    assert list(norms) == list(family.means)
+    assert norms["mini-image-qa"].dims == ("sample", "kind", "layer")
+    ids = [norms[name]["id"].values.tolist() for name in norms]
+    assert ids[0] == ids[1] != ids[2]
+    assert list(family.only(task="qa").arrays("samples/loss")) == ["mini-image-qa"]
+    with pytest.raises(CacheError, match=r"holds no /lens\. It holds: .*means"):
+        family.arrays("lens/entropy")

@@ -53,10 +53,11 @@ def test_the_ima_score_leaves_the_last_layer_out():
     assert got.value == pytest.approx(float(found["estimate"][:, :-1].mean()))
     assert got.low < got.value < got.high
     assert got.n == 30
-    rise = alignment.rise(found)
-    halves = found["estimate"][:, -2:].mean() - found["estimate"][:, :2].mean()
-    assert rise.value == pytest.approx(float(halves))
+    rise = alignment.depth_correlation(found)
+    assert rise.value == pytest.approx(1)
     assert rise.low > 0
+    backwards = found.isel(layer=slice(None, None, -1))
+    assert alignment.depth_correlation(backwards).value == pytest.approx(-1)
 
 
 def test_the_interval_of_the_score_covers_the_score_of_the_population():

@@ -57,7 +57,9 @@ def said(n, *, seed, shift=0.0):
 def test_curves_compare_mean_distributions():
     sets = {"a": said(5, seed=0, shift=0.5), "b": said(7, seed=1)}
     found = vocabulary.curves(sets, resamples=20)
-    assert list(found["curve"].values) == ["KL(P‖T)", "KL(P‖T)", "KL(T‖T')", "KL(P‖P')"]
+    assert list(found["curve"].values) == [
+        *["KL(P‖T)"] * 2, "KL(T‖T')", "KL(P‖P')", *["KL(T halves)"] * 2
+    ]  # fmt: skip
     mean = {
         (name, kind): np.exp(array.sel(kind=kind).to_numpy()).mean(0)
         for name, array in sets.items()
@@ -71,8 +73,18 @@ def test_curves_compare_mean_distributions():
     a, b = mean["a", "textual"], mean["b", "textual"]
     both = (stats.entropy(a, b, axis=-1) + stats.entropy(b, a, axis=-1)) / 2
     np.testing.assert_allclose(found["estimate"][2], both, rtol=1e-9)
-    assert found["draws"].sizes == {"draw": 20, "term": 4, "layer": 3}
+    assert found["draws"].sizes == {"draw": 20, "term": 6, "layer": 3}
     assert found.attrs["samples"] == 12
+
+
+def test_perceptual_tokens_are_farther_from_text_than_halves_of_it():
+    far = vocabulary.curves({"a": said(60, seed=0, shift=1.0)}, resamples=100)
+    assert vocabulary.distance_from_words(far).low > 0
+    same = said(60, seed=1)
+    same[:, 0] = same[:, 1].to_numpy()
+    near = vocabulary.distance_from_words(vocabulary.curves({"a": same}, resamples=100))
+    assert near.value <= 0
+    assert near.n == 60
 
 
 def test_the_likeliest_words_are_counted_over_samples():
