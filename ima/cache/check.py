@@ -294,6 +294,9 @@ class _Store:
         """Return the samples whose numbers a stretch of an array's first dim holds."""
         if array.dims[0] == "sample":
             return list(range(part.start, part.stop))
+        if array.dims[0] == "vocabulary":
+            # Written with the first unit.
+            return list(range(*self.layout.bounds(0)))
         if array.dims[0] == "unit":
             return [
                 row

@@ -258,8 +258,17 @@ class Layout:
             {
                 "description": "log of the mean over the sample's tokens of the probabilities of "
                 "the next word, as the final norm and the unembedding read them off the residual "
-                "stream; of the first samples of /samples"
+                "stream; of the first samples of /samples",
+                "coordinates": "word",
             },
+        )
+        word = Array(
+            "lens/word",
+            ("vocabulary",),
+            (self.vocabulary,),
+            "string",
+            (self.vocabulary,),
+            attributes={"description": "the word as the tokenizer writes it"},
         )
         entropy = Array(
             "lens/entropy",
@@ -272,7 +281,7 @@ class Layout:
                 "probabilities, in nats"
             },
         )
-        return [said, entropy, _coord("lens", "kind"), _coord("lens", "layer", layer)]
+        return [said, entropy, word, _coord("lens", "kind"), _coord("lens", "layer", layer)]
 
     def _inputs(self) -> list[Array]:
         layer = layers_of("ln1", self.layers)

@@ -109,6 +109,10 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
         # Some arrays end before the last sample does.
         values = np.concatenate(parts)
         put(group, path=path, rows=slice(start, start + len(values)), values=values)
+    if work.layout.lens and unit == 0:
+        tokenizer, words = work.model.tokenizer, work.layout.vocabulary
+        spelled = np.array([tokenizer.decode([i]) for i in range(words)], dtype=object)
+        put(group, path="lens/word", rows=slice(0, words), values=spelled)
     if work.layout.linears:
         _write_inputs(group, sums, unit=unit)
     put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))

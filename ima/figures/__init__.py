@@ -9,6 +9,7 @@ from ima.figures.findings import (
     similarity_curves,
     strip,
 )
+from ima.figures.kinds import divergence_panels, kind_panels
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
@@ -19,7 +20,9 @@ __all__ = [
     "NAMES",
     "canvas",
     "curve",
+    "divergence_panels",
     "gap_curves",
+    "kind_panels",
     "ladder",
     "modality_panels",
     "norm_curves",

@@ -27,6 +27,10 @@ COLOURS: Mapping[str, str] = {
     "TvsT": "#000000",
     "P intra": "#56B4E9",
     "T intra": "#7F7F7F",
+    "KL(P‖T)": "#D55E00",
+    "KL(P‖P')": "#0072B2",
+    "KL(T‖T')": "#000000",
+    "KL(T halves)": "#7F7F7F",
     "null": "#7F7F7F",
 }
 MARKERS: Mapping[str, str] = {
@@ -41,8 +45,16 @@ MARKERS: Mapping[str, str] = {
     "TvsT": "s",
     "P intra": "o",
     "T intra": "s",
+    "KL(P‖T)": "X",
+    "KL(P‖P')": "o",
+    "KL(T‖T')": "s",
 }
-DASHES: Mapping[str, tuple[int, ...]] = {"P intra": (3, 1), "T intra": (3, 1), "null": (1, 1)}
+DASHES: Mapping[str, tuple[int, ...]] = {
+    "P intra": (3, 1),
+    "T intra": (3, 1),
+    "KL(T halves)": (3, 1),
+    "null": (1, 1),
+}
 # Labels wherever a short name would not explain itself.
 NAMES: Mapping[str, str] = {
     "PvsT": "perceptual–textual (PvsT)",
@@ -50,6 +62,10 @@ NAMES: Mapping[str, str] = {
     "TvsT": "textual–textual (TvsT)",
     "P intra": "perceptual, halves of a set",
     "T intra": "textual, halves of a set",
+    "KL(P‖T)": "perceptual from textual, KL(P‖T)",
+    "KL(P‖P')": "perceptual between data sets",
+    "KL(T‖T')": "textual between data sets",
+    "KL(T halves)": "textual, halves of a set (null)",
 }
 WIDTH = 7.2  # inches: the text column of the book
 _STYLE: Mapping[str, Any] = {
