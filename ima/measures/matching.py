@@ -151,7 +151,10 @@ def frechet(a: Floats, b: Floats) -> float:
     if not spread > 0:
         message = "A Fréchet distance needs sets with some spread."
         raise ParameterError(message)
-    root = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
+    # The singular values of x yᵀ are those of the small triangles of both.
+    small = [np.linalg.qr(side, mode="r") if len(side) > side.shape[1] else side for side in (x, y)]
+    product = small[0] @ small[1].T
+    root = np.linalg.svd(product, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
     apart = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()
     return float((apart + spread - 2 * root) / spread)
 

@@ -45,7 +45,7 @@ QUERIES = 32
 #: Shares of the training at which weights are kept, where checkpoints are wanted.
 MILESTONES = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4)
 _STAGE = Recipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=200)
-_RECIPE = Recipe(steps=4000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
+_RECIPE = Recipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
 #: The projector of the variants that are trained on captions first.
 STAGE = "stages/clip-caption"
 
@@ -95,7 +95,7 @@ class Variant:
 VARIANTS = (
     Variant("clip-caption", "mlp", False, False, False, _STAGE, task="caption"),
     Variant(
-        "llava-mini-1", "mlp", True, True, False, replace(_RECIPE, learning_rate=5e-4, steps=2000)
+        "llava-mini-1", "mlp", True, True, False, replace(_RECIPE, learning_rate=5e-4, steps=1600)
     ),
     Variant("llava-mini-2", "mlp", True, False, False, _RECIPE),
     Variant("llava-mini-3", "mlp", False, False, True, _RECIPE),

@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures import alignment, matching, token_pairs
+from ima.measures import alignment, inside, matching, rivals, token_pairs
 
 
 def dataset(n, *, seed, layers=5, hidden=7):
@@ -227,3 +227,49 @@ def test_single_tokens_need_tokens_of_both_kinds():
         token_pairs.compare(
             np.ones((2, 2)), np.ones((2, 2)), owners_a=np.array([1, 0]), owners_b=np.array([0, 1])
         )
+
+
+def test_rivals_stand_between_their_nulls_and_one():
+    means = dataset(60, seed=7)
+    found = rivals.along_depth(means, neighbours=5, permutations=10, resamples=100)
+    assert (found["low"] <= found["estimate"] + 1e-9).all()
+    assert (found["high"] >= found["estimate"] - 1e-9).all()
+    last = found.isel(layer=-1)
+    for name in rivals.RIVALS[:3]:
+        own = last.sel(rival=name)
+        assert own["low"] > own["null"]
+    first = found.isel(layer=0)
+    for name in rivals.RIVALS[:3]:
+        own = first.sel(rival=name)
+        assert own["low"] < own["null"] + 0.05
+    assert found["null"].sel(rival="retrieval@1").mean() == pytest.approx(1 / 60, abs=0.02)
+    assert found["null"].sel(rival="mutual k-NN").mean() == pytest.approx(5 / 59, abs=0.02)
+    layer = means.isel(layer=2)
+    a, b = (layer.sel(kind=kind).to_numpy() for kind in ("perceptual", "textual"))
+    assert found["estimate"].sel(rival="linear CKA", layer=2) == pytest.approx(matching.cka(a, b))
+    with pytest.raises(ParameterError, match="at least 16"):
+        rivals.along_depth(dataset(10, seed=0))
+
+
+def test_the_margin_inside_the_block_is_the_weakest_taps():
+    rng = np.random.default_rng(8)
+    apart, close = dataset(40, seed=9), dataset(40, seed=9)
+    apart[:, 0] -= 2
+    apart[:, 1] += 2
+    close += 5
+    close = close.isel(layer=slice(1, None))
+    nearer = close + rng.normal(size=close.shape) * 0.1 + 5
+    taps = {
+        "sa": {"a": close},
+        "fc2": {"a": nearer},
+        "resid_post": {"a": apart},
+    }
+    found = inside.curves(taps, resamples=100)
+    assert found["layer"].values.tolist() == [1, 2, 3, 4]
+    got = inside.margin(found)
+    own = {tap: float(found["estimate"].sel(tap=tap).mean()) for tap in taps}
+    assert got.value == pytest.approx(min(own["sa"], own["fc2"]) - own["resid_post"])
+    assert got.low > 0
+    assert got.n == 40
+    with pytest.raises(ParameterError, match="resid_post"):
+        inside.margin(found.sel(tap=["sa", "fc2"]))
