@@ -1,5 +1,6 @@
 """Figures: one theme and one colour per modality for the whole book."""
 
+from ima.figures.alignment import matrix_panels, named_panels, rival_panels
 from ima.figures.findings import (
     gap_curves,
     modality_panels,
@@ -24,10 +25,13 @@ __all__ = [
     "gap_curves",
     "kind_panels",
     "ladder",
+    "matrix_panels",
     "modality_panels",
+    "named_panels",
     "norm_curves",
     "pictures",
     "probe_panels",
+    "rival_panels",
     "score_dots",
     "silhouette_curves",
     "similarity_curves",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 from ima.errors import ParameterError
 from ima.measures.similarity import Floats
@@ -152,7 +153,7 @@ def frechet(a: Floats, b: Floats) -> float:
         message = "A Fréchet distance needs sets with some spread."
         raise ParameterError(message)
     # The singular values of x yᵀ are those of the small triangles of both.
-    small = [np.linalg.qr(side, mode="r") if len(side) > side.shape[1] else side for side in (x, y)]
+    small = [linalg.qr(side, mode="r")[0][: side.shape[1]] for side in (x, y)]
     product = small[0] @ small[1].T
     root = np.linalg.svd(product, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
     apart = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum()

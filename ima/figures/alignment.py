@@ -1,0 +1,127 @@
+"""Figures of implicit alignment (F3): curves of PvsT, layer against layer, rivals, taps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ima.figures.style import COLOURS, canvas, curve, null_line, outside_legend
+from ima.measures.inference import percentile
+
+
+def named_panels(
+    panels: Mapping[str, xr.Dataset],
+    *,
+    dim: str,
+    ylabel: str,
+    columns: int = 3,
+    legend_columns: int = 2,
+) -> Figure:
+    """Draw curves over layers that one dim tells apart, a panel for each model or data set.
+
+    Parameters
+    ----------
+    panels : mapping of str to xarray.Dataset
+        Title to ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
+    dim : str
+        Its labels choose colours and names.
+    ylabel : str
+        What is drawn.
+    columns, legend_columns : int
+        Panels and entries of the legend in a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per entry, on one scale, with 95 % percentile intervals.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    height = 1.1 + 2.3 * rows
+    with canvas(rows=rows, columns=columns, height=height, sharey=True) as (figure, grid):
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, (title, found) in zip(grid.flat, panels.items(), strict=False):
+            low, high = percentile(found["draws"])
+            for name in found[dim].to_numpy():
+                own = [side.sel({dim: name}) for side in (found["estimate"], low, high)]
+                curve(axes, values=own[0], low=own[1], high=own[2], name=str(name))
+            axes.set(title=title, xlabel="layer")
+        for axes in grid[:, 0]:
+            axes.set_ylabel(ylabel)
+        outside_legend(figure, grid[0, 0], columns=legend_columns)
+    return figure
+
+
+def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
+    """Draw the similarity of perceptual tokens of each layer with textual ones of each layer.
+
+    Parameters
+    ----------
+    panels : mapping of str to xarray.DataArray
+        Title to the result of :func:`ima.measures.alignment.layer_matrix`.
+    columns : int
+        Panels in a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One heat map per entry, on one scale.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    low = min(float(matrix.min()) for matrix in panels.values())
+    high = max(float(matrix.max()) for matrix in panels.values())
+    with canvas(rows=rows, columns=columns, height=0.6 + 2.4 * rows) as (figure, grid):
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        image: Any = None
+        for axes, (title, matrix) in zip(grid.flat, panels.items(), strict=False):
+            layers = matrix["textual"].to_numpy()
+            extent = (layers[0] - 0.5, layers[-1] + 0.5) * 2
+            image = axes.imshow(
+                matrix,
+                origin="lower",
+                extent=extent,
+                vmin=low,
+                vmax=high,
+                cmap=sns.color_palette("cividis", as_cmap=True),
+            )
+            axes.set(title=title, xlabel="layer of textual tokens")
+            axes.grid(visible=False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("layer of perceptual tokens")
+        figure.colorbar(image, ax=grid.ravel().tolist(), label="mean cosine", shrink=0.8)
+    return figure
+
+
+def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
+    """Draw the rivals of the IMA score over layers, a panel for each, a curve per data set.
+
+    Parameters
+    ----------
+    found : mapping of str to xarray.Dataset
+        Name of a modality to the result of :func:`ima.measures.rivals.along_depth`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Four panels with 95 % intervals; dotted, the null of each curve.
+    """
+    rivals = next(iter(found.values()))["rival"].to_numpy()
+    with canvas(rows=2, columns=2, height=5.4) as (figure, grid):
+        for axes, rival in zip(grid.flat, rivals, strict=True):
+            for name, part in found.items():
+                own = part.sel(rival=rival)
+                curve(axes, values=own["estimate"], low=own["low"], high=own["high"], name=name)
+                axes.plot(
+                    own["layer"], own["null"], color=COLOURS[name], linestyle=":", linewidth=1
+                )
+            axes.set(title=rival, xlabel="layer")
+        null_line(grid[0, 0], float("nan"), label="null: shuffled pairs, or halves of the text")
+        outside_legend(figure, grid[0, 0], columns=2)
+    return figure
