@@ -12,6 +12,7 @@ from ima.figures.findings import (
 )
 from ima.figures.kinds import divergence_panels, kind_panels
 from ima.figures.media import pictures, score_dots, spectrograms
+from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -29,6 +30,9 @@ __all__ = [
     "modality_panels",
     "named_panels",
     "norm_curves",
+    "overlap_curves",
+    "overlap_map",
+    "overlap_panels",
     "pictures",
     "probe_panels",
     "rival_panels",

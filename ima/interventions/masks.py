@@ -170,15 +170,7 @@ def masks_from_cache(
     }:
         message = f"{os.fspath(path)} is of another language model than {model.name!r}."
         raise ParameterError(message)
-    kept = {
-        name: np.stack(
-            [
-                subnetworks.wanda(weight, squares[name][at], sparsity=sparsity)
-                for at, weight in enumerate(layers)
-            ]
-        )
-        for name, layers in weights.items()
-    }
+    kept = subnetworks.split(weights, squares, sparsity=sparsity)
     about = {
         "method": "wanda",
         "sequential": False,

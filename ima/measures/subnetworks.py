@@ -6,11 +6,12 @@ over calibration tokens, ``|W_ij| ‖x_j‖₂``, and removes the least in each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.similarity import Floats
@@ -24,10 +25,10 @@ def wanda(weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: floa
     Parameters
     ----------
     weight : ndarray
-        ``(out_features, in_features)``.
+        ``(..., out_features, in_features)``: a layer, or several.
     squares : ndarray
-        ``(in_features,)``: sums over calibration tokens of the squares of each input. Their number
-        does not matter: a common factor changes no order.
+        ``(..., in_features)``: sums over calibration tokens of the squares of each input. How many
+        tokens does not matter: a common factor changes no order.
     sparsity : float
         Share that is removed of each row: the ``int(in_features · sparsity)`` smallest scores, ties
         by position, as in the reference code.
@@ -35,7 +36,7 @@ def wanda(weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: floa
     Returns
     -------
     ndarray
-        ``(out_features, in_features)`` bool, true where kept.
+        ``(..., out_features, in_features)`` bool, true where kept.
 
     Raises
     ------
@@ -48,13 +49,13 @@ def wanda(weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: floa
     array([[False,  True],
            [ True, False]])
     """
-    if squares.shape != weight.shape[1:]:
-        message = f"{weight.shape[1]} inputs have {squares.shape} sums of squares."
+    if squares.shape != (*weight.shape[:-2], weight.shape[-1]):
+        message = f"Weights {weight.shape} and sums of squares {squares.shape} do not fit."
         raise ParameterError(message)
     if not (np.isfinite(squares).all() and (squares >= 0).all()):
         message = "Sums of squares must be finite and not negative."
         raise ParameterError(message)
-    return least_removed(np.abs(weight) * np.sqrt(squares), sparsity=sparsity)
+    return least_removed(np.abs(weight) * np.sqrt(squares)[..., None, :], sparsity=sparsity)
 
 
 def magnitude(weight: npt.NDArray[Any], *, sparsity: float) -> Mask:
@@ -70,7 +71,7 @@ def permuted(
     rng: np.random.Generator,
 ) -> Mask:
     """Return Wanda's mask for inputs in random order: a null with norms of the same spread."""
-    return wanda(weight, rng.permutation(squares), sparsity=sparsity)
+    return wanda(weight, rng.permuted(squares, axis=-1), sparsity=sparsity)
 
 
 def least_removed(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
@@ -79,22 +80,29 @@ def least_removed(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
     Parameters
     ----------
     scores : ndarray
-        ``(row, column)``.
+        ``(..., row, column)``.
     sparsity : float
         In [0, 1).
 
     Returns
     -------
     ndarray
-        ``(row, column)`` bool.
+        ``(..., row, column)`` bool.
     """
     if not 0 <= sparsity < 1:
         message = f"sparsity must be at least 0 and below 1; got {sparsity}."
         raise ParameterError(message)
-    removed = int(scores.shape[1] * sparsity)
-    order = np.argsort(scores, axis=1, kind="stable")[:, :removed]
-    mask = np.ones(scores.shape, dtype=bool)
-    np.put_along_axis(mask, order, False, axis=1)
+    removed = int(scores.shape[-1] * sparsity)
+    if removed == 0:
+        return np.ones(scores.shape, dtype=bool)
+    least = np.partition(scores, removed - 1, axis=-1)[..., removed - 1 : removed]
+    mask: Mask = scores > least
+    # Where the border runs through equal scores, the first of them are removed.
+    tied = (~mask).sum(axis=-1) != removed
+    order = np.argsort(scores[tied], axis=-1, kind="stable")[:, :removed]
+    whole = np.ones((int(tied.sum()), scores.shape[-1]), dtype=bool)
+    np.put_along_axis(whole, order, False, axis=1)
+    mask[tied] = whole
     return mask
 
 
@@ -138,8 +146,45 @@ def shared(masks: Sequence[Mask]) -> Mask:
 
 def overlaps(masks: Sequence[Mask]) -> Floats:
     """Return the overlaps of all pairs of masks, ``(mask, mask)``."""
-    flat = np.stack([mask.ravel() for mask in masks]).astype(np.float32)
-    both = flat @ flat.T
-    sizes = np.diag(both)
-    found: Floats = (both / (sizes[:, None] + sizes[None] - both)).astype(np.float64)
+    packed = [np.packbits(mask) for mask in masks]
+    found = np.ones((len(masks), len(masks)))
+    for i, a in enumerate(packed):
+        for j in range(i):
+            both = int(np.bitwise_count(a & packed[j]).sum())
+            either = int(np.bitwise_count(a | packed[j]).sum())
+            found[i, j] = found[j, i] = both / either if either else np.nan
     return found
+
+
+def split(
+    weights: Mapping[str, npt.NDArray[Any]],
+    squares: Mapping[str, npt.NDArray[Any]],
+    *,
+    sparsity: float,
+) -> dict[str, Mask]:
+    """Return Wanda's masks of all linear layers of a model's blocks.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By linear layer ``(layer, out_features, in_features)``.
+    squares : mapping of str to ndarray
+        By linear layer ``(layer, in_features)``: sums of squares of the inputs.
+    sparsity : float
+        Share that is removed of each row.
+    """
+    return {name: wanda(w, squares[name], sparsity=sparsity) for name, w in weights.items()}
+
+
+def joined(masks: Mapping[str, Mask]) -> Mask:
+    """Return all weights of a model's masks in one row."""
+    return np.concatenate([mask.ravel() for mask in masks.values()])
+
+
+def by_layer(a: Mapping[str, Mask], b: Mapping[str, Mask]) -> xr.DataArray:
+    """Return the overlap of two models' masks, ``(linear, layer)``."""
+    values = [[iou(x, y) for x, y in zip(mask, b[name], strict=True)] for name, mask in a.items()]
+    layers = np.arange(1, 1 + len(values[0]))
+    return xr.DataArray(
+        values, dims=("linear", "layer"), coords={"linear": list(a), "layer": layers}
+    )

@@ -42,7 +42,7 @@ def test_magnitude_ignores_inputs_and_permuted_inputs_keep_their_spread():
     weight, squares = layer(1)
     ones = subnetworks.wanda(weight, np.ones(11), sparsity=0.5)
     np.testing.assert_array_equal(subnetworks.magnitude(weight, sparsity=0.5), ones)
-    order = np.random.default_rng(3).permutation(11)
+    order = np.random.default_rng(3).permuted(np.arange(11))
     got = subnetworks.permuted(weight, squares, sparsity=0.5, rng=np.random.default_rng(3))
     np.testing.assert_array_equal(got, subnetworks.wanda(weight, squares[order], sparsity=0.5))
 
@@ -89,11 +89,32 @@ def test_overlap_is_symmetric_one_on_itself_and_blind_to_the_number_of_tokens(se
     np.testing.assert_array_equal(a, subnetworks.wanda(weight, squares * k, sparsity=sparsity))
 
 
+def test_masks_of_a_model_are_those_of_its_layers():
+    weights, squares = {}, {}
+    for name, (rows, columns) in {"q": (4, 6), "down": (3, 8)}.items():
+        layers = [layer(seed, rows=rows, columns=columns) for seed in range(5)]
+        weights[name] = np.stack([weight for weight, _ in layers])
+        squares[name] = np.stack([total for _, total in layers])
+    masks = subnetworks.split(weights, squares, sparsity=0.5)
+    other = subnetworks.split(weights, {k: v[::-1] for k, v in squares.items()}, sparsity=0.5)
+    for name, mask in masks.items():
+        for at in range(5):
+            expected = reference(weights[name][at], squares[name][at], 0.5)
+            np.testing.assert_array_equal(mask[at], expected)
+    found = subnetworks.by_layer(masks, other)
+    expected = subnetworks.iou(masks["q"][3], other["q"][3])
+    assert found.sel(linear="q", layer=4) == expected
+    whole = subnetworks.iou(subnetworks.joined(masks), subnetworks.joined(other))
+    assert whole == pytest.approx(
+        subnetworks.overlaps([subnetworks.joined(masks), subnetworks.joined(other)])[0, 1]
+    )
+
+
 def test_what_cannot_be_masked_is_refused():
     weight, squares = layer(0)
     with pytest.raises(ParameterError, match="below 1"):
         subnetworks.wanda(weight, squares, sparsity=1.0)
-    with pytest.raises(ParameterError, match="11 inputs"):
+    with pytest.raises(ParameterError, match="do not fit"):
         subnetworks.wanda(weight, squares[:4], sparsity=0.5)
     with pytest.raises(ParameterError, match="finite"):
         subnetworks.wanda(weight, squares * np.nan, sparsity=0.5)

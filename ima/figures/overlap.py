@@ -1,0 +1,107 @@
+"""Figures of subnetworks (F2): how far kept weights overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+import seaborn as sns
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ima.figures.style import canvas, curve, null_line, outside_legend
+
+_LINES = ("-", "--", ":", "-.")
+
+
+def overlap_map(matrix: pd.DataFrame) -> Figure:
+    """Draw overlaps of all pairs of masks.
+
+    Parameters
+    ----------
+    matrix : pandas.DataFrame
+        Symmetric, named rows and columns, 1 on the diagonal.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A heat map with the numbers in it.
+    """
+    side = 0.42 * len(matrix) + 1.6
+    with canvas(height=side) as (figure, grid):
+        axes = grid[0, 0]
+        sns.heatmap(
+            matrix,
+            ax=axes,
+            annot=True,
+            fmt=".2f",
+            annot_kws={"size": 7},
+            cmap="cividis",
+            square=True,
+            cbar_kws={"label": "overlap (IoU)", "shrink": 0.8},
+        )
+        axes.tick_params(left=False, bottom=False)
+        axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right")
+    return figure
+
+
+def overlap_curves(overlap: xr.DataArray, *, chance: float) -> Figure:
+    """Draw overlaps over blocks, a curve per linear layer.
+
+    Parameters
+    ----------
+    overlap : xarray.DataArray
+        ``(linear, layer)``.
+    chance : float
+        Overlap of independent masks.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
+    """
+    palette = sns.color_palette("colorblind", overlap.sizes["linear"])
+    with canvas(height=3.6) as (figure, grid):
+        axes = grid[0, 0]
+        for at, name in enumerate(overlap["linear"].to_numpy()):
+            own = overlap.sel(linear=name)
+            axes.plot(
+                own["layer"],
+                own,
+                color=palette[at],
+                linestyle=_LINES[at % len(_LINES)],
+                marker="os^vDXP"[at % 7],
+                label=str(name),
+            )
+        null_line(axes, chance, label="chance")
+        axes.set(xlabel="block", ylabel="overlap (IoU)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        outside_legend(figure, axes)
+    return figure
+
+
+def overlap_panels(found: Mapping[float, Mapping[str, xr.DataArray]]) -> Figure:
+    """Draw overlaps over blocks, a curve per modality, a panel per share left out.
+
+    Parameters
+    ----------
+    found : mapping of float to mapping
+        Share left out to modality to ``(layer,)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per share, on one scale, with chance.
+    """
+    from ima.measures.subnetworks import chance
+
+    with canvas(columns=len(found), height=3.2, sharey=True) as (figure, grid):
+        for axes, (sparsity, parts) in zip(grid[0], found.items(), strict=True):
+            for name, values in parts.items():
+                curve(axes, values=values, name=name)
+            null_line(axes, chance(sparsity), label="chance")
+            axes.set(title=f"{sparsity:.0%} left out", xlabel="block")
+        grid[0, 0].set_ylabel("overlap (IoU)")
+        outside_legend(figure, grid[0, 0], columns=4)
+    return figure
