@@ -12,7 +12,7 @@ from ima.figures.findings import (
 )
 from ima.figures.kinds import divergence_panels, kind_panels
 from ima.figures.media import pictures, score_dots, spectrograms
-from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels
+from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -37,6 +37,7 @@ __all__ = [
     "probe_panels",
     "rival_panels",
     "score_dots",
+    "score_map",
     "silhouette_curves",
     "similarity_curves",
     "spectrograms",

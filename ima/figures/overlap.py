@@ -105,3 +105,34 @@ def overlap_panels(found: Mapping[float, Mapping[str, xr.DataArray]]) -> Figure:
         grid[0, 0].set_ylabel("overlap (IoU)")
         outside_legend(figure, grid[0, 0], columns=4)
     return figure
+
+
+def score_map(matrix: pd.DataFrame) -> Figure:
+    """Draw scores of tasks with masks.
+
+    Parameters
+    ----------
+    matrix : pandas.DataFrame
+        Masks in rows, tasks in columns, scores in [0, 1].
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A heat map with the numbers in it.
+    """
+    with canvas(height=0.36 * len(matrix) + 1.5) as (figure, grid):
+        axes = grid[0, 0]
+        sns.heatmap(
+            matrix,
+            ax=axes,
+            annot=True,
+            fmt=".2f",
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            cbar_kws={"label": "task score"},
+        )
+        axes.set(xlabel="task", ylabel="weights of the mask of …")
+        axes.tick_params(left=False, bottom=False)
+        axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
+    return figure
