@@ -1,6 +1,12 @@
 """Figures: one theme and one colour per modality for the whole book."""
 
-from ima.figures.alignment import matrix_panels, named_panels, rival_panels
+from ima.figures.alignment import (
+    depth_by_step,
+    matrix_panels,
+    named_panels,
+    rival_panels,
+    step_curves,
+)
 from ima.figures.findings import (
     gap_curves,
     modality_panels,
@@ -22,6 +28,7 @@ __all__ = [
     "NAMES",
     "canvas",
     "curve",
+    "depth_by_step",
     "divergence_panels",
     "gap_curves",
     "kind_panels",
@@ -41,6 +48,7 @@ __all__ = [
     "silhouette_curves",
     "similarity_curves",
     "spectrograms",
+    "step_curves",
     "strip",
     "theme",
     "training_curves",

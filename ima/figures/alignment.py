@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, canvas, curve, null_line, outside_legend
-from ima.measures.inference import percentile
+from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, null_line, outside_legend
+from ima.measures.inference import Interval, percentile
 
 
 def named_panels(
@@ -124,4 +126,75 @@ def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
             axes.set(title=rival, xlabel="layer")
         null_line(grid[0, 0], float("nan"), label="null: shuffled pairs, or halves of the text")
         outside_legend(figure, grid[0, 0], columns=2)
+    return figure
+
+
+def step_curves(
+    panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], *, ylabel: str
+) -> Figure:
+    """Draw a score against the training step, a panel per version, a curve per run.
+
+    Parameters
+    ----------
+    panels : mapping
+        Title to run (a modality, or another name with a colour) to step to the score.
+    ylabel : str
+        What is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Steps on a scale of square roots, which shows the first ones.
+    """
+    with canvas(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
+        for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
+            for name, steps in runs.items():
+                values, low, high = (
+                    [getattr(score, side) for score in steps.values()]
+                    for side in ("value", "low", "high")
+                )
+                colour = COLOURS.get(name, COLOURS["textual"])
+                axes.plot(
+                    list(steps), values, color=colour, marker=MARKERS.get(name, "o"), label=name
+                )
+                axes.fill_between(list(steps), low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.set_xscale("function", functions=(np.sqrt, np.square))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.set(title=NAMES.get(title, title), xlabel="training step")
+        grid[0, 0].set_ylabel(ylabel)
+        outside_legend(figure, grid[0, 0])
+    return figure
+
+
+def depth_by_step(panels: Mapping[str, Mapping[int, xr.DataArray]]) -> Figure:
+    """Draw curves over layers at steps of training, a panel per run.
+
+    Parameters
+    ----------
+    panels : mapping
+        Title to training step to ``(layer,)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Later steps are darker.
+    """
+    most = max(len(steps) for steps in panels.values())
+    palette = sns.color_palette("cividis_r", most)
+    with canvas(columns=len(panels), height=3.4, sharey=True) as (figure, grid):
+        for axes, (title, steps) in zip(grid[0], panels.items(), strict=True):
+            for at, (step, values) in enumerate(steps.items()):
+                label = "before training" if step == 0 else "last step"
+                axes.plot(
+                    values["layer"],
+                    values,
+                    color=palette[at],
+                    linewidth=2.4 if at in (0, len(steps) - 1) else 1.2,
+                    linestyle="--" if at == 0 else "-",
+                    label=label if at in (0, len(steps) - 1) else None,
+                )
+            axes.set(title=title, xlabel="layer")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid[0, 0].set_ylabel("mean cosine (PvsT)")
+        outside_legend(figure, grid[0, 0])
     return figure

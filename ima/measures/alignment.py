@@ -102,9 +102,8 @@ def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Interval
         The score, a cosine.
     """
-    inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
-    n = int(found.attrs["samples"])
-    return _interval(float(inner["estimate"]), inner["draws"].to_numpy(), n=n, level=level)
+    value, draws = score_draws(found)
+    return _interval(value, draws, n=int(found.attrs["samples"]), level=level)
 
 
 def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
@@ -127,6 +126,58 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     value = float(stats.spearmanr(depth, both["estimate"]).statistic)
     drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
     return _interval(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
+
+
+def score_draws(found: xr.Dataset) -> tuple[float, Floats]:
+    """Return the IMA score and its value in every resample, ``(draw,)``.
+
+    Scores of models that read the same samples, drawn with the same seed, can be compared draw by
+    draw.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`.
+    """
+    inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
+    return float(inner["estimate"]), inner["draws"].to_numpy()
+
+
+def step_correlation(
+    runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
+) -> Interval:
+    """Measure F3.2: Spearman's rank correlation of the IMA score with the training step.
+
+    Parameters
+    ----------
+    runs : mapping of str to mapping of int to xarray.Dataset
+        By run and training step, from :func:`curve`, all with the same seed and resamples; within a
+        run of the same samples.
+    level : float
+        Coverage of the percentile interval over contents.
+
+    Returns
+    -------
+    Interval
+        Mean over runs, in [-1, 1]. Its n counts contents; the steps of a run are one draw each.
+
+    Raises
+    ------
+    ParameterError
+        If a run has fewer than three steps.
+    """
+    values, draws, n = [], [], 0
+    for name, steps in runs.items():
+        if len(steps) < 3:
+            message = f"{name} has {len(steps)} steps; an order needs at least 3."
+            raise ParameterError(message)
+        scores = [score_draws(found) for found in steps.values()]
+        order = list(steps)
+        values.append(stats.spearmanr(order, [value for value, _ in scores]).statistic)
+        drawn = np.stack([draw for _, draw in scores], axis=1)
+        draws.append([stats.spearmanr(order, row).statistic for row in drawn])
+        n += int(next(iter(steps.values())).attrs["samples"])
+    return _interval(float(np.mean(values)), np.mean(draws, axis=0), n=n, level=level)
 
 
 def layer_matrix(means: xr.DataArray) -> xr.DataArray:

@@ -229,6 +229,22 @@ def test_single_tokens_need_tokens_of_both_kinds():
         )
 
 
+def test_the_order_of_scores_over_steps():
+    steps = {}
+    for at, step in enumerate([0, 10, 40, 160]):
+        means = dataset(30, seed=11)
+        means[:, 0] += at * means[:, 1]
+        steps[step] = alignment.curve({"a": means}, resamples=50)
+    got = alignment.step_correlation({"run": steps})
+    assert got.value == 1
+    assert got.n == 30
+    falling = dict(zip(steps, reversed(list(steps.values())), strict=True))
+    assert alignment.step_correlation({"run": falling}).value == -1
+    assert alignment.step_correlation({"run": steps, "back": falling}).value == 0
+    with pytest.raises(ParameterError, match="at least 3"):
+        alignment.step_correlation({"run": {0: steps[0], 10: steps[10]}})
+
+
 def test_rivals_stand_between_their_nulls_and_one():
     means = dataset(60, seed=7)
     found = rivals.along_depth(means, neighbours=5, permutations=10, resamples=100)
