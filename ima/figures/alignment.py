@@ -166,13 +166,20 @@ def step_curves(
     return figure
 
 
-def depth_by_step(panels: Mapping[str, Mapping[int, xr.DataArray]]) -> Figure:
-    """Draw curves over layers at steps of training, a panel per run.
+def depth_by_step(
+    panels: Mapping[str, Mapping[int, xr.DataArray]],
+    *,
+    first: str = "before training",
+    last: str = "last step",
+) -> Figure:
+    """Draw curves over layers at steps, as those of training, a panel per run.
 
     Parameters
     ----------
     panels : mapping
-        Title to training step to ``(layer,)``.
+        Title to step to ``(layer,)``.
+    first, last : str
+        Names of the first and of the last step.
 
     Returns
     -------
@@ -183,8 +190,8 @@ def depth_by_step(panels: Mapping[str, Mapping[int, xr.DataArray]]) -> Figure:
     palette = sns.color_palette("cividis_r", most)
     with canvas(columns=len(panels), height=3.4, sharey=True) as (figure, grid):
         for axes, (title, steps) in zip(grid[0], panels.items(), strict=True):
-            for at, (step, values) in enumerate(steps.items()):
-                label = "before training" if step == 0 else "last step"
+            for at, values in enumerate(steps.values()):
+                label = first if at == 0 else last
                 axes.plot(
                     values["layer"],
                     values,
