@@ -19,7 +19,12 @@ BLOCK = 2**24
 
 
 def read(
-    anatomy: Anatomy, state: Tensor, *, kinds: Tensor, block: int = BLOCK
+    anatomy: Anatomy,
+    state: Tensor,
+    *,
+    kinds: Tensor,
+    block: int = BLOCK,
+    paper_compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Reduce the distributions over the vocabulary of each sample's tokens of each kind.
 
@@ -33,6 +38,8 @@ def read(
         ``(sample, kind, position)`` bool: which tokens are of which kind; padding is of none.
     block : int
         Numbers held at once.
+    paper_compat : bool
+        Apply the final norm twice, as the released code does to the last layer (paper.md §5).
 
     Returns
     -------
@@ -42,6 +49,8 @@ def read(
     entropy : Tensor
         ``(sample, kind)``: mean over tokens of their entropy, in nats.
     """
+    if paper_compat:
+        state = anatomy.final_norm(state)
     samples, found, _ = kinds.shape
     words = anatomy.vocabulary
     rows = max(1, block // words)

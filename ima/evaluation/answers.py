@@ -25,17 +25,32 @@ def normalise(text: str) -> str:
     return " ".join(text.lower().split()).strip(" .,;:!?")
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> float:
+def exact_match(prediction: str, references: Sequence[str], *, paper_compat: bool = False) -> float:
     """Return 1 if the whole prediction is one of the references, else 0.
 
-    The prediction is never cut to the reference's length (paper.md §5, fault 6).
+    Parameters
+    ----------
+    prediction : str
+        What the model said, to its end.
+    references : sequence of str
+        Acceptable answers.
+    paper_compat : bool
+        Cut the prediction to as many words as the reference has, as the released code does
+        (paper.md §5), which tells the model where to stop.
 
     Examples
     --------
     >>> exact_match("red", ["red"]), exact_match("red square", ["red"])
     (1.0, 0.0)
+    >>> exact_match("red square", ["red"], paper_compat=True)
+    1.0
     """
-    return float(normalise(prediction) in {normalise(reference) for reference in references})
+    said = normalise(prediction)
+    for reference in map(normalise, references):
+        words = len(reference.split()) if paper_compat else None
+        if " ".join(said.split()[:words]) == reference:
+            return 1.0
+    return 0.0
 
 
 def sample_scores(

@@ -16,7 +16,7 @@ from ima.figures.findings import (
     similarity_curves,
     strip,
 )
-from ima.figures.kinds import divergence_panels, kind_panels
+from ima.figures.kinds import divergence_panels, kind_panels, reading_panels
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
@@ -42,6 +42,7 @@ __all__ = [
     "overlap_panels",
     "pictures",
     "probe_panels",
+    "reading_panels",
     "rival_panels",
     "score_dots",
     "score_map",

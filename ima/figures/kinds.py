@@ -105,3 +105,30 @@ def divergence_panels(panels: Mapping[str, xr.Dataset], *, columns: int = 3) -> 
             axes.set_ylabel("divergence (nats)")
         outside_legend(figure, grid[0, 0], columns=2)
     return figure
+
+
+def reading_panels(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
+    """Draw curves as they are computed here beside those of the released code.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        Title to ``fixed`` and ``released``, each ``(layer,)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels in a row.
+    """
+    rows = -(-len(panels) // 2)
+    with canvas(rows=rows, columns=2, height=0.6 + 2.4 * rows) as (figure, grid):
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+            for name, values in curves.items():
+                curve(axes, values=values, name=name)
+            what, _, how = title.partition(": ")
+            axes.set_title(how, fontsize=9)
+            axes.set(xlabel="layer", ylabel=what)
+        outside_legend(figure, grid[0, 0])
+    return figure

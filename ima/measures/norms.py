@@ -11,7 +11,7 @@ import xarray as xr
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum, percentile
-from ima.measures.similarity import Floats
+from ima.measures.similarity import Floats, Rows
 
 KINDS = ("perceptual", "textual")
 #: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
@@ -125,7 +125,9 @@ def slowness(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     )
 
 
-def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.DataArray:
+def changes(
+    kept: xr.Dataset, *, step: int, change: Change = "cosine", paper_compat: bool = False
+) -> xr.DataArray:
     """Compare each token's states at two layers, and average over a sample's tokens of a kind.
 
     A token of a large norm turns slowly for that reason alone, and a mean that all tokens share
@@ -140,6 +142,9 @@ def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.Dat
         How many layers lie between the two.
     change : {"cosine", "mean-centred cosine", "relative change"}
         What is computed.
+    paper_compat : bool
+        Compare each token with the tokens of *other* samples of its kind at the later layer, as the
+        released code does by its indices (paper.md §5); of the cosine only.
 
     Returns
     -------
@@ -149,10 +154,13 @@ def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.Dat
     Raises
     ------
     ParameterError
-        If there are not so many layers.
+        If there are not so many layers, or the released form of another comparison is asked for.
     UnknownNameError
         If there is no such comparison.
     """
+    if paper_compat and change != "cosine":
+        message = f"The released code compares by cosine; {change!r} has no released form."
+        raise ParameterError(message)
     if change not in CHANGES:
         raise UnknownNameError.among(kind="change", asked=change, available=CHANGES)
     labels = kept["layer"].to_numpy()
@@ -170,7 +178,10 @@ def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.Dat
             kept["state"].isel(layer=layer).to_numpy().astype(np.float64)
             for layer in (at, at + step)
         )
-        compared = _compare(before, after, kind=kind, change=change)
+        if paper_compat:
+            compared = _with_others(before, after, kind=kind, owner=owner)
+        else:
+            compared = _compare(before, after, kind=kind, change=change)
         total = np.bincount(group, weights=compared, minlength=2 * samples)
         with np.errstate(invalid="ignore"):
             out[:, :, at] = (total / np.where(counts > 0, counts, np.nan)).reshape(samples, 2)
@@ -181,7 +192,7 @@ def changes(kept: xr.Dataset, *, step: int, change: Change = "cosine") -> xr.Dat
     )
 
 
-def _compare(before: Floats, after: Floats, *, kind: Floats, change: Change) -> Floats:
+def _compare(before: Floats, after: Floats, *, kind: Rows, change: Change) -> Floats:
     if change == "relative change":
         return _length(after - before) / _length(before)
     if change == "mean-centred cosine":
@@ -191,6 +202,21 @@ def _compare(before: Floats, after: Floats, *, kind: Floats, change: Change) -> 
         )
     product = np.einsum("th,th->t", before, after)
     found: Floats = product / (_length(before) * _length(after))
+    return found
+
+
+def _with_others(before: Floats, after: Floats, *, kind: Rows, owner: Rows) -> Floats:
+    """Return each token's mean cosine with the later tokens of its kind in other samples."""
+    before, after = (side / _length(side)[:, None] for side in (before, after))
+    found = np.empty(len(before))
+    for k in (0, 1):
+        rows = np.flatnonzero(kind == k)
+        whole = after[rows].sum(axis=0)
+        for sample in np.unique(owner[rows]):
+            own = rows[owner[rows] == sample]
+            others = len(rows) - len(own)
+            total = whole - after[own].sum(axis=0)
+            found[own] = before[own] @ total / others if others else np.nan
     return found
 
 

@@ -92,7 +92,13 @@ def mixture(log_p: Floats, weights: Floats) -> Floats:
     return found
 
 
-def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int = 0) -> xr.Dataset:
+def curves(
+    said: Mapping[str, xr.DataArray],
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+    paper_compat: bool = False,
+) -> xr.Dataset:
     """Compute the divergences of F1.5 layer by layer, for every data set and pair of data sets.
 
     Parameters
@@ -105,6 +111,8 @@ def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int 
         Number of bootstrap resamples of contents.
     seed : int
         Same seed, same draws.
+    paper_compat : bool
+        Perceptual tokens of the first layer at all layers, as in the released code (paper.md §5).
 
     Returns
     -------
@@ -133,7 +141,10 @@ def curves(said: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int 
     for at in range(layers.size):
         mean = {
             (name, kind[0].upper()): mixture(
-                array.isel(layer=at).sel(kind=kind).to_numpy(), weights[name]
+                array.isel(layer=0 if paper_compat and kind == "perceptual" else at)
+                .sel(kind=kind)
+                .to_numpy(),
+                weights[name],
             )
             for name, array in said.items()
             for kind in ("perceptual", "textual")

@@ -98,3 +98,23 @@ def test_bad_requests_are_refused():
         norms.changes(kept(), step=4)
     with pytest.raises(ParameterError, match="No data sets"):
         norms.averages({})
+
+
+def test_the_released_form_compares_tokens_of_different_samples():
+    given = kept(3)
+    # All states of a token are one, and yet the released form does not say 1.
+    given["state"][:] = given["state"][:, :1].to_numpy() - 1
+    found = norms.changes(given, step=1, paper_compat=True)
+    state = given["state"].to_numpy()[:, 0]
+    kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
+    owner = given["sample"].to_numpy()
+    for sample in range(3):
+        for k in (0, 1):
+            mine = np.flatnonzero((owner == sample) & (kind == k))
+            others = np.flatnonzero((owner != sample) & (kind == k))
+            pairs = [1 - cosine(state[i], state[j]) for i in mine for j in others]
+            if pairs:
+                assert float(found[sample, k, 0]) == pytest.approx(np.mean(pairs))
+    assert np.nanmax(found) < 0.9
+    with pytest.raises(ParameterError, match="no released form"):
+        norms.changes(given, step=1, change="relative change", paper_compat=True)

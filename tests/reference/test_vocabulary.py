@@ -106,3 +106,13 @@ def test_data_sets_of_two_language_models_are_refused():
         vocabulary.curves({})
     with pytest.raises(ParameterError, match="one language model"):
         vocabulary.curves({"a": said(4, seed=0), "b": said(4, seed=1).isel(vocabulary=slice(6))})
+
+
+def test_the_released_form_keeps_the_perceptual_tokens_of_the_first_layer():
+    given = {"a": said(8, seed=4, shift=0.3)}
+    fixed = vocabulary.curves(given, resamples=2)["estimate"]
+    released = vocabulary.curves(given, resamples=2, paper_compat=True)["estimate"]
+    assert float(fixed[0, 0]) == pytest.approx(float(released[0, 0]))
+    p = np.exp(given["a"].sel(kind="perceptual", layer=0).to_numpy()).mean(0)
+    t = np.exp(given["a"].sel(kind="textual", layer=2).to_numpy()).mean(0)
+    assert float(released[0, 2]) == pytest.approx(stats.entropy(p, t))
