@@ -57,4 +57,4 @@ bench: $(READY)  ## measure how fast this machine captures, writes and reads act
 	$(ONE_THREAD) $(PY) -m ima.cli bench $(ARGS)
 
 clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
-	rm -rf _build book/runs book/_generated data/caches .snakemake
+	rm -rf _build book/runs book/_generated data/caches data/masks .snakemake

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ima.claims.records import Record, Verdict
 from ima.claims.registry import CLAIMS
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
 
@@ -82,6 +86,28 @@ null of 0, and the claim puts it above.
         f"{text} {entry.model}: {entry.interval}; the interval {where} the null of "
         f"{entry.null:g}, and the claim puts it {side}."
     )
+
+
+def listing(records: Sequence[Record]) -> Styler:
+    """Show records as a table.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        What was measured.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        A row per record; the statistic stands in it where records of one claim differ in it.
+    """
+    import pandas as pd
+
+    columns = ["model", "statistic", "value", "low", "high", "n", "null", "verdict"]
+    table = pd.DataFrame([entry.model_dump() for entry in records])[columns]
+    if len(set(table["statistic"])) == 1:
+        table = table.drop(columns="statistic")
+    return table.style.hide(axis="index").format(precision=3)
 
 
 def _row(cells: Sequence[str]) -> str:

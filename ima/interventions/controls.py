@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
+from ima.cache.schema import KINDS
+from ima.capture import measure
 from ima.errors import ModelError, ParameterError
 from ima.models.anatomy import find_anatomy
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
+    from ima.samples import Sample
 
 
 def with_noise(batch: Batch, *, seed: int) -> Batch:
@@ -134,3 +140,68 @@ def _like(given: Tensor | None, allowed: Tensor, embeds: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=given.dtype, device=given.device).masked_fill(
         ~mask, lowest
     )
+
+
+def conditions(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    depths: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    batch_size: int = 16,
+    seed: int = 0,
+) -> dict[str, xr.DataArray]:
+    """Run a model as it is and with one cause of alignment taken away at a time.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Left as it is.
+    samples : sequence of Sample
+        What it reads in all conditions.
+    depths : sequence of float
+        Shares of the depth below which textual tokens do not attend to perceptual ones.
+    batch_size : int
+        Samples that run at once.
+    seed : int
+        Of noise and of untrained blocks.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        ``as it is``, ``noise``, ``random blocks``, ``separated up to K`` and ``separated`` (in all
+        blocks): mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``, with
+        the samples' ids.
+    """
+    batches = [
+        model.encode(samples[start : start + batch_size])
+        for start in range(0, len(samples), batch_size)
+    ]
+    ids = np.array([sample.id for sample in samples], dtype=object)
+    noisy = [with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
+    found = {
+        "as it is": _states(model, batches),
+        "noise": _states(model, noisy),
+        "random blocks": _states(with_random_blocks(model, seed=seed), batches),
+    }
+    for until in sorted({round(share * model.layers) for share in depths}):
+        title = "separated" if until == model.layers else f"separated up to {until}"
+        found[title] = _states(model, batches, until=until)
+    layers = range(model.layers + 1)
+    return {
+        title: xr.DataArray(
+            values,
+            dims=("sample", "kind", "layer", "hidden"),
+            coords={"kind": list(KINDS), "layer": layers, "id": ("sample", ids)},
+        )
+        for title, values in found.items()
+    }
+
+
+def _states(
+    model: FrozenModel, batches: Sequence[Batch], *, until: int = 0
+) -> npt.NDArray[np.float32]:
+    parts = []
+    for batch in batches:
+        with separated(model, batch, until=until):
+            parts.append(measure(model, batch, taps=["resid_post"]).means["resid_post"])
+    return np.concatenate(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ima.cache import open_cache
 from ima.capture.inputs import Squares
 from ima.errors import ParameterError
 from ima.interventions.masks import Masks
 from ima.measures import subnetworks
+from ima.samples import open_samples
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
@@ -79,6 +82,7 @@ def sequential_masks(
     sparsity: float,
     kinds: Sequence[str] = ("perceptual", "textual"),
     batch_size: int = 16,
+    sequential: bool = True,
 ) -> Masks:
     """Return Wanda's masks block after block, each calibrated on what the pruned ones feed it.
 
@@ -96,6 +100,9 @@ def sequential_masks(
         Whose tokens calibrate.
     batch_size : int
         Samples that run at once.
+    sequential : bool
+        Whether a pruned block feeds the next; else all are calibrated on the whole model, as
+        :func:`ima.interventions.masks_from_cache` does.
 
     Returns
     -------
@@ -120,12 +127,13 @@ def sequential_masks(
                 weight = linear.weight.float().cpu().numpy()
                 mask = subnetworks.wanda(weight, np.asarray(squares[name]), sparsity=sparsity)
                 kept[name].append(mask)
-                stack.enter_context(_without(linear, mask))
+                if sequential:
+                    stack.enter_context(_without(linear, mask))
             for call in calls:
                 call.state = _run(block, call, at)
     about = {
         "method": "wanda",
-        "sequential": True,
+        "sequential": sequential,
         "sparsity": sparsity,
         "kinds": list(kinds),
         "model": model.name,
@@ -133,6 +141,50 @@ def sequential_masks(
         "samples": len(samples),
     }
     return Masks({name: np.stack(masks) for name, masks in kept.items()}, about)
+
+
+def subnetwork_forms(
+    model: FrozenModel, path: str | os.PathLike[str], *, sparsity: float, samples: int
+) -> dict[str, float]:
+    """Compare Wanda in one pass with Wanda block after block, on the calibration set of a cache.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        What made the cache.
+    path : str or path
+        A cache with ``inputs``.
+    sparsity : float
+        Share of each row that is left out.
+    samples : int
+        Calibration samples of both forms; the first of the cache's data set.
+
+    Returns
+    -------
+    dict of str to float
+        Overlap of perceptual and textual tokens in either form, and of both forms for either kind.
+    """
+    tree = open_cache(path)
+    dataset, seed = tree.attrs["dataset"], int(tree.attrs["parameters"]["seed"])
+    name = f"{dataset['name']}:{dataset['split']}"
+    chosen = list(open_samples(name, n=samples, seed=seed))
+    once, after = (
+        {
+            kind: subnetworks.joined(
+                sequential_masks(
+                    model, chosen, sparsity=sparsity, kinds=[kind], sequential=sequential
+                ).kept
+            )
+            for kind in _KINDS
+        }
+        for sequential in (False, True)
+    )
+    return {
+        "one pass": subnetworks.iou(once["perceptual"], once["textual"]),
+        "block after block": subnetworks.iou(after["perceptual"], after["textual"]),
+        "both forms, perceptual": subnetworks.iou(once["perceptual"], after["perceptual"]),
+        "both forms, textual": subnetworks.iou(once["textual"], after["textual"]),
+    }
 
 
 class _Call:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, percentile
+from ima.measures.inference import Interval, bootstrap_weights, percentile
 from ima.measures.similarity import Floats, cross_draws, shared_draws, unit
 
 #: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
@@ -143,6 +143,61 @@ def score_draws(found: xr.Dataset) -> tuple[float, Floats]:
     return float(inner["estimate"]), inner["draws"].to_numpy()
 
 
+def above(found: xr.Dataset, others: Mapping[str, xr.Dataset]) -> tuple[Interval, str]:
+    """Measure F3.4: the IMA score less the largest of the same model's under other conditions.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`.
+    others : mapping of str to xarray.Dataset
+        By condition, of the same samples, with the same seed and resamples.
+
+    Returns
+    -------
+    interval : Interval
+        The difference, contents resampled in both at once.
+    largest : str
+        The condition that it is compared with.
+    """
+    value, draws = score_draws(found)
+    drawn = {name: score_draws(part) for name, part in others.items()}
+    largest = max(drawn, key=lambda name: drawn[name][0])
+    other, other_draws = drawn[largest]
+    n = int(found.attrs["samples"])
+    return _interval(value - other, draws - other_draws, n=n, level=0.95), largest
+
+
+def matched_gain(
+    means: xr.DataArray, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Measure how much more similar a sample's percepts are to its own text than to all texts.
+
+    Parameters
+    ----------
+    means : xarray.DataArray
+        ``(sample, kind, layer, hidden)`` of one data set.
+    resamples : int
+        Bootstrap resamples of samples.
+    seed : int
+        Same seed, same interval.
+    level : float
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        Mean over layers 0 … L-1 and samples of the cosine of matched pairs less that of all pairs.
+    """
+    gaps = []
+    for at in range(means.sizes["layer"] - 1):
+        p, t = (_directions(means, kind=kind, at=at) for kind in ("perceptual", "textual"))
+        gaps.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
+    share = np.mean(gaps, axis=0)
+    drawn = bootstrap_weights(len(share), resamples=resamples, seed=seed).to_numpy() @ share
+    return _interval(float(share.mean()), drawn, n=len(share), level=level)
+
+
 def step_correlation(
     runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
 ) -> Interval:
@@ -178,6 +233,26 @@ def step_correlation(
         draws.append([stats.spearmanr(order, row).statistic for row in drawn])
         n += int(next(iter(steps.values())).attrs["samples"])
     return _interval(float(np.mean(values)), np.mean(draws, axis=0), n=n, level=level)
+
+
+def together(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
+    """Put results of :func:`curve` side by side, each averaged over data sets.
+
+    Parameters
+    ----------
+    parts : mapping of str to xarray.Dataset
+        By label of the new dim.
+    dim : str
+        Its name.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
+    """
+    index = xr.DataArray(list(parts), dims=dim, name=dim)
+    averaged = [part[["estimate", "draws"]].mean("dataset") for part in parts.values()]
+    return xr.concat(averaged, dim=index)
 
 
 def layer_matrix(means: xr.DataArray) -> xr.DataArray:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from ima.cache import open_cache
+from ima.cache.schema import TAPS
 from ima.errors import CacheError, ParameterError, UnknownNameError
 
 
@@ -51,6 +52,18 @@ class Family:
         """Labels of the layers."""
         return [int(layer) for layer in next(iter(self.means.values()))["layer"].to_numpy()]
 
+    def source(self, notebook: str) -> dict[str, str]:
+        """Say of what a record is: model, data sets, and the notebook that measures it."""
+        datasets = sorted(str(name) for name in self.members["dataset"].unique())
+        return {"model": self.name, "dataset": ", ".join(datasets), "notebook": notebook}
+
+    def titles(self) -> dict[str, str]:
+        """Return a short title of each data set: its modality and its task."""
+        return {
+            str(name): f"{self.modalities[str(name)]} {self.tasks[str(name)]}"
+            for name in self.members.index
+        }
+
     def arrays(self, path: str) -> dict[str, xr.DataArray]:
         """Return one array of every cache, read from disk where it is used.
 
@@ -85,6 +98,11 @@ class Family:
                 values = values.assign_coords(id=("sample", ids))
             found[name] = values
         return found
+
+    def taps(self) -> dict[str, dict[str, xr.DataArray]]:
+        """Return the mean-pooled tokens at every tap that all caches hold, by tap and data set."""
+        held = set.intersection(*(set(tree["means"].children) for tree in self.trees.values()))
+        return {tap: self.arrays(f"means/{tap}/mean") for tap in TAPS if tap in held}
 
     def only(self, *, task: str) -> Family:
         """Return the data sets of one task.
@@ -213,11 +231,23 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     }
 
 
+def family_of(model: str, *, setup: str) -> str:
+    """Return the name of the family that a model belongs to.
+
+    A single-task model is named language/encoder/modality-task; its family shares the language.
+
+    Examples
+    --------
+    >>> family_of("opt-mini/vit/image-qa", setup="ST"), family_of("llava-mini-3@500", setup="MT")
+    ('opt-mini (ST)', 'llava-mini-3 (MT)')
+    """
+    name = model.split("@", maxsplit=1)[0]
+    return f"{name.split('/')[0] if setup == 'ST' else name} ({setup})"
+
+
 def _family_name(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
-    # A single-task model is named language/encoder/modality-task; its family shares the language.
-    language = model["name"].split("/")[0] if model["setup"] == "ST" else model["name"]
-    return f"{language} ({model['setup']})"
+    return family_of(model["name"], setup=model["setup"])
 
 
 def _names(members: pd.DataFrame) -> list[str]:

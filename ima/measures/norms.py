@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -13,11 +14,11 @@ from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum, percentile
 from ima.measures.similarity import Floats, Rows
 
+Change = Literal["cosine", "mean-centred cosine", "relative change"]
 KINDS = ("perceptual", "textual")
 #: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
 #: kind at each layer is taken away; the length of the change over the length of the state.
-CHANGES = ("cosine", "mean-centred cosine", "relative change")
-Change = Literal["cosine", "mean-centred cosine", "relative change"]
+CHANGES: tuple[Change, ...] = ("cosine", "mean-centred cosine", "relative change")
 
 
 def averages(
@@ -70,6 +71,81 @@ def averages(
         },
         attrs={"samples": n, "resamples": resamples, "seed": seed},
     )
+
+
+def early(found: xr.Dataset, *, share: float = 0.25) -> xr.Dataset:
+    """Keep the first layers: a share of the depth, at least one layer."""
+    return found.isel(layer=slice(max(1, math.ceil(share * found.sizes["layer"]))))
+
+
+def drift(
+    cosines: Mapping[str, xr.DataArray], *, step: int, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Average the cosine of tokens with themselves some layers on.
+
+    Parameters
+    ----------
+    cosines : mapping of str to xarray.DataArray
+        ``/drift/cosine`` of each data set, ``(sample, kind, step, layer)``.
+    step : int
+        Layers between the two states.
+    resamples, seed : int
+        As in :func:`averages`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`averages`, at the layers that have one so many layers on.
+
+    Raises
+    ------
+    ParameterError
+        If the caches do not hold the step, or the model has not so many layers.
+    """
+    for name, array in cosines.items():
+        held = array["step"].to_numpy().tolist()
+        if step not in held or array.sizes["layer"] <= step:
+            message = (
+                f"{name} holds no drift over {step} layers: steps {held}, "
+                f"{array.sizes['layer']} layers."
+            )
+            raise ParameterError(message)
+    chosen = {
+        name: array.sel(step=step).isel(layer=slice(None, -step)) for name, array in cosines.items()
+    }
+    return averages(chosen, resamples=resamples, seed=seed)
+
+
+def kept_changes(
+    trees: Mapping[str, xr.DataTree], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, xr.Dataset]:
+    """Compare tokens with themselves one layer on in all ways of :data:`CHANGES`.
+
+    Parameters
+    ----------
+    trees : mapping of str to xarray.DataTree
+        Caches; those that keep no tokens are left out.
+    resamples, seed : int
+        As in :func:`averages`.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        By way of comparing, as :func:`averages`; empty where no cache keeps tokens.
+    """
+    found: dict[str, dict[str, xr.DataArray]] = {}
+    for name, tree in trees.items():
+        if "tokens" not in tree.children:
+            continue
+        tokens = tree["tokens/resid_post"].to_dataset()
+        ids = tree["samples"]["id"].to_numpy().astype(object)
+        for change in CHANGES:
+            values = changes(tokens, step=1, change=change)
+            own = ids[: values.sizes["sample"]]
+            found.setdefault(change, {})[name] = values.assign_coords(id=("sample", own))
+    return {
+        change: averages(held, resamples=resamples, seed=seed) for change, held in found.items()
+    }
 
 
 def ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:

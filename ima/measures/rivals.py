@@ -94,6 +94,24 @@ def along_depth(
     )
 
 
+def best(found: xr.Dataset, *, rival: str) -> str:
+    """Say where a rival is highest, and what chance gives.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`along_depth`.
+    rival : str
+        One of :data:`RIVALS`.
+    """
+    own = found.sel(rival=rival)
+    layer = int(own["estimate"].idxmax())
+    top = own.sel(layer=layer)
+    ends = f"[{float(top['low']):.2f}, {float(top['high']):.2f}]"
+    chance = f"null {float(own['null'].mean()):.3f}"
+    return f"{float(top['estimate']):.2f} {ends} at layer {layer} ({chance})"
+
+
 def _jackknife(
     measure: Callable[[Floats, Floats], float],
     a: Floats,

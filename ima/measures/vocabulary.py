@@ -6,11 +6,12 @@ probability too small for float32 is still a number there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
@@ -169,6 +170,21 @@ def curves(
     )
 
 
+def averages(found: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Average each sort of divergence over data sets or pairs of them, ``(layer,)``.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curves`.
+    """
+    names = found["curve"].to_numpy()
+    return {
+        str(name): found["estimate"].isel(term=names == name).mean("term")
+        for name in dict.fromkeys(names.tolist())
+    }
+
+
 def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.5: how much farther perceptual tokens are from textual ones than chance.
 
@@ -241,6 +257,49 @@ def likeliest(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
         {"token_id": (("layer", "rank"), ids), "share": (("layer", "rank"), share)},
         coords={"layer": layers, "rank": np.arange(1, words + 1)},
     )
+
+
+def word_table(
+    said: Mapping[str, xr.DataArray],
+    *,
+    titles: Mapping[str, str],
+    layers: Sequence[int],
+    words: int = 4,
+) -> pd.DataFrame:
+    """Name the words that are the likeliest ones of most samples.
+
+    Parameters
+    ----------
+    said : mapping of str to xarray.DataArray
+        ``/lens/log_probability`` of each data set, with the coord ``word``.
+    titles : mapping of str to str
+        A title of each data set.
+    layers : sequence of int
+        Which layers.
+    words : int
+        How many words to name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per data set and kind, a column per layer: words, each with the share of samples.
+    """
+    rows = {}
+    for name, array in said.items():
+        spelled = array["word"].to_numpy()
+        for kind in ("perceptual", "textual"):
+            best = likeliest(array.sel(layer=list(layers)), kind=kind, words=words)
+            rows[titles[name], kind] = [
+                ", ".join(
+                    f"{str(spelled[token]).strip() or '␣'} {share:.2f}"
+                    for token, share in zip(ids, shares, strict=True)
+                    if token >= 0
+                )
+                for ids, shares in zip(
+                    best["token_id"].to_numpy(), best["share"].to_numpy(), strict=True
+                )
+            ]
+    return pd.DataFrame(rows, index=[f"layer {layer}" for layer in layers]).T
 
 
 def _layers(said: Mapping[str, xr.DataArray]) -> xr.DataArray:

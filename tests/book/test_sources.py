@@ -79,7 +79,9 @@ def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
     settings = config()
     caching = notebooks.parameters(ROOT / "notebooks" / "caching.md")
     for entry in settings["caches"].values():
-        check(caching, values={**entry, **settings["sizes"][size], "out": "some.zarr"})
+        own = {name: value for name, value in entry.items() if name != "kind"}
+        sizes = settings["sizes"][size][entry.get("kind", "findings")]
+        check(caching, values={**own, **sizes, "out": "some.zarr"})
     for name, entry in settings["runs"].items():
         values = {**entry.get("parameters", {}), **entry.get(size, {})}
         if "caches" in entry:
@@ -92,9 +94,13 @@ def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
 
 def test_sizes_grow():
     sizes = config()["sizes"]
-    counts = [sizes[name]["samples"] for name in ("small", "standard", "full")]
-    assert counts == sorted(counts)
-    assert all(size["keep_tokens"] <= size["samples"] for size in sizes.values())
+    for kind in sizes["standard"]:
+        counts = [sizes[name][kind]["samples"] for name in ("small", "standard", "full")]
+        assert counts == sorted(counts)
+    for size in sizes.values():
+        own = size["findings"]
+        assert own["keep_tokens"] <= own["samples"]
+        assert own["lens"] <= own["samples"]
     assert config()["size"] == "standard"
 
 

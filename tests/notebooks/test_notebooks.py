@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import jupytext
@@ -71,13 +72,39 @@ def stores(tiny_zoo, tmp_path_factory):
             cache.create(
                 model,
                 dataset=f"mini-{name}",
-                samples=12,
-                taps=["resid_post"],
+                samples=16,
+                taps=["sa", "resid_post"],
+                keep_tokens=4,
+                lens=8,
+                predict=name.endswith("qa"),
                 path=folder / f"{name}.zarr",
                 progress=False,
             )
         )
         for name, model in MODELS.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny_zoo, tmp_path_factory):
+    from ima import cache
+
+    folder = tmp_path_factory.mktemp("calibration")
+    return [
+        str(
+            cache.create(
+                MODELS[name],
+                dataset=f"mini-{name}:calibration",
+                samples=8,
+                unit=2,
+                taps=["resid_post"],
+                inputs=True,
+                loss=False,
+                path=folder / f"{name}.zarr",
+                progress=False,
+            )
+        )
+        for name in ("image-caption", "audio-qa")
     ]
 
 
@@ -126,13 +153,66 @@ def test_finding1_records_what_it_prints(stores, tmp_path):
     records = claims.read(path)
     assert [entry.claim for entry in records] == ["F1.1", "F1.2", "F1.2"]
     assert {entry.model for entry in records} == {"llama-mini (ST)"}
-    assert records[0].n == int(known["contents"]) == 36
+    assert records[0].n == int(known["contents"]) == 48
     verdicts = [known[key] for key in ("f11_verdict", "f12_verdict", "f12_cluster_verdict")]
     assert verdicts == [repr(entry.verdict) for entry in records]
     assert known["f11_result"] == repr(claims.sentence(records[0]))
 
 
-@pytest.mark.parametrize("name", ["world", "caching", "finding1"])
+FINDINGS = {
+    "finding1-norms": {"F1.3": 1, "F1.4": 1},
+    "finding1-words": {"F1.5": 1},
+    "finding3": {"F3.1": 2, "F3.3": 1},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(FINDINGS))
+def test_a_finding_records_what_it_prints(stores, tmp_path, name):
+    path = tmp_path / "claims.json"
+    check_page(
+        run(name, tmp_path, caches=stores, claims=str(path), resamples=20, **FEW.get(name, {}))
+    )
+    counted = Counter(entry.claim for entry in claims.read(path))
+    assert counted == FINDINGS[name]
+
+
+FEW = {"finding3": {"neighbours": 3, "permutations": 2}}
+
+
+@pytest.mark.slow
+def test_both_readings_stand_side_by_side(stores, tmp_path):
+    known = check_page(run("fixes", tmp_path, caches=stores, calibrated=4))
+    assert known["answered"] == "48"
+
+
+@pytest.mark.slow
+def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
+    path = tmp_path / "claims.json"
+    given = {"caches": calibrated, "claims": str(path)}
+    masks = tmp_path / "masks"
+    known = check_page(
+        run("finding2", tmp_path, masks=str(masks), resamples=3, sequential=4, **given)
+    )
+    assert [entry.claim for entry in claims.read(path)] == ["F2.1"]
+    assert int(known["files"]) == len(list(masks.glob("*.masks.zarr"))) == 6
+    check_page(run("finding2-transfer", tmp_path, scored=4, repeats=1, **given))
+    assert [entry.claim for entry in claims.read(path)] == ["F2.2", "F2.2"]
+
+
+@pytest.mark.slow
+def test_alignment_is_followed_and_controlled(tiny_zoo, tmp_path):
+    path = tmp_path / "claims.json"
+    models = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
+    given = {"models": models, "claims": str(path), "samples": 6, "resamples": 20}
+    check_page(run("finding3-controls", tmp_path, **given))
+    assert [entry.claim for entry in claims.read(path)] == ["F3.4"]
+
+
+PAGES = sorted(path.stem for path in SOURCES.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_sources_follow_the_house_rules(name):
     notebook = jupytext.read(SOURCES / f"{name}.md")
     for cell in notebook.cells:
@@ -152,9 +232,9 @@ def test_sources_follow_the_house_rules(name):
     assert all(comments)
 
 
-@pytest.mark.parametrize("name", ["world", "finding1"])
+@pytest.mark.parametrize("name", PAGES)
 def test_figures_that_are_pointed_at_exist(name):
     text = (SOURCES / f"{name}.md").read_text(encoding="utf-8")
     names = re.findall(r"^    name: (fig-\S+)$", text, flags=re.MULTILINE)
-    assert len(names) == len(set(names)) > 0
+    assert len(names) == len(set(names))
     assert set(re.findall(r"\{numref\}`([^`]+)`", text)) <= set(names)

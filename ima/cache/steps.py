@@ -1,0 +1,101 @@
+"""Caches along training: one for each step at which a model's weights were kept."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ima.cache.reader import open_cache
+from ima.errors import ParameterError
+
+#: The score of a step: the first of these that its card has.
+MAIN = ("exact_set", "exact_match", "caption/exact_set")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The caches of a model along its training.
+
+    Parameters
+    ----------
+    model, setup, dataset : str
+        Whose, in which setup of the paper, and what it read.
+    paths : dict of int to Path
+        By finished step of training, in order; 0 is before the first.
+    scores : dict of int to float
+        Task score of the steps that were scored.
+    """
+
+    model: str
+    setup: str
+    dataset: str
+    paths: dict[int, Path]
+    scores: dict[int, float]
+
+    def means(self, step: int) -> dict[str, xr.DataArray]:
+        """Return mean-pooled tokens of the residual stream at a step, by data set."""
+        tree = open_cache(self.paths[step])
+        ids = tree["samples"]["id"].to_numpy().astype(object)
+        means: Any = tree["means/resid_post/mean"]
+        return {self.dataset: means.assign_coords(id=("sample", ids))}
+
+
+def cache_steps(
+    model: str, *, folder: str | os.PathLike[str], samples: int, device: str = "cpu"
+) -> Steps:
+    """Cache the residual stream of a model of the zoo at every step whose weights were kept.
+
+    Parameters
+    ----------
+    model : str
+        A model with checkpoints; `ima models list` shows them.
+    folder : str or path
+        Where the caches go; finished ones are left as they are.
+    samples : int
+        Test samples of the model's own data set.
+    device : str
+        Where to run.
+
+    Returns
+    -------
+    Steps
+        What was cached.
+
+    Raises
+    ------
+    ParameterError
+        If no weights along the model's training were kept.
+    """
+    from ima.cache.writer import create
+    from ima.models import load
+
+    loaded = load(model, device=device)
+    kept = {int(entry["step"]): entry for entry in loaded.card.get("checkpoints", [])}
+    if not kept:
+        message = f"{model} has no weights along its training. Choose another: ima models list."
+        raise ParameterError(message)
+    dataset = str(loaded.card["dataset"])
+    paths = {
+        step: Path(folder) / f"{model.replace('/', '-')}@{step}--{dataset}.zarr" for step in kept
+    }
+    for step, path in paths.items():
+        create(
+            f"{model}@{step}",
+            dataset=dataset,
+            samples=samples,
+            taps=["resid_post"],
+            loss=False,
+            device=device,
+            path=path,
+            progress=False,
+        )
+    scores = {
+        step: next(entry["scores"][name]["value"] for name in MAIN if name in entry["scores"])
+        for step, entry in kept.items()
+        if any(name in entry.get("scores", {}) for name in MAIN)
+    }
+    return Steps(model, loaded.setup, dataset, paths, scores)

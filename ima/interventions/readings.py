@@ -1,0 +1,110 @@
+"""Both readings of what needs a model: as the released code computes it, and as it was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ima.capture import capture, lens
+from ima.capture.inputs import Squares
+from ima.interventions.masks import weights_of
+from ima.measures import subnetworks
+from ima.measures.similarity import Floats
+
+if TYPE_CHECKING:
+    from ima.models import Batch, FrozenModel
+    from ima.samples import Sample
+
+
+def batches_of(
+    model: FrozenModel, samples: Sequence[Sample], *, batch_size: int = 16
+) -> list[Batch]:
+    """Return samples as the batches in which a model reads them."""
+    return [
+        model.encode(samples[start : start + batch_size])
+        for start in range(0, len(samples), batch_size)
+    ]
+
+
+def padding(batches: Sequence[Batch]) -> float:
+    """Return which share of the positions of batches is padding."""
+    found = sum(int((batch.modality < 0).sum()) for batch in batches)
+    return found / sum(batch.modality.numel() for batch in batches)
+
+
+def masks_with_padding(
+    model: FrozenModel, batches: Sequence[Batch], *, sparsity: float
+) -> dict[str, xr.DataArray]:
+    """Compare Wanda's masks without padding with those of the released calibration.
+
+    That one pads texts with zeros, attends to the padding and counts it (paper.md §5).
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    batches : sequence of Batch
+        The calibration samples.
+    sparsity : float
+        Share of each row that is left out.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        ``fixed`` and ``released`` ``(layer,)``: overlap with the masks without padding, mean over
+        linear layers.
+    """
+    weights = weights_of(model)
+    clean, padded = (
+        subnetworks.split(weights, _squares(model, chosen), sparsity=sparsity)
+        for chosen in (batches, [_unmasked(batch) for batch in batches])
+    )
+    return {
+        "fixed": subnetworks.by_layer(clean, clean).mean("linear"),
+        "released": subnetworks.by_layer(clean, padded).mean("linear"),
+    }
+
+
+@torch.no_grad()
+def entropy_of_last(model: FrozenModel, batch: Batch) -> dict[str, Floats]:
+    """Return the entropy that the lens reads off the last layer, normed once and twice.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``fixed`` and ``released`` ``(kind,)``, in nats, mean over samples.
+    """
+    last = capture(model, batch, taps=["resid_post"])["resid_post"][model.layers]
+    kinds = torch.stack([batch.modality > 0, batch.modality == 0], dim=1)
+    found = {}
+    for reading in ("fixed", "released"):
+        compat = reading == "released"
+        _, entropy = lens.read(model.anatomy, last, kinds=kinds, paper_compat=compat)
+        found[reading] = entropy.nanmean(dim=0).double().cpu().numpy()
+    return found
+
+
+def _unmasked(batch: Batch) -> Batch:
+    """Attend to padding and count it as text."""
+    return replace(
+        batch,
+        attention_mask=torch.ones_like(batch.attention_mask),
+        modality=batch.modality.clamp_min(0),
+    )
+
+
+@torch.no_grad()
+def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, Floats]:
+    found: dict[str, list[Floats]] = {}
+    for batch in batches:
+        squares = Squares.of(model.anatomy, batch)
+        with squares.watching():
+            model.forward(batch)
+        for name, total in squares.result().items():
+            found.setdefault(name, []).append(total.sum(dim=0).double().cpu().numpy())
+    return {name: np.sum(parts, axis=0) for name, parts in found.items()}

@@ -1,0 +1,289 @@
+"""Transfer (F2.2): tasks that are solved with the weights of other tasks, or without a few."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ima.errors import ParameterError
+from ima.evaluation.samplewise import SampleScorer
+from ima.interventions.masks import Masks, masks_from_cache, weights_of
+from ima.interventions.pruning import masked
+from ima.measures import subnetworks
+from ima.measures.inference import Interval, bootstrap_weights
+from ima.measures.similarity import Floats
+from ima.models import FrozenModel
+from ima.samples import SampleSet, open_samples
+
+#: The score of a task: the first of these that its samples have.
+MAIN = ("exact_set", "exact_match", "cider")
+#: Rows of a matrix of scores beside the tasks' own masks.
+WHOLE, SIZE, RANDOM = "whole model", "size alone", "random"
+#: Of each task, the score of each sample.
+Scores = Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and the test samples that it answers.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    samples : SampleSet
+        Its test samples.
+    """
+
+    model: FrozenModel
+    samples: SampleSet
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's score."""
+        known = SampleScorer(self.samples).metrics
+        found = next((name for name in MAIN if name in known), None)
+        if found is None:
+            message = f"{self.samples.name} has none of the scores {', '.join(MAIN)}."
+            raise ParameterError(message)
+        return found
+
+    def scores(self, masks: Masks | None = None) -> Floats:
+        """Return the score of each sample, answered greedily, without some weights or with all."""
+        if masks is None:
+            said = self.model.generate(self.samples)
+        else:
+            with masked(self.model, masks):
+                said = self.model.generate(self.samples)
+        scorer = SampleScorer(self.samples)
+        column = scorer.metrics.index(self.metric)
+        return scorer(list(self.samples), said)[:, column].astype(np.float64)
+
+
+def open_tasks(
+    models: Mapping[str, FrozenModel], *, samples: int, seed: int = 0
+) -> dict[str, Task]:
+    """Return the task of each model, on the test split of a data set.
+
+    Parameters
+    ----------
+    models : mapping of str to FrozenModel
+        By name of the data set.
+    samples : int
+        Test samples of each.
+    seed : int
+        Of the miniature world.
+    """
+    return {
+        name: Task(model, open_samples(name, n=samples, seed=seed))
+        for name, model in models.items()
+    }
+
+
+def matrix(
+    tasks: Mapping[str, Task],
+    caches: Mapping[str, str | os.PathLike[str]],
+    *,
+    sparsity: float,
+    repeats: int = 2,
+    seed: int = 0,
+) -> tuple[dict[str, dict[str, Floats]], dict[str, Masks]]:
+    """Solve every task with the whole model, every task's mask, that of |W| alone and random ones.
+
+    Parameters
+    ----------
+    tasks : mapping of str to Task
+        All of one language model.
+    caches : mapping of str to path
+        Of each task, a cache of calibration samples with ``inputs``.
+    sparsity : float
+        Share of each row that masks leave out.
+    repeats : int
+        Random masks, whose scores are averaged.
+    seed : int
+        Of random masks.
+
+    Returns
+    -------
+    scores : dict of str to dict of str to ndarray
+        By mask (:data:`WHOLE`, the tasks, :data:`SIZE`, :data:`RANDOM`) and task ``(sample,)``.
+    masks : dict of str to Masks
+        Of each task.
+    """
+    weights = weights_of(next(iter(tasks.values())).model)
+    own = {
+        name: masks_from_cache(task.model, caches[name], sparsity=sparsity)
+        for name, task in tasks.items()
+    }
+    size = Masks({name: subnetworks.magnitude(w, sparsity=sparsity) for name, w in weights.items()})
+    drawn = [_random(weights, sparsity, (seed, number)) for number in range(repeats)]
+    found = {WHOLE: {name: task.scores() for name, task in tasks.items()}}
+    for other, masks in [*own.items(), (SIZE, size)]:
+        found[other] = {name: task.scores(masks) for name, task in tasks.items()}
+    found[RANDOM] = {name: _averaged(task, drawn) for name, task in tasks.items()}
+    return found, own
+
+
+def without(
+    tasks: Mapping[str, Task],
+    masks: Sequence[Masks],
+    *,
+    removed: float,
+    sparsity: float,
+    repeats: int = 2,
+    seed: int = 0,
+) -> dict[str, dict[str, Floats]]:
+    """Solve every task without a few weights: of those that all masks keep, and of others.
+
+    Parameters
+    ----------
+    tasks : mapping of str to Task
+        All of one language model.
+    masks : sequence of Masks
+        Of each task.
+    removed : float
+        Share of all weights that is taken away.
+    sparsity : float
+        Of the mask of |W|, from whose kept weights the second choice is drawn.
+    repeats : int
+        Random choices, whose scores are averaged.
+    seed : int
+        Of the choices.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray
+        By part (``shared part``, ``large weights``, ``anywhere``) and task ``(sample,)``.
+
+    Raises
+    ------
+    ParameterError
+        If a part has fewer weights than are to be taken away.
+    """
+    weights = weights_of(next(iter(tasks.values())).model)
+    parts = {
+        "shared part": shared_part(masks),
+        "large weights": {
+            n: subnetworks.magnitude(w, sparsity=sparsity) for n, w in weights.items()
+        },
+        "anywhere": {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()},
+    }
+    return {
+        label: {
+            name: _averaged(
+                task, [_without(part, removed, (seed, number)) for number in range(repeats)]
+            )
+            for name, task in tasks.items()
+        }
+        for label, part in parts.items()
+    }
+
+
+def shared_part(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
+    """Return the weights that all masks keep, by linear layer."""
+    return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
+
+
+def difference(
+    first: Scores,
+    second: Scores,
+    *,
+    tasks: Mapping[str, Task],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean difference of scores over tasks, contents resampled.
+
+    Parameters
+    ----------
+    first, second : mapping of str to ndarray
+        By task ``(sample,)``.
+    tasks : mapping of str to Task
+        Tasks whose samples have the same ids are resampled together: a caption and a question about
+        one picture are one content.
+    resamples : int
+        Bootstrap resamples.
+    seed : int
+        Same seed, same interval.
+
+    Returns
+    -------
+    Interval
+        With 95 % percentile limits; n counts contents.
+    """
+    ids = {name: tuple(sample.id for sample in task.samples) for name, task in tasks.items()}
+    drawn = {
+        own: bootstrap_weights(len(own), resamples=resamples, seed=(seed, at)).to_numpy()
+        for at, own in enumerate(dict.fromkeys(ids.values()))
+    }
+    gaps = {name: first[name] - second[name] for name in tasks}
+    draws = np.mean([drawn[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    value = float(np.mean([gap.mean() for gap in gaps.values()]))
+    n = sum(len(own) for own in drawn)
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+
+def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, Floats]:
+    """Average each task's scores over the masks of tasks of other modalities.
+
+    Parameters
+    ----------
+    scores : mapping
+        From :func:`matrix`.
+    modalities : mapping of str to str
+        The modality of each task; where there is one only, all other tasks count.
+    """
+    found = {}
+    for name, own in modalities.items():
+        away = [other for other, modality in modalities.items() if modality != own]
+        others = away or [other for other in modalities if other != name]
+        found[name] = np.mean([scores[other][name] for other in others], axis=0)
+    return found
+
+
+def table(scores: Mapping[str, Scores], *, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Return mean scores, masks in rows and tasks in columns."""
+    rows = {
+        titles.get(mask, mask): {titles[name]: values.mean() for name, values in own.items()}
+        for mask, own in scores.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def _random(
+    weights: Mapping[str, npt.NDArray[np.float32]], sparsity: float, seed: tuple[int, int]
+) -> Masks:
+    rng = np.random.default_rng(seed)
+    return Masks(
+        {
+            name: subnetworks.least_removed(
+                rng.random(w.shape, dtype=np.float32), sparsity=sparsity
+            )
+            for name, w in weights.items()
+        }
+    )
+
+
+def _without(part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[int, int]) -> Masks:
+    flat = subnetworks.joined(part)
+    count, held = round(removed * flat.size), int(flat.sum())
+    if count > held:
+        message = f"Cannot take away {count} weights: the part has {held}."
+        raise ParameterError(message)
+    out = np.random.default_rng((*seed, 7)).choice(np.flatnonzero(flat), size=count, replace=False)
+    kept = np.ones(flat.size, dtype=bool)
+    kept[out] = False
+    ends = np.cumsum([mask.size for mask in part.values()])[:-1]
+    pieces = zip(part.items(), np.split(kept, ends), strict=True)
+    return Masks({name: piece.reshape(mask.shape) for (name, mask), piece in pieces})
+
+
+def _averaged(task: Task, masks: Sequence[Masks]) -> Floats:
+    found: Floats = np.mean([task.scores(one) for one in masks], axis=0)
+    return found

@@ -1,0 +1,189 @@
+"""Overlap of what sets of tokens activate (F2.1): every pair of sets, every layer, every null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from ima.measures import subnetworks
+from ima.measures.inference import Interval
+from ima.measures.similarity import Floats
+from ima.measures.subnetworks import Mask
+
+KINDS = ("perceptual", "textual")
+#: A data set and a kind of token.
+Key = tuple[str, str]
+#: Of each set of tokens and linear layer ``(unit, layer, in_features)``: sums of squares in units
+#: of samples.
+Units = Mapping[Key, Mapping[str, Floats]]
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Overlaps of the weights that sets of tokens activate, at one share left out.
+
+    Parameters
+    ----------
+    sparsity : float
+        The share.
+    kept : mapping of (str, str) to ndarray
+        By data set and kind: all weights of the blocks in one row, true where kept.
+    matrix : pandas.DataFrame
+        Overlap of all pairs of sets; rows and columns are (data set, kind).
+    layers : mapping of str to xarray.DataArray
+        By data set ``(linear, layer)``: perceptual against textual tokens.
+    summary : mapping of str to float
+        ``perceptual–textual``: mean over data sets; and its nulls ``permuted inputs``, ``size
+        alone`` (the mask of |W| against Wanda's) and ``chance``.
+    """
+
+    sparsity: float
+    kept: Mapping[Key, Mask]
+    matrix: pd.DataFrame
+    layers: Mapping[str, xr.DataArray]
+    summary: Mapping[str, float]
+
+
+def compare(weights: Weights, units: Units, *, sparsity: float, seed: int = 0) -> Overlaps:
+    """Compute Wanda's masks of sets of tokens and how far they overlap.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By linear layer ``(layer, out_features, in_features)``.
+    units : mapping
+        See :data:`Units`; both kinds of each data set.
+    sparsity : float
+        Share that is left out of each row.
+    seed : int
+        Of permuted inputs.
+    """
+    own = {
+        key: subnetworks.split(weights, _summed(squares), sparsity=sparsity)
+        for key, squares in units.items()
+    }
+    kept = {key: subnetworks.joined(masks) for key, masks in own.items()}
+    rng = np.random.default_rng(seed)
+    null = {
+        key: _permuted(weights, _summed(squares), sparsity, rng) for key, squares in units.items()
+    }
+    size = np.concatenate(
+        [subnetworks.magnitude(weight, sparsity=sparsity).ravel() for weight in weights.values()]
+    )
+    index = pd.MultiIndex.from_tuples(list(kept))
+    matrix = subnetworks.overlaps(list(kept.values()))
+    return Overlaps(
+        sparsity,
+        kept,
+        pd.DataFrame(matrix, index=index, columns=index),
+        {
+            name: subnetworks.by_layer(own[name, KINDS[0]], own[name, KINDS[1]])
+            for name in _datasets(units)
+        },
+        {
+            "perceptual–textual": _within(kept),
+            "permuted inputs": _within(null),
+            "size alone": float(np.mean([subnetworks.iou(size, mask) for mask in kept.values()])),
+            "chance": subnetworks.chance(sparsity),
+        },
+    )
+
+
+def excess(
+    weights: Weights,
+    units: Units,
+    *,
+    sparsity: float,
+    samples: int,
+    resamples: int = 20,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Measure F2.1: overlap of perceptual and textual tokens less that under permuted inputs.
+
+    Parameters
+    ----------
+    weights, units, sparsity
+        As of :func:`compare`.
+    samples : int
+        How many calibration samples there are in all: the n of the interval.
+    resamples : int
+        Bootstrap resamples of units of samples; each computes all masks again.
+    seed : int
+        Of resamples and permutations.
+    level : float
+        Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        Mean over data sets of the difference of overlaps.
+    """
+    drawn = [_difference(weights, units, sparsity, seed)]
+    for draw in range(resamples):
+        again: dict[Key, dict[str, Floats]] = {}
+        for at, name in enumerate(_datasets(units)):
+            count = len(next(iter(units[name, KINDS[0]].values())))
+            # Both kinds of a sample are drawn together.
+            rows = np.random.default_rng((seed, draw, at)).integers(count, size=count)
+            for kind in KINDS:
+                again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
+        drawn.append(_difference(weights, again, sparsity, (seed, draw)))
+    value, tail = drawn[0], (1 - level) / 2
+    low, high = np.quantile(drawn[1:] or [value], [tail, 1 - tail])
+    return Interval(
+        value=value, low=min(float(low), value), high=max(float(high), value), n=samples
+    )
+
+
+def by_kinds(matrix: pd.DataFrame) -> dict[str, float]:
+    """Average the overlaps of all pairs of different sets, by their kinds: P–P, P–T, T–T."""
+    found: dict[str, list[float]] = {}
+    letters, values = [str(kind)[0].upper() for _, kind in matrix.index], matrix.to_numpy()
+    for i, first in enumerate(letters):
+        for j, second in enumerate(letters[:i]):
+            name = "–".join(sorted((first, second)))
+            found.setdefault(name, []).append(float(values[i, j]))
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+
+
+def _difference(
+    weights: Weights, units: Units, sparsity: float, seed: int | tuple[int, int]
+) -> float:
+    rng = np.random.default_rng(seed)
+    kept, null = {}, {}
+    for key, squares in units.items():
+        total = _summed(squares)
+        kept[key] = subnetworks.joined(subnetworks.split(weights, total, sparsity=sparsity))
+        null[key] = _permuted(weights, total, sparsity, rng)
+    return _within(kept) - _within(null)
+
+
+def _permuted(
+    weights: Weights, squares: Mapping[str, Floats], sparsity: float, rng: np.random.Generator
+) -> Mask:
+    masks = {
+        name: subnetworks.permuted(weight, squares[name], sparsity=sparsity, rng=rng)
+        for name, weight in weights.items()
+    }
+    return subnetworks.joined(masks)
+
+
+def _within(kept: Mapping[Key, Mask]) -> float:
+    names = _datasets(kept)
+    pairs = [subnetworks.iou(kept[name, KINDS[0]], kept[name, KINDS[1]]) for name in names]
+    return float(np.mean(pairs))
+
+
+def _datasets(keys: Mapping[Key, object]) -> Sequence[str]:
+    return list(dict.fromkeys(name for name, _ in keys))
+
+
+def _summed(squares: Mapping[str, Floats]) -> dict[str, Floats]:
+    return {name: array.sum(axis=0) for name, array in squares.items()}
