@@ -6,6 +6,7 @@ from ima.figures.alignment import (
     named_panels,
     rival_panels,
     step_curves,
+    tap_panels,
 )
 from ima.figures.findings import (
     gap_curves,
@@ -15,6 +16,7 @@ from ima.figures.findings import (
     silhouette_curves,
     similarity_curves,
     strip,
+    token_panels,
 )
 from ima.figures.kinds import divergence_panels, kind_panels, reading_panels
 from ima.figures.media import pictures, score_dots, spectrograms
@@ -51,6 +53,8 @@ __all__ = [
     "spectrograms",
     "step_curves",
     "strip",
+    "tap_panels",
     "theme",
+    "token_panels",
     "training_curves",
 ]

@@ -205,3 +205,34 @@ def depth_by_step(
         grid[0, 0].set_ylabel("mean cosine (PvsT)")
         outside_legend(figure, grid[0, 0])
     return figure
+
+
+def tap_panels(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figure:
+    """Draw statistics of taps, perceptual tokens on the left and textual ones on the right.
+
+    Parameters
+    ----------
+    rows : mapping of str to xarray.Dataset
+        What is drawn to ``estimate`` ``(tap, kind, layer)`` and ``draws``.
+    logarithmic : str
+        The row whose scale is.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row of two panels per entry, on one scale.
+    """
+    height = 1.1 + 2.3 * len(rows)
+    with canvas(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
+        for line, (title, found) in zip(grid, rows.items(), strict=True):
+            low, high = percentile(found["draws"])
+            for axes, kind in zip(line, found["kind"].to_numpy(), strict=True):
+                for tap in found["tap"].to_numpy():
+                    own = [s.sel(tap=tap, kind=kind) for s in (found["estimate"], low, high)]
+                    curve(axes, values=own[0], low=own[1], high=own[2], name=str(tap))
+                axes.set(title=f"{kind} tokens", xlabel="layer")
+                if title == logarithmic:
+                    axes.set_yscale("log")
+            line[0].set_ylabel(title)
+        outside_legend(figure, grid[0, 0], columns=2)
+    return figure

@@ -69,6 +69,33 @@ def modality_panels(
     return figure
 
 
+def token_panels(found: Mapping[str, xr.DataArray]) -> Figure:
+    """Draw similarities of single tokens, one panel per way to reduce pairs of tokens.
+
+    Parameters
+    ----------
+    found : mapping of str to xarray.DataArray
+        From :func:`ima.measures.token_pairs.averages`: reduction to ``(curve, layer)``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per entry, on one scale.
+    """
+    rows = -(-len(found) // 3)
+    with canvas(rows=rows, columns=3, height=0.8 + 2.2 * rows, sharey=True) as (figure, grid):
+        for axes in grid.flat[len(found) :]:
+            axes.remove()
+        for axes, (title, values) in zip(grid.flat, found.items(), strict=False):
+            for name in values["curve"].to_numpy():
+                curve(axes, values=values.sel(curve=name), name=str(name))
+            axes.set(title=title, xlabel="layer")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("cosine of tokens")
+        outside_legend(figure, grid[0, 0], columns=3)
+    return figure
+
+
 def gap_curves(gap: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) -> Figure:
     """Draw how far PvsT lies below the other two, against zero.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures import alignment
+from ima.measures import alignment, norms
+from ima.measures.family import Family
 from ima.measures.inference import Interval, band, minimum
 
 #: Taps inside a block, off the residual stream.
@@ -54,6 +55,69 @@ def curves(
         dim=index,
     )
     return joined.assign_attrs(found[0].attrs)
+
+
+def norm_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+    """Average the median norm of tokens at each tap over samples and data sets.
+
+    Parameters
+    ----------
+    family : Family
+        Caches of one language model.
+    resamples, seed : int
+        Of contents.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(tap, kind, layer)`` and ``draws`` ``(draw, tap, kind, layer)`` at layers
+        1 … L.
+    """
+    found = {
+        tap: norms.averages(family.arrays(f"norms/{tap}/median"), resamples=resamples, seed=seed)
+        for tap in family.taps()
+    }
+    return _joined(found, layers=family.layers[1:])
+
+
+def drift_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+    """Average each token's cosine with itself at the same tap one block on.
+
+    Parameters
+    ----------
+    family : Family
+        Caches of one language model that keep tokens.
+    resamples, seed : int
+        Of contents.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(tap, kind, layer)`` and ``draws`` ``(draw, tap, kind, layer)`` at layers
+        1 … L-1, the earlier block's.
+
+    Raises
+    ------
+    CacheError
+        If a cache keeps no tokens.
+    """
+    found = {}
+    for tap in family.taps():
+        family.arrays(f"tokens/{tap}/state")
+        values = {}
+        for name, tree in family.trees.items():
+            cosine = norms.changes(tree[f"tokens/{tap}"].to_dataset(), step=1)
+            ids = tree["samples"]["id"].to_numpy()[: cosine.sizes["sample"]].astype(object)
+            values[name] = cosine.assign_coords(id=("sample", ids))
+        found[tap] = norms.averages(values, resamples=resamples, seed=seed)
+    return _joined(found, layers=family.layers[1:-1])
+
+
+def _joined(found: Mapping[str, xr.Dataset], *, layers: Sequence[int]) -> xr.Dataset:
+    index = xr.DataArray(list(found), dims="tap", name="tap")
+    parts = [part.mean("dataset").sel(layer=list(layers)) for part in found.values()]
+    first = next(iter(found.values()))
+    return xr.concat(parts, dim=index).assign_attrs(first.attrs)
 
 
 def margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:

@@ -123,6 +123,21 @@ def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None)
     )
 
 
+def averages(found: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Average over terms: by reduction ``(curve, layer)``.
+
+    Parameters
+    ----------
+    found : xarray.DataArray
+        From :func:`curves`.
+    """
+    names = list(dict.fromkeys(found["curve"].to_numpy().tolist()))
+    index = xr.DataArray(names, dims="curve", name="curve")
+    parts = [found.isel(term=found["curve"].to_numpy() == name).mean("term") for name in names]
+    joined = xr.concat(parts, dim=index)
+    return {name: joined.sel(reduction=name, drop=True) for name in REDUCTIONS}
+
+
 def _side(kept: xr.Dataset, *, letter: str, layer: int, name: str) -> tuple[Floats, Rows]:
     perceptual = kept["modality"].to_numpy() > 0
     rows = np.flatnonzero(perceptual if letter == "P" else ~perceptual)

@@ -216,6 +216,10 @@ def test_curves_of_single_tokens_average_over_pairs_of_samples():
             values.append(np.median(cosine_similarity(p, q)))
     got = found.isel(term=2).sel(reduction="median", layer=1)
     assert float(got) == pytest.approx(np.mean(values))
+    pooled = token_pairs.averages(found)["median"]
+    assert list(pooled["curve"].values) == ["PvsT", "PvsP", "TvsT"]
+    expected = found.isel(term=[0, 1]).sel(reduction="median").mean("term")
+    np.testing.assert_allclose(pooled.sel(curve="PvsT"), expected)
 
 
 def test_single_tokens_need_tokens_of_both_kinds():
