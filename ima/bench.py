@@ -7,21 +7,32 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import xarray as xr
 
 from ima import cache
 from ima.cache.schema import KINDS, Layout
 from ima.cache.shards import default_unit
 from ima.cache.store import locate, place, skeleton
 from ima.errors import ParameterError
+from ima.measures.similarity import cross
 from ima.samples import open_samples
 
 _PASS, _MEASURE = "run the model", "run it and measure all taps"
 _PLAIN, _STORED = "write means to plain files", "write them to a cache"
-_AGAINST = {_MEASURE: _PASS, _STORED: _PLAIN}
 _ROWS = 64
+#: Numbers of samples whose similarity is computed, to show how the cost grows.
+_COMPARED = (50, 100, 200)
+_PRODUCT, _LOOP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
+_AGAINST = {
+    _MEASURE: _PASS,
+    _STORED: _PLAIN,
+    **{_LOOP.format(n, n): _PRODUCT.format(n, n) for n in _COMPARED},
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,8 @@ def bench(
         Making the samples, encoding, a forward pass alone, one that measures all taps, making the
         whole cache, reading the means of one tap; and the means of a model of 32 layers of 4096
         units written to plain files and to a cache. Measuring has its ratio to the pass alone,
-        and writing to a cache its ratio to writing plain files.
+        and writing to a cache its ratio to writing plain files. At last the mean cosine over all
+        pairs of two sets of vectors, as one product of means and pair by pair, for growing sets.
 
     Raises
     ------
@@ -136,6 +148,7 @@ def bench(
             "read the means of one tap": (lambda: _read(store), samples),
             _PLAIN: (plain, rows),
             _STORED: (stored, rows),
+            **_comparisons(),
         }
         fastest = _fastest({step: run for step, (run, _) in steps.items()}, repeats=repeats)
     timings = []
@@ -179,6 +192,29 @@ def _writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object], 
             array[start:stop] = means
 
     return plain, stored, _ROWS
+
+
+def _comparisons() -> dict[str, tuple[Callable[[], object], int]]:
+    """Return the same similarity computed in O(N d) and pair by pair, for growing N."""
+    hidden = 4096
+    rng = np.random.default_rng(0)
+    steps: dict[str, tuple[Callable[[], object], int]] = {}
+    for n in _COMPARED:
+        a, b = (
+            xr.DataArray(rng.standard_normal((n, hidden)), dims=("sample", "hidden"))
+            for _ in range(2)
+        )
+        steps[_PRODUCT.format(n, n)] = (partial(cross, a, b), n)
+        steps[_LOOP.format(n, n)] = (partial(_pair_by_pair, a.to_numpy(), b.to_numpy()), n)
+    return steps
+
+
+def _pair_by_pair(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    total = 0.0
+    for x in a:
+        for y in b:
+            total += x @ y / np.sqrt((x @ x) * (y @ y))
+    return total / (len(a) * len(b))
 
 
 def _read(store: Path) -> None:
