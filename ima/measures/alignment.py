@@ -12,7 +12,14 @@ from scipy import stats
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, bootstrap_weights, percentile
-from ima.measures.similarity import Floats, cross_draws, shared_draws, unit
+from ima.measures.similarity import (
+    Floats,
+    cross_draws,
+    matched_cosines,
+    shared_draws,
+    unit,
+    weighted_means,
+)
 
 #: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
 VERSIONS = ("same layer", "input")
@@ -61,19 +68,17 @@ def curve(
     weights, _, n = dataset_weights(means, resamples=resamples, seed=seed)
     out = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
-        drawn = weights[name]
+        drawn, rows = weights[name], np.arange(array.sizes["sample"])
         for at in range(layers.size):
+            textual = array.isel(layer=at).sel(kind="textual")
             if at == 0 or version == "same layer":
-                perceptual = _directions(array, kind="perceptual", at=at)
-                averaged = drawn @ perceptual
-            textual = _directions(array, kind="textual", at=at)
-            rows = np.arange(len(textual))
+                perceptual = array.isel(layer=at).sel(kind="perceptual")
+                (averaged,) = weighted_means(perceptual, [drawn])
             out[:, number, at] = shared_draws(
-                cross_draws(averaged, drawn @ textual),
+                cross_draws(averaged, weighted_means(textual, [drawn])[0]),
                 weights_a=drawn,
                 weights_b=drawn,
-                a=perceptual,
-                b=textual,
+                own=matched_cosines(perceptual, textual, rows_a=rows, rows_b=rows),
                 rows_a=rows,
                 rows_b=rows,
             )

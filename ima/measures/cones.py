@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,13 +12,15 @@ from ima.errors import ParameterError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import (
+    BLOCK,
     Floats,
     Rows,
     cross_draws,
     halves,
+    matched_cosines,
     resampling,
     shared_draws,
-    unit,
+    weighted_means,
 )
 
 CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
@@ -63,7 +65,8 @@ def similarities(
         If a data set has fewer than four samples, or layers or hidden sizes differ.
     """
     layers = _common_layers(means)
-    terms = list(_terms(means))
+    kinds = {name: _kinds(array) for name, array in means.items()}
+    terms = list(_terms(kinds))
     weights, owners, n = dataset_weights(means, resamples=resamples, seed=seed)
     if paper_compat:
         # The i-th of every data set form one unit: they are drawn together.
@@ -71,19 +74,19 @@ def similarities(
         weights = dict.fromkeys(means, resampling(n, resamples=resamples, seed=seed))
     out = np.empty((1 + resamples, len(terms), len(layers)))
     for at in range(len(layers)):
-        directions = {
-            (name, kind): unit(array.isel(layer=at).sel(kind=kind)).values
+        layer = {
+            (name, kind): array.isel(layer=at).sel(kind=kind)
             for name, array in means.items()
-            for kind in _kinds(array)
+            for kind in kinds[name]
         }
         if paper_compat:
-            score = _matched(directions, weights)
+            score = _matched(layer, weights)
         else:
-            score = _all_pairs(directions, weights, owners=owners)
+            score = _all_pairs(layer, weights, owners=owners)
         for number, (curve, left, right) in enumerate(terms):
             if curve.endswith("intra"):
                 kind = "perceptual" if curve.startswith("P") else "textual"
-                out[:, number, at] = _intra(directions[left, kind], resamples=resamples, seed=seed)
+                out[:, number, at] = _intra(layer[left, kind], resamples=resamples, seed=seed)
             else:
                 out[:, number, at] = score(curve, left, right)
     term = {
@@ -198,18 +201,24 @@ def _common_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
 
 def _kinds(array: xr.DataArray) -> list[str]:
     """Return the kinds that a data set has at all: a text-only one has no perceptual tokens."""
-    first = array.isel(layer=0)
-    present = ~first.isnull().all(("sample", "hidden"))
-    return [str(kind) for kind in array["kind"].values if bool(present.sel(kind=kind))]
+    found: dict[str, bool] = dict.fromkeys(map(str, array["kind"].to_numpy()), False)
+    # One number of each vector says whether it is there.
+    first = array.isel(layer=0, hidden=0)
+    for start in range(0, array.sizes["sample"], BLOCK):
+        part = first.isel(sample=slice(start, start + BLOCK)).transpose("kind", "sample")
+        for kind, values in zip(found, part.to_numpy(), strict=True):
+            found[kind] |= bool(np.isfinite(values).any())
+        if all(found.values()):
+            break
+    return [kind for kind, there in found.items() if there]
 
 
-def _terms(means: Mapping[str, xr.DataArray]) -> Iterator[tuple[str, str, str]]:
-    kinds = {name: _kinds(array) for name, array in means.items()}
+def _terms(kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
     for name, own in kinds.items():
         if len(own) == 2:
             yield "PvsT", name, name
     for kind, letter in _SHORT.items():
-        having = [name for name in means if kind in kinds[name]]
+        having = [name for name, own in kinds.items() if kind in own]
         for left, right in combinations(having, 2):
             yield f"{letter}vs{letter}", left, right
         for name in having:
@@ -220,12 +229,14 @@ _Score = Callable[[str, str, str], Floats]
 
 
 def _all_pairs(
-    directions: Mapping[tuple[str, str], Floats],
+    layer: Mapping[tuple[str, str], xr.DataArray],
     weights: Mapping[str, Floats],
     *,
     owners: Mapping[str, Rows],
 ) -> _Score:
-    averaged = {key: weights[key[0]] @ vectors for key, vectors in directions.items()}
+    averaged = {
+        key: weighted_means(vectors, [weights[key[0]]])[0] for key, vectors in layer.items()
+    }
 
     def score(curve: str, left: str, right: str) -> Floats:
         a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
@@ -234,8 +245,7 @@ def _all_pairs(
             cross_draws(averaged[a], averaged[b]),
             weights_a=weights[left],
             weights_b=weights[right],
-            a=directions[a],
-            b=directions[b],
+            own=matched_cosines(layer[a], layer[b], rows_a=rows_a, rows_b=rows_b),
             rows_a=rows_a,
             rows_b=rows_b,
         )
@@ -243,11 +253,13 @@ def _all_pairs(
     return score
 
 
-def _matched(directions: Mapping[tuple[str, str], Floats], weights: Mapping[str, Floats]) -> _Score:
+def _matched(
+    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, Floats]
+) -> _Score:
     def score(curve: str, left: str, right: str) -> Floats:
-        n = weights[left].shape[1]
-        a, b = directions[left, _kind(curve[0])][:n], directions[right, _kind(curve[-1])][:n]
-        averaged: Floats = weights[left] @ np.einsum("sh,sh->s", a, b)
+        a, b = layer[left, _kind(curve[0])], layer[right, _kind(curve[-1])]
+        rows = np.arange(weights[left].shape[1])
+        averaged: Floats = weights[left] @ matched_cosines(a, b, rows_a=rows, rows_b=rows)
         return averaged
 
     return score
@@ -257,11 +269,14 @@ def _kind(letter: str) -> str:
     return "perceptual" if letter == "P" else "textual"
 
 
-def _intra(directions: Floats, *, resamples: int, seed: int) -> Floats:
+def _intra(vectors: xr.DataArray, *, resamples: int, seed: int) -> Floats:
     """Return the all-pairs cosine between halves; each half is resampled on its own."""
-    sides = halves(xr.DataArray(directions, dims=("sample", "hidden")), seed=seed)
-    averaged = [
-        resampling(len(side), resamples=resamples, seed=(seed, number)) @ side.values
-        for number, side in enumerate(sides)
-    ]
-    return cross_draws(averaged[0], averaged[1])
+    n = vectors.sizes["sample"]
+    order = xr.DataArray(np.arange(n), dims="sample")
+    weights = []
+    for number, half in enumerate(halves(order, seed=seed)):
+        own = np.zeros((1 + resamples, n))
+        drawn = resampling(half.size, resamples=resamples, seed=(seed, number))
+        own[:, half.to_numpy()] = drawn
+        weights.append(own)
+    return cross_draws(*weighted_means(vectors, weights))

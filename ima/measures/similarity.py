@@ -9,6 +9,8 @@ which is exact and costs O(N·d) where the double loop costs O(N²·d).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -18,6 +20,8 @@ from ima.measures.inference import bootstrap_weights
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+#: Samples whose states are in memory at once.
+BLOCK = 256
 
 
 def unit(vectors: xr.DataArray) -> xr.DataArray:
@@ -165,13 +169,64 @@ def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
     return product
 
 
+def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats]) -> list[Floats]:
+    """Average directions with several sets of weights, reading a block of samples at a time.
+
+    Parameters
+    ----------
+    vectors : xarray.DataArray
+        ``(sample, hidden)``, read from disk where it is used.
+    weights : sequence of ndarray
+        Each ``(draw, sample)``.
+
+    Returns
+    -------
+    list of ndarray
+        Each ``(draw, hidden)``.
+    """
+    n, hidden = vectors.sizes["sample"], vectors.sizes["hidden"]
+    found = [np.zeros((len(own), hidden)) for own in weights]
+    for start in range(0, n, BLOCK):
+        rows = slice(start, start + BLOCK)
+        directions = unit(vectors.isel(sample=rows)).to_numpy()
+        found = [
+            total + own[:, rows] @ directions for total, own in zip(found, weights, strict=True)
+        ]
+    return found
+
+
+def matched_cosines(a: xr.DataArray, b: xr.DataArray, *, rows_a: Rows, rows_b: Rows) -> Floats:
+    """Return the cosine of each pair of vectors, reading a block of pairs at a time.
+
+    Parameters
+    ----------
+    a, b : xarray.DataArray
+        ``(sample, hidden)``, read from disk where they are used.
+    rows_a, rows_b : ndarray
+        Rows of `a` and of `b`, pair by pair.
+
+    Returns
+    -------
+    ndarray
+        ``(pair,)``.
+    """
+    found = np.empty(len(rows_a))
+    for start in range(0, len(found), BLOCK):
+        part = slice(start, start + BLOCK)
+        left, right = (
+            unit(side.isel(sample=rows[part])).to_numpy()
+            for side, rows in ((a, rows_a), (b, rows_b))
+        )
+        found[part] = np.einsum("sh,sh->s", left, right)
+    return found
+
+
 def shared_draws(
     total: Floats,
     *,
     weights_a: Floats,
     weights_b: Floats,
-    a: Floats,
-    b: Floats,
+    own: Floats,
     rows_a: Rows,
     rows_b: Rows,
 ) -> Floats:
@@ -189,10 +244,10 @@ def shared_draws(
         ``(1 + draw,)``, :func:`cross_draws` of the two sets: all pairs with their weights.
     weights_a, weights_b : ndarray
         ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
-    a, b : ndarray
-        Unit vectors ``(sample, hidden)``.
+    own : ndarray
+        ``(pair,)``: from :func:`matched_cosines`.
     rows_a, rows_b : ndarray
-        Rows of `a` and of `b` that are of the same sample, pair by pair.
+        Rows of both sets that are of the same sample, pair by pair.
 
     Returns
     -------
@@ -201,7 +256,6 @@ def shared_draws(
     """
     if not len(rows_a):
         return total
-    own = np.einsum("sh,sh->s", a[rows_a], b[rows_b])
     left, right = weights_a[:, rows_a], weights_b[:, rows_b]
     both = left * right
     share, drawn = both[0].sum(), both.sum(1)

@@ -97,8 +97,7 @@ def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_p
         similarity.cross_draws(weights @ left, weights @ right),
         weights_a=weights,
         weights_b=weights,
-        a=left,
-        b=right,
+        own=similarity.matched_cosines(a, b, rows_a=np.arange(n), rows_b=np.arange(n)),
         rows_a=np.arange(n),
         rows_b=np.arange(n),
     )
@@ -112,6 +111,31 @@ def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_p
                     weight += row[i] * row[j]
         assert draw == pytest.approx(matched / n + (1 - 1 / n) * unmatched / weight, abs=1e-12)
     assert got[0] == pytest.approx(matrix.mean(), abs=1e-12)
+
+
+def test_states_are_read_in_blocks(monkeypatch):
+    a, b = vectors(23, seed=5)[:, 0], vectors(23, seed=6)[:, 0]
+    rng = np.random.default_rng(0)
+    weights = [rng.random((4, 23)), rng.random((2, 23))]
+    rows = rng.permutation(23)
+    whole = similarity.weighted_means(a, weights)
+    paired = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
+    most = []
+    scale = similarity.unit
+
+    def counted(vectors):
+        most.append(vectors.sizes["sample"])
+        return scale(vectors)
+
+    monkeypatch.setattr(similarity, "BLOCK", 5)
+    monkeypatch.setattr(similarity, "unit", counted)
+    for got, expected in zip(similarity.weighted_means(a, weights), whole, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+    again = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
+    np.testing.assert_allclose(again, paired, atol=1e-12)
+    matrix = cosine_similarity(a, b)
+    np.testing.assert_allclose(paired, matrix[rows, rows[::-1]], atol=1e-12)
+    assert max(most) == 5
 
 
 def test_sets_that_share_some_samples_are_one_double_loop():
@@ -132,8 +156,7 @@ def test_sets_that_share_some_samples_are_one_double_loop():
         similarity.cross_draws(weights["a"] @ ua, weights["b"] @ ub),
         weights_a=weights["a"],
         weights_b=weights["b"],
-        a=ua,
-        b=ub,
+        own=similarity.matched_cosines(a, b, rows_a=left, rows_b=right),
         rows_a=left,
         rows_b=right,
     )
