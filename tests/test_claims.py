@@ -138,3 +138,11 @@ def test_table_shows_every_claim_and_what_is_not_measured():
 
 def test_table_of_nothing_says_not_yet_measured_everywhere():
     assert claims.table([]).count("not yet measured") == len(claims.CLAIMS)
+
+
+def test_a_listing_leaves_out_what_all_records_share():
+    one = claims.listing([measured(), measured(model="opt-mini (ST)")]).data
+    assert list(one.columns) == ["model", "value", "low", "high", "n", "null", "verdict"]
+    two = claims.listing([measured(), measured("F1.2")]).data
+    assert list(two.columns[:3]) == ["model", "claim", "statistic"]
+    assert len(two) == 2

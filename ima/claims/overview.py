@@ -99,14 +99,14 @@ def listing(records: Sequence[Record]) -> Styler:
     Returns
     -------
     pandas.io.formats.style.Styler
-        A row per record; the statistic stands in it where records of one claim differ in it.
+        A row per record; claim and statistic stand in it where records differ in them.
     """
     import pandas as pd
 
-    columns = ["model", "statistic", "value", "low", "high", "n", "null", "verdict"]
+    columns = ["model", "claim", "statistic", "value", "low", "high", "n", "null", "verdict"]
     table = pd.DataFrame([entry.model_dump() for entry in records])[columns]
-    if len(set(table["statistic"])) == 1:
-        table = table.drop(columns="statistic")
+    same = [name for name in ("claim", "statistic") if len(set(table[name])) == 1]
+    table = table.drop(columns=same)
     return table.style.hide(axis="index").format(precision=3)
 
 

@@ -29,6 +29,8 @@ TURNS = 6
 VARIANTS = 2
 #: Questions about relations among them, of a model for all tasks.
 RELATIONS = 3
+#: Rows of a model for all tasks, by what stands in them first.
+ROWS = ("caption and questions", "relations and questions", "checks", "caption")
 _ASKING = 9
 _CAPTION = Recipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
 _QUESTIONS = Recipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
@@ -92,8 +94,9 @@ def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
 def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a picture's rows for all tasks at once.
 
-    A caption among questions of every kind, relations among questions of every kind, and checks of
-    what is there.
+    A caption before questions of every kind, relations among questions of every kind, checks of
+    what is there, and a caption alone. Among the many short answers of one row a caption would be
+    learned much more slowly.
     """
     rng, entities = situation.rng(_ASKING), situation.entities()
     caption = caption_turns(situation)[0]
@@ -101,8 +104,10 @@ def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     related = speech.relation_questions(entities, situation.relations())
     drawn = [related[i] for i in rng.permutation(len(related))[:RELATIONS]]
     relations = [(question.prompt, question.answer) for question in drawn]
-    rows = [caption + mixed, relations + asked, checked]
-    return [[row[i] for i in rng.permutation(len(row))][:TURNS] for row in rows]
+    rows = [
+        [row[i] for i in rng.permutation(len(row))] for row in (mixed, relations + asked, checked)
+    ]
+    return [*(row[:TURNS] for row in (caption + rows[0], *rows[1:])), caption]
 
 
 TURNS_OF: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {

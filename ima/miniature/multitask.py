@@ -117,6 +117,8 @@ def parts_of(materials: Materials) -> list[Part]:
             "projector": variant.kind,
             "milestones": list(kept),
         }
+        if variant.task == "multitask":
+            record["rows"] = list(connectors.ROWS)
         make = partial(_make, materials, variant, recipe)
         found.append(Part(variant.part, record, make, needs=variant.needs))
     return found

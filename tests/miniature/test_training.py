@@ -190,3 +190,19 @@ def test_places_of_sounds_are_begin_and_end():
     assert (begin < end).all()
     assert (end <= 1).all()
     assert (pool.places[~there] == 0).all()
+
+
+def test_rows_of_all_tasks_hold_a_caption_first_and_every_kind_of_question():
+    seen = set()
+    for index in range(20):
+        situation = Situation("image", "train", index, 0)
+        rows = connectors.multitask_turns(situation)
+        assert len(rows) == len(connectors.ROWS)
+        (caption,) = connectors.caption_turns(situation)
+        assert rows[-1] == caption
+        assert rows[0][:1] == caption
+        assert all(0 < len(row) <= connectors.TURNS for row in rows)
+        assert all(answer in {"yes", "no"} for _, answer in rows[2])
+        seen |= {prompt.split()[2] for row in rows[:2] for prompt, _ in row if "question" in prompt}
+    # What, where, how, is there …
+    assert {"what", "how", "is", "where"} <= seen
