@@ -196,6 +196,7 @@ def prepare(
 def describe(work: Work) -> dict[str, Any]:
     """Return the attributes of the store that the work fills."""
     model = work.model
+    objective = model.card.get("objective")
     return attributes(
         work.parameters,
         model={
@@ -203,6 +204,7 @@ def describe(work: Work) -> dict[str, Any]:
             "setup": model.setup,
             "modality": model.modality,
             "task": model.task,
+            **({"objective": objective} if objective else {}),
             "weights_hash": model.weights_hash,
             "dtype": str(model.language.dtype).removeprefix("torch."),
         },

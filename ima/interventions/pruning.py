@@ -102,7 +102,7 @@ def sequential_masks(
         Samples that run at once.
     sequential : bool
         Whether a pruned block feeds the next; else all are calibrated on the whole model, as
-        :func:`ima.interventions.masks_from_cache` does.
+        :func:`ima.interventions.masks.masks_from_cache` does.
 
     Returns
     -------

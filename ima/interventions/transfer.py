@@ -93,7 +93,7 @@ def matrix(
     repeats: int = 2,
     seed: int = 0,
 ) -> tuple[dict[str, dict[str, Floats]], dict[str, Masks]]:
-    """Solve every task with the whole model, every task's mask, that of |W| alone and random ones.
+    """Solve every task with the whole model, every task's mask, one by size alone and random ones.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def without(
     removed : float
         Share of all weights that is taken away.
     sparsity : float
-        Of the mask of |W|, from whose kept weights the second choice is drawn.
+        Of the mask by size alone, from whose kept weights the second choice is drawn.
     repeats : int
         Random choices, whose scores are averaged.
     seed : int

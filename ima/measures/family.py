@@ -231,23 +231,38 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     }
 
 
-def family_of(model: str, *, setup: str) -> str:
+def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
     """Return the name of the family that a model belongs to.
 
-    A single-task model is named language/encoder/modality-task; its family shares the language.
+    A single-task model is named language/encoder/modality-task; its family shares the language and
+    what the encoders were trained to do. Supervised encoders are the paper's default and not named.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model, with or without a step.
+    setup : str
+        Setup of the paper: ST, MT or LM.
+    objective : str or None
+        What its encoder was trained to do.
 
     Examples
     --------
     >>> family_of("opt-mini/vit/image-qa", setup="ST"), family_of("llava-mini-3@500", setup="MT")
     ('opt-mini (ST)', 'llava-mini-3 (MT)')
+    >>> family_of("opt-mini/mae/image-qa", setup="ST", objective="self-supervised")
+    'opt-mini (ST, self-supervised)'
     """
     name = model.split("@", maxsplit=1)[0]
-    return f"{name.split('/')[0] if setup == 'ST' else name} ({setup})"
+    if setup != "ST":
+        return f"{name} ({setup})"
+    kind = f", {objective}" if objective not in (None, "supervised") else ""
+    return f"{name.split('/')[0]} ({setup}{kind})"
 
 
 def _family_name(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
-    return family_of(model["name"], setup=model["setup"])
+    return family_of(model["name"], setup=model["setup"], objective=model.get("objective"))
 
 
 def _names(members: pd.DataFrame) -> list[str]:

@@ -40,7 +40,7 @@ class Overlaps:
         By data set ``(linear, layer)``: perceptual against textual tokens.
     summary : mapping of str to float
         ``perceptual–textual``: mean over data sets; and its nulls ``permuted inputs``, ``size
-        alone`` (the mask of |W| against Wanda's) and ``chance``.
+        alone`` (the mask by the size of weights against Wanda's) and ``chance``.
     """
 
     sparsity: float

@@ -107,7 +107,7 @@ def least_removed(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
 
 
 def iou(a: Mask, b: Mask) -> float:
-    """Return the overlap of two sets of kept weights, |A∧B| / |A∨B|.
+    """Return the overlap of two sets of kept weights, ``|A∧B| / |A∨B|``.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def iou(a: Mask, b: Mask) -> float:
 
 
 def chance(sparsity: float) -> float:
-    """Return the overlap of two independent masks, k² / (2k - k²) with k = 1 - sparsity.
+    """Return the overlap of two independent masks, ``k² / (2k - k²)`` with k = 1 - sparsity.
 
     Examples
     --------

@@ -72,6 +72,7 @@ def _from_zoo(spec: str, *, device: torch.device, dtype: torch.dtype) -> FrozenM
     if rest:
         encoder = zoo.root() / "encoders" / rest[0]
         hashes["encoder"] = _verified(encoder, card=card)
+        card = {**card, "objective": zoo.read_card(encoder).get("objective")}
         connector, hashes["connector"] = _connector(card, step=step)
         perception = Perception(
             modality=card["modality"],
