@@ -74,6 +74,10 @@ class CacheSchemaError(CacheError):
     """A cache of another schema version or without the schema's groups."""
 
 
+class CacheDifferentError(CacheError):
+    """A cache of other parameters than are asked for."""
+
+
 class CacheLockedError(CacheError):
     """A cache that another process is writing."""
 

@@ -140,6 +140,15 @@ def _connector(root: Path, encoder: str, task: str, parts: dict[str, str], *, se
         parameters=sum(p.numel() for p in connector.parameters()),
         class_name="Connector",
         seed=seed,
+        # Other seeds stand in for steps of a training.
+        checkpoints=[
+            {
+                "step": step,
+                "seed": seed + step,
+                "sha256": zoo.state_digest(Connector(config, seed=seed + step).state_dict()),
+            }
+            for step in (0, 5, 9)
+        ],
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from ima.cache.reader import open_cache
-from ima.errors import ParameterError
+from ima.errors import CacheDifferentError, ParameterError
 
 #: The score of a step: the first of these that its card has.
 MAIN = ("exact_set", "exact_match", "caption/exact_set")
@@ -45,7 +45,12 @@ class Steps:
 
 
 def cache_steps(
-    model: str, *, folder: str | os.PathLike[str], samples: int, device: str = "cpu"
+    model: str,
+    *,
+    folder: str | os.PathLike[str],
+    samples: int,
+    device: str = "cpu",
+    replace: bool = False,
 ) -> Steps:
     """Cache the residual stream of a model of the zoo at every step whose weights were kept.
 
@@ -59,6 +64,9 @@ def cache_steps(
         Test samples of the model's own data set.
     device : str
         Where to run.
+    replace : bool
+        Whether to replace caches of other weights or settings, as a zoo that was trained again
+        leaves them behind; else they are an error.
 
     Returns
     -------
@@ -69,6 +77,8 @@ def cache_steps(
     ------
     ParameterError
         If no weights along the model's training were kept.
+    CacheError
+        If a cache of other weights or settings is there and not to be replaced.
     """
     from ima.cache.writer import create
     from ima.models import load
@@ -82,17 +92,17 @@ def cache_steps(
     paths = {
         step: Path(folder) / f"{model.replace('/', '-')}@{step}--{dataset}.zarr" for step in kept
     }
+    settings: dict[str, Any] = {
+        "dataset": dataset, "samples": samples, "taps": ["resid_post"], "loss": False,
+        "device": device, "progress": False,
+    }  # fmt: skip
     for step, path in paths.items():
-        create(
-            f"{model}@{step}",
-            dataset=dataset,
-            samples=samples,
-            taps=["resid_post"],
-            loss=False,
-            device=device,
-            path=path,
-            progress=False,
-        )
+        try:
+            create(f"{model}@{step}", path=path, **settings)
+        except CacheDifferentError:
+            if not replace:
+                raise
+            create(f"{model}@{step}", path=path, overwrite=True, **settings)
     scores = {
         step: next(entry["scores"][name]["value"] for name in MAIN if name in entry["scores"])
         for step, entry in kept.items()

@@ -24,7 +24,7 @@ from ima.cache.schema import TAPS, Layout
 from ima.cache.shards import default_unit
 from ima.cache.store import ROOT, Location, locate, lock, place, skeleton, unwritable
 from ima.cache.units import Work, write_unit
-from ima.errors import CacheError, ImaError, ParameterError, SampleError
+from ima.errors import CacheDifferentError, CacheError, ImaError, ParameterError, SampleError
 from ima.evaluation.samplewise import SampleScorer
 from ima.models import FrozenModel, load
 from ima.progress import bar
@@ -111,7 +111,9 @@ def create(
     ActivationError
         If an activation is NaN, infinite or beyond the range of ``dtype``.
     CacheError
-        If the store cannot be written, or holds something else.
+        If the store cannot be written.
+    CacheDifferentError
+        If it holds a cache of other parameters.
     CacheLockedError
         If another process is writing the store.
     """
@@ -262,7 +264,7 @@ def _compare(location: Location, *, stored: Mapping[str, Any], asked: Mapping[st
             "again with overwrite=True (--overwrite)."
         )
     message = f"{location.address!r} holds another cache:\n{lines}\n{advice}"
-    raise CacheError(message)
+    raise CacheDifferentError(message)
 
 
 def _run(

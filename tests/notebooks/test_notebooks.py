@@ -207,6 +207,8 @@ def test_alignment_is_followed_and_controlled(tiny_zoo, tmp_path):
     given = {"models": models, "claims": str(path), "samples": 6, "resamples": 20}
     check_page(run("finding3-controls", tmp_path, **given))
     assert [entry.claim for entry in claims.read(path)] == ["F3.4"]
+    check_page(run("finding3-training", tmp_path, caches=str(tmp_path / "steps"), **given))
+    assert [entry.claim for entry in claims.read(path)] == ["F3.2", "F3.2"]
 
 
 PAGES = sorted(path.stem for path in SOURCES.glob("*.md"))
