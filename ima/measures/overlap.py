@@ -16,7 +16,7 @@ from ima.measures.similarity import Floats
 from ima.measures.subnetworks import Mask
 
 KINDS = ("perceptual", "textual")
-#: A data set and a kind of token.
+# A data set and a kind of token.
 Key = tuple[str, str]
 #: Of each set of tokens and linear layer ``(unit, layer, in_features)``: sums of squares in units
 #: of samples.

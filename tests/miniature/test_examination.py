@@ -43,7 +43,7 @@ def test_only_models_without_scores_are_examined(tiny_zoo):
     before = path.read_bytes()
     card = read_json(path)
     others = {p: p.read_bytes() for p in tiny_zoo.rglob("card.json") if p != path}
-    told = {"scores", "floors", "controls", "beams", "tokenizer", "examined"}
+    told = {"scores", "floors", "controls", "beams", "tokenizer", "examined", "checkpoints"}
     try:
         write_json(path, {**card, "scores": {}, "floors": {}, "examined": "1"})
         score_zoo(tiny_zoo, n=4)
