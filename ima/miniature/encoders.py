@@ -100,7 +100,7 @@ SPECS: dict[str, EncoderSpec] = {
         ),
         EncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
-            Recipe(steps=4000, learning_rate=1.5e-3, seed=25, probe_every=200),
+            Recipe(steps=4000, learning_rate=1.5e-3, seed=25, probe_every=200, restart=1800),
         ),
         EncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ima.evaluation.scores import as_record
 from ima.measures.inference import Interval
-from ima.miniature import contrastive, labelling, masking
+from ima.miniature import contrastive, grounding, labelling, masking
 from ima.miniature.cards import card_of, data_record, save_model
 from ima.miniature.encoders import EncoderSpec
 from ima.miniature.materials import Materials
@@ -25,6 +25,7 @@ def part_of(materials: Materials, spec: EncoderSpec) -> Part:
     record = {**asdict(recipe), "pool": plan.encoder_pool(spec.modality)}
     if spec.objective == "text-aligned":
         record["respects"] = list(contrastive.RESPECTS)
+        record["wrong"] = grounding.WRONG[spec.modality]
     make = partial(_make, materials, spec, recipe)
     return Part(f"encoders/{spec.name}", record, make, needs={})
 
