@@ -115,11 +115,17 @@ def test_claims_are_complete_records():
 
 def test_the_front_page_shows_every_claim_with_its_verdict(site):
     records = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
-    measured = {record["claim"] for record in records}
-    rows = site[SITE / "book" / "index.html"].find("table").find_all("tr")[1:]
-    text = {row.get_text(" ", strip=True).split()[0]: row.get_text(" ") for row in rows}
-    assert list(text) == list(CLAIMS)
-    for claim, row in text.items():
-        assert ("not yet measured" in row) == (claim not in measured), claim
+    measured = {(record["claim"], record["model"]) for record in records}
+    head, *rows = site[SITE / "book" / "index.html"].find("table").find_all("tr")
+    models = [cell.get_text(" ", strip=True) for cell in head.find_all("th")][1:]
+    assert {model for _, model in measured} == set(models)
+    cells = {
+        (row.find("td").get_text(" ", strip=True).split()[0], model): cell.get_text(" ")
+        for row in rows
+        for model, cell in zip(models, row.find_all("td")[1:], strict=True)
+    }
+    assert list(dict.fromkeys(claim for claim, _ in cells)) == list(CLAIMS)
+    for cell, text in cells.items():
+        assert ("not yet measured" in text) == (cell not in measured), cell
     for record in records:
-        assert record["verdict"] in text[record["claim"]]
+        assert record["verdict"] in cells[record["claim"], record["model"]]
