@@ -116,8 +116,7 @@ def bench(
 
     frozen = load(model, device=device)
     opened = open_samples(dataset, n=samples)
-    pieces = [opened[start : start + batch_size] for start in range(0, len(opened), batch_size)]
-    batches = [frozen.encode(piece) for piece in pieces]
+    batches = frozen.batches(opened, batch_size=batch_size)
 
     def make() -> None:
         for sample in open_samples(dataset, n=samples):
@@ -141,7 +140,7 @@ def bench(
         plain, stored, rows = _writers(Path(folder))
         steps: dict[str, tuple[Callable[[], object], int]] = {
             "make the samples": (make, samples),
-            "encode them": (lambda: [frozen.encode(piece) for piece in pieces], samples),
+            "encode them": (lambda: frozen.batches(opened, batch_size=batch_size), samples),
             _PASS: (lambda: [frozen.forward(batch) for batch in batches], samples),
             _MEASURE: (lambda: [measure(frozen, batch) for batch in batches], samples),
             "make a whole cache": (write, samples),

@@ -12,9 +12,6 @@ import xarray as xr
 from ima.cache.reader import open_cache
 from ima.errors import CacheDifferentError, ParameterError
 
-#: The score of a step: the first of these that its card has.
-MAIN = ("exact_set", "exact_match", "caption/exact_set")
-
 
 @dataclass(frozen=True)
 class Steps:
@@ -27,7 +24,7 @@ class Steps:
     paths : dict of int to Path
         By finished step of training, in order; 0 is before the first.
     scores : dict of int to float
-        Task score of the steps that were scored.
+        Task score of the steps that were scored; of several tasks, of the first.
     """
 
     model: str
@@ -81,6 +78,7 @@ def cache_steps(
         If a cache of other weights or settings is there and not to be replaced.
     """
     from ima.cache.writer import create
+    from ima.evaluation.table import judged
     from ima.models import load
 
     loaded = load(model, device=device)
@@ -103,9 +101,9 @@ def cache_steps(
             if not replace:
                 raise
             create(f"{model}@{step}", path=path, overwrite=True, **settings)
-    scores = {
-        step: next(entry["scores"][name]["value"] for name in MAIN if name in entry["scores"])
+    judged_by = {
+        step: list(judged(entry.get("scores", {}), task=loaded.task).values())
         for step, entry in kept.items()
-        if any(name in entry.get("scores", {}) for name in MAIN)
     }
+    scores = {step: found[0]["value"] for step, found in judged_by.items() if found}
     return Steps(model, loaded.setup, dataset, paths, scores)

@@ -21,23 +21,17 @@ class Squares:
     ----------
     anatomy : Anatomy
         The blocks.
-    kinds : Tensor
-        ``(sample, kind, position)`` bool: which tokens of a batch are of which kind; padding is of
-        none.
+    batch : Batch
+        What will run; its padding counts nowhere.
     """
 
-    def __init__(self, anatomy: Anatomy, kinds: Tensor) -> None:
-        self.anatomy = anatomy
+    def __init__(self, anatomy: Anatomy, batch: Batch) -> None:
+        self.anatomy, kinds = anatomy, batch.kinds
         self.weights = kinds.float()
         self.padding = ~kinds.any(dim=1).unsqueeze(-1)
         self.sums: dict[str, list[Tensor]] = {
             name: [kinds.new_zeros(0)] * anatomy.layers for name in anatomy.linears
         }
-
-    @classmethod
-    def of(cls, anatomy: Anatomy, batch: Batch) -> Squares:
-        """Return the sums of a batch, whose tokens have the kinds perceptual and textual."""
-        return cls(anatomy, torch.stack([batch.modality > 0, batch.modality == 0], dim=1))
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -111,7 +111,7 @@ def measure(
         If an activation is NaN or infinite, or a state is beyond the range of the dtype.
     """
     reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype, lens=lens)
-    squares = Squares(model.anatomy, reducer.kinds) if inputs else None
+    squares = Squares(model.anatomy, batch) if inputs else None
     wanted = tuple(taps)
     if (loss or lens) and "resid_post" not in wanted:
         wanted = (*wanted, "resid_post")
@@ -150,7 +150,7 @@ class _Reducer:
         self.real = modality >= 0
         self.padded = not bool(self.real.all())
         # Dims (sample, kind, position), kinds in the order of KINDS.
-        self.kinds = torch.stack([modality > 0, modality == 0], dim=1)
+        self.kinds = batch.kinds
         self.counts = self.kinds.sum(dim=-1)
         # A sample without a token of a kind has no mean of it: 0/0 is the NaN that says so.
         self.weights = self.kinds.float() / self.counts.unsqueeze(-1)

@@ -52,9 +52,8 @@ def mean_score(
     else:
         weights = bootstrap_weights(array.size, resamples=resamples, seed=seed)
         low, high = percentile(weights.dot(xr.DataArray(array, dims="sample"), dim="sample"))
-    value = float(array.mean())
     # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
-    return Interval(value, min(float(low), value), max(float(high), value), array.size)
+    return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
 
 
 def pooled_score(
@@ -98,8 +97,7 @@ def pooled_score(
         drawn = statistic(weights.values @ counts)
     # A resample in which nothing was counted says nothing about a ratio.
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    value = float(statistic(counts.sum(axis=0)))
-    return Interval(value, min(float(low), value), max(float(high), value), len(counts))
+    return Interval.around(float(statistic(counts.sum(axis=0))), low=low, high=high, n=len(counts))
 
 
 def as_record(interval: Interval) -> dict[str, float | int]:

@@ -3,7 +3,6 @@
 from ima.figures.alignment import (
     depth_by_step,
     matrix_panels,
-    named_panels,
     rival_panels,
     step_curves,
     tap_panels,
@@ -18,9 +17,9 @@ from ima.figures.findings import (
     strip,
     token_panels,
 )
-from ima.figures.kinds import divergence_panels, kind_panels, reading_panels
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
+from ima.figures.panels import named_panels, reading_panels
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -31,9 +30,7 @@ __all__ = [
     "canvas",
     "curve",
     "depth_by_step",
-    "divergence_panels",
     "gap_curves",
-    "kind_panels",
     "ladder",
     "matrix_panels",
     "modality_panels",

@@ -11,52 +11,17 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, null_line, outside_legend
+from ima.figures.style import (
+    COLOURS,
+    MARKERS,
+    NAMES,
+    canvas,
+    curve,
+    null_line,
+    outside_legend,
+    tiles,
+)
 from ima.measures.inference import Interval, percentile
-
-
-def named_panels(
-    panels: Mapping[str, xr.Dataset],
-    *,
-    dim: str,
-    ylabel: str,
-    columns: int = 3,
-    legend_columns: int = 2,
-) -> Figure:
-    """Draw curves over layers that one dim tells apart, a panel for each model or data set.
-
-    Parameters
-    ----------
-    panels : mapping of str to xarray.Dataset
-        Title to ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
-    dim : str
-        Its labels choose colours and names.
-    ylabel : str
-        What is drawn.
-    columns, legend_columns : int
-        Panels and entries of the legend in a row.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel per entry, on one scale, with 95 % percentile intervals.
-    """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    height = 1.1 + 2.3 * rows
-    with canvas(rows=rows, columns=columns, height=height, sharey=True) as (figure, grid):
-        for axes in grid.flat[len(panels) :]:
-            axes.remove()
-        for axes, (title, found) in zip(grid.flat, panels.items(), strict=False):
-            low, high = percentile(found["draws"])
-            for name in found[dim].to_numpy():
-                own = [side.sel({dim: name}) for side in (found["estimate"], low, high)]
-                curve(axes, values=own[0], low=own[1], high=own[2], name=str(name))
-            axes.set(title=title, xlabel="layer")
-        for axes in grid[:, 0]:
-            axes.set_ylabel(ylabel)
-        outside_legend(figure, grid[0, 0], columns=legend_columns)
-    return figure
 
 
 def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
@@ -74,15 +39,11 @@ def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Fi
     matplotlib.figure.Figure
         One heat map per entry, on one scale.
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
     low = min(float(matrix.min()) for matrix in panels.values())
     high = max(float(matrix.max()) for matrix in panels.values())
-    with canvas(rows=rows, columns=columns, height=0.6 + 2.4 * rows) as (figure, grid):
-        for axes in grid.flat[len(panels) :]:
-            axes.remove()
+    with tiles(len(panels), columns=columns, base=0.6, row=2.4) as (figure, grid, places):
         image: Any = None
-        for axes, (title, matrix) in zip(grid.flat, panels.items(), strict=False):
+        for axes, (title, matrix) in zip(places, panels.items(), strict=True):
             layers = matrix["textual"].to_numpy()
             extent = (layers[0] - 0.5, layers[-1] + 0.5) * 2
             image = axes.imshow(

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ima.figures.style import COLOURS, MARKERS, canvas, curve, null_line, outside_legend
+from ima.figures.style import COLOURS, MARKERS, canvas, curve, null_line, outside_legend, tiles
 
 
 def similarity_curves(averaged: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) -> Figure:
@@ -82,11 +82,8 @@ def token_panels(found: Mapping[str, xr.DataArray]) -> Figure:
     matplotlib.figure.Figure
         One panel per entry, on one scale.
     """
-    rows = -(-len(found) // 3)
-    with canvas(rows=rows, columns=3, height=0.8 + 2.2 * rows, sharey=True) as (figure, grid):
-        for axes in grid.flat[len(found) :]:
-            axes.remove()
-        for axes, (title, values) in zip(grid.flat, found.items(), strict=False):
+    with tiles(len(found), base=0.8, row=2.2, sharey=True) as (figure, grid, panels):
+        for axes, (title, values) in zip(panels, found.items(), strict=True):
             for name in values["curve"].to_numpy():
                 curve(axes, values=values.sel(curve=name), name=str(name))
             axes.set(title=title, xlabel="layer")
@@ -140,13 +137,8 @@ def probe_panels(
     matplotlib.figure.Figure
         One panel per entry, on one scale.
     """
-    columns = min(len(probed), 3)
-    rows = -(-len(probed) // columns)
-    height = 0.6 + 2.4 * rows
-    with canvas(rows=rows, columns=columns, height=height, sharey=True) as (figure, grid):
-        for axes in grid.flat[len(probed) :]:
-            axes.remove()
-        for axes, (title, part) in zip(grid.flat, probed.items(), strict=False):
+    with tiles(len(probed), base=0.6, row=2.4, sharey=True) as (figure, grid, panels):
+        for axes, (title, part) in zip(panels, probed.items(), strict=True):
             name = (names or {}).get(title, "perceptual")
             curve(
                 axes,
@@ -225,12 +217,8 @@ def strip(embedded: xr.DataArray, *, classes: pd.Series[str], columns: int = 4) 
         The strip.
     """
     layers = embedded["layer"].to_numpy()
-    columns = min(columns, len(layers))
-    rows = -(-len(layers) // columns)
-    with canvas(rows=rows, columns=columns, height=0.7 + 1.9 * rows) as (figure, grid):
-        for axes in grid.flat[len(layers) :]:
-            axes.remove()
-        for axes, layer in zip(grid.flat, layers, strict=False):
+    with tiles(len(layers), columns=columns, base=0.7, row=1.9) as (figure, grid, panels):
+        for axes, layer in zip(panels, layers, strict=True):
             for name in sorted(classes.unique()):
                 x, y = embedded.sel(layer=layer).to_numpy()[(classes == name).to_numpy()].T
                 axes.scatter(

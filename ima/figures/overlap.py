@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -31,18 +33,8 @@ def overlap_map(matrix: pd.DataFrame) -> Figure:
     side = 0.42 * len(matrix) + 1.6
     with canvas(height=side) as (figure, grid):
         axes = grid[0, 0]
-        sns.heatmap(
-            matrix,
-            ax=axes,
-            annot=True,
-            fmt=".2f",
-            annot_kws={"size": 7},
-            cmap="cividis",
-            square=True,
-            cbar_kws={"label": "overlap (IoU)", "shrink": 0.8},
-        )
-        axes.tick_params(left=False, bottom=False)
-        axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right")
+        bar = {"label": "overlap (IoU)", "shrink": 0.8}
+        _heat(axes, matrix, angle=45, annot_kws={"size": 7}, square=True, cbar_kws=bar)
     return figure
 
 
@@ -122,17 +114,13 @@ def score_map(matrix: pd.DataFrame) -> Figure:
     """
     with canvas(height=0.36 * len(matrix) + 1.5) as (figure, grid):
         axes = grid[0, 0]
-        sns.heatmap(
-            matrix,
-            ax=axes,
-            annot=True,
-            fmt=".2f",
-            vmin=0,
-            vmax=1,
-            cmap="cividis",
-            cbar_kws={"label": "task score"},
-        )
+        _heat(axes, matrix, angle=30, vmin=0, vmax=1, cbar_kws={"label": "task score"})
         axes.set(xlabel="task", ylabel="weights of the mask of …")
-        axes.tick_params(left=False, bottom=False)
-        axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
     return figure
+
+
+def _heat(axes: Axes, matrix: pd.DataFrame, *, angle: int, **given: Any) -> None:
+    """Draw a heat map with its numbers, names of columns slanting."""
+    sns.heatmap(matrix, ax=axes, annot=True, fmt=".2f", cmap="cividis", **given)
+    axes.tick_params(left=False, bottom=False)
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=angle, ha="right")

@@ -168,6 +168,36 @@ def canvas(
     plt.close(figure)
 
 
+@contextmanager
+def tiles(
+    count: int, *, columns: int = 3, base: float, row: float, **given: Any
+) -> Iterator[tuple[Figure, npt.NDArray[Any], list[Axes]]]:
+    """Yield a figure with so many panels in a grid, without the ones that would stay empty.
+
+    Parameters
+    ----------
+    count : int
+        How many panels.
+    columns : int
+        At most so many in a row.
+    base, row : float
+        Height of the figure in inches: what it has anyhow, and for each row.
+    **given
+        Passed on to :func:`canvas`.
+
+    Yields
+    ------
+    figure, grid, panels
+        ``grid`` has rows and columns; ``panels`` are its axes in order, as many as asked for.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    with canvas(rows=rows, columns=columns, height=base + row * rows, **given) as (figure, grid):
+        for axes in grid.flat[count:]:
+            axes.remove()
+        yield figure, grid, list(grid.flat[:count])
+
+
 def outside_legend(
     figure: Figure, axes: Axes | Iterable[Axes], *, columns: int = 3, title: str = ""
 ) -> None:

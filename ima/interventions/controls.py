@@ -172,10 +172,7 @@ def conditions(
         blocks): mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``, with
         the samples' ids.
     """
-    batches = [
-        model.encode(samples[start : start + batch_size])
-        for start in range(0, len(samples), batch_size)
-    ]
+    batches = model.batches(samples, batch_size=batch_size)
     ids = np.array([sample.id for sample in samples], dtype=object)
     noisy = [with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
     found = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.cache import open_cache
+from ima.cache.schema import KINDS
 from ima.capture.inputs import Squares
 from ima.errors import ParameterError
 from ima.interventions.masks import Masks
@@ -21,8 +22,6 @@ from ima.samples import open_samples
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
     from ima.samples import Sample
-
-_KINDS = {"perceptual": 0, "textual": 1}
 
 
 @contextmanager
@@ -43,17 +42,17 @@ def masked(model: FrozenModel, masks: Masks) -> Iterator[None]:
         If the masks are of another model.
     """
     linears = [
-        (f"{name} of layer {at + 1}", _linear(block, name), mask[at])
+        (_linear(block, name), mask[at])
         for name, mask in masks.kept.items()
         for at, block in enumerate(model.anatomy.blocks)
         if name in model.anatomy.linears
     ]
     foreign = sorted(set(masks.kept) - set(model.anatomy.linears))
-    if foreign or any(linear.weight.shape != mask.shape for _, linear, mask in linears):
+    if foreign or any(linear.weight.shape != mask.shape for linear, mask in linears):
         message = f"The masks are not of {model.name!r}: {foreign or 'other sizes'}."
         raise ParameterError(message)
     with ExitStack() as stack:
-        for _, linear, mask in linears:
+        for linear, mask in linears:
             stack.enter_context(_without(linear, mask))
         yield
 
@@ -74,15 +73,13 @@ def _remove(linear: nn.Linear, mask: subnetworks.Mask) -> None:
     linear.weight.masked_fill_(~torch.from_numpy(mask).to(linear.weight.device), 0.0)
 
 
-@torch.no_grad()
 def sequential_masks(
     model: FrozenModel,
     samples: Sequence[Sample],
     *,
     sparsity: float,
-    kinds: Sequence[str] = ("perceptual", "textual"),
+    kinds: Sequence[str] = KINDS,
     batch_size: int = 16,
-    sequential: bool = True,
 ) -> Masks:
     """Return Wanda's masks block after block, each calibrated on what the pruned ones feed it.
 
@@ -100,20 +97,36 @@ def sequential_masks(
         Whose tokens calibrate.
     batch_size : int
         Samples that run at once.
-    sequential : bool
-        Whether a pruned block feeds the next; else all are calibrated on the whole model, as
-        :func:`ima.interventions.masks.masks_from_cache` does.
 
     Returns
     -------
     Masks
         Of every linear layer of the blocks.
     """
+    batches = model.batches(samples, batch_size=batch_size)
+    about = {
+        "method": "wanda",
+        "sequential": True,
+        "sparsity": sparsity,
+        "kinds": list(kinds),
+        "model": model.name,
+        "weights_hash": model.weights_hash,
+        "samples": len(samples),
+    }
+    return Masks(_block_by_block(model, batches, sparsity, kinds, sequential=True), about)
+
+
+@torch.no_grad()
+def _block_by_block(
+    model: FrozenModel,
+    batches: Sequence[Batch],
+    sparsity: float,
+    kinds: Sequence[str],
+    *,
+    sequential: bool,
+) -> dict[str, subnetworks.Mask]:
+    """Return masks by linear layer; a pruned block feeds the next only if sequential."""
     anatomy = model.anatomy
-    batches = [
-        model.encode(samples[start : start + batch_size])
-        for start in range(0, len(samples), batch_size)
-    ]
     calls = [_calls(model, batch) for batch in batches]
     kept: dict[str, list[subnetworks.Mask]] = {name: [] for name in anatomy.linears}
     with ExitStack() as stack:
@@ -131,16 +144,7 @@ def sequential_masks(
                     stack.enter_context(_without(linear, mask))
             for call in calls:
                 call.state = _run(block, call, at)
-    about = {
-        "method": "wanda",
-        "sequential": sequential,
-        "sparsity": sparsity,
-        "kinds": list(kinds),
-        "model": model.name,
-        "weights_hash": model.weights_hash,
-        "samples": len(samples),
-    }
-    return Masks({name: np.stack(masks) for name, masks in kept.items()}, about)
+    return {name: np.stack(masks) for name, masks in kept.items()}
 
 
 def subnetwork_forms(
@@ -167,15 +171,13 @@ def subnetwork_forms(
     tree = open_cache(path)
     dataset, seed = tree.attrs["dataset"], int(tree.attrs["parameters"]["seed"])
     name = f"{dataset['name']}:{dataset['split']}"
-    chosen = list(open_samples(name, n=samples, seed=seed))
+    batches = model.batches(list(open_samples(name, n=samples, seed=seed)))
     once, after = (
         {
             kind: subnetworks.joined(
-                sequential_masks(
-                    model, chosen, sparsity=sparsity, kinds=[kind], sequential=sequential
-                ).kept
+                _block_by_block(model, batches, sparsity, [kind], sequential=sequential)
             )
-            for kind in _KINDS
+            for kind in KINDS
         }
         for sequential in (False, True)
     )
@@ -222,10 +224,10 @@ def _run(block: nn.Module, call: _Call, at: int) -> Tensor:
 def _block_squares(
     model: FrozenModel, batch: Batch, call: _Call, at: int, kinds: Sequence[str]
 ) -> dict[str, Any]:
-    squares = Squares.of(model.anatomy, batch)
+    squares = Squares(model.anatomy, batch)
     with squares.watching():
         _run(model.anatomy.blocks[at], call, at)
-    chosen = [_KINDS[kind] for kind in kinds]
+    chosen = [KINDS.index(kind) for kind in kinds]
     return {
         name: layers[at][chosen].sum(dim=0).double().cpu().numpy()
         for name, layers in squares.sums.items()

@@ -18,17 +18,6 @@ from ima.measures.similarity import Floats
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
-    from ima.samples import Sample
-
-
-def batches_of(
-    model: FrozenModel, samples: Sequence[Sample], *, batch_size: int = 16
-) -> list[Batch]:
-    """Return samples as the batches in which a model reads them."""
-    return [
-        model.encode(samples[start : start + batch_size])
-        for start in range(0, len(samples), batch_size)
-    ]
 
 
 def padding(batches: Sequence[Batch]) -> float:
@@ -80,11 +69,10 @@ def entropy_of_last(model: FrozenModel, batch: Batch) -> dict[str, Floats]:
         ``fixed`` and ``released`` ``(kind,)``, in nats, mean over samples.
     """
     last = capture(model, batch, taps=["resid_post"])["resid_post"][model.layers]
-    kinds = torch.stack([batch.modality > 0, batch.modality == 0], dim=1)
     found = {}
     for reading in ("fixed", "released"):
         compat = reading == "released"
-        _, entropy = lens.read(model.anatomy, last, kinds=kinds, paper_compat=compat)
+        _, entropy = lens.read(model.anatomy, last, kinds=batch.kinds, paper_compat=compat)
         found[reading] = entropy.nanmean(dim=0).double().cpu().numpy()
     return found
 
@@ -102,7 +90,7 @@ def _unmasked(batch: Batch) -> Batch:
 def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, Floats]:
     found: dict[str, list[Floats]] = {}
     for batch in batches:
-        squares = Squares.of(model.anatomy, batch)
+        squares = Squares(model.anatomy, batch)
         with squares.watching():
             model.forward(batch)
         for name, total in squares.result().items():

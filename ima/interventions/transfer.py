@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +44,15 @@ class Task:
     model: FrozenModel
     samples: SampleSet
 
+    @cached_property
+    def scorer(self) -> SampleScorer:
+        """What scores the answers."""
+        return SampleScorer(self.samples)
+
     @property
     def metric(self) -> str:
         """Name of the task's score."""
-        known = SampleScorer(self.samples).metrics
+        known = self.scorer.metrics
         found = next((name for name in MAIN if name in known), None)
         if found is None:
             message = f"{self.samples.name} has none of the scores {', '.join(MAIN)}."
@@ -60,9 +66,8 @@ class Task:
         else:
             with masked(self.model, masks):
                 said = self.model.generate(self.samples)
-        scorer = SampleScorer(self.samples)
-        column = scorer.metrics.index(self.metric)
-        return scorer(list(self.samples), said)[:, column].astype(np.float64)
+        column = self.scorer.metrics.index(self.metric)
+        return self.scorer(list(self.samples), said)[:, column].astype(np.float64)
 
 
 def open_tasks(
@@ -223,10 +228,8 @@ def difference(
     }
     gaps = {name: first[name] - second[name] for name in tasks}
     draws = np.mean([drawn[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
-    low, high = np.quantile(draws, [0.025, 0.975])
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
-    n = sum(len(own) for own in drawn)
-    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+    return Interval.of_draws(value, draws, n=sum(len(own) for own in drawn))
 
 
 def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, Floats]:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, bootstrap_weights, percentile
+from ima.measures.inference import Interval, bootstrap_weights
 from ima.measures.similarity import (
     Floats,
     cross_draws,
@@ -108,7 +108,7 @@ def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         The score, a cosine.
     """
     value, draws = score_draws(found)
-    return _interval(value, draws, n=int(found.attrs["samples"]), level=level)
+    return Interval.of_draws(value, draws, n=int(found.attrs["samples"]), level=level)
 
 
 def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
@@ -130,7 +130,7 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     depth = np.arange(both.sizes["layer"])
     value = float(stats.spearmanr(depth, both["estimate"]).statistic)
     drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
-    return _interval(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
+    return Interval.of_draws(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
 
 
 def score_draws(found: xr.Dataset) -> tuple[float, Floats]:
@@ -170,7 +170,7 @@ def above(found: xr.Dataset, others: Mapping[str, xr.Dataset]) -> tuple[Interval
     largest = max(drawn, key=lambda name: drawn[name][0])
     other, other_draws = drawn[largest]
     n = int(found.attrs["samples"])
-    return _interval(value - other, draws - other_draws, n=n, level=0.95), largest
+    return Interval.of_draws(value - other, draws - other_draws, n=n, level=0.95), largest
 
 
 def matched_gain(
@@ -200,7 +200,7 @@ def matched_gain(
         gaps.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
     share = np.mean(gaps, axis=0)
     drawn = bootstrap_weights(len(share), resamples=resamples, seed=seed).to_numpy() @ share
-    return _interval(float(share.mean()), drawn, n=len(share), level=level)
+    return Interval.of_draws(float(share.mean()), drawn, n=len(share), level=level)
 
 
 def step_correlation(
@@ -237,7 +237,7 @@ def step_correlation(
         drawn = np.stack([draw for _, draw in scores], axis=1)
         draws.append([stats.spearmanr(order, row).statistic for row in drawn])
         n += int(next(iter(steps.values())).attrs["samples"])
-    return _interval(float(np.mean(values)), np.mean(draws, axis=0), n=n, level=level)
+    return Interval.of_draws(float(np.mean(values)), np.mean(draws, axis=0), n=n, level=level)
 
 
 def together(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
@@ -286,11 +286,6 @@ def layer_matrix(means: xr.DataArray) -> xr.DataArray:
         dims=("perceptual", "textual"),
         coords={"perceptual": layers, "textual": layers},
     )
-
-
-def _interval(value: float, draws: Floats, *, n: int, level: float) -> Interval:
-    low, high = (float(side) for side in percentile(xr.DataArray(draws, dims="draw"), level=level))
-    return Interval(value=value, low=min(low, value), high=max(high, value), n=n)
 
 
 def _directions(array: xr.DataArray, *, kind: str, at: int) -> Floats:

@@ -105,13 +105,15 @@ def similarities(
     )
 
 
-def curves(terms: xr.Dataset) -> xr.Dataset:
+def curves(terms: xr.Dataset, *, names: Sequence[str] = CURVES) -> xr.Dataset:
     """Average the terms of each curve: over data sets, or over pairs of data sets.
 
     Parameters
     ----------
     terms : xarray.Dataset
         From :func:`similarities`, or a part of its terms.
+    names : sequence of str
+        The curves that there may be, in order.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def curves(terms: xr.Dataset) -> xr.Dataset:
         ``estimate`` ``(curve, layer)``, ``draws`` ``(draw, curve, layer)``, and ``terms``
         ``(curve,)``, how many were averaged.
     """
-    found = [name for name in CURVES if name in terms["curve"].values]
+    found = [name for name in names if name in terms["curve"].values]
     index = xr.DataArray(found, dims="curve", name="curve")
     chosen = [terms.isel(term=terms["curve"].values == name) for name in found]
     averaged = xr.concat([part[["estimate", "draws"]].mean("term") for part in chosen], dim=index)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 
@@ -53,6 +54,21 @@ class Interval:
         if self.n < 1:
             message = f"An interval rests on at least one sample; got n = {self.n}."
             raise ParameterError(message)
+
+    @classmethod
+    def around(cls, value: float, *, low: float, high: float, n: int) -> Interval:
+        """Return the interval with these ends, wide enough to hold the estimate itself."""
+        value = float(value)
+        return cls(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
+
+    @classmethod
+    def of_draws(
+        cls, value: float, draws: npt.ArrayLike, *, n: int, level: float = 0.95
+    ) -> Interval:
+        """Return the percentile interval of an estimate from its value in each resample."""
+        tail = (1 - level) / 2
+        low, high = np.quantile(np.asarray(draws), [tail, 1 - tail])
+        return cls.around(value, low=low, high=high, n=n)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
@@ -166,13 +182,7 @@ def minimum(estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n:
     Interval
         The minimum over all dims.
     """
-    value = float(estimate.min())
-    return Interval(
-        value=value,
-        low=min(float(low.min()), value),
-        high=max(float(high.min()), value),
-        n=n,
-    )
+    return Interval.around(float(estimate.min()), low=float(low.min()), high=float(high.min()), n=n)
 
 
 def wilson(

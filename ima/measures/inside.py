@@ -103,13 +103,10 @@ def drift_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.
     """
     found = {}
     for tap in family.taps():
+        # Says which cache keeps no tokens, if one does not.
         family.arrays(f"tokens/{tap}/state")
-        values = {}
-        for name, tree in family.trees.items():
-            cosine = norms.changes(tree[f"tokens/{tap}"].to_dataset(), step=1)
-            ids = tree["samples"]["id"].to_numpy()[: cosine.sizes["sample"]].astype(object)
-            values[name] = cosine.assign_coords(id=("sample", ids))
-        found[tap] = norms.averages(values, resamples=resamples, seed=seed)
+        given = {"resamples": resamples, "seed": seed}
+        found[tap] = norms.kept_changes(family.trees, tap=tap, ways=["cosine"], **given)["cosine"]
     return _joined(found, layers=family.layers[1:-1])
 
 

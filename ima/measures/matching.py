@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats
+from ima.measures.similarity import Floats, directions_of
 
 
 def retrieval(a: Floats, b: Floats) -> Floats:
@@ -38,7 +38,7 @@ def retrieval(a: Floats, b: Floats) -> Floats:
     array([1., 1., 1.])
     """
     _check(a, b)
-    cosines = _unit(_centred(a)) @ _unit(_centred(b)).T
+    cosines = directions_of(_centred(a)) @ directions_of(_centred(b)).T
     return (_own_first(cosines) + _own_first(cosines.T)) / 2
 
 
@@ -76,7 +76,7 @@ def neighbours(a: Floats, b: Floats, *, k: int = 10) -> Floats:
 
 
 def _nearest(vectors: Floats, k: int) -> npt.NDArray[np.bool_]:
-    directions = _unit(_centred(vectors))
+    directions = directions_of(_centred(vectors))
     cosines = directions @ directions.T
     np.fill_diagonal(cosines, -np.inf)
     near = np.zeros(cosines.shape, dtype=bool)
@@ -169,12 +169,3 @@ def _check(a: Floats, b: Floats) -> None:
 def _centred(vectors: Floats) -> Floats:
     centred: Floats = vectors - vectors.mean(axis=0)
     return centred
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not (np.isfinite(length) & (length > 0)).all():
-        message = "A vector is zero after the mean is taken away, or not finite: no direction."
-        raise ParameterError(message)
-    found: Floats = vectors / length
-    return found

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
+from ima.cache.schema import KINDS
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, band, minimum, percentile
+from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats, Rows
 
 Change = Literal["cosine", "mean-centred cosine", "relative change"]
-KINDS = ("perceptual", "textual")
 #: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
 #: kind at each layer is taken away; the length of the change over the length of the state.
 CHANGES: tuple[Change, ...] = ("cosine", "mean-centred cosine", "relative change")
@@ -117,14 +117,23 @@ def drift(
 
 
 def kept_changes(
-    trees: Mapping[str, xr.DataTree], *, resamples: int = 1000, seed: int = 0
+    trees: Mapping[str, xr.DataTree],
+    *,
+    tap: str = "resid_post",
+    ways: Sequence[Change] = CHANGES,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, xr.Dataset]:
-    """Compare tokens with themselves one layer on in all ways of :data:`CHANGES`.
+    """Compare tokens with themselves one layer on.
 
     Parameters
     ----------
     trees : mapping of str to xarray.DataTree
         Caches; those that keep no tokens are left out.
+    tap : str
+        Whose states.
+    ways : sequence of str
+        Some of :data:`CHANGES`.
     resamples, seed : int
         As in :func:`averages`.
 
@@ -137,9 +146,9 @@ def kept_changes(
     for name, tree in trees.items():
         if "tokens" not in tree.children:
             continue
-        tokens = tree["tokens/resid_post"].to_dataset()
+        tokens = tree[f"tokens/{tap}"].to_dataset()
         ids = tree["samples"]["id"].to_numpy().astype(object)
-        for change in CHANGES:
+        for change in ways:
             values = changes(tokens, step=1, change=change)
             own = ids[: values.sizes["sample"]]
             found.setdefault(change, {})[name] = values.assign_coords(id=("sample", own))
@@ -191,14 +200,8 @@ def slowness(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     gap = (part.sel(kind="perceptual", drop=True) - part.sel(kind="textual", drop=True)).mean(
         ("dataset", "layer")
     )
-    low, high = percentile(gap["draws"], level=level)
-    value = float(gap["estimate"])
-    return Interval(
-        value=value,
-        low=min(float(low), value),
-        high=max(float(high), value),
-        n=int(found.attrs["samples"]),
-    )
+    n = int(found.attrs["samples"])
+    return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=n, level=level)
 
 
 def changes(

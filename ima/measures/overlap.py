@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from ima.cache.schema import KINDS
 from ima.measures import subnetworks
 from ima.measures.inference import Interval
 from ima.measures.similarity import Floats
 from ima.measures.subnetworks import Mask
 
-KINDS = ("perceptual", "textual")
 # A data set and a kind of token.
 Key = tuple[str, str]
 #: Of each set of tokens and linear layer ``(unit, layer, in_features)``: sums of squares in units
@@ -135,11 +135,7 @@ def excess(
             for kind in KINDS:
                 again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
         drawn.append(_difference(weights, again, sparsity, (seed, draw)))
-    value, tail = drawn[0], (1 - level) / 2
-    low, high = np.quantile(drawn[1:] or [value], [tail, 1 - tail])
-    return Interval(
-        value=value, low=min(float(low), value), high=max(float(high), value), n=samples
-    )
+    return Interval.of_draws(drawn[0], drawn[1:] or drawn, n=samples, level=level)
 
 
 def by_kinds(matrix: pd.DataFrame) -> dict[str, float]:

@@ -45,7 +45,9 @@ def curves(family: Family, *, seed: int = 0) -> dict[str, Pair]:
             [part.sel(kind="perceptual").mean("sample") for part in changed], dim="dataset"
         )
         found[_TITLES[0]][reading] = cones.curves(similar)["estimate"].sel(curve="PvsT")
-        found[_TITLES[1]][reading] = vocabulary.averages(words)["KL(P‖T)"]
+        found[_TITLES[1]][reading] = vocabulary.pooled(words)["estimate"].sel(
+            curve="KL(P‖T)", drop=True
+        )
         found[_TITLES[2]][reading] = pooled.mean("dataset")
     return found
 

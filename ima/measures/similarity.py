@@ -54,6 +54,18 @@ def unit(vectors: xr.DataArray) -> xr.DataArray:
     return wide / length
 
 
+def directions_of(vectors: Floats) -> Floats:
+    """Scale the rows of a plain array to length one; as :func:`unit`, which it calls.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        ``(vector, hidden)``.
+    """
+    found: Floats = unit(xr.DataArray(vectors, dims=("vector", "hidden"))).to_numpy()
+    return found
+
+
 def unit_mean(vectors: xr.DataArray, *, dim: str = "sample") -> xr.DataArray:
     """Average directions over samples.
 

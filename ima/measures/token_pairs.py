@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats, Rows
+from ima.measures.similarity import Floats, Rows, directions_of
 
 #: Mean, median, largest and smallest cosine of the two samples' pairs of tokens, and the mean over
 #: the first sample's tokens of their largest.
@@ -43,7 +43,7 @@ def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str
         If tokens are not sorted by sample, or one is zero or not finite.
     """
     starts_a, starts_b = _starts(owners_a), _starts(owners_b)
-    left, right = _unit(a), _unit(b)
+    left, right = directions_of(a), directions_of(b)
     n, m = len(starts_a) - 1, len(starts_b) - 1
     found = {name: np.empty((n, m)) for name in REDUCTIONS}
     row = 0
@@ -158,12 +158,3 @@ def _starts(owners: Rows) -> Rows:
         raise ParameterError(message)
     begins = np.flatnonzero(np.diff(owners, prepend=owners[0] - 1))
     return np.append(begins, len(owners)).astype(np.int64)
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not (np.isfinite(length) & (length > 0)).all():
-        message = "A token's state is zero or not finite: no direction."
-        raise ParameterError(message)
-    found: Floats = vectors / length
-    return found

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
+from ima.measures import cones
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats
@@ -170,19 +171,20 @@ def curves(
     )
 
 
-def averages(found: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Average each sort of divergence over data sets or pairs of them, ``(layer,)``.
+def pooled(found: xr.Dataset) -> xr.Dataset:
+    """Average each sort of divergence over data sets or pairs of them.
 
     Parameters
     ----------
     found : xarray.Dataset
         From :func:`curves`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(curve, layer)`` and ``draws`` ``(draw, curve, layer)``.
     """
-    names = found["curve"].to_numpy()
-    return {
-        str(name): found["estimate"].isel(term=names == name).mean("term")
-        for name in dict.fromkeys(names.tolist())
-    }
+    return cones.curves(found, names=CURVES)
 
 
 def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
@@ -201,11 +203,8 @@ def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         Minimum over layers of KL(P‖T) minus KL between two halves of T, in nats, each averaged over
         data sets.
     """
-    sides = [
-        found[["estimate", "draws"]].isel(term=found["curve"].to_numpy() == curve).mean("term")
-        for curve in (CURVES[0], CURVES[3])
-    ]
-    gap = sides[0] - sides[1]
+    mean = pooled(found)[["estimate", "draws"]]
+    gap = mean.sel(curve=CURVES[0], drop=True) - mean.sel(curve=CURVES[3], drop=True)
     low, high = band(gap["draws"], level=level)
     return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
 

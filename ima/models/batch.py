@@ -51,6 +51,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    @property
+    def kinds(self) -> Tensor:
+        """Which tokens are perceptual and which textual, dims (sample, kind, position), bool."""
+        return torch.stack([self.modality > 0, self.modality == 0], dim=1)
+
 
 def assemble(
     texts: Sequence[Tokens],

@@ -116,6 +116,11 @@ class FrozenModel:
                 raise empty_text(sample)
         return self._batch(samples, texts=texts, sources=samples, side=side)
 
+    def batches(self, samples: Sequence[Sample], *, batch_size: int = 16) -> list[Batch]:
+        """Encode samples in batches of one size, in order; see :meth:`encode`."""
+        starts = range(0, len(samples), batch_size)
+        return [self.encode(samples[start : start + batch_size]) for start in starts]
+
     @torch.no_grad()
     def forward(self, batch: Batch, *, logits: bool = False) -> Tensor | None:
         """Run the decoder; hooks see the activations.
