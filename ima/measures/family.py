@@ -57,6 +57,13 @@ class Family:
         datasets = sorted(str(name) for name in self.members["dataset"].unique())
         return {"model": self.name, "dataset": ", ".join(datasets), "notebook": notebook}
 
+    def ids(self) -> dict[str, list[str]]:
+        """Return which content each sample of each data set is of, in order."""
+        return {
+            name: [str(i) for i in tree["samples"]["id"].to_numpy()]
+            for name, tree in self.trees.items()
+        }
+
     def titles(self) -> dict[str, str]:
         """Return a short title of each data set: its modality and its task."""
         return {

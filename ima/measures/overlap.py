@@ -100,7 +100,7 @@ def excess(
     units: Units,
     *,
     sparsity: float,
-    samples: int,
+    ids: Mapping[str, Sequence[str]],
     resamples: int = 20,
     seed: int = 0,
     level: float = 0.95,
@@ -111,8 +111,10 @@ def excess(
     ----------
     weights, units, sparsity
         As of :func:`compare`.
-    samples : int
-        How many calibration samples there are in all: the n of the interval.
+    ids : mapping of str to sequence of str
+        Of each data set, which contents its samples are of, in order. Data sets of the same
+        contents, a caption and a question about each picture, are drawn together, and contents are
+        the n of the interval.
     resamples : int
         Bootstrap resamples of units of samples; each computes all masks again.
     seed : int
@@ -125,17 +127,19 @@ def excess(
     Interval
         Mean over data sets of the difference of overlaps.
     """
+    groups = list(dict.fromkeys(tuple(ids[name]) for name in _datasets(units)))
     drawn = [_difference(weights, units, sparsity, seed)]
     for draw in range(resamples):
         again: dict[Key, dict[str, Floats]] = {}
-        for at, name in enumerate(_datasets(units)):
+        for name in _datasets(units):
+            at = groups.index(tuple(ids[name]))
             count = len(next(iter(units[name, KINDS[0]].values())))
             # Both kinds of a sample are drawn together.
             rows = np.random.default_rng((seed, draw, at)).integers(count, size=count)
             for kind in KINDS:
                 again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
         drawn.append(_difference(weights, again, sparsity, (seed, draw)))
-    return Interval.of_draws(drawn[0], drawn[1:] or drawn, n=samples, level=level)
+    return Interval.of_draws(drawn[0], drawn[1:] or drawn, n=len(set().union(*groups)), level=level)
 
 
 def by_kinds(matrix: pd.DataFrame) -> dict[str, float]:

@@ -100,4 +100,4 @@ def answers(family: Family) -> dict[str, list[float]]:
 
 def contents(family: Family) -> int:
     """Return how many different contents the caches hold."""
-    return len({str(i) for tree in family.trees.values() for i in tree["samples"]["id"].to_numpy()})
+    return len(set().union(*family.ids().values()))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
 from ima.errors import ParameterError
-from ima.measures import subnetworks
+from ima.measures import overlap, subnetworks
 
 
 def layer(seed, *, rows=6, columns=11):
@@ -108,6 +108,23 @@ def test_masks_of_a_model_are_those_of_its_layers():
     assert whole == pytest.approx(
         subnetworks.overlaps([subnetworks.joined(masks), subnetworks.joined(other)])[0, 1]
     )
+
+
+def test_data_sets_of_the_same_contents_are_drawn_together():
+    rng = np.random.default_rng(9)
+    weights = {"q": rng.normal(size=(2, 40, 60)).astype(np.float32)}
+    shared = {kind: {"q": rng.gamma(0.5, size=(6, 2, 60))} for kind in ("perceptual", "textual")}
+    units = {(name, kind): shared[kind] for kind in shared for name in ("caption", "qa")}
+    ids = [f"{i}" for i in range(12)]
+    given = {"sparsity": 0.5, "resamples": 30, "seed": 1}
+    both = overlap.excess(weights, units, ids={"caption": ids, "qa": ids}, **given)
+    apart = overlap.excess(
+        weights, units, ids={"caption": ids, "qa": [f"q{i}" for i in ids]}, **given
+    )
+    assert (both.n, apart.n) == (12, 24)
+    assert both.value == apart.value
+    # Twice the same data say no more than once.
+    assert both.high - both.low > apart.high - apart.low
 
 
 def test_what_cannot_be_masked_is_refused():
