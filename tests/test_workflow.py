@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
+import cache
 import pytest
+import sources
 
 from ima.errors import NotebookError
 
 ROOT = Path(__file__).parents[1]
 CELL = "# Page\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{code}\n```\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def workflow():
-    """Let the workflow's own modules be imported, as it does itself."""
-    sys.path.insert(0, str(ROOT / "workflow"))
-    yield
-    sys.path.remove(str(ROOT / "workflow"))
 
 
 @pytest.fixture
@@ -42,8 +35,6 @@ def package(tmp_path):
 
 
 def reached(package, code):
-    import sources
-
     page = package / "page.md"
     page.write_text(CELL.format(code=code), encoding="utf-8")
     found = sources.notebook_modules(page, root=package)
@@ -65,8 +56,6 @@ def test_a_notebook_depends_on_what_it_can_reach(package, code):
 
 
 def test_prose_and_other_modules_do_not_count(package):
-    import sources
-
     assert reached(package, "x = 1") == set()
     page = package / "page.md"
     page.write_text("from ima import first\n\n" + CELL.format(code="from ima import apart"))
@@ -79,8 +68,6 @@ def test_prose_and_other_modules_do_not_count(package):
 
 
 def test_findings_do_not_depend_on_the_command_line():
-    import sources
-
     for name in ("world", "caching", "finding1"):
         modules = sources.notebook_modules(ROOT / "notebooks" / f"{name}.md")
         names = {path.relative_to(ROOT).as_posix() for path in modules}
@@ -89,8 +76,6 @@ def test_findings_do_not_depend_on_the_command_line():
 
 
 def test_a_zoo_without_models_is_refused(tmp_path):
-    import sources
-
     with pytest.raises(SystemExit, match="make zoo"):
         sources.weights(tmp_path, model="llama-mini/vit/image-caption")
     with pytest.raises(SystemExit, match="make zoo"):
@@ -98,8 +83,6 @@ def test_a_zoo_without_models_is_refused(tmp_path):
 
 
 def test_a_touch_counts(tmp_path):
-    import sources
-
     page = tmp_path / "page.md"
     page.touch()
     before = sources.touched(page)
@@ -110,8 +93,6 @@ def test_a_touch_counts(tmp_path):
 @pytest.fixture
 def making(tmp_path, monkeypatch):
     """Make a pretended cache; the notebook notes whether it found an older one."""
-    import cache
-
     store = tmp_path / "made.zarr"
     log = []
 

@@ -15,6 +15,8 @@ from transformers import (
     ASTModel,
     LlamaConfig,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     TimesformerConfig,
@@ -29,9 +31,12 @@ from ima.models.connector import Connector, ConnectorConfig
 
 LANGUAGE = "llama-mini"
 ENCODERS = {"vit": "image", "timesformer": "video", "ast": "audio"}
-NAMES = [LANGUAGE] + [
-    f"{LANGUAGE}/{encoder}/{modality}-{task}"
-    for encoder, modality in ENCODERS.items()
+# Which encoders each language model is connected to.
+CONNECTED = {LANGUAGE: list(ENCODERS), "opt-mini": ["vit"]}
+NAMES = list(CONNECTED) + [
+    f"{language}/{encoder}/{ENCODERS[encoder]}-{task}"
+    for language, encoders in CONNECTED.items()
+    for encoder in encoders
     for task in ("caption", "qa")
 ]
 SENTENCES = [
@@ -49,34 +54,45 @@ def make_zoo(root: Path, *, seed: int = 0) -> Path:
     """Write the zoo and return its folder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        language = _language(root / "language" / LANGUAGE, seed=seed)
-        for encoder, modality in ENCODERS.items():
-            sha = _encoder(root / "encoders" / encoder, encoder, modality, seed=seed)
-            parts = {"language": language, "encoder": sha}
-            for task in ("caption", "qa"):
-                _connector(root, encoder, f"{modality}-{task}", parts, seed=seed)
+        first = _language(root / "language" / LANGUAGE, seed=seed)
+        eyes = {
+            encoder: _encoder(root / "encoders" / encoder, encoder, modality, seed=seed)
+            for encoder, modality in ENCODERS.items()
+        }
+        for language, encoders in CONNECTED.items():
+            own = root / "language" / language
+            sha = first if language == LANGUAGE else _language(own, seed=seed)
+            for encoder in encoders:
+                for task in ("caption", "qa"):
+                    name = f"{language}/{encoder}/{ENCODERS[encoder]}-{task}"
+                    parts = {"language": sha, "encoder": eyes[encoder]}
+                    _connector(root, name, parts, seed=seed)
     return root
 
 
 def _language(folder: Path, *, seed: int) -> str:
     tokenizer = make_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        # Large random weights, so that every token matters and faults show.
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model: PreTrainedModel
+    # Large random weights, so that every token matters and faults show.
+    if folder.name == LANGUAGE:
+        config = LlamaConfig(
+            **sizes, intermediate_size=48, num_key_value_heads=2, initializer_range=0.2
+        )
+        model = LlamaForCausalLM(config)
+    else:
+        model = OPTForCausalLM(OPTConfig(**sizes, word_embed_proj_dim=32, ffn_dim=48, init_std=0.2))
     tokenizer.save_pretrained(folder)
-    return _save(folder, model, name=LANGUAGE, kind="language", seed=seed)
+    return _save(folder, model, name=folder.name, kind="language", seed=seed)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -115,12 +131,13 @@ def _encoder(folder: Path, name: str, modality: str, *, seed: int) -> str:
     return _save(folder, model, name=name, kind="encoder", modality=modality, seed=seed)
 
 
-def _connector(root: Path, encoder: str, task: str, parts: dict[str, str], *, seed: int) -> None:
+def _connector(root: Path, name: str, parts: dict[str, str], *, seed: int) -> None:
+    _, encoder, task = name.split("/")
     config = ConnectorConfig(
         encoder_width=WIDTH, hidden=32, width=16, layers=2, heads=4, feed_forward=24
     )
     connector = Connector(config, seed=seed + len(encoder) + len(task))
-    folder = root / "connectors" / LANGUAGE / encoder / task
+    folder = root / "connectors" / name
     folder.mkdir(parents=True)
     with torch.no_grad():
         # The default start leaves all queries nearly alike.
@@ -131,7 +148,7 @@ def _connector(root: Path, encoder: str, task: str, parts: dict[str, str], *, se
     modality, kind = task.split("-")
     _card(
         folder,
-        name=f"{LANGUAGE}/{encoder}/{task}",
+        name=name,
         kind="connector",
         modality=modality,
         task=kind,

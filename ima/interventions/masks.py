@@ -20,6 +20,7 @@ from ima.measures import subnetworks
 from ima.measures.similarity import Floats
 
 if TYPE_CHECKING:
+    from ima.measures.family import Family
     from ima.models import FrozenModel
 
 SCHEMA = "ima-masks"
@@ -134,6 +135,22 @@ def squares_of(tree: xr.DataTree, *, kinds: Sequence[str] = KINDS) -> dict[str, 
     return {
         name: node["sum_squares"].sel(kind=list(kinds)).sum("kind").to_numpy().astype(np.float64)
         for name, node in tree["inputs"].children.items()
+    }
+
+
+def models_of(family: Family) -> dict[str, FrozenModel]:
+    """Load the models that made a family's caches, by data set."""
+    from ima import models
+
+    return {str(key): models.load(str(name)) for key, name in family.members["model"].items()}
+
+
+def units_of(family: Family) -> dict[tuple[str, str], dict[str, Floats]]:
+    """Return what :func:`squares_of` gives, by data set and kind of token, of a family's caches."""
+    return {
+        (key, kind): squares_of(tree, kinds=[kind])
+        for kind in KINDS
+        for key, tree in family.trees.items()
     }
 
 

@@ -250,6 +250,29 @@ def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> d
     return found
 
 
+def summary(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, float]:
+    """Average scores over tasks: the whole model, own, other modalities', size alone, random.
+
+    Parameters
+    ----------
+    scores : mapping
+        From :func:`matrix`.
+    modalities : mapping of str to str
+        The modality of each task.
+    """
+    parts = {
+        WHOLE: scores[WHOLE],
+        "own mask": {name: scores[name][name] for name in modalities},
+        "others' masks": foreign(scores, modalities=modalities),
+        SIZE: scores[SIZE],
+        RANDOM: scores[RANDOM],
+    }
+    return {
+        part: float(np.mean([values.mean() for values in own.values()]))
+        for part, own in parts.items()
+    }
+
+
 def table(scores: Mapping[str, Scores], *, titles: Mapping[str, str]) -> pd.DataFrame:
     """Return mean scores, masks in rows and tasks in columns."""
     rows = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import plan
 import pytest
 import yaml
 
 from ima import notebooks
+from ima.models import list_models
 from ima.parameters import check
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +42,8 @@ def contents():
 def test_every_chapter_has_a_source():
     settings = config()
     runs = {name: ROOT / "notebooks" / f"{name}.md" for name in settings["runs"]}
-    runs |= {f"caching-{name}": ROOT / "notebooks" / "caching.md" for name in settings["caches"]}
+    for name in plan.caches({**settings, "size": "small"}):  # a chapter is in every edition
+        runs[f"caching-{name}"] = ROOT / "notebooks" / "caching.md"
     for chapter in contents():
         path = ROOT / f"{chapter}.md"
         if chapter.startswith("book/runs/"):
@@ -76,20 +79,29 @@ def test_the_search_for_typed_results_finds_them():
 
 @pytest.mark.parametrize("size", ["small", "standard", "full"])
 def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
-    settings = config()
+    settings = {**config(), "size": size}
     caching = notebooks.parameters(ROOT / "notebooks" / "caching.md")
-    for entry in settings["caches"].values():
-        own = {name: value for name, value in entry.items() if name != "kind"}
-        sizes = settings["sizes"][size][entry.get("kind", "findings")]
-        check(caching, values={**own, **sizes, "out": "some.zarr"})
-    for name, entry in settings["runs"].items():
-        values = {**entry.get("parameters", {}), **entry.get(size, {})}
-        if "caches" in entry:
-            assert set(entry["caches"]) <= set(settings["caches"])
-            values["caches"] = ["some.zarr"]
-        if entry.get("claims"):
-            values["claims"] = "some.json"
-        check(notebooks.parameters(ROOT / "notebooks" / f"{name}.md"), values=values)
+    for values in plan.caches(settings).values():
+        check(caching, values=values)
+    for name in settings["runs"]:
+        taken = notebooks.parameters(ROOT / "notebooks" / f"{name}.md")
+        check(taken, values=plan.parameters(settings, name))
+
+
+def test_the_published_edition_has_every_model_of_the_zoo():
+    settings = {**config(), "size": "full"}
+    held = {model for entry in settings["families"].values() for model in entry["caches"].values()}
+    assert held == {entry["name"] for entry in list_models() if entry["setup"] in ("ST", "MT")}
+
+
+def test_an_unknown_edition_is_refused():
+    with pytest.raises(SystemExit, match="Available: small, standard, full"):
+        plan.caches({**config(), "size": "huge"})
+
+
+def test_every_edition_holds_the_smaller_ones():
+    editions = [set(plan.caches({**config(), "size": size})) for size in plan.SIZES]
+    assert editions[0] < editions[1] <= editions[2]
 
 
 def test_sizes_grow():
