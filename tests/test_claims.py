@@ -126,14 +126,19 @@ def test_table_shows_every_claim_and_what_is_not_measured():
     pages = {"notebooks/finding1.md": "/book/runs/default/finding1.ipynb"}
     text = claims.table(records, models=["opt-mini (ST)"], pages=pages)
     lines = text.splitlines()
-    assert lines[0] == "| Claim | opt-mini (ST) | llama-mini (ST) |"
-    assert len(lines) == 2 + len(claims.CLAIMS)
-    assert {line.count("|") for line in lines} == {4}
-    assert "✓ supported" in lines[2]
-    assert "([page](/book/runs/default/finding1.ipynb))" in lines[2]
-    assert "✗ contradicted" in lines[3]
-    assert "-0.200 [-0.300, -0.100], n = 600" in lines[3]
-    assert text.count("not yet measured") == 2 * len(claims.CLAIMS) - 2
+    grid, tabs = lines[: lines.index("")], lines[lines.index("::::{tab-set}") :]
+    assert grid[0] == "| Claim | opt-mini (ST) | llama-mini (ST) |"
+    assert len(grid) == 2 + len(claims.CLAIMS)
+    assert {line.count("|") for line in grid} == {4}
+    assert "✓" in grid[2]
+    assert "✗" in grid[3]
+    assert all("](/book/runs/default/finding1.ipynb)" in line for line in grid[2:4])
+    assert [line for line in tabs if line.startswith(":::{")] == [
+        ":::{tab-item} opt-mini (ST)",
+        ":::{tab-item} llama-mini (ST)",
+    ]
+    assert any("-0.200 [-0.300, -0.100], n = 600" in line for line in tabs)
+    assert "\n".join(tabs).count("not yet measured") == 2 * len(claims.CLAIMS) - 2
 
 
 def test_table_of_nothing_says_not_yet_measured_everywhere():

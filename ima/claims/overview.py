@@ -1,4 +1,4 @@
-"""The table claims × models of the front page."""
+"""What the front page says of the claims: a table claims × models, and the numbers behind it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
+UNMEASURED = '<span class="verdict unmeasured">·</span>'
 
 
 def table(
@@ -20,7 +21,7 @@ def table(
     models: Sequence[str] = (),
     pages: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the table claims × models as MyST markdown.
+    """Write what became of the claims as MyST markdown: a table of symbols, then the numbers.
 
     Parameters
     ----------
@@ -34,22 +35,29 @@ def table(
     Returns
     -------
     str
-        One row for each claim of the paper; a cell holds verdict, value, interval and n, or
-        "not yet measured".
+        A table with a row for each claim of the paper and a column for each model, of a symbol per
+        record that links to its page; and a set of tabs, one per model, with verdict, value,
+        interval and n of each record and "not yet measured" elsewhere.
     """
-    columns = list(dict.fromkeys([*models, *(entry.model for entry in records)]))
-    head = ["Claim", *(columns or ["Any model"])]
-    lines = [_row(head), _row(["---"] * len(head))]
+    columns = list(dict.fromkeys([*models, *(entry.model for entry in records)])) or ["any model"]
+    head = ["Claim", *columns]
+    lines = [_row(head), _row(["---", *[":-:"] * len(columns)])]
     for claim in CLAIMS.values():
         cells = [f"**{claim.id}** {claim.name}<br><small>{claim.sentence}</small>"]
-        for column in head[1:]:
-            own = [r for r in records if (r.claim, r.model) == (claim.id, column)]
-            cells.append(
-                "<br>".join(_cell(entry, pages=pages or {}) for entry in own)
-                or '<span class="verdict unmeasured">not yet measured</span>'
-            )
+        for column in columns:
+            marks = [_mark(entry, pages=pages or {}) for entry in _own(records, claim.id, column)]
+            cells.append(" ".join(marks) or UNMEASURED)
         lines.append(_row(cells))
-    return "\n".join(lines) + "\n"
+    key = ", ".join(
+        f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
+        for verdict, symbol in SYMBOLS.items()
+    )
+    lines += ["", f"{key}, {UNMEASURED} not measured. A symbol leads to its page.", ""]
+    lines += ["::::{tab-set}"]
+    for column in columns:
+        lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
+        lines += [_row(["---"] * 3), *_details(records, column, pages=pages or {}), ":::"]
+    return "\n".join([*lines, "::::"]) + "\n"
 
 
 def sentence(entry: Record) -> str:
@@ -114,9 +122,33 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _cell(entry: Record, *, pages: Mapping[str, str]) -> str:
-    word = f'<span class="verdict {entry.verdict}">{SYMBOLS[entry.verdict]} {entry.verdict}</span>'
-    if entry.notebook in pages:
-        word += f" ([page]({pages[entry.notebook]}))"
-    detail = "" if entry.statistic == CLAIMS[entry.claim].statistic else f"{entry.statistic}: "
-    return f"{word}<br><small>{detail}{entry.interval}</small>"
+def _own(records: Sequence[Record], claim: str, model: str) -> list[Record]:
+    return [entry for entry in records if (entry.claim, entry.model) == (claim, model)]
+
+
+def _mark(entry: Record, *, pages: Mapping[str, str]) -> str:
+    """Return a record's symbol, which says what it means to who points at it or hears it read."""
+    said = f"{entry.claim} {entry.verdict}"
+    symbol = (
+        f'<span class="verdict {entry.verdict}" role="img" aria-label="{said}" title="{said}">'
+        f"{SYMBOLS[entry.verdict]}</span>"
+    )
+    return f"[{symbol}]({pages[entry.notebook]})" if entry.notebook in pages else symbol
+
+
+def _details(records: Sequence[Record], model: str, *, pages: Mapping[str, str]) -> list[str]:
+    rows = []
+    for claim in CLAIMS.values():
+        name = f"**{claim.id}** {claim.name}"
+        own = _own(records, claim.id, model)
+        if not own:
+            rows.append(
+                _row([name, '<span class="verdict unmeasured">not yet measured</span>', ""])
+            )
+        for entry in own:
+            word = f"{_mark(entry, pages={})} {entry.verdict}"
+            if entry.notebook in pages:
+                word = f"[{word}]({pages[entry.notebook]})"
+            shown = f"{entry.interval}<br><small>{entry.statistic}</small>"
+            rows.append(_row([name, word, shown]))
+    return rows

@@ -116,16 +116,21 @@ def test_claims_are_complete_records():
 def test_the_front_page_shows_every_claim_with_its_verdict(site):
     records = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
     measured = {(record["claim"], record["model"]) for record in records}
-    head, *rows = site[SITE / "book" / "index.html"].find("table").find_all("tr")
+    page = site[SITE / "book" / "index.html"]
+    head, *rows = page.find("table").find_all("tr")
     models = [cell.get_text(" ", strip=True) for cell in head.find_all("th")][1:]
     assert {model for _, model in measured} == set(models)
     cells = {
-        (row.find("td").get_text(" ", strip=True).split()[0], model): cell.get_text(" ")
+        (row.find("td").get_text(" ", strip=True).split()[0], model): cell
         for row in rows
         for model, cell in zip(models, row.find_all("td")[1:], strict=True)
     }
     assert list(dict.fromkeys(claim for claim, _ in cells)) == list(CLAIMS)
-    for cell, text in cells.items():
-        assert ("not yet measured" in text) == (cell not in measured), cell
+    for key, cell in cells.items():
+        assert bool(cell.select(".unmeasured")) == (key not in measured), key
     for record in records:
-        assert record["verdict"] in cells[record["claim"], record["model"]]
+        assert cells[record["claim"], record["model"]].select(f"a .{record['verdict']}")
+    assert [label.get_text(strip=True) for label in page.select(".sd-tab-label")] == models
+    tabs = page.select_one(".sd-tab-set").get_text(" ")
+    for record in records:
+        assert str(Record.model_validate(record).interval) in tabs
