@@ -23,6 +23,8 @@ Not every block is sequential and pre-norm:
   the normed values, because those enter the residual stream.
 - Parallel blocks (Phi, most GPT-NeoX) add attention and network to the same input: there is no
   ``resid_mid``, and where both share one norm (Phi) there is no ``ln2``.
+- Where some blocks attend across to the medium (Llama 3.2 Vision) there is the residual stream
+  alone, and no perceptual token in it.
 - Post-norm blocks (OPT-350m) norm the sum: there is no ``ln1`` and no ``ln2``; ``resid_mid`` and
   ``resid_post`` are the normed sums.
 """
@@ -42,9 +44,10 @@ from ima.errors import ModelError, ParameterError, UnknownNameError
 TAPS = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
 
 Side = Literal["input", "output"]
-Residual = Literal["sequential", "parallel", "post-norm"]
+Residual = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _ATTENTION = ("self_attn", "attention")
+_CROSS_ATTENTION = ("cross_attn",)
 _FIRST_NORM = ("input_layernorm", "self_attn_layer_norm")
 _SECOND_NORM = ("pre_feedforward_layernorm", "post_attention_layernorm", "final_layer_norm")
 _LAST_LINEAR = ("down_proj", "dense_4h_to_h", "fc2")
@@ -107,6 +110,8 @@ class Anatomy:
 
     Parameters
     ----------
+    trunk : nn.Module
+        The decoder: embeddings to the normed states of the last block.
     embedding : nn.Module
         Token ids to embeddings.
     blocks : tuple of nn.Module
@@ -123,14 +128,16 @@ class Anatomy:
         Tap to (path inside a block, side); the empty path is the block itself.
     undefined : mapping
         Tap to the reason why these blocks do not have it.
-    residual : {"sequential", "parallel", "post-norm"}
-        How a block's two halves meet the residual stream.
+    residual : {"sequential", "parallel", "post-norm", "crossing"}
+        How a block's two halves meet the residual stream; ``"crossing"`` where some blocks attend
+        across to the medium.
     attention : str
         Path of attention inside a block.
     hidden, intermediate : int
         Width of the residual stream and of ``fc1``.
     """
 
+    trunk: nn.Module
     embedding: nn.Module
     blocks: tuple[nn.Module, ...]
     final_norm: nn.Module
@@ -212,7 +219,11 @@ class Anatomy:
         Tensor
             Dims (…, vocabulary).
         """
-        logits: Tensor = self.unembedding(self.projection(self.final_norm(states)))
+        return self.words(self.projection(self.final_norm(states)))
+
+    def words(self, states: Tensor) -> Tensor:
+        """Return the logits of what the trunk returned, dims (…, vocabulary)."""
+        logits: Tensor = self.unembedding(states)
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
@@ -251,6 +262,8 @@ def find_anatomy(language: Any) -> Anatomy:
     """
     config = language.config.get_text_config()
     trunk, blocks = _trunk(language, config.num_hidden_layers)
+    if any(_first(block, _CROSS_ATTENTION) is not None for block in blocks):
+        return _crossing(language, config, trunk, blocks)
     block = blocks[0]
     attention = _path(language, block, _ATTENTION, "attention")
     first_norm = _path(language, block, _FIRST_NORM, "norm before attention")
@@ -287,6 +300,7 @@ def find_anatomy(language: Any) -> Anatomy:
             undefined[name] = "its blocks norm the sums, not the inputs of attention and network"
     final_norm = _first(trunk, _FINAL_NORM)
     return Anatomy(
+        trunk=trunk,
         embedding=language.get_input_embeddings(),
         blocks=tuple(blocks),
         final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
@@ -299,6 +313,27 @@ def find_anatomy(language: Any) -> Anatomy:
         attention=attention,
         hidden=config.hidden_size,
         intermediate=intermediate,
+    )
+
+
+def _crossing(language: Any, config: Any, trunk: nn.Module, blocks: nn.ModuleList) -> Anatomy:
+    """Return the anatomy of a decoder some of whose blocks attend across to the medium."""
+    reason = "some of its blocks attend across to the medium and have other parts"
+    final_norm = _first(trunk, _FINAL_NORM)
+    return Anatomy(
+        trunk=trunk,
+        embedding=language.get_input_embeddings(),
+        blocks=tuple(blocks),
+        final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
+        projection=nn.Identity(),
+        unembedding=language.get_output_embeddings(),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        sites={"resid_post": ("", "output")},
+        undefined={name: reason for name in TAPS if name != "resid_post"},
+        residual="crossing",
+        attention="",
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
     )
 
 

@@ -19,8 +19,11 @@ from ima.models import llava, zoo
 from ima.models.anatomy import find_anatomy
 from ima.models.audit import audit
 from ima.models.connector import Connector, ConnectorConfig
+from ima.models.dialogue import placeholders_of
 from ima.models.frozen import FrozenModel
+from ima.models.hub import HubModel
 from ima.models.perception import Perception
+from ima.models.processors import load_processor
 
 DTYPES = {
     "float32": torch.float32,
@@ -172,14 +175,59 @@ def _from_folder(
         raise ModelError(message)
     hashes = {path.name: zoo.sha256(path) for path in files}
     weights_hash = hashes[zoo.WEIGHTS] if list(hashes) == [zoo.WEIGHTS] else None
+    weights_hash = weights_hash or zoo.combined_hash(hashes)
+    if _is_multimodal(folder):
+        return _multimodal(
+            name, folder=folder, weights_hash=weights_hash, device=device, dtype=dtype
+        )
     card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
     return _language(
         name,
         folder=folder,
         card=card,
-        weights_hash=weights_hash or zoo.combined_hash(hashes),
+        weights_hash=weights_hash,
         device=device,
         dtype=dtype,
+    )
+
+
+def _is_multimodal(folder: Path) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+    return _config(folder).model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+
+def _config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        message = f"{folder} holds no usable configuration: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+
+
+def _multimodal(
+    name: str, *, folder: Path, weights_hash: str, device: torch.device, dtype: torch.dtype
+) -> HubModel:
+    from transformers import AutoModelForMultimodalLM
+
+    language = _pretrained(AutoModelForMultimodalLM, folder, dtype=dtype).to(device)
+    language.eval().requires_grad_(requires_grad=False)
+    config = language.config
+    processor = load_processor(folder, model_type=config.model_type)
+    anatomy = find_anatomy(language)
+    audit(language, anatomy)
+    card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
+    return HubModel(
+        name=name,
+        card=card,
+        weights_hash=weights_hash,
+        language=language,
+        tokenizer=processor.tokenizer,
+        anatomy=anatomy,
+        processor=processor,
+        placeholders=placeholders_of(config, processor),
     )
 
 
