@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ima.models.names import register
 from ima.models.zoo import list_models
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-__all__ = ["Batch", "FrozenModel", "list_models", "load"]
+__all__ = ["Batch", "FrozenModel", "list_models", "load", "register"]
 
 
 def load(spec: str, *, device: str = "cpu", dtype: str = "float32") -> FrozenModel:

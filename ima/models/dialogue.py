@@ -178,7 +178,8 @@ def placeholders_of(config: Any, processor: Any) -> dict[Modality, int]:
     modalities: tuple[Modality, ...] = ("image", "video", "audio")
     for modality in modalities:
         names = [f"{modality}_token_id", f"{modality}_token_index"]
-        sources = [(config, name) for name in names] + [(processor, names[0])]
+        parts = [config, *(_get(config, f"{part}_config") for part in ("vision", "audio"))]
+        sources = [(part, name) for part in parts for name in names] + [(processor, names[0])]
         ids = [value for source, name in sources if isinstance(value := _get(source, name), int)]
         if ids:
             found[modality] = ids[0]

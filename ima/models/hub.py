@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,29 +239,36 @@ class HubModel(FrozenModel):
 
     def _entering(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Run the model up to its decoder, and return what enters there."""
-        trunk, taken = self.anatomy.trunk, {}
+        trunk, ids = self.anatomy.trunk, inputs["input_ids"]
+        taken: dict[str, Any] = {}
 
         def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             bound = inspect.signature(trunk.forward).bind_partial(*args, **kwargs).arguments
             further = bound.pop("kwargs", {})
             taken.update({**bound, **further})
+            if taken.get("inputs_embeds") is not None:
+                raise _ReachedError
+
+        def begin(state: Tensor) -> None:
+            taken["begun"] = state
             raise _ReachedError
 
-        handle = trunk.register_forward_pre_hook(take, with_kwargs=True)
-        try:
-            self.language(**inputs, use_cache=False)
-        except _ReachedError:
-            pass
-        finally:
-            handle.remove()
-        embeds = taken.get("inputs_embeds")
-        if embeds is None:
-            embeds = self.anatomy.embedding(taken["input_ids"])
+        with ExitStack() as hooks:
+            hooks.callback(trunk.register_forward_pre_hook(take, with_kwargs=True).remove)
+            first = self.anatomy.tap("resid_post", layer=0).attach(begin, samples=len(ids))
+            hooks.callback(first.remove)
+            with suppress(_ReachedError):
+                self.language(**inputs, use_cache=False)
         kept = {
             name: value
             for name, value in taken.items()
             if name not in _OF_THE_CALL and value is not None
         }
+        embeds = taken.get("inputs_embeds")
+        if embeds is None:
+            # The family merges media inside its decoder, or reads text alone.
+            embeds = taken["begun"]
+            kept |= {"input_ids": ids, "inputs_embeds": None}
         # Without positions of its own a decoder counts by itself.
         return embeds, {"position_ids": None, "attention_mask": inputs["attention_mask"]} | kept
 

@@ -213,5 +213,6 @@ def test_a_decoder_goes_on_from_what_enters_it(name):
     assert torch.equal(merged, model._perceptual(inputs["input_ids"]))
     with torch.no_grad():
         own = language(**inputs, use_cache=False)
-        again = anatomy.trunk(inputs_embeds=embeds, **extra, use_cache=False).last_hidden_state
+        given = {"inputs_embeds": embeds, **extra, "use_cache": False}
+        again = anatomy.trunk(**given).last_hidden_state
     assert torch.equal(anatomy.words(again), own.logits)

@@ -26,7 +26,7 @@ TEXT: dict[str, Any] = {
 CLIP: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,  # as many as the decoder has
     "num_attention_heads": 2,
     "image_size": 28,
     "patch_size": 14,
@@ -475,11 +475,46 @@ def _voxtral() -> tuple[Any, dict[str, torch.Tensor]]:
     return hf.VoxtralForConditionalGeneration(config), inputs
 
 
+def _phi4() -> tuple[Any, dict[str, torch.Tensor]]:
+    vision = {**SIGLIP, "patch_size": 7, "crop_size": 28, "image_token_id": 7}
+    audio = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_blocks": 2,
+        "num_attention_heads": 2,
+        "ext_pw_out_channel": 32,
+        "depthwise_separable_out_channel": 32,
+        "nemo_conv_channels": 32,
+        "audio_token_id": 8,
+        "input_size": 16,
+    }
+    config = hf.Phi4MultimodalConfig(
+        **{**TEXT, "num_key_value_heads": 4},
+        vocab_size=64,
+        vision_config=vision,
+        audio_config=audio,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    # One crop of 2 × 2 features with line ends, a separator, and the whole picture as many.
+    ids = torch.tensor([[3, *[7] * 13, 9, 11]])
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "image_pixel_values": torch.randn(1, 2, 3, 28, 28),
+        "image_sizes": torch.tensor([[28, 28]]),
+        "image_attention_mask": torch.ones(1, 2, 4, 4),
+    }
+    return hf.Phi4MultimodalForCausalLM(config), inputs
+
+
 #: Models whose processors need packages that are not here, and inputs made by hand.
 BARE: dict[str, Callable[[], tuple[Any, dict[str, torch.Tensor]]]] = {
     "pixtral": _pixtral,
     "mistral3": _mistral3,
     "voxtral": _voxtral,
+    "phi4_multimodal": _phi4,
 }
 
 
