@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tinyhub import BARE, FAMILIES, bare, save
 
 import ima.models
@@ -216,3 +218,40 @@ def test_a_decoder_goes_on_from_what_enters_it(name):
         given = {"inputs_embeds": embeds, **extra, "use_cache": False}
         again = anatomy.trunk(**given).last_hidden_state
     assert torch.equal(anatomy.words(again), own.logits)
+
+
+def test_pickled_weights_are_read_only_when_asked(tmp_path):
+    folder = save("llava", tmp_path / "pickled")
+    state = load_file(folder / "model.safetensors")
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"found pytorch_model\.bin, which may run code"):
+        ima.models.load(str(folder))
+    model = ima.models.load(str(folder), pickled_weights=True)
+    assert model.layers == 3
+
+
+def test_code_beside_the_weights_runs_only_when_asked(tmp_path):
+    folder = save("llava", tmp_path / "coded")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    mark = tmp_path / "ran"
+    (folder / "own.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import LlavaConfig\n"
+        f"Path({str(mark)!r}).touch()\n"
+        "class OwnConfig(LlavaConfig):\n    model_type = 'own'\n"
+    )
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        ima.models.load(str(folder))
+    assert not mark.exists()
+
+
+def test_nothing_is_fetched_for_a_folder(folders, monkeypatch):
+    def refuse(*_, **__):
+        message = "the network was asked"
+        raise AssertionError(message)
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    assert ima.models.load(str(folders("llava"))).layers == 3

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ima.cli.data import data
 from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
 
@@ -33,6 +34,7 @@ app.add_typer(models, name="models")
 app.add_typer(notebook, name="notebook")
 app.add_typer(claims, name="claims")
 app.add_typer(zoo, name="zoo")
+app.add_typer(data, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
@@ -360,7 +362,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImaError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
