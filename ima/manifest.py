@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,8 @@ class Line(BaseModel):
         What is true of the sample.
     media : str or None
         File name relative to the folder; None for text.
+    split : {"train", "calibration", "validation", "test"}
+        What the sample is for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -52,9 +54,10 @@ class Line(BaseModel):
     references: list[str] = []
     truth: dict[str, Any] = {}
     media: str | None = None
+    split: Literal["train", "calibration", "validation", "test"] = "test"
 
 
-def read_manifest(path: Path, *, n: int | None = None) -> SampleSet:
+def read_manifest(path: Path, *, n: int | None = None, split: str = "test") -> SampleSet:
     """Read a data set folder.
 
     Parameters
@@ -63,11 +66,13 @@ def read_manifest(path: Path, *, n: int | None = None) -> SampleSet:
         Folder that holds ``samples.jsonl``; media are read when a sample is loaded.
     n : int or None
         How many samples from the start; None takes all.
+    split : str
+        Those of which split; lines without one are of ``test``.
 
     Returns
     -------
     SampleSet
-        Named after the folder, split ``test``.
+        Named after the folder.
 
     Raises
     ------
@@ -77,18 +82,21 @@ def read_manifest(path: Path, *, n: int | None = None) -> SampleSet:
         If the folder holds fewer than ``n`` samples.
     """
     file = _file(Path(path))
-    lines = list(_lines(file))
+    every = list(_lines(file))
+    lines = [(number, line) for number, line in every if line.split == split]
     if not lines:
-        message = f"{file} holds no samples."
+        splits = ", ".join(sorted({line.split for _, line in every}))
+        message = f"{file} holds no samples of split {split!r}; found {splits or 'none at all'}."
         raise SampleError(message)
     if n is not None and not 1 <= n <= len(lines):
-        message = f"samples must be between 1 and {len(lines)}, what {path} holds; got {n}."
+        held = f"what {path} holds of split {split!r}"
+        message = f"samples must be between 1 and {len(lines)}, {held}; got {n}."
         raise ParameterError(message)
     samples = tuple(
         _sample(line, folder=Path(path), where=f"{file}, line {number}")
         for number, line in lines[:n]
     )
-    return SampleSet(name=Path(path).resolve().name, split="test", samples=samples)
+    return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
     ----------
     name : str
         ``"mini-image-caption"``, with ``":train"``, ``":calibration"``, ``":validation"`` or
-        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``.
+        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``,
+        with or without a split behind it.
     n : int or None
         How many samples from the start; None takes all that a folder holds, or 200 of the
         miniature world, which has no end.
@@ -157,10 +158,13 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
     if n is not None and n < 1:
         message = f"samples must be at least 1; got {n}."
         raise ParameterError(message)
+    folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
+        folder, split = name, "test"
+    if split in SPLITS and folder and Path(folder).is_dir():
         from ima.manifest import read_manifest
 
-        return read_manifest(Path(name), n=n)
+        return read_manifest(Path(folder), n=n, split=split)
     return open_dataset(name, n=200 if n is None else n, seed=seed)
 
 

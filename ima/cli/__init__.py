@@ -76,7 +76,10 @@ def cache_create(
     unit: Annotated[
         int | None, typer.Option(help="Samples that a killed run loses at most.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="Of the weights: float32, bfloat16 or float16.")
+    ] = "float32",
     dtype: Annotated[str, typer.Option(help="Of kept tokens: float16 or float32.")] = "float16",
     seed: Annotated[int, typer.Option(help="Seed of the miniature world.")] = 0,
     loss: Annotated[bool, typer.Option(help="Store the loss on each answer.")] = True,
@@ -107,6 +110,7 @@ def cache_create(
         batch_size=batch_size,
         unit=unit,
         device=device,
+        precision=precision,
         dtype=dtype,
         seed=seed,
         loss=loss,

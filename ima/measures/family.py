@@ -27,7 +27,8 @@ class Family:
         By data set: ``(sample, kind, layer, hidden)``, read from disk where it is used.
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
-        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``.
+        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``,
+        under which name the data set was opened.
     trees : mapping of str to xarray.DataTree
         By data set: the whole cache.
     """
@@ -234,6 +235,7 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
         "perceptual": float(samples["n_perceptual"].mean()),
         "textual": float(samples["n_textual"].mean()),
         "path": path,
+        "opened": tree.attrs["parameters"]["dataset"],
         "family": _family_name(tree),
     }
 
