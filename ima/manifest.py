@@ -57,7 +57,9 @@ class Line(BaseModel):
     split: Literal["train", "calibration", "validation", "test"] = "test"
 
 
-def read_manifest(path: Path, *, n: int | None = None, split: str = "test") -> SampleSet:
+def read_manifest(
+    path: Path, *, n: int | None = None, split: str = "test", at_most: bool = False
+) -> SampleSet:
     """Read a data set folder.
 
     Parameters
@@ -68,6 +70,8 @@ def read_manifest(path: Path, *, n: int | None = None, split: str = "test") -> S
         How many samples from the start; None takes all.
     split : str
         Those of which split; lines without one are of ``test``.
+    at_most : bool
+        Whether fewer than ``n`` are enough.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def read_manifest(path: Path, *, n: int | None = None, split: str = "test") -> S
         splits = ", ".join(sorted({line.split for _, line in every}))
         message = f"{file} holds no samples of split {split!r}; found {splits or 'none at all'}."
         raise SampleError(message)
-    if n is not None and not 1 <= n <= len(lines):
+    if n is not None and not at_most and not 1 <= n <= len(lines):
         held = f"what {path} holds of split {split!r}"
         message = f"samples must be between 1 and {len(lines)}, {held}; got {n}."
         raise ParameterError(message)

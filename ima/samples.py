@@ -124,7 +124,9 @@ class SampleSet(Sequence[Sample]):
         return digest.hexdigest()
 
 
-def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet:
+def open_samples(
+    name: str, *, n: int | None = None, seed: int = 0, at_most: bool = False
+) -> SampleSet:
     """Open a data set by name or by folder.
 
     Parameters
@@ -138,6 +140,8 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
         miniature world, which has no end.
     seed : int
         Seed of the miniature world.
+    at_most : bool
+        Whether fewer than ``n`` are enough where a folder holds fewer.
 
     Returns
     -------
@@ -164,7 +168,7 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
     if split in SPLITS and folder and Path(folder).is_dir():
         from ima.manifest import read_manifest
 
-        return read_manifest(Path(folder), n=n, split=split)
+        return read_manifest(Path(folder), n=n, split=split, at_most=at_most)
     return open_dataset(name, n=200 if n is None else n, seed=seed)
 
 

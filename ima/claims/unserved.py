@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ima.errors import ImaError
+from ima.errors import CacheError, ImaError
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
+
+    from ima.measures.family import Family
 
 SUFFIX = ".unserved.json"
 T = TypeVar("T")
@@ -65,6 +67,33 @@ class Unserved:
             reason = " ".join(str(error).split())
             self.found.append(Missing(claim, model, self.notebook, reason))
 
+    def perceiving(self, families: Mapping[str, Family], *claims: str) -> dict[str, Family]:
+        """Return the families that have perceptual tokens, and note the others.
+
+        Parameters
+        ----------
+        families : mapping of str to Family
+            From :func:`ima.measures.family.open_families`.
+        *claims : str
+            What cannot be measured without perceptual tokens.
+
+        Raises
+        ------
+        CacheError
+            If none has any.
+        """
+        found = {}
+        for name, family in families.items():
+            without = family.members["perceptual"] == 0
+            if not without.any():
+                found[name] = family
+            for claim in claims if without.any() else ():
+                with self.noting(claim, model=name):
+                    raise _no_percepts(family)
+        if not found:
+            raise _no_percepts(next(iter(families.values())))
+        return found
+
     def each(
         self, claim: str, families: Mapping[str, T], measure: Callable[[T], Measured]
     ) -> dict[str, Measured]:
@@ -109,6 +138,14 @@ class Unserved:
         text = json.dumps([asdict(one) for one in self.found], indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
         return path
+
+
+def _no_percepts(family: Family) -> CacheError:
+    paths = ", ".join(family.members["path"])
+    return CacheError(
+        f"{paths}: no perceptual tokens. The model reads text alone, or attends to media across; "
+        "the claim is about perceptual tokens among the others."
+    )
 
 
 def beside(claims: str | Path) -> Path:

@@ -277,7 +277,8 @@ def claims_collect(
         for record in registry.read(path)
     }
     table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text(registry.table(records, pages=pages), encoding="utf-8")
+    missing = registry.read_missing(files)
+    table.write_text(registry.table(records, pages=pages, missing=missing), encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 

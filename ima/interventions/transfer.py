@@ -79,13 +79,13 @@ def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, Task
     family : Family
         Of caches of calibration samples.
     samples : int
-        Test samples of each.
+        Test samples of each, or as many as its data set holds.
     seed : int
         Of the miniature world.
     """
     opened = family.members["opened"].str.removesuffix(":calibration")
     return {
-        name: Task(model, open_samples(str(opened[name]), n=samples, seed=seed))
+        name: Task(model, open_samples(str(opened[name]), n=samples, seed=seed, at_most=True))
         for name, model in models_of(family).items()
     }
 
