@@ -203,7 +203,7 @@ def prepare(
 def describe(work: Work) -> dict[str, Any]:
     """Return the attributes of the store that the work fills."""
     model = work.model
-    objective = model.card.get("objective")
+    more = {key: model.card.get(key) for key in ("objective", "language")}
     return attributes(
         work.parameters,
         model={
@@ -211,7 +211,7 @@ def describe(work: Work) -> dict[str, Any]:
             "setup": model.setup,
             "modality": model.modality,
             "task": model.task,
-            **({"objective": objective} if objective else {}),
+            **{key: value for key, value in more.items() if value},
             "weights_hash": model.weights_hash,
             "dtype": _precision(model),
         },

@@ -251,7 +251,9 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     }
 
 
-def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
+def family_of(
+    model: str, *, setup: str, objective: str | None = None, language: str | None = None
+) -> str:
     """Return the name of the family that a model belongs to.
 
     A single-task model is named language/encoder/modality-task; its family shares the language and
@@ -265,6 +267,8 @@ def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
         Setup of the paper: ST, MT or LM.
     objective : str or None
         What its encoder was trained to do.
+    language : str or None
+        The language model of a single-task model whose name does not tell it.
 
     Examples
     --------
@@ -281,12 +285,17 @@ def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
         short = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
         return f"{short} ({setup})"
     kind = f", {objective}" if objective not in (None, "supervised") else ""
-    return f"{name.split('/')[0]} ({setup}{kind})"
+    return f"{language or name.split('/')[0]} ({setup}{kind})"
 
 
 def _family_name(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
-    return family_of(model["name"], setup=model["setup"], objective=model.get("objective"))
+    return family_of(
+        model["name"],
+        setup=model["setup"],
+        objective=model.get("objective"),
+        language=model.get("language"),
+    )
 
 
 def _names(members: pd.DataFrame) -> list[str]:

@@ -59,6 +59,21 @@ def from_folder(name: str, *, folder: Path, loading: Loading) -> FrozenModel:
     ModelError
         If there are no weights that may be loaded, or they are not understood.
     """
+    weights_hash = weights_hash_of(folder, loading)
+    if _is_multimodal(folder, loading):
+        return _multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
+    card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
+    return load_language(name, folder=folder, card=card, weights_hash=weights_hash, loading=loading)
+
+
+def weights_hash_of(folder: Path, loading: Loading) -> str:
+    """Return the sha256 of a folder's weights.
+
+    Raises
+    ------
+    ModelError
+        If there are none that may be loaded.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files and loading.pickled_weights:
         files = sorted(folder.glob("*.bin"))
@@ -71,18 +86,14 @@ def from_folder(name: str, *, folder: Path, loading: Loading) -> FrozenModel:
         )
         raise ModelError(message)
     hashes = {path.name: zoo.sha256(path) for path in files}
-    weights_hash = hashes[zoo.WEIGHTS] if list(hashes) == [zoo.WEIGHTS] else None
-    weights_hash = weights_hash or zoo.combined_hash(hashes)
-    if _is_multimodal(folder, loading):
-        return _multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
-    card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
-    return load_language(name, folder=folder, card=card, weights_hash=weights_hash, loading=loading)
+    alone = list(hashes) == [zoo.WEIGHTS]
+    return hashes[zoo.WEIGHTS] if alone else zoo.combined_hash(hashes)
 
 
 def _is_multimodal(folder: Path, loading: Loading) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
 
-    config = _config(folder, loading)
+    config = config_of(folder, loading)
     mapped = getattr(config, "auto_map", None) or {}
     return (
         config.model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
@@ -91,7 +102,14 @@ def _is_multimodal(folder: Path, loading: Loading) -> bool:
     )
 
 
-def _config(folder: Path, loading: Loading) -> Any:
+def config_of(folder: Path, loading: Loading) -> Any:
+    """Read the configuration in a folder.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or reading it would run code that is not trusted.
+    """
     from transformers import AutoConfig
 
     try:
@@ -221,8 +239,17 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_pretrained(auto_class: Any, folder: Path, *, loading: Loading, **options: Any) -> Any:
+def load_pretrained(
+    auto_class: Any,
+    folder: Path,
+    *,
+    loading: Loading,
+    ignored: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
     """Load weights into a class of transformers, on the device that was asked for.
+
+    Parts whose names begin with one of ``ignored`` may be missing: they are not used.
 
     Raises
     ------
@@ -246,9 +273,13 @@ def load_pretrained(auto_class: Any, folder: Path, *, loading: Loading, **option
         message = f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
     # transformers fills what is missing with random numbers.
-    missing = [*info["missing_keys"], *info["mismatched_keys"]]
+    missing = [
+        name
+        for name in map(str, [*info["missing_keys"], *info["mismatched_keys"]])
+        if not name.startswith(ignored or ("\n",)) and not any(f".{i}" in name for i in ignored)
+    ]
     if missing:
-        names = ", ".join(map(str, missing[:3]))
+        names = ", ".join(missing[:3])
         message = f"The weights in {folder} do not fill {type(model).__name__}: {names} …"
         raise ModelError(message)
     return model if loading.device is None else model.to(loading.device)

@@ -26,6 +26,7 @@ from ima.models.folders import (
 )
 from ima.models.frozen import FrozenModel
 from ima.models.perception import Perception
+from ima.models.single import is_single_task, load_single
 
 DTYPES = {
     "float32": torch.float32,
@@ -57,6 +58,10 @@ def load_model(
             message = f"device='auto' is for large models; {spec!r} fits on one device."
             raise ParameterError(message)
         return _from_zoo(spec, loading=loading)
+    if is_single_task(Path(zoo.split_name(spec)[0])):
+        name, step = zoo.split_name(spec)
+        given = {"device": device, "dtype": dtype}
+        return load_single(spec, Path(name), step=step, **given)
     if (Path(spec) / "config.json").is_file():
         return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()
