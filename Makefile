@@ -10,6 +10,8 @@ BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
 #   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
+# MODEL=folder-or-id DATA=folder[,folder] measure a model of yours beside the miniature ones;
+# SAMPLES, DEVICE and PRECISION say how; OWN=models.yaml takes several (the book says how).
 # SMALL=1 and FULL=1 choose how many samples each cache holds (workflow/config.yaml says how many).
 SIZE := $(if $(SMALL),small,$(if $(FULL),full,standard))
 JOBS ?= $(shell nproc)
@@ -17,7 +19,10 @@ JOBS ?= $(shell nproc)
 # the next, and the caches have locks of their own.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
-	--rerun-incomplete --nolock --quiet all --config size=$(SIZE)
+	--rerun-incomplete --nolock --quiet all $(if $(OWN),--configfile $(OWN)) \
+	--config size=$(SIZE) $(if $(MODEL),own_model=$(MODEL)) $(if $(DATA),own_data=$(DATA)) \
+	$(if $(SAMPLES),own_samples=$(SAMPLES)) $(if $(DEVICE),own_device=$(DEVICE)) \
+	$(if $(PRECISION),own_precision=$(PRECISION))
 
 .PHONY: help setup book test lint zoo bench clean
 
@@ -57,4 +62,4 @@ bench: $(READY)  ## measure how fast this machine captures, writes and reads act
 	$(ONE_THREAD) $(PY) -m ima.cli bench $(ARGS)
 
 clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
-	rm -rf _build book/runs book/_generated data/caches data/masks .snakemake
+	rm -rf _build book/runs book/_generated data/caches data/masks data/own .snakemake

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,12 @@ from ima.samples import Media, Modality
 RATE = 16_000
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ARRAYS = (".npy", ".npz")
-SOUNDS = (".wav",)
+CONTAINERS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+SOUNDS = (".wav", ".flac", ".ogg")
+#: A container is read at so many moments, the middles of equal spans of its time.
+FRAMES = 32
+#: More bytes than this, unpacked, are refused.
+LIMIT = 1 << 30
 
 
 def read_media(path: Path, modality: Modality) -> Media:
@@ -27,8 +33,9 @@ def read_media(path: Path, modality: Modality) -> Media:
     Parameters
     ----------
     path : Path
-        An image: png, jpg or webp. A clip: npy, npz with one array, or a folder of pictures in
-        the order of their names. A sound: wav of any rate.
+        An image: png, jpg or webp. A clip: npy, npz with one array, a folder of pictures in the
+        order of their names, or a container (mp4, mov, webm, mkv, avi), read at :data:`FRAMES`
+        moments. A sound: wav, flac or ogg of any rate.
     modality : {"image", "video", "audio"}
         What it holds.
 
@@ -83,7 +90,13 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
     _require(path, PICTURES)
-    with Image.open(path) as image:
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        message = f"Cannot read {path} as image: {error}"
+        raise SampleError(message) from error
+    with image:
+        _limit(path, 3 * image.width * image.height)
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -97,7 +110,12 @@ def _read_clip(path: Path) -> Media:
             message = f"The frames in {path} differ in size."
             raise SampleError(message)
         return np.stack(frames)
-    _require(path, ARRAYS)
+    if path.suffix.lower() in CONTAINERS:
+        return _read_container(path)
+    _require(path, (*ARRAYS, *CONTAINERS))
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            _limit(path, sum(entry.file_size for entry in archive.infolist()))
     with path.open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -111,9 +129,10 @@ def _read_clip(path: Path) -> Media:
 
 def _read_sound(path: Path) -> npt.NDArray[np.float32]:
     from scipy.io import wavfile
-    from scipy.signal import resample_poly
 
     _require(path, SOUNDS)
+    if path.suffix.lower() != ".wav":
+        return _read_packed_sound(path)
     with warnings.catch_warnings():
         # Chunks that hold tags or cue points are of no use here.
         warnings.simplefilter("ignore", wavfile.WavFileWarning)
@@ -124,6 +143,13 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
         wave = sound.astype(np.float64) / -float(np.iinfo(sound.dtype).min)
     else:
         wave = sound.astype(np.float64)
+    return resampled(wave, rate=rate)
+
+
+def resampled(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
+    """Return a sound ``(time,)`` or ``(time, channel)`` in [-1, 1] at 16 kHz, one channel."""
+    from scipy.signal import resample_poly
+
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
     if rate != RATE:
@@ -132,6 +158,52 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
         wave = np.clip(resample_poly(wave, RATE // common, rate // common), -1, 1)
     sound32: npt.NDArray[np.float32] = wave.astype(np.float32)
     return sound32
+
+
+def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        import soundfile
+    except ImportError as error:
+        message = f"{path}: {path.suffix} needs soundfile: pip install soundfile."
+        raise SampleError(message) from error
+    try:
+        with soundfile.SoundFile(path) as file:
+            _limit(path, file.frames * file.channels * 8)
+            return resampled(file.read(), rate=file.samplerate)
+    except soundfile.LibsndfileError as error:
+        message = f"Cannot read {path} as audio: {error}."
+        raise SampleError(message) from error
+
+
+def _read_container(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode a container once, and keep the frames at the middles of equal spans of it."""
+    try:
+        import av
+    except ImportError as error:
+        message = f"{path}: containers of video need PyAV: pip install av."
+        raise SampleError(message) from error
+    try:
+        with av.open(str(path)) as container:
+            count = sum(1 for _ in container.decode(video=0))
+        middles = ((np.arange(FRAMES) + 0.5) * count / FRAMES).astype(int)
+        wanted = middles if count > FRAMES else np.arange(count)
+        with av.open(str(path)) as container:
+            decoded = enumerate(container.decode(video=0))
+            chosen = set(wanted.tolist())
+            frames = [frame.to_ndarray(format="rgb24") for at, frame in decoded if at in chosen]
+    except (av.FFmpegError, IndexError) as error:
+        message = f"Cannot read {path} as video: {error}."
+        raise SampleError(message) from error
+    if not frames:
+        message = f"{path} holds no frames."
+        raise SampleError(message)
+    return np.stack(frames)
+
+
+def _limit(path: Path, size: int) -> None:
+    if size > LIMIT:
+        message = f"{path} unpacks to {size} bytes, more than {LIMIT}. Cut it, or raise the limit."
+        raise SampleError(message)
 
 
 def _frames(folder: Path) -> list[Path]:

@@ -124,19 +124,24 @@ class SampleSet(Sequence[Sample]):
         return digest.hexdigest()
 
 
-def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet:
+def open_samples(
+    name: str, *, n: int | None = None, seed: int = 0, at_most: bool = False
+) -> SampleSet:
     """Open a data set by name or by folder.
 
     Parameters
     ----------
     name : str
         ``"mini-image-caption"``, with ``":train"``, ``":calibration"``, ``":validation"`` or
-        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``.
+        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``,
+        with or without a split behind it.
     n : int or None
         How many samples from the start; None takes all that a folder holds, or 200 of the
         miniature world, which has no end.
     seed : int
         Seed of the miniature world.
+    at_most : bool
+        Whether fewer than ``n`` are enough where a folder holds fewer.
 
     Returns
     -------
@@ -157,10 +162,13 @@ def open_samples(name: str, *, n: int | None = None, seed: int = 0) -> SampleSet
     if n is not None and n < 1:
         message = f"samples must be at least 1; got {n}."
         raise ParameterError(message)
+    folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
+        folder, split = name, "test"
+    if split in SPLITS and folder and Path(folder).is_dir():
         from ima.manifest import read_manifest
 
-        return read_manifest(Path(name), n=n)
+        return read_manifest(Path(folder), n=n, split=split, at_most=at_most)
     return open_dataset(name, n=200 if n is None else n, seed=seed)
 
 

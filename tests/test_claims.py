@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ima import claims
-from ima.errors import ParameterError, UnknownNameError
+from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures.inference import Interval
 
 SUPPORTED = Interval(value=0.2, low=0.1, high=0.3, n=600)
@@ -151,3 +151,30 @@ def test_a_listing_leaves_out_what_all_records_share():
     two = claims.listing([measured(), measured("F1.2")]).data
     assert list(two.columns[:3]) == ["model", "claim", "statistic"]
     assert len(two) == 2
+
+
+def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
+    unserved = claims.Unserved("notebooks/finding1.md")
+
+    def measure(value):
+        if value < 0:
+            message = "holds no /lens.\n  Make it."
+            raise CacheError(message)
+        return value
+
+    found = unserved.each("F1.5", {"one": 1, "two": -1, "three": 3}, measure)
+    assert found == {"one": 1, "three": 3}
+    with pytest.raises(CacheError):  # the model that a page shows in full
+        unserved.each("F1.5", {"one": -1}, measure)
+    with pytest.raises(KeyError), unserved.noting("F1.5", model="four"):
+        raise KeyError
+    path = unserved.write(tmp_path / "finding1-words.claims.json")
+    assert path.name == "finding1-words.unserved.json"
+    (missing,) = claims.read_missing([tmp_path / "finding1-words.claims.json"])
+    assert (missing.model, missing.reason) == ("two", "holds no /lens. Make it.")
+    text = claims.table([measured(model="one")], missing=[missing])
+    assert "| one | two |" in text.splitlines()[0]
+    assert "cannot be measured" in text
+    assert "holds no /lens. Make it." in text
+    assert unserved.listing().data["model"].tolist() == ["two"]
+    assert "None" in claims.Unserved("x").listing()

@@ -18,7 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 # What needs torch: everything left of the cache. All else reads caches where torch is absent.
 TORCH_SIDE = re.compile(
-    r"ima\.(capture|evaluation|interventions|miniature|models|cache\.(units|verification|writer))\b"
+    r"ima\.(capture|evaluation|interventions|miniature|models|training|cache\.(batches|units|verification|writer))\b"
 )
 WITHOUT_TORCH = """
 import sys

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
+from ima import media
 from ima.errors import ParameterError, SampleError
-from ima.manifest import read_manifest, write_manifest
+from ima.manifest import check_folder, keep_samples, read_manifest, schema, write_manifest
 from ima.samples import Sample, SampleSet
 
 RNG = np.random.default_rng(0)
@@ -191,3 +192,77 @@ def test_clips_that_are_no_clips(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SampleError, match=re.escape("holds no frames")):
         media_of(tmp_path, "empty", "video")
+
+
+def test_a_container_is_read_at_the_middles_of_equal_spans(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for number in range(64):
+            frame = np.full((16, 32, 3), 3 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    clip = media_of(tmp_path, "a.mp4", "video")
+    assert clip.shape == (32, 16, 32, 3)
+    np.testing.assert_allclose(clip.mean(axis=(1, 2, 3)), 3 * (2 * np.arange(32) + 1), atol=6)
+
+
+def test_flac_is_read(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "a.flac", SOUND, 16_000)
+    np.testing.assert_allclose(media_of(tmp_path, "a.flac", "audio"), SOUND, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "modality"), [("a.mp4", "video"), ("a.flac", "audio")])
+def test_a_damaged_container_is_named(tmp_path, name, modality):
+    (tmp_path / name).write_bytes(b"no such thing")
+    with pytest.raises(SampleError, match=f"{name} as {modality}"):
+        media_of(tmp_path, name, modality)
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/etc/passwd", "link.png"])
+def test_media_outside_the_folder_are_refused(tmp_path, name):
+    inside = tmp_path / "set"
+    inside.mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "out.png")
+    (inside / "link.png").symlink_to(tmp_path / "out.png")
+    with pytest.raises(SampleError, match="lies outside"):
+        read_manifest(folder(inside, line(modality="image", media=name)))
+
+
+def test_media_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "LIMIT", 80)
+    Image.fromarray(IMAGE).save(tmp_path / "p.png")
+    np.savez_compressed(tmp_path / "c.npz", frames=CLIP)
+    for name, modality in [("p.png", "image"), ("c.npz", "video")]:
+        with pytest.raises(SampleError, match=rf"{name} unpacks to \d+ bytes, more than 80"):
+            media_of(tmp_path, name, modality)
+
+
+def test_a_folder_is_checked_and_what_is_good_can_be_kept(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "p.png")
+    (tmp_path / "q.png").write_bytes(b"broken")
+    folder(
+        tmp_path,
+        line(modality="image", media="p.png"),
+        line(id="b", modality="image", media="q.png"),
+        line(id="c", modality="image", media="r.png"),
+        line(id="d"),
+    )
+    lines, problems = check_folder(tmp_path)
+    assert len(lines) == 4
+    assert [problem.id for problem in problems] == ["b", "c"]
+    kept = keep_samples(tmp_path, tmp_path / "kept", leave_out={"b", "c"})
+    assert [sample.id for sample in read_manifest(kept)] == ["a", "d"]
+    with pytest.raises(ParameterError, match="nothing was written"):
+        keep_samples(tmp_path, tmp_path / "none", leave_out=set("abcd"))
+
+
+def test_the_schema_says_what_the_reader_takes(tmp_path):
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(schema())
+    assert validator.is_valid(line())
+    assert not validator.is_valid(line(modality="smell"))
+    assert not validator.is_valid({**line(), "extra": 1})

@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import cache
+import plan
 import pytest
 import sources
+import yaml
 
 from ima.errors import NotebookError
 
@@ -72,7 +74,7 @@ def test_findings_do_not_depend_on_the_command_line():
         modules = sources.notebook_modules(ROOT / "notebooks" / f"{name}.md")
         names = {path.relative_to(ROOT).as_posix() for path in modules}
         assert "ima/__init__.py" in names
-        assert not {"ima/cli.py", "ima/notebooks.py"} & names
+        assert not {"ima/cli/__init__.py", "ima/notebooks.py"} & names
 
 
 def test_a_zoo_without_models_is_refused(tmp_path):
@@ -140,3 +142,59 @@ def test_a_stopped_cache_is_continued_and_leaves_no_stamp(making):
             making(samples=-1)
     assert making.log == [[], ["data"]]
     assert not making.stamp.exists()
+
+
+def own_folder(path, *splits):
+    path.mkdir()
+    lines = [json.dumps({"id": str(i), "split": split}) for i, split in enumerate(splits)]
+    (path / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def configured(**given):
+    settings = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+    return plan.complete({**settings, "size": "small", **given})
+
+
+def test_a_readers_model_is_a_family_beside_the_others(tmp_path):
+    data = own_folder(tmp_path / "mine", *["test"] * 5, *["calibration"] * 3)
+    config = configured(own_model="org/model", own_data=str(data), own_device="cuda")
+    made = plan.caches(config)
+    own = made["own-mine"]
+    assert (own["model"], own["dataset"], own["device"]) == ("org/model", str(data), "cuda")
+    assert (own["samples"], own["keep_tokens"], own["lens"]) == (5, 5, 5)
+    assert own["out"] == "data/caches/small/org-model--mine.zarr"
+    calibration = made["calibration-own-mine"]
+    assert calibration["dataset"] == f"{data}:calibration"
+    assert (calibration["samples"], calibration["unit"]) == (3, 3)
+    assert calibration["out"] == "data/caches/small/org-model--mine-calibration.zarr"
+    assert plan.chosen(config, "finding1")[-1] == "own-mine"
+    assert plan.chosen(config, "finding2")[-1] == "calibration-own-mine"
+
+
+def test_without_calibration_samples_there_is_no_cache_of_them(tmp_path):
+    data = own_folder(tmp_path / "mine", "test")
+    config = configured(own_model="m", own_data=f"{data},mini-image-qa", own_samples="1")
+    assert "calibration-own-mine" not in plan.caches(config)
+    assert plan.caches(config)["own-mine"]["samples"] == 1
+    assert plan.caches(config)["calibration-own-mini-image-qa"]["samples"] == 1
+
+
+def test_half_of_what_is_needed_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="MODEL is given and DATA is not"):
+        configured(own_model="m")
+    with pytest.raises(SystemExit, match="DATA is given and MODEL is not"):
+        configured(own_data="m")
+    with pytest.raises(SystemExit, match=r"holds no samples\.jsonl"):
+        plan.caches(configured(own_model="m", own_data=str(tmp_path)))
+
+
+def test_other_weights_or_samples_make_another_cache(tmp_path):
+    data = own_folder(tmp_path / "mine", "test")
+    before = sources.samples(str(data))
+    assert sources.samples("mini-image-qa") == ""
+    assert sources.samples(f"{data}:calibration") == before
+    (data / "more.png").touch()
+    assert sources.samples(str(data)) != before
+    assert sources.weights(tmp_path, model=str(data)) != before
+    assert sources.weights(tmp_path, model="org/a") != sources.weights(tmp_path, model="org/b")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,52 @@ def check_size(config: Config) -> str:
     return size
 
 
+def complete(config: Config) -> dict[str, Any]:
+    """Add the model and the data of a reader to the configuration, where she gave some.
+
+    ``own_model`` is a name, a folder or a hub's id; ``own_data`` data sets or folders of samples
+    separated by commas; ``own_samples``, ``own_device`` and ``own_precision`` may be left out.
+
+    Raises
+    ------
+    SystemExit
+        If one of model and data is missing, or a folder holds no samples.
+    """
+    model, data = (str(config.get(name) or "") for name in ("own_model", "own_data"))
+    if not model and not data:
+        return dict(config)
+    if not model or not data:
+        given, missing = ("MODEL", "DATA") if model else ("DATA", "MODEL")
+        message = (
+            f"{given} is given and {missing} is not. Give both: make book MODEL=folder-or-id "
+            "DATA=folder-of-samples"
+        )
+        raise SystemExit(message)
+    sets = {Path(name).name.replace(":", "-"): name for name in data.split(",")}
+    names = {"samples": int, "device": str, "precision": str}
+    given = {
+        name: cast(config[f"own_{name}"])
+        for name, cast in names.items()
+        if config.get(f"own_{name}")
+    }
+    own = {"caches": dict.fromkeys(sets, model), "parameters": given}
+    return {
+        **config,
+        "data": {**config["data"], **sets},
+        "families": {**config["families"], "own": own},
+    }
+
+
 def families(config: Config) -> dict[str, dict[str, Any]]:
     """Return the families of models that the edition has, in the order of the configuration."""
     at = SIZES.index(check_size(config))
-    return {
+    kept = {
         name: entry
         for name, entry in config["families"].items()
         if SIZES.index(entry.get("from", SIZES[0])) <= at
     }
+    # A page shows the first family in full: a reader's own stand behind the book's.
+    return dict(sorted(kept.items(), key=lambda item: "from" not in item[1]))
 
 
 def caches(config: Config) -> dict[str, dict[str, Any]]:
@@ -42,18 +82,55 @@ def caches(config: Config) -> dict[str, dict[str, Any]]:
 
     Names are ``family-data`` and, for other kinds than findings, ``kind-family-data``.
     """
-    size = check_size(config)
     found = {}
-    for kind, given in config["kinds"].items():
-        own = dict(given)
-        split = own.pop("split", "")
-        for family, entry in families(config).items():
-            for data, model in entry["caches"].items():
-                parts = [family, data] if kind == "findings" else [kind, family, data]
-                name = config["data"][data] + (f":{split}" if split else "")
-                values = {"model": model, "dataset": name, **own, **config["sizes"][size][kind]}
-                found["-".join(parts)] = {**values, "out": str(store(config, model, name))}
+    for kind in config["kinds"]:
+        for family, data, name in _sets(config, kind):
+            entry = families(config)[family]
+            model = entry["caches"][data]
+            values = _parameters(config, kind, name, entry.get("parameters", {}))
+            values |= {"model": model, "dataset": name, "out": str(store(config, model, name))}
+            found[_title(kind, family, data)] = values
     return found
+
+
+def _title(kind: str, family: str, data: str) -> str:
+    return "-".join([family, data] if kind == "findings" else [kind, family, data])
+
+
+def _sets(config: Config, kind: str) -> Iterator[tuple[str, str, str]]:
+    """Yield family, data and what is opened, for every cache of a kind."""
+    split = config["kinds"][kind].get("split", "test")
+    for family, entry in families(config).items():
+        for data in entry["caches"]:
+            held = _held(config["data"][data])
+            if held is None or held.get(split):
+                opened = config["data"][data] + ("" if split == "test" else f":{split}")
+                yield family, data, opened
+
+
+def _held(data: str) -> Counter[str] | None:
+    """Count the samples of each split in a folder; None for a data set that has a name."""
+    file = Path(data) / "samples.jsonl"
+    if not Path(data).is_dir():
+        return None
+    if not file.is_file():
+        message = f"{data} holds no samples.jsonl. Make one: ima data import, or by hand."
+        raise SystemExit(message)
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    return Counter(str(line.get("split", "test")) for line in lines)
+
+
+def _parameters(config: Config, kind: str, opened: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in config["kinds"][kind].items() if name != "split"}
+    values = {**own, **config["sizes"][check_size(config)][kind], **asked}
+    folder, _, split = opened.rpartition(":")
+    held = _held(opened) or (_held(folder) if folder else None)
+    if held is not None and "samples" not in asked:
+        values["samples"] = min(values["samples"], held[split if folder else "test"])
+    for name in ("keep_tokens", "lens", "unit"):
+        if name in values:
+            values[name] = min(values[name], values["samples"])
+    return values
 
 
 def chosen(config: Config, run: str) -> list[str]:
@@ -65,12 +142,10 @@ def chosen(config: Config, run: str) -> list[str]:
     if isinstance(asked, list):
         return asked
     kind, named = (asked, None) if isinstance(asked, str) else (asked["kind"], asked["families"])
-    begin = "" if kind == "findings" else f"{kind}-"
     return [
-        f"{begin}{family}-{data}"
-        for family, entry in families(config).items()
+        _title(kind, family, data)
+        for family, data, _ in _sets(config, kind)
         if named is None or family in named
-        for data in entry["caches"]
     ]
 
 
@@ -94,5 +169,5 @@ def folder(config: Config) -> Path:
 def store(config: Config, model: str, dataset: str) -> Path:
     """Return where a model's cache of a data set is."""
     # A split of a data set is named behind a colon.
-    name = f"{model.replace('/', '-')}--{dataset.replace(':', '-')}.zarr"
+    name = f"{model.strip('/').replace('/', '-')}--{Path(dataset).name.replace(':', '-')}.zarr"
     return folder(config) / name

@@ -87,6 +87,10 @@ def weights(zoo: Path, *, model: str | None = None) -> str:
     """
     if model is None:
         cards = list(zoo.rglob("card.json"))
+    elif Path(model).is_dir():
+        return _folder(Path(model))
+    elif model.count("/") == 1:
+        return hashlib.sha256(model.encode()).hexdigest()  # of a hub: its id
     else:
         cards = [zoo / part / "card.json" for part in _parts(zoo, model)]
     missing = [str(card) for card in cards if not card.is_file()]
@@ -97,6 +101,22 @@ def weights(zoo: Path, *, model: str | None = None) -> str:
         return digest(cards, root=zoo)
     sums = [json.loads(card.read_text(encoding="utf-8"))["sha256"] for card in sorted(cards)]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def samples(dataset: str) -> str:
+    """Return a digest of a folder of samples; empty for a data set that has a name."""
+    folders = [Path(name) for name in (dataset, dataset.rpartition(":")[0]) if name]
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    return "" if found is None else _folder(found)
+
+
+def _folder(folder: Path) -> str:
+    """Return one digest of the names, sizes and times of a folder's files."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        facts = path.stat()
+        total.update(f"{path.relative_to(folder)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return total.hexdigest()
 
 
 def _parts(zoo: Path, model: str) -> list[str]:

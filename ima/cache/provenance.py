@@ -40,6 +40,8 @@ class CacheParameters(BaseModel):
         Samples per unit of work; None follows :func:`ima.cache.shards.default_unit`.
     device : str
         Where the model runs.
+    precision : {"float32", "float16", "bfloat16"}
+        Dtype of the model's weights.
     dtype : {"float16", "float32"}
         Dtype of the token states.
     seed : int
@@ -64,6 +66,7 @@ class CacheParameters(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     unit: int | None = Field(default=None, ge=1)
     device: str = "cpu"
+    precision: Literal["float32", "float16", "bfloat16"] = "float32"
     dtype: Literal["float16", "float32"] = "float16"
     seed: int = Field(default=0, ge=0)
     loss: bool = True
@@ -82,7 +85,16 @@ class CacheParameters(BaseModel):
         words += ["--samples", str(self.samples), "--out", path]
         if self.taps != TAPS:
             words += ["--taps", ",".join(self.taps)]
-        for name in ("keep_tokens", "batch_size", "unit", "device", "dtype", "seed", "lens"):
+        for name in (
+            "keep_tokens",
+            "batch_size",
+            "unit",
+            "device",
+            "precision",
+            "dtype",
+            "seed",
+            "lens",
+        ):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
                 words += [f"--{name.replace('_', '-')}", str(value)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ima.cache.batches import BatchSize, ReadAhead
 from ima.cache.provenance import CacheParameters
 from ima.cache.schema import Layout
 from ima.cache.store import put
@@ -44,6 +46,11 @@ class Work:
     parameters: CacheParameters
     layout: Layout
     lengths: npt.NDArray[np.int64]
+
+    @cached_property
+    def batch_size(self) -> BatchSize:
+        """How many samples a forward pass takes; fewer once memory ran out."""
+        return BatchSize(self.parameters.batch_size)
 
     @cached_property
     def scorer(self) -> SampleScorer:
@@ -80,30 +87,27 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
     start, stop = work.layout.bounds(unit)
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
-    for first in range(start, stop, work.parameters.batch_size):
-        last = min(first + work.parameters.batch_size, stop)
-        samples = work.samples[first:last]
-        measured = measure(
-            work.model,
-            work.model.encode(samples),
-            taps=work.parameters.taps,
-            loss=work.parameters.loss,
-            keep=max(0, min(work.parameters.keep_tokens, last) - first),
-            dtype=work.parameters.dtype,
-            lens=max(0, min(work.parameters.lens, last) - first),
-            inputs=work.parameters.inputs,
-        )
-        if not np.array_equal(measured.counts, work.lengths[first:last]):
-            message = (
-                f"Model {work.model.name!r} counts other tokens in its batches than in the texts "
-                f"of samples {samples[0].id!r} to {samples[-1].id!r}."
-            )
-            raise ModelError(message)
-        for path, values in _columns(measured, samples=samples, work=work).items():
-            columns.setdefault(path, []).append(values)
-        sums.append((measured.squares, measured.counts.sum(axis=0)))
-        if measured.states:
-            _write_tokens(store(), measured, work=work, first=first, last=last)
+    writes: list[Future[None]] = []
+    with ReadAhead(work.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
+
+        def compute(first: int, last: int) -> tuple[Measured, dict[str, npt.NDArray[Any]]]:
+            samples = media.take(first, last, until=stop)
+            measured = _measured(samples, work=work, first=first)
+            return measured, _columns(measured, samples=samples, work=work)
+
+        for first, last, (measured, found) in work.batch_size.over(start, stop, compute):
+            media.drop(last)
+            for path, values in found.items():
+                columns.setdefault(path, []).append(values)
+            sums.append((measured.squares, measured.counts.sum(axis=0)))
+            if measured.states:
+                # Tokens are written while the model runs on; one batch waits at most.
+                for write in writes[-1:]:
+                    write.result()
+                put_them = partial(_write_tokens, store(), measured, work=work)
+                writes.append(writer.submit(put_them, first=first, last=last))
+        for write in writes:
+            write.result()
     group = store()
     for path, parts in columns.items():
         # Some arrays end before the last sample does.
@@ -116,6 +120,27 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
     if work.layout.linears:
         _write_inputs(group, sums, unit=unit)
     put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))
+
+
+def _measured(samples: Sequence[Sample], *, work: Work, first: int) -> Measured:
+    last = first + len(samples)
+    measured = measure(
+        work.model,
+        work.model.encode(samples),
+        taps=work.parameters.taps,
+        loss=work.parameters.loss,
+        keep=max(0, min(work.parameters.keep_tokens, last) - first),
+        dtype=work.parameters.dtype,
+        lens=max(0, min(work.parameters.lens, last) - first),
+        inputs=work.parameters.inputs,
+    )
+    if not np.array_equal(measured.counts, work.lengths[first:last]):
+        message = (
+            f"Model {work.model.name!r} counts other tokens in its batches than in the texts "
+            f"of samples {samples[0].id!r} to {samples[-1].id!r}."
+        )
+        raise ModelError(message)
+    return measured
 
 
 def _columns(
@@ -131,9 +156,7 @@ def _columns(
         "truth": [_json(dict(sample.truth)) for sample in samples],
     }
     if work.parameters.predict:
-        said = work.model.generate(
-            samples, batch_size=work.parameters.batch_size, seed=work.parameters.seed
-        )
+        said = work.model.generate(samples, batch_size=len(samples), seed=work.parameters.seed)
         texts["prediction"] = said
     columns: dict[str, npt.NDArray[Any]] = {
         f"samples/{name}": np.array(values, dtype=object) for name, values in texts.items()

@@ -44,6 +44,7 @@ def create(
     batch_size: int = 16,
     unit: int | None = None,
     device: str = "cpu",
+    precision: str = "float32",
     dtype: str = "float16",
     seed: int = 0,
     loss: bool = True,
@@ -76,7 +77,10 @@ def create(
         Samples per unit of work, which is what a killed run loses at most; None follows
         :func:`ima.cache.shards.default_unit`.
     device : str
-        Where to run; of no effect for a model that is already loaded.
+        Where to run; of no effect for a model that is already loaded. ``"auto"`` spreads a large
+        model over all devices.
+    precision : {"float32", "float16", "bfloat16"}
+        Dtype of the weights; of no effect for a model that is already loaded.
     dtype : {"float16", "float32"}
         Dtype of the token states. Means are float32.
     seed : int
@@ -129,6 +133,7 @@ def create(
             "batch_size": batch_size,
             "unit": unit,
             "device": device if isinstance(model, str) else str(model.device),
+            "precision": precision if isinstance(model, str) else _precision(model),
             "dtype": dtype,
             "seed": seed,
             "loss": loss,
@@ -170,7 +175,7 @@ def prepare(
         if sample.modality != "text" and sample.media is None:
             sample.load()
     if isinstance(model, str):
-        model = load(model, device=parameters.device)
+        model = load(model, device=parameters.device, dtype=parameters.precision)
     widths = {tap: model.anatomy.width(tap) for tap in parameters.taps}
     lengths = np.array(model.lengths(chosen), dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
@@ -198,7 +203,7 @@ def prepare(
 def describe(work: Work) -> dict[str, Any]:
     """Return the attributes of the store that the work fills."""
     model = work.model
-    objective = model.card.get("objective")
+    more = {key: model.card.get(key) for key in ("objective", "language")}
     return attributes(
         work.parameters,
         model={
@@ -206,9 +211,9 @@ def describe(work: Work) -> dict[str, Any]:
             "setup": model.setup,
             "modality": model.modality,
             "task": model.task,
-            **({"objective": objective} if objective else {}),
+            **{key: value for key, value in more.items() if value},
             "weights_hash": model.weights_hash,
-            "dtype": str(model.language.dtype).removeprefix("torch."),
+            "dtype": _precision(model),
         },
         dataset={
             "name": work.samples.name,
@@ -217,6 +222,10 @@ def describe(work: Work) -> dict[str, Any]:
         },
         layout=work.layout,
     )
+
+
+def _precision(model: FrozenModel) -> str:
+    return str(model.language.dtype).removeprefix("torch.")
 
 
 def _samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet:

@@ -3,17 +3,21 @@
 from ima.claims.overview import SYMBOLS, listing, sentence, table
 from ima.claims.records import Record, Verdict, collect, read, record, verdict, write
 from ima.claims.registry import CLAIMS, Claim, Direction
+from ima.claims.unserved import Missing, Unserved, read_missing
 
 __all__ = [
     "CLAIMS",
     "SYMBOLS",
     "Claim",
     "Direction",
+    "Missing",
     "Record",
+    "Unserved",
     "Verdict",
     "collect",
     "listing",
     "read",
+    "read_missing",
     "record",
     "sentence",
     "table",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ima.claims.records import Record, Verdict
 from ima.claims.registry import CLAIMS
+from ima.claims.unserved import Missing
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
+UNSERVED = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
 UNMEASURED = '<span class="verdict unmeasured">·</span>'
 
 
@@ -20,6 +23,7 @@ def table(
     *,
     models: Sequence[str] = (),
     pages: Mapping[str, str] | None = None,
+    missing: Sequence[Missing] = (),
 ) -> str:
     """Write what became of the claims as MyST markdown: a table of symbols, then the numbers.
 
@@ -31,32 +35,39 @@ def table(
         Columns to show even where nothing was measured; models of the records follow.
     pages : mapping of str to str or None
         From a notebook's source path to the page to link to.
+    missing : sequence of Missing
+        What notebooks could not measure.
 
     Returns
     -------
     str
         A table with a row for each claim of the paper and a column for each model, of a symbol per
         record that links to its page; and a set of tabs, one per model, with verdict, value,
-        interval and n of each record and "not yet measured" elsewhere.
+        interval and n of each record, the reason where a notebook could not measure it, and "not
+        yet measured" elsewhere.
     """
-    columns = list(dict.fromkeys([*models, *(entry.model for entry in records)])) or ["any model"]
+    known = [*models, *(entry.model for entry in records), *(one.model for one in missing)]
+    columns = list(dict.fromkeys(known)) or ["any model"]
     head = ["Claim", *columns]
     lines = [_row(head), _row(["---", *[":-:"] * len(columns)])]
     for claim in CLAIMS.values():
         cells = [f"**{claim.id}** {claim.name}<br><small>{claim.sentence}</small>"]
         for column in columns:
             marks = [_mark(entry, pages=pages or {}) for entry in _own(records, claim.id, column)]
+            if not marks and any((m.claim, m.model) == (claim.id, column) for m in missing):
+                marks = [UNSERVED]
             cells.append(" ".join(marks) or UNMEASURED)
         lines.append(_row(cells))
     key = ", ".join(
         f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
         for verdict, symbol in SYMBOLS.items()
     )
-    lines += ["", f"{key}, {UNMEASURED} not measured. A symbol leads to its page.", ""]
+    unserved = f", {UNSERVED} cannot be measured" if missing else ""
+    lines += ["", f"{key}{unserved}, {UNMEASURED} not measured. A symbol leads to its page.", ""]
     lines += ["::::{tab-set}"]
     for column in columns:
         lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
-        lines += [_row(["---"] * 3), *_details(records, column, pages=pages or {}), ":::"]
+        lines += [_row(["---"] * 3), *_details(records, missing, column, pages=pages or {}), ":::"]
     return "\n".join([*lines, "::::"]) + "\n"
 
 
@@ -136,15 +147,18 @@ def _mark(entry: Record, *, pages: Mapping[str, str]) -> str:
     return f"[{symbol}]({pages[entry.notebook]})" if entry.notebook in pages else symbol
 
 
-def _details(records: Sequence[Record], model: str, *, pages: Mapping[str, str]) -> list[str]:
+def _details(
+    records: Sequence[Record], missing: Sequence[Missing], model: str, *, pages: Mapping[str, str]
+) -> list[str]:
     rows = []
+    reasons = {one.claim: one.reason for one in missing if one.model == model}
     for claim in CLAIMS.values():
         name = f"**{claim.id}** {claim.name}"
         own = _own(records, claim.id, model)
         if not own:
-            rows.append(
-                _row([name, '<span class="verdict unmeasured">not yet measured</span>', ""])
-            )
+            word = "cannot be measured" if claim.id in reasons else "not yet measured"
+            text = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
+            rows.append(_row([name, f'<span class="verdict unmeasured">{word}</span>', text]))
         for entry in own:
             word = f"{_mark(entry, pages={})} {entry.verdict}"
             if entry.notebook in pages:

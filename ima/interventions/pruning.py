@@ -161,7 +161,7 @@ def subnetwork_forms(
     sparsity : float
         Share of each row that is left out.
     samples : int
-        Calibration samples of both forms; the first of the cache's data set.
+        Calibration samples of both forms: the first of the cache's, at most all of them.
 
     Returns
     -------
@@ -169,9 +169,9 @@ def subnetwork_forms(
         Overlap of perceptual and textual tokens in either form, and of both forms for either kind.
     """
     tree = open_cache(path)
-    dataset, seed = tree.attrs["dataset"], int(tree.attrs["parameters"]["seed"])
-    name = f"{dataset['name']}:{dataset['split']}"
-    batches = model.batches(list(open_samples(name, n=samples, seed=seed)))
+    name, seed = (tree.attrs["parameters"][key] for key in ("dataset", "seed"))
+    count = min(samples, tree["samples"].sizes["sample"])
+    batches = model.batches(list(open_samples(name, n=count, seed=seed)))
     once, after = (
         {
             kind: subnetworks.joined(

@@ -13,9 +13,10 @@ import pandas as pd
 
 from ima.errors import ParameterError
 from ima.evaluation.samplewise import SampleScorer
-from ima.interventions.masks import Masks, masks_from_cache, weights_of
+from ima.interventions.masks import Masks, masks_from_cache, models_of, weights_of
 from ima.interventions.pruning import masked
 from ima.measures import subnetworks
+from ima.measures.family import Family
 from ima.measures.inference import Interval, bootstrap_weights
 from ima.measures.similarity import Floats
 from ima.models import FrozenModel
@@ -70,23 +71,22 @@ class Task:
         return self.scorer(list(self.samples), said)[:, column].astype(np.float64)
 
 
-def open_tasks(
-    models: Mapping[str, FrozenModel], *, samples: int, seed: int = 0
-) -> dict[str, Task]:
-    """Return the task of each model, on the test split of a data set.
+def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, Task]:
+    """Return the task of each model of a family, on the test split of its calibration set.
 
     Parameters
     ----------
-    models : mapping of str to FrozenModel
-        By name of the data set.
+    family : Family
+        Of caches of calibration samples.
     samples : int
-        Test samples of each.
+        Test samples of each, or as many as its data set holds.
     seed : int
         Of the miniature world.
     """
+    opened = family.members["opened"].str.removesuffix(":calibration")
     return {
-        name: Task(model, open_samples(name, n=samples, seed=seed))
-        for name, model in models.items()
+        name: Task(model, open_samples(str(opened[name]), n=samples, seed=seed, at_most=True))
+        for name, model in models_of(family).items()
     }
 
 

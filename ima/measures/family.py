@@ -27,7 +27,8 @@ class Family:
         By data set: ``(sample, kind, layer, hidden)``, read from disk where it is used.
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
-        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``.
+        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``,
+        under which name the data set was opened.
     trees : mapping of str to xarray.DataTree
         By data set: the whole cache.
     """
@@ -210,10 +211,21 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
             "Similarities compare states of one: give the caches of one of them."
         )
         raise ParameterError(message)
+    _require_one_model(str(families[0]), trees)
     members.index = pd.Index(_names(members))
     means = dict(zip(members.index, arrays, strict=True))
     kept = dict(zip(members.index, trees, strict=True))
     return Family(str(families[0]), means, members.drop(columns="family"), kept)
+
+
+def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:
+    """Refuse caches of two models that share a name, for example of two folders."""
+    models = [tree.attrs["model"] for tree in trees]
+    hashes = {model["weights_hash"] for model in models if model["setup"] != "ST"}
+    if len(hashes) > 1:
+        paths = ", ".join(sorted({str(model["name"]) for model in models}))
+        message = f"{len(hashes)} models are called {name!r}: {paths}. Rename a folder."
+        raise ParameterError(message)
 
 
 def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
@@ -234,11 +246,14 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
         "perceptual": float(samples["n_perceptual"].mean()),
         "textual": float(samples["n_textual"].mean()),
         "path": path,
+        "opened": tree.attrs["parameters"]["dataset"],
         "family": _family_name(tree),
     }
 
 
-def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
+def family_of(
+    model: str, *, setup: str, objective: str | None = None, language: str | None = None
+) -> str:
     """Return the name of the family that a model belongs to.
 
     A single-task model is named language/encoder/modality-task; its family shares the language and
@@ -252,24 +267,35 @@ def family_of(model: str, *, setup: str, objective: str | None = None) -> str:
         Setup of the paper: ST, MT or LM.
     objective : str or None
         What its encoder was trained to do.
+    language : str or None
+        The language model of a single-task model whose name does not tell it.
 
     Examples
     --------
     >>> family_of("opt-mini/vit/image-qa", setup="ST"), family_of("llava-mini-3@500", setup="MT")
     ('opt-mini (ST)', 'llava-mini-3 (MT)')
+    >>> family_of("/models/llava-1.5-7b-hf", setup="MT"), family_of("org/llava", setup="MT")
+    ('llava-1.5-7b-hf (MT)', 'org/llava (MT)')
     >>> family_of("opt-mini/mae/image-qa", setup="ST", objective="self-supervised")
     'opt-mini (ST, self-supervised)'
     """
     name = model.split("@", maxsplit=1)[0]
     if setup != "ST":
-        return f"{name} ({setup})"
+        # Of a folder its own name, not where it lies.
+        short = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
+        return f"{short} ({setup})"
     kind = f", {objective}" if objective not in (None, "supervised") else ""
-    return f"{name.split('/')[0]} ({setup}{kind})"
+    return f"{language or name.split('/')[0]} ({setup}{kind})"
 
 
 def _family_name(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
-    return family_of(model["name"], setup=model["setup"], objective=model.get("objective"))
+    return family_of(
+        model["name"],
+        setup=model["setup"],
+        objective=model.get("objective"),
+        language=model.get("language"),
+    )
 
 
 def _names(members: pd.DataFrame) -> list[str]:

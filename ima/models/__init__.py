@@ -12,27 +12,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ima.models.names import register
 from ima.models.zoo import list_models
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-__all__ = ["Batch", "FrozenModel", "list_models", "load"]
+__all__ = ["Batch", "FrozenModel", "list_models", "load", "register"]
 
 
-def load(spec: str, *, device: str = "cpu", dtype: str = "float32") -> FrozenModel:
+def load(
+    spec: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    pickled_weights: bool = False,
+) -> FrozenModel:
     """Load a frozen model.
 
     Parameters
     ----------
     spec : str
         A name of the zoo (``"llama-mini/vit/image-caption"``, or ``"llama-mini"`` for the
-        language model alone), a local folder, or a Hugging Face id of a causal language model.
+        language model alone), a local folder, or a Hugging Face id: of a model that reads images,
+        video or sounds beside text (LLaVA, Qwen-VL, Gemma 3 …), or of a causal language model.
     device : str
-        A device of torch, for example ``"cuda"``.
+        A device of torch, for example ``"cuda"``; ``"auto"`` spreads a large model over all devices
+        and the host's memory.
     dtype : {"float32", "float16", "bfloat16", "float64"}
         Of the weights.
+    trust_remote_code : bool
+        Whether code that lies beside the weights may run.
+    pickled_weights : bool
+        Whether weights that are no safetensors may be unpickled, which may run code.
 
     Returns
     -------
@@ -50,7 +64,13 @@ def load(spec: str, *, device: str = "cpu", dtype: str = "float32") -> FrozenMod
     """
     from ima.models.loading import load_model
 
-    return load_model(spec, device=device, dtype=dtype)
+    return load_model(
+        spec,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        pickled_weights=pickled_weights,
+    )
 
 
 # Listing models must not wait for torch.

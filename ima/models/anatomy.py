@@ -23,6 +23,8 @@ Not every block is sequential and pre-norm:
   the normed values, because those enter the residual stream.
 - Parallel blocks (Phi, most GPT-NeoX) add attention and network to the same input: there is no
   ``resid_mid``, and where both share one norm (Phi) there is no ``ln2``.
+- Where some blocks attend across to the medium (Llama 3.2 Vision) there is the residual stream
+  alone, and no perceptual token in it.
 - Post-norm blocks (OPT-350m) norm the sum: there is no ``ln1`` and no ``ln2``; ``resid_mid`` and
   ``resid_post`` are the normed sums.
 """
@@ -38,17 +40,20 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.models.names import Names, names_of
 
 TAPS = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
 
 Side = Literal["input", "output"]
-Residual = Literal["sequential", "parallel", "post-norm"]
+Residual = Literal["sequential", "parallel", "post-norm", "crossing"]
 
-_ATTENTION = ("self_attn", "attention")
-_FIRST_NORM = ("input_layernorm", "self_attn_layer_norm")
-_SECOND_NORM = ("pre_feedforward_layernorm", "post_attention_layernorm", "final_layer_norm")
-_LAST_LINEAR = ("down_proj", "dense_4h_to_h", "fc2")
-_FINAL_NORM = ("norm", "final_layernorm", "final_layer_norm")
+_CROSS_ATTENTION = ("cross_attn",)
+#: What reading a part is for: the taps that an error names.
+_ROLES = {
+    "attention": ("attention", "'sa'"),
+    "first_norm": ("norm before attention", "'ln1'"),
+    "last_linear": ("feed-forward layer", "'fc1' and 'fc2'"),
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class Anatomy:
 
     Parameters
     ----------
+    trunk : nn.Module
+        The decoder: embeddings to the normed states of the last block.
     embedding : nn.Module
         Token ids to embeddings.
     blocks : tuple of nn.Module
@@ -123,14 +130,16 @@ class Anatomy:
         Tap to (path inside a block, side); the empty path is the block itself.
     undefined : mapping
         Tap to the reason why these blocks do not have it.
-    residual : {"sequential", "parallel", "post-norm"}
-        How a block's two halves meet the residual stream.
+    residual : {"sequential", "parallel", "post-norm", "crossing"}
+        How a block's two halves meet the residual stream; ``"crossing"`` where some blocks attend
+        across to the medium.
     attention : str
         Path of attention inside a block.
     hidden, intermediate : int
         Width of the residual stream and of ``fc1``.
     """
 
+    trunk: nn.Module
     embedding: nn.Module
     blocks: tuple[nn.Module, ...]
     final_norm: nn.Module
@@ -212,7 +221,11 @@ class Anatomy:
         Tensor
             Dims (…, vocabulary).
         """
-        logits: Tensor = self.unembedding(self.projection(self.final_norm(states)))
+        return self.words(self.projection(self.final_norm(states)))
+
+    def words(self, states: Tensor) -> Tensor:
+        """Return the logits of what the trunk returned, dims (…, vocabulary)."""
+        logits: Tensor = self.unembedding(states)
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
@@ -250,15 +263,17 @@ def find_anatomy(language: Any) -> Anatomy:
         If the tree has no decoder blocks, or blocks without the expected parts.
     """
     config = language.config.get_text_config()
-    trunk, blocks = _trunk(language, config.num_hidden_layers)
+    names = names_of(config.model_type)
+    trunk, blocks = _trunk(language, config.num_hidden_layers, names)
+    if any(_first(block, _CROSS_ATTENTION) is not None for block in blocks):
+        return _crossing(language, config, trunk, blocks, names)
     block = blocks[0]
-    attention = _path(language, block, _ATTENTION, "attention")
-    first_norm = _path(language, block, _FIRST_NORM, "norm before attention")
-    network = "mlp" if hasattr(block, "mlp") else ""
-    last_linear = _path(language, block.get_submodule(network), _LAST_LINEAR, "feed-forward layer")
-    second_norm = _first(block, _SECOND_NORM)
+    attention = _path(language, block, names, "attention")
+    first_norm = _path(language, block, names, "first_norm")
+    network = _first(block, names.network) or ""
+    last_linear = _path(language, block.get_submodule(network), names, "last_linear")
+    second_norm = _first(block, names.second_norm)
     down = f"{network}.{last_linear}" if network else last_linear
-    intermediate: Any = block.get_submodule(down).in_features
     sandwich = hasattr(block, "post_feedforward_layernorm")
 
     sites: dict[str, tuple[str, Side]] = {
@@ -285,8 +300,9 @@ def find_anatomy(language: Any) -> Anatomy:
         for name in ("ln1", "ln2"):
             del sites[name]
             undefined[name] = "its blocks norm the sums, not the inputs of attention and network"
-    final_norm = _first(trunk, _FINAL_NORM)
+    final_norm = _first(trunk, names.final_norm)
     return Anatomy(
+        trunk=trunk,
         embedding=language.get_input_embeddings(),
         blocks=tuple(blocks),
         final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
@@ -298,35 +314,75 @@ def find_anatomy(language: Any) -> Anatomy:
         residual=residual,
         attention=attention,
         hidden=config.hidden_size,
-        intermediate=intermediate,
+        intermediate=_inputs_of(block.get_submodule(down)),
     )
 
 
-def _trunk(language: Any, layers: int) -> tuple[nn.Module, nn.ModuleList]:
-    for module in language.base_model.modules():
+def _inputs_of(linear: nn.Module) -> int:
+    """Return how many inputs a linear layer has; GPT-2's keeps its weights the other way round."""
+    known: Any = getattr(linear, "in_features", None)
+    weight: Any = linear.weight
+    return int(known if known is not None else weight.shape[0])
+
+
+def _crossing(
+    language: Any, config: Any, trunk: nn.Module, blocks: nn.ModuleList, names: Names
+) -> Anatomy:
+    """Return the anatomy of a decoder some of whose blocks attend across to the medium."""
+    reason = "some of its blocks attend across to the medium and have other parts"
+    final_norm = _first(trunk, names.final_norm)
+    return Anatomy(
+        trunk=trunk,
+        embedding=language.get_input_embeddings(),
+        blocks=tuple(blocks),
+        final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
+        projection=nn.Identity(),
+        unembedding=language.get_output_embeddings(),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        sites={"resid_post": ("", "output")},
+        undefined={name: reason for name in TAPS if name != "resid_post"},
+        residual="crossing",
+        attention="",
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+    )
+
+
+def _trunk(language: Any, layers: int, names: Names) -> tuple[nn.Module, nn.ModuleList]:
+    # An encoder beside the decoder may have as many blocks: the decoder goes first.
+    roots = [language.get_decoder(), language.base_model]
+    for module in (module for root in roots if root is not None for module in root.modules()):
         for child in module.children():
             is_blocks = isinstance(child, nn.ModuleList) and len(child) == layers
-            if is_blocks and _first(child[0], _ATTENTION) is not None:
+            if is_blocks and _first(child[0], names.attention) is not None:
                 return module, child
     message = (
         f"{type(language).__name__} has no list of {layers} decoder blocks with a sub-module "
-        f"named {' or '.join(_ATTENTION)}. Models built like OPT, LLaMA, Qwen, Gemma, Mistral, Phi "
-        "or GPT-NeoX are understood."
+        f"named {' or '.join(names.attention)}. Models built like OPT, LLaMA, Qwen, Gemma, "
+        f"Mistral, Phi or GPT-NeoX are understood. {_advice(language, 'attention')}"
     )
     raise ModelError(message)
+
+
+def _advice(language: Any, part: str) -> str:
+    kind = language.config.get_text_config().model_type
+    return f"Name it before loading: ima.models.register({kind!r}, {part}='…')."
 
 
 def _first(module: nn.Module, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if getattr(module, name, None) is not None), None)
 
 
-def _path(language: Any, module: nn.Module, names: tuple[str, ...], role: str) -> str:
-    found = _first(module, names)
+def _path(language: Any, module: nn.Module, names: Names, part: str) -> str:
+    wanted: tuple[str, ...] = getattr(names, part)
+    found = _first(module, wanted)
     if found is None:
+        role, taps = _ROLES[part]
         children = ", ".join(name for name, _ in module.named_children())
         message = (
-            f"{type(language).__name__}: no {role} in {type(module).__name__}; "
-            f"looked for {', '.join(names)}; found {children or 'nothing'}."
+            f"{type(language).__name__}: no {role} in {type(module).__name__}, for {taps}; "
+            f"looked for {', '.join(wanted)}; found {children or 'nothing'}. "
+            f"{_advice(language, part)}"
         )
         raise ModelError(message)
     return found

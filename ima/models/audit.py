@@ -34,11 +34,21 @@ def audit(language: Any, anatomy: Anatomy) -> None:
         If any of this does not hold: activations of such a model must not be published.
     """
     states, hidden_states, last, logits = _run(language, anatomy)
-    for layer in anatomy.layers_of("resid_post")[:-1]:
+    ran = [layer for layer in anatomy.layers_of("resid_post") if ("resid_post", layer) in states]
+    # Blocks that attend across to a medium do not run on text alone.
+    if len(ran) != len(hidden_states) or (
+        anatomy.residual != "crossing" and len(ran) <= anatomy.layers
+    ):
+        message = (
+            f"{type(language).__name__} ran {len(ran) - 1} of its {anatomy.layers} blocks. Its "
+            "taps cannot be trusted."
+        )
+        raise ModelError(message)
+    for layer, reported in zip(ran[:-1], hidden_states, strict=False):
         captured = states["resid_post", layer]
-        if not torch.equal(captured, hidden_states[layer]):
-            _fail(language, f"the residual state of layer {layer}", captured, hidden_states[layer])
-    final = states["resid_post", anatomy.layers]
+        if not torch.equal(captured, reported):
+            _fail(language, f"the residual state of layer {layer}", captured, reported)
+    final = states["resid_post", ran[-1]]
     normed = anatomy.projection(anatomy.final_norm(final))
     # The reported last state may be the one before or the one after the final norm.
     if not (torch.equal(hidden_states[-1], final) or _close(hidden_states[-1], last)):
@@ -47,7 +57,7 @@ def audit(language: Any, anatomy: Anatomy) -> None:
         _fail(language, "the final norm of the last residual state", normed, last)
     if not _close(anatomy.logits(final), logits):
         _fail(language, "the logits of the last residual state", anatomy.logits(final), logits)
-    for layer in range(1, anatomy.layers + 1):
+    for layer in range(1, anatomy.layers + 1) if anatomy.residual != "crossing" else ():
         for name, left, right in _sums(anatomy, states, layer):
             if not _close(left, right):
                 _fail(language, f"{name} of layer {layer}", left, right)
@@ -68,7 +78,7 @@ def _run(
                     states[key] = state.clone()
 
                 handles.append(anatomy.tap(name, layer=layer).attach(keep, samples=2))
-        output = language.base_model(
+        output = anatomy.trunk(
             input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
         )
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class Batch:
         True at the tokens of the reference and its end of sequence, dims (sample, position).
     sample_ids : tuple of str
         The samples' ids, in order.
+    extra : mapping
+        What else this model's decoder takes, in place of the masks and positions above where it
+        has its own: positions in three directions, masks of its own form, states for single layers.
     """
 
     embeds: Tensor = field(repr=False)
@@ -47,9 +50,20 @@ class Batch:
     token_id: Tensor = field(repr=False)
     answer: Tensor = field(repr=False)
     sample_ids: tuple[str, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The decoder's keyword arguments."""
+        given = {
+            "inputs_embeds": self.embeds,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
+        return given | dict(self.extra)
 
     @property
     def kinds(self) -> Tensor:

@@ -138,17 +138,8 @@ class FrozenModel:
         Tensor or None
             Logits, dims (sample, position, vocabulary), if asked for.
         """
-        inputs = {
-            "inputs_embeds": batch.embeds,
-            "attention_mask": batch.attention_mask,
-            "position_ids": batch.position_ids,
-            "use_cache": False,
-        }
-        if logits:
-            result: Tensor = self.language(**inputs).logits
-            return result
-        self.language.base_model(**inputs)
-        return None
+        states = self.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
+        return self.anatomy.words(states) if logits else None
 
     def lengths(self, samples: Sequence[Sample], *, target: bool = True) -> list[tuple[int, int]]:
         """Count tokens without running a model or loading media.
@@ -215,22 +206,41 @@ class FrozenModel:
                 message = f"{name} must be at least 1; got {value}."
                 raise ParameterError(message)
         sources = choose_sources(samples, perceptual=perceptual, seed=seed)
-        texts = self._texts(samples, target=False)
+        texts = self._prompts(samples, sources)
         settings = self._generation(max_new_tokens=max_new_tokens, num_beams=num_beams)
         generated: list[str] = []
         for start in range(0, len(samples), batch_size):
             part = slice(start, start + batch_size)
-            batch = self._batch(
-                samples[part], texts=texts[part], sources=sources[part], side="left"
-            )
-            self._require_room(batch, max_new_tokens=max_new_tokens)
-            ids = self.language.generate(
-                inputs_embeds=batch.embeds,
-                attention_mask=batch.attention_mask,
-                generation_config=settings,
+            ids = self._answer(
+                samples[part], texts=texts[part], sources=sources[part], settings=settings
             )
             generated += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in generated]
+
+    def _prompts(
+        self, samples: Sequence[Sample], sources: Sequence[Sample | None]
+    ) -> Sequence[Any]:
+        """Return the texts after which the model is to answer, whatever each sample perceives."""
+        del sources
+        return self._texts(samples, target=False)
+
+    def _answer(
+        self,
+        samples: Sequence[Sample],
+        *,
+        texts: Sequence[Any],
+        sources: Sequence[Sample | None],
+        settings: Any,
+    ) -> Tensor:
+        """Generate after the prompts of some samples; return the new ids alone."""
+        batch = self._batch(samples, texts=texts, sources=sources, side="left")
+        self._require_room(batch.embeds.shape[1], max_new_tokens=settings.max_new_tokens)
+        ids: Tensor = self.language.generate(
+            inputs_embeds=batch.embeds,
+            attention_mask=batch.attention_mask,
+            generation_config=settings,
+        )
+        return ids
 
     def _generation(self, *, max_new_tokens: int, num_beams: int) -> Any:
         from transformers import GenerationConfig
@@ -251,8 +261,8 @@ class FrozenModel:
         config = self.language.config.get_text_config()
         return float(getattr(config, "max_position_embeddings", None) or "inf")
 
-    def _require_room(self, batch: Batch, *, max_new_tokens: int) -> None:
-        room = self._positions - batch.embeds.shape[1]
+    def _require_room(self, length: int, *, max_new_tokens: int) -> None:
+        room = self._positions - length
         if max_new_tokens > room:
             message = (
                 f"max_new_tokens={max_new_tokens} does not fit: {self.name!r} has "

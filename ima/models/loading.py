@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,19 @@ from torch import nn
 
 from ima.errors import ModelError, ParameterError
 from ima.models import llava, zoo
-from ima.models.anatomy import find_anatomy
-from ima.models.audit import audit
 from ima.models.connector import Connector, ConnectorConfig
+from ima.models.folders import (
+    Loading,
+    download,
+    from_folder,
+    load_language,
+    load_pretrained,
+    load_tokenizer,
+    put_together,
+)
 from ima.models.frozen import FrozenModel
 from ima.models.perception import Perception
+from ima.models.single import is_single_task, load_single
 
 DTYPES = {
     "float32": torch.float32,
@@ -28,25 +34,40 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+# Parts are put together in float32 in the host's memory, and moved as a whole.
+_PLAIN = Loading(torch.device("cpu"), torch.float32)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
-def load_model(spec: str, *, device: str, dtype: str) -> FrozenModel:
+def load_model(
+    spec: str,
+    *,
+    device: str,
+    dtype: str,
+    trust_remote_code: bool = False,
+    pickled_weights: bool = False,
+) -> FrozenModel:
     """Load a model; see :func:`ima.models.load`."""
-    where = _device(device)
+    where = None if device == "auto" else _device(device)
     if dtype not in DTYPES:
         message = f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}."
         raise ParameterError(message)
+    loading = Loading(where, DTYPES[dtype], trust_remote_code, pickled_weights)
     if zoo.split_name(spec)[0] in zoo.names():
-        return _from_zoo(spec, device=where, dtype=DTYPES[dtype])
+        if where is None:
+            message = f"device='auto' is for large models; {spec!r} fits on one device."
+            raise ParameterError(message)
+        return _from_zoo(spec, loading=loading)
+    if is_single_task(Path(zoo.split_name(spec)[0])):
+        name, step = zoo.split_name(spec)
+        given = {"device": device, "dtype": dtype}
+        return load_single(spec, Path(name), step=step, **given)
     if (Path(spec) / "config.json").is_file():
-        return _from_folder(spec, folder=Path(spec), device=where, dtype=DTYPES[dtype])
+        return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()
     if in_zoo or Path(spec).exists() or not _HUB_ID.fullmatch(spec):
         raise zoo.unknown(spec)
-    folder = _download(spec)
-    return _from_folder(spec, folder=folder, device=where, dtype=DTYPES[dtype])
+    return from_folder(spec, folder=download(spec, loading=loading), loading=loading)
 
 
 def _device(device: str) -> torch.device:
@@ -60,11 +81,11 @@ def _device(device: str) -> torch.device:
     return where
 
 
-def _from_zoo(spec: str, *, device: torch.device, dtype: torch.dtype) -> FrozenModel:
+def _from_zoo(spec: str, *, loading: Loading) -> FrozenModel:
     name, step = zoo.split_name(spec)
     card = zoo.read_card(zoo.folder_of(name))
     if card.get("kind") == "multitask":
-        return _multitask(spec, card=card, step=step, device=device, dtype=dtype)
+        return _multitask(spec, card=card, step=step, loading=loading)
     language, *rest = name.split("/")
     folder = zoo.root() / "language" / language
     hashes = {"language": _verified(folder, card=card)}
@@ -82,13 +103,12 @@ def _from_zoo(spec: str, *, device: torch.device, dtype: torch.dtype) -> FrozenM
         )
     elif step is not None:
         zoo.checkpoint(card, step)
-    return _language(
+    return load_language(
         spec,
         folder=folder,
         card=card,
         weights_hash=zoo.combined_hash(hashes) if rest else hashes["language"],
-        device=device,
-        dtype=dtype,
+        loading=loading,
         perception=perception,
     )
 
@@ -98,8 +118,7 @@ def _multitask(
     *,
     card: dict[str, Any],
     step: int | None,
-    device: torch.device,
-    dtype: torch.dtype,
+    loading: Loading,
 ) -> FrozenModel:
     """Load a model of LLaVA's class from the parts that its card names."""
     from transformers import AutoModelForCausalLM
@@ -107,7 +126,7 @@ def _multitask(
     folders = {role: zoo.root() / part for role, part in card["made_of"].items()}
     hashes = {role: _verified(folder, card=card) for role, folder in folders.items()}
     encoder = load_encoder(folders["encoder"])
-    language = _pretrained(AutoModelForCausalLM, folders["language"], dtype=torch.float32)
+    language = load_pretrained(AutoModelForCausalLM, folders["language"], loading=_PLAIN)
     config = llava.ProjectorConfig(**card["projector"])
     projector = llava.build_projector(
         config, encoder=encoder, language=language, seed=_seed(card, step)
@@ -116,7 +135,7 @@ def _multitask(
     if card["tuned"]:
         trained["language"] = language
     hashes["trained"] = _fill(trained, card=card, step=step)
-    tokenizer = _tokenizer(folders["language"])
+    tokenizer = load_tokenizer(folders["language"])
     tokens = config.tokens(encoder)
     model = llava.assemble(
         encoder=encoder,
@@ -128,11 +147,11 @@ def _multitask(
     perception = Perception(
         modality=card["modality"], encoder=encoder, connector=projector, queries=tokens, cls=False
     )
-    return _frozen(
+    return put_together(
         spec,
         card=card,
         weights_hash=zoo.combined_hash(hashes),
-        language=model.to(device, dtype),
+        language=model.to(loading.device, loading.dtype),
         tokenizer=tokenizer,
         perception=perception,
     )
@@ -160,107 +179,6 @@ def _verified(folder: Path, *, card: dict[str, Any]) -> str:
     return found
 
 
-def _from_folder(
-    name: str, *, folder: Path, device: torch.device, dtype: torch.dtype
-) -> FrozenModel:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        message = (
-            f"{folder} holds no *.safetensors. Save the model there with "
-            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
-        )
-        raise ModelError(message)
-    hashes = {path.name: zoo.sha256(path) for path in files}
-    weights_hash = hashes[zoo.WEIGHTS] if list(hashes) == [zoo.WEIGHTS] else None
-    card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
-    return _language(
-        name,
-        folder=folder,
-        card=card,
-        weights_hash=weights_hash or zoo.combined_hash(hashes),
-        device=device,
-        dtype=dtype,
-    )
-
-
-def _download(spec: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(spec, allow_patterns=_HUB_FILES))
-    # The hub's client raises its own, requests' and the system's errors, with no common base.
-    except Exception as error:
-        message = (
-            f"Model {spec!r} is neither in the zoo nor a folder, and could not be fetched from "
-            f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]}. "
-            "`ima models list` shows the zoo."
-        )
-        raise ModelError(message) from error
-
-
-def _language(
-    name: str,
-    *,
-    folder: Path,
-    card: dict[str, Any],
-    weights_hash: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    perception: Perception | None = None,
-) -> FrozenModel:
-    from transformers import AutoModelForCausalLM
-
-    return _frozen(
-        name,
-        card=card,
-        weights_hash=weights_hash,
-        language=_pretrained(AutoModelForCausalLM, folder, dtype=dtype).to(device),
-        tokenizer=_tokenizer(folder),
-        perception=perception,
-    )
-
-
-def _frozen(
-    name: str,
-    *,
-    card: dict[str, Any],
-    weights_hash: str,
-    language: Any,
-    tokenizer: Any,
-    perception: Perception | None,
-) -> FrozenModel:
-    """Put a model together, freeze it, and check that its taps read what it computes."""
-    weight = language.get_input_embeddings().weight
-    language.eval().requires_grad_(requires_grad=False)
-    for module in () if perception is None else (perception.encoder, perception.connector):
-        module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
-    anatomy = find_anatomy(language)
-    audit(language, anatomy)
-    return FrozenModel(
-        name=name,
-        card=card,
-        weights_hash=weights_hash,
-        language=language,
-        tokenizer=tokenizer,
-        anatomy=anatomy,
-        perception=perception,
-    )
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
-    if tokenizer.eos_token_id is None:
-        message = f"The tokenizer in {folder} has no end-of-sequence token; texts could not end."
-        raise ModelError(message)
-    return tokenizer
-
-
 def load_encoder(folder: Path) -> Any:
     """Load an encoder of the zoo, whose card names its class of transformers, in float32.
 
@@ -283,7 +201,7 @@ def load_encoder(folder: Path) -> Any:
         with safe_open(folder / zoo.WEIGHTS, framework="pt") as file:
             names = list(file.keys())
         options["add_pooling_layer"] = any("pooler." in name for name in names)
-    return _pretrained(encoder, folder, dtype=torch.float32, **options)
+    return load_pretrained(encoder, folder, loading=_PLAIN, **options)
 
 
 def _connector(card: dict[str, Any], *, step: int | None) -> tuple[Connector, str]:
@@ -343,39 +261,3 @@ def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str
         )
         raise ModelError(message)
     trained.half().float()
-
-
-def _pretrained(auto_class: Any, folder: Path, *, dtype: torch.dtype, **options: Any) -> Any:
-    try:
-        with _quiet_progress():
-            model, info = auto_class.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        message = f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
-    # transformers fills what is missing with random numbers.
-    missing = [*info["missing_keys"], *info["mismatched_keys"]]
-    if missing:
-        names = ", ".join(map(str, missing[:3]))
-        message = f"The weights in {folder} do not fill {type(model).__name__}: {names} …"
-        raise ModelError(message)
-    return model
-
-
-@contextmanager
-def _quiet_progress() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -62,11 +62,17 @@ class Perception:
         SampleError
             If a sample has no media, or media of the wrong shape or type.
         """
-        values = torch.from_numpy(self._values(samples))
         weight = next(self.connector.parameters())
-        tokens = read_tokens(self.encoder, values.to(weight.device, weight.dtype))
+        tokens = self.tokens(samples).to(weight.dtype)
         perceptual: Tensor = self.connector(tokens if self.cls else patches(tokens))
         return perceptual
+
+    @torch.no_grad()
+    def tokens(self, samples: Sequence[Sample]) -> Tensor:
+        """Return all tokens of the encoder's last layer, dims (sample, position, width)."""
+        values = torch.from_numpy(self._values(samples))
+        weight = next(self.connector.parameters())
+        return read_tokens(self.encoder, values.to(weight.device, weight.dtype))
 
     def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
         config = self.encoder.config

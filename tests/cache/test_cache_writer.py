@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import image_sample, image_set
 
 import ima
+from ima import cache
 from ima.cache import create, writer
 from ima.cache.schema import Layout
 from ima.cache.shards import default_unit, token_rows
@@ -23,12 +25,13 @@ from ima.errors import (
     CacheLockedError,
     CacheSchemaError,
     ImaError,
+    ModelError,
     ParameterError,
     SampleError,
     UnknownNameError,
 )
 from ima.models import FrozenModel
-from ima.samples import SampleSet
+from ima.samples import Sample, SampleSet
 
 
 def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
@@ -290,3 +293,71 @@ def test_a_small_model_still_has_units_to_resume() -> None:
     assert default_unit(200, layers=12, hidden=192) == 32
     # Less than one shard of tokens: no padding on disk.
     assert token_rows(800, layers=13, width=192, itemsize=2) == 800
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    from ima.cache import units
+
+    real, sizes = units.measure, []
+
+    def measure(model, batch, **given):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            message = "CUDA out of memory"
+            raise torch.OutOfMemoryError(message)
+        return real(model, batch, **given)
+
+    given = {"dataset": "mini-image-caption", "samples": 7, "keep_tokens": 5, "progress": False}
+    model = "llama-mini/vit/image-caption"
+    whole = cache.create(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
+    monkeypatch.setattr(units, "measure", measure)
+    with caplog.at_level("WARNING", logger="ima"):
+        path = cache.create(model, path=tmp_path / "a.zarr", batch_size=7, **given)
+    assert sizes[:3] == [7, 4, 2]
+    assert max(sizes[2:]) == 2
+    assert "going on with 2 samples a batch" in caplog.text
+    first, second = (cache.open_cache(one)["means/resid_post/mean"] for one in (whole, path))
+    xr.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)
+
+
+def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    from ima.cache import units
+
+    def measure(*_, **__):
+        message = "CUDA out of memory"
+        raise torch.OutOfMemoryError(message)
+
+    monkeypatch.setattr(units, "measure", measure)
+    with pytest.raises(ModelError, match=r"One sample does not fit.*device='auto'"):
+        cache.create(
+            "llama-mini/vit/image-caption",
+            dataset="mini-image-caption",
+            samples=3,
+            path=tmp_path / "a.zarr",
+            progress=False,
+        )
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_media_are_read_once_and_ahead():
+    from ima.cache.batches import ReadAhead
+
+    reads = []
+
+    def sample(index):
+        def media():
+            reads.append(index)
+            return np.zeros(3, np.float32)
+
+        return Sample(str(index), "audio", "qa", "what ?", ("x",), {}, media)
+
+    samples = [sample(index) for index in range(6)]
+    with ReadAhead(samples) as ahead:
+        taken = ahead.take(0, 2, until=5)
+        again = ahead.take(0, 1, until=5)
+        assert [one.id for one in taken + again] == ["0", "1", "0"]
+        assert taken[0].load().shape == (3,)
+        ahead.drop(2)
+        ahead.take(2, 4, until=5)
+    # What was begun ahead may have been called off.
+    assert sorted(reads) in ([0, 1, 2, 3], [0, 1, 2, 3, 4])

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.models import names, register
 from ima.models.anatomy import TAPS, find_anatomy
 from ima.models.audit import audit
 
@@ -140,7 +141,10 @@ GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
     [
         (GraniteConfig(**GATED, residual_multiplier=0.5), "the sum of 'sa' and its input of layer"),
         (CohereConfig(**GATED), "the logits of the last residual state"),
-        (MixtralConfig(**GATED), "no feed-forward layer in MixtralSparseMoeBlock; looked for"),
+        (
+            MixtralConfig(**GATED),
+            "no feed-forward layer in MixtralSparseMoeBlock, for 'fc1' and 'fc2'; looked for",
+        ),
         (
             GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1),
             "no list of 2 decoder blocks.*OPT, LLaMA, Qwen, Gemma, Mistral, Phi or GPT-NeoX",
@@ -162,3 +166,35 @@ def test_dropout_would_be_noticed():
     ).train()
     with pytest.raises(ModelError, match="differ"):
         audit(language, find_anatomy(language))
+
+
+def gpt2():
+    config = GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def test_a_registered_family_is_read(monkeypatch):
+    monkeypatch.setattr(names, "_REGISTERED", {})
+    language = gpt2()
+    with pytest.raises(ModelError, match=r"ima\.models\.register\('gpt2', attention='…'\)"):
+        find_anatomy(language)
+    register("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
+    with pytest.raises(ModelError, match=r"'fc1' and 'fc2'.*found c_fc, c_proj.*last_linear='…'"):
+        find_anatomy(language)
+    register(
+        "gpt2",
+        attention="attn",
+        first_norm="ln_1",
+        second_norm="ln_2",
+        last_linear="c_proj",
+        final_norm="ln_f",
+    )
+    anatomy = find_anatomy(language)
+    audit(language, anatomy)
+    assert anatomy.taps == TAPS
+    assert anatomy.width("fc1") == 128
+
+
+def test_a_part_that_no_block_has_cannot_be_registered():
+    with pytest.raises(ParameterError, match=r"no part 'attn'\. Its parts: attention, first_norm"):
+        register("gpt2", attn="attn")

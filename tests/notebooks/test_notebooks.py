@@ -210,12 +210,13 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
 
 
 @pytest.mark.slow
-def test_alignment_is_followed_and_controlled(tiny_zoo, tmp_path):
+def test_alignment_is_followed_and_controlled(stores, tmp_path):
     path = tmp_path / "claims.json"
-    models = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
-    given = {"models": models, "claims": str(path), "samples": 6, "resamples": 20}
-    check_page(run("finding3-controls", tmp_path, **given))
-    assert [entry.claim for entry in claims.read(path)] == ["F3.4"]
+    given = {"claims": str(path), "samples": 6, "resamples": 20}
+    check_page(run("finding3-controls", tmp_path, caches=stores, **given))
+    found = [(entry.claim, entry.model) for entry in claims.read(path)]
+    assert found == [("F3.4", "llama-mini (ST)"), ("F3.4", "opt-mini (ST)")]
+    given["models"] = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
     check_page(run("finding3-training", tmp_path, caches=str(tmp_path / "steps"), **given))
     assert [entry.claim for entry in claims.read(path)] == ["F3.2", "F3.2"]
 

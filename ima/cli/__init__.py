@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ima.cli.data import data
+from ima.cli.train import train
 from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
 
@@ -33,6 +35,8 @@ app.add_typer(models, name="models")
 app.add_typer(notebook, name="notebook")
 app.add_typer(claims, name="claims")
 app.add_typer(zoo, name="zoo")
+app.add_typer(data, name="data")
+app.command("train")(train)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
@@ -74,7 +78,10 @@ def cache_create(
     unit: Annotated[
         int | None, typer.Option(help="Samples that a killed run loses at most.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 … or auto")] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="Of the weights: float32, bfloat16 or float16.")
+    ] = "float32",
     dtype: Annotated[str, typer.Option(help="Of kept tokens: float16 or float32.")] = "float16",
     seed: Annotated[int, typer.Option(help="Seed of the miniature world.")] = 0,
     loss: Annotated[bool, typer.Option(help="Store the loss on each answer.")] = True,
@@ -105,6 +112,7 @@ def cache_create(
         batch_size=batch_size,
         unit=unit,
         device=device,
+        precision=precision,
         dtype=dtype,
         seed=seed,
         loss=loss,
@@ -271,7 +279,8 @@ def claims_collect(
         for record in registry.read(path)
     }
     table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text(registry.table(records, pages=pages), encoding="utf-8")
+    missing = registry.read_missing(files)
+    table.write_text(registry.table(records, pages=pages, missing=missing), encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 
@@ -360,7 +369,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImaError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

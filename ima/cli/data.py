@@ -1,0 +1,96 @@
+"""Commands on data sets: import what others publish, check what lies in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ima.console import show_table
+
+data = typer.Typer(no_args_is_help=True, help="Data sets: import them, check them.")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
+
+
+@data.command("check")
+def data_check(
+    folder: Folder,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
+    ] = None,
+) -> None:
+    """Read every line and every medium of a folder, and name the samples that cannot be used."""
+    from ima.manifest import check_folder, keep_samples
+
+    samples, problems = check_folder(folder)
+    counts = Counter((sample.modality, sample.task) for sample in samples)
+    rows = [[modality, task, str(n)] for (modality, task), n in sorted(counts.items())]
+    show_table(["modality", "task", "samples"], rows=rows)
+    for problem in problems:
+        typer.echo(f"{problem.id}: {problem.text}")
+    if keep is not None:
+        bad = {problem.id for problem in problems}
+        path = keep_samples(folder, keep, leave_out=bad)
+        typer.echo(f"{path} holds {len(samples) - len(bad)} samples; left out: {len(bad)}.")
+    elif problems:
+        typer.echo(
+            f"{len(problems)} of {len(samples)} samples cannot be used. Mend their media, or leave "
+            f"them out: ima data check {folder} --keep NEW"
+        )
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"All {len(samples)} samples of {folder} can be used.")
+
+
+@data.command("import")
+def data_import(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="coco, vqav2 …: see the list.")] = "",
+    *,
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A file as its owner publishes it; may be repeated."),
+    ] = None,
+    media: Annotated[Path | None, typer.Option(metavar="DIR", help="The media.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many from the start.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text before the answer; {question} is the question.")
+    ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out samples whose media are not there.")
+    ] = False,
+) -> None:
+    """Turn a published data set into a folder of samples; without KIND: list what can be read."""
+    from ima.errors import ParameterError
+    from ima.importers import IMPORTERS, import_data
+
+    if not kind:
+        rows = [[name, importer.needs] for name, importer in IMPORTERS.items()]
+        show_table(["kind", "files"], rows=rows)
+        return
+    if out is None or not annotations:
+        message = "Give --annotations FILE and --out DIR. `ima data import` lists the files."
+        raise ParameterError(message)
+    path = import_data(
+        kind,
+        annotations=annotations,
+        media=media,
+        out=out,
+        samples=samples,
+        prompt=prompt,
+        skip_missing=skip_missing,
+    )
+    typer.echo(f"{path} is a folder of samples. Check it: ima data check {path}")
+
+
+@data.command("schema")
+def data_schema() -> None:
+    """Print the JSON schema of a line of samples.jsonl."""
+    from ima.manifest import schema
+
+    typer.echo(json.dumps(schema(), indent=1))

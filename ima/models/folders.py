@@ -1,0 +1,302 @@
+"""Folders: language and multimodal models as they lie on a disk or a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ima.errors import ModelError
+from ima.models import zoo
+from ima.models.anatomy import find_anatomy
+from ima.models.audit import audit
+from ima.models.dialogue import placeholders_of
+from ima.models.frozen import FrozenModel
+from ima.models.hub import HubModel
+from ima.models.perception import Perception
+from ima.models.processors import load_processor
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How weights are loaded, and what a folder may do.
+
+    Parameters
+    ----------
+    device : torch.device or None
+        Where to; None spreads a model over all devices and the host's memory.
+    dtype : torch.dtype
+        Of the weights.
+    trust_remote_code : bool
+        Whether code that lies beside the weights may run.
+    pickled_weights : bool
+        Whether weights that are no safetensors may be unpickled.
+    """
+
+    device: torch.device | None
+    dtype: torch.dtype
+    trust_remote_code: bool = False
+    pickled_weights: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """Patterns of the files that a hub is asked for."""
+        more = ["*.bin"] if self.pickled_weights else []
+        return [*_HUB_FILES, *more, *(["*.py"] if self.trust_remote_code else [])]
+
+
+def from_folder(name: str, *, folder: Path, loading: Loading) -> FrozenModel:
+    """Load what lies in a folder: a multimodal model, or a language model alone.
+
+    Raises
+    ------
+    ModelError
+        If there are no weights that may be loaded, or they are not understood.
+    """
+    weights_hash = weights_hash_of(folder, loading)
+    if _is_multimodal(folder, loading):
+        return _multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
+    card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
+    return load_language(name, folder=folder, card=card, weights_hash=weights_hash, loading=loading)
+
+
+def weights_hash_of(folder: Path, loading: Loading) -> str:
+    """Return the sha256 of a folder's weights.
+
+    Raises
+    ------
+    ModelError
+        If there are none that may be loaded.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files and loading.pickled_weights:
+        files = sorted(folder.glob("*.bin"))
+    if not files:
+        pickled = ", ".join(path.name for path in folder.glob("*.bin"))
+        found = f"found {pickled}, which may run code when read: pickled_weights=True reads it. "
+        message = (
+            f"{folder} holds no *.safetensors; {found if pickled else ''}Save the model there with "
+            "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
+        )
+        raise ModelError(message)
+    hashes = {path.name: zoo.sha256(path) for path in files}
+    alone = list(hashes) == [zoo.WEIGHTS]
+    return hashes[zoo.WEIGHTS] if alone else zoo.combined_hash(hashes)
+
+
+def _is_multimodal(folder: Path, loading: Loading) -> bool:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+    config = config_of(folder, loading)
+    mapped = getattr(config, "auto_map", None) or {}
+    return (
+        config.model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+        or "AutoModelForMultimodalLM" in mapped
+        or "AutoModelForImageTextToText" in mapped
+    )
+
+
+def config_of(folder: Path, loading: Loading) -> Any:
+    """Read the configuration in a folder.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or reading it would run code that is not trusted.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=loading.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        asks = "custom code" in str(error)
+        hint = " If you trust it: trust_remote_code=True." if asks else ""
+        message = f"{folder} holds no usable configuration: {str(error).splitlines()[0]}{hint}"
+        raise ModelError(message) from error
+
+
+def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: Loading) -> HubModel:
+    from transformers import AutoModelForMultimodalLM
+
+    language = load_pretrained(AutoModelForMultimodalLM, folder, loading=loading)
+    language.eval().requires_grad_(requires_grad=False)
+    config = language.config
+    processor = load_processor(
+        folder, model_type=config.model_type, trust_remote_code=loading.trust_remote_code
+    )
+    anatomy = find_anatomy(language)
+    audit(language, anatomy)
+    card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
+    return HubModel(
+        name=name,
+        card=card,
+        weights_hash=weights_hash,
+        language=language,
+        tokenizer=processor.tokenizer,
+        anatomy=anatomy,
+        processor=processor,
+        placeholders=placeholders_of(config, processor),
+    )
+
+
+def download(spec: str, *, loading: Loading) -> Path:
+    """Return the folder to which a model of a hub was fetched; ``HF_HUB_OFFLINE`` is respected.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(spec, allow_patterns=loading.files))
+    # The hub's client raises its own, requests' and the system's errors, with no common base.
+    except Exception as error:
+        message = (
+            f"Model {spec!r} is neither in the zoo nor a folder, and could not be fetched from "
+            f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]}. "
+            "`ima models list` shows the zoo."
+        )
+        raise ModelError(message) from error
+
+
+def load_language(
+    name: str,
+    *,
+    folder: Path,
+    card: dict[str, Any],
+    weights_hash: str,
+    loading: Loading,
+    perception: Perception | None = None,
+) -> FrozenModel:
+    """Load a causal language model and its tokenizer, and put what perceives before it."""
+    from transformers import AutoModelForCausalLM
+
+    return put_together(
+        name,
+        card=card,
+        weights_hash=weights_hash,
+        language=load_pretrained(AutoModelForCausalLM, folder, loading=loading),
+        tokenizer=load_tokenizer(folder),
+        perception=perception,
+    )
+
+
+def put_together(
+    name: str,
+    *,
+    card: dict[str, Any],
+    weights_hash: str,
+    language: Any,
+    tokenizer: Any,
+    perception: Perception | None,
+) -> FrozenModel:
+    """Put a model together, freeze it, and check that its taps read what it computes."""
+    weight = language.get_input_embeddings().weight
+    language.eval().requires_grad_(requires_grad=False)
+    for module in () if perception is None else (perception.encoder, perception.connector):
+        module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
+    anatomy = find_anatomy(language)
+    audit(language, anatomy)
+    return FrozenModel(
+        name=name,
+        card=card,
+        weights_hash=weights_hash,
+        language=language,
+        tokenizer=tokenizer,
+        anatomy=anatomy,
+        perception=perception,
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer in a folder.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it does not say how a text ends.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+    if tokenizer.eos_token_id is None:
+        message = f"The tokenizer in {folder} has no end-of-sequence token; texts could not end."
+        raise ModelError(message)
+    return tokenizer
+
+
+def load_pretrained(
+    auto_class: Any,
+    folder: Path,
+    *,
+    loading: Loading,
+    ignored: tuple[str, ...] = (),
+    **options: Any,
+) -> Any:
+    """Load weights into a class of transformers, on the device that was asked for.
+
+    Parts whose names begin with one of ``ignored`` may be missing: they are not used.
+
+    Raises
+    ------
+    ModelError
+        If they cannot be read, or do not fill the model.
+    """
+    if loading.device is None:
+        options["device_map"] = "auto"
+    try:
+        with _quiet_progress():
+            model, info = auto_class.from_pretrained(
+                folder,
+                dtype=loading.dtype,
+                local_files_only=True,
+                use_safetensors=not _pickled(folder, loading),
+                trust_remote_code=loading.trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        message = f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+    # transformers fills what is missing with random numbers.
+    missing = [
+        name
+        for name in map(str, [*info["missing_keys"], *info["mismatched_keys"]])
+        if not name.startswith(ignored or ("\n",)) and not any(f".{i}" in name for i in ignored)
+    ]
+    if missing:
+        names = ", ".join(missing[:3])
+        message = f"The weights in {folder} do not fill {type(model).__name__}: {names} …"
+        raise ModelError(message)
+    return model if loading.device is None else model.to(loading.device)
+
+
+def _pickled(folder: Path, loading: Loading) -> bool:
+    return loading.pickled_weights and not any(folder.glob("*.safetensors"))
+
+
+@contextmanager
+def _quiet_progress() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,167 @@
+"""Single-task models of one's own: a trained connector between an encoder and a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ima.errors import ModelError, UnknownNameError
+from ima.models import zoo
+from ima.models.connector import Connector, ConnectorConfig
+from ima.models.folders import (
+    Loading,
+    download,
+    load_pretrained,
+    load_tokenizer,
+    put_together,
+    weights_hash_of,
+)
+from ima.models.frozen import FrozenModel
+from ima.models.towers import Family, Tower, load_tower
+from ima.samples import Modality
+
+#: What the card of such a model says that it is.
+CARD_KIND = "single-task"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The frozen parts of a single-task model.
+
+    Parameters
+    ----------
+    language, tokenizer : object
+        A causal language model and its tokenizer.
+    encoder, processor : object
+        An encoder and what feeds it.
+    family : Family
+        How the encoder is read.
+    hashes : mapping of str to str
+        The sha256 of the weights of each.
+    """
+
+    language: Any
+    tokenizer: Any
+    encoder: Any
+    processor: Any
+    family: Family
+    hashes: Mapping[str, str]
+
+    @property
+    def modality(self) -> Modality:
+        """What the encoder perceives."""
+        return self.family.modality
+
+    @property
+    def encoder_width(self) -> int:
+        """Width of the encoder's tokens."""
+        config = self.encoder.config
+        names = ("hidden_size", "d_model")
+        return int(next(getattr(config, name) for name in names if hasattr(config, name)))
+
+    @property
+    def hidden(self) -> int:
+        """Width of the language model's embeddings."""
+        return int(self.language.get_input_embeddings().weight.shape[1])
+
+    def put_together(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
+        """Return the whole model with a connector."""
+        config: Any = connector.config
+        tower = Tower(
+            modality=self.modality,
+            encoder=self.encoder,
+            connector=connector,
+            queries=config.queries,
+            processor=self.processor,
+            family=self.family,
+        )
+        state = zoo.state_digest(connector.state_dict())
+        return put_together(
+            name,
+            card=card,
+            weights_hash=zoo.combined_hash({**self.hashes, "connector": state}),
+            language=self.language,
+            tokenizer=self.tokenizer,
+            perception=tower,
+        )
+
+
+def open_parts(made_of: Mapping[str, str], *, device: str, dtype: str) -> Parts:
+    """Load the frozen parts of a single-task model.
+
+    Parameters
+    ----------
+    made_of : mapping of str to str
+        ``language`` and ``encoder``: folders or Hugging Face ids.
+    device, dtype : str
+        Where and as what.
+
+    Raises
+    ------
+    ModelError
+        If one of them cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    loading = Loading(torch.device(device), DTYPES[dtype])
+    folders = {role: _folder(spec, loading) for role, spec in made_of.items()}
+    encoder, processor, family = load_tower(made_of["encoder"], folders["encoder"], loading=loading)
+    return Parts(
+        language=load_pretrained(AutoModelForCausalLM, folders["language"], loading=loading),
+        tokenizer=load_tokenizer(folders["language"]),
+        encoder=encoder,
+        processor=processor,
+        family=family,
+        hashes={role: weights_hash_of(folder, loading) for role, folder in folders.items()},
+    )
+
+
+def is_single_task(folder: Path) -> bool:
+    """Return whether a folder is what :func:`ima.training.train` leaves."""
+    path = folder / zoo.CARD
+    return path.is_file() and f'"kind": "{CARD_KIND}"' in path.read_text(encoding="utf-8")
+
+
+def load_single(
+    name: str, folder: Path, *, step: int | None, device: str, dtype: str
+) -> FrozenModel:
+    """Load a trained single-task model, at its end or as it was after a number of steps.
+
+    Raises
+    ------
+    ModelError
+        If weights are missing or altered.
+    UnknownNameError
+        If no weights were kept after that step.
+    """
+    import json
+
+    card = json.loads((folder / zoo.CARD).read_text(encoding="utf-8"))
+    parts = open_parts(card["made_of"], device=device, dtype=dtype)
+    kept = {entry["step"]: entry for entry in card["checkpoints"]}
+    if step is not None and step not in kept:
+        raise UnknownNameError.among(kind="step", asked=step, available=map(str, kept))
+    seed = int(kept[step].get("seed", 0)) if step is not None else 0
+    connector = Connector(ConnectorConfig(**card["configuration"]), seed=seed)
+    if step is None or "seed" not in kept[step]:
+        path = folder / zoo.WEIGHTS if step is None else zoo.checkpoint_path(folder, step)
+        zoo.verify(path, expected=card["sha256"] if step is None else kept[step]["sha256"])
+        connector.load_state_dict(load_file(path))
+    card["language"] = Path(card["made_of"]["language"]).name
+    return parts.put_together(connector, name=name, card=card)
+
+
+def _folder(spec: str, loading: Loading) -> Path:
+    if (Path(spec) / "config.json").is_file():
+        return Path(spec)
+    if Path(spec).exists() or spec.count("/") != 1:
+        message = f"{spec!r} is neither a folder with config.json nor a Hugging Face id."
+        raise ModelError(message)
+    return download(spec, loading=loading)

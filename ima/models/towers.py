@@ -1,0 +1,201 @@
+"""Towers: encoders of transformers with their own processors, as the paper's pairs use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ima.errors import ModelError, SampleError
+from ima.models.features import RATE
+from ima.models.folders import Loading, config_of, load_pretrained
+from ima.models.perception import Perception
+from ima.samples import Modality, Sample, as_uint8
+
+Tokens = Callable[[Any, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the encoders of a family are loaded and read.
+
+    Parameters
+    ----------
+    cls : str
+        Class of transformers; its ``last_hidden_state`` is read.
+    modality : str
+        What it perceives.
+    read : callable
+        From the model and the processed media to tokens ``(sample, position, width)``.
+    """
+
+    cls: str
+    modality: Modality
+    read: Tokens
+
+
+def _last(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    states: Tensor = model(**values).last_hidden_state
+    return states
+
+
+def _all_patches(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read a masked autoencoder with nothing masked, its patches in their order."""
+    pixels = values["pixel_values"]
+    patches = model.embeddings.patch_embeddings.num_patches
+    order = torch.arange(patches, device=pixels.device).expand(len(pixels), -1)
+    states: Tensor = model(pixel_values=pixels, noise=order).last_hidden_state
+    return states
+
+
+def _frame_by_frame(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read an encoder that takes frames in a row, and put the frames of a clip side by side."""
+    clips = values["pixel_values"]
+    states: Tensor = model(pixel_values=clips.flatten(0, 1)).last_hidden_state
+    return states.reshape(len(clips), -1, states.shape[-1])
+
+
+def _map(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read an encoder whose last layer is a map over time and frequency."""
+    states: Tensor = model(**values).last_hidden_state
+    return states.flatten(2).transpose(1, 2)
+
+
+def _encoder_of(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    return _last(model.get_encoder(), values)
+
+
+#: By ``model_type``: every family of encoders that can stand before a language model.
+FAMILIES: Mapping[str, Family] = {
+    "vit": Family("ViTModel", "image", _last),
+    "clip": Family("CLIPVisionModel", "image", _last),
+    "clip_vision_model": Family("CLIPVisionModel", "image", _last),
+    "siglip": Family("SiglipVisionModel", "image", _last),
+    "siglip_vision_model": Family("SiglipVisionModel", "image", _last),
+    "vit_mae": Family("ViTMAEModel", "image", _all_patches),
+    "dinov2": Family("Dinov2Model", "image", _last),
+    "timesformer": Family("TimesformerModel", "video", _last),
+    "videomae": Family("VideoMAEModel", "video", _last),
+    "xclip": Family("XCLIPVisionModel", "video", _frame_by_frame),
+    "xclip_vision_model": Family("XCLIPVisionModel", "video", _frame_by_frame),
+    "audio-spectrogram-transformer": Family("ASTModel", "audio", _last),
+    "clap": Family("ClapAudioModel", "audio", _map),
+    "clap_audio_model": Family("ClapAudioModel", "audio", _map),
+    "whisper": Family("WhisperModel", "audio", _encoder_of),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tower(Perception):
+    """An encoder of transformers, the processor beside its weights, and a connector.
+
+    Parameters
+    ----------
+    processor : ImageProcessingMixin or FeatureExtractionMixin
+        Turns media into what the encoder takes.
+    family : Family
+        How the encoder is read.
+    """
+
+    processor: Any = field(repr=False, default=None)
+    family: Family | None = field(repr=False, default=None)
+
+    @torch.no_grad()
+    def tokens(self, samples: Sequence[Sample]) -> Tensor:
+        """Return all tokens of the encoder's last layer, dims (sample, position, width).
+
+        Raises
+        ------
+        SampleError
+            If a medium cannot be processed.
+        """
+        weight = next(self.encoder.parameters())
+        try:
+            values = self._processed([sample.load() for sample in samples])
+        except (ValueError, TypeError) as error:
+            message = f"The processor of the encoder cannot read {samples[0].id!r}: {error}"
+            raise SampleError(message) from error
+        moved = {
+            name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
+            for name, value in values.items()
+        }
+        assert self.family is not None
+        return self.family.read(self.encoder, moved)
+
+    def _processed(self, media: Sequence[Any]) -> dict[str, Tensor]:
+        from PIL import Image
+
+        if self.modality == "image":
+            pictures = [Image.fromarray(as_uint8(pixels)) for pixels in media]
+            return dict(self.processor(images=pictures, return_tensors="pt"))
+        if self.modality == "audio":
+            rate = getattr(self.processor, "sampling_rate", RATE)
+            sounds = [_at_rate(sound, rate) for sound in media]
+            return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
+        count = int(self.encoder.config.num_frames)
+        clips = []
+        for clip in media:
+            # The middles of equal spans of time.
+            chosen = ((np.arange(count) + 0.5) * len(clip) / count).astype(int)
+            frames = [Image.fromarray(as_uint8(clip[index])) for index in chosen]
+            pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
+            clips.append(pixels.reshape(count, *pixels.shape[-3:]))
+        return {"pixel_values": torch.stack(clips)}
+
+
+def load_tower(spec: str, folder: Path, *, loading: Loading) -> tuple[Any, Any, Family]:
+    """Load an encoder and its processor from a folder.
+
+    Parameters
+    ----------
+    spec : str
+        Under which name it was asked for, for errors.
+    folder : Path
+        Where it lies.
+    loading : Loading
+        Device and dtype.
+
+    Returns
+    -------
+    encoder, processor, family
+
+    Raises
+    ------
+    ModelError
+        If its family is none of :data:`FAMILIES`, or its processor cannot be built.
+    """
+    import transformers
+    from transformers import AutoFeatureExtractor, AutoImageProcessor
+
+    kind = config_of(folder, loading).model_type
+    if kind not in FAMILIES:
+        message = f"{spec} is a {kind!r}; encoders that can be read: {', '.join(FAMILIES)}."
+        raise ModelError(message)
+    family = FAMILIES[kind]
+    options = {"mask_ratio": 0.0} if kind == "vit_mae" else {}
+    encoder = load_pretrained(
+        getattr(transformers, family.cls), folder, loading=loading, ignored=("pooler.",), **options
+    )
+    auto: Any = AutoFeatureExtractor if family.modality == "audio" else AutoImageProcessor
+    try:
+        processor = auto.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        message = f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
+        raise ModelError(message) from error
+    return encoder.eval().requires_grad_(requires_grad=False), processor, family
+
+
+def _at_rate(sound: Any, rate: int) -> Any:
+    if rate == RATE:
+        return sound
+    from math import gcd
+
+    from scipy.signal import resample_poly
+
+    common = gcd(rate, RATE)
+    return resample_poly(sound, rate // common, RATE // common).astype(np.float32)

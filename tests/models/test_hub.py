@@ -1,0 +1,257 @@
+"""Multimodal models of transformers: tiny ones of every family, through their own processors."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tinyhub import BARE, FAMILIES, bare, save
+
+import ima.models
+from ima.capture import capture
+from ima.capture.statistics import measure
+from ima.errors import ModelError, ParameterError, SampleError
+from ima.models.anatomy import find_anatomy
+from ima.models.audit import audit
+from ima.models.dialogue import placeholders_of
+from ima.models.hub import HubModel
+from ima.samples import Sample
+
+# What a hub's own checkpoints do not do: special tokens outside a tiny vocabulary.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    # PaliGemma's processor makes arrays of tensors.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+SEQUENCE = [name for name in FAMILIES if name != "mllama"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+
+    @cache
+    def folder(name):
+        return save(name, root / name)
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(folders):
+    return cache(lambda name: ima.models.load(str(folders(name))))
+
+
+def sample(modality, index=0, *, prompt="what is it ?", reference="a red circle"):
+    rng = np.random.default_rng((index, 3))
+    made = {
+        "image": lambda: rng.integers(0, 255, (40 + 8 * index, 56, 3), dtype=np.uint8),
+        "audio": lambda: rng.normal(size=16000 + 4000 * index).astype(np.float32) * 0.1,
+    }
+    value = made[modality]() if modality in made else None
+    return Sample(
+        id=f"{modality}-{index}",
+        modality=modality,
+        task="qa",
+        prompt=prompt + " really ?" * index,
+        references=(reference,),
+        media=None if value is None else lambda: value,
+    )
+
+
+def three(model):
+    return [sample(model.modality, index) for index in range(3)]
+
+
+def raw(model, samples, *, side="right", target=True):
+    """Return what the model's own processor makes of the samples."""
+    rendered = [model._render(one, source=one, target=target) for one in samples]
+    return model._inputs(samples, rendered, sources=samples, side=side)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_captured_states_are_the_models_own_hidden_states(models, name):
+    model = models(name)
+    samples = three(model)
+    batch = model.encode(samples)
+    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    with torch.no_grad():
+        own = model.language(**raw(model, samples), output_hidden_states=True, use_cache=False)
+    real = batch.attention_mask.bool()
+    for layer in range(model.layers):
+        assert torch.equal(states[layer][real], own.hidden_states[layer][real]), layer
+    normed = model.anatomy.final_norm(states[model.layers])
+    torch.testing.assert_close(normed[real], own.hidden_states[-1][real])
+    assert torch.equal(model.forward(batch, logits=True)[real], own.logits[real])
+
+
+@pytest.mark.parametrize("name", SEQUENCE)
+def test_perceptual_and_textual_tokens_are_told_apart(models, name):
+    model = models(name)
+    samples = three(model)
+    batch = model.encode(samples)
+    embedded = model.anatomy.embedding(raw(model, samples)["input_ids"])
+    merged = (batch.embeds != embedded).any(dim=-1) & batch.attention_mask.bool()
+    perceptual, textual = batch.kinds.unbind(dim=1)
+    assert torch.equal(perceptual, merged)  # what the model wrote over its placeholders
+    for row, one in enumerate(samples):
+        said = model.tokenizer.decode(batch.token_id[row][textual[row]], skip_special_tokens=True)
+        assert "".join(said.split()) == "".join((one.prompt + one.references[0]).split())
+        answer = model.tokenizer.decode(batch.token_id[row][batch.answer[row]])
+        assert answer.startswith(one.references[0])
+    counts = [tuple(row) for row in batch.kinds.sum(-1).tolist()]
+    assert model.lengths(samples) == counts
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_padding_and_company_change_nothing(models, name):
+    model = models(name)
+    samples = three(model)
+    taps = [tap for tap in model.anatomy.taps if tap != "fc1"]
+    together = measure(model, model.encode(samples), taps=taps, loss=True)
+    for row, one in enumerate(samples):
+        alone = measure(model, model.encode([one]), taps=taps, loss=True)
+        for tap in taps:
+            torch.testing.assert_close(
+                torch.from_numpy(together.means[tap][row]),
+                torch.from_numpy(alone.means[tap][0]),
+                rtol=1e-4,
+                atol=1e-4,
+                equal_nan=True,
+            )
+        assert together.loss[row] == pytest.approx(alone.loss[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_generation_is_the_models_own(models, name):
+    model = models(name)
+    samples = three(model)
+    said = model.generate(samples, max_new_tokens=4)
+    for one, text in zip(samples, said, strict=True):
+        inputs = raw(model, [one], side="left", target=False)
+        ids = model.language.generate(**inputs, max_new_tokens=4, do_sample=False)
+        new = ids[:, inputs["input_ids"].shape[1] :]
+        assert model.tokenizer.decode(new[0], skip_special_tokens=True).strip() == text
+    assert model.generate(samples, max_new_tokens=4, perceptual="shuffled") is not None
+
+
+def test_media_attended_to_across_are_no_tokens(models):
+    model = models("mllama")
+    assert model.modalities == ("image",)
+    assert model.anatomy.taps == ("resid_post",)
+    batch = model.encode(three(model))
+    assert batch.kinds.sum(-1)[:, 0].tolist() == [0, 0, 0]
+    with pytest.raises(ParameterError, match="attend across"):
+        capture(model, batch, taps=["sa"])
+    with pytest.raises(SampleError, match="accepts image"):
+        model.encode([sample("text")])
+
+
+def test_a_cache_of_a_model_of_the_hub_is_a_cache(folders, models, tmp_path):
+    from ima import cache, samples
+
+    model = models("qwen2_5_vl")
+    chosen = samples.SampleSet("three", "test", tuple(three(model)))
+    path = cache.create(
+        model, dataset=chosen, samples=3, keep_tokens=2, path=tmp_path / "a.zarr", progress=False
+    )
+    tree = cache.open_cache(path)
+    assert tree.attrs["model"]["setup"] == "MT"
+    assert tree.attrs["model"]["name"] == str(folders("qwen2_5_vl"))
+    counts = model.encode(three(model)).kinds.sum(-1)
+    assert tree["samples"]["n_perceptual"].values.tolist() == counts[:, 0].tolist()
+    assert tree["samples"]["n_textual"].values.tolist() == counts[:, 1].tolist()
+
+
+def test_video_without_torchvision_is_refused(models):
+    model = models("qwen2_vl")
+    assert model.modalities == ("text", "image")
+    with pytest.raises(SampleError, match="accepts text, image"):
+        model.encode([sample("video")])
+
+
+def test_modalities_do_not_mix_in_a_batch(models):
+    with pytest.raises(SampleError, match="one modality in a batch; got image, text"):
+        models("llava").encode([sample("image"), sample("text")])
+
+
+def test_a_template_that_loses_the_prompt_is_refused(folders, tmp_path):
+    folder = save("llava", tmp_path / "deaf")
+    (folder / "chat_template.jinja").write_text("{{ 'hello' }}")
+    model = ima.models.load(str(folder))
+    with pytest.raises(ModelError, match="does not write a prompt"):
+        model.encode([sample("image")])
+
+
+def test_a_folder_without_a_processor_is_refused(folders, tmp_path):
+    folder = save("llava", tmp_path / "blind")
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(ModelError, match="no processor"):
+        ima.models.load(str(folder))
+
+
+@pytest.mark.parametrize("name", list(BARE))
+def test_a_decoder_goes_on_from_what_enters_it(name):
+    """Processors that need torchvision or mistral-common cannot be built here; the models can."""
+    language, inputs = bare(name)
+    anatomy = find_anatomy(language)
+    audit(language, anatomy)
+    model = HubModel(
+        name=name,
+        card={"setup": "MT"},
+        weights_hash="",
+        language=language,
+        tokenizer=None,
+        anatomy=anatomy,
+        placeholders=placeholders_of(language.config, None),
+    )
+    embeds, extra = model._entering(inputs)
+    merged = (embeds != anatomy.embedding(inputs["input_ids"])).any(dim=-1)
+    assert torch.equal(merged, model._perceptual(inputs["input_ids"]))
+    with torch.no_grad():
+        own = language(**inputs, use_cache=False)
+        given = {"inputs_embeds": embeds, **extra, "use_cache": False}
+        again = anatomy.trunk(**given).last_hidden_state
+    assert torch.equal(anatomy.words(again), own.logits)
+
+
+def test_pickled_weights_are_read_only_when_asked(tmp_path):
+    folder = save("llava", tmp_path / "pickled")
+    state = load_file(folder / "model.safetensors")
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"found pytorch_model\.bin, which may run code"):
+        ima.models.load(str(folder))
+    model = ima.models.load(str(folder), pickled_weights=True)
+    assert model.layers == 3
+
+
+def test_code_beside_the_weights_runs_only_when_asked(tmp_path):
+    folder = save("llava", tmp_path / "coded")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    mark = tmp_path / "ran"
+    (folder / "own.py").write_text(
+        "from pathlib import Path\n"
+        "from transformers import LlavaConfig\n"
+        f"Path({str(mark)!r}).touch()\n"
+        "class OwnConfig(LlavaConfig):\n    model_type = 'own'\n"
+    )
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        ima.models.load(str(folder))
+    assert not mark.exists()
+
+
+def test_nothing_is_fetched_for_a_folder(folders, monkeypatch):
+    def refuse(*_, **__):
+        message = "the network was asked"
+        raise AssertionError(message)
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    assert ima.models.load(str(folders("llava"))).layers == 3

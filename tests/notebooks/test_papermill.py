@@ -1,0 +1,86 @@
+"""Every page of findings through plain papermill, on a model that a reader brings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from ima import cache, claims
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+FEW = {"resamples": 5}
+# Of each page: the kind of cache that it opens, small numbers, and the claims that it records.
+PAGES = {
+    "finding1": ("test", {**FEW, "permutations": 1, "embedded": 6}, ["F1.1", "F1.2", "F1.2"]),
+    "finding1-norms": ("test", FEW, ["F1.3", "F1.4"]),
+    "finding1-words": ("test", FEW, ["F1.5"]),
+    "finding2": ("calibration", {"resamples": 2, "sequential": 4}, ["F2.1"]),
+    "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2"]),
+    "finding3": ("test", {**FEW, "neighbours": 3, "permutations": 2}, ["F3.1", "F3.1", "F3.3"]),
+    "finding3-controls": ("test", {**FEW, "samples": 6}, ["F3.4"]),
+}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Caches of a tiny Qwen2.5-VL in a folder, of samples in folders."""
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "models")]
+    from ownmodels import make
+
+    folder = tmp_path_factory.mktemp("own")
+    settings = yaml.safe_load(make(folder).read_text(encoding="utf-8"))
+    found = {"test": [], "calibration": []}
+    for data, model in settings["families"]["tiny-qwen2-5-vl"]["caches"].items():
+        given = {"progress": False, "unit": 4}
+        opened = settings["data"][data]
+        found["test"].append(
+            cache.create(
+                model,
+                dataset=opened,
+                samples=20,
+                keep_tokens=8,
+                lens=8,
+                path=folder / f"{data}.zarr",
+                **given,
+            )
+        )
+        found["calibration"].append(
+            cache.create(
+                model, dataset=f"{opened}:calibration", samples=12, inputs=True, loss=False,
+                taps=["resid_post"], path=folder / f"{data}-calibration.zarr", **given,
+            )
+        )  # fmt: skip
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(PAGES))
+def test_papermill_alone_runs_a_page_on_a_readers_model(own, tmp_path, name):
+    kind, small, expected = PAGES[name]
+    out, found = tmp_path / "out.ipynb", tmp_path / "own.claims.json"
+    values = {**small, "caches": [str(path) for path in own[kind]], "claims": str(found)}
+    if name == "finding2":
+        values["masks"] = str(tmp_path / "masks")
+    source = ROOT / "notebooks" / f"{name}.md"
+    made = subprocess.run(
+        [BIN / "jupytext", "--to", "ipynb", "--output", "-", source],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        [BIN / "papermill", "-", out, "--cwd", ROOT, "-y", yaml.safe_dump(values)],
+        check=True,
+        input=made.stdout,
+        capture_output=True,
+    )
+    records = claims.read(found)
+    assert [record.claim for record in records] == expected
+    assert {record.model for record in records} == {"tiny-qwen2-5-vl (MT)"}
+    cells = nbformat.read(out, as_version=4).cells
+    assert not any(o.output_type == "error" for cell in cells for o in cell.get("outputs", []))

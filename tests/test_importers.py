@@ -1,0 +1,255 @@
+"""Importers: small files in the forms in which the data sets' owners publish them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import wavfile
+
+from ima.errors import ParameterError, SampleError, UnknownNameError
+from ima.importers import IMPORTERS, from_rows, import_data
+from ima.samples import open_samples
+
+RNG = np.random.default_rng(0)
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(path)
+
+
+def sound(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wavfile.write(path, 16_000, RNG.uniform(-1, 1, 400).astype(np.float32))
+
+
+def clip(path):
+    for number in range(3):
+        picture(path / f"{number}.png")
+
+
+def dump(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def coco(folder):
+    picture(folder / "media" / "000000000009.jpg")
+    picture(folder / "media" / "000000000025.jpg")
+    images = [
+        {"id": 25, "file_name": "000000000025.jpg"},
+        {"id": 9, "file_name": "000000000009.jpg"},
+    ]
+    captions = [
+        {"image_id": 9, "id": 1, "caption": "A dog.\n"},
+        {"image_id": 25, "id": 2, "caption": "Two  giraffes."},
+        {"image_id": 9, "id": 3, "caption": "A brown dog."},
+    ]
+    instances = [{"image_id": 9, "category_id": 18}, {"image_id": 9, "category_id": 1}]
+    return [
+        dump(folder / "instances.json", {"images": images, "annotations": instances, "categories": [
+            {"id": 18, "name": "dog"}, {"id": 1, "name": "person"}]}),
+        dump(folder / "captions.json", {"images": images, "annotations": captions}),
+    ]  # fmt: skip
+
+
+def vqa(folder):
+    picture(folder / "media" / "COCO_val2014_000000000042.jpg")
+    answers = [
+        {"answer": a, "answer_id": i} for i, a in enumerate(["no", "yes", "yes", "no", "yes"])
+    ]
+    return [
+        dump(folder / "annotations.json", {"annotations": [
+            {"question_id": 420, "image_id": 42, "answers": answers, "answer_type": "yes/no"}]}),
+        dump(folder / "questions.json", {"data_subtype": "val2014", "questions": [
+            {"question_id": 420, "image_id": 42, "question": "Is it red? "}]}),
+    ]  # fmt: skip
+
+
+def gqa(folder):
+    picture(folder / "media" / "n1.jpg")
+    entry = {"question": "What is it?", "imageId": "n1", "answer": "pipe", "fullAnswer": "A pipe."}
+    return [dump(folder / "questions.json", {"201": entry})]
+
+
+def textvqa(folder):
+    picture(folder / "media" / "a1.jpg")
+    entry = {
+        "question_id": 7,
+        "image_id": "a1",
+        "question": "Brand?",
+        "answers": ["x", "nous", "nous"],
+    }
+    return [dump(folder / "val.json", {"dataset_type": "val", "data": [entry]})]
+
+
+def pope(folder):
+    picture(folder / "media" / "COCO_val2014_000000000042.jpg")
+    line = {
+        "question_id": 1,
+        "image": "COCO_val2014_000000000042.jpg",
+        "text": "Is there a dog in the image?",
+        "label": "yes",
+    }
+    path = folder / "coco_pope_random.json"
+    path.write_text(json.dumps(line) + "\n" + json.dumps({**line, "question_id": 2, "label": "no"}))
+    return [path]
+
+
+def msrvtt(folder):
+    clip(folder / "media" / "video0")
+    document = {
+        "videos": [{"video_id": "video0", "split": "test"}],
+        "sentences": [{"video_id": "video0", "caption": c} for c in ("a man", "a man runs")],
+    }
+    return [dump(folder / "videodatainfo.json", document)]
+
+
+def msvd(folder):
+    clip(folder / "media" / "v_1_10")
+    path = folder / "AllVideoDescriptions.txt"
+    path.write_text("# Microsoft\nv_1_10 a bird in a sink\nv_1_10 a bird bathes\n")
+    return [path]
+
+
+def audiocaps(folder):
+    sound(folder / "media" / "Yabc.wav")
+    path = folder / "test.csv"
+    path.write_text(
+        'audiocap_id,youtube_id,start_time,caption\n1,abc,30,"Rain, hard"\n2,abc,30,It rains\n'
+    )
+    return [path]
+
+
+def clotho(folder):
+    sound(folder / "media" / "Bell 1.wav")
+    path = folder / "clotho.csv"
+    path.write_text(
+        "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\nBell 1.wav,a,b,c,d,e\n"
+    )
+    return [path]
+
+
+def clothoaqa(folder):
+    sound(folder / "media" / "Bell 1.wav")
+    path = folder / "clotho_aqa.csv"
+    rows = ["no", "yes", "yes"]
+    path.write_text(
+        "file_name,QuestionText,answer,confidence\n"
+        + "".join(f"Bell 1.wav,Is it loud?,{answer},yes\n" for answer in rows)
+    )
+    return [path]
+
+
+# Of each: what makes its files, then modality, task, references and prompt of its first sample.
+CASES = {
+    "coco": (coco, "image", "caption", ("Two giraffes.",), "Describe the image in one sentence."),
+    "vqav2": (vqa, "image", "qa", ("yes", "yes", "yes", "no", "no"), "Is it red?"),
+    "okvqa": (vqa, "image", "qa", ("yes", "yes", "yes", "no", "no"), "Is it red?"),
+    "gqa": (gqa, "image", "qa", ("pipe",), "What is it?"),
+    "textvqa": (textvqa, "image", "qa", ("nous", "nous", "x"), "Brand?"),
+    "pope": (pope, "image", "qa", ("yes",), "Is there a dog in the image?"),
+    "msrvtt": (msrvtt, "video", "caption", ("a man", "a man runs"), "Describe the video"),
+    "msvd": (msvd, "video", "caption", ("a bird in a sink", "a bird bathes"), "Describe the video"),
+    "audiocaps": (audiocaps, "audio", "caption", ("Rain, hard", "It rains"), "Describe the sound"),
+    "clotho": (clotho, "audio", "caption", ("a", "b", "c", "d", "e"), "Describe the sound"),
+    "clothoaqa": (clothoaqa, "audio", "qa", ("yes", "yes", "no"), "Is it loud?"),
+}
+
+
+def imported(kind, folder, **given):
+    files = CASES[kind][0](folder)
+    return import_data(kind, annotations=files, media=folder / "media", out=folder / "out", **given)
+
+
+def test_every_importer_is_tried():
+    assert set(CASES) == set(IMPORTERS)
+
+
+@pytest.mark.parametrize("kind", list(CASES))
+def test_published_files_become_samples(kind, tmp_path):
+    _, modality, task, references, prompt = CASES[kind]
+    samples = open_samples(str(imported(kind, tmp_path)))
+    first = samples[0]
+    assert (first.modality, first.task) == (modality, task)
+    assert sorted(first.references) == sorted(references)
+    assert first.references[0] == references[0]
+    assert first.prompt.startswith(prompt)
+    for sample in samples:
+        assert sample.load().size
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_coco_keeps_what_is_there_and_pope_its_label(tmp_path):
+    samples = open_samples(str(imported("coco", tmp_path / "a")))
+    assert [sample.id for sample in samples] == ["25", "9"]
+    assert samples[1].truth == {"objects": ["dog", "person"]}
+    assert samples[1].references == ("A dog.", "A brown dog.")
+    labels = [s.truth["label"] for s in open_samples(str(imported("pope", tmp_path / "b")))]
+    assert labels == ["yes", "no"]
+
+
+def test_media_are_linked_once(tmp_path):
+    out = imported("pope", tmp_path)
+    (linked,) = (out / "media").iterdir()
+    assert linked.samefile(tmp_path / "media" / linked.name)
+
+
+def test_the_prompt_and_the_number_can_be_chosen(tmp_path):
+    out = imported("pope", tmp_path, prompt="Q: {question} A:", samples=1)
+    (sample,) = open_samples(str(out))
+    assert sample.prompt == "Q: Is there a dog in the image? A:"
+
+
+def test_missing_media_are_named_and_left_out_only_when_asked(tmp_path):
+    files = coco(tmp_path)
+    (tmp_path / "media" / "000000000009.jpg").unlink()
+    given = {"annotations": files, "media": tmp_path / "media", "out": tmp_path / "out"}
+    with pytest.raises(SampleError, match=r"missing: '9' \(.*000000000009.jpg\).*--skip-missing"):
+        import_data("coco", **given)
+    assert not (tmp_path / "out").exists()
+    assert len(open_samples(str(import_data("coco", **given, skip_missing=True)))) == 1
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    files = gqa(tmp_path)
+    given = {"annotations": files, "media": tmp_path / "media", "out": tmp_path / "out"}
+    with pytest.raises(SampleError, match="No annotation file holds 'images' and 'annotations'"):
+        import_data("coco", **given)
+    with pytest.raises(SampleError, match=r"lacks the columns caption_1, .*found"):
+        import_data("clotho", **given)
+    with pytest.raises(UnknownNameError, match="Did you mean 'coco'"):
+        import_data("cocoo", **given)
+    with pytest.raises(ParameterError, match=r"does not exist\. Give captions_val2017"):
+        import_data("coco", annotations=[tmp_path / "no.json"], media=None, out=tmp_path / "out")
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    with pytest.raises(SampleError, match=r"bad\.json is no JSON"):
+        import_data("gqa", annotations=[bad], media=None, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_become_samples():
+    pixels = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    rows = [{"image": Image.fromarray(pixels), "q": "what ?", "a": ["red", "crimson"], "n": 4}]
+    given = {"modality": "image", "task": "qa", "media": "image", "references": "a"}
+    (sample,) = from_rows(rows, prompt="{q} Answer:", id="n", **given)
+    assert (sample.id, sample.prompt, sample.references) == (
+        "4",
+        "what ? Answer:",
+        ("red", "crimson"),
+    )
+    np.testing.assert_array_equal(sample.load(), pixels)
+    with pytest.raises(SampleError, match=r"row 0: no column 'b'\. Columns: image, q, a, n"):
+        from_rows(rows, **{**given, "references": "b"})
+    wave = {"array": np.zeros(800), "sampling_rate": 8000}
+    (heard,) = from_rows(
+        [{"audio": wave, "text": "silence"}],
+        modality="audio", task="caption", media="audio", references="text",
+    )  # fmt: skip
+    assert heard.load().shape == (1600,)
+    with pytest.raises(SampleError, match="row 0: a str is no image"):
+        from_rows([{"image": "a.png", "a": "x"}], **given)
