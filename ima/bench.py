@@ -149,16 +149,16 @@ def bench(
             _STORED: (stored, rows),
             **_comparisons(),
         }
-        fastest = _fastest({step: run for step, (run, _) in steps.items()}, repeats=repeats)
+        best = fastest({step: run for step, (run, _) in steps.items()}, repeats=repeats)
     timings = []
     for step, (_, count) in steps.items():
         against = _AGAINST.get(step, "")
-        ratio = fastest[step] / fastest[against] if against else None
-        timings.append(Timing(step, fastest[step], count, ratio, against))
+        ratio = best[step] / best[against] if against else None
+        timings.append(Timing(step, best[step], count, ratio, against))
     return timings
 
 
-def _fastest(steps: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
+def fastest(steps: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
     """Return the fastest of each step's runs; the steps take turns, so that a slow spell hits all.
 
     A first round warms up and does not count.

@@ -291,3 +291,15 @@ def test_notebooks_declare_typed_commented_parameters():
     for source in (Path(__file__).parents[1] / "notebooks").glob("*.md"):
         for parameter in notebooks.parameters(source):
             assert parameter.comment, f"{source.name}: {parameter.name} needs a comment"
+
+
+def test_bench_takes_a_published_size(ima):
+    small = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--json")
+    code, out, _ = ima("bench", "--shape", "tiny", *small)
+    assert code == 0
+    plain, measured = json.loads(out)
+    assert plain["samples"] == measured["samples"] == 4
+    assert measured["ratio"] > 0
+    code, _, err = ima("bench", "--shape", "llava")
+    assert code == 1
+    assert "Available: llava-1.5-13b, llava-1.5-7b, tiny" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -253,3 +254,74 @@ def test_rows_become_samples():
     assert heard.load().shape == (1600,)
     with pytest.raises(SampleError, match="row 0: a str is no image"):
         from_rows([{"image": "a.png", "a": "x"}], **given)
+
+
+class Library(dict):
+    """Stands for Hugging Face's library, which is no requirement."""
+
+    def load_dataset(self, name, configuration, *, split):
+        return self[name, configuration, split]
+
+    def load_from_disk(self, path):
+        return self[path]
+
+
+def command(*words):
+    """Run the command line and return its exit code."""
+    from ima.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, words)])
+    return stopped.value.code
+
+
+def test_a_data_set_of_the_library_becomes_a_folder(tmp_path, monkeypatch, capsys):
+    pixels = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    rows = [{"image": Image.fromarray(pixels), "q": f"{n} ?", "a": "red"} for n in range(3)]
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    library = Library({("org/set", "small", "test"): rows, str(saved): {"test": rows[:1]}})
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    given = ["--modality", "image", "--media", "image", "--references", "a", "--prompt", "{q}"]
+    out = tmp_path / "out"
+    assert command("data", "rows", "org/set:small", "--out", out, "--samples", 2, *given) == 0
+    samples = open_samples(str(out))
+    assert [sample.prompt for sample in samples] == ["0 ?", "1 ?"]
+    np.testing.assert_array_equal(samples[0].load(), pixels)
+    assert command("data", "rows", saved, "--out", tmp_path / "again", *given) == 0
+    assert len(open_samples(str(tmp_path / "again"))) == 1
+    assert command("data", "rows", "org/none", "--out", tmp_path / "none", *given) == 1
+    assert "Cannot open 'org/none'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert command("data", "rows", "org/set", "--out", tmp_path / "none", *given) == 1
+    assert "pip install datasets" in capsys.readouterr().err
+
+
+def test_the_commands_import_check_and_describe(tmp_path, capsys):
+    files = [word for path in coco(tmp_path) for word in ("--annotations", path)]
+    given = [*files, "--media", tmp_path / "media"]
+    assert command("data", "import") == 0
+    assert "captions_val2017.json" in " ".join(capsys.readouterr().out.split())
+    assert command("data", "import", "coco", *given, "--out", tmp_path / "out") == 0
+    assert command("data", "check", tmp_path / "out") == 0
+    assert "All 2 samples" in capsys.readouterr().out
+    (tmp_path / "out" / "media" / "000000000009.jpg").unlink()
+    assert command("data", "check", tmp_path / "out") == 1
+    assert "1 of 2 samples cannot be used" in capsys.readouterr().out
+    kept = ["--keep", tmp_path / "kept"]
+    assert command("data", "check", tmp_path / "out", *kept) == 0
+    assert len(open_samples(str(tmp_path / "kept"))) == 1
+    capsys.readouterr()
+    assert command("data", "schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Line"
+    assert command("data", "import", "coco", "--out", tmp_path / "x") == 1
+    assert "--annotations" in capsys.readouterr().err
+
+
+def test_train_says_what_it_lacks(capsys):
+    assert command("train", "--pair", "list") == 0
+    assert "opt-6.7b/vit" in capsys.readouterr().out
+    assert command("train", "--pair", "opt-6.7b/vitt") == 1
+    assert "Did you mean 'opt-6.7b/vit'" in capsys.readouterr().err
+    assert command("train", "--pair", "opt-6.7b/vit") == 1
+    assert "Give --data, --out" in capsys.readouterr().err

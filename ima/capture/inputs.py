@@ -56,11 +56,15 @@ class Squares:
         samples, _, positions = self.weights.shape
         # Some blocks flatten (sample, position).
         wide = value.reshape(samples, positions, value.shape[-1]).float()
-        wide = wide.masked_fill(self.padding, 0.0)
-        found = torch.einsum("skp,spi->ki", self.weights, wide.square())
+        wide = wide.masked_fill(self.padding.to(wide.device), 0.0)
+        found = torch.einsum("skp,spi->ki", self.weights.to(wide.device), wide.square())
         known = self.sums[name][layer]
         self.sums[name][layer] = found if known.numel() == 0 else known + found
 
     def result(self) -> dict[str, Tensor]:
         """Return ``(kind, layer, in_features)`` of each linear layer."""
-        return {name: torch.stack(layers, dim=1) for name, layers in self.sums.items()}
+        home = self.weights.device
+        return {
+            name: torch.stack([layer.to(home) for layer in layers], dim=1)
+            for name, layers in self.sums.items()
+        }

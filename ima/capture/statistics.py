@@ -165,13 +165,15 @@ class _Reducer:
         self.cosines: dict[tuple[int, int], Tensor] = {}
         self.last: Tensor | None = None
         self.readings: list[tuple[Tensor, Tensor]] = []
+        self.copies: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def receive(self, tap: str, layer: int, state: Tensor) -> None:
         """Reduce one tap of one layer, dims (sample, position, hidden)."""
         if tap == "resid_post" and layer == self.anatomy.layers:
             self.last = state.clone()
+        real, weights, kinds = self._on(state.device)
         if tap == "resid_post" and self.lens:
-            shown, kinds = state[: self.lens], self.kinds[: self.lens]
+            shown, kinds = state[: self.lens], kinds[: self.lens]
             self.readings.append(vocabulary_lens.read(self.anatomy, shown, kinds=kinds))
         if tap not in self.taps:
             return
@@ -179,27 +181,38 @@ class _Reducer:
             self._store(tap, layer, state)
         value = state.float()
         if self.padded:
-            value = value.masked_fill(~self.real.unsqueeze(-1), 0.0)
-        self.means[tap].append(torch.bmm(self.weights, value))
+            value = value.masked_fill(~real.unsqueeze(-1), 0.0)
+        home = self.real.device
+        self.means[tap].append(torch.bmm(weights, value).to(home))
         norm = torch.linalg.vector_norm(value, dim=-1)
-        self.norms[tap].append(norm)
+        self.norms[tap].append(norm.to(home))
         if tap == "resid_post":
-            self._drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30))
+            self._drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks and weights where a block is: a large model lies on several devices."""
+        if device not in self.copies:
+            self.copies[device] = tuple(
+                part.to(device) for part in (self.real, self.weights, self.kinds)
+            )
+        real, weights, kinds = self.copies[device]
+        return real, weights, kinds
 
     def _store(self, tap: str, layer: int, state: Tensor) -> None:
-        rows = state[self.kept]
+        rows = state[self.kept.to(state.device)]
         if self.dtype == torch.float16:
             peak = rows.abs().amax(dim=-1)
-            self.peaks.append((tap, layer, peak))
+            self.peaks.append((tap, layer, peak.to(self.kept.device)))
         self.states[tap].append(rows.to(self.dtype).cpu().numpy())
 
-    def _drift(self, layer: int, direction: Tensor) -> None:
+    def _drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
         self.directions[layer] = direction
         for step in DRIFT_STEPS:
             if layer - step in self.directions:
-                cosine = (self.directions[layer - step] * direction).sum(dim=-1)
-                mean = torch.bmm(self.weights, cosine.unsqueeze(-1)).squeeze(-1)
-                self.cosines[step, layer - step] = mean
+                before = self.directions[layer - step].to(direction.device)
+                cosine = (before * direction).sum(dim=-1)
+                mean = torch.bmm(weights, cosine.unsqueeze(-1)).squeeze(-1)
+                self.cosines[step, layer - step] = mean.to(self.counts.device)
         self.directions.pop(layer - max(DRIFT_STEPS), None)
 
     def result(self, *, loss: bool) -> Measured:
@@ -250,15 +263,19 @@ class _Reducer:
         attended = self.batch.attention_mask.bool()
         predicted = self.batch.answer & attended.roll(1, dims=1)
         predicted[:, 0] = False
-        for state, ids, answer in zip(self.last, self.batch.token_id, predicted, strict=True):
+        last = self.last.to(self.batch.token_id.device)
+        for state, ids, answer in zip(last, self.batch.token_id, predicted, strict=True):
             places = answer.nonzero().squeeze(-1)
-            logits = self.anatomy.logits(state[places - 1]).float()
+            logits = self.anatomy.logits(state[places - 1]).float().to(ids.device)
             losses.append(torch.nn.functional.cross_entropy(logits, ids[places]))
         return torch.stack(losses).cpu().numpy()
 
     def _read(self) -> dict[str, npt.NDArray[np.float32]]:
         parts = zip(("log_probability", "entropy"), zip(*self.readings, strict=True), strict=True)
-        return {name: torch.stack(layers, dim=2).cpu().numpy() for name, layers in parts}
+        return {
+            name: torch.stack([layer.cpu() for layer in layers], dim=2).numpy()
+            for name, layers in parts
+        }
 
     def _coords(self) -> dict[str, npt.NDArray[Any]]:
         sample, _ = self.kept.nonzero(as_tuple=True)

@@ -332,19 +332,23 @@ def bench_command(
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
     repeats: Annotated[int, typer.Option(help="The fastest of so many is shown.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    shape: Annotated[
+        str, typer.Option(help="Random weights of a published size instead: llava-1.5-7b …")
+    ] = "",
+    precision: Annotated[str, typer.Option(help="Of these: float32, bfloat16.")] = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine captures, writes and reads activations."""
-    from ima.bench import bench
+    given: Any = {"samples": samples, "batch_size": batch_size}
+    given |= {"repeats": repeats, "device": device}
+    if shape:
+        from ima.shapes import bench_shape
 
-    timings = bench(
-        model,
-        dataset=dataset,
-        samples=samples,
-        batch_size=batch_size,
-        repeats=repeats,
-        device=device,
-    )
+        timings, dataset = bench_shape(shape, precision=precision, **given), f"random {shape}"
+    else:
+        from ima.bench import bench
+
+        timings = bench(model, dataset=dataset, **given)
     if as_json:
         typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
         return

@@ -88,6 +88,44 @@ def data_import(
     typer.echo(f"{path} is a folder of samples. Check it: ima data check {path}")
 
 
+@data.command("rows")
+def data_rows(
+    source: Annotated[str, typer.Argument(help="A folder of save_to_disk, or a hub's id.")],
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    modality: Annotated[str, typer.Option(help="text, image, video or audio.")],
+    references: Annotated[str, typer.Option(help="The column of captions or answers.")],
+    media: Annotated[str, typer.Option(help="The column of media; left out for text.")] = "",
+    task: Annotated[str, typer.Option(help="caption or qa.")] = "qa",
+    prompt: Annotated[str, typer.Option(help="A template with columns in braces.")] = "",
+    identity: Annotated[str, typer.Option("--id", help="The column of ids; else a count.")] = "",
+    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    samples: Annotated[int | None, typer.Option(help="How many from the start.")] = None,
+) -> None:
+    """Turn a data set of Hugging Face's library into a folder of samples."""
+    from itertools import islice
+
+    from ima.errors import UnknownNameError
+    from ima.importers import from_rows, open_rows
+    from ima.manifest import write_manifest
+    from ima.samples import MODALITIES
+
+    if modality not in MODALITIES:
+        raise UnknownNameError.among(kind="modality", asked=modality, available=MODALITIES)
+    found = from_rows(
+        islice(open_rows(source, split=split), samples),
+        modality=modality,
+        task=task,
+        references=references,
+        media=media or None,
+        prompt=prompt,
+        id=identity or None,
+        name=source,
+    )
+    path = write_manifest(found, out)
+    typer.echo(f"{path} is a folder of {len(found)} samples. Check it: ima data check {path}")
+
+
 @data.command("schema")
 def data_schema() -> None:
     """Print the JSON schema of a line of samples.jsonl."""

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from ima.importers.entries import Entry, Published, import_data
 from ima.importers.registry import IMPORTERS, Importer
-from ima.importers.rows import from_rows
+from ima.importers.rows import from_rows, open_rows
 
-__all__ = ["IMPORTERS", "Entry", "Importer", "Published", "from_rows", "import_data"]
+__all__ = ["IMPORTERS", "Entry", "Importer", "Published", "from_rows", "import_data", "open_rows"]

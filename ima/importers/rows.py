@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,38 @@ def from_rows(
         message = f"{name} holds no rows."
         raise SampleError(message)
     return SampleSet(name=name, split=split, samples=tuple(samples))
+
+
+def open_rows(source: str, *, split: str) -> Any:
+    """Open a data set of Hugging Face's library: a folder that it saved, or an id of the hub.
+
+    Parameters
+    ----------
+    source : str
+        A folder of ``save_to_disk``, or an id; ``id:configuration`` where it has several.
+    split : str
+        Which split.
+
+    Raises
+    ------
+    SampleError
+        If the library is not installed, or there is no such data set or split.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        message = "Data sets of Hugging Face need their library: pip install datasets."
+        raise SampleError(message) from error
+    try:
+        if Path(source).is_dir():
+            found = datasets.load_from_disk(source)
+            return found[split] if isinstance(found, Mapping) else found
+        name, _, configuration = source.partition(":")
+        return datasets.load_dataset(name, configuration or None, split=split)
+    # The library raises its own, the hub's and the system's errors, with no common base.
+    except Exception as error:
+        message = f"Cannot open {source!r}, split {split!r}: {type(error).__name__}: {error}"
+        raise SampleError(message) from error
 
 
 def as_media(value: Any, modality: Modality, where: str) -> Media:

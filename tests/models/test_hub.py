@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -255,3 +258,16 @@ def test_nothing_is_fetched_for_a_folder(folders, monkeypatch):
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     assert ima.models.load(str(folders("llava"))).layers == 3
+
+
+def test_offline_means_offline(tmp_path):
+    code = "import ima.models; ima.models.load('org/none')"
+    made = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+    )
+    assert "could not be fetched from Hugging Face" in made.stderr
+    assert "offline" in made.stderr.lower()

@@ -1,0 +1,155 @@
+"""Shapes: how fast a model of a published size is captured, with random weights of that size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ima.bench import Timing, fastest
+from ima.errors import ParameterError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder and of what it reads.
+
+    Parameters
+    ----------
+    hidden, intermediate, layers, heads, vocabulary : int
+        Of the decoder, built as LLaMA.
+    perceptual, textual : int
+        Tokens of a sample.
+    """
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    vocabulary: int
+    perceptual: int
+    textual: int
+
+
+SHAPES: Mapping[str, Shape] = {
+    "llava-1.5-7b": Shape(4096, 11008, 32, 32, 32064, 576, 64),
+    "llava-1.5-13b": Shape(5120, 13824, 40, 40, 32064, 576, 64),
+    "tiny": Shape(32, 48, 3, 4, 60, 6, 4),
+}
+_PASS, _MEASURE = "run the model", "run it and measure all taps"
+
+
+def bench_shape(
+    name: str,
+    *,
+    samples: int = 16,
+    batch_size: int = 4,
+    repeats: int = 3,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> list[Timing]:
+    """Time a forward pass alone and one whose activations are reduced, on random weights.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`SHAPES`.
+    samples : int
+        How many samples run.
+    batch_size : int
+        Samples per forward pass.
+    repeats : int
+        How often each step is timed.
+    device, precision : str
+        Where the model runs, and in which dtype.
+
+    Returns
+    -------
+    list of Timing
+        The pass, and the pass with all taps measured, with its ratio to the first.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such shape.
+    ParameterError
+        If a number is not positive.
+    """
+    if name not in SHAPES:
+        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    if min(samples, batch_size, repeats) < 1:
+        message = "samples, batch_size and repeats must be at least 1."
+        raise ParameterError(message)
+    from ima.capture import measure
+
+    model, batch = _random(SHAPES[name], batch_size, device, precision)
+    count = max(1, samples // batch_size)
+
+    def plain_pass() -> None:
+        for _ in range(count):
+            model.forward(batch)
+        _wait(device)
+
+    def measured_pass() -> None:
+        for _ in range(count):
+            measure(model, batch)
+
+    timed = fastest({_PASS: plain_pass, _MEASURE: measured_pass}, repeats=repeats)
+    plain = Timing(_PASS, timed[_PASS], count * batch_size)
+    ratio = timed[_MEASURE] / timed[_PASS]
+    return [plain, Timing(_MEASURE, timed[_MEASURE], count * batch_size, ratio, _PASS)]
+
+
+def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:
+    """Return a frozen model of a shape with random weights, and a batch that it reads."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from ima.models import Batch, FrozenModel
+    from ima.models.anatomy import find_anatomy
+
+    config = LlamaConfig(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        vocab_size=shape.vocabulary,
+    )
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, precision))
+    try:
+        with torch.device(device):
+            language: Any = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+    language.eval().requires_grad_(requires_grad=False)
+    model = FrozenModel(
+        name="random",
+        card={"setup": "MT"},
+        weights_hash="",
+        language=language,
+        tokenizer=None,
+        anatomy=find_anatomy(language),
+    )
+    length = shape.perceptual + shape.textual
+    mask = torch.ones(size, length, dtype=torch.int64, device=device)
+    modality = torch.zeros(size, length, dtype=torch.int8, device=device)
+    modality[:, : shape.perceptual] = 1
+    batch = Batch(
+        embeds=torch.randn(size, length, shape.hidden, device=device).to(language.dtype),
+        attention_mask=mask,
+        position_ids=mask.cumsum(dim=1) - 1,
+        modality=modality,
+        token_id=torch.where(modality == 0, 1, -1),
+        answer=torch.zeros_like(mask, dtype=torch.bool),
+        sample_ids=tuple(str(number) for number in range(size)),
+    )
+    return model, batch
+
+
+def _wait(device: str) -> None:
+    """Wait until the device has done what was asked of it."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
