@@ -28,6 +28,8 @@ MAIN = ("exact_set", "exact_match", "cider")
 WHOLE, SIZE, RANDOM = "whole model", "size alone", "random"
 #: Of each task, the score of each sample.
 Scores = Mapping[str, Floats]
+#: Of each mask, the scores of each task.
+ByMask = Mapping[str, Scores]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Task:
                 said = self.model.generate(self.samples)
         column = self.scorer.metrics.index(self.metric)
         return self.scorer(list(self.samples), said)[:, column].astype(np.float64)
+
+
+#: Tasks by name of their data set.
+Tasks = Mapping[str, Task]
 
 
 def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, Task]:

@@ -41,7 +41,8 @@ def register(model_type: str, **names: str) -> None:
     model_type : str
         The family, as ``config.json`` names it: ``"gpt2"``.
     **names : str
-        Parts of :class:`Names` and what the family calls them.
+        What the family calls its ``attention``, ``first_norm``, ``second_norm``, ``network``,
+        ``last_linear`` and ``final_norm``.
 
     Raises
     ------

@@ -30,29 +30,7 @@ STATE = "training.pt"
 
 
 def train(settings: Training) -> str:
-    """Train a connector between two frozen models, or go on with it.
-
-    With several GPUs: ``accelerate launch -m ima.cli train …``; each takes its share of a batch.
-
-    Parameters
-    ----------
-    settings : Training
-        What is trained and how.
-
-    Returns
-    -------
-    str
-        The folder, which :func:`ima.models.load` takes.
-
-    Raises
-    ------
-    ParameterError
-        If the folder holds a training of other settings, or is no training's.
-    ModelError
-        If a model cannot be loaded, or training changed what must stay frozen.
-    SampleError
-        If samples cannot be used.
-    """
+    """Train a connector; see :func:`ima.training.train`."""
     from accelerate import Accelerator
 
     out = Path(settings.out)
