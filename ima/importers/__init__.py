@@ -1,8 +1,8 @@
 """Importers: data sets as their owners publish them, turned into folders of samples.
 
-Each reads the files of one publisher and yields entries; :func:`import_data` writes them as a
-folder with ``samples.jsonl`` that :func:`ima.samples.open_samples` opens. Media are linked where
-the file system can, else copied.
+Each reads the files of one publisher and yields entries, and
+:func:`ima.importers.entries.import_data` writes them as a folder with ``samples.jsonl`` that
+:func:`ima.samples.open_samples` opens. Media are linked where the file system can, else copied.
 """
 
 from __future__ import annotations
