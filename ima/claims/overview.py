@@ -51,7 +51,8 @@ def table(
     head = ["Claim", *columns]
     lines = [_row(head), _row(["---", *[":-:"] * len(columns)])]
     for claim in CLAIMS.values():
-        cells = [f"**{claim.id}** {claim.name}<br><small class="claim">{claim.sentence}</small>"]
+        said = f'<small class="claim">{claim.sentence}</small>'
+        cells = [f"**{claim.id}** {claim.name}<br>{said}"]
         for column in columns:
             marks = [_mark(entry, pages=pages or {}) for entry in _own(records, claim.id, column)]
             if not marks and any((m.claim, m.model) == (claim.id, column) for m in missing):
