@@ -177,4 +177,4 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
     assert "cannot be measured" in text
     assert "holds no /lens. Make it." in text
     assert unserved.listing().data["model"].tolist() == ["two"]
-    assert "None" in claims.Unserved("x").listing()
+    assert "None" in claims.Unserved("x").listing().data

@@ -177,7 +177,8 @@ def prepare(
     if isinstance(model, str):
         model = load(model, device=parameters.device, dtype=parameters.precision)
     widths = {tap: model.anatomy.width(tap) for tap in parameters.taps}
-    lengths = np.array(model.lengths(chosen), dtype=np.int64)
+    counted = model.lengths(chosen, perceptual=parameters.keep_tokens)
+    lengths = np.array(counted, dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
         message = f"Sample {chosen[int(empty[0])].id!r} has an empty text."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ima.errors import CacheError, ImaError
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from pandas.io.formats.style import Styler
 
     from ima.measures.family import Family
@@ -122,12 +123,14 @@ class Unserved:
                 found[name] = measure(family)
         return found
 
-    def listing(self) -> Styler | str:
+    def listing(self) -> Styler | Markdown:
         """Show what was noted as a table, or say that there is nothing."""
         import pandas as pd
+        from IPython.display import Markdown
 
         if not self.found:
-            return "None: every model that the page was given was measured."
+            text = "None: every model that the page was given was measured."
+            return Markdown(text)  # type: ignore[no-untyped-call]
         columns = ["claim", "model", "reason"]
         return pd.DataFrame([asdict(one) for one in self.found])[columns].style.hide(axis="index")
 

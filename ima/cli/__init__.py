@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from ima.cli.data import data
+from ima.cli.proxy import proxy
 from ima.cli.train import train
 from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
@@ -37,6 +38,7 @@ app.add_typer(claims, name="claims")
 app.add_typer(zoo, name="zoo")
 app.add_typer(data, name="data")
 app.command("train")(train)
+app.command("proxy")(proxy)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]

@@ -149,8 +149,9 @@ def depth_by_step(
     """
     most = max(len(steps) for steps in panels.values())
     palette = sns.color_palette("cividis_r", most)
-    with canvas(columns=len(panels), height=3.4, sharey=True) as (figure, grid):
-        for axes, (title, steps) in zip(grid[0], panels.items(), strict=True):
+    count = len(panels)
+    with tiles(count, columns=4, base=1.0, row=2.4, sharey=True) as (figure, grid, drawn):
+        for axes, (title, steps) in zip(drawn, panels.items(), strict=True):
             for at, values in enumerate(steps.values()):
                 label = first if at == 0 else last
                 axes.plot(
@@ -163,7 +164,8 @@ def depth_by_step(
                 )
             axes.set(title=title, xlabel="layer")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        grid[0, 0].set_ylabel("mean cosine (PvsT)")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("mean cosine (PvsT)")
         outside_legend(figure, grid[0, 0])
     return figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -13,6 +13,9 @@ import xarray as xr
 from ima.cache import open_cache
 from ima.cache.schema import TAPS
 from ima.errors import CacheError, ParameterError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,12 @@ class Family:
         means = {name: self.means[name] for name in kept.index}
         trees = {name: tree for name, tree in self.trees.items() if name in means}
         return Family(self.name, means, kept, trees)
+
+
+def sources(families: Mapping[str, Family]) -> Styler:
+    """Show which caches families were read from, a row per cache."""
+    paths = pd.concat({name: family.members[["path"]] for name, family in families.items()})
+    return paths.rename(columns={"path": "cache"}).style
 
 
 def open_families(

@@ -290,7 +290,7 @@ def word_table(
             best = likeliest(array.sel(layer=list(layers)), kind=kind, words=words)
             rows[titles[name], kind] = [
                 ", ".join(
-                    f"{str(spelled[token]).strip() or '␣'} {share:.2f}"
+                    f"{str(spelled[token]).strip() or '(space)'} {share:.2f}"
                     for token, share in zip(ids, shares, strict=True)
                     if token >= 0
                 )

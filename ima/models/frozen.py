@@ -141,14 +141,27 @@ class FrozenModel:
         states = self.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
         return self.anatomy.words(states) if logits else None
 
-    def lengths(self, samples: Sequence[Sample], *, target: bool = True) -> list[tuple[int, int]]:
+    def lengths(
+        self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
+    ) -> list[tuple[int, int]]:
         """Count tokens without running a model or loading media.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            Of the model's modalities.
+        target : bool
+            Whether the first reference is counted.
+        perceptual : int or None
+            From how many samples, from the start, perceptual tokens must be counted, where that
+            takes their media; None counts all. Those that are not counted are -1.
 
         Returns
         -------
         list of (int, int)
             Perceptual and textual tokens of each sample.
         """
+        del perceptual  # every medium becomes as many tokens
         queries = 0 if self.perception is None else self.perception.queries
         return [
             (0 if sample.modality == "text" else queries, len(text.ids))

@@ -103,21 +103,35 @@ class HubModel(FrozenModel):
         inputs = self._inputs(samples, rendered, sources=samples, side=side)
         return self._batch_of(samples, rendered, inputs)
 
-    def lengths(self, samples: Sequence[Sample], *, target: bool = True) -> list[tuple[int, int]]:
+    def lengths(
+        self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
+    ) -> list[tuple[int, int]]:
         """Count tokens; perceptual ones by the processor, without running the model.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            Of the model's modalities.
+        target : bool
+            Whether the first reference is counted.
+        perceptual : int or None
+            From how many samples, from the start, media are processed to count their tokens; None
+            processes all.
 
         Returns
         -------
         list of (int, int)
-            Perceptual and textual tokens of each sample.
+            Perceptual and textual tokens of each sample; -1 perceptual ones where not counted.
         """
         found = []
-        for sample in samples:
+        for number, sample in enumerate(samples):
             rendered = self._render(sample, source=sample, target=target)
-            inputs = self._inputs([sample], [rendered], sources=[sample], side="right")
             _, whose = owners(rendered, self.tokenizer)
-            perceptual = int(self._perceptual(inputs["input_ids"]).sum())
-            found.append((perceptual, int((whose != TEMPLATE).sum())))
+            seen = -1
+            if perceptual is None or number < perceptual:
+                inputs = self._inputs([sample], [rendered], sources=[sample], side="right")
+                seen = int(self._perceptual(inputs["input_ids"]).sum())
+            found.append((seen, int((whose != TEMPLATE).sum())))
         return found
 
     def frame(self, modality: Modality) -> Frame:

@@ -1,0 +1,64 @@
+"""The command that ranks candidate models by alignment (I1)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ima.console import show_table
+
+
+def proxy(
+    caches: Annotated[list[str], typer.Argument(metavar="CACHE...", help="A cache per model.")],
+    *,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="A CSV: model (or cache), score; else the caches' own scores."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of samples.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of resamples and orders.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Rank models by the alignment in their caches; with scores, say how well it predicts them."""
+    from ima.measures.candidates import IMA, PROXIES, correlations, read_candidate, read_scores
+    from ima.measures.inference import Interval
+    from ima.measures.proxy import FEWEST
+
+    found = [read_candidate(path, resamples=resamples, seed=seed) for path in caches]
+    found.sort(key=lambda one: -one.proxies[IMA][0])
+    known = None if scores is None else read_scores(scores, found)
+    scored = known is not None or all(one.score is not None for one in found)
+    rows = []
+    for at, one in enumerate(found):
+        numbers = [
+            str(Interval.of_draws(one.proxies[name][0], one.proxies[name][1:], n=one.samples))
+            if len(one.proxies[name]) > 1
+            else f"{one.proxies[name][0]:.3f}"
+            for name in PROXIES
+        ]
+        own = known[at] if known is not None else one.score[0] if one.score is not None else None
+        rows.append([one.model, one.dataset, *numbers, "" if own is None else f"{own:.3f}"])
+    table = (
+        correlations(found, scores=known, seed=seed) if scored and len(found) >= FEWEST else None
+    )
+    if as_json:
+        head = ["model", "dataset", *PROXIES, "score"]
+        record: dict[str, Any] = {"candidates": [dict(zip(head, row, strict=True)) for row in rows]}
+        record["correlations"] = [] if table is None else table.to_dict("records")
+        typer.echo(json.dumps(record, indent=1))
+        return
+    show_table(["model", "data set", *PROXIES, "score"], rows=rows)
+    if not scored:
+        typer.echo("No scores are known: the order is by the IMA score alone.")
+    elif table is None:
+        typer.echo(
+            f"{len(found)} models are too few for a correlation, which needs {FEWEST}: none is "
+            "computed."
+        )
+    else:
+        texts = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in
+                 table.itertuples(index=False)]  # fmt: skip
+        show_table(list(table.columns), rows=texts)

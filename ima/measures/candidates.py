@@ -1,0 +1,229 @@
+"""Candidates: models compared by the alignment in their caches, and by their scores if known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ima.cache import open_cache
+from ima.errors import CacheError, ParameterError
+from ima.measures import alignment, proxy, rivals
+from ima.measures.family import open_family
+from ima.measures.identity import dataset_weights
+from ima.measures.similarity import Floats
+
+IMA, INPUT, GAIN = "IMA score", "IMA score (input)", "matched less all pairs"
+#: Every number by which candidates are compared; all but the last are larger the more aligned.
+PROXIES = (IMA, INPUT, GAIN, *rivals.RIVALS)
+#: A cache's own score of a task: the first of these that it holds.
+SCORES = ("exact_set", "exact_match", "cider")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What one cache says of its model.
+
+    Parameters
+    ----------
+    model, dataset, path : str
+        Whose cache it is.
+    samples : int
+        How many.
+    proxies : mapping of str to ndarray
+        By name ``(1 + draw,)``: the number, and its values in resamples of the samples; ``(1,)``
+        where there are none.
+    score : ndarray or None
+        ``(1 + draw,)``, drawn together with the proxies, of the cache's own predictions.
+    metric : str
+        What the score is; empty without.
+    """
+
+    model: str
+    dataset: str
+    path: str
+    samples: int
+    proxies: Mapping[str, Floats] = field(repr=False)
+    score: Floats | None = field(repr=False, default=None)
+    metric: str = ""
+
+
+def read_candidate(
+    path: str | os.PathLike[str], *, resamples: int = 500, seed: int = 0
+) -> Candidate:
+    """Compute the proxies of the model that made a cache.
+
+    Parameters
+    ----------
+    path : str or path
+        A finished cache with the tap ``resid_post``.
+    resamples : int
+        Bootstrap resamples of samples.
+    seed : int
+        Same seed, same draws.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be read, is of another schema, or holds no perceptual tokens.
+    UnknownNameError
+        If it does not hold ``resid_post``.
+    """
+    family = open_family([path])
+    (name,) = family.means
+    if not (family.members["perceptual"] > 0).all():
+        message = f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
+        raise CacheError(message)
+    settings = {"resamples": resamples, "seed": seed}
+    found: dict[str, Floats] = {}
+    for title, version in ((IMA, "same layer"), (INPUT, "input")):
+        curve = alignment.curve(family.means, version=version, **settings)  # type: ignore[arg-type]
+        value, draws = alignment.score_draws(curve)
+        found[title] = np.concatenate([[value], draws])
+    means = family.means[name]
+    found[GAIN] = np.array([alignment.matched_gain(means, resamples=1, seed=seed).value])
+    along = rivals.along_depth(means, permutations=1, resamples=1, seed=seed)["estimate"]
+    for rival in rivals.RIVALS:
+        inner = along.sel(rival=rival).isel(layer=slice(None, -1))
+        found[rival] = np.array([float(inner.mean())])
+    weights = dataset_weights(family.means, **settings)[0][name]
+    score, metric = _own_score(path, weights)
+    row = family.members.iloc[0]
+    return Candidate(
+        str(row["model"]),
+        str(row["dataset"]),
+        os.fspath(path),
+        means.sizes["sample"],
+        found,
+        score,
+        metric,
+    )
+
+
+def read_scores(path: str | os.PathLike[str], candidates: Sequence[Candidate]) -> Floats:
+    """Read a table of scores, one per candidate.
+
+    Parameters
+    ----------
+    path : str or path
+        A CSV with the columns ``model`` and ``score``, or ``cache`` and ``score``.
+    candidates : sequence of Candidate
+        Whose scores are wanted.
+
+    Returns
+    -------
+    ndarray
+        ``(candidate,)``.
+
+    Raises
+    ------
+    ParameterError
+        If the table cannot be read, lacks a column or a candidate, or names one twice.
+    """
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        message = f"Cannot read the scores {os.fspath(path)}: {error}."
+        raise ParameterError(message) from error
+    key = next((name for name in ("cache", "model") if name in table.columns), None)
+    if key is None or "score" not in table.columns:
+        found = ", ".join(map(str, table.columns)) or "nothing"
+        message = f"{os.fspath(path)} needs the columns model (or cache) and score; found {found}."
+        raise ParameterError(message)
+    if table[key].duplicated().any():
+        twice = ", ".join(sorted(set(table[key][table[key].duplicated()])))
+        message = f"{os.fspath(path)} names more than once: {twice}."
+        raise ParameterError(message)
+    known = dict(zip(table[key].astype(str), table["score"], strict=True))
+    wanted = [one.path if key == "cache" else one.model for one in candidates]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        message = (
+            f"{os.fspath(path)} has no score of {', '.join(missing)}. It has: {', '.join(known)}."
+        )
+        raise ParameterError(message)
+    return np.array([float(known[name]) for name in wanted])
+
+
+def correlations(
+    candidates: Sequence[Candidate], *, scores: Floats | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """Correlate every proxy with the score, across candidates.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        At least four.
+    scores : ndarray or None
+        ``(candidate,)``; None takes the scores that the caches hold.
+    seed : int
+        Of resamples of candidates and random orders.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per proxy and coefficient: ``proxy``, ``coefficient``, ``value``, ``low``, ``high``
+        (candidates resampled), ``low (samples)``, ``high (samples)``, ``models``, ``p`` and
+        ``p adjusted`` over all rows (Benjamini-Hochberg).
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than four candidates, or scores are missing or of different metrics.
+    """
+    y = _score_draws(candidates) if scores is None else scores[None]
+    rows = []
+    for name in PROXIES:
+        x = np.stack([one.proxies[name] for one in candidates], axis=1)
+        depth = max(len(x), len(y))
+        both = [np.tile(part, (depth, 1)) if len(part) == 1 else part for part in (x, y)]
+        for coefficient in proxy.COEFFICIENTS:
+            found = proxy.associate(*both, coefficient=coefficient, seed=seed)
+            rows.append(
+                {
+                    "proxy": name,
+                    "coefficient": coefficient,
+                    "value": found.over_models.value,
+                    "low": found.over_models.low,
+                    "high": found.over_models.high,
+                    "low (samples)": found.over_samples.low,
+                    "high (samples)": found.over_samples.high,
+                    "models": found.over_models.n,
+                    "p": found.p,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table["p adjusted"] = proxy.adjusted(table["p"].tolist())
+    return table
+
+
+def _own_score(path: str | os.PathLike[str], weights: Floats) -> tuple[Floats | None, str]:
+    tree = open_cache(path)
+    samples = tree["samples"].to_dataset()
+    if "score" not in samples:
+        return None, ""
+    held = [str(name) for name in samples["metric"].to_numpy()]
+    metric = next((name for name in SCORES if name in held), None)
+    if metric is None:
+        return None, ""
+    values = samples["score"].sel(metric=metric).to_numpy().astype(np.float64)
+    return weights @ values, metric
+
+
+def _score_draws(candidates: Sequence[Candidate]) -> Floats:
+    without = [Path(one.path).name for one in candidates if one.score is None]
+    if without:
+        message = (
+            f"No scores in {', '.join(without)}: make them with `ima cache create … --predict`, or "
+            "give a table with --scores."
+        )
+        raise ParameterError(message)
+    metrics = sorted({one.metric for one in candidates})
+    if len(metrics) > 1:
+        message = f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
+        raise ParameterError(message)
+    return np.stack([one.score for one in candidates if one.score is not None], axis=1)

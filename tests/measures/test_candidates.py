@@ -1,0 +1,130 @@
+"""Candidates: ranked by alignment from their caches, with and without scores."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ima import cache
+from ima.cli import main
+from ima.errors import CacheError, CacheSchemaError, ParameterError, UnknownNameError
+from ima.measures import candidates
+
+MODELS = ["llama-mini/vit/image-qa@0", "llama-mini/vit/image-qa@5", "llama-mini/vit/image-qa"]
+MODELS += ["opt-mini/vit/image-qa"]
+GIVEN = {"dataset": "mini-image-qa", "samples": 20, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def stores(tiny_zoo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("candidates")
+    return [
+        str(
+            cache.create(
+                model, path=folder / f"{at}.zarr", taps=["resid_post"], predict=True, **GIVEN
+            )
+        )
+        for at, model in enumerate(MODELS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def read(stores):
+    return [candidates.read_candidate(path, resamples=30) for path in stores]
+
+
+def command(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, words)])
+    said = capsys.readouterr()
+    return stopped.value.code, said.out, said.err
+
+
+def test_a_candidate_holds_what_the_pages_measure(stores, read):
+    from ima.measures import alignment
+    from ima.measures.family import open_family
+
+    means = open_family([stores[0]]).means
+    curve = alignment.curve(means, resamples=30)
+    first = read[0]
+    np.testing.assert_allclose(first.proxies[candidates.IMA][0], alignment.score(curve).value)
+    np.testing.assert_allclose(first.proxies[candidates.IMA][1:], alignment.score_draws(curve)[1])
+    samples = cache.open_cache(stores[0])["samples"].to_dataset()
+    assert first.metric == "exact_match"
+    assert first.score[0] == pytest.approx(float(samples["score"].sel(metric="exact_match").mean()))
+    assert set(first.proxies) == set(candidates.PROXIES)
+
+
+def test_scores_come_from_a_table(read, tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("model,score\n" + "".join(f"{m},{at}\n" for at, m in enumerate(MODELS)))
+    scores = candidates.read_scores(path, read)
+    assert scores.tolist() == [0, 1, 2, 3]
+    table = candidates.correlations(read, scores=scores)
+    assert len(table) == 2 * len(candidates.PROXIES)
+    assert (table["models"] == 4).all()
+    assert (table["p"] >= 2 / 24 - 1e-9).all()
+    assert (table["p adjusted"] >= table["p"] - 1e-12).all()
+    own = dict(zip(MODELS, (one.proxies[candidates.IMA][0] for one in read), strict=True))
+    path.write_text("model,score\n" + "".join(f"{m},{value}\n" for m, value in own.items()))
+    same = candidates.correlations(read, scores=candidates.read_scores(path, read))
+    first = same[same["proxy"] == candidates.IMA]
+    assert first["value"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model,score\nx,1\n", "has no score of .*It has: x"),
+        ("name,score\nx,1\n", "needs the columns model .or cache. and score; found name, score"),
+        ("model,score\nx,1\nx,2\n", "names more than once: x"),
+    ],
+)
+def test_bad_tables_are_refused(read, tmp_path, text, message):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=message):
+        candidates.read_scores(path, read)
+    with pytest.raises(ParameterError, match="Cannot read the scores"):
+        candidates.read_scores(tmp_path / "none.csv", read)
+
+
+def test_the_command_ranks_and_says_when_it_cannot_correlate(stores, tmp_path, capsys):
+    small = ("--resamples", 5, "--json")
+    code, out, _ = command(capsys, "proxy", *stores[2:], *small)
+    assert code == 0
+    told = json.loads(out)
+    assert told["correlations"] == []
+    assert len(told["candidates"]) == 2
+    code, out, _ = command(capsys, "proxy", *stores[2:], "--resamples", 5)
+    assert "2 models are too few for a correlation, which needs 4" in " ".join(out.split())
+    path = tmp_path / "scores.csv"
+    path.write_text("cache,score\n" + "".join(f"{s},{at}\n" for at, s in enumerate(stores)))
+    code, out, _ = command(capsys, "proxy", *stores, "--scores", path, *small)
+    assert code == 0
+    assert len(json.loads(out)["correlations"]) == 14
+
+
+def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, capsys):
+    other = cache.create("llama-mini", path=tmp_path / "text.zarr", **{
+        **GIVEN, "dataset": "mini-text-qa"})  # fmt: skip
+    with pytest.raises(CacheError, match="no perceptual tokens"):
+        candidates.read_candidate(other)
+    taps = cache.create(MODELS[2], path=tmp_path / "fc1.zarr", taps=["fc1"], **GIVEN)
+    with pytest.raises(UnknownNameError, match="Unknown tap 'resid_post'"):
+        candidates.read_candidate(taps)
+    plain = cache.create(MODELS[2], path=tmp_path / "plain.zarr", taps=["resid_post"], **GIVEN)
+    read = [candidates.read_candidate(path, resamples=5) for path in (plain, *stores[:3])]
+    with pytest.raises(ParameterError, match=r"No scores in plain\.zarr.*--predict"):
+        candidates.correlations(read)
+    _, out, _ = command(capsys, "proxy", plain, "--resamples", 5)
+    assert "No scores are known: the order is by the IMA score alone" in out
+    store = tmp_path / "old.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"schema": "x"}})
+    )
+    with pytest.raises(CacheSchemaError):
+        candidates.read_candidate(store)

@@ -1,0 +1,100 @@
+"""Associations across models against scipy, on constructed cases, and under the null."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ima.errors import ParameterError, UnknownNameError
+from ima.measures import proxy
+
+RNG = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
+@pytest.mark.parametrize("count", [4, 7, 24])
+def test_coefficients_and_exact_p_are_scipys(coefficient, count):
+    x = RNG.standard_normal(count)
+    y = x + RNG.standard_normal(count)
+    found = proxy.associate(x, y, coefficient=coefficient, resamples=50)
+    test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
+    assert found.over_samples.value == pytest.approx(test(x, y).statistic)
+    assert found.over_samples.n == found.over_models.n == count
+    if count > 7:
+        return
+
+    def statistic(order):
+        return test(x, order).statistic
+
+    exact = stats.permutation_test(
+        (y,), statistic, permutation_type="pairings", n_resamples=np.inf, alternative="two-sided"
+    )
+    # scipy doubles the smaller tail; both tails of a rank correlation mirror each other.
+    assert found.p == pytest.approx(exact.pvalue, abs=1e-12)
+
+
+def test_known_answers():
+    line = np.arange(6.0)
+    up, down = (proxy.associate(line, side * line, resamples=50) for side in (1, -1))
+    assert (up.over_samples.value, down.over_samples.value) == (1.0, -1.0)
+    assert up.p == down.p == pytest.approx(2 / 720)
+    tied = proxy.associate(line, np.array([0.0, 0, 0, 1, 1, 1]), coefficient="kendall", resamples=9)
+    assert tied.over_samples.value == pytest.approx(9 / np.sqrt(15 * 9))
+    assert tied.p == pytest.approx(2 / 20)
+
+
+@pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
+def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient):
+    """Without an association p falls to a level as often as the level says."""
+    pairs = RNG.standard_normal((2000, 2, 6))
+    p = np.array([proxy.permutation_p(x, y, coefficient=coefficient) for x, y in pairs])
+    # The p-values of six points are steps: a level that is one of them is met exactly.
+    for level in (max(p[p <= 0.05]), max(p[p <= 0.3])):
+        rate = np.mean(p <= level + 1e-9)
+        assert abs(rate - level) < 4 * np.sqrt(level * (1 - level) / len(p))
+        assert level <= 0.3
+
+
+def test_random_orders_agree_with_all(monkeypatch):
+    x, y = RNG.standard_normal((2, 7))
+    exact = proxy.permutation_p(x, y)
+    monkeypatch.setattr(proxy, "EXACT", 1)
+    assert proxy.permutation_p(x, y, seed=1) == pytest.approx(exact, abs=0.02)
+    assert proxy.permutation_p(x, y, seed=1) == proxy.permutation_p(x, y, seed=1)
+
+
+def test_intervals_tell_samples_and_models_apart():
+    """Numbers that are known exactly have no uncertainty from samples, but still from models."""
+    x = np.arange(12.0)
+    y = x + RNG.standard_normal(12) * 3
+    exact = proxy.associate(np.tile(x, (101, 1)), np.tile(y, (101, 1)), resamples=300)
+    assert exact.over_samples.low == exact.over_samples.high == exact.over_samples.value
+    assert exact.over_models.low < exact.over_models.value
+    noise = RNG.standard_normal((100, 12)) * 5
+    loose = proxy.associate(np.vstack([x, x + noise]), np.tile(y, (101, 1)), resamples=300)
+    assert loose.over_samples.low < exact.over_samples.low
+
+
+def test_families_of_tests_are_adjusted_as_scipy_does():
+    p = RNG.uniform(size=9)
+    np.testing.assert_allclose(proxy.adjusted(p), stats.false_discovery_control(p))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.arange(3.0), np.arange(3.0), "at least 4; got 3"),
+        (np.arange(5.0), np.arange(4.0), "same models and draws"),
+        (np.array([0, 1, 2, np.nan]), np.arange(4.0), "missing or not finite"),
+        (np.ones(4), np.arange(4.0), "the same for all models"),
+    ],
+)
+def test_what_has_no_correlation_is_refused(x, y, message):
+    with pytest.raises(ParameterError, match=message):
+        proxy.associate(x, y)
+
+
+def test_an_unknown_coefficient_is_refused():
+    with pytest.raises(UnknownNameError, match="Available: kendall, spearman"):
+        proxy.associate(np.arange(4.0), np.arange(4.0), coefficient="pearson")
