@@ -38,7 +38,15 @@ def with_noise(batch: Batch, *, seed: int) -> Batch:
     -------
     Batch
         Each perceptual embedding has a random direction and the norm that it had.
+
+    Raises
+    ------
+    ModelError
+        If the model puts percepts in their places after this, so that noise would be overwritten.
     """
+    if batch.inputs["inputs_embeds"] is None:
+        message = "This model merges media inside its decoder: its percepts cannot be replaced."
+        raise ModelError(message)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(batch.embeds.shape, generator=generator).to(batch.embeds)
     length = torch.linalg.vector_norm(batch.embeds, dim=-1, keepdim=True)

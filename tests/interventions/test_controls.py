@@ -10,7 +10,7 @@ import torch
 from tinysamples import image_set
 
 from ima.capture import capture
-from ima.errors import ParameterError
+from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import separated, with_noise, with_random_blocks
 from ima.models import FrozenModel, load
 from ima.models.anatomy import find_anatomy
@@ -51,6 +51,13 @@ def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:
         noisy.embeds[perceptual].norm(dim=-1), batch.embeds[perceptual].norm(dim=-1)
     )
     assert torch.equal(noisy.embeds, with_noise(batch, seed=1).embeds)
+
+
+def test_noise_that_would_be_overwritten_is_refused(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    inside = replace(batch, extra={"inputs_embeds": None, "input_ids": batch.token_id})
+    with pytest.raises(ModelError, match="merges media inside its decoder"):
+        with_noise(inside, seed=1)
 
 
 def test_random_blocks_leave_the_model_and_its_input_as_they_were(model: FrozenModel) -> None:
