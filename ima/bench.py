@@ -22,14 +22,15 @@ from ima.errors import ParameterError
 from ima.measures.similarity import cross
 from ima.samples import open_samples
 
-_PASS, _MEASURE = "run the model", "run it and measure all taps"
+#: What every model is timed at.
+PASS, MEASURE = "run the model", "run it and measure all taps"
 _PLAIN, _STORED = "write means to plain files", "write them to a cache"
 _ROWS = 64
 #: Numbers of samples whose similarity is computed, to show how the cost grows.
 _COMPARED = (50, 100, 200)
 _PRODUCT, _LOOP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
 _AGAINST = {
-    _MEASURE: _PASS,
+    MEASURE: PASS,
     _STORED: _PLAIN,
     **{_LOOP.format(n, n): _PRODUCT.format(n, n) for n in _COMPARED},
 }
@@ -141,8 +142,8 @@ def bench(
         steps: dict[str, tuple[Callable[[], object], int]] = {
             "make the samples": (make, samples),
             "encode them": (lambda: frozen.batches(opened, batch_size=batch_size), samples),
-            _PASS: (lambda: [frozen.forward(batch) for batch in batches], samples),
-            _MEASURE: (lambda: [measure(frozen, batch) for batch in batches], samples),
+            PASS: (lambda: [frozen.forward(batch) for batch in batches], samples),
+            MEASURE: (lambda: [measure(frozen, batch) for batch in batches], samples),
             "make a whole cache": (write, samples),
             "read the means of one tap": (lambda: _read(store), samples),
             _PLAIN: (plain, rows),

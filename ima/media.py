@@ -148,16 +148,35 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
 
 def resampled(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
     """Return a sound ``(time,)`` or ``(time, channel)`` in [-1, 1] at 16 kHz, one channel."""
-    from scipy.signal import resample_poly
-
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
-    if rate != RATE:
-        common = math.gcd(rate, RATE)
-        # The filter may overshoot at full scale.
-        wave = np.clip(resample_poly(wave, RATE // common, rate // common), -1, 1)
-    sound32: npt.NDArray[np.float32] = wave.astype(np.float32)
-    return sound32
+    # The filter may overshoot at full scale.
+    sound: npt.NDArray[np.float32] = (
+        wave if rate == RATE else np.clip(at_rate(wave, rate, to=RATE), -1, 1)
+    ).astype(np.float32)
+    return sound
+
+
+def at_rate(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
+    """Return a sound ``(time,)`` at another rate."""
+    from scipy.signal import resample_poly
+
+    if rate == to:
+        return wave
+    common = math.gcd(rate, to)
+    resampled: npt.NDArray[Any] = resample_poly(wave, to // common, rate // common)
+    return resampled
+
+
+def middles(count: int, *, of: int) -> npt.NDArray[np.int64]:
+    """Return the moments in the middles of equal spans of a clip, all of it where counts agree.
+
+    Examples
+    --------
+    >>> middles(2, of=8), middles(3, of=3)
+    (array([2, 6]), array([0, 1, 2]))
+    """
+    return ((np.arange(count) + 0.5) * of / count).astype(np.int64)
 
 
 def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
@@ -185,8 +204,7 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
     try:
         with av.open(str(path)) as container:
             count = sum(1 for _ in container.decode(video=0))
-        middles = ((np.arange(FRAMES) + 0.5) * count / FRAMES).astype(int)
-        wanted = middles if count > FRAMES else np.arange(count)
+        wanted = middles(min(count, FRAMES), of=count)
         with av.open(str(path)) as container:
             decoded = enumerate(container.decode(video=0))
             chosen = set(wanted.tolist())

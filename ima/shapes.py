@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ima.bench import Timing, fastest
+from ima.bench import MEASURE, PASS, Timing, fastest
 from ima.errors import ParameterError, UnknownNameError
 
 
@@ -36,7 +36,6 @@ SHAPES: Mapping[str, Shape] = {
     "llava-1.5-13b": Shape(5120, 13824, 40, 40, 32064, 576, 64),
     "tiny": Shape(32, 48, 3, 4, 60, 6, 4),
 }
-_PASS, _MEASURE = "run the model", "run it and measure all taps"
 
 
 def bench_shape(
@@ -94,10 +93,10 @@ def bench_shape(
         for _ in range(count):
             measure(model, batch)
 
-    timed = fastest({_PASS: plain_pass, _MEASURE: measured_pass}, repeats=repeats)
-    plain = Timing(_PASS, timed[_PASS], count * batch_size)
-    ratio = timed[_MEASURE] / timed[_PASS]
-    return [plain, Timing(_MEASURE, timed[_MEASURE], count * batch_size, ratio, _PASS)]
+    timed = fastest({PASS: plain_pass, MEASURE: measured_pass}, repeats=repeats)
+    plain = Timing(PASS, timed[PASS], count * batch_size)
+    ratio = timed[MEASURE] / timed[PASS]
+    return [plain, Timing(MEASURE, timed[MEASURE], count * batch_size, ratio, PASS)]
 
 
 def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -84,10 +85,10 @@ def caches(config: Config) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for kind in config["kinds"]:
-        for family, data, name in _sets(config, kind):
+        for family, data, name, held in _sets(config, kind):
             entry = families(config)[family]
             model = entry["caches"][data]
-            values = _parameters(config, kind, name, entry.get("parameters", {}))
+            values = _parameters(config, kind, held, entry.get("parameters", {}))
             values |= {"model": model, "dataset": name, "out": str(store(config, model, name))}
             found[_title(kind, family, data)] = values
     return found
@@ -97,17 +98,18 @@ def _title(kind: str, family: str, data: str) -> str:
     return "-".join([family, data] if kind == "findings" else [kind, family, data])
 
 
-def _sets(config: Config, kind: str) -> Iterator[tuple[str, str, str]]:
-    """Yield family, data and what is opened, for every cache of a kind."""
+def _sets(config: Config, kind: str) -> Iterator[tuple[str, str, str, int | None]]:
+    """Yield family, data, what is opened and how many samples a folder holds, cache by cache."""
     split = config["kinds"][kind].get("split", "test")
     for family, entry in families(config).items():
         for data in entry["caches"]:
             held = _held(config["data"][data])
             if held is None or held.get(split):
                 opened = config["data"][data] + ("" if split == "test" else f":{split}")
-                yield family, data, opened
+                yield family, data, opened, None if held is None else held[split]
 
 
+@functools.cache
 def _held(data: str) -> Counter[str] | None:
     """Count the samples of each split in a folder; None for a data set that has a name."""
     file = Path(data) / "samples.jsonl"
@@ -120,13 +122,13 @@ def _held(data: str) -> Counter[str] | None:
     return Counter(str(line.get("split", "test")) for line in lines)
 
 
-def _parameters(config: Config, kind: str, opened: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(
+    config: Config, kind: str, held: int | None, asked: Mapping[str, Any]
+) -> dict[str, Any]:
     own = {name: value for name, value in config["kinds"][kind].items() if name != "split"}
     values = {**own, **config["sizes"][check_size(config)][kind], **asked}
-    folder, _, split = opened.rpartition(":")
-    held = _held(opened) or (_held(folder) if folder else None)
     if held is not None and "samples" not in asked:
-        values["samples"] = min(values["samples"], held[split if folder else "test"])
+        values["samples"] = min(values["samples"], held)
     for name in ("keep_tokens", "lens", "unit"):
         if name in values:
             values[name] = min(values[name], values["samples"])
@@ -144,7 +146,7 @@ def chosen(config: Config, run: str) -> list[str]:
     kind, named = (asked, None) if isinstance(asked, str) else (asked["kind"], asked["families"])
     return [
         _title(kind, family, data)
-        for family, data, _ in _sets(config, kind)
+        for family, data, *_ in _sets(config, kind)
         if named is None or family in named
     ]
 

@@ -17,6 +17,8 @@ SCHEMA_VERSION = "1"
 
 TAPS: tuple[str, ...] = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
 KINDS: tuple[str, ...] = ("perceptual", "textual")
+#: The score of a task: the first of these metrics that its samples have.
+MAIN_SCORES: tuple[str, ...] = ("exact_set", "exact_match", "cider")
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 DTYPES: tuple[str, ...] = ("float16", "float32")
 

@@ -65,8 +65,11 @@ class Unserved:
         try:
             yield
         except ImaError as error:
-            reason = " ".join(str(error).split())
-            self.found.append(Missing(claim, model, self.notebook, reason))
+            self._note(claim, model, error)
+
+    def _note(self, claim: str, model: str, error: ImaError) -> None:
+        reason = " ".join(str(error).split())
+        self.found.append(Missing(claim, model, self.notebook, reason))
 
     def perceiving(self, families: Mapping[str, Family], *claims: str) -> dict[str, Family]:
         """Return the families that have perceptual tokens, and note the others.
@@ -85,12 +88,11 @@ class Unserved:
         """
         found = {}
         for name, family in families.items():
-            without = family.members["perceptual"] == 0
-            if not without.any():
+            if (family.members["perceptual"] > 0).all():
                 found[name] = family
-            for claim in claims if without.any() else ():
-                with self.noting(claim, model=name):
-                    raise _no_percepts(family)
+                continue
+            for claim in claims:
+                self._note(claim, name, _no_percepts(family))
         if not found:
             raise _no_percepts(next(iter(families.values())))
         return found

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +77,22 @@ class Published:
     annotations: tuple[Path, ...]
     media: Path | None = None
 
-    def documents(self) -> Iterator[Any]:
-        """Read the annotation files that are JSON.
+    @cached_property
+    def documents(self) -> list[Any]:
+        """What the annotation files hold that are JSON, each read once.
 
         Raises
         ------
         SampleError
             If one is no JSON.
         """
+        found = []
         for path in self.annotations:
             try:
-                yield json.loads(path.read_text(encoding="utf-8"))
+                found.append(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError) as error:
                 raise _unreadable(path, error) from error
+        return found
 
     def document(self, *keys: str) -> dict[str, Any]:
         """Return the JSON file that holds some keys.
@@ -98,7 +102,7 @@ class Published:
         SampleError
             If none does.
         """
-        for found in self.documents():
+        for found in self.documents:
             if isinstance(found, dict) and set(keys) <= found.keys():
                 return found
         names = ", ".join(str(path) for path in self.annotations) or "none given"

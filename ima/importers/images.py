@@ -16,7 +16,7 @@ def coco(published: Published) -> Iterator[Entry]:
     document = published.document("images", "annotations")
     captions: dict[int, list[str]] = {}
     objects: dict[int, set[str]] = {}
-    for found in published.documents():
+    for found in published.documents:
         names = {c["id"]: c["name"] for c in found.get("categories", ())}
         for annotation in found["annotations"]:
             image = annotation["image_id"]
@@ -60,7 +60,7 @@ def vqa(published: Published) -> Iterator[Entry]:
 
 def gqa(published: Published) -> Iterator[Entry]:
     """Read GQA (arXiv:1902.09506): one answer a question."""
-    for found in published.documents():
+    for found in published.documents:
         for name, entry in found.items():
             yield Entry(
                 id=str(name),

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ima.cache.schema import MAIN_SCORES
 from ima.errors import ParameterError
 from ima.evaluation.samplewise import SampleScorer
 from ima.interventions.masks import Masks, masks_from_cache, models_of, weights_of
@@ -22,8 +23,6 @@ from ima.measures.similarity import Floats
 from ima.models import FrozenModel
 from ima.samples import SampleSet, open_samples
 
-#: The score of a task: the first of these that its samples have.
-MAIN = ("exact_set", "exact_match", "cider")
 #: Rows of a matrix of scores beside the tasks' own masks.
 WHOLE, SIZE, RANDOM = "whole model", "size alone", "random"
 #: Of each task, the score of each sample.
@@ -56,9 +55,9 @@ class Task:
     def metric(self) -> str:
         """Name of the task's score."""
         known = self.scorer.metrics
-        found = next((name for name in MAIN if name in known), None)
+        found = next((name for name in MAIN_SCORES if name in known), None)
         if found is None:
-            message = f"{self.samples.name} has none of the scores {', '.join(MAIN)}."
+            message = f"{self.samples.name} has none of the scores {', '.join(MAIN_SCORES)}."
             raise ParameterError(message)
         return found
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from ima.cache import open_cache
+from ima.cache.schema import MAIN_SCORES
 from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, proxy, rivals
 from ima.measures.family import open_family
@@ -20,8 +21,6 @@ from ima.measures.similarity import Floats
 IMA, INPUT, GAIN = "IMA score", "IMA score (input)", "matched less all pairs"
 #: Every number by which candidates are compared; all but the last are larger the more aligned.
 PROXIES = (IMA, INPUT, GAIN, *rivals.RIVALS)
-#: A cache's own score of a task: the first of these that it holds.
-SCORES = ("exact_set", "exact_match", "cider")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def read_candidate(
         inner = along.sel(rival=rival).isel(layer=slice(None, -1))
         found[rival] = np.array([float(inner.mean())])
     weights = dataset_weights(family.means, **settings)[0][name]
-    score, metric = _own_score(path, weights)
+    score, metric = _own_score(family.trees[name], weights)
     row = family.members.iloc[0]
     return Candidate(
         str(row["model"]),
@@ -201,13 +200,12 @@ def correlations(
     return table
 
 
-def _own_score(path: str | os.PathLike[str], weights: Floats) -> tuple[Floats | None, str]:
-    tree = open_cache(path)
+def _own_score(tree: xr.DataTree, weights: Floats) -> tuple[Floats | None, str]:
     samples = tree["samples"].to_dataset()
     if "score" not in samples:
         return None, ""
     held = [str(name) for name in samples["metric"].to_numpy()]
-    metric = next((name for name in SCORES if name in held), None)
+    metric = next((name for name in MAIN_SCORES if name in held), None)
     if metric is None:
         return None, ""
     values = samples["score"].sel(metric=metric).to_numpy().astype(np.float64)

@@ -265,8 +265,19 @@ def find_anatomy(language: Any) -> Anatomy:
     config = language.config.get_text_config()
     names = names_of(config.model_type)
     trunk, blocks = _trunk(language, config.num_hidden_layers, names)
+    final_norm = _first(trunk, names.final_norm)
+    common: dict[str, Any] = {
+        "trunk": trunk,
+        "embedding": language.get_input_embeddings(),
+        "blocks": tuple(blocks),
+        "final_norm": getattr(trunk, final_norm) if final_norm else nn.Identity(),
+        "projection": getattr(trunk, "project_out", None) or nn.Identity(),
+        "unembedding": language.get_output_embeddings(),
+        "softcap": getattr(config, "final_logit_softcapping", None),
+        "hidden": config.hidden_size,
+    }
     if any(_first(block, _CROSS_ATTENTION) is not None for block in blocks):
-        return _crossing(language, config, trunk, blocks, names)
+        return _crossing(common, intermediate=config.intermediate_size)
     block = blocks[0]
     attention = _path(language, block, names, "attention")
     first_norm = _path(language, block, names, "first_norm")
@@ -300,20 +311,12 @@ def find_anatomy(language: Any) -> Anatomy:
         for name in ("ln1", "ln2"):
             del sites[name]
             undefined[name] = "its blocks norm the sums, not the inputs of attention and network"
-    final_norm = _first(trunk, names.final_norm)
     return Anatomy(
-        trunk=trunk,
-        embedding=language.get_input_embeddings(),
-        blocks=tuple(blocks),
-        final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
-        projection=getattr(trunk, "project_out", None) or nn.Identity(),
-        unembedding=language.get_output_embeddings(),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        **common,
         sites=sites,
         undefined=undefined,
         residual=residual,
         attention=attention,
-        hidden=config.hidden_size,
         intermediate=_inputs_of(block.get_submodule(down)),
     )
 
@@ -325,26 +328,16 @@ def _inputs_of(linear: nn.Module) -> int:
     return int(known if known is not None else weight.shape[0])
 
 
-def _crossing(
-    language: Any, config: Any, trunk: nn.Module, blocks: nn.ModuleList, names: Names
-) -> Anatomy:
+def _crossing(common: Mapping[str, Any], *, intermediate: int) -> Anatomy:
     """Return the anatomy of a decoder some of whose blocks attend across to the medium."""
     reason = "some of its blocks attend across to the medium and have other parts"
-    final_norm = _first(trunk, names.final_norm)
     return Anatomy(
-        trunk=trunk,
-        embedding=language.get_input_embeddings(),
-        blocks=tuple(blocks),
-        final_norm=getattr(trunk, final_norm) if final_norm else nn.Identity(),
-        projection=nn.Identity(),
-        unembedding=language.get_output_embeddings(),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        **common,
         sites={"resid_post": ("", "output")},
         undefined={name: reason for name in TAPS if name != "resid_post"},
         residual="crossing",
         attention="",
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
+        intermediate=intermediate,
     )
 
 

@@ -102,7 +102,7 @@ def frame_of(processor: Any, modality: Modality, *, placeholder: str) -> Frame:
     """
     tokenizer = getattr(processor, "tokenizer", processor)
     end = tokenizer.eos_token or ""
-    if type(processor).__name__.endswith("PaliGemmaProcessor"):
+    if takes_suffix(processor):
         # It writes a line's end behind the prompt by itself.
         return Frame(placeholder, "\n", end, "\n")
     if getattr(processor, "chat_template", None) is None:
@@ -122,6 +122,11 @@ def frame_of(processor: Any, modality: Modality, *, placeholder: str) -> Frame:
     _, rest = whole.split(_PROMPT, 1)
     middle, behind = rest.split(_ANSWER, 1)
     return Frame(head, middle, behind.rstrip() or end, asking)
+
+
+def takes_suffix(processor: Any) -> bool:
+    """Return whether a processor takes the answer apart from the prompt, as PaliGemma's does."""
+    return type(processor).__name__.endswith("PaliGemmaProcessor")
 
 
 def owners(rendered: Rendered, tokenizer: Any) -> tuple[tuple[int, ...], npt.NDArray[np.int8]]:

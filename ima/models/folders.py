@@ -20,6 +20,12 @@ from ima.models.hub import HubModel
 from ima.models.perception import Perception
 from ima.models.processors import load_processor
 
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -249,7 +255,7 @@ def load_pretrained(
 ) -> Any:
     """Load weights into a class of transformers, on the device that was asked for.
 
-    Parts whose names begin with one of ``ignored`` may be missing: they are not used.
+    Modules whose names begin with one of ``ignored`` may be missing: they are not used.
 
     Raises
     ------
@@ -276,7 +282,7 @@ def load_pretrained(
     missing = [
         name
         for name in map(str, [*info["missing_keys"], *info["mismatched_keys"]])
-        if not name.startswith(ignored or ("\n",)) and not any(f".{i}" in name for i in ignored)
+        if not any(f".{part}" in f".{name}" for part in ignored)
     ]
     if missing:
         names = ", ".join(missing[:3])

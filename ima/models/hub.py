@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, SampleError
+from ima.media import RATE, at_rate
 from ima.models.batch import PADDING, Batch, Padding
-from ima.models.dialogue import ANSWER, TEMPLATE, Frame, Rendered, frame_of, owners
-from ima.models.features import RATE
+from ima.models.dialogue import ANSWER, TEMPLATE, Frame, Rendered, frame_of, owners, takes_suffix
 from ima.models.frozen import FrozenModel
 from ima.models.processors import NoVideo
 from ima.samples import MODALITIES, Media, Modality, Sample, as_uint8
@@ -136,9 +137,16 @@ class HubModel(FrozenModel):
 
     def frame(self, modality: Modality) -> Frame:
         """Return what the model's chat template puts around a sample."""
-        token = self.placeholders.get(modality)
-        placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
-        return frame_of(self.processor, modality, placeholder=placeholder)
+        if modality not in self._frames:
+            token = self.placeholders.get(modality)
+            placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
+            self._frames[modality] = frame_of(self.processor, modality, placeholder=placeholder)
+        return self._frames[modality]
+
+    @cached_property
+    def _frames(self) -> dict[Modality, Frame]:
+        """Frames read so far: every sample of a modality has the same."""
+        return {}
 
     def _render(self, sample: Sample, *, source: Sample | None, target: bool) -> Rendered:
         if sample.modality not in self.modalities:
@@ -168,7 +176,7 @@ class HubModel(FrozenModel):
         (modality,) = kinds
         texts = [one.text for one in rendered]
         given: dict[str, Any] = {"padding": True, "padding_side": side, "return_tensors": "pt"}
-        if type(self.processor).__name__.endswith("PaliGemmaProcessor"):
+        if takes_suffix(self.processor):
             texts = [one.head + one.prompt for one in rendered]
             if any(one.answer for one in rendered):
                 ends = len(self.tokenizer.eos_token)
@@ -201,11 +209,8 @@ class HubModel(FrozenModel):
             return {"videos": [as_uint8(clip) for clip in media]}
         extractor = getattr(self.processor, "feature_extractor", None)
         rate = getattr(extractor, "sampling_rate", RATE)
-        if rate != RATE:
-            from scipy.signal import resample_poly
-
-            media = [resample_poly(sound, rate, RATE).astype(np.float32) for sound in media]
-        return {"audio": list(media), "sampling_rate": rate}
+        sounds = [at_rate(sound, RATE, to=rate).astype(np.float32) for sound in media]
+        return {"audio": sounds, "sampling_rate": rate}
 
     def _perceptual(self, ids: Tensor) -> Tensor:
         if self.crosses:

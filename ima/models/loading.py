@@ -16,6 +16,7 @@ from ima.errors import ModelError, ParameterError
 from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
+    DTYPES,
     Loading,
     download,
     from_folder,
@@ -28,12 +29,6 @@ from ima.models.frozen import FrozenModel
 from ima.models.perception import Perception
 from ima.models.single import is_single_task, load_single
 
-DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float64": torch.float64,
-}
 # Parts are put together in float32 in the host's memory, and moved as a whole.
 _PLAIN = Loading(torch.device("cpu"), torch.float32)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -60,8 +55,7 @@ def load_model(
         return _from_zoo(spec, loading=loading)
     if is_single_task(Path(zoo.split_name(spec)[0])):
         name, step = zoo.split_name(spec)
-        given = {"device": device, "dtype": dtype}
-        return load_single(spec, Path(name), step=step, **given)
+        return load_single(spec, Path(name), step=step, loading=loading)
     if (Path(spec) / "config.json").is_file():
         return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()

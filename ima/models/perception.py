@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import SampleError
+from ima.media import middles
 from ima.models import features
 from ima.models.encoders import read_tokens
 from ima.models.llava import patches
@@ -102,8 +103,7 @@ def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
 def _clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
     clip = sample.load()
     _require(sample, clip, ndim=4, dims="(frame, height, width, channel)")
-    # The middles of equal spans of time: the identity where the counts agree.
-    chosen = ((np.arange(frames) + 0.5) * len(clip) / frames).astype(int)
+    chosen = middles(frames, of=len(clip))
     return np.stack([_image(sample, clip[index], size=size) for index in chosen])
 
 

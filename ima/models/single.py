@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,7 +28,6 @@ from ima.samples import Modality
 
 #: What the card of such a model says that it is.
 CARD_KIND = "single-task"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,15 @@ class Parts:
         )
 
 
-def open_parts(made_of: Mapping[str, str], *, device: str, dtype: str) -> Parts:
+def open_parts(made_of: Mapping[str, str], *, loading: Loading) -> Parts:
     """Load the frozen parts of a single-task model.
 
     Parameters
     ----------
     made_of : mapping of str to str
         ``language`` and ``encoder``: folders or Hugging Face ids.
-    device, dtype : str
-        Where and as what.
+    loading : Loading
+        Where, as what, and what the folders may do.
 
     Raises
     ------
@@ -110,7 +109,6 @@ def open_parts(made_of: Mapping[str, str], *, device: str, dtype: str) -> Parts:
     """
     from transformers import AutoModelForCausalLM
 
-    loading = Loading(torch.device(device), DTYPES[dtype])
     folders = {role: _folder(spec, loading) for role, spec in made_of.items()}
     encoder, processor, family = load_tower(made_of["encoder"], folders["encoder"], loading=loading)
     return Parts(
@@ -126,12 +124,10 @@ def open_parts(made_of: Mapping[str, str], *, device: str, dtype: str) -> Parts:
 def is_single_task(folder: Path) -> bool:
     """Return whether a folder is what :func:`ima.training.train` leaves."""
     path = folder / zoo.CARD
-    return path.is_file() and f'"kind": "{CARD_KIND}"' in path.read_text(encoding="utf-8")
+    return path.is_file() and _card(folder).get("kind") == CARD_KIND
 
 
-def load_single(
-    name: str, folder: Path, *, step: int | None, device: str, dtype: str
-) -> FrozenModel:
+def load_single(name: str, folder: Path, *, step: int | None, loading: Loading) -> FrozenModel:
     """Load a trained single-task model, at its end or as it was after a number of steps.
 
     Raises
@@ -141,10 +137,8 @@ def load_single(
     UnknownNameError
         If no weights were kept after that step.
     """
-    import json
-
-    card = json.loads((folder / zoo.CARD).read_text(encoding="utf-8"))
-    parts = open_parts(card["made_of"], device=device, dtype=dtype)
+    card = _card(folder)
+    parts = open_parts(card["made_of"], loading=loading)
     kept = {entry["step"]: entry for entry in card["checkpoints"]}
     if step is not None and step not in kept:
         raise UnknownNameError.among(kind="step", asked=step, available=map(str, kept))
@@ -156,6 +150,11 @@ def load_single(
         connector.load_state_dict(load_file(path))
     card["language"] = Path(card["made_of"]["language"]).name
     return parts.put_together(connector, name=name, card=card)
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((folder / zoo.CARD).read_text(encoding="utf-8"))
+    return card
 
 
 def _folder(spec: str, loading: Loading) -> Path:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ima.errors import ModelError, SampleError
-from ima.models.features import RATE
+from ima.media import RATE, at_rate, middles
 from ima.models.folders import Loading, config_of, load_pretrained
 from ima.models.perception import Perception
 from ima.samples import Modality, Sample, as_uint8
@@ -90,7 +90,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Tower(Perception):
     """An encoder of transformers, the processor beside its weights, and a connector.
 
@@ -102,8 +102,8 @@ class Tower(Perception):
         How the encoder is read.
     """
 
-    processor: Any = field(repr=False, default=None)
-    family: Family | None = field(repr=False, default=None)
+    processor: Any = field(repr=False)
+    family: Family = field(repr=False)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
@@ -124,7 +124,6 @@ class Tower(Perception):
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
         }
-        assert self.family is not None
         return self.family.read(self.encoder, moved)
 
     def _processed(self, media: Sequence[Any]) -> dict[str, Tensor]:
@@ -135,13 +134,12 @@ class Tower(Perception):
             return dict(self.processor(images=pictures, return_tensors="pt"))
         if self.modality == "audio":
             rate = getattr(self.processor, "sampling_rate", RATE)
-            sounds = [_at_rate(sound, rate) for sound in media]
+            sounds = [at_rate(sound, RATE, to=rate).astype(np.float32) for sound in media]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
         count = int(self.encoder.config.num_frames)
         clips = []
         for clip in media:
-            # The middles of equal spans of time.
-            chosen = ((np.arange(count) + 0.5) * len(clip) / count).astype(int)
+            chosen = middles(count, of=len(clip))
             frames = [Image.fromarray(as_uint8(clip[index])) for index in chosen]
             pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
             clips.append(pixels.reshape(count, *pixels.shape[-3:]))
@@ -188,14 +186,3 @@ def load_tower(spec: str, folder: Path, *, loading: Loading) -> tuple[Any, Any, 
         message = f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
     return encoder.eval().requires_grad_(requires_grad=False), processor, family
-
-
-def _at_rate(sound: Any, rate: int) -> Any:
-    if rate == RATE:
-        return sound
-    from math import gcd
-
-    from scipy.signal import resample_poly
-
-    common = gcd(rate, RATE)
-    return resample_poly(sound, rate // common, RATE // common).astype(np.float32)

@@ -19,6 +19,7 @@ from ima.errors import ModelError, ParameterError
 from ima.models import FrozenModel, zoo
 from ima.models.batch import Batch, assemble
 from ima.models.connector import Connector, ConnectorConfig
+from ima.models.folders import DTYPES, Loading
 from ima.models.single import CARD_KIND, open_parts
 from ima.models.text import tokenize
 from ima.progress import bar
@@ -272,7 +273,8 @@ def _begin(out: Path, settings: Training) -> None:
 
 def _model(settings: Training, *, device: str) -> FrozenModel:
     made_of = {"language": settings.language, "encoder": settings.encoder}
-    build = open_parts(made_of, device=device, dtype=settings.precision)
+    loading = Loading(torch.device(device), DTYPES[settings.precision])
+    build = open_parts(made_of, loading=loading)
     config = ConnectorConfig(
         encoder_width=build.encoder_width,
         hidden=build.hidden,

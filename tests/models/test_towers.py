@@ -163,8 +163,7 @@ def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
     assert family is FAMILIES[name]
     parts = open_parts(
         {"language": str(folders("language")), "encoder": str(folders(name))},
-        device="cpu",
-        dtype="float32",
+        loading=PLAIN,
     )
     connector = Connector(
         ConnectorConfig(
