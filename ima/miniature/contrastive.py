@@ -25,6 +25,7 @@ from ima.measures.inference import Interval
 from ima.miniature import corpus, grounding, speech
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import BATCH, EncoderSpec, build
+from ima.miniature.inflation import inflate
 from ima.miniature.labelling import EMPTY_WEIGHT
 from ima.miniature.pools import Pool
 from ima.miniature.training import Recipe, Result, fit, has_bfloat16
@@ -287,9 +288,13 @@ def train(
     recipe: Recipe,
     checkpoint: Path,
     probe_pool: Pool,
+    begins: nn.Module | None = None,
     device: str = "cpu",
 ) -> tuple[Pair, Result]:
     """Train one encoder by contrast with the captions of a pool of the training split.
+
+    Where ``begins``, an encoder of pictures, is given, the encoder of clips begins with its
+    weights (:func:`ima.miniature.inflation.inflate`).
 
     Returns
     -------
@@ -298,8 +303,12 @@ def train(
     result : Result
         The curve, with the shares of :func:`choices_right` on ``probe_pool``.
     """
-    model = Pair(spec, vocabulary=tokenizer.get_vocab_size()).to(device)
     size = BATCH[spec.modality]
+    model = Pair(spec, vocabulary=tokenizer.get_vocab_size())
+    if begins is not None:
+        frames = pool.values(np.arange(min(size, len(pool))))[:, 0]
+        inflate(model.encoder, begins, like=torch.from_numpy(frames))
+    model = model.to(device)
     # Half precision pays where there are many tokens.
     mixed = spec.modality == "video" and has_bfloat16(device)
 

@@ -40,6 +40,8 @@ class EncoderSpec:
         Tokens before the patches (CLS; AST has two).
     recipe : Recipe
         How it is trained.
+    begins : str or None
+        Encoder of the zoo whose weights it begins with; None: from the recipe's seed.
     """
 
     name: str
@@ -50,6 +52,7 @@ class EncoderSpec:
     sizes: Mapping[str, Any]
     specials: int
     recipe: Recipe
+    begins: str | None = None
 
 
 _DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -64,6 +67,10 @@ _SOUND = {
 _CLIP = {
     **_SIZES, "hidden_size": 96, "intermediate_size": 288, "image_size": 48, "patch_size": 8,
     "num_frames": 8, **_DROPOUT,
+}  # fmt: skip
+#: Of clips, by one that begins with an encoder of pictures: as wide, with the same activation.
+_LIKE_PICTURES = {
+    **_CLIP, **_SIZES, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
 SPECS: dict[str, EncoderSpec] = {
     spec.name: spec
@@ -99,8 +106,9 @@ SPECS: dict[str, EncoderSpec] = {
             Recipe(steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800),
         ),
         EncoderSpec(
-            "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
-            Recipe(steps=4000, learning_rate=1.5e-3, seed=25, probe_every=200, restart=1800),
+            "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
+            _LIKE_PICTURES, 1,
+            Recipe(steps=2000, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
         ),
         EncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",

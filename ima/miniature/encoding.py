@@ -27,7 +27,8 @@ def part_of(materials: Materials, spec: EncoderSpec) -> Part:
         record["respects"] = list(contrastive.RESPECTS)
         record["wrong"] = grounding.WRONG[spec.modality]
     make = partial(_make, materials, spec, recipe)
-    return Part(f"encoders/{spec.name}", record, make, needs={})
+    needs = {"begins": f"encoders/{spec.begins}"} if spec.begins else {}
+    return Part(f"encoders/{spec.name}", record, make, needs=needs)
 
 
 def _make(
@@ -63,7 +64,8 @@ def _train(
         return labeller.encoder, result, labelling.score(labeller, test)
     if spec.objective == "text-aligned":
         tokenizer = materials.tokenizer()
-        pair, result = contrastive.train(spec, tokenizer=tokenizer, **how)
+        begins = materials.encoder(spec.begins) if spec.begins else None
+        pair, result = contrastive.train(spec, tokenizer=tokenizer, begins=begins, **how)
         return pair.encoder, result, contrastive.score(pair, test, tokenizer)
     filler, result = masking.train(spec, **how)
     return filler.encoder(), result, masking.score(filler, test)

@@ -10,6 +10,7 @@ from ima.miniature import contrastive, grounding, masking, speech
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import SPECS, build
+from ima.miniature.inflation import inflate
 from ima.miniature.pools import build_pool
 from ima.miniature.training import Recipe
 from ima.miniature.world import get_domain, held_out
@@ -138,6 +139,74 @@ def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
     assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_what", "patch_where"}
     found = contrastive.score(model, pool.first(6), tokenizer)
     assert found["retrieval"].n == found["spoiled"].n == found["patch_where"].n == 6
+
+
+def inflated(pictures, **changed):
+    sizes = {"image_size": 32, "num_attention_heads": 2, "num_frames": 3, **SMALL, **changed}
+    spec = SPECS["xclip"]
+    clips = build(replace(spec, sizes={**spec.sizes, **sizes})).eval()
+    frames = torch.from_numpy(build_pool("image", "train", n=6).values(np.arange(6)))
+    frames = torch.nn.functional.interpolate(frames, size=(32, 32))
+    inflate(clips, pictures, like=frames)
+    return clips, frames
+
+
+def pictures(size):
+    spec = SPECS["clip"]
+    sizes = {**spec.sizes, **SMALL, "image_size": size, "num_attention_heads": 2}
+    model = build(replace(spec, sizes=sizes)).eval()
+    tower = getattr(model, "vision_model", model)
+    with torch.no_grad():
+        # As after training: norms with gains of their own, positions that matter.
+        tower.pre_layrnorm.weight.uniform_(0.5, 2.0)
+        tower.pre_layrnorm.bias.normal_(std=0.2)
+        tower.embeddings.position_embedding.weight.normal_()
+    return model
+
+
+def test_before_training_an_inflated_encoder_reads_frames_as_the_one_of_pictures_does():
+    tower = pictures(32)
+    clips, frames = inflated(tower)
+    with torch.no_grad():
+        read = clips(frames[:, None].expand(-1, 3, -1, -1, -1), output_hidden_states=True)
+        own = tower(frames).last_hidden_state
+    last = read.hidden_states[-1]
+    patches = last[:, 1:].unflatten(1, (16, 3))
+    assert torch.allclose(patches[:, :, 0], patches[:, :, 2], atol=1e-5)
+    # Equal but for the norm before the first block, which has one scale for all patches.
+    assert torch.cosine_similarity(patches[:, :, 0], own[:, 1:], dim=-1).min() > 0.9
+    assert torch.cosine_similarity(last[:, 0], own[:, 0], dim=-1).min() > 0.9
+    shuffled = own[:, 1:].flip(1)
+    assert torch.cosine_similarity(patches[:, :, 0], shuffled, dim=-1).mean() < 0.8
+
+
+def test_positions_of_an_inflated_encoder_are_interpolated():
+    finer, _ = inflated(pictures(64))
+    assert finer.embeddings.position_embeddings.shape == (1, 17, 32)
+
+
+def test_an_encoder_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="intermediate_size is 48, not 64"):
+        inflated(pictures(32), intermediate_size=64)
+
+
+def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
+    spec, tower = small("xclip"), build(small("clip"))
+    pool = build_pool("video", "train", n=24)
+    none = Recipe(steps=1, learning_rate=1e-9, warmup=0, probe_every=1)
+    model, _ = contrastive.train(
+        spec,
+        pool,
+        tokenizer=tokenizer,
+        recipe=none,
+        checkpoint=tmp_path / "a.pt",
+        probe_pool=pool.first(8),
+        begins=tower,
+    )
+    (block,) = model.encoder.encoder.layer
+    (theirs,) = getattr(tower, "vision_model", tower).encoder.layers
+    assert torch.allclose(block.intermediate.dense.weight, theirs.mlp.fc1.weight, atol=1e-6)
+    assert torch.allclose(block.temporal_dense.weight, torch.zeros(()), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mae", "videomae", "audiomae"])
