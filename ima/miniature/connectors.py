@@ -27,10 +27,8 @@ TURNS = 6
 #: Rows of questions of every kind that are prepared for each training sample, beside one row that
 #: checks what is there.
 VARIANTS = 2
-#: Questions about relations among them, of a model for all tasks.
-RELATIONS = 3
 #: Rows of a model for all tasks, by what stands in them first.
-ROWS = ("caption and questions", "relations and questions", "checks", "caption")
+ROWS = ("caption and questions", "order and questions", "checks", "caption")
 _ASKING = 9
 _CAPTION = Recipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
 _QUESTIONS = Recipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
@@ -94,18 +92,16 @@ def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
 def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a picture's rows for all tasks at once.
 
-    A caption before questions of every kind, relations among questions of every kind, checks of
+    A caption before questions of every kind, the order of objects among the same, checks of
     what is there, and a caption alone. Among the many short answers of one row a caption would be
     learned much more slowly.
     """
     rng, entities = situation.rng(_ASKING), situation.entities()
     caption = caption_turns(situation)[0]
     mixed, asked, checked = question_turns(situation)
-    related = speech.relation_questions(entities, situation.relations())
-    drawn = [related[i] for i in rng.permutation(len(related))[:RELATIONS]]
-    relations = [(question.prompt, question.answer) for question in drawn]
+    related = [(q.prompt, q.answer) for q in speech.relation_questions(entities)]
     rows = [
-        [row[i] for i in rng.permutation(len(row))] for row in (mixed, relations + asked, checked)
+        [row[i] for i in rng.permutation(len(row))] for row in (mixed, related + asked, checked)
     ]
     return [*(row[:TURNS] for row in (caption + rows[0], *rows[1:])), caption]
 

@@ -189,11 +189,10 @@ def question_sample(situation: Situation, sample_id: str) -> Sample:
 
 
 def relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
-    """Return a sample that asks which object is left of or above another one."""
+    """Return a sample that asks which object comes first or last, from left to right."""
     while True:
         situation = Situation("image", split, index, seed)
-        entities = situation.entities()
-        asked = speech.relation_questions(entities, situation.relations())
+        asked = speech.relation_questions(situation.entities())
         if asked:
             break
         index += _ELSEWHERE

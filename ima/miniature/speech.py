@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,8 +22,8 @@ class Question:
     Parameters
     ----------
     kind : str
-        Group for scoring: an attribute's name, ``which``, ``exists``, ``pair``, ``count`` or
-        ``order``.
+        Group for scoring: an attribute's name, ``which``, ``exists``, ``pair``, ``count``,
+        ``order`` or ``relation``.
     text, answer : str
         The question without ``question :`` and its answer.
     candidates : tuple of str
@@ -287,31 +287,26 @@ def _count_question(
     return Question("count", f"how many {word} are there ?", NUMBERS[len(entities)])
 
 
-def relation_questions(
-    entities: Sequence[Entity], relations: Sequence[tuple[int, str, int]]
-) -> list[Question]:
-    """Return the questions about relations in a picture that have one true answer.
+def relation_questions(entities: Sequence[Entity]) -> list[Question]:
+    """Return the questions about how the objects of a picture lie to one another.
+
+    A picture is read from left to right, as its captions tell it. These words the language models
+    know from sounds, in which one event comes before another: told a picture in words, they answer
+    such questions, and do not answer what is left of an object, of which they have read nothing.
 
     Parameters
     ----------
     entities : sequence of Entity
-        What is there.
-    relations : sequence of (int, str, int)
-        What holds between entities: (0, "left of", 1).
+        What is there, from left to right.
+
+    Returns
+    -------
+    list of Question
+        None where all objects have one name: any answer would be right.
     """
-    nouns = Counter(e.noun for e in entities)
-    among = tuple(sorted(nouns))
-    found = []
-    for at, entity in enumerate(entities):
-        if nouns[entity.noun] > 1:
-            continue
-        for name in ("left of", "above"):
-            there = [i for i, relation, j in relations if relation == name and j == at]
-            if len(there) == 1 and nouns[entities[there[0]].noun] == 1:
-                answer = entities[there[0]].noun
-                text = f"what is {name} the {entity.noun} ?"
-                found.append(Question("relation", text, answer, among))
-    return found
+    if len({e.noun for e in entities}) < 2:
+        return []
+    return [replace(question, kind="relation") for question in _ends(entities)]
 
 
 def plural(noun: str) -> str:
@@ -321,12 +316,17 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _order_questions(entities: Sequence[Entity]) -> list[Question]:
-    among = tuple(sorted(e.noun for e in entities))
-    found = [
+def _ends(entities: Sequence[Entity]) -> list[Question]:
+    among = tuple(sorted({e.noun for e in entities}))
+    return [
         Question("order", "what comes first ?", entities[0].noun, among),
         Question("order", "what comes last ?", entities[-1].noun, among),
     ]
+
+
+def _order_questions(entities: Sequence[Entity]) -> list[Question]:
+    among = tuple(sorted({e.noun for e in entities}))
+    found = _ends(entities)
     for before, after in pairwise(entities):
         found.append(Question("order", f"what comes after the {before.noun} ?", after.noun, among))
         found.append(Question("order", f"what comes before the {after.noun} ?", before.noun, among))

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from ima.errors import ParameterError, UnknownNameError
+from ima.miniature import speech
 from ima.miniature.clips import FRAMES
 from ima.miniature.datasets import NAMES, Situation
 from ima.miniature.scenes import RGB
 from ima.miniature.sounds import HERTZ, RATE
+from ima.miniature.world import Entity
 from ima.samples import open_samples
 
 MEDIA = [name for name in NAMES if not name.startswith("mini-text")]
@@ -106,6 +108,26 @@ def test_relations_hold():
     assert all(centres[i][0] < centres[j][0] for i, r, j in relations if r == "left of")
     assert all(centres[i][1] < centres[j][1] for i, r, j in relations if r == "above")
     assert len(relations) == 12
+
+
+def test_objects_of_a_picture_are_told_from_left_to_right():
+    for i in range(20):
+        across = [x for _, x, *_ in Situation("image", "test", i, 0).placed()]
+        assert across == sorted(across)
+
+
+def test_relation_questions_ask_for_the_ends_of_a_picture_read_from_left_to_right():
+    asked = set()
+    for sample in open_samples("mini-image-relation", n=40):
+        nouns = [entity["noun"] for entity in sample.truth["entities"]]
+        first = sample.prompt == "question : what comes first ? answer :"
+        asked.add(sample.prompt)
+        assert sample.references == (nouns[0] if first else nouns[-1],)
+        assert len(set(nouns)) > 1
+        assert sample.truth["question"]["kind"] == "relation"
+    assert asked == {f"question : what comes {end} ? answer :" for end in ("first", "last")}
+    alike = (Entity("ring", {"colour": "red"}), Entity("ring", {"colour": "blue"}))
+    assert speech.relation_questions(alike) == []
 
 
 def test_text_samples_need_no_media_and_balance_the_domains():
