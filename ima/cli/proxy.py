@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ima.console import show_table
+
+if TYPE_CHECKING:
+    from ima.measures.candidates import Candidate
 
 
 def proxy(
@@ -24,7 +27,6 @@ def proxy(
 ) -> None:
     """Rank models by the alignment in their caches; with scores, say how well it predicts them."""
     from ima.measures.candidates import IMA, PROXIES, correlations, read_candidate, read_scores
-    from ima.measures.inference import Interval
     from ima.measures.proxy import FEWEST
 
     found = [read_candidate(path, resamples=resamples, seed=seed) for path in caches]
@@ -33,12 +35,7 @@ def proxy(
     scored = known is not None or all(one.score is not None for one in found)
     rows = []
     for at, one in enumerate(found):
-        numbers = [
-            str(Interval.of_draws(one.proxies[name][0], one.proxies[name][1:], n=one.samples))
-            if len(one.proxies[name]) > 1
-            else f"{one.proxies[name][0]:.3f}"
-            for name in PROXIES
-        ]
+        numbers = [_shown(one, name) for name in PROXIES]
         own = known[at] if known is not None else one.score[0] if one.score is not None else None
         rows.append([one.model, one.dataset, *numbers, "" if own is None else f"{own:.3f}"])
     table = (
@@ -62,3 +59,15 @@ def proxy(
         texts = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in
                  table.itertuples(index=False)]  # fmt: skip
         show_table(list(table.columns), rows=texts)
+
+
+def _shown(one: Candidate, name: str) -> str:
+    """Return a proxy with its interval, where there is one; nothing where the cache lacks it."""
+    from ima.measures.inference import Interval
+
+    values = one.proxies.get(name)
+    if values is None:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return str(Interval.of_draws(values[0], values[1:], n=one.samples))

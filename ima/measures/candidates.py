@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,11 @@ from ima.measures.identity import dataset_weights
 from ima.measures.similarity import Floats
 
 IMA, INPUT, GAIN = "IMA score", "IMA score (input)", "matched less all pairs"
-#: Every number by which candidates are compared; all but the last are larger the more aligned.
-PROXIES = (IMA, INPUT, GAIN, *rivals.RIVALS)
+LOSS = "validation loss"
+#: Every number by which candidates are compared. All are larger the more aligned a model is, but
+#: for the last two: a distance, and the loss on the references, which caches need not hold.
+PROXIES = (IMA, INPUT, GAIN, *rivals.RIVALS, LOSS)
+CHAIR_S, CHAIR_I = "chair_s", "chair_i"
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,9 @@ class Candidate:
     proxies : mapping of str to ndarray
         By name ``(1 + draw,)``: the number, and its values in resamples of the samples; ``(1,)``
         where there are none.
-    score : ndarray or None
-        ``(1 + draw,)``, drawn together with the proxies, of the cache's own predictions.
-    metric : str
-        What the score is; empty without.
+    scores : mapping of str to ndarray
+        By metric ``(1 + draw,)``, drawn together with the proxies, of the cache's own predictions;
+        empty without. Beside the cache's metrics ``chair_s`` and ``chair_i`` of captions.
     """
 
     model: str
@@ -47,8 +50,37 @@ class Candidate:
     path: str
     samples: int
     proxies: Mapping[str, Floats] = field(repr=False)
-    score: Floats | None = field(repr=False, default=None)
-    metric: str = ""
+    scores: Mapping[str, Floats] = field(repr=False, default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What a model is judged by first; empty without scores."""
+        return next((name for name in MAIN_SCORES if name in self.scores), "")
+
+    @property
+    def score(self) -> Floats | None:
+        """The score by :attr:`metric`, ``(1 + draw,)``."""
+        return self.scores.get(self.metric)
+
+    def record(self) -> dict[str, Any]:
+        """Return the candidate as JSON-serialisable values, to five decimals."""
+        numbers = {
+            part: {name: np.round(values, 5).tolist() for name, values in held.items()}
+            for part, held in (("proxies", self.proxies), ("scores", self.scores))
+        }
+        return {"model": self.model, "dataset": self.dataset, "samples": self.samples, **numbers}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], *, path: str) -> Candidate:
+        """Return the candidate that :meth:`record` wrote."""
+        held = {
+            part: {name: np.asarray(values) for name, values in record[part].items()}
+            for part in ("proxies", "scores")
+        }
+        return cls(
+            record["model"], record["dataset"], path, record["samples"], held["proxies"],
+            held["scores"],
+        )  # fmt: skip
 
 
 def read_candidate(
@@ -90,7 +122,9 @@ def read_candidate(
         inner = along.sel(rival=rival).isel(layer=slice(None, -1))
         found[rival] = np.array([float(inner.mean())])
     weights = dataset_weights(family.means, **settings)[0][name]
-    score, metric = _own_score(family.trees[name], weights)
+    tree = family.trees[name]
+    if "loss" in tree["samples"]:
+        found[LOSS] = weights @ tree["samples/loss"].to_numpy().astype(np.float64)
     row = family.members.iloc[0]
     return Candidate(
         str(row["model"]),
@@ -98,8 +132,7 @@ def read_candidate(
         os.fspath(path),
         means.sizes["sample"],
         found,
-        score,
-        metric,
+        _own_scores(tree, weights),
     )
 
 
@@ -149,7 +182,12 @@ def read_scores(path: str | os.PathLike[str], candidates: Sequence[Candidate]) -
 
 
 def correlations(
-    candidates: Sequence[Candidate], *, scores: Floats | None = None, seed: int = 0
+    candidates: Sequence[Candidate],
+    *,
+    scores: Floats | None = None,
+    metric: str | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> pd.DataFrame:
     """Correlate every proxy with the score, across candidates.
 
@@ -159,13 +197,18 @@ def correlations(
         At least four.
     scores : ndarray or None
         ``(candidate,)``; None takes the scores that the caches hold.
+    metric : str or None
+        Which of these; None takes the one by which the models are judged first.
     seed : int
         Of resamples of candidates and random orders.
+    resamples : int
+        Bootstrap resamples of candidates.
 
     Returns
     -------
     pandas.DataFrame
-        A row per proxy and coefficient: ``proxy``, ``coefficient``, ``value``, ``low``, ``high``
+        A row per coefficient and proxy that all candidates have and that is not the same for all:
+        ``proxy``, ``coefficient``, ``value``, ``low``, ``high``
         (candidates resampled), ``low (samples)``, ``high (samples)``, ``models``, ``p`` and
         ``p adjusted`` over all rows (Benjamini-Hochberg).
 
@@ -174,14 +217,18 @@ def correlations(
     ParameterError
         If there are fewer than four candidates, or scores are missing or of different metrics.
     """
-    y = _score_draws(candidates) if scores is None else scores[None]
+    y = _score_draws(candidates, metric) if scores is None else scores[None]
     rows = []
     for name in PROXIES:
+        if any(name not in one.proxies for one in candidates):
+            continue
         x = np.stack([one.proxies[name] for one in candidates], axis=1)
         depth = max(len(x), len(y))
         both = [np.tile(part, (depth, 1)) if len(part) == 1 else part for part in (x, y)]
+        if np.ptp(x[0]) == 0:
+            continue
         for coefficient in proxy.COEFFICIENTS:
-            found = proxy.associate(*both, coefficient=coefficient, seed=seed)
+            found = proxy.associate(*both, coefficient=coefficient, seed=seed, resamples=resamples)
             rows.append(
                 {
                     "proxy": name,
@@ -200,28 +247,36 @@ def correlations(
     return table
 
 
-def _own_score(tree: xr.DataTree, weights: Floats) -> tuple[Floats | None, str]:
+def _own_scores(tree: xr.DataTree, weights: Floats) -> dict[str, Floats]:
     samples = tree["samples"].to_dataset()
     if "score" not in samples:
-        return None, ""
+        return {}
+    table = samples["score"].to_numpy().astype(np.float64)
     held = [str(name) for name in samples["metric"].to_numpy()]
-    metric = next((name for name in MAIN_SCORES if name in held), None)
+    # What some samples lack is a score of the others alone, which resamples would have to follow.
+    of = {name: table[:, at] for at, name in enumerate(held) if np.isfinite(table[:, at]).all()}
+    absent, named = of.pop("absent_named", None), of.pop("named", None)
+    found = {name: weights @ values for name, values in of.items()}
+    if absent is not None and named is not None:
+        found[CHAIR_S] = weights @ (absent > 0)
+        mentions = weights @ named
+        # In a resample in which nothing is named, nothing is named wrongly.
+        found[CHAIR_I] = weights @ absent / np.where(mentions > 0, mentions, 1.0)
+    return found
+
+
+def _score_draws(candidates: Sequence[Candidate], metric: str | None) -> Floats:
     if metric is None:
-        return None, ""
-    values = samples["score"].sel(metric=metric).to_numpy().astype(np.float64)
-    return weights @ values, metric
-
-
-def _score_draws(candidates: Sequence[Candidate]) -> Floats:
-    without = [Path(one.path).name for one in candidates if one.score is None]
+        metrics = sorted({one.metric for one in candidates if one.metric})
+        if len(metrics) > 1:
+            message = f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
+            raise ParameterError(message)
+        metric = metrics[0] if metrics else ""
+    without = [Path(one.path).name for one in candidates if metric not in one.scores]
     if without:
         message = (
-            f"No scores in {', '.join(without)}: make them with `ima cache create … --predict`, or "
-            "give a table with --scores."
+            f"No scores in {', '.join(without)}{f' ({metric})' if metric else ''}: make them with "
+            "`ima cache create … --predict`, or give a table with --scores."
         )
         raise ParameterError(message)
-    metrics = sorted({one.metric for one in candidates})
-    if len(metrics) > 1:
-        message = f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
-        raise ParameterError(message)
-    return np.stack([one.score for one in candidates if one.score is not None], axis=1)
+    return np.stack([one.scores[metric] for one in candidates], axis=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ from ima.models.perception import Perception
 from ima.models.sources import Percepts, choose_sources
 from ima.models.text import Tokens, empty_text, tokenize
 from ima.samples import Modality, Sample
+
+#: Enters a context around the answers to one batch of prompts; see :meth:`FrozenModel.generate`.
+Around = Callable[[Batch], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +182,7 @@ class FrozenModel:
         perceptual: Percepts = "own",
         seed: int = 0,
         batch_size: int = 32,
+        around: Around | None = None,
     ) -> list[str]:
         """Answer the samples' prompts.
 
@@ -196,6 +201,9 @@ class FrozenModel:
             Seed of the derangement.
         batch_size : int
             Samples that run at once.
+        around : callable or None
+            Given each batch of prompts, padded on the left, it returns a context in which the
+            model answers them: so :mod:`ima.interventions` learns which tokens are perceptual.
 
         Returns
         -------
@@ -225,7 +233,11 @@ class FrozenModel:
         for start in range(0, len(samples), batch_size):
             part = slice(start, start + batch_size)
             ids = self._answer(
-                samples[part], texts=texts[part], sources=sources[part], settings=settings
+                samples[part],
+                texts=texts[part],
+                sources=sources[part],
+                settings=settings,
+                around=around,
             )
             generated += self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in generated]
@@ -244,15 +256,17 @@ class FrozenModel:
         texts: Sequence[Any],
         sources: Sequence[Sample | None],
         settings: Any,
+        around: Around | None,
     ) -> Tensor:
         """Generate after the prompts of some samples; return the new ids alone."""
         batch = self._batch(samples, texts=texts, sources=sources, side="left")
         self._require_room(batch.embeds.shape[1], max_new_tokens=settings.max_new_tokens)
-        ids: Tensor = self.language.generate(
-            inputs_embeds=batch.embeds,
-            attention_mask=batch.attention_mask,
-            generation_config=settings,
-        )
+        with around(batch) if around else nullcontext():
+            ids: Tensor = self.language.generate(
+                inputs_embeds=batch.embeds,
+                attention_mask=batch.attention_mask,
+                generation_config=settings,
+            )
         return ids
 
     def _generation(self, *, max_new_tokens: int, num_beams: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from ima.errors import ModelError, SampleError
 from ima.media import RATE, at_rate
 from ima.models.batch import PADDING, Batch, Padding
 from ima.models.dialogue import ANSWER, TEMPLATE, Frame, Rendered, frame_of, owners, takes_suffix
-from ima.models.frozen import FrozenModel
+from ima.models.frozen import Around, FrozenModel
 from ima.models.processors import NoVideo
 from ima.samples import MODALITIES, Media, Modality, Sample, as_uint8
 
@@ -298,11 +298,16 @@ class HubModel(FrozenModel):
         texts: Sequence[Any],
         sources: Sequence[Sample | None],
         settings: Any,
+        around: Around | None,
     ) -> Tensor:
         inputs = self._inputs(samples, texts, sources=sources, side="left")
         length = inputs["input_ids"].shape[1]
         self._require_room(length, max_new_tokens=settings.max_new_tokens)
-        ids: Tensor = self.language.generate(**inputs, generation_config=settings)
+        inside: Any = nullcontext()
+        if around:
+            inside = around(self._batch_of(samples, texts, inputs))
+        with inside:
+            ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
     def _prompts(

@@ -55,6 +55,35 @@ def test_a_candidate_holds_what_the_pages_measure(stores, read):
     assert first.metric == "exact_match"
     assert first.score[0] == pytest.approx(float(samples["score"].sel(metric="exact_match").mean()))
     assert set(first.proxies) == set(candidates.PROXIES)
+    assert first.proxies[candidates.LOSS][0] == pytest.approx(float(samples["loss"].mean()))
+
+
+def test_a_candidate_survives_its_record(read, tmp_path):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(read[0].record()))
+    again = candidates.Candidate.of_record(json.loads(path.read_text()), path=read[0].path)
+    assert (again.model, again.dataset, again.samples) == (MODELS[0], "mini-image-qa", 20)
+    assert again.metric == "exact_match"
+    for name, values in read[0].proxies.items():
+        np.testing.assert_allclose(again.proxies[name], values, atol=1e-5)
+
+
+def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
+    path = cache.create(
+        "llama-mini/vit/image-caption", dataset="mini-image-caption", samples=16, predict=True,
+        path=tmp_path / "a.zarr", taps=["resid_post"], progress=False,
+    )  # fmt: skip
+    from ima.evaluation.hallucination import chair_counts
+    from ima.samples import open_samples
+
+    tree = cache.open_cache(path)
+    said = [str(text) for text in tree["samples/prediction"].to_numpy()]
+    counts = chair_counts(open_samples("mini-image-caption", n=16), said)
+    found = candidates.read_candidate(path, resamples=8).scores
+    assert found["chair_s"][0] == pytest.approx((counts[:, 0] > 0).mean())
+    mentions = max(counts[:, 1].sum(), 1.0)
+    assert found["chair_i"][0] == pytest.approx(counts[:, 0].sum() / mentions)
+    assert len(found["chair_i"]) == 9
 
 
 def test_scores_come_from_a_table(read, tmp_path):
@@ -104,7 +133,7 @@ def test_the_command_ranks_and_says_when_it_cannot_correlate(stores, tmp_path, c
     path.write_text("cache,score\n" + "".join(f"{s},{at}\n" for at, s in enumerate(stores)))
     code, out, _ = command(capsys, "proxy", *stores, "--scores", path, *small)
     assert code == 0
-    assert len(json.loads(out)["correlations"]) == 14
+    assert len(json.loads(out)["correlations"]) == 16
 
 
 def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, capsys):

@@ -1,0 +1,213 @@
+"""Steering: move perceptual tokens toward or away from text, and see what is said (I2).
+
+Whether alignment goes with hallucination over models says nothing of cause. Here one model's
+perceptual states are moved along the line from their mean to that of text (as steering vectors are
+added; Turner et al. 2023, arXiv:2308.10248), and, as the null, as far in a random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ima.capture import measure
+from ima.errors import ParameterError
+from ima.evaluation.answers import exact_match
+from ima.evaluation.hallucination import chair_counts, score_chair
+from ima.evaluation.scores import mean_score
+from ima.measures.inference import Interval
+
+if TYPE_CHECKING:
+    from ima.models import Batch, FrozenModel
+    from ima.samples import Sample
+
+Vector = npt.NDArray[np.float64]
+TOWARD, RANDOM = "toward text", "random direction"
+
+
+@contextmanager
+def steered(model: FrozenModel, batch: Batch, *, layer: int, by: Vector) -> Iterator[None]:
+    """Add a vector to each perceptual token of the residual stream at one layer.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Its hook is removed on leaving.
+    batch : Batch
+        What will run: :meth:`ima.models.FrozenModel.forward` of it, or the answers to it. Steps of
+        generation behind the prompt hold no perceptual token and stay as they are.
+    layer : int
+        0 is what enters the first block.
+    by : ndarray
+        ``(hidden,)``.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such layer, or the vector is of another width.
+    """
+    if not 0 <= layer <= model.layers:
+        message = f"layer must be between 0 and {model.layers}; got {layer}."
+        raise ParameterError(message)
+    if by.shape != (model.hidden,):
+        message = f"A vector of {model.hidden} numbers is needed; got shape {by.shape}."
+        raise ParameterError(message)
+    perceptual = (batch.modality > 0).unsqueeze(-1)
+    vector = torch.from_numpy(by)
+
+    def moved(state: Tensor) -> Tensor:
+        if state.shape[1] != perceptual.shape[1]:
+            return state
+        where = perceptual.repeat_interleave(len(state) // len(perceptual), dim=0).to(state.device)
+        return torch.where(where, state + vector.to(state), state)
+
+    tap = model.anatomy.tap("resid_post", layer=layer)
+    handle = _edit_input(tap.module, moved) if tap.side == "input" else _edit(tap.module, moved)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _edit(module: nn.Module, moved: Any) -> Any:
+    def after(_: nn.Module, __: Any, output: Any) -> Any:
+        return (moved(output[0]), *output[1:]) if isinstance(output, tuple) else moved(output)
+
+    return module.register_forward_hook(after)
+
+
+def _edit_input(module: nn.Module, moved: Any) -> Any:
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (moved(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": moved(kwargs["hidden_states"])}
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def gap(model: FrozenModel, samples: Sequence[Sample], *, layer: int) -> Vector:
+    """Return the vector from the mean of perceptual tokens to that of textual ones, at one layer.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Reads the samples with their references.
+    samples : sequence of Sample
+        Of another split than those on which the model is steered.
+    layer : int
+        0 is what enters the first block.
+
+    Returns
+    -------
+    ndarray
+        ``(hidden,)``: each sample's mean weighs the same.
+    """
+    sums = np.zeros((2, model.hidden))
+    for batch in model.batches(samples):
+        means = measure(model, batch, taps=["resid_post"]).means["resid_post"]
+        sums += means[:, :, layer].sum(axis=0)
+    perceptual, textual = sums / len(samples)
+    found: Vector = textual - perceptual
+    return found
+
+
+def random_like(vector: Vector, *, seed: int) -> Vector:
+    """Return a vector of the same length in a random direction."""
+    drawn = np.random.default_rng(seed).standard_normal(vector.shape)
+    found: Vector = drawn / np.linalg.norm(drawn) * np.linalg.norm(vector)
+    return found
+
+
+def hallucination(
+    model: FrozenModel,
+    captioned: Sequence[Sample],
+    asked: Mapping[str, Sequence[Sample]],
+    *,
+    around: Any = None,
+) -> dict[str, Interval]:
+    """Score what a model names and affirms that is not there; all are errors.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        What answers.
+    captioned : sequence of Sample
+        Samples to caption; may be empty.
+    asked : mapping of str to sequence of Sample
+        Polls by name: yes-or-no questions.
+    around : callable or None
+        Of :meth:`ima.models.FrozenModel.generate`.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``chair_s``, ``chair_i`` (left out where no caption names anything), and ``poll errors:
+        NAME``, the share of wrong answers.
+    """
+    found: dict[str, Interval] = {}
+    if captioned:
+        said = model.generate(captioned, around=around)
+        found |= score_chair(chair_counts(captioned, said))
+    for name, samples in asked.items():
+        answers = model.generate(samples, max_new_tokens=8, around=around)
+        wrong = [
+            1.0 - exact_match(answer, sample.references)
+            for answer, sample in zip(answers, samples, strict=True)
+        ]
+        found[f"poll errors: {name}"] = mean_score(wrong)
+    return found
+
+
+def sweep(
+    model: FrozenModel,
+    captioned: Sequence[Sample],
+    asked: Mapping[str, Sequence[Sample]],
+    *,
+    calibration: Sequence[Sample],
+    layer: int,
+    amounts: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Steer a model by several amounts, toward text and in a random direction.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Left as it is.
+    captioned, asked
+        As :func:`hallucination` takes them.
+    calibration : sequence of Sample
+        From these the vector is computed: none of the others.
+    layer : int
+        Where perceptual tokens are moved.
+    amounts : sequence of float
+        In units of the distance between the means of the kinds: 1 puts the mean of perceptual
+        tokens on that of textual ones, below 0 moves away.
+    seed : int
+        Of the random direction.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per direction, amount and metric: ``direction``, ``amount``, ``metric``, ``value``,
+        ``low``, ``high``, ``n``.
+    """
+    toward = gap(model, calibration, layer=layer)
+    vectors = {TOWARD: toward, RANDOM: random_like(toward, seed=seed)}
+    rows = []
+    for direction, vector in vectors.items():
+        for amount in amounts:
+            around = partial(steered, model, layer=layer, by=amount * vector)
+            for metric, found in hallucination(model, captioned, asked, around=around).items():
+                row = {"direction": direction, "amount": amount, "metric": metric}
+                ends = {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
+                rows.append(row | ends)
+    return pd.DataFrame(rows)
