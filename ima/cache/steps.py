@@ -41,6 +41,56 @@ class Steps:
         return {self.dataset: means.assign_coords(id=("sample", ids))}
 
 
+def cache_states(
+    model: str, *, path: str | os.PathLike[str], replace: bool = False, **settings: Any
+) -> Path:
+    """Cache the residual stream of one model, unless it is there.
+
+    Parameters
+    ----------
+    model : str
+        What :func:`ima.models.load` takes.
+    path : str or path
+        Where to.
+    replace : bool
+        Whether to replace a cache of other weights or settings, as a zoo that was trained again
+        leaves it behind; else it is an error.
+    **settings
+        Of :func:`ima.cache.create`.
+
+    Returns
+    -------
+    Path
+        Where the cache is.
+
+    Raises
+    ------
+    CacheDifferentError
+        If a cache of other weights or settings is there and not to be replaced.
+    """
+    from ima.cache.writer import create
+
+    settings = {"taps": ["resid_post"], "progress": False, **settings}
+    try:
+        create(model, path=path, **settings)
+    except CacheDifferentError:
+        if not replace:
+            raise
+        create(model, path=path, overwrite=True, **settings)
+    return Path(path)
+
+
+def cache_name(model: str, dataset: str) -> str:
+    """Return the folder name of a cache, which says whose it is.
+
+    Examples
+    --------
+    >>> cache_name("llama-mini/vit/image-qa@50", "mini-image-qa")
+    'llama-mini-vit-image-qa@50--mini-image-qa.zarr'
+    """
+    return f"{model.replace('/', '-')}--{dataset.replace(':', '-').replace('/', '-')}.zarr"
+
+
 def cache_steps(
     model: str,
     *,
@@ -77,7 +127,6 @@ def cache_steps(
     CacheError
         If a cache of other weights or settings is there and not to be replaced.
     """
-    from ima.cache.writer import create
     from ima.evaluation.table import judged
     from ima.models import load
 
@@ -87,20 +136,10 @@ def cache_steps(
         message = f"{model} has no weights along its training. Choose another: ima models list."
         raise ParameterError(message)
     dataset = str(loaded.card["dataset"])
-    paths = {
-        step: Path(folder) / f"{model.replace('/', '-')}@{step}--{dataset}.zarr" for step in kept
-    }
-    settings: dict[str, Any] = {
-        "dataset": dataset, "samples": samples, "taps": ["resid_post"], "loss": False,
-        "device": device, "progress": False,
-    }  # fmt: skip
+    paths = {step: Path(folder) / cache_name(f"{model}@{step}", dataset) for step in kept}
+    settings = {"dataset": dataset, "samples": samples, "loss": False, "device": device}
     for step, path in paths.items():
-        try:
-            create(f"{model}@{step}", path=path, **settings)
-        except CacheDifferentError:
-            if not replace:
-                raise
-            create(f"{model}@{step}", path=path, overwrite=True, **settings)
+        cache_states(f"{model}@{step}", path=path, replace=replace, **settings)
     judged_by = {
         step: list(judged(entry.get("scores", {}), task=loaded.task).values())
         for step, entry in kept.items()

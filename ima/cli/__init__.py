@@ -311,6 +311,22 @@ def zoo_train(
     typer.echo(train_zoo(reduced=reduced, keep=keep, only=only or (), device=device))
 
 
+@zoo.command("sweep")
+def zoo_sweep(
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Train the short runs of connectors that I1 and I2 correlate over; only summaries stay."""
+    from dataclasses import replace
+
+    from ima.miniature.sweep import train_runs
+    from ima.miniature.workshop import PUBLISHED, REDUCED
+
+    typer.echo(train_runs(plan=replace(REDUCED if reduced else PUBLISHED, device=device)))
+
+
 @zoo.command("score")
 def zoo_score(
     samples: Annotated[int, typer.Option(help="Test samples for each score.")] = 300,

@@ -67,6 +67,10 @@ class Texts:
     ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
 
+    def first(self, n: int) -> Texts:
+        """Return the rows of the first ``n`` samples."""
+        return Texts(self.ids[:n], self.weights[:n])
+
 
 def config_for(encoder_width: int, *, hidden: int) -> ConnectorConfig:
     """Return the sizes of a connector between an encoder and a language model of these widths."""

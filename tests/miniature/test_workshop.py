@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.miniature import connectors, encoders, language_model
+from ima.measures.candidates import PROXIES
+from ima.miniature import connectors, encoders, language_model, sweep
 from ima.miniature.storage import read_json, write_json
 from ima.miniature.workshop import REDUCED, Part, Workshop
 from ima.miniature.zoo import choose_parts, parts_of, train_zoo
@@ -130,6 +131,18 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     state = state_digest(load("llama-mini").language.state_dict())
     cards = [*root.glob("connectors/llama-mini/*/*/card.json"), *root.glob("multitask/*/card.json")]
     assert {read_json(card)["language_state"] for card in cards} == {state}
+    swept = sweep.train_runs(root=root, runs=sweep.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
+    found = sweep.read_runs()
+    assert list(found) == sorted(run.name for run in sweep.RUNS[:2])
+    first_run = found[sweep.RUNS[0].name]
+    assert first_run.samples == 16
+    assert set(first_run.proxies) == set(PROXIES)
+    assert {"exact_set", "chair_s"} <= set(first_run.scores)
+    assert first_run.model == "opt-mini/vit/image-caption"
+    before = {path: path.read_bytes() for path in swept.iterdir()}
+    # What is there is not made again.
+    sweep.train_runs(root=root, runs=sweep.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
+    assert {path: path.read_bytes() for path in swept.iterdir()} == before
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")
     with pytest.raises(ModelError, match="not the ones that their card describes"):
