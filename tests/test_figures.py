@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from ima import figures
-from ima.measures import cones, inference
+from ima.measures import candidates, comparisons, cones, inference
 from ima.samples import MODALITIES
 
 LAYER = {"layer": np.arange(5)}
@@ -200,3 +200,56 @@ def test_training_curves_have_a_line_a_model():
     figure = figures.training_curves(steps, ylabel="share")
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]
     assert legend(figure) == ["image", "audio"]
+
+
+def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
+    rng = np.random.default_rng(count)
+    points = {
+        f"m{at}": candidates.Candidate(
+            f"m{at}",
+            dataset,
+            "",
+            20,
+            {name: rng.random(11) for name in candidates.PROXIES},
+            {"exact_match": rng.random(11)},
+        )
+        for at in range(count)
+    }
+    return comparisons.Comparison(title, kind, "lm (ST)", dataset, "exact_match", points)
+
+
+def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
+    given = [
+        compared("few", 5),
+        compared("a run in training, with a long title", 6, kind="training"),
+        compared("sounds", 12, dataset="mini-audio-qa"),
+    ]
+    figure = figures.model_panels(given, name=candidates.IMA, xlabel="IMA score (cosine)")
+    assert len(figure.axes) == 3
+    assert legend(figure) == ["image", "audio"]
+    assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
+    assert all(axes.get_xlabel() for axes in figure.axes)
+    table = comparisons.correlate(given, resamples=10)
+    heat = figures.proxy_map(table).axes[0]
+    assert [tick.get_text() for tick in heat.get_xticklabels()] == list(candidates.PROXIES)
+    assert heat.get_yticklabels()[0].get_text() == "few (5)"
+
+
+def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
+    curve = pd.DataFrame({"layer": range(4), "estimate": 0.6, "low": 0.5, "high": 0.7})
+    models = {"a": "image", "b": "image", "c": "audio"}
+    figure = figures.object_panels({m: curve.assign(modality=k) for m, k in models.items()})
+    assert len(figure.axes) == 2
+    assert legend(figure) == ["a", "b", "no difference", "c"]
+    rows = [
+        {"direction": d, "amount": a, "metric": m, "value": 0.2, "low": 0.1, "high": 0.3, "n": 9}
+        for d in ("toward text", "random direction")
+        for a in (-1.0, 0.0, 1.0)
+        for m in ("chair_s", "poll errors: random")
+    ]
+    figure = figures.steering_panels(pd.DataFrame(rows))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "chair s",
+        "poll errors: random",
+    ]
+    assert legend(figure) == ["toward text", "random direction"]

@@ -7,6 +7,7 @@ from ima.figures.alignment import (
     step_curves,
     tap_panels,
 )
+from ima.figures.comparisons import model_panels, object_panels, proxy_map, steering_panels
 from ima.figures.findings import (
     gap_curves,
     modality_panels,
@@ -34,13 +35,16 @@ __all__ = [
     "ladder",
     "matrix_panels",
     "modality_panels",
+    "model_panels",
     "named_panels",
     "norm_curves",
+    "object_panels",
     "overlap_curves",
     "overlap_map",
     "overlap_panels",
     "pictures",
     "probe_panels",
+    "proxy_map",
     "reading_panels",
     "rival_panels",
     "score_dots",
@@ -48,6 +52,7 @@ __all__ = [
     "silhouette_curves",
     "similarity_curves",
     "spectrograms",
+    "steering_panels",
     "step_curves",
     "strip",
     "tap_panels",

@@ -113,8 +113,12 @@ def correlate(
     return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
-def interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
-    """Return Spearman's correlation of a proxy in a comparison, with the interval over models.
+def interval(table: pd.DataFrame, *, comparison: str, name: str, level: float = 0.05) -> Interval:
+    """Return Spearman's correlation of a proxy in a comparison, with an interval to judge it by.
+
+    Four models in perfect order are in perfect order in every resample, though one order of twelve
+    is as good. So the interval over models is widened to hold 0 where the adjusted p says that
+    other orders would do as well.
 
     Parameters
     ----------
@@ -122,6 +126,8 @@ def interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
         From :func:`correlate`.
     comparison, name : str
         Which row: the comparison's title, and the proxy.
+    level : float
+        Adjusted p from which on the interval holds 0.
 
     Raises
     ------
@@ -134,7 +140,10 @@ def interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
         message = f"The table has {len(rows)} rows of {name} in {comparison}; one is needed."
         raise ParameterError(message)
     row = rows.iloc[0]
-    return Interval.around(row["value"], low=row["low"], high=row["high"], n=int(row["models"]))
+    low, high = float(row["low"]), float(row["high"])
+    if row["p adjusted"] >= level:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Interval.around(row["value"], low=low, high=high, n=int(row["models"]))
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:

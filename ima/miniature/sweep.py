@@ -139,7 +139,7 @@ def read_runs(root: Path | None = None) -> dict[str, Candidate]:
     found = {}
     for path in sorted((root / FOLDER).glob("*.json")):
         record = read_json(path)
-        parts = _parts(root, record["run"]["encoder"])
+        parts = parts_of(root, record["run"]["encoder"])
         if record["recipe"]["parts"] != parts:
             message = (
                 f"{path} was made with another language model or encoder than {root} holds. Make "
@@ -150,7 +150,8 @@ def read_runs(root: Path | None = None) -> dict[str, Candidate]:
     return found
 
 
-def _parts(root: Path, encoder: str) -> dict[str, str]:
+def parts_of(root: Path, encoder: str) -> dict[str, str]:
+    """Return the sha256 of the weights that a run with this encoder needs, by role."""
     named = {"language": f"language/{LANGUAGE}", "encoder": f"encoders/{encoder}"}
     return {role: zoo.sha256(root / name / zoo.WEIGHTS) for role, name in named.items()}
 
@@ -167,7 +168,7 @@ class _Shop:
     def recipe(self, run: ShortRun) -> dict[str, Any]:
         recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
         return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
-                "parts": _parts(self.root, run.encoder)}  # fmt: skip
+                "parts": parts_of(self.root, run.encoder)}  # fmt: skip
 
     def train(self, run: ShortRun, scratch: Path) -> dict[str, Any]:
         """Train one connector into a zoo of its own, with the parts of the real one."""

@@ -38,6 +38,11 @@ def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     assert len(table) == 2 * 3 * 2
     rho = comparisons.interval(table, comparison="a", name=IMA)
     assert (rho.value, rho.n) == (pytest.approx(1.0), 6)
+    # 2 of 720 orders of six are as good, and 2 of 24 of four.
+    assert rho.low > 0
+    four = comparisons.correlate([comparison("four", 4)], resamples=100)
+    widened = comparisons.interval(four, comparison="four", name=IMA)
+    assert (widened.value, widened.low) == (pytest.approx(1.0), 0.0)
     assert comparisons.interval(table, comparison="b", name=INPUT).value == pytest.approx(-1.0)
     gain = [one.proxies[GAIN][0] for one in given[0].points.values()]
     score = [one.scores["exact_match"][0] for one in given[0].points.values()]

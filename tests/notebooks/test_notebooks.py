@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 
 from ima import claims, notebooks
+from ima.errors import ModelError
+from ima.measures import candidates
+from ima.miniature import sweep
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
@@ -219,6 +225,53 @@ def test_alignment_is_followed_and_controlled(stores, tmp_path):
     given["models"] = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
     check_page(run("finding3-training", tmp_path, caches=str(tmp_path / "steps"), **given))
     assert [entry.claim for entry in claims.read(path)] == ["F3.2", "F3.2"]
+
+
+@pytest.fixture
+def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
+    """A tiny zoo with summaries of short runs, whose scores rise with one proxy and no other."""
+    root = tmp_path / "zoo"
+    shutil.copytree(tiny_zoo, root)
+    rng = np.random.default_rng(0)
+    for at, chosen in enumerate(r for r in sweep.RUNS if r.encoder == "vit"):
+        proxies = {name: rng.random(11) for name in candidates.PROXIES}
+        proxies[candidates.IMA] = np.full(11, at / 10)
+        scores = {"exact_set": np.full(11, at / 20), "chair_s": np.full(11, at / 30)}
+        scores["chair_i"] = rng.random(11)
+        one = candidates.Candidate("run", "mini-image-caption", "", 9, proxies, scores)
+        record = {"run": {"encoder": "vit"}, "recipe": {"parts": sweep.parts_of(root, "vit")}}
+        path = root / sweep.FOLDER / f"{chosen.name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(record | one.record()))
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    return root
+
+
+@pytest.mark.slow
+def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
+    path = tmp_path / "claims.json"
+    shared = {"models": [f"llama-mini/{name}" for name in ("vit/image-caption", "vit/image-qa")]}
+    shared |= {"claims": str(path), "caches": str(tmp_path / "proxy"), "samples": 16}
+    shared |= {"resamples": 10}
+    known = check_page(run("implication1", tmp_path, **shared))
+    (found,) = claims.read(path)
+    assert (found.claim, found.verdict, found.value, found.n) == ("I1", "supported", 1.0, 8)
+    assert known["of"] == known["up"] == "1"
+    given = {"steered": "llama-mini/vit/image-caption", "layer": 1, "amounts": [-1.0, 0.0, 1.0]}
+    given |= {"polls": ["poll-adversarial"], "calibration": 8}
+    known = check_page(run("implication2", tmp_path, **shared, **given))
+    verdicts = {entry.statistic.split(", ")[-1]: entry.verdict for entry in claims.read(path)}
+    assert verdicts["chair_s"] == "contradicted"
+    assert known["apart_of"] == "1"
+
+
+def test_short_runs_of_other_weights_are_refused(swept_zoo):
+    changed = next((swept_zoo / sweep.FOLDER).iterdir())
+    record = json.loads(changed.read_text())
+    record["recipe"]["parts"]["encoder"] = "0"
+    changed.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"another language model or encoder.*ima zoo sweep"):
+        sweep.read_runs()
 
 
 PAGES = sorted(path.stem for path in SOURCES.glob("*.md"))

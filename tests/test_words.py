@@ -1,0 +1,43 @@
+"""States of words: those of the word's own tokens, not of its prompt nor of the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ima.capture import capture
+from ima.capture.words import word_states
+from ima.errors import ParameterError
+from ima.models import load
+from ima.samples import Sample
+
+
+@pytest.mark.parametrize("name", ["llama-mini", "llama-mini/vit/image-caption"])
+def test_states_are_those_at_the_words_tokens(tiny_zoo: Path, name: str) -> None:
+    model = load(name)
+    words = ["circle", "a green triangle", "abc"]
+    found = word_states(model, words, prompt="caption : a")
+    assert found.dims == ("word", "layer", "hidden")
+    assert found["layer"].to_numpy().tolist() == list(range(model.layers + 1))
+    for word in words:
+        sample = Sample("x", "text", "caption", "caption : a", (word,))
+        batch = model.encode([sample])
+        before = model.encode([sample], target=False).embeds.shape[1]
+        length = batch.embeds.shape[1] - 1 - before
+        assert length >= 1
+        states = capture(model, batch, taps=["resid_post"])["resid_post"]
+        expected = torch.stack(
+            [state[0, before : before + length].mean(0) for state in states.values()]
+        )
+        np.testing.assert_allclose(found.sel(word=word), expected, atol=1e-4)
+
+
+def test_words_must_be_distinct(tiny_zoo: Path) -> None:
+    model = load("llama-mini")
+    with pytest.raises(ParameterError, match="Distinct words are needed; got a, a"):
+        word_states(model, ["a", "a"], prompt="caption :")
+    with pytest.raises(ParameterError, match="got none"):
+        word_states(model, [], prompt="caption :")
