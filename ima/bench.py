@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from ima import cache
@@ -24,14 +28,14 @@ from ima.samples import open_samples
 
 #: What every model is timed at.
 PASS, MEASURE = "run the model", "run it and measure all taps"
-_PLAIN, _STORED = "write means to plain files", "write them to a cache"
+PLAIN, STORED = "write means to plain files", "write them to a cache"
 _ROWS = 64
 #: Numbers of samples whose similarity is computed, to show how the cost grows.
 _COMPARED = (50, 100, 200)
 _PRODUCT, _LOOP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
 _AGAINST = {
     MEASURE: PASS,
-    _STORED: _PLAIN,
+    STORED: PLAIN,
     **{_LOOP.format(n, n): _PRODUCT.format(n, n) for n in _COMPARED},
 }
 
@@ -146,8 +150,8 @@ def bench(
             MEASURE: (lambda: [measure(frozen, batch) for batch in batches], samples),
             "make a whole cache": (write, samples),
             "read the means of one tap": (lambda: _read(store), samples),
-            _PLAIN: (plain, rows),
-            _STORED: (stored, rows),
+            PLAIN: (plain, rows),
+            STORED: (stored, rows),
             **_comparisons(),
         }
         best = fastest({step: run for step, (run, _) in steps.items()}, repeats=repeats)
@@ -157,6 +161,121 @@ def bench(
         ratio = best[step] / best[against] if against else None
         timings.append(Timing(step, best[step], count, ratio, against))
     return timings
+
+
+def growth(timings: Sequence[Timing]) -> pd.DataFrame:
+    """Return how the cost of comparing samples grows, from :func:`bench`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per way and number of samples: ``way`` (``means``, ``pairs``), ``samples``,
+        ``seconds``.
+    """
+    ways = {"means": _PRODUCT, "pairs": _LOOP}
+    seconds = {timing.step: timing.seconds for timing in timings}
+    rows = [
+        {"way": way, "samples": n, "seconds": seconds[step.format(n, n)]}
+        for way, step in ways.items()
+        for n in _COMPARED
+    ]
+    return pd.DataFrame(rows)
+
+
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """Say where something was timed.
+
+    Parameters
+    ----------
+    device : str
+        Where models ran.
+
+    Returns
+    -------
+    dict
+        ``device`` (the processor's or the accelerator's name), ``cores`` that this process may use,
+        ``threads`` of torch, and the version of ``torch``.
+    """
+    import torch
+
+    name = platform.processor() or platform.machine()
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        told = (line.partition(":") for line in facts.read_text(encoding="utf-8").splitlines())
+        name = next((value.strip() for key, _, value in told if "model name" in key), name)
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "device": name,
+        "cores": cores or 1,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def write(
+    path: str | os.PathLike[str], timings: Sequence[Timing], *, what: str, device: str
+) -> Path:
+    """Keep timings with the machine that they are of, as JSON.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to.
+    timings : sequence of Timing
+        From :func:`bench` or :func:`ima.shapes.bench_shape`.
+    what : str
+        What was timed: the data set, or the shape and the precision.
+    device : str
+        Where it ran.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    record = {"what": what, **machine(device), "timings": [vars(timing) for timing in timings]}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read what :func:`write` kept.
+
+    Parameters
+    ----------
+    folder : str or path
+        Of JSON files; may be missing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row a timing: ``device``, ``what``, ``step``, ``seconds``, ``samples``, ``ratio`` and
+        ``against``.
+
+    Raises
+    ------
+    ParameterError
+        If a file is no such record.
+    """
+    columns = ["device", "what", "step", "seconds", "samples", "ratio", "against"]
+    rows = []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            rows += [
+                {"device": record["device"], "what": record["what"], **vars(Timing(**timing))}
+                for timing in record["timings"]
+            ]
+        except (ValueError, TypeError, KeyError) as error:
+            message = f"{path} is not what `ima bench --out` writes: {error!r}."
+            raise ParameterError(message) from error
+    return pd.DataFrame(rows, columns=columns)
 
 
 def fastest(steps: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ima import claims, cli, notebooks
+from ima import bench, claims, cli, notebooks
 from ima.cache.provenance import check
+from ima.errors import ParameterError
 from ima.measures.inference import Interval
 
 MODEL = "llama-mini/vit/image-caption"
@@ -270,6 +271,20 @@ def test_bench_times_each_step(ima, tiny_zoo):
     code, _, err = ima("bench", "--samples", "0")
     assert code == 1
     assert "at least 1" in err
+
+
+def test_bench_keeps_timings_with_their_machine(ima, tmp_path):
+    out = tmp_path / "kept" / "here.json"
+    given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
+    assert ima("bench", "--shape", "tiny", *given)[0] == 0
+    found = bench.read(out.parent)
+    assert found["step"].tolist() == [bench.PASS, bench.MEASURE]
+    assert set(found["what"]) == {"tiny, random weights, float32"}
+    assert set(found["device"]) == {bench.machine()["device"]} != {""}
+    assert bench.read(tmp_path / "none").empty
+    out.write_text("{}")
+    with pytest.raises(ParameterError, match=r"here\.json is not what `ima bench --out` writes"):
+        bench.read(out.parent)
 
 
 def test_every_command_of_the_pages_exists(ima):

@@ -354,6 +354,9 @@ def bench_command(
         str, typer.Option(help="Random weights of a published size instead: llava-1.5-7b …")
     ] = "",
     precision: Annotated[str, typer.Option(help="Of these: float32, bfloat16.")] = "float32",
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the timings here, for the benchmark page.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine captures, writes and reads activations."""
@@ -362,11 +365,16 @@ def bench_command(
     if shape:
         from ima.shapes import bench_shape
 
-        timings, dataset = bench_shape(shape, precision=precision, **given), f"random {shape}"
+        timings = bench_shape(shape, precision=precision, **given)
+        dataset = f"{shape}, random weights, {precision}"
     else:
         from ima.bench import bench
 
         timings = bench(model, dataset=dataset, **given)
+    if out is not None:
+        from ima.bench import write
+
+        write(out, timings, what=dataset, device=device)
     if as_json:
         typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
         return

@@ -7,7 +7,13 @@ from ima.figures.alignment import (
     step_curves,
     tap_panels,
 )
-from ima.figures.comparisons import model_panels, object_panels, proxy_map, steering_panels
+from ima.figures.comparisons import (
+    growth_curves,
+    model_panels,
+    object_panels,
+    proxy_map,
+    steering_panels,
+)
 from ima.figures.findings import (
     gap_curves,
     modality_panels,
@@ -32,6 +38,7 @@ __all__ = [
     "curve",
     "depth_by_step",
     "gap_curves",
+    "growth_curves",
     "ladder",
     "matrix_panels",
     "modality_panels",

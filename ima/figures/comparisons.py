@@ -219,3 +219,33 @@ def steering_panels(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
             axes.set_ylabel("share")
         outside_legend(figure, places[0], columns=2)
     return figure
+
+
+def growth_curves(timed: pd.DataFrame) -> Figure:
+    """Draw how the cost of a mean over all pairs grows with the number of samples.
+
+    Parameters
+    ----------
+    timed : pandas.DataFrame
+        From :func:`ima.bench.growth`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Seconds over samples, a curve a way, on logarithmic scales.
+    """
+    looks = {
+        "means": ("#000000", "s", "product of means"),
+        "pairs": ("#D55E00", "X", "pair by pair"),
+    }
+    with canvas(height=3.0) as (figure, grid):
+        axes = grid[0, 0]
+        for way, (colour, marker, label) in looks.items():
+            own = timed[timed["way"] == way]
+            axes.plot(own["samples"], own["seconds"], color=colour, marker=marker, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="samples", ylabel="seconds")
+        counts = sorted(set(timed["samples"]))
+        axes.set_xticks(counts, [str(n) for n in counts])
+        axes.minorticks_off()
+        outside_legend(figure, axes, columns=2)
+    return figure

@@ -132,6 +132,18 @@ def test_caching_runs_on_a_model(tiny_zoo, tmp_path):
     assert (tmp_path / "one.zarr" / "zarr.json").is_file()
 
 
+def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    timing = {"step": "a", "seconds": 1.0, "samples": 2, "ratio": None, "against": ""}
+    record = {"what": "w", "device": "a machine", "timings": [timing]}
+    (kept / "one.json").write_text(json.dumps(record))
+    given = {"samples": 2, "repeats": 1, "recorded": str(kept)}
+    known = check_page(run("benchmark", tmp_path, **given))
+    assert known["machines"] == "1"
+    check_page(run("benchmark", tmp_path, **{**given, "recorded": str(tmp_path / "none")}))
+
+
 def test_caching_runs_on_part_of_the_taps(tiny_zoo, tmp_path):
     known = check_page(
         run(
