@@ -26,6 +26,8 @@ def part_of(materials: Materials, spec: EncoderSpec) -> Part:
     if spec.objective == "text-aligned":
         record["respects"] = list(contrastive.RESPECTS)
         record["wrong"] = grounding.WRONG[spec.modality]
+        if spec.modality == "video":
+            record["grid"] = grounding.GRID[spec.modality]
     make = partial(_make, materials, spec, recipe)
     needs = {"begins": f"encoders/{spec.begins}"} if spec.begins else {}
     return Part(f"encoders/{spec.name}", record, make, needs=needs)

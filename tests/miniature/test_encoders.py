@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ima.miniature import contrastive, grounding, masking, speech
+from ima.miniature.clips import FRAMES
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import SPECS, build
@@ -102,6 +103,8 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
         assert place == [
             min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
         ]
+        if modality == "video":
+            assert where[4:] == ["frame", speech.NUMBERS[position % FRAMES]]
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
