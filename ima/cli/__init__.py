@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from ima.cli.data import data
 from ima.cli.proxy import proxy
 from ima.cli.train import train
+from ima.cli.zoo import zoo
 from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
 
@@ -30,7 +31,6 @@ cache = typer.Typer(no_args_is_help=True, help="Write and look at caches of acti
 models = typer.Typer(no_args_is_help=True, help="The models that can be loaded.")
 notebook = typer.Typer(no_args_is_help=True, help="Run notebooks with checked parameters.")
 claims = typer.Typer(no_args_is_help=True, help="The paper's claims and their verdicts.")
-zoo = typer.Typer(no_args_is_help=True, help="The committed miniature models.")
 app.add_typer(cache, name="cache")
 app.add_typer(models, name="models")
 app.add_typer(notebook, name="notebook")
@@ -284,59 +284,6 @@ def claims_collect(
     missing = registry.read_missing(files)
     table.write_text(registry.table(records, pages=pages, missing=missing), encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
-
-
-@zoo.command("train")
-def zoo_train(
-    reduced: Annotated[
-        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep what the present zoo has of the same recipe.")
-    ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Such parts alone: 'connectors/llama-mini/*'."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; a GPU when there is one.")
-    ] = None,
-) -> None:
-    """Train every model again from nothing; continues where a stopped run was."""
-    from transformers.utils.logging import disable_progress_bar
-
-    from ima.miniature.zoo import train_zoo
-
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    typer.echo(train_zoo(reduced=reduced, keep=keep, only=only or (), device=device))
-
-
-@zoo.command("sweep")
-def zoo_sweep(
-    reduced: Annotated[
-        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Train the short runs of connectors that I1 and I2 correlate over; only summaries stay."""
-    from dataclasses import replace
-
-    from ima.miniature.sweep import train_runs
-    from ima.miniature.workshop import PUBLISHED, REDUCED
-
-    typer.echo(train_runs(plan=replace(REDUCED if reduced else PUBLISHED, device=device)))
-
-
-@zoo.command("score")
-def zoo_score(
-    samples: Annotated[int, typer.Option(help="Test samples for each score.")] = 300,
-) -> None:
-    """Examine the models whose cards have no scores, or scores of an older examination."""
-    from ima.miniature.examination import score_zoo
-    from ima.models.zoo import root
-
-    score_zoo(root(), n=samples)
-    typer.echo(root())
 
 
 @app.command("bench")

@@ -1,0 +1,332 @@
+"""Skipping: a row that is left out changes the others as if it had been masked, in every model."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from tinyhub import save
+from tinysamples import image_set
+
+import ima.models
+from ima.capture import capture
+from ima.errors import ParameterError
+from ima.interventions.plans import Plan
+from ima.interventions.rows import pack
+from ima.interventions.skipping import planned
+from ima.models import load
+from ima.samples import Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
+HUB = ("llava", "qwen2_vl")
+KINDS = (*ZOO, *HUB)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_zoo, tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+
+    @cache
+    def loaded(kind):
+        return load(ZOO[kind]) if kind in ZOO else ima.models.load(str(save(kind, root / kind)))
+
+    return loaded
+
+
+def samples(kind, count=3):
+    if kind in ZOO:
+        return image_set(count)
+    pictures = [
+        np.random.default_rng((at, 3)).integers(0, 255, (40 + 8 * at, 56, 3), dtype=np.uint8)
+        for at in range(count)
+    ]
+    return [
+        Sample(
+            f"s{at}", "image", "qa", "what is it ?" + " really ?" * at, ("a red circle",),
+            media=partial(lambda picture: picture, picture),
+        )
+        for at, picture in enumerate(pictures)
+    ]  # fmt: skip
+
+
+def ends(batch):
+    return batch.attention_mask.shape[1] - 1 - batch.attention_mask.flip(1).argmax(dim=1)
+
+
+def last_logits(model, batch, plan):
+    """Return logits at the last row of each sample, wherever a plan has put it."""
+    with planned(model, batch, plan) as trace:
+        logits = model.forward(batch, logits=True)
+    present = trace.present[-1] if trace.present else batch.attention_mask.bool()
+    if logits.shape[1] == batch.attention_mask.shape[1]:
+        return logits[torch.arange(len(batch)), ends(batch)]
+    assert present.sum(1).max() == logits.shape[1]
+    return logits[:, -1]
+
+
+@contextmanager
+def masked_behind(model, batch, gone, *, behind):
+    """Let no row attend to some rows behind a layer: the reference of a withdrawal."""
+    length = batch.attention_mask.shape[1]
+    order = torch.arange(length)
+    open_columns = (batch.attention_mask.bool() & ~gone)[:, None, None]
+    allowed = (order[:, None] >= order[None]) & open_columns
+    allowed = allowed | torch.eye(length, dtype=torch.bool)
+
+    def before(_module, args, kwargs, *, layer):
+        states = args[0] if args else kwargs["hidden_states"]
+        if states.shape[1] == length:
+            return args, {**kwargs, "attention_mask": allowed}
+        decoded = kwargs["past_key_values"].get_seq_length(layer) + 1 - length
+        later = open_columns.new_ones(len(batch), 1, 1, decoded)
+        return args, {**kwargs, "attention_mask": torch.cat([open_columns, later], dim=-1)}
+
+    with ExitStack() as hooks:
+        for layer in range(behind, model.layers):
+            block, hook = model.anatomy.blocks[layer], partial(before, layer=layer)
+            hooks.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+@contextmanager
+def silenced(model, batch, rows, *, site, layer):
+    """Add nothing for some rows in a sub-block: the reference of a bypass."""
+
+    def after(_module, _args, output):
+        told = output[0] if isinstance(output, tuple) else output
+        flat = rows.reshape(*told.shape[:-1], 1) if told.ndim == 2 else rows[..., None]
+        told = torch.where(flat, torch.zeros_like(told), told)
+        return (told, *output[1:]) if isinstance(output, tuple) else told
+
+    handle = model.anatomy.tap(site, layer=layer).module.register_forward_hook(after)
+    yield
+    handle.remove()
+
+
+@contextmanager
+def counting(model, rows):
+    """Note how many rows the last linear layer of the first FFN is given at each pass."""
+
+    def note(_module, args):
+        rows.append(args[0].reshape(-1, args[0].shape[-1]).shape[0])
+
+    handle = model.anatomy.tap("fc1", layer=1).module.register_forward_pre_hook(note)
+    yield
+    handle.remove()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side):
+    model = models(kind)
+    batch = model.encode(samples(kind), side=side)
+    for behind in range(1, model.layers + 1):
+        plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": behind}])
+        with masked_behind(model, batch, batch.modality > 0, behind=behind):
+            expected = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
+        found = last_logits(model, batch, plan)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    plain = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
+    assert torch.equal(found, plain)
+    plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1}])
+    assert not torch.allclose(last_logits(model, batch, plan), plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.34, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_generation_goes_on_without_withdrawn_rows(models, kind, share):
+    model = models(kind)
+    step = {"withdraw": "perceptual", "behind": 1, "share": share, "choose": "random"}
+    gone = []
+
+    @contextmanager
+    def reference(batch):
+        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+            model.forward(batch)
+        gone.append(batch.attention_mask.bool() & ~trace.present[-1])
+        with masked_behind(model, batch, gone[-1], behind=1):
+            yield
+
+    @contextmanager
+    def cut(batch):
+        with planned(model, batch, Plan(name="x", steps=[step])):
+            yield
+
+    given = samples(kind)
+    found = model.generate(given, max_new_tokens=6, around=cut)
+    assert found == model.generate(given, max_new_tokens=6, around=reference)
+    counts = gone[0].sum(1)
+    whole = (model.encode(given, side="left", target=False).modality > 0).sum(1)
+    assert counts.tolist() == [round(share * int(n)) for n in whole]
+    if share == 1.0:
+        assert found != model.generate(given, max_new_tokens=6)
+
+
+@pytest.mark.parametrize("what", ["ffn", "attention", "block"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
+    model = models(kind)
+    batch = model.encode(samples(kind), side="right")
+    plan = Plan(name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}])
+    with planned(model, batch, plan) as trace:
+        found = capture(model, batch, taps=["resid_post"])["resid_post"]
+    sites = {"ffn": ["fc2"], "attention": ["sa"], "block": ["sa", "fc2"]}[what]
+    names = {"sa": "attention", "fc2": "ffn"}
+    with ExitStack() as hooks:
+        for site in sites:
+            rows = trace.skipped[names[site]][1]
+            assert rows.sum() > 0
+            assert not (rows & (batch.modality <= 0)).any()
+            hooks.enter_context(silenced(model, batch, rows, site=site, layer=2))
+        expected = capture(model, batch, taps=["resid_post"])["resid_post"]
+    real = batch.attention_mask.bool()
+    for layer, state in expected.items():
+        torch.testing.assert_close(found[layer][real], state[real], atol=1e-4, rtol=1e-4)
+    plain = capture(model, batch, taps=["resid_post"])["resid_post"]
+    assert not torch.allclose(found[2][real], plain[2][real], atol=1e-4)
+    for name in ("attention", "ffn"):
+        others = [rows.any() for at, rows in enumerate(trace.skipped[name]) if at != 1]
+        assert not any(others)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, kind):
+    model = models(kind)
+    batch = model.encode(samples(kind))
+    plain = model.forward(batch, logits=True)
+    empty = [
+        Plan(name="x"),
+        Plan(name="x", steps=[{"skip": "ffn", "share": 0.0}]),
+        Plan(name="x", steps=[{"skip": "block", "share": 0.0}]),
+        Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.0}]),
+        Plan(name="x", steps=[{"withdraw": "perceptual", "behind": model.layers}]),
+    ]
+    for plan in empty:
+        with planned(model, batch, plan):
+            assert torch.equal(model.forward(batch, logits=True), plain)
+    with planned(model, batch, Plan(name="x", steps=[{"skip": "block"}])):
+        assert not torch.allclose(model.forward(batch, logits=True), plain, atol=1e-3)
+    assert torch.equal(model.forward(batch, logits=True), plain)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_generated_rows_can_bypass_too(models, kind):
+    model = models(kind)
+    given = samples(kind)
+    plan = Plan(name="x", steps=[{"skip": "ffn", "rows": "generated"}])
+    counted = []
+
+    @contextmanager
+    def cut(batch):
+        with planned(model, batch, plan), ExitStack() as hooks:
+            hooks.enter_context(counting(model, counted))
+            yield
+
+    model.generate(given, max_new_tokens=4, around=cut)
+    prompt = model.encode(given, side="left", target=False).attention_mask.numel()
+    assert counted[0] == prompt
+    assert set(counted[1:]) == {0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_ffn_of_a_skipped_row_is_not_computed(models, kind):
+    model = models(kind)
+    batch = model.encode(samples(kind))
+    seen = []
+    with planned(model, batch, Plan(name="x", steps=[{"skip": "ffn"}])), counting(model, seen):
+        model.forward(batch)
+    assert seen == [int((batch.modality <= 0).sum())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
+    model = models(kind)
+    batch = model.encode(samples(kind))
+    taps = ["resid_mid", "ln2", "fc2", "sa", "resid_post"]
+    with planned(model, batch, Plan(name="x", steps=[{"parallel": [2]}])):
+        found = capture(model, batch, taps=taps)
+    norm = model.anatomy.tap("ln2", layer=2).module
+    entering = found["resid_post"][1]
+    expected = norm(entering)
+    torch.testing.assert_close(found["ln2"][2].reshape(expected.shape), expected)
+    total = entering + found["sa"][2].reshape(entering.shape)
+    total = total + found["fc2"][2].reshape(entering.shape)
+    torch.testing.assert_close(found["resid_post"][2], total, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side):
+    model = models(kind)
+    batch = model.encode(samples(kind), side=side)
+    config = model.anatomy.blocks[0].get_submodule(model.anatomy.attention).config
+    before = config._attn_implementation
+    weights = []
+    attention = model.anatomy.blocks[1].get_submodule(model.anatomy.attention)
+    handle = attention.register_forward_hook(lambda _m, _a, output: weights.append(output[1]))
+    config._attn_implementation = "eager"
+    model.forward(batch)
+    handle.remove()
+    config._attn_implementation = before
+    scores = weights[0].mean(dim=1)[torch.arange(len(batch)), ends(batch)]
+    for choose, sign in (("attention", 1), ("attention-reversed", -1)):
+        step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
+        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+            model.forward(batch)
+        left = trace.present[-1]
+        for row in range(len(batch)):
+            perceptual = (batch.modality[row] > 0).nonzero().squeeze(-1)
+            order = perceptual[(sign * scores[row, perceptual]).argsort(stable=True)]
+            gone = order[: round(0.5 * len(order))]
+            missing = (~left[row] & batch.attention_mask[row].bool()).nonzero().squeeze(-1)
+            assert set(gone.tolist()) == set(missing.tolist())
+    assert config._attn_implementation == before
+
+
+def test_two_withdrawals_follow_each_other(models):
+    model = models("llama")
+    batch = model.encode(samples("llama"))
+    steps = [
+        {"withdraw": "perceptual", "behind": 1, "share": 0.5, "choose": "first"},
+        {"withdraw": "perceptual", "behind": 2},
+    ]
+    with planned(model, batch, Plan(name="x", steps=steps)) as trace:
+        model.forward(batch)
+    counts = [int((rows & (batch.modality > 0)).sum()) for rows in trace.present]
+    whole = int((batch.modality > 0).sum())
+    assert counts == [whole, whole // 2, 0]
+    one = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 2}])
+    assert (
+        last_logits(model, batch, Plan(name="x", steps=steps)).shape
+        == last_logits(model, batch, one).shape
+    )
+
+
+def test_rows_come_back_to_their_places():
+    kept = torch.tensor([[1, 0, 1, 1, 0], [0, 1, 0, 0, 0]], dtype=torch.bool)
+    packed = pack(kept)
+    states = torch.arange(20.0).reshape(2, 5, 2)
+    taken = packed.take(states)
+    assert packed.real.tolist() == [[True] * 3, [False, False, True]]
+    assert torch.equal(taken[0], states[0][[0, 2, 3]])
+    back = packed.put(taken, length=5)
+    assert torch.equal(back, torch.where(kept[..., None], states, 0.0))
+
+
+def test_what_cannot_be_run_is_refused_before_anything_runs(models):
+    model = models("llama")
+    batch = model.encode(samples("llama"))
+    beyond = Plan(name="far", steps=[{"skip": "ffn", "layers": [9]}])
+    with (
+        pytest.raises(ParameterError, match=r"'far' names layer 9; .* has 1 to 3"),
+        planned(model, batch, beyond),
+    ):
+        pass
+    text = load("llama-mini")
+    plan = Plan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
+    with pytest.raises(ParameterError, match="is a language model alone"):
+        plan.check(text)
