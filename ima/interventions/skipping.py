@@ -54,7 +54,7 @@ def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
         What will run: :meth:`ima.models.FrozenModel.forward` of it, or the answers to it, as
         ``around`` of :meth:`ima.models.FrozenModel.generate` gives it.
     plan : Plan
-        What is left out. Without steps nothing is changed.
+        What is left out; without steps nothing is, and only the trace is filled.
 
     Yields
     ------
@@ -74,9 +74,8 @@ def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
     with ExitStack() as hooks:
         if run.attends:
             hooks.enter_context(own_attention(model, run, what=plan.name))
-        if plan.steps:
-            for layer, block in enumerate(model.anatomy.blocks, start=1):
-                run.attach(hooks, layer, block)
+        for layer, block in enumerate(model.anatomy.blocks, start=1):
+            run.attach(hooks, layer, block)
         yield run.trace
 
 

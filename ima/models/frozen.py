@@ -178,6 +178,7 @@ class FrozenModel:
         samples: Sequence[Sample],
         *,
         max_new_tokens: int = 48,
+        min_new_tokens: int = 0,
         num_beams: int = 1,
         perceptual: Percepts = "own",
         seed: int = 0,
@@ -192,6 +193,8 @@ class FrozenModel:
             Their references are not looked at.
         max_new_tokens : int
             Where a text ends that does not end itself.
+        min_new_tokens : int
+            Before so many tokens no text ends, which is for timing.
         num_beams : int
             1 decodes greedily.
         perceptual : {"own", "shuffled", "none"}
@@ -228,7 +231,9 @@ class FrozenModel:
                 raise ParameterError(message)
         sources = choose_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._prompts(samples, sources)
-        settings = self._generation(max_new_tokens=max_new_tokens, num_beams=num_beams)
+        settings = self._generation(
+            max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=num_beams
+        )
         generated: list[str] = []
         for start in range(0, len(samples), batch_size):
             part = slice(start, start + batch_size)
@@ -269,7 +274,7 @@ class FrozenModel:
             )
         return ids
 
-    def _generation(self, *, max_new_tokens: int, num_beams: int) -> Any:
+    def _generation(self, *, max_new_tokens: int, min_new_tokens: int, num_beams: int) -> Any:
         from transformers import GenerationConfig
 
         end = self.language.generation_config.eos_token_id
@@ -277,6 +282,7 @@ class FrozenModel:
         padding = self.tokenizer.pad_token_id
         return GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens or None,
             num_beams=num_beams,
             do_sample=False,
             eos_token_id=end,

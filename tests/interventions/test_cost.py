@@ -1,0 +1,99 @@
+"""Cost: operations as torch counts them, rows of the cache as it holds them, time in turn."""
+
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+import torch
+from tinyhub import save
+from tinysamples import image_set
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from ima.interventions.cost import cost, timed
+from ima.interventions.plans import Plan
+from ima.interventions.skipping import planned
+from ima.models import load
+from ima.samples import Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+KINDS = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
+PLANS = {
+    "plain": [],
+    "half of the FFN": [{"skip": "ffn", "share": 0.5}],
+    "no attention": [{"skip": "attention", "layers": [2]}],
+    "no block": [{"skip": "block", "layers": [1, 3], "share": 0.34}],
+    "withdrawn": [{"withdraw": "perceptual", "behind": 1}],
+    "both": [{"skip": "ffn"}, {"withdraw": "perceptual", "behind": 2, "share": 0.5}],
+}
+
+
+@pytest.fixture(scope="module")
+def models(tiny_zoo, tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+    return cache(lambda kind: load(KINDS.get(kind) or str(save(kind, root / kind))))
+
+
+def same(kind, count=2):
+    """Return samples of one length, so that no padding is counted."""
+    if kind in KINDS:
+        one = image_set(1)[0]
+    else:
+        picture = torch.randint(0, 255, (40, 56, 3), dtype=torch.uint8).numpy()
+        one = Sample("s", "image", "qa", "what is it ?", ("a ring",), media=lambda: picture)
+    return [Sample(f"{one.id}{at}", one.modality, one.task, one.prompt, one.references,
+                   media=one.media) for at in range(count)]  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", PLANS.values(), ids=PLANS.keys())
+@pytest.mark.parametrize("kind", [*KINDS, "qwen2_vl"])
+def test_operations_are_those_that_torch_counts(models, kind, steps):
+    model = models(kind)
+    batch = model.encode(same(kind))
+    plan = Plan(name="x", steps=steps)
+    with planned(model, batch, plan) as trace:
+        # The fused kernel of a CPU is not among those that torch counts.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model.forward(batch)
+    found = cost(model, trace)
+    counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+    linear = sum(n for op, n in counts.items() if "mm" in op and "bmm" not in op)
+    assert found.linear == linear
+    attention = sum(n for op, n in counts.items() if "attention" in op or "bmm" in op)
+    assert found.attention == attention
+    assert found.total == found.linear + found.attention
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "llava"])
+def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
+    model = models(kind)
+    plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.5}])
+    held = []
+
+    @contextmanager
+    def around(batch):
+        def note(_module, _args, kwargs):
+            cached = kwargs["past_key_values"]
+            if cached.get_seq_length(0) == batch.attention_mask.shape[1]:
+                held.append([cached.get_seq_length(at) for at in range(model.layers)])
+
+        block = model.anatomy.blocks[0]
+        handle = block.register_forward_pre_hook(note, with_kwargs=True)
+        with planned(model, batch, plan) as trace:
+            yield
+        handle.remove()
+        rows = [int(rows.sum(1).max()) for rows in trace.present]
+        assert held[0] == rows
+        assert rows[1] < rows[0]
+        assert cost(model, trace).cached == len(batch) * sum(rows)
+
+    model.generate(same(kind), max_new_tokens=3, min_new_tokens=3, around=around)
+
+
+def test_plans_are_timed_in_turn(models):
+    plans = {"plain": Plan(name="plain"), "cut": Plan(name="cut", steps=PLANS["withdrawn"])}
+    found = timed(models("llama"), same("llama"), plans, repeats=1, decoded=4)
+    assert set(found) == set(plans)
+    for times in found.values():
+        assert set(times) == {"prefill", "decode", "whole"}
+        assert times["whole"] > times["prefill"] > 0
