@@ -22,9 +22,9 @@ Flags = npt.NDArray[np.bool_]
 SubBlock = Literal["attention", "ffn", "block"]
 Rows = Literal["perceptual", "textual", "prompt", "generated", "all"]
 Chosen = Literal["first", "strided", "random"]
-#: Rows that are ranked by the attention of the last row of the prompt, of which the lowest leave,
-#: and its control, in which the highest do.
-Ranked = Literal["attention", "attention-reversed"]
+#: Rows that are ranked by the attention of the last row of the prompt, or by how much the layer
+#: changed them: the lowest leave, or, as the control, the highest.
+Ranked = Literal["attention", "attention-reversed", "change", "change-reversed"]
 
 
 class _Strict(BaseModel):
@@ -97,10 +97,10 @@ class Withdraw(_Strict):
         Layer behind which they leave; behind the last one nothing changes.
     share : float
         Of these rows of a sample, the share that leaves.
-    choose : {"first", "strided", "random", "attention", "attention-reversed"}
+    choose : {"first", "strided", "random", "attention", "change", …}
         Which of them: ``attention`` lets those leave to which the last row of the prompt
-        attends least in that layer (FastV, arXiv:2403.06764), ``attention-reversed`` those to which
-        it attends most.
+        attends least in that layer (FastV, arXiv:2403.06764), ``change`` those that the layer moved
+        least (V2Drop, arXiv:2509.01552); with ``-reversed`` behind it, the others.
     seed : int
         Of the random choice.
     """

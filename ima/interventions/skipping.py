@@ -205,7 +205,7 @@ class _Run:
         if leaving:
             kept = self.present.clone()
             for step in leaving:
-                kept &= ~self._leaving(step, layer - 1)
+                kept &= ~self._leaving(step, layer - 1, states)
             if not torch.equal(kept, self.present):
                 self.present = kept
                 now = pack(repeated(kept, states))
@@ -220,22 +220,30 @@ class _Run:
         packed = self.packed[layer]
         return states, kwargs if packed is None else _cut(kwargs, packed, states, self.prompt)
 
-    def _leaving(self, step: Withdraw, layer: int) -> Tensor:
+    def _leaving(self, step: Withdraw, layer: int, states: Tensor) -> Tensor:
         candidates = self._rows(step.withdraw) & self.present
         # The last row of the prompt tells the next word.
         ends = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
         candidates &= ~ends
-        if not step.choose.startswith("attention"):
+        ranked, _, reverse = step.choose.partition("-")
+        if ranked not in {"attention", "change"}:
             return self._choose(step, candidates)
-        scores = self.attended[layer].masked_fill(~candidates, torch.inf)
-        if step.choose == "attention-reversed":
-            scores = (-self.attended[layer]).masked_fill(~candidates, torch.inf)
+        scores = self.attended[layer] if ranked == "attention" else self._change(layer, states)
+        scores = (-scores if reverse else scores).masked_fill(~candidates, torch.inf)
         order = scores.argsort(dim=1, stable=True)
         counts = torch.tensor([round(step.share * int(n)) for n in candidates.sum(1)])
         rank = torch.arange(scores.shape[1])[None] < counts[:, None]
         found = torch.zeros_like(candidates)
         found.scatter_(1, order, rank.to(found.device))
         return found & candidates
+
+    def _change(self, layer: int, states: Tensor) -> Tensor:
+        """Return how far the block before moved each row of the prompt, ``(sample, position)``."""
+        moved: Tensor = torch.linalg.vector_norm((states - self.block_input).float(), dim=-1)
+        packed = self.packed[layer]
+        if packed is not None:
+            moved = packed.put(moved, length=self.prompt)
+        return moved[:: len(moved) // len(self.real)]
 
     def _enter_decoded(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         packed = self.packed.get(layer)

@@ -51,10 +51,10 @@ def test_operations_are_those_that_torch_counts(models, kind, steps):
     model = models(kind)
     batch = model.encode(same(kind))
     plan = Plan(name="x", steps=steps)
-    with planned(model, batch, plan) as trace:
-        # The fused kernel of a CPU is not among those that torch counts.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            model.forward(batch)
+    counter = FlopCounterMode(display=False)
+    # The fused kernel of a CPU is not among those that torch counts.
+    with planned(model, batch, plan) as trace, sdpa_kernel(SDPBackend.MATH), counter:
+        model.forward(batch)
     found = cost(model, trace)
     counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     linear = sum(n for op, n in counts.items() if "mm" in op and "bmm" not in op)

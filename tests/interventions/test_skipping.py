@@ -287,6 +287,24 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
     assert config._attn_implementation == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_a_layer_moves_least_leave_first(models, kind):
+    model = models(kind)
+    batch = model.encode(samples(kind))
+    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    moved = (states[2] - states[1]).norm(dim=-1)
+    for choose, sign in (("change", 1), ("change-reversed", -1)):
+        step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
+        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+            model.forward(batch)
+        for row in range(len(batch)):
+            perceptual = (batch.modality[row] > 0).nonzero().squeeze(-1)
+            order = perceptual[(sign * moved[row, perceptual]).argsort(stable=True)]
+            left = trace.present[-1][row, perceptual]
+            gone = set(perceptual[~left].tolist())
+            assert gone == set(order[: round(0.5 * len(order))].tolist())
+
+
 def test_two_withdrawals_follow_each_other(models):
     model = models("llama")
     batch = model.encode(samples("llama"))
