@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import pandas as pd
 
 from ima.bench import MEASURE, PASS, Timing, fastest
 from ima.errors import ParameterError, UnknownNameError
@@ -34,6 +37,8 @@ class Shape:
 SHAPES: Mapping[str, Shape] = {
     "llava-1.5-7b": Shape(4096, 11008, 32, 32, 32064, 576, 64),
     "llava-1.5-13b": Shape(5120, 13824, 40, 40, 32064, 576, 64),
+    # Small enough for two cores, with as many percepts as LLaVA-1.5.
+    "llama-12": Shape(512, 1408, 12, 8, 1024, 576, 64),
     "tiny": Shape(32, 48, 3, 4, 60, 6, 4),
 }
 
@@ -97,6 +102,72 @@ def bench_shape(
     plain = Timing(PASS, timed[PASS], count * batch_size)
     ratio = timed[MEASURE] / timed[PASS]
     return [plain, Timing(MEASURE, timed[MEASURE], count * batch_size, ratio, PASS)]
+
+
+def bench_plans(
+    name: str = "llama-12",
+    *,
+    batch_size: int = 1,
+    repeats: int = 5,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> pd.DataFrame:
+    """Ask whether the time of a prompt falls as its operations do when rows are left out.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`SHAPES`, with random weights.
+    batch_size : int
+        Samples that run at once.
+    repeats : int
+        Rounds of timing, the plans in turn; the fastest counts.
+    device, precision : str
+        Where the model runs, and in which dtype.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``plan``; ``gflops`` and ``prefill`` as shares of those with nothing left out; and ``way``:
+        how far the time falls for each part by which the operations fall, 1 at best.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such shape.
+    """
+    if name not in SHAPES:
+        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    from ima.interventions import methods
+    from ima.interventions.cost import cost
+    from ima.interventions.plans import Plan
+    from ima.interventions.skipping import planned
+
+    model, batch = _random(SHAPES[name], batch_size, device, precision)
+    third = max(1, model.layers // 3)
+    plans = [
+        Plan(name="nothing left out"),
+        methods.skipping("ffn", start=1),
+        methods.skipping("block", start=third),
+        methods.withdrawal(behind=third),
+        methods.fastv(behind=2),
+    ]
+
+    def run(plan: Plan) -> Any:
+        with planned(model, batch, plan) as trace:
+            model.forward(batch)
+        _wait(device)
+        return trace
+
+    operations = {plan.name: cost(model, run(plan)).total for plan in plans}
+    seconds = fastest({plan.name: partial(run, plan) for plan in plans}, repeats=repeats)
+    plain = plans[0].name
+    rows = []
+    for plan in plans[1:]:
+        share, time = operations[plan.name] / operations[plain], seconds[plan.name] / seconds[plain]
+        way = (1 - time) / (1 - share)
+        rows.append({"plan": plan.name, "gflops": share, "prefill": time, "way": way})
+    return pd.DataFrame(rows)
 
 
 def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:

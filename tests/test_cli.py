@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ima import bench, claims, cli, notebooks
+from ima import bench, claims, cli, notebooks, shapes
 from ima.cache.provenance import check
-from ima.errors import ParameterError
+from ima.errors import ParameterError, UnknownNameError
 from ima.measures.inference import Interval
 
 MODEL = "llama-mini/vit/image-caption"
@@ -273,6 +273,16 @@ def test_bench_times_each_step(ima, tiny_zoo):
     assert "at least 1" in err
 
 
+def test_operations_that_are_left_out_are_counted_in_the_bench():
+    found = shapes.bench_plans("tiny", repeats=1)
+    assert (found["gflops"] < 1).all()
+    assert (found["prefill"] > 0).all()
+    expected = (1 - found["prefill"]) / (1 - found["gflops"])
+    assert found["way"].tolist() == pytest.approx(expected.tolist())
+    with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
+        shapes.bench_plans("x")
+
+
 def test_bench_keeps_timings_with_their_machine(ima, tmp_path):
     out = tmp_path / "kept" / "here.json"
     given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
@@ -317,4 +327,4 @@ def test_bench_takes_a_published_size(ima):
     assert measured["ratio"] > 0
     code, _, err = ima("bench", "--shape", "llava")
     assert code == 1
-    assert "Available: llava-1.5-13b, llava-1.5-7b, tiny" in err
+    assert "Available: llama-12, llava-1.5-13b, llava-1.5-7b, tiny" in err

@@ -38,7 +38,7 @@ def skip(
     for one in wanted:
         one.check(loaded)
     opened = open_samples(dataset, n=samples)
-    found = compare(loaded, opened, wanted, batch_size=batch_size, repeats=repeats)
+    found = compare(loaded, opened, wanted, batch_size=batch_size, repeats=repeats).table
     if as_json:
         typer.echo(json.dumps(found.to_dict("records"), indent=1))
         return

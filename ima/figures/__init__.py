@@ -27,6 +27,7 @@ from ima.figures.findings import (
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
 from ima.figures.panels import named_panels, reading_panels
+from ima.figures.plans import cost_chart, still_and_gone
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -35,6 +36,7 @@ __all__ = [
     "MARKERS",
     "NAMES",
     "canvas",
+    "cost_chart",
     "curve",
     "depth_by_step",
     "gap_curves",
@@ -61,6 +63,7 @@ __all__ = [
     "spectrograms",
     "steering_panels",
     "step_curves",
+    "still_and_gone",
     "strip",
     "tap_panels",
     "theme",

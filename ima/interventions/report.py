@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from ima.cache.schema import MAIN_SCORES
+from ima.capture import capture
 from ima.errors import ParameterError
 from ima.evaluation.samplewise import SampleScorer
 from ima.evaluation.scores import mean_score
 from ima.interventions.cost import DECODED, cost, timed
 from ima.interventions.plans import Plan
 from ima.interventions.skipping import planned
+from ima.measures.inference import Interval, bootstrap_weights
+from ima.measures.similarity import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +31,25 @@ if TYPE_CHECKING:
 PLAIN = Plan(name="nothing left out")
 
 
+@dataclass(frozen=True)
+class Report:
+    """What a model did under several plans.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A row per plan, :data:`PLAIN` first: ``plan``, ``metric``, ``score``, ``low``, ``high``,
+        ``n``; of the prompts, per sample, ``gflops`` (of these ``gflops attention``) and ``cached``
+        rows; seconds ``prefill``, ``decode`` (a token) and ``whole``; and the ratios of the costs
+        to those of the plain model, with ``ratio`` behind their names.
+    values : mapping of str to ndarray
+        By plan the score of each sample, ``(sample,)``.
+    """
+
+    table: pd.DataFrame
+    values: Mapping[str, Floats]
+
+
 def compare(
     model: FrozenModel,
     samples: Sequence[Sample],
@@ -33,7 +58,7 @@ def compare(
     batch_size: int = 32,
     repeats: int = 5,
     decoded: int = DECODED,
-) -> pd.DataFrame:
+) -> Report:
     """Run a model under several plans, and as it is.
 
     Parameters
@@ -53,11 +78,8 @@ def compare(
 
     Returns
     -------
-    pandas.DataFrame
-        A row per plan, :data:`PLAIN` first: ``plan``, ``metric``, ``score``, ``low``, ``high``,
-        ``n``; of the prompts, per sample, ``gflops`` (of these ``gflops attention``) and ``cached``
-        rows; seconds ``prefill``, ``decode`` (a token) and ``whole``; and the ratios of the costs
-        to those of the plain model, with ``ratio`` behind their names.
+    Report
+        Scores and costs side by side.
 
     Raises
     ------
@@ -75,11 +97,12 @@ def compare(
     if metric is None:
         message = "The samples have no reference to be scored by. Take others."
         raise ParameterError(message)
-    rows = []
+    rows, each = [], {}
     for plan in named.values():
         said, costs = _answers(model, samples, plan, batch_size)
-        values = scorer(samples, said)[:, scorer.metrics.index(metric)]
-        found = mean_score(values.astype(float))
+        values = scorer(samples, said)[:, scorer.metrics.index(metric)].astype(float)
+        each[plan.name] = values
+        found = mean_score(values)
         row = {"plan": plan.name, "metric": metric, "score": found.value, "low": found.low}
         rows.append(row | {"high": found.high, "n": found.n} | costs)
     table = pd.DataFrame(rows)
@@ -91,7 +114,7 @@ def compare(
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return table
+    return Report(table, each)
 
 
 def _answers(
@@ -112,3 +135,83 @@ def _answers(
         "gflops attention": sum(one.attention for one in costs) / each,
         "cached": sum(one.cached for one in costs) / len(samples),
     }
+
+
+def relative(
+    values: Floats, plain: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Return a score as a share of the plain model's, on the same samples (I3).
+
+    Parameters
+    ----------
+    values, plain : ndarray
+        ``(sample,)`` each: scores under a plan, and of the plain model.
+    resamples : int
+        Bootstrap resamples of samples, the same for both.
+    seed : int
+        Same seed, same interval.
+    level : float
+        Coverage of the percentile interval.
+
+    Raises
+    ------
+    ParameterError
+        If the plain model scores nothing: no share of it can be kept.
+    """
+    if not plain.mean() > 0:
+        message = "The plain model scores 0 on these samples: no share of it can be kept."
+        raise ParameterError(message)
+    drawn = bootstrap_weights(len(plain), resamples=resamples, seed=seed).to_numpy()
+    below = drawn @ plain
+    shares = (drawn @ values)[below > 0] / below[below > 0]
+    value = float(values.mean() / plain.mean())
+    return Interval.of_draws(value, shares, n=len(plain), level=level)
+
+
+def kept_alignment(
+    model: FrozenModel, samples: Sequence[Sample], plan: Plan, *, batch_size: int = 16
+) -> Floats:
+    """Ask whether percepts that a plan keeps are more similar to text than those it drops.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        What runs.
+    samples : sequence of Sample
+        With their references, whose tokens are among the text.
+    plan : Plan
+        Withdraws percepts once; both groups are compared where they part.
+    batch_size : int
+        Samples that run at once.
+
+    Returns
+    -------
+    ndarray
+        ``(sample,)``: mean cosine, with the mean textual state of the sample, of percepts that stay
+        less that of those that leave; samples of which all or none leave are left out.
+
+    Raises
+    ------
+    ParameterError
+        If the plan does not withdraw once.
+    """
+    if len(plan.withdrawals) != 1:
+        message = f"{plan.name!r} withdraws {len(plan.withdrawals)} times; once is needed."
+        raise ParameterError(message)
+    behind = plan.withdrawals[0].behind
+    found: list[float] = []
+    for start in range(0, len(samples), batch_size):
+        batch = model.encode(samples[start : start + batch_size])
+        with planned(model, batch, plan) as trace:
+            model.forward(batch)
+        stays = trace.present[-1]
+        states = capture(model, batch, taps=["resid_post"])["resid_post"][behind].float()
+        for row in range(len(batch)):
+            perceptual, text = batch.modality[row] > 0, batch.modality[row] == 0
+            kept, gone = perceptual & stays[row], perceptual & ~stays[row]
+            if not kept.any() or not gone.any():
+                continue
+            mean = states[row][text].mean(dim=0, keepdim=True)
+            near = torch.cosine_similarity(states[row], mean, dim=-1)
+            found.append(float(near[kept].mean() - near[gone].mean()))
+    return np.array(found)

@@ -2,14 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from ima import cli
+from ima.capture import capture
 from ima.errors import ParameterError
 from ima.interventions import methods
 from ima.interventions.plans import Plan
-from ima.interventions.report import PLAIN, compare
+from ima.interventions.report import PLAIN, compare, kept_alignment, relative
+from ima.interventions.skipping import planned
 from ima.models import load
 from ima.samples import open_samples
 
@@ -27,7 +30,9 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
     model = load(MODEL)
     samples = open_samples("mini-image-caption", n=5)
     plans = [methods.withdrawal(behind=1), methods.skipping("ffn")]
-    table = compare(model, samples, plans, batch_size=2, repeats=1, decoded=2)
+    found = compare(model, samples, plans, batch_size=2, repeats=1, decoded=2)
+    table = found.table
+    assert found.values[plans[0].name].shape == (5,)
     assert table["plan"].tolist() == [PLAIN.name, *(plan.name for plan in plans)]
     plain, gone, skipped = table.to_dict("records")
     assert plain["gflops ratio"] == plain["cached ratio"] == plain["whole ratio"] == 1
@@ -36,7 +41,7 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
     assert skipped["gflops attention"] == plain["gflops attention"]
     assert (table["n"] == 5).all()
     assert (table["low"] <= table["score"]).all()
-    untimed = compare(model, samples, plans, repeats=0)
+    untimed = compare(model, samples, plans, repeats=0).table
     assert "prefill" not in untimed
     # Padding is not counted, so how samples are put together changes nothing.
     assert untimed["gflops"].tolist() == pytest.approx(table["gflops"].tolist())
@@ -47,7 +52,7 @@ def test_the_score_is_that_of_the_answers_under_the_plan(tiny_zoo):
 
     model = load(MODEL.replace("caption", "qa"))
     samples = open_samples("mini-image-qa", n=6)
-    table = compare(model, samples, [], repeats=0)
+    table = compare(model, samples, [], repeats=0).table
     said = model.generate(samples)
     scorer = SampleScorer(samples)
     expected = scorer(samples, said)[:, scorer.metrics.index("exact_match")].mean()
@@ -87,3 +92,36 @@ def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
         compare(model, samples, [Plan(name="a"), Plan(name="a")])
     with pytest.raises(ParameterError, match="names layer 7"):
         compare(model, samples, [methods.withdrawal(behind=7)])
+
+
+def test_a_share_of_the_score_is_of_the_same_samples():
+    rng = np.random.default_rng(0)
+    plain = (rng.random(200) < 0.8).astype(float)
+    same = relative(plain, plain, resamples=50)
+    assert (same.value, same.low, same.high, same.n) == (1.0, 1.0, 1.0, 200)
+    half = plain * (rng.random(200) < 0.5)
+    found = relative(half, plain, resamples=200)
+    assert found.value == pytest.approx(half.mean() / plain.mean())
+    assert found.low < found.value < found.high < 0.7
+    with pytest.raises(ParameterError, match="scores 0 on these samples"):
+        relative(plain, np.zeros(200))
+
+
+def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
+    model = load(MODEL)
+    samples = list(open_samples("mini-image-caption", n=3))
+    plan = methods.fastv(behind=1)
+    found = kept_alignment(model, samples, plan, batch_size=2)
+    assert found.shape == (3,)
+    batch = model.encode(samples[:1])
+    with planned(model, batch, plan) as trace:
+        model.forward(batch)
+    states = capture(model, batch, taps=["resid_post"])["resid_post"][1][0]
+    mean = states[batch.modality[0] == 0].mean(0)
+    near = torch.cosine_similarity(states, mean[None], dim=-1)
+    perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]
+    by_hand = near[perceptual & stays].mean() - near[perceptual & ~stays].mean()
+    assert found[0] == pytest.approx(float(by_hand), abs=1e-5)
+    assert kept_alignment(model, samples, methods.withdrawal(behind=1)).size == 0
+    with pytest.raises(ParameterError, match="withdraws 0 times"):
+        kept_alignment(model, samples, methods.skipping("ffn"))

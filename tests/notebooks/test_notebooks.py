@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
@@ -15,8 +16,11 @@ import pytest
 
 from ima import claims, notebooks
 from ima.errors import ModelError
+from ima.manifest import write_manifest
 from ima.measures import candidates
 from ima.miniature import sweep
+from ima.models import load
+from ima.samples import SampleSet, open_samples
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
@@ -138,7 +142,7 @@ def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     timing = {"step": "a", "seconds": 1.0, "samples": 2, "ratio": None, "against": ""}
     record = {"what": "w", "device": "a machine", "timings": [timing]}
     (kept / "one.json").write_text(json.dumps(record))
-    given = {"samples": 2, "repeats": 1, "recorded": str(kept)}
+    given = {"samples": 2, "repeats": 1, "recorded": str(kept), "shape": "tiny"}
     known = check_page(run("benchmark", tmp_path, **given))
     assert known["machines"] == "1"
     check_page(run("benchmark", tmp_path, **{**given, "recorded": str(tmp_path / "none")}))
@@ -275,6 +279,30 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
     verdicts = {entry.statistic.split(", ")[-1]: entry.verdict for entry in claims.read(path)}
     assert verdicts["chair_s"] == "contradicted"
     assert known["apart_of"] == "1"
+
+
+def answered(folder, model):
+    """Write a data set whose references are what a model says, so that it scores."""
+    given = list(open_samples("mini-image-qa", n=12))
+    said = load(model).generate(given)
+    told = [replace(one, references=(text or "x",)) for one, text in zip(given, said, strict=True)]
+    write_manifest(SampleSet("answered", "test", tuple(told)), folder)
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    for line in lines[8:]:
+        line["split"] = "calibration"
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(folder)
+
+
+@pytest.mark.slow
+def test_models_leave_computation_out(tiny_zoo, tmp_path):
+    path, name = tmp_path / "claims.json", "llama-mini/vit/image-qa"
+    given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
+    given |= {"searched": 4, "start": 1, "behind": 1, "layers": [1, 2], "repeats": 1}
+    known = check_page(run("implication3", tmp_path, claims=str(path), **given))
+    assert known["layers"] == "3"
+    (found,) = claims.read(path)
+    assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
 
 
 def test_short_runs_of_other_weights_are_refused(swept_zoo):

@@ -1,0 +1,95 @@
+"""Figures of skipping (I3): score against cost, and rows that stay against rows that leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ima.figures.style import COLOURS, canvas, outside_legend, tiles
+
+#: Columns of a report that the chart is drawn over, with what they are called.
+COSTS = {
+    "whole ratio": "time, prompt and answer",
+    "gflops ratio": "operations of the prompt",
+    "cached ratio": "rows of the cache",
+}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
+
+
+def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the score of each plan against what it costs.
+
+    Parameters
+    ----------
+    tables : mapping of str to pandas.DataFrame
+        By what is answered, from :func:`ima.interventions.report.compare`, all of the same plans.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row a table, a column for each of :data:`COSTS` that was measured, a colour and a marker
+        a plan, with 95 % intervals; dotted, the score with nothing left out.
+    """
+    first = next(iter(tables.values()))
+    costs = {name: title for name, title in COSTS.items() if name in first}
+    plans = list(first["plan"])
+    looks = dict(zip(plans, zip(sns.color_palette("colorblind", len(plans)), cycle(_MARKERS),
+                                strict=False), strict=False))  # fmt: skip
+    with canvas(
+        rows=len(tables), columns=len(costs), height=1.4 + 2.4 * len(tables) + 0.12 * len(plans),
+        sharey="row",
+    ) as (figure, grid):  # fmt: skip
+        for row, (title, table) in zip(grid, tables.items(), strict=True):
+            for axes, (cost, name) in zip(row, costs.items(), strict=True):
+                axes.axhline(table["score"].iloc[0], color=COLOURS["null"], linestyle=":")
+                for _, one in table.iterrows():
+                    colour, marker = looks[one["plan"]]
+                    ends = [[one["score"] - one["low"]], [one["high"] - one["score"]]]
+                    axes.errorbar(
+                        one[cost], one["score"], yerr=ends, color=colour, marker=marker,
+                        elinewidth=0.8, linestyle="", label=one["plan"],
+                    )  # fmt: skip
+                axes.set_xlabel(f"{name} (share)", fontsize="small")
+                axes.xaxis.set_major_locator(MaxNLocator(4))
+            row[0].set_ylabel(f"{title}: {table['metric'].iloc[0].replace('_', ' ')}")
+        outside_legend(figure, grid[0, 0], columns=2)
+    return figure
+
+
+def still_and_gone(swept: pd.DataFrame) -> Figure:
+    """Draw the score when percepts stay as they are behind a layer, and when they leave there.
+
+    Parameters
+    ----------
+    swept : pandas.DataFrame
+        ``task``, ``way`` (``not updated``, ``withdrawn``), ``layer``, ``score``, ``low``, ``high``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a task, a curve a way with its 95 % interval.
+    """
+    looks = {"not updated": ("#0072B2", "o", "-"), "withdrawn": ("#D55E00", "X", "--")}
+    tasks = list(dict.fromkeys(swept["task"]))
+    with tiles(len(tasks), columns=2, base=0.8, row=2.6) as (figure, grid, places):
+        for axes, task in zip(places, tasks, strict=True):
+            for way, (colour, marker, line) in looks.items():
+                own = swept[(swept["task"] == task) & (swept["way"] == way)].sort_values("layer")
+                axes.plot(
+                    own["layer"], own["score"], color=colour, marker=marker, linestyle=line,
+                    label=way,
+                )  # fmt: skip
+                axes.fill_between(
+                    own["layer"], own["low"], own["high"], color=colour, alpha=0.18, linewidth=0
+                )
+            axes.set(title=task, xlabel="from behind layer")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in grid[:, 0]:
+            axes.set_ylabel("score")
+        outside_legend(figure, places[0], columns=2)
+    return figure
