@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 
@@ -200,6 +201,8 @@ def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, 
         language=language,
         tokenizer=None,
         anatomy=find_anatomy(language),
+        # Its percepts come from nowhere: they are random numbers.
+        perception=cast("Any", SimpleNamespace(modality="image", queries=shape.perceptual)),
     )
     length = shape.perceptual + shape.textual
     mask = torch.ones(size, length, dtype=torch.int64, device=device)
