@@ -108,7 +108,7 @@ SPECS: dict[str, EncoderSpec] = {
         EncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
             _LIKE_PICTURES, 1,
-            Recipe(steps=2000, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
+            Recipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
         ),
         EncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.miniature import speech
-from ima.miniature.clips import FRAMES
 from ima.miniature.pools import Pool
 from ima.miniature.world import Entity, get_domain, held_out
 
@@ -24,8 +23,7 @@ Rows = npt.NDArray[np.int64]
 #: What is said of a patch without object or event; always text 0.
 NOTHING = "nothing"
 #: How finely places are told: columns and rows of a picture, parts of a sound. With as many columns
-#: as a clip has patches, 6, and without the frame, an encoder of clips named what it saw and
-#: held places and times too roughly: no connector could tell two objects apart.
+#: as a clip has patches, 6, an encoder of clips held places too roughly.
 GRID = {"image": 8, "video": 10, "audio": 10}
 #: Phrases with one word wrong that are made for each right one. A batch of clips shows few things:
 #: with as many wrong phrases as the others, an encoder of clips learned 0.6 of nouns and motions.
@@ -67,8 +65,7 @@ def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) ->
     -------
     what, where : Told
         Phrases (a big red ring), among them nearly true ones; and places (column three row five) of
-        the centre of what a patch shows, of a clip with its frame, or the beginning and the end of
-        a sound.
+        the centre of what a patch shows, or the beginning and the end of a sound.
     """
     names = [name for name in pool.labels if name != "count"]
     labels = np.stack([pool.labels[name][chosen] for name in names], axis=-1)
@@ -81,10 +78,6 @@ def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) ->
     ]
     grid = GRID[pool.modality]
     cells = np.minimum((pool.places[chosen][there] * grid).astype(np.int64), grid - 1)
-    if pool.modality == "video":
-        # Tokens run over the frames of one patch before the next patch.
-        frame = np.nonzero(there)[1] % FRAMES
-        cells = np.concatenate([cells, frame[:, None]], axis=1)
     what = _told(keys, wrong, there, lambda key: _phrase(key, names, pool.modality))
     return what, _told(cells, [], there, lambda cell: _place(cell, pool.modality))
 
@@ -122,7 +115,5 @@ def _phrase(key: Rows, names: list[str], modality: str) -> str:
 
 
 def _place(cell: Rows, modality: str) -> str:
-    first, second, *frame = (speech.NUMBERS[part] for part in cell)
-    if modality == "audio":
-        return f"from {first} to {second}"
-    return " ".join([f"column {first} row {second}", *(f"frame {number}" for number in frame)])
+    first, second = (speech.NUMBERS[part] for part in cell)
+    return f"from {first} to {second}" if modality == "audio" else f"column {first} row {second}"

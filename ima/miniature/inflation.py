@@ -13,6 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 
+#: Deviation of the embeddings of frames, in those of places: with 1 a linear read-out of the last
+#: layer told the frame with an R² of 0.88 before training, with 2 of 0.96.
+TIME = 2.0
+
 
 @torch.no_grad()
 def inflate(clips: Any, pictures: Any, *, like: torch.Tensor) -> None:
@@ -20,10 +24,13 @@ def inflate(clips: Any, pictures: Any, *, like: torch.Tensor) -> None:
 
     Attention in space, the MLP and the norms are the tower's. Attention in time is a copy of that
     in space and adds nothing at first, since what follows it is set to zero: before training each
-    frame is read as the tower would read it. Two things cannot be carried over exactly: the
-    positions, which are interpolated where the grids differ, and the tower's norm before its first
-    block, which TimeSformer does not have. Its gain is folded into the embeddings, with the mean
-    deviation over some pictures in the place of each patch's own.
+    frame is read nearly as the tower would read it. Three things are not the tower's: positions are
+    interpolated where the grids differ; its norm before the first block, which TimeSformer does not
+    have, is folded into the embeddings, with the mean deviation over some pictures in the place of
+    each patch's own; and each frame has an embedding, a sinusoid twice as large as those of places
+    (:data:`TIME`). Where these began at zero, a linear read-out told the frame of a patch with an
+    R² of 0.86 after the training, and connectors, which select patches so, learned less than from
+    an encoder that named fewer of them.
 
     Parameters
     ----------
@@ -85,13 +92,27 @@ def _embed(embeddings: Any, pictures: Any, *, like: torch.Tensor) -> None:
         gain[:, None, None, None] * (kernel - kernel.mean(0, keepdim=True))
     )
     nn.init.zeros_(embeddings.patch_embeddings.projection.bias)
-    nn.init.zeros_(embeddings.time_embeddings)
-    embeddings.position_embeddings[0, 1:] = (
-        gain * (places - places.mean(-1, keepdim=True)) + norm.bias
-    )
+    places = gain * (places - places.mean(-1, keepdim=True))
+    embeddings.position_embeddings[0, 1:] = places + norm.bias
+    times = sinusoids(*embeddings.time_embeddings.shape[1:])
+    embeddings.time_embeddings[0] = TIME * times * (places - places.mean(0)).std()
     # No frame adds to CLS: its own norm can be carried over as it is.
     embeddings.position_embeddings[0, 0] = norm(theirs.class_embedding + own[0])
     nn.init.zeros_(embeddings.cls_token)
+
+
+def sinusoids(frames: int, width: int) -> torch.Tensor:
+    """Return embeddings of frames ``(frame, width)``, of mean 0 and deviation 1.
+
+    Half of the dims are cosines and half are sines, of half a period over the clip up to one that
+    changes its sign with every frame: so neighbours are alike, and a linear map tells the time.
+    """
+    half = torch.arange(width // 2) / max(1, width // 2 - 1)
+    speed = torch.pi / frames * frames**half
+    angle = (torch.arange(frames)[:, None] + 0.5) * speed
+    waves = torch.cat([angle.cos(), angle.sin()], dim=1)
+    waves = waves - waves.mean(0)
+    return waves / waves.std()
 
 
 def _copy(ours: nn.Module, theirs: nn.Module) -> None:

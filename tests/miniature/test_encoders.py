@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from ima.miniature import contrastive, grounding, masking, speech
-from ima.miniature.clips import FRAMES
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import SPECS, build
-from ima.miniature.inflation import inflate
+from ima.miniature.inflation import TIME, inflate, sinusoids
 from ima.miniature.pools import build_pool
 from ima.miniature.training import Recipe
 from ima.miniature.world import get_domain, held_out
@@ -103,8 +102,6 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
         assert place == [
             min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
         ]
-        if modality == "video":
-            assert where[4:] == ["frame", speech.NUMBERS[position % FRAMES]]
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
@@ -171,6 +168,8 @@ def test_before_training_an_inflated_encoder_reads_frames_as_the_one_of_pictures
     tower = pictures(32)
     clips, frames = inflated(tower)
     with torch.no_grad():
+        times = clips.embeddings.time_embeddings.clone()
+        clips.embeddings.time_embeddings.zero_()
         read = clips(frames[:, None].expand(-1, 3, -1, -1, -1), output_hidden_states=True)
         own = tower(frames).last_hidden_state
     last = read.hidden_states[-1]
@@ -181,6 +180,20 @@ def test_before_training_an_inflated_encoder_reads_frames_as_the_one_of_pictures
     assert torch.cosine_similarity(last[:, 0], own[:, 0], dim=-1).min() > 0.9
     shuffled = own[:, 1:].flip(1)
     assert torch.cosine_similarity(patches[:, :, 0], shuffled, dim=-1).mean() < 0.8
+    places = clips.embeddings.position_embeddings[0, 1:]
+    scale = TIME * (places - places.mean(0)).std()
+    torch.testing.assert_close(times.std(), scale, rtol=0.1, atol=0)
+
+
+def test_a_linear_map_tells_the_time_from_embeddings_of_frames():
+    waves = sinusoids(8, 16)
+    assert waves.shape == (8, 16)
+    torch.testing.assert_close(waves.mean(0), torch.zeros(16), atol=1e-6, rtol=0)
+    near = torch.cosine_similarity(waves[:-1], waves[1:], dim=-1)
+    assert near.mean() > torch.cosine_similarity(waves[:4], waves[4:], dim=-1).mean()
+    inputs = torch.cat([waves, torch.ones(8, 1)], dim=1)
+    told = inputs @ torch.linalg.lstsq(inputs, torch.arange(8.0)[:, None]).solution
+    torch.testing.assert_close(told[:, 0], torch.arange(8.0), atol=1e-3, rtol=0)
 
 
 def test_positions_of_an_inflated_encoder_are_interpolated():
