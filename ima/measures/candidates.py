@@ -18,6 +18,7 @@ from ima.measures import alignment, proxy, rivals
 from ima.measures.family import open_family
 from ima.measures.identity import dataset_weights
 from ima.measures.similarity import Floats
+from ima.measures.weights import Weights
 
 IMA, INPUT, GAIN = "IMA score", "IMA score (input)", "matched less all pairs"
 LOSS = "validation loss"
@@ -247,7 +248,7 @@ def correlations(
     return table
 
 
-def _own_scores(tree: xr.DataTree, weights: Floats) -> dict[str, Floats]:
+def _own_scores(tree: xr.DataTree, weights: Weights) -> dict[str, Floats]:
     samples = tree["samples"].to_dataset()
     if "score" not in samples:
         return {}

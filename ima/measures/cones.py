@@ -22,6 +22,7 @@ from ima.measures.similarity import (
     shared_draws,
     weighted_means,
 )
+from ima.measures.weights import Weights, draw_counts
 
 CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
 _SHORT = {"perceptual": "P", "textual": "T"}
@@ -232,7 +233,7 @@ _Score = Callable[[str, str, str], Floats]
 
 def _all_pairs(
     layer: Mapping[tuple[str, str], xr.DataArray],
-    weights: Mapping[str, Floats],
+    weights: Mapping[str, Weights],
     *,
     owners: Mapping[str, Rows],
 ) -> _Score:
@@ -256,7 +257,7 @@ def _all_pairs(
 
 
 def _matched(
-    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, Floats]
+    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, Weights]
 ) -> _Score:
     def score(curve: str, left: str, right: str) -> Floats:
         a, b = layer[left, _kind(curve[0])], layer[right, _kind(curve[-1])]
@@ -277,8 +278,9 @@ def _intra(vectors: xr.DataArray, *, resamples: int, seed: int) -> Floats:
     order = xr.DataArray(np.arange(n), dims="sample")
     weights = []
     for number, half in enumerate(halves(order, seed=seed)):
-        own = np.zeros((1 + resamples, n))
-        drawn = resampling(half.size, resamples=resamples, seed=(seed, number))
-        own[:, half.to_numpy()] = drawn
-        weights.append(own)
+        counts = np.zeros((1 + resamples, n), np.uint8)
+        counts[:, half.to_numpy()] = draw_counts(
+            half.size, resamples=resamples, seed=(seed, number)
+        )
+        weights.append(Weights(counts))
     return cross_draws(*weighted_means(vectors, weights))

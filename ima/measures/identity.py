@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.measures.similarity import Floats, resampling
+from ima.measures.weights import Counts, Weights, draw_counts
 
 
 def identities(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
@@ -70,17 +70,24 @@ def joint_weights(
     owners : ndarray
         ``(row,)``, the content of each row.
     """
-    out = np.empty((1 + resamples, len(listed)))
+    counts, owners = _joint_counts(listed, resamples=resamples, seed=seed)
+    return counts.astype(np.float64), owners
+
+
+def _joint_counts(
+    listed: pd.DataFrame, *, resamples: int, seed: int
+) -> tuple[Counts, npt.NDArray[np.int64]]:
+    out = np.empty((1 + resamples, len(listed)), np.uint8)
     for number, (_, group) in enumerate(listed.groupby("stratum", sort=True)):
         owners, place = np.unique(group["owner"].to_numpy(), return_inverse=True)
-        drawn = resampling(len(owners), resamples=resamples, seed=(seed, number)) * len(owners)
+        drawn = draw_counts(len(owners), resamples=resamples, seed=(seed, number))
         out[:, listed.index.get_indexer(group.index)] = drawn[:, place]
     return out, listed["owner"].to_numpy()
 
 
 def dataset_weights(
     means: Mapping[str, xr.DataArray], *, resamples: int, seed: int
-) -> tuple[dict[str, Floats], dict[str, npt.NDArray[np.int64]], int]:
+) -> tuple[dict[str, Weights], dict[str, npt.NDArray[np.int64]], int]:
     """Draw weights for each data set, jointly where data sets show the same contents.
 
     Parameters
@@ -94,7 +101,7 @@ def dataset_weights(
 
     Returns
     -------
-    weights : dict of str to ndarray
+    weights : dict of str to Weights
         ``(1 + draw, sample)``, rows sum to one; row 0 is uniform.
     owners : dict of str to ndarray
         ``(sample,)``, the number of each sample's content.
@@ -102,11 +109,10 @@ def dataset_weights(
         Number of contents: of independent samples.
     """
     listed = identities(means)
-    counts, owners = joint_weights(listed, resamples=resamples, seed=seed)
+    counts, owners = _joint_counts(listed, resamples=resamples, seed=seed)
     weights, owned = {}, {}
     for name in means:
         rows = (listed["dataset"] == name).to_numpy()
-        own = counts[:, rows]
-        weights[name] = own / own.sum(1, keepdims=True)
+        weights[name] = Weights(counts[:, rows])
         owned[name] = owners[rows]
     return weights, owned, int(listed["owner"].nunique())

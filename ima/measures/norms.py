@@ -14,6 +14,7 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats, Rows
+from ima.measures.weights import Weights
 
 Change = Literal["cosine", "mean-centred cosine", "relative change"]
 #: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
@@ -48,17 +49,7 @@ def averages(
         raise ParameterError(message)
     weights, _, n = dataset_weights(values, resamples=resamples, seed=seed)
     first = next(iter(values.values()))
-    out = np.stack(
-        [
-            np.einsum(
-                "ds,skl->dkl",
-                weights[name],
-                array.transpose("sample", "kind", "layer").to_numpy().astype(np.float64),
-            )
-            for name, array in values.items()
-        ],
-        axis=1,
-    )
+    out = np.stack([_weighted(array, weights[name]) for name, array in values.items()], axis=1)
     return xr.Dataset(
         {
             "estimate": (("dataset", "kind", "layer"), out[0]),
@@ -71,6 +62,13 @@ def averages(
         },
         attrs={"samples": n, "resamples": resamples, "seed": seed},
     )
+
+
+def _weighted(array: xr.DataArray, weights: Weights) -> Floats:
+    """Return the mean of ``(sample, kind, layer)`` in every resample, ``(draw, kind, layer)``."""
+    values = array.transpose("sample", "kind", "layer").to_numpy().astype(np.float64)
+    flat = weights @ values.reshape(len(values), -1)
+    return flat.reshape(len(weights), *values.shape[1:])
 
 
 def early(found: xr.Dataset, *, share: float = 0.25) -> xr.Dataset:

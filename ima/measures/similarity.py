@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.inference import bootstrap_weights
+from ima.measures.weights import Weights, draw_counts
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -143,7 +143,7 @@ def halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataAr
     return vectors.isel(sample=order[: n // 2]), vectors.isel(sample=order[n // 2 :])
 
 
-def resampling(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Floats:
+def resampling(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Weights:
     """Return the weights of the data themselves and, below, of their bootstrap resamples.
 
     Parameters
@@ -157,11 +157,10 @@ def resampling(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Floats
 
     Returns
     -------
-    ndarray
+    Weights
         ``(1 + draw, sample)``; row 0 is uniform, so that row 0 of any result is the estimate.
     """
-    drawn = bootstrap_weights(n, resamples=resamples, seed=seed).values
-    return np.concatenate([np.full((1, n), 1 / n), drawn])
+    return Weights(draw_counts(n, resamples=resamples, seed=seed))
 
 
 def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
@@ -181,14 +180,14 @@ def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
     return product
 
 
-def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats]) -> list[Floats]:
+def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats | Weights]) -> list[Floats]:
     """Average directions with several sets of weights, reading a block of samples at a time.
 
     Parameters
     ----------
     vectors : xarray.DataArray
         ``(sample, hidden)``, read from disk where it is used.
-    weights : sequence of ndarray
+    weights : sequence of ndarray or Weights
         Each ``(draw, sample)``.
 
     Returns
@@ -236,8 +235,8 @@ def matched_cosines(a: xr.DataArray, b: xr.DataArray, *, rows_a: Rows, rows_b: R
 def shared_draws(
     total: Floats,
     *,
-    weights_a: Floats,
-    weights_b: Floats,
+    weights_a: Floats | Weights,
+    weights_b: Floats | Weights,
     own: Floats,
     rows_a: Rows,
     rows_b: Rows,
@@ -254,7 +253,7 @@ def shared_draws(
     ----------
     total : ndarray
         ``(1 + draw,)``, :func:`cross_draws` of the two sets: all pairs with their weights.
-    weights_a, weights_b : ndarray
+    weights_a, weights_b : ndarray or Weights
         ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
     own : ndarray
         ``(pair,)``: from :func:`matched_cosines`.
@@ -268,14 +267,18 @@ def shared_draws(
     """
     if not len(rows_a):
         return total
-    left, right = weights_a[:, rows_a], weights_b[:, rows_b]
-    both = left * right
-    share, drawn = both[0].sum(), both.sum(1)
-    present = left.sum(1)
+    drawn, present, single, double = (np.zeros(len(total)) for _ in range(4))
+    for start in range(0, len(own), BLOCK):
+        part = slice(start, start + BLOCK)
+        left, right = weights_a[:, rows_a[part]], weights_b[:, rows_b[part]]
+        both = left * right
+        drawn += both.sum(1)
+        present += left.sum(1)
+        single += left @ own[part]
+        double += both @ own[part]
+    share = drawn[0]
     # A resample without shared samples has only unmatched pairs, one of a single sample none.
-    matched = np.divide(left @ own, present, out=total.copy(), where=present > 1e-12)
-    unmatched = np.divide(
-        total - both @ own, 1 - drawn, out=matched.copy(), where=drawn < 1 - 1e-12
-    )
+    matched = np.divide(single, present, out=total.copy(), where=present > 1e-12)
+    unmatched = np.divide(total - double, 1 - drawn, out=matched.copy(), where=drawn < 1 - 1e-12)
     joined: Floats = share * matched + (1 - share) * unmatched
     return joined

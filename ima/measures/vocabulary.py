@@ -19,6 +19,7 @@ from ima.measures import cones
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats
+from ima.measures.weights import Weights
 
 #: Divergences between the mean distributions of two sets of tokens: perceptual from textual ones of
 #: a data set, textual ones of two data sets, perceptual ones of two data sets, and textual ones of
@@ -71,14 +72,14 @@ def entropy(log_p: Floats) -> Floats:
     return found
 
 
-def mixture(log_p: Floats, weights: Floats) -> Floats:
+def mixture(log_p: Floats, weights: Floats | Weights) -> Floats:
     """Average distributions over samples, as probabilities.
 
     Parameters
     ----------
     log_p : ndarray
         ``(sample, vocabulary)``.
-    weights : ndarray
+    weights : ndarray or Weights
         ``(draw, sample)``, rows sum to one.
 
     Returns
@@ -213,7 +214,7 @@ def _both_ways(a: Floats, b: Floats) -> Floats:
     return (divergence(a, b) + divergence(b, a)) / 2
 
 
-def _halves(log_p: Floats, weights: Floats, *, order: npt.NDArray[np.int64]) -> Floats:
+def _halves(log_p: Floats, weights: Weights, *, order: npt.NDArray[np.int64]) -> Floats:
     """Return the divergence of two halves of the samples, each with its share of the weights."""
     sides = []
     for rows in np.array_split(order, 2):

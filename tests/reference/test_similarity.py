@@ -91,7 +91,7 @@ def test_every_term_is_its_double_loop(means):
 def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_pairs(means):
     a, b = side(means, "image", "perceptual")[:, 0], side(means, "image", "textual")[:, 0]
     matrix, n = cosine_similarity(a, b), a.sizes["sample"]
-    weights = similarity.resampling(n, resamples=5, seed=3)
+    weights = similarity.resampling(n, resamples=5, seed=3)[:, np.arange(n)]
     left, right = similarity.unit(a).values, similarity.unit(b).values
     got = similarity.shared_draws(
         similarity.cross_draws(weights @ left, weights @ right),
