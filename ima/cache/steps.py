@@ -56,7 +56,7 @@ def cache_states(
         Whether to replace a cache of other weights or settings, as a zoo that was trained again
         leaves it behind; else it is an error.
     **settings
-        Of :func:`ima.cache.create`.
+        Of ``ima.cache.create``.
 
     Returns
     -------

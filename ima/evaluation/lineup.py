@@ -159,7 +159,7 @@ def line_up(
     metrics : mapping of str to sequence of str
         By task, the scores by which they are compared.
     short : mapping of str to Candidate or None
-        Short runs of captioning connectors, by name; see :mod:`ima.miniature.sweep`.
+        Short runs of captioning connectors, by name; see ``ima.miniature.sweep``.
     short_family : str
         Their language model and setup.
 

@@ -227,7 +227,7 @@ def growth_curves(timed: pd.DataFrame) -> Figure:
     Parameters
     ----------
     timed : pandas.DataFrame
-        From :func:`ima.bench.growth`.
+        From ``ima.bench.growth``.
 
     Returns
     -------

@@ -206,7 +206,7 @@ class FrozenModel:
             Samples that run at once.
         around : callable or None
             Given each batch of prompts, padded on the left, it returns a context in which the
-            model answers them: so :mod:`ima.interventions` learns which tokens are perceptual.
+            model answers them: so ``ima.interventions`` learns which tokens are perceptual.
 
         Returns
         -------
