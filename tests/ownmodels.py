@@ -80,5 +80,5 @@ def _language(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.path += [str(ROOT), str(ROOT / "models")]
+    sys.path += [str(ROOT)]
     print(make(Path(sys.argv[1])))  # noqa: T201

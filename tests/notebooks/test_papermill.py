@@ -30,7 +30,7 @@ PAGES = {
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """Caches of a tiny Qwen2.5-VL in a folder, of samples in folders."""
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "models")]
+    sys.path[:0] = [str(ROOT / "tests")]
     from ownmodels import make
 
     folder = tmp_path_factory.mktemp("own")
