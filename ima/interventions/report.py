@@ -42,12 +42,12 @@ class Report:
         ``n``; of the prompts, per sample, ``gflops`` (of these ``gflops attention``) and ``cached``
         rows; seconds ``prefill``, ``decode`` (a token) and ``whole``; and the ratios of the costs
         to those of the plain model, with ``ratio`` behind their names.
-    values : mapping of str to ndarray
+    by_sample : mapping of str to ndarray
         By plan the score of each sample, ``(sample,)``.
     """
 
     table: pd.DataFrame
-    values: Mapping[str, Floats]
+    by_sample: Mapping[str, Floats]
 
 
 def compare(

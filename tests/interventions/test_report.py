@@ -32,7 +32,7 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
     plans = [methods.withdrawal(behind=1), methods.skipping("ffn")]
     found = compare(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
-    assert found.values[plans[0].name].shape == (5,)
+    assert found.by_sample[plans[0].name].shape == (5,)
     assert table["plan"].tolist() == [PLAIN.name, *(plan.name for plan in plans)]
     plain, gone, skipped = table.to_dict("records")
     assert plain["gflops ratio"] == plain["cached ratio"] == plain["whole ratio"] == 1
