@@ -24,6 +24,7 @@ from ima.cache.shards import default_unit
 from ima.cache.store import locate, place, skeleton
 from ima.errors import ParameterError
 from ima.measures.similarity import cross
+from ima.miniature.storage import write_json
 from ima.samples import open_samples
 
 #: What every model is timed at.
@@ -236,12 +237,8 @@ def write(
         The file written.
     """
     record = {"what": what, **machine(device), "timings": [vars(timing) for timing in timings]}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
+    write_json(Path(path), record)
+    return Path(path)
 
 
 def read(folder: str | os.PathLike[str]) -> pd.DataFrame:

@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, null_line, outside_legend, tiles
+from ima.figures.style import (
+    COLOURS,
+    MARKERS,
+    NAMES,
+    canvas,
+    interval_line,
+    null_line,
+    outside_legend,
+    tiles,
+)
 from ima.measures.candidates import Candidate
 from ima.measures.comparisons import Comparison
 from ima.measures.inference import Interval
@@ -202,16 +211,9 @@ def steering_panels(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
     metrics = list(dict.fromkeys(swept["metric"]))
     with tiles(len(metrics), columns=columns, base=0.8, row=2.4) as (figure, grid, places):
         for axes, metric in zip(places, metrics, strict=True):
-            for direction, (colour, marker, line) in looks.items():
+            for direction, look in looks.items():
                 own = swept[(swept["metric"] == metric) & (swept["direction"] == direction)]
-                own = own.sort_values("amount")
-                axes.plot(
-                    own["amount"], own["value"], color=colour, marker=marker, linestyle=line,
-                    label=direction,
-                )  # fmt: skip
-                axes.fill_between(
-                    own["amount"], own["low"], own["high"], color=colour, alpha=0.18, linewidth=0
-                )
+                interval_line(axes, own, x="amount", label=direction, look=look)
             axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
             axes.set(title=metric.replace("_", " "), xlabel="moved by (distances of the means)")
             axes.xaxis.label.set_fontsize("small")

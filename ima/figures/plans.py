@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, canvas, outside_legend, tiles
+from ima.figures.style import COLOURS, canvas, interval_line, outside_legend, tiles
 
 #: Columns of a report that the chart is drawn over, with what they are called.
 COSTS = {
@@ -78,15 +78,10 @@ def still_and_gone(swept: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(swept["task"]))
     with tiles(len(tasks), columns=2, base=0.8, row=2.6) as (figure, grid, places):
         for axes, task in zip(places, tasks, strict=True):
-            for way, (colour, marker, line) in looks.items():
-                own = swept[(swept["task"] == task) & (swept["way"] == way)].sort_values("layer")
-                axes.plot(
-                    own["layer"], own["score"], color=colour, marker=marker, linestyle=line,
-                    label=way,
-                )  # fmt: skip
-                axes.fill_between(
-                    own["layer"], own["low"], own["high"], color=colour, alpha=0.18, linewidth=0
-                )
+            for way, look in looks.items():
+                own = swept[(swept["task"] == task) & (swept["way"] == way)]
+                own = own.rename(columns={"score": "value"})
+                interval_line(axes, own, x="layer", label=way, look=look)
             axes.set(title=task, xlabel="from behind layer")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid[:, 0]:

@@ -8,11 +8,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy.typing as npt
+import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+#: Colour, marker and line style.
+Look = tuple[Any, str, str]
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
 COLOURS: Mapping[str, str] = {
@@ -251,6 +255,26 @@ def curve(
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def interval_line(axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: Look) -> None:
+    """Draw ``value`` over a column with the interval from ``low`` to ``high``, in order of x.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    rows : pandas.DataFrame
+        Columns ``value``, ``low``, ``high`` and ``x``.
+    x, label : str
+        The column along the x axis, and the text of the legend.
+    look : tuple
+        Colour, marker and line style.
+    """
+    colour, marker, line = look
+    rows = rows.sort_values(x)
+    axes.plot(rows[x], rows["value"], color=colour, marker=marker, linestyle=line, label=label)
+    axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
 
 
 def null_line(axes: Axes, value: float, *, label: str) -> None:

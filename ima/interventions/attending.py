@@ -109,8 +109,10 @@ def _attend(
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     watcher.watch(layer, query, key, scale=scale)
     runs = watcher.running("attention", layer)
-    if runs is None or query.shape[2] == 1 or not bool(runs.any(dim=1).all()):
+    if runs is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if not bool(runs.any()):
+        return query.new_zeros(*query.transpose(1, 2).shape[:3], value.shape[-1]), None
     asking = pack(runs.to(query.device))
     length = query.shape[2]
     if attention_mask is None:

@@ -98,22 +98,23 @@ class _Run:
         #: Blocks that lay sample and position in one dim before their FFN.
         self.flat: dict[int, bool] = {}
         self.prefill = True
-        self._skips = {
-            what: {at: self._bypassing(what, at) for at in range(1, self.layers + 1)}
-            for what in ("attention", "ffn")
-        }
+        #: By sub-block and layer: which rows of the prompt bypass it, and whether decoded ones do.
+        self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
+        for step in plan.skips:
+            self._note(step)
 
-    def _bypassing(self, what: str, layer: int) -> tuple[Tensor, bool] | None:
-        """Return the rows of the prompt that bypass a sub-block, and whether decoded ones do."""
-        found = torch.zeros_like(self.real)
-        decoded = False
-        for step in self.plan.skips:
-            if step.skip not in {what, "block"} or layer not in plans.where(step, self.layers):
-                continue
-            decoded |= step.rows in {"generated", "all"} and step.share == 1
-            if step.rows != "generated":
-                found |= self._choose(step, self._rows(step.rows))
-        return (found, decoded) if decoded or bool(found.any()) else None
+    def _note(self, step: Skip) -> None:
+        """Note which rows bypass what at the layers of a step: the same at all of them."""
+        decoded = step.rows in {"generated", "all"} and step.share == 1
+        rows = torch.zeros_like(self.real)
+        if step.rows != "generated":
+            rows = self._choose(step, self._rows(step.rows))
+        if not decoded and not bool(rows.any()):
+            return
+        for what in ("attention", "ffn") if step.skip == "block" else (step.skip,):
+            for layer in plans.where(step, self.layers):
+                before, later = self._skips[what].get(layer, (torch.zeros_like(rows), False))
+                self._skips[what][layer] = (before | rows, later or decoded)
 
     def _rows(self, rows: str) -> Tensor:
         if rows == "perceptual":
@@ -145,7 +146,7 @@ class _Run:
         norm = self.model.anatomy.tap("ln2", layer=layer).module
         if layer in self.parallel:
             hooks.callback(norm.register_forward_pre_hook(self._read_what_attention_reads).remove)
-        if self._skips["ffn"][layer] is not None:
+        if layer in self._skips["ffn"]:
             network = self.model.anatomy.tap("fc2", layer=layer).module
 
             def gather(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
@@ -159,7 +160,7 @@ class _Run:
 
             hooks.callback(norm.register_forward_hook(gather).remove)
             hooks.callback(network.register_forward_hook(scatter).remove)
-        if self._skips["attention"][layer] is not None:
+        if layer in self._skips["attention"]:
             self._attach_attention(hooks, layer, block)
 
     def _attach_attention(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
@@ -214,9 +215,8 @@ class _Run:
                 self.packed[layer] = now
         self.trace.present.append(self.present.clone())
         for what, held in self.trace.skipped.items():
-            found = self._skips[what][layer]
-            none = torch.zeros_like(self.real)
-            held.append((found[0] & self.present) if found else none)
+            none = (torch.zeros_like(self.real), False)
+            held.append(self._skips[what].get(layer, none)[0] & self.present)
         packed = self.packed[layer]
         return states, kwargs if packed is None else _cut(kwargs, packed, states, self.prompt)
 
@@ -259,10 +259,9 @@ class _Run:
 
     def running(self, what: str, layer: int) -> Tensor | None:
         """Return which rows run in a sub-block, as they lie there; None if all do."""
-        found = self._skips[what][layer]
-        if found is None:
+        if layer not in self._skips[what]:
             return None
-        bypass, decoded = found
+        bypass, decoded = self._skips[what][layer]
         if not self.prefill:
             states = self.block_input
             return torch.zeros(states.shape[:2], dtype=torch.bool) if decoded else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +209,5 @@ def sweep(
             around = partial(steered, model, layer=layer, by=amount * vector)
             for metric, found in hallucination(model, captioned, asked, around=around).items():
                 row = {"direction": direction, "amount": amount, "metric": metric}
-                ends = {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
-                rows.append(row | ends)
+                rows.append(row | asdict(found))
     return pd.DataFrame(rows)

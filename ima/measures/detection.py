@@ -11,7 +11,7 @@ from scipy import stats
 
 from ima.errors import ParameterError
 from ima.measures.inference import Interval
-from ima.measures.similarity import Floats
+from ima.measures.similarity import Floats, directions_of, matched_cosines
 
 Flags = npt.NDArray[np.bool_]
 
@@ -52,15 +52,16 @@ def matched(means: xr.DataArray) -> Floats:
     ndarray
         ``(sample,)``: cosine of the two means, averaged over layers 0 … L-1 as in the IMA score.
     """
-    layers = means.sizes["layer"] - 1
-    total = np.zeros(means.sizes["sample"])
-    for at in range(layers):
-        layer = means.isel(layer=at)
-        pair = (layer.sel(kind=kind).to_numpy() for kind in ("perceptual", "textual"))
-        p, t = (np.asarray(values, np.float64) for values in pair)
-        lengths = np.linalg.norm(p, axis=1) * np.linalg.norm(t, axis=1)
-        total += np.einsum("sh,sh->s", p, t) / lengths
-    return total / layers
+    rows = np.arange(means.sizes["sample"])
+    inner = [means.isel(layer=at) for at in range(means.sizes["layer"] - 1)]
+    cosines = [
+        matched_cosines(
+            layer.sel(kind="perceptual"), layer.sel(kind="textual"), rows_a=rows, rows_b=rows
+        )
+        for layer in inner
+    ]
+    found: Floats = np.mean(cosines, axis=0)
+    return found
 
 
 def auc(values: Floats, flags: Flags) -> float:
@@ -178,7 +179,8 @@ def objects(
     found = np.empty((len(drawn), len(layers)))
     for at in range(len(layers)):
         cosines = (
-            _unit(percepts.isel(layer=at).to_numpy()) @ _unit(words.isel(layer=at).to_numpy()).T
+            directions_of(percepts.isel(layer=at).to_numpy())
+            @ directions_of(words.isel(layer=at).to_numpy()).T
         )
         for number, rows in enumerate(drawn):
             found[number, at] = _mean_auc(cosines[rows], there[rows])
@@ -201,9 +203,3 @@ def _mean_auc(cosines: Floats, there: Flags) -> float:
         if 0 < there[:, word].sum() < len(there)
     ]
     return float(np.mean(areas)) if areas else float("nan")
-
-
-def _unit(vectors: npt.NDArray[np.floating]) -> Floats:
-    wide = np.asarray(vectors, np.float64)
-    found: Floats = wide / np.linalg.norm(wide, axis=-1, keepdims=True)
-    return found

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
+from ima.measures.weights import draw_counts
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,7 @@ def bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) ->
     >>> weights.sum("sample").values
     array([1., 1., 1.])
     """
-    if n < 1 or resamples < 1:
-        message = f"A bootstrap needs samples and resamples; got n = {n}, resamples = {resamples}."
-        raise ParameterError(message)
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    counts = draw_counts(n, resamples=resamples, seed=seed)[1:]
     return xr.DataArray(counts / n, dims=("draw", "sample"))
 
 

@@ -74,7 +74,7 @@ def draw_counts(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Count
     resamples : int
         Number of resamples.
     seed : int or tuple of int
-        Same seed, same counts: those of :func:`ima.measures.inference.bootstrap_weights`.
+        Same seed, same counts.
 
     Returns
     -------

@@ -22,6 +22,7 @@ PLANS = {
     "plain": [],
     "half of the FFN": [{"skip": "ffn", "share": 0.5}],
     "no attention": [{"skip": "attention", "layers": [2]}],
+    "no attention at all": [{"skip": "attention", "layers": [2], "rows": "prompt"}],
     "no block": [{"skip": "block", "layers": [1, 3], "share": 0.34}],
     "withdrawn": [{"withdraw": "perceptual", "behind": 1}],
     "both": [{"skip": "ffn"}, {"withdraw": "perceptual", "behind": 2, "share": 0.5}],

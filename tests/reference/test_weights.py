@@ -12,6 +12,8 @@ def test_counts_are_those_of_the_bootstrap_with_the_same_seed():
     counts = weights.draw_counts(37, resamples=50, seed=(3, 1))
     assert counts.dtype == np.uint8
     assert (counts[0] == 1).all()
+    drawn = np.random.default_rng((3, 1)).multinomial(37, np.full(37, 1 / 37), size=50)
+    np.testing.assert_array_equal(counts[1:], drawn)
     expected = bootstrap_weights(37, resamples=50, seed=(3, 1)).to_numpy()
     np.testing.assert_allclose(counts[1:] / 37, expected)
 
