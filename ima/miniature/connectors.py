@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from ima.miniature.training import Recipe, Result, fit
 from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_tokens
 
+#: Enters a context around one pass of the language model; told perceptual tokens
+#: ``(sample, query, hidden)`` and the ids behind them ``(sample, position)``.
+Around = Callable[[torch.Tensor, torch.Tensor], AbstractContextManager[Any]]
 #: Samples in a step, by modality; a clip has four times as many tokens as an image.
 BATCH = {"image": 32, "audio": 32, "video": 20}
 #: Questions that one training row asks about its sample.
@@ -164,6 +168,7 @@ def train(
     validation: tuple[torch.Tensor, Texts] | None = None,
     keep: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
     milestones: Collection[int] = (),
+    around: Around | None = None,
     device: str = "cpu",
 ) -> Result:
     """Train a connector by the next-token loss on answers; nothing else changes.
@@ -196,6 +201,8 @@ def train(
         and the connector's state.
     milestones : collection of int
         See ``keep``.
+    around : callable or None
+        Changes how the language model runs, in every step and for the curve.
     device : str
         Where to train.
 
@@ -211,7 +218,8 @@ def train(
     def logits_of(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         prefix = connector(tokens)
         words = language.get_input_embeddings()(ids)
-        logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
+        with around(prefix, ids) if around else nullcontext():
+            logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
         # The last perceptual token predicts the first word.
         return logits[:, prefix.shape[1] - 1 :]
 

@@ -9,11 +9,15 @@ variant    language model  connector trained projector           image tokens
 3          frozen          no                perceptron          64
 4          frozen          no                queries (Q-Former)  32
 ========== =============== ================= =================== ===========
+
+Variant 3 is trained once more while percepts bypass half of the blocks (§4): what a plan takes away
+from a trained model, a connector that is trained under it may give back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,6 +26,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ima.interventions.methods import skipping
+from ima.interventions.plans import Plan
+from ima.interventions.skipping import planned
 from ima.miniature import connectors
 from ima.miniature.cards import (
     card_of,
@@ -34,11 +41,15 @@ from ima.miniature.materials import Materials
 from ima.miniature.storage import save_weights
 from ima.miniature.training import Recipe
 from ima.miniature.workshop import Part
-from ima.models import llava
+from ima.models import Batch, FrozenModel, llava
+from ima.models.anatomy import find_anatomy
 from ima.models.connector import ConnectorConfig
+from ima.models.perception import Perception
 from ima.models.zoo import WEIGHTS, state_digest
+from ima.samples import MODALITIES, Modality
 
-LANGUAGE, ENCODER, MODALITY = "llama-mini", "clip", "image"
+LANGUAGE, ENCODER = "llama-mini", "clip"
+MODALITY: Modality = "image"
 BATCH = 16
 #: Image tokens of the variant with queries.
 QUERIES = 32
@@ -48,6 +59,8 @@ _STAGE = Recipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=
 _RECIPE = Recipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
 #: The projector of the variants that are trained on captions first.
 STAGE = "stages/clip-caption"
+#: Percepts bypass the second block and every other one behind it: half of them.
+HALF = skipping("block", start=2, every=2)
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,9 @@ class Variant:
         How it is trained.
     task : str
         What it is trained on: a key of :data:`ima.miniature.connectors.TURNS_OF`.
+    plan : Plan or None
+        What the language model leaves out while the connector is trained, and is to leave out
+        when the model is used.
     """
 
     name: str
@@ -79,11 +95,14 @@ class Variant:
     followed: bool
     recipe: Recipe
     task: str = "multitask"
+    plan: Plan | None = None
 
     @property
     def part(self) -> str:
         """Its folder in the zoo."""
-        return STAGE if self.task == "caption" else f"multitask/{self.name}"
+        if self.task == "caption":
+            return STAGE
+        return f"{'multitask' if self.plan is None else 'skipping'}/{self.name}"
 
     @property
     def needs(self) -> dict[str, str]:
@@ -100,11 +119,12 @@ VARIANTS = (
     Variant("llava-mini-2", "mlp", True, False, False, _RECIPE),
     Variant("llava-mini-3", "mlp", False, False, True, _RECIPE),
     Variant("llava-mini-4", "qformer", False, False, True, replace(_RECIPE, learning_rate=1.5e-3)),
+    Variant("llava-mini-3-skipping", "mlp", False, False, False, _RECIPE, plan=HALF),
 )
 
 
 def parts_of(materials: Materials) -> list[Part]:
-    """Return the stage before and the four variants."""
+    """Return the stage before, the four variants, and the one that is trained under a plan."""
     plan, found = materials.workshop.plan, []
     for variant in VARIANTS:
         recipe = plan.recipe(variant.recipe)
@@ -119,6 +139,8 @@ def parts_of(materials: Materials) -> list[Part]:
         }
         if variant.task == "multitask":
             record["rows"] = list(connectors.ROWS)
+        if variant.plan is not None:
+            record["plan"] = variant.plan.model_dump(mode="json")
         make = partial(_make, materials, variant, recipe)
         found.append(Part(variant.part, record, make, needs=variant.needs))
     return found
@@ -172,6 +194,7 @@ def _make(
         ),
         milestones=record["milestones"],
         keep=lambda step, state: save_checkpoint(_named(state), folder, step=step),
+        around=_around(variant, materials, projector),
         device=workshop.plan.device,
     )
     if not variant.tuned and state_digest(language.state_dict()) != frozen:
@@ -194,7 +217,62 @@ def _make(
         "checkpoints": _checkpoints(variant, folder, recipe, record, untrained=untrained),
     }
     card["data"] |= data_record(card["dataset"], n=record["pool"])
+    if variant.plan is not None:
+        card["plan"] = record["plan"]
     return card
+
+
+def running(plan: Plan, model: FrozenModel) -> connectors.Around:
+    """Let the language model of a model leave out in training what a plan leaves out.
+
+    Raises
+    ------
+    ParameterError
+        On entering, if the model cannot run the plan.
+    """
+
+    def around(prefix: torch.Tensor, ids: torch.Tensor) -> AbstractContextManager[Any]:
+        return planned(model, rows_of(prefix, ids), plan)
+
+    return around
+
+
+def _around(variant: Variant, materials: Materials, projector: nn.Module) -> Any:
+    if variant.plan is None:
+        return None
+    language, tokenizer = materials.language(LANGUAGE)
+    percepts = Perception(MODALITY, materials.encoder(ENCODER), projector, queries=0, cls=False)
+    model = FrozenModel(
+        variant.name, {"setup": "MT"}, "", language, tokenizer, find_anatomy(language), percepts
+    )
+    return running(variant.plan, model)
+
+
+def rows_of(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
+    """Return a batch of percepts and the words behind them, as training reads them.
+
+    Parameters
+    ----------
+    prefix : Tensor
+        ``(sample, query, hidden)``; what it holds is not read, and no states are in the batch.
+    ids : Tensor
+        ``(sample, position)``. Words that pad a row at its end count as words: nothing before
+        them attends to them.
+    """
+    samples, queries = prefix.shape[:2]
+    shape = (samples, queries + ids.shape[1])
+    modality = torch.zeros(shape, dtype=torch.int8)
+    modality[:, :queries] = MODALITIES.index(MODALITY)
+    mask = torch.ones(shape, dtype=torch.int64)
+    return Batch(
+        embeds=prefix.new_zeros(samples, 0, prefix.shape[-1]),
+        attention_mask=mask.to(ids.device),
+        position_ids=(mask.cumsum(dim=1) - 1).to(ids.device),
+        modality=modality.to(ids.device),
+        token_id=torch.cat([ids.new_full((samples, queries), -1), ids], dim=1),
+        answer=torch.zeros(shape, dtype=torch.bool, device=ids.device),
+        sample_ids=tuple(str(number) for number in range(samples)),
+    )
 
 
 def _named(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -16,6 +16,8 @@ RECORD = ("name", "setup", "modality", "task", "dataset", "parameters", "scores"
 DETAILS = ("controls", "beams", "checkpoints")
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+#: Folders of what is loaded by name; the last holds what is neither listed nor scored by itself.
+KINDS = ("language", "connectors", "multitask", "skipping")
 #: Separates a model's name from the number of training steps after which its connector was kept.
 AT = "@"
 
@@ -145,7 +147,7 @@ def sha256(path: Path) -> str:
 
 def folder_of(name: str) -> Path:
     """Return the folder of a model of the zoo that is loaded by its name."""
-    places = [root() / kind / name for kind in ("language", "connectors", "multitask")]
+    places = [root() / kind / name for kind in KINDS]
     return next((place for place in places if (place / CARD).is_file()), places[0])
 
 
