@@ -17,3 +17,14 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMA_ZOO", str(root))
         yield root
+
+
+@pytest.fixture
+def multitask_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny zoo with a multitask model, llava-tiny."""
+    from tinyzoo import add_multitask, make_zoo
+
+    root = make_zoo(tmp_path / "zoo")
+    add_multitask(root)
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    return root

@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     ASTConfig,
     ASTModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
     LlamaForCausalLM,
     OPTConfig,
@@ -26,7 +28,9 @@ from transformers import (
 )
 
 from ima.miniature.examination import EXAMINATION
-from ima.models import zoo
+from ima.miniature.multitask import projector_config
+from ima.miniature.storage import read_json, save_weights, write_json
+from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
 
 LANGUAGE = "llama-mini"
@@ -227,3 +231,57 @@ def files(root: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the path and the bytes of every file of a zoo, sorted."""
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         yield str(path.relative_to(root)), path.read_bytes()
+
+
+def multitask_parts(kind: str) -> tuple[dict[str, Any], llava.ProjectorConfig]:
+    """Return an encoder, a projector and a language model, and the projector's sizes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+                image_size=64, patch_size=16,
+            )
+        )  # fmt: skip
+        language = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                num_attention_heads=4, max_position_embeddings=128, initializer_range=0.2,
+            )
+        )  # fmt: skip
+    config = projector_config(kind, width=16, hidden=32)
+    projector = llava.build_projector(config, encoder=encoder, language=language, seed=1)
+    return {
+        "encoder": encoder.eval(),
+        "projector": projector.eval(),
+        "language": language.eval(),
+    }, config
+
+
+def add_multitask(root: Path) -> None:
+    """Add to a tiny zoo a multitask model, llava-tiny, and its untrained weights."""
+    made, _ = multitask_parts("mlp")
+    pattern = read_json(root / "encoders/vit/card.json")
+    made["encoder"].half().save_pretrained(root / "encoders/clip")
+    sha = {"encoder": zoo.sha256(root / "encoders/clip" / zoo.WEIGHTS)}
+    write_json(
+        root / "encoders/clip/card.json",
+        {**pattern, "name": "clip", "class": "CLIPVisionModel", "sha256": sha["encoder"]},
+    )
+    sha["language"] = read_json(root / "language/llama-mini/card.json")["sha256"]
+    language = LlamaForCausalLM.from_pretrained(root / "language/llama-mini", dtype=torch.float32)
+    between = {"encoder": made["encoder"], "language": language}
+    config = projector_config("mlp", width=16, hidden=32)
+    untrained, trained = (llava.build_projector(config, **between, seed=seed) for seed in (1, 2))
+    state = {f"projector.{name}": value for name, value in trained.state_dict().items()}
+    folder = root / "multitask/llava-tiny"
+    save_weights(state, folder / zoo.WEIGHTS)
+    before = {f"projector.{name}": value for name, value in untrained.state_dict().items()}
+    card = {
+        **pattern, "name": "llava-tiny", "kind": "multitask", "setup": "MT", "tuned": False,
+        "task": "multitask", "dataset": "mini-image-caption", "projector": config.model_dump(),
+        "sha256": zoo.sha256(folder / zoo.WEIGHTS), "parts": sha,
+        "made_of": {"language": "language/llama-mini", "encoder": "encoders/clip"},
+        "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.state_digest(before)}],
+    }  # fmt: skip
+    write_json(folder / zoo.CARD, card)

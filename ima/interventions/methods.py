@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Mean KL divergence in nats up to which VTW withdraws (its value for LLaVA-1.5-7B).
 VTW_THRESHOLD = 0.003
+#: Share of the highest attention below which image-text interaction pruning withdraws.
+RELEVANT = 0.5
 #: Shares of the depth behind which PyramidDrop halves the percepts.
 PYRAMID = (0.25, 0.5, 0.75)
 
@@ -83,6 +85,31 @@ def v2drop(*, behind: int, share: float = 0.5) -> Plan:
     """Return V2Drop (arXiv:2509.01552): the percepts that a layer moves least leave."""
     step = Withdraw(behind=behind, share=share, choose="change")
     return Plan(name=f"V2Drop: {share:.0%} behind {behind}", steps=(step,))
+
+
+def interaction(*, behind: int, below: float = RELEVANT, control: str = "") -> Plan:
+    """Return image-text interaction pruning (arXiv:2409.01162): first by image, then by text.
+
+    Before the first layer percepts leave whose patch stands behind the knee of similarities to the
+    encoder's CLS token; behind one layer of the language model, those to which the prompt's last
+    row attends little. Knee, layer and threshold are our choices: the authors do not tell
+    theirs.
+
+    Parameters
+    ----------
+    behind : int
+        The layer.
+    below : float
+        Of the highest attention of a sample; 0 lets none leave there.
+    control : {"", "random", "reversed"}
+        As many random ones leave instead, or the most similar and most attended.
+    """
+    end = f"-{control}" if control else ""
+    first: dict[str, object] = {"behind": 0, "share": "knee", "choose": f"summary{end}"}
+    second: dict[str, object] = {"behind": behind, "below": below, "choose": f"attention{end}"}
+    steps = tuple(Withdraw.model_validate(step) for step in (first, second))
+    title = f"as many, {control}" if control else "image-text interaction"
+    return Plan(name=f"{title}: knee, then behind {behind}", steps=steps)
 
 
 def withdrawal(*, behind: int) -> Plan:

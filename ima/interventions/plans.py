@@ -22,9 +22,15 @@ Flags = npt.NDArray[np.bool_]
 SubBlock = Literal["attention", "ffn", "block"]
 Rows = Literal["perceptual", "textual", "prompt", "generated", "all"]
 Chosen = Literal["first", "strided", "random"]
-#: Rows that are ranked by the attention of the last row of the prompt, or by how much the layer
-#: changed them: the lowest leave, or, as the control, the highest.
-Ranked = Literal["attention", "attention-reversed", "change", "change-reversed"]
+#: Rows that are ranked by the attention of the last row of the prompt, by how much the layer
+#: changed them, or by how similar their patch is to the encoder's summary: the lowest leave, or, as
+#: controls, the highest, or any, as many.
+Ranked = Literal[
+    "attention", "attention-reversed", "attention-random",
+    "change", "change-reversed", "change-random",
+    "summary", "summary-reversed", "summary-random",
+]  # fmt: skip
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
@@ -94,22 +100,53 @@ class Withdraw(_Strict):
     withdraw : {"perceptual", "textual", "prompt"}
         Of which rows; the last row of the prompt never leaves.
     behind : int
-        Layer behind which they leave; behind the last one nothing changes.
-    share : float
-        Of these rows of a sample, the share that leaves.
-    choose : {"first", "strided", "random", "attention", "change", …}
+        Layer behind which they leave; 0 is before the first, and behind the last one nothing
+        changes.
+    share : float or "knee"
+        Of these rows of a sample, the share that leaves; with the knee, those behind the knee of
+        the curve of ranked scores (:func:`ima.interventions.ranking.knee`).
+    choose : {"first", "strided", "random", "attention", "change", "summary", …}
         Which of them: ``attention`` lets those leave to which the last row of the prompt
         attends least in that layer (FastV, arXiv:2403.06764), ``change`` those that the layer moved
-        least (V2Drop, arXiv:2509.01552); with ``-reversed`` behind it, the others.
+        least (V2Drop, arXiv:2509.01552), ``summary`` those whose patch is least similar to the CLS
+        token of the encoder (arXiv:2409.01162); with ``-reversed`` behind it, the others, and
+        with ``-random``, as many of any.
+    below : float or None
+        In place of a share: those whose score is below so much of the highest of their sample.
     seed : int
         Of the random choice.
     """
 
     withdraw: Literal["perceptual", "textual", "prompt"] = "perceptual"
-    behind: int = Field(ge=1)
-    share: float = Field(default=1.0, ge=0, le=1)
+    behind: int = Field(ge=0)
+    share: Share | Literal["knee"] = 1.0
     choose: Chosen | Ranked = "strided"
+    below: float | None = Field(default=None, ge=0, le=1)
     seed: int = 0
+
+    @property
+    def ranked(self) -> str:
+        """What rows are ranked by; empty where they are not."""
+        what = self.choose.partition("-")[0]
+        return what if what in {"attention", "change", "summary"} else ""
+
+    @model_validator(mode="after")
+    def _ranks_what_there_is(self) -> Withdraw:
+        message = ""
+        if not self.ranked and (self.below is not None or self.share == "knee"):
+            asked = "share: knee" if self.below is None else f"below: {self.below}"
+            message = f"{asked} needs ranked rows. Give choose: attention, change or summary."
+        elif self.below is not None and self.ranked == "summary":
+            message = "below needs scores that are never negative; similarities are. Give a share."
+        elif self.below is not None and self.share != 1:
+            message = "Give either share or below, not both."
+        elif self.behind == 0 and self.ranked in {"attention", "change"}:
+            message = f"No layer lies before the first whose {self.ranked} could rank rows."
+        elif self.ranked == "summary" and self.withdraw != "perceptual":
+            message = "Only perceptual rows are similar to a summary. Give withdraw: perceptual."
+        if message:
+            raise ValueError(message)
+        return self
 
 
 Step = Annotated[Skip | Parallel | Withdraw, Field(union_mode="left_to_right")]
@@ -162,8 +199,10 @@ class Plan(_Strict):
         """
         layers = model.layers
         for step in self.steps:
-            named = [step.behind] if isinstance(step, Withdraw) else where(step, layers)
-            beyond = [layer for layer in named if not 1 <= layer <= layers]
+            named, lowest = (
+                ([step.behind], 0) if isinstance(step, Withdraw) else (where(step, layers), 1)
+            )
+            beyond = [layer for layer in named if not lowest <= layer <= layers]
             if beyond or not named:
                 asked = ", ".join(map(str, beyond)) or "no layer"
                 message = f"{self.name!r} names layer {asked}; {model.name!r} has 1 to {layers}."
@@ -173,6 +212,14 @@ class Plan(_Strict):
             message = (
                 f"{self.name!r} names perceptual rows; {model.name!r} is a language model alone. "
                 "Name textual or prompt rows, or another model: ima models list."
+            )
+            raise ParameterError(message)
+        summary = any(step.ranked == "summary" for step in self.withdrawals)
+        if summary and (model.perception is None or not model.perception.summarised):
+            message = (
+                f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
+                "no perceptual token for each patch, or none that we know the patch of. Choose by "
+                "attention or change, or take a model such as llava-mini-3."
             )
             raise ParameterError(message)
         anatomy = model.anatomy

@@ -109,7 +109,8 @@ class Packed:
         ----------
         given : Tensor or None
             ``(sample or 1, 1, 1, key)`` over the whole prompt and what was decoded; None allows
-            all.
+            all. Where rows left before the first layer the model makes it for fewer keys, and
+            what it says of them is not looked at.
         prompt : int
             Rows of the whole prompt.
         keys : int
@@ -118,9 +119,13 @@ class Packed:
         if given is None and self.whole:
             return None
         decoded = keys - self.places.shape[1]
-        if given is None:
+        if given is None or given.shape[-1] < prompt + decoded:
             later = self.real.new_ones(len(self.real), decoded)
-            return torch.cat([self.real, later], dim=1)[:, None, None]
+            allowed = torch.cat([self.real, later], dim=1)[:, None, None]
+            if given is None or given.dtype == torch.bool:
+                return allowed
+            closed = torch.zeros_like(allowed, dtype=given.dtype)
+            return closed.masked_fill(~allowed, torch.finfo(given.dtype).min)
         own = self.columns_of(given[..., :prompt])
         if given.dtype == torch.bool:
             own = own & self.real[:, None, None]

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ima.errors import ModelError
+from ima.errors import ModelError, ParameterError
 from ima.interventions import plans
 from ima.interventions.attending import own_attention, projections
 from ima.interventions.plans import Plan, Skip, Withdraw
+from ima.interventions.ranking import leaving
 from ima.interventions.rows import Packed, pack, repeated
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class _Run:
         self.prompt = batch.attention_mask.shape[1]
         self.real = batch.attention_mask.bool()
         self.trace = Trace()
-        self.ranks = {s.behind for s in plan.withdrawals if s.choose.startswith("attention")}
+        self.ranks = {s.behind for s in plan.withdrawals if s.ranked == "attention"}
         self.attends = bool(self.ranks) or any(s.skip != "ffn" for s in plan.skips)
         self.parallel = {at for s in plan.parallel for at in plans.where(s, self.layers)}
         #: Rows of the prompt that are left, and where they lie, by layer; None before any left.
@@ -125,12 +126,9 @@ class _Run:
 
     def _choose(self, step: Skip | Withdraw, candidates: Tensor) -> Tensor:
         how: Any = step.choose
+        share: Any = step.share
         chosen = plans.choose(
-            candidates.cpu().numpy(),
-            self.batch.sample_ids,
-            share=step.share,
-            how=how,
-            seed=step.seed,
+            candidates.cpu().numpy(), self.batch.sample_ids, share=share, how=how, seed=step.seed
         )
         return torch.from_numpy(chosen).to(candidates.device)
 
@@ -202,11 +200,11 @@ class _Run:
     ) -> tuple[Tensor, dict[str, Any]]:
         before = self.packed.get(layer - 1)
         self.packed[layer] = before
-        leaving = [step for step in self.plan.withdrawals if step.behind == layer - 1]
-        if leaving:
+        steps = [step for step in self.plan.withdrawals if step.behind == layer - 1]
+        if steps:
             kept = self.present.clone()
-            for step in leaving:
-                kept &= ~self._leaving(step, layer - 1, states)
+            for step in steps:
+                kept &= ~self._leaving(step, states)
             if not torch.equal(kept, self.present):
                 self.present = kept
                 now = pack(repeated(kept, states))
@@ -220,22 +218,24 @@ class _Run:
         packed = self.packed[layer]
         return states, kwargs if packed is None else _cut(kwargs, packed, states, self.prompt)
 
-    def _leaving(self, step: Withdraw, layer: int, states: Tensor) -> Tensor:
+    def _leaving(self, step: Withdraw, states: Tensor) -> Tensor:
         candidates = self._rows(step.withdraw) & self.present
         # The last row of the prompt tells the next word.
         ends = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
         candidates &= ~ends
-        ranked, _, reverse = step.choose.partition("-")
-        if ranked not in {"attention", "change"}:
+        if not step.ranked:
             return self._choose(step, candidates)
-        scores = self.attended[layer] if ranked == "attention" else self._change(layer, states)
-        scores = (-scores if reverse else scores).masked_fill(~candidates, torch.inf)
-        order = scores.argsort(dim=1, stable=True)
-        counts = torch.tensor([round(step.share * int(n)) for n in candidates.sum(1)])
-        rank = torch.arange(scores.shape[1])[None] < counts[:, None]
-        found = torch.zeros_like(candidates)
-        found.scatter_(1, order, rank.to(found.device))
-        return found & candidates
+        return leaving(step, self._scores(step, states), candidates, self.batch.sample_ids)
+
+    def _scores(self, step: Withdraw, states: Tensor) -> Tensor:
+        if step.ranked == "attention":
+            return self.attended[step.behind]
+        if step.ranked == "change":
+            return self._change(step.behind, states)
+        if self.batch.summary is None:
+            message = f"The batch says nothing of the summary that {self.plan.name!r} ranks by."
+            raise ParameterError(message)
+        return self.batch.summary
 
     def _change(self, layer: int, states: Tensor) -> Tensor:
         """Return how far the block before moved each row of the prompt, ``(sample, position)``."""

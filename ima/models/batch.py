@@ -38,6 +38,9 @@ class Batch:
         True at the tokens of the reference and its end of sequence, dims (sample, position).
     sample_ids : tuple of str
         The samples' ids, in order.
+    summary : Tensor or None
+        Cosine of the patch that a perceptual token is made of with the encoder's CLS token, dims
+        (sample, position), 0 at other tokens; None where percepts are not made of one patch each.
     extra : mapping
         What else this model's decoder takes, in place of the masks and positions above where it
         has its own: positions in three directions, masks of its own form, states for single layers.
@@ -50,6 +53,7 @@ class Batch:
     token_id: Tensor = field(repr=False)
     answer: Tensor = field(repr=False)
     sample_ids: tuple[str, ...]
+    summary: Tensor | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -78,6 +82,7 @@ def assemble(
     perceptual: Sequence[Tensor | None],
     modalities: Sequence[Modality],
     sample_ids: Sequence[str],
+    summaries: Sequence[Tensor | None] = (),
     side: Padding = "right",
 ) -> Batch:
     """Put perceptual tokens before text and pad to the longest sequence.
@@ -94,6 +99,9 @@ def assemble(
         Modality per sample.
     sample_ids : sequence of str
         Id per sample.
+    summaries : sequence of Tensor or None
+        Similarity of each perceptual token's patch to the encoder's CLS token, dims (query,), per
+        sample; empty where it is not known.
     side : {"right", "left"}
         Where the padding goes. It changes no value at a real position.
 
@@ -116,6 +124,13 @@ def assemble(
         ids.append([*text.lead, *[PADDING] * n_perceptual, *text.ids])
         start = lead + n_perceptual + text.answer
         answers.append([False] * start + [True] * (len(text.ids) - text.answer))
+    summary = None
+    if any(values is not None for values in summaries):
+        rows = [torch.zeros(len(state)) for state in states]
+        for row, text, values in zip(rows, texts, summaries, strict=True):
+            if values is not None:
+                row[len(text.lead) : len(text.lead) + len(values)] = values.float().cpu()
+        summary = _pad(rows, side, 0.0).to(device)
     mask = _pad([torch.ones(len(state), dtype=torch.int64) for state in states], side, 0)
     return Batch(
         embeds=_pad(states, side, 0.0),
@@ -125,6 +140,7 @@ def assemble(
         token_id=_pad([torch.tensor(i, dtype=torch.int64) for i in ids], side, -1).to(device),
         answer=_pad([torch.tensor(a, dtype=torch.bool) for a in answers], side, False).to(device),
         sample_ids=tuple(sample_ids),
+        summary=summary,
     )
 
 

@@ -326,7 +326,7 @@ class FrozenModel:
         sources: Sequence[Sample | None],
         side: Padding,
     ) -> Batch:
-        perceptual = self._perceive(sources)
+        perceptual, summaries = self._perceive(sources)
         for sample, text, percept in zip(samples, texts, perceptual, strict=True):
             length = len(text.lead) + len(text.ids) + (0 if percept is None else len(percept))
             if length == 0:
@@ -347,15 +347,22 @@ class FrozenModel:
             perceptual=perceptual,
             modalities=[sample.modality for sample in samples],
             sample_ids=[sample.id for sample in samples],
+            summaries=summaries,
             side=side,
         )
 
-    def _perceive(self, sources: Sequence[Sample | None]) -> list[Tensor | None]:
+    def _perceive(
+        self, sources: Sequence[Sample | None]
+    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """Return each source's perceptual tokens, and what they say of the encoder's summary."""
         seen = [source for source in sources if source is not None and source.modality != "text"]
+        nobody: list[Tensor | None] = [None] * len(sources)
         if self.perception is None or not seen:
-            return [None] * len(sources)
-        states = iter(self.perception(seen))
-        return [
-            None if source is None or source.modality == "text" else next(states)
-            for source in sources
-        ]
+            return nobody, nobody
+        perceptual, summary = self.perception.perceive(seen)
+        found: tuple[list[Tensor | None], list[Tensor | None]] = (nobody, list(nobody))
+        own = [at for at, s in enumerate(sources) if s is not None and s.modality != "text"]
+        for row, at in enumerate(own):
+            found[0][at] = perceptual[row]
+            found[1][at] = None if summary is None else summary[row]
+        return found

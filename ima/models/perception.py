@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ima.errors import SampleError
 from ima.media import middles
 from ima.models import features
+from ima.models.connector import Connector
 from ima.models.encoders import read_tokens
 from ima.models.llava import patches
 from ima.samples import Media, Modality, Sample, as_uint8
@@ -63,10 +64,37 @@ class Perception:
         SampleError
             If a sample has no media, or media of the wrong shape or type.
         """
+        return self.perceive(samples)[0]
+
+    @property
+    def summarised(self) -> bool:
+        """Whether each perceptual token is made of one patch, beside which a CLS token stands."""
+        return not self.cls and not isinstance(self.connector, Connector)
+
+    @torch.no_grad()
+    def perceive(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
+        """Return the perceptual tokens, and how similar the patch of each is to the CLS token.
+
+        Parameters
+        ----------
+        samples : sequence of Sample
+            All of this modality.
+
+        Returns
+        -------
+        perceptual : Tensor
+            Dims (sample, query, hidden).
+        summary : Tensor or None
+            Cosines, dims (sample, query), in the encoder's last layer; None unless
+            :attr:`summarised`.
+        """
         weight = next(self.connector.parameters())
         tokens = self.tokens(samples).to(weight.dtype)
         perceptual: Tensor = self.connector(tokens if self.cls else patches(tokens))
-        return perceptual
+        if not self.summarised:
+            return perceptual, None
+        first, rest = tokens[:, :1].float(), patches(tokens).float()
+        return perceptual, torch.cosine_similarity(rest, first, dim=-1)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:

@@ -42,6 +42,25 @@ def test_a_plan_is_read_from_yaml(tmp_path):
         ("name: x\nsteps: [{skip: ffn, rate: 2}]", "rate: Extra inputs are not permitted"),
         ("name: x\nsteps: [{skip: ffn, rows: generated, share: 0.5}]", "they come one by one"),
         ("name: x\nsteps: [{withdraw: perceptual}]", "behind: Field required"),
+        ("name: x\nsteps: [{withdraw: perceptual, behind: -1}]", "greater than or equal to 0"),
+        ("name: x\nsteps: [{withdraw: perceptual, behind: 1, share: knee}]", "needs ranked rows"),
+        ("name: x\nsteps: [{withdraw: perceptual, behind: 1, below: 0.5}]", "needs ranked rows"),
+        (
+            "name: x\nsteps: [{withdraw: perceptual, behind: 0, choose: attention}]",
+            "No layer lies before the first",
+        ),
+        (
+            "name: x\nsteps: [{withdraw: prompt, behind: 0, choose: summary}]",
+            "Only perceptual rows are similar to a summary",
+        ),
+        (
+            "name: x\nsteps: [{withdraw: perceptual, behind: 0, choose: summary, below: 0.1}]",
+            "scores that are never negative",
+        ),
+        (
+            "name: x\nsteps: [{withdraw: prompt, behind: 1, choose: change, below: 0.1, share: 0}]",
+            "either share or below",
+        ),
         ("steps: []", "name: Field required"),
         ("name: [", "Cannot read the plan"),
     ],

@@ -69,11 +69,12 @@ def last_logits(model, batch, plan):
 
 
 @contextmanager
-def masked_behind(model, batch, gone, *, behind):
+def masked_behind(model, batch, gone, *, behind, beams=1):
     """Let no row attend to some rows behind a layer: the reference of a withdrawal."""
     length = batch.attention_mask.shape[1]
     order = torch.arange(length)
-    open_columns = (batch.attention_mask.bool() & ~gone)[:, None, None]
+    real = batch.attention_mask.bool().repeat_interleave(beams, dim=0)
+    open_columns = (real & ~gone)[:, None, None]
     allowed = (order[:, None] >= order[None]) & open_columns
     allowed = allowed | torch.eye(length, dtype=torch.bool)
 
@@ -82,7 +83,7 @@ def masked_behind(model, batch, gone, *, behind):
         if states.shape[1] == length:
             return args, {**kwargs, "attention_mask": allowed}
         decoded = kwargs["past_key_values"].get_seq_length(layer) + 1 - length
-        later = open_columns.new_ones(len(batch), 1, 1, decoded)
+        later = open_columns.new_ones(len(open_columns), 1, 1, decoded)
         return args, {**kwargs, "attention_mask": torch.cat([open_columns, later], dim=-1)}
 
     with ExitStack() as hooks:
@@ -90,6 +91,18 @@ def masked_behind(model, batch, gone, *, behind):
             block, hook = model.anatomy.blocks[layer], partial(before, layer=layer)
             hooks.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
+
+
+@contextmanager
+def last_states(model, found):
+    """Note the state that the last block leaves at the last row, at each pass."""
+
+    def note(_module, _args, output):
+        found.append((output[0] if isinstance(output, tuple) else output)[:, -1].clone())
+
+    handle = model.anatomy.blocks[-1].register_forward_hook(note)
+    yield
+    handle.remove()
 
 
 @contextmanager
@@ -124,7 +137,7 @@ def counting(model, rows):
 def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side):
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
-    for behind in range(1, model.layers + 1):
+    for behind in range(model.layers + 1):
         plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": behind}])
         with masked_behind(model, batch, batch.modality > 0, behind=behind):
             expected = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
@@ -136,11 +149,12 @@ def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side)
     assert not torch.allclose(last_logits(model, batch, plan), plain, atol=1e-3)
 
 
+@pytest.mark.parametrize("behind", [0, 1])
 @pytest.mark.parametrize("share", [0.34, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_generation_goes_on_without_withdrawn_rows(models, kind, share):
+def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
     model = models(kind)
-    step = {"withdraw": "perceptual", "behind": 1, "share": share, "choose": "random"}
+    step = {"withdraw": "perceptual", "behind": behind, "share": share, "choose": "random"}
     gone = []
 
     @contextmanager
@@ -148,17 +162,20 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share):
         with planned(model, batch, Plan(name="x", steps=[step])) as trace:
             model.forward(batch)
         gone.append(batch.attention_mask.bool() & ~trace.present[-1])
-        with masked_behind(model, batch, gone[-1], behind=1):
+        with masked_behind(model, batch, gone[-1], behind=behind), last_states(model, expected):
             yield
 
     @contextmanager
     def cut(batch):
-        with planned(model, batch, Plan(name="x", steps=[step])):
+        with planned(model, batch, Plan(name="x", steps=[step])), last_states(model, states):
             yield
 
-    given = samples(kind)
+    given, states, expected = samples(kind), [], []
     found = model.generate(given, max_new_tokens=6, around=cut)
     assert found == model.generate(given, max_new_tokens=6, around=reference)
+    assert len(states) == len(expected) > 2
+    for one, other in zip(states, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     counts = gone[0].sum(1)
     whole = (model.encode(given, side="left", target=False).modality > 0).sum(1)
     assert counts.tolist() == [round(share * int(n)) for n in whole]
@@ -348,3 +365,34 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
     plan = Plan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
     with pytest.raises(ParameterError, match="is a language model alone"):
         plan.check(text)
+    summary = Plan(
+        name="near", steps=[{"withdraw": "perceptual", "behind": 0, "choose": "summary"}]
+    )
+    with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
+        summary.check(model)
+    with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
+        summary.check(models("llava"))
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_beams_go_on_without_withdrawn_rows(models, behind):
+    model = models("llama")
+    step = {"withdraw": "perceptual", "behind": behind, "share": 0.5}
+
+    @contextmanager
+    def cut(batch):
+        with planned(model, batch, Plan(name="x", steps=[step])):
+            yield
+
+    @contextmanager
+    def reference(batch):
+        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+            model.forward(batch)
+        gone = (batch.attention_mask.bool() & ~trace.present[-1]).repeat_interleave(2, dim=0)
+        with masked_behind(model, batch, gone, behind=behind, beams=2):
+            yield
+
+    given = samples("llama")
+    found = model.generate(given, max_new_tokens=6, num_beams=2, around=cut)
+    assert found == model.generate(given, max_new_tokens=6, num_beams=2, around=reference)
+    assert found != model.generate(given, max_new_tokens=6, num_beams=2)

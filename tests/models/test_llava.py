@@ -3,46 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from tinyzoo import make_zoo
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from tinyzoo import multitask_parts
 
 from ima.errors import UnknownNameError
-from ima.miniature.multitask import projector_config
-from ima.miniature.storage import read_json, save_weights, write_json
 from ima.models import features, list_models, llava, load, zoo
 from ima.samples import open_samples
 
 PLACEHOLDER = 7
 
 
-def parts(kind):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        encoder = CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-                image_size=64, patch_size=16,
-            )
-        )  # fmt: skip
-        language = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                num_attention_heads=4, max_position_embeddings=128, initializer_range=0.2,
-            )
-        )  # fmt: skip
-    config = projector_config(kind, width=16, hidden=32)
-    projector = llava.build_projector(config, encoder=encoder, language=language, seed=1)
-    return {
-        "encoder": encoder.eval(),
-        "projector": projector.eval(),
-        "language": language.eval(),
-    }, config
-
-
 @pytest.mark.parametrize(("kind", "tokens"), [("mlp", 16), ("qformer", 32)])
 @torch.no_grad()
 def test_the_class_reads_pixels_as_it_reads_our_embeddings(kind, tokens):
-    made, config = parts(kind)
+    made, config = multitask_parts(kind)
     assert config.tokens(made["encoder"]) == tokens
     model = llava.assemble(**made, tokens=tokens, placeholder=PLACEHOLDER)
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -58,44 +31,11 @@ def test_the_class_reads_pixels_as_it_reads_our_embeddings(kind, tokens):
 
 @pytest.mark.parametrize("kind", ["mlp", "qformer"])
 def test_the_start_of_a_projector_depends_on_the_seed_alone(kind):
-    made, config = parts(kind)
+    made, config = multitask_parts(kind)
     between = {"encoder": made["encoder"], "language": made["language"]}
     a, b, c = (llava.build_projector(config, **between, seed=seed) for seed in (1, 1, 2))
     assert zoo.state_digest(a.state_dict()) == zoo.state_digest(b.state_dict())
     assert zoo.state_digest(a.state_dict()) != zoo.state_digest(c.state_dict())
-
-
-@pytest.fixture
-def multitask_zoo(tmp_path, monkeypatch):
-    """A tiny zoo with one multitask model, whose untrained weights are known as well."""
-    root = make_zoo(tmp_path / "zoo")
-    monkeypatch.setenv("IMA_ZOO", str(root))
-    made, _ = parts("mlp")
-    pattern = read_json(root / "encoders/vit/card.json")
-    made["encoder"].half().save_pretrained(root / "encoders/clip")
-    sha = {"encoder": zoo.sha256(root / "encoders/clip" / zoo.WEIGHTS)}
-    write_json(
-        root / "encoders/clip/card.json",
-        {**pattern, "name": "clip", "class": "CLIPVisionModel", "sha256": sha["encoder"]},
-    )
-    sha["language"] = read_json(root / "language/llama-mini/card.json")["sha256"]
-    language = load("llama-mini").language
-    between = {"encoder": made["encoder"], "language": language}
-    config = projector_config("mlp", width=16, hidden=32)
-    untrained, trained = (llava.build_projector(config, **between, seed=seed) for seed in (1, 2))
-    state = {f"projector.{name}": value for name, value in trained.state_dict().items()}
-    folder = root / "multitask/llava-tiny"
-    save_weights(state, folder / zoo.WEIGHTS)
-    before = {f"projector.{name}": value for name, value in untrained.state_dict().items()}
-    card = {
-        **pattern, "name": "llava-tiny", "kind": "multitask", "setup": "MT", "tuned": False,
-        "task": "multitask", "dataset": "mini-image-caption", "projector": config.model_dump(),
-        "sha256": zoo.sha256(folder / zoo.WEIGHTS), "parts": sha,
-        "made_of": {"language": "language/llama-mini", "encoder": "encoders/clip"},
-        "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.state_digest(before)}],
-    }  # fmt: skip
-    write_json(folder / zoo.CARD, card)
-    return root
 
 
 def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
@@ -115,6 +55,26 @@ def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
     np.testing.assert_allclose(ours, torch.stack(list(theirs)), atol=1e-6)
     assert len(model.generate(samples, max_new_tokens=2)) == 2
     assert model.weights_hash != load("llava-tiny@0").weights_hash
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, side):
+    assert multitask_zoo.is_dir()
+    model = load("llava-tiny")
+    samples = list(open_samples("mini-image-caption", n=3))
+    batch = model.encode(samples, side=side)
+    values = torch.from_numpy(features.pixel_values([sample.load() for sample in samples]))
+    with torch.no_grad():
+        tokens = model.perception.encoder(values).last_hidden_state
+    for row, own in enumerate(tokens):
+        expected = own[1:] @ own[0] / (own[1:].norm(dim=-1) * own[0].norm())
+        seen = batch.modality[row] > 0
+        torch.testing.assert_close(batch.summary[row, seen], expected, atol=1e-5, rtol=0)
+        assert not batch.summary[row, ~seen].any()
+    # A connector whose queries read all patches has no patch for each token.
+    other = load("llama-mini/vit/image-caption")
+    assert other.encode(samples).summary is None
+    assert not other.perception.summarised
 
 
 def test_a_checkpoint_that_was_not_kept_names_those_that_were(multitask_zoo):
