@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from ima.miniature.examination import EXAMINATION
-from ima.miniature.multitask import projector_config
+from ima.miniature.multitask import HALF, projector_config
 from ima.miniature.storage import read_json, save_weights, write_json
 from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
@@ -259,7 +259,7 @@ def multitask_parts(kind: str) -> tuple[dict[str, Any], llava.ProjectorConfig]:
 
 
 def add_multitask(root: Path) -> None:
-    """Add to a tiny zoo a multitask model, llava-tiny, and its untrained weights."""
+    """Add to a tiny zoo a multitask model, llava-tiny, its start, and one trained under a plan."""
     made, _ = multitask_parts("mlp")
     pattern = read_json(root / "encoders/vit/card.json")
     made["encoder"].half().save_pretrained(root / "encoders/clip")
@@ -285,3 +285,7 @@ def add_multitask(root: Path) -> None:
         "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.state_digest(before)}],
     }  # fmt: skip
     write_json(folder / zoo.CARD, card)
+    under = root / "skipping/llava-tiny-skipping"
+    save_weights(before, under / zoo.WEIGHTS)
+    own = {"name": under.name, "sha256": zoo.sha256(under / zoo.WEIGHTS), "checkpoints": []}
+    write_json(under / zoo.CARD, {**card, **own, "plan": HALF.model_dump(mode="json")})

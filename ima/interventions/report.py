@@ -215,3 +215,35 @@ def kept_alignment(
             near = torch.cosine_similarity(states[row], mean, dim=-1)
             found.append(float(near[kept].mean() - near[gone].mean()))
     return np.array(found)
+
+
+def kept_percepts(
+    model: FrozenModel, samples: Sequence[Sample], plan: Plan, *, batch_size: int = 32
+) -> Floats:
+    """Count the percepts that a plan leaves in the stream.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        What runs.
+    samples : sequence of Sample
+        Their prompts are read without an answer.
+    plan : Plan
+        Withdraws percepts.
+    batch_size : int
+        Samples that run at once.
+
+    Returns
+    -------
+    ndarray
+        ``(sample, layer)``: perceptual rows that enter the block of layer 1 … L.
+    """
+    found: list[Floats] = []
+    for start in range(0, len(samples), batch_size):
+        batch = model.encode(samples[start : start + batch_size], side="left", target=False)
+        with planned(model, batch, plan) as trace:
+            model.forward(batch)
+        percepts = batch.modality > 0
+        counts = torch.stack([(rows & percepts).sum(dim=1) for rows in trace.present], dim=1)
+        found.append(counts.double().cpu().numpy())
+    return np.concatenate(found)

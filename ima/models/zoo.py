@@ -66,8 +66,13 @@ def list_encoders() -> list[dict[str, Any]]:
 
 
 def names() -> list[str]:
-    """Return the names of the zoo's models, without those of their checkpoints."""
-    return [record["name"] for record in list_models()]
+    """Return the names under which the zoo's models load, without those of their checkpoints.
+
+    Those that were trained while something was left out are among them, and are not in
+    :func:`list_models`.
+    """
+    under = [read_card(path.parent)["name"] for path in root().glob(f"{KINDS[-1]}/*/{CARD}")]
+    return sorted([record["name"] for record in list_models()] + under)
 
 
 def split_name(name: str) -> tuple[str, int | None]:

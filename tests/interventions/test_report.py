@@ -11,7 +11,7 @@ from ima.capture import capture
 from ima.errors import ParameterError
 from ima.interventions import methods
 from ima.interventions.plans import Plan
-from ima.interventions.report import PLAIN, compare, kept_alignment, relative
+from ima.interventions.report import PLAIN, compare, kept_alignment, kept_percepts, relative
 from ima.interventions.skipping import planned
 from ima.models import load
 from ima.samples import open_samples
@@ -125,3 +125,17 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     assert kept_alignment(model, samples, methods.withdrawal(behind=1)).size == 0
     with pytest.raises(ParameterError, match="withdraws 0 times"):
         kept_alignment(model, samples, methods.skipping("ffn"))
+
+
+def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
+    model = load(MODEL)
+    samples = open_samples("mini-image-caption", n=5)
+    whole = model.perception.queries
+    steps = [
+        {"withdraw": "perceptual", "behind": 0, "share": 0.5},
+        {"withdraw": "perceptual", "behind": 2},
+    ]
+    found = kept_percepts(model, samples, Plan(name="x", steps=steps), batch_size=2)
+    left = whole - round(0.5 * whole)
+    assert found.tolist() == [[left, left, 0.0]] * 5
+    assert kept_percepts(model, samples, PLAIN).tolist() == [[whole] * 3] * 5

@@ -295,12 +295,19 @@ def answered(folder, model):
 
 
 @pytest.mark.slow
-def test_models_leave_computation_out(tiny_zoo, tmp_path):
-    path, name = tmp_path / "claims.json", "llama-mini/vit/image-qa"
+@pytest.mark.parametrize(
+    ("name", "retrained"),
+    [("llama-mini/vit/image-qa", ""), ("llava-tiny", "llava-tiny-skipping")],
+)
+def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
+    assert multitask_zoo.is_dir()
+    path = tmp_path / "claims.json"
     given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
     given |= {"searched": 4, "start": 1, "behind": 1, "layers": [1, 2], "repeats": 1}
+    given |= {"single": ["llama-mini/ast/audio-qa"], "retrained": retrained}
     known = check_page(run("implication3", tmp_path, claims=str(path), **given))
     assert known["layers"] == "3"
+    assert ("before" in known["returned"]) is bool(retrained)
     (found,) = claims.read(path)
     assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
 
