@@ -22,6 +22,7 @@ import torch
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import (
+    aggregating,
     corpus,
     encoders,
     encoding,
@@ -125,7 +126,7 @@ def parts_of(workshop: Workshop) -> list[Part]:
             followed = language == FOLLOWED
             if spec.objective == "supervised" or not followed:
                 parts += single_task.parts_of(materials, spec, language=language, followed=followed)
-    return parts + multitask.parts_of(materials)
+    return [*parts, *multitask.parts_of(materials), aggregating.part_of(materials)]
 
 
 def _language_part(materials: Materials, spec: language_model.LanguageSpec) -> Part:

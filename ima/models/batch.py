@@ -75,6 +75,37 @@ class Batch:
         return torch.stack([self.modality > 0, self.modality == 0], dim=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows that stand before a sample's own percepts and text: of demonstrations.
+
+    Parameters
+    ----------
+    states : Tensor
+        Embeddings, dims (row, hidden).
+    modality : Tensor
+        As in :class:`Batch`, dims (row,), int8, on the CPU.
+    token_id : Tensor
+        As in :class:`Batch`, dims (row,), int64, on the CPU.
+    """
+
+    states: Tensor = field(repr=False)
+    modality: Tensor = field(repr=False)
+    token_id: Tensor = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of all parts, one after the other."""
+        return cls(
+            torch.cat([part.states for part in parts]),
+            torch.cat([part.modality.cpu() for part in parts]),
+            torch.cat([part.token_id.cpu() for part in parts]),
+        )
+
+
 def assemble(
     texts: Sequence[Tokens],
     *,
@@ -83,6 +114,7 @@ def assemble(
     modalities: Sequence[Modality],
     sample_ids: Sequence[str],
     summaries: Sequence[Tensor | None] = (),
+    before: Sequence[Rows | None] = (),
     side: Padding = "right",
 ) -> Batch:
     """Put perceptual tokens before text and pad to the longest sequence.
@@ -102,6 +134,8 @@ def assemble(
     summaries : sequence of Tensor or None
         Similarity of each perceptual token's patch to the encoder's CLS token, dims (query,), per
         sample; empty where it is not known.
+    before : sequence of Rows or None
+        What stands before the percepts of each sample; empty where nothing does.
     side : {"right", "left"}
         Where the padding goes. It changes no value at a real position.
 
@@ -111,37 +145,62 @@ def assemble(
         On the device of ``embedded``.
     """
     device = embedded[0].device
-    states, codes, ids, answers = [], [], [], []
-    for text, embeds, percept, modality in zip(
-        texts, embedded, perceptual, modalities, strict=True
-    ):
-        lead, n_perceptual = len(text.lead), 0 if percept is None else percept.shape[0]
-        parts = [embeds[:lead], percept, embeds[lead:]]
-        states.append(torch.cat([part for part in parts if part is not None]))
-        codes.append(
-            [PADDING] * lead + [MODALITIES.index(modality)] * n_perceptual + [0] * len(text.ids)
+    nothing = [None] * len(texts)
+    made = [
+        _rows(text, embeds, percept, modality, earlier)
+        for text, embeds, percept, modality, earlier in zip(
+            texts, embedded, perceptual, modalities, before or nothing, strict=True
         )
-        ids.append([*text.lead, *[PADDING] * n_perceptual, *text.ids])
-        start = lead + n_perceptual + text.answer
-        answers.append([False] * start + [True] * (len(text.ids) - text.answer))
+    ]
+    answers = []
+    for text, rows in zip(texts, made, strict=True):
+        answer = torch.zeros(len(rows), dtype=torch.bool)
+        answer[len(rows) - len(text.ids) + text.answer :] = True
+        answers.append(answer)
     summary = None
     if any(values is not None for values in summaries):
-        rows = [torch.zeros(len(state)) for state in states]
-        for row, text, values in zip(rows, texts, summaries, strict=True):
+        near = [torch.zeros(len(rows)) for rows in made]
+        for row, text, values in zip(near, texts, summaries, strict=True):
             if values is not None:
-                row[len(text.lead) : len(text.lead) + len(values)] = values.float().cpu()
-        summary = _pad(rows, side, 0.0).to(device)
+                # Percepts end where the text begins.
+                end = len(row) - len(text.ids)
+                row[end - len(values) : end] = values.float().cpu()
+        summary = _pad(near, side, 0.0).to(device)
+    states = [rows.states for rows in made]
     mask = _pad([torch.ones(len(state), dtype=torch.int64) for state in states], side, 0)
     return Batch(
         embeds=_pad(states, side, 0.0),
         attention_mask=mask.to(device),
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).mul(mask).to(device),
-        modality=_pad([torch.tensor(c, dtype=torch.int8) for c in codes], side, -1).to(device),
-        token_id=_pad([torch.tensor(i, dtype=torch.int64) for i in ids], side, -1).to(device),
-        answer=_pad([torch.tensor(a, dtype=torch.bool) for a in answers], side, False).to(device),
+        modality=_pad([rows.modality for rows in made], side, PADDING).to(device),
+        token_id=_pad([rows.token_id for rows in made], side, PADDING).to(device),
+        answer=_pad(answers, side, False).to(device),
         sample_ids=tuple(sample_ids),
         summary=summary,
     )
+
+
+def _rows(
+    text: Tokens,
+    embeds: Tensor,
+    percept: Tensor | None,
+    modality: Modality,
+    before: Rows | None,
+) -> Rows:
+    """Return the rows of one sample: lead, what stands before, percepts, text."""
+    lead = len(text.lead)
+    parts = [_words(embeds[:lead], text.lead, PADDING)]
+    if before is not None:
+        parts.append(before)
+    if percept is not None:
+        code = torch.full((len(percept),), MODALITIES.index(modality), dtype=torch.int8)
+        parts.append(Rows(percept, code, torch.full((len(percept),), PADDING)))
+    return Rows.joined([*parts, _words(embeds[lead:], text.ids, 0)])
+
+
+def _words(embeds: Tensor, ids: Sequence[int], code: int) -> Rows:
+    codes = torch.full((len(ids),), code, dtype=torch.int8)
+    return Rows(embeds, codes, torch.tensor(ids, dtype=torch.int64))
 
 
 def _pad(rows: Sequence[Tensor], side: Padding, value: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ima.errors import ParameterError, SampleError
 from ima.models.anatomy import Anatomy
-from ima.models.batch import Batch, Padding, assemble
+from ima.models.batch import Batch, Padding, Rows, assemble
 from ima.models.perception import Perception
 from ima.models.sources import Percepts, choose_sources
 from ima.models.text import Tokens, empty_text, tokenize
@@ -327,8 +327,10 @@ class FrozenModel:
         side: Padding,
     ) -> Batch:
         perceptual, summaries = self._perceive(sources)
-        for sample, text, percept in zip(samples, texts, perceptual, strict=True):
-            length = len(text.lead) + len(text.ids) + (0 if percept is None else len(percept))
+        before = self._before(samples)
+        for sample, text, *others in zip(samples, texts, perceptual, before, strict=True):
+            others_rows = sum(len(rows) for rows in others if rows is not None)
+            length = len(text.lead) + len(text.ids) + others_rows
             if length == 0:
                 raise empty_text(sample)
             if length > self._positions:
@@ -348,8 +350,13 @@ class FrozenModel:
             modalities=[sample.modality for sample in samples],
             sample_ids=[sample.id for sample in samples],
             summaries=summaries,
+            before=before,
             side=side,
         )
+
+    def _before(self, samples: Sequence[Sample]) -> Sequence[Rows | None]:
+        """Return what stands before each sample's percepts: nothing, unless a subclass knows."""
+        return [None] * len(samples)
 
     def _perceive(
         self, sources: Sequence[Sample | None]

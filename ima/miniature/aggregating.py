@@ -1,0 +1,244 @@
+"""Train the map of AIM: from states of a demonstration's words to rows of a prompt (I3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from ima.interventions.aggregation import until
+from ima.miniature import corpus, episodes, multitask, speech
+from ima.miniature.cards import card_of, data_record
+from ima.miniature.language_model import weighted_loss
+from ima.miniature.materials import Materials
+from ima.miniature.storage import read_json, save_weights
+from ima.miniature.training import Recipe, fit
+from ima.miniature.workshop import Part
+from ima.models import llava
+from ima.models.anatomy import find_anatomy
+from ima.models.zoo import CARD, WEIGHTS, state_digest
+
+MODEL = "llava-mini-3"
+PART = f"aggregation/{MODEL}"
+SHOTS, BATCH = 3, 24
+#: Layer whose states are read: half of the way. The authors' depth is their model's.
+DEPTH = 6
+#: Questions of a training row about demonstrations, and about the picture that follows them.
+TURNS = (5, 2)
+_RECIPE = Recipe(steps=1500, learning_rate=2e-3, seed=51, warmup=60, probe_every=100)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Pictures of a split, as the frozen parts read them.
+
+    Parameters
+    ----------
+    features : Tensor
+        ``(picture, patch, width)``, of the encoder.
+    entities : list
+        What is in each.
+    alone : list of int
+        Pictures of one object.
+    states : Tensor
+        ``(picture of one object, word, hidden)``.
+    """
+
+    features: torch.Tensor
+    entities: list[Any]
+    alone: list[int]
+    states: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Training rows: states of demonstrations, the picture after them, and turns."""
+
+    states: torch.Tensor
+    features: torch.Tensor
+    ids: torch.Tensor
+    weights: torch.Tensor
+
+
+def part_of(materials: Materials) -> Part:
+    """Return the part of the zoo that this module trains."""
+    plan = materials.workshop.plan
+    recipe = plan.recipe(_RECIPE)
+    record = {
+        **asdict(recipe),
+        "pool": plan.pool(multitask.MODALITY),
+        "batch": BATCH,
+        "shots": SHOTS,
+        "depth": DEPTH,
+        "turns": list(TURNS),
+    }
+    needs = {
+        "language": f"language/{multitask.LANGUAGE}",
+        "encoder": f"encoders/{multitask.ENCODER}",
+        "base": f"multitask/{MODEL}",
+    }
+    return Part(PART, record, partial(_make, materials, recipe), needs=needs)
+
+
+def _make(materials: Materials, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+    workshop = materials.workshop
+    language, tokenizer = materials.language(multitask.LANGUAGE)
+    frozen = state_digest(language.state_dict())
+    trainer = _Trainer(materials, language, tokenizer, recipe)
+    projection = trainer.projection
+    result = fit(
+        projection,
+        trainer.loss,
+        recipe,
+        name="aggregation",
+        checkpoint=workshop.checkpoint(PART),
+        probe=trainer.probe,
+    )
+    if state_digest(language.cpu().state_dict()) != frozen:
+        message = "Training the map changed the language model, which must stay frozen."
+        raise RuntimeError(message)
+    projection.cpu().eval()
+    folder = workshop.folder(PART)
+    save_weights(projection.state_dict(), folder / WEIGHTS)
+    card = card_of(MODEL, "aggregation", projection, folder, recipe=record, result=result)
+    dataset = f"mini-{multitask.MODALITY}-caption"
+    card["data"] |= data_record(dataset, n=record["pool"])
+    return card | {
+        "setup": "MT",
+        "modality": multitask.MODALITY,
+        "task": "qa",
+        "dataset": dataset,
+        "model": MODEL,
+        "depth": DEPTH,
+        "parts": dict(record["parts"]),
+        "made_of": {
+            "language": f"language/{multitask.LANGUAGE}",
+            "encoder": f"encoders/{multitask.ENCODER}",
+        },
+        "language_state": frozen,
+    }
+
+
+class _Trainer:
+    """Frozen parts, pictures, and the map between them."""
+
+    def __init__(self, materials: Materials, language: Any, tokenizer: Any, recipe: Recipe) -> None:
+        self.device, self.recipe = materials.workshop.plan.device, recipe
+        self.language = language.to(self.device).eval().requires_grad_(requires_grad=False)
+        self.tokenizer = tokenizer
+        self.anatomy = find_anatomy(language)
+        folder = materials.workshop.folder(f"multitask/{MODEL}")
+        config = llava.ProjectorConfig(**read_json(folder / CARD)["projector"])
+        encoder = materials.encoder(multitask.ENCODER)
+        self.projector = llava.build_projector(config, encoder=encoder, language=language)
+        begun = load_file(folder / WEIGHTS)
+        self.projector.load_state_dict(
+            {name.removeprefix("projector."): value.float() for name, value in begun.items()}
+        )
+        self.projector.to(self.device).eval().requires_grad_(requires_grad=False)
+        hidden = language.config.hidden_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.projection = nn.Linear(hidden, hidden).to(self.device)
+        self.train, self.watched = (
+            self._pictures(materials, split) for split in ("train", "validation")
+        )
+        # The same rows at every look.
+        self.fixed = self._rows(self.watched, np.random.default_rng(recipe.seed), 96, own=0)
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Return the loss of the answers in the rows of one step."""
+        rng = np.random.default_rng([self.recipe.seed, step])
+        rows = self._rows(self.train, rng, BATCH, own=TURNS[1])
+        # One position before the text, so that position i predicts token i.
+        shifted = torch.cat([rows.ids[:, :1], rows.ids], dim=1)
+        weight = torch.cat([torch.zeros_like(rows.weights[:, :1]), rows.weights], dim=1)
+        return weighted_loss(self._logits(rows), shifted, weight)
+
+    def probe(self) -> dict[str, float]:
+        """Return the share of answers about demonstrations whose tokens are all the likeliest."""
+        right = total = 0
+        for start in range(0, len(self.fixed.ids), BATCH):
+            part = slice(start, start + BATCH)
+            rows = _Rows(*(getattr(self.fixed, name)[part] for name in _Rows.__annotations__))
+            hits = self._logits(rows).argmax(-1)[:, :-1] == rows.ids
+            for hit, weight in zip(hits.cpu().numpy(), rows.weights.cpu().numpy(), strict=True):
+                edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
+                for begin, end in edges.reshape(-1, 2).astype(int):
+                    right += bool(hit[begin:end].all())
+                    total += 1
+        return {"validation": right / total}
+
+    def _logits(self, rows: _Rows) -> torch.Tensor:
+        told = self.projection(rows.states).flatten(1, 2)
+        prefix = torch.cat([told, self.projector(rows.features)], dim=1)
+        words = self.language.get_input_embeddings()(rows.ids)
+        logits: torch.Tensor = self.language(inputs_embeds=torch.cat([prefix, words], 1)).logits
+        return logits[:, prefix.shape[1] - 1 :]
+
+    def _rows(
+        self, pictures: _Pictures, rng: np.random.Generator, count: int, *, own: int
+    ) -> _Rows:
+        """Draw episodes, ``own`` questions of each about the picture that is there."""
+        place = {at: row for row, at in enumerate(pictures.alone)}
+        queries, shown, encoded = [], [], []
+        for _ in range(count):
+            query, chosen = episodes.drawn(pictures.entities, pictures.alone, shots=SHOTS, rng=rng)
+            asked = [q for at in chosen for q in episodes.about(pictures.entities[at], rng)]
+            turns = [asked[at] for at in rng.permutation(len(asked))[: TURNS[0]]]
+            turns += speech.questions(multitask.MODALITY, pictures.entities[query], rng)[:own]
+            told = tuple((turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns)))
+            document = corpus.Document("", "", told, ())
+            encoded.append(corpus.encode_document(document, self.tokenizer, context_weight=0.0))
+            queries.append(query)
+            shown.append([place[at] for at in chosen])
+        ids, weights = _padded(encoded)
+        return _Rows(
+            pictures.states[torch.tensor(shown)].to(self.device),
+            pictures.features[queries].float().to(self.device),
+            torch.from_numpy(ids).to(self.device),
+            torch.from_numpy(weights).to(self.device),
+        )
+
+    def _pictures(self, materials: Materials, split: str) -> _Pictures:
+        pool = materials.pool(multitask.MODALITY, split)
+        features = llava.patches(materials.tokens(multitask.ENCODER, multitask.MODALITY, split))
+        entities = [one.entities() for one in pool.situations]
+        alone = episodes.singles(pool.situations)
+        states = self._states(features[alone], [entities[at][0].noun for at in alone])
+        return _Pictures(features, entities, alone, states)
+
+    @torch.no_grad()
+    def _states(self, features: torch.Tensor, nouns: list[str]) -> torch.Tensor:
+        texts = [episodes.TEXT.format(noun=speech.article(noun)) for noun in nouns]
+        ids = torch.tensor(
+            [one.ids for one in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        )
+        found = []
+        for start in range(0, len(ids), 64):
+            part = slice(start, start + 64)
+            words = self.language.get_input_embeddings()(ids[part].to(self.device))
+            seen = self.projector(features[part].float().to(self.device))
+            with until(self.anatomy.blocks[DEPTH - 1]) as reached:
+                self.anatomy.trunk(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False)
+            found.append(reached[0][:, seen.shape[1] :].cpu())
+        return torch.cat(found)
+
+
+def _padded(
+    encoded: list[tuple[list[int], list[float]]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    longest = max(len(ids) for ids, _ in encoded)
+    all_ids = np.zeros((len(encoded), longest), np.int64)
+    all_weights = np.zeros((len(encoded), longest), np.float32)
+    for row, (ids, weights) in enumerate(encoded):
+        all_ids[row, : len(ids)] = ids
+        all_weights[row, : len(ids)] = weights
+    return all_ids, all_weights

@@ -1,0 +1,158 @@
+"""Episodes: pictures that are shown and named, and then a question, about them or about another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ima.errors import ParameterError
+from ima.miniature import speech
+from ima.miniature.datasets import Situation, question_sample
+from ima.miniature.world import Entity
+from ima.samples import Sample
+
+MODALITY = "image"
+#: Pictures of a split among which episodes are drawn.
+POOL = 1200
+#: Words behind the picture of a demonstration: they name the object and say nothing else of it.
+TEXT = "there is {noun} ."
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One question after several demonstrations.
+
+    Parameters
+    ----------
+    query : Sample
+        A picture and a question, which is about one of the demonstrations: of what it names there
+        is nothing in the query's own picture.
+    demonstrations : tuple of Sample
+        Pictures of one object each, with words that name it and say nothing else of it.
+    """
+
+    query: Sample
+    demonstrations: tuple[Sample, ...]
+
+
+def demonstration(situation: Situation, sample_id: str) -> Sample:
+    """Return a picture of one object with the words that name it, in place of a prompt."""
+    (entity,) = situation.entities()
+    return Sample(
+        id=sample_id,
+        modality="image",
+        task="qa",
+        prompt=TEXT.format(noun=speech.article(entity.noun)),
+        references=(),
+        truth=situation.truth(),
+        media=situation.media,
+    )
+
+
+def singles(situations: Sequence[Situation]) -> list[int]:
+    """Return which situations hold one entity."""
+    return [at for at, one in enumerate(situations) if len(one.entities()) == 1]
+
+
+def drawn(
+    entities: Sequence[tuple[Entity, ...]],
+    alone: Sequence[int],
+    *,
+    shots: int,
+    rng: np.random.Generator,
+) -> tuple[int, list[int]]:
+    """Draw a picture to ask before, and pictures to demonstrate.
+
+    Parameters
+    ----------
+    entities : sequence of tuple of Entity
+        Of each picture.
+    alone : sequence of int
+        Pictures of one object.
+    shots : int
+        How many demonstrations.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    query : int
+        A picture in which no object is called as a demonstrated one is.
+    shown : list of int
+        Pictures of one object each, no two called alike.
+
+    Raises
+    ------
+    ParameterError
+        If too few objects are called differently.
+    """
+    nouns = {entities[at][0].noun for at in alone}
+    if len(nouns) <= shots:
+        message = f"{shots} demonstrations need more than {shots} nouns; found {len(nouns)}."
+        raise ParameterError(message)
+    while True:
+        query = int(rng.integers(len(entities)))
+        used = {entity.noun for entity in entities[query]}
+        shown: list[int] = []
+        for at in rng.permutation(np.asarray(alone)):
+            noun = entities[at][0].noun
+            if noun not in used:
+                used.add(noun)
+                shown.append(int(at))
+            if len(shown) == shots:
+                return query, shown
+
+
+def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[Episode]:
+    """Return episodes of a split.
+
+    Parameters
+    ----------
+    split : str
+        Whose pictures: ``"train"``, ``"calibration"``, ``"validation"`` or ``"test"``.
+    n : int
+        How many episodes.
+    shots : int
+        Demonstrations of each.
+    seed : int
+        Of the draws; the pictures are those of world 0.
+    """
+    return list(_episodes(split, n=n, shots=shots, seed=seed))
+
+
+@cache
+def _pool(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
+    situations = [Situation(MODALITY, split, index, 0) for index in range(POOL)]
+    return situations, [one.entities() for one in situations], singles(situations)
+
+
+def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
+    situations, entities, alone = _pool(split)
+    for number in range(n):
+        rng = np.random.default_rng([seed, number])
+        query, shown = drawn(entities, alone, shots=shots, rng=rng)
+        asked = [q for at in shown for q in about(entities[at], rng)]
+        question = asked[int(rng.integers(len(asked)))]
+        told = [entities[at][0].record() for at in shown]
+        before = question_sample(situations[query], f"{split}-episode-{number}")
+        yield Episode(
+            Sample(
+                id=before.id,
+                modality="image",
+                task="qa",
+                prompt=question.prompt,
+                references=(question.answer,),
+                truth={**situations[query].truth(), "demonstrated": told, "kind": question.kind},
+                media=before.media,
+            ),
+            tuple(demonstration(situations[at], f"{split}-picture-{at}") for at in shown),
+        )
+
+
+def about(entities: tuple[Entity, ...], rng: np.random.Generator) -> list[speech.Question]:
+    """Return questions about the attributes of one picture's objects."""
+    asked = speech.questions(MODALITY, entities, rng)
+    return [question for question in asked if question.kind in entities[0].attributes]

@@ -1,0 +1,147 @@
+"""AIM: how many rows a prompt has, what they are, and that a bank changes no bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from ima.capture import capture
+from ima.errors import ModelError, ParameterError
+from ima.interventions import aggregation
+from ima.interventions.aggregation import Aggregation, Bank, demonstrated, states_of_words
+from ima.miniature.episodes import open_episodes
+from ima.models import load
+
+MODEL = "llama-mini/vit/image-qa"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_zoo):
+    return load(MODEL)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return open_episodes("test", n=4, shots=2)
+
+
+@pytest.fixture(scope="module")
+def trained(model):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Aggregation(MODEL, 2, nn.Linear(model.hidden, model.hidden), {})
+
+
+def of(episodes):
+    return {one.query.id: one.demonstrations for one in episodes}
+
+
+def words(model, sample):
+    return len(model.tokenizer(sample.prompt, add_special_tokens=False)["input_ids"])
+
+
+def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, trained):
+    percepts = model.perception.queries
+    for how, extra in (("states", 0), ("words", 0), ("whole", percepts)):
+        made = demonstrated(model, of(episodes), how=how, aggregation=trained)
+        batch = made.encode([one.query for one in episodes], side="left", target=False)
+        for row, one in enumerate(episodes):
+            shown = sum(words(model, each) + extra for each in one.demonstrations)
+            asked = words(model, one.query)
+            assert int(batch.attention_mask[row].sum()) == shown + percepts + asked
+            kinds = (batch.modality[row] > 0).sum()
+            assert int(kinds) == percepts + extra * len(one.demonstrations)
+
+
+def test_rows_are_states_of_the_frozen_model_through_the_map(model, episodes, trained):
+    one = episodes[0]
+    made = demonstrated(model, of(episodes), aggregation=trained)
+    batch = made.encode([one.query], target=False)
+    at = 0
+    for each in one.demonstrations:
+        read = model.encode([each], target=False)
+        states = capture(model, read, taps=["resid_post"])["resid_post"][2]
+        expected = trained.projection(states[0, read.modality[0] == 0])
+        found = batch.embeds[0, at : at + len(expected)]
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        at += len(expected)
+    plain = model.encode([one.query], target=False)
+    assert torch.equal(batch.embeds[0, at:], plain.embeds[0])
+    assert torch.equal(batch.modality[0, at:], plain.modality[0])
+
+
+def test_blocks_behind_the_depth_do_not_run(model, episodes):
+    ran = []
+    handles = [
+        block.register_forward_hook(lambda *_, at=at: ran.append(at))
+        for at, block in enumerate(model.anatomy.blocks, start=1)
+    ]
+    states_of_words(model, episodes[0].demonstrations[0], depth=1)
+    assert ran == [1]
+    model.forward(model.encode([episodes[0].query]))
+    assert ran == [1, 1, 2, 3]
+    for handle in handles:
+        handle.remove()
+
+
+def test_a_bank_changes_no_bit(model, episodes, trained, tmp_path):
+    shown = [each for one in episodes for each in one.demonstrations]
+    bank = Bank.of(model, shown, depth=2)
+    bank.save(tmp_path / "bank.safetensors")
+    bank = Bank.read(tmp_path / "bank.safetensors", model=model)
+    queries = [one.query for one in episodes]
+    with_bank, without = (
+        demonstrated(model, of(episodes), aggregation=trained, bank=held) for held in (bank, None)
+    )
+    logits = [made.forward(made.encode(queries), logits=True) for made in (with_bank, without)]
+    assert torch.equal(*logits)
+    assert with_bank.generate(queries) == without.generate(queries)
+    assert len(bank.states) == len({each.id for each in shown})
+
+
+def test_what_does_not_fit_is_refused(model, episodes, trained, tmp_path):
+    given = of(episodes)
+    with pytest.raises(ParameterError, match="States need a trained map"):
+        demonstrated(model, given)
+    other = load("opt-mini/vit/image-qa")
+    with pytest.raises(ParameterError, match=f"was trained with '{MODEL}', not 'opt-mini"):
+        demonstrated(other, given, aggregation=trained)
+    with pytest.raises(ParameterError, match="The bank is of depth 1, the map of 2"):
+        demonstrated(model, given, aggregation=trained, bank=Bank({}, model.weights_hash, 1))
+    empty = Bank({}, model.weights_hash, 2)
+    with pytest.raises(ParameterError, match="The bank holds no demonstration 'test-picture-"):
+        demonstrated(model, given, aggregation=trained, bank=empty)
+    with pytest.raises(ParameterError, match=r"depth must be a layer of .*, 1 to 3; got 4"):
+        states_of_words(model, episodes[0].demonstrations[0], depth=4)
+    path = tmp_path / "bank.safetensors"
+    Bank.of(model, episodes[0].demonstrations, depth=2).save(path)
+    with pytest.raises(ModelError, match="Make it anew with this model"):
+        Bank.read(path, model=other)
+    path.write_bytes(b"")
+    with pytest.raises(ModelError, match="Cannot read the bank"):
+        Bank.read(path, model=model)
+    with pytest.raises(ModelError, match="Cannot read the card"):
+        aggregation.load_aggregation("none")
+
+
+def test_an_episode_asks_about_what_only_a_demonstration_shows():
+    found = open_episodes("test", n=30)
+    assert [one.query.id for one in found] == [f"test-episode-{n}" for n in range(30)]
+    for one in found:
+        there = {entity["noun"] for entity in one.query.truth["entities"]}
+        told = [entity["noun"] for entity in one.query.truth["demonstrated"]]
+        assert Counter(told).most_common(1)[0][1] == 1
+        assert there.isdisjoint(told)
+        assert len(told) == len(one.demonstrations) == 3
+        (asked,) = [noun for noun in told if f" {noun} " in f" {one.query.prompt} "]
+        kind = one.query.truth["kind"]
+        entity = next(e for e in one.query.truth["demonstrated"] if e["noun"] == asked)
+        assert one.query.references == (entity[kind],)
+        for each, noun in zip(one.demonstrations, told, strict=True):
+            assert each.prompt.split()[-2] == noun
+            assert not set(each.prompt.split()) & set(entity.values()) - {noun}
+    assert found == open_episodes("test", n=30)
+    assert found[:3] != open_episodes("test", n=3, seed=1)
