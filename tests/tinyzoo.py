@@ -81,7 +81,7 @@ def _language(folder: Path, *, seed: int) -> str:
         "hidden_size": 32,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": 160,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -259,7 +259,7 @@ def multitask_parts(kind: str) -> tuple[dict[str, Any], llava.ProjectorConfig]:
 
 
 def add_multitask(root: Path) -> None:
-    """Add to a tiny zoo a multitask model, llava-tiny, its start, and one trained under a plan."""
+    """Add to a tiny zoo llava-tiny, its start, what was trained under a plan, and a map for it."""
     made, _ = multitask_parts("mlp")
     pattern = read_json(root / "encoders/vit/card.json")
     made["encoder"].half().save_pretrained(root / "encoders/clip")
@@ -289,3 +289,8 @@ def add_multitask(root: Path) -> None:
     save_weights(before, under / zoo.WEIGHTS)
     own = {"name": under.name, "sha256": zoo.sha256(under / zoo.WEIGHTS), "checkpoints": []}
     write_json(under / zoo.CARD, {**card, **own, "plan": HALF.model_dump(mode="json")})
+    mapping = root / "aggregation/llava-tiny"
+    state = torch.nn.Linear(language.config.hidden_size, language.config.hidden_size).state_dict()
+    save_weights(state, mapping / zoo.WEIGHTS)
+    sha256 = zoo.sha256(mapping / zoo.WEIGHTS)
+    write_json(mapping / zoo.CARD, {**card, "sha256": sha256, "model": "llava-tiny", "depth": 2})

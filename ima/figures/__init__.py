@@ -27,7 +27,7 @@ from ima.figures.findings import (
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
 from ima.figures.panels import named_panels, reading_panels
-from ima.figures.plans import cost_chart, still_and_gone
+from ima.figures.plans import cost_chart, score_by_rows, still_and_gone
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -56,6 +56,7 @@ __all__ = [
     "proxy_map",
     "reading_panels",
     "rival_panels",
+    "score_by_rows",
     "score_dots",
     "score_map",
     "silhouette_curves",

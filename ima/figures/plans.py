@@ -88,3 +88,31 @@ def still_and_gone(swept: pd.DataFrame) -> Figure:
             axes.set_ylabel("score")
         outside_legend(figure, places[0], columns=2)
     return figure
+
+
+def score_by_rows(table: pd.DataFrame) -> Figure:
+    """Draw scores against the rows of the prompts that they took.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``before``, ``rows``, ``score``, ``low``, ``high``: one row for each kind of prompt.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A colour and a marker each, with its 95 % interval.
+    """
+    colours = sns.color_palette("colorblind", len(table))
+    with canvas(height=2.8) as (figure, grid):
+        axes = grid[0, 0]
+        for (_, one), colour, marker in zip(table.iterrows(), colours, _MARKERS, strict=False):
+            ends = [[one["score"] - one["low"]], [one["high"] - one["score"]]]
+            axes.errorbar(
+                one["rows"], one["score"], yerr=ends, color=colour, marker=marker,
+                elinewidth=0.8, linestyle="", label=one["before"],
+            )  # fmt: skip
+        axes.set(xlabel="rows of the prompt (mean)", ylabel="exact answers", ylim=(0, 1))
+        axes.set_xlim(left=0)
+        outside_legend(figure, axes, columns=2)
+    return figure

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError
-from ima.interventions.rows import pack
+from ima.interventions.rows import Some
 
 if TYPE_CHECKING:
     from ima.models import FrozenModel
@@ -26,8 +26,8 @@ class Watcher(Protocol):
     def watch(self, layer: int, query: Tensor, key: Tensor, *, scale: float) -> None:
         """Look at ``(sample, head, position, feature)`` of a layer, positions turned in."""
 
-    def running(self, what: str, layer: int) -> Tensor | None:
-        """Return ``(sample, position)`` bool: the rows that ask; None if all do."""
+    def running(self, what: str, layer: int) -> Some | None:
+        """Return the rows that ask; None if all do."""
 
 
 def projections(attention: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
@@ -108,18 +108,18 @@ def _attend(
     watcher, layer = module._ima_watcher
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     watcher.watch(layer, query, key, scale=scale)
-    runs = watcher.running("attention", layer)
-    if runs is None:
+    some = watcher.running("attention", layer)
+    if some is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if not bool(runs.any()):
+    if not len(some.index):
         return query.new_zeros(*query.transpose(1, 2).shape[:3], value.shape[-1]), None
-    asking = pack(runs.to(query.device))
+    asking = some.packed
     length = query.shape[2]
     if attention_mask is None:
         order = torch.arange(length, device=query.device)
         attention_mask = (order[:, None] >= order[None])[None, None]
-    some = asking.take(query.transpose(1, 2)).transpose(1, 2)
+    rows = asking.take(query.transpose(1, 2)).transpose(1, 2)
     told, _ = sdpa_attention_forward(
-        module, some, key, value, asking.rows_of(attention_mask), **kwargs
+        module, rows, key, value, asking.rows_of(attention_mask), **kwargs
     )
     return asking.put(told, length=length), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -133,6 +134,53 @@ class Packed:
             own = own.masked_fill(~self.real[:, None, None], torch.finfo(own.dtype).min)
         later = given[..., prompt : prompt + decoded].expand(len(own), -1, -1, -1)
         return torch.cat([own, later], dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """The rows that run in a sub-block, handed to it one behind the other.
+
+    Parameters
+    ----------
+    runs : Tensor
+        ``(sample, position)`` bool.
+    """
+
+    runs: Tensor
+
+    @cached_property
+    def index(self) -> Tensor:
+        """Their places among all rows of all samples, int64."""
+        return self.runs.reshape(-1).nonzero()[:, 0]
+
+    @cached_property
+    def packed(self) -> Packed:
+        """The same at the right end of each sample."""
+        return pack(self.runs)
+
+    def take(self, states: Tensor) -> Tensor:
+        """Return the rows of ``(…, feature)``, in as many dims as they came in."""
+        index = self.index.to(states.device)
+        chosen = states.reshape(-1, states.shape[-1]).index_select(0, index)
+        return chosen if states.ndim == 2 else chosen.unsqueeze(0)
+
+    def put(self, output: Any, *, flat: bool = False) -> Any:
+        """Return the rows that ran at their places, and zeros at those of the others.
+
+        Parameters
+        ----------
+        output : Tensor or tuple
+            What the sub-block returned; of a tuple, the first is meant.
+        flat : bool
+            Whether sample and position stay in one dim.
+        """
+        rows = output[0] if isinstance(output, tuple) else output
+        found = rows.new_zeros(self.runs.numel(), rows.shape[-1])
+        index = self.index.to(rows.device)
+        found = found.index_copy(0, index, rows.reshape(-1, rows.shape[-1]))
+        if not flat:
+            found = found.reshape(*self.runs.shape, -1)
+        return (found, *output[1:]) if isinstance(output, tuple) else found
 
 
 def pack(kept: Tensor) -> Packed:

@@ -21,7 +21,7 @@ from ima.interventions import plans
 from ima.interventions.attending import own_attention, projections
 from ima.interventions.plans import Plan, Skip, Withdraw
 from ima.interventions.ranking import leaving
-from ima.interventions.rows import Packed, pack, repeated
+from ima.interventions.rows import Packed, Some, pack, repeated
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
@@ -101,6 +101,7 @@ class _Run:
         self.prefill = True
         #: By sub-block and layer: which rows of the prompt bypass it, and whether decoded ones do.
         self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
+        self._some: dict[tuple[int, int, int, torch.device], Some] = {}
         for step in plan.skips:
             self._note(step)
 
@@ -114,8 +115,9 @@ class _Run:
             return
         for what in ("attention", "ffn") if step.skip == "block" else (step.skip,):
             for layer in plans.where(step, self.layers):
-                before, later = self._skips[what].get(layer, (torch.zeros_like(rows), False))
-                self._skips[what][layer] = (before | rows, later or decoded)
+                before, later = self._skips[what].get(layer, (None, False))
+                both = rows if before is None else before | rows
+                self._skips[what][layer] = (both, later or decoded)
 
     def _rows(self, rows: str) -> Tensor:
         if rows == "perceptual":
@@ -147,16 +149,17 @@ class _Run:
         if layer in self._skips["ffn"]:
             network = self.model.anatomy.tap("fc2", layer=layer).module
 
-            def gather(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-                runs = self.running("ffn", layer)
-                self.flat[layer] = output.ndim == 2
-                return None if runs is None else _some(output, runs)
+            # Rows are taken before the norm, so that it is not computed for the others either.
+            def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+                some = self.running("ffn", layer)
+                self.flat[layer] = args[0].ndim == 2
+                return None if some is None else (some.take(args[0]), *args[1:])
 
             def scatter(_: nn.Module, __: Any, output: Any) -> Any:
-                runs = self.running("ffn", layer)
-                return None if runs is None else _all(output, runs, flat=self.flat[layer])
+                some = self.running("ffn", layer)
+                return None if some is None else some.put(output, flat=self.flat[layer])
 
-            hooks.callback(norm.register_forward_hook(gather).remove)
+            hooks.callback(norm.register_forward_pre_hook(gather).remove)
             hooks.callback(network.register_forward_hook(scatter).remove)
         if layer in self._skips["attention"]:
             self._attach_attention(hooks, layer, block)
@@ -166,12 +169,12 @@ class _Run:
         query, out = projections(attention, self.model.name)
 
         def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            runs = self.running("attention", layer)
-            return None if runs is None else (_some(args[0], runs), *args[1:])
+            some = self.running("attention", layer)
+            return None if some is None else (some.take(args[0]), *args[1:])
 
         def scatter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-            runs = self.running("attention", layer)
-            return None if runs is None else _all(output, runs, flat=False)
+            some = self.running("attention", layer)
+            return None if some is None else some.put(output)
 
         for module in (query, out):
             hooks.callback(module.register_forward_pre_hook(gather).remove)
@@ -185,7 +188,7 @@ class _Run:
         if layer == 1:
             self.prefill = states.shape[1] == self.prompt and not self.trace.present
             if self.prefill:
-                self.packed, self.present = {}, self.real
+                self.packed, self.present, self._some = {}, self.real, {}
         if self.prefill:
             states, kwargs = self._enter_prompt(layer, states, kwargs)
         else:
@@ -257,19 +260,23 @@ class _Run:
         mask = packed.later_mask(kwargs.get("attention_mask"), prompt=self.prompt, keys=keys)
         return {**kwargs, "attention_mask": mask}
 
-    def running(self, what: str, layer: int) -> Tensor | None:
+    def running(self, what: str, layer: int) -> Some | None:
         """Return which rows run in a sub-block, as they lie there; None if all do."""
         if layer not in self._skips[what]:
             return None
         bypass, decoded = self._skips[what][layer]
         if not self.prefill:
             states = self.block_input
-            return torch.zeros(states.shape[:2], dtype=torch.bool) if decoded else None
+            return Some(torch.zeros(states.shape[:2], dtype=torch.bool)) if decoded else None
         packed = self.packed[layer]
-        bypass = repeated(bypass, self.block_input)
-        if packed is not None:
-            bypass = packed.take(bypass)
-        return ~bypass
+        # Layers that let the same rows pass share what was found out about them.
+        device = self.block_input.device
+        key = (id(bypass), id(packed), len(self.block_input), device)
+        if key not in self._some:
+            rows = repeated(bypass, self.block_input)
+            rows = rows if packed is None else packed.take(rows)
+            self._some[key] = Some(~rows.to(device))
+        return self._some[key]
 
     def _read_what_attention_reads(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self.block_input.reshape(args[0].shape), *args[1:])
@@ -315,19 +322,3 @@ def _cut(kwargs: dict[str, Any], packed: Packed, states: Tensor, length: int) ->
     if ids is not None and ids.shape[-1] == length:
         cut["position_ids"] = packed.positions(ids, dim=-1)
     return cut
-
-
-def _some(states: Tensor, runs: Tensor) -> Tensor:
-    """Return the rows that run, one behind the other, in as many dims as they came in."""
-    chosen = states.reshape(-1, states.shape[-1])[runs.reshape(-1).to(states.device)]
-    return chosen if states.ndim == 2 else chosen.unsqueeze(0)
-
-
-def _all(output: Any, runs: Tensor, *, flat: bool) -> Any:
-    """Return the rows that ran at their places, and zeros at those of the others."""
-    rows = output[0] if isinstance(output, tuple) else output
-    found = rows.new_zeros(runs.numel(), rows.shape[-1])
-    found[runs.reshape(-1).to(rows.device)] = rows.reshape(-1, rows.shape[-1])
-    if not flat:
-        found = found.reshape(*runs.shape, -1)
-    return (found, *output[1:]) if isinstance(output, tuple) else found

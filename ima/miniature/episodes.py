@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -36,6 +36,15 @@ class Episode:
 
     query: Sample
     demonstrations: tuple[Sample, ...]
+
+    def swapped(self) -> Episode:
+        """Return the episode with the picture of the next demonstration behind each one's words."""
+        following = (*self.demonstrations[1:], self.demonstrations[0])
+        mixed = (
+            replace(words, id=f"{words.id}-shows-{shown.id}", media=shown.media)
+            for words, shown in zip(self.demonstrations, following, strict=True)
+        )
+        return Episode(self.query, tuple(mixed))
 
 
 def demonstration(situation: Situation, sample_id: str) -> Sample:

@@ -143,5 +143,11 @@ def test_an_episode_asks_about_what_only_a_demonstration_shows():
         for each, noun in zip(one.demonstrations, told, strict=True):
             assert each.prompt.split()[-2] == noun
             assert not set(each.prompt.split()) & set(entity.values()) - {noun}
+    mixed = found[0].swapped()
+    for at, each in enumerate(mixed.demonstrations):
+        following = found[0].demonstrations[(at + 1) % 3]
+        assert each.prompt == found[0].demonstrations[at].prompt
+        assert (each.load() == following.load()).all()
+        assert each.id not in {one.id for one in found[0].demonstrations}
     assert found == open_episodes("test", n=30)
     assert found[:3] != open_episodes("test", n=3, seed=1)

@@ -253,7 +253,7 @@ def test_nothing_is_trainable_and_no_random_state_is_touched(model, samples):
         (sample("image", media=None), "'image-0' has modality 'image' and no media"),
         (sample("text", references=()), "'text-0' has no reference text"),
         (sample("text", references=(" ",)), "'text-0' has no reference text"),
-        (sample("image", prompt="red " * 200), r"'image-0' has \d+ tokens; .* has 128 positions"),
+        (sample("image", prompt="red " * 200), r"'image-0' has \d+ tokens; .* has 160 positions"),
         (sample("image", media=lambda: np.zeros((64, 64))), r"dims \(height, width, channel\)"),
         (sample("image", media=lambda: np.zeros((64, 64, 3))), "must be uint8"),
         (sample("image", media=lambda: np.zeros((9, 9, 4), np.uint8)), "3 channels; found 4"),
@@ -288,7 +288,7 @@ def test_a_sound_with_nan_is_refused(tiny_zoo):
     ("wrong", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1; got 0"),
-        ({"max_new_tokens": 500}, r"max_new_tokens=500 does not fit: .* 128 positions"),
+        ({"max_new_tokens": 500}, r"max_new_tokens=500 does not fit: .* 160 positions"),
         ({"perceptual": "random"}, "one of 'own', 'shuffled', 'none'; got 'random'"),
         ({"perceptual": "shuffled"}, "at least 2 samples with media; got 1"),
     ],
