@@ -90,6 +90,35 @@ def still_and_gone(swept: pd.DataFrame) -> Figure:
     return figure
 
 
+def skip_grid(table: pd.DataFrame) -> Figure:
+    """Draw which share of the score is kept, over where rows begin to bypass and how many do.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``choose``, ``start``, ``share`` and ``kept``: a row for each plan.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A heat map for each choice of rows, all of one colour scale.
+    """
+    choices = list(dict.fromkeys(table["choose"]))
+    starts = table["start"].nunique()
+    with canvas(columns=len(choices), height=1.2 + 0.4 * starts, sharey=True) as (figure, grid):
+        for axes, choice in zip(grid[0], choices, strict=True):
+            own = table[table["choose"] == choice]
+            cells = own.pivot_table(index="start", columns="share", values="kept")
+            cells.columns = [f"{share:.0%}" for share in cells.columns]
+            sns.heatmap(
+                cells, ax=axes, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f",
+                annot_kws={"fontsize": "x-small"}, cbar=False,
+            )  # fmt: skip
+            axes.set(title=choice, xlabel="percepts that bypass", ylabel="")
+        grid[0, 0].set_ylabel("from layer")
+    return figure
+
+
 def score_by_rows(table: pd.DataFrame) -> Figure:
     """Draw scores against the rows of the prompts that they took.
 

@@ -27,7 +27,13 @@ PYRAMID = (0.25, 0.5, 0.75)
 
 
 def skipping(
-    what: SubBlock, *, share: float = 1.0, start: int = 1, every: int = 1, rows: str = "perceptual"
+    what: SubBlock,
+    *,
+    share: float = 1.0,
+    start: int = 1,
+    every: int = 1,
+    rows: str = "perceptual",
+    choose: str = "strided",
 ) -> Plan:
     """Return the paper's plans: rows bypass a sub-block from a layer on (§4).
 
@@ -36,18 +42,22 @@ def skipping(
     what : {"attention", "ffn", "block"}
         The sub-block.
     share : float
-        Of a sample's rows, evenly spaced.
+        Of a sample's rows.
     start, every : int
         The first layer, and every how many.
     rows : str
         Which rows; see :class:`ima.interventions.plans.Skip`.
+    choose : {"first", "strided", "random"}
+        Which of them.
     """
+    layers = {"start": start, "every": every}
     step = Skip.model_validate(
-        {"skip": what, "share": share, "rows": rows, "layers": {"start": start, "every": every}}
+        {"skip": what, "share": share, "rows": rows, "layers": layers, "choose": choose}
     )
-    every_so = f", every {every}" if every > 1 else ""
-    return Plan(name=f"skip {what} of {share:.0%} of {rows} rows from {start}{every_so}",
-                steps=(step,))  # fmt: skip
+    ends = [f", every {every}"] if every > 1 else []
+    ends += [f", {choose}"] if choose != "strided" else []
+    name = f"skip {what} of {share:.0%} of {rows} rows from {start}{''.join(ends)}"
+    return Plan(name=name, steps=(step,))
 
 
 def parallel(*, start: int = 1) -> Plan:

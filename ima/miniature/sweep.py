@@ -162,6 +162,7 @@ class _Shop:
     def __init__(self, root: Path, plan: Plan) -> None:
         self.root, self.plan = root, plan
         self._pools: dict[str, Pool] = {}
+        self._texts: dict[str, connectors.Texts] = {}
         self._tokens: tuple[str, dict[str, torch.Tensor]] = ("", {})
         self._language: tuple[Any, Any] | None = None
 
@@ -177,10 +178,7 @@ class _Shop:
         language, tokenizer = self._language
         tokens = self._tokens_of(run.encoder)
         size = self._pool_size(run)
-        texts = {
-            split: connectors.prepare_texts(self._pool(split).situations, TASK, tokenizer)
-            for split in ("train", "validation")
-        }
+        texts = {split: self._texts_of(split, tokenizer) for split in ("train", "validation")}
         recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
         sizes = connectors.config_for(
             tokens["train"].shape[-1], hidden=language.config.hidden_size
@@ -208,6 +206,13 @@ class _Shop:
         for part in ("language", "encoders"):
             (scratch / part).symlink_to((self.root / part).resolve(), target_is_directory=True)
         return {"trained": card["trained"], "curve": card["curve"]}
+
+    def _texts_of(self, split: str, tokenizer: Any) -> connectors.Texts:
+        """Tell what is in all pictures of a split, once: that takes as long as a run does."""
+        if split not in self._texts:
+            situations = self._pool(split).situations
+            self._texts[split] = connectors.prepare_texts(situations, TASK, tokenizer)
+        return self._texts[split]
 
     def _pool_size(self, run: ShortRun) -> int:
         return max(64, round(run.pool * self.plan.share))

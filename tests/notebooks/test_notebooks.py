@@ -305,11 +305,20 @@ def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
     given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
     given |= {"searched": 4, "start": 1, "behind": 1, "layers": [1, 2], "repeats": 1}
     given |= {"single": ["llama-mini/ast/audio-qa"], "retrained": retrained}
+    given |= {"starts": [1, 3], "part": [0.5, 1.0]}
     known = check_page(run("implication3", tmp_path, claims=str(path), **given))
     assert known["layers"] == "3"
     assert ("before" in known["returned"]) is bool(retrained)
     (found,) = claims.read(path)
     assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
+
+
+@pytest.mark.slow
+def test_demonstrations_leave_their_images(multitask_zoo, tmp_path):
+    assert multitask_zoo.is_dir()
+    known = check_page(run("demonstrations", tmp_path, model="llava-tiny", samples=4, shots=2))
+    assert (known["depth"], known["layers"]) == ("2", "3")
+    assert "n = 4" in known["words"]
 
 
 def test_short_runs_of_other_weights_are_refused(swept_zoo):
