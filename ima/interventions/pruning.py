@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,6 +117,54 @@ def sequential_masks(
     return Masks(_block_by_block(model, batches, sparsity, kinds, sequential=True), about)
 
 
+@contextmanager
+def restored(model: FrozenModel) -> Iterator[None]:
+    """Put the weights of the blocks' linear layers back on leaving, also after an error."""
+    linears = [
+        _linear(block, name) for block in model.anatomy.blocks for name in model.anatomy.linears
+    ]
+    before = [linear.weight.detach().clone() for linear in linears]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for linear, weight in zip(linears, before, strict=True):
+                linear.weight.copy_(weight)
+
+
+@torch.no_grad()
+def blocks_in_turn(
+    model: FrozenModel, batches: Sequence[Batch]
+) -> Iterator[tuple[int, nn.Module, Callable[[int], None]]]:
+    """Go through the blocks; each is fed by what those before it have become meanwhile.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    batches : sequence of Batch
+        What runs through it.
+
+    Yields
+    ------
+    layer : int
+        Of the block, from 1.
+    block : torch.nn.Module
+        The block, which may be changed before the next is asked for.
+    run : callable
+        Runs the block on the batch of a number, for hooks to see.
+    """
+    calls = [_calls(model, batch) for batch in batches]
+    for at, block in enumerate(model.anatomy.blocks):
+
+        def run(number: int, at: int = at, block: nn.Module = block) -> None:
+            _run(block, calls[number], at)
+
+        yield at + 1, block, run
+        for call in calls:
+            call.state = _run(block, call, at)
+
+
 @torch.no_grad()
 def _block_by_block(
     model: FrozenModel,
@@ -127,13 +176,12 @@ def _block_by_block(
 ) -> dict[str, subnetworks.Mask]:
     """Return masks by linear layer; a pruned block feeds the next only if sequential."""
     anatomy = model.anatomy
-    calls = [_calls(model, batch) for batch in batches]
     kept: dict[str, list[subnetworks.Mask]] = {name: [] for name in anatomy.linears}
     with ExitStack() as stack:
-        for at, block in enumerate(anatomy.blocks):
+        for layer, block, run in blocks_in_turn(model, batches):
             squares = dict.fromkeys(anatomy.linears, 0.0)
-            for batch, call in zip(batches, calls, strict=True):
-                for name, found in _block_squares(model, batch, call, at, kinds).items():
+            for number, batch in enumerate(batches):
+                for name, found in _block_squares(model, batch, layer, partial(run, number), kinds):
                     squares[name] = squares[name] + found
             for name in anatomy.linears:
                 linear = _linear(block, name)
@@ -142,8 +190,6 @@ def _block_by_block(
                 kept[name].append(mask)
                 if sequential:
                     stack.enter_context(_without(linear, mask))
-            for call in calls:
-                call.state = _run(block, call, at)
     return {name: np.stack(masks) for name, masks in kept.items()}
 
 
@@ -222,16 +268,20 @@ def _run(block: nn.Module, call: _Call, at: int) -> Tensor:
 
 
 def _block_squares(
-    model: FrozenModel, batch: Batch, call: _Call, at: int, kinds: Sequence[str]
-) -> dict[str, Any]:
+    model: FrozenModel,
+    batch: Batch,
+    layer: int,
+    run: Callable[[], None],
+    kinds: Sequence[str],
+) -> list[tuple[str, Any]]:
     squares = Squares(model.anatomy, batch)
     with squares.watching():
-        _run(model.anatomy.blocks[at], call, at)
+        run()
     chosen = [KINDS.index(kind) for kind in kinds]
-    return {
-        name: layers[at][chosen].sum(dim=0).double().cpu().numpy()
+    return [
+        (name, layers[layer - 1][chosen].sum(dim=0).double().cpu().numpy())
         for name, layers in squares.sums.items()
-    }
+    ]
 
 
 def _linear(block: nn.Module, name: str) -> nn.Linear:

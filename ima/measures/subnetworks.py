@@ -63,6 +63,60 @@ def magnitude(weight: npt.NDArray[Any], *, sparsity: float) -> Mask:
     return least_removed(np.abs(weight), sparsity=sparsity)
 
 
+def magnitude_everywhere(
+    weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float
+) -> dict[str, Mask]:
+    """Return the largest weights of all linear layers together, not of each row apart.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By linear layer ``(layer, out_features, in_features)``.
+    sparsity : float
+        Share of all weights that is removed: the ``int(count · sparsity)`` smallest, ties by
+        position.
+    """
+    sizes = np.concatenate([np.abs(weight).ravel() for weight in weights.values()])
+    kept = least_removed(sizes[None], sparsity=sparsity)[0]
+    ends = np.cumsum([weight.size for weight in weights.values()])[:-1]
+    pieces = np.split(kept, ends)
+    return {
+        name: piece.reshape(weight.shape)
+        for (name, weight), piece in zip(weights.items(), pieces, strict=True)
+    }
+
+
+def of_each_group(scores: npt.NDArray[Any], *, kept: int = 2, group: int = 4) -> Mask:
+    """Return the best of each group of neighbours in a row: 2:4 sparsity and its like.
+
+    Parameters
+    ----------
+    scores : ndarray
+        ``(..., row, column)``.
+    kept, group : int
+        How many of how many neighbours are kept; ties by position, the later stays.
+
+    Raises
+    ------
+    ParameterError
+        If rows are no whole number of groups, or more would be kept than there are.
+
+    Examples
+    --------
+    >>> of_each_group(np.array([[3.0, 1.0, 2.0, 0.0]])).astype(int)
+    array([[1, 0, 1, 0]])
+    """
+    columns = scores.shape[-1]
+    if columns % group or not 0 < kept <= group:
+        message = f"{kept} of every {group} cannot be kept of rows of {columns}."
+        raise ParameterError(message)
+    grouped = scores.reshape(*scores.shape[:-1], columns // group, group)
+    order = np.argsort(grouped, axis=-1, kind="stable")
+    mask = np.ones(grouped.shape, dtype=bool)
+    np.put_along_axis(mask, order[..., : group - kept], False, axis=-1)
+    return mask.reshape(scores.shape)
+
+
 def permuted(
     weight: npt.NDArray[Any],
     squares: npt.NDArray[Any],

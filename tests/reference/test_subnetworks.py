@@ -139,3 +139,23 @@ def test_what_cannot_be_masked_is_refused():
         subnetworks.iou(weight > 0, weight[:2] > 0)
     with pytest.raises(ParameterError, match="nothing"):
         subnetworks.iou(weight > 99, weight > 99)
+
+
+def test_the_largest_of_all_layers_together():
+    rng = np.random.default_rng(3)
+    weights = {"a": rng.normal(size=(2, 3, 4)), "b": 10 * rng.normal(size=(2, 5, 4))}
+    kept = subnetworks.magnitude_everywhere(weights, sparsity=0.4)
+    sizes = np.concatenate([np.abs(weights["a"]).ravel(), np.abs(weights["b"]).ravel()])
+    border = np.sort(sizes)[int(0.4 * len(sizes))]
+    for name, weight in weights.items():
+        assert (kept[name] == (np.abs(weight) >= border)).all()
+    assert kept["a"].mean() < kept["b"].mean()
+
+
+def test_the_best_of_each_group_are_kept():
+    scores = np.random.default_rng(4).random((3, 5, 8))
+    mask = subnetworks.of_each_group(scores, kept=2, group=4)
+    for row, kept in zip(scores.reshape(-1, 4), mask.reshape(-1, 4), strict=True):
+        assert set(np.flatnonzero(kept)) == set(np.argsort(row)[2:])
+    with pytest.raises(ParameterError, match="2 of every 3 cannot be kept of rows of 8"):
+        subnetworks.of_each_group(scores, kept=2, group=3)
