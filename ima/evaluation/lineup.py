@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from ima.cache.steps import cache_name, cache_states
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.candidates import Candidate
+from ima.measures.candidates import Candidate, read_candidate
 from ima.measures.comparisons import Comparison
 from ima.models import zoo
 
@@ -141,6 +144,38 @@ def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) 
         modality,
         encoder,
     )
+
+
+def examine(
+    entry: Entry,
+    *,
+    caches: str | os.PathLike[str],
+    samples: int,
+    resamples: int,
+    device: str = "cpu",
+    seed: int = 0,
+) -> Candidate:
+    """Cache what a model does with its test samples, and reduce it to numbers.
+
+    Parameters
+    ----------
+    entry : Entry
+        The model, and what it reads.
+    caches : path
+        Folder for its cache; one of other weights or settings is replaced.
+    samples : int
+        Test samples.
+    resamples : int
+        Bootstrap resamples of samples that are kept of each number.
+    device : str
+        Where the model runs.
+    seed : int
+        Of the resamples.
+    """
+    path = Path(caches) / cache_name(entry.name, entry.dataset)
+    settings = {"samples": samples, "predict": True, "device": device}
+    cache_states(entry.name, path=path, dataset=entry.dataset, replace=True, **settings)
+    return read_candidate(path, resamples=resamples, seed=seed)
 
 
 def line_up(
