@@ -27,7 +27,7 @@ from ima.figures.findings import (
 from ima.figures.media import pictures, score_dots, spectrograms
 from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, score_map
 from ima.figures.panels import named_panels, reading_panels
-from ima.figures.plans import cost_chart, score_by_rows, skip_grid, still_and_gone
+from ima.figures.plans import cost_chart, score_by_rows, search_curve, skip_grid, still_and_gone
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
 from ima.figures.zoo import ladder, training_curves
 
@@ -59,6 +59,7 @@ __all__ = [
     "score_by_rows",
     "score_dots",
     "score_map",
+    "search_curve",
     "silhouette_curves",
     "similarity_curves",
     "skip_grid",

@@ -90,6 +90,32 @@ def still_and_gone(swept: pd.DataFrame) -> Figure:
     return figure
 
 
+def search_curve(divergence: Mapping[int, float], *, threshold: float) -> Figure:
+    """Draw how far a plan moves the next word, over the layer at which it acts.
+
+    Parameters
+    ----------
+    divergence : mapping of int to float
+        By layer, the mean KL divergence from the plain model, in nats.
+    threshold : float
+        Up to which the move counts as none.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One curve, and the threshold dotted; the scale is linear below it and logarithmic above.
+    """
+    with canvas(height=2.4) as (figure, grid):
+        axes = grid[0, 0]
+        layers = sorted(divergence)
+        axes.plot(layers, [divergence[at] for at in layers], color="#0072B2", marker="o")
+        axes.axhline(threshold, color=COLOURS["null"], linestyle=":")
+        axes.set_yscale("symlog", linthresh=threshold)
+        axes.set(xlabel="withdrawn behind layer", ylabel="KL divergence (nats)", ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
 def skip_grid(table: pd.DataFrame) -> Figure:
     """Draw which share of the score is kept, over where rows begin to bypass and how many do.
 
