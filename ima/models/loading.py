@@ -56,6 +56,10 @@ def load_model(
     if is_single_task(Path(zoo.split_name(spec)[0])):
         name, step = zoo.split_name(spec)
         return load_single(spec, Path(name), step=step, loading=loading)
+    if (Path(spec) / "subnet.json").is_file():
+        from ima.interventions import compressed
+
+        return compressed.read(Path(spec), device=device)
     if (Path(spec) / "config.json").is_file():
         return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()
