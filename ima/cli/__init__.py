@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 from ima.cli.data import data
 from ima.cli.proxy import proxy
 from ima.cli.skip import skip
+from ima.cli.subnet import subnet
 from ima.cli.train import train
 from ima.cli.zoo import zoo
 from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
@@ -41,6 +42,7 @@ app.add_typer(data, name="data")
 app.command("train")(train)
 app.command("proxy")(proxy)
 app.command("skip")(skip)
+app.command("subnet")(subnet)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]

@@ -108,6 +108,39 @@ def equally_sparse(
     return found
 
 
+def of_pattern(
+    model: FrozenModel, caches: Sequence[str | os.PathLike[str]], *, pattern: str = "2:4"
+) -> Masks:
+    """Return Wanda's masks that keep so many of so many neighbours, calibrated on all caches.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Whose weights.
+    caches : sequence of path
+        Caches of calibration samples with ``inputs``.
+    pattern : str
+        ``"2:4"`` keeps two of four, as sparse tensor cores need it.
+
+    Raises
+    ------
+    ParameterError
+        If the pattern is none, or rows are no whole number of groups.
+    """
+    kept, _, group = pattern.partition(":")
+    if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
+        message = f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
+        raise ParameterError(message)
+    squares = _summed([squares_of(open_cache(path)) for path in caches])
+    chosen = {
+        name: subnetworks.of_each_group(
+            np.abs(weight) * np.sqrt(squares[name])[..., None, :], kept=int(kept), group=int(group)
+        )
+        for name, weight in weights_of(model).items()
+    }
+    return _named(chosen, f"Wanda, {pattern}", model, 1 - int(kept) / int(group))
+
+
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Sum squares over units and tasks, each token counted once."""
     return {name: sum(part[name].sum(axis=0) for part in parts) for name in parts[0]}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tinysamples import image_set
 
+from ima import cli
 from ima.cache import create
 from ima.errors import ModelError, ParameterError
 from ima.interventions import Masks, compressed, masked, masks_from_cache, subnets
@@ -144,3 +145,62 @@ def test_damaged_or_foreign_checkpoints_are_refused(model, caches, tmp_path):
     with pytest.raises(ParameterError, match=r"The mask of .* has shape"):
         compressed.write(model, narrow, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
+    masks = subnets.of_pattern(model, list(caches.values()))
+    from torch.sparse import _semi_structured_conversions as conversions
+
+    for name, kept in masks.kept.items():
+        grouped = kept.reshape(*kept.shape[:-1], -1, 4)
+        assert (grouped.sum(-1) == 2).all()
+        weight = weights_of(model)[name][0] * kept[0]
+        rows, columns = (32 * (-(-size // 32)) for size in weight.shape)
+        dense = torch.zeros(rows, columns, dtype=torch.float16)
+        dense[: weight.shape[0], : weight.shape[1]] = torch.from_numpy(weight).half()
+        held, meta = conversions.sparse_semi_structured_from_dense_cutlass(dense)
+        assert held.shape[1] == columns // 2
+        back = conversions.sparse_semi_structured_to_dense_cutlass(held, meta)
+        assert torch.equal(back, dense)
+    for wrong in ("4:2", "half", "2:"):
+        with pytest.raises(ParameterError, match="A pattern is two numbers such as 2:4"):
+            subnets.of_pattern(model, list(caches.values()), pattern=wrong)
+
+
+def command(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*map(str, words)])
+    said = capsys.readouterr()
+    return stopped.value.code, said.out, said.err
+
+
+@pytest.mark.parametrize("extra", [(), ("--method", "wanda"), ("--pattern", "2:4")])
+def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, extra):
+    given = [word for path in caches.values() for word in ("--caches", path)]
+    out = tmp_path / "out"
+    code, said, _ = command(capsys, "subnet", NAMES[0], *given, "--out", out, *extra, "--json")
+    assert code == 0
+    record = json.loads(said)
+    assert record["bits per weight"] <= 1.05 * record["bound"]
+    assert record["loads"]["pruned"]["seconds"] > 0
+    found = weights_of(load(str(out)))
+    removed = np.mean([(weight == 0).mean() for weight in found.values()])
+    assert removed == pytest.approx(record["sparsity"], abs=0.02)
+
+
+def test_the_command_refuses_what_it_cannot_do(model, caches, tmp_path, capsys):
+    given = [word for path in caches.values() for word in ("--caches", path)]
+    out = ("--out", tmp_path / "out")
+    for extra, message in (
+        (("--sparsity", "1.0"), "sparsity must be above 0 and below 1; got 1.0"),
+        (("--method", "magic"), "method must be one of alpha, wanda, magnitude; got 'magic'"),
+    ):
+        code, _, said = command(capsys, "subnet", NAMES[0], *given, *out, *extra)
+        assert code == 1
+        assert message in " ".join(said.split())
+    plain = tmp_path / "plain.zarr"
+    create(model, dataset=image_set(2), path=plain, samples=2, taps=["ln1"])
+    code, _, said = command(capsys, "subnet", NAMES[0], "--caches", plain, "--caches", plain, *out)
+    assert code == 1
+    assert "The cache holds no /inputs" in said
+    assert not (tmp_path / "out").exists()

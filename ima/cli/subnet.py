@@ -1,0 +1,106 @@
+"""The command that writes a pruned language model as a compressed checkpoint (I4)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ima.console import show_table
+from ima.errors import ParameterError
+
+if TYPE_CHECKING:
+    from ima.interventions.masks import Masks
+    from ima.models import FrozenModel
+
+METHODS = ("alpha", "wanda", "magnitude")
+# Run apart, so that what was loaded before counts in neither time nor memory.
+_LOADS = """
+import json, resource, sys, time
+import ima.models, torch, transformers
+from ima.models.loading import load_model
+before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+ima.models.load(sys.argv[1])
+seconds = time.perf_counter() - begun
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": seconds, "megabytes": (peak - before) / 1024}))
+"""
+
+
+def subnet(
+    model: Annotated[str, typer.Argument(help="A name of `ima models list`, a folder, an id.")],
+    *,
+    caches: Annotated[
+        list[str],
+        typer.Option(metavar="CACHE", help="A cache with /inputs; once for each task."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint.")],
+    sparsity: Annotated[float, typer.Option(help="Share that each task's mask removes.")] = 0.5,
+    method: Annotated[
+        str, typer.Option(help="alpha, wanda (on all caches) or magnitude.")
+    ] = "alpha",
+    pattern: Annotated[str, typer.Option(help="2:4 keeps two of four neighbours.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Write a model without the weights that its tasks do not need, and say what that saves."""
+    from ima.interventions import compressed
+    from ima.models import load
+
+    loaded = load(model)
+    masks = _masks(loaded, caches, sparsity=sparsity, method=method, pattern=pattern)
+    size = compressed.write(loaded, masks, out)
+    loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
+    record: dict[str, Any] = {"sparsity": masks.sparsity, **asdict(size), "loads": loads}
+    record |= {"bits per weight": size.spent, "bound": size.bound}
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    rows = [
+        [
+            what,
+            f"{count / 2**20:.2f} MiB",
+            f"{loads[what]['seconds']:.2f} s",
+            f"{loads[what]['megabytes']:.0f} MiB",
+        ]
+        for what, count in (("pruned", size.whole), ("whole", size.dense))
+    ]
+    show_table(["language model", "weights", "loads in", "takes at most"], rows=rows)
+    typer.echo(
+        f"{masks.sparsity:.1%} of {size.weights:,} weights of the blocks are removed; masks and "
+        f"values take {size.spent:.2f} bits a weight (bound: {size.bound:.2f}).\n"
+        f"It is a model like any other: ima cache create --model {out} …"
+    )
+
+
+def _masks(
+    model: FrozenModel, caches: list[str], *, sparsity: float, method: str, pattern: str
+) -> Masks:
+    from ima.interventions import subnets
+    from ima.interventions.masks import masks_from_cache
+
+    if not 0 < sparsity < 1:
+        message = f"sparsity must be above 0 and below 1; got {sparsity}."
+        raise ParameterError(message)
+    if pattern:
+        return subnets.of_pattern(model, caches, pattern=pattern)
+    if method == "alpha":
+        return subnets.alpha([masks_from_cache(model, c, sparsity=sparsity) for c in caches])
+    if method not in METHODS:
+        message = f"method must be one of {', '.join(METHODS)}; got {method!r}."
+        raise ParameterError(message)
+    named = {path: path for path in caches}
+    rivals = subnets.equally_sparse(model, named, sparsity=sparsity)
+    return rivals[subnets.UNION if method == "wanda" else subnets.SIZE]
+
+
+def _load(spec: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADS, spec], check=True, capture_output=True, text=True
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
