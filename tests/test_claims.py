@@ -145,6 +145,12 @@ def test_table_of_nothing_says_not_yet_measured_everywhere():
     assert claims.table([]).count("not yet measured") == len(claims.CLAIMS)
 
 
+def test_a_listing_names_the_data_set_where_records_would_look_alike():
+    twice = [measured(), measured().model_copy(update={"dataset": "other"})]
+    assert claims.listing(twice).data["data set"].tolist() == [twice[0].dataset, "other"]
+    assert "data set" not in claims.listing([measured()]).data
+
+
 def test_a_listing_leaves_out_what_all_records_share():
     one = claims.listing([measured(), measured(model="opt-mini (ST)")]).data
     assert list(one.columns) == ["model", "value", "low", "high", "n", "null", "verdict"]

@@ -119,14 +119,17 @@ def listing(records: Sequence[Record]) -> Styler:
     Returns
     -------
     pandas.io.formats.style.Styler
-        A row per record; claim and statistic stand in it where records differ in them.
+        A row per record; claim and statistic stand in it where records differ in them, the data
+        set where they would not differ otherwise.
     """
     import pandas as pd
 
     columns = ["model", "claim", "statistic", "value", "low", "high", "n", "null", "verdict"]
-    table = pd.DataFrame([entry.model_dump() for entry in records])[columns]
+    table = pd.DataFrame([entry.model_dump() for entry in records])
+    if table.duplicated(columns[:3]).any():
+        columns.insert(1, "dataset")
     same = [name for name in ("claim", "statistic") if len(set(table[name])) == 1]
-    table = table.drop(columns=same)
+    table = table[columns].drop(columns=same).rename(columns={"dataset": "data set"})
     return table.style.hide(axis="index").format(precision=3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import cycle
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -18,7 +18,7 @@ COSTS = {
     "gflops ratio": "operations of the prompt",
     "cached ratio": "rows of the cache",
 }
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -32,14 +32,13 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A row a table, a column for each of :data:`COSTS` that was measured, a colour and a marker
-        a plan, with 95 % intervals; dotted, the score with nothing left out.
+        A row a table, a column for each of :data:`COSTS` that was measured, a marker of its own
+        for each plan, with 95 % intervals; dotted, the score with nothing left out.
     """
     first = next(iter(tables.values()))
     costs = {name: title for name, title in COSTS.items() if name in first}
     plans = list(first["plan"])
-    looks = dict(zip(plans, zip(sns.color_palette("colorblind", len(plans)), cycle(_MARKERS),
-                                strict=False), strict=False))  # fmt: skip
+    looks = {plan: _look(at) for at, plan in enumerate(plans)}
     with canvas(
         rows=len(tables), columns=len(costs), height=1.4 + 2.4 * len(tables) + 0.12 * len(plans),
         sharey="row",
@@ -48,10 +47,9 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
             for axes, (cost, name) in zip(row, costs.items(), strict=True):
                 axes.axhline(table["score"].iloc[0], color=COLOURS["null"], linestyle=":")
                 for _, one in table.iterrows():
-                    colour, marker = looks[one["plan"]]
                     ends = [[one["score"] - one["low"]], [one["high"] - one["score"]]]
                     axes.errorbar(
-                        one[cost], one["score"], yerr=ends, color=colour, marker=marker,
+                        one[cost], one["score"], yerr=ends, **looks[one["plan"]],
                         elinewidth=0.8, linestyle="", label=one["plan"],
                     )  # fmt: skip
                 axes.set_xlabel(f"{name} (share)", fontsize="small")
@@ -59,6 +57,14 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
             row[0].set_ylabel(f"{title}: {table['metric'].iloc[0].replace('_', ' ')}")
         outside_legend(figure, grid[0, 0], columns=2)
     return figure
+
+
+def _look(at: int) -> dict[str, Any]:
+    """Return a colour and a marker that no other number has: filled first, then open."""
+    colours = sns.color_palette("colorblind", len(_MARKERS))
+    colour = colours[at % len(colours)]
+    face = colour if at < len(_MARKERS) else "none"
+    return {"color": colour, "marker": _MARKERS[at % len(_MARKERS)], "markerfacecolor": face}
 
 
 def still_and_gone(swept: pd.DataFrame) -> Figure:
@@ -158,14 +164,13 @@ def score_by_rows(table: pd.DataFrame) -> Figure:
     matplotlib.figure.Figure
         A colour and a marker each, with its 95 % interval.
     """
-    colours = sns.color_palette("colorblind", len(table))
     with canvas(height=2.8) as (figure, grid):
         axes = grid[0, 0]
-        for (_, one), colour, marker in zip(table.iterrows(), colours, _MARKERS, strict=False):
+        for at, one in enumerate(table.to_dict("records")):
             ends = [[one["score"] - one["low"]], [one["high"] - one["score"]]]
             axes.errorbar(
-                one["rows"], one["score"], yerr=ends, color=colour, marker=marker,
-                elinewidth=0.8, linestyle="", label=one["before"],
+                one["rows"], one["score"], yerr=ends, **_look(at), elinewidth=0.8, linestyle="",
+                label=one["before"],
             )  # fmt: skip
         axes.set(xlabel="rows of the prompt (mean)", ylabel="exact answers", ylim=(0, 1))
         axes.set_xlim(left=0)

@@ -1,0 +1,210 @@
+"""Whole neurons and whole heads: what leaves makes the model smaller, not only sparser (I4).
+
+A neuron of the FFN is one input of its last layer, a head some inputs of attention's; each scores
+the sum of Wanda's scores of the weights that read it. Heads that share their keys leave together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ima.errors import ModelError, ParameterError
+from ima.interventions.masks import weights_of
+from ima.models.anatomy import find_anatomy
+
+if TYPE_CHECKING:
+    from ima.models import FrozenModel
+
+Places = npt.NDArray[np.int64]
+_OUT, _DOWN = {"o_proj", "out_proj"}, {"down_proj", "fc2"}
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Which neurons and which groups of heads stay.
+
+    Parameters
+    ----------
+    neurons : sequence of ndarray
+        By layer, kept neurons of the FFN, in order.
+    groups : sequence of ndarray
+        By layer, kept groups of heads that share keys and values, in order.
+    """
+
+    neurons: Sequence[Places]
+    groups: Sequence[Places]
+
+    def record(self) -> dict[str, list[list[int]]]:
+        """Return it as JSON holds it."""
+        return {
+            "neurons": [places.tolist() for places in self.neurons],
+            "groups": [places.tolist() for places in self.groups],
+        }
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Structure:
+        """Return what :meth:`record` gave."""
+        neurons, groups = (
+            [np.asarray(places, dtype=np.int64) for places in record[name]]
+            for name in ("neurons", "groups")
+        )
+        return cls(neurons, groups)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Linear layers of a block by what they do."""
+
+    ups: tuple[str, ...]
+    down: str
+    query: str
+    keys: tuple[str, ...]
+    out: str
+
+
+def _names(model: FrozenModel) -> _Names:
+    inside = f"{model.anatomy.attention}."
+    attention = {n.rpartition(".")[2]: n for n in model.anatomy.linears if n.startswith(inside)}
+    network = {n.rpartition(".")[2]: n for n in model.anatomy.linears if not n.startswith(inside)}
+    down, out = _DOWN & set(network), _OUT & set(attention)
+    if len(down) != 1 or len(out) != 1 or not {"q_proj", "k_proj", "v_proj"} <= set(attention):
+        message = (
+            f"Neurons and heads of {model.name!r} cannot be told apart by the names of its linear "
+            f"layers: {', '.join(model.anatomy.linears)}. Remove single weights instead."
+        )
+        raise ModelError(message)
+    last = network[down.pop()]
+    return _Names(
+        ups=tuple(name for name in network.values() if name != last),
+        down=last,
+        query=attention["q_proj"],
+        keys=(attention["k_proj"], attention["v_proj"]),
+        out=attention[out.pop()],
+    )
+
+
+def choose(
+    model: FrozenModel, squares: Mapping[str, npt.NDArray[Any]], *, sparsity: float
+) -> Structure:
+    """Choose the neurons and groups of heads that stay: as large a share in every layer.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Whose weights.
+    squares : mapping of str to ndarray
+        By linear layer ``(layer, in_features)``: sums of squares of its inputs.
+    sparsity : float
+        Share of the neurons, and of the groups, that leaves each layer, rounded down; one group
+        always stays.
+
+    Raises
+    ------
+    ParameterError
+        If the share is not in (0, 1).
+    ModelError
+        If the model has no such layers.
+    """
+    if not 0 < sparsity < 1:
+        message = f"sparsity must be above 0 and below 1; got {sparsity}."
+        raise ParameterError(message)
+    names, weights = _names(model), weights_of(model)
+    scores = {
+        name: (np.abs(weights[name]) * np.sqrt(squares[name])[:, None, :]).sum(axis=1)
+        for name in (names.down, names.out)
+    }
+    width = int(_attention(model, 0).head_dim)
+    groups = weights[names.keys[0]].shape[1] // width
+    by_group = scores[names.out].reshape(model.layers, groups, -1).sum(axis=-1)
+    return Structure(
+        neurons=[_largest(layer, sparsity) for layer in scores[names.down]],
+        groups=[_largest(layer, sparsity) for layer in by_group],
+    )
+
+
+def _largest(scores: npt.NDArray[Any], sparsity: float) -> Places:
+    removed = min(int(len(scores) * sparsity), len(scores) - 1)
+    return np.sort(np.argsort(scores, kind="stable")[removed:])
+
+
+def _attention(model: FrozenModel, at: int) -> Any:
+    return model.anatomy.blocks[at].get_submodule(model.anatomy.attention)
+
+
+@torch.no_grad()
+def shrink(model: FrozenModel, structure: Structure) -> FrozenModel:
+    """Return a copy of a model without the neurons and heads that a structure leaves out.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Unchanged.
+    structure : Structure
+        What stays.
+
+    Returns
+    -------
+    FrozenModel
+        With smaller linear layers; it computes what the whole one computes with zeros in the place
+        of what left.
+
+    Raises
+    ------
+    ParameterError
+        If the structure is of another model.
+    """
+    names, language = _names(model), copy.deepcopy(model.language)
+    small = replace(model, language=language, anatomy=find_anatomy(language))
+    if len(structure.neurons) != model.layers or len(structure.groups) != model.layers:
+        message = f"The structure is of {len(structure.neurons)} layers, not {model.layers}."
+        raise ParameterError(message)
+    for at, block in enumerate(small.anatomy.blocks):
+        neurons = torch.from_numpy(structure.neurons[at])
+        attention = _attention(small, at)
+        width = int(attention.head_dim)
+        shared = block.get_submodule(names.keys[0]).out_features // width  # type: ignore[operator]
+        heads = block.get_submodule(names.query).out_features // width  # type: ignore[operator]
+        groups = torch.from_numpy(structure.groups[at])
+        asking = _spread(groups, heads // shared * width)
+        for name in names.ups:
+            _cut(block, name, rows=neurons)
+        _cut(block, names.down, columns=neurons)
+        for name in names.keys:
+            _cut(block, name, rows=_spread(groups, width))
+        _cut(block, names.query, rows=asking)
+        _cut(block, names.out, columns=asking)
+        # Classes that lay out heads by a number of their own.
+        if hasattr(attention, "num_heads"):
+            attention.num_heads = len(asking) // width
+    return small
+
+
+def _spread(places: Tensor, width: int) -> Tensor:
+    """Return the features of places that are so many features wide."""
+    return (places[:, None] * width + torch.arange(width)).reshape(-1)
+
+
+def _cut(
+    block: nn.Module, name: str, *, rows: Tensor | None = None, columns: Tensor | None = None
+) -> None:
+    linear: Any = block.get_submodule(name)
+    chosen = rows if columns is None else columns
+    assert chosen is not None
+    dim, size = (0, linear.out_features) if columns is None else (1, linear.in_features)
+    if len(chosen) == 0 or int(chosen.max()) >= size:
+        message = f"The structure does not fit {name}, which has {size} places."
+        raise ParameterError(message)
+    chosen = chosen.to(linear.weight.device)
+    weight = linear.weight.index_select(dim, chosen)
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if dim == 0 and linear.bias is not None:
+        linear.bias = nn.Parameter(linear.bias.index_select(0, chosen), requires_grad=False)
+    linear.out_features, linear.in_features = weight.shape
