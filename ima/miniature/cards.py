@@ -63,7 +63,7 @@ def card_of(
     configuration = {}
     if kind == "connector":
         configuration = model.config.model_dump()
-    elif kind != "multitask":
+    elif kind not in {"multitask", "aggregation"}:
         configuration = model.config.to_diff_dict()
     return {
         "name": name,

@@ -1,0 +1,90 @@
+"""Systems on the committed models: what their authors say of them, where it holds here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ima.interventions import methods, report
+from ima.interventions.aggregation import Bank, demonstrated, load_aggregation
+from ima.measures.inference import bootstrap_weights
+from ima.measures.proxy import associate
+from ima.miniature.episodes import open_episodes
+from ima.models import load
+from ima.samples import open_samples
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+MODEL = "llava-mini-3"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load(MODEL)
+
+
+def lowest_gain(first, second):
+    """Return the lower end of the 95 % interval of a paired difference of means."""
+    gap = first - second
+    drawn = bootstrap_weights(len(gap), resamples=1000, seed=0).to_numpy() @ gap
+    return np.quantile(drawn, 0.025)
+
+
+def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(model):
+    calibration = list(open_samples("mini-image-qa:calibration", n=20))
+    found = methods.search_vtw(model, calibration)
+    curve = np.array(list(found.divergence.values()))
+    assert curve[0] > 10 * curve[len(curve) // 2 :].max()
+    assert curve[-1] == 0.0
+    (chosen,) = found.plan.withdrawals
+    half = methods.withdrawal(behind=chosen.behind // 2)
+    held = open_samples("mini-image-caption", n=60)
+    told = report.compare(model, held, [found.plan, half], repeats=0).by_sample
+    plain = told[report.PLAIN.name].mean()
+    assert told[found.plan.name].mean() >= 0.98 * plain
+    assert told[half.name].mean() < 0.98 * plain
+
+
+def test_more_percepts_stay_of_pictures_of_more_objects_and_serve_better_than_others(model):
+    held = list(open_samples("mini-image-qa", n=200))
+    pair = [methods.interaction(behind=3, control=how) for how in ("", "random")]
+    objects = np.array([len(sample.truth["entities"]) for sample in held], dtype=float)
+    kept = report.kept_percepts(model, held, pair[0])
+    for layer in (0, -1):
+        rise = associate(objects, kept[:, layer])
+        assert rise.over_models.low > 0
+        assert rise.p < 0.01
+    told = report.compare(model, held, pair, repeats=0).by_sample
+    assert lowest_gain(told[pair[0].name], told[pair[1].name]) > 0
+
+
+def test_states_of_words_tell_what_their_pictures_show(model):
+    given = open_episodes("test", n=150)
+    aggregation = load_aggregation(MODEL)
+    queries = [one.query for one in given]
+    shown = [each for one in given for each in one.demonstrations]
+    bank = Bank.of(model, shown, depth=aggregation.depth)
+    arms = {
+        "states": demonstrated(
+            model,
+            {one.query.id: one.demonstrations for one in given},
+            aggregation=aggregation,
+            bank=bank,
+        ),
+        "words": demonstrated(
+            model, {one.query.id: one.demonstrations for one in given}, how="words"
+        ),
+        "swapped": demonstrated(
+            model,
+            {one.query.id: one.swapped().demonstrations for one in given},
+            aggregation=aggregation,
+        ),
+        "nothing": model,
+    }
+    right = {
+        how: report.compare(one, queries, [], repeats=0).by_sample[report.PLAIN.name]
+        for how, one in arms.items()
+    }
+    for other in ("words", "swapped", "nothing"):
+        assert lowest_gain(right["states"], right[other]) > 0, other
+    # A picture of something else is no better than no picture.
+    assert lowest_gain(right["swapped"], right["words"]) <= 0
