@@ -117,7 +117,8 @@ def search_curve(divergence: Mapping[int, float], *, threshold: float) -> Figure
         axes.plot(layers, [divergence[at] for at in layers], color="#0072B2", marker="o")
         axes.axhline(threshold, color=COLOURS["null"], linestyle=":")
         axes.set_yscale("symlog", linthresh=threshold)
-        axes.set(xlabel="withdrawn behind layer", ylabel="KL divergence (nats)", ylim=(0, None))
+        top = 2 * max(divergence.values())
+        axes.set(xlabel="withdrawn behind layer", ylabel="KL divergence (nats)", ylim=(0, top))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -172,7 +173,7 @@ def score_by_rows(table: pd.DataFrame) -> Figure:
                 one["rows"], one["score"], yerr=ends, **_look(at), elinewidth=0.8, linestyle="",
                 label=one["before"],
             )  # fmt: skip
-        axes.set(xlabel="rows of the prompt (mean)", ylabel="exact answers", ylim=(0, 1))
+        axes.set(xlabel="rows of the prompt (mean)", ylabel="exact answers", ylim=(0, 1.05))
         axes.set_xlim(left=0)
         outside_legend(figure, axes, columns=2)
     return figure
