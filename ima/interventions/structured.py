@@ -170,10 +170,11 @@ def shrink(model: FrozenModel, structure: Structure) -> FrozenModel:
         neurons = torch.from_numpy(structure.neurons[at])
         attention = _attention(small, at)
         width = int(attention.head_dim)
-        shared = block.get_submodule(names.keys[0]).out_features // width  # type: ignore[operator]
-        heads = block.get_submodule(names.query).out_features // width  # type: ignore[operator]
+        asked: Any = block.get_submodule(names.keys[0])
+        asks: Any = block.get_submodule(names.query)
+        heads_each = int(asks.out_features // asked.out_features)
         groups = torch.from_numpy(structure.groups[at])
-        asking = _spread(groups, heads // shared * width)
+        asking = _spread(groups, heads_each * width)
         for name in names.ups:
             _cut(block, name, rows=neurons)
         _cut(block, names.down, columns=neurons)
