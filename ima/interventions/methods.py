@@ -233,8 +233,7 @@ def divergence(
         message = "At least one sample is needed; got none."
         raise ParameterError(message)
     total = dict.fromkeys(plans, 0.0)
-    for start in range(0, len(samples), batch_size):
-        batch = model.encode(samples[start : start + batch_size], side="left", target=False)
+    for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
         plain = next_words(model, batch, Plan(name="plain"))
         for key, plan in plans.items():
             told = next_words(model, batch, plan)

@@ -168,6 +168,23 @@ def relative(
     return Interval.of_draws(value, shares, n=len(plain), level=level)
 
 
+def gain(first: Floats, second: Floats, *, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Return how much better one score is than another, on the same samples.
+
+    Parameters
+    ----------
+    first, second : ndarray
+        ``(sample,)`` each.
+    resamples : int
+        Bootstrap resamples of samples, the same for both.
+    seed : int
+        Same seed, same interval.
+    """
+    gap = first - second
+    drawn = bootstrap_weights(len(gap), resamples=resamples, seed=seed).to_numpy() @ gap
+    return Interval.of_draws(float(gap.mean()), drawn, n=len(gap))
+
+
 def kept_alignment(
     model: FrozenModel, samples: Sequence[Sample], plan: Plan, *, batch_size: int = 16
 ) -> Floats:
@@ -200,8 +217,7 @@ def kept_alignment(
         raise ParameterError(message)
     behind = plan.withdrawals[0].behind
     found: list[float] = []
-    for start in range(0, len(samples), batch_size):
-        batch = model.encode(samples[start : start + batch_size])
+    for batch in model.stream(samples, batch_size=batch_size):
         with planned(model, batch, plan) as trace:
             model.forward(batch)
         stays = trace.present[-1]
@@ -239,8 +255,7 @@ def kept_percepts(
         ``(sample, layer)``: perceptual rows that enter the block of layer 1 … L.
     """
     found: list[Floats] = []
-    for start in range(0, len(samples), batch_size):
-        batch = model.encode(samples[start : start + batch_size], side="left", target=False)
+    for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
         with planned(model, batch, plan) as trace:
             model.forward(batch)
         percepts = batch.modality > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,10 +120,16 @@ class FrozenModel:
                 raise empty_text(sample)
         return self._batch(samples, texts=texts, sources=samples, side=side)
 
+    def stream(
+        self, samples: Sequence[Sample], *, batch_size: int = 16, **given: Any
+    ) -> Iterator[Batch]:
+        """Encode samples in batches of one size, one by one; ``given`` goes to :meth:`encode`."""
+        for start in range(0, len(samples), batch_size):
+            yield self.encode(samples[start : start + batch_size], **given)
+
     def batches(self, samples: Sequence[Sample], *, batch_size: int = 16) -> list[Batch]:
         """Encode samples in batches of one size, in order; see :meth:`encode`."""
-        starts = range(0, len(samples), batch_size)
-        return [self.encode(samples[start : start + batch_size]) for start in starts]
+        return list(self.stream(samples, batch_size=batch_size))
 
     @torch.no_grad()
     def forward(self, batch: Batch, *, logits: bool = False) -> Tensor | None:
