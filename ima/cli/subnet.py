@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ima.interventions.masks import Masks
     from ima.models import FrozenModel
 
-METHODS = ("alpha", "wanda", "magnitude")
+SPARSEGPT, NEURONS = "sparsegpt", "neurons"
+#: Samples of each cache that SparseGPT reads again.
+CALIBRATION = 128
 # Run apart, so that what was loaded before counts in neither time nor memory.
 _LOADS = """
 import json, resource, sys, time
@@ -42,20 +44,36 @@ def subnet(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint.")],
     sparsity: Annotated[float, typer.Option(help="Share that each task's mask removes.")] = 0.5,
     method: Annotated[
-        str, typer.Option(help="alpha, wanda (on all caches) or magnitude.")
+        str, typer.Option(help="alpha, wanda (on all caches), magnitude or sparsegpt.")
     ] = "alpha",
-    pattern: Annotated[str, typer.Option(help="2:4 keeps two of four neighbours.")] = "",
+    pattern: Annotated[
+        str, typer.Option(help="2:4 keeps two of four; neurons removes whole neurons and heads.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write a model without the weights that its tasks do not need, and say what that saves."""
-    from ima.interventions import compressed
+    from ima.interventions import compressed, structured, subnets
     from ima.models import load
 
+    if method not in {*subnets.METHODS, SPARSEGPT}:
+        known = ", ".join([*subnets.METHODS, SPARSEGPT])
+        message = f"method must be one of {known}; got {method!r}."
+        raise ParameterError(message)
     loaded = load(model)
-    masks = _masks(loaded, caches, sparsity=sparsity, method=method, pattern=pattern)
-    size = compressed.write(loaded, masks, out)
+    if pattern == NEURONS:
+        subnets.check_share(sparsity)
+        squares = subnets.summed_squares(loaded, caches)
+        structure = structured.choose(loaded, squares, sparsity=sparsity)
+        size = compressed.write_smaller(loaded, structure, out, about={"caches": caches})
+    elif method == SPARSEGPT:
+        masks = _updated(loaded, caches, sparsity=sparsity, pattern=pattern)
+        size = compressed.write(loaded, masks, out, about={"caches": caches})
+    else:
+        given = {"method": method, "sparsity": sparsity, "pattern": pattern}
+        size = compressed.write(loaded, subnets.streamed(loaded, caches, **given), out)
     loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
-    record: dict[str, Any] = {"sparsity": masks.sparsity, **asdict(size), "loads": loads}
+    removed = 1 - size.kept / size.weights
+    record: dict[str, Any] = {"sparsity": removed, **asdict(size), "loads": loads}
     record |= {"bits per weight": size.spent, "bound": size.bound}
     if as_json:
         typer.echo(json.dumps(record, indent=1))
@@ -71,31 +89,24 @@ def subnet(
     ]
     show_table(["language model", "weights", "loads in", "takes at most"], rows=rows)
     typer.echo(
-        f"{masks.sparsity:.1%} of {size.weights:,} weights of the blocks are removed; masks and "
+        f"{removed:.1%} of {size.weights:,} weights of the blocks are removed; masks and "
         f"values take {size.spent:.2f} bits a weight (bound: {size.bound:.2f}).\n"
         f"It is a model like any other: ima cache create --model {out} …"
     )
 
 
-def _masks(
-    model: FrozenModel, caches: list[str], *, sparsity: float, method: str, pattern: str
-) -> Masks:
-    from ima.interventions import subnets
-    from ima.interventions.masks import masks_from_cache
+def _updated(model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str) -> Masks:
+    """Prune by SparseGPT on the samples that the caches were made from, by this model."""
+    from ima.interventions import sparsegpt, subnets
+    from ima.interventions.pruning import calibration_samples
 
-    if not 0 < sparsity < 1:
-        message = f"sparsity must be above 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
+    subnets.check_share(sparsity)
+    samples = [sample for path in caches for sample in calibration_samples(path, n=CALIBRATION)]
+    removed = None
     if pattern:
-        return subnets.of_pattern(model, caches, pattern=pattern)
-    if method == "alpha":
-        return subnets.alpha([masks_from_cache(model, c, sparsity=sparsity) for c in caches])
-    if method not in METHODS:
-        message = f"method must be one of {', '.join(METHODS)}; got {method!r}."
-        raise ParameterError(message)
-    named = {path: path for path in caches}
-    rivals = subnets.equally_sparse(model, named, sparsity=sparsity)
-    return rivals[subnets.UNION if method == "wanda" else subnets.SIZE]
+        kept, group = subnets.parse_pattern(pattern)
+        removed = (group - kept, group)
+    return sparsegpt.prune(model, model.batches(samples), sparsity=sparsity, pattern=removed)
 
 
 def _load(spec: str) -> dict[str, float]:

@@ -29,6 +29,7 @@ from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, sco
 from ima.figures.panels import named_panels, reading_panels
 from ima.figures.plans import cost_chart, score_by_rows, search_curve, skip_grid, still_and_gone
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
+from ima.figures.subnets import removed_map, sparsity_sweep
 from ima.figures.zoo import ladder, training_curves
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "probe_panels",
     "proxy_map",
     "reading_panels",
+    "removed_map",
     "rival_panels",
     "score_by_rows",
     "score_dots",
@@ -63,6 +65,7 @@ __all__ = [
     "silhouette_curves",
     "similarity_curves",
     "skip_grid",
+    "sparsity_sweep",
     "spectrograms",
     "steering_panels",
     "step_curves",

@@ -186,7 +186,7 @@ class Bank:
         try:
             with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
-                states = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                states = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             depth = int(about["depth"])
         except Exception as error:
             message = f"Cannot read the bank of demonstrations {path}: {error}. Make it anew."

@@ -8,8 +8,10 @@ deflating it can go below that; the shorter of the two forms is stored.
 from __future__ import annotations
 
 import json
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +21,19 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.miniature.storage import read_json, replace_file, write_json
+from ima.interventions.structured import Structure, shrink
+from ima.miniature.storage import read_json, write_json
 from ima.models import load, zoo
 
 if TYPE_CHECKING:
-    from ima.interventions.masks import Masks
+    from ima.interventions.masks import Masks, Streamed
     from ima.models import FrozenModel
 
-SCHEMA, VERSION = "ima-subnet", "1"
-RECORD, WEIGHTS = "subnet.json", "subnet.weights"
+SCHEMA, VERSION = "ima-subnet", "2"
+RECORD = "subnet.json"
 _KEPT, _BITS, _DEFLATED = "kept", "bits", "deflated"
 #: Dtypes in which values are stored if that loses nothing, the shortest first.
 _SHORT = (torch.float16, torch.bfloat16)
@@ -75,16 +78,23 @@ class Size:
 
 
 def write(
-    model: FrozenModel, masks: Masks, folder: Path, *, about: Mapping[str, Any] | None = None
+    model: FrozenModel,
+    masks: Masks | Streamed,
+    folder: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> Size:
     """Write the language model of a model, its pruned layers compressed.
+
+    One block is packed at a time: beside the model, masks and packed values of one block are in
+    memory, however many there are.
 
     Parameters
     ----------
     model : FrozenModel
         Its weights are stored as they are where a mask keeps them; it need not have been masked.
-    masks : Masks
-        Of all linear layers of its blocks.
+    masks : Masks or Streamed
+        Of all linear layers of its blocks. Where they come with updated weights, those are stored.
     folder : Path
         Must not exist yet, or hold a compressed checkpoint, which is replaced.
     about : mapping or None
@@ -100,52 +110,170 @@ def write(
     ParameterError
         If the masks are of another model, or the folder holds something else.
     """
-    _check(model, masks, folder)
-    tensors: dict[str, Tensor] = {}
-    shapes: dict[str, list[int]] = {}
-    stored = 0
-    linears = dict(_linears(model, masks))
-    for name, (weight, kept) in linears.items():
-        shapes[name] = list(weight.shape)
-        tensors |= _packed(name, weight, kept)
-        stored += sum(
-            tensors[f"{name}.{part}"].nbytes
-            for part in (_KEPT, _BITS, _DEFLATED)
-            if f"{name}.{part}" in tensors
-        )
-    pruned = {weight.data_ptr() for weight, _ in linears.values()}
-    for name, tensor in _once(model.language.state_dict()).items():
-        if tensor.data_ptr() not in pruned:
-            tensors[name] = _short(tensor.detach()).contiguous().cpu()
-    kept_of = [kept for _, kept in linears.values()]
-    weights, held = sum(k.size for k in kept_of), sum(int(k.sum()) for k in kept_of)
-    value = tensors[f"{next(iter(linears))}.{_KEPT}"]
-    others = sum(tensor.nbytes for name, tensor in tensors.items() if name not in shapes)
-    others -= stored
-    folder.mkdir(parents=True, exist_ok=True)
-    with replace_file(folder / WEIGHTS) as partial:
-        save_file(tensors, str(partial), metadata={"schema": SCHEMA, "schema_version": VERSION})
-    size = Size(
-        weights=weights,
-        kept=held,
-        bits=8 * value.element_size(),
-        stored=stored,
-        whole=(folder / WEIGHTS).stat().st_size,
-        dense=others + weights * value.element_size(),
-    )
+    _check_folder(folder)
+    _check(model, masks)
+    with _replaced(folder) as begun:
+        packer = _Packer(model.language.state_dict(keep_vars=True), begun)
+        names = {id(module): name for name, module in model.language.named_modules()}
+        for layer, block in enumerate(model.anatomy.blocks, start=1):
+            kept = masks.at(layer)
+            _check_shapes(block, kept)
+            packer.block(names[id(block)], block, kept, masks.values_at(layer), layer)
+        packer.others()
+        size = packer.size()
+        own = {"masks": dict(masks.attributes), "shapes": packer.shapes, **(about or {})}
+        _tell(begun, model, packer, size, own)
+    return size
+
+
+def write_smaller(
+    model: FrozenModel,
+    structure: Structure,
+    folder: Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> Size:
+    """Write the language model of a model without the neurons and heads that leave.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The whole one.
+    structure : Structure
+        What stays.
+    folder, about
+        As :func:`write` takes them.
+
+    Returns
+    -------
+    Size
+        What it takes: no mask is needed, so ``spent`` is below ``bound``.
+
+    Raises
+    ------
+    ParameterError
+        If the structure is of another model, or the folder holds something else.
+    """
+    _check_folder(folder)
+    small = shrink(model, structure)
+    weights, kept = _linear_weights(model), _linear_weights(small)
+    with _replaced(folder) as begun:
+        packer = _Packer(small.language.state_dict(keep_vars=True), begun)
+        packer.others()
+        packer.weights, packer.kept = weights, kept
+        packer.stored = kept * packer.bits // 8
+        # Counted with the others, as they are no less than those.
+        packer.plain -= packer.stored
+        size = packer.size()
+        own = {"structure": structure.record(), "shapes": {}, **(about or {})}
+        _tell(begun, model, packer, size, own)
+    return size
+
+
+def _linear_weights(model: FrozenModel) -> int:
+    blocks, names = model.anatomy.blocks, model.anatomy.linears
+    weights: Any = [block.get_submodule(name).weight for block in blocks for name in names]
+    return sum(weight.numel() for weight in weights)
+
+
+def _tell(
+    folder: Path, model: FrozenModel, packer: _Packer, size: Size, own: Mapping[str, Any]
+) -> None:
     record = {
         "schema": SCHEMA,
         "schema_version": VERSION,
         "model": model.name,
         "weights_hash": model.weights_hash,
-        "sha256": zoo.sha256(folder / WEIGHTS),
-        "sparsity": 1 - held / weights,
-        "masks": dict(masks.attributes),
-        "shapes": shapes,
-        **(about or {}),
+        "sha256": packer.sha256,
+        "sparsity": 1 - size.kept / size.weights,
+        **own,
     }
     write_json(folder / RECORD, record)
-    return size
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Give a folder to write to, and put it in the place of another when that succeeded."""
+    begun = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir(parents=True)
+    try:
+        yield begun
+        shutil.rmtree(folder, ignore_errors=True)
+        begun.replace(folder)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+class _Packer:
+    """Writes a language model block by block, and counts."""
+
+    def __init__(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        # A second name of the same weights is not written.
+        seen: dict[int, str] = {}
+        for name, tensor in state.items():
+            seen.setdefault(id(tensor), name)
+        self.left = set(seen.values())
+        self.state, self.folder = state, folder
+        self.sha256: dict[str, str] = {}
+        self.shapes: dict[str, list[int]] = {}
+        self.weights = self.kept = self.stored = self.bits = self.plain = 0
+
+    def block(
+        self,
+        name: str,
+        block: nn.Module,
+        kept: Mapping[str, npt.NDArray[np.bool_]],
+        values: Mapping[str, npt.NDArray[np.float32]],
+        layer: int,
+    ) -> None:
+        """Write one block: its pruned layers packed, its other weights as they are."""
+        tensors: dict[str, Tensor] = {}
+        for key, tensor in block.state_dict(keep_vars=True).items():
+            full = f"{name}.{key}"
+            linear = key.removesuffix(".weight")
+            if linear in kept and linear != key:
+                weight = tensor.detach()
+                if linear in values:
+                    weight = torch.from_numpy(values[linear]).to(weight.dtype)
+                packed = _packed(full, weight, kept[linear])
+                self.shapes[full] = list(weight.shape)
+                self.weights += weight.numel()
+                self.kept += int(kept[linear].sum())
+                self.stored += sum(one.nbytes for one in packed.values())
+                self.bits = max(self.bits, 8 * packed[f"{full}.{_KEPT}"].element_size())
+                tensors |= packed
+            elif full in self.left:
+                tensors[full] = self._plain(tensor)
+            self.left.discard(full)
+        self._save(tensors, f"block-{layer:03d}.safetensors")
+
+    def others(self) -> None:
+        """Write what is in no block: embeddings and the last norm."""
+        tensors = {n: self._plain(self.state[n]) for n in self.state if n in self.left}
+        self._save(tensors, "others.safetensors")
+
+    def size(self) -> Size:
+        """Return what was written."""
+        return Size(
+            weights=self.weights,
+            kept=self.kept,
+            bits=self.bits,
+            stored=self.stored,
+            whole=sum((self.folder / name).stat().st_size for name in self.sha256),
+            dense=self.plain + self.weights * self.bits // 8,
+        )
+
+    def _plain(self, tensor: Tensor) -> Tensor:
+        found = _short(tensor.detach()).contiguous().cpu()
+        self.plain += found.nbytes
+        self.bits = max(self.bits, 8 * found.element_size() if found.is_floating_point() else 0)
+        return found
+
+    def _save(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        about = {"schema": SCHEMA, "schema_version": VERSION}
+        save_file(dict(tensors), str(self.folder / name), metadata=about)
+        self.sha256[name] = zoo.sha256(self.folder / name)
 
 
 def is_compressed(folder: Path) -> bool:
@@ -182,20 +310,28 @@ def read(folder: Path, *, device: str = "cpu") -> FrozenModel:
             f"it has {model.weights_hash}. Make it again: ima subnet {record['model']} --out …"
         )
         raise ModelError(message)
-    zoo.verify(folder / WEIGHTS, expected=record["sha256"])
+    if "structure" in record:
+        model = shrink(model, Structure.of_record(record["structure"]))
     state = model.language.state_dict()
     try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file, torch.no_grad():
-            for name, shape in record["shapes"].items():
-                state[name].copy_(_unpacked(file, name, shape))
-            parts = tuple(f".{part}" for part in (_KEPT, _BITS, _DEFLATED))
-            for name in file.keys():  # noqa: SIM118 - no mapping
-                if not name.endswith(parts):
-                    state[name].copy_(file.get_tensor(name))
+        for part, digest in record["sha256"].items():
+            zoo.verify(folder / part, expected=digest)
+            with safe_open(folder / part, framework="pt") as file, torch.no_grad():
+                _fill(state, file, record["shapes"])
     except (SafetensorError, KeyError, ValueError, zlib.error) as error:
         message = f"The compressed checkpoint {folder} is damaged: {error}. Make it again."
         raise ModelError(message) from error
-    return replace(model, name=str(folder), weights_hash=record["sha256"])
+    return replace(model, name=str(folder), weights_hash=zoo.sha256(folder / RECORD))
+
+
+def _fill(state: Mapping[str, Tensor], file: Any, shapes: Mapping[str, list[int]]) -> None:
+    held = set(file.keys())
+    packed = {key.rpartition(".")[0] for key in held if key.endswith(f".{_KEPT}")}
+    for name in packed:
+        state[name].copy_(_unpacked(file, name, shapes[name]))
+    parts = {f"{name}.{part}" for name in packed for part in (_KEPT, _BITS, _DEFLATED)}
+    for name in held - parts:
+        state[name].copy_(file.get_tensor(name))
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -211,13 +347,16 @@ def _record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _check(model: FrozenModel, masks: Masks, folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if folder.exists() and not is_compressed(folder) and any(folder.iterdir()):
         message = f"{folder} is there and is no compressed checkpoint. Name another folder."
         raise ParameterError(message)
+
+
+def _check(model: FrozenModel, masks: Masks | Streamed) -> None:
     known = masks.attributes.get("weights_hash")
-    if set(masks.kept) != set(model.anatomy.linears):
-        found = ", ".join(sorted(masks.kept))
+    if set(masks.names) != set(model.anatomy.linears):
+        found = ", ".join(sorted(masks.names))
         message = (
             f"The masks are of {found}; {model.name!r} has {', '.join(model.anatomy.linears)}."
         )
@@ -230,28 +369,15 @@ def _check(model: FrozenModel, masks: Masks, folder: Path) -> None:
         raise ParameterError(message)
 
 
-def _linears(
-    model: FrozenModel, masks: Masks
-) -> Iterator[tuple[str, tuple[Tensor, npt.NDArray[np.bool_]]]]:
-    names = {tensor.data_ptr(): name for name, tensor in _once(model.language.state_dict()).items()}
-    for linear, kept in masks.kept.items():
-        for at, block in enumerate(model.anatomy.blocks):
-            weight: Any = block.get_submodule(linear).weight
-            if tuple(weight.shape) != kept[at].shape:
-                message = (
-                    f"The mask of {linear} has shape {kept[at].shape}, its weights "
-                    f"{tuple(weight.shape)}."
-                )
-                raise ParameterError(message)
-            yield names[weight.data_ptr()], (weight.detach(), kept[at])
-
-
-def _once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without second names of the same weights."""
-    found: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in state.items():
-        found.setdefault(tensor.data_ptr(), (name, tensor))
-    return dict(found.values())
+def _check_shapes(block: nn.Module, kept: Mapping[str, npt.NDArray[np.bool_]]) -> None:
+    for name, mask in kept.items():
+        linear: Any = block.get_submodule(name)
+        if tuple(linear.weight.shape) != mask.shape:
+            message = (
+                f"The mask of {name} has shape {mask.shape}, its weights "
+                f"{tuple(linear.weight.shape)}."
+            )
+            raise ParameterError(message)
 
 
 def _short(values: Tensor) -> Tensor:

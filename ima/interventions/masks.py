@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +38,14 @@ class Masks:
     attributes : mapping
         How they were made: model and weights hash, calibration data and its fingerprint, kind of
         tokens, sparsity, method, number of samples.
+    values : mapping of str to ndarray or None
+        By linear layer ``(layer, out_features, in_features)`` float32, zero where removed: weights
+        that take the place of the model's own, where what is kept was updated (SparseGPT).
     """
 
     kept: Mapping[str, subnetworks.Mask]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, npt.NDArray[np.float32]] | None = None
 
     @property
     def sparsity(self) -> float:
@@ -49,12 +53,34 @@ class Masks:
         total = sum(mask.size for mask in self.kept.values())
         return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the linear layers."""
+        return tuple(self.kept)
+
+    def at(self, layer: int) -> dict[str, subnetworks.Mask]:
+        """Return the masks of a block, from 1: by linear layer ``(out_features, in_features)``."""
+        return {name: kept[layer - 1] for name, kept in self.kept.items()}
+
+    def values_at(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the updated weights of one block, if there are any."""
+        return {name: values[layer - 1] for name, values in (self.values or {}).items()}
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Store the masks, eight weights a byte, as a Zarr group that plain xarray opens.
 
         An array per linear layer, ``(layer, out_features, byte)`` uint8; bits count from the
-        highest, as in :func:`numpy.packbits`.
+        highest, as in :func:`numpy.packbits`. Updated weights are not masks: store them with
+        :func:`ima.interventions.compressed.write`.
+
+        Raises
+        ------
+        ParameterError
+            If kept weights were updated.
         """
+        if self.values is not None:
+            message = "These masks come with updated weights: `ima subnet` stores both."
+            raise ParameterError(message)
         target = Path(path)
         begun = target.with_name(f"{target.name}.new")
         shutil.rmtree(begun, ignore_errors=True)
@@ -75,6 +101,41 @@ class Masks:
         shutil.rmtree(target, ignore_errors=True)
         begun.replace(target)
         return target
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """Masks of a language model that are made block by block, as they are asked for.
+
+    Those of a model of many thousand million weights need not all be there at once.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the linear layers.
+    make : callable
+        Takes the number of a block, from 1, and returns what :meth:`Masks.at` does.
+    attributes : mapping
+        As of :class:`Masks`.
+    """
+
+    names: tuple[str, ...]
+    make: Callable[[int], dict[str, subnetworks.Mask]]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, layer: int) -> dict[str, subnetworks.Mask]:
+        """Make the masks of one block."""
+        return self.make(layer)
+
+    def values_at(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return nothing: no weight is updated."""
+        del layer
+        return {}
+
+    def whole(self, layers: int) -> Masks:
+        """Return the masks of all blocks together."""
+        made = [self.at(layer) for layer in range(1, layers + 1)]
+        return Masks({n: np.stack([one[n] for one in made]) for n in self.names}, self.attributes)
 
 
 def open_masks(path: str | os.PathLike[str]) -> Masks:
@@ -179,20 +240,55 @@ def masks_from_cache(
     Masks
         Of every linear layer of the blocks.
     """
-    tree = open_cache(path)
-    squares = {name: units.sum(axis=0) for name, units in squares_of(tree, kinds=kinds).items()}
-    weights = weights_of(model)
-    if {name: w.shape[-1] for name, w in weights.items()} != {
-        name: s.shape[-1] for name, s in squares.items()
-    }:
+    squares = checked_squares(model, path, kinds=kinds)
+    kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
+    return Masks(kept, {**_origin(path), "sparsity": sparsity, "kinds": list(kinds)})
+
+
+def checked_squares(
+    model: FrozenModel, path: str | os.PathLike[str], *, kinds: Sequence[str] = KINDS
+) -> dict[str, Floats]:
+    """Return sums of squares of the inputs of a model's linear layers, all samples of a cache.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Whose weights read them.
+    path : str or path
+        A cache made with ``inputs``.
+    kinds : sequence of str
+        Whose tokens count.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By linear layer ``(layer, in_features)`` float64.
+
+    Raises
+    ------
+    CacheError
+        If the cache was made without ``inputs``.
+    ParameterError
+        If it is of a language model of other layers or sizes.
+    """
+    found = squares_of(open_cache(path), kinds=kinds)
+    squares = {name: units.sum(axis=0) for name, units in found.items()}
+    first = model.anatomy.blocks[0]
+    sizes = {
+        name: (model.layers, first.get_submodule(name).weight.shape[1])
+        for name in model.anatomy.linears
+    }
+    if sizes != {name: values.shape for name, values in squares.items()}:
         message = f"{os.fspath(path)} is of another language model than {model.name!r}."
         raise ParameterError(message)
-    kept = subnetworks.split(weights, squares, sparsity=sparsity)
-    about = {
+    return squares
+
+
+def _origin(path: str | os.PathLike[str]) -> dict[str, Any]:
+    tree = open_cache(path)
+    return {
         "method": "wanda",
         "sequential": False,
-        "sparsity": sparsity,
-        "kinds": list(kinds),
         "model": tree.attrs["model"]["name"],
         "weights_hash": tree.attrs["model"]["weights_hash"],
         "dataset": tree.attrs["dataset"]["name"],
@@ -200,17 +296,19 @@ def masks_from_cache(
         "fingerprint": tree.attrs["dataset"]["fingerprint"],
         "samples": int(tree["samples"].sizes["sample"]),
     }
-    return Masks(kept, about)
 
 
 def weights_of(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of the blocks' linear layers, ``(layer, out_features, in_features)``."""
-    return {
-        name: np.stack(
-            [
-                block.get_submodule(name).weight.detach().float().cpu().numpy()  # type: ignore[operator]
-                for block in model.anatomy.blocks
-            ]
-        )
-        for name in model.anatomy.linears
-    }
+    blocks = [block_weights(model, layer) for layer in range(1, model.layers + 1)]
+    return {name: np.stack([one[name] for one in blocks]) for name in model.anatomy.linears}
+
+
+def block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of one block's linear layers, ``(out_features, in_features)``."""
+    block = model.anatomy.blocks[layer - 1]
+    found = {}
+    for name in model.anatomy.linears:
+        linear: Any = block.get_submodule(name)
+        found[name] = linear.weight.detach().float().cpu().numpy()
+    return found

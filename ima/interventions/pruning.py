@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +36,8 @@ def masked(model: FrozenModel, masks: Masks) -> Iterator[None]:
         Its weights are set to zero where the masks are false, and put back on leaving, also after
         an error.
     masks : Masks
-        Of this language model's linear layers, or some of them.
+        Of this language model's linear layers, or some of them. Where they come with updated
+        weights, the model runs with those.
 
     Raises
     ------
@@ -43,35 +45,35 @@ def masked(model: FrozenModel, masks: Masks) -> Iterator[None]:
         If the masks are of another model.
     """
     linears = [
-        (_linear(block, name), mask[at])
+        (_linear(block, name), mask[at], None if masks.values is None else masks.values[name][at])
         for name, mask in masks.kept.items()
         for at, block in enumerate(model.anatomy.blocks)
         if name in model.anatomy.linears
     ]
     foreign = sorted(set(masks.kept) - set(model.anatomy.linears))
-    if foreign or any(linear.weight.shape != mask.shape for linear, mask in linears):
+    if foreign or any(linear.weight.shape != mask.shape for linear, mask, _ in linears):
         message = f"The masks are not of {model.name!r}: {foreign or 'other sizes'}."
         raise ParameterError(message)
     with ExitStack() as stack:
-        for linear, mask in linears:
-            stack.enter_context(_without(linear, mask))
+        for linear, mask, values in linears:
+            stack.enter_context(_without(linear, mask, values))
         yield
 
 
 @contextmanager
-def _without(linear: nn.Linear, mask: subnetworks.Mask) -> Iterator[None]:
+def _without(
+    linear: nn.Linear, mask: subnetworks.Mask, values: npt.NDArray[np.float32] | None = None
+) -> Iterator[None]:
     before = linear.weight.detach().clone()
     try:
-        _remove(linear, mask)
+        with torch.no_grad():
+            if values is not None:
+                linear.weight.copy_(torch.from_numpy(values))
+            linear.weight.masked_fill_(~torch.from_numpy(mask).to(linear.weight.device), 0.0)
         yield
     finally:
         with torch.no_grad():
             linear.weight.copy_(before)
-
-
-@torch.no_grad()
-def _remove(linear: nn.Linear, mask: subnetworks.Mask) -> None:
-    linear.weight.masked_fill_(~torch.from_numpy(mask).to(linear.weight.device), 0.0)
 
 
 def sequential_masks(
@@ -193,6 +195,21 @@ def _block_by_block(
     return {name: np.stack(masks) for name, masks in kept.items()}
 
 
+def calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]:
+    """Return the first samples that a cache was made from, at most all of them.
+
+    Parameters
+    ----------
+    path : str or path
+        A cache of samples that can be opened by name again.
+    n : int
+        How many.
+    """
+    tree = open_cache(path)
+    name, seed = (tree.attrs["parameters"][key] for key in ("dataset", "seed"))
+    return list(open_samples(name, n=min(n, tree["samples"].sizes["sample"]), seed=seed))
+
+
 def subnetwork_forms(
     model: FrozenModel, path: str | os.PathLike[str], *, sparsity: float, samples: int
 ) -> dict[str, float]:
@@ -214,10 +231,7 @@ def subnetwork_forms(
     dict of str to float
         Overlap of perceptual and textual tokens in either form, and of both forms for either kind.
     """
-    tree = open_cache(path)
-    name, seed = (tree.attrs["parameters"][key] for key in ("dataset", "seed"))
-    count = min(samples, tree["samples"].sizes["sample"])
-    batches = model.batches(list(open_samples(name, n=count, seed=seed)))
+    batches = model.batches(calibration_samples(path, n=samples))
     once, after = (
         {
             kind: subnetworks.joined(

@@ -12,16 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ima.errors import ParameterError
 from ima.interventions.masks import Masks
-from ima.interventions.pruning import blocks_in_turn
+from ima.interventions.pruning import blocks_in_turn, restored
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
-    from ima.samples import Sample
 
 #: Columns that are pruned before the columns behind them hear of it.
 BLOCK = 128
@@ -147,50 +147,51 @@ class _Moments:
 @torch.no_grad()
 def prune(
     model: FrozenModel,
-    samples: Sequence[Sample],
+    batches: Sequence[Batch],
     *,
     sparsity: float = 0.5,
     pattern: tuple[int, int] | None = None,
-    batch_size: int = 16,
 ) -> Masks:
-    """Prune the blocks of a model in place, one after the other, each fed by the pruned ones.
+    """Prune the blocks of a model, one after the other, each fed by the pruned ones.
 
     Parameters
     ----------
     model : FrozenModel
-        Its weights are changed; within :func:`ima.interventions.pruning.restored` only until then.
-    samples : sequence of Sample
-        The calibration set.
+        Unchanged afterwards.
+    batches : sequence of Batch
+        The calibration set as the language model reads it: of one model, or of several that share
+        their language model.
     sparsity : float
         Share of the weights that is removed.
     pattern : (int, int) or None
         So many of so many neighbours instead.
-    batch_size : int
-        Samples that run at once.
 
     Returns
     -------
     Masks
-        What was kept.
+        What was kept, and what it became.
     """
-    batches = model.batches(samples, batch_size=batch_size)
-    kept: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in model.anatomy.linears}
-    for _, block, run in blocks_in_turn(model, batches):
-        moments = _Moments(model, block)
-        for number, batch in enumerate(batches):
-            moments.add(batch, partial(run, number))
-        for name, linear in moments.linears.items():
-            weight, mask = solve(
-                linear.weight, moments.sums[name], sparsity=sparsity, pattern=pattern
-            )
-            linear.weight.copy_(weight)
-            kept[name].append(mask.cpu().numpy())
+    kept: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in model.anatomy.linears}
+    values: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in kept}
+    with restored(model):
+        for _, block, run in blocks_in_turn(model, batches):
+            moments = _Moments(model, block)
+            for number, batch in enumerate(batches):
+                moments.add(batch, partial(run, number))
+            for name, linear in moments.linears.items():
+                weight, mask = solve(
+                    linear.weight, moments.sums[name], sparsity=sparsity, pattern=pattern
+                )
+                linear.weight.copy_(weight)
+                kept[name].append(mask.cpu().numpy())
+                values[name].append(weight.cpu().numpy())
     about = {
         "method": "sparsegpt",
         "sequential": True,
         "sparsity": sparsity,
         "model": model.name,
         "weights_hash": model.weights_hash,
-        "samples": len(samples),
+        "samples": sum(map(len, batches)),
     }
-    return Masks({name: np.stack(masks) for name, masks in kept.items()}, about)
+    stacked = {name: np.stack(weights) for name, weights in values.items()}
+    return Masks({name: np.stack(masks) for name, masks in kept.items()}, about, stacked)

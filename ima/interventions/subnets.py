@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ima.cache import open_cache
 from ima.cache.schema import KINDS
 from ima.errors import ParameterError
-from ima.interventions.masks import Masks, masks_from_cache, squares_of, weights_of
+from ima.interventions.masks import (
+    Masks,
+    Streamed,
+    block_weights,
+    checked_squares,
+    masks_from_cache,
+    weights_of,
+)
 from ima.measures import subnetworks
 
 if TYPE_CHECKING:
     from ima.models import FrozenModel
 
+Path = str | os.PathLike[str]
 #: Masks at equal sparsity, by what they know: of all tasks' inputs together, of text alone, of the
 #: weights' size within rows and over all layers, of nothing.
 UNION, TEXT, SIZE, SIZE_OVERALL, RANDOM = (
     "Wanda on all tasks", "Wanda on text", "|W| in rows", "|W| overall", "random"
 )  # fmt: skip
+RIVALS = (UNION, TEXT, SIZE, SIZE_OVERALL, RANDOM)
 ALPHA = "α-SubNet"
+#: Ways of :func:`streamed`.
+METHODS = ("alpha", "wanda", "magnitude")
 
 
 def alpha(masks: Sequence[Masks]) -> Masks:
@@ -44,15 +56,73 @@ def alpha(masks: Sequence[Masks]) -> Masks:
     ParameterError
         If there are fewer than two, or they are of different models.
     """
-    if len(masks) < 2:
-        message = f"An intersection needs two masks or more; got {len(masks)}."
-        raise ParameterError(message)
+    _check_several(masks)
     shapes = [{name: kept.shape for name, kept in one.kept.items()} for one in masks]
     if any(shape != shapes[0] for shape in shapes):
         message = "The masks are of different language models: their layers or sizes differ."
         raise ParameterError(message)
     kept = {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
     return Masks(kept, {"method": "alpha", "of": [dict(one.attributes) for one in masks]})
+
+
+def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: float) -> Masks:
+    """Return the α-SubNet of the sparsity that is asked for, or the next lower one.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Any of the models that made the caches: their language model.
+    caches : sequence of path
+        Caches of calibration samples with ``inputs``, of two tasks or more.
+    sparsity : float
+        Share of all weights that no task's mask or not every task's mask keeps. The share that
+        each task's mask removes follows from it.
+
+    Returns
+    -------
+    Masks
+        Its attribute ``sparsity`` is the share that each task's mask removes.
+
+    Raises
+    ------
+    ParameterError
+        If the share is not in (0, 1), or caches are fewer than two or of another model.
+    """
+    check_share(sparsity)
+    _check_several(caches)
+    least = _least_ranks(model, caches)
+    widest = max(ranks.shape[-1] for ranks in least.values())
+    low, high = 0, widest
+    # The achieved sparsity never falls as the share of each task rises.
+    while high - low > 1:
+        middle = (low + high) // 2
+        reached = 1 - subnetworks.joined(_ranked(least, middle / widest)).mean()
+        low, high = (middle, high) if reached <= sparsity else (low, middle)
+    about = {"method": "alpha", "sparsity": low / widest, "weights_hash": model.weights_hash}
+    return Masks(_ranked(least, low / widest), about)
+
+
+def _least_ranks(
+    model: FrozenModel, caches: Sequence[Path]
+) -> dict[str, npt.NDArray[np.integer[Any]]]:
+    """Return the lowest rank that a weight has in its row for any task: what α turns on."""
+    found: dict[str, npt.NDArray[np.integer[Any]]] = {}
+    weights = weights_of(model)
+    for path in caches:
+        for name, squares in checked_squares(model, path).items():
+            order = np.argsort(
+                np.abs(weights[name]) * np.sqrt(squares)[..., None, :], axis=-1, kind="stable"
+            )
+            ranks = np.empty(order.shape, dtype=np.int32)
+            np.put_along_axis(ranks, order, np.arange(order.shape[-1], dtype=np.int32), axis=-1)
+            found[name] = np.minimum(found[name], ranks) if name in found else ranks
+    return found
+
+
+def _ranked(
+    least: Mapping[str, npt.NDArray[np.integer[Any]]], share: float
+) -> dict[str, subnetworks.Mask]:
+    return {name: ranks >= int(ranks.shape[-1] * share) for name, ranks in least.items()}
 
 
 def sparsity_by_layer(masks: Masks) -> pd.DataFrame:
@@ -62,12 +132,48 @@ def sparsity_by_layer(masks: Masks) -> pd.DataFrame:
     return pd.DataFrame(shares, index=pd.Index(range(1, layers + 1), name="layer"))
 
 
-def equally_sparse(
+def by_modality(
     model: FrozenModel,
-    caches: Mapping[str, str | os.PathLike[str]],
+    caches: Mapping[str, Path],
     *,
+    modalities: Mapping[str, str],
     sparsity: float,
-    seed: int = 0,
+) -> dict[str, Masks]:
+    """Return α-SubNets of the tasks of each modality, of their text, and of all tasks.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Their language model.
+    caches : mapping of str to path
+        By task, a cache of calibration samples with ``inputs``; two or more.
+    modalities : mapping of str to str
+        The modality of each task.
+    sparsity : float
+        Share that each task's mask removes of each row.
+
+    Returns
+    -------
+    dict of str to Masks
+        By modality (those with two tasks or more), ``text`` (masks from textual tokens alone) and
+        ``all``.
+    """
+    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    text = [
+        masks_from_cache(model, path, sparsity=sparsity, kinds=["textual"])
+        for path in caches.values()
+    ]
+    groups = {
+        modality: [own[name] for name in caches if modalities[name] == modality]
+        for modality in dict.fromkeys(modalities[name] for name in caches)
+    }
+    groups = {modality: masks for modality, masks in groups.items() if len(masks) > 1}
+    groups |= {"text": text, "all": list(own.values())}
+    return {name: alpha(masks) for name, masks in groups.items()}
+
+
+def equally_sparse(
+    model: FrozenModel, caches: Mapping[str, Path], *, sparsity: float, seed: int = 0
 ) -> dict[str, Masks]:
     """Return masks as sparse as another, each of which knows something else.
 
@@ -85,33 +191,56 @@ def equally_sparse(
     Returns
     -------
     dict of str to Masks
-        By name: each task's own, then :data:`UNION`, :data:`TEXT`, :data:`SIZE`,
-        :data:`SIZE_OVERALL` and :data:`RANDOM`.
+        By name: each task's own, then :data:`RIVALS`.
     """
-    weights = weights_of(model)
-    rng = np.random.default_rng(seed)
-    found = {
-        name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()
-    }
-    for label, kinds in ((UNION, KINDS), (TEXT, ("textual",))):
-        squares = _summed([squares_of(open_cache(p), kinds=kinds) for p in caches.values()])
-        kept = subnetworks.split(weights, squares, sparsity=sparsity)
-        found[label] = _named(kept, label, model, sparsity)
-    by_size = {n: subnetworks.magnitude(w, sparsity=sparsity) for n, w in weights.items()}
-    overall = subnetworks.magnitude_everywhere(weights, sparsity=sparsity)
-    drawn = {
-        name: subnetworks.least_removed(rng.random(w.shape, dtype=np.float32), sparsity=sparsity)
-        for name, w in weights.items()
-    }
-    for label, kept in ((SIZE, by_size), (SIZE_OVERALL, overall), (RANDOM, drawn)):
-        found[label] = _named(kept, label, model, sparsity)
-    return found
+    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    given = {"sparsity": sparsity, "seed": seed}
+    return own | {name: rival(model, list(caches.values()), which=name, **given) for name in RIVALS}
 
 
-def of_pattern(
-    model: FrozenModel, caches: Sequence[str | os.PathLike[str]], *, pattern: str = "2:4"
+def rival(
+    model: FrozenModel, caches: Sequence[Path], *, which: str, sparsity: float, seed: int = 0
 ) -> Masks:
-    """Return Wanda's masks that keep so many of so many neighbours, calibrated on all caches.
+    """Return one of the masks that the α-SubNet is compared with.
+
+    Parameters
+    ----------
+    model, caches, sparsity, seed
+        As :func:`equally_sparse` takes them.
+    which : str
+        One of :data:`RIVALS`.
+    """
+    if which in {UNION, TEXT}:
+        kinds = KINDS if which == UNION else ("textual",)
+        squares = summed_squares(model, caches, kinds=kinds)
+        kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
+    elif which == SIZE:
+        kept = {
+            name: subnetworks.magnitude(weight, sparsity=sparsity)
+            for name, weight in weights_of(model).items()
+        }
+    elif which == SIZE_OVERALL:
+        kept = subnetworks.magnitude_everywhere(weights_of(model), sparsity=sparsity)
+    else:
+        rng = np.random.default_rng(seed)
+        kept = {
+            name: subnetworks.least_removed(
+                rng.random(weight.shape, dtype=np.float32), sparsity=sparsity
+            )
+            for name, weight in weights_of(model).items()
+        }
+    return Masks(kept, _about(which, model, sparsity))
+
+
+def streamed(
+    model: FrozenModel,
+    caches: Sequence[Path],
+    *,
+    method: str = "alpha",
+    sparsity: float = 0.5,
+    pattern: str = "",
+) -> Streamed:
+    """Return masks that are made one block at a time, as large models need it.
 
     Parameters
     ----------
@@ -119,35 +248,107 @@ def of_pattern(
         Whose weights.
     caches : sequence of path
         Caches of calibration samples with ``inputs``.
+    method : str
+        One of :data:`METHODS`: the α-SubNet of the caches' masks, Wanda on all of them, or
+        the weights' size alone.
+    sparsity : float
+        Share of each row that a mask removes.
     pattern : str
-        ``"2:4"`` keeps two of four, as sparse tensor cores need it.
+        Where given, Wanda on all caches keeps so many of so many neighbours: ``"2:4"`` keeps two of
+        four, as sparse tensor cores need it.
 
     Raises
     ------
     ParameterError
-        If the pattern is none, or rows are no whole number of groups.
+        If the share is not in (0, 1), the pattern is none, or caches are of another model or, for
+        ``alpha``, fewer than two.
     """
+    check_share(sparsity)
+    if method not in METHODS:
+        message = f"method must be one of {', '.join(METHODS)}; got {method!r}."
+        raise ParameterError(message)
+    if method == "alpha" and not pattern:
+        _check_several(caches)
+    choose = partial(_CHOICES[method], sparsity=sparsity)
+    if pattern:
+        kept, group = parse_pattern(pattern)
+        choose = partial(_grouped, kept=kept, group=group)
+        method, sparsity = f"wanda, {pattern}", 1 - kept / group
+    each = [checked_squares(model, path) for path in caches]
+
+    def make(layer: int) -> dict[str, subnetworks.Mask]:
+        weights = block_weights(model, layer)
+        # A layer's float32 copy goes as soon as its mask is there.
+        return {
+            name: choose(weights.pop(name), [one[name][layer - 1] for one in each])
+            for name in list(weights)
+        }
+
+    about = _about(method, model, sparsity) | {"caches": [os.fspath(path) for path in caches]}
+    return Streamed(tuple(model.anatomy.linears), make, about)
+
+
+def _alpha(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    return subnetworks.shared([subnetworks.wanda(weight, s, sparsity=sparsity) for s in squares])
+
+
+def _wanda(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    return subnetworks.wanda(weight, np.sum(squares, axis=0), sparsity=sparsity)
+
+
+def _magnitude(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    del squares
+    return subnetworks.magnitude(weight, sparsity=sparsity)
+
+
+def _grouped(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, kept: int, group: int
+) -> subnetworks.Mask:
+    scores = np.abs(weight) * np.sqrt(np.sum(squares, axis=0))[None]
+    return subnetworks.of_each_group(scores, kept=kept, group=group)
+
+
+_CHOICES = dict(zip(METHODS, (_alpha, _wanda, _magnitude), strict=True))
+
+
+def summed_squares(
+    model: FrozenModel, caches: Sequence[Path], *, kinds: Sequence[str] = KINDS
+) -> dict[str, npt.NDArray[Any]]:
+    """Return sums of squares over all tasks' caches, each token counted once.
+
+    See :func:`ima.interventions.masks.checked_squares`.
+    """
+    parts = [checked_squares(model, path, kinds=kinds) for path in caches]
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
+def check_share(sparsity: float) -> None:
+    """Refuse a share that is not above 0 and below 1."""
+    if not 0 < sparsity < 1:
+        message = f"sparsity must be above 0 and below 1; got {sparsity}."
+        raise ParameterError(message)
+
+
+def _check_several(given: Sequence[Any]) -> None:
+    if len(given) < 2:
+        message = f"An intersection needs the masks of two tasks or more; got {len(given)}."
+        raise ParameterError(message)
+
+
+def parse_pattern(pattern: str) -> tuple[int, int]:
+    """Return how many of how many neighbours a pattern such as 2:4 keeps."""
     kept, _, group = pattern.partition(":")
     if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
         message = f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
         raise ParameterError(message)
-    squares = _summed([squares_of(open_cache(path)) for path in caches])
-    chosen = {
-        name: subnetworks.of_each_group(
-            np.abs(weight) * np.sqrt(squares[name])[..., None, :], kept=int(kept), group=int(group)
-        )
-        for name, weight in weights_of(model).items()
-    }
-    return _named(chosen, f"Wanda, {pattern}", model, 1 - int(kept) / int(group))
+    return int(kept), int(group)
 
 
-def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Sum squares over units and tasks, each token counted once."""
-    return {name: sum(part[name].sum(axis=0) for part in parts) for name in parts[0]}
-
-
-def _named(
-    kept: Mapping[str, subnetworks.Mask], label: str, model: FrozenModel, sparsity: float
-) -> Masks:
-    about = {"method": label, "sparsity": sparsity, "weights_hash": model.weights_hash}
-    return Masks(kept, about)
+def _about(label: str, model: FrozenModel, sparsity: float) -> dict[str, Any]:
+    return {"method": label, "sparsity": sparsity, "weights_hash": model.weights_hash}

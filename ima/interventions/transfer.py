@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from ima.cache.schema import MAIN_SCORES
 from ima.errors import ParameterError
@@ -235,6 +236,45 @@ def difference(
     draws = np.mean([drawn[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
     return Interval.of_draws(value, draws, n=sum(len(own) for own in drawn))
+
+
+def sign_flip_p(
+    first: Scores,
+    second: Scores,
+    *,
+    tasks: Mapping[str, Task],
+    permutations: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Test whether scores differ in the mean over tasks, contents paired (two-sided).
+
+    Parameters
+    ----------
+    first, second, tasks
+        As :func:`difference` takes them.
+    permutations : int
+        Random choices of contents whose two scores change places.
+    seed : int
+        Same seed, same p.
+
+    Returns
+    -------
+    float
+        1 where no content is scored differently.
+    """
+    parts: dict[tuple[str, ...], Floats] = {}
+    for name, task in tasks.items():
+        own = tuple(sample.id for sample in task.samples)
+        gap = (first[name] - second[name]) / len(own)
+        parts[own] = parts[own] + gap if own in parts else gap
+    gaps = np.concatenate(list(parts.values()))
+    if not gaps.any():
+        return 1.0
+    found = stats.permutation_test(
+        (gaps,), np.mean, permutation_type="samples", vectorized=True,
+        n_resamples=permutations, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(found.pvalue)
 
 
 def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, Floats]:

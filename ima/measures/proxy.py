@@ -160,6 +160,32 @@ def adjusted(p: Sequence[float]) -> Floats:
     return found
 
 
+def holm(p: Sequence[float]) -> Floats:
+    """Return p-values adjusted so that one false finding among all is unlikely (Holm 1979).
+
+    Parameters
+    ----------
+    p : sequence of float
+        Of tests that need not be independent.
+
+    Returns
+    -------
+    ndarray
+        In the same order, at most 1.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    found = np.empty_like(values)
+    found[order] = np.minimum(steps, 1.0)
+    return found
+
+
 def _statistic(
     fixed: npt.NDArray[np.float64], tried: npt.NDArray[np.float64], coefficient: Coefficient
 ) -> Floats:

@@ -8,15 +8,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from ima.interventions.aggregation import until
 from ima.miniature import corpus, episodes, multitask, speech
+from ima.miniature.answers import answers_loss, answers_right, padded
 from ima.miniature.cards import card_of, data_record
-from ima.miniature.language_model import weighted_loss
 from ima.miniature.materials import Materials
 from ima.miniature.storage import read_json, save_weights
 from ima.miniature.training import Recipe, fit
@@ -157,24 +156,16 @@ class _Trainer:
         """Return the loss of the answers in the rows of one step."""
         rng = np.random.default_rng([self.recipe.seed, step])
         rows = self._rows(self.train, rng, BATCH, own=TURNS[1])
-        # One position before the text, so that position i predicts token i.
-        shifted = torch.cat([rows.ids[:, :1], rows.ids], dim=1)
-        weight = torch.cat([torch.zeros_like(rows.weights[:, :1]), rows.weights], dim=1)
-        return weighted_loss(self._logits(rows), shifted, weight)
+        return answers_loss(self._logits(rows), rows.ids, rows.weights)
 
     def probe(self) -> dict[str, float]:
         """Return the share of answers about demonstrations whose tokens are all the likeliest."""
-        right = total = 0
+        right: list[bool] = []
         for start in range(0, len(self.fixed.ids), BATCH):
             part = slice(start, start + BATCH)
             rows = _Rows(*(getattr(self.fixed, name)[part] for name in _Rows.__annotations__))
-            hits = self._logits(rows).argmax(-1)[:, :-1] == rows.ids
-            for hit, weight in zip(hits.cpu().numpy(), rows.weights.cpu().numpy(), strict=True):
-                edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
-                for begin, end in edges.reshape(-1, 2).astype(int):
-                    right += bool(hit[begin:end].all())
-                    total += 1
-        return {"validation": right / total}
+            right += answers_right(self._logits(rows), rows.ids, rows.weights.cpu().numpy())
+        return {"validation": sum(right) / len(right)}
 
     def _logits(self, rows: _Rows) -> torch.Tensor:
         told = self.projection(rows.states).flatten(1, 2)
@@ -199,7 +190,7 @@ class _Trainer:
             encoded.append(corpus.encode_document(document, self.tokenizer, context_weight=0.0))
             queries.append(query)
             shown.append([place[at] for at in chosen])
-        ids, weights = _padded(encoded)
+        ids, weights = padded(encoded)
         return _Rows(
             pictures.states[torch.tensor(shown)].to(self.device),
             pictures.features[queries].float().to(self.device),
@@ -230,15 +221,3 @@ class _Trainer:
                 self.anatomy.trunk(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False)
             found.append(reached[0][:, seen.shape[1] :].cpu())
         return torch.cat(found)
-
-
-def _padded(
-    encoded: list[tuple[list[int], list[float]]],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    longest = max(len(ids) for ids, _ in encoded)
-    all_ids = np.zeros((len(encoded), longest), np.int64)
-    all_weights = np.zeros((len(encoded), longest), np.float32)
-    for row, (ids, weights) in enumerate(encoded):
-        all_ids[row, : len(ids)] = ids
-        all_weights[row, : len(ids)] = weights
-    return all_ids, all_weights

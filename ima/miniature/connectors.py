@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from ima.miniature import corpus, speech
+from ima.miniature.answers import answers_loss, answers_right, padded
 from ima.miniature.datasets import Situation
-from ima.miniature.language_model import weighted_loss
 from ima.miniature.pools import Pool
 from ima.miniature.training import Recipe, Result, fit
 from ima.models.connector import ConnectorConfig
@@ -132,14 +132,9 @@ def prepare_texts(situations: Sequence[Situation], task: str, tokenizer: Any) ->
         ]
         for situation in situations
     ]
-    longest = max(len(ids) for row in rows for ids, _ in row)
-    shape = (len(rows), len(rows[0]), longest)
-    found = Texts(np.zeros(shape, np.int64), np.zeros(shape, np.float32))
-    for i, row in enumerate(rows):
-        for j, (ids, weights) in enumerate(row):
-            found.ids[i, j, : len(ids)] = ids
-            found.weights[i, j, : len(ids)] = weights
-    return found
+    ids, weights = padded([one for row in rows for one in row])
+    shape = (len(rows), len(rows[0]), -1)
+    return Texts(ids.reshape(shape), weights.reshape(shape))
 
 
 @torch.no_grad()
@@ -223,23 +218,15 @@ def train(
         # The last perceptual token predicts the first word.
         return logits[:, prefix.shape[1] - 1 :]
 
-    def loss_of(tokens: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        # One position before the text, so that position i predicts token i.
-        shifted = torch.cat([ids[:, :1], ids], dim=1)
-        weight = torch.cat([torch.zeros_like(weights[:, :1]), weights], dim=1)
-        return weighted_loss(logits_of(tokens, ids), shifted, weight)
-
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = rng.integers(len(features), size=batch)
         variant = rng.integers(texts.ids.shape[1], size=batch)
         weights = texts.weights[chosen, variant]
         longest = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
-        return loss_of(
-            features[chosen].float().to(device),
-            torch.from_numpy(texts.ids[chosen, variant, :longest]).to(device),
-            torch.from_numpy(weights[:, :longest]).to(device),
-        )
+        ids = torch.from_numpy(texts.ids[chosen, variant, :longest]).to(device)
+        logits = logits_of(features[chosen].float().to(device), ids)
+        return answers_loss(logits, ids, torch.from_numpy(weights[:, :longest]).to(device))
 
     def probe() -> dict[str, float]:
         if validation is None:
@@ -268,15 +255,10 @@ def _answers_right(
     *,
     device: str,
 ) -> float:
-    right = total = 0
+    right: list[bool] = []
     for start in range(0, len(features), 32):
         part = slice(start, start + 32)
-        ids, weights = torch.from_numpy(texts.ids[part, 0]), texts.weights[part, 0]
-        guesses = logits_of(features[part].float().to(device), ids.to(device)).argmax(-1).cpu()
-        hits = (guesses[:, :-1] == ids).numpy()
-        for row, weight in zip(hits, weights, strict=True):
-            edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
-            for begin, end in edges.reshape(-1, 2).astype(int):
-                right += bool(row[begin:end].all())
-                total += 1
-    return right / total
+        ids = torch.from_numpy(texts.ids[part, 0]).to(device)
+        logits = logits_of(features[part].float().to(device), ids)
+        right += answers_right(logits, ids, texts.weights[part, 0])
+    return sum(right) / len(right)

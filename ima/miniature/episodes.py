@@ -40,11 +40,53 @@ class Episode:
     def swapped(self) -> Episode:
         """Return the episode with the picture of the next demonstration behind each one's words."""
         following = (*self.demonstrations[1:], self.demonstrations[0])
-        mixed = (
-            replace(words, id=f"{words.id}-shows-{shown.id}", media=shown.media)
-            for words, shown in zip(self.demonstrations, following, strict=True)
+        return Episode(self.query, _behind(self.demonstrations, following))
+
+    @property
+    def nouns(self) -> set[str]:
+        """What the demonstrations name."""
+        return {str(entity["noun"]) for entity in self.query.truth["demonstrated"]}
+
+
+def shuffled(episodes: Sequence[Episode]) -> list[Episode]:
+    """Return episodes with pictures of other episodes behind their words.
+
+    Parameters
+    ----------
+    episodes : sequence of Episode
+        Each takes the next pictures behind it that show none of the objects that it demonstrates.
+
+    Raises
+    ------
+    ParameterError
+        If there are too few such pictures.
+    """
+    return [_with_foreign(episodes, at) for at in range(len(episodes))]
+
+
+def _with_foreign(episodes: Sequence[Episode], at: int) -> Episode:
+    own = episodes[at]
+    foreign = [
+        shown
+        for other in (*episodes[at + 1 :], *episodes[:at])
+        for shown, entity in zip(
+            other.demonstrations, other.query.truth["demonstrated"], strict=True
         )
-        return Episode(self.query, tuple(mixed))
+        if entity["noun"] not in own.nouns
+    ]
+    if len(foreign) < len(own.demonstrations):
+        nouns = ", ".join(sorted(own.nouns))
+        message = f"{len(episodes)} episodes show too little that is none of {nouns}. Take more."
+        raise ParameterError(message)
+    return Episode(own.query, _behind(own.demonstrations, foreign[: len(own.demonstrations)]))
+
+
+def _behind(words: Sequence[Sample], shown: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Put the pictures of demonstrations behind the words of others."""
+    return tuple(
+        replace(one, id=f"{one.id}-shows-{other.id}", media=other.media)
+        for one, other in zip(words, shown, strict=True)
+    )
 
 
 def demonstration(situation: Situation, sample_id: str) -> Sample:

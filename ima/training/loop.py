@@ -20,6 +20,7 @@ from ima.models import FrozenModel, zoo
 from ima.models.batch import Batch, assemble
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import DTYPES, Loading
+from ima.models.llava import patches
 from ima.models.single import CARD_KIND, open_parts
 from ima.models.text import tokenize
 from ima.progress import bar
@@ -130,15 +131,7 @@ class _Run:
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Return the next-token loss, mean over an answer's tokens and over samples, in nats."""
         with self.accelerator.autocast():
-            batch = encode(self.model, samples, connector=self.connector)
-            states = self.model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
-            rows, places = batch.answer.nonzero(as_tuple=True)
-            logits = self.model.anatomy.words(states[rows, places - 1])
-        loss = nn.functional.cross_entropy(
-            logits.float(), batch.token_id[rows, places], reduction="none"
-        )
-        # Every sample counts as much, however its batch is cut.
-        return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
+            return answer_loss(self.model, samples, connector=self.connector)
 
     @torch.no_grad()
     def _validate(self) -> float | None:
@@ -219,6 +212,25 @@ class _Run:
         (out / STATE).unlink(missing_ok=True)
 
 
+def answer_loss(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Tensor:
+    """Return the next-token loss, mean over an answer's tokens and over samples, in nats.
+
+    Parameters
+    ----------
+    model, samples, connector
+        As :func:`encode` takes them.
+    """
+    batch = encode(model, samples, connector=connector)
+    states = model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
+    rows, places = batch.answer.nonzero(as_tuple=True)
+    logits = model.anatomy.words(states[rows, places - 1])
+    loss = nn.functional.cross_entropy(
+        logits.float(), batch.token_id[rows, places], reduction="none"
+    )
+    # Every sample counts as much, however its batch is cut.
+    return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
+
+
 def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Batch:
     """Turn samples into a batch through a connector that may learn.
 
@@ -241,6 +253,7 @@ def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Modul
     weight: Any = model.anatomy.embedding.weight
     with torch.no_grad():
         tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
+        read = tokens if model.perception.cls else patches(tokens)
         embedded = [
             model.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
             for text in texts
@@ -248,7 +261,7 @@ def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Modul
     return assemble(
         texts,
         embedded=embedded,
-        perceptual=list(connector(tokens).to(weight.dtype)),
+        perceptual=list(connector(read).to(weight.dtype)),
         modalities=[sample.modality for sample in samples],
         sample_ids=[sample.id for sample in samples],
     )

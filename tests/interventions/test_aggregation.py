@@ -12,7 +12,7 @@ from ima.capture import capture
 from ima.errors import ModelError, ParameterError
 from ima.interventions import aggregation
 from ima.interventions.aggregation import Aggregation, Bank, demonstrated, states_of_words
-from ima.miniature.episodes import open_episodes
+from ima.miniature.episodes import open_episodes, shuffled
 from ima.models import load
 
 MODEL = "llama-mini/vit/image-qa"
@@ -149,5 +149,13 @@ def test_an_episode_asks_about_what_only_a_demonstration_shows():
         assert each.prompt == found[0].demonstrations[at].prompt
         assert (each.load() == following.load()).all()
         assert each.id not in {one.id for one in found[0].demonstrations}
+    for one, foreign in zip(found, shuffled(found), strict=True):
+        assert foreign.query == one.query
+        for words, each in zip(one.demonstrations, foreign.demonstrations, strict=True):
+            assert each.prompt == words.prompt
+            source = next(d for o in found for d in o.demonstrations if d.media == each.media)
+            assert source.prompt.split()[-2] not in one.nouns
+    with pytest.raises(ParameterError, match="1 episodes show too little that is none of"):
+        shuffled(found[:1])
     assert found == open_episodes("test", n=30)
     assert found[:3] != open_episodes("test", n=3, seed=1)

@@ -12,9 +12,8 @@ from tinysamples import image_set
 from ima import cli
 from ima.cache import create
 from ima.errors import ModelError, ParameterError
-from ima.interventions import Masks, compressed, masked, masks_from_cache, subnets
+from ima.interventions import Masks, compressed, masked, masks_from_cache, structured, subnets
 from ima.interventions.masks import weights_of
-from ima.interventions.pruning import restored
 from ima.interventions.sparsegpt import prune
 from ima.models import load
 
@@ -57,11 +56,63 @@ def test_the_alpha_subnet_is_what_all_tasks_keep(model, caches):
     weighted = sum(table[name].sum() * size for name, size in sizes.items())
     assert weighted / (sum(sizes.values()) * len(table)) == pytest.approx(found.sparsity)
     assert [part["weights_hash"] for part in found.attributes["of"]] != []
-    with pytest.raises(ParameterError, match="needs two masks or more; got 1"):
+    with pytest.raises(ParameterError, match="needs the masks of two tasks or more; got 1"):
         subnets.alpha(own[:1])
     other = Masks({name: kept[:1] for name, kept in own[0].kept.items()})
     with pytest.raises(ParameterError, match="different language models"):
         subnets.alpha([own[0], other])
+
+
+def test_masks_made_block_by_block_are_those_made_at_once(model, caches):
+    paths = list(caches.values())
+    at_once = {
+        "alpha": subnets.alpha(masks_at(model, caches, 0.4)),
+        "wanda": subnets.rival(model, paths, which=subnets.UNION, sparsity=0.4),
+        "magnitude": subnets.rival(model, paths, which=subnets.SIZE, sparsity=0.4),
+    }
+    for method, expected in at_once.items():
+        found = subnets.streamed(model, paths, method=method, sparsity=0.4).whole(model.layers)
+        assert all((found.kept[name] == kept).all() for name, kept in expected.kept.items())
+    with pytest.raises(ParameterError, match="needs the masks of two tasks"):
+        subnets.streamed(model, paths[:1])
+    with pytest.raises(ParameterError, match="sparsity must be above 0 and below 1; got 0"):
+        subnets.streamed(model, paths, sparsity=0)
+
+
+@pytest.mark.parametrize("asked", [0.3, 0.55, 0.8])
+def test_the_alpha_subnet_of_a_sparsity_is_that_of_the_share_it_names(model, caches, asked):
+    found = subnets.alpha_reaching(model, list(caches.values()), sparsity=asked)
+    share = found.attributes["sparsity"]
+    again = subnets.alpha(masks_at(model, caches, share))
+    assert all((again.kept[name] == kept).all() for name, kept in found.kept.items())
+    assert found.sparsity <= asked
+    widest = max(kept.shape[-1] for kept in found.kept.values())
+    more = subnets.alpha(masks_at(model, caches, share + 1 / widest))
+    assert more.sparsity > asked
+
+
+def test_alpha_subnets_of_modalities_keep_what_their_tasks_do(model, caches):
+    given = {"modalities": dict.fromkeys(NAMES, "image"), "sparsity": 0.5}
+    found = subnets.by_modality(model, caches, **given)
+    assert list(found) == ["image", "text", "all"]
+    text = [
+        masks_from_cache(model, path, sparsity=0.5, kinds=["textual"]) for path in caches.values()
+    ]
+    for name, kept in found["text"].kept.items():
+        assert (kept == (text[0].kept[name] & text[1].kept[name])).all()
+        assert (found["image"].kept[name] == found["all"].kept[name]).all()
+
+
+def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
+    squares = subnets.summed_squares(model, list(caches.values()))
+    structure = structured.choose(model, squares, sparsity=0.5)
+    size = compressed.write_smaller(model, structure, tmp_path / "out")
+    small, found = structured.shrink(model, structure), load(str(tmp_path / "out"))
+    assert all(torch.equal(state(found)[name], value) for name, value in state(small).items())
+    assert size.spent == pytest.approx(size.kept / size.weights * size.bits)
+    assert size.whole < size.dense
+    samples = image_set(2)
+    assert found.generate(samples, max_new_tokens=4) == small.generate(samples, max_new_tokens=4)
 
 
 def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
@@ -104,10 +155,12 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
 
 def test_updated_weights_are_stored_as_they_are(tiny_zoo, tmp_path):
     model = load(NAMES[0])
-    with restored(model):
-        masks = prune(model, list(image_set(4)), sparsity=0.5)
-        compressed.write(model, masks, tmp_path / "out")
+    masks = prune(model, model.batches(list(image_set(4))), sparsity=0.5)
+    compressed.write(model, masks, tmp_path / "out")
+    with masked(model, masks):
         expected = weights_of(model)
+    with pytest.raises(ParameterError, match="come with updated weights"):
+        masks.save(tmp_path / "masks.zarr")
     found = weights_of(load(str(tmp_path / "out")))
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
@@ -116,7 +169,7 @@ def test_damaged_or_foreign_checkpoints_are_refused(model, caches, tmp_path):
     (masks, _) = masks_at(model, caches)
     compressed.write(model, masks, tmp_path / "out")
     record = json.loads((tmp_path / "out" / compressed.RECORD).read_text())
-    weights = tmp_path / "out" / compressed.WEIGHTS
+    weights = tmp_path / "out" / "block-002.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(ModelError, match="not the ones that their card describes"):
@@ -148,7 +201,8 @@ def test_damaged_or_foreign_checkpoints_are_refused(model, caches, tmp_path):
 
 
 def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
-    masks = subnets.of_pattern(model, list(caches.values()))
+    paths = list(caches.values())
+    masks = subnets.streamed(model, paths, pattern="2:4").whole(model.layers)
     from torch.sparse import _semi_structured_conversions as conversions
 
     for name, kept in masks.kept.items():
@@ -164,7 +218,7 @@ def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
         assert torch.equal(back, dense)
     for wrong in ("4:2", "half", "2:"):
         with pytest.raises(ParameterError, match="A pattern is two numbers such as 2:4"):
-            subnets.of_pattern(model, list(caches.values()), pattern=wrong)
+            subnets.streamed(model, paths, pattern=wrong)
 
 
 def command(capsys, *words):
@@ -174,7 +228,15 @@ def command(capsys, *words):
     return stopped.value.code, said.out, said.err
 
 
-@pytest.mark.parametrize("extra", [(), ("--method", "wanda"), ("--pattern", "2:4")])
+WAYS = {
+    "alpha": (),
+    "wanda": ("--method", "wanda"),
+    "2:4": ("--pattern", "2:4"),
+    "magnitude": ("--method", "magnitude"),
+}
+
+
+@pytest.mark.parametrize("extra", WAYS.values(), ids=list(WAYS))
 def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, extra):
     given = [word for path in caches.values() for word in ("--caches", path)]
     out = tmp_path / "out"
@@ -193,7 +255,10 @@ def test_the_command_refuses_what_it_cannot_do(model, caches, tmp_path, capsys):
     out = ("--out", tmp_path / "out")
     for extra, message in (
         (("--sparsity", "1.0"), "sparsity must be above 0 and below 1; got 1.0"),
-        (("--method", "magic"), "method must be one of alpha, wanda, magnitude; got 'magic'"),
+        (
+            ("--method", "magic"),
+            "method must be one of alpha, wanda, magnitude, sparsegpt; got 'magic'",
+        ),
     ):
         code, _, said = command(capsys, "subnet", NAMES[0], *given, *out, *extra)
         assert code == 1

@@ -9,7 +9,7 @@ from tinysamples import image_set
 
 from ima.errors import ParameterError
 from ima.interventions.masks import weights_of
-from ima.interventions.pruning import restored
+from ima.interventions.pruning import masked
 from ima.interventions.sparsegpt import prune, solve
 from ima.measures import subnetworks
 from ima.models import load
@@ -101,16 +101,16 @@ def test_a_model_is_pruned_block_after_block_and_put_back(tiny_zoo):
     model = load("llama-mini/vit/image-caption")
     before = weights_of(model)
     samples = list(image_set(5))
-    with restored(model):
-        masks = prune(model, samples, sparsity=0.5, batch_size=2)
+    masks = prune(model, model.batches(samples, batch_size=2), sparsity=0.5)
+    assert all((weights_of(model)[name] == weight).all() for name, weight in before.items())
+    with masked(model, masks):
         within = weights_of(model)
     assert masks.sparsity == pytest.approx(0.5, abs=0.02)
     for name, kept in masks.kept.items():
         assert not within[name][~kept].any()
         assert np.abs(within[name] - before[name])[kept].max() > 1e-3
         assert (weights_of(model)[name] == before[name]).all()
-    with restored(model):
-        # How samples are put together changes nothing.
-        alone = prune(model, samples, sparsity=0.5, batch_size=1)
+    # How samples are put together changes nothing.
+    alone = prune(model, model.batches(samples, batch_size=1), sparsity=0.5)
     agree = [(alone.kept[name] == kept).mean() for name, kept in masks.kept.items()]
     assert min(agree) > 0.99

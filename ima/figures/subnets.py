@@ -1,0 +1,72 @@
+"""Figures of subnetworks (I4): scores over sparsity, and where weights leave."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from ima.figures.style import COLOURS, canvas, interval_line, outside_legend, tiles
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":")
+
+
+def sparsity_sweep(swept: pd.DataFrame) -> Figure:
+    """Draw the score of each mask over the share of weights that it removes.
+
+    Parameters
+    ----------
+    swept : pandas.DataFrame
+        ``task``, ``mask``, ``sparsity``, ``value``, ``low``, ``high`` and ``whole``, the score with
+        nothing removed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a task, a curve a mask with its 95 % interval; dotted, the whole model.
+    """
+    masks = list(dict.fromkeys(swept["mask"]))
+    colours = sns.color_palette("colorblind", len(masks))
+    tasks = list(dict.fromkeys(swept["task"]))
+    given = {"sharey": True, "sharex": True}
+    with tiles(len(tasks), columns=3, base=1.0, row=2.2, **given) as (figure, grid, panels):
+        for axes, task in zip(panels, tasks, strict=True):
+            own = swept[swept["task"] == task]
+            axes.axhline(own["whole"].iloc[0], color=COLOURS["null"], linestyle=":")
+            for at, mask in enumerate(masks):
+                look = (colours[at], _MARKERS[at % len(_MARKERS)], _LINES[at % len(_LINES)])
+                rows = own[own["mask"] == mask]
+                interval_line(axes, rows, x="sparsity", label=mask, look=look)
+            axes.set_title(task)
+            axes.tick_params(labelbottom=True)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("task score")
+        for axes in panels[-grid.shape[1] :]:
+            axes.set_xlabel("share removed")
+        outside_legend(figure, panels[0], columns=3)
+    return figure
+
+
+def removed_map(shares: pd.DataFrame) -> Figure:
+    """Draw which share of each linear layer's weights is removed.
+
+    Parameters
+    ----------
+    shares : pandas.DataFrame
+        From :func:`ima.interventions.subnets.sparsity_by_layer`: layers in rows.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A heat map, linear layers in rows, blocks in columns.
+    """
+    with canvas(height=0.36 * shares.shape[1] + 1.3) as (figure, grid):
+        axes = grid[0, 0]
+        sns.heatmap(
+            shares.T, ax=axes, annot=True, fmt=".2f", cmap="cividis", annot_kws={"size": "small"},
+            cbar_kws={"label": "share removed"},
+        )  # fmt: skip
+        axes.tick_params(left=False, bottom=False)
+        axes.set(xlabel="block", ylabel="")
+    return figure
