@@ -253,3 +253,32 @@ def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
         "poll errors: random",
     ]
     assert legend(figure) == ["toward text", "random direction"]
+
+
+def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"task": task, "mask": mask, "sparsity": level, "whole": 0.9, "value": value}
+        for task in "abcd"
+        for mask in ("first", "second")
+        for level, value in zip((0.2, 0.5, 0.8), sorted(rng.random(3))[::-1], strict=True)
+    ]
+    swept = pd.DataFrame(rows)
+    swept = swept.assign(low=swept["value"] - 0.1, high=swept["value"] + 0.1)
+    figure = figures.sparsity_sweep(swept)
+    assert legend(figure) == ["first", "second"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list("abcd")
+    for axes in figure.axes:
+        first, second = axes.containers
+        # Bars of two masks at one sparsity do not cover each other.
+        assert (first.lines[0].get_xdata() < second.lines[0].get_xdata()).all()
+    labelled = [axes.get_xlabel() for axes in figure.axes]
+    assert labelled.count("share removed") >= 1
+
+
+def test_removed_shares_stand_in_their_cells():
+    shares = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
+    figure = figures.removed_map(shares)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["0.25", "0.50", "0.75", "0.12"]
+    assert figure.axes[0].get_xlabel() == "block"

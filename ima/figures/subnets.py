@@ -6,10 +6,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ima.figures.style import COLOURS, canvas, interval_line, outside_legend, tiles
+from ima.figures.style import COLOURS, canvas, outside_legend, tiles
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
+#: Between the marks of two masks at one sparsity, so that their bars can be told apart.
+_APART = 0.007
 
 
 def sparsity_sweep(swept: pd.DataFrame) -> Figure:
@@ -24,7 +26,8 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A panel a task, a curve a mask with its 95 % interval; dotted, the whole model.
+        A panel a task, a curve a mask, its 95 % intervals as bars beside one another; dotted, the
+        whole model.
     """
     masks = list(dict.fromkeys(swept["mask"]))
     colours = sns.color_palette("colorblind", len(masks))
@@ -35,9 +38,14 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
             own = swept[swept["task"] == task]
             axes.axhline(own["whole"].iloc[0], color=COLOURS["null"], linestyle=":")
             for at, mask in enumerate(masks):
-                look = (colours[at], _MARKERS[at % len(_MARKERS)], _LINES[at % len(_LINES)])
-                rows = own[own["mask"] == mask]
-                interval_line(axes, rows, x="sparsity", label=mask, look=look)
+                rows = own[own["mask"] == mask].sort_values("sparsity")
+                beside = (at - (len(masks) - 1) / 2) * _APART
+                axes.errorbar(
+                    rows["sparsity"] + beside, rows["value"],
+                    yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
+                    color=colours[at], marker=_MARKERS[at % len(_MARKERS)],
+                    linestyle=_LINES[at % len(_LINES)], elinewidth=0.8, label=mask,
+                )  # fmt: skip
             axes.set_title(task)
             axes.tick_params(labelbottom=True)
         for axes in grid[:, 0]:

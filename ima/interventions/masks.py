@@ -240,9 +240,22 @@ def masks_from_cache(
     Masks
         Of every linear layer of the blocks.
     """
-    squares = checked_squares(model, path, kinds=kinds)
+    tree = open_cache(path)
+    squares = _squares_in(tree, model, path, kinds)
     kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
-    return Masks(kept, {**_origin(path), "sparsity": sparsity, "kinds": list(kinds)})
+    about = {
+        "method": "wanda",
+        "sequential": False,
+        "sparsity": sparsity,
+        "kinds": list(kinds),
+        "model": tree.attrs["model"]["name"],
+        "weights_hash": tree.attrs["model"]["weights_hash"],
+        "dataset": tree.attrs["dataset"]["name"],
+        "split": tree.attrs["dataset"]["split"],
+        "fingerprint": tree.attrs["dataset"]["fingerprint"],
+        "samples": int(tree["samples"].sizes["sample"]),
+    }
+    return Masks(kept, about)
 
 
 def checked_squares(
@@ -271,7 +284,13 @@ def checked_squares(
     ParameterError
         If it is of a language model of other layers or sizes.
     """
-    found = squares_of(open_cache(path), kinds=kinds)
+    return _squares_in(open_cache(path), model, path, kinds)
+
+
+def _squares_in(
+    tree: xr.DataTree, model: FrozenModel, path: str | os.PathLike[str], kinds: Sequence[str]
+) -> dict[str, Floats]:
+    found = squares_of(tree, kinds=kinds)
     squares = {name: units.sum(axis=0) for name, units in found.items()}
     first = model.anatomy.blocks[0]
     sizes = {
@@ -284,20 +303,6 @@ def checked_squares(
     return squares
 
 
-def _origin(path: str | os.PathLike[str]) -> dict[str, Any]:
-    tree = open_cache(path)
-    return {
-        "method": "wanda",
-        "sequential": False,
-        "model": tree.attrs["model"]["name"],
-        "weights_hash": tree.attrs["model"]["weights_hash"],
-        "dataset": tree.attrs["dataset"]["name"],
-        "split": tree.attrs["dataset"]["split"],
-        "fingerprint": tree.attrs["dataset"]["fingerprint"],
-        "samples": int(tree["samples"].sizes["sample"]),
-    }
-
-
 def weights_of(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of the blocks' linear layers, ``(layer, out_features, in_features)``."""
     blocks = [block_weights(model, layer) for layer in range(1, model.layers + 1)]
@@ -306,9 +311,10 @@ def weights_of(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
 
 def block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of one block's linear layers, ``(out_features, in_features)``."""
+    names = tuple(model.anatomy.linears)
     block = model.anatomy.blocks[layer - 1]
     found = {}
-    for name in model.anatomy.linears:
+    for name in names:
         linear: Any = block.get_submodule(name)
         found[name] = linear.weight.detach().float().cpu().numpy()
     return found

@@ -55,7 +55,7 @@ def repair(
     -------
     FrozenModel
         With the new connector, and all weights of its language model: run it within
-        :func:`ima.interventions.masked`.
+        :func:`ima.interventions.pruning.masked`.
 
     Raises
     ------

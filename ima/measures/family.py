@@ -164,12 +164,10 @@ def open_families(
     CacheError
         If a cache cannot be read.
     """
-    groups: dict[str, list[str | os.PathLike[str]]] = {}
-    for path in paths:
-        groups.setdefault(_family_name(open_cache(path)), []).append(path)
-    if not groups:
-        return {"": open_family([], tap=tap)}
-    return {name: open_family(group, tap=tap) for name, group in groups.items()}
+    groups: dict[str, dict[str | os.PathLike[str], xr.DataTree]] = {}
+    for path, tree in _opened(paths):
+        groups.setdefault(_family_name(tree), {})[path] = tree
+    return {name: _family(list(group.items()), tap=tap) for name, group in groups.items()}
 
 
 def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> Family:
@@ -197,12 +195,22 @@ def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_po
     CacheError
         If a cache cannot be read.
     """
+    return _family(_opened(paths), tap=tap)
+
+
+_Opened = list[tuple[str | os.PathLike[str], xr.DataTree]]
+
+
+def _opened(paths: Sequence[str | os.PathLike[str]]) -> _Opened:
     if not paths:
         message = "No caches given. Make one with `ima cache create`, or all with `make book`."
         raise ParameterError(message)
+    return [(path, open_cache(path)) for path in paths]
+
+
+def _family(opened: _Opened, *, tap: str) -> Family:
     rows, arrays, trees = [], [], []
-    for path in paths:
-        tree = open_cache(path)
+    for path, tree in opened:
         held = sorted(tree["means"].children)
         if tap not in held:
             hint = f"{os.fspath(path)} was made without it."

@@ -10,6 +10,7 @@ which is exact and costs O(N·d) where the double loop costs O(N²·d).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +43,22 @@ def unit(vectors: xr.DataArray) -> xr.DataArray:
     ParameterError
         If a vector is zero or not finite: its direction means nothing.
     """
+    axis = vectors.get_axis_num("hidden")
+    return vectors.copy(data=directions_of(vectors.to_numpy(), axis=axis))
+
+
+def directions_of(vectors: npt.NDArray[Any], *, axis: int = -1) -> Floats:
+    """Scale vectors of a plain array to length one; see :func:`unit`.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        For example ``(vector, hidden)``.
+    axis : int
+        Along which a vector lies.
+    """
     wide = vectors.astype(np.float64)
-    length = np.sqrt((wide**2).sum("hidden", skipna=False))
+    length = np.sqrt((wide**2).sum(axis=axis, keepdims=True))
     bad = int((~(length > 0) | ~np.isfinite(length)).sum())
     if bad:
         message = (
@@ -51,18 +66,7 @@ def unit(vectors: xr.DataArray) -> xr.DataArray:
             "Leave out samples without tokens of this kind."
         )
         raise ParameterError(message)
-    return wide / length
-
-
-def directions_of(vectors: Floats) -> Floats:
-    """Scale the rows of a plain array to length one; as :func:`unit`, which it calls.
-
-    Parameters
-    ----------
-    vectors : ndarray
-        ``(vector, hidden)``.
-    """
-    found: Floats = unit(xr.DataArray(vectors, dims=("vector", "hidden"))).to_numpy()
+    found: Floats = wide / length
     return found
 
 
@@ -199,7 +203,7 @@ def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats | Weights]) -
     found = [np.zeros((len(own), hidden)) for own in weights]
     for start in range(0, n, BLOCK):
         rows = slice(start, start + BLOCK)
-        directions = unit(vectors.isel(sample=rows)).to_numpy()
+        directions = directions_of(vectors.isel(sample=rows).to_numpy())
         found = [
             total + own[:, rows] @ directions for total, own in zip(found, weights, strict=True)
         ]
@@ -225,7 +229,7 @@ def matched_cosines(a: xr.DataArray, b: xr.DataArray, *, rows_a: Rows, rows_b: R
     for start in range(0, len(found), BLOCK):
         part = slice(start, start + BLOCK)
         left, right = (
-            unit(side.isel(sample=rows[part])).to_numpy()
+            directions_of(side.isel(sample=rows[part]).to_numpy())
             for side, rows in ((a, rows_a), (b, rows_b))
         )
         found[part] = np.einsum("sh,sh->s", left, right)

@@ -233,6 +233,7 @@ WAYS = {
     "wanda": ("--method", "wanda"),
     "2:4": ("--pattern", "2:4"),
     "magnitude": ("--method", "magnitude"),
+    "neurons": ("--pattern", "neurons"),
 }
 
 
@@ -246,8 +247,30 @@ def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, 
     assert record["bits per weight"] <= 1.05 * record["bound"]
     assert record["loads"]["pruned"]["seconds"] > 0
     found = weights_of(load(str(out)))
-    removed = np.mean([(weight == 0).mean() for weight in found.values()])
-    assert removed == pytest.approx(record["sparsity"], abs=0.02)
+    left = sum((weight != 0).sum() for weight in found.values())
+    whole = sum(weight.size for weight in weights_of(model).values())
+    assert left / whole == pytest.approx(1 - record["sparsity"], abs=0.02)
+
+
+@pytest.mark.parametrize("extra", [(), ("--pattern", "2:4")])
+def test_the_command_updates_what_stays(tiny_zoo, tmp_path, capsys, extra):
+    model = load(NAMES[0])
+    paths = [tmp_path / f"{task}.zarr" for task in ("caption", "qa")]
+    for path in paths:
+        dataset = f"mini-image-{path.stem}:calibration"
+        create(model, dataset=dataset, path=path, samples=4, unit=2, taps=["ln1"], inputs=True)
+    given = ("--caches", paths[0], "--caches", paths[1], "--method", "sparsegpt")
+    out = tmp_path / "out"
+    code, said, _ = command(capsys, "subnet", NAMES[0], *given, "--out", out, *extra, "--json")
+    assert code == 0
+    assert json.loads(said)["bits per weight"] <= 1.05 * json.loads(said)["bound"]
+    found, before = weights_of(load(str(out))), weights_of(model)
+    for name, weight in found.items():
+        kept = weight != 0
+        assert kept.mean() == pytest.approx(0.5, abs=0.05)
+        assert np.abs(weight - before[name])[kept].max() > 1e-3
+        if extra:
+            assert (kept.reshape(*kept.shape[:-1], -1, 4).sum(-1) <= 2).all()
 
 
 def test_the_command_refuses_what_it_cannot_do(model, caches, tmp_path, capsys):

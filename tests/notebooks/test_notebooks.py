@@ -232,6 +232,18 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
 
 
 @pytest.mark.slow
+def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
+    path = tmp_path / "claims.json"
+    given = {"swept": [0.4, 0.7], "scored": 3, "scored_in_sweep": 2, "calibration": 4, "steps": 2}
+    given |= {"caches": calibrated, "claims": str(path)}
+    known = check_page(run("implication4", tmp_path, **given))
+    for said in ("with_alpha", "with_whole"):
+        assert re.fullmatch(r"'[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]'", known[said])
+    found = [(entry.claim, entry.model) for entry in claims.read(path)]
+    assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini")]
+
+
+@pytest.mark.slow
 def test_alignment_is_followed_and_controlled(stores, tmp_path):
     path = tmp_path / "claims.json"
     given = {"claims": str(path), "samples": 6, "resamples": 20}

@@ -22,6 +22,19 @@ PAGES = {
     "finding1-words": ("test", FEW, ["F1.5"]),
     "finding2": ("calibration", {"resamples": 2, "sequential": 4}, ["F2.1"]),
     "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2"]),
+    "implication4": (
+        "calibration",
+        {
+            "shares": [0.5],
+            "swept": [0.6],
+            "smaller": [0.5],
+            "scored": 3,
+            "scored_in_sweep": 2,
+            "calibration": 4,
+            "steps": 2,
+        },
+        ["I4"],
+    ),
     "finding3": ("test", {**FEW, "neighbours": 3, "permutations": 2}, ["F3.1", "F3.1", "F3.3"]),
     "finding3-controls": ("test", {**FEW, "samples": 6}, ["F3.4"]),
 }

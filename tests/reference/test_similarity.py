@@ -121,14 +121,14 @@ def test_states_are_read_in_blocks(monkeypatch):
     whole = similarity.weighted_means(a, weights)
     paired = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
     most = []
-    scale = similarity.unit
+    scale = similarity.directions_of
 
     def counted(vectors):
-        most.append(vectors.sizes["sample"])
+        most.append(len(vectors))
         return scale(vectors)
 
     monkeypatch.setattr(similarity, "BLOCK", 5)
-    monkeypatch.setattr(similarity, "unit", counted)
+    monkeypatch.setattr(similarity, "directions_of", counted)
     for got, expected in zip(similarity.weighted_means(a, weights), whole, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)
     again = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])

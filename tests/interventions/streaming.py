@@ -1,0 +1,103 @@
+"""Prunes and stores a language model of random weights; prints how much memory that took at most.
+
+Weights of a block are drawn when the block is asked for and gone when the next one is, as if they
+came from a disk: what stays in memory is what the code under test keeps.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ima.interventions import compressed, subnets
+from ima.models import FrozenModel
+from ima.models.anatomy import find_anatomy
+
+VOCABULARY = 64
+
+
+class Blocks:
+    """Blocks of which one has weights."""
+
+    def __init__(self, blocks):
+        self.blocks, self.there = blocks, None
+
+    def __len__(self):
+        return len(self.blocks)
+
+    def __iter__(self):
+        return (self[at] for at in range(len(self)))
+
+    def __getitem__(self, at):
+        if self.there != at:
+            if self.there is not None:
+                self.blocks[self.there].to("meta")
+            self.there = at
+            generator = torch.Generator().manual_seed(at)
+            block = self.blocks[at].to_empty(device="cpu")
+            for weight in block.parameters():
+                weight.data.normal_(generator=generator)
+        return self.blocks[at]
+
+
+def random_model(hidden, intermediate, layers):
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        vocab_size=VOCABULARY,
+        dtype=torch.float16,
+    )
+    torch.set_default_dtype(torch.float16)
+    with torch.device("meta"):
+        language = LlamaForCausalLM(config)
+    for part in (language.model.embed_tokens, language.model.norm, language.lm_head):
+        part.to_empty(device="cpu")
+        for weight in part.parameters():
+            weight.data.zero_()
+    anatomy = find_anatomy(language)
+    return FrozenModel(
+        name="random",
+        card={},
+        weights_hash="0",
+        language=language,
+        tokenizer=None,
+        anatomy=replace(anatomy, blocks=Blocks(anatomy.blocks)),
+    )
+
+
+def main(folder, hidden, intermediate, layers):
+    model = random_model(hidden, intermediate, layers)
+    rng = np.random.default_rng(0)
+    sizes = {name: intermediate if "down" in name else hidden for name in model.anatomy.linears}
+
+    def squares(_model, _path, **_given):
+        return {name: rng.gamma(1.0, size=(layers, size)) for name, size in sizes.items()}
+
+    # No cache of such a model is at hand; what it would hold is all that is made up.
+    subnets.checked_squares = squares
+    masks = subnets.streamed(model, ["one", "two"], method="alpha", sparsity=0.5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    size = compressed.write(model, masks, Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert size.spent <= 1.05 * size.bound
+    assert size.weights == layers * sum(
+        w.shape[0] * w.shape[1] for w in shapes_of(model.language, model.anatomy.linears)
+    )
+    sys.stdout.write(f"{(peak - before) * 1024} {size.weights // layers}\n")
+
+
+def shapes_of(language, linears):
+    block = language.model.layers[0]
+    return [block.get_submodule(name).weight for name in linears]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
