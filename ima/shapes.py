@@ -171,6 +171,71 @@ def bench_plans(
     return pd.DataFrame(rows)
 
 
+def bench_pattern(
+    name: str = "llava-1.5-7b", *, tokens: int = 4096, repeats: int = 5, device: str = "cuda"
+) -> pd.DataFrame:
+    """Time linear layers that keep two of four weights, as torch's own sparse tensors run them.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`SHAPES`, with random float16 weights.
+    tokens : int
+        Rows that go through a layer at once.
+    repeats : int
+        Rounds of timing, dense and sparse in turn; the fastest counts.
+    device : str
+        A GPU whose tensor cores multiply 2:4 sparse matrices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each kind of linear layer: ``layer``; ``time``, as a share of the dense layer with
+        the same zeros; ``difference``, the largest of an output, in units of its standard
+        deviation.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such shape.
+    ParameterError
+        If the device is no GPU.
+    """
+    if name not in SHAPES:
+        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    import torch
+    from torch.nn.functional import linear
+    from torch.sparse import to_sparse_semi_structured
+
+    if torch.device(device).type != "cuda":
+        message = f"2:4 sparse weights are multiplied by a GPU's tensor cores; got {device!r}."
+        raise ParameterError(message)
+    shape, rows = SHAPES[name], []
+    sizes = {
+        "attention": (shape.hidden, shape.hidden),
+        "FFN, first": (shape.intermediate, shape.hidden),
+        "FFN, last": (shape.hidden, shape.intermediate),
+    }
+    for label, (out, into) in sizes.items():
+        weight = torch.randn(out, into // 4, 4, device=device, dtype=torch.float16)
+        least = weight.abs().argsort(dim=-1)[..., :2]
+        dense = weight.scatter(-1, least, 0.0).reshape(out, into)
+        sparse = to_sparse_semi_structured(dense)
+        given = torch.randn(tokens, into, device=device, dtype=torch.float16)
+
+        def run(matrix: torch.Tensor, given: torch.Tensor = given) -> torch.Tensor:
+            found = linear(given, matrix)
+            _wait(device)
+            return found
+
+        gap = (run(dense) - run(sparse)).float()
+        ways = {"dense": partial(run, dense), "sparse": partial(run, sparse)}
+        seconds = fastest(ways, repeats=repeats)
+        row = {"layer": label, "time": seconds["sparse"] / seconds["dense"]}
+        rows.append(row | {"difference": float(gap.abs().max() / run(dense).float().std())})
+    return pd.DataFrame(rows)
+
+
 def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:
     """Return a frozen model of a shape with random weights, and a batch that it reads."""
     import torch

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ima import bench, claims, cli, notebooks, shapes
 from ima.cache.provenance import check
@@ -281,6 +282,17 @@ def test_operations_that_are_left_out_are_counted_in_the_bench():
     assert found["way"].tolist() == pytest.approx(expected.tolist())
     with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
         shapes.bench_plans("x")
+
+
+def test_two_of_four_are_timed_on_a_gpu_alone():
+    with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
+        shapes.bench_pattern("x")
+    with pytest.raises(ParameterError, match=r"a GPU's tensor cores; got 'cpu'"):
+        shapes.bench_pattern(device="cpu")
+    if torch.cuda.is_available():
+        found = shapes.bench_pattern("llama-12", tokens=256, repeats=1)
+        assert (found["difference"] < 0.01).all()
+        assert (found["time"] > 0).all()
 
 
 def test_bench_keeps_timings_with_their_machine(ima, tmp_path):

@@ -93,19 +93,13 @@ def associate(
     _check(left, right)
     count = left.shape[1]
     value = correlate(left[0], right[0], coefficient=coefficient)
-    drawn = [
-        correlate(a, b, coefficient=coefficient)
-        for a, b in zip(left[1:], right[1:], strict=True)
-        if np.ptp(a) > 0 and np.ptp(b) > 0
-    ]
-    rng = np.random.default_rng(seed)
-    models = [
-        correlate(left[0, rows], right[0, rows], coefficient=coefficient)
-        for rows in _rows(left[0], right[0], resamples, rng)
-    ]
+    told = (np.ptp(left[1:], axis=1) > 0) & (np.ptp(right[1:], axis=1) > 0)
+    drawn = correlate_rows(left[1:][told], right[1:][told], coefficient=coefficient)
+    rows = np.array(_rows(left[0], right[0], resamples, np.random.default_rng(seed)))
+    models = correlate_rows(left[0][rows], right[0][rows], coefficient=coefficient)
     return Association(
         coefficient,
-        Interval.of_draws(value, drawn or [value], n=count, level=level),
+        Interval.of_draws(value, drawn if len(drawn) else [value], n=count, level=level),
         Interval.of_draws(value, models, n=count, level=level),
         permutation_p(left[0], right[0], coefficient=coefficient, seed=seed),
     )
@@ -115,6 +109,32 @@ def correlate(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman") ->
     """Return one rank correlation, ties counted as scipy counts them."""
     test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
     return float(test(x, y).statistic)
+
+
+def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman") -> Floats:
+    """Return the rank correlation of each row, as :func:`correlate` does one by one.
+
+    Parameters
+    ----------
+    x, y : ndarray
+        ``(row, model)``; no row of either is the same for all models.
+    coefficient : {"spearman", "kendall"}
+        Which.
+
+    Returns
+    -------
+    ndarray
+        ``(row,)``.
+    """
+    if coefficient == "spearman":
+        a, b = (stats.rankdata(side, axis=1) for side in (x, y))
+        a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
+    else:
+        # Tau-b is the cosine of the signs of all differences.
+        first, second = np.triu_indices(x.shape[1], k=1)
+        a, b = (np.sign(side[:, first] - side[:, second]) for side in (x, y))
+    found: Floats = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return found
 
 
 def permutation_p(

@@ -98,3 +98,17 @@ def test_what_has_no_correlation_is_refused(x, y, message):
 def test_an_unknown_coefficient_is_refused():
     with pytest.raises(UnknownNameError, match="Available: kendall, spearman"):
         proxy.associate(np.arange(4.0), np.arange(4.0), coefficient="pearson")
+
+
+@pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 40, 9))
+    if ties:
+        x, y = x.round(0), y.round(0)
+    told = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
+    found = proxy.correlate_rows(x[told], y[told], coefficient=coefficient)
+    test = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}[coefficient]
+    expected = [test(a, b).statistic for a, b in zip(x[told], y[told], strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
