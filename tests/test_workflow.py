@@ -198,3 +198,15 @@ def test_other_weights_or_samples_make_another_cache(tmp_path):
     assert sources.samples(str(data)) != before
     assert sources.weights(tmp_path, model=str(data)) != before
     assert sources.weights(tmp_path, model="org/a") != sources.weights(tmp_path, model="org/b")
+
+
+def test_an_edition_can_leave_a_family_to_the_others():
+    small = plan.chosen(configured(), "implication4")
+    standard = plan.chosen(configured(size="standard"), "implication4")
+    assert small == ["calibration-llava-mini-3-image-caption", "calibration-llava-mini-3-image-qa"]
+    assert set(small) < set(standard)
+    assert standard[0] == "calibration-llama-mini-image-caption"
+    own = configured(own_model="org/model", own_data="mini-image-qa")
+    assert plan.chosen(own, "implication4")[-1] == "calibration-own-mini-image-qa"
+    paths = plan.parameters(configured(), "implication4")["caches"]
+    assert len(paths) == 2

@@ -138,16 +138,19 @@ def _parameters(
 def chosen(config: Config, run: str) -> list[str]:
     """Return the names of the caches that a run opens.
 
-    The entry names a kind of cache (of all families), a kind and families, or the caches.
+    The entry names a kind of cache (of all families), a kind with families or without some, or the
+    caches; what it names for an edition goes before that.
     """
-    asked = config["runs"][run].get("caches", [])
+    entry = config["runs"][run]
+    asked = entry.get(check_size(config), {}).get("caches", entry.get("caches", []))
     if isinstance(asked, list):
         return asked
-    kind, named = (asked, None) if isinstance(asked, str) else (asked["kind"], asked["families"])
+    given = {"kind": asked} if isinstance(asked, str) else asked
+    kind, named, without = given["kind"], given.get("families"), given.get("without", ())
     return [
         _title(kind, family, data)
         for family, data, *_ in _sets(config, kind)
-        if named is None or family in named
+        if (named is None or family in named) and family not in without
     ]
 
 
