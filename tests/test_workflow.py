@@ -210,3 +210,8 @@ def test_an_edition_can_leave_a_family_to_the_others():
     assert plan.chosen(own, "implication4")[-1] == "calibration-own-mini-image-qa"
     paths = plan.parameters(configured(), "implication4")["caches"]
     assert len(paths) == 2
+    for size in ("small", "standard", "full"):
+        config = configured(size=size)
+        opened = {run: plan.chosen(config, run) for run in config["runs"]}
+        assert all(set(names) <= set(plan.caches(config)) for names in opened.values())
+        assert opened["finding3-training"] == []

@@ -142,7 +142,10 @@ def chosen(config: Config, run: str) -> list[str]:
     caches; what it names for an edition goes before that.
     """
     entry = config["runs"][run]
-    asked = entry.get(check_size(config), {}).get("caches", entry.get("caches", []))
+    # Of a run that opens none, `caches` is a parameter like others.
+    asked = entry.get("caches", [])
+    if asked:
+        asked = entry.get(check_size(config), {}).get("caches", asked)
     if isinstance(asked, list):
         return asked
     given = {"kind": asked} if isinstance(asked, str) else asked
