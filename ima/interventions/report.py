@@ -57,6 +57,7 @@ def compare(
     *,
     batch_size: int = 32,
     repeats: int = 5,
+    timed_samples: int | None = None,
     decoded: int = DECODED,
 ) -> Report:
     """Run a model under several plans, and as it is.
@@ -66,13 +67,15 @@ def compare(
     model : FrozenModel
         What answers.
     samples : sequence of Sample
-        Of one task. The first batch is timed.
+        Of one task.
     plans : sequence of Plan
         Their names must differ.
     batch_size : int
         Samples that run at once.
     repeats : int
         Rounds of timing; 0 leaves the timing out.
+    timed_samples : int or None
+        How many of the first samples are timed, at once; None times a whole batch.
     decoded : int
         Tokens that are decoded to time it.
 
@@ -107,7 +110,7 @@ def compare(
         rows.append(row | {"high": found.high, "n": found.n} | costs)
     table = pd.DataFrame(rows)
     if repeats:
-        first = list(samples[:batch_size])
+        first = list(samples[: timed_samples or batch_size])
         times = timed(model, first, named, repeats=repeats, decoded=decoded)
         for name in ("prefill", "decode", "whole"):
             table[name] = [times[plan][name] for plan in table["plan"]]
