@@ -47,6 +47,10 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
                     linestyle=_LINES[at % len(_LINES)], elinewidth=0.8, label=mask,
                 )  # fmt: skip
             axes.set_title(task)
+            axes.margins(x=0.1)
+            if len(set(swept["sparsity"])) == 1:
+                # One level, whose marks stand beside one another, is no scale.
+                axes.set_xlim(swept["sparsity"].iloc[0] - 0.1, swept["sparsity"].iloc[0] + 0.1)
             axes.tick_params(labelbottom=True)
         for axes in grid[:, 0]:
             axes.set_ylabel("task score")
