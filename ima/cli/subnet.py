@@ -69,8 +69,10 @@ def subnet(
         masks = _updated(loaded, caches, sparsity=sparsity, pattern=pattern)
         size = compressed.write(loaded, masks, out, about={"caches": caches})
     else:
-        given = {"method": method, "sparsity": sparsity, "pattern": pattern}
-        size = compressed.write(loaded, subnets.streamed(loaded, caches, **given), out)
+        streamed = subnets.streamed(
+            loaded, caches, method=method, sparsity=sparsity, pattern=pattern
+        )
+        size = compressed.write(loaded, streamed, out)
     loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
     removed = 1 - size.kept / size.weights
     record: dict[str, Any] = {"sparsity": removed, **asdict(size), "loads": loads}

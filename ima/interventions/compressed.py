@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
+from ima.interventions.packing import KEPT, PARTS, pack, short, unpack
 from ima.interventions.structured import Structure, shrink
 from ima.miniature.storage import read_json, write_json
 from ima.models import load, zoo
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 SCHEMA, VERSION = "ima-subnet", "2"
 RECORD = "subnet.json"
-_KEPT, _BITS, _DEFLATED = "kept", "bits", "deflated"
-#: Dtypes in which values are stored if that loses nothing, the shortest first.
-_SHORT = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -236,12 +234,12 @@ class _Packer:
                 weight = tensor.detach()
                 if linear in values:
                     weight = torch.from_numpy(values[linear]).to(weight.dtype)
-                packed = _packed(full, weight, kept[linear])
+                packed = pack(full, weight, kept[linear])
                 self.shapes[full] = list(weight.shape)
                 self.weights += weight.numel()
                 self.kept += int(kept[linear].sum())
                 self.stored += sum(one.nbytes for one in packed.values())
-                self.bits = max(self.bits, 8 * packed[f"{full}.{_KEPT}"].element_size())
+                self.bits = max(self.bits, 8 * packed[f"{full}.{KEPT}"].element_size())
                 tensors |= packed
             elif full in self.left:
                 tensors[full] = self._plain(tensor)
@@ -265,7 +263,7 @@ class _Packer:
         )
 
     def _plain(self, tensor: Tensor) -> Tensor:
-        found = _short(tensor.detach()).contiguous().cpu()
+        found = short(tensor.detach()).contiguous().cpu()
         self.plain += found.nbytes
         self.bits = max(self.bits, 8 * found.element_size() if found.is_floating_point() else 0)
         return found
@@ -326,10 +324,10 @@ def read(folder: Path, *, device: str = "cpu") -> FrozenModel:
 
 def _fill(state: Mapping[str, Tensor], file: Any, shapes: Mapping[str, list[int]]) -> None:
     held = set(file.keys())
-    packed = {key.rpartition(".")[0] for key in held if key.endswith(f".{_KEPT}")}
+    packed = {key.rpartition(".")[0] for key in held if key.endswith(f".{KEPT}")}
     for name in packed:
-        state[name].copy_(_unpacked(file, name, shapes[name]))
-    parts = {f"{name}.{part}" for name in packed for part in (_KEPT, _BITS, _DEFLATED)}
+        state[name].copy_(unpack(file, name, shapes[name]))
+    parts = {f"{name}.{part}" for name in packed for part in PARTS}
     for name in held - parts:
         state[name].copy_(file.get_tensor(name))
 
@@ -378,35 +376,3 @@ def _check_shapes(block: nn.Module, kept: Mapping[str, npt.NDArray[np.bool_]]) -
                 f"{tuple(linear.weight.shape)}."
             )
             raise ParameterError(message)
-
-
-def _short(values: Tensor) -> Tensor:
-    """Return values in the shortest dtype that holds them exactly."""
-    if not values.is_floating_point():
-        return values
-    for dtype in _SHORT:
-        if values.element_size() > 2 and torch.equal(values.to(dtype).to(values.dtype), values):
-            return values.to(dtype)
-    return values
-
-
-def _packed(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Tensor]:
-    bits = np.packbits(kept.ravel())
-    deflated = np.frombuffer(zlib.compress(bits.tobytes(), 9), dtype=np.uint8)
-    short = len(deflated) < len(bits)
-    chosen = torch.from_numpy((deflated if short else bits).copy())
-    values = _short(weight.cpu()[torch.from_numpy(kept)])
-    return {f"{name}.{_KEPT}": values, f"{name}.{_DEFLATED if short else _BITS}": chosen}
-
-
-def _unpacked(file: Any, name: str, shape: list[int]) -> Tensor:
-    values = file.get_tensor(f"{name}.{_KEPT}")
-    if f"{name}.{_BITS}" not in set(file.keys()):
-        packed = zlib.decompress(file.get_tensor(f"{name}.{_DEFLATED}").numpy().tobytes())
-        bits = np.frombuffer(packed, dtype=np.uint8)
-    else:
-        bits = file.get_tensor(f"{name}.{_BITS}").numpy()
-    kept = torch.from_numpy(np.unpackbits(bits, count=int(np.prod(shape))).astype(bool))
-    found = torch.zeros(kept.numel(), dtype=values.dtype)
-    found[kept] = values
-    return found.reshape(shape)

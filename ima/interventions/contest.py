@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ima.interventions import sparsegpt, subnets
-from ima.interventions.masks import Masks
+from ima.interventions.masks import Masks, masks_from_cache
 from ima.interventions.pruning import calibration_samples
 from ima.interventions.transfer import ByMask, Scores, Task, difference, sign_flip_p
 from ima.measures.proxy import holm
@@ -83,7 +83,7 @@ def updated(
 
 
 def _own(task: Task, path: str | os.PathLike[str], sparsity: float) -> Floats:
-    return task.scores(subnets.masks_from_cache(task.model, path, sparsity=sparsity))
+    return task.scores(masks_from_cache(task.model, path, sparsity=sparsity))
 
 
 def paired(scores: ByMask, *, tasks: Mapping[str, Task], seed: int = 0) -> pd.DataFrame:

@@ -292,11 +292,7 @@ def _squares_in(
 ) -> dict[str, Floats]:
     found = squares_of(tree, kinds=kinds)
     squares = {name: units.sum(axis=0) for name, units in found.items()}
-    first = model.anatomy.blocks[0]
-    sizes = {
-        name: (model.layers, first.get_submodule(name).weight.shape[1])
-        for name in model.anatomy.linears
-    }
+    sizes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}
     if sizes != {name: values.shape for name, values in squares.items()}:
         message = f"{os.fspath(path)} is of another language model than {model.name!r}."
         raise ParameterError(message)

@@ -79,7 +79,7 @@ def repair(
             chosen = rng.integers(len(samples), size=batch_size)
             loss = answer_loss(model, [samples[int(i)] for i in chosen], connector=connector)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(connector.parameters(), 1.0)
             optimizer.step()
             schedule.step()

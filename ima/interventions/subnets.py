@@ -194,8 +194,10 @@ def equally_sparse(
         By name: each task's own, then :data:`RIVALS`.
     """
     own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
-    given = {"sparsity": sparsity, "seed": seed}
-    return own | {name: rival(model, list(caches.values()), which=name, **given) for name in RIVALS}
+    paths = list(caches.values())
+    return own | {
+        name: rival(model, paths, which=name, sparsity=sparsity, seed=seed) for name in RIVALS
+    }
 
 
 def rival(
