@@ -80,14 +80,13 @@ def bench_shape(
     ParameterError
         If a number is not positive.
     """
-    if name not in SHAPES:
-        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    shape = _shape(name)
     if min(samples, batch_size, repeats) < 1:
         message = "samples, batch_size and repeats must be at least 1."
         raise ParameterError(message)
     from ima.capture import measure
 
-    model, batch = _random(SHAPES[name], batch_size, device, precision)
+    model, batch = _random(shape, batch_size, device, precision)
     count = max(1, samples // batch_size)
 
     def plain_pass() -> None:
@@ -137,14 +136,13 @@ def bench_plans(
     UnknownNameError
         If there is no such shape.
     """
-    if name not in SHAPES:
-        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    shape = _shape(name)
     from ima.interventions import methods
     from ima.interventions.cost import cost
     from ima.interventions.plans import Plan
     from ima.interventions.skipping import planned
 
-    model, batch = _random(SHAPES[name], batch_size, device, precision)
+    model, batch = _random(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
         Plan(name="nothing left out"),
@@ -201,8 +199,7 @@ def bench_pattern(
     ParameterError
         If the device is no GPU.
     """
-    if name not in SHAPES:
-        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    shape = _shape(name)
     import torch
     from torch.nn.functional import linear
     from torch.sparse import to_sparse_semi_structured
@@ -210,7 +207,7 @@ def bench_pattern(
     if torch.device(device).type != "cuda":
         message = f"2:4 sparse weights are multiplied by a GPU's tensor cores; got {device!r}."
         raise ParameterError(message)
-    shape, rows = SHAPES[name], []
+    rows = []
     sizes = {
         "attention": (shape.hidden, shape.hidden),
         "FFN, first": (shape.intermediate, shape.hidden),
@@ -234,6 +231,12 @@ def bench_pattern(
         row = {"layer": label, "time": seconds["sparse"] / seconds["dense"]}
         rows.append(row | {"difference": float(gap.abs().max() / run(dense).float().std())})
     return pd.DataFrame(rows)
+
+
+def _shape(name: str) -> Shape:
+    if name not in SHAPES:
+        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
+    return SHAPES[name]
 
 
 def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:

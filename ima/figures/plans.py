@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, canvas, interval_line, outside_legend, tiles
+from ima.figures.style import COLOURS, canvas, interval_line, numbered_look, outside_legend, tiles
 
 #: Columns of a report that the chart is drawn over, with what they are called.
 COSTS = {
@@ -18,7 +17,6 @@ COSTS = {
     "gflops ratio": "operations of the prompt",
     "cached ratio": "rows of the cache",
 }
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
@@ -38,7 +36,7 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
     first = next(iter(tables.values()))
     costs = {name: title for name, title in COSTS.items() if name in first}
     plans = list(first["plan"])
-    looks = {plan: _look(at) for at, plan in enumerate(plans)}
+    looks = {plan: numbered_look(at) for at, plan in enumerate(plans)}
     with canvas(
         rows=len(tables), columns=len(costs), height=1.4 + 2.4 * len(tables) + 0.12 * len(plans),
         sharey="row",
@@ -57,14 +55,6 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
             row[0].set_ylabel(f"{title}: {table['metric'].iloc[0].replace('_', ' ')}")
         outside_legend(figure, grid[0, 0], columns=2)
     return figure
-
-
-def _look(at: int) -> dict[str, Any]:
-    """Return a colour and a marker that no other number has: filled first, then open."""
-    colours = sns.color_palette("colorblind", len(_MARKERS))
-    colour = colours[at % len(colours)]
-    face = colour if at < len(_MARKERS) else "none"
-    return {"color": colour, "marker": _MARKERS[at % len(_MARKERS)], "markerfacecolor": face}
 
 
 def still_and_gone(swept: pd.DataFrame) -> Figure:
@@ -170,8 +160,8 @@ def score_by_rows(table: pd.DataFrame) -> Figure:
         for at, one in enumerate(table.to_dict("records")):
             ends = [[one["score"] - one["low"]], [one["high"] - one["score"]]]
             axes.errorbar(
-                one["rows"], one["score"], yerr=ends, **_look(at), elinewidth=0.8, linestyle="",
-                label=one["before"],
+                one["rows"], one["score"], yerr=ends, **numbered_look(at), elinewidth=0.8,
+                linestyle="", label=one["before"],
             )  # fmt: skip
         axes.set(xlabel="rows of the prompt (mean)", ylabel="exact answers", ylim=(0, 1.05))
         axes.set_xlim(left=0)

@@ -137,6 +137,9 @@ _STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "ima",
 }
 
+#: Markers of things that are no modality, told apart by their number.
+_NUMBERED = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
 
 def theme() -> None:
     """Apply the book's theme, and SVG output where a notebook is running."""
@@ -275,6 +278,14 @@ def interval_line(axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: L
     rows = rows.sort_values(x)
     axes.plot(rows[x], rows["value"], color=colour, marker=marker, linestyle=line, label=label)
     axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+
+
+def numbered_look(at: int) -> dict[str, Any]:
+    """Return a colour and a marker that no other number has: filled first, then open."""
+    colours = sns.color_palette("colorblind", len(_NUMBERED))
+    colour = colours[at % len(colours)]
+    face = colour if at < len(_NUMBERED) else "none"
+    return {"color": colour, "marker": _NUMBERED[at % len(_NUMBERED)], "markerfacecolor": face}
 
 
 def null_line(axes: Axes, value: float, *, label: str) -> None:

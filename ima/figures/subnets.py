@@ -6,9 +6,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ima.figures.style import COLOURS, canvas, outside_legend, tiles
+from ima.figures.style import COLOURS, canvas, numbered_look, outside_legend, tiles
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
 #: Between the marks of two masks at one sparsity, so that their bars can be told apart.
 _APART = 0.007
@@ -30,7 +29,6 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
         whole model.
     """
     masks = list(dict.fromkeys(swept["mask"]))
-    colours = sns.color_palette("colorblind", len(masks))
     tasks = list(dict.fromkeys(swept["task"]))
     given = {"sharey": True, "sharex": True}
     with tiles(len(tasks), columns=3, base=1.0, row=2.2, **given) as (figure, grid, panels):
@@ -43,7 +41,7 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
                 axes.errorbar(
                     rows["sparsity"] + beside, rows["value"],
                     yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
-                    color=colours[at], marker=_MARKERS[at % len(_MARKERS)],
+                    **numbered_look(at),
                     linestyle=_LINES[at % len(_LINES)], elinewidth=0.8, label=mask,
                 )  # fmt: skip
             axes.set_title(task)

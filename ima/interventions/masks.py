@@ -165,6 +165,11 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     return Masks(kept, attributes)
 
 
+def shared_part(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
+    """Return the weights that all masks keep, by linear layer."""
+    return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
+
+
 def squares_of(tree: xr.DataTree, *, kinds: Sequence[str] = KINDS) -> dict[str, Floats]:
     """Sum what a cache's ``/inputs`` hold over its samples and some kinds of tokens.
 

@@ -19,6 +19,7 @@ from ima.interventions.masks import (
     block_weights,
     checked_squares,
     masks_from_cache,
+    shared_part,
     weights_of,
 )
 from ima.measures import subnetworks
@@ -61,8 +62,9 @@ def alpha(masks: Sequence[Masks]) -> Masks:
     if any(shape != shapes[0] for shape in shapes):
         message = "The masks are of different language models: their layers or sizes differ."
         raise ParameterError(message)
-    kept = {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
-    return Masks(kept, {"method": "alpha", "of": [dict(one.attributes) for one in masks]})
+    return Masks(
+        shared_part(masks), {"method": "alpha", "of": [dict(one.attributes) for one in masks]}
+    )
 
 
 def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: float) -> Masks:
@@ -172,34 +174,6 @@ def by_modality(
     return {name: alpha(masks) for name, masks in groups.items()}
 
 
-def equally_sparse(
-    model: FrozenModel, caches: Mapping[str, Path], *, sparsity: float, seed: int = 0
-) -> dict[str, Masks]:
-    """Return masks as sparse as another, each of which knows something else.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Any of the models that made the caches: their language model.
-    caches : mapping of str to path
-        By task, a cache of calibration samples with ``inputs``.
-    sparsity : float
-        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL`.
-    seed : int
-        Of the random one.
-
-    Returns
-    -------
-    dict of str to Masks
-        By name: each task's own, then :data:`RIVALS`.
-    """
-    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
-    paths = list(caches.values())
-    return own | {
-        name: rival(model, paths, which=name, sparsity=sparsity, seed=seed) for name in RIVALS
-    }
-
-
 def rival(
     model: FrozenModel, caches: Sequence[Path], *, which: str, sparsity: float, seed: int = 0
 ) -> Masks:
@@ -207,30 +181,28 @@ def rival(
 
     Parameters
     ----------
-    model, caches, sparsity, seed
-        As :func:`equally_sparse` takes them.
+    model : FrozenModel
+        Any of the models that made the caches: their language model.
+    caches : sequence of path
+        Of each task, a cache of calibration samples with ``inputs``.
     which : str
         One of :data:`RIVALS`.
+    sparsity : float
+        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL`.
+    seed : int
+        Of the random one.
     """
     if which in {UNION, TEXT}:
         kinds = KINDS if which == UNION else ("textual",)
         squares = summed_squares(model, caches, kinds=kinds)
         kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
     elif which == SIZE:
-        kept = {
-            name: subnetworks.magnitude(weight, sparsity=sparsity)
-            for name, weight in weights_of(model).items()
-        }
+        kept = subnetworks.split_by_size(weights_of(model), sparsity=sparsity)
     elif which == SIZE_OVERALL:
         kept = subnetworks.magnitude_everywhere(weights_of(model), sparsity=sparsity)
     else:
         rng = np.random.default_rng(seed)
-        kept = {
-            name: subnetworks.least_removed(
-                rng.random(weight.shape, dtype=np.float32), sparsity=sparsity
-            )
-            for name, weight in weights_of(model).items()
-        }
+        kept = subnetworks.split_at_random(weights_of(model), sparsity=sparsity, rng=rng)
     return Masks(kept, _about(which, model, sparsity))
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
 from ima.cache.schema import MAIN_SCORES
 from ima.errors import ParameterError
 from ima.evaluation.samplewise import SampleScorer
-from ima.interventions.masks import Masks, masks_from_cache, models_of, weights_of
+from ima.interventions.masks import Masks, masks_from_cache, models_of, shared_part, weights_of
 from ima.interventions.pruning import masked
 from ima.measures import subnetworks
 from ima.measures.family import Family
@@ -131,8 +130,9 @@ def matrix(
         name: masks_from_cache(task.model, caches[name], sparsity=sparsity)
         for name, task in tasks.items()
     }
-    size = Masks({name: subnetworks.magnitude(w, sparsity=sparsity) for name, w in weights.items()})
-    drawn = [_random(weights, sparsity, (seed, number)) for number in range(repeats)]
+    size = Masks(subnetworks.split_by_size(weights, sparsity=sparsity))
+    rngs = [np.random.default_rng((seed, number)) for number in range(repeats)]
+    drawn = [Masks(subnetworks.split_at_random(weights, sparsity=sparsity, rng=r)) for r in rngs]
     found = {WHOLE: {name: task.scores() for name, task in tasks.items()}}
     for other, masks in [*own.items(), (SIZE, size)]:
         found[other] = {name: task.scores(masks) for name, task in tasks.items()}
@@ -179,9 +179,7 @@ def without(
     weights = weights_of(next(iter(tasks.values())).model)
     parts = {
         "shared part": shared_part(masks),
-        "large weights": {
-            n: subnetworks.magnitude(w, sparsity=sparsity) for n, w in weights.items()
-        },
+        "large weights": subnetworks.split_by_size(weights, sparsity=sparsity),
         "anywhere": {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()},
     }
     return {
@@ -193,11 +191,6 @@ def without(
         }
         for label, part in parts.items()
     }
-
-
-def shared_part(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
-    """Return the weights that all masks keep, by linear layer."""
-    return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
 
 
 def difference(
@@ -227,7 +220,7 @@ def difference(
     Interval
         With 95 % percentile limits; n counts contents.
     """
-    ids = {name: tuple(sample.id for sample in task.samples) for name, task in tasks.items()}
+    ids = _contents(tasks)
     drawn = {
         own: bootstrap_weights(len(own), resamples=resamples, seed=(seed, at)).to_numpy()
         for at, own in enumerate(dict.fromkeys(ids.values()))
@@ -236,6 +229,11 @@ def difference(
     draws = np.mean([drawn[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
     return Interval.of_draws(value, draws, n=sum(len(own) for own in drawn))
+
+
+def _contents(tasks: Mapping[str, Task]) -> dict[str, tuple[str, ...]]:
+    """Return the ids of each task's samples; tasks that share them share contents."""
+    return {name: tuple(sample.id for sample in task.samples) for name, task in tasks.items()}
 
 
 def sign_flip_p(
@@ -263,8 +261,7 @@ def sign_flip_p(
         1 where no content is scored differently.
     """
     parts: dict[tuple[str, ...], Floats] = {}
-    for name, task in tasks.items():
-        own = tuple(sample.id for sample in task.samples)
+    for name, own in _contents(tasks).items():
         gap = (first[name] - second[name]) / len(own)
         parts[own] = parts[own] + gap if own in parts else gap
     gaps = np.concatenate(list(parts.values()))
@@ -325,20 +322,6 @@ def table(scores: Mapping[str, Scores], *, titles: Mapping[str, str]) -> pd.Data
         for mask, own in scores.items()
     }
     return pd.DataFrame(rows).T
-
-
-def _random(
-    weights: Mapping[str, npt.NDArray[np.float32]], sparsity: float, seed: tuple[int, int]
-) -> Masks:
-    rng = np.random.default_rng(seed)
-    return Masks(
-        {
-            name: subnetworks.least_removed(
-                rng.random(w.shape, dtype=np.float32), sparsity=sparsity
-            )
-            for name, w in weights.items()
-        }
-    )
 
 
 def _without(part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[int, int]) -> Masks:

@@ -230,6 +230,21 @@ def split(
     return {name: wanda(w, squares[name], sparsity=sparsity) for name, w in weights.items()}
 
 
+def split_by_size(weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float) -> dict[str, Mask]:
+    """Return what :func:`split` does, by :func:`magnitude`: the weights' size alone."""
+    return {name: magnitude(weight, sparsity=sparsity) for name, weight in weights.items()}
+
+
+def split_at_random(
+    weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float, rng: np.random.Generator
+) -> dict[str, Mask]:
+    """Return what :func:`split` does, of scores that are drawn: a null that knows nothing."""
+    return {
+        name: least_removed(rng.random(weight.shape, dtype=np.float32), sparsity=sparsity)
+        for name, weight in weights.items()
+    }
+
+
 def joined(masks: Mapping[str, Mask]) -> Mask:
     """Return all weights of a model's masks in one row."""
     return np.concatenate([mask.ravel() for mask in masks.values()])

@@ -70,17 +70,13 @@ def test_every_mask_solves_every_task_at_one_sparsity(tasks, paths):
     assert contest.best_blind(found) in contest.BLIND
 
 
-class _Samples(list):
-    """Samples of which only ids matter."""
-
-
 def made_up(n, shift, seed=0):
     """Return two tasks on the same contents, with scores of which the first's are higher."""
     from types import SimpleNamespace
 
     ids = [SimpleNamespace(id=str(at)) for at in range(n)]
     rng = np.random.default_rng(seed)
-    tasks = {name: SimpleNamespace(samples=_Samples(ids)) for name in "ab"}
+    tasks = {name: SimpleNamespace(samples=ids) for name in "ab"}
     second = {name: rng.random(n) for name in tasks}
     return tasks, {name: values + shift for name, values in second.items()}, second
 

@@ -41,6 +41,15 @@ def masks_at(model, caches, sparsity=0.5):
     return [masks_from_cache(model, path, sparsity=sparsity) for path in caches.values()]
 
 
+def equally_sparse(model, caches, *, sparsity):
+    """Return each task's own mask and every rival of the α-SubNet."""
+    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    paths = list(caches.values())
+    return own | {
+        name: subnets.rival(model, paths, which=name, sparsity=sparsity) for name in subnets.RIVALS
+    }
+
+
 def state(model):
     return {name: value.clone() for name, value in model.language.state_dict().items()}
 
@@ -116,16 +125,16 @@ def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
 
 
 def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
-    rivals = subnets.equally_sparse(model, caches, sparsity=0.6)
+    rivals = equally_sparse(model, caches, sparsity=0.6)
     expected = [subnets.UNION, subnets.TEXT, subnets.SIZE, subnets.SIZE_OVERALL, subnets.RANDOM]
     assert list(rivals) == [*NAMES, *expected]
     for name, one in rivals.items():
         assert one.sparsity == pytest.approx(0.6, abs=0.03), name
-    again = subnets.equally_sparse(model, caches, sparsity=0.6)
+    again = equally_sparse(model, caches, sparsity=0.6)
     for name, one in rivals.items():
         assert all((one.kept[key] == again[name].kept[key]).all() for key in one.kept)
     text = masks_from_cache(model, caches[NAMES[0]], sparsity=0.6, kinds=["textual"])
-    alone = subnets.equally_sparse(model, {NAMES[0]: caches[NAMES[0]]}, sparsity=0.6)
+    alone = equally_sparse(model, {NAMES[0]: caches[NAMES[0]]}, sparsity=0.6)
     for key, kept in text.kept.items():
         assert (alone[subnets.TEXT].kept[key] == kept).all()
         assert (alone[subnets.UNION].kept[key] == alone[NAMES[0]].kept[key]).all()
