@@ -20,6 +20,7 @@ from ima.capture import Measured, measure
 from ima.errors import ModelError
 from ima.evaluation.samplewise import SampleScorer
 from ima.models import FrozenModel
+from ima.models.perception import perceiving_once
 from ima.samples import Sample, SampleSet
 
 
@@ -92,8 +93,9 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
 
         def compute(first: int, last: int) -> tuple[Measured, dict[str, npt.NDArray[Any]]]:
             samples = media.take(first, last, until=stop)
-            measured = _measured(samples, work=work, first=first)
-            return measured, _columns(measured, samples=samples, work=work)
+            with perceiving_once():
+                measured = _measured(samples, work=work, first=first)
+                return measured, _columns(measured, samples=samples, work=work)
 
         for first, last, (measured, found) in work.batch_size.over(start, stop, compute):
             media.drop(last)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from ima.interventions import sparsegpt, subnets
 from ima.interventions.masks import Masks, masks_from_cache
-from ima.interventions.pruning import calibration_samples
 from ima.interventions.transfer import ByMask, Scores, Task, difference, sign_flip_p
 from ima.measures.proxy import holm
 from ima.measures.similarity import Floats
@@ -76,7 +75,7 @@ def updated(
     batches = [
         batch
         for name, task in tasks.items()
-        for batch in task.model.batches(calibration_samples(caches[name], n=calibration))
+        for batch in task.calibration(caches[name], n=calibration)
     ]
     model = next(iter(tasks.values())).model
     return sparsegpt.prune(model, batches, sparsity=sparsity)

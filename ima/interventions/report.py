@@ -21,6 +21,7 @@ from ima.interventions.plans import Plan
 from ima.interventions.skipping import planned
 from ima.measures.inference import Interval, bootstrap_weights
 from ima.measures.similarity import Floats
+from ima.models.perception import perceiving_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,22 +96,24 @@ def compare(
         raise ParameterError(message)
     for plan in named.values():
         plan.check(model)
-    scorer = SampleScorer(list(samples))
+    held = list(samples)
+    scorer = SampleScorer(held)
     metric = next((name for name in MAIN_SCORES if name in scorer.metrics), None)
     if metric is None:
         message = "The samples have no reference to be scored by. Take others."
         raise ParameterError(message)
     rows, each = [], {}
-    for plan in named.values():
-        said, costs = _answers(model, samples, plan, batch_size)
-        values = scorer(samples, said)[:, scorer.metrics.index(metric)].astype(float)
+    with perceiving_once():
+        answered = [_answers(model, held, plan, batch_size) for plan in named.values()]
+    for plan, (said, costs) in zip(named.values(), answered, strict=True):
+        values = scorer(held, said)[:, scorer.metrics.index(metric)].astype(float)
         each[plan.name] = values
         found = mean_score(values)
         row = {"plan": plan.name, "metric": metric, "score": found.value, "low": found.low}
         rows.append(row | {"high": found.high, "n": found.n} | costs)
     table = pd.DataFrame(rows)
     if repeats:
-        first = list(samples[: timed_samples or batch_size])
+        first = held[: timed_samples or batch_size]
         times = timed(model, first, named, repeats=repeats, decoded=decoded)
         for name in ("prefill", "decode", "whole"):
             table[name] = [times[plan][name] for plan in table["plan"]]

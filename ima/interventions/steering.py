@@ -7,6 +7,7 @@ added; Turner et al. 2023, arXiv:2308.10248), and, as the null, as far in a rand
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from ima.evaluation.answers import exact_match
 from ima.evaluation.hallucination import chair_counts, score_chair
 from ima.evaluation.scores import mean_score
 from ima.measures.inference import Interval
+from ima.models.perception import perceiving_once
 
 if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
@@ -203,10 +205,11 @@ def sweep(
     """
     toward = gap(model, calibration, layer=layer)
     vectors = {TOWARD: toward, RANDOM: random_like(toward, seed=seed)}
+    captioned, asked = list(captioned), {name: list(polled) for name, polled in asked.items()}
     rows = []
-    for direction, vector in vectors.items():
-        for amount in amounts:
-            around = partial(steered, model, layer=layer, by=amount * vector)
+    with perceiving_once():
+        for direction, amount in itertools.product(vectors, amounts):
+            around = partial(steered, model, layer=layer, by=amount * vectors[direction])
             for metric, found in hallucination(model, captioned, asked, around=around).items():
                 row = {"direction": direction, "amount": amount, "metric": metric}
                 rows.append(row | asdict(found))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,13 +16,14 @@ from ima.cache.schema import MAIN_SCORES
 from ima.errors import ParameterError
 from ima.evaluation.samplewise import SampleScorer
 from ima.interventions.masks import Masks, masks_from_cache, models_of, shared_part, weights_of
-from ima.interventions.pruning import masked
+from ima.interventions.pruning import calibration_samples, masked
 from ima.measures import subnetworks
 from ima.measures.family import Family
 from ima.measures.inference import Interval, bootstrap_weights
 from ima.measures.similarity import Floats
-from ima.models import FrozenModel
-from ima.samples import SampleSet, open_samples
+from ima.models import Batch, FrozenModel
+from ima.models.perception import Memory, perceiving_once
+from ima.samples import Sample, SampleSet, open_samples
 
 #: Rows of a matrix of scores beside the tasks' own masks.
 WHOLE, SIZE, RANDOM = "whole model", "size alone", "random"
@@ -45,6 +47,15 @@ class Task:
 
     model: FrozenModel
     samples: SampleSet
+    _memory: Memory = field(default_factory=dict, init=False, repr=False, compare=False)
+    _calibration: dict[tuple[str, int], list[Sample]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @cached_property
+    def held(self) -> list[Sample]:
+        """The samples, each the same object whenever they are run."""
+        return list(self.samples)
 
     @cached_property
     def scorer(self) -> SampleScorer:
@@ -61,15 +72,22 @@ class Task:
             raise ParameterError(message)
         return found
 
+    def calibration(self, path: str | os.PathLike[str], *, n: int) -> list[Batch]:
+        """Return the first samples that a cache was made from, in batches for the model."""
+        key = (os.fspath(path), n)
+        if key not in self._calibration:
+            self._calibration[key] = calibration_samples(path, n=n)
+        with perceiving_once(self._memory):
+            return self.model.batches(self._calibration[key])
+
     def scores(self, masks: Masks | None = None) -> Floats:
         """Return the score of each sample, answered greedily, without some weights or with all."""
-        if masks is None:
-            said = self.model.generate(self.samples)
-        else:
-            with masked(self.model, masks):
-                said = self.model.generate(self.samples)
+        pruned = nullcontext() if masks is None else masked(self.model, masks)
+        # No mask changes what is perceived.
+        with pruned, perceiving_once(self._memory):
+            said = self.model.generate(self.held)
         column = self.scorer.metrics.index(self.metric)
-        return self.scorer(list(self.samples), said)[:, column].astype(np.float64)
+        return self.scorer(self.held, said)[:, column].astype(np.float64)
 
 
 #: Tasks by name of their data set.

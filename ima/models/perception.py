@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,32 @@ from ima.models.connector import Connector
 from ima.models.encoders import read_tokens
 from ima.models.llava import patches
 from ima.samples import Media, Modality, Sample, as_uint8
+
+#: What :func:`perceiving_once` remembers, by the objects that stand for encoder and samples.
+Memory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], "Perceived"]]
+Perceived = tuple[Tensor, Tensor | None]
+_memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
+
+
+@contextmanager
+def perceiving_once(memory: Memory | None = None) -> Iterator[None]:
+    """Perceive a batch of samples once, however often models run it in this context.
+
+    A batch is met again if it holds the same sample objects in the same order and is read by the
+    same :class:`Perception`; so nothing changes but time. The encoder and the connector must not
+    be trained meanwhile.
+
+    Parameters
+    ----------
+    memory : dict or None
+        Filled, and read again where it is given again; None forgets on leaving. It keeps the
+        samples and their percepts alive.
+    """
+    token = _memory.set({} if memory is None else memory)
+    try:
+        yield
+    finally:
+        _memory.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +100,7 @@ class Perception:
         return not self.cls and not isinstance(self.connector, Connector)
 
     @torch.no_grad()
-    def perceive(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
+    def perceive(self, samples: Sequence[Sample]) -> Perceived:
         """Return the perceptual tokens, and how similar the patch of each is to the CLS token.
 
         Parameters
@@ -88,6 +116,16 @@ class Perception:
             Cosines, dims (sample, query), in the encoder's last layer; None unless
             :attr:`summarised`.
         """
+        memory = _memory.get()
+        if memory is None:
+            return self._perceived(samples)
+        key = (id(self), *map(id, samples))
+        if key not in memory:
+            # Objects that are held here leave their ids to no other ones.
+            memory[key] = (self, list(samples), self._perceived(samples))
+        return memory[key][-1]
+
+    def _perceived(self, samples: Sequence[Sample]) -> Perceived:
         weight = next(self.connector.parameters())
         tokens = self.tokens(samples).to(weight.dtype)
         perceptual: Tensor = self.connector(tokens if self.cls else patches(tokens))

@@ -1,0 +1,78 @@
+"""Perceiving a batch once: the same numbers, and nobody else's."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ima.models import load
+from ima.models.perception import perceiving_once
+from ima.samples import Sample
+
+
+@pytest.fixture(scope="module")
+def perception(tiny_zoo):
+    return load("llama-mini/vit/image-caption").perception
+
+
+def pictures(count=2):
+    """Return samples that count how often their media are read."""
+    read = []
+
+    def media(seed):
+        read.append(seed)
+        return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+    given = [
+        Sample(f"{i}", "image", "caption", "", ("a",), media=lambda i=i: media(i))
+        for i in range(count)
+    ]
+    return given, read
+
+
+def test_a_batch_is_perceived_once_and_equal(perception):
+    given, read = pictures()
+    plain = perception(given)
+    with perceiving_once():
+        first, second = perception(given), perception(list(given))
+    assert torch.equal(first, plain)
+    assert torch.equal(second, plain)
+    assert len(read) == 2 * len(given)
+
+
+def test_what_is_remembered_ends_with_the_context(perception):
+    given, read = pictures()
+    with perceiving_once():
+        perception(given)
+    perception(given)
+    assert len(read) == 2 * len(given)
+
+
+def test_a_memory_that_is_given_outlives_the_context(perception):
+    given, read = pictures()
+    memory = {}
+    for _ in range(3):
+        with perceiving_once(memory):
+            perception(given)
+    assert len(read) == len(given)
+
+
+def test_other_order_other_media_and_other_connectors_are_perceived_anew(perception):
+    given, _ = pictures()
+    moved = copy.deepcopy(perception.connector)
+    with torch.no_grad():
+        next(moved.parameters()).add_(1.0)
+    other = replace(perception, connector=moved)
+    # The id says nothing: noise takes the place of media under the same one.
+    swapped = [
+        replace(one, media=two.media) for one, two in zip(given, reversed(given), strict=True)
+    ]
+    with perceiving_once():
+        plain = perception(given)
+        assert torch.allclose(perception(given[::-1]), plain.flip(0), atol=1e-5)
+        assert torch.allclose(perception(swapped), plain.flip(0), atol=1e-5)
+        assert not torch.allclose(other(given), plain)
