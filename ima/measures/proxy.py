@@ -92,7 +92,8 @@ def associate(
     left, right = np.atleast_2d(x), np.atleast_2d(y)
     _check(left, right)
     count = left.shape[1]
-    value = correlate(left[0], right[0], coefficient=coefficient)
+    # All by one rule: scipy's value differs in its last bit, and so left its own interval.
+    value = float(correlate_rows(left[:1], right[:1], coefficient=coefficient)[0])
     told = (np.ptp(left[1:], axis=1) > 0) & (np.ptp(right[1:], axis=1) > 0)
     drawn = correlate_rows(left[1:][told], right[1:][told], coefficient=coefficient)
     rows = np.array(_rows(left[0], right[0], resamples, np.random.default_rng(seed)))
@@ -105,14 +106,8 @@ def associate(
     )
 
 
-def correlate(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman") -> float:
-    """Return one rank correlation, ties counted as scipy counts them."""
-    test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
-    return float(test(x, y).statistic)
-
-
 def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman") -> Floats:
-    """Return the rank correlation of each row, as :func:`correlate` does one by one.
+    """Return the rank correlation of each row, ties counted as scipy counts them.
 
     Parameters
     ----------
@@ -124,7 +119,7 @@ def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman
     Returns
     -------
     ndarray
-        ``(row,)``.
+        ``(row,)``; equal rows give equal bits, however many there are.
     """
     if coefficient == "spearman":
         a, b = (stats.rankdata(side, axis=1) for side in (x, y))
@@ -133,8 +128,9 @@ def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman
         # Tau-b is the cosine of the signs of all differences.
         first, second = np.triu_indices(x.shape[1], k=1)
         a, b = (np.sign(side[:, first] - side[:, second]) for side in (x, y))
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # the order of a sum follows memory
     found: Floats = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return found
+    return found.clip(-1.0, 1.0)
 
 
 def permutation_p(

@@ -9,14 +9,18 @@ from scipy import stats
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures import proxy
 
-RNG = np.random.default_rng(7)
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Numbers of a test's own: what other tests drew, and in which process, changes nothing."""
+    return np.random.default_rng(7)
 
 
 @pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
 @pytest.mark.parametrize("count", [4, 7, 24])
-def test_coefficients_and_exact_p_are_scipys(coefficient, count):
-    x = RNG.standard_normal(count)
-    y = x + RNG.standard_normal(count)
+def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
+    x = rng.standard_normal(count)
+    y = x + rng.standard_normal(count)
     found = proxy.associate(x, y, coefficient=coefficient, resamples=50)
     test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
     assert found.over_samples.value == pytest.approx(test(x, y).statistic)
@@ -45,9 +49,9 @@ def test_known_answers():
 
 
 @pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
-def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient):
+def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
     """Without an association p falls to a level as often as the level says."""
-    pairs = RNG.standard_normal((2000, 2, 6))
+    pairs = rng.standard_normal((2000, 2, 6))
     p = np.array([proxy.permutation_p(x, y, coefficient=coefficient) for x, y in pairs])
     # The p-values of six points are steps: a level that is one of them is met exactly.
     for level in (max(p[p <= 0.05]), max(p[p <= 0.3])):
@@ -56,28 +60,28 @@ def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient):
         assert level <= 0.3
 
 
-def test_random_orders_agree_with_all(monkeypatch):
-    x, y = RNG.standard_normal((2, 7))
+def test_random_orders_agree_with_all(monkeypatch, rng):
+    x, y = rng.standard_normal((2, 7))
     exact = proxy.permutation_p(x, y)
     monkeypatch.setattr(proxy, "EXACT", 1)
     assert proxy.permutation_p(x, y, seed=1) == pytest.approx(exact, abs=0.02)
     assert proxy.permutation_p(x, y, seed=1) == proxy.permutation_p(x, y, seed=1)
 
 
-def test_intervals_tell_samples_and_models_apart():
+def test_intervals_tell_samples_and_models_apart(rng):
     """Numbers that are known exactly have no uncertainty from samples, but still from models."""
     x = np.arange(12.0)
-    y = x + RNG.standard_normal(12) * 3
+    y = x + rng.standard_normal(12) * 3
     exact = proxy.associate(np.tile(x, (101, 1)), np.tile(y, (101, 1)), resamples=300)
     assert exact.over_samples.low == exact.over_samples.high == exact.over_samples.value
     assert exact.over_models.low < exact.over_models.value
-    noise = RNG.standard_normal((100, 12)) * 5
+    noise = rng.standard_normal((100, 12)) * 5
     loose = proxy.associate(np.vstack([x, x + noise]), np.tile(y, (101, 1)), resamples=300)
     assert loose.over_samples.low < exact.over_samples.low
 
 
-def test_families_of_tests_are_adjusted_as_scipy_does():
-    p = RNG.uniform(size=9)
+def test_families_of_tests_are_adjusted_as_scipy_does(rng):
+    p = rng.uniform(size=9)
     np.testing.assert_allclose(proxy.adjusted(p), stats.false_discovery_control(p))
 
 
@@ -102,8 +106,7 @@ def test_an_unknown_coefficient_is_refused():
 
 @pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
 @pytest.mark.parametrize("ties", [False, True])
-def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties):
-    rng = np.random.default_rng(0)
+def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties, rng):
     x, y = rng.normal(size=(2, 40, 9))
     if ties:
         x, y = x.round(0), y.round(0)
@@ -112,3 +115,14 @@ def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties):
     test = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}[coefficient]
     expected = [test(a, b).statistic for a, b in zip(x[told], y[told], strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("coefficient", proxy.COEFFICIENTS)
+def test_equal_rows_correlate_to_equal_bits(coefficient, rng):
+    """The value of some models and those of their resamples are one number, not two roundings."""
+    for count in range(4, 30):
+        x, y = rng.normal(size=(2, 1, count))
+        alone = proxy.correlate_rows(x, y, coefficient=coefficient)
+        many = proxy.correlate_rows(x.repeat(7, 0), y.repeat(7, 0), coefficient=coefficient)
+        assert set(many) == set(alone)
+        assert abs(alone[0]) <= 1
