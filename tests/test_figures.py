@@ -276,6 +276,16 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
     assert labelled.count("share removed") >= 1
 
 
+def test_agreement_is_drawn_beside_what_chance_gives():
+    numbers = pd.RangeIndex(1, 4, name="tasks")
+    found = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
+    chance = pd.Series([0.5, 0.4, 0.1], index=numbers)
+    figure = figures.agreement_curves(found, independent=chance)
+    assert legend(figure) == ["q", "up", "if tasks chose independently"]
+    drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
+    assert drawn == [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1]]
+
+
 def test_removed_shares_stand_in_their_cells():
     shares = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
     figure = figures.removed_map(shares)

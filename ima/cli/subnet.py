@@ -53,6 +53,7 @@ def subnet(
 ) -> None:
     """Write a model without the weights that its tasks do not need, and say what that saves."""
     from ima.interventions import compressed, structured, subnets
+    from ima.interventions.masks import check_share
     from ima.models import load
 
     if method not in {*subnets.METHODS, SPARSEGPT}:
@@ -61,7 +62,7 @@ def subnet(
         raise ParameterError(message)
     loaded = load(model)
     if pattern == NEURONS:
-        subnets.check_share(sparsity)
+        check_share(sparsity)
         squares = subnets.summed_squares(loaded, caches)
         structure = structured.choose(loaded, squares, sparsity=sparsity)
         size = compressed.write_smaller(loaded, structure, out, about={"caches": caches})
@@ -100,9 +101,10 @@ def subnet(
 def _updated(model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str) -> Masks:
     """Prune by SparseGPT on the samples that the caches were made from, by this model."""
     from ima.interventions import sparsegpt, subnets
+    from ima.interventions.masks import check_share
     from ima.interventions.pruning import calibration_samples
 
-    subnets.check_share(sparsity)
+    check_share(sparsity)
     samples = [sample for path in caches for sample in calibration_samples(path, n=CALIBRATION)]
     removed = None
     if pattern:

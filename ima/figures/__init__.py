@@ -29,13 +29,14 @@ from ima.figures.overlap import overlap_curves, overlap_map, overlap_panels, sco
 from ima.figures.panels import named_panels, reading_panels
 from ima.figures.plans import cost_chart, score_by_rows, search_curve, skip_grid, still_and_gone
 from ima.figures.style import COLOURS, MARKERS, NAMES, canvas, curve, theme
-from ima.figures.subnets import removed_map, sparsity_sweep
+from ima.figures.subnets import agreement_curves, removed_map, sparsity_sweep
 from ima.figures.zoo import ladder, training_curves
 
 __all__ = [
     "COLOURS",
     "MARKERS",
     "NAMES",
+    "agreement_curves",
     "canvas",
     "cost_chart",
     "curve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import COLOURS, canvas, numbered_look, outside_legend, tiles
 
@@ -55,6 +56,39 @@ def sparsity_sweep(swept: pd.DataFrame) -> Figure:
         for axes in panels[-grid.shape[1] :]:
             axes.set_xlabel("share removed")
         outside_legend(figure, panels[0], columns=3)
+    return figure
+
+
+def agreement_curves(agreement: pd.DataFrame, *, independent: pd.Series[float]) -> Figure:
+    """Draw how many tasks drop the weights that any of them drops.
+
+    Parameters
+    ----------
+    agreement : pandas.DataFrame
+        From :func:`ima.interventions.votes.agreement`: linear layers in rows.
+    independent : pandas.Series
+        From :func:`ima.interventions.votes.independent`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A curve a linear layer; dotted, what tasks would do that know nothing of one another.
+    """
+    with canvas(height=3.8) as (figure, grid):
+        axes = grid[0, 0]
+        for at, (name, shares) in enumerate(agreement.iterrows()):
+            line = _LINES[at % len(_LINES)]
+            axes.plot(shares.index, shares, **numbered_look(at), linestyle=line, label=name)
+        axes.plot(
+            independent.index, independent, color=COLOURS["null"], linestyle=":",
+            label="if tasks chose independently",
+        )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(
+            xlabel="number of tasks whose mask drops a weight", ylabel="share of those removed"
+        )
+        axes.set_ylim(bottom=0)
+        outside_legend(figure, axes, columns=3)
     return figure
 
 

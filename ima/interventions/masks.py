@@ -165,6 +165,13 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     return Masks(kept, attributes)
 
 
+def check_share(sparsity: float) -> None:
+    """Refuse a share that is not above 0 and below 1."""
+    if not 0 < sparsity < 1:
+        message = f"sparsity must be above 0 and below 1; got {sparsity}."
+        raise ParameterError(message)
+
+
 def shared_part(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
     """Return the weights that all masks keep, by linear layer."""
     return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.interventions.masks import weights_of
+from ima.interventions.masks import check_share, weights_of
 from ima.models.anatomy import find_anatomy
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def choose(
     ModelError
         If the model has no such layers.
     """
-    if not 0 < sparsity < 1:
-        message = f"sparsity must be above 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
+    check_share(sparsity)
     names, weights = _names(model), weights_of(model)
     scores = {
         name: (np.abs(weights[name]) * np.sqrt(squares[name])[:, None, :]).sum(axis=1)

@@ -13,10 +13,12 @@ import pandas as pd
 
 from ima.cache.schema import KINDS
 from ima.errors import ParameterError
+from ima.interventions import votes
 from ima.interventions.masks import (
     Masks,
     Streamed,
     block_weights,
+    check_share,
     checked_squares,
     masks_from_cache,
     shared_part,
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from ima.models import FrozenModel
 
 Path = str | os.PathLike[str]
-#: Masks at equal sparsity, by what they know: of all tasks' inputs together, of text alone, of the
-#: weights' size within rows and over all layers, of nothing.
-UNION, TEXT, SIZE, SIZE_OVERALL, RANDOM = (
-    "Wanda on all tasks", "Wanda on text", "|W| in rows", "|W| overall", "random"
+#: Masks at equal sparsity, by what they know: of all tasks' inputs together, of what more than half
+#: of the tasks drop, of text alone, of the weights' size within rows and over all layers, and of
+#: nothing.
+UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM = (
+    "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
+    "random",
 )  # fmt: skip
-RIVALS = (UNION, TEXT, SIZE, SIZE_OVERALL, RANDOM)
+RIVALS = (UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM)
 ALPHA = "α-SubNet"
 #: Ways of :func:`streamed`.
 METHODS = ("alpha", "wanda", "magnitude")
@@ -92,39 +96,8 @@ def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: floa
     """
     check_share(sparsity)
     _check_several(caches)
-    least = _least_ranks(model, caches)
-    widest = max(ranks.shape[-1] for ranks in least.values())
-    low, high = 0, widest
-    # The achieved sparsity never falls as the share of each task rises.
-    while high - low > 1:
-        middle = (low + high) // 2
-        reached = 1 - subnetworks.joined(_ranked(least, middle / widest)).mean()
-        low, high = (middle, high) if reached <= sparsity else (low, middle)
-    about = {"method": "alpha", "sparsity": low / widest, "weights_hash": model.weights_hash}
-    return Masks(_ranked(least, low / widest), about)
-
-
-def _least_ranks(
-    model: FrozenModel, caches: Sequence[Path]
-) -> dict[str, npt.NDArray[np.integer[Any]]]:
-    """Return the lowest rank that a weight has in its row for any task: what α turns on."""
-    found: dict[str, npt.NDArray[np.integer[Any]]] = {}
-    weights = weights_of(model)
-    for path in caches:
-        for name, squares in checked_squares(model, path).items():
-            order = np.argsort(
-                np.abs(weights[name]) * np.sqrt(squares)[..., None, :], axis=-1, kind="stable"
-            )
-            ranks = np.empty(order.shape, dtype=np.int32)
-            np.put_along_axis(ranks, order, np.arange(order.shape[-1], dtype=np.int32), axis=-1)
-            found[name] = np.minimum(found[name], ranks) if name in found else ranks
-    return found
-
-
-def _ranked(
-    least: Mapping[str, npt.NDArray[np.integer[Any]]], share: float
-) -> dict[str, subnetworks.Mask]:
-    return {name: ranks >= int(ranks.shape[-1] * share) for name, ranks in least.items()}
+    found = votes.reaching(model, caches, sparsity=sparsity)
+    return Masks(found.kept, {**found.attributes, "method": "alpha"})
 
 
 def sparsity_by_layer(masks: Masks) -> pd.DataFrame:
@@ -188,11 +161,15 @@ def rival(
     which : str
         One of :data:`RIVALS`.
     sparsity : float
-        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL`.
+        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL` and, at most,
+        for :data:`MAJORITY`.
     seed : int
         Of the random one.
     """
-    if which in {UNION, TEXT}:
+    if which == MAJORITY:
+        most = len(caches) // 2 + 1
+        kept = votes.reaching(model, caches, sparsity=sparsity, votes=most).kept
+    elif which in {UNION, TEXT}:
         kinds = KINDS if which == UNION else ("textual",)
         squares = summed_squares(model, caches, kinds=kinds)
         kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
@@ -300,13 +277,6 @@ def summed_squares(
     """
     parts = [checked_squares(model, path, kinds=kinds) for path in caches]
     return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
-
-
-def check_share(sparsity: float) -> None:
-    """Refuse a share that is not above 0 and below 1."""
-    if not 0 < sparsity < 1:
-        message = f"sparsity must be above 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
 
 
 def _check_several(given: Sequence[Any]) -> None:

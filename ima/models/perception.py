@@ -21,9 +21,9 @@ from ima.models.encoders import read_tokens
 from ima.models.llava import patches
 from ima.samples import Media, Modality, Sample, as_uint8
 
-#: What :func:`perceiving_once` remembers, by the objects that stand for encoder and samples.
-Memory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], "Perceived"]]
 Perceived = tuple[Tensor, Tensor | None]
+#: What :func:`perceiving_once` remembers, by the objects that stand for encoder and samples.
+Memory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], Perceived]]
 _memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
 
 

@@ -126,8 +126,7 @@ def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
 
 def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
     rivals = equally_sparse(model, caches, sparsity=0.6)
-    expected = [subnets.UNION, subnets.TEXT, subnets.SIZE, subnets.SIZE_OVERALL, subnets.RANDOM]
-    assert list(rivals) == [*NAMES, *expected]
+    assert list(rivals) == [*NAMES, *subnets.RIVALS]
     for name, one in rivals.items():
         assert one.sparsity == pytest.approx(0.6, abs=0.03), name
     again = equally_sparse(model, caches, sparsity=0.6)
