@@ -99,15 +99,17 @@ def overlap_panels(found: Mapping[float, Mapping[str, xr.DataArray]]) -> Figure:
     return figure
 
 
-def score_map(matrix: pd.DataFrame, *, ylabel: str = "weights of the mask of …") -> Figure:
+def score_map(
+    matrix: pd.DataFrame, *, ylabel: str = "weights of the mask of …", xlabel: str = "task"
+) -> Figure:
     """Draw scores of tasks with masks.
 
     Parameters
     ----------
     matrix : pandas.DataFrame
         Masks in rows, tasks in columns, scores in [0, 1].
-    ylabel : str
-        What the rows are.
+    ylabel, xlabel : str
+        What the rows are, and the columns.
 
     Returns
     -------
@@ -117,7 +119,7 @@ def score_map(matrix: pd.DataFrame, *, ylabel: str = "weights of the mask of …
     with canvas(height=0.36 * len(matrix) + 1.5) as (figure, grid):
         axes = grid[0, 0]
         _heat(axes, matrix, angle=30, vmin=0, vmax=1, cbar_kws={"label": "task score"})
-        axes.set(xlabel="task", ylabel=ylabel)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
     return figure
 
 

@@ -236,9 +236,18 @@ def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     path = tmp_path / "claims.json"
     given = {"swept": [0.4, 0.7], "scored": 3, "scored_in_sweep": 2, "calibration": 4, "steps": 2}
     given |= {"caches": calibrated, "claims": str(path)}
-    known = check_page(run("implication4", tmp_path, **given))
-    for said in ("with_alpha", "with_whole"):
-        assert re.fullmatch(r"'[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]'", known[said])
+    page = run("implication4", tmp_path, **given)
+    known = check_page(page)
+    for said in ("alone", "by_all", "alone_by_chance", "all_by_chance"):
+        assert re.fullmatch(r"'\d+%'", known[said])
+    tables = [
+        output.data["text/html"]
+        for output in outputs(page, "execute_result")
+        if "text/html" in output.data
+    ]
+    repaired = [table for table in tables if "gain of the whole model" in table]
+    assert len(repaired) == 1
+    assert len(re.findall(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", repaired[0])) == 2
     found = [(entry.claim, entry.model) for entry in claims.read(path)]
     assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini")]
 
