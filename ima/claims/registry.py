@@ -59,7 +59,8 @@ CLAIMS: Mapping[str, Claim] = {
             "norms",
             "Perceptual tokens have larger norms than textual tokens: at all layers of single-task "
             "models, at the early layers of multitask models.",
-            "minimum over those layers of log₂(median norm of P / median norm of T)",
+            "minimum over layers (of multitask models, over their first quarter) of log₂(median "
+            "norm of P / median norm of T)",
         ),
         Claim(
             "F1.4",

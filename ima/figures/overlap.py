@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import canvas, curve, null_line, outside_legend
+from ima.figures.style import COLOURS, canvas, curve, null_line, outside_legend
 
 _LINES = ("-", "--", ":", "-.")
 
@@ -38,7 +38,9 @@ def overlap_map(matrix: pd.DataFrame) -> Figure:
     return figure
 
 
-def overlap_curves(overlap: xr.DataArray, *, chance: float) -> Figure:
+def overlap_curves(
+    overlap: xr.DataArray, *, chance: float, nulls: Mapping[str, xr.DataArray]
+) -> Figure:
     """Draw overlaps over blocks, a curve per linear layer.
 
     Parameters
@@ -47,6 +49,8 @@ def overlap_curves(overlap: xr.DataArray, *, chance: float) -> Figure:
         ``(linear, layer)``.
     chance : float
         Overlap of independent masks.
+    nulls : mapping of str to xarray.DataArray
+        Other nulls by name, ``(linear, layer)``; their means over linear layers are drawn.
 
     Returns
     -------
@@ -66,20 +70,26 @@ def overlap_curves(overlap: xr.DataArray, *, chance: float) -> Figure:
                 marker="os^vDXP"[at % 7],
                 label=str(name),
             )
-        null_line(axes, chance, label="chance")
+        _nulls(axes, nulls, chance=chance)
         axes.set(xlabel="block", ylabel="overlap (IoU)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         outside_legend(figure, axes)
     return figure
 
 
-def overlap_panels(found: Mapping[float, Mapping[str, xr.DataArray]]) -> Figure:
+def overlap_panels(
+    found: Mapping[float, Mapping[str, xr.DataArray]],
+    *,
+    nulls: Mapping[float, Mapping[str, xr.DataArray]],
+) -> Figure:
     """Draw overlaps over blocks, a curve per modality, a panel per share left out.
 
     Parameters
     ----------
     found : mapping of float to mapping
         Share left out to modality to ``(layer,)``.
+    nulls : mapping of float to mapping
+        Share left out to nulls as of :func:`overlap_curves`.
 
     Returns
     -------
@@ -92,11 +102,19 @@ def overlap_panels(found: Mapping[float, Mapping[str, xr.DataArray]]) -> Figure:
         for axes, (sparsity, parts) in zip(grid[0], found.items(), strict=True):
             for name, values in parts.items():
                 curve(axes, values=values, name=name)
-            null_line(axes, chance(sparsity), label="chance")
+            _nulls(axes, nulls[sparsity], chance=chance(sparsity))
             axes.set(title=f"{sparsity:.0%} left out", xlabel="block")
         grid[0, 0].set_ylabel("overlap (IoU)")
         outside_legend(figure, grid[0, 0], columns=4)
     return figure
+
+
+def _nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> None:
+    """Draw what overlaps must exceed, in grey, each with dashes of its own."""
+    for (name, values), line in zip(nulls.items(), ("--", "-."), strict=False):
+        mean = values.mean("linear")
+        axes.plot(mean["layer"], mean, color=COLOURS["null"], linestyle=line, label=name)
+    null_line(axes, chance, label="chance")
 
 
 def score_map(

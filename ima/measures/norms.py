@@ -16,10 +16,13 @@ from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats, Rows
 from ima.measures.weights import Weights
 
-Change = Literal["cosine", "mean-centred cosine", "relative change"]
-#: How a token's states at two layers are compared: the cosine; the cosine after the mean of the
-#: kind at each layer is taken away; the length of the change over the length of the state.
-CHANGES: tuple[Change, ...] = ("cosine", "mean-centred cosine", "relative change")
+Change = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
+#: How a token's states at two layers are compared: the cosine; the cosine if the state before had
+#: the median norm of textual tokens at its layer and changed by what it does; the cosine after the
+#: mean of the kind at each layer is taken away; the length of the change over that of the state.
+CHANGES: tuple[Change, ...] = (
+    "cosine", "norm-matched cosine", "mean-centred cosine", "relative change"
+)  # fmt: skip
 
 
 def averages(
@@ -208,7 +211,10 @@ def changes(
     """Compare each token's states at two layers, and average over a sample's tokens of a kind.
 
     A token of a large norm turns slowly for that reason alone, and a mean that all tokens share
-    makes every cosine large; the second and third comparison say how much of the first is that.
+    makes every cosine large; the norm-matched and the mean-centred cosine say how much of the plain
+    one is that. A block reads its input through a norm layer, so what it adds does not depend on
+    the length of the state: the norm-matched cosine is what a shorter or longer state would have
+    had. The relative change is no control: the norm that it divides by is what is in question.
 
     Parameters
     ----------
@@ -217,7 +223,7 @@ def changes(
         ``sample`` and ``modality``. Two layers at a time are read.
     step : int
         How many layers lie between the two.
-    change : {"cosine", "mean-centred cosine", "relative change"}
+    change : {"cosine", "norm-matched cosine", "mean-centred cosine", "relative change"}
         What is computed.
     paper_compat : bool
         Compare each token with the tokens of *other* samples of its kind at the later layer, as the
@@ -272,7 +278,12 @@ def changes(
 def _compare(before: Floats, after: Floats, *, kind: Rows, change: Change) -> Floats:
     if change == "relative change":
         return _length(after - before) / _length(before)
-    if change == "mean-centred cosine":
+    if change == "norm-matched cosine":
+        lengths = _length(before)
+        common = np.median(lengths[kind == 1] if (kind == 1).any() else lengths)
+        moved = before * (common / lengths)[:, None]
+        before, after = moved, moved + (after - before)
+    elif change == "mean-centred cosine":
         before, after = (
             side - np.stack([side[kind == k].mean(axis=0) for k in (0, 1)])[kind]
             for side in (before, after)

@@ -22,6 +22,9 @@ Key = tuple[str, str]
 #: of samples.
 Units = Mapping[Key, Mapping[str, Floats]]
 Weights = Mapping[str, npt.NDArray[np.float32]]
+#: Two of the nulls: Wanda's masks under inputs in random order, and the mask by the size of weights
+#: against Wanda's.
+PERMUTED, SIZE = "permuted inputs", "size alone"
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,18 @@ class Overlaps:
         Overlap of all pairs of sets; rows and columns are (data set, kind).
     layers : mapping of str to xarray.DataArray
         By data set ``(linear, layer)``: perceptual against textual tokens.
+    nulls : mapping of str to xarray.DataArray
+        :data:`PERMUTED` and :data:`SIZE` ``(linear, layer)``, mean over data sets.
     summary : mapping of str to float
-        ``perceptual–textual``: mean over data sets; and its nulls ``permuted inputs``, ``size
-        alone`` (the mask by the size of weights against Wanda's) and ``chance``.
+        ``perceptual–textual``: mean over data sets; and its nulls :data:`PERMUTED`, :data:`SIZE`
+        and ``chance``.
     """
 
     sparsity: float
     kept: Mapping[Key, Mask]
     matrix: pd.DataFrame
     layers: Mapping[str, xr.DataArray]
+    nulls: Mapping[str, xr.DataArray]
     summary: Mapping[str, float]
 
 
@@ -73,23 +79,23 @@ def compare(weights: Weights, units: Units, *, sparsity: float, seed: int = 0) -
     null = {
         key: _permuted(weights, _summed(squares), sparsity, rng) for key, squares in units.items()
     }
-    size = np.concatenate(
-        [subnetworks.magnitude(weight, sparsity=sparsity).ravel() for weight in weights.values()]
-    )
+    size = subnetworks.split_by_size(weights, sparsity=sparsity)
+    against = {
+        PERMUTED: [subnetworks.by_layer(*_both(null, name)) for name in _datasets(units)],
+        SIZE: [subnetworks.by_layer(size, masks) for masks in own.values()],
+    }
     index = pd.MultiIndex.from_tuples(list(kept))
     matrix = subnetworks.overlaps(list(kept.values()))
     return Overlaps(
         sparsity,
         kept,
         pd.DataFrame(matrix, index=index, columns=index),
-        {
-            name: subnetworks.by_layer(own[name, KINDS[0]], own[name, KINDS[1]])
-            for name in _datasets(units)
-        },
+        {name: subnetworks.by_layer(*_both(own, name)) for name in _datasets(units)},
+        {name: xr.concat(found, dim="dataset").mean("dataset") for name, found in against.items()},
         {
             "perceptual–textual": _within(kept),
-            "permuted inputs": _within(null),
-            "size alone": float(np.mean([subnetworks.iou(size, mask) for mask in kept.values()])),
+            PERMUTED: _within({key: subnetworks.joined(masks) for key, masks in null.items()}),
+            SIZE: _beside(subnetworks.joined(size), kept),
             "chance": subnetworks.chance(sparsity),
         },
     )
@@ -104,8 +110,8 @@ def excess(
     resamples: int = 20,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval:
-    """Measure F2.1: overlap of perceptual and textual tokens less that under permuted inputs.
+) -> dict[str, Interval]:
+    """Measure F2.1: overlap of perceptual and textual tokens less that of its nulls.
 
     Parameters
     ----------
@@ -116,7 +122,8 @@ def excess(
         contents, a caption and a question about each picture, are drawn together, and contents are
         the n of the interval.
     resamples : int
-        Bootstrap resamples of units of samples; each computes all masks again.
+        Bootstrap resamples of units of samples; each computes all masks again. A resample repeats
+        some units and lacks others, so its masks agree a little less: intervals lean downwards.
     seed : int
         Of resamples and permutations.
     level : float
@@ -124,8 +131,8 @@ def excess(
 
     Returns
     -------
-    Interval
-        Mean over data sets of the difference of overlaps.
+    dict of str to Interval
+        By :data:`PERMUTED` and :data:`SIZE`: the mean over data sets of the difference of overlaps.
     """
     groups = list(dict.fromkeys(tuple(ids[name]) for name in _datasets(units)))
     drawn = [_difference(weights, units, sparsity, seed)]
@@ -139,7 +146,12 @@ def excess(
             for kind in KINDS:
                 again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
         drawn.append(_difference(weights, again, sparsity, (seed, draw)))
-    return Interval.of_draws(drawn[0], drawn[1:] or drawn, n=len(set().union(*groups)), level=level)
+    n = len(set().union(*groups))
+    found = {}
+    for at, name in enumerate((PERMUTED, SIZE)):
+        values = [one[at] for one in drawn]
+        found[name] = Interval.of_draws(values[0], values[1:] or values, n=n, level=level)
+    return found
 
 
 def by_kinds(matrix: pd.DataFrame) -> dict[str, float]:
@@ -155,24 +167,35 @@ def by_kinds(matrix: pd.DataFrame) -> dict[str, float]:
 
 def _difference(
     weights: Weights, units: Units, sparsity: float, seed: int | tuple[int, int]
-) -> float:
+) -> tuple[float, float]:
+    """Return how far the overlap exceeds that of permuted inputs, and that of size alone."""
     rng = np.random.default_rng(seed)
     kept, null = {}, {}
     for key, squares in units.items():
         total = _summed(squares)
         kept[key] = subnetworks.joined(subnetworks.split(weights, total, sparsity=sparsity))
-        null[key] = _permuted(weights, total, sparsity, rng)
-    return _within(kept) - _within(null)
+        null[key] = subnetworks.joined(_permuted(weights, total, sparsity, rng))
+    size = subnetworks.joined(subnetworks.split_by_size(weights, sparsity=sparsity))
+    return _within(kept) - _within(null), _within(kept) - _beside(size, kept)
 
 
 def _permuted(
     weights: Weights, squares: Mapping[str, Floats], sparsity: float, rng: np.random.Generator
-) -> Mask:
-    masks = {
+) -> dict[str, Mask]:
+    return {
         name: subnetworks.permuted(weight, squares[name], sparsity=sparsity, rng=rng)
         for name, weight in weights.items()
     }
-    return subnetworks.joined(masks)
+
+
+def _both(
+    masks: Mapping[Key, dict[str, Mask]], name: str
+) -> tuple[dict[str, Mask], dict[str, Mask]]:
+    return masks[name, KINDS[0]], masks[name, KINDS[1]]
+
+
+def _beside(size: Mask, kept: Mapping[Key, Mask]) -> float:
+    return float(np.mean([subnetworks.iou(size, mask) for mask in kept.values()]))
 
 
 def _within(kept: Mapping[Key, Mask]) -> float:

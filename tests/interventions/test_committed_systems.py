@@ -16,8 +16,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "llava-mini-3"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def committed():
+    """The project's own zoo, whatever zoo other tests of the same process work with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("IMA_ZOO", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
-def model():
+def model(committed):
     return load(MODEL)
 
 

@@ -45,6 +45,10 @@ def test_changes_are_the_loop_over_tokens(step, change):
                     if given["sample"][token] != sample or kind[token] != k:
                         continue
                     a, b = state[token, at], state[token, at + step]
+                    if change == "norm-matched cosine":
+                        textual = state[kind == 1, at]
+                        common = np.median([np.sqrt(np.sum(one**2)) for one in textual])
+                        b = b - a + common * a / np.sqrt(np.sum(a**2))
                     if change == "mean-centred cosine":
                         a, b = a - centres[k, at], b - centres[k, at + step]
                     if change == "relative change":
@@ -63,6 +67,25 @@ def test_identical_states_do_not_change():
     given["state"][:] = given["state"][:, :1].to_numpy()
     assert np.nanmin(norms.changes(given, step=1)) == pytest.approx(1)
     assert np.nanmax(norms.changes(given, step=1, change="relative change")) == 0
+
+
+def test_a_norm_explains_what_matching_norms_takes_away():
+    """Tokens that get the same additions turn alike, once their norms are the same."""
+    rng = np.random.default_rng(2)
+    kind = np.array([1, 1, 0, 0] * 20)
+    start = rng.standard_normal((80, 8)) * np.where(kind > 0, 30.0, 1.0)[:, None]
+    added = rng.standard_normal((80, 8))
+    given = xr.Dataset(
+        {"state": (("token", "layer", "hidden"), np.stack([start, start + added], axis=1))},
+        coords={"layer": [0, 1], "sample": ("token", np.repeat(np.arange(20), 4)),
+                "modality": ("token", kind)},
+    )  # fmt: skip
+    plain, matched = (
+        norms.changes(given, step=1, change=change).mean(("sample", "layer"))
+        for change in ("cosine", "norm-matched cosine")
+    )
+    assert float(plain.sel(kind="perceptual") - plain.sel(kind="textual")) > 0.2
+    assert abs(float(matched.sel(kind="perceptual") - matched.sel(kind="textual"))) < 0.1
 
 
 def table(seed, *, n=40, gap=0.4):

@@ -121,10 +121,40 @@ def test_data_sets_of_the_same_contents_are_drawn_together():
     apart = overlap.excess(
         weights, units, ids={"caption": ids, "qa": [f"q{i}" for i in ids]}, **given
     )
-    assert (both.n, apart.n) == (12, 24)
-    assert both.value == apart.value
-    # Twice the same data say no more than once.
-    assert both.high - both.low > apart.high - apart.low
+    for null in (overlap.PERMUTED, overlap.SIZE):
+        once, twice = both[null], apart[null]
+        assert (once.n, twice.n) == (12, 24)
+        assert once.value == twice.value
+        # Twice the same data say no more than once.
+        assert once.high - once.low > twice.high - twice.low
+
+
+def test_nulls_of_an_overlap_are_those_of_their_masks():
+    rng = np.random.default_rng(3)
+    weights = {"q": rng.normal(size=(2, 30, 40)).astype(np.float32)}
+    units = {
+        ("a", kind): {"q": rng.gamma(0.5, size=(5, 2, 40))} for kind in ("perceptual", "textual")
+    }
+    found = overlap.compare(weights, units, sparsity=0.5)
+    size = subnetworks.split_by_size(weights, sparsity=0.5)
+    own = {
+        kind: subnetworks.split(weights, {"q": units["a", kind]["q"].sum(0)}, sparsity=0.5)
+        for kind in ("perceptual", "textual")
+    }
+    expected = [
+        np.mean([subnetworks.iou(size["q"][at], masks["q"][at]) for masks in own.values()])
+        for at in range(2)
+    ]
+    np.testing.assert_allclose(found.nulls[overlap.SIZE].sel(linear="q"), expected)
+    assert found.summary[overlap.SIZE] == pytest.approx(np.mean(expected), abs=0.01)
+    # Each layer keeps as many weights, but an overlap of all is no mean of overlaps.
+    permuted = found.nulls[overlap.PERMUTED]
+    assert float(permuted.mean()) == pytest.approx(found.summary[overlap.PERMUTED], abs=0.01)
+    excess = overlap.excess(weights, units, sparsity=0.5, ids={"a": list("vwxyz")}, resamples=3)
+    for null, interval in excess.items():
+        gap = found.summary["perceptual–textual"] - found.summary[null]
+        assert interval.value == pytest.approx(gap)
+        assert interval.n == 5
 
 
 def test_what_cannot_be_masked_is_refused():
