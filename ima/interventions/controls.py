@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ima.models import Batch, FrozenModel
     from ima.samples import Sample
 
+#: Between the seeds of two draws: more than a draw has batches.
+_APART = 1_000_003
+
 
 def with_noise(batch: Batch, *, seed: int) -> Batch:
     """Replace the perceptual tokens of a batch by noise of the same lengths.
@@ -181,22 +184,57 @@ def conditions(
         the samples' ids.
     """
     batches = model.batches(samples, batch_size=batch_size)
-    ids = np.array([sample.id for sample in samples], dtype=object)
-    noisy = [with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
-    found = {
-        "as it is": _states(model, batches),
-        "noise": _states(model, noisy),
-        "random blocks": _states(with_random_blocks(model, seed=seed), batches),
-    }
+    found = {"as it is": _states(model, batches), **_random(model, batches, seed=seed)}
     for until in sorted({round(share * model.layers) for share in depths}):
         title = "separated" if until == model.layers else f"separated up to {until}"
         found[title] = _states(model, batches, until=until)
-    layers = range(model.layers + 1)
+    return _named(found, samples=samples)
+
+
+def redrawn(
+    model: FrozenModel, samples: Sequence[Sample], *, draw: int, batch_size: int = 16, seed: int = 0
+) -> dict[str, xr.DataArray]:
+    """Run the conditions that hold something random once more, with other noise and other blocks.
+
+    Parameters
+    ----------
+    model, samples, batch_size, seed
+        As of :func:`conditions`.
+    draw : int
+        From 1; each has noise and blocks of its own, and none those of :func:`conditions`.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        ``noise`` and ``random blocks``, as of :func:`conditions`.
+    """
+    batches = model.batches(samples, batch_size=batch_size)
+    return _named(_random(model, batches, seed=seed + draw * _APART), samples=samples)
+
+
+def _random(
+    model: FrozenModel, batches: Sequence[Batch], *, seed: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    noisy = [with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
+    return {
+        "noise": _states(model, noisy),
+        "random blocks": _states(with_random_blocks(model, seed=seed), batches),
+    }
+
+
+def _named(
+    found: dict[str, npt.NDArray[np.float32]], *, samples: Sequence[Sample]
+) -> dict[str, xr.DataArray]:
+    ids = np.array([sample.id for sample in samples], dtype=object)
     return {
         title: xr.DataArray(
             values,
             dims=("sample", "kind", "layer", "hidden"),
-            coords={"kind": list(KINDS), "layer": layers, "id": ("sample", ids)},
+            coords={
+                "kind": list(KINDS),
+                "layer": range(values.shape[2]),
+                "id": ("sample", ids),
+            },
         )
         for title, values in found.items()
     }

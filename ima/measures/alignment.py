@@ -12,6 +12,7 @@ from scipy import stats
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, bootstrap_weights
+from ima.measures.proxy import permutation_p
 from ima.measures.similarity import (
     Floats,
     cross_draws,
@@ -124,13 +125,46 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        In [-1, 1]; how sure the curve's order is, given these layers.
+        In [-1, 1]; how sure the curve's order is, given these layers. What another order of so many
+        layers would give is said by :func:`depth_p`.
     """
     both = found[["estimate", "draws"]].mean("dataset")
     depth = np.arange(both.sizes["layer"])
     value = float(stats.spearmanr(depth, both["estimate"]).statistic)
     drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
     return Interval.of_draws(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
+
+
+def depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure by how much PvsT, averaged over data sets, is higher at the last layer than at 0.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`.
+    level : float
+        Coverage of the percentile interval.
+    """
+    both = found[["estimate", "draws"]].mean("dataset")
+    rise = both.isel(layer=-1, drop=True) - both.isel(layer=0, drop=True)
+    draws, n = rise["draws"].to_numpy(), int(found.attrs["samples"])
+    return Interval.of_draws(float(rise["estimate"]), draws, n=n, level=level)
+
+
+def depth_p(found: xr.Dataset, *, seed: int = 0) -> float:
+    """Return how often random orders of the layers correlate as much with depth, two-sided.
+
+    Neighbouring layers are alike, which no random order keeps: p is smaller than it should be.
+
+    Parameters
+    ----------
+    found : xarray.Dataset
+        From :func:`curve`.
+    seed : int
+        Of the orders.
+    """
+    values = found["estimate"].mean("dataset").to_numpy()
+    return permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
 
 
 def score_draws(found: xr.Dataset) -> tuple[float, Floats]:

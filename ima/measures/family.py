@@ -127,6 +127,13 @@ class Family:
         if kept.empty:
             available = self.members["task"].unique()
             raise UnknownNameError.among(kind="task", asked=task, available=available)
+        return self._part(kept)
+
+    def firsts(self) -> Family:
+        """Return the first data set of each modality."""
+        return self._part(self.members.groupby("modality", sort=False).head(1))
+
+    def _part(self, kept: pd.DataFrame) -> Family:
         means = {name: self.means[name] for name in kept.index}
         trees = {name: tree for name, tree in self.trees.items() if name in means}
         return Family(self.name, means, kept, trees)

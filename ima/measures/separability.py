@@ -157,8 +157,9 @@ def silhouette(
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(layer,)``, ``by_class`` ``(class, layer)``, ``draws`` ``(draw, layer)`` and
-        ``null`` ``(permutation, layer)``; attrs ``classes``, ``samples``.
+        ``estimate`` ``(layer,)``, ``by_class`` ``(class, layer)``, ``draws`` ``(draw, layer)``,
+        ``class_draws`` ``(draw, class, layer)`` and ``null`` ``(permutation, layer)``; attrs
+        ``classes``, ``samples``.
     """
     classes = balanced(labels(points, problem=problem), seed=seed)
     rows = classes.index.to_numpy()
@@ -169,22 +170,26 @@ def silhouette(
     rng = np.random.default_rng((seed, 1))
     shuffles = [rng.permutation(codes) for _ in range(permutations)]
     scores = np.empty((1 + resamples, layers.size))
-    by_class = np.empty((len(names), layers.size))
+    by_class = np.full((1 + resamples, len(names), layers.size), np.nan)
+    members = [codes == code for code in range(len(names))]
     null = np.empty((permutations, layers.size))
     for at, layer in enumerate(layers.values):
         x = states(means, points=points, rows=rows, layer=int(layer))
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
         single = _silhouettes(x, codes=codes, weights=uniform)[0]
-        by_class[:, at] = [single[codes == code].mean() for code in range(len(names))]
         for number, row in enumerate(weights):
             own = single if number == 0 else _silhouettes(x, codes=codes, weights=row[None])[0]
             scores[number, at] = np.average(own, weights=row)
+            for code, rows_of in enumerate(members):
+                if row[rows_of].any():
+                    by_class[number, code, at] = np.average(own[rows_of], weights=row[rows_of])
         for number, shuffle in enumerate(shuffles):
             null[number, at] = _silhouettes(x, codes=shuffle, weights=uniform).mean()
     return xr.Dataset(
         {
             "estimate": ("layer", scores[0]),
-            "by_class": (("class", "layer"), by_class),
+            "by_class": (("class", "layer"), by_class[0]),
+            "class_draws": (("draw", "class", "layer"), by_class[1:]),
             "draws": (("draw", "layer"), scores[1:]),
             "null": (("permutation", "layer"), null),
         },
@@ -198,22 +203,25 @@ def silhouette(
 
 
 def above_zero(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F1.2 a second way: the silhouette at the layer where it is lowest.
+    """Measure F1.2 a second way: the silhouette of the class and layer where it is lowest.
 
     Parameters
     ----------
     scored : xarray.Dataset
         From :func:`silhouette`.
     level : float
-        Coverage, simultaneous over layers.
+        Coverage, simultaneous over classes and layers.
 
     Returns
     -------
     Interval
-        Of the minimum over layers of the silhouette.
+        Of the minimum over classes and layers of the mean silhouette of a class: a class that is no
+        cluster does not hide behind the others. Resamples that hold no point of a class are left
+        out.
     """
-    low, high = band(scored["draws"], level=level)
-    return minimum(scored["estimate"], low=low, high=high, n=int(scored.attrs["samples"]))
+    draws = scored["class_draws"].dropna("draw")
+    low, high = band(draws, level=level)
+    return minimum(scored["by_class"], low=low, high=high, n=int(scored.attrs["samples"]))
 
 
 def _fit(x: Values, y: npt.NDArray[np.object_]) -> Pipeline:

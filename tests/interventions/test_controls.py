@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tinysamples import image_set
 
 from ima.capture import capture
 from ima.errors import ModelError, ParameterError
-from ima.interventions.controls import separated, with_noise, with_random_blocks
+from ima.interventions.controls import (
+    conditions,
+    redrawn,
+    separated,
+    with_noise,
+    with_random_blocks,
+)
 from ima.models import FrozenModel, load
 from ima.models.anatomy import find_anatomy
 
@@ -106,3 +113,17 @@ def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
             assert torch.equal(a, b)
     with pytest.raises(ParameterError, match="between 0"), separated(model, batch, until=99):
         pass
+
+
+def test_each_draw_has_noise_and_blocks_of_its_own(model: FrozenModel) -> None:
+    given = {"batch_size": 2, "seed": 3}
+    first = conditions(model, image_set(4), depths=[1.0], **given)
+    draws = [redrawn(model, image_set(4), draw=draw, **given) for draw in (1, 2, 1)]
+    for title in ("noise", "random blocks"):
+        assert draws[0][title].identical(draws[2][title])
+        for one, other in ((first, draws[0]), (draws[0], draws[1])):
+            same = np.isclose(one[title], other[title]).all(axis=(0, 3))
+            # What a condition leaves alone at the input, and nothing behind the first block.
+            assert not same[:, 1:].any()
+            assert same[1, 0]
+            assert same[0, 0] == (title == "random blocks")

@@ -53,7 +53,11 @@ def test_one_picture_is_one_content_in_both_tasks(stores):
 
 
 def test_only_keeps_a_task(stores):
-    family = open_family(list(stores.values())).only(task="caption")
+    whole = open_family(list(stores.values()))
+    first = whole.firsts()
+    assert list(first.modalities.values()) == list(dict.fromkeys(whole.modalities.values()))
+    assert list(first.means) == list(first.trees) == list(first.members.index)
+    family = whole.only(task="caption")
     assert list(family.means) == ["mini-image-caption", "mini-audio-caption"]
     with pytest.raises(UnknownNameError, match="Did you mean 'caption'"):
         family.only(task="captions")

@@ -250,6 +250,10 @@ def test_silhouette_interval_covers_and_repeats(clear, listed):
     interval = separability.above_zero(got)
     assert interval.n == 80
     assert 0 < interval.low < interval.value < interval.high
+    assert interval.value == got["by_class"].min() <= got["estimate"].min()
+    # Classes of one size, together, are the mean of the classes.
+    np.testing.assert_allclose(got["by_class"].mean("class"), got["estimate"])
+    assert got["class_draws"].sizes == {"draw": 200, "class": 3, "layer": got.sizes["layer"]}
     shift = got["draws"].mean("draw") - got["estimate"]
     assert (np.abs(shift) < 2 * got["draws"].std("draw")).all()
 

@@ -58,6 +58,12 @@ def test_the_ima_score_leaves_the_last_layer_out():
     assert rise.low > 0
     backwards = found.isel(layer=slice(None, None, -1))
     assert alignment.depth_correlation(backwards).value == pytest.approx(-1)
+    mean = found["estimate"].mean("dataset")
+    gain = alignment.depth_rise(found)
+    assert gain.value == pytest.approx(float(mean[-1] - mean[0]))
+    assert 0 < gain.low < gain.value < gain.high
+    # Two of all orders of five layers are as extreme as a steady rise.
+    assert alignment.depth_p(found) == alignment.depth_p(backwards) == pytest.approx(2 / 120)
 
 
 def test_the_interval_of_the_score_covers_the_score_of_the_population():
