@@ -276,6 +276,23 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
     assert labelled.count("share removed") >= 1
 
 
+def test_runs_along_training_are_told_apart_from_step_0_on():
+    runs = {
+        name: {
+            0: inference.Interval(0.2 + at / 10, 0.1, 0.5, 9),
+            100: inference.Interval(0.3, 0.2, 0.4, 9),
+        }
+        for at, name in enumerate(("image", "llava-a", "llava-b"))
+    }
+    figure = figures.step_curves({"same layer": runs}, ylabel="score")
+    axes = figure.axes[0]
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
+    assert len(set(looks)) == 3
+    assert looks[0][0] == figures.COLOURS["image"] != looks[1][0] == looks[2][0]
+    assert axes.get_xlim()[0] == 0
+    assert legend(figure) == list(runs)
+
+
 def test_agreement_is_drawn_beside_what_chance_gives():
     numbers = pd.RangeIndex(1, 4, name="tasks")
     found = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T

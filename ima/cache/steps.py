@@ -11,6 +11,7 @@ import xarray as xr
 
 from ima.cache.reader import open_cache
 from ima.errors import CacheDifferentError, ParameterError
+from ima.measures.inference import Interval
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Steps:
         Whose, in which setup of the paper, and what it read.
     paths : dict of int to Path
         By finished step of training, in order; 0 is before the first.
-    scores : dict of int to float
+    scores : dict of int to Interval
         Task score of the steps that were scored; of several tasks, of the first.
     """
 
@@ -31,7 +32,7 @@ class Steps:
     setup: str
     dataset: str
     paths: dict[int, Path]
-    scores: dict[int, float]
+    scores: dict[int, Interval]
 
     def means(self, step: int) -> dict[str, xr.DataArray]:
         """Return mean-pooled tokens of the residual stream at a step, by data set."""
@@ -144,5 +145,9 @@ def cache_steps(
         step: list(judged(entry.get("scores", {}), task=loaded.task).values())
         for step, entry in kept.items()
     }
-    scores = {step: found[0]["value"] for step, found in judged_by.items() if found}
+    scores = {
+        step: Interval(**{field: found[0][field] for field in ("value", "low", "high", "n")})
+        for step, found in judged_by.items()
+        if found
+    }
     return Steps(model, loaded.setup, dataset, paths, scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from ima.figures.style import (
     tiles,
 )
 from ima.measures.inference import Interval, percentile
+
+#: Markers and dashes of runs that are no modality.
+_OTHER = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
 
 
 def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
@@ -98,7 +102,8 @@ def step_curves(
     Parameters
     ----------
     panels : mapping
-        Title to run (a modality, or another name with a colour) to step to the score.
+        Title to run to step to the score. A run that is named by its modality has the modality's
+        colour; others are black, each with a marker and dashes of its own.
     ylabel : str
         What is drawn.
 
@@ -109,18 +114,22 @@ def step_curves(
     """
     with canvas(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
         for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
+            others = cycle(_OTHER)
             for name, steps in runs.items():
                 values, low, high = (
                     [getattr(score, side) for score in steps.values()]
                     for side in ("value", "low", "high")
                 )
                 colour = COLOURS.get(name, COLOURS["textual"])
+                marker, line = (MARKERS[name], "-") if name in MARKERS else next(others)
                 axes.plot(
-                    list(steps), values, color=colour, marker=MARKERS.get(name, "o"), label=name
-                )
+                    list(steps), values, color=colour, marker=marker, linestyle=line, label=name,
+                    clip_on=False,
+                )  # fmt: skip
                 axes.fill_between(list(steps), low, high, color=colour, alpha=0.18, linewidth=0)
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.set_xlim(left=0)
             axes.set(title=NAMES.get(title, title), xlabel="training step")
         grid[0, 0].set_ylabel(ylabel)
         outside_legend(figure, grid[0, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
 from ima.measures.inference import Interval, bootstrap_weights
-from ima.measures.proxy import permutation_p
+from ima.measures.proxy import correlate_rows, permutation_p
 from ima.measures.similarity import (
     Floats,
     cross_draws,
@@ -125,14 +125,32 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        In [-1, 1]; how sure the curve's order is, given these layers. What another order of so many
-        layers would give is said by :func:`depth_p`.
+        In [-1, 1], over samples, and at least as wide as what random orders of so many layers give:
+        it leaves 0 out only where both do. See :func:`depth_p`.
     """
     both = found[["estimate", "draws"]].mean("dataset")
     depth = np.arange(both.sizes["layer"])
     value = float(stats.spearmanr(depth, both["estimate"]).statistic)
     drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
-    return Interval.of_draws(value, np.array(drawn), n=int(found.attrs["samples"]), level=level)
+    over_samples = Interval.of_draws(value, drawn, n=int(found.attrs["samples"]), level=level)
+    return _as_wide_as_random_orders(over_samples, points=[len(depth)], level=level)
+
+
+def _as_wide_as_random_orders(
+    found: Interval, *, points: Sequence[int], level: float, orders: int = 9999
+) -> Interval:
+    """Widen the interval of a mean rank correlation by what random orders of its points give."""
+    rng = np.random.default_rng(0)
+    drawn = np.zeros(orders)
+    for count in points:
+        ranks = np.argsort(rng.random((orders, count)), axis=1).astype(np.float64)
+        fixed = np.broadcast_to(np.arange(count, dtype=np.float64), ranks.shape)
+        drawn += correlate_rows(fixed, ranks) / len(points)
+    far = float(np.quantile(np.abs(drawn), level, method="higher"))
+    low, high = max(-1.0, found.value - far), min(1.0, found.value + far)
+    return Interval.around(
+        found.value, low=min(found.low, low), high=max(found.high, high), n=found.n
+    )
 
 
 def depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
@@ -253,7 +271,8 @@ def step_correlation(
     Returns
     -------
     Interval
-        Mean over runs, in [-1, 1]. Its n counts contents; the steps of a run are one draw each.
+        Mean over runs, in [-1, 1], over contents, which its n counts, and at least as wide as what
+        random orders of so many steps give: it leaves 0 out only where both do.
 
     Raises
     ------
@@ -271,7 +290,10 @@ def step_correlation(
         drawn = np.stack([draw for _, draw in scores], axis=1)
         draws.append([stats.spearmanr(order, row).statistic for row in drawn])
         n += int(next(iter(steps.values())).attrs["samples"])
-    return Interval.of_draws(float(np.mean(values)), np.mean(draws, axis=0), n=n, level=level)
+    mean = float(np.mean(values))
+    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n, level=level)
+    points = [len(steps) for steps in runs.values()]
+    return _as_wide_as_random_orders(over_contents, points=points, level=level)
 
 
 def together(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:

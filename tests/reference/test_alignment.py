@@ -66,6 +66,25 @@ def test_the_ima_score_leaves_the_last_layer_out():
     assert alignment.depth_p(found) == alignment.depth_p(backwards) == pytest.approx(2 / 120)
 
 
+def test_curves_without_an_order_are_seldom_called_ordered():
+    """Random curves, known exactly: few intervals leave 0 out, where samples alone leave it all."""
+    rng = np.random.default_rng(8)
+    trials, out = 400, 0
+    for _ in range(trials):
+        values = rng.random(9)
+        exact = xr.Dataset(
+            {
+                "estimate": (("dataset", "layer"), values[None]),
+                "draws": (("draw", "dataset", "layer"), np.stack([values[None]] * 3)),
+            },
+            attrs={"samples": 50},
+        )
+        found = alignment.depth_correlation(exact)
+        assert -1 <= found.low <= found.value <= found.high <= 1
+        out += not found.low <= 0 <= found.high
+    assert out / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+
+
 def test_the_interval_of_the_score_covers_the_score_of_the_population():
     population = dataset(4000, seed=3)
     truth = alignment.score(alignment.curve({"a": population}, resamples=1)).value
