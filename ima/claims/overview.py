@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
+#: What the names of models say of their setup.
+SETUPS = (
+    "ST: single-task models, each with a connector of its own for one task and modality. MT: "
+    "multitask models, one connector for all. Where a claim is about many models, it stands under "
+    "the language model that they share."
+)
 UNSERVED = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
 UNMEASURED = '<span class="verdict unmeasured">·</span>'
 
@@ -65,6 +72,7 @@ def table(
     )
     unserved = f", {UNSERVED} cannot be measured" if missing else ""
     lines += ["", f"{key}{unserved}, {UNMEASURED} not measured. A symbol leads to its page.", ""]
+    lines += [SETUPS, ""]
     lines += ["::::{tab-set}"]
     for column in columns:
         lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
@@ -163,10 +171,14 @@ def _details(
             word = "cannot be measured" if claim.id in reasons else "not yet measured"
             text = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
             rows.append(_row([name, f'<span class="verdict unmeasured">{word}</span>', text]))
+        said = Counter(entry.statistic for entry in own)
         for entry in own:
             word = f"{_mark(entry, pages={})} {entry.verdict}"
             if entry.notebook in pages:
                 word = f"[{word}]({pages[entry.notebook]})"
-            shown = f"{entry.interval}<br><small>{entry.statistic}</small>"
+            what = entry.statistic
+            if said[what] > 1:
+                what += f"; on {entry.dataset}"
+            shown = f"{entry.interval}<br><small>{what}</small>"
             rows.append(_row([name, word, shown]))
     return rows

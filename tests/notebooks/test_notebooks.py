@@ -228,7 +228,8 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
     assert int(known["files"]) == len(list(masks.glob("*.zarr"))) == 12
     check_page(run("finding2-transfer", tmp_path, scored=4, repeats=1, **given))
     found = [(entry.claim, entry.model) for entry in claims.read(path)]
-    assert found == [("F2.2", f"{name} (ST)") for name in ("llama-mini", "opt-mini") for _ in "12"]
+    names = ["llama-mini"] * 3 + ["opt-mini"] * 2  # a little is removed from the first alone
+    assert found == [("F2.2", f"{name} (ST)") for name in names]
 
 
 @pytest.mark.slow
@@ -249,7 +250,8 @@ def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     assert len(repaired) == 1
     assert len(re.findall(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", repaired[0])) == 2
     found = [(entry.claim, entry.model) for entry in claims.read(path)]
-    assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini")]
+    # At two shares, against the best blind mask and against the whole model.
+    assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini") for _ in "1234"]
 
 
 @pytest.mark.slow

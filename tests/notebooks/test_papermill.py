@@ -21,7 +21,7 @@ PAGES = {
     "finding1-norms": ("test", FEW, ["F1.3", "F1.4", "F1.4"]),
     "finding1-words": ("test", FEW, ["F1.5"]),
     "finding2": ("calibration", {"resamples": 2, "sequential": 4}, ["F2.1", "F2.1"]),
-    "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2"]),
+    "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2", "F2.2"]),
     "implication4": (
         "calibration",
         {
@@ -33,7 +33,7 @@ PAGES = {
             "calibration": 4,
             "steps": 2,
         },
-        ["I4"],
+        ["I4", "I4"],
     ),
     "finding3": (
         "test",
