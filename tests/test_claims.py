@@ -141,6 +141,14 @@ def test_table_shows_every_claim_and_what_is_not_measured():
     assert "\n".join(tabs).count("not yet measured") == 2 * len(claims.CLAIMS) - 2
 
 
+def test_records_that_differ_in_their_data_are_told_apart():
+    twice = [measured(), measured().model_copy(update={"dataset": "other"})]
+    text = claims.table(twice)
+    assert "; on mini-image-caption</small>" in text
+    assert "; on other</small>" in text
+    assert "; on " not in claims.table([measured()])
+
+
 def test_table_of_nothing_says_not_yet_measured_everywhere():
     assert claims.table([]).count("not yet measured") == len(claims.CLAIMS)
 
