@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -274,6 +276,20 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
         assert (first.lines[0].get_xdata() < second.lines[0].get_xdata()).all()
     labelled = [axes.get_xlabel() for axes in figure.axes]
     assert labelled.count("share removed") >= 1
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
+    masks = [f"SparseGPT on all tasks {at}" for at in range(10)]
+    matrix = pd.DataFrame(np.full((rows, 10), 0.5), columns=masks)
+    matrix.index = [f"llama-mini (ST), 50% → 59% {at}" for at in range(rows)]
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.theme()
+        figure = figures.score_map(matrix, ylabel="model, share removed", xlabel="mask")
+        figure.savefig(tmp_path / "map.svg")
+    height = figure.axes[0].get_window_extent().height / figure.dpi
+    assert height > 0.25 * rows
 
 
 def test_runs_along_training_are_told_apart_from_step_0_on():

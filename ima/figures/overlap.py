@@ -134,7 +134,9 @@ def score_map(
     matplotlib.figure.Figure
         A heat map with the numbers in it.
     """
-    with canvas(height=0.36 * len(matrix) + 1.5) as (figure, grid):
+    # Names of columns slant below the map: long ones need room of their own.
+    longest = max(len(str(name)) for name in matrix.columns)
+    with canvas(height=0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, grid):
         axes = grid[0, 0]
         _heat(axes, matrix, angle=30, vmin=0, vmax=1, cbar_kws={"label": "task score"})
         axes.set(xlabel=xlabel, ylabel=ylabel)
