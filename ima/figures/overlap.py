@@ -111,7 +111,7 @@ def overlap_panels(
 
 def _nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> None:
     """Draw what overlaps must exceed, in grey, each with dashes of its own."""
-    for (name, values), line in zip(nulls.items(), ("--", "-."), strict=False):
+    for (name, values), line in zip(nulls.items(), ("--", "-."), strict=True):
         mean = values.mean("linear")
         axes.plot(mean["layer"], mean, color=COLOURS["null"], linestyle=line, label=name)
     null_line(axes, chance, label="chance")

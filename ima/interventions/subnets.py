@@ -94,7 +94,6 @@ def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: floa
     ParameterError
         If the share is not in (0, 1), or caches are fewer than two or of another model.
     """
-    check_share(sparsity)
     _check_several(caches)
     found = votes.reaching(model, caches, sparsity=sparsity)
     return Masks(found.kept, {**found.attributes, "method": "alpha"})

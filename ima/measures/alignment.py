@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.identity import dataset_weights
@@ -129,11 +128,16 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         it leaves 0 out only where both do. See :func:`depth_p`.
     """
     both = found[["estimate", "draws"]].mean("dataset")
-    depth = np.arange(both.sizes["layer"])
-    value = float(stats.spearmanr(depth, both["estimate"]).statistic)
-    drawn = [float(stats.spearmanr(depth, draw).statistic) for draw in both["draws"].to_numpy()]
+    curves = np.vstack([both["estimate"], both["draws"]])
+    value, *drawn = _in_order(curves)
     over_samples = Interval.of_draws(value, drawn, n=int(found.attrs["samples"]), level=level)
-    return _as_wide_as_random_orders(over_samples, points=[len(depth)], level=level)
+    return _as_wide_as_random_orders(over_samples, points=[curves.shape[1]], level=level)
+
+
+def _in_order(values: Floats) -> Floats:
+    """Correlate each row ``(row, point)`` with the order of its points."""
+    order = np.arange(values.shape[1], dtype=np.float64)
+    return correlate_rows(np.broadcast_to(order, values.shape), values)
 
 
 def _as_wide_as_random_orders(
@@ -144,8 +148,7 @@ def _as_wide_as_random_orders(
     drawn = np.zeros(orders)
     for count in points:
         ranks = np.argsort(rng.random((orders, count)), axis=1).astype(np.float64)
-        fixed = np.broadcast_to(np.arange(count, dtype=np.float64), ranks.shape)
-        drawn += correlate_rows(fixed, ranks) / len(points)
+        drawn += _in_order(ranks) / len(points)
     far = float(np.quantile(np.abs(drawn), level, method="higher"))
     low, high = max(-1.0, found.value - far), min(1.0, found.value + far)
     return Interval.around(
@@ -284,11 +287,12 @@ def step_correlation(
         if len(steps) < 3:
             message = f"{name} has {len(steps)} steps; an order needs at least 3."
             raise ParameterError(message)
-        scores = [score_draws(found) for found in steps.values()]
-        order = list(steps)
-        values.append(stats.spearmanr(order, [value for value, _ in scores]).statistic)
-        drawn = np.stack([draw for _, draw in scores], axis=1)
-        draws.append([stats.spearmanr(order, row).statistic for row in drawn])
+        scores = [score_draws(steps[step]) for step in sorted(steps)]
+        value, *drawn = _in_order(
+            np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)
+        )
+        values.append(value)
+        draws.append(drawn)
         n += int(next(iter(steps.values())).attrs["samples"])
     mean = float(np.mean(values))
     over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n, level=level)
