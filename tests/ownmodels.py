@@ -26,8 +26,8 @@ def make(folder: Path) -> Path:
     """Write models, data and ``own.yaml``; return the path of the latter."""
     from tinyhub import save
 
-    from ima.manifest import LINES, write_manifest
-    from ima.samples import open_samples
+    from ima.data.folders import LINES, write_manifest
+    from ima.data.samples import open_samples
 
     data, families = {}, {}
     for modality in ("image", "audio"):

@@ -10,10 +10,11 @@ import pytest
 import torch
 from tinysamples import image_sample, image_set, text_sample
 
-from ima.cache.schema import TAPS
 from ima.capture import capture, measure, tapped
 from ima.errors import ActivationError, UnknownNameError
-from ima.models import FrozenModel, load
+from ima.hook_points import TAPS
+from ima.models import load
+from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
 def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
     model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ima.capture.lens.BLOCK", 1)
+    monkeypatch.setattr("ima.capture.logit_lens.BLOCK", 1)
     batch = model.encode([*image_set(3), text_sample("t")])
     found = measure(model, batch, taps=["ln1"], lens=4).lens
     states = capture(model, batch, taps=["resid_post"])["resid_post"]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ima import claims
 from ima.errors import CacheError, ParameterError, UnknownNameError
-from ima.measures.inference import Interval
+from ima.stats.intervals import Interval
 
 SUPPORTED = Interval(value=0.2, low=0.1, high=0.3, n=600)
 NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ima import bench, claims, cli, notebooks, shapes
+from ima import claims, cli
+from ima.bench import model_shapes, speed
 from ima.cache.provenance import check
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.inference import Interval
+from ima.notebook import runner
+from ima.stats.intervals import Interval
 
 MODEL = "llama-mini/vit/image-caption"
 DATASET = "mini-image-caption"
@@ -275,22 +277,22 @@ def test_bench_times_each_step(ima, tiny_zoo):
 
 
 def test_operations_that_are_left_out_are_counted_in_the_bench():
-    found = shapes.bench_plans("tiny", repeats=1)
+    found = model_shapes.bench_plans("tiny", repeats=1)
     assert (found["gflops"] < 1).all()
     assert (found["prefill"] > 0).all()
     expected = (1 - found["prefill"]) / (1 - found["gflops"])
     assert found["way"].tolist() == pytest.approx(expected.tolist())
     with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
-        shapes.bench_plans("x")
+        model_shapes.bench_plans("x")
 
 
 def test_two_of_four_are_timed_on_a_gpu_alone():
     with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
-        shapes.bench_pattern("x")
+        model_shapes.bench_pattern("x")
     with pytest.raises(ParameterError, match=r"a GPU's tensor cores; got 'cpu'"):
-        shapes.bench_pattern(device="cpu")
+        model_shapes.bench_pattern(device="cpu")
     if torch.cuda.is_available():
-        found = shapes.bench_pattern("llama-12", tokens=256, repeats=1)
+        found = model_shapes.bench_pattern("llama-12", tokens=256, repeats=1)
         assert (found["difference"] < 0.01).all()
         assert (found["time"] > 0).all()
 
@@ -299,14 +301,14 @@ def test_bench_keeps_timings_with_their_machine(ima, tmp_path):
     out = tmp_path / "kept" / "here.json"
     given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
     assert ima("bench", "--shape", "tiny", *given)[0] == 0
-    found = bench.read(out.parent)
-    assert found["step"].tolist() == [bench.PASS, bench.MEASURE]
+    found = speed.read(out.parent)
+    assert found["step"].tolist() == [speed.PASS, speed.MEASURE]
     assert set(found["what"]) == {"tiny, random weights, float32"}
-    assert set(found["device"]) == {bench.machine()["device"]} != {""}
-    assert bench.read(tmp_path / "none").empty
+    assert set(found["device"]) == {speed.machine()["device"]} != {""}
+    assert speed.read(tmp_path / "none").empty
     out.write_text("{}")
     with pytest.raises(ParameterError, match=r"here\.json is not what `ima bench --out` writes"):
-        bench.read(out.parent)
+        speed.read(out.parent)
 
 
 def test_every_command_of_the_pages_exists(ima):
@@ -326,7 +328,7 @@ def test_every_command_of_the_pages_exists(ima):
 
 def test_notebooks_declare_typed_commented_parameters():
     for source in (Path(__file__).parents[1] / "notebooks").glob("*.md"):
-        for parameter in notebooks.parameters(source):
+        for parameter in runner.parameters(source):
             assert parameter.comment, f"{source.name}: {parameter.name} needs a comment"
 
 

@@ -12,8 +12,10 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from ima import figures
-from ima.measures import candidates, comparisons, cones, inference
-from ima.samples import MODALITIES
+from ima.data.samples import MODALITIES
+from ima.measures import cones
+from ima.stats import intervals
+from ima.studies import model_comparison, model_summary
 
 LAYER = {"layer": np.arange(5)}
 
@@ -46,7 +48,7 @@ def test_modalities_differ_in_colour_and_in_marker():
 
 def test_similarity_curves_name_every_curve():
     part = curves(list(cones.CURVES))
-    low, high = inference.percentile(part["draws"])
+    low, high = intervals.percentile(part["draws"])
     figure = figures.similarity_curves(part, low=low, high=high)
     assert legend(figure) == [figures.NAMES[name] for name in cones.CURVES]
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == (
@@ -57,7 +59,7 @@ def test_similarity_curves_name_every_curve():
 
 def test_modality_panels_share_a_scale():
     parts = {"image": curves(["PvsT", "PvsP"]), "between": curves(["PvsP"])}
-    ends = {name: inference.percentile(part["draws"]) for name, part in parts.items()}
+    ends = {name: intervals.percentile(part["draws"]) for name, part in parts.items()}
     figure = figures.modality_panels(parts, intervals=ends)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "between"]
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
@@ -66,7 +68,7 @@ def test_modality_panels_share_a_scale():
 
 def test_gap_curves_show_the_null():
     gap = curves(["PvsP", "TvsT"], dim="side")
-    low, high = inference.band(gap["draws"])
+    low, high = intervals.band(gap["draws"])
     names = legend(figures.gap_curves(gap, low=low, high=high))
     assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
 
@@ -207,17 +209,17 @@ def test_training_curves_have_a_line_a_model():
 def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
     rng = np.random.default_rng(count)
     points = {
-        f"m{at}": candidates.Candidate(
+        f"m{at}": model_summary.Candidate(
             f"m{at}",
             dataset,
             "",
             20,
-            {name: rng.random(11) for name in candidates.PROXIES},
+            {name: rng.random(11) for name in model_summary.PROXIES},
             {"exact_match": rng.random(11)},
         )
         for at in range(count)
     }
-    return comparisons.Comparison(title, kind, "lm (ST)", dataset, "exact_match", points)
+    return model_comparison.Comparison(title, kind, "lm (ST)", dataset, "exact_match", points)
 
 
 def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
@@ -226,14 +228,14 @@ def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
         compared("a run in training, with a long title", 6, kind="training"),
         compared("sounds", 12, dataset="mini-audio-qa"),
     ]
-    figure = figures.model_panels(given, name=candidates.IMA, xlabel="IMA score (cosine)")
+    figure = figures.model_panels(given, name=model_summary.IMA, xlabel="IMA score (cosine)")
     assert len(figure.axes) == 3
     assert legend(figure) == ["image", "audio"]
     assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
     assert all(axes.get_xlabel() for axes in figure.axes)
-    table = comparisons.correlate(given, resamples=10)
+    table = model_comparison.correlate(given, resamples=10)
     heat = figures.proxy_map(table).axes[0]
-    assert [tick.get_text() for tick in heat.get_xticklabels()] == list(candidates.PROXIES)
+    assert [tick.get_text() for tick in heat.get_xticklabels()] == list(model_summary.PROXIES)
     assert heat.get_yticklabels()[0].get_text() == "few (5)"
 
 
@@ -295,8 +297,8 @@ def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
 def test_runs_along_training_are_told_apart_from_step_0_on():
     runs = {
         name: {
-            0: inference.Interval(0.2 + at / 10, 0.1, 0.5, 9),
-            100: inference.Interval(0.3, 0.2, 0.4, 9),
+            0: intervals.Interval(0.2 + at / 10, 0.1, 0.5, 9),
+            100: intervals.Interval(0.3, 0.2, 0.4, 9),
         }
         for at, name in enumerate(("image", "llava-a", "llava-b"))
     }

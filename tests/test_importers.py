@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
+from ima.data.importers import IMPORTERS, from_rows, import_data
+from ima.data.samples import open_samples
 from ima.errors import ParameterError, SampleError, UnknownNameError
-from ima.importers import IMPORTERS, from_rows, import_data
-from ima.samples import open_samples
 
 RNG = np.random.default_rng(0)
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from ima import media
+from ima.data import media
+from ima.data.folders import check_folder, keep_samples, read_manifest, schema, write_manifest
+from ima.data.samples import Sample, SampleSet
 from ima.errors import ParameterError, SampleError
-from ima.manifest import check_folder, keep_samples, read_manifest, schema, write_manifest
-from ima.samples import Sample, SampleSet
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)

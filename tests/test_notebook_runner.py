@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from ima import notebooks
 from ima.errors import NotebookError, ParameterError, UnknownNameError
-from ima.parameters import Parameter, declared
+from ima.notebook import runner
+from ima.notebook.parameters import Parameter, declared
 
 HEADER = """---
 jupytext:
@@ -53,14 +53,14 @@ def result(path):
 
 def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
     page = source("import sys\nsamples, taps, name, sys.executable")
-    out = notebooks.run(
+    out = runner.run(
         page, output=tmp_path / "deep" / "out.ipynb", parameters={"samples": 3, "taps": ["sa"]}
     )
     assert result(out) == f"(3, ['sa'], 'x', {sys.executable!r})"
 
 
 def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
-    out = notebooks.run(source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3})
+    out = runner.run(source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3})
     notebook = json.loads(out.read_text(encoding="utf-8"))
     noted = notebook["metadata"]["ima"]
     assert noted["parameters"] == {"samples": 3}
@@ -72,22 +72,22 @@ def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
 
 
 def test_a_failing_cell_is_kept_apart_and_an_older_output_stays(source, tmp_path):
-    out = notebooks.run(source("1"), output=tmp_path / "out.ipynb")
+    out = runner.run(source("1"), output=tmp_path / "out.ipynb")
     before = out.read_bytes()
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
-        notebooks.run(source("1 / 0"), output=out)
+        runner.run(source("1 / 0"), output=out)
     failed = tmp_path / "out.failed.ipynb"
     assert str(failed) in str(caught.value)
     assert "ZeroDivisionError" in failed.read_text(encoding="utf-8")
     assert out.read_bytes() == before
-    notebooks.run(source("1"), output=out)
+    runner.run(source("1"), output=out)
     assert not failed.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"page.md", "out.ipynb"}
 
 
 def test_a_dead_kernel_is_an_error(source, tmp_path):
     with pytest.raises(NotebookError, match="stopped"):
-        notebooks.run(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
+        runner.run(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_dead_kernel_is_an_error(source, tmp_path):
 def test_wrong_parameters_run_nothing(source, tmp_path, values, error, message):
     page = source("samples")
     with pytest.raises(error, match=message):
-        notebooks.run(page, output=tmp_path / "out.ipynb", parameters=values)
+        runner.run(page, output=tmp_path / "out.ipynb", parameters=values)
     assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
 
 
@@ -166,8 +166,8 @@ def test_a_declaration_over_several_lines_keeps_its_comment():
 def test_sources_that_are_no_notebooks(tmp_path):
     (tmp_path / "near.md").write_text("# Prose\n", encoding="utf-8")
     with pytest.raises(NotebookError, match=r"No notebook .* Available there: .*near\.md"):
-        notebooks.run(tmp_path / "far.md", output=tmp_path / "out.ipynb")
+        runner.run(tmp_path / "far.md", output=tmp_path / "out.ipynb")
     with pytest.raises(NotebookError, match="without a notebook header"):
-        notebooks.run(tmp_path / "near.md", output=tmp_path / "out.ipynb")
+        runner.run(tmp_path / "near.md", output=tmp_path / "out.ipynb")
     with pytest.raises(ParameterError, match=r"ends in \.ipynb"):
-        notebooks.run(tmp_path / "near.md", output=tmp_path / "out.md")
+        runner.run(tmp_path / "near.md", output=tmp_path / "out.md")

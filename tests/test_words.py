@@ -10,9 +10,9 @@ import torch
 
 from ima.capture import capture
 from ima.capture.words import word_states
+from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.models import load
-from ima.samples import Sample
 
 
 @pytest.mark.parametrize("name", ["llama-mini", "llama-mini/vit/image-caption"])

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ima.samples import Sample, SampleSet
+from ima.data.samples import Sample, SampleSet
 
 CAPTIONS = (
     "a red circle",

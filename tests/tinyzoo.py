@@ -27,11 +27,12 @@ from transformers import (
     ViTModel,
 )
 
+from ima.files import read_json, write_json
 from ima.miniature.examination import EXAMINATION
 from ima.miniature.multitask import HALF, projector_config
-from ima.miniature.storage import read_json, save_weights, write_json
 from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
+from ima.training.checkpoints import save_weights
 
 LANGUAGE = "llama-mini"
 ENCODERS = {"vit": "image", "timesformer": "video", "ast": "audio"}

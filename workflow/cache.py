@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sources import digest
 
-from ima import notebooks
 from ima.errors import ImaError
+from ima.notebook import runner
 
 
 def make(
@@ -28,7 +28,7 @@ def make(
         shutil.rmtree(store, ignore_errors=True)
         begun.parent.mkdir(parents=True, exist_ok=True)
         begun.write_text(settings, encoding="utf-8")
-    notebooks.run(notebook, output=page, parameters=parameters)
+    runner.run(notebook, output=page, parameters=parameters)
     files = [path for path in store.rglob("*") if path.is_file()]
     content = digest(files, root=store)
     stamp.write_text(

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION, TAPS, Layout, ordered_taps
+from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Layout
 from ima.errors import ParameterError, UnknownNameError
+from ima.hook_points import TAPS, ordered_taps
 
 PACKAGES = ("numpy", "torch", "transformers", "zarr")
 
@@ -27,7 +28,7 @@ class CacheParameters(BaseModel):
     model : str
         What :func:`ima.models.load` takes.
     dataset : str
-        What :func:`ima.samples.open_samples` takes.
+        What :func:`ima.data.samples.open_samples` takes.
     samples : int
         How many samples from the start of the data set.
     taps : tuple of str
@@ -37,7 +38,7 @@ class CacheParameters(BaseModel):
     batch_size : int
         Samples per forward pass.
     unit : int or None
-        Samples per unit of work; None follows :func:`ima.cache.shards.default_unit`.
+        Samples per unit of work; None follows :func:`ima.cache.chunking.default_unit`.
     device : str
         Where the model runs.
     precision : {"float32", "float16", "bfloat16"}

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ima.cache.shards import layers_per_shard, token_rows
-from ima.samples import MODALITIES
+from ima.cache.chunking import layers_per_shard, token_rows
+from ima.data.samples import MODALITIES
+from ima.hook_points import KINDS, TAP_DESCRIPTIONS, layers_of
 
 SCHEMA = "ima-cache"
 SCHEMA_VERSION = "1"
 
-TAPS: tuple[str, ...] = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
-KINDS: tuple[str, ...] = ("perceptual", "textual")
-#: The score of a task: the first of these metrics that its samples have.
-MAIN_SCORES: tuple[str, ...] = ("exact_set", "exact_match", "cider")
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 DTYPES: tuple[str, ...] = ("float16", "float32")
-
-TAP_DESCRIPTIONS: Mapping[str, str] = {
-    "ln1": "output of the first layer norm, the input of attention",
-    "sa": "output of attention before the residual addition",
-    "resid_mid": "residual stream after attention",
-    "ln2": "output of the second layer norm, the input of the feed-forward network",
-    "fc1": "hidden units of the feed-forward network after the activation",
-    "fc2": "output of the feed-forward network before the residual addition",
-    "resid_post": "residual stream after the block, before any final norm; layer 0 is the input",
-}
 
 
 @dataclass(frozen=True)
@@ -367,19 +354,3 @@ def _coord(group: str, dim: str, values: npt.NDArray[Any] | None = None) -> Arra
         values = np.array(KINDS, dtype=object)
     dtype = "string" if values.dtype == object else "int32"
     return Array(f"{group}/{dim}", (dim,), values.shape, dtype, values.shape, values=values)
-
-
-def layers_of(tap: str, layers: int) -> npt.NDArray[np.int32]:
-    """Return the layer labels of a tap in a model of so many blocks.
-
-    Examples
-    --------
-    >>> layers_of("fc1", 3), layers_of("resid_post", 3)
-    (array([1, 2, 3], dtype=int32), array([0, 1, 2, 3], dtype=int32))
-    """
-    return np.arange(0 if tap == "resid_post" else 1, layers + 1, dtype="int32")
-
-
-def ordered_taps(taps: Sequence[str]) -> tuple[str, ...]:
-    """Return the taps without repeats in the order of ``TAPS``."""
-    return tuple(tap for tap in TAPS if tap in taps)

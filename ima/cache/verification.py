@@ -1,21 +1,345 @@
-"""Verification of caches: every byte against its checksum, and repair of what fails."""
+"""Check of a store: which files are missing or fail their checksum, and what they hold."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ima.cache.check import Checked, Problem, check
-from ima.cache.provenance import differences, parameters_of
-from ima.cache.store import Location, locate, lock
-from ima.errors import CacheError
+import numpy as np
+import numpy.typing as npt
+import zarr
 
-if TYPE_CHECKING:
-    from ima.models import FrozenModel
-    from ima.samples import SampleSet
+from ima.cache.provenance import layout_of
+from ima.cache.reader import read_attributes
+from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Array, Layout
+from ima.cache.store import DIGEST, ROOT, Location, child, intact, locate, skeleton
+from ima.errors import CacheCorruptError
 
-__all__ = ["Problem", "Report", "verify"]
+_COPY = f"samples/{ROOT}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged piece of a store.
+
+    Parameters
+    ----------
+    file : str
+        The file, below the store's folder.
+    group, array : str
+        What it belongs to; ``array`` is empty for a group's metadata.
+    chunk : tuple of int or None
+        Which chunk of the array; None for metadata, and where a whole file is lost.
+    samples : tuple of str
+        Ids of the samples whose numbers it holds.
+    reason : str
+        What is wrong.
+    """
+
+    file: str
+    group: str
+    array: str
+    chunk: tuple[int, ...] | None
+    samples: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        array = f", array {self.array!r}" if self.array else ""
+        chunk = "" if self.chunk is None else f", chunk {self.chunk}"
+        samples = f", samples {', '.join(self.samples)}" if self.samples else ""
+        return f"group '/{self.group}'{array}{chunk}{samples}: {self.reason} (file {self.file})"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a store after every file was read.
+
+    Parameters
+    ----------
+    attributes : mapping
+        How it was made.
+    layout : Layout
+        Its sizes.
+    done : array (sample)
+        Which samples are finished.
+    files : int
+        How many files there are.
+    problems : tuple of Problem
+        What is damaged.
+    restore : mapping of str to bytes
+        Contents of the damaged files that do not depend on a model.
+    delete : tuple of str
+        Damaged files that do.
+    units : frozenset of int
+        Units that have to be computed again.
+    unexpected : tuple of str
+        Files that do not belong to the cache.
+    """
+
+    attributes: Mapping[str, Any]
+    layout: Layout
+    done: npt.NDArray[np.bool_]
+    files: int
+    problems: tuple[Problem, ...]
+    restore: Mapping[str, bytes]
+    delete: tuple[str, ...]
+    units: frozenset[int]
+    unexpected: tuple[str, ...]
+
+
+def check(location: Location) -> Checked:
+    """Read every file of a store.
+
+    Raises
+    ------
+    CacheError
+        If there is no cache.
+    CacheSchemaError
+        If what is there is not a cache of this schema version.
+    CacheCorruptError
+        If root and copy of the attributes are both damaged.
+    """
+    attributes, metadata = _trusted(location)
+    layout = layout_of(attributes)
+    store = _Store(location, layout, sizes=location.sizes())
+    problems: list[Problem] = []
+    restore: dict[str, bytes] = {}
+    for key, content in metadata.items():
+        if key not in store.sizes or location.read(key) != content:
+            reason = "altered" if key in store.sizes else "missing"
+            path = key.removesuffix(ROOT).removesuffix("/")
+            array = next((array for array in store.arrays if array.path == path), None)
+            group, name = (array.group, array.name) if array else (path, "")
+            problems.append(Problem(key, group, name, None, (), f"metadata {reason}"))
+            restore[key] = content
+    readable = [array for array in store.arrays if f"{array.path}/{ROOT}" not in restore]
+    for array in readable:
+        key = f"{array.path}/c/0"
+        if array.values is not None and (reason := store.fault(array, key)):
+            problems.append(Problem(key, array.group, array.name, (0,), (), reason))
+            restore[key] = skeleton(store.arrays, _without_digest(attributes))[key]
+    damaged: dict[str, set[int]] = {}
+    data = [array for array in readable if array.values is None]
+    # What says which samples are done, and which tokens they have, comes first.
+    first = ("samples/done", "samples/n_perceptual", "samples/n_textual")
+    for array in sorted(data, key=lambda array: (array.path not in first, array.path != first[0])):
+        for problem, units in store.problems(array):
+            problems.append(problem)
+            damaged.setdefault(problem.file, set()).update(units)
+    known = set(metadata) | {
+        f"{array.path}/c/{'/'.join(map(str, index))}"
+        for array in store.arrays
+        for index in _grid(array)
+    }
+    return Checked(
+        attributes=attributes,
+        layout=layout,
+        done=store.done,
+        files=len(store.sizes),
+        problems=tuple(problems),
+        restore=restore,
+        delete=tuple(damaged),
+        units=frozenset(unit for units in damaged.values() for unit in units),
+        unexpected=tuple(sorted(set(store.sizes) - known)),
+    )
+
+
+def _trusted(location: Location) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return attributes and metadata files as they were written."""
+    if location.exists() and intact(location.read(ROOT)):
+        attributes, root = read_attributes(location), location.read(ROOT)
+    else:
+        attributes = _copied_attributes(location)
+        root = skeleton(layout_of(attributes).arrays(), _without_digest(attributes))[ROOT]
+        if json.loads(root)["attributes"] != attributes:
+            raise _lost(location)
+    entries = json.loads(root)["consolidated_metadata"]["metadata"]
+    files = {ROOT: root, **{f"{path}/{ROOT}": child(entry) for path, entry in entries.items()}}
+    return attributes, files
+
+
+def _copied_attributes(location: Location) -> dict[str, Any]:
+    attributes: Any = None
+    if location.exists(_COPY):
+        try:
+            attributes = json.loads(location.read(_COPY))["attributes"]
+        except (ValueError, KeyError, TypeError):
+            attributes = None
+    if (
+        not isinstance(attributes, dict)
+        or attributes.get("schema") != SCHEMA
+        or attributes.get("schema_version") != SCHEMA_VERSION
+    ):
+        read_attributes(location)
+        raise _lost(location)
+    return attributes
+
+
+def _lost(location: Location) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"The root of {location.address!r} is damaged, and so is its copy in {_COPY}: nothing "
+        "says any more what the store holds. Remove it and make it again."
+    )
+
+
+def _without_digest(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name != DIGEST}
+
+
+def _grid(array: Array) -> Iterator[tuple[int, ...]]:
+    counts = [-(-size // part) for size, part in zip(array.shape, array.files, strict=True)]
+    return itertools.product(*map(range, counts))
+
+
+class _Store:
+    """Reads a store's arrays file by file, learning on the way what the files hold."""
+
+    def __init__(self, location: Location, layout: Layout, *, sizes: Mapping[str, int]) -> None:
+        self.location, self.layout, self.sizes = location, layout, sizes
+        self.arrays = layout.arrays()
+        self.done = np.zeros(layout.samples, dtype=bool)
+        self.counts = np.zeros(layout.samples, dtype=np.int64)
+        self.opened: dict[str, Any] = {}
+        self.ids = self._names()
+
+    def _names(self) -> list[str]:
+        """Return the samples' ids, or their rows where the ids are damaged or not written."""
+        names = [f"row {row}" for row in range(self.layout.samples)]
+        array = next(array for array in self.arrays if array.path == "samples/id")
+        for index in _grid(array):
+            (rows,) = _region(array, index, array.files)
+            values = self._read(array, (rows,))
+            if not isinstance(values, Exception) and all(values):
+                names[rows] = [str(value) for value in values]
+        return names
+
+    def fault(self, array: Array, key: str) -> str:
+        """Return what is wrong with a coord, or nothing."""
+        if key not in self.sizes:
+            return "missing"
+        values = self._read(array, (slice(None),))
+        if isinstance(values, Exception):
+            return _reason(values)
+        return "" if np.array_equal(values, np.asarray(array.values)) else "altered"
+
+    def problems(self, array: Array) -> Iterator[tuple[Problem, set[int]]]:
+        """Yield what is damaged of an array, with the units that it holds."""
+        for index in _grid(array):
+            key = f"{array.path}/c/{'/'.join(map(str, index))}"
+            region = _region(array, index, array.files)
+            rows = self._rows(array, region[0])
+            units = {int(row) // self.layout.unit for row in rows}
+            expected = any(self.done[self.layout.bounds(unit)[0]] for unit in units)
+            if array.name == "done" and array.group == "samples":
+                expected = key in self.sizes or self._complete(index[0])
+            if not expected:
+                continue
+            for chunk, part, reason in self._faults(array, key, index, region):
+                ids = tuple(self.ids[row] for row in self._rows(array, part[0]))
+                yield Problem(key, array.group, array.name, chunk, ids, reason), units
+
+    def _faults(
+        self, array: Array, key: str, index: tuple[int, ...], region: tuple[slice, ...]
+    ) -> Iterator[tuple[tuple[int, ...] | None, tuple[slice, ...], str]]:
+        if key not in self.sizes:
+            yield None, region, "missing"
+            return
+        if self.sizes[key] == 0:
+            # Zarr takes an empty shard for one that holds fill values only.
+            yield None, region, "empty"
+            return
+        values = self._read(array, region)
+        if not isinstance(values, Exception):
+            self._learn(array, region[0], values)
+            return
+        whole, bad = 0, []
+        for inner in itertools.product(
+            *(
+                range(i * size // chunk, min(-(-(i + 1) * size // chunk), -(-length // chunk)))
+                for i, size, chunk, length in zip(
+                    index, array.files, array.chunks, array.shape, strict=True
+                )
+            )
+        ):
+            whole += 1
+            part = _region(array, inner, array.chunks)
+            fault = self._read(array, part)
+            if isinstance(fault, Exception):
+                bad.append((inner, part, _reason(fault)))
+        if len(bad) == whole > 1:
+            yield None, region, f"all {whole} chunks of the shard: {_reason(values)}"
+        else:
+            yield from bad
+
+    def _read(self, array: Array, region: tuple[slice, ...]) -> Any:
+        try:
+            if array.path not in self.opened:
+                address = f"{self.location.address}/{array.path}"
+                self.opened[array.path] = zarr.open_array(address, mode="r")
+            return np.asarray(self.opened[array.path][region])
+        # Damaged bytes make codecs fail in every way that they have.
+        except Exception as error:
+            return error
+
+    def _learn(self, array: Array, rows: slice, values: npt.NDArray[Any]) -> None:
+        if array.path == "samples/done":
+            self.done[rows] = values
+        elif array.path in ("samples/n_perceptual", "samples/n_textual"):
+            self.counts[rows] += values
+
+    def _rows(self, array: Array, part: slice) -> list[int]:
+        """Return the samples whose numbers a stretch of an array's first dim holds."""
+        if array.dims[0] == "sample":
+            return list(range(part.start, part.stop))
+        if array.dims[0] == "vocabulary":
+            # Written with the first unit.
+            return list(range(*self.layout.bounds(0)))
+        if array.dims[0] == "unit":
+            return [
+                row
+                for unit in range(part.start, part.stop)
+                for row in range(*self.layout.bounds(unit))
+            ]
+        # Behind a sample whose count is not known no token can be attributed.
+        missing = np.flatnonzero(self.counts == 0)
+        known = int(missing[0]) if missing.size else self.layout.samples
+        behind = np.cumsum(self.counts[:known])
+        first = int(np.searchsorted(behind, part.start, side="right"))
+        last = int(np.searchsorted(behind, min(part.stop, self.layout.tokens) - 1, side="right"))
+        return list(range(first, min(last + 1, known)))
+
+    def _complete(self, unit: int) -> bool:
+        """Return whether all of a unit but ``done`` is there."""
+        return all(
+            f"{array.path}/c/{'/'.join(map(str, (unit, *rest)))}" in self.sizes
+            for array in self.arrays
+            if array.dims[0] in ("sample", "unit")
+            and unit * array.files[0] < array.shape[0]
+            and array.path != "samples/done"
+            for rest in itertools.product(
+                *(
+                    range(-(-size // part))
+                    for size, part in zip(array.shape[1:], array.files[1:], strict=True)
+                )
+            )
+        )
+
+
+def _region(array: Array, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(
+        slice(i * part, min((i + 1) * part, length))
+        for i, part, length in zip(index, size, array.shape, strict=True)
+    )
+
+
+def _reason(error: Exception) -> str:
+    if "checksum" in str(error):
+        return "the checksum does not match"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -54,24 +378,13 @@ class Report:
         return asdict(self)
 
 
-def verify(
-    path: str | os.PathLike[str],
-    *,
-    repair: bool = False,
-    model: FrozenModel | None = None,
-    dataset: SampleSet | None = None,
-) -> Report:
+def verify(path: str | os.PathLike[str]) -> Report:
     """Read every file of a cache against its checksums.
 
     Parameters
     ----------
     path : str or path
         A local folder or an fsspec URL.
-    repair : bool
-        Whether to compute the damaged units, and no others, again: the store then has the bytes
-        that it had before. Needs torch.
-    model, dataset : FrozenModel, SampleSet, optional
-        What made the cache, where it cannot be opened by the names in the cache's attributes.
 
     Returns
     -------
@@ -81,74 +394,31 @@ def verify(
     Raises
     ------
     CacheError
-        If there is no cache, or repair would not give the same bytes.
+        If there is no cache.
     CacheSchemaError
         If what is there is not a cache of this schema version.
     CacheCorruptError
         If the root and its copy are both damaged, so that nothing says what the store holds.
     """
     location = locate(path)
-    checked = check(location)
-    problems, repaired = list(checked.problems), set[int]()
-    if repair and problems:
-        with lock(location):
-            while checked.problems:
-                _repair(location, checked, model=model, dataset=dataset)
-                repaired |= checked.units
-                # What was damaged can hide other damage: metadata its data, counts their tokens.
-                checked = check(location)
-                if not set(checked.problems).isdisjoint(problems):
-                    break
-                problems += checked.problems
+    return report_of(location, check(location))
+
+
+def report_of(
+    location: Location,
+    checked: Checked,
+    *,
+    problems: Sequence[Problem] | None = None,
+    repaired: Collection[int] = (),
+) -> Report:
+    """Return the report of a check, with what was found and repaired before it."""
     return Report(
         path=location.address,
         ok=not checked.problems,
         samples=checked.layout.samples,
         done=int(checked.done.sum()),
         files=checked.files,
-        problems=tuple(problems),
+        problems=tuple(checked.problems if problems is None else problems),
         repaired=tuple(sorted(repaired)),
         unexpected=checked.unexpected,
     )
-
-
-def _repair(
-    location: Location,
-    checked: Checked,
-    *,
-    model: FrozenModel | None,
-    dataset: SampleSet | None,
-) -> None:
-    if not checked.units:
-        _restore(location, checked)
-        return
-    from ima.cache.units import write_unit
-    from ima.cache.writer import describe, prepare, thread_count
-
-    parameters = parameters_of(checked.attributes)
-    work = prepare(
-        parameters, model=model or parameters.model, dataset=dataset or parameters.dataset
-    )
-    differing = differences(checked.attributes, describe(work), execution=True)
-    if differing:
-        lines = "\n".join(f"  {line}" for line in differing)
-        message = (
-            f"Repairing {location.address!r} here would not give the bytes that it had:\n{lines}\n"
-            "Repair it with what made it, or make it again with --overwrite."
-        )
-        raise CacheError(message)
-    # A repair that is killed leaves an unfinished cache, never a finished one with holes.
-    for unit in sorted(checked.units):
-        location.delete(f"samples/done/c/{unit}")
-    for key in checked.delete:
-        location.delete(key)
-    _restore(location, checked)
-    store = location.group("r+")
-    with thread_count(checked.attributes):
-        for unit in sorted(checked.units):
-            write_unit(unit, work=work, store=lambda: store)
-
-
-def _restore(location: Location, checked: Checked) -> None:
-    for key, content in checked.restore.items():
-        location.write(key, content)

@@ -12,15 +12,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ima.cache.schema import DRIFT_STEPS, TAPS
-from ima.capture import lens as vocabulary_lens
-from ima.capture.inputs import Squares
-from ima.capture.taps import tapped
+from ima.cache.schema import DRIFT_STEPS
+from ima.capture import logit_lens as vocabulary_lens
+from ima.capture.hooks import tapped
+from ima.capture.input_norms import Squares
 from ima.errors import ActivationError, ModelError
+from ima.hook_points import TAPS
 
 if TYPE_CHECKING:
-    from ima.models import Batch, FrozenModel
-    from ima.models.anatomy import Anatomy
+    from ima.models import Batch
+    from ima.models.frozen import FrozenModel
+    from ima.models.hook_points import Anatomy
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -45,7 +47,7 @@ class Measured:
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
     lens : dict of str to array
-        What residual states say of the next word (see :func:`ima.capture.lens.read`):
+        What residual states say of the next word (see :func:`ima.capture.logit_lens.read`):
         ``log_probability`` (sample, kind, layer, vocabulary) and ``entropy`` (sample, kind, layer),
         of the samples that were asked for.
     squares : dict of str to array (kind, layer, in_features)
@@ -86,7 +88,7 @@ def measure(
     model : FrozenModel
         The model; its language-model head runs for the loss only, on the answer's positions.
     batch : Batch
-        What :meth:`ima.models.FrozenModel.encode` returned.
+        What :meth:`ima.models.frozen.FrozenModel.encode` returned.
     taps : sequence of str
         Which taps.
     loss : bool

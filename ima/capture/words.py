@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 import xarray as xr
 
-from ima.capture.taps import capture
+from ima.capture.hooks import capture
+from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.samples import Sample
 
 if TYPE_CHECKING:
-    from ima.models import FrozenModel
+    from ima.models.frozen import FrozenModel
 
 
 def word_states(model: FrozenModel, words: Sequence[str], *, prompt: str) -> xr.DataArray:

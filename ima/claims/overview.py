@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ima.claims.not_measurable import Missing
 from ima.claims.records import Record, Verdict
 from ima.claims.registry import CLAIMS
-from ima.claims.unserved import Missing
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -96,7 +96,7 @@ def sentence(entry: Record) -> str:
     Examples
     --------
     >>> from ima.claims import record
-    >>> from ima.measures.inference import Interval
+    >>> from ima.stats.intervals import Interval
     >>> print(sentence(record("F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600), model="m",
     ...                       dataset="d", notebook="notebooks/finding1.md")))
     F1.1 is contradicted by m: -0.200 [-0.300, -0.100], n = 600; the interval lies below the \

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ima.claims.registry import CLAIMS, Direction
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.inference import Interval
+from ima.stats.intervals import Interval
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 

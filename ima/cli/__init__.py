@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ima.cli.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.cli.data import data
 from ima.cli.proxy import proxy
 from ima.cli.skip import skip
 from ima.cli.subnet import subnet
 from ima.cli.train import train
 from ima.cli.zoo import zoo
-from ima.console import show_bytes, show_record, show_scores, show_shape, show_table
 from ima.errors import ImaError, ParameterError
 
 app = typer.Typer(
@@ -105,7 +105,8 @@ def cache_create(
     ] = False,
 ) -> None:
     """Run a frozen model over samples and store its activations; continues a stopped run."""
-    from ima.cache import TAPS, create
+    from ima.capture.writer import create
+    from ima.hook_points import TAPS
 
     chosen = [tap.strip() for tap in taps.split(",") if tap.strip()]
     path = create(
@@ -163,9 +164,14 @@ def cache_verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a cache against its checksums; exit with 1 if one is damaged."""
-    from ima.cache import verify
+    if repair:
+        from ima.capture.repair import repair_cache
 
-    report = verify(path, repair=repair)
+        report = repair_cache(path)
+    else:
+        from ima.cache import verify
+
+        report = verify(path)
     if as_json:
         typer.echo(json.dumps(report.record(), indent=1))
     else:
@@ -188,7 +194,7 @@ def cache_verify(
 @models.command("list")
 def models_list(as_json: AsJson = False) -> None:
     """List the models of the zoo with their scores and the floors of those scores."""
-    from ima.evaluation.table import judged
+    from ima.metrics.score_tables import judged
     from ima.models import list_models
 
     records = list_models()
@@ -219,10 +225,10 @@ def notebook_run(
     ] = None,
 ) -> None:
     """Execute a notebook with parameters: -p samples 48 -p device cuda."""
-    from ima import notebooks
+    from ima.notebook import runner
 
     values = dict(pair.split("=", 1) for pair in pairs or [])
-    typer.echo(notebooks.run(source, output=out, parameters=values, text=True))
+    typer.echo(runner.run(source, output=out, parameters=values, text=True))
 
 
 @notebook.command("list")
@@ -230,10 +236,10 @@ def notebook_list(
     folder: Annotated[Path, typer.Argument(help="Where the sources are.")] = Path("notebooks"),
 ) -> None:
     """List the notebooks of a folder with their parameters."""
-    from ima import notebooks
+    from ima.notebook import runner
 
     rows = [
-        [str(path), ", ".join(parameter.name for parameter in notebooks.parameters(path))]
+        [str(path), ", ".join(parameter.name for parameter in runner.parameters(path))]
         for path in sorted(folder.glob("*.md"))
     ]
     if not rows:
@@ -245,7 +251,7 @@ def notebook_list(
 @notebook.command("params")
 def notebook_params(source: Source) -> None:
     """List a notebook's parameters with type, default and meaning."""
-    from ima import notebooks
+    from ima.notebook import runner
 
     rows = [
         [
@@ -254,7 +260,7 @@ def notebook_params(source: Source) -> None:
             shorten(repr(parameter.default), width=60),
             parameter.comment,
         ]
-        for parameter in notebooks.parameters(source)
+        for parameter in runner.parameters(source)
     ]
     show_table(["parameter", "type", "default", "meaning"], rows=rows)
 
@@ -314,16 +320,16 @@ def bench_command(
     given: Any = {"samples": samples, "batch_size": batch_size}
     given |= {"repeats": repeats, "device": device}
     if shape:
-        from ima.shapes import bench_shape
+        from ima.bench.model_shapes import bench_shape
 
         timings = bench_shape(shape, precision=precision, **given)
         dataset = f"{shape}, random weights, {precision}"
     else:
-        from ima.bench import bench
+        from ima.bench.speed import bench
 
         timings = bench(model, dataset=dataset, **given)
     if out is not None:
-        from ima.bench import write
+        from ima.bench.speed import write
 
         write(out, timings, what=dataset, device=device)
     if as_json:

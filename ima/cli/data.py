@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ima.console import show_table
+from ima.cli.console import show_table
 
 data = typer.Typer(no_args_is_help=True, help="Data sets: import them, check them.")
 
@@ -25,7 +25,7 @@ def data_check(
     ] = None,
 ) -> None:
     """Read every line and every medium of a folder, and name the samples that cannot be used."""
-    from ima.manifest import check_folder, keep_samples
+    from ima.data.folders import check_folder, keep_samples
 
     samples, problems = check_folder(folder)
     counts = Counter((sample.modality, sample.task) for sample in samples)
@@ -66,8 +66,8 @@ def data_import(
     ] = False,
 ) -> None:
     """Turn a published data set into a folder of samples; without KIND: list what can be read."""
+    from ima.data.importers import IMPORTERS, import_data
     from ima.errors import ParameterError
-    from ima.importers import IMPORTERS, import_data
 
     if not kind:
         rows = [[name, importer.needs] for name, importer in IMPORTERS.items()]
@@ -105,10 +105,10 @@ def data_rows(
     """Turn a data set of Hugging Face's library into a folder of samples."""
     from itertools import islice
 
+    from ima.data.folders import write_manifest
+    from ima.data.importers import from_rows, open_rows
+    from ima.data.samples import MODALITIES
     from ima.errors import UnknownNameError
-    from ima.importers import from_rows, open_rows
-    from ima.manifest import write_manifest
-    from ima.samples import MODALITIES
 
     if modality not in MODALITIES:
         raise UnknownNameError.among(kind="modality", asked=modality, available=MODALITIES)
@@ -129,6 +129,6 @@ def data_rows(
 @data.command("schema")
 def data_schema() -> None:
     """Print the JSON schema of a line of samples.jsonl."""
-    from ima.manifest import schema
+    from ima.data.folders import schema
 
     typer.echo(json.dumps(schema(), indent=1))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ima.console import show_table
+from ima.cli.console import show_table
 
 if TYPE_CHECKING:
-    from ima.measures.candidates import Candidate
+    from ima.studies.model_summary import Candidate
 
 
 def proxy(
@@ -26,8 +26,8 @@ def proxy(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Rank models by the alignment in their caches; with scores, say how well it predicts them."""
-    from ima.measures.candidates import IMA, PROXIES, correlations, read_candidate, read_scores
-    from ima.measures.proxy import FEWEST
+    from ima.stats.correlation import FEWEST
+    from ima.studies.model_summary import IMA, PROXIES, correlations, read_candidate, read_scores
 
     found = [read_candidate(path, resamples=resamples, seed=seed) for path in caches]
     found.sort(key=lambda one: -one.proxies[IMA][0])
@@ -63,7 +63,7 @@ def proxy(
 
 def _shown(one: Candidate, name: str) -> str:
     """Return a proxy with its interval, where there is one; nothing where the cache lacks it."""
-    from ima.measures.inference import Interval
+    from ima.stats.intervals import Interval
 
     values = one.proxies.get(name)
     if values is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ima.console import show_table
+from ima.cli.console import show_table
 
 _COSTS = {"gflops": "GFLOPs", "cached": "rows of the cache", "prefill": "prefill",
           "decode": "decode", "whole": "whole"}  # fmt: skip
@@ -28,10 +28,10 @@ def skip(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run a model by plans that leave computation out: score, FLOPs, cache, time of each."""
-    from ima.interventions.plans import read
-    from ima.interventions.report import compare
+    from ima.data.samples import open_samples
     from ima.models import load
-    from ima.samples import open_samples
+    from ima.token_reduction.plans import read
+    from ima.token_reduction.report import compare
 
     wanted = [read(path) for path in plan]
     loaded = load(model, device=device)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ima.console import show_table
+from ima.cli.console import show_table
 from ima.errors import ParameterError
 
 if TYPE_CHECKING:
-    from ima.interventions.masks import Masks
-    from ima.models import FrozenModel
+    from ima.models.frozen import FrozenModel
+    from ima.pruning.masks import Masks
 
 SPARSEGPT, NEURONS = "sparsegpt", "neurons"
 #: Samples of each cache that SparseGPT reads again.
@@ -52,28 +52,28 @@ def subnet(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write a model without the weights that its tasks do not need, and say what that saves."""
-    from ima.interventions import compressed, structured, subnets
-    from ima.interventions.masks import check_share
-    from ima.models import load
+    from ima.models import load, sparse_checkpoint
+    from ima.pruning import alpha_subnet, structured
+    from ima.pruning.masks import check_share
 
-    if method not in {*subnets.METHODS, SPARSEGPT}:
-        known = ", ".join([*subnets.METHODS, SPARSEGPT])
+    if method not in {*alpha_subnet.METHODS, SPARSEGPT}:
+        known = ", ".join([*alpha_subnet.METHODS, SPARSEGPT])
         message = f"method must be one of {known}; got {method!r}."
         raise ParameterError(message)
     loaded = load(model)
     if pattern == NEURONS:
         check_share(sparsity)
-        squares = subnets.summed_squares(loaded, caches)
+        squares = alpha_subnet.summed_squares(loaded, caches)
         structure = structured.choose(loaded, squares, sparsity=sparsity)
-        size = compressed.write_smaller(loaded, structure, out, about={"caches": caches})
+        size = sparse_checkpoint.write_smaller(loaded, structure, out, about={"caches": caches})
     elif method == SPARSEGPT:
         masks = _updated(loaded, caches, sparsity=sparsity, pattern=pattern)
-        size = compressed.write(loaded, masks, out, about={"caches": caches})
+        size = sparse_checkpoint.write(loaded, masks, out, about={"caches": caches})
     else:
-        streamed = subnets.streamed(
+        streamed = alpha_subnet.streamed(
             loaded, caches, method=method, sparsity=sparsity, pattern=pattern
         )
-        size = compressed.write(loaded, streamed, out)
+        size = sparse_checkpoint.write(loaded, streamed, out)
     loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
     removed = 1 - size.kept / size.weights
     record: dict[str, Any] = {"sparsity": removed, **asdict(size), "loads": loads}
@@ -100,15 +100,15 @@ def subnet(
 
 def _updated(model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str) -> Masks:
     """Prune by SparseGPT on the samples that the caches were made from, by this model."""
-    from ima.interventions import sparsegpt, subnets
-    from ima.interventions.masks import check_share
-    from ima.interventions.pruning import calibration_samples
+    from ima.pruning import alpha_subnet, sparsegpt
+    from ima.pruning.masks import check_share
+    from ima.pruning.wanda import calibration_samples
 
     check_share(sparsity)
     samples = [sample for path in caches for sample in calibration_samples(path, n=CALIBRATION)]
     removed = None
     if pattern:
-        kept, group = subnets.parse_pattern(pattern)
+        kept, group = alpha_subnet.parse_pattern(pattern)
         removed = (group - kept, group)
     return sparsegpt.prune(model, model.batches(samples), sparsity=sparsity, pattern=removed)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ima.console import show_table
+from ima.cli.console import show_table
 
 
 def train(

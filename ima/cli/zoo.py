@@ -44,8 +44,8 @@ def zoo_sweep(
     """Train the short runs of connectors that I1 and I2 correlate over; only summaries stay."""
     from dataclasses import replace
 
-    from ima.miniature.sweep import train_runs
     from ima.miniature.workshop import PUBLISHED, REDUCED
+    from ima.studies.short_runs import train_runs
 
     typer.echo(train_runs(plan=replace(REDUCED if reduced else PUBLISHED, device=device)))
 

@@ -22,7 +22,7 @@ from ima.figures.style import (
     outside_legend,
     tiles,
 )
-from ima.measures.inference import Interval, percentile
+from ima.stats.intervals import Interval, percentile
 
 #: Markers and dashes of runs that are no modality.
 _OTHER = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
@@ -72,7 +72,7 @@ def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
     Parameters
     ----------
     found : mapping of str to xarray.Dataset
-        Name of a modality to the result of :func:`ima.measures.rivals.along_depth`.
+        Name of a modality to the result of :func:`ima.measures.baselines.along_depth`.
 
     Returns
     -------

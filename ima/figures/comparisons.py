@@ -23,10 +23,10 @@ from ima.figures.style import (
     outside_legend,
     tiles,
 )
-from ima.measures.candidates import Candidate
-from ima.measures.comparisons import Comparison
-from ima.measures.inference import Interval
 from ima.measures.similarity import Floats
+from ima.stats.intervals import Interval
+from ima.studies.model_comparison import Comparison
+from ima.studies.model_summary import Candidate
 
 #: With more points their names would cover each other.
 NAMED = 9
@@ -120,7 +120,7 @@ def proxy_map(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`ima.measures.comparisons.correlate`.
+        From :func:`ima.studies.model_comparison.correlate`.
     level : float
         Adjusted p below which a number has a star.
 
@@ -229,7 +229,7 @@ def growth_curves(timed: pd.DataFrame) -> Figure:
     Parameters
     ----------
     timed : pandas.DataFrame
-        From ``ima.bench.growth``.
+        From ``ima.bench.speed.growth``.
 
     Returns
     -------

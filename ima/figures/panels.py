@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from ima.figures.style import curve, null_line, outside_legend, tiles
-from ima.measures.inference import percentile
+from ima.stats.intervals import percentile
 
 
 def named_panels(

@@ -14,14 +14,15 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ima.cache.schema import KINDS
 from ima.capture import measure
 from ima.errors import ModelError, ParameterError
-from ima.models.anatomy import find_anatomy
+from ima.hook_points import KINDS
+from ima.models.hook_points import find_anatomy
 
 if TYPE_CHECKING:
-    from ima.models import Batch, FrozenModel
-    from ima.samples import Sample
+    from ima.data.samples import Sample
+    from ima.models import Batch
+    from ima.models.frozen import FrozenModel
 
 #: Between the seeds of two draws: more than a draw has batches.
 _APART = 1_000_003
@@ -33,7 +34,7 @@ def with_noise(batch: Batch, *, seed: int) -> Batch:
     Parameters
     ----------
     batch : Batch
-        From :meth:`ima.models.FrozenModel.encode`.
+        From :meth:`ima.models.frozen.FrozenModel.encode`.
     seed : int
         Same seed, same noise.
 

@@ -22,15 +22,16 @@ from torch import Tensor, nn
 
 from ima.capture import measure
 from ima.errors import ParameterError
-from ima.evaluation.answers import exact_match
-from ima.evaluation.hallucination import chair_counts, score_chair
-from ima.evaluation.scores import mean_score
-from ima.measures.inference import Interval
+from ima.metrics.answers import exact_match
+from ima.metrics.hallucination import chair_counts, score_chair
 from ima.models.perception import perceiving_once
+from ima.stats.intervals import Interval
+from ima.stats.scores import mean_score
 
 if TYPE_CHECKING:
-    from ima.models import Batch, FrozenModel
-    from ima.samples import Sample
+    from ima.data.samples import Sample
+    from ima.models import Batch
+    from ima.models.frozen import FrozenModel
 
 Vector = npt.NDArray[np.float64]
 TOWARD, RANDOM = "toward text", "random direction"
@@ -45,8 +46,8 @@ def steered(model: FrozenModel, batch: Batch, *, layer: int, by: Vector) -> Iter
     model : FrozenModel
         Its hook is removed on leaving.
     batch : Batch
-        What will run: :meth:`ima.models.FrozenModel.forward` of it, or the answers to it. Steps of
-        generation behind the prompt hold no perceptual token and stay as they are.
+        What will run: :meth:`~ima.models.frozen.FrozenModel.forward` of it, or the answers to it.
+        Steps of generation after the prompt hold no perceptual token and stay as they are.
     layer : int
         0 is what enters the first block.
     by : ndarray
@@ -147,7 +148,7 @@ def hallucination(
     asked : mapping of str to sequence of Sample
         Polls by name: yes-or-no questions.
     around : callable or None
-        Of :meth:`ima.models.FrozenModel.generate`.
+        Of :meth:`ima.models.frozen.FrozenModel.generate`.
 
     Returns
     -------

@@ -9,9 +9,6 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, bootstrap_weights
-from ima.measures.proxy import correlate_rows, permutation_p
 from ima.measures.similarity import (
     Floats,
     cross_draws,
@@ -20,6 +17,9 @@ from ima.measures.similarity import (
     unit,
     weighted_means,
 )
+from ima.stats.contents import dataset_weights
+from ima.stats.correlation import correlate_rows, permutation_p
+from ima.stats.intervals import Interval, bootstrap_weights
 
 #: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
 VERSIONS = ("same layer", "input")

@@ -9,8 +9,6 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import (
     BLOCK,
     Floats,
@@ -22,7 +20,9 @@ from ima.measures.similarity import (
     shared_draws,
     weighted_means,
 )
-from ima.measures.weights import Weights, draw_counts
+from ima.stats.contents import dataset_weights
+from ima.stats.intervals import Interval, band, minimum
+from ima.stats.resampling import Weights, draw_counts
 
 CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
 _SHORT = {"perceptual": "P", "textual": "T"}

@@ -10,8 +10,8 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
-from ima.measures.inference import Interval
 from ima.measures.similarity import Floats, directions_of, matched_cosines
+from ima.stats.intervals import Interval
 
 Flags = npt.NDArray[np.bool_]
 

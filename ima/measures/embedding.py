@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.points import Rows, states
+from ima.measures.labelled_states import Rows, states
 
 # The paper shows layers 0, 1, 4, 8, 16, 24, 31 and 32 of 32.
 _DEPTHS = (0, 4 / 32, 8 / 32, 16 / 32, 24 / 32, 1)
@@ -61,7 +61,7 @@ def tsne(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.points.frame`.
+        From :func:`ima.measures.labelled_states.frame`.
     rows : ndarray
         Which points.
     layers : sequence of int

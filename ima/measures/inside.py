@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import xarray as xr
 
-from ima.errors import ParameterError
+from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, norms
-from ima.measures.family import Family
-from ima.measures.inference import Interval, band, minimum
+from ima.stats.intervals import Interval, band, minimum
 
 #: Taps inside a block, off the residual stream.
 INSIDE = ("ln1", "sa", "ln2", "fc1", "fc2")
@@ -57,13 +57,15 @@ def curves(
     return joined.assign_attrs(found[0].attrs)
 
 
-def norm_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+def norm_curves(
+    medians: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
     """Average the median norm of tokens at each tap over samples and data sets.
 
     Parameters
     ----------
-    family : Family
-        Caches of one language model.
+    medians : mapping of str to mapping
+        By tap and data set ``(sample, kind, layer)``.
     resamples, seed : int
         Of contents.
 
@@ -74,19 +76,27 @@ def norm_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.D
         1 … L.
     """
     found = {
-        tap: norms.averages(family.arrays(f"norms/{tap}/median"), resamples=resamples, seed=seed)
-        for tap in family.taps()
+        tap: norms.averages(values, resamples=resamples, seed=seed)
+        for tap, values in medians.items()
     }
-    return _joined(found, layers=family.layers[1:])
+    return _joined(found)
 
 
-def drift_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.Dataset:
+def drift_curves(
+    trees: Mapping[str, xr.DataTree],
+    *,
+    taps: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
     """Average each token's cosine with itself at the same tap one block on.
 
     Parameters
     ----------
-    family : Family
-        Caches of one language model that keep tokens.
+    trees : mapping of str to xarray.DataTree
+        By data set: caches of one language model that keep tokens.
+    taps : sequence of str
+        Which taps.
     resamples, seed : int
         Of contents.
 
@@ -101,18 +111,22 @@ def drift_curves(family: Family, *, resamples: int = 1000, seed: int = 0) -> xr.
     CacheError
         If a cache keeps no tokens.
     """
-    found = {}
-    for tap in family.taps():
-        # Says which cache keeps no tokens, if one does not.
-        family.arrays(f"tokens/{tap}/state")
-        given = {"resamples": resamples, "seed": seed}
-        found[tap] = norms.kept_changes(family.trees, tap=tap, ways=["cosine"], **given)["cosine"]
-    return _joined(found, layers=family.layers[1:-1])
+    without = [name for name, tree in trees.items() if "tokens" not in tree.children]
+    if without:
+        message = (
+            f"The caches of {', '.join(without)} keep no tokens. Make them with --keep-tokens; "
+            "see `ima cache create --help`."
+        )
+        raise CacheError(message)
+    given: dict[str, Any] = {"resamples": resamples, "seed": seed, "ways": ["cosine"]}
+    found = {tap: norms.kept_changes(trees, tap=tap, **given)["cosine"] for tap in taps}
+    return _joined(found)
 
 
-def _joined(found: Mapping[str, xr.Dataset], *, layers: Sequence[int]) -> xr.Dataset:
+def _joined(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     index = xr.DataArray(list(found), dims="tap", name="tap")
-    parts = [part.mean("dataset").sel(layer=list(layers)) for part in found.values()]
+    # Only the residual stream has a layer 0.
+    parts = [part.mean("dataset").sel(layer=slice(1, None)) for part in found.values()]
     first = next(iter(found.values()))
     return xr.concat(parts, dim=index).assign_attrs(first.attrs)
 

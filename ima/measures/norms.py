@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from ima.cache.schema import KINDS
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, band, minimum
+from ima.hook_points import KINDS
 from ima.measures.similarity import Floats, Rows
-from ima.measures.weights import Weights
+from ima.stats.contents import dataset_weights
+from ima.stats.intervals import Interval, band, minimum
+from ima.stats.resampling import Weights
 
 Change = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
 #: How a token's states at two layers are compared: the cosine; the cosine if the state before had

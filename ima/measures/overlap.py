@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.cache.schema import KINDS
+from ima.hook_points import KINDS
 from ima.measures import subnetworks
-from ima.measures.inference import Interval
 from ima.measures.similarity import Floats
 from ima.measures.subnetworks import Mask
+from ima.stats.intervals import Interval
 
 # A data set and a kind of token.
 Key = tuple[str, str]

@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.identity import joint_weights
-from ima.measures.inference import Interval, band, minimum, wilson
-from ima.measures.points import Values, balanced, labels, states
+from ima.measures.labelled_states import Values, balanced, labels, states
+from ima.stats.contents import joint_weights
+from ima.stats.intervals import Interval, band, minimum, wilson
 
 Split = Literal["sample", "task"]
 Booleans = npt.NDArray[np.bool_]
@@ -43,9 +43,9 @@ def probe(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.points.frame`.
+        From :func:`ima.measures.labelled_states.frame`.
     problem : str
-        What to tell apart, one of :data:`ima.measures.points.PROBLEMS`.
+        What to tell apart, one of :data:`ima.measures.labelled_states.PROBLEMS`.
     split : {"sample", "task"}
         Test on held-out samples of the same data sets; or on those of each task in turn with
         training on the other tasks, which a probe passes only on what connectors that were
@@ -144,9 +144,9 @@ def silhouette(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.points.frame`.
+        From :func:`ima.measures.labelled_states.frame`.
     problem : str
-        The classes, one of :data:`ima.measures.points.PROBLEMS`.
+        The classes, one of :data:`ima.measures.labelled_states.PROBLEMS`.
     resamples : int
         Number of bootstrap resamples.
     permutations : int

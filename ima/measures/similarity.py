@@ -17,7 +17,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.weights import Weights, draw_counts
+from ima.stats.resampling import Weights, draw_counts
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

@@ -16,10 +16,10 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures import cones
-from ima.measures.identity import dataset_weights
-from ima.measures.inference import Interval, band, minimum
 from ima.measures.similarity import Floats
-from ima.measures.weights import Weights
+from ima.stats.contents import dataset_weights
+from ima.stats.intervals import Interval, band, minimum
+from ima.stats.resampling import Weights
 
 #: Divergences between the mean distributions of two sets of tokens: perceptual from textual ones of
 #: a data set, textual ones of two data sets, perceptual ones of two data sets, and textual ones of

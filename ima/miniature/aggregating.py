@@ -12,17 +12,18 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ima.interventions.aggregation import until
+from ima.files import read_json
 from ima.miniature import corpus, episodes, multitask, speech
 from ima.miniature.answers import answers_loss, answers_right, padded
 from ima.miniature.cards import card_of, data_record
 from ima.miniature.materials import Materials
-from ima.miniature.storage import read_json, save_weights
-from ima.miniature.training import Recipe, fit
 from ima.miniature.workshop import Part
 from ima.models import llava
-from ima.models.anatomy import find_anatomy
+from ima.models.hook_points import find_anatomy
 from ima.models.zoo import CARD, WEIGHTS, state_digest
+from ima.token_reduction.aggregation import until
+from ima.training.checkpoints import save_weights
+from ima.training.optimization import Recipe, fit
 
 MODEL = "llava-mini-3"
 PART = f"aggregation/{MODEL}"

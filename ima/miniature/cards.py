@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ima.miniature.storage import save_weights
-from ima.miniature.training import Result
+from ima.data.samples import open_samples
 from ima.miniature.world import VERSION
 from ima.models.zoo import WEIGHTS, checkpoint_path, sha256
-from ima.samples import open_samples
+from ima.training.checkpoints import save_weights
+from ima.training.optimization import Result
 
 #: Setup of a model that is loaded by its card: language model alone, single task, multitask (§2).
 SETUPS = {"language": "LM", "connector": "ST", "multitask": "MT"}

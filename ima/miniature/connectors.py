@@ -17,9 +17,9 @@ from ima.miniature import corpus, speech
 from ima.miniature.answers import answers_loss, answers_right, padded
 from ima.miniature.datasets import Situation
 from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit
 from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_tokens
+from ima.training.optimization import Recipe, Result, fit
 
 #: Enters a context around one pass of the language model; told perceptual tokens
 #: ``(sample, query, hidden)`` and the ids behind them ``(sample, position)``.

@@ -20,17 +20,17 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 
-from ima.evaluation.scores import mean_score
-from ima.measures.inference import Interval
 from ima.miniature import corpus, grounding, speech
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.inflation import inflate
 from ima.miniature.labelling import EMPTY_WEIGHT
 from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit, has_bfloat16
 from ima.miniature.world import Domain, Entity, get_domain, held_out
 from ima.models.encoders import read_tokens
+from ima.stats.intervals import Interval
+from ima.stats.scores import mean_score
+from ima.training.optimization import Recipe, Result, fit, has_bfloat16
 
 #: Size of the space in which samples and captions meet.
 SHARED = 64

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ima.data.samples import Sample, SampleSet
 from ima.errors import UnknownNameError
 from ima.miniature import clips, scenes, sounds, speech
 from ima.miniature.corpus import tell_places
@@ -22,7 +23,6 @@ from ima.miniature.world import (
     get_domain,
     held_out,
 )
-from ima.samples import Sample, SampleSet
 
 TASKS = ("caption", "qa")
 POLLS = ("poll-random", "poll-popular", "poll-adversarial")
@@ -94,7 +94,7 @@ class Situation:
         Returns
         -------
         media : ndarray
-            As :class:`ima.samples.Sample` describes it.
+            As :class:`ima.data.samples.Sample` describes it.
         where : ndarray
             Image: coverage ``(object, height, width)``; clip: ``(object, frame, height, width)``;
             sound: ``(event, [start, end])`` in seconds.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ima.miniature.training import Recipe
+from ima.training.optimization import Recipe
 
 Objective = Literal["supervised", "text-aligned", "self-supervised"]
 OBJECTIVES: tuple[Objective, ...] = ("supervised", "text-aligned", "self-supervised")

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from ima.evaluation.scores import as_record
-from ima.measures.inference import Interval
 from ima.miniature import contrastive, grounding, labelling, masking
 from ima.miniature.cards import card_of, data_record, save_model
 from ima.miniature.encoders import EncoderSpec
 from ima.miniature.materials import Materials
 from ima.miniature.pools import build_pool
-from ima.miniature.training import Recipe, Result
 from ima.miniature.workshop import Part
+from ima.stats.intervals import Interval
+from ima.stats.scores import as_record
+from ima.training.optimization import Recipe, Result
 
 
 def part_of(materials: Materials, spec: EncoderSpec) -> Part:

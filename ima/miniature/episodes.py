@@ -8,11 +8,11 @@ from functools import cache
 
 import numpy as np
 
+from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.miniature import speech
 from ima.miniature.datasets import Situation, question_sample
 from ima.miniature.world import Entity
-from ima.samples import Sample
 
 MODALITY = "image"
 #: Pictures of a split among which episodes are drawn.

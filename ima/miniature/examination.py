@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from ima.evaluation.answers import score_answers
-from ima.evaluation.captions import score_captions
-from ima.evaluation.hallucination import score_poll
-from ima.evaluation.scores import as_record
-from ima.measures.inference import Interval
+from ima.data.samples import Sample, open_samples
+from ima.files import read_json, write_json
+from ima.metrics.answers import score_answers
+from ima.metrics.hallucination import score_poll
 from ima.miniature import speech
+from ima.miniature.caption_metrics import score_captions
 from ima.miniature.datasets import POLLS
-from ima.miniature.storage import read_json, write_json
 from ima.miniature.world import Entity
 from ima.models.zoo import AT, CARD, folder_of
-from ima.samples import Sample, open_samples
+from ima.stats.intervals import Interval
+from ima.stats.scores import as_record
 
 Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
 SCORERS: dict[str, Scorer] = {"caption": score_captions, "qa": score_answers}

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 
-from ima.evaluation.scores import mean_score
-from ima.measures.inference import Interval
 from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit, has_bfloat16
 from ima.miniature.world import get_domain
+from ima.stats.intervals import Interval
+from ima.stats.scores import mean_score
+from ima.training.optimization import Recipe, Result, fit, has_bfloat16
 
 #: Share of the loss that positions without any object or event have.
 EMPTY_WEIGHT = 0.15

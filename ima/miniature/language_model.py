@@ -13,7 +13,7 @@ from torch.nn import functional as nnf
 
 from ima.miniature import corpus
 from ima.miniature.induction import start_learned, start_rotary
-from ima.miniature.training import Probe, Recipe, Result, can_compile, fit, has_bfloat16
+from ima.training.optimization import Probe, Recipe, Result, can_compile, fit, has_bfloat16
 
 LENGTH = 256
 ROWS = 16

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ima.evaluation.scores import mean_score
-from ima.measures.inference import Interval
 from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.pools import Pool
-from ima.miniature.training import Recipe, Result, fit
 from ima.models.encoders import as_slices
+from ima.stats.intervals import Interval
+from ima.stats.scores import mean_score
+from ima.training.optimization import Recipe, Result, fit
 
 #: Share of the patches that is hidden.
 HIDDEN = {"image": 0.75, "video": 0.75, "audio": 0.7}

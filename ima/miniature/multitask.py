@@ -26,9 +26,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ima.interventions.methods import skipping
-from ima.interventions.plans import Plan
-from ima.interventions.skipping import planned
+from ima.data.samples import MODALITIES, Modality
 from ima.miniature import connectors
 from ima.miniature.cards import (
     card_of,
@@ -38,15 +36,18 @@ from ima.miniature.cards import (
     save_checkpoint,
 )
 from ima.miniature.materials import Materials
-from ima.miniature.storage import save_weights
-from ima.miniature.training import Recipe
 from ima.miniature.workshop import Part
-from ima.models import Batch, FrozenModel, llava
-from ima.models.anatomy import find_anatomy
+from ima.models import Batch, llava
 from ima.models.connector import ConnectorConfig
+from ima.models.frozen import FrozenModel
+from ima.models.hook_points import find_anatomy
 from ima.models.perception import Perception
 from ima.models.zoo import WEIGHTS, state_digest
-from ima.samples import MODALITIES, Modality
+from ima.token_reduction.apply import planned
+from ima.token_reduction.paper_plans import skipping
+from ima.token_reduction.plans import Plan
+from ima.training.checkpoints import save_weights
+from ima.training.optimization import Recipe
 
 LANGUAGE, ENCODER = "llama-mini", "clip"
 MODALITY: Modality = "image"

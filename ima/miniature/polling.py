@@ -17,10 +17,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from ima.data.samples import Sample
 from ima.miniature import speech
 from ima.miniature.datasets import Situation
 from ima.miniature.world import draw_entities, get_domain
-from ima.samples import Sample
 
 Negatives = Literal["random", "popular", "adversarial"]
 NEGATIVES: tuple[Negatives, ...] = get_args(Negatives)

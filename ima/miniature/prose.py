@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ima.metrics.hallucination import plural
 from ima.miniature import lexicon as lx
-from ima.miniature.speech import NUMBERS, article, join, plural
+from ima.miniature.speech import NUMBERS, article, join
 from ima.miniature.world import COLOURS
 
 Turn = tuple[str, str]

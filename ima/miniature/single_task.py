@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from ima.files import read_json
 from ima.miniature import connectors
 from ima.miniature.cards import (
     card_of,
@@ -21,11 +22,11 @@ from ima.miniature.cards import (
 )
 from ima.miniature.encoders import EncoderSpec
 from ima.miniature.materials import Materials
-from ima.miniature.storage import read_json, save_weights
-from ima.miniature.training import Recipe
 from ima.miniature.workshop import Part
 from ima.models.connector import Connector
 from ima.models.zoo import CARD, WEIGHTS, state_digest
+from ima.training.checkpoints import save_weights
+from ima.training.optimization import Recipe
 
 
 @dataclass(frozen=True)

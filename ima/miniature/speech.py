@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ima.metrics.hallucination import plural
 from ima.miniature.world import Domain, Entity, get_domain, held_out
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -307,13 +308,6 @@ def relation_questions(entities: Sequence[Entity]) -> list[Question]:
     if len({e.noun for e in entities}) < 2:
         return []
     return [replace(question, kind="relation") for question in _ends(entities)]
-
-
-def plural(noun: str) -> str:
-    """Return the plural of a noun of the miniature world."""
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def _ends(entities: Sequence[Entity]) -> list[Question]:

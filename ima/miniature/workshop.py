@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ima.files import read_json, write_json
 from ima.miniature.pools import ENCODER_SIZES, SIZES
-from ima.miniature.storage import read_json, write_json
-from ima.miniature.training import Recipe
 from ima.models.zoo import CARD, WEIGHTS, sha256
+from ima.training.optimization import Recipe
 
 FOLDER = ".training"
 CHECKPOINTS = "checkpoints"

@@ -33,9 +33,9 @@ from ima.miniature import (
 )
 from ima.miniature.cards import card_of, save_model
 from ima.miniature.materials import Materials
-from ima.miniature.training import Recipe
 from ima.miniature.workshop import PUBLISHED, REDUCED, Part, Workshop
 from ima.models import zoo
+from ima.training.optimization import Recipe
 
 logger = logging.getLogger("ima")
 

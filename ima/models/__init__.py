@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ima.models.names import register
+from ima.models.architectures import register
 from ima.models.zoo import list_models
 
 if TYPE_CHECKING:

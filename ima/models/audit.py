@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ima.errors import ModelError
-from ima.models.anatomy import Anatomy
+from ima.models.hook_points import Anatomy
 
 _POSITIONS = 4
 
@@ -18,7 +18,7 @@ def audit(language: Any, anatomy: Anatomy) -> None:
     """Run one short input and compare taps with the model's own hidden states and logits.
 
     Residual states must equal ``output_hidden_states`` bit for bit, the parts of each block must
-    add up to the next residual state, and :meth:`ima.models.anatomy.Anatomy.logits` of the last
+    add up to the next residual state, and :meth:`ima.models.hook_points.Anatomy.logits` of the last
     one must give the model's logits.
 
     Parameters

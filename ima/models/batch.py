@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ima.data.samples import MODALITIES, Modality
 from ima.models.text import Tokens
-from ima.samples import MODALITIES, Modality
 
 Padding = Literal["right", "left"]
 PADDING = -1
@@ -29,7 +29,7 @@ class Batch:
     position_ids : Tensor
         Counts real positions from 0, dims (sample, position), int64; 0 at padding.
     modality : Tensor
-        Code of :data:`ima.samples.MODALITIES` (0 text, 1 image, 2 video, 3 audio), dims
+        Code of :data:`ima.data.samples.MODALITIES` (0 text, 1 image, 2 video, 3 audio), dims
         (sample, position), int8. -1 at what no statistic may count: padding, and a BOS token that
         a model's own tokenizer puts first.
     token_id : Tensor

@@ -12,10 +12,10 @@ import torch
 
 from ima.errors import ModelError
 from ima.models import zoo
-from ima.models.anatomy import find_anatomy
 from ima.models.audit import audit
-from ima.models.dialogue import placeholders_of
+from ima.models.chat_template import placeholders_of
 from ima.models.frozen import FrozenModel
+from ima.models.hook_points import find_anatomy
 from ima.models.hub import HubModel
 from ima.models.perception import Perception
 from ima.models.processors import load_processor

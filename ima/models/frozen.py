@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ima.data.samples import Modality, Sample
 from ima.errors import ParameterError, SampleError
-from ima.models.anatomy import Anatomy
 from ima.models.batch import Batch, Padding, Rows, assemble
+from ima.models.hook_points import Anatomy
 from ima.models.perception import Perception
 from ima.models.sources import Percepts, choose_sources
 from ima.models.text import Tokens, empty_text, tokenize
-from ima.samples import Modality, Sample
 
 #: Enters a context around the answers to one batch of prompts; see :meth:`FrozenModel.generate`.
 Around = Callable[[Batch], AbstractContextManager[None]]

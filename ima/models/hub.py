@@ -13,13 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ima.data.media import RATE, at_rate
+from ima.data.samples import MODALITIES, Media, Modality, Sample, as_uint8
 from ima.errors import ModelError, SampleError
-from ima.media import RATE, at_rate
 from ima.models.batch import PADDING, Batch, Padding
-from ima.models.dialogue import ANSWER, TEMPLATE, Frame, Rendered, frame_of, owners, takes_suffix
+from ima.models.chat_template import (
+    ANSWER,
+    TEMPLATE,
+    Frame,
+    Rendered,
+    frame_of,
+    owners,
+    takes_suffix,
+)
 from ima.models.frozen import Around, FrozenModel
 from ima.models.processors import NoVideo
-from ima.samples import MODALITIES, Media, Modality, Sample, as_uint8
 
 # What belongs to a call of the decoder and not to the batch.
 _OF_THE_CALL = (

@@ -57,9 +57,9 @@ def load_model(
         name, step = zoo.split_name(spec)
         return load_single(spec, Path(name), step=step, loading=loading)
     if (Path(spec) / "subnet.json").is_file():
-        from ima.interventions import compressed
+        from ima.models import sparse_checkpoint
 
-        return compressed.read(Path(spec), device=device)
+        return sparse_checkpoint.read(Path(spec), device=device)
     if (Path(spec) / "config.json").is_file():
         return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ima.data.media import middles
+from ima.data.samples import Media, Modality, Sample, as_uint8
 from ima.errors import SampleError
-from ima.media import middles
 from ima.models import features
 from ima.models.connector import Connector
 from ima.models.encoders import read_tokens
 from ima.models.llava import patches
-from ima.samples import Media, Modality, Sample, as_uint8
 
 Perceived = tuple[Tensor, Tensor | None]
 #: What :func:`perceiving_once` remembers, by the objects that stand for encoder and samples.

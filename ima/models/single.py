@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
+from ima.data.samples import Modality
 from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
 from ima.models.connector import Connector, ConnectorConfig
@@ -24,7 +25,6 @@ from ima.models.folders import (
 )
 from ima.models.frozen import FrozenModel
 from ima.models.towers import Family, Tower, load_tower
-from ima.samples import Modality
 
 #: What the card of such a model says that it is.
 CARD_KIND = "single-task"

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.samples import Sample
 
 Percepts = Literal["own", "shuffled", "none"]
 

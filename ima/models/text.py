@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ima.data.samples import Sample
 from ima.errors import SampleError
-from ima.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ima.data.media import RATE, at_rate, middles
+from ima.data.samples import Modality, Sample, as_uint8
 from ima.errors import ModelError, SampleError
-from ima.media import RATE, at_rate, middles
 from ima.models.folders import Loading, config_of, load_pretrained
 from ima.models.perception import Perception
-from ima.samples import Modality, Sample, as_uint8
 
 Tokens = Callable[[Any, Mapping[str, Tensor]], Tensor]
 

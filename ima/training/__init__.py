@@ -32,6 +32,6 @@ def train(settings: Training) -> str:
     SampleError
         If samples cannot be used.
     """
-    from ima.training.loop import train as run
+    from ima.training.connector import train as run
 
     return run(settings)

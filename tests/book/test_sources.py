@@ -10,8 +10,8 @@ import plan
 import pytest
 import yaml
 
-from ima import notebooks
-from ima.parameters import check
+from ima.notebook import runner
+from ima.notebook.parameters import check
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -80,11 +80,11 @@ def test_the_search_for_typed_results_finds_them():
 @pytest.mark.parametrize("size", ["small", "standard", "full"])
 def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
     settings = {**config(), "size": size}
-    caching = notebooks.parameters(ROOT / "notebooks" / "caching.md")
+    caching = runner.parameters(ROOT / "notebooks" / "caching.md")
     for values in plan.caches(settings).values():
         check(caching, values=values)
     for name in settings["runs"]:
-        taken = notebooks.parameters(ROOT / "notebooks" / f"{name}.md")
+        taken = runner.parameters(ROOT / "notebooks" / f"{name}.md")
         check(taken, values=plan.parameters(settings, name))
 
 
@@ -129,7 +129,13 @@ def test_the_book_shows_every_module_that_a_reader_calls():
     for group in ("measures", "claims", "figures"):
         for path in (ROOT / "ima" / group).glob("[!_]*.py"):
             assert f"ima.{group}.{path.stem}" in shown
-    assert {"ima.samples", "ima.models", "ima.capture", "ima.notebooks", "ima.errors"} <= shown
+    assert {
+        "ima.data.samples",
+        "ima.models",
+        "ima.capture",
+        "ima.notebook.runner",
+        "ima.errors",
+    } <= shown
 
 
 def test_every_citation_has_an_entry():

@@ -9,8 +9,9 @@ import pytest
 from tinycaches import MODEL, SETTINGS
 from tinysamples import image_set
 
-from ima.cache import create
-from ima.models import FrozenModel, load
+from ima.capture.writer import create
+from ima.models import load
+from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def finished(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache whose writer stopped after the first of three units."""
-    from ima.cache import writer
+    from ima.capture import writer
 
     path = tmp_path / "partial.zarr"
     write = writer.write_unit

@@ -41,7 +41,7 @@ def write(path: Path, model: Any, *, kill_at: int | None, counts: Path | None = 
 
         sys.addaudithook(audit)
         try:
-            from ima.cache import create
+            from ima.capture.writer import create
 
             create(model, dataset=image_set(7), path=path, **SETTINGS)
             if counts is not None:

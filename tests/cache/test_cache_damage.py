@@ -10,10 +10,13 @@ import pytest
 from tinycaches import snapshot
 from tinysamples import image_set
 
-from ima.cache import create, verify, writer
-from ima.cache.check import Problem
+from ima.cache import verify
+from ima.cache.verification import Problem
+from ima.capture import writer
+from ima.capture.repair import repair_cache
+from ima.capture.writer import create
 from ima.errors import CacheCorruptError, CacheError, CacheLockedError, CacheSchemaError
-from ima.models import FrozenModel
+from ima.models.frozen import FrozenModel
 
 SAMPLES = image_set(4)
 
@@ -156,14 +159,14 @@ def test_repair_computes_the_damaged_unit_only(
     copy: Path, files: dict[str, bytes], model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units = []
-    import ima.cache.units as module
+    import ima.capture.work_units as module
 
     write = module.write_unit
     monkeypatch.setattr(
         module, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
     )
     (copy / "means/resid_post/mean/c/1/0/0/0").write_bytes(b"")
-    report = verify(copy, repair=True, model=model, dataset=SAMPLES)
+    report = repair_cache(copy, model=model, dataset=SAMPLES)
     assert report.ok
     assert units == [1]
     assert report.repaired == (1,)
@@ -193,7 +196,7 @@ def test_repair_gives_back_every_byte(
         content = bytearray(files[key])
         content[random.integers(len(content))] ^= 4
         (copy / key).write_bytes(content)
-    report = verify(copy, repair=True, model=model, dataset=SAMPLES)
+    report = repair_cache(copy, model=model, dataset=SAMPLES)
     assert report.ok
     assert {problem.file for problem in report.problems} == set(chosen)
     assert snapshot(copy) == files
@@ -202,7 +205,7 @@ def test_repair_gives_back_every_byte(
 def test_a_killed_repair_leaves_an_unfinished_cache(
     copy: Path, files: dict[str, bytes], model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ima.cache.units as module
+    import ima.capture.repair as module
 
     def die(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -211,7 +214,7 @@ def test_a_killed_repair_leaves_an_unfinished_cache(
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_unit", die)
         with pytest.raises(KeyboardInterrupt):
-            verify(copy, repair=True, model=model, dataset=SAMPLES)
+            repair_cache(copy, model=model, dataset=SAMPLES)
     assert verify(copy).done == 2
     create(
         model,
@@ -237,11 +240,11 @@ def test_repair_refuses_what_would_give_other_bytes(copy: Path, model: FrozenMod
     before = snapshot(copy)
     from tinysamples import image_sample
 
-    from ima.samples import SampleSet
+    from ima.data.samples import SampleSet
 
     other = SampleSet("tiny", "test", tuple(image_sample(row) for row in range(1, 5)))
     with pytest.raises(CacheError, match=r"would not give the bytes that it had:\n.*fingerprint"):
-        verify(copy, repair=True, model=model, dataset=other)
+        repair_cache(copy, model=model, dataset=other)
     assert snapshot(copy) == before
 
 
@@ -274,4 +277,4 @@ def test_repair_waits_for_no_writer(copy: Path, model: FrozenModel) -> None:
     assert writer.create is create
     (copy / "drift/cosine/c/1/0/0/0").unlink()
     with lock(locate(copy)), pytest.raises(CacheLockedError):
-        verify(copy, repair=True, model=model, dataset=SAMPLES)
+        repair_cache(copy, model=model, dataset=SAMPLES)

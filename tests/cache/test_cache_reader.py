@@ -17,14 +17,17 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import CAPTIONS, image_set
 
 import ima
-from ima.cache import TAPS, create, info
+from ima.cache import info
+from ima.capture.repair import repair_cache
+from ima.capture.writer import create
 from ima.errors import (
     CacheCorruptError,
     CacheError,
     CacheIncompleteError,
     CacheSchemaError,
 )
-from ima.models import FrozenModel
+from ima.hook_points import TAPS
+from ima.models.frozen import FrozenModel
 
 
 def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
@@ -231,11 +234,10 @@ def test_urls_work_in_place_of_a_path(
     } == snapshot(finished)
     create(model, dataset=image_set(7), path=url, **SETTINGS)
     assert info(url)["finished"]
-    from ima.cache import verify
 
     damaged = f"{root}/norms/sa/mean/c/1/0/0"
     files.pipe_file(damaged, b"broken")
-    report: Any = verify(url, repair=True, model=model, dataset=image_set(7))
+    report: Any = repair_cache(url, model=model, dataset=image_set(7))
     assert report.ok
     assert report.repaired == (1,)
     assert files.cat_file(damaged) == snapshot(finished)["norms/sa/mean/c/1/0/0"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ima.cache import open_cache
-from ima.cache.steps import cache_steps
+from ima.capture.training_runs import cache_steps
 from ima.errors import CacheDifferentError, ParameterError
 
 MODEL = "llama-mini/vit/image-caption"

@@ -14,11 +14,13 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import image_sample, image_set
 
 import ima
-from ima import cache
-from ima.cache import create, writer
+from ima.cache.chunking import default_unit, token_rows
+from ima.cache.reader import open_cache
 from ima.cache.schema import Layout
-from ima.cache.shards import default_unit, token_rows
 from ima.cache.store import locate, lock
+from ima.capture import writer
+from ima.capture.writer import create
+from ima.data.samples import Sample, SampleSet
 from ima.errors import (
     ActivationError,
     CacheError,
@@ -30,8 +32,7 @@ from ima.errors import (
     SampleError,
     UnknownNameError,
 )
-from ima.models import FrozenModel
-from ima.samples import Sample, SampleSet
+from ima.models.frozen import FrozenModel
 
 
 def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
@@ -70,7 +71,7 @@ def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> N
     assert attributes["model"]["name"] == MODEL
     assert len(attributes["model"]["weights_hash"]) == 64
     assert attributes["dataset"]["fingerprint"] == image_set(7).fingerprint
-    assert attributes["parameters"]["taps"] == list(ima.cache.TAPS)
+    assert attributes["parameters"]["taps"] == list(ima.hook_points.TAPS)
     assert attributes["parameters"]["seed"] == 0
     assert set(attributes["execution"]["packages"]) == {
         "ima",
@@ -296,9 +297,9 @@ def test_a_small_model_still_has_units_to_resume() -> None:
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
-    from ima.cache import units
+    from ima.capture import work_units
 
-    real, sizes = units.measure, []
+    real, sizes = work_units.measure, []
 
     def measure(model, batch, **given):
         sizes.append(len(batch))
@@ -309,27 +310,27 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monke
 
     given = {"dataset": "mini-image-caption", "samples": 7, "keep_tokens": 5, "progress": False}
     model = "llama-mini/vit/image-caption"
-    whole = cache.create(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
-    monkeypatch.setattr(units, "measure", measure)
+    whole = create(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
+    monkeypatch.setattr(work_units, "measure", measure)
     with caplog.at_level("WARNING", logger="ima"):
-        path = cache.create(model, path=tmp_path / "a.zarr", batch_size=7, **given)
+        path = create(model, path=tmp_path / "a.zarr", batch_size=7, **given)
     assert sizes[:3] == [7, 4, 2]
     assert max(sizes[2:]) == 2
     assert "going on with 2 samples a batch" in caplog.text
-    first, second = (cache.open_cache(one)["means/resid_post/mean"] for one in (whole, path))
+    first, second = (open_cache(one)["means/resid_post/mean"] for one in (whole, path))
     xr.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)
 
 
 def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
-    from ima.cache import units
+    from ima.capture import work_units
 
     def measure(*_, **__):
         message = "CUDA out of memory"
         raise torch.OutOfMemoryError(message)
 
-    monkeypatch.setattr(units, "measure", measure)
+    monkeypatch.setattr(work_units, "measure", measure)
     with pytest.raises(ModelError, match=r"One sample does not fit.*device='auto'"):
-        cache.create(
+        create(
             "llama-mini/vit/image-caption",
             dataset="mini-image-caption",
             samples=3,
@@ -340,7 +341,7 @@ def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, m
 
 
 def test_media_are_read_once_and_ahead():
-    from ima.cache.batches import ReadAhead
+    from ima.capture.prefetch import ReadAhead
 
     reads = []
 

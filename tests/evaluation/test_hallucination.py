@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ima.data.samples import Sample, open_samples
 from ima.errors import UnknownNameError
-from ima.evaluation.hallucination import (
+from ima.metrics.hallucination import (
     chair_counts,
     name_objects,
     object_names,
@@ -14,7 +15,6 @@ from ima.evaluation.hallucination import (
 )
 from ima.miniature.polling import NEGATIVES, absent_noun, beside
 from ima.miniature.world import DOMAINS, partner
-from ima.samples import Sample, open_samples
 
 
 def picture(*nouns):

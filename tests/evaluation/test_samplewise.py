@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ima.evaluation.captions import score_captions
-from ima.evaluation.samplewise import SampleScorer, metrics_of
-from ima.samples import Sample, open_samples
+from ima.data.samples import Sample, open_samples
+from ima.metrics.sample_scores import SampleScorer, metrics_of
+from ima.miniature.caption_metrics import score_captions
 
 
 def test_the_means_of_the_columns_are_the_scores():

@@ -2,11 +2,11 @@
 
 import pytest
 
+from ima.data.samples import Sample, open_samples
 from ima.errors import ParameterError
-from ima.evaluation.answers import exact_match, normalise, score_answers
-from ima.evaluation.captions import named_entities, score_captions
-from ima.evaluation.scores import mean_score
-from ima.samples import Sample, open_samples
+from ima.metrics.answers import exact_match, normalise, score_answers
+from ima.miniature.caption_metrics import named_entities, score_captions
+from ima.stats.scores import mean_score
 
 
 def question(answer, *, kind="colour", candidates=("blue", "red"), novel=False):

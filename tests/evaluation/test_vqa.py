@@ -2,7 +2,7 @@
 
 import pytest
 
-from ima.evaluation.vqa import normalise, vqa_accuracy
+from ima.metrics.vqa import normalise, vqa_accuracy
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ima.interventions import compressed, subnets
-from ima.models import FrozenModel
-from ima.models.anatomy import find_anatomy
+from ima.models import sparse_checkpoint
+from ima.models.frozen import FrozenModel
+from ima.models.hook_points import find_anatomy
+from ima.pruning import alpha_subnet
 
 VOCABULARY = 64
 
@@ -82,10 +83,10 @@ def main(folder, hidden, intermediate, layers):
         return {name: rng.gamma(1.0, size=(layers, size)) for name, size in sizes.items()}
 
     # No cache of such a model is at hand; what it would hold is all that is made up.
-    subnets.checked_squares = squares
-    masks = subnets.streamed(model, ["one", "two"], method="alpha", sparsity=0.5)
+    alpha_subnet.checked_squares = squares
+    masks = alpha_subnet.streamed(model, ["one", "two"], method="alpha", sparsity=0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    size = compressed.write(model, masks, Path(folder))
+    size = sparse_checkpoint.write(model, masks, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert size.spent <= 1.05 * size.bound
     assert size.weights == layers * sum(

@@ -10,10 +10,10 @@ from torch import nn
 
 from ima.capture import capture
 from ima.errors import ModelError, ParameterError
-from ima.interventions import aggregation
-from ima.interventions.aggregation import Aggregation, Bank, demonstrated, states_of_words
 from ima.miniature.episodes import open_episodes, shuffled
 from ima.models import load
+from ima.token_reduction import aggregation
+from ima.token_reduction.aggregation import Aggregation, Bank, demonstrated, states_of_words
 
 MODEL = "llama-mini/vit/image-qa"
 

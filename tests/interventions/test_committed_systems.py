@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ima.interventions import methods, report
-from ima.interventions.aggregation import Bank, demonstrated, load_aggregation
-from ima.measures.proxy import associate
+from ima.data.samples import open_samples
 from ima.miniature.episodes import open_episodes, shuffled
 from ima.models import load
-from ima.samples import open_samples
+from ima.stats.correlation import associate
+from ima.token_reduction import paper_plans, report
+from ima.token_reduction.aggregation import Bank, demonstrated, load_aggregation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "llava-mini-3"
@@ -36,12 +36,12 @@ def lowest_gain(first, second):
 
 def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(model):
     calibration = list(open_samples("mini-image-qa:calibration", n=20))
-    found = methods.search_vtw(model, calibration)
+    found = paper_plans.search_vtw(model, calibration)
     curve = np.array(list(found.divergence.values()))
     assert curve[0] > 10 * curve[len(curve) // 2 :].max()
     assert curve[-1] == 0.0
     (chosen,) = found.plan.withdrawals
-    half = methods.withdrawal(behind=chosen.behind // 2)
+    half = paper_plans.withdrawal(behind=chosen.behind // 2)
     held = open_samples("mini-image-caption", n=60)
     told = report.compare(model, held, [found.plan, half], repeats=0).by_sample
     plain = told[report.PLAIN.name].mean()
@@ -51,7 +51,7 @@ def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(mod
 
 def test_more_percepts_stay_of_pictures_of_more_objects_and_serve_better_than_others(model):
     held = list(open_samples("mini-image-qa", n=600))
-    pair = [methods.interaction(behind=3, control=how) for how in ("", "random")]
+    pair = [paper_plans.interaction(behind=3, control=how) for how in ("", "random")]
     objects = np.array([len(sample.truth["entities"]) for sample in held], dtype=float)
     kept = report.kept_percepts(model, held, pair[0])
     for layer in (0, -1):

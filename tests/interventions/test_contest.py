@@ -12,14 +12,14 @@ import pytest
 import torch
 from tinysamples import image_set
 
-from ima.cache import create
+from ima.capture.writer import create
 from ima.errors import ModelError, ParameterError
-from ima.interventions import Masks, contest, masked, masks_from_cache, subnets, transfer
-from ima.interventions.masks import weights_of
-from ima.interventions.repair import repair
-from ima.measures.proxy import holm
 from ima.models import load
-from ima.training.loop import answer_loss
+from ima.models.answer_loss import answer_loss
+from ima.models.linear_weights import weights_of
+from ima.pruning import Masks, alpha_subnet, mask_comparison, masked, masks_from_cache, transfer
+from ima.pruning.finetune_connector import repair
+from ima.stats.correlation import holm
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa")
 
@@ -38,7 +38,7 @@ def paths(tiny_zoo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tasks(tiny_zoo):
-    from ima.samples import open_samples
+    from ima.data.samples import open_samples
 
     return {
         name: transfer.Task(load(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=5))
@@ -48,26 +48,35 @@ def tasks(tiny_zoo):
 
 def test_every_mask_solves_every_task_at_one_sparsity(tasks, paths):
     each = [masks_from_cache(tasks[name].model, path, sparsity=0.5) for name, path in paths.items()]
-    alpha = subnets.alpha(each)
-    found = contest.contest(tasks, paths, alpha=alpha, calibration=4)
-    assert list(found) == [subnets.ALPHA, contest.OWN, *subnets.RIVALS, contest.SPARSEGPT]
+    alpha = alpha_subnet.alpha(each)
+    found = mask_comparison.contest(tasks, paths, alpha=alpha, calibration=4)
+    assert list(found) == [
+        alpha_subnet.ALPHA,
+        mask_comparison.OWN,
+        *alpha_subnet.RIVALS,
+        mask_comparison.SPARSEGPT,
+    ]
     for name, task in tasks.items():
         own = masks_from_cache(task.model, paths[name], sparsity=alpha.sparsity)
-        assert (found[contest.OWN][name] == task.scores(own)).all()
-        assert (found[subnets.ALPHA][name] == task.scores(alpha)).all()
+        assert (found[mask_comparison.OWN][name] == task.scores(own)).all()
+        assert (found[alpha_subnet.ALPHA][name] == task.scores(alpha)).all()
         assert all(scores[name].shape == (5,) for scores in found.values())
     model = tasks[NAMES[0]].model
-    updated = contest.updated(tasks, paths, sparsity=alpha.sparsity, calibration=4)
+    updated = mask_comparison.updated(tasks, paths, sparsity=alpha.sparsity, calibration=4)
     assert updated.attributes["samples"] == 8
     assert updated.sparsity == pytest.approx(alpha.sparsity, abs=0.03)
     before = weights_of(model)
     with masked(model, updated):
         assert all((weights_of(model)[n] == v).all() for n, v in updated.values.items())
     assert all((weights_of(model)[n] == v).all() for n, v in before.items())
-    table = contest.paired(found, tasks=tasks)
-    assert list(table["mask"]) == [contest.OWN, *subnets.RIVALS, contest.SPARSEGPT]
+    table = mask_comparison.paired(found, tasks=tasks)
+    assert list(table["mask"]) == [
+        mask_comparison.OWN,
+        *alpha_subnet.RIVALS,
+        mask_comparison.SPARSEGPT,
+    ]
     assert (table["p (Holm)"] >= table["p"]).all()
-    assert contest.best_blind(found) in contest.BLIND
+    assert mask_comparison.best_blind(found) in mask_comparison.BLIND
 
 
 def made_up(n, shift, seed=0):

@@ -19,8 +19,9 @@ from ima.interventions.controls import (
     with_noise,
     with_random_blocks,
 )
-from ima.models import FrozenModel, load
-from ima.models.anatomy import find_anatomy
+from ima.models import load
+from ima.models.frozen import FrozenModel
+from ima.models.hook_points import find_anatomy
 
 
 @pytest.fixture(scope="module", params=["llama", "opt"])

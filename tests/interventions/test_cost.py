@@ -10,11 +10,11 @@ from tinysamples import image_set
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ima.interventions.cost import cost, timed
-from ima.interventions.plans import Plan
-from ima.interventions.skipping import planned
+from ima.data.samples import Sample
 from ima.models import load
-from ima.samples import Sample
+from ima.token_reduction.apply import planned
+from ima.token_reduction.cost import cost, timed
+from ima.token_reduction.plans import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 KINDS = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}

@@ -10,13 +10,14 @@ import torch
 import xarray as xr
 from tinysamples import image_set
 
-from ima.cache import create
 from ima.capture import capture, measure
+from ima.capture.writer import create
 from ima.errors import CacheError, ParameterError, UnknownNameError
-from ima.interventions import Masks, masked, masks_from_cache, open_masks, sequential_masks
-from ima.interventions.masks import weights_of
 from ima.measures import subnetworks
-from ima.models import FrozenModel, load
+from ima.models import load
+from ima.models.frozen import FrozenModel
+from ima.models.linear_weights import weights_of
+from ima.pruning import Masks, masked, masks_from_cache, open_masks, sequential_masks
 
 
 @pytest.fixture(scope="module")

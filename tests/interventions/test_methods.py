@@ -6,9 +6,9 @@ import torch
 from tinysamples import image_set
 
 from ima.errors import ParameterError
-from ima.interventions import methods, plans
-from ima.interventions.skipping import planned
 from ima.models import load
+from ima.token_reduction import paper_plans, plans
+from ima.token_reduction.apply import planned
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +18,21 @@ def model(tiny_zoo):
 
 def test_vtw_withdraws_at_the_first_layer_that_changes_little_enough(model):
     samples = image_set(4)
-    found = methods.search_vtw(model, samples, threshold=1e-9)
+    found = paper_plans.search_vtw(model, samples, threshold=1e-9)
     assert list(found.divergence) == [1, 2, 3]
     assert found.divergence[3] == 0.0
     assert found.divergence[1] > 1e-6
     (step,) = found.plan.withdrawals
     assert step.behind == next(k for k, v in found.divergence.items() if v <= 1e-9)
-    loose = methods.search_vtw(model, samples, threshold=np.inf)
+    loose = paper_plans.search_vtw(model, samples, threshold=np.inf)
     assert loose.plan.withdrawals[0].behind == 1
     assert found.samples == 4
 
 
 def test_divergence_is_the_kullback_leibler_divergence_of_the_next_word(model):
     samples = image_set(3)
-    plan = methods.withdrawal(behind=1)
-    found = methods.divergence(model, samples, {0: plan}, batch_size=2)[0]
+    plan = paper_plans.withdrawal(behind=1)
+    found = paper_plans.divergence(model, samples, {0: plan}, batch_size=2)[0]
     by_hand = []
     for sample in samples:
         batch = model.encode([sample], side="left", target=False)
@@ -42,16 +42,16 @@ def test_divergence_is_the_kullback_leibler_divergence_of_the_next_word(model):
         by_hand.append(float((cut * (cut / plain).log()).sum()))
     assert found == pytest.approx(np.mean(by_hand), rel=1e-4)
     with pytest.raises(ParameterError, match="At least one sample"):
-        methods.divergence(model, [], {0: plan})
+        paper_plans.divergence(model, [], {0: plan})
 
 
 def test_shortv_freezes_where_it_matters_least(model):
-    found = methods.search_shortv(model, image_set(4), count=2)
+    found = paper_plans.search_shortv(model, image_set(4), count=2)
     (step,) = found.plan.skips
     order = sorted(found.divergence, key=found.divergence.get)
     assert plans.where(step, 3) == sorted(order[:2])
     with pytest.raises(ParameterError, match="count must be between 1 and 3"):
-        methods.search_shortv(model, image_set(2), count=4)
+        paper_plans.search_shortv(model, image_set(2), count=4)
 
 
 def test_each_method_leaves_out_what_it_says(model):
@@ -63,21 +63,21 @@ def test_each_method_leaves_out_what_it_says(model):
             model.forward(batch)
         return [int((rows & (batch.modality > 0)).sum()) for rows in trace.present], trace
 
-    assert perceptual(methods.withdrawal(behind=2))[0] == [whole, whole, 0]
+    assert perceptual(paper_plans.withdrawal(behind=2))[0] == [whole, whole, 0]
     halved = [whole, whole // 2, whole // 2]
-    assert perceptual(methods.fastv(behind=1))[0] == halved
+    assert perceptual(paper_plans.fastv(behind=1))[0] == halved
     for control in ("random", "attention-reversed"):
-        assert perceptual(methods.fastv(behind=1, control=control))[0] == halved
-    assert perceptual(methods.v2drop(behind=1))[0] == halved
-    pyramid = perceptual(methods.pyramid(model))[0]
+        assert perceptual(paper_plans.fastv(behind=1, control=control))[0] == halved
+    assert perceptual(paper_plans.v2drop(behind=1))[0] == halved
+    pyramid = perceptual(paper_plans.pyramid(model))[0]
     assert pyramid[0] == whole
     assert pyramid == sorted(pyramid, reverse=True)
-    counts, trace = perceptual(methods.skipping("ffn", share=0.5, start=2))
+    counts, trace = perceptual(paper_plans.skipping("ffn", share=0.5, start=2))
     assert counts == [whole] * 3
     assert [int(rows.sum()) for rows in trace.skipped["ffn"]] == [0, whole // 2, whole // 2]
     assert not any(rows.any() for rows in trace.skipped["attention"])
-    _, trace = perceptual(methods.skipping("block", start=1, every=2))
+    _, trace = perceptual(paper_plans.skipping("block", start=1, every=2))
     assert [int(rows.sum()) for rows in trace.skipped["attention"]] == [whole, 0, whole]
     plain = model.forward(batch, logits=True)
-    with planned(model, batch, methods.parallel(start=3)):
+    with planned(model, batch, paper_plans.parallel(start=3)):
         assert not torch.allclose(model.forward(batch, logits=True), plain, atol=1e-4)

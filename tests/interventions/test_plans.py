@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ima.errors import ParameterError
-from ima.interventions import plans
+from ima.token_reduction import plans
 
 GOOD = """
 name: half of the FFN, then nothing

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ima.interventions import methods
-from ima.interventions.plans import Plan, Withdraw
-from ima.interventions.ranking import how_many, knee, leaving
-from ima.interventions.skipping import planned
+from ima.data.samples import open_samples
 from ima.models import load
-from ima.samples import open_samples
+from ima.token_reduction import paper_plans
+from ima.token_reduction.apply import planned
+from ima.token_reduction.plans import Plan, Withdraw
+from ima.token_reduction.ranking import how_many, knee, leaving
 
 
 def farthest_below(scores):
@@ -78,7 +78,7 @@ def test_interaction_prunes_by_the_image_first_and_by_the_prompt_then(multitask_
     assert multitask_zoo.is_dir()
     model = load("llava-tiny")
     batch = model.encode(list(open_samples("mini-image-caption", n=3)))
-    plan = methods.interaction(behind=1)
+    plan = paper_plans.interaction(behind=1)
     with planned(model, batch, plan) as trace:
         model.forward(batch)
     percepts = batch.modality > 0
@@ -90,8 +90,8 @@ def test_interaction_prunes_by_the_image_first_and_by_the_prompt_then(multitask_
     assert (trace.present[1].sum(1) <= trace.present[0].sum(1)).all()
     counts = [rows.sum(1).tolist() for rows in trace.present]
     first = Plan(name="first", steps=plan.steps[:1])
-    control = methods.interaction(behind=1, control="random")
-    for other in (methods.interaction(behind=1, below=0.0), first):
+    control = paper_plans.interaction(behind=1, control="random")
+    for other in (paper_plans.interaction(behind=1, below=0.0), first):
         with planned(model, batch, other) as idle:
             model.forward(batch)
         assert torch.equal(idle.present[0], trace.present[0])

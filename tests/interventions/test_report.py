@@ -8,13 +8,13 @@ import torch
 
 from ima import cli
 from ima.capture import capture
+from ima.data.samples import open_samples
 from ima.errors import ParameterError
-from ima.interventions import methods
-from ima.interventions.plans import Plan
-from ima.interventions.report import PLAIN, compare, kept_alignment, kept_percepts, relative
-from ima.interventions.skipping import planned
 from ima.models import load
-from ima.samples import open_samples
+from ima.token_reduction import paper_plans
+from ima.token_reduction.apply import planned
+from ima.token_reduction.plans import Plan
+from ima.token_reduction.report import PLAIN, compare, kept_alignment, kept_percepts, relative
 
 MODEL = "llama-mini/vit/image-caption"
 
@@ -29,7 +29,7 @@ def command(capsys, *words):
 def test_plans_stand_beside_the_plain_model(tiny_zoo):
     model = load(MODEL)
     samples = open_samples("mini-image-caption", n=5)
-    plans = [methods.withdrawal(behind=1), methods.skipping("ffn")]
+    plans = [paper_plans.withdrawal(behind=1), paper_plans.skipping("ffn")]
     found = compare(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
     assert found.by_sample[plans[0].name].shape == (5,)
@@ -48,7 +48,7 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
 
 
 def test_the_score_is_that_of_the_answers_under_the_plan(tiny_zoo):
-    from ima.evaluation.samplewise import SampleScorer
+    from ima.metrics.sample_scores import SampleScorer
 
     model = load(MODEL.replace("caption", "qa"))
     samples = open_samples("mini-image-qa", n=6)
@@ -91,7 +91,7 @@ def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
     with pytest.raises(ParameterError, match="Names of plans must differ"):
         compare(model, samples, [Plan(name="a"), Plan(name="a")])
     with pytest.raises(ParameterError, match="names layer 7"):
-        compare(model, samples, [methods.withdrawal(behind=7)])
+        compare(model, samples, [paper_plans.withdrawal(behind=7)])
 
 
 def test_a_share_of_the_score_is_of_the_same_samples():
@@ -110,7 +110,7 @@ def test_a_share_of_the_score_is_of_the_same_samples():
 def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     model = load(MODEL)
     samples = list(open_samples("mini-image-caption", n=3))
-    plan = methods.fastv(behind=1)
+    plan = paper_plans.fastv(behind=1)
     found = kept_alignment(model, samples, plan, batch_size=2)
     assert found.shape == (3,)
     batch = model.encode(samples[:1])
@@ -122,9 +122,9 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]
     by_hand = near[perceptual & stays].mean() - near[perceptual & ~stays].mean()
     assert found[0] == pytest.approx(float(by_hand), abs=1e-5)
-    assert kept_alignment(model, samples, methods.withdrawal(behind=1)).size == 0
+    assert kept_alignment(model, samples, paper_plans.withdrawal(behind=1)).size == 0
     with pytest.raises(ParameterError, match="withdraws 0 times"):
-        kept_alignment(model, samples, methods.skipping("ffn"))
+        kept_alignment(model, samples, paper_plans.skipping("ffn"))
 
 
 def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):

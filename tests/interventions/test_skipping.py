@@ -13,12 +13,12 @@ from tinysamples import image_set
 
 import ima.models
 from ima.capture import capture
+from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.interventions.plans import Plan
-from ima.interventions.rows import pack
-from ima.interventions.skipping import planned
 from ima.models import load
-from ima.samples import Sample
+from ima.token_reduction.apply import planned
+from ima.token_reduction.plans import Plan
+from ima.token_reduction.tokens import pack
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}

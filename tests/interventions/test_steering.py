@@ -11,10 +11,11 @@ import torch
 from tinysamples import image_set
 
 from ima.capture import capture
+from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.interventions import steering
-from ima.models import FrozenModel, load
-from ima.samples import open_samples
+from ima.models import load
+from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="module")

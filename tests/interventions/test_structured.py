@@ -9,9 +9,9 @@ from tinyhub import save
 from tinysamples import image_set
 
 from ima.errors import ParameterError
-from ima.interventions import Masks, masked, structured
-from ima.interventions.masks import weights_of
 from ima.models import load
+from ima.models.linear_weights import weights_of
+from ima.pruning import Masks, masked, structured
 
 ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
 

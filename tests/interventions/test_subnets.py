@@ -10,12 +10,12 @@ import torch
 from tinysamples import image_set
 
 from ima import cli
-from ima.cache import create
+from ima.capture.writer import create
 from ima.errors import ModelError, ParameterError
-from ima.interventions import Masks, compressed, masked, masks_from_cache, structured, subnets
-from ima.interventions.masks import weights_of
-from ima.interventions.sparsegpt import prune
-from ima.models import load
+from ima.models import load, sparse_checkpoint
+from ima.models.linear_weights import weights_of
+from ima.pruning import Masks, alpha_subnet, masked, masks_from_cache, structured
+from ima.pruning.sparsegpt import prune
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa")
 
@@ -46,7 +46,8 @@ def equally_sparse(model, caches, *, sparsity):
     own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
     paths = list(caches.values())
     return own | {
-        name: subnets.rival(model, paths, which=name, sparsity=sparsity) for name in subnets.RIVALS
+        name: alpha_subnet.rival(model, paths, which=name, sparsity=sparsity)
+        for name in alpha_subnet.RIVALS
     }
 
 
@@ -56,53 +57,53 @@ def state(model):
 
 def test_the_alpha_subnet_is_what_all_tasks_keep(model, caches):
     own = masks_at(model, caches)
-    found = subnets.alpha(own)
+    found = alpha_subnet.alpha(own)
     for name, kept in found.kept.items():
         assert (kept == (own[0].kept[name] & own[1].kept[name])).all()
     assert found.sparsity > max(one.sparsity for one in own)
-    table = subnets.sparsity_by_layer(found)
+    table = alpha_subnet.sparsity_by_layer(found)
     sizes = {name: kept[0].size for name, kept in found.kept.items()}
     weighted = sum(table[name].sum() * size for name, size in sizes.items())
     assert weighted / (sum(sizes.values()) * len(table)) == pytest.approx(found.sparsity)
     assert [part["weights_hash"] for part in found.attributes["of"]] != []
     with pytest.raises(ParameterError, match="needs the masks of two tasks or more; got 1"):
-        subnets.alpha(own[:1])
+        alpha_subnet.alpha(own[:1])
     other = Masks({name: kept[:1] for name, kept in own[0].kept.items()})
     with pytest.raises(ParameterError, match="different language models"):
-        subnets.alpha([own[0], other])
+        alpha_subnet.alpha([own[0], other])
 
 
 def test_masks_made_block_by_block_are_those_made_at_once(model, caches):
     paths = list(caches.values())
     at_once = {
-        "alpha": subnets.alpha(masks_at(model, caches, 0.4)),
-        "wanda": subnets.rival(model, paths, which=subnets.UNION, sparsity=0.4),
-        "magnitude": subnets.rival(model, paths, which=subnets.SIZE, sparsity=0.4),
+        "alpha": alpha_subnet.alpha(masks_at(model, caches, 0.4)),
+        "wanda": alpha_subnet.rival(model, paths, which=alpha_subnet.UNION, sparsity=0.4),
+        "magnitude": alpha_subnet.rival(model, paths, which=alpha_subnet.SIZE, sparsity=0.4),
     }
     for method, expected in at_once.items():
-        found = subnets.streamed(model, paths, method=method, sparsity=0.4).whole(model.layers)
+        found = alpha_subnet.streamed(model, paths, method=method, sparsity=0.4).whole(model.layers)
         assert all((found.kept[name] == kept).all() for name, kept in expected.kept.items())
     with pytest.raises(ParameterError, match="needs the masks of two tasks"):
-        subnets.streamed(model, paths[:1])
+        alpha_subnet.streamed(model, paths[:1])
     with pytest.raises(ParameterError, match="sparsity must be above 0 and below 1; got 0"):
-        subnets.streamed(model, paths, sparsity=0)
+        alpha_subnet.streamed(model, paths, sparsity=0)
 
 
 @pytest.mark.parametrize("asked", [0.3, 0.55, 0.8])
 def test_the_alpha_subnet_of_a_sparsity_is_that_of_the_share_it_names(model, caches, asked):
-    found = subnets.alpha_reaching(model, list(caches.values()), sparsity=asked)
+    found = alpha_subnet.alpha_reaching(model, list(caches.values()), sparsity=asked)
     share = found.attributes["sparsity"]
-    again = subnets.alpha(masks_at(model, caches, share))
+    again = alpha_subnet.alpha(masks_at(model, caches, share))
     assert all((again.kept[name] == kept).all() for name, kept in found.kept.items())
     assert found.sparsity <= asked
     widest = max(kept.shape[-1] for kept in found.kept.values())
-    more = subnets.alpha(masks_at(model, caches, share + 1 / widest))
+    more = alpha_subnet.alpha(masks_at(model, caches, share + 1 / widest))
     assert more.sparsity > asked
 
 
 def test_alpha_subnets_of_modalities_keep_what_their_tasks_do(model, caches):
     given = {"modalities": dict.fromkeys(NAMES, "image"), "sparsity": 0.5}
-    found = subnets.by_modality(model, caches, **given)
+    found = alpha_subnet.by_modality(model, caches, **given)
     assert list(found) == ["image", "text", "all"]
     text = [
         masks_from_cache(model, path, sparsity=0.5, kinds=["textual"]) for path in caches.values()
@@ -113,9 +114,9 @@ def test_alpha_subnets_of_modalities_keep_what_their_tasks_do(model, caches):
 
 
 def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
-    squares = subnets.summed_squares(model, list(caches.values()))
+    squares = alpha_subnet.summed_squares(model, list(caches.values()))
     structure = structured.choose(model, squares, sparsity=0.5)
-    size = compressed.write_smaller(model, structure, tmp_path / "out")
+    size = sparse_checkpoint.write_smaller(model, structure, tmp_path / "out")
     small, found = structured.shrink(model, structure), load(str(tmp_path / "out"))
     assert all(torch.equal(state(found)[name], value) for name, value in state(small).items())
     assert size.spent == pytest.approx(size.kept / size.weights * size.bits)
@@ -126,7 +127,7 @@ def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
 
 def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
     rivals = equally_sparse(model, caches, sparsity=0.6)
-    assert list(rivals) == [*NAMES, *subnets.RIVALS]
+    assert list(rivals) == [*NAMES, *alpha_subnet.RIVALS]
     for name, one in rivals.items():
         assert one.sparsity == pytest.approx(0.6, abs=0.03), name
     again = equally_sparse(model, caches, sparsity=0.6)
@@ -135,14 +136,14 @@ def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
     text = masks_from_cache(model, caches[NAMES[0]], sparsity=0.6, kinds=["textual"])
     alone = equally_sparse(model, {NAMES[0]: caches[NAMES[0]]}, sparsity=0.6)
     for key, kept in text.kept.items():
-        assert (alone[subnets.TEXT].kept[key] == kept).all()
-        assert (alone[subnets.UNION].kept[key] == alone[NAMES[0]].kept[key]).all()
+        assert (alone[alpha_subnet.TEXT].kept[key] == kept).all()
+        assert (alone[alpha_subnet.UNION].kept[key] == alone[NAMES[0]].kept[key]).all()
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8])
 def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_path, sparsity):
     masks = masks_from_cache(model, caches[NAMES[0]], sparsity=sparsity)
-    size = compressed.write(model, masks, tmp_path / "out")
+    size = sparse_checkpoint.write(model, masks, tmp_path / "out")
     with masked(model, masks):
         expected = state(model)
     found = state(load(str(tmp_path / "out")))
@@ -152,7 +153,7 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
     assert size.bits == 16
     assert size.spent <= 1.05 * size.bound
     assert size.whole < size.dense or sparsity < 0.5
-    record = json.loads((tmp_path / "out" / compressed.RECORD).read_text())
+    record = json.loads((tmp_path / "out" / sparse_checkpoint.RECORD).read_text())
     assert record["sparsity"] == pytest.approx(masks.sparsity)
     assert record["masks"]["dataset"] == "tiny"
     samples = image_set(3)
@@ -164,7 +165,7 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
 def test_updated_weights_are_stored_as_they_are(tiny_zoo, tmp_path):
     model = load(NAMES[0])
     masks = prune(model, model.batches(list(image_set(4))), sparsity=0.5)
-    compressed.write(model, masks, tmp_path / "out")
+    sparse_checkpoint.write(model, masks, tmp_path / "out")
     with masked(model, masks):
         expected = weights_of(model)
     with pytest.raises(ParameterError, match="come with updated weights"):
@@ -175,42 +176,42 @@ def test_updated_weights_are_stored_as_they_are(tiny_zoo, tmp_path):
 
 def test_damaged_or_foreign_checkpoints_are_refused(model, caches, tmp_path):
     (masks, _) = masks_at(model, caches)
-    compressed.write(model, masks, tmp_path / "out")
-    record = json.loads((tmp_path / "out" / compressed.RECORD).read_text())
+    sparse_checkpoint.write(model, masks, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / sparse_checkpoint.RECORD).read_text())
     weights = tmp_path / "out" / "block-002.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(ModelError, match="not the ones that their card describes"):
-        compressed.read(tmp_path / "out")
+        sparse_checkpoint.read(tmp_path / "out")
     weights.write_bytes(whole)
-    path = tmp_path / "out" / compressed.RECORD
+    path = tmp_path / "out" / sparse_checkpoint.RECORD
     path.write_text(json.dumps({**record, "weights_hash": "0"}))
     with pytest.raises(ModelError, match=r"was made of .* with weights 0; now"):
-        compressed.read(tmp_path / "out")
+        sparse_checkpoint.read(tmp_path / "out")
     path.write_text(json.dumps({**record, "schema_version": "9"}))
     with pytest.raises(ModelError, match="holds 'ima-subnet' '9'"):
-        compressed.read(tmp_path / "out")
+        sparse_checkpoint.read(tmp_path / "out")
     with pytest.raises(ModelError, match="No compressed checkpoint at"):
-        compressed.read(tmp_path / "nothing")
+        sparse_checkpoint.read(tmp_path / "nothing")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("mine")
     with pytest.raises(ParameterError, match="is there and is no compressed checkpoint"):
-        compressed.write(model, masks, tmp_path / "full")
+        sparse_checkpoint.write(model, masks, tmp_path / "full")
     foreign = Masks(masks.kept, {"weights_hash": "1"})
     with pytest.raises(ParameterError, match="were made of a model with weights 1"):
-        compressed.write(model, foreign, tmp_path / "new")
+        sparse_checkpoint.write(model, foreign, tmp_path / "new")
     fewer = Masks(dict(list(masks.kept.items())[:1]))
     with pytest.raises(ParameterError, match="The masks are of"):
-        compressed.write(model, fewer, tmp_path / "new")
+        sparse_checkpoint.write(model, fewer, tmp_path / "new")
     narrow = Masks({name: kept[..., :-1] for name, kept in masks.kept.items()})
     with pytest.raises(ParameterError, match=r"The mask of .* has shape"):
-        compressed.write(model, narrow, tmp_path / "new")
+        sparse_checkpoint.write(model, narrow, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
     paths = list(caches.values())
-    masks = subnets.streamed(model, paths, pattern="2:4").whole(model.layers)
+    masks = alpha_subnet.streamed(model, paths, pattern="2:4").whole(model.layers)
     from torch.sparse import _semi_structured_conversions as conversions
 
     for name, kept in masks.kept.items():
@@ -226,7 +227,7 @@ def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
         assert torch.equal(back, dense)
     for wrong in ("4:2", "half", "2:"):
         with pytest.raises(ParameterError, match="A pattern is two numbers such as 2:4"):
-            subnets.streamed(model, paths, pattern=wrong)
+            alpha_subnet.streamed(model, paths, pattern=wrong)
 
 
 def command(capsys, *words):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tinysamples import image_set
 
-from ima.cache import create
+from ima.capture.writer import create
 from ima.errors import ParameterError
-from ima.interventions import Masks, masks_from_cache, subnets, votes
 from ima.models import load
+from ima.pruning import Masks, alpha_subnet, masks_from_cache, votes
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa", "llama-mini/vit/image-caption")
 
@@ -58,10 +58,10 @@ def test_a_weight_leaves_by_so_many_votes(model, caches, asked, least):
 
 def test_most_tasks_are_more_than_half(model, caches):
     for some, least in ((caches, 2), (caches[:2], 2), (caches[:1], 1)):
-        found = subnets.rival(model, some, which=subnets.MAJORITY, sparsity=0.5)
+        found = alpha_subnet.rival(model, some, which=alpha_subnet.MAJORITY, sparsity=0.5)
         expected = votes.reaching(model, some, sparsity=0.5, votes=least)
         assert all((found.kept[name] == kept).all() for name, kept in expected.kept.items())
-        assert found.attributes["method"] == subnets.MAJORITY
+        assert found.attributes["method"] == alpha_subnet.MAJORITY
 
 
 @pytest.mark.parametrize("least", [0, 4])

@@ -8,20 +8,20 @@ import sys
 import pytest
 
 from ima.cache import open_cache
+from ima.cache.cache_set import open_families, open_family
 from ima.errors import CacheError, ParameterError, UnknownNameError
-from ima.measures import cones, points
-from ima.measures.family import open_families, open_family
+from ima.measures import cones, labelled_states
 
 
 @pytest.fixture(scope="module")
 def stores(tiny_zoo, tmp_path_factory):
-    from ima import cache
+    from ima.capture.writer import create
 
     folder = tmp_path_factory.mktemp("caches")
     made = {}
     for model in ("vit/image-caption", "vit/image-qa", "ast/audio-caption"):
         name = model.split("/")[1]
-        made[name] = cache.create(
+        made[name] = create(
             f"llama-mini/{model}",
             dataset=f"mini-{name}",
             samples=6,
@@ -46,7 +46,7 @@ def test_members_and_means_agree(stores):
 
 def test_one_picture_is_one_content_in_both_tasks(stores):
     family = open_family(list(stores.values()))
-    listed = points.frame(family.means, modalities=family.modalities, tasks=family.tasks)
+    listed = labelled_states.frame(family.means, modalities=family.modalities, tasks=family.tasks)
     assert listed["owner"].nunique() == 12
     terms = cones.similarities(family.means, resamples=3)
     assert terms.attrs["samples"] == 12
@@ -94,7 +94,7 @@ def test_two_language_models_are_refused(stores, monkeypatch):
             tree.attrs["model"] = {**tree.attrs["model"], "name": "opt-mini/ast/audio-caption"}
         return tree
 
-    monkeypatch.setattr("ima.measures.family.open_cache", renamed)
+    monkeypatch.setattr("ima.cache.cache_set.open_cache", renamed)
     with pytest.raises(ParameterError, match=r"of 2 language.*llama-mini \(ST\), opt-mini \(ST\)"):
         open_family(list(stores.values()))
 
@@ -102,7 +102,7 @@ def test_two_language_models_are_refused(stores, monkeypatch):
 def test_measures_claims_and_figures_need_no_torch():
     code = (
         "import sys\n"
-        "import ima.claims, ima.figures, ima.measures.family, ima.measures.cones\n"
+        "import ima.claims, ima.figures, ima.cache.cache_set, ima.measures.cones\n"
         "import ima.measures.separability, ima.measures.embedding\n"
         "assert not {'torch', 'transformers'} & sys.modules.keys()"
     )
@@ -116,7 +116,7 @@ def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch
             tree.attrs["model"] = {**tree.attrs["model"], "name": "opt-mini/ast/audio-caption"}
         return tree
 
-    monkeypatch.setattr("ima.measures.family.open_cache", renamed)
+    monkeypatch.setattr("ima.cache.cache_set.open_cache", renamed)
     found = open_families(list(stores.values()))
     assert list(found) == ["llama-mini (ST)", "opt-mini (ST)"]
     assert list(found["llama-mini (ST)"].means) == ["mini-image-caption", "mini-image-qa"]

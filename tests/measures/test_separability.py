@@ -8,7 +8,7 @@ import xarray as xr
 from sklearn.metrics import balanced_accuracy_score, silhouette_samples, silhouette_score
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures import embedding, points, separability
+from ima.measures import embedding, labelled_states, separability
 
 HIDDEN = 12
 MODALITIES = {"picture": "image", "sound": "audio"}
@@ -38,7 +38,7 @@ def clear():
 
 @pytest.fixture(scope="module")
 def listed(clear):
-    return points.frame(clear, modalities=MODALITIES)
+    return labelled_states.frame(clear, modalities=MODALITIES)
 
 
 def test_frame_lists_every_sample_once_per_kind(listed):
@@ -51,7 +51,7 @@ def test_frame_lists_every_sample_once_per_kind(listed):
 
 def test_frame_leaves_out_kinds_that_a_sample_lacks(clear):
     text = clear["sound"].where(clear["sound"]["kind"] == "textual")
-    listed = points.frame({**clear, "sound": text}, modalities=MODALITIES)
+    listed = labelled_states.frame({**clear, "sound": text}, modalities=MODALITIES)
     assert len(listed) == 120
     assert not ((listed["dataset"] == "sound") & (listed["kind"] == "perceptual")).any()
 
@@ -66,21 +66,21 @@ def test_frame_leaves_out_kinds_that_a_sample_lacks(clear):
     ],
 )
 def test_problems(listed, problem, expected):
-    assert points.labels(listed, problem=problem).value_counts().to_dict() == expected
+    assert labelled_states.labels(listed, problem=problem).value_counts().to_dict() == expected
 
 
 def test_balanced_draws_as_many_of_every_class(listed):
-    drawn = points.balanced(points.labels(listed, problem="modality"), seed=0)
+    drawn = labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=0)
     assert set(drawn.value_counts()) == {40}
     assert drawn.index.is_monotonic_increasing
     assert not drawn.index.equals(
-        points.balanced(points.labels(listed, problem="modality"), seed=1).index
+        labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=1).index
     )
 
 
 def test_states_come_in_the_order_asked(clear, listed):
     rows = np.array([150, 3, 77])
-    got = points.states(clear, points=listed, rows=rows, layer=1)
+    got = labelled_states.states(clear, points=listed, rows=rows, layer=1)
     for vector, row in zip(got, rows, strict=True):
         entry = listed.loc[row]
         expected = clear[entry["dataset"]].sel(kind=entry["kind"], layer=1)[entry["sample"]]
@@ -89,13 +89,13 @@ def test_states_come_in_the_order_asked(clear, listed):
 
 def test_unknown_problem_names_the_closest(listed):
     with pytest.raises(UnknownNameError, match="Did you mean 'modality'"):
-        points.labels(listed, problem="modalty")
+        labelled_states.labels(listed, problem="modalty")
 
 
 def test_one_class_cannot_be_told_apart(clear):
-    listed = points.frame({"picture": clear["picture"]}, modalities=MODALITIES)
+    listed = labelled_states.frame({"picture": clear["picture"]}, modalities=MODALITIES)
     with pytest.raises(ParameterError, match="at least two classes; found image"):
-        points.labels(listed, problem="perceptual")
+        labelled_states.labels(listed, problem="perceptual")
 
 
 def test_probe_finds_clear_clusters_and_permutation_finds_nothing(clear, listed):
@@ -110,7 +110,7 @@ def test_probe_finds_clear_clusters_and_permutation_finds_nothing(clear, listed)
 
 def test_probe_on_noise_stays_at_chance():
     noise = {"picture": states(1, spread=1, at=[]), "sound": states(2, spread=1, at=[], seed=1)}
-    listed = points.frame(noise, modalities=MODALITIES)
+    listed = labelled_states.frame(noise, modalities=MODALITIES)
     got = separability.probe(noise, points=listed, problem="perceptual", permutations=1)
     interval = separability.above_chance(got)
     assert interval.low < 0 < interval.high
@@ -118,14 +118,14 @@ def test_probe_on_noise_stays_at_chance():
 
 def test_one_layer_without_clusters_decides():
     broken = family(layers=3, at=[0, 2], spread=0.5)
-    listed = points.frame(broken, modalities=MODALITIES)
+    listed = labelled_states.frame(broken, modalities=MODALITIES)
     got = separability.probe(broken, points=listed, permutations=0)
     assert int(got["accuracy"].idxmin("layer")) == 1
     assert separability.above_chance(got).low < 0.1
 
 
 def test_a_sample_is_never_on_both_sides(listed):
-    classes = points.labels(listed, problem="modality")
+    classes = labelled_states.labels(listed, problem="modality")
     folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
     for train, test in folds:
         assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
@@ -134,13 +134,13 @@ def test_a_sample_is_never_on_both_sides(listed):
 
 
 def test_accuracy_is_scikit_learns_balanced_accuracy(clear, listed):
-    classes = points.labels(listed, problem="perceptual")
+    classes = labelled_states.labels(listed, problem="perceptual")
     ((train, test),) = separability._folds(
         listed, classes=classes, split="sample", test_share=0.3, seed=0
     )
     noisy = {name: array + 0.7 * states(5, seed=9) for name, array in clear.items()}
     x, held = (
-        points.states(noisy, points=listed, rows=side.index.to_numpy(), layer=0)
+        labelled_states.states(noisy, points=listed, rows=side.index.to_numpy(), layer=0)
         for side in (train, test)
     )
     guess = separability._fit(x, train.to_numpy()).predict(held)
@@ -159,7 +159,7 @@ def test_split_by_task_needs_what_tasks_have_in_common():
     }
     modalities = {name: name.split("-")[0] for name in means}
     tasks = {name: name.split("-")[1] for name in means}
-    listed = points.frame(means, modalities=modalities, tasks=tasks)
+    listed = labelled_states.frame(means, modalities=modalities, tasks=tasks)
     within = separability.probe(means, points=listed, problem="perceptual", permutations=0)
     across = separability.probe(
         means, points=listed, problem="perceptual", split="task", permutations=0
@@ -178,11 +178,11 @@ def test_one_picture_in_two_data_sets_is_one_sample():
     means["sound"] = states(3, seed=3)
     modalities = {"caption": "image", "qa": "image", "sound": "audio"}
     tasks = {"caption": "caption", "qa": "qa", "sound": "caption"}
-    listed = points.frame(means, modalities=modalities, tasks=tasks)
+    listed = labelled_states.frame(means, modalities=modalities, tasks=tasks)
     assert len(listed) == 240
     assert listed["owner"].nunique() == 80
     assert listed["stratum"].nunique() == 2
-    classes = points.labels(listed, problem="modality")
+    classes = labelled_states.labels(listed, problem="modality")
     folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
     for train, test in folds:
         assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
@@ -209,9 +209,9 @@ def test_bad_splits_are_refused(clear, listed, given, error, message):
 
 def test_silhouette_is_scikit_learns(clear, listed):
     got = separability.silhouette(clear, points=listed, resamples=3, permutations=2)
-    drawn = points.balanced(points.labels(listed, problem="modality"), seed=0)
+    drawn = labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=0)
     for layer in (0, 1):
-        x = points.states(clear, points=listed, rows=drawn.index.to_numpy(), layer=layer)
+        x = labelled_states.states(clear, points=listed, rows=drawn.index.to_numpy(), layer=layer)
         expected = silhouette_score(x, drawn.to_numpy(), metric="cosine")
         assert float(got["estimate"].sel(layer=layer)) == pytest.approx(expected, abs=1e-9)
         each = silhouette_samples(x, drawn.to_numpy(), metric="cosine")
@@ -259,7 +259,7 @@ def test_silhouette_interval_covers_and_repeats(clear, listed):
 
 
 def test_tsne_keeps_clusters_and_repeats(clear, listed):
-    rows = points.labels(listed, problem="modality").index.to_numpy()
+    rows = labelled_states.labels(listed, problem="modality").index.to_numpy()
     got = embedding.tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
     assert dict(got.sizes) == {"layer": 1, "point": 160, "axis": 2}
     assert silhouette_score(got[0], listed["modality"]) > 0.3

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ima.data.samples import open_samples
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import speech
 from ima.miniature.clips import FRAMES
@@ -10,7 +11,6 @@ from ima.miniature.datasets import NAMES, Situation
 from ima.miniature.scenes import RGB
 from ima.miniature.sounds import HERTZ, RATE
 from ima.miniature.world import Entity
-from ima.samples import open_samples
 
 MEDIA = [name for name in NAMES if not name.startswith("mini-text")]
 

@@ -12,9 +12,9 @@ from ima.miniature.datasets import Situation
 from ima.miniature.encoders import SPECS, build
 from ima.miniature.inflation import TIME, inflate, sinusoids
 from ima.miniature.pools import build_pool
-from ima.miniature.training import Recipe
 from ima.miniature.world import get_domain, held_out
 from ima.models.encoders import as_slices, read_tokens
+from ima.training.optimization import Recipe
 
 FEW = Recipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from ima.data.samples import open_samples
+from ima.files import read_json, write_json
 from ima.miniature.examination import (
     EXAMINATION,
     ceiling,
@@ -14,10 +16,8 @@ from ima.miniature.examination import (
     swap_descriptions,
     zoo_at,
 )
-from ima.miniature.storage import read_json, write_json
 from ima.miniature.world import COLOURS
 from ima.models import load
-from ima.samples import open_samples
 
 
 def test_swapped_descriptions_come_from_the_same_modality():

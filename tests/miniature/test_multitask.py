@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from tinysamples import image_set
 
-from ima.interventions.plans import Plan
-from ima.interventions.skipping import planned
 from ima.miniature.multitask import HALF, VARIANTS, rows_of, running
 from ima.models import load
+from ima.token_reduction.apply import planned
+from ima.token_reduction.plans import Plan
 
 
 def trained_logits(model, batch, plan):

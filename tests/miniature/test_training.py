@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from ima.data.samples import open_samples
+from ima.files import replace_file, write_json
 from ima.miniature import connectors, language_model
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.induction import start_rotary
 from ima.miniature.pools import build_pool
-from ima.miniature.storage import replace_file, write_json
-from ima.miniature.training import Recipe, fit, learning_rate_at
 from ima.models.connector import Connector
-from ima.samples import open_samples
+from ima.training.optimization import Recipe, fit, learning_rate_at
 
 LLAMA = language_model.SPECS["llama-mini"]
 RECIPE = Recipe(steps=12, learning_rate=0.05, warmup=3, probe_every=4, save_every=5)

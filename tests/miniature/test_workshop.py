@@ -3,15 +3,16 @@
 import pytest
 import torch
 
+from ima.data.samples import open_samples
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.measures.candidates import PROXIES
-from ima.miniature import connectors, encoders, language_model, sweep
-from ima.miniature.storage import read_json, write_json
+from ima.files import read_json, write_json
+from ima.miniature import connectors, encoders, language_model, short_runs
 from ima.miniature.workshop import REDUCED, Part, Workshop
 from ima.miniature.zoo import choose_parts, parts_of, train_zoo
 from ima.models import list_models, load
 from ima.models.zoo import checkpoint_path, state_digest
-from ima.samples import open_samples
+from ima.studies.model_summary import PROXIES
+from ima.studies.short_runs import read_runs, train_runs
 
 PART = "encoders/vit"
 
@@ -135,17 +136,17 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
         for card in root.glob(f"{pattern}/card.json")
     ]
     assert {read_json(card)["language_state"] for card in cards} == {state}
-    swept = sweep.train_runs(root=root, runs=sweep.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
-    found = sweep.read_runs()
-    assert list(found) == sorted(run.name for run in sweep.RUNS[:2])
-    first_run = found[sweep.RUNS[0].name]
+    swept = train_runs(root=root, runs=short_runs.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
+    found = read_runs()
+    assert list(found) == sorted(run.name for run in short_runs.RUNS[:2])
+    first_run = found[short_runs.RUNS[0].name]
     assert first_run.samples == 16
     assert set(first_run.proxies) == set(PROXIES)
     assert {"exact_set", "chair_s"} <= set(first_run.scores)
     assert first_run.model == "opt-mini/vit/image-caption"
     before = {path: path.read_bytes() for path in swept.iterdir()}
     # What is there is not made again.
-    sweep.train_runs(root=root, runs=sweep.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
+    train_runs(root=root, runs=short_runs.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
     assert {path: path.read_bytes() for path in swept.iterdir()} == before
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")

@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.models import names, register
-from ima.models.anatomy import TAPS, find_anatomy
+from ima.models import architectures, register
 from ima.models.audit import audit
+from ima.models.hook_points import TAPS, find_anatomy
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 29], [11, 2, 50, 33, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
@@ -174,7 +174,7 @@ def gpt2():
 
 
 def test_a_registered_family_is_read(monkeypatch):
-    monkeypatch.setattr(names, "_REGISTERED", {})
+    monkeypatch.setattr(architectures, "_REGISTERED", {})
     language = gpt2()
     with pytest.raises(ModelError, match=r"ima\.models\.register\('gpt2', attention='…'\)"):
         find_anatomy(language)

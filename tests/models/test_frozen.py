@@ -8,12 +8,12 @@ import torch
 from families import CONFIGS, build
 from tinyzoo import ENCODERS, NAMES, make_tokenizer
 
+from ima.data.samples import MODALITIES, Sample
 from ima.errors import ParameterError, SampleError
 from ima.models import load
-from ima.models.anatomy import find_anatomy
 from ima.models.frozen import FrozenModel
+from ima.models.hook_points import find_anatomy
 from ima.models.sources import choose_sources, derangement
-from ima.samples import MODALITIES, Sample
 
 SHAPES = {"image": (64, 64, 3), "video": (8, 64, 64, 3), "audio": (32_000,)}
 

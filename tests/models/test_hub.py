@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 from tinyhub import BARE, FAMILIES, bare, save
 
 import ima.models
+from ima.cache.reader import open_cache
 from ima.capture import capture
 from ima.capture.statistics import measure
+from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, SampleError
-from ima.models.anatomy import find_anatomy
 from ima.models.audit import audit
-from ima.models.dialogue import placeholders_of
+from ima.models.chat_template import placeholders_of
+from ima.models.hook_points import find_anatomy
 from ima.models.hub import HubModel
-from ima.samples import Sample
 
 # What a hub's own checkpoints do not do: special tokens outside a tiny vocabulary.
 pytestmark = [
@@ -156,14 +157,15 @@ def test_media_attended_to_across_are_no_tokens(models):
 
 
 def test_a_cache_of_a_model_of_the_hub_is_a_cache(folders, models, tmp_path):
-    from ima import cache, samples
+    from ima.capture.writer import create
+    from ima.data import samples
 
     model = models("qwen2_5_vl")
     chosen = samples.SampleSet("three", "test", tuple(three(model)))
-    path = cache.create(
+    path = create(
         model, dataset=chosen, samples=3, keep_tokens=2, path=tmp_path / "a.zarr", progress=False
     )
-    tree = cache.open_cache(path)
+    tree = open_cache(path)
     assert tree.attrs["model"]["setup"] == "MT"
     assert tree.attrs["model"]["name"] == str(folders("qwen2_5_vl"))
     counts = model.encode(three(model)).kinds.sum(-1)

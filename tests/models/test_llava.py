@@ -5,9 +5,9 @@ import pytest
 import torch
 from tinyzoo import multitask_parts
 
+from ima.data.samples import open_samples
 from ima.errors import UnknownNameError
 from ima.models import features, list_models, llava, load, zoo
-from ima.samples import open_samples
 
 PLACEHOLDER = 7
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from tinyzoo import LANGUAGE, NAMES, files, make_tokenizer, make_zoo
 
 import ima.models
+from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.models import zoo
-from ima.samples import Sample
 
 NAME = f"{LANGUAGE}/vit/image-qa"
 
@@ -55,7 +55,7 @@ def test_the_public_names_are_the_classes_themselves():
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-    assert (ima.models.Batch, ima.models.FrozenModel) == (Batch, FrozenModel)
+    assert (ima.models.Batch, ima.models.frozen.FrozenModel) == (Batch, FrozenModel)
     with pytest.raises(AttributeError, match="no attribute 'Botch'"):
         _ = ima.models.Botch
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ima.data.samples import Sample
 from ima.models import load
 from ima.models.perception import perceiving_once
-from ima.samples import Sample
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import transformers as hf
 from tinyhub import SIGLIP, TEXT, square, tokenizer
 
 import ima.models
+from ima.data.folders import LINES, write_manifest
+from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
-from ima.manifest import LINES, write_manifest
 from ima.models import zoo
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import Loading
 from ima.models.single import is_single_task, open_parts
 from ima.models.towers import FAMILIES, load_tower
-from ima.samples import Sample, SampleSet, open_samples
 from ima.training import PAIRS, Training, train
 
 PLAIN = Loading(torch.device("cpu"), torch.float32)
@@ -264,10 +264,10 @@ def test_a_connector_learns_and_becomes_a_model(settings, data):
 
 
 def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, monkeypatch):
-    from ima.training import loop
+    from ima.training import connector
 
     whole = train(settings(out=str(tmp_path / "whole")))
-    real, count = loop._Run._step, []
+    real, count = connector._Run._step, []
 
     def stopping(self, step):
         count.append(step)
@@ -275,11 +275,11 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, mon
             raise KeyboardInterrupt
         return real(self, step)
 
-    monkeypatch.setattr(loop._Run, "_step", stopping)
+    monkeypatch.setattr(connector._Run, "_step", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(settings())
     assert is_single_task(tmp_path / "model") is False
-    monkeypatch.setattr(loop._Run, "_step", real)
+    monkeypatch.setattr(connector._Run, "_step", real)
     again = train(settings())
     hashes = [zoo.sha256(Path(path) / zoo.WEIGHTS) for path in (whole, again)]
     assert hashes[0] == hashes[1]

@@ -14,13 +14,15 @@ import nbformat
 import numpy as np
 import pytest
 
-from ima import claims, notebooks
+from ima import claims
+from ima.data.folders import write_manifest
+from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError
-from ima.manifest import write_manifest
-from ima.measures import candidates
-from ima.miniature import sweep
+from ima.miniature import short_runs
 from ima.models import load
-from ima.samples import SampleSet, open_samples
+from ima.notebook import runner
+from ima.studies import model_summary
+from ima.studies.short_runs import FOLDER, read_runs
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
@@ -36,7 +38,7 @@ CALIBRATED = ["image-caption", "audio-qa"]
 
 
 def run(name, folder, **parameters):
-    path = notebooks.run(
+    path = runner.run(
         SOURCES / f"{name}.md", output=folder / f"{name}.ipynb", parameters=parameters
     )
     return nbformat.read(path, as_version=4)
@@ -78,12 +80,12 @@ def check_page(notebook):
 
 @pytest.fixture(scope="module")
 def stores(tiny_zoo, tmp_path_factory):
-    from ima import cache
+    from ima.capture.writer import create
 
     folder = tmp_path_factory.mktemp("caches")
     return [
         str(
-            cache.create(
+            create(
                 model,
                 dataset=f"mini-{name}",
                 samples=16,
@@ -101,12 +103,12 @@ def stores(tiny_zoo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calibrated(tiny_zoo, tmp_path_factory):
-    from ima import cache
+    from ima.capture.writer import create
 
     folder = tmp_path_factory.mktemp("calibration")
     return [
         str(
-            cache.create(
+            create(
                 model,
                 dataset=f"mini-{name}:calibration",
                 samples=8,
@@ -272,14 +274,14 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
     root = tmp_path / "zoo"
     shutil.copytree(tiny_zoo, root)
     rng = np.random.default_rng(0)
-    for at, chosen in enumerate(r for r in sweep.RUNS if r.encoder == "vit"):
-        proxies = {name: rng.random(11) for name in candidates.PROXIES}
-        proxies[candidates.IMA] = np.full(11, at / 10)
+    for at, chosen in enumerate(r for r in short_runs.RUNS if r.encoder == "vit"):
+        proxies = {name: rng.random(11) for name in model_summary.PROXIES}
+        proxies[model_summary.IMA] = np.full(11, at / 10)
         scores = {"exact_set": np.full(11, at / 20), "chair_s": np.full(11, at / 30)}
         scores["chair_i"] = rng.random(11)
-        one = candidates.Candidate("run", "mini-image-caption", "", 9, proxies, scores)
-        record = {"run": {"encoder": "vit"}, "recipe": {"parts": sweep.parts_of(root, "vit")}}
-        path = root / sweep.FOLDER / f"{chosen.name}.json"
+        one = model_summary.Candidate("run", "mini-image-caption", "", 9, proxies, scores)
+        record = {"run": {"encoder": "vit"}, "recipe": {"parts": short_runs.parts_of(root, "vit")}}
+        path = root / FOLDER / f"{chosen.name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(record | one.record()))
     monkeypatch.setenv("IMA_ZOO", str(root))
@@ -345,12 +347,12 @@ def test_demonstrations_leave_their_images(multitask_zoo, tmp_path):
 
 
 def test_short_runs_of_other_weights_are_refused(swept_zoo):
-    changed = next((swept_zoo / sweep.FOLDER).iterdir())
+    changed = next((swept_zoo / FOLDER).iterdir())
     record = json.loads(changed.read_text())
     record["recipe"]["parts"]["encoder"] = "0"
     changed.write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"another language model or encoder.*ima zoo sweep"):
-        sweep.read_runs()
+        read_runs()
 
 
 PAGES = sorted(path.stem for path in SOURCES.glob("*.md"))
@@ -371,7 +373,7 @@ def test_sources_follow_the_house_rules(name):
             figure, image = (cell.metadata["mystnb"][key] for key in ("figure", "image"))
             assert len(figure["caption"]) > 20
             assert len(image["alt"]) > 20
-    comments = [parameter.comment for parameter in notebooks.parameters(SOURCES / f"{name}.md")]
+    comments = [parameter.comment for parameter in runner.parameters(SOURCES / f"{name}.md")]
     assert comments
     assert all(comments)
 

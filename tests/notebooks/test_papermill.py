@@ -10,7 +10,8 @@ import nbformat
 import pytest
 import yaml
 
-from ima import cache, claims
+from ima import claims
+from ima.capture.writer import create
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -57,7 +58,7 @@ def own(tmp_path_factory):
         given = {"progress": False, "unit": 4}
         opened = settings["data"][data]
         found["test"].append(
-            cache.create(
+            create(
                 model,
                 dataset=opened,
                 samples=20,
@@ -68,7 +69,7 @@ def own(tmp_path_factory):
             )
         )
         found["calibration"].append(
-            cache.create(
+            create(
                 model, dataset=f"{opened}:calibration", samples=12, inputs=True, loss=False,
                 taps=["resid_post"], path=folder / f"{data}-calibration.zarr", **given,
             )

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ima
-from ima.cache.check import check
 from ima.cache.provenance import CacheParameters
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION, TAPS, Array, Layout
+from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Array, Layout
 from ima.cache.store import intact, locate, place, put, skeleton
+from ima.cache.verification import check
+from ima.hook_points import TAPS
 
 
 @st.composite

@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures import alignment, inside, matching, rivals, token_pairs
+from ima.measures import alignment, baselines, inside, representation_similarity, token_pairs
 
 
 def dataset(n, *, seed, layers=5, hidden=7):
@@ -126,13 +126,13 @@ def test_retrieval_is_the_argmax_of_centred_cosines():
     cosines = cosine_similarity(a - a.mean(0), b - b.mean(0))
     own = np.arange(len(a))
     expected = ((cosines.argmax(1) == own) * 1.0 + (cosines.argmax(0) == own)) / 2
-    np.testing.assert_array_equal(matching.retrieval(a, b), expected)
+    np.testing.assert_array_equal(representation_similarity.retrieval(a, b), expected)
 
 
 def test_equal_texts_share_a_hit():
     a = np.array([[1.0, 0.1], [1.0, -0.1], [-2.0, 0.0]])
     b = np.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]])
-    got = matching.retrieval(a, b)
+    got = representation_similarity.retrieval(a, b)
     np.testing.assert_allclose(got[:2].sum(), 1.0)
     assert got[2] == 1
 
@@ -145,15 +145,18 @@ def test_neighbours_are_scikit_learns():
         near = finder.kneighbors(return_distance=False)
         sets.append([set(row) for row in near[:, :5]])
     expected = [len(x & y) / 5 for x, y in zip(*sets, strict=True)]
-    np.testing.assert_allclose(matching.neighbours(a, b, k=5), expected)
+    np.testing.assert_allclose(representation_similarity.neighbours(a, b, k=5), expected)
 
 
 def test_cka_is_one_under_rotation_and_scale_and_zero_on_average_by_chance():
     a, _ = pair(seed=3)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-    assert matching.cka(a, 3 * a @ turn + 7) == pytest.approx(1)
+    assert representation_similarity.cka(a, 3 * a @ turn + 7) == pytest.approx(1)
     rng = np.random.default_rng(4)
-    chance = [matching.cka(rng.normal(size=(8, 20)), rng.normal(size=(8, 20))) for _ in range(400)]
+    chance = [
+        representation_similarity.cka(rng.normal(size=(8, 20)), rng.normal(size=(8, 20)))
+        for _ in range(400)
+    ]
     assert abs(np.mean(chance)) < 0.02
 
 
@@ -161,7 +164,7 @@ def test_cka_tends_to_the_biased_textbook_formula():
     a, b = pair(n=3000, seed=5)
     x, y = a - a.mean(0), b - b.mean(0)
     textbook = np.linalg.norm(x.T @ y) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-    assert matching.cka(a, b) == pytest.approx(textbook, abs=2e-3)
+    assert representation_similarity.cka(a, b) == pytest.approx(textbook, abs=2e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(40, 5), (6, 9)])
@@ -173,21 +176,21 @@ def test_frechet_is_the_formula_with_scipys_matrix_root(n, d):
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     spread = np.trace(cov[0]) + np.trace(cov[1])
     expected = (apart + spread - 2 * root) / spread
-    assert matching.frechet(a, b) == pytest.approx(expected, abs=1e-6)
+    assert representation_similarity.frechet(a, b) == pytest.approx(expected, abs=1e-6)
 
 
 def test_matching_refuses_what_has_no_answer():
     a, b = pair(n=10)
     with pytest.raises(ParameterError, match="same samples"):
-        matching.retrieval(a, b[:5, :6])
+        representation_similarity.retrieval(a, b[:5, :6])
     with pytest.raises(ParameterError, match="between 1 and"):
-        matching.neighbours(a, b, k=9)
+        representation_similarity.neighbours(a, b, k=9)
     with pytest.raises(ParameterError, match="at least 4"):
-        matching.cka(a[:3], b[:3])
+        representation_similarity.cka(a[:3], b[:3])
     with pytest.raises(ParameterError, match="spread"):
-        matching.frechet(np.ones((3, 2)), np.ones((3, 2)))
+        representation_similarity.frechet(np.ones((3, 2)), np.ones((3, 2)))
     with pytest.raises(ParameterError, match="none"):
-        matching.cka(a, np.ones((10, 2)))
+        representation_similarity.cka(a, np.ones((10, 2)))
 
 
 def tokens(sizes, *, seed, hidden=4):
@@ -276,24 +279,26 @@ def test_the_order_of_scores_over_steps():
 
 def test_rivals_stand_between_their_nulls_and_one():
     means = dataset(60, seed=7)
-    found = rivals.along_depth(means, neighbours=5, permutations=10, resamples=100)
+    found = baselines.along_depth(means, neighbours=5, permutations=10, resamples=100)
     assert (found["low"] <= found["estimate"] + 1e-9).all()
     assert (found["high"] >= found["estimate"] - 1e-9).all()
     last = found.isel(layer=-1)
-    for name in rivals.RIVALS[:3]:
+    for name in baselines.RIVALS[:3]:
         own = last.sel(rival=name)
         assert own["low"] > own["null"]
     first = found.isel(layer=0)
-    for name in rivals.RIVALS[:3]:
+    for name in baselines.RIVALS[:3]:
         own = first.sel(rival=name)
         assert own["low"] < own["null"] + 0.05
     assert found["null"].sel(rival="retrieval@1").mean() == pytest.approx(1 / 60, abs=0.02)
     assert found["null"].sel(rival="mutual k-NN").mean() == pytest.approx(5 / 59, abs=0.02)
     layer = means.isel(layer=2)
     a, b = (layer.sel(kind=kind).to_numpy() for kind in ("perceptual", "textual"))
-    assert found["estimate"].sel(rival="linear CKA", layer=2) == pytest.approx(matching.cka(a, b))
+    assert found["estimate"].sel(rival="linear CKA", layer=2) == pytest.approx(
+        representation_similarity.cka(a, b)
+    )
     with pytest.raises(ParameterError, match="at least 16"):
-        rivals.along_depth(dataset(10, seed=0))
+        baselines.along_depth(dataset(10, seed=0))
 
 
 def test_the_margin_inside_the_block_is_the_weakest_taps():

@@ -7,9 +7,9 @@ import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider as Published
 
+from ima.data.samples import open_samples
 from ima.errors import ParameterError, UnknownNameError
-from ima.evaluation.consensus import Cider, bleu, bleu_counts, score_consensus, tokenize
-from ima.samples import open_samples
+from ima.metrics.cider_bleu import Cider, bleu, bleu_counts, score_consensus, tokenize
 
 SAMPLES = open_samples("mini-image-caption", n=24)
 REFERENCES = [sample.references for sample in SAMPLES]

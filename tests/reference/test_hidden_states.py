@@ -13,9 +13,11 @@ import xarray as xr
 from tinysamples import image_set
 
 import ima
-from ima.cache import create
-from ima.cache.schema import DRIFT_STEPS, KINDS, TAPS
-from ima.models import FrozenModel, load
+from ima.cache.schema import DRIFT_STEPS
+from ima.capture.writer import create
+from ima.hook_points import KINDS, TAPS
+from ima.models import load
+from ima.models.frozen import FrozenModel
 
 SAMPLES = 5
 Arrays = dict[str, npt.NDArray[np.float64]]

@@ -8,11 +8,11 @@ import torch
 from tinysamples import image_set
 
 from ima.errors import ParameterError
-from ima.interventions.masks import weights_of
-from ima.interventions.pruning import masked
-from ima.interventions.sparsegpt import prune, solve
 from ima.measures import subnetworks
 from ima.models import load
+from ima.models.linear_weights import weights_of
+from ima.pruning.sparsegpt import prune, solve
+from ima.pruning.wanda import masked
 
 
 def given(rows=6, columns=12, tokens=40, seed=0):

@@ -1,0 +1,70 @@
+"""What enters the linear layers: sums of squares, which are all that Wanda needs (F2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ima.models import Batch
+    from ima.models.hook_points import Anatomy
+
+
+class Squares:
+    """Sums of squares of each input of every linear layer of the blocks, per kind of token.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        The blocks.
+    batch : Batch
+        What will run; its padding counts nowhere.
+    """
+
+    def __init__(self, anatomy: Anatomy, batch: Batch) -> None:
+        self.anatomy, kinds = anatomy, batch.kinds
+        self.weights = kinds.float()
+        self.padding = ~kinds.any(dim=1).unsqueeze(-1)
+        self.sums: dict[str, list[Tensor]] = {
+            name: [kinds.new_zeros(0)] * anatomy.layers for name in anatomy.linears
+        }
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Add up while the model runs; the hooks are gone afterwards."""
+        with ExitStack() as hooks:
+            for layer, block in enumerate(self.anatomy.blocks):
+                for name in self.anatomy.linears:
+                    linear = block.get_submodule(name)
+
+                    def receive(
+                        _: nn.Module,
+                        args: tuple[Any, ...],
+                        name: str = name,
+                        layer: int = layer,
+                    ) -> None:
+                        self._add(name, layer, args[0])
+
+                    hooks.callback(linear.register_forward_pre_hook(receive).remove)
+            yield
+
+    def _add(self, name: str, layer: int, value: Tensor) -> None:
+        samples, _, positions = self.weights.shape
+        # Some blocks flatten (sample, position).
+        wide = value.reshape(samples, positions, value.shape[-1]).float()
+        wide = wide.masked_fill(self.padding.to(wide.device), 0.0)
+        found = torch.einsum("skp,spi->ki", self.weights.to(wide.device), wide.square())
+        known = self.sums[name][layer]
+        self.sums[name][layer] = found if known.numel() == 0 else known + found
+
+    def result(self) -> dict[str, Tensor]:
+        """Return ``(kind, layer, in_features)`` of each linear layer."""
+        home = self.weights.device
+        return {
+            name: torch.stack([layer.to(home) for layer in layers], dim=1)
+            for name, layers in self.sums.items()
+        }

@@ -1,0 +1,211 @@
+"""Units of work: the samples of one shard, computed and written so that they can be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.cache.provenance import CacheParameters
+from ima.cache.schema import Layout
+from ima.cache.store import put
+from ima.capture import Measured, measure
+from ima.capture.prefetch import BatchSize, ReadAhead
+from ima.data.samples import Sample, SampleSet
+from ima.errors import ModelError
+from ima.metrics.sample_scores import SampleScorer
+from ima.models.frozen import FrozenModel
+from ima.models.perception import perceiving_once
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything from which a unit follows.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    samples : SampleSet
+        As many as the store holds.
+    parameters : CacheParameters
+        How it is computed.
+    layout : Layout
+        Sizes of the store's arrays.
+    lengths : array (sample, kind)
+        Tokens per sample, from the texts; -1 where only the medium tells.
+    """
+
+    model: FrozenModel
+    samples: SampleSet
+    parameters: CacheParameters
+    layout: Layout
+    lengths: npt.NDArray[np.int64]
+
+    @cached_property
+    def batch_size(self) -> BatchSize:
+        """How many samples a forward pass takes; fewer once memory ran out."""
+        return BatchSize(self.parameters.batch_size)
+
+    @cached_property
+    def scorer(self) -> SampleScorer:
+        """What scores the predictions."""
+        return SampleScorer(self.samples)
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """First kept token of each sample, and the one behind the last, dims (sample + 1)."""
+        kept = self.lengths.sum(axis=1)
+        kept[self.parameters.keep_tokens :] = 0
+        return np.concatenate([[0], np.cumsum(kept)])
+
+
+def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
+    """Compute a unit and write it: its tokens batch by batch, its statistics, then ``done``.
+
+    Parameters
+    ----------
+    unit : int
+        Which unit.
+    work : Work
+        What is computed.
+    store : callable
+        Returns the store; called once the first batch has been computed without an error.
+
+    Raises
+    ------
+    ActivationError
+        If an activation cannot be stored.
+    ModelError
+        If the model's token counts are not the ones that its texts have.
+    """
+    start, stop = work.layout.bounds(unit)
+    columns: dict[str, list[npt.NDArray[Any]]] = {}
+    sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
+    writes: list[Future[None]] = []
+    with ReadAhead(work.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
+
+        def compute(first: int, last: int) -> tuple[Measured, dict[str, npt.NDArray[Any]]]:
+            samples = media.take(first, last, until=stop)
+            with perceiving_once():
+                measured = _measured(samples, work=work, first=first)
+                return measured, _columns(measured, samples=samples, work=work)
+
+        for first, last, (measured, found) in work.batch_size.over(start, stop, compute):
+            media.drop(last)
+            for path, values in found.items():
+                columns.setdefault(path, []).append(values)
+            sums.append((measured.squares, measured.counts.sum(axis=0)))
+            if measured.states:
+                # Tokens are written while the model runs on; one batch waits at most.
+                for write in writes[-1:]:
+                    write.result()
+                put_them = partial(_write_tokens, store(), measured, work=work)
+                writes.append(writer.submit(put_them, first=first, last=last))
+        for write in writes:
+            write.result()
+    group = store()
+    for path, parts in columns.items():
+        # Some arrays end before the last sample does.
+        values = np.concatenate(parts)
+        put(group, path=path, rows=slice(start, start + len(values)), values=values)
+    if work.layout.lens and unit == 0:
+        tokenizer, words = work.model.tokenizer, work.layout.vocabulary
+        spelled = np.array([tokenizer.decode([i]) for i in range(words)], dtype=object)
+        put(group, path="lens/word", rows=slice(0, words), values=spelled)
+    if work.layout.linears:
+        _write_inputs(group, sums, unit=unit)
+    put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))
+
+
+def _measured(samples: Sequence[Sample], *, work: Work, first: int) -> Measured:
+    last = first + len(samples)
+    measured = measure(
+        work.model,
+        work.model.encode(samples),
+        taps=work.parameters.taps,
+        loss=work.parameters.loss,
+        keep=max(0, min(work.parameters.keep_tokens, last) - first),
+        dtype=work.parameters.dtype,
+        lens=max(0, min(work.parameters.lens, last) - first),
+        inputs=work.parameters.inputs,
+    )
+    told = work.lengths[first:last]
+    if not ((measured.counts == told) | (told < 0)).all():
+        message = (
+            f"Model {work.model.name!r} counts other tokens in its batches than in the texts "
+            f"of samples {samples[0].id!r} to {samples[-1].id!r}."
+        )
+        raise ModelError(message)
+    return measured
+
+
+def _columns(
+    measured: Measured, *, samples: Sequence[Sample], work: Work
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what the arrays with a sample dim hold of a batch, per path."""
+    texts = {
+        "id": [sample.id for sample in samples],
+        "modality": [sample.modality for sample in samples],
+        "task": [sample.task for sample in samples],
+        "prompt": [sample.prompt for sample in samples],
+        "references": [_json(list(sample.references)) for sample in samples],
+        "truth": [_json(dict(sample.truth)) for sample in samples],
+    }
+    if work.parameters.predict:
+        said = work.model.generate(samples, batch_size=len(samples), seed=work.parameters.seed)
+        texts["prediction"] = said
+    columns: dict[str, npt.NDArray[Any]] = {
+        f"samples/{name}": np.array(values, dtype=object) for name, values in texts.items()
+    }
+    if work.layout.metrics:
+        columns["samples/score"] = work.scorer(samples, said)
+    columns["samples/n_perceptual"] = measured.counts[:, 0]
+    columns["samples/n_textual"] = measured.counts[:, 1]
+    if measured.loss is not None:
+        columns["samples/loss"] = measured.loss
+    if measured.drift is not None:
+        columns["drift/cosine"] = measured.drift
+    for name, values in measured.lens.items():
+        columns[f"lens/{name}"] = values
+    for tap, mean in measured.means.items():
+        columns[f"means/{tap}/mean"] = mean
+    for tap, statistics in measured.norms.items():
+        for name, values in statistics.items():
+            columns[f"norms/{tap}/{name}"] = values
+    return columns
+
+
+def _write_inputs(
+    group: Any,
+    sums: Sequence[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]],
+    *,
+    unit: int,
+) -> None:
+    rows = slice(unit, unit + 1)
+    for name in sums[0][0]:
+        total = np.stack([squares[name] for squares, _ in sums]).sum(axis=0, keepdims=True)
+        put(group, path=f"inputs/{name}/sum_squares", rows=rows, values=total)
+    count = np.sum([tokens for _, tokens in sums], axis=0)
+    put(group, path="inputs/count", rows=rows, values=count[None])
+
+
+def _write_tokens(group: Any, measured: Measured, *, work: Work, first: int, last: int) -> None:
+    rows = slice(int(work.offsets[first]), int(work.offsets[last]))
+    coords = {**measured.coords, "sample": measured.coords["sample"] + np.int32(first)}
+    for tap, states in measured.states.items():
+        # The model produces layer after layer; each chunk holds one layer, so the transposed
+        # view is copied chunk by chunk and never as a whole.
+        put(group, path=f"tokens/{tap}/state", rows=rows, values=states.transpose(1, 0, 2))
+        for name, values in coords.items():
+            put(group, path=f"tokens/{tap}/{name}", rows=rows, values=values)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

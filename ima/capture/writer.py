@@ -1,0 +1,344 @@
+"""Writer of caches: checks everything, then computes unit after unit, resuming where it stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ima.cache.chunking import default_unit
+from ima.cache.provenance import (
+    CacheParameters,
+    attributes,
+    check,
+    differences,
+    parameters_of,
+)
+from ima.cache.reader import read_attributes, read_done
+from ima.cache.schema import Layout
+from ima.cache.store import ROOT, Location, locate, lock, place, skeleton, unwritable
+from ima.capture.work_units import Work, write_unit
+from ima.data.samples import SampleSet, open_samples
+from ima.errors import CacheDifferentError, CacheError, ImaError, ParameterError, SampleError
+from ima.hook_points import TAPS
+from ima.metrics.sample_scores import SampleScorer
+from ima.models import load
+from ima.models.frozen import FrozenModel
+from ima.progress import bar
+
+logger = logging.getLogger("ima")
+
+
+def create(
+    model: str | FrozenModel,
+    *,
+    dataset: str | SampleSet,
+    path: str | os.PathLike[str],
+    samples: int = 200,
+    taps: Sequence[str] = TAPS,
+    keep_tokens: int = 0,
+    batch_size: int = 16,
+    unit: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    dtype: str = "float16",
+    seed: int = 0,
+    loss: bool = True,
+    predict: bool = False,
+    lens: int = 0,
+    inputs: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path | str:
+    """Run a frozen model over samples and store its activations, or continue to do so.
+
+    Parameters
+    ----------
+    model : str or FrozenModel
+        What :func:`ima.models.load` takes, or what it returned.
+    dataset : str or SampleSet
+        What :func:`ima.data.samples.open_samples` takes, or what it returned.
+    path : str or path
+        The store: a local folder, or an fsspec URL. Only local folders are locked against a
+        second writer.
+    samples : int
+        How many samples from the start of the data set.
+    taps : sequence of str
+        Which of the seven taps.
+    keep_tokens : int
+        From how many samples, from the start, to store every token's state.
+    batch_size : int
+        Samples per forward pass; a batch does not cross units.
+    unit : int or None
+        Samples per unit of work, which is what a killed run loses at most; None follows
+        :func:`ima.cache.chunking.default_unit`.
+    device : str
+        Where to run; of no effect for a model that is already loaded. ``"auto"`` spreads a large
+        model over all devices.
+    precision : {"float32", "float16", "bfloat16"}
+        Dtype of the weights; of no effect for a model that is already loaded.
+    dtype : {"float16", "float32"}
+        Dtype of the token states. Means are float32.
+    seed : int
+        Seed of the miniature world.
+    loss : bool
+        Whether to store the mean next-token loss on each answer.
+    predict : bool
+        Whether to store what the model generates for each prompt.
+    lens : int
+        From how many samples, from the start, to store what residual states say of the next word:
+        distributions over the vocabulary.
+    inputs : bool
+        Whether to store sums of squares of what enters the linear layers, all that Wanda needs.
+    overwrite : bool
+        Whether to replace a cache of other parameters.
+    progress : bool
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    Path or str
+        Where the finished store is: a path if it is local, else its URL.
+
+    Raises
+    ------
+    UnknownNameError
+        If the model, the data set or a tap does not exist.
+    ParameterError
+        If a parameter has the wrong type or lies outside its range.
+    SampleError
+        If a sample cannot be used.
+    ActivationError
+        If an activation is NaN, infinite or beyond the range of ``dtype``.
+    CacheError
+        If the store cannot be written.
+    CacheDifferentError
+        If it holds a cache of other parameters.
+    CacheLockedError
+        If another process is writing the store.
+    """
+    parameters = check(
+        {
+            "model": model if isinstance(model, str) else model.name,
+            "dataset": f"{dataset.name}:{dataset.split}"
+            if isinstance(dataset, SampleSet)
+            else dataset,
+            "samples": samples,
+            "taps": taps,
+            "keep_tokens": keep_tokens,
+            "batch_size": batch_size,
+            "unit": unit,
+            "device": device if isinstance(model, str) else str(model.device),
+            "precision": precision if isinstance(model, str) else _precision(model),
+            "dtype": dtype,
+            "seed": seed,
+            "loss": loss,
+            "predict": predict,
+            "lens": lens,
+            "inputs": inputs,
+        }
+    )
+    location = locate(path)
+    with lock(location):
+        stored = _existing(location)
+        work = prepare(parameters, model=model, dataset=dataset)
+        asked = describe(work)
+        if stored is not None and not overwrite:
+            _compare(location, stored=stored, asked=asked)
+            if read_done(location).all():
+                logger.info("%s is finished: nothing to do", location.address)
+                return location.local or location.address
+        keep = None if overwrite else stored
+        with thread_count(keep or asked), _readable_errors(location, work.parameters):
+            _run(location, work=work, asked=asked, resume=keep is not None, progress=progress)
+    return location.local or location.address
+
+
+def prepare(
+    parameters: CacheParameters, *, model: str | FrozenModel, dataset: str | SampleSet
+) -> Work:
+    """Open samples and model and check that they fit, without writing anything.
+
+    Raises
+    ------
+    SampleError
+        If a sample has no media or an empty text, or the model does not take its modality.
+    ParameterError
+        If the data set holds fewer samples than are asked for, or the model lacks a tap.
+    """
+    chosen = _samples(parameters, dataset)
+    for sample in chosen:
+        if sample.modality != "text" and sample.media is None:
+            sample.load()
+    if isinstance(model, str):
+        model = load(model, device=parameters.device, dtype=parameters.precision)
+    widths = {tap: model.anatomy.width(tap) for tap in parameters.taps}
+    counted = model.lengths(chosen, perceptual=parameters.keep_tokens)
+    lengths = np.array(counted, dtype=np.int64)
+    empty = np.flatnonzero(lengths[:, 1] == 0)
+    if empty.size:
+        message = f"Sample {chosen[int(empty[0])].id!r} has an empty text."
+        raise SampleError(message)
+    unit = parameters.unit or default_unit(len(chosen), layers=model.layers, hidden=model.hidden)
+    layout = Layout(
+        samples=len(chosen),
+        unit=min(unit, len(chosen)),
+        layers=model.layers,
+        widths=widths,
+        tokens=int(lengths[: parameters.keep_tokens].sum()),
+        dtype=parameters.dtype,
+        loss=parameters.loss,
+        predict=parameters.predict,
+        metrics=SampleScorer(chosen).metrics if parameters.predict else (),
+        lens=parameters.lens,
+        vocabulary=model.anatomy.vocabulary if parameters.lens else 0,
+        linears=model.anatomy.linears if parameters.inputs else {},
+    )
+    return Work(model, chosen, parameters, layout, lengths)
+
+
+def describe(work: Work) -> dict[str, Any]:
+    """Return the attributes of the store that the work fills."""
+    model = work.model
+    more = {key: model.card.get(key) for key in ("objective", "language")}
+    return attributes(
+        work.parameters,
+        model={
+            "name": model.name,
+            "setup": model.setup,
+            "modality": model.modality,
+            "task": model.task,
+            **{key: value for key, value in more.items() if value},
+            "weights_hash": model.weights_hash,
+            "dtype": _precision(model),
+        },
+        dataset={
+            "name": work.samples.name,
+            "split": work.samples.split,
+            "fingerprint": work.samples.fingerprint,
+        },
+        layout=work.layout,
+    )
+
+
+def _precision(model: FrozenModel) -> str:
+    return str(model.language.dtype).removeprefix("torch.")
+
+
+def _samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet:
+    if isinstance(dataset, str):
+        return open_samples(dataset, n=parameters.samples, seed=parameters.seed)
+    if len(dataset) < parameters.samples:
+        message = (
+            f"samples={parameters.samples} asks for more than {dataset.name!r} holds: "
+            f"{len(dataset)}. Give samples={len(dataset)} or fewer."
+        )
+        raise ParameterError(message)
+    return dataset[: parameters.samples]
+
+
+def _existing(location: Location) -> dict[str, Any] | None:
+    """Return the attributes of the cache that is there, or None where nothing is."""
+    if location.exists():
+        location.clean()
+        return read_attributes(location)
+    if location.local is None:
+        return None
+    if location.local.is_dir() and not any(location.local.iterdir()):
+        return None
+    if location.local.exists():
+        message = (
+            f"{location.address!r} exists and is not a cache ({ROOT} is missing). Give another "
+            "path, or remove it."
+        )
+        raise CacheError(message)
+    return None
+
+
+def _compare(location: Location, *, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    finished = read_done(location).all()
+    differing = differences(stored, asked, execution=not finished)
+    if not differing:
+        return
+    lines = "\n".join(f"  {line}" for line in differing)
+    if differences(stored, asked, execution=False):
+        advice = "Give another path, or replace it with overwrite=True (--overwrite)."
+    else:
+        advice = (
+            "Its unfinished rest would not be bit-identical to an uninterrupted run. Finish it "
+            f"as it was begun: {parameters_of(stored).command(location.address)} — or start "
+            "again with overwrite=True (--overwrite)."
+        )
+    message = f"{location.address!r} holds another cache:\n{lines}\n{advice}"
+    raise CacheDifferentError(message)
+
+
+def _run(
+    location: Location, *, work: Work, asked: Mapping[str, Any], resume: bool, progress: bool
+) -> None:
+    layout = work.layout
+    done = read_done(location) if resume else np.zeros(layout.samples, dtype=bool)
+    opened: list[Any] = [location.group("r+")] if resume else []
+    if done.any():
+        logger.info("%s: %d of %d samples are there", location.address, done.sum(), done.size)
+
+    def store() -> Any:
+        if not opened:
+            if location.exists():
+                location.remove()
+            place(location, skeleton(layout.arrays(), asked))
+            opened.append(location.group("r+"))
+        return opened[0]
+
+    finished = int(done.sum())
+    try:
+        with bar(
+            total=layout.samples,
+            what=f"caching {work.model.name}",
+            unit="sample",
+            initial=finished,
+            show=progress,
+        ) as shown:
+            for unit in range(layout.units):
+                start, stop = layout.bounds(unit)
+                if not done[start:stop].all():
+                    write_unit(unit, work=work, store=store)
+                    finished += stop - start
+                    shown.update(stop - start)
+    except BaseException:
+        if opened and finished == 0:
+            location.remove()
+        raise
+
+
+@contextmanager
+def thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
+    """Compute with as many threads as a store says: a sum's last bits depend on them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(stored["execution"]["threads"])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _readable_errors(location: Location, parameters: CacheParameters) -> Iterator[None]:
+    try:
+        yield
+    except ImaError:
+        raise
+    except OSError as error:
+        if location.exists():
+            message = (
+                f"Writing {location.address!r} stopped: {error.strerror or error}. Finished units "
+                f"are kept; continue with: {parameters.command(location.address)}"
+            )
+            raise CacheError(message) from error
+        raise unwritable(location, error) from error

@@ -1,0 +1,353 @@
+"""Data sets on disk: a folder with ``samples.jsonl`` and media files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ima.data import media
+from ima.data.samples import Modality, Sample, SampleSet
+from ima.errors import ParameterError, SampleError
+
+LINES = "samples.jsonl"
+
+
+class Line(BaseModel):
+    """One line of ``samples.jsonl``.
+
+    Parameters
+    ----------
+    id : str
+        Unique in the file.
+    modality : {"text", "image", "video", "audio"}
+        What the media is.
+    task : str
+        ``"caption"`` or ``"qa"``.
+    prompt : str
+        Text before the answer; may be empty where there are references.
+    references : tuple of str
+        Acceptable answers.
+    truth : dict
+        What is true of the sample.
+    media : str or None
+        File name relative to the folder; None for text.
+    split : {"train", "calibration", "validation", "test"}
+        What the sample is for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: str = Field(min_length=1)
+    modality: Modality
+    task: str = Field(min_length=1)
+    prompt: str = ""
+    references: list[str] = []
+    truth: dict[str, Any] = {}
+    media: str | None = None
+    split: Literal["train", "calibration", "validation", "test"] = "test"
+
+
+def read_manifest(
+    path: Path, *, n: int | None = None, split: str = "test", at_most: bool = False
+) -> SampleSet:
+    """Read a data set folder.
+
+    Parameters
+    ----------
+    path : Path
+        Folder that holds ``samples.jsonl``; media are read when a sample is loaded.
+    n : int or None
+        How many samples from the start; None takes all.
+    split : str
+        Those of which split; lines without one are of ``test``.
+    at_most : bool
+        Whether fewer than ``n`` are enough.
+
+    Returns
+    -------
+    SampleSet
+        Named after the folder.
+
+    Raises
+    ------
+    SampleError
+        If the file is missing or a line cannot be used; the message names file and line.
+    ParameterError
+        If the folder holds fewer than ``n`` samples.
+    """
+    file = _file(Path(path))
+    every = list(_lines(file))
+    lines = [(number, line) for number, line in every if line.split == split]
+    if not lines:
+        splits = ", ".join(sorted({line.split for _, line in every}))
+        message = f"{file} holds no samples of split {split!r}; found {splits or 'none at all'}."
+        raise SampleError(message)
+    if n is not None and not at_most and not 1 <= n <= len(lines):
+        held = f"what {path} holds of split {split!r}"
+        message = f"samples must be between 1 and {len(lines)}, {held}; got {n}."
+        raise ParameterError(message)
+    samples = tuple(
+        _sample(line, folder=Path(path), where=f"{file}, line {number}")
+        for number, line in lines[:n]
+    )
+    return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one sample.
+
+    Parameters
+    ----------
+    id : str
+        The sample's.
+    text : str
+        The error.
+    """
+
+    id: str
+    text: str
+
+
+def check_folder(path: Path) -> tuple[list[Line], list[Problem]]:
+    """Read every line of a data set folder and load every medium.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Returns
+    -------
+    lines : list of Line
+        Of every sample.
+    problems : list of Problem
+        Samples that cannot be used, in order.
+
+    Raises
+    ------
+    SampleError
+        If a line cannot be read.
+    """
+    file = _file(Path(path))
+    lines, problems = [], []
+    for number, line in _lines(file):
+        lines.append(line)
+        try:
+            sample = _sample(line, folder=Path(path), where=f"{file}, line {number}")
+            if sample.modality != "text":
+                sample.load()
+        except SampleError as error:
+            problems.append(Problem(line.id, str(error)))
+    return lines, problems
+
+
+def keep_samples(folder: Path, path: Path, *, leave_out: Collection[str]) -> Path:
+    """Write a data set folder again, without some samples.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    path : Path
+        A folder that does not exist yet.
+    leave_out : collection of str
+        Ids of samples.
+
+    Raises
+    ------
+    ParameterError
+        If ``path`` exists, or no sample would be left.
+    """
+    lines = [line for _, line in _lines(_file(Path(folder))) if line.id not in leave_out]
+    if not lines:
+        message = f"No sample of {folder} can be used; nothing was written."
+        raise ParameterError(message)
+    media = [None if line.media is None else Path(folder) / line.media for line in lines]
+    return write_lines(lines, path, media=media)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a line of ``samples.jsonl``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Line.model_json_schema()}
+
+
+def write_manifest(samples: SampleSet, path: Path) -> Path:
+    """Write a set of samples as a data set folder.
+
+    Parameters
+    ----------
+    samples : SampleSet
+        Images become png, clips npz, sounds wav, all without loss.
+    path : Path
+        A folder that does not exist yet; it appears only when it is complete.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ParameterError
+        If ``path`` exists.
+    """
+    with _complete(path) as folder:
+        records = []
+        for index, sample in enumerate(samples):
+            record = sample.record()
+            record.pop("digest", None)
+            if sample.modality != "text":
+                stem = folder / "media" / f"{index:06d}"
+                stem.parent.mkdir(exist_ok=True)
+                written = media.write_media(sample.load(), stem, sample.modality)
+                record["media"] = str(written.relative_to(folder))
+            records.append(json.dumps(record, ensure_ascii=False) + "\n")
+        (folder / LINES).write_text("".join(records), encoding="utf-8")
+    return Path(path)
+
+
+def write_lines(lines: Sequence[Line], path: Path, *, media: Sequence[Path | None]) -> Path:
+    """Write a data set folder whose media are files already; samples of one file share it.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        One per sample; their own ``media`` are not looked at.
+    path : Path
+        A folder that does not exist yet; it appears only when it is complete.
+    media : sequence of Path or None
+        Where each sample's medium lies: a file, or a folder of frames. It is linked where the file
+        system can, else copied.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ParameterError
+        If ``path`` exists.
+    """
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for source in media:
+        if source is not None and source not in names:
+            name = source.name if source.name not in taken else f"{len(names):06d}-{source.name}"
+            names[source] = f"media/{name}"
+            taken.add(name)
+    with _complete(path) as folder:
+        for source, name in names.items():
+            _link(source, folder / name)
+        with (folder / LINES).open("w", encoding="utf-8") as file:
+            for line, source in zip(lines, media, strict=True):
+                record = line.model_dump(exclude={"media"})
+                record |= {} if source is None else {"media": names[source]}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return Path(path)
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[Path]:
+    """Give a folder that becomes ``path`` when all is written, and leaves nothing otherwise."""
+    path = Path(path)
+    if path.exists():
+        message = f"{path} exists. Choose another folder or remove it first."
+        raise ParameterError(message)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _file(folder: Path) -> Path:
+    file = folder / LINES
+    if not file.is_file():
+        message = (
+            f"{folder} holds no {LINES}. Write one JSON object per sample: "
+            f"{', '.join(Line.model_fields)}."
+        )
+        raise SampleError(message)
+    return file
+
+
+def _lines(file: Path) -> Iterator[tuple[int, Line]]:
+    seen: dict[str, int] = {}
+    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if not text.strip():
+            continue
+        line = _parse(text, where=f"{file}, line {number}")
+        if line.id in seen:
+            message = f"{file}, line {number}: id {line.id!r} stands in line {seen[line.id]} too."
+            raise SampleError(message)
+        seen[line.id] = number
+        yield number, line
+
+
+def _parse(text: str, *, where: str) -> Line:
+    try:
+        return Line.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        found = (
+            "" if first["type"] in ("missing", "json_invalid") else f", found {first['input']!r}"
+        )
+        message = f"{where}: {field + ': ' if field else ''}{first['msg']}{found}."
+        raise SampleError(message) from error
+
+
+def _sample(line: Line, *, folder: Path, where: str) -> Sample:
+    if not "".join([line.prompt, *line.references]).strip():
+        message = f"{where}: empty text. Give {line.id!r} a prompt or a reference."
+        raise SampleError(message)
+    if (line.media is None) != (line.modality == "text"):
+        found = "no media" if line.media is None else f"media {line.media!r}"
+        message = f"{where}: {line.id!r} has modality {line.modality!r} and {found}."
+        raise SampleError(message)
+    sample = Sample(
+        id=line.id,
+        modality=line.modality,
+        task=line.task,
+        prompt=line.prompt,
+        references=tuple(line.references),
+        truth=line.truth,
+    )
+    if line.media is None:
+        return sample
+    file = folder / line.media
+    if not file.resolve().is_relative_to(folder.resolve()):
+        message = f"{where}: media {line.media!r} of {line.id!r} lies outside {folder}."
+        raise SampleError(message)
+    if not file.exists():
+        message = f"{where}: media {line.media!r} of {line.id!r} is not in {folder}."
+        raise SampleError(message)
+    load = partial(media.read_media, file, line.modality)
+    return replace(sample, media=load, digest=media.digest(file))

@@ -1,0 +1,15 @@
+"""Importers: data sets as their owners publish them, turned into folders of samples.
+
+Each reads the files of one publisher and yields entries, and
+:func:`ima.data.importers.entries.import_data` writes them as a folder with ``samples.jsonl`` that
+:func:`ima.data.samples.open_samples` opens. Media are linked where the file system can, else
+copied.
+"""
+
+from __future__ import annotations
+
+from ima.data.importers.entries import Entry, Published, import_data
+from ima.data.importers.registry import IMPORTERS, Importer
+from ima.data.importers.rows import from_rows, open_rows
+
+__all__ = ["IMPORTERS", "Entry", "Importer", "Published", "from_rows", "import_data", "open_rows"]

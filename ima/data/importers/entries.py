@@ -1,0 +1,266 @@
+"""Entries: what an importer found, and the folder that is made of it."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ima.data.folders import Line, write_lines
+from ima.data.samples import Modality
+from ima.errors import ParameterError, SampleError, UnknownNameError
+
+logger = logging.getLogger("ima")
+
+CAPTION = {
+    "image": "Describe the image in one sentence.",
+    "video": "Describe the video in one sentence.",
+    "audio": "Describe the sound in one sentence.",
+}
+ANSWER = "{question} Answer the question using a single word or phrase."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample of a published data set.
+
+    Parameters
+    ----------
+    id : str
+        Its publisher's id.
+    modality : {"text", "image", "video", "audio"}
+        What its medium is.
+    task : str
+        ``"caption"`` or ``"qa"``.
+    references : tuple of str
+        Captions or answers.
+    media : Path or None
+        Where the medium lies.
+    question : str
+        Of a question, its text.
+    truth : dict
+        What else is known of it.
+    """
+
+    id: str
+    modality: Modality
+    task: str
+    references: tuple[str, ...]
+    media: Path | None
+    question: str = ""
+    truth: dict[str, Any] = field(default_factory=dict)
+
+    def prompt(self, template: str | None) -> str:
+        """Return the text before the answer."""
+        given = template or (CAPTION.get(self.modality, "") if self.task == "caption" else ANSWER)
+        return given.replace("{question}", self.question)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The files of a data set as they were downloaded.
+
+    Parameters
+    ----------
+    annotations : tuple of Path
+        Files of annotations, in any order: what is what is told by what they hold.
+    media : Path or None
+        The folder of media.
+    """
+
+    annotations: tuple[Path, ...]
+    media: Path | None = None
+
+    @cached_property
+    def documents(self) -> list[Any]:
+        """What the annotation files hold that are JSON, each read once.
+
+        Raises
+        ------
+        SampleError
+            If one is no JSON.
+        """
+        found = []
+        for path in self.annotations:
+            try:
+                found.append(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise _unreadable(path, error) from error
+        return found
+
+    def document(self, *keys: str) -> dict[str, Any]:
+        """Return the JSON file that holds some keys.
+
+        Raises
+        ------
+        SampleError
+            If none does.
+        """
+        for found in self.documents:
+            if isinstance(found, dict) and set(keys) <= found.keys():
+                return found
+        names = ", ".join(str(path) for path in self.annotations) or "none given"
+        message = f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
+        raise SampleError(message)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Read the annotation files that hold a JSON object in each line.
+
+        Raises
+        ------
+        SampleError
+            If a line is none.
+        """
+        for path in self.annotations:
+            for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+                if text.strip():
+                    try:
+                        yield json.loads(text)
+                    except ValueError as error:
+                        raise _unreadable(path, error, line=number) from error
+
+    def tables(self, *columns: str) -> Iterator[dict[str, str]]:
+        """Read the annotation files that are tables with a header, row by row.
+
+        Raises
+        ------
+        SampleError
+            If a table lacks a column.
+        """
+        for path in self.annotations:
+            with path.open(encoding="utf-8", errors="replace", newline="") as file:
+                reader = csv.DictReader(file)
+                missing = set(columns) - set(reader.fieldnames or ())
+                if missing:
+                    found = ", ".join(reader.fieldnames or ()) or "nothing"
+                    message = (
+                        f"{path} lacks the columns {', '.join(sorted(missing))}; found {found}."
+                    )
+                    raise SampleError(message)
+                yield from reader
+
+    def file(self, *names: str) -> Path:
+        """Return where a medium lies: the first of some names that exists, or the first of all."""
+        folder = self.media or Path()
+        return next(
+            (folder / name for name in names if (folder / name).exists()), folder / names[0]
+        )
+
+
+def most_common_first(answers: Sequence[Any]) -> tuple[str, ...]:
+    """Return all answers, the one that most people gave first: teacher forcing reads that one."""
+    texts = [str(answer) for answer in answers]
+    return tuple(sorted(texts, key=lambda text: (-texts.count(text), texts.index(text))))
+
+
+def import_data(
+    kind: str,
+    *,
+    annotations: Sequence[Path],
+    media: Path | None,
+    out: Path,
+    samples: int | None = None,
+    prompt: str | None = None,
+    skip_missing: bool = False,
+) -> Path:
+    """Turn a published data set into a folder of samples.
+
+    Parameters
+    ----------
+    kind : str
+        A name of :data:`ima.data.importers.IMPORTERS`.
+    annotations : sequence of Path
+        Its files of annotations, in any order.
+    media : Path or None
+        The folder of its media; None where the annotations hold them.
+    out : Path
+        A folder that does not exist yet; it appears only when it is complete.
+    samples : int or None
+        How many from the start; None takes all.
+    prompt : str or None
+        Text before the answer; ``{question}`` stands for a sample's question.
+    skip_missing : bool
+        Whether to leave out samples whose media are not there.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such importer.
+    ParameterError
+        If ``out`` exists, or a file that was given does not.
+    SampleError
+        If the files are not of that kind, hold no samples, or media are missing.
+    """
+    from ima.data.importers.registry import IMPORTERS
+
+    if kind not in IMPORTERS:
+        raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(IMPORTERS))
+    for path in [*annotations, *([] if media is None else [media])]:
+        if not path.exists():
+            message = f"{path} does not exist. {IMPORTERS[kind].needs}"
+            raise ParameterError(message)
+    published = Published(tuple(annotations), media)
+    try:
+        found = IMPORTERS[kind].read(published)
+        entries = _present(found, skip=skip_missing, samples=samples)
+    except (KeyError, TypeError, AttributeError) as error:
+        message = (
+            f"The files are not as {kind} publishes them: {type(error).__name__} {error}. "
+            f"{IMPORTERS[kind].needs}"
+        )
+        raise SampleError(message) from error
+    if not entries:
+        message = f"The files hold no sample of {kind}. {IMPORTERS[kind].needs}"
+        raise SampleError(message)
+    lines = [
+        Line(
+            id=entry.id,
+            modality=entry.modality,
+            task=entry.task,
+            prompt=entry.prompt(prompt),
+            references=list(entry.references),
+            truth=entry.truth,
+        )
+        for entry in entries
+    ]
+    return write_lines(lines, out, media=[entry.media for entry in entries])
+
+
+def _present(entries: Iterator[Entry], *, skip: bool, samples: int | None) -> list[Entry]:
+    """Return the entries whose media are there, and report the others."""
+    missing: list[Entry] = []
+
+    def there() -> Iterator[Entry]:
+        for entry in entries:
+            if entry.media is None or entry.media.exists():
+                yield entry
+            else:
+                missing.append(entry)
+                if not skip and len(missing) >= 20:
+                    return
+
+    kept = list(itertools.islice(there(), samples))
+    if missing:
+        names = ", ".join(f"{entry.id!r} ({entry.media})" for entry in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        if not skip:
+            message = f"Media are missing: {names}{more}. Leave them out: --skip-missing."
+            raise SampleError(message)
+        logger.warning("left out, media are missing: %s%s", names, more)
+    return kept
+
+
+def _unreadable(path: Path, error: Exception, *, line: int | None = None) -> SampleError:
+    where = f"{path}, line {line}" if line else str(path)
+    return SampleError(f"{where} is no JSON: {error}.")

@@ -1,0 +1,234 @@
+"""Media files: pictures, clips and sounds as arrays, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.data.samples import Media, Modality
+from ima.errors import SampleError
+
+RATE = 16_000
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ARRAYS = (".npy", ".npz")
+CONTAINERS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+SOUNDS = (".wav", ".flac", ".ogg")
+#: A container is read at so many moments, the middles of equal spans of its time.
+FRAMES = 32
+#: More bytes than this, unpacked, are refused.
+LIMIT = 1 << 30
+
+
+def read_media(path: Path, modality: Modality) -> Media:
+    """Read one media file.
+
+    Parameters
+    ----------
+    path : Path
+        An image: png, jpg or webp. A clip: npy, npz with one array, a folder of pictures in the
+        order of their names, or a container (mp4, mov, webm, mkv, avi), read at :data:`FRAMES`
+        moments. A sound: wav, flac or ogg of any rate.
+    modality : {"image", "video", "audio"}
+        What it holds.
+
+    Returns
+    -------
+    ndarray
+        An image ``(height, width, channel)`` uint8, a clip ``(frame, height, width, channel)``
+        uint8, or a sound ``(time,)`` float32 in [-1, 1] at 16 kHz, one channel.
+
+    Raises
+    ------
+    SampleError
+        If the file cannot be read, or is not of a known kind.
+    """
+    readers = {"image": _read_picture, "video": _read_clip, "audio": _read_sound}
+    try:
+        return readers[modality](path)
+    except (OSError, ValueError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        if isinstance(error, SampleError):
+            raise
+        message = f"Cannot read {path} as {modality}: {error}."
+        raise SampleError(message) from error
+
+
+def write_media(media: Media, stem: Path, modality: Modality) -> Path:
+    """Write one media file without loss and return its path, the stem with an ending."""
+    if modality == "image":
+        from PIL import Image
+
+        path = stem.with_suffix(".png")
+        Image.fromarray(media).save(path)
+    elif modality == "video":
+        path = stem.with_suffix(".npz")
+        np.savez_compressed(path, frames=media)
+    else:
+        from scipy.io import wavfile
+
+        path = stem.with_suffix(".wav")
+        wavfile.write(path, RATE, media.astype(np.float32))
+    return path
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a media file, or of the files of a folder of frames."""
+    result = hashlib.sha256()
+    for file in _frames(path) if path.is_dir() else [path]:
+        result.update(file.read_bytes())
+    return result.hexdigest()
+
+
+def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    from PIL import Image
+
+    _require(path, PICTURES)
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        message = f"Cannot read {path} as image: {error}"
+        raise SampleError(message) from error
+    with image:
+        _limit(path, 3 * image.width * image.height)
+        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+
+
+def _read_clip(path: Path) -> Media:
+    if path.is_dir():
+        frames = [_read_picture(file) for file in _frames(path)]
+        if not frames:
+            message = f"The folder {path} holds no frames; looked for {', '.join(PICTURES)}."
+            raise SampleError(message)
+        if len({frame.shape for frame in frames}) > 1:
+            message = f"The frames in {path} differ in size."
+            raise SampleError(message)
+        return np.stack(frames)
+    if path.suffix.lower() in CONTAINERS:
+        return _read_container(path)
+    _require(path, (*ARRAYS, *CONTAINERS))
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            _limit(path, sum(entry.file_size for entry in archive.infolist()))
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if len(loaded.files) != 1:
+            message = f"{path} must hold one array; found {', '.join(loaded.files) or 'none'}."
+            raise SampleError(message)
+        clip: Media = loaded[loaded.files[0]]
+        return clip
+
+
+def _read_sound(path: Path) -> npt.NDArray[np.float32]:
+    from scipy.io import wavfile
+
+    _require(path, SOUNDS)
+    if path.suffix.lower() != ".wav":
+        return _read_packed_sound(path)
+    with warnings.catch_warnings():
+        # Chunks that hold tags or cue points are of no use here.
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)
+        rate, sound = wavfile.read(path)
+    if sound.dtype == np.uint8:
+        wave = (sound.astype(np.float64) - 128) / 128
+    elif np.issubdtype(sound.dtype, np.integer):
+        wave = sound.astype(np.float64) / -float(np.iinfo(sound.dtype).min)
+    else:
+        wave = sound.astype(np.float64)
+    return resampled(wave, rate=rate)
+
+
+def resampled(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
+    """Return a sound ``(time,)`` or ``(time, channel)`` in [-1, 1] at 16 kHz, one channel."""
+    if wave.ndim == 2:
+        wave = wave.mean(axis=1)
+    # The filter may overshoot at full scale.
+    sound: npt.NDArray[np.float32] = (
+        wave if rate == RATE else np.clip(at_rate(wave, rate, to=RATE), -1, 1)
+    ).astype(np.float32)
+    return sound
+
+
+def at_rate(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
+    """Return a sound ``(time,)`` at another rate."""
+    from scipy.signal import resample_poly
+
+    if rate == to:
+        return wave
+    common = math.gcd(rate, to)
+    resampled: npt.NDArray[Any] = resample_poly(wave, to // common, rate // common)
+    return resampled
+
+
+def middles(count: int, *, of: int) -> npt.NDArray[np.int64]:
+    """Return the moments in the middles of equal spans of a clip, all of it where counts agree.
+
+    Examples
+    --------
+    >>> middles(2, of=8), middles(3, of=3)
+    (array([2, 6]), array([0, 1, 2]))
+    """
+    return ((np.arange(count) + 0.5) * of / count).astype(np.int64)
+
+
+def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
+    try:
+        import soundfile
+    except ImportError as error:
+        message = f"{path}: {path.suffix} needs soundfile: pip install soundfile."
+        raise SampleError(message) from error
+    try:
+        with soundfile.SoundFile(path) as file:
+            _limit(path, file.frames * file.channels * 8)
+            return resampled(file.read(), rate=file.samplerate)
+    except soundfile.LibsndfileError as error:
+        message = f"Cannot read {path} as audio: {error}."
+        raise SampleError(message) from error
+
+
+def _read_container(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode a container once, and keep the frames at the middles of equal spans of it."""
+    try:
+        import av
+    except ImportError as error:
+        message = f"{path}: containers of video need PyAV: pip install av."
+        raise SampleError(message) from error
+    try:
+        with av.open(str(path)) as container:
+            count = sum(1 for _ in container.decode(video=0))
+        wanted = middles(min(count, FRAMES), of=count)
+        with av.open(str(path)) as container:
+            decoded = enumerate(container.decode(video=0))
+            chosen = set(wanted.tolist())
+            frames = [frame.to_ndarray(format="rgb24") for at, frame in decoded if at in chosen]
+    except (av.FFmpegError, IndexError) as error:
+        message = f"Cannot read {path} as video: {error}."
+        raise SampleError(message) from error
+    if not frames:
+        message = f"{path} holds no frames."
+        raise SampleError(message)
+    return np.stack(frames)
+
+
+def _limit(path: Path, size: int) -> None:
+    if size > LIMIT:
+        message = f"{path} unpacks to {size} bytes, more than {LIMIT}. Cut it, or raise the limit."
+        raise SampleError(message)
+
+
+def _frames(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+
+
+def _require(path: Path, endings: tuple[str, ...]) -> None:
+    if path.suffix.lower() not in endings:
+        message = f"Cannot read {path}: expected {', '.join(endings)}; found {path.suffix!r}."
+        raise SampleError(message)

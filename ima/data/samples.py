@@ -1,0 +1,186 @@
+"""Samples: what a model is shown, what it is asked, and what is true of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.errors import ParameterError, SampleError
+
+Modality = Literal["text", "image", "video", "audio"]
+MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
+SPLITS = ("train", "calibration", "validation", "test")
+Media = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input with its references and its ground truth.
+
+    Parameters
+    ----------
+    id : str
+        Unique within its set.
+    modality : {"text", "image", "video", "audio"}
+        What the media is; ``"text"`` has none.
+    task : str
+        ``"caption"`` or ``"qa"``.
+    prompt : str
+        Text that stands before the answer.
+    references : tuple of str
+        Acceptable answers; the first is the one that teacher forcing uses.
+    truth : mapping
+        What is true of the sample, for example ``{"objects": [...]}``; JSON-serialisable.
+    media : callable or None
+        Returns the media: an image ``(height, width, channel)`` uint8, a clip
+        ``(frame, height, width, channel)`` uint8, a sound ``(time,)`` float32 in [-1, 1] at 16 kHz.
+    digest : str or None
+        The sha256 of the media where they come from a file, and so are no function of the record.
+    """
+
+    id: str
+    modality: Modality
+    task: str
+    prompt: str
+    references: tuple[str, ...]
+    truth: Mapping[str, Any] = field(default_factory=dict)
+    media: Callable[[], Media] | None = field(default=None, compare=False, repr=False)
+    digest: str | None = None
+
+    def load(self) -> Media:
+        """Return the media.
+
+        Raises
+        ------
+        SampleError
+            If the sample has no media.
+        """
+        if self.media is None:
+            message = (
+                f"Sample {self.id!r} has modality {self.modality!r} and no media. "
+                "Give each non-text sample a media file, or set its modality to 'text'."
+            )
+            raise SampleError(message)
+        return self.media()
+
+    def record(self) -> dict[str, Any]:
+        """Return the sample without its media, as JSON-serialisable values."""
+        record = {
+            "id": self.id,
+            "modality": self.modality,
+            "task": self.task,
+            "prompt": self.prompt,
+            "references": list(self.references),
+            "truth": dict(self.truth),
+        }
+        return record if self.digest is None else {**record, "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class SampleSet(Sequence[Sample]):
+    """A named, ordered, finite set of samples.
+
+    Parameters
+    ----------
+    name : str
+        The name under which :func:`open_samples` found the set, without its split.
+    split : str
+        One of ``train``, ``calibration``, ``validation``, ``test``.
+    samples : tuple of Sample
+        The samples, in order.
+    """
+
+    name: str
+    split: str
+    samples: tuple[Sample, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> SampleSet: ...
+    def __getitem__(self, index: int | slice) -> Sample | SampleSet:
+        if isinstance(index, slice):
+            return replace(self, samples=self.samples[index])
+        return self.samples[index]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 over the records of all samples; media are functions of the records."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(json.dumps(sample.record(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def open_samples(
+    name: str, *, n: int | None = None, seed: int = 0, at_most: bool = False
+) -> SampleSet:
+    """Open a data set by name or by folder.
+
+    Parameters
+    ----------
+    name : str
+        ``"mini-image-caption"``, with ``":train"``, ``":calibration"``, ``":validation"`` or
+        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``,
+        with or without a split behind it.
+    n : int or None
+        How many samples from the start; None takes all that a folder holds, or 200 of the
+        miniature world, which has no end.
+    seed : int
+        Seed of the miniature world.
+    at_most : bool
+        Whether fewer than ``n`` are enough where a folder holds fewer.
+
+    Returns
+    -------
+    SampleSet
+        The samples, in a fixed order: the first ``n`` of ``n + m`` are the same.
+
+    Raises
+    ------
+    UnknownNameError
+        If no such data set exists.
+    ParameterError
+        If ``n`` is not positive, or exceeds what a folder holds.
+    """
+    from pathlib import Path
+
+    from ima.data.worlds import open_named_dataset
+
+    if n is not None and n < 1:
+        message = f"samples must be at least 1; got {n}."
+        raise ParameterError(message)
+    folder, _, split = name.rpartition(":")
+    if Path(name).is_dir():
+        folder, split = name, "test"
+    if split in SPLITS and folder and Path(folder).is_dir():
+        from ima.data.folders import read_manifest
+
+        return read_manifest(Path(folder), n=n, split=split, at_most=at_most)
+    return open_named_dataset(name, n=200 if n is None else n, seed=seed)
+
+
+def as_uint8(media: Media) -> npt.NDArray[np.uint8]:
+    """Return pixel media as uint8, refusing anything else.
+
+    Raises
+    ------
+    SampleError
+        If the array is not uint8.
+    """
+    if media.dtype != np.uint8:
+        message = f"Pixels must be uint8 in 0…255; found {media.dtype}."
+        raise SampleError(message)
+    return media

@@ -1,0 +1,89 @@
+"""Worlds: generators of samples whose exact truth is known, registered by name from outside.
+
+A package registers a world as an entry point of the group ``ima.worlds``: a name, and the dotted
+path of a :class:`World`. Data sets are opened by name through it, and metrics that need the
+truth of a sample ask the world that the sample is of, so that neither imports a world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from ima.data.samples import Sample, SampleSet
+from ima.errors import UnknownNameError
+
+GROUP = "ima.worlds"
+
+
+@dataclass(frozen=True)
+class World:
+    """What a world offers to those who do not import it.
+
+    Parameters
+    ----------
+    datasets : tuple of str
+        Names of its data sets, without their splits.
+    open_dataset : callable
+        ``open_dataset(name, n=…, seed=…)`` returns the first samples of a data set.
+    owns : callable
+        Whether a sample carries the truth of this world, wherever it was read from.
+    score_caption : callable
+        From a sample and a caption to the scores that need the truth, by metric.
+    objects : callable
+        From a sample to the objects that captions of its kind may name (every wording, mapped to
+        the object) and the set of those that are there.
+    """
+
+    datasets: tuple[str, ...]
+    open_dataset: Callable[..., SampleSet]
+    owns: Callable[[Sample], bool]
+    score_caption: Callable[[Sample, str], dict[str, float]]
+    objects: Callable[[Sample], tuple[Mapping[str, str], Set[str]]]
+
+
+@cache
+def load_worlds() -> Mapping[str, World]:
+    """Return every world that an installed package registers, by its name.
+
+    Examples
+    --------
+    >>> "mini" in load_worlds()
+    True
+    """
+    return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
+
+
+def world_of(sample: Sample) -> World | None:
+    """Return the world whose truth a sample carries; None where no world knows it."""
+    return next((world for world in load_worlds().values() if world.owns(sample)), None)
+
+
+def open_named_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
+    """Open a data set of a world by its name.
+
+    Parameters
+    ----------
+    name : str
+        With or without a split after a colon.
+    n : int
+        How many samples from the start of the split.
+    seed : int
+        Seed of the world.
+
+    Raises
+    ------
+    UnknownNameError
+        If no world has a data set of this name, or the data set has no such split.
+    """
+    base = name.partition(":")[0]
+    worlds = load_worlds().values()
+    for world in worlds:
+        if base in world.datasets:
+            return world.open_dataset(name, n=n, seed=seed)
+    available = [dataset for world in worlds for dataset in world.datasets]
+    hint = "a data set is also a folder that holds samples.jsonl and its media."
+    unknown = UnknownNameError.among("data set", base, available, hint=hint)
+    raise unknown

@@ -1,1 +1,0 @@
-"""How well models do: answers and captions against the truth, each score with its interval."""

@@ -1,0 +1,1 @@
+"""How well a model does: captions, answers and hallucination against references."""

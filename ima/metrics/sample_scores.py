@@ -1,0 +1,89 @@
+"""Scores that each sample has on its own, as caches keep them beside the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ima.data.samples import Sample
+from ima.data.worlds import world_of
+from ima.metrics import answers
+from ima.metrics.cider_bleu import Cider, bleu, bleu_counts
+
+#: Every metric, by the task that it scores, with what it says.
+METRICS: dict[str, dict[str, str]] = {
+    "caption": {
+        "exact_set": "1 if the caption names exactly the entities that are there, else 0",
+        "exact_full": "as exact_set, with every attribute that captions tell",
+        "cider": "CIDEr-D in 0 … 10, rarity counted over the references of the store's samples",
+        "bleu4": "BLEU-4 of the one caption",
+        "absent_named": "how often the caption names an object that is not there",
+        "named": "how often the caption names an object",
+    },
+    "qa": {
+        "exact_match": "1 if the answer is exactly a reference, else 0",
+        "vqa_accuracy": "accuracy as VQAv2 defines it",
+    },
+}
+#: The score of a task: the first of these metrics that its samples have.
+MAIN_SCORES: tuple[str, ...] = ("exact_set", "exact_match", "cider")
+#: Metrics that need the exact truth of a world.
+_NEED_TRUTH = frozenset(("exact_set", "exact_full", "absent_named", "named"))
+
+
+class SampleScorer:
+    """Scores samples one by one; holds what the scores of one sample take from all the others.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        All samples that will be scored.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> samples = open_samples("mini-image-qa", n=2)
+    >>> scorer = SampleScorer(samples)
+    >>> scorer.metrics, scorer(samples, [samples[0].references[0], "unheard of"]).tolist()
+    (('exact_match', 'vqa_accuracy'), [[1.0, 1.0], [0.0, 0.0]])
+    """
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        captioned = [sample for sample in samples if sample.task == "caption"]
+        known = {name for sample in samples for name in metrics_of(sample)}
+        self.metrics = tuple(name for names in METRICS.values() for name in names if name in known)
+        self._cider = Cider([sample.references for sample in captioned]) if captioned else None
+
+    def __call__(
+        self, samples: Sequence[Sample], predictions: Sequence[str]
+    ) -> npt.NDArray[np.float32]:
+        """Return ``(sample, metric)``, NaN where a metric does not apply to a sample."""
+        table = np.full((len(samples), len(self.metrics)), np.nan, np.float32)
+        for row, (sample, said) in enumerate(zip(samples, predictions, strict=True)):
+            scores = self._scores(sample, said)
+            for name in metrics_of(sample):
+                table[row, self.metrics.index(name)] = scores[name]
+        return table
+
+    def _scores(self, sample: Sample, said: str) -> dict[str, float]:
+        if self._cider is None or sample.task != "caption":
+            found = answers.sample_scores([sample], [said])
+        else:
+            references = [sample.references]
+            found = {"cider": self._cider([said], references)}
+            found["bleu4"] = bleu(bleu_counts([said], references))
+        scores = {name: float(values[0]) for name, values in found.items()}
+        world = world_of(sample)
+        if world is not None and sample.task == "caption":
+            scores |= world.score_caption(sample, said)
+        return scores
+
+
+def metrics_of(sample: Sample) -> tuple[str, ...]:
+    """Return the metrics that apply to a sample: none without a reference."""
+    if not sample.references:
+        return ()
+    names, known = METRICS.get(sample.task, METRICS["qa"]), world_of(sample) is not None
+    return tuple(name for name in names if known or name not in _NEED_TRUTH)

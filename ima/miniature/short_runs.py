@@ -1,0 +1,170 @@
+"""Short runs of connectors: many models that differ in one thing each, to correlate over (I1, I2).
+
+Nine encoders are few points. Connectors between one language model and three encoders of pictures
+are trained for a few hundred steps with different seeds, amounts of data and widths. Their weights
+are not kept; :mod:`ima.studies.short_runs` keeps what a cache of each says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ima.capture.writer import create
+from ima.files import write_json
+from ima.miniature import connectors
+from ima.miniature.cards import card_of
+from ima.miniature.examination import zoo_at
+from ima.miniature.materials import WATCHED, load_language
+from ima.miniature.pools import Pool, build_pool
+from ima.miniature.workshop import Plan
+from ima.models import zoo
+from ima.models.connector import Connector
+from ima.models.loading import load_encoder
+from ima.training.checkpoints import save_weights
+from ima.training.optimization import Recipe
+
+LANGUAGE, MODALITY, TASK = "opt-mini", "image", "caption"
+DATASET = f"mini-{MODALITY}-{TASK}"
+_RECIPE = Recipe(steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400)
+#: What the runs differ in.
+ENCODERS, SEEDS, POOLS, WIDTHS = ("vit", "clip", "mae"), (51, 52), (1000, 8000), (32, 96)
+
+
+@dataclass(frozen=True)
+class ShortRun:
+    """A connector that is trained for a few hundred steps.
+
+    Parameters
+    ----------
+    encoder : str
+        What it connects to the language model.
+    seed : int
+        Of its initial weights and of the order of samples.
+    pool : int
+        Training samples.
+    width : int
+        Of the connector; its feed-forward layers are twice as wide.
+    """
+
+    encoder: str
+    seed: int
+    pool: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run, of its file too."""
+        return f"{self.encoder}-{self.pool}-{self.width}-{self.seed}"
+
+
+RUNS = tuple(ShortRun(*chosen) for chosen in product(ENCODERS, SEEDS, POOLS, WIDTHS))
+
+
+def parts_of(root: Path, encoder: str) -> dict[str, str]:
+    """Return the sha256 of the weights that a run with this encoder needs, by role."""
+    named = {"language": f"language/{LANGUAGE}", "encoder": f"encoders/{encoder}"}
+    return {role: zoo.sha256(root / name / zoo.WEIGHTS) for role, name in named.items()}
+
+
+class ShortRunTrainer:
+    """What the runs share: rendered pictures, the language model, the last encoder's tokens."""
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        self.root, self.plan = root, plan
+        self._pools: dict[str, Pool] = {}
+        self._texts: dict[str, connectors.Texts] = {}
+        self._tokens: tuple[str, dict[str, torch.Tensor]] = ("", {})
+        self._language: tuple[Any, Any] | None = None
+
+    def recipe(self, run: ShortRun) -> dict[str, Any]:
+        """Return all that decides what a run becomes."""
+        recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
+        return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
+                "parts": parts_of(self.root, run.encoder)}  # fmt: skip
+
+    def train(self, run: ShortRun, scratch: Path) -> dict[str, Any]:
+        """Train one connector into a zoo of its own, with the parts of the real one."""
+        if self._language is None:
+            self._language = load_language(self.root / "language" / LANGUAGE)
+        language, tokenizer = self._language
+        tokens = self._tokens_of(run.encoder)
+        size = self._pool_size(run)
+        texts = {split: self._texts_of(split, tokenizer) for split in ("train", "validation")}
+        recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
+        sizes = connectors.config_for(
+            tokens["train"].shape[-1], hidden=language.config.hidden_size
+        ).model_copy(update={"width": run.width, "feed_forward": 2 * run.width})
+        connector = Connector(sizes, seed=run.seed)
+        result = connectors.train(
+            connector,
+            language=language,
+            features=tokens["train"][:size],
+            texts=texts["train"].first(size),
+            recipe=recipe,
+            name=run.name,
+            checkpoint=scratch / "checkpoint.pt",
+            batch=connectors.BATCH[MODALITY],
+            validation=(tokens["validation"], texts["validation"]),
+            device=self.plan.device,
+        )
+        name = f"{LANGUAGE}/{run.encoder}/{MODALITY}-{TASK}"
+        folder = scratch / "connectors" / name
+        save_weights(connector.state_dict(), folder / zoo.WEIGHTS)
+        record = self.recipe(run)
+        card = card_of(name, "connector", connector, folder, recipe=record, result=result)
+        card |= {"modality": MODALITY, "task": TASK, "dataset": DATASET, "parts": record["parts"]}
+        write_json(folder / zoo.CARD, card)
+        for part in ("language", "encoders"):
+            (scratch / part).symlink_to((self.root / part).resolve(), target_is_directory=True)
+        return {"trained": card["trained"], "curve": card["curve"]}
+
+    def _texts_of(self, split: str, tokenizer: Any) -> connectors.Texts:
+        """Tell what is in all pictures of a split, once: that takes as long as a run does."""
+        if split not in self._texts:
+            situations = self._pool(split).situations
+            self._texts[split] = connectors.prepare_texts(situations, TASK, tokenizer)
+        return self._texts[split]
+
+    def _pool_size(self, run: ShortRun) -> int:
+        return max(64, round(run.pool * self.plan.share))
+
+    def _pool(self, split: str) -> Pool:
+        if split not in self._pools:
+            most = max(64, round(max(POOLS) * self.plan.share))
+            n = most if split == "train" else min(WATCHED, most)
+            self._pools[split] = build_pool(MODALITY, split, n=n)
+        return self._pools[split]
+
+    def _tokens_of(self, encoder: str) -> dict[str, torch.Tensor]:
+        if self._tokens[0] != encoder:
+            model = load_encoder(self.root / "encoders" / encoder)
+            self._tokens = (
+                encoder,
+                {
+                    split: connectors.encode_pool(model, self._pool(split), device=self.plan.device)
+                    for split in ("train", "validation")
+                },
+            )
+        return self._tokens[1]
+
+
+def cache_short_run(scratch: Path, *, samples: int) -> Path:
+    """Cache what the one model of a scratch zoo does with its test samples."""
+    (folder,) = (scratch / "connectors").glob("*/*/*")
+    name = str(folder.relative_to(scratch / "connectors"))
+    with zoo_at(scratch):
+        create(
+            name,
+            dataset=DATASET,
+            path=scratch / "cache.zarr",
+            samples=samples,
+            taps=["resid_post"],
+            predict=True,
+            progress=False,
+        )
+    return scratch / "cache.zarr"

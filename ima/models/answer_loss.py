@@ -1,0 +1,70 @@
+"""The loss on answers, through a connector that may learn while the rest is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ima.data.samples import Sample
+from ima.models.batch import Batch, assemble
+from ima.models.frozen import FrozenModel
+from ima.models.llava import patches
+from ima.models.text import tokenize
+
+
+def answer_loss(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Tensor:
+    """Return the next-token loss, mean over an answer's tokens and over samples, in nats.
+
+    Parameters
+    ----------
+    model, samples, connector
+        As :func:`encode` takes them.
+    """
+    batch = encode(model, samples, connector=connector)
+    states = model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
+    rows, places = batch.answer.nonzero(as_tuple=True)
+    logits = model.anatomy.words(states[rows, places - 1])
+    loss = nn.functional.cross_entropy(
+        logits.float(), batch.token_id[rows, places], reduction="none"
+    )
+    # Every sample counts as much, however its batch is cut.
+    return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
+
+
+def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Batch:
+    """Turn samples into a batch through a connector that may learn.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Its encoder and language model.
+    samples : sequence of Sample
+        All of its modality.
+    connector : torch.nn.Module
+        Between the two.
+
+    Returns
+    -------
+    Batch
+        Of whose perceptual tokens gradients flow back.
+    """
+    assert model.perception is not None
+    texts = [tokenize(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
+    weight: Any = model.anatomy.embedding.weight
+    with torch.no_grad():
+        tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
+        read = tokens if model.perception.cls else patches(tokens)
+        embedded = [
+            model.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
+            for text in texts
+        ]
+    return assemble(
+        texts,
+        embedded=embedded,
+        perceptual=list(connector(read).to(weight.dtype)),
+        modalities=[sample.modality for sample in samples],
+        sample_ids=[sample.id for sample in samples],
+    )

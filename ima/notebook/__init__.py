@@ -1,0 +1,1 @@
+"""Run notebooks with checked parameters, whole or not at all."""

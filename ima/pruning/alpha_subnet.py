@@ -1,0 +1,296 @@
+"""One subnetwork for all tasks (I4): the α-SubNet, and what it must be compared with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ima.errors import ParameterError
+from ima.hook_points import KINDS
+from ima.measures import subnetworks
+from ima.models.linear_weights import block_weights, weights_of
+from ima.pruning import votes
+from ima.pruning.masks import (
+    Masks,
+    Streamed,
+    check_share,
+    checked_squares,
+    masks_from_cache,
+    shared_part,
+)
+
+if TYPE_CHECKING:
+    from ima.models.frozen import FrozenModel
+
+Path = str | os.PathLike[str]
+#: Masks at equal sparsity, by what they know: of all tasks' inputs together, of what more than half
+#: of the tasks drop, of text alone, of the weights' size within rows and over all layers, and of
+#: nothing.
+UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM = (
+    "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
+    "random",
+)  # fmt: skip
+RIVALS = (UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM)
+ALPHA = "α-SubNet"
+#: Ways of :func:`streamed`.
+METHODS = ("alpha", "wanda", "magnitude")
+
+
+def alpha(masks: Sequence[Masks]) -> Masks:
+    """Return the α-SubNet: the weights that the masks of all tasks keep (§4).
+
+    Parameters
+    ----------
+    masks : sequence of Masks
+        Of one language model, from two tasks or more.
+
+    Returns
+    -------
+    Masks
+        Sparser than each of them; ``sparsity`` says what was achieved.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than two, or they are of different models.
+    """
+    _check_several(masks)
+    shapes = [{name: kept.shape for name, kept in one.kept.items()} for one in masks]
+    if any(shape != shapes[0] for shape in shapes):
+        message = "The masks are of different language models: their layers or sizes differ."
+        raise ParameterError(message)
+    return Masks(
+        shared_part(masks), {"method": "alpha", "of": [dict(one.attributes) for one in masks]}
+    )
+
+
+def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: float) -> Masks:
+    """Return the α-SubNet of the sparsity that is asked for, or the next lower one.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Any of the models that made the caches: their language model.
+    caches : sequence of path
+        Caches of calibration samples with ``inputs``, of two tasks or more.
+    sparsity : float
+        Share of all weights that no task's mask or not every task's mask keeps. The share that
+        each task's mask removes follows from it.
+
+    Returns
+    -------
+    Masks
+        Its attribute ``sparsity`` is the share that each task's mask removes.
+
+    Raises
+    ------
+    ParameterError
+        If the share is not in (0, 1), or caches are fewer than two or of another model.
+    """
+    _check_several(caches)
+    found = votes.reaching(model, caches, sparsity=sparsity)
+    return Masks(found.kept, {**found.attributes, "method": "alpha"})
+
+
+def sparsity_by_layer(masks: Masks) -> pd.DataFrame:
+    """Return which share of the weights of each linear layer is removed, layers in rows."""
+    shares = {name: 1 - kept.mean(axis=(1, 2)) for name, kept in masks.kept.items()}
+    layers = len(next(iter(shares.values())))
+    return pd.DataFrame(shares, index=pd.Index(range(1, layers + 1), name="layer"))
+
+
+def by_modality(
+    model: FrozenModel,
+    caches: Mapping[str, Path],
+    *,
+    modalities: Mapping[str, str],
+    sparsity: float,
+) -> dict[str, Masks]:
+    """Return α-SubNets of the tasks of each modality, of their text, and of all tasks.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Their language model.
+    caches : mapping of str to path
+        By task, a cache of calibration samples with ``inputs``; two or more.
+    modalities : mapping of str to str
+        The modality of each task.
+    sparsity : float
+        Share that each task's mask removes of each row.
+
+    Returns
+    -------
+    dict of str to Masks
+        By modality (those with two tasks or more), ``text`` (masks from textual tokens alone) and
+        ``all``.
+    """
+    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    text = [
+        masks_from_cache(model, path, sparsity=sparsity, kinds=["textual"])
+        for path in caches.values()
+    ]
+    groups = {
+        modality: [own[name] for name in caches if modalities[name] == modality]
+        for modality in dict.fromkeys(modalities[name] for name in caches)
+    }
+    groups = {modality: masks for modality, masks in groups.items() if len(masks) > 1}
+    groups |= {"text": text, "all": list(own.values())}
+    return {name: alpha(masks) for name, masks in groups.items()}
+
+
+def rival(
+    model: FrozenModel, caches: Sequence[Path], *, which: str, sparsity: float, seed: int = 0
+) -> Masks:
+    """Return one of the masks that the α-SubNet is compared with.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Any of the models that made the caches: their language model.
+    caches : sequence of path
+        Of each task, a cache of calibration samples with ``inputs``.
+    which : str
+        One of :data:`RIVALS`.
+    sparsity : float
+        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL` and, at most,
+        for :data:`MAJORITY`.
+    seed : int
+        Of the random one.
+    """
+    if which == MAJORITY:
+        most = len(caches) // 2 + 1
+        kept = votes.reaching(model, caches, sparsity=sparsity, votes=most).kept
+    elif which in {UNION, TEXT}:
+        kinds = KINDS if which == UNION else ("textual",)
+        squares = summed_squares(model, caches, kinds=kinds)
+        kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
+    elif which == SIZE:
+        kept = subnetworks.split_by_size(weights_of(model), sparsity=sparsity)
+    elif which == SIZE_OVERALL:
+        kept = subnetworks.magnitude_everywhere(weights_of(model), sparsity=sparsity)
+    else:
+        rng = np.random.default_rng(seed)
+        kept = subnetworks.split_at_random(weights_of(model), sparsity=sparsity, rng=rng)
+    return Masks(kept, _about(which, model, sparsity))
+
+
+def streamed(
+    model: FrozenModel,
+    caches: Sequence[Path],
+    *,
+    method: str = "alpha",
+    sparsity: float = 0.5,
+    pattern: str = "",
+) -> Streamed:
+    """Return masks that are made one block at a time, as large models need it.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Whose weights.
+    caches : sequence of path
+        Caches of calibration samples with ``inputs``.
+    method : str
+        One of :data:`METHODS`: the α-SubNet of the caches' masks, Wanda on all of them, or
+        the weights' size alone.
+    sparsity : float
+        Share of each row that a mask removes.
+    pattern : str
+        Where given, Wanda on all caches keeps so many of so many neighbours: ``"2:4"`` keeps two of
+        four, as sparse tensor cores need it.
+
+    Raises
+    ------
+    ParameterError
+        If the share is not in (0, 1), the pattern is none, or caches are of another model or, for
+        ``alpha``, fewer than two.
+    """
+    check_share(sparsity)
+    if method not in METHODS:
+        message = f"method must be one of {', '.join(METHODS)}; got {method!r}."
+        raise ParameterError(message)
+    if method == "alpha" and not pattern:
+        _check_several(caches)
+    choose = partial(_CHOICES[method], sparsity=sparsity)
+    if pattern:
+        kept, group = parse_pattern(pattern)
+        choose = partial(_grouped, kept=kept, group=group)
+        method, sparsity = f"wanda, {pattern}", 1 - kept / group
+    each = [checked_squares(model, path) for path in caches]
+
+    def make(layer: int) -> dict[str, subnetworks.Mask]:
+        weights = block_weights(model, layer)
+        # A layer's float32 copy goes as soon as its mask is there.
+        return {
+            name: choose(weights.pop(name), [one[name][layer - 1] for one in each])
+            for name in list(weights)
+        }
+
+    about = _about(method, model, sparsity) | {"caches": [os.fspath(path) for path in caches]}
+    return Streamed(tuple(model.anatomy.linears), make, about)
+
+
+def _alpha(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    return subnetworks.shared([subnetworks.wanda(weight, s, sparsity=sparsity) for s in squares])
+
+
+def _wanda(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    return subnetworks.wanda(weight, np.sum(squares, axis=0), sparsity=sparsity)
+
+
+def _magnitude(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+) -> subnetworks.Mask:
+    del squares
+    return subnetworks.magnitude(weight, sparsity=sparsity)
+
+
+def _grouped(
+    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, kept: int, group: int
+) -> subnetworks.Mask:
+    scores = np.abs(weight) * np.sqrt(np.sum(squares, axis=0))[None]
+    return subnetworks.of_each_group(scores, kept=kept, group=group)
+
+
+_CHOICES = dict(zip(METHODS, (_alpha, _wanda, _magnitude), strict=True))
+
+
+def summed_squares(
+    model: FrozenModel, caches: Sequence[Path], *, kinds: Sequence[str] = KINDS
+) -> dict[str, npt.NDArray[Any]]:
+    """Return sums of squares over all tasks' caches, each token counted once.
+
+    See :func:`ima.pruning.masks.checked_squares`.
+    """
+    parts = [checked_squares(model, path, kinds=kinds) for path in caches]
+    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+
+
+def _check_several(given: Sequence[Any]) -> None:
+    if len(given) < 2:
+        message = f"An intersection needs the masks of two tasks or more; got {len(given)}."
+        raise ParameterError(message)
+
+
+def parse_pattern(pattern: str) -> tuple[int, int]:
+    """Return how many of how many neighbours a pattern such as 2:4 keeps."""
+    kept, _, group = pattern.partition(":")
+    if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
+        message = f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
+        raise ParameterError(message)
+    return int(kept), int(group)
+
+
+def _about(label: str, model: FrozenModel, sparsity: float) -> dict[str, Any]:
+    return {"method": label, "sparsity": sparsity, "weights_hash": model.weights_hash}

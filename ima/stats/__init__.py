@@ -1,0 +1,1 @@
+"""Intervals, resampling, rank correlations and permutation tests."""

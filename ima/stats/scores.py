@@ -1,0 +1,116 @@
+"""A score: the mean of per-sample values with its 95 % interval and n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ima.errors import ParameterError
+from ima.stats.intervals import Interval, bootstrap_weights, percentile, wilson
+
+
+def mean_score(
+    values: Sequence[float] | npt.NDArray[Any],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """Return the mean over samples with its 95 % interval.
+
+    The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
+    an interval of no width; else it is the percentile bootstrap.
+
+    Parameters
+    ----------
+    values : sequence of float
+        ``(sample,)``.
+    seed : int
+        Seed of the resampling.
+    resamples : int
+        Number of resamples.
+
+    Raises
+    ------
+    ParameterError
+        If there are no values.
+
+    Examples
+    --------
+    >>> round(mean_score([1.0] * 100).low, 3)
+    0.963
+    """
+    array = np.asarray(values, float)
+    if array.size == 0:
+        message = "A score needs at least one sample; got none."
+        raise ParameterError(message)
+    if np.isin(array, (0.0, 1.0)).all():
+        low, high = wilson(xr.DataArray(array.mean()), n=array.size)
+    else:
+        weights = bootstrap_weights(array.size, resamples=resamples, seed=seed)
+        low, high = percentile(weights.dot(xr.DataArray(array, dims="sample"), dim="sample"))
+    # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
+    return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
+
+
+def pooled_score(
+    counts: npt.NDArray[np.float64],
+    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Interval:
+    """Return a score of the whole set, such as a ratio of sums, with its 95 % interval.
+
+    The interval is the percentile bootstrap over samples: sums are formed anew in each resample.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``(sample, part)``: what the sums are of.
+    statistic : callable
+        Maps sums ``(..., part)`` to scores ``(...)``.
+    seed : int
+        Seed of the resampling.
+    resamples : int
+        Number of resamples.
+
+    Raises
+    ------
+    ParameterError
+        If there are no samples.
+
+    Examples
+    --------
+    >>> hits = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> round(pooled_score(hits, lambda sums: sums[..., 0] / sums[..., 1]).value, 3)
+    0.667
+    """
+    if len(counts) == 0:
+        message = "A score needs at least one sample; got none."
+        raise ParameterError(message)
+    weights = bootstrap_weights(len(counts), resamples=resamples, seed=seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = statistic(weights.values @ counts)
+    # A resample in which nothing was counted says nothing about a ratio.
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Interval.around(float(statistic(counts.sum(axis=0))), low=low, high=high, n=len(counts))
+
+
+def as_record(interval: Interval) -> dict[str, float | int]:
+    """Return an interval as the JSON record that cards and claims hold.
+
+    Examples
+    --------
+    >>> as_record(Interval(0.5, 0.25, 0.75, 4))
+    {'value': 0.5, 'low': 0.25, 'high': 0.75, 'n': 4}
+    """
+    return {
+        "value": round(interval.value, 4),
+        "low": round(interval.low, 4),
+        "high": round(interval.high, 4),
+        "n": interval.n,
+    }

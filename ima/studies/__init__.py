@@ -1,0 +1,1 @@
+"""What pages need beyond measures: summaries of models, comparisons, experiment grids."""

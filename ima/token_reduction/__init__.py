@@ -1,0 +1,1 @@
+"""Run a frozen model while perceptual tokens skip parts of it or leave it."""
