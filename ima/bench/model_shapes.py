@@ -139,27 +139,27 @@ def bench_plans(
     """
     shape = _shape(name)
     from ima.token_reduction import paper_plans
-    from ima.token_reduction.apply import planned
-    from ima.token_reduction.cost import cost
-    from ima.token_reduction.plans import Plan
+    from ima.token_reduction.apply import apply_plan
+    from ima.token_reduction.cost import compute_prefill_cost
+    from ima.token_reduction.plans import ReductionPlan
 
     model, batch = _random(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
-        Plan(name="nothing left out"),
-        paper_plans.skipping("ffn", start=1),
-        paper_plans.skipping("block", start=third),
-        paper_plans.withdrawal(behind=third),
-        paper_plans.fastv(behind=2),
+        ReductionPlan(name="nothing left out"),
+        paper_plans.make_skip_plan("ffn", start=1),
+        paper_plans.make_skip_plan("block", start=third),
+        paper_plans.make_vtw_plan(behind=third),
+        paper_plans.make_fastv_plan(behind=2),
     ]
 
-    def run(plan: Plan) -> Any:
-        with planned(model, batch, plan) as trace:
+    def run(plan: ReductionPlan) -> Any:
+        with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         _wait(device)
         return trace
 
-    operations = {plan.name: cost(model, run(plan)).total for plan in plans}
+    operations = {plan.name: compute_prefill_cost(model, run(plan)).total for plan in plans}
     seconds = fastest({plan.name: partial(run, plan) for plan in plans}, repeats=repeats)
     plain = plans[0].name
     rows = []

@@ -30,15 +30,15 @@ def skip(
     """Run a model by plans that leave computation out: score, FLOPs, cache, time of each."""
     from ima.data.samples import open_samples
     from ima.models import load
-    from ima.token_reduction.plans import read
-    from ima.token_reduction.report import compare
+    from ima.token_reduction.plans import read_plan
+    from ima.token_reduction.report import compare_plans
 
-    wanted = [read(path) for path in plan]
+    wanted = [read_plan(path) for path in plan]
     loaded = load(model, device=device)
     for one in wanted:
         one.check(loaded)
     opened = open_samples(dataset, n=samples)
-    found = compare(loaded, opened, wanted, batch_size=batch_size, repeats=repeats).table
+    found = compare_plans(loaded, opened, wanted, batch_size=batch_size, repeats=repeats).table
     if as_json:
         typer.echo(json.dumps(found.to_dict("records"), indent=1))
         return

@@ -54,26 +54,30 @@ def subnet(
     """Write a model without the weights that its tasks do not need, and say what that saves."""
     from ima.models import load, sparse_checkpoint
     from ima.pruning import alpha_subnet, structured
-    from ima.pruning.masks import check_share
+    from ima.pruning.masks import check_sparsity
 
-    if method not in {*alpha_subnet.METHODS, SPARSEGPT}:
-        known = ", ".join([*alpha_subnet.METHODS, SPARSEGPT])
+    if method not in {*alpha_subnet.MASK_METHODS, SPARSEGPT}:
+        known = ", ".join([*alpha_subnet.MASK_METHODS, SPARSEGPT])
         message = f"method must be one of {known}; got {method!r}."
         raise ParameterError(message)
     loaded = load(model)
     if pattern == NEURONS:
-        check_share(sparsity)
-        squares = alpha_subnet.summed_squares(loaded, caches)
-        structure = structured.choose(loaded, squares, sparsity=sparsity)
-        size = sparse_checkpoint.write_smaller(loaded, structure, out, about={"caches": caches})
+        check_sparsity(sparsity)
+        squares = alpha_subnet.sum_input_norms(loaded, caches)
+        structure = structured.select_kept_structure(loaded, squares, sparsity=sparsity)
+        size = sparse_checkpoint.write_structured_checkpoint(
+            loaded, structure, out, about={"caches": caches}
+        )
     elif method == SPARSEGPT:
         masks = _updated(loaded, caches, sparsity=sparsity, pattern=pattern)
-        size = sparse_checkpoint.write(loaded, masks, out, about={"caches": caches})
+        size = sparse_checkpoint.write_sparse_checkpoint(
+            loaded, masks, out, about={"caches": caches}
+        )
     else:
-        streamed = alpha_subnet.streamed(
+        streamed = alpha_subnet.build_lazy_masks(
             loaded, caches, method=method, sparsity=sparsity, pattern=pattern
         )
-        size = sparse_checkpoint.write(loaded, streamed, out)
+        size = sparse_checkpoint.write_sparse_checkpoint(loaded, streamed, out)
     loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
     removed = 1 - size.kept / size.weights
     record: dict[str, Any] = {"sparsity": removed, **asdict(size), "loads": loads}
@@ -101,16 +105,20 @@ def subnet(
 def _updated(model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str) -> Masks:
     """Prune by SparseGPT on the samples that the caches were made from, by this model."""
     from ima.pruning import alpha_subnet, sparsegpt
-    from ima.pruning.masks import check_share
-    from ima.pruning.wanda import calibration_samples
+    from ima.pruning.masks import check_sparsity
+    from ima.pruning.wanda import open_calibration_samples
 
-    check_share(sparsity)
-    samples = [sample for path in caches for sample in calibration_samples(path, n=CALIBRATION)]
+    check_sparsity(sparsity)
+    samples = [
+        sample for path in caches for sample in open_calibration_samples(path, n=CALIBRATION)
+    ]
     removed = None
     if pattern:
         kept, group = alpha_subnet.parse_pattern(pattern)
         removed = (group - kept, group)
-    return sparsegpt.prune(model, model.batches(samples), sparsity=sparsity, pattern=removed)
+    return sparsegpt.compute_sparsegpt_masks(
+        model, model.batches(samples), sparsity=sparsity, pattern=removed
+    )
 
 
 def _load(spec: str) -> dict[str, float]:

@@ -198,7 +198,7 @@ def steering_panels(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
     Parameters
     ----------
     swept : pandas.DataFrame
-        From :func:`ima.interventions.steering.sweep`.
+        From :func:`ima.interventions.steering.sweep_steering`.
     columns : int
         Panels in a row.
 

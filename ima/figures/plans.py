@@ -25,7 +25,7 @@ def cost_chart(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     tables : mapping of str to pandas.DataFrame
-        By what is answered, from :func:`ima.token_reduction.report.compare`, all of the same plans.
+        By what is answered, from :func:`ima.token_reduction.report.compare_plans`, all of the same plans.
 
     Returns
     -------

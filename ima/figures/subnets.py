@@ -65,9 +65,9 @@ def agreement_curves(agreement: pd.DataFrame, *, independent: pd.Series[float]) 
     Parameters
     ----------
     agreement : pandas.DataFrame
-        From :func:`ima.pruning.votes.agreement`: linear layers in rows.
+        From :func:`ima.pruning.votes.compute_vote_agreement`: linear layers in rows.
     independent : pandas.Series
-        From :func:`ima.pruning.votes.independent`.
+        From :func:`ima.pruning.votes.compute_chance_agreement`.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def removed_map(shares: pd.DataFrame) -> Figure:
     Parameters
     ----------
     shares : pandas.DataFrame
-        From :func:`ima.pruning.alpha_subnet.sparsity_by_layer`: layers in rows.
+        From :func:`ima.pruning.alpha_subnet.compute_layer_sparsity`: layers in rows.
 
     Returns
     -------

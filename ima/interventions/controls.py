@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _APART = 1_000_003
 
 
-def with_noise(batch: Batch, *, seed: int) -> Batch:
+def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     """Replace the perceptual tokens of a batch by noise of the same lengths.
 
     Parameters
@@ -59,7 +59,7 @@ def with_noise(batch: Batch, *, seed: int) -> Batch:
     return replace(batch, embeds=torch.where(perceptual, noise, batch.embeds))
 
 
-def with_random_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
+def reinitialize_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
     """Return the model with blocks that were never trained; embeddings and connector are kept.
 
     Parameters
@@ -89,7 +89,7 @@ def with_random_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
 
 
 @contextmanager
-def separated(model: FrozenModel, batch: Batch, *, until: int) -> Iterator[None]:
+def attention_knockout(model: FrozenModel, batch: Batch, *, until: int) -> Iterator[None]:
     """Let textual tokens not attend to perceptual ones in the first layers.
 
     Perceptual tokens stand first and never attend to text, so this cuts all that the kinds know of
@@ -154,7 +154,7 @@ def _like(given: Tensor | None, allowed: Tensor, embeds: Tensor) -> Tensor:
     )
 
 
-def conditions(
+def run_control_conditions(
     model: FrozenModel,
     samples: Sequence[Sample],
     *,
@@ -192,7 +192,7 @@ def conditions(
     return _named(found, samples=samples)
 
 
-def redrawn(
+def redraw_random_controls(
     model: FrozenModel, samples: Sequence[Sample], *, draw: int, batch_size: int = 16, seed: int = 0
 ) -> dict[str, xr.DataArray]:
     """Run the conditions that hold something random once more, with other noise and other blocks.
@@ -200,14 +200,14 @@ def redrawn(
     Parameters
     ----------
     model, samples, batch_size, seed
-        As of :func:`conditions`.
+        As of :func:`run_control_conditions`.
     draw : int
-        From 1; each has noise and blocks of its own, and none those of :func:`conditions`.
+        From 1; each has noise and blocks of its own, and none those of :func:`run_control_conditions`.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        ``noise`` and ``random blocks``, as of :func:`conditions`.
+        ``noise`` and ``random blocks``, as of :func:`run_control_conditions`.
     """
     batches = model.batches(samples, batch_size=batch_size)
     return _named(_random(model, batches, seed=seed + draw * _APART), samples=samples)
@@ -216,10 +216,10 @@ def redrawn(
 def _random(
     model: FrozenModel, batches: Sequence[Batch], *, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    noisy = [with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
+    noisy = [replace_tokens_with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
     return {
         "noise": _states(model, noisy),
-        "random blocks": _states(with_random_blocks(model, seed=seed), batches),
+        "random blocks": _states(reinitialize_blocks(model, seed=seed), batches),
     }
 
 
@@ -246,6 +246,6 @@ def _states(
 ) -> npt.NDArray[np.float32]:
     parts = []
     for batch in batches:
-        with separated(model, batch, until=until):
+        with attention_knockout(model, batch, until=until):
             parts.append(measure(model, batch, taps=["resid_post"]).means["resid_post"])
     return np.concatenate(parts)

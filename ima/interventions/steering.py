@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
 
-Vector = npt.NDArray[np.float64]
-TOWARD, RANDOM = "toward text", "random direction"
+SteeringVector = npt.NDArray[np.float64]
+TOWARD_TEXT, RANDOM_DIRECTION = "toward text", "random direction"
 
 
 @contextmanager
-def steered(model: FrozenModel, batch: Batch, *, layer: int, by: Vector) -> Iterator[None]:
+def add_steering_vector(
+    model: FrozenModel, batch: Batch, *, layer: int, by: SteeringVector
+) -> Iterator[None]:
     """Add a vector to each perceptual token of the residual stream at one layer.
 
     Parameters
@@ -97,7 +99,9 @@ def _edit_input(module: nn.Module, moved: Any) -> Any:
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
-def gap(model: FrozenModel, samples: Sequence[Sample], *, layer: int) -> Vector:
+def compute_steering_vector(
+    model: FrozenModel, samples: Sequence[Sample], *, layer: int
+) -> SteeringVector:
     """Return the vector from the mean of perceptual tokens to that of textual ones, at one layer.
 
     Parameters
@@ -119,18 +123,18 @@ def gap(model: FrozenModel, samples: Sequence[Sample], *, layer: int) -> Vector:
         means = measure(model, batch, taps=["resid_post"]).means["resid_post"]
         sums += means[:, :, layer].sum(axis=0)
     perceptual, textual = sums / len(samples)
-    found: Vector = textual - perceptual
+    found: SteeringVector = textual - perceptual
     return found
 
 
-def random_like(vector: Vector, *, seed: int) -> Vector:
+def draw_random_direction(vector: SteeringVector, *, seed: int) -> SteeringVector:
     """Return a vector of the same length in a random direction."""
     drawn = np.random.default_rng(seed).standard_normal(vector.shape)
-    found: Vector = drawn / np.linalg.norm(drawn) * np.linalg.norm(vector)
+    found: SteeringVector = drawn / np.linalg.norm(drawn) * np.linalg.norm(vector)
     return found
 
 
-def hallucination(
+def _score_hallucination(
     model: FrozenModel,
     captioned: Sequence[Sample],
     asked: Mapping[str, Sequence[Sample]],
@@ -170,7 +174,7 @@ def hallucination(
     return found
 
 
-def sweep(
+def sweep_steering(
     model: FrozenModel,
     captioned: Sequence[Sample],
     asked: Mapping[str, Sequence[Sample]],
@@ -187,7 +191,7 @@ def sweep(
     model : FrozenModel
         Left as it is.
     captioned, asked
-        As :func:`hallucination` takes them.
+        As :func:`_score_hallucination` takes them.
     calibration : sequence of Sample
         From these the vector is computed: none of the others.
     layer : int
@@ -204,14 +208,18 @@ def sweep(
         A row per direction, amount and metric: ``direction``, ``amount``, ``metric``, ``value``,
         ``low``, ``high``, ``n``.
     """
-    toward = gap(model, calibration, layer=layer)
-    vectors = {TOWARD: toward, RANDOM: random_like(toward, seed=seed)}
+    toward = compute_steering_vector(model, calibration, layer=layer)
+    vectors = {TOWARD_TEXT: toward, RANDOM_DIRECTION: draw_random_direction(toward, seed=seed)}
     captioned, asked = list(captioned), {name: list(polled) for name, polled in asked.items()}
     rows = []
     with perceiving_once():
         for direction, amount in itertools.product(vectors, amounts):
-            around = partial(steered, model, layer=layer, by=amount * vectors[direction])
-            for metric, found in hallucination(model, captioned, asked, around=around).items():
+            around = partial(
+                add_steering_vector, model, layer=layer, by=amount * vectors[direction]
+            )
+            for metric, found in _score_hallucination(
+                model, captioned, asked, around=around
+            ).items():
                 row = {"direction": direction, "amount": amount, "metric": metric}
                 rows.append(row | asdict(found))
     return pd.DataFrame(rows)

@@ -21,7 +21,7 @@ from ima.miniature.workshop import Part
 from ima.models import llava
 from ima.models.hook_points import find_anatomy
 from ima.models.zoo import CARD, WEIGHTS, state_digest
-from ima.token_reduction.aggregation import until
+from ima.token_reduction.aggregation import stop_after
 from ima.training.checkpoints import save_weights
 from ima.training.optimization import Recipe, fit
 
@@ -218,7 +218,7 @@ class _Trainer:
             part = slice(start, start + 64)
             words = self.language.get_input_embeddings()(ids[part].to(self.device))
             seen = self.projector(features[part].float().to(self.device))
-            with until(self.anatomy.blocks[DEPTH - 1]) as reached:
+            with stop_after(self.anatomy.blocks[DEPTH - 1]) as reached:
                 self.anatomy.trunk(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False)
             found.append(reached[0][:, seen.shape[1] :].cpu())
         return torch.cat(found)

@@ -43,9 +43,9 @@ from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_anatomy
 from ima.models.perception import Perception
 from ima.models.zoo import WEIGHTS, state_digest
-from ima.token_reduction.apply import planned
-from ima.token_reduction.paper_plans import skipping
-from ima.token_reduction.plans import Plan
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.paper_plans import make_skip_plan
+from ima.token_reduction.plans import ReductionPlan
 from ima.training.checkpoints import save_weights
 from ima.training.optimization import Recipe
 
@@ -61,7 +61,7 @@ _RECIPE = Recipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every
 #: The projector of the variants that are trained on captions first.
 STAGE = "stages/clip-caption"
 #: Percepts bypass the second block and every other one behind it: half of them.
-HALF = skipping("block", start=2, every=2)
+HALF = make_skip_plan("block", start=2, every=2)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Variant:
     followed: bool
     recipe: Recipe
     task: str = "multitask"
-    plan: Plan | None = None
+    plan: ReductionPlan | None = None
 
     @property
     def part(self) -> str:
@@ -223,7 +223,7 @@ def _make(
     return card
 
 
-def running(plan: Plan, model: FrozenModel) -> connectors.Around:
+def running(plan: ReductionPlan, model: FrozenModel) -> connectors.Around:
     """Let the language model of a model leave out in training what a plan leaves out.
 
     Raises
@@ -233,7 +233,7 @@ def running(plan: Plan, model: FrozenModel) -> connectors.Around:
     """
 
     def around(prefix: torch.Tensor, ids: torch.Tensor) -> AbstractContextManager[Any]:
-        return planned(model, rows_of(prefix, ids), plan)
+        return apply_plan(model, rows_of(prefix, ids), plan)
 
     return around
 

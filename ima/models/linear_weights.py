@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 
-def weights_of(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
+def get_linear_weights(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of the blocks' linear layers, ``(layer, out_features, in_features)``."""
-    blocks = [block_weights(model, layer) for layer in range(1, model.layers + 1)]
+    blocks = [get_block_weights(model, layer) for layer in range(1, model.layers + 1)]
     return {name: np.stack([one[name] for one in blocks]) for name in model.anatomy.linears}
 
 
-def block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+def get_block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[np.float32]]:
     """Return the weights of one block's linear layers, ``(out_features, in_features)``."""
     names = tuple(model.anatomy.linears)
     block = model.anatomy.blocks[layer - 1]

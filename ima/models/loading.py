@@ -59,7 +59,7 @@ def load_model(
     if (Path(spec) / "subnet.json").is_file():
         from ima.models import sparse_checkpoint
 
-        return sparse_checkpoint.read(Path(spec), device=device)
+        return sparse_checkpoint.load_sparse_checkpoint(Path(spec), device=device)
     if (Path(spec) / "config.json").is_file():
         return from_folder(spec, folder=Path(spec), loading=loading)
     in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()

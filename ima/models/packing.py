@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 #: Ends of the names of what is stored of a weight: kept values, and the mask, plain or deflated.
-PARTS = ("kept", "bits", "deflated")
-KEPT, BITS, DEFLATED = PARTS
+PACKED_PARTS = ("kept", "bits", "deflated")
+KEPT_VALUES, _MASK_BITS, _MASK_DEFLATED = PACKED_PARTS
 #: Dtypes in which values are stored if that loses nothing, the shortest first.
 _SHORT = (torch.float16, torch.bfloat16)
 
 
-def short(values: Tensor) -> Tensor:
+def cast_to_shortest_dtype(values: Tensor) -> Tensor:
     """Return values in the shortest dtype that holds them exactly."""
     if not values.is_floating_point():
         return values
@@ -27,7 +27,7 @@ def short(values: Tensor) -> Tensor:
     return values
 
 
-def pack(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Tensor]:
+def pack_weight(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Tensor]:
     """Pack a pruned weight.
 
     Parameters
@@ -42,19 +42,22 @@ def pack(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Te
     Returns
     -------
     dict of str to Tensor
-        Under names with :data:`PARTS` at their ends: kept values in the shortest dtype that loses
+        Under names with :data:`PACKED_PARTS` at their ends: kept values in the shortest dtype that loses
         nothing, and eight weights a byte, deflated where that is shorter.
     """
     bits = np.packbits(kept.ravel())
     deflated = np.frombuffer(zlib.compress(bits.tobytes(), 9), dtype=np.uint8)
     smaller = len(deflated) < len(bits)
     chosen = torch.from_numpy((deflated if smaller else bits).copy())
-    values = short(weight.cpu()[torch.from_numpy(kept)])
-    return {f"{name}.{KEPT}": values, f"{name}.{DEFLATED if smaller else BITS}": chosen}
+    values = cast_to_shortest_dtype(weight.cpu()[torch.from_numpy(kept)])
+    return {
+        f"{name}.{KEPT_VALUES}": values,
+        f"{name}.{_MASK_DEFLATED if smaller else _MASK_BITS}": chosen,
+    }
 
 
-def unpack(file: Any, name: str, shape: list[int]) -> Tensor:
-    """Return a weight that :func:`pack` packed, zero where removed.
+def unpack_weight(file: Any, name: str, shape: list[int]) -> Tensor:
+    """Return a weight that :func:`pack_weight` packed, zero where removed.
 
     Parameters
     ----------
@@ -65,12 +68,12 @@ def unpack(file: Any, name: str, shape: list[int]) -> Tensor:
     shape : list of int
         Its shape.
     """
-    values = file.get_tensor(f"{name}.{KEPT}")
-    if f"{name}.{BITS}" not in set(file.keys()):
-        packed = zlib.decompress(file.get_tensor(f"{name}.{DEFLATED}").numpy().tobytes())
+    values = file.get_tensor(f"{name}.{KEPT_VALUES}")
+    if f"{name}.{_MASK_BITS}" not in set(file.keys()):
+        packed = zlib.decompress(file.get_tensor(f"{name}.{_MASK_DEFLATED}").numpy().tobytes())
         bits = np.frombuffer(packed, dtype=np.uint8)
     else:
-        bits = file.get_tensor(f"{name}.{BITS}").numpy()
+        bits = file.get_tensor(f"{name}.{_MASK_BITS}").numpy()
     kept = torch.from_numpy(np.unpackbits(bits, count=int(np.prod(shape))).astype(bool))
     found = torch.zeros(kept.numel(), dtype=values.dtype)
     found[kept] = values

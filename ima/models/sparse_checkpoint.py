@@ -26,8 +26,14 @@ from torch import Tensor, nn
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, write_json
 from ima.models import load, zoo
-from ima.models.packing import KEPT, PARTS, pack, short, unpack
-from ima.models.structure import Structure, shrink
+from ima.models.packing import (
+    KEPT_VALUES,
+    PACKED_PARTS,
+    cast_to_shortest_dtype,
+    pack_weight,
+    unpack_weight,
+)
+from ima.models.structure import KeptStructure, shrink_model
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -51,12 +57,12 @@ class BlockMasks(Protocol):
         """Return the updated weights of a block, if there are any."""
 
 
-SCHEMA, VERSION = "ima-subnet", "2"
-RECORD = "subnet.json"
+_SCHEMA, _SCHEMA_VERSION = "ima-subnet", "2"
+SPARSE_RECORD_FILE = "subnet.json"
 
 
 @dataclass(frozen=True)
-class Size:
+class CheckpointSize:
     """How long a compressed checkpoint is.
 
     Parameters
@@ -93,13 +99,13 @@ class Size:
         return 8 * self.stored / self.weights
 
 
-def write(
+def write_sparse_checkpoint(
     model: FrozenModel,
     masks: BlockMasks,
     folder: Path,
     *,
     about: Mapping[str, Any] | None = None,
-) -> Size:
+) -> CheckpointSize:
     """Write the language model of a model, its pruned layers compressed.
 
     One block is packed at a time: beside the model, masks and packed values of one block are in
@@ -142,13 +148,13 @@ def write(
     return size
 
 
-def write_smaller(
+def write_structured_checkpoint(
     model: FrozenModel,
-    structure: Structure,
+    structure: KeptStructure,
     folder: Path,
     *,
     about: Mapping[str, Any] | None = None,
-) -> Size:
+) -> CheckpointSize:
     """Write the language model of a model without the neurons and heads that leave.
 
     Parameters
@@ -158,7 +164,7 @@ def write_smaller(
     structure : Structure
         What stays.
     folder, about
-        As :func:`write` takes them.
+        As :func:`write_sparse_checkpoint` takes them.
 
     Returns
     -------
@@ -171,7 +177,7 @@ def write_smaller(
         If the structure is of another model, or the folder holds something else.
     """
     _check_folder(folder)
-    small = shrink(model, structure)
+    small = shrink_model(model, structure)
     weights, kept = _linear_weights(model), _linear_weights(small)
     with _replaced(folder) as begun:
         packer = _Packer(small.language.state_dict(keep_vars=True), begun)
@@ -193,18 +199,18 @@ def _linear_weights(model: FrozenModel) -> int:
 
 
 def _tell(
-    folder: Path, model: FrozenModel, packer: _Packer, size: Size, own: Mapping[str, Any]
+    folder: Path, model: FrozenModel, packer: _Packer, size: CheckpointSize, own: Mapping[str, Any]
 ) -> None:
     record = {
-        "schema": SCHEMA,
-        "schema_version": VERSION,
+        "schema": _SCHEMA,
+        "schema_version": _SCHEMA_VERSION,
         "model": model.name,
         "weights_hash": model.weights_hash,
         "sha256": packer.sha256,
         "sparsity": 1 - size.kept / size.weights,
         **own,
     }
-    write_json(folder / RECORD, record)
+    write_json(folder / SPARSE_RECORD_FILE, record)
 
 
 @contextmanager
@@ -252,12 +258,12 @@ class _Packer:
                 weight = tensor.detach()
                 if linear in values:
                     weight = torch.from_numpy(values[linear]).to(weight.dtype)
-                packed = pack(full, weight, kept[linear])
+                packed = pack_weight(full, weight, kept[linear])
                 self.shapes[full] = list(weight.shape)
                 self.weights += weight.numel()
                 self.kept += int(kept[linear].sum())
                 self.stored += sum(one.nbytes for one in packed.values())
-                self.bits = max(self.bits, 8 * packed[f"{full}.{KEPT}"].element_size())
+                self.bits = max(self.bits, 8 * packed[f"{full}.{KEPT_VALUES}"].element_size())
                 tensors |= packed
             elif full in self.left:
                 tensors[full] = self._plain(tensor)
@@ -269,9 +275,9 @@ class _Packer:
         tensors = {n: self._plain(self.state[n]) for n in self.state if n in self.left}
         self._save(tensors, "others.safetensors")
 
-    def size(self) -> Size:
+    def size(self) -> CheckpointSize:
         """Return what was written."""
-        return Size(
+        return CheckpointSize(
             weights=self.weights,
             kept=self.kept,
             bits=self.bits,
@@ -281,29 +287,29 @@ class _Packer:
         )
 
     def _plain(self, tensor: Tensor) -> Tensor:
-        found = short(tensor.detach()).contiguous().cpu()
+        found = cast_to_shortest_dtype(tensor.detach()).contiguous().cpu()
         self.plain += found.nbytes
         self.bits = max(self.bits, 8 * found.element_size() if found.is_floating_point() else 0)
         return found
 
     def _save(self, tensors: Mapping[str, Tensor], name: str) -> None:
-        about = {"schema": SCHEMA, "schema_version": VERSION}
+        about = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION}
         save_file(dict(tensors), str(self.folder / name), metadata=about)
         self.sha256[name] = zoo.sha256(self.folder / name)
 
 
-def is_compressed(folder: Path) -> bool:
+def _is_sparse_checkpoint(folder: Path) -> bool:
     """Return whether a folder holds a compressed checkpoint."""
-    return (folder / RECORD).is_file()
+    return (folder / SPARSE_RECORD_FILE).is_file()
 
 
-def read(folder: Path, *, device: str = "cpu") -> FrozenModel:
+def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
     """Load a model whose language model is that of a compressed checkpoint.
 
     Parameters
     ----------
     folder : Path
-        From :func:`write`. What perceives, and the tokenizer, come from the model that it was made
+        From :func:`write_sparse_checkpoint`. What perceives, and the tokenizer, come from the model that it was made
         of, which must be there.
     device : str
         Where to.
@@ -327,7 +333,7 @@ def read(folder: Path, *, device: str = "cpu") -> FrozenModel:
         )
         raise ModelError(message)
     if "structure" in record:
-        model = shrink(model, Structure.of_record(record["structure"]))
+        model = shrink_model(model, KeptStructure.of_record(record["structure"]))
     state = model.language.state_dict()
     try:
         for part, digest in record["sha256"].items():
@@ -337,34 +343,34 @@ def read(folder: Path, *, device: str = "cpu") -> FrozenModel:
     except (SafetensorError, KeyError, ValueError, zlib.error) as error:
         message = f"The compressed checkpoint {folder} is damaged: {error}. Make it again."
         raise ModelError(message) from error
-    return replace(model, name=str(folder), weights_hash=zoo.sha256(folder / RECORD))
+    return replace(model, name=str(folder), weights_hash=zoo.sha256(folder / SPARSE_RECORD_FILE))
 
 
 def _fill(state: Mapping[str, Tensor], file: Any, shapes: Mapping[str, list[int]]) -> None:
     held = set(file.keys())
-    packed = {key.rpartition(".")[0] for key in held if key.endswith(f".{KEPT}")}
+    packed = {key.rpartition(".")[0] for key in held if key.endswith(f".{KEPT_VALUES}")}
     for name in packed:
-        state[name].copy_(unpack(file, name, shapes[name]))
-    parts = {f"{name}.{part}" for name in packed for part in PARTS}
+        state[name].copy_(unpack_weight(file, name, shapes[name]))
+    parts = {f"{name}.{part}" for name in packed for part in PACKED_PARTS}
     for name in held - parts:
         state[name].copy_(file.get_tensor(name))
 
 
 def _record(folder: Path) -> dict[str, Any]:
     try:
-        record = read_json(folder / RECORD)
+        record = read_json(folder / SPARSE_RECORD_FILE)
     except (OSError, json.JSONDecodeError) as error:
         message = f"No compressed checkpoint at {folder}: {error}. `ima subnet` makes one."
         raise ModelError(message) from error
     found = f"{record.get('schema')!r} {record.get('schema_version')!r}"
-    if found != f"{SCHEMA!r} {VERSION!r}":
-        message = f"{folder} holds {found}, not {SCHEMA!r} {VERSION!r}. Make it again."
+    if found != f"{_SCHEMA!r} {_SCHEMA_VERSION!r}":
+        message = f"{folder} holds {found}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}. Make it again."
         raise ModelError(message)
     return record
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.exists() and not is_compressed(folder) and any(folder.iterdir()):
+    if folder.exists() and not _is_sparse_checkpoint(folder) and any(folder.iterdir()):
         message = f"{folder} is there and is no compressed checkpoint. Name another folder."
         raise ParameterError(message)
 

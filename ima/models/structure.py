@@ -21,12 +21,12 @@ from ima.models.hook_points import find_anatomy
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
-Places = npt.NDArray[np.int64]
+FeatureIndices = npt.NDArray[np.int64]
 _OUT, _DOWN = {"o_proj", "out_proj"}, {"down_proj", "fc2"}
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class KeptStructure:
     """Which neurons and which groups of heads stay.
 
     Parameters
@@ -37,8 +37,8 @@ class Structure:
         By layer, kept groups of heads that share keys and values, in order.
     """
 
-    neurons: Sequence[Places]
-    groups: Sequence[Places]
+    neurons: Sequence[FeatureIndices]
+    groups: Sequence[FeatureIndices]
 
     def record(self) -> dict[str, list[list[int]]]:
         """Return it as JSON holds it."""
@@ -48,7 +48,7 @@ class Structure:
         }
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Structure:
+    def of_record(cls, record: Mapping[str, Any]) -> KeptStructure:
         """Return what :meth:`record` gave."""
         neurons, groups = (
             [np.asarray(places, dtype=np.int64) for places in record[name]]
@@ -102,7 +102,7 @@ def attention_of(model: FrozenModel, at: int) -> Any:
 
 
 @torch.no_grad()
-def shrink(model: FrozenModel, structure: Structure) -> FrozenModel:
+def shrink_model(model: FrozenModel, structure: KeptStructure) -> FrozenModel:
     """Return a copy of a model without the neurons and heads that a structure leaves out.
 
     Parameters

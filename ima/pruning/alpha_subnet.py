@@ -14,35 +14,42 @@ import pandas as pd
 from ima.errors import ParameterError
 from ima.hook_points import KINDS
 from ima.measures import subnetworks
-from ima.models.linear_weights import block_weights, weights_of
+from ima.models.linear_weights import get_block_weights, get_linear_weights
 from ima.pruning import votes
 from ima.pruning.masks import (
+    LazyMasks,
     Masks,
-    Streamed,
-    check_share,
-    checked_squares,
-    masks_from_cache,
-    shared_part,
+    check_sparsity,
+    compute_masks_from_cache,
+    intersect_layer_masks,
+    read_cache_input_norms,
 )
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
-Path = str | os.PathLike[str]
+_Path = str | os.PathLike[str]
 #: Masks at equal sparsity, by what they know: of all tasks' inputs together, of what more than half
 #: of the tasks drop, of text alone, of the weights' size within rows and over all layers, and of
 #: nothing.
-UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM = (
+WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = (
     "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
     "random",
 )  # fmt: skip
-RIVALS = (UNION, MAJORITY, TEXT, SIZE, SIZE_OVERALL, RANDOM)
-ALPHA = "α-SubNet"
-#: Ways of :func:`streamed`.
-METHODS = ("alpha", "wanda", "magnitude")
+BASELINE_MASKS = (
+    WANDA_ALL_TASKS,
+    WANDA_MOST_TASKS,
+    WANDA_TEXT,
+    MAGNITUDE_PER_ROW,
+    MAGNITUDE_GLOBAL,
+    RANDOM_BASELINE,
+)
+ALPHA_SUBNET = "α-SubNet"
+#: Ways of :func:`build_lazy_masks`.
+MASK_METHODS = ("alpha", "wanda", "magnitude")
 
 
-def alpha(masks: Sequence[Masks]) -> Masks:
+def build_alpha_subnet(masks: Sequence[Masks]) -> Masks:
     """Return the α-SubNet: the weights that the masks of all tasks keep (§4).
 
     Parameters
@@ -66,11 +73,14 @@ def alpha(masks: Sequence[Masks]) -> Masks:
         message = "The masks are of different language models: their layers or sizes differ."
         raise ParameterError(message)
     return Masks(
-        shared_part(masks), {"method": "alpha", "of": [dict(one.attributes) for one in masks]}
+        intersect_layer_masks(masks),
+        {"method": "alpha", "of": [dict(one.attributes) for one in masks]},
     )
 
 
-def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: float) -> Masks:
+def build_alpha_at_sparsity(
+    model: FrozenModel, caches: Sequence[_Path], *, sparsity: float
+) -> Masks:
     """Return the α-SubNet of the sparsity that is asked for, or the next lower one.
 
     Parameters
@@ -94,20 +104,20 @@ def alpha_reaching(model: FrozenModel, caches: Sequence[Path], *, sparsity: floa
         If the share is not in (0, 1), or caches are fewer than two or of another model.
     """
     _check_several(caches)
-    found = votes.reaching(model, caches, sparsity=sparsity)
+    found = votes.build_voted_masks(model, caches, sparsity=sparsity)
     return Masks(found.kept, {**found.attributes, "method": "alpha"})
 
 
-def sparsity_by_layer(masks: Masks) -> pd.DataFrame:
+def compute_layer_sparsity(masks: Masks) -> pd.DataFrame:
     """Return which share of the weights of each linear layer is removed, layers in rows."""
     shares = {name: 1 - kept.mean(axis=(1, 2)) for name, kept in masks.kept.items()}
     layers = len(next(iter(shares.values())))
     return pd.DataFrame(shares, index=pd.Index(range(1, layers + 1), name="layer"))
 
 
-def by_modality(
+def build_modality_subnets(
     model: FrozenModel,
-    caches: Mapping[str, Path],
+    caches: Mapping[str, _Path],
     *,
     modalities: Mapping[str, str],
     sparsity: float,
@@ -131,9 +141,12 @@ def by_modality(
         By modality (those with two tasks or more), ``text`` (masks from textual tokens alone) and
         ``all``.
     """
-    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    own = {
+        name: compute_masks_from_cache(model, path, sparsity=sparsity)
+        for name, path in caches.items()
+    }
     text = [
-        masks_from_cache(model, path, sparsity=sparsity, kinds=["textual"])
+        compute_masks_from_cache(model, path, sparsity=sparsity, kinds=["textual"])
         for path in caches.values()
     ]
     groups = {
@@ -142,11 +155,11 @@ def by_modality(
     }
     groups = {modality: masks for modality, masks in groups.items() if len(masks) > 1}
     groups |= {"text": text, "all": list(own.values())}
-    return {name: alpha(masks) for name, masks in groups.items()}
+    return {name: build_alpha_subnet(masks) for name, masks in groups.items()}
 
 
-def rival(
-    model: FrozenModel, caches: Sequence[Path], *, which: str, sparsity: float, seed: int = 0
+def build_baseline_masks(
+    model: FrozenModel, caches: Sequence[_Path], *, which: str, sparsity: float, seed: int = 0
 ) -> Masks:
     """Return one of the masks that the α-SubNet is compared with.
 
@@ -157,38 +170,38 @@ def rival(
     caches : sequence of path
         Of each task, a cache of calibration samples with ``inputs``.
     which : str
-        One of :data:`RIVALS`.
+        One of :data:`BASELINE_MASKS`.
     sparsity : float
-        Share of each row that is removed; of all weights for :data:`SIZE_OVERALL` and, at most,
-        for :data:`MAJORITY`.
+        Share of each row that is removed; of all weights for :data:`MAGNITUDE_GLOBAL` and, at most,
+        for :data:`WANDA_MOST_TASKS`.
     seed : int
         Of the random one.
     """
-    if which == MAJORITY:
+    if which == WANDA_MOST_TASKS:
         most = len(caches) // 2 + 1
-        kept = votes.reaching(model, caches, sparsity=sparsity, votes=most).kept
-    elif which in {UNION, TEXT}:
-        kinds = KINDS if which == UNION else ("textual",)
-        squares = summed_squares(model, caches, kinds=kinds)
-        kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
-    elif which == SIZE:
-        kept = subnetworks.split_by_size(weights_of(model), sparsity=sparsity)
-    elif which == SIZE_OVERALL:
-        kept = subnetworks.magnitude_everywhere(weights_of(model), sparsity=sparsity)
+        kept = votes.build_voted_masks(model, caches, sparsity=sparsity, votes=most).kept
+    elif which in {WANDA_ALL_TASKS, WANDA_TEXT}:
+        kinds = KINDS if which == WANDA_ALL_TASKS else ("textual",)
+        squares = sum_input_norms(model, caches, kinds=kinds)
+        kept = subnetworks.split(get_linear_weights(model), squares, sparsity=sparsity)
+    elif which == MAGNITUDE_PER_ROW:
+        kept = subnetworks.split_by_size(get_linear_weights(model), sparsity=sparsity)
+    elif which == MAGNITUDE_GLOBAL:
+        kept = subnetworks.magnitude_everywhere(get_linear_weights(model), sparsity=sparsity)
     else:
         rng = np.random.default_rng(seed)
-        kept = subnetworks.split_at_random(weights_of(model), sparsity=sparsity, rng=rng)
+        kept = subnetworks.split_at_random(get_linear_weights(model), sparsity=sparsity, rng=rng)
     return Masks(kept, _about(which, model, sparsity))
 
 
-def streamed(
+def build_lazy_masks(
     model: FrozenModel,
-    caches: Sequence[Path],
+    caches: Sequence[_Path],
     *,
     method: str = "alpha",
     sparsity: float = 0.5,
     pattern: str = "",
-) -> Streamed:
+) -> LazyMasks:
     """Return masks that are made one block at a time, as large models need it.
 
     Parameters
@@ -198,7 +211,7 @@ def streamed(
     caches : sequence of path
         Caches of calibration samples with ``inputs``.
     method : str
-        One of :data:`METHODS`: the α-SubNet of the caches' masks, Wanda on all of them, or
+        One of :data:`MASK_METHODS`: the α-SubNet of the caches' masks, Wanda on all of them, or
         the weights' size alone.
     sparsity : float
         Share of each row that a mask removes.
@@ -212,9 +225,9 @@ def streamed(
         If the share is not in (0, 1), the pattern is none, or caches are of another model or, for
         ``alpha``, fewer than two.
     """
-    check_share(sparsity)
-    if method not in METHODS:
-        message = f"method must be one of {', '.join(METHODS)}; got {method!r}."
+    check_sparsity(sparsity)
+    if method not in MASK_METHODS:
+        message = f"method must be one of {', '.join(MASK_METHODS)}; got {method!r}."
         raise ParameterError(message)
     if method == "alpha" and not pattern:
         _check_several(caches)
@@ -223,10 +236,10 @@ def streamed(
         kept, group = parse_pattern(pattern)
         choose = partial(_grouped, kept=kept, group=group)
         method, sparsity = f"wanda, {pattern}", 1 - kept / group
-    each = [checked_squares(model, path) for path in caches]
+    each = [read_cache_input_norms(model, path) for path in caches]
 
     def make(layer: int) -> dict[str, subnetworks.Mask]:
-        weights = block_weights(model, layer)
+        weights = get_block_weights(model, layer)
         # A layer's float32 copy goes as soon as its mask is there.
         return {
             name: choose(weights.pop(name), [one[name][layer - 1] for one in each])
@@ -234,7 +247,7 @@ def streamed(
         }
 
     about = _about(method, model, sparsity) | {"caches": [os.fspath(path) for path in caches]}
-    return Streamed(tuple(model.anatomy.linears), make, about)
+    return LazyMasks(tuple(model.anatomy.linears), make, about)
 
 
 def _alpha(
@@ -263,17 +276,17 @@ def _grouped(
     return subnetworks.of_each_group(scores, kept=kept, group=group)
 
 
-_CHOICES = dict(zip(METHODS, (_alpha, _wanda, _magnitude), strict=True))
+_CHOICES = dict(zip(MASK_METHODS, (_alpha, _wanda, _magnitude), strict=True))
 
 
-def summed_squares(
-    model: FrozenModel, caches: Sequence[Path], *, kinds: Sequence[str] = KINDS
+def sum_input_norms(
+    model: FrozenModel, caches: Sequence[_Path], *, kinds: Sequence[str] = KINDS
 ) -> dict[str, npt.NDArray[Any]]:
     """Return sums of squares over all tasks' caches, each token counted once.
 
-    See :func:`ima.pruning.masks.checked_squares`.
+    See :func:`ima.pruning.masks.read_cache_input_norms`.
     """
-    parts = [checked_squares(model, path, kinds=kinds) for path in caches]
+    parts = [read_cache_input_norms(model, path, kinds=kinds) for path in caches]
     return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ima.errors import ModelError, ParameterError
 from ima.models.answer_loss import answer_loss
-from ima.pruning.wanda import masked
+from ima.pruning.wanda import apply_masks
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ima.pruning.masks import Masks
 
 
-def repair(
+def finetune_connector(
     model: FrozenModel,
     masks: Masks | None,
     samples: Sequence[Sample],
@@ -55,7 +55,7 @@ def repair(
     -------
     FrozenModel
         With the new connector, and all weights of its language model: run it within
-        :func:`ima.pruning.wanda.masked`.
+        :func:`ima.pruning.wanda.apply_masks`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def repair(
     optimizer = torch.optim.AdamW(connector.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rng = np.random.default_rng(seed)
-    with masked(model, masks) if masks is not None else nullcontext():
+    with apply_masks(model, masks) if masks is not None else nullcontext():
         for _ in range(steps):
             chosen = rng.integers(len(samples), size=batch_size)
             loss = answer_loss(model, [samples[int(i)] for i in chosen], connector=connector)

@@ -10,24 +10,34 @@ import pandas as pd
 
 from ima.measures.similarity import Floats
 from ima.pruning import alpha_subnet, sparsegpt
-from ima.pruning.masks import Masks, masks_from_cache
-from ima.pruning.transfer import ByMask, Scores, Task, difference, sign_flip_p
+from ima.pruning.masks import Masks, compute_masks_from_cache
+from ima.pruning.transfer import (
+    EvaluationTask,
+    ScoresByMask,
+    TaskScores,
+    compute_sign_flip_p,
+    compute_task_difference,
+)
 from ima.stats.correlation import holm
 
 #: Each task with Wanda's mask of its own; and one model for all, its kept weights updated.
-OWN, SPARSEGPT = "Wanda on each task", "SparseGPT on all tasks"
+WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
 #: What a claim about the α-SubNet must beat: masks that see no input.
-BLIND = (alpha_subnet.SIZE, alpha_subnet.SIZE_OVERALL, alpha_subnet.RANDOM)
+DATA_FREE_MASKS = (
+    alpha_subnet.MAGNITUDE_PER_ROW,
+    alpha_subnet.MAGNITUDE_GLOBAL,
+    alpha_subnet.RANDOM_BASELINE,
+)
 
-Paths = Mapping[str, str | os.PathLike[str]]
+TaskCaches = Mapping[str, str | os.PathLike[str]]
 
 
-def contest(
-    tasks: Mapping[str, Task],
-    caches: Paths,
+def score_pruning_masks(
+    tasks: Mapping[str, EvaluationTask],
+    caches: TaskCaches,
     *,
     alpha: Masks,
-    rivals: Sequence[str] = (OWN, *alpha_subnet.RIVALS, SPARSEGPT),
+    rivals: Sequence[str] = (WANDA_PER_TASK, *alpha_subnet.BASELINE_MASKS, SPARSEGPT_ALL_TASKS),
     calibration: int = 64,
     seed: int = 0,
 ) -> dict[str, dict[str, Floats]]:
@@ -42,7 +52,7 @@ def contest(
     alpha : Masks
         The α-SubNet, whose sparsity the others get.
     rivals : sequence of str
-        Of :data:`OWN`, :data:`ima.pruning.alpha_subnet.RIVALS` and :data:`SPARSEGPT`.
+        Of :data:`WANDA_PER_TASK`, :data:`ima.pruning.alpha_subnet.BASELINE_MASKS` and :data:`SPARSEGPT_ALL_TASKS`.
     calibration : int
         Samples of each task that SparseGPT reads.
     seed : int
@@ -55,21 +65,27 @@ def contest(
     """
     model = next(iter(tasks.values())).model
     paths, sparsity = list(caches.values()), alpha.sparsity
-    found = {alpha_subnet.ALPHA: {name: task.scores(alpha) for name, task in tasks.items()}}
+    found = {alpha_subnet.ALPHA_SUBNET: {name: task.scores(alpha) for name, task in tasks.items()}}
     for which in rivals:
-        if which == SPARSEGPT:
-            masks = updated(tasks, caches, sparsity=sparsity, calibration=calibration)
-        elif which != OWN:
-            masks = alpha_subnet.rival(model, paths, which=which, sparsity=sparsity, seed=seed)
+        if which == SPARSEGPT_ALL_TASKS:
+            masks = run_sparsegpt_over_tasks(
+                tasks, caches, sparsity=sparsity, calibration=calibration
+            )
+        elif which != WANDA_PER_TASK:
+            masks = alpha_subnet.build_baseline_masks(
+                model, paths, which=which, sparsity=sparsity, seed=seed
+            )
         found[which] = {
-            name: _own(task, caches[name], sparsity) if which == OWN else task.scores(masks)
+            name: _own(task, caches[name], sparsity)
+            if which == WANDA_PER_TASK
+            else task.scores(masks)
             for name, task in tasks.items()
         }
     return found
 
 
-def updated(
-    tasks: Mapping[str, Task], caches: Paths, *, sparsity: float, calibration: int
+def run_sparsegpt_over_tasks(
+    tasks: Mapping[str, EvaluationTask], caches: TaskCaches, *, sparsity: float, calibration: int
 ) -> Masks:
     """Prune the language model by SparseGPT on what all tasks' models feed it."""
     batches = [
@@ -78,20 +94,22 @@ def updated(
         for batch in task.calibration(caches[name], n=calibration)
     ]
     model = next(iter(tasks.values())).model
-    return sparsegpt.prune(model, batches, sparsity=sparsity)
+    return sparsegpt.compute_sparsegpt_masks(model, batches, sparsity=sparsity)
 
 
-def _own(task: Task, path: str | os.PathLike[str], sparsity: float) -> Floats:
-    return task.scores(masks_from_cache(task.model, path, sparsity=sparsity))
+def _own(task: EvaluationTask, path: str | os.PathLike[str], sparsity: float) -> Floats:
+    return task.scores(compute_masks_from_cache(task.model, path, sparsity=sparsity))
 
 
-def paired(scores: ByMask, *, tasks: Mapping[str, Task], seed: int = 0) -> pd.DataFrame:
+def compare_alpha_to_baselines(
+    scores: ScoresByMask, *, tasks: Mapping[str, EvaluationTask], seed: int = 0
+) -> pd.DataFrame:
     """Compare the α-SubNet with every other mask, the same samples of every task.
 
     Parameters
     ----------
     scores : mapping
-        From :func:`contest`.
+        From :func:`score_pruning_masks`.
     tasks : mapping of str to Task
         What was solved.
     seed : int
@@ -104,27 +122,30 @@ def paired(scores: ByMask, *, tasks: Mapping[str, Task], seed: int = 0) -> pd.Da
         :class:`~ima.stats.intervals.Interval` of the α-SubNet's score minus its own;
         ``p`` of a sign-flip test, and ``p (Holm)`` over the rows.
     """
-    alpha = scores[alpha_subnet.ALPHA]
+    alpha = scores[alpha_subnet.ALPHA_SUBNET]
     rows = [
         {
             "mask": mask,
-            "score": mean(own),
-            "gap": difference(alpha, own, tasks=tasks, seed=seed),
-            "p": sign_flip_p(alpha, own, tasks=tasks, seed=seed),
+            "score": average_over_tasks(own),
+            "gap": compute_task_difference(alpha, own, tasks=tasks, seed=seed),
+            "p": compute_sign_flip_p(alpha, own, tasks=tasks, seed=seed),
         }
         for mask, own in scores.items()
-        if mask != alpha_subnet.ALPHA
+        if mask != alpha_subnet.ALPHA_SUBNET
     ]
     table = pd.DataFrame(rows)
     table["p (Holm)"] = holm(table["p"].tolist())
     return table
 
 
-def mean(scores: Scores) -> float:
+def average_over_tasks(scores: TaskScores) -> float:
     """Return the mean score over tasks, each counted as much."""
     return float(np.mean([values.mean() for values in scores.values()]))
 
 
-def best_blind(scores: ByMask) -> str:
+def find_best_data_free_mask(scores: ScoresByMask) -> str:
     """Return which of the masks that see no input scores most."""
-    return max((name for name in BLIND if name in scores), key=lambda name: mean(scores[name]))
+    return max(
+        (name for name in DATA_FREE_MASKS if name in scores),
+        key=lambda name: average_over_tasks(scores[name]),
+    )

@@ -18,14 +18,14 @@ from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.hook_points import KINDS
 from ima.measures import subnetworks
 from ima.measures.similarity import Floats
-from ima.models.linear_weights import weights_of
+from ima.models.linear_weights import get_linear_weights
 
 if TYPE_CHECKING:
     from ima.cache.cache_set import Family
     from ima.models.frozen import FrozenModel
 
-SCHEMA = "ima-masks"
-SCHEMA_VERSION = "1"
+_SCHEMA = "ima-masks"
+_SCHEMA_VERSION = "1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Masks:
 
         An array per linear layer, ``(layer, out_features, byte)`` uint8; bits count from the
         highest, as in :func:`numpy.packbits`. Updated weights are not masks: store them with
-        :func:`ima.models.sparse_checkpoint.write`.
+        :func:`ima.models.sparse_checkpoint.write_sparse_checkpoint`.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Masks:
             )
             for name, mask in self.kept.items()
         }
-        attributes = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **self.attributes}
+        attributes = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION, **self.attributes}
         layers = np.arange(1, 1 + next(iter(self.kept.values())).shape[0])
         xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes).to_zarr(
             begun, zarr_format=3, consolidated=False
@@ -105,7 +105,7 @@ class Masks:
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed:
+class LazyMasks:
     """Masks of a language model that are made block by block, as they are asked for.
 
     Those of a model of many thousand million weights need not all be there at once.
@@ -152,9 +152,12 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
         message = f"No masks at {str(where)!r}. Make them with Masks.save, or `make book`."
         raise CacheError(message)
     stored = xr.open_zarr(where, consolidated=False).load()
-    if stored.attrs.get("schema") != SCHEMA or stored.attrs.get("schema_version") != SCHEMA_VERSION:
+    if (
+        stored.attrs.get("schema") != _SCHEMA
+        or stored.attrs.get("schema_version") != _SCHEMA_VERSION
+    ):
         found = f"{stored.attrs.get('schema')!r} {stored.attrs.get('schema_version')!r}"
-        message = f"{str(where)!r} holds {found}, not {SCHEMA!r} {SCHEMA_VERSION!r}."
+        message = f"{str(where)!r} holds {found}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}."
         raise CacheError(message)
     kept = {
         str(name): np.unpackbits(
@@ -166,19 +169,21 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     return Masks(kept, attributes)
 
 
-def check_share(sparsity: float) -> None:
+def check_sparsity(sparsity: float) -> None:
     """Refuse a share that is not above 0 and below 1."""
     if not 0 < sparsity < 1:
         message = f"sparsity must be above 0 and below 1; got {sparsity}."
         raise ParameterError(message)
 
 
-def shared_part(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
+def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
     """Return the weights that all masks keep, by linear layer."""
     return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
 
 
-def squares_of(tree: xr.DataTree, *, kinds: Sequence[str] = KINDS) -> dict[str, Floats]:
+def _sum_squares_over_kinds(
+    tree: xr.DataTree, *, kinds: Sequence[str] = KINDS
+) -> dict[str, Floats]:
     """Sum what a cache's ``/inputs`` hold over its samples and some kinds of tokens.
 
     Parameters
@@ -212,23 +217,23 @@ def squares_of(tree: xr.DataTree, *, kinds: Sequence[str] = KINDS) -> dict[str, 
     }
 
 
-def models_of(family: Family) -> dict[str, FrozenModel]:
+def load_cache_set_models(family: Family) -> dict[str, FrozenModel]:
     """Load the models that made a family's caches, by data set."""
     from ima import models
 
     return {str(key): models.load(str(name)) for key, name in family.members["model"].items()}
 
 
-def units_of(family: Family) -> dict[tuple[str, str], dict[str, Floats]]:
-    """Return what :func:`squares_of` gives, by data set and kind of token, of a family's caches."""
+def read_input_norms_by_kind(family: Family) -> dict[tuple[str, str], dict[str, Floats]]:
+    """Return what :func:`_sum_squares_over_kinds` gives, by data set and kind of token, of a family's caches."""
     return {
-        (key, kind): squares_of(tree, kinds=[kind])
+        (key, kind): _sum_squares_over_kinds(tree, kinds=[kind])
         for kind in KINDS
         for key, tree in family.trees.items()
     }
 
 
-def masks_from_cache(
+def compute_masks_from_cache(
     model: FrozenModel,
     path: str | os.PathLike[str],
     *,
@@ -255,7 +260,7 @@ def masks_from_cache(
     """
     tree = open_cache(path)
     squares = _squares_in(tree, model, path, kinds)
-    kept = subnetworks.split(weights_of(model), squares, sparsity=sparsity)
+    kept = subnetworks.split(get_linear_weights(model), squares, sparsity=sparsity)
     about = {
         "method": "wanda",
         "sequential": False,
@@ -271,7 +276,7 @@ def masks_from_cache(
     return Masks(kept, about)
 
 
-def checked_squares(
+def read_cache_input_norms(
     model: FrozenModel, path: str | os.PathLike[str], *, kinds: Sequence[str] = KINDS
 ) -> dict[str, Floats]:
     """Return sums of squares of the inputs of a model's linear layers, all samples of a cache.
@@ -303,7 +308,7 @@ def checked_squares(
 def _squares_in(
     tree: xr.DataTree, model: FrozenModel, path: str | os.PathLike[str], kinds: Sequence[str]
 ) -> dict[str, Floats]:
-    found = squares_of(tree, kinds=kinds)
+    found = _sum_squares_over_kinds(tree, kinds=kinds)
     squares = {name: units.sum(axis=0) for name, units in found.items()}
     sizes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}
     if sizes != {name: values.shape for name, values in squares.items()}:

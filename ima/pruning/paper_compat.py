@@ -14,20 +14,20 @@ from ima.capture import capture, logit_lens
 from ima.capture.input_norms import Squares
 from ima.measures import subnetworks
 from ima.measures.similarity import Floats
-from ima.models.linear_weights import weights_of
+from ima.models.linear_weights import get_linear_weights
 
 if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
 
 
-def padding(batches: Sequence[Batch]) -> float:
+def compute_padding_ratio(batches: Sequence[Batch]) -> float:
     """Return which share of the positions of batches is padding."""
     found = sum(int((batch.modality < 0).sum()) for batch in batches)
     return found / sum(batch.modality.numel() for batch in batches)
 
 
-def masks_with_padding(
+def compare_padding_masks(
     model: FrozenModel, batches: Sequence[Batch], *, sparsity: float
 ) -> dict[str, xr.DataArray]:
     """Compare Wanda's masks without padding with those of the released calibration.
@@ -49,7 +49,7 @@ def masks_with_padding(
         ``fixed`` and ``released`` ``(layer,)``: overlap with the masks without padding, mean over
         linear layers.
     """
-    weights = weights_of(model)
+    weights = get_linear_weights(model)
     clean, padded = (
         subnetworks.split(weights, _squares(model, chosen), sparsity=sparsity)
         for chosen in (batches, [_unmasked(batch) for batch in batches])
@@ -61,7 +61,7 @@ def masks_with_padding(
 
 
 @torch.no_grad()
-def entropy_of_last(model: FrozenModel, batch: Batch) -> dict[str, Floats]:
+def compute_last_layer_entropy(model: FrozenModel, batch: Batch) -> dict[str, Floats]:
     """Return the entropy that the lens reads off the last layer, normed once and twice.
 
     Returns

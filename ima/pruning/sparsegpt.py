@@ -18,26 +18,26 @@ from torch import Tensor, nn
 
 from ima.errors import ParameterError
 from ima.pruning.masks import Masks
-from ima.pruning.wanda import blocks_in_turn, restored
+from ima.pruning.wanda import iterate_blocks, restore_weights
 
 if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
 
 #: Columns that are pruned before the columns behind them hear of it.
-BLOCK = 128
+COLUMN_BLOCK_SIZE = 128
 #: Of the mean second moment, added to each, so that the inverse exists.
 DAMPING = 0.01
 
 
 @torch.no_grad()
-def solve(
+def solve_sparsegpt_layer(
     weight: Tensor,
     moments: Tensor,
     *,
     sparsity: float = 0.5,
     pattern: tuple[int, int] | None = None,
-    block: int = BLOCK,
+    block: int = COLUMN_BLOCK_SIZE,
     damping: float = DAMPING,
 ) -> tuple[Tensor, Tensor]:
     """Prune one linear layer and update what is left.
@@ -146,7 +146,7 @@ class _Moments:
 
 
 @torch.no_grad()
-def prune(
+def compute_sparsegpt_masks(
     model: FrozenModel,
     batches: Sequence[Batch],
     *,
@@ -174,13 +174,13 @@ def prune(
     """
     kept: dict[str, list[npt.NDArray[np.bool_]]] = {name: [] for name in model.anatomy.linears}
     values: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in kept}
-    with restored(model):
-        for _, block, run in blocks_in_turn(model, batches):
+    with restore_weights(model):
+        for _, block, run in iterate_blocks(model, batches):
             moments = _Moments(model, block)
             for number, batch in enumerate(batches):
                 moments.add(batch, partial(run, number))
             for name, linear in moments.linears.items():
-                weight, mask = solve(
+                weight, mask = solve_sparsegpt_layer(
                     linear.weight, moments.sums[name], sparsity=sparsity, pattern=pattern
                 )
                 linear.weight.copy_(weight)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ima.models.linear_weights import weights_of
-from ima.models.structure import Places, Structure, attention_of, layer_roles
-from ima.pruning.masks import check_share
+from ima.models.linear_weights import get_linear_weights
+from ima.models.structure import FeatureIndices, KeptStructure, attention_of, layer_roles
+from ima.pruning.masks import check_sparsity
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 
-def choose(
+def select_kept_structure(
     model: FrozenModel, squares: Mapping[str, npt.NDArray[Any]], *, sparsity: float
-) -> Structure:
+) -> KeptStructure:
     """Choose the neurons and groups of heads that stay: as large a share in every layer.
 
     Parameters
@@ -42,8 +42,8 @@ def choose(
     ModelError
         If the model has no such layers.
     """
-    check_share(sparsity)
-    names, weights = layer_roles(model), weights_of(model)
+    check_sparsity(sparsity)
+    names, weights = layer_roles(model), get_linear_weights(model)
     scores = {
         name: (np.abs(weights[name]) * np.sqrt(squares[name])[:, None, :]).sum(axis=1)
         for name in (names.down, names.out)
@@ -51,12 +51,12 @@ def choose(
     width = int(attention_of(model, 0).head_dim)
     groups = weights[names.keys[0]].shape[1] // width
     by_group = scores[names.out].reshape(model.layers, groups, -1).sum(axis=-1)
-    return Structure(
+    return KeptStructure(
         neurons=[_largest(layer, sparsity) for layer in scores[names.down]],
         groups=[_largest(layer, sparsity) for layer in by_group],
     )
 
 
-def _largest(scores: npt.NDArray[Any], sparsity: float) -> Places:
+def _largest(scores: npt.NDArray[Any], sparsity: float) -> FeatureIndices:
     removed = min(int(len(scores) * sparsity), len(scores) - 1)
     return np.sort(np.argsort(scores, kind="stable")[removed:])

@@ -20,22 +20,27 @@ from ima.measures.similarity import Floats
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models import Batch
 from ima.models.frozen import FrozenModel
-from ima.models.linear_weights import weights_of
+from ima.models.linear_weights import get_linear_weights
 from ima.models.perception import Memory, perceiving_once
-from ima.pruning.masks import Masks, masks_from_cache, models_of, shared_part
-from ima.pruning.wanda import calibration_samples, masked
+from ima.pruning.masks import (
+    Masks,
+    compute_masks_from_cache,
+    intersect_layer_masks,
+    load_cache_set_models,
+)
+from ima.pruning.wanda import apply_masks, open_calibration_samples
 from ima.stats.intervals import Interval, bootstrap_weights
 
 #: Rows of a matrix of scores beside the tasks' own masks.
-WHOLE, SIZE, RANDOM = "whole model", "size alone", "random"
+WHOLE_MODEL, MAGNITUDE_ONLY, RANDOM_MASKS = "whole model", "size alone", "random"
 #: Of each task, the score of each sample.
-Scores = Mapping[str, Floats]
+TaskScores = Mapping[str, Floats]
 #: Of each mask, the scores of each task.
-ByMask = Mapping[str, Scores]
+ScoresByMask = Mapping[str, TaskScores]
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """A model and the test samples that it answers.
 
     Parameters
@@ -77,13 +82,13 @@ class Task:
         """Return the first samples that a cache was made from, in batches for the model."""
         key = (os.fspath(path), n)
         if key not in self._calibration:
-            self._calibration[key] = calibration_samples(path, n=n)
+            self._calibration[key] = open_calibration_samples(path, n=n)
         with perceiving_once(self._memory):
             return self.model.batches(self._calibration[key])
 
     def scores(self, masks: Masks | None = None) -> Floats:
         """Return the score of each sample, answered greedily, without some weights or with all."""
-        pruned = nullcontext() if masks is None else masked(self.model, masks)
+        pruned = nullcontext() if masks is None else apply_masks(self.model, masks)
         # No mask changes what is perceived.
         with pruned, perceiving_once(self._memory):
             said = self.model.generate(self.held)
@@ -92,10 +97,10 @@ class Task:
 
 
 #: Tasks by name of their data set.
-Tasks = Mapping[str, Task]
+TasksByName = Mapping[str, EvaluationTask]
 
 
-def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, Task]:
+def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, EvaluationTask]:
     """Return the task of each model of a family, on the test split of its calibration set.
 
     Parameters
@@ -109,13 +114,15 @@ def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, Task
     """
     opened = family.members["opened"].str.removesuffix(":calibration")
     return {
-        name: Task(model, open_samples(str(opened[name]), n=samples, seed=seed, at_most=True))
-        for name, model in models_of(family).items()
+        name: EvaluationTask(
+            model, open_samples(str(opened[name]), n=samples, seed=seed, at_most=True)
+        )
+        for name, model in load_cache_set_models(family).items()
     }
 
 
-def matrix(
-    tasks: Mapping[str, Task],
+def score_transfer_matrix(
+    tasks: Mapping[str, EvaluationTask],
     caches: Mapping[str, str | os.PathLike[str]],
     *,
     sparsity: float,
@@ -140,27 +147,27 @@ def matrix(
     Returns
     -------
     scores : dict of str to dict of str to ndarray
-        By mask (:data:`WHOLE`, the tasks, :data:`SIZE`, :data:`RANDOM`) and task ``(sample,)``.
+        By mask (:data:`WHOLE_MODEL`, the tasks, :data:`MAGNITUDE_ONLY`, :data:`RANDOM_MASKS`) and task ``(sample,)``.
     masks : dict of str to Masks
         Of each task.
     """
-    weights = weights_of(next(iter(tasks.values())).model)
+    weights = get_linear_weights(next(iter(tasks.values())).model)
     own = {
-        name: masks_from_cache(task.model, caches[name], sparsity=sparsity)
+        name: compute_masks_from_cache(task.model, caches[name], sparsity=sparsity)
         for name, task in tasks.items()
     }
     size = Masks(subnetworks.split_by_size(weights, sparsity=sparsity))
     rngs = [np.random.default_rng((seed, number)) for number in range(repeats)]
     drawn = [Masks(subnetworks.split_at_random(weights, sparsity=sparsity, rng=r)) for r in rngs]
-    found = {WHOLE: {name: task.scores() for name, task in tasks.items()}}
-    for other, masks in [*own.items(), (SIZE, size)]:
+    found = {WHOLE_MODEL: {name: task.scores() for name, task in tasks.items()}}
+    for other, masks in [*own.items(), (MAGNITUDE_ONLY, size)]:
         found[other] = {name: task.scores(masks) for name, task in tasks.items()}
-    found[RANDOM] = {name: _averaged(task, drawn) for name, task in tasks.items()}
+    found[RANDOM_MASKS] = {name: _averaged(task, drawn) for name, task in tasks.items()}
     return found, own
 
 
-def without(
-    tasks: Mapping[str, Task],
+def score_without_weights(
+    tasks: Mapping[str, EvaluationTask],
     masks: Sequence[Masks],
     *,
     removed: float,
@@ -195,9 +202,9 @@ def without(
     ParameterError
         If a part has fewer weights than are to be taken away.
     """
-    weights = weights_of(next(iter(tasks.values())).model)
+    weights = get_linear_weights(next(iter(tasks.values())).model)
     parts = {
-        "shared part": shared_part(masks),
+        "shared part": intersect_layer_masks(masks),
         "large weights": subnetworks.split_by_size(weights, sparsity=sparsity),
         "anywhere": {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()},
     }
@@ -212,11 +219,11 @@ def without(
     }
 
 
-def difference(
-    first: Scores,
-    second: Scores,
+def compute_task_difference(
+    first: TaskScores,
+    second: TaskScores,
     *,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, EvaluationTask],
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -250,16 +257,16 @@ def difference(
     return Interval.of_draws(value, draws, n=sum(len(own) for own in drawn))
 
 
-def _contents(tasks: Mapping[str, Task]) -> dict[str, tuple[str, ...]]:
+def _contents(tasks: Mapping[str, EvaluationTask]) -> dict[str, tuple[str, ...]]:
     """Return the ids of each task's samples; tasks that share them share contents."""
     return {name: tuple(sample.id for sample in task.samples) for name, task in tasks.items()}
 
 
-def sign_flip_p(
-    first: Scores,
-    second: Scores,
+def compute_sign_flip_p(
+    first: TaskScores,
+    second: TaskScores,
     *,
-    tasks: Mapping[str, Task],
+    tasks: Mapping[str, EvaluationTask],
     permutations: int = 2000,
     seed: int = 0,
 ) -> float:
@@ -268,7 +275,7 @@ def sign_flip_p(
     Parameters
     ----------
     first, second, tasks
-        As :func:`difference` takes them.
+        As :func:`compute_task_difference` takes them.
     permutations : int
         Random choices of contents whose two scores change places.
     seed : int
@@ -293,13 +300,15 @@ def sign_flip_p(
     return float(found.pvalue)
 
 
-def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, Floats]:
+def average_cross_modal_scores(
+    scores: Mapping[str, TaskScores], *, modalities: Mapping[str, str]
+) -> dict[str, Floats]:
     """Average each task's scores over the masks of tasks of other modalities.
 
     Parameters
     ----------
     scores : mapping
-        From :func:`matrix`.
+        From :func:`score_transfer_matrix`.
     modalities : mapping of str to str
         The modality of each task; where there is one only, all other tasks count.
     """
@@ -311,22 +320,24 @@ def foreign(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> d
     return found
 
 
-def summary(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> dict[str, float]:
+def summarize_transfer(
+    scores: Mapping[str, TaskScores], *, modalities: Mapping[str, str]
+) -> dict[str, float]:
     """Average scores over tasks: the whole model, own, other modalities', size alone, random.
 
     Parameters
     ----------
     scores : mapping
-        From :func:`matrix`.
+        From :func:`score_transfer_matrix`.
     modalities : mapping of str to str
         The modality of each task.
     """
     parts = {
-        WHOLE: scores[WHOLE],
+        WHOLE_MODEL: scores[WHOLE_MODEL],
         "own mask": {name: scores[name][name] for name in modalities},
-        "others' masks": foreign(scores, modalities=modalities),
-        SIZE: scores[SIZE],
-        RANDOM: scores[RANDOM],
+        "others' masks": average_cross_modal_scores(scores, modalities=modalities),
+        MAGNITUDE_ONLY: scores[MAGNITUDE_ONLY],
+        RANDOM_MASKS: scores[RANDOM_MASKS],
     }
     return {
         part: float(np.mean([values.mean() for values in own.values()]))
@@ -334,7 +345,9 @@ def summary(scores: Mapping[str, Scores], *, modalities: Mapping[str, str]) -> d
     }
 
 
-def table(scores: Mapping[str, Scores], *, titles: Mapping[str, str]) -> pd.DataFrame:
+def tabulate_mask_scores(
+    scores: Mapping[str, TaskScores], *, titles: Mapping[str, str]
+) -> pd.DataFrame:
     """Return mean scores, masks in rows and tasks in columns."""
     rows = {
         titles.get(mask, mask): {titles[name]: values.mean() for name, values in own.items()}
@@ -357,6 +370,6 @@ def _without(part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[i
     return Masks({name: piece.reshape(mask.shape) for (name, mask), piece in pieces})
 
 
-def _averaged(task: Task, masks: Sequence[Masks]) -> Floats:
+def _averaged(task: EvaluationTask, masks: Sequence[Masks]) -> Floats:
     found: Floats = np.mean([task.scores(one) for one in masks], axis=0)
     return found

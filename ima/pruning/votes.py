@@ -13,18 +13,18 @@ from scipy import stats
 
 from ima.errors import ParameterError
 from ima.measures import subnetworks
-from ima.models.linear_weights import weights_of
-from ima.pruning.masks import Masks, check_share, checked_squares
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning.masks import Masks, check_sparsity, read_cache_input_norms
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
-Path = str | os.PathLike[str]
-Ranks = npt.NDArray[np.int32]
+_Path = str | os.PathLike[str]
+_Ranks = npt.NDArray[np.int32]
 
 
-def reaching(
-    model: FrozenModel, caches: Sequence[Path], *, sparsity: float, votes: int = 1
+def build_voted_masks(
+    model: FrozenModel, caches: Sequence[_Path], *, sparsity: float, votes: int = 1
 ) -> Masks:
     """Return the mask of the sparsity that is asked for, or the next lower one, by votes of tasks.
 
@@ -50,7 +50,7 @@ def reaching(
     ParameterError
         If the share is not in (0, 1), there are no so many caches, or they are of another model.
     """
-    check_share(sparsity)
+    check_sparsity(sparsity)
     if not 1 <= votes <= len(caches):
         message = f"votes must be from 1 to the number of caches, {len(caches)}; got {votes}."
         raise ParameterError(message)
@@ -67,12 +67,12 @@ def reaching(
     return Masks(_ranked(ranks, share), about | {"weights_hash": model.weights_hash})
 
 
-def _lowest_ranks(model: FrozenModel, caches: Sequence[Path], *, at: int) -> dict[str, Ranks]:
+def _lowest_ranks(model: FrozenModel, caches: Sequence[_Path], *, at: int) -> dict[str, _Ranks]:
     """Return, of the ranks that a weight has in its row for each task, the lowest but so many."""
-    found: dict[str, list[Ranks]] = {}
-    weights = weights_of(model)
+    found: dict[str, list[_Ranks]] = {}
+    weights = get_linear_weights(model)
     for path in caches:
-        for name, squares in checked_squares(model, path).items():
+        for name, squares in read_cache_input_norms(model, path).items():
             order = np.argsort(
                 np.abs(weights[name]) * np.sqrt(squares)[..., None, :], axis=-1, kind="stable"
             )
@@ -86,11 +86,11 @@ def _lowest_ranks(model: FrozenModel, caches: Sequence[Path], *, at: int) -> dic
     return {name: kept[at - 1] for name, kept in found.items()}
 
 
-def _ranked(ranks: Mapping[str, Ranks], share: float) -> dict[str, subnetworks.Mask]:
+def _ranked(ranks: Mapping[str, _Ranks], share: float) -> dict[str, subnetworks.Mask]:
     return {name: own >= int(own.shape[-1] * share) for name, own in ranks.items()}
 
 
-def agreement(masks: Sequence[Masks]) -> pd.DataFrame:
+def compute_vote_agreement(masks: Sequence[Masks]) -> pd.DataFrame:
     """Return how many tasks drop the weights that any of them drops.
 
     Parameters
@@ -112,8 +112,8 @@ def agreement(masks: Sequence[Masks]) -> pd.DataFrame:
     return pd.DataFrame(found, index=pd.RangeIndex(1, len(masks) + 1, name="tasks")).T
 
 
-def independent(tasks: int, *, sparsity: float) -> pd.Series[float]:
-    """Return what :func:`agreement` would be if each task dropped weights whatever the others do.
+def compute_chance_agreement(tasks: int, *, sparsity: float) -> pd.Series[float]:
+    """Return what :func:`compute_vote_agreement` would be if each task dropped weights whatever the others do.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def independent(tasks: int, *, sparsity: float) -> pd.Series[float]:
     return pd.Series(shares / shares.sum(), index=index)
 
 
-def silent_inputs(model: FrozenModel, caches: Sequence[Path]) -> pd.Series[float]:
+def compute_silent_input_ratio(model: FrozenModel, caches: Sequence[_Path]) -> pd.Series[float]:
     """Return which share of each linear layer's inputs is silent in some tasks, not in all.
 
     An input is silent in a task if it is zero at every token of its calibration samples, as a
@@ -144,7 +144,7 @@ def silent_inputs(model: FrozenModel, caches: Sequence[Path]) -> pd.Series[float
     some: dict[str, npt.NDArray[Any]] = {}
     every: dict[str, npt.NDArray[Any]] = {}
     for path in caches:
-        for name, squares in checked_squares(model, path).items():
+        for name, squares in read_cache_input_norms(model, path).items():
             silent = squares == 0
             some[name] = some[name] | silent if name in some else silent
             every[name] = every[name] & silent if name in every else silent

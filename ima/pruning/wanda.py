@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def masked(model: FrozenModel, masks: Masks) -> Iterator[None]:
+def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
     """Run a model without the weights that masks leave out; afterwards it is what it was.
 
     Parameters
@@ -77,7 +77,7 @@ def _without(
             linear.weight.copy_(before)
 
 
-def sequential_masks(
+def compute_sequential_masks(
     model: FrozenModel,
     samples: Sequence[Sample],
     *,
@@ -121,7 +121,7 @@ def sequential_masks(
 
 
 @contextmanager
-def restored(model: FrozenModel) -> Iterator[None]:
+def restore_weights(model: FrozenModel) -> Iterator[None]:
     """Put the weights of the blocks' linear layers back on leaving, also after an error."""
     linears = [
         _linear(block, name) for block in model.anatomy.blocks for name in model.anatomy.linears
@@ -136,7 +136,7 @@ def restored(model: FrozenModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def blocks_in_turn(
+def iterate_blocks(
     model: FrozenModel, batches: Sequence[Batch]
 ) -> Iterator[tuple[int, nn.Module, Callable[[int], None]]]:
     """Go through the blocks; each is fed by what those before it have become meanwhile.
@@ -181,7 +181,7 @@ def _block_by_block(
     anatomy = model.anatomy
     kept: dict[str, list[subnetworks.Mask]] = {name: [] for name in anatomy.linears}
     with ExitStack() as stack:
-        for layer, block, run in blocks_in_turn(model, batches):
+        for layer, block, run in iterate_blocks(model, batches):
             squares = dict.fromkeys(anatomy.linears, 0.0)
             for number, batch in enumerate(batches):
                 for name, found in _block_squares(model, batch, layer, partial(run, number), kinds):
@@ -196,7 +196,7 @@ def _block_by_block(
     return {name: np.stack(masks) for name, masks in kept.items()}
 
 
-def calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]:
+def open_calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]:
     """Return the first samples that a cache was made from, at most all of them.
 
     Parameters
@@ -211,7 +211,7 @@ def calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]
     return list(open_samples(name, n=min(n, tree["samples"].sizes["sample"]), seed=seed))
 
 
-def subnetwork_forms(
+def compare_wanda_variants(
     model: FrozenModel, path: str | os.PathLike[str], *, sparsity: float, samples: int
 ) -> dict[str, float]:
     """Compare Wanda in one pass with Wanda block after block, on the calibration set of a cache.
@@ -232,7 +232,7 @@ def subnetwork_forms(
     dict of str to float
         Overlap of perceptual and textual tokens in either form, and of both forms for either kind.
     """
-    batches = model.batches(calibration_samples(path, n=samples))
+    batches = model.batches(open_calibration_samples(path, n=samples))
     once, after = (
         {
             kind: subnetworks.joined(

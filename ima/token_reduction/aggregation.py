@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ima.data.samples import Sample
 
 #: What stands before a question: states of demonstrations, their words, their images and words.
-How = Literal["states", "words", "whole"]
+DemonstrationContent = Literal["states", "words", "whole"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class _ReachedError(Exception):
 
 
 @contextmanager
-def until(block: nn.Module) -> Iterator[list[Tensor]]:
+def stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
     """Run a model, in the body, no further than one of its blocks.
 
     Parameters
@@ -109,7 +109,7 @@ def until(block: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def states_of_words(model: FrozenModel, demonstration: Sample, *, depth: int) -> Tensor:
+def capture_text_states(model: FrozenModel, demonstration: Sample, *, depth: int) -> Tensor:
     """Return the states of a demonstration's words behind a layer; layers after it do not run.
 
     Parameters
@@ -136,13 +136,13 @@ def states_of_words(model: FrozenModel, demonstration: Sample, *, depth: int) ->
         message = f"depth must be a layer of {model.name!r}, 1 to {model.layers}; got {depth}."
         raise ParameterError(message)
     batch = model.encode([demonstration], target=False)
-    with until(model.anatomy.blocks[depth - 1]) as found:
+    with stop_after(model.anatomy.blocks[depth - 1]) as found:
         model.forward(batch)
     return found[0][0, batch.modality[0] == 0].float()
 
 
 @dataclass(frozen=True, eq=False)
-class Bank:
+class DemonstrationBank:
     """States of demonstrations' words, read once for all prompts in which they may stand.
 
     Parameters
@@ -160,10 +160,12 @@ class Bank:
     depth: int
 
     @classmethod
-    def of(cls, model: FrozenModel, demonstrations: Sequence[Sample], *, depth: int) -> Bank:
+    def of(
+        cls, model: FrozenModel, demonstrations: Sequence[Sample], *, depth: int
+    ) -> DemonstrationBank:
         """Read demonstrations; those of one id once."""
         distinct = {one.id: one for one in demonstrations}
-        read = {key: states_of_words(model, one, depth=depth) for key, one in distinct.items()}
+        read = {key: capture_text_states(model, one, depth=depth) for key, one in distinct.items()}
         return cls(read, model.weights_hash, depth)
 
     def save(self, path: Path) -> None:
@@ -175,7 +177,7 @@ class Bank:
         save_file({key: value.contiguous() for key, value in self.states.items()}, path, about)
 
     @classmethod
-    def read(cls, path: Path, *, model: FrozenModel) -> Bank:
+    def read(cls, path: Path, *, model: FrozenModel) -> DemonstrationBank:
         """Read one from a file.
 
         Raises
@@ -201,7 +203,7 @@ class Bank:
 
 
 @dataclass(frozen=True, eq=False)
-class Demonstrated(FrozenModel):
+class FewShotModel(FrozenModel):
     """A frozen model that reads rows of demonstrations before each sample's own percepts.
 
     Parameters
@@ -216,14 +218,14 @@ class Demonstrated(FrozenModel):
         return [self.before.get(sample.id) for sample in samples]
 
 
-def demonstrated(
+def prepend_demonstrations(
     model: FrozenModel,
     episodes: Mapping[str, Sequence[Sample]],
     *,
-    how: How = "states",
+    how: DemonstrationContent = "states",
     aggregation: Aggregation | None = None,
-    bank: Bank | None = None,
-) -> Demonstrated:
+    bank: DemonstrationBank | None = None,
+) -> FewShotModel:
     """Return a model that reads demonstrations before it answers.
 
     Parameters
@@ -258,14 +260,18 @@ def demonstrated(
         for key, demonstrations in episodes.items()
     }
     own = {field.name: getattr(model, field.name) for field in fields(FrozenModel)}
-    return Demonstrated(**own, before=before)
+    return FewShotModel(**own, before=before)
 
 
 class _Rows:
     """Makes rows of demonstrations."""
 
     def __init__(
-        self, model: FrozenModel, how: How, aggregation: Aggregation | None, bank: Bank | None
+        self,
+        model: FrozenModel,
+        how: DemonstrationContent,
+        aggregation: Aggregation | None,
+        bank: DemonstrationBank | None,
     ) -> None:
         if how == "states":
             if aggregation is None:
@@ -295,7 +301,7 @@ class _Rows:
         assert self.aggregation is not None
         depth = self.aggregation.depth
         if self.bank is None:
-            states = states_of_words(self.model, demonstration, depth=depth)
+            states = capture_text_states(self.model, demonstration, depth=depth)
         elif demonstration.id in self.bank.states:
             states = self.bank.states[demonstration.id]
         else:

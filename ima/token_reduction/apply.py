@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
 from ima.token_reduction import plans
-from ima.token_reduction.attention import own_attention, projections
-from ima.token_reduction.plans import Plan, Skip, Withdraw
-from ima.token_reduction.ranking import leaving
-from ima.token_reduction.tokens import Packed, Some, pack, repeated
+from ima.token_reduction.attention import find_attention_projections, replace_attention
+from ima.token_reduction.plans import PruneStep, ReductionPlan, SkipStep
+from ima.token_reduction.ranking import rank_tokens_to_prune
+from ima.token_reduction.tokens import ActiveTokens, PackedTokens, pack_tokens, repeat_for_beams
 
 if TYPE_CHECKING:
     from ima.models import Batch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Trace:
+class PlanTrace:
     """What a plan did to the prompt of a batch, known after it ran.
 
     Parameters
@@ -45,7 +45,7 @@ class Trace:
 
 
 @contextmanager
-def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
+def apply_plan(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Iterator[PlanTrace]:
     """Let a model run one batch, and what it decodes after it, by a plan.
 
     Parameters
@@ -67,7 +67,7 @@ def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
     Raises
     ------
     ParameterError
-        If the model cannot run the plan; see :meth:`ima.token_reduction.plans.Plan.check`.
+        If the model cannot run the plan; see :meth:`ima.token_reduction.plans.ReductionPlan.check`.
     ModelError
         If its attention is of a kind that the plan cannot change.
     """
@@ -75,7 +75,7 @@ def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
     run = _Run(model, batch, plan)
     with ExitStack() as hooks:
         if run.attends:
-            hooks.enter_context(own_attention(model, run, what=plan.name))
+            hooks.enter_context(replace_attention(model, run, what=plan.name))
         for layer, block in enumerate(model.anatomy.blocks, start=1):
             run.attach(hooks, layer, block)
         yield run.trace
@@ -84,17 +84,17 @@ def planned(model: FrozenModel, batch: Batch, plan: Plan) -> Iterator[Trace]:
 class _Run:
     """One batch on its way through the layers."""
 
-    def __init__(self, model: FrozenModel, batch: Batch, plan: Plan) -> None:
+    def __init__(self, model: FrozenModel, batch: Batch, plan: ReductionPlan) -> None:
         self.model, self.batch, self.plan = model, batch, plan
         self.layers = model.layers
         self.prompt = batch.attention_mask.shape[1]
         self.real = batch.attention_mask.bool()
-        self.trace = Trace()
+        self.trace = PlanTrace()
         self.ranks = {s.behind for s in plan.withdrawals if s.ranked == "attention"}
         self.attends = bool(self.ranks) or any(s.skip != "ffn" for s in plan.skips)
-        self.parallel = {at for s in plan.parallel for at in plans.where(s, self.layers)}
+        self.parallel = {at for s in plan.parallel for at in plans.resolve_layers(s, self.layers)}
         #: Rows of the prompt that are left, and where they lie, by layer; None before any left.
-        self.packed: dict[int, Packed | None] = {}
+        self.packed: dict[int, PackedTokens | None] = {}
         self.present = self.real
         self.attended: dict[int, Tensor] = {}
         #: Blocks that lay sample and position in one dim before their FFN.
@@ -102,11 +102,11 @@ class _Run:
         self.prefill = True
         #: By sub-block and layer: which rows of the prompt bypass it, and whether decoded ones do.
         self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
-        self._some: dict[tuple[int, int, int, torch.device], Some] = {}
+        self._some: dict[tuple[int, int, int, torch.device], ActiveTokens] = {}
         for step in plan.skips:
             self._note(step)
 
-    def _note(self, step: Skip) -> None:
+    def _note(self, step: SkipStep) -> None:
         """Note which rows bypass what at the layers of a step: the same at all of them."""
         decoded = step.rows in {"generated", "all"} and step.share == 1
         rows = torch.zeros_like(self.real)
@@ -115,7 +115,7 @@ class _Run:
         if not decoded and not bool(rows.any()):
             return
         for what in ("attention", "ffn") if step.skip == "block" else (step.skip,):
-            for layer in plans.where(step, self.layers):
+            for layer in plans.resolve_layers(step, self.layers):
                 before, later = self._skips[what].get(layer, (None, False))
                 both = rows if before is None else before | rows
                 self._skips[what][layer] = (both, later or decoded)
@@ -127,10 +127,10 @@ class _Run:
             return self.real & (self.batch.modality <= 0)
         return self.real
 
-    def _choose(self, step: Skip | Withdraw, candidates: Tensor) -> Tensor:
+    def _choose(self, step: SkipStep | PruneStep, candidates: Tensor) -> Tensor:
         how: Any = step.choose
         share: Any = step.share
-        chosen = plans.choose(
+        chosen = plans.select_tokens(
             candidates.cpu().numpy(), self.batch.sample_ids, share=share, how=how, seed=step.seed
         )
         return torch.from_numpy(chosen).to(candidates.device)
@@ -167,7 +167,7 @@ class _Run:
 
     def _attach_attention(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
         attention = block.get_submodule(self.model.anatomy.attention)
-        query, out = projections(attention, self.model.name)
+        query, out = find_attention_projections(attention, self.model.name)
 
         def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             some = self.running("attention", layer)
@@ -211,7 +211,7 @@ class _Run:
                 kept &= ~self._leaving(step, states)
             if not torch.equal(kept, self.present):
                 self.present = kept
-                now = pack(repeated(kept, states))
+                now = pack_tokens(repeat_for_beams(kept, states))
                 own = now if before is None else _within(before, now)
                 states = own.take(states)
                 self.packed[layer] = now
@@ -222,16 +222,18 @@ class _Run:
         packed = self.packed[layer]
         return states, kwargs if packed is None else _cut(kwargs, packed, states, self.prompt)
 
-    def _leaving(self, step: Withdraw, states: Tensor) -> Tensor:
+    def _leaving(self, step: PruneStep, states: Tensor) -> Tensor:
         candidates = self._rows(step.withdraw) & self.present
         # The last row of the prompt tells the next word.
         ends = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
         candidates &= ~ends
         if not step.ranked:
             return self._choose(step, candidates)
-        return leaving(step, self._scores(step, states), candidates, self.batch.sample_ids)
+        return rank_tokens_to_prune(
+            step, self._scores(step, states), candidates, self.batch.sample_ids
+        )
 
-    def _scores(self, step: Withdraw, states: Tensor) -> Tensor:
+    def _scores(self, step: PruneStep, states: Tensor) -> Tensor:
         if step.ranked == "attention":
             return self.attended[step.behind]
         if step.ranked == "change":
@@ -261,22 +263,24 @@ class _Run:
         mask = packed.later_mask(kwargs.get("attention_mask"), prompt=self.prompt, keys=keys)
         return {**kwargs, "attention_mask": mask}
 
-    def running(self, what: str, layer: int) -> Some | None:
+    def running(self, what: str, layer: int) -> ActiveTokens | None:
         """Return which rows run in a sub-block, as they lie there; None if all do."""
         if layer not in self._skips[what]:
             return None
         bypass, decoded = self._skips[what][layer]
         if not self.prefill:
             states = self.block_input
-            return Some(torch.zeros(states.shape[:2], dtype=torch.bool)) if decoded else None
+            return (
+                ActiveTokens(torch.zeros(states.shape[:2], dtype=torch.bool)) if decoded else None
+            )
         packed = self.packed[layer]
         # Layers that let the same rows pass share what was found out about them.
         device = self.block_input.device
         key = (id(bypass), id(packed), len(self.block_input), device)
         if key not in self._some:
-            rows = repeated(bypass, self.block_input)
+            rows = repeat_for_beams(bypass, self.block_input)
             rows = rows if packed is None else packed.take(rows)
-            self._some[key] = Some(~rows.to(device))
+            self._some[key] = ActiveTokens(~rows.to(device))
         return self._some[key]
 
     def _read_what_attention_reads(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -287,7 +291,7 @@ class _Run:
         if not self.prefill or layer not in self.ranks:
             return
         packed = self.packed[layer]
-        where = repeated(self.real, query) if packed is None else packed.real
+        where = repeat_for_beams(self.real, query) if packed is None else packed.real
         last = where.shape[1] - 1 - where.flip(1).int().argmax(dim=1)
         rows = torch.arange(len(query), device=query.device)
         own = query[rows, :, last].unsqueeze(2)
@@ -302,16 +306,18 @@ class _Run:
         self.attended[layer] = weights[:: len(weights) // len(self.real)].float()
 
 
-def _within(before: Packed, now: Packed) -> Packed:
+def _within(before: PackedTokens, now: PackedTokens) -> PackedTokens:
     """Return the rows of ``now`` in the coordinates of ``before``."""
     length = int(before.places.max()) + 1
     back = torch.zeros(len(before.places), length, dtype=torch.int64, device=before.places.device)
     sample, new = before.real.nonzero(as_tuple=True)
     back[sample, before.places[sample, new]] = new
-    return Packed(torch.where(now.real, back.gather(1, now.places), 0), now.real)
+    return PackedTokens(torch.where(now.real, back.gather(1, now.places), 0), now.real)
 
 
-def _cut(kwargs: dict[str, Any], packed: Packed, states: Tensor, length: int) -> dict[str, Any]:
+def _cut(
+    kwargs: dict[str, Any], packed: PackedTokens, states: Tensor, length: int
+) -> dict[str, Any]:
     """Return a block's arguments for the rows that are left."""
     cut = dict(kwargs)
     if "attention_mask" in cut:

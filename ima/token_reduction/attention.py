@@ -10,27 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError
-from ima.token_reduction.tokens import Some
+from ima.token_reduction.tokens import ActiveTokens
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 #: Name of our attention among those of transformers.
-ATTENTION = "ima_sdpa"
-_SERVED = ("sdpa", "eager", ATTENTION)
+_ATTN_IMPLEMENTATION = "ima_sdpa"
+_SERVED = ("sdpa", "eager", _ATTN_IMPLEMENTATION)
 
 
-class Watcher(Protocol):
+class AttentionWatcher(Protocol):
     """Who is shown queries and keys, and says which rows ask."""
 
     def watch(self, layer: int, query: Tensor, key: Tensor, *, scale: float) -> None:
         """Look at ``(sample, head, position, feature)`` of a layer, positions turned in."""
 
-    def running(self, what: str, layer: int) -> Some | None:
+    def running(self, what: str, layer: int) -> ActiveTokens | None:
         """Return the rows that ask; None if all do."""
 
 
-def projections(attention: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
+def find_attention_projections(attention: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
     """Return the linear layers that make queries, and that read what attention found.
 
     Raises
@@ -50,7 +50,9 @@ def projections(attention: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
 
 
 @contextmanager
-def own_attention(model: FrozenModel, watcher: Watcher, *, what: str) -> Iterator[None]:
+def replace_attention(
+    model: FrozenModel, watcher: AttentionWatcher, *, what: str
+) -> Iterator[None]:
     """Let a model attend as SDPA does, but for rows that do not ask.
 
     Parameters
@@ -70,8 +72,8 @@ def own_attention(model: FrozenModel, watcher: Watcher, *, what: str) -> Iterato
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _attend)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
+    ALL_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, _attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, sdpa_mask)
     blocks = model.anatomy.blocks
     held = [block.get_submodule(model.anatomy.attention) for block in blocks]
     configs: dict[int, Any] = {
@@ -87,7 +89,7 @@ def own_attention(model: FrozenModel, watcher: Watcher, *, what: str) -> Iterato
         raise ModelError(message)
     try:
         for config in configs.values():
-            config._attn_implementation = ATTENTION
+            config._attn_implementation = _ATTN_IMPLEMENTATION
         for layer, module in enumerate(held, start=1):
             module._ima_watcher = (watcher, layer)  # type: ignore[assignment]
         yield

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ima.errors import ModelError
 from ima.timing import fastest
-from ima.token_reduction.apply import Trace, planned
-from ima.token_reduction.plans import Plan
+from ima.token_reduction.apply import PlanTrace, apply_plan
+from ima.token_reduction.plans import ReductionPlan
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 #: Tokens that are decoded to time it (related systems report 32).
-DECODED = 32
+DECODED_TOKENS = 32
 
 
 @dataclass(frozen=True)
-class Cost:
+class PrefillCost:
     """What the prompts of a batch cost, summed over samples.
 
     Parameters
@@ -50,7 +50,7 @@ class Cost:
         return self.linear + self.attention
 
 
-def cost(model: FrozenModel, trace: Trace) -> Cost:
+def compute_prefill_cost(model: FrozenModel, trace: PlanTrace) -> PrefillCost:
     """Count what the prompts of a batch cost under the plan that a trace is of.
 
     Parameters
@@ -58,7 +58,7 @@ def cost(model: FrozenModel, trace: Trace) -> Cost:
     model : FrozenModel
         What ran.
     trace : Trace
-        From :func:`ima.token_reduction.apply.planned`, after the prompt ran.
+        From :func:`ima.token_reduction.apply.apply_plan`, after the prompt ran.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def cost(model: FrozenModel, trace: Trace) -> Cost:
         linear += 2 * int((running * sizes["ffn"]).sum())
         attention += 4 * int((asking * present).sum()) * sizes["width"]
         cached += int(present.sum())
-    return Cost(linear, attention, cached)
+    return PrefillCost(linear, attention, cached)
 
 
 def _sizes(block: nn.Module, model: FrozenModel) -> dict[str, int]:
@@ -107,13 +107,13 @@ def _weights(linear: nn.Linear) -> int:
     return int(linear.in_features * linear.out_features)
 
 
-def timed(
+def time_plans(
     model: FrozenModel,
     samples: Sequence[Sample],
-    named: Mapping[str, Plan],
+    named: Mapping[str, ReductionPlan],
     *,
     repeats: int = 5,
-    decoded: int = DECODED,
+    decoded: int = DECODED_TOKENS,
 ) -> dict[str, dict[str, float]]:
     """Time the prompts of a batch, and decoding after them, under several plans in turn.
 
@@ -149,17 +149,19 @@ def timed(
 
 
 @torch.no_grad()
-def _prefill(model: FrozenModel, batch: Batch, plan: Plan) -> Tensor | None:
-    with planned(model, batch, plan):
+def _prefill(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor | None:
+    with apply_plan(model, batch, plan):
         states = model.forward(batch)
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     return states
 
 
-def _whole(model: FrozenModel, samples: Sequence[Sample], plan: Plan, decoded: int) -> None:
+def _whole(
+    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, decoded: int
+) -> None:
     def around(batch: Batch) -> AbstractContextManager[Any]:
-        return planned(model, batch, plan)
+        return apply_plan(model, batch, plan)
 
     model.generate(
         samples, max_new_tokens=decoded, min_new_tokens=decoded, batch_size=len(samples),

@@ -11,8 +11,15 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from ima.errors import ParameterError
-from ima.token_reduction.apply import planned
-from ima.token_reduction.plans import Layers, Parallel, Plan, Skip, SubBlock, Withdraw
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.plans import (
+    LayerRange,
+    ParallelStep,
+    PruneStep,
+    ReductionPlan,
+    SkipStep,
+    SubBlock,
+)
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -22,12 +29,12 @@ if TYPE_CHECKING:
 #: Mean KL divergence in nats up to which VTW withdraws (its value for LLaVA-1.5-7B).
 VTW_THRESHOLD = 0.003
 #: Share of the highest attention below which image-text interaction pruning withdraws.
-RELEVANT = 0.5
+INTERACTION_THRESHOLD = 0.5
 #: Shares of the depth behind which PyramidDrop halves the percepts.
-PYRAMID = (0.25, 0.5, 0.75)
+_PYRAMID_DEPTHS = (0.25, 0.5, 0.75)
 
 
-def skipping(
+def make_skip_plan(
     what: SubBlock,
     *,
     share: float = 1.0,
@@ -35,7 +42,7 @@ def skipping(
     every: int = 1,
     rows: str = "perceptual",
     choose: str = "strided",
-) -> Plan:
+) -> ReductionPlan:
     """Return the paper's plans: rows bypass a sub-block from a layer on (§4).
 
     Parameters
@@ -47,27 +54,27 @@ def skipping(
     start, every : int
         The first layer, and every how many.
     rows : str
-        Which rows; see :class:`ima.token_reduction.plans.Skip`.
+        Which rows; see :class:`ima.token_reduction.plans.SkipStep`.
     choose : {"first", "strided", "random"}
         Which of them.
     """
     layers = {"start": start, "every": every}
-    step = Skip.model_validate(
+    step = SkipStep.model_validate(
         {"skip": what, "share": share, "rows": rows, "layers": layers, "choose": choose}
     )
     ends = [f", every {every}"] if every > 1 else []
     ends += [f", {choose}"] if choose != "strided" else []
     name = f"skip {what} of {share:.0%} of {rows} rows from {start}{''.join(ends)}"
-    return Plan(name=name, steps=(step,))
+    return ReductionPlan(name=name, steps=(step,))
 
 
-def parallel(*, start: int = 1) -> Plan:
+def make_parallel_plan(*, start: int = 1) -> ReductionPlan:
     """Return the plan in which attention and FFN run in parallel from a layer on."""
-    step = Parallel(parallel=Layers(start=start))
-    return Plan(name=f"attention and FFN in parallel from {start}", steps=(step,))
+    step = ParallelStep(parallel=LayerRange(start=start))
+    return ReductionPlan(name=f"attention and FFN in parallel from {start}", steps=(step,))
 
 
-def fastv(*, behind: int, share: float = 0.5, control: str = "") -> Plan:
+def make_fastv_plan(*, behind: int, share: float = 0.5, control: str = "") -> ReductionPlan:
     """Return FastV (Chen et al. 2024, arXiv:2403.06764): the least attended percepts leave.
 
     Parameters
@@ -80,25 +87,27 @@ def fastv(*, behind: int, share: float = 0.5, control: str = "") -> Plan:
         Random ones, or the most attended ones, leave instead.
     """
     how = control or "attention"
-    step = Withdraw.model_validate({"behind": behind, "share": share, "choose": how})
+    step = PruneStep.model_validate({"behind": behind, "share": share, "choose": how})
     title = {"attention": "FastV", "random": "random", "attention-reversed": "most attended"}
-    return Plan(name=f"{title.get(how, how)}: {share:.0%} behind {behind}", steps=(step,))
+    return ReductionPlan(name=f"{title.get(how, how)}: {share:.0%} behind {behind}", steps=(step,))
 
 
-def pyramid(model: FrozenModel, *, share: float = 0.5) -> Plan:
+def make_pyramiddrop_plan(model: FrozenModel, *, share: float = 0.5) -> ReductionPlan:
     """Return PyramidDrop (Xing et al. 2024, arXiv:2410.17247): percepts halve at three depths."""
-    layers = sorted({max(1, round(part * model.layers)) for part in PYRAMID})
-    steps = tuple(Withdraw(behind=layer, share=share, choose="attention") for layer in layers)
-    return Plan(name=f"PyramidDrop behind {', '.join(map(str, layers))}", steps=steps)
+    layers = sorted({max(1, round(part * model.layers)) for part in _PYRAMID_DEPTHS})
+    steps = tuple(PruneStep(behind=layer, share=share, choose="attention") for layer in layers)
+    return ReductionPlan(name=f"PyramidDrop behind {', '.join(map(str, layers))}", steps=steps)
 
 
-def v2drop(*, behind: int, share: float = 0.5) -> Plan:
+def make_v2drop_plan(*, behind: int, share: float = 0.5) -> ReductionPlan:
     """Return V2Drop (arXiv:2509.01552): the percepts that a layer moves least leave."""
-    step = Withdraw(behind=behind, share=share, choose="change")
-    return Plan(name=f"V2Drop: {share:.0%} behind {behind}", steps=(step,))
+    step = PruneStep(behind=behind, share=share, choose="change")
+    return ReductionPlan(name=f"V2Drop: {share:.0%} behind {behind}", steps=(step,))
 
 
-def interaction(*, behind: int, below: float = RELEVANT, control: str = "") -> Plan:
+def make_interaction_plan(
+    *, behind: int, below: float = INTERACTION_THRESHOLD, control: str = ""
+) -> ReductionPlan:
     """Return image-text interaction pruning (arXiv:2409.01162): first by image, then by text.
 
     Before the first layer percepts leave whose patch stands behind the knee of similarities to the
@@ -118,18 +127,18 @@ def interaction(*, behind: int, below: float = RELEVANT, control: str = "") -> P
     end = f"-{control}" if control else ""
     first: dict[str, object] = {"behind": 0, "share": "knee", "choose": f"summary{end}"}
     second: dict[str, object] = {"behind": behind, "below": below, "choose": f"attention{end}"}
-    steps = tuple(Withdraw.model_validate(step) for step in (first, second))
+    steps = tuple(PruneStep.model_validate(step) for step in (first, second))
     title = f"as many, {control}" if control else "image-text interaction"
-    return Plan(name=f"{title}: knee, then behind {behind}", steps=steps)
+    return ReductionPlan(name=f"{title}: knee, then behind {behind}", steps=steps)
 
 
-def withdrawal(*, behind: int) -> Plan:
+def make_vtw_plan(*, behind: int) -> ReductionPlan:
     """Return the plan in which all percepts leave behind a layer, as in VTW."""
-    return Plan(name=f"VTW behind {behind}", steps=(Withdraw(behind=behind),))
+    return ReductionPlan(name=f"VTW behind {behind}", steps=(PruneStep(behind=behind),))
 
 
 @dataclass(frozen=True)
-class Search:
+class LayerSearch:
     """A layer that was searched for, with what was found on the way.
 
     Parameters
@@ -142,14 +151,14 @@ class Search:
         How many samples it is a mean over.
     """
 
-    plan: Plan
+    plan: ReductionPlan
     divergence: Mapping[int, float]
     samples: int
 
 
 def search_vtw(
     model: FrozenModel, samples: Sequence[Sample], *, threshold: float = VTW_THRESHOLD
-) -> Search:
+) -> LayerSearch:
     """Choose VTW's layer (arXiv:2405.05803): the first behind which percepts may leave.
 
     Parameters
@@ -167,13 +176,13 @@ def search_vtw(
         The first layer whose mean divergence is at most the threshold; the last layer, behind which
         nothing is left to save, has 0.
     """
-    plans = {layer: withdrawal(behind=layer) for layer in range(1, model.layers + 1)}
-    found = divergence(model, samples, plans)
+    plans = {layer: make_vtw_plan(behind=layer) for layer in range(1, model.layers + 1)}
+    found = compute_plan_divergence(model, samples, plans)
     layer = next(layer for layer in plans if found[layer] <= threshold)
-    return Search(plans[layer], found, len(samples))
+    return LayerSearch(plans[layer], found, len(samples))
 
 
-def search_shortv(model: FrozenModel, samples: Sequence[Sample], *, count: int) -> Search:
+def search_shortv(model: FrozenModel, samples: Sequence[Sample], *, count: int) -> LayerSearch:
     """Choose ShortV's layers (arXiv:2504.00502): those where percepts can stay as they are.
 
     Parameters
@@ -195,20 +204,22 @@ def search_shortv(model: FrozenModel, samples: Sequence[Sample], *, count: int) 
         message = f"count must be between 1 and {model.layers}, the layers; got {count}."
         raise ParameterError(message)
     plans = {
-        layer: Plan(name="one layer", steps=(Skip(skip="block", layers=[layer]),))
+        layer: ReductionPlan(name="one layer", steps=(SkipStep(skip="block", layers=[layer]),))
         for layer in range(1, model.layers + 1)
     }
-    found = divergence(model, samples, plans)
+    found = compute_plan_divergence(model, samples, plans)
     chosen = sorted(sorted(found, key=lambda layer: found[layer])[:count])
-    plan = Plan(name=f"ShortV in {count} layers", steps=(Skip(skip="block", layers=chosen),))
-    return Search(plan, found, len(samples))
+    plan = ReductionPlan(
+        name=f"ShortV in {count} layers", steps=(SkipStep(skip="block", layers=chosen),)
+    )
+    return LayerSearch(plan, found, len(samples))
 
 
 @torch.no_grad()
-def divergence(
+def compute_plan_divergence(
     model: FrozenModel,
     samples: Sequence[Sample],
-    plans: Mapping[int, Plan],
+    plans: Mapping[int, ReductionPlan],
     *,
     batch_size: int = 16,
 ) -> dict[int, float]:
@@ -235,14 +246,14 @@ def divergence(
         raise ParameterError(message)
     total = dict.fromkeys(plans, 0.0)
     for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
-        plain = next_words(model, batch, Plan(name="plain"))
+        plain = _compute_next_log_probs(model, batch, ReductionPlan(name="plain"))
         for key, plan in plans.items():
-            told = next_words(model, batch, plan)
+            told = _compute_next_log_probs(model, batch, plan)
             total[key] += float(nnf.kl_div(plain, told, reduction="sum", log_target=True))
     return {key: value / len(samples) for key, value in total.items()}
 
 
-def next_words(model: FrozenModel, batch: Batch, plan: Plan) -> Tensor:
+def _compute_next_log_probs(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor:
     """Return the logarithm of the next-word distribution behind each prompt, under a plan.
 
     Parameters
@@ -259,6 +270,6 @@ def next_words(model: FrozenModel, batch: Batch, plan: Plan) -> Tensor:
     Tensor
         ``(sample, vocabulary)``, in double precision.
     """
-    with planned(model, batch, plan):
+    with apply_plan(model, batch, plan):
         states = model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
     return model.anatomy.words(states[:, -1:])[:, 0].double().log_softmax(dim=-1)

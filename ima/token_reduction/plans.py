@@ -18,26 +18,26 @@ from ima.errors import ParameterError
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
-Flags = npt.NDArray[np.bool_]
+TokenFlags = npt.NDArray[np.bool_]
 SubBlock = Literal["attention", "ffn", "block"]
-Rows = Literal["perceptual", "textual", "prompt", "generated", "all"]
-Chosen = Literal["first", "strided", "random"]
+TokenGroup = Literal["perceptual", "textual", "prompt", "generated", "all"]
+SelectionRule = Literal["first", "strided", "random"]
 #: Rows that are ranked by the attention of the last row of the prompt, by how much the layer
 #: changed them, or by how similar their patch is to the encoder's summary: the lowest leave, or, as
 #: controls, the highest, or any, as many.
-Ranked = Literal[
+RankingRule = Literal[
     "attention", "attention-reversed", "attention-random",
     "change", "change-reversed", "change-random",
     "summary", "summary-reversed", "summary-random",
 ]  # fmt: skip
-Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Layers(_Strict):
+class LayerRange(_Strict):
     """Layers from ``start`` to ``stop``, both included, every so many; 1 is the first block."""
 
     start: int = Field(default=1, ge=1)
@@ -49,7 +49,7 @@ class Layers(_Strict):
         return list(range(self.start, (self.stop or layers) + 1, self.every))
 
 
-class Skip(_Strict):
+class SkipStep(_Strict):
     """Rows that bypass a sub-block once: they are not computed there, and keep their keys.
 
     Parameters
@@ -69,14 +69,14 @@ class Skip(_Strict):
     """
 
     skip: SubBlock
-    layers: Layers | list[int] = Layers()
-    rows: Rows = "perceptual"
+    layers: LayerRange | list[int] = LayerRange()
+    rows: TokenGroup = "perceptual"
     share: float = Field(default=1.0, ge=0, le=1)
-    choose: Chosen = "strided"
+    choose: SelectionRule = "strided"
     seed: int = 0
 
     @model_validator(mode="after")
-    def _generated_have_no_share(self) -> Skip:
+    def _generated_have_no_share(self) -> SkipStep:
         if self.rows in {"generated", "all"} and self.share not in {0.0, 1.0}:
             message = (
                 f"A share of {self.share} of generated rows cannot be chosen: they come one by "
@@ -86,13 +86,13 @@ class Skip(_Strict):
         return self
 
 
-class Parallel(_Strict):
+class ParallelStep(_Strict):
     """Layers whose FFN reads what attention reads, for all rows: the two run in parallel."""
 
-    parallel: Layers | list[int]
+    parallel: LayerRange | list[int]
 
 
-class Withdraw(_Strict):
+class PruneStep(_Strict):
     """Rows that leave the stream for good behind a layer.
 
     Parameters
@@ -104,7 +104,7 @@ class Withdraw(_Strict):
         changes.
     share : float or "knee"
         Of these rows of a sample, the share that leaves; with the knee, those behind the knee of
-        the curve of ranked scores (:func:`ima.token_reduction.ranking.knee`).
+        the curve of ranked scores (:func:`ima.token_reduction.ranking.find_knee`).
     choose : {"first", "strided", "random", "attention", "change", "summary", …}
         Which of them: ``attention`` lets those leave to which the last row of the prompt
         attends least in that layer (FastV, arXiv:2403.06764), ``change`` those that the layer moved
@@ -119,8 +119,8 @@ class Withdraw(_Strict):
 
     withdraw: Literal["perceptual", "textual", "prompt"] = "perceptual"
     behind: int = Field(ge=0)
-    share: Share | Literal["knee"] = 1.0
-    choose: Chosen | Ranked = "strided"
+    share: Ratio | Literal["knee"] = 1.0
+    choose: SelectionRule | RankingRule = "strided"
     below: float | None = Field(default=None, ge=0, le=1)
     seed: int = 0
 
@@ -131,7 +131,7 @@ class Withdraw(_Strict):
         return what if what in {"attention", "change", "summary"} else ""
 
     @model_validator(mode="after")
-    def _ranks_what_there_is(self) -> Withdraw:
+    def _ranks_what_there_is(self) -> PruneStep:
         message = ""
         if not self.ranked and (self.below is not None or self.share == "knee"):
             asked = "share: knee" if self.below is None else f"below: {self.below}"
@@ -149,10 +149,10 @@ class Withdraw(_Strict):
         return self
 
 
-Step = Annotated[Skip | Parallel | Withdraw, Field(union_mode="left_to_right")]
+PlanStep = Annotated[SkipStep | ParallelStep | PruneStep, Field(union_mode="left_to_right")]
 
 
-class Plan(_Strict):
+class ReductionPlan(_Strict):
     """What one method leaves out, step by step.
 
     Parameters
@@ -170,23 +170,23 @@ class Plan(_Strict):
     """
 
     name: str
-    steps: tuple[Step, ...] = ()
+    steps: tuple[PlanStep, ...] = ()
 
     @property
-    def skips(self) -> tuple[Skip, ...]:
+    def skips(self) -> tuple[SkipStep, ...]:
         """The steps in which rows bypass a sub-block."""
-        return tuple(step for step in self.steps if isinstance(step, Skip))
+        return tuple(step for step in self.steps if isinstance(step, SkipStep))
 
     @property
-    def withdrawals(self) -> tuple[Withdraw, ...]:
+    def withdrawals(self) -> tuple[PruneStep, ...]:
         """The steps in which rows leave, the earliest layer first."""
-        found = (step for step in self.steps if isinstance(step, Withdraw))
+        found = (step for step in self.steps if isinstance(step, PruneStep))
         return tuple(sorted(found, key=lambda step: step.behind))
 
     @property
-    def parallel(self) -> tuple[Parallel, ...]:
+    def parallel(self) -> tuple[ParallelStep, ...]:
         """The steps that let attention and FFN run in parallel."""
-        return tuple(step for step in self.steps if isinstance(step, Parallel))
+        return tuple(step for step in self.steps if isinstance(step, ParallelStep))
 
     def check(self, model: FrozenModel) -> None:
         """Refuse what a model cannot run, before it runs.
@@ -200,7 +200,9 @@ class Plan(_Strict):
         layers = model.layers
         for step in self.steps:
             named, lowest = (
-                ([step.behind], 0) if isinstance(step, Withdraw) else (where(step, layers), 1)
+                ([step.behind], 0)
+                if isinstance(step, PruneStep)
+                else (resolve_layers(step, layers), 1)
             )
             beyond = [layer for layer in named if not lowest <= layer <= layers]
             if beyond or not named:
@@ -231,13 +233,13 @@ class Plan(_Strict):
             raise ParameterError(message)
 
 
-def where(step: Skip | Parallel, layers: int) -> list[int]:
+def resolve_layers(step: SkipStep | ParallelStep, layers: int) -> list[int]:
     """Return the layers that a step names, for a model of so many blocks."""
-    named = step.layers if isinstance(step, Skip) else step.parallel
-    return named.of(layers) if isinstance(named, Layers) else list(named)
+    named = step.layers if isinstance(step, SkipStep) else step.parallel
+    return named.of(layers) if isinstance(named, LayerRange) else list(named)
 
 
-def read(path: str | os.PathLike[str]) -> Plan:
+def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
     """Read a plan from a YAML file.
 
     Raises
@@ -250,10 +252,10 @@ def read(path: str | os.PathLike[str]) -> Plan:
     except (OSError, yaml.YAMLError) as error:
         message = f"Cannot read the plan {os.fspath(path)}: {error}."
         raise ParameterError(message) from error
-    return parse(given, source=os.fspath(path))
+    return parse_plan(given, source=os.fspath(path))
 
 
-def parse(given: Any, *, source: str = "the plan") -> Plan:
+def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
     """Make a plan of what YAML or JSON held.
 
     Raises
@@ -264,10 +266,10 @@ def parse(given: Any, *, source: str = "the plan") -> Plan:
     if not isinstance(given, dict):
         message = f"{source} must hold name and steps; it holds {type(given).__name__}."
         raise ParameterError(message)
-    known: dict[str, type[Skip | Parallel | Withdraw]] = {
-        "skip": Skip,
-        "parallel": Parallel,
-        "withdraw": Withdraw,
+    known: dict[str, type[SkipStep | ParallelStep | PruneStep]] = {
+        "skip": SkipStep,
+        "parallel": ParallelStep,
+        "withdraw": PruneStep,
     }
     steps = []
     try:
@@ -278,7 +280,7 @@ def parse(given: Any, *, source: str = "the plan") -> Plan:
                 message = f"{source}, step {number}: one of skip, parallel, withdraw is needed."
                 raise ParameterError(message)
             steps.append(kind.model_validate(step))
-        return Plan.model_validate({**given, "steps": steps})
+        return ReductionPlan.model_validate({**given, "steps": steps})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -286,9 +288,9 @@ def parse(given: Any, *, source: str = "the plan") -> Plan:
         raise ParameterError(message) from error
 
 
-def choose(
-    candidates: Flags, ids: Sequence[str], *, share: float, how: Chosen, seed: int = 0
-) -> Flags:
+def select_tokens(
+    candidates: TokenFlags, ids: Sequence[str], *, share: float, how: SelectionRule, seed: int = 0
+) -> TokenFlags:
     """Choose a share of each sample's rows.
 
     Parameters

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ima.measures.similarity import Floats
-from ima.token_reduction.plans import Withdraw
+from ima.token_reduction.plans import PruneStep
 
 
-def knee(scores: Floats) -> int:
+def find_knee(scores: Floats) -> int:
     """Return how many of the highest scores stand before the knee of their curve.
 
     Image-text interaction pruning (arXiv:2409.01162) keeps the head of the curve and does not say
@@ -45,7 +45,7 @@ def knee(scores: Floats) -> int:
     return int(below.argmax()) if below.max() > 1e-9 * scale else len(curve)
 
 
-def how_many(step: Withdraw, scores: Floats) -> int:
+def count_tokens_to_prune(step: PruneStep, scores: Floats) -> int:
     """Return how many rows of one sample leave, given the scores of its candidates.
 
     Parameters
@@ -60,11 +60,13 @@ def how_many(step: Withdraw, scores: Floats) -> int:
     if step.below is not None:
         return int((scores < step.below * scores.max()).sum())
     if step.share == "knee":
-        return len(scores) - knee(scores)
+        return len(scores) - find_knee(scores)
     return round(step.share * len(scores))
 
 
-def leaving(step: Withdraw, scores: Tensor, candidates: Tensor, ids: Sequence[str]) -> Tensor:
+def rank_tokens_to_prune(
+    step: PruneStep, scores: Tensor, candidates: Tensor, ids: Sequence[str]
+) -> Tensor:
     """Return the rows that a ranked withdrawal lets leave.
 
     Parameters
@@ -91,7 +93,7 @@ def leaving(step: Withdraw, scores: Tensor, candidates: Tensor, ids: Sequence[st
     for row, sample in enumerate(ids):
         places = np.flatnonzero(allowed[row])
         own = held[row, places]
-        count = how_many(step, own)
+        count = count_tokens_to_prune(step, own)
         if control == "random":
             rng = np.random.default_rng([step.seed, zlib.crc32(sample.encode())])
             order = rng.permutation(len(places))

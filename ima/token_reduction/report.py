@@ -18,9 +18,9 @@ from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.perception import perceiving_once
 from ima.stats.intervals import Interval, bootstrap_weights
 from ima.stats.scores import mean_score
-from ima.token_reduction.apply import planned
-from ima.token_reduction.cost import DECODED, cost, timed
-from ima.token_reduction.plans import Plan
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.cost import DECODED_TOKENS, compute_prefill_cost, time_plans
+from ima.token_reduction.plans import ReductionPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
 
-PLAIN = Plan(name="nothing left out")
+UNREDUCED_PLAN = ReductionPlan(name="nothing left out")
 
 
 @dataclass(frozen=True)
-class Report:
+class PlanReport:
     """What a model did under several plans.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        A row per plan, :data:`PLAIN` first: ``plan``, ``metric``, ``score``, ``low``, ``high``,
+        A row per plan, :data:`UNREDUCED_PLAN` first: ``plan``, ``metric``, ``score``, ``low``, ``high``,
         ``n``; of the prompts, per sample, ``gflops`` (of these ``gflops attention``) and ``cached``
         rows; seconds ``prefill``, ``decode`` (a token) and ``whole``; and the ratios of the costs
         to those of the plain model, with ``ratio`` behind their names.
@@ -51,16 +51,16 @@ class Report:
     by_sample: Mapping[str, Floats]
 
 
-def compare(
+def compare_plans(
     model: FrozenModel,
     samples: Sequence[Sample],
-    plans: Sequence[Plan],
+    plans: Sequence[ReductionPlan],
     *,
     batch_size: int = 32,
     repeats: int = 5,
     timed_samples: int | None = None,
-    decoded: int = DECODED,
-) -> Report:
+    decoded: int = DECODED_TOKENS,
+) -> PlanReport:
     """Run a model under several plans, and as it is.
 
     Parameters
@@ -90,7 +90,7 @@ def compare(
     ParameterError
         If names repeat, a plan does not fit the model, or samples have no score.
     """
-    named = {plan.name: plan for plan in (PLAIN, *plans)}
+    named = {plan.name: plan for plan in (UNREDUCED_PLAN, *plans)}
     if len(named) <= len(plans):
         message = f"Names of plans must differ; got {', '.join(plan.name for plan in plans)}."
         raise ParameterError(message)
@@ -114,25 +114,25 @@ def compare(
     table = pd.DataFrame(rows)
     if repeats:
         first = held[: timed_samples or batch_size]
-        times = timed(model, first, named, repeats=repeats, decoded=decoded)
+        times = time_plans(model, first, named, repeats=repeats, decoded=decoded)
         for name in ("prefill", "decode", "whole"):
             table[name] = [times[plan][name] for plan in table["plan"]]
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return Report(table, each)
+    return PlanReport(table, each)
 
 
 def _answers(
-    model: FrozenModel, samples: Sequence[Sample], plan: Plan, batch_size: int
+    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, batch_size: int
 ) -> tuple[list[str], dict[str, float]]:
     costs: list[Any] = []
 
     @contextmanager
     def around(batch: Batch) -> Iterator[None]:
-        with planned(model, batch, plan) as trace:
+        with apply_plan(model, batch, plan) as trace:
             yield
-        costs.append(cost(model, trace))
+        costs.append(compute_prefill_cost(model, trace))
 
     said = model.generate(samples, batch_size=batch_size, around=around)
     each = 1e9 * len(samples)
@@ -143,7 +143,7 @@ def _answers(
     }
 
 
-def relative(
+def compute_relative_score(
     values: Floats, plain: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Return a score as a share of the plain model's, on the same samples (I3).
@@ -174,7 +174,9 @@ def relative(
     return Interval.of_draws(value, shares, n=len(plain), level=level)
 
 
-def gain(first: Floats, second: Floats, *, resamples: int = 1000, seed: int = 0) -> Interval:
+def compute_score_gain(
+    first: Floats, second: Floats, *, resamples: int = 1000, seed: int = 0
+) -> Interval:
     """Return how much better one score is than another, on the same samples.
 
     Parameters
@@ -191,8 +193,8 @@ def gain(first: Floats, second: Floats, *, resamples: int = 1000, seed: int = 0)
     return Interval.of_draws(float(gap.mean()), drawn, n=len(gap))
 
 
-def kept_alignment(
-    model: FrozenModel, samples: Sequence[Sample], plan: Plan, *, batch_size: int = 16
+def compute_kept_alignment(
+    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 16
 ) -> Floats:
     """Ask whether percepts that a plan keeps are more similar to text than those it drops.
 
@@ -224,7 +226,7 @@ def kept_alignment(
     behind = plan.withdrawals[0].behind
     found: list[float] = []
     for batch in model.stream(samples, batch_size=batch_size):
-        with planned(model, batch, plan) as trace:
+        with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         stays = trace.present[-1]
         states = capture(model, batch, taps=["resid_post"])["resid_post"][behind].float()
@@ -239,8 +241,8 @@ def kept_alignment(
     return np.array(found)
 
 
-def kept_percepts(
-    model: FrozenModel, samples: Sequence[Sample], plan: Plan, *, batch_size: int = 32
+def count_kept_perceptual_tokens(
+    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 32
 ) -> Floats:
     """Count the percepts that a plan leaves in the stream.
 
@@ -262,7 +264,7 @@ def kept_percepts(
     """
     found: list[Floats] = []
     for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
-        with planned(model, batch, plan) as trace:
+        with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         percepts = batch.modality > 0
         counts = torch.stack([(rows & percepts).sum(dim=1) for rows in trace.present], dim=1)

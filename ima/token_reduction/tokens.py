@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class PackedTokens:
     """Rows of each sample, moved to the right end of a shorter sequence, in their order.
 
     Parameters
@@ -137,7 +137,7 @@ class Packed:
 
 
 @dataclass(frozen=True, eq=False)
-class Some:
+class ActiveTokens:
     """The rows that run in a sub-block, handed to it one behind the other.
 
     Parameters
@@ -154,9 +154,9 @@ class Some:
         return self.runs.reshape(-1).nonzero()[:, 0]
 
     @cached_property
-    def packed(self) -> Packed:
+    def packed(self) -> PackedTokens:
         """The same at the right end of each sample."""
-        return pack(self.runs)
+        return pack_tokens(self.runs)
 
     def take(self, states: Tensor) -> Tensor:
         """Return the rows of ``(…, feature)``, in as many dims as they came in."""
@@ -183,7 +183,7 @@ class Some:
         return (found, *output[1:]) if isinstance(output, tuple) else found
 
 
-def pack(kept: Tensor) -> Packed:
+def pack_tokens(kept: Tensor) -> PackedTokens:
     """Return the kept rows of each sample at the right end of a sequence as long as the longest.
 
     Parameters
@@ -198,9 +198,9 @@ def pack(kept: Tensor) -> Packed:
     places = order[:, kept.shape[1] - longest :]
     new = torch.arange(longest, device=kept.device)
     real = new[None] >= longest - counts[:, None]
-    return Packed(torch.where(real, places, 0), real)
+    return PackedTokens(torch.where(real, places, 0), real)
 
 
-def repeated(values: Tensor, like: Any) -> Tensor:
+def repeat_for_beams(values: Tensor, like: Any) -> Tensor:
     """Return rows for each beam of a sample, next to each other as generation lays them out."""
     return values.repeat_interleave(like.shape[0] // values.shape[0], dim=0)

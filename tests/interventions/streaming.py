@@ -84,9 +84,9 @@ def main(folder, hidden, intermediate, layers):
 
     # No cache of such a model is at hand; what it would hold is all that is made up.
     alpha_subnet.checked_squares = squares
-    masks = alpha_subnet.streamed(model, ["one", "two"], method="alpha", sparsity=0.5)
+    masks = alpha_subnet.build_lazy_masks(model, ["one", "two"], method="alpha", sparsity=0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    size = sparse_checkpoint.write(model, masks, Path(folder))
+    size = sparse_checkpoint.write_sparse_checkpoint(model, masks, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert size.spent <= 1.05 * size.bound
     assert size.weights == layers * sum(

@@ -13,7 +13,12 @@ from ima.errors import ModelError, ParameterError
 from ima.miniature.episodes import open_episodes, shuffled
 from ima.models import load
 from ima.token_reduction import aggregation
-from ima.token_reduction.aggregation import Aggregation, Bank, demonstrated, states_of_words
+from ima.token_reduction.aggregation import (
+    Aggregation,
+    DemonstrationBank,
+    capture_text_states,
+    prepend_demonstrations,
+)
 
 MODEL = "llama-mini/vit/image-qa"
 
@@ -46,7 +51,7 @@ def words(model, sample):
 def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, trained):
     percepts = model.perception.queries
     for how, extra in (("states", 0), ("words", 0), ("whole", percepts)):
-        made = demonstrated(model, of(episodes), how=how, aggregation=trained)
+        made = prepend_demonstrations(model, of(episodes), how=how, aggregation=trained)
         batch = made.encode([one.query for one in episodes], side="left", target=False)
         for row, one in enumerate(episodes):
             shown = sum(words(model, each) + extra for each in one.demonstrations)
@@ -58,7 +63,7 @@ def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, tra
 
 def test_rows_are_states_of_the_frozen_model_through_the_map(model, episodes, trained):
     one = episodes[0]
-    made = demonstrated(model, of(episodes), aggregation=trained)
+    made = prepend_demonstrations(model, of(episodes), aggregation=trained)
     batch = made.encode([one.query], target=False)
     at = 0
     for each in one.demonstrations:
@@ -79,7 +84,7 @@ def test_blocks_behind_the_depth_do_not_run(model, episodes):
         block.register_forward_hook(lambda *_, at=at: ran.append(at))
         for at, block in enumerate(model.anatomy.blocks, start=1)
     ]
-    states_of_words(model, episodes[0].demonstrations[0], depth=1)
+    capture_text_states(model, episodes[0].demonstrations[0], depth=1)
     assert ran == [1]
     model.forward(model.encode([episodes[0].query]))
     assert ran == [1, 1, 2, 3]
@@ -89,12 +94,13 @@ def test_blocks_behind_the_depth_do_not_run(model, episodes):
 
 def test_a_bank_changes_no_bit(model, episodes, trained, tmp_path):
     shown = [each for one in episodes for each in one.demonstrations]
-    bank = Bank.of(model, shown, depth=2)
+    bank = DemonstrationBank.of(model, shown, depth=2)
     bank.save(tmp_path / "bank.safetensors")
-    bank = Bank.read(tmp_path / "bank.safetensors", model=model)
+    bank = DemonstrationBank.read(tmp_path / "bank.safetensors", model=model)
     queries = [one.query for one in episodes]
     with_bank, without = (
-        demonstrated(model, of(episodes), aggregation=trained, bank=held) for held in (bank, None)
+        prepend_demonstrations(model, of(episodes), aggregation=trained, bank=held)
+        for held in (bank, None)
     )
     logits = [made.forward(made.encode(queries), logits=True) for made in (with_bank, without)]
     assert torch.equal(*logits)
@@ -105,24 +111,26 @@ def test_a_bank_changes_no_bit(model, episodes, trained, tmp_path):
 def test_what_does_not_fit_is_refused(model, episodes, trained, tmp_path):
     given = of(episodes)
     with pytest.raises(ParameterError, match="States need a trained map"):
-        demonstrated(model, given)
+        prepend_demonstrations(model, given)
     other = load("opt-mini/vit/image-qa")
     with pytest.raises(ParameterError, match=f"was trained with '{MODEL}', not 'opt-mini"):
-        demonstrated(other, given, aggregation=trained)
+        prepend_demonstrations(other, given, aggregation=trained)
     with pytest.raises(ParameterError, match="The bank is of depth 1, the map of 2"):
-        demonstrated(model, given, aggregation=trained, bank=Bank({}, model.weights_hash, 1))
-    empty = Bank({}, model.weights_hash, 2)
+        prepend_demonstrations(
+            model, given, aggregation=trained, bank=DemonstrationBank({}, model.weights_hash, 1)
+        )
+    empty = DemonstrationBank({}, model.weights_hash, 2)
     with pytest.raises(ParameterError, match="The bank holds no demonstration 'test-picture-"):
-        demonstrated(model, given, aggregation=trained, bank=empty)
+        prepend_demonstrations(model, given, aggregation=trained, bank=empty)
     with pytest.raises(ParameterError, match=r"depth must be a layer of .*, 1 to 3; got 4"):
-        states_of_words(model, episodes[0].demonstrations[0], depth=4)
+        capture_text_states(model, episodes[0].demonstrations[0], depth=4)
     path = tmp_path / "bank.safetensors"
-    Bank.of(model, episodes[0].demonstrations, depth=2).save(path)
+    DemonstrationBank.of(model, episodes[0].demonstrations, depth=2).save(path)
     with pytest.raises(ModelError, match="Make it anew with this model"):
-        Bank.read(path, model=other)
+        DemonstrationBank.read(path, model=other)
     path.write_bytes(b"")
     with pytest.raises(ModelError, match="Cannot read the bank"):
-        Bank.read(path, model=model)
+        DemonstrationBank.read(path, model=model)
     with pytest.raises(ModelError, match="Cannot read the card"):
         aggregation.load_aggregation("none")
 

@@ -10,7 +10,11 @@ from ima.miniature.episodes import open_episodes, shuffled
 from ima.models import load
 from ima.stats.correlation import associate
 from ima.token_reduction import paper_plans, report
-from ima.token_reduction.aggregation import Bank, demonstrated, load_aggregation
+from ima.token_reduction.aggregation import (
+    DemonstrationBank,
+    load_aggregation,
+    prepend_demonstrations,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "llava-mini-3"
@@ -31,7 +35,7 @@ def model(committed):
 
 def lowest_gain(first, second):
     """Return the lower end of the 95 % interval of a paired difference of means."""
-    return report.gain(first, second).low
+    return report.compute_score_gain(first, second).low
 
 
 def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(model):
@@ -41,24 +45,24 @@ def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(mod
     assert curve[0] > 10 * curve[len(curve) // 2 :].max()
     assert curve[-1] == 0.0
     (chosen,) = found.plan.withdrawals
-    half = paper_plans.withdrawal(behind=chosen.behind // 2)
+    half = paper_plans.make_vtw_plan(behind=chosen.behind // 2)
     held = open_samples("mini-image-caption", n=60)
-    told = report.compare(model, held, [found.plan, half], repeats=0).by_sample
-    plain = told[report.PLAIN.name].mean()
+    told = report.compare_plans(model, held, [found.plan, half], repeats=0).by_sample
+    plain = told[report.UNREDUCED_PLAN.name].mean()
     assert told[found.plan.name].mean() >= 0.98 * plain
     assert told[half.name].mean() < 0.98 * plain
 
 
 def test_more_percepts_stay_of_pictures_of_more_objects_and_serve_better_than_others(model):
     held = list(open_samples("mini-image-qa", n=600))
-    pair = [paper_plans.interaction(behind=3, control=how) for how in ("", "random")]
+    pair = [paper_plans.make_interaction_plan(behind=3, control=how) for how in ("", "random")]
     objects = np.array([len(sample.truth["entities"]) for sample in held], dtype=float)
-    kept = report.kept_percepts(model, held, pair[0])
+    kept = report.count_kept_perceptual_tokens(model, held, pair[0])
     for layer in (0, -1):
         rise = associate(objects, kept[:, layer])
         assert rise.over_models.low > 0
         assert rise.p < 0.01
-    told = report.compare(model, held, pair, repeats=0).by_sample
+    told = report.compare_plans(model, held, pair, repeats=0).by_sample
     assert lowest_gain(told[pair[0].name], told[pair[1].name]) > 0
 
 
@@ -67,18 +71,18 @@ def test_states_of_words_tell_what_their_pictures_show(model):
     aggregation = load_aggregation(MODEL)
     queries = [one.query for one in given]
     shown = [each for one in given for each in one.demonstrations]
-    bank = Bank.of(model, shown, depth=aggregation.depth)
+    bank = DemonstrationBank.of(model, shown, depth=aggregation.depth)
     arms = {
-        "states": demonstrated(
+        "states": prepend_demonstrations(
             model,
             {one.query.id: one.demonstrations for one in given},
             aggregation=aggregation,
             bank=bank,
         ),
-        "words": demonstrated(
+        "words": prepend_demonstrations(
             model, {one.query.id: one.demonstrations for one in given}, how="words"
         ),
-        "shuffled": demonstrated(
+        "shuffled": prepend_demonstrations(
             model,
             {one.query.id: one.demonstrations for one in shuffled(given)},
             aggregation=aggregation,
@@ -86,7 +90,7 @@ def test_states_of_words_tell_what_their_pictures_show(model):
         "nothing": model,
     }
     right = {
-        how: report.compare(one, queries, [], repeats=0).by_sample[report.PLAIN.name]
+        how: report.compare_plans(one, queries, [], repeats=0).by_sample[report.UNREDUCED_PLAN.name]
         for how, one in arms.items()
     }
     for other in ("words", "shuffled", "nothing"):

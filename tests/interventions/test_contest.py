@@ -16,9 +16,11 @@ from ima.capture.writer import create
 from ima.errors import ModelError, ParameterError
 from ima.models import load
 from ima.models.answer_loss import answer_loss
-from ima.models.linear_weights import weights_of
-from ima.pruning import Masks, alpha_subnet, mask_comparison, masked, masks_from_cache, transfer
-from ima.pruning.finetune_connector import repair
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning import alpha_subnet, mask_comparison, transfer
+from ima.pruning.finetune_connector import finetune_connector
+from ima.pruning.masks import Masks, compute_masks_from_cache
+from ima.pruning.wanda import apply_masks
 from ima.stats.correlation import holm
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa")
@@ -41,42 +43,49 @@ def tasks(tiny_zoo):
     from ima.data.samples import open_samples
 
     return {
-        name: transfer.Task(load(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=5))
+        name: transfer.EvaluationTask(
+            load(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=5)
+        )
         for name in NAMES
     }
 
 
 def test_every_mask_solves_every_task_at_one_sparsity(tasks, paths):
-    each = [masks_from_cache(tasks[name].model, path, sparsity=0.5) for name, path in paths.items()]
-    alpha = alpha_subnet.alpha(each)
-    found = mask_comparison.contest(tasks, paths, alpha=alpha, calibration=4)
+    each = [
+        compute_masks_from_cache(tasks[name].model, path, sparsity=0.5)
+        for name, path in paths.items()
+    ]
+    alpha = alpha_subnet.build_alpha_subnet(each)
+    found = mask_comparison.score_pruning_masks(tasks, paths, alpha=alpha, calibration=4)
     assert list(found) == [
-        alpha_subnet.ALPHA,
-        mask_comparison.OWN,
-        *alpha_subnet.RIVALS,
-        mask_comparison.SPARSEGPT,
+        alpha_subnet.ALPHA_SUBNET,
+        mask_comparison.WANDA_PER_TASK,
+        *alpha_subnet.BASELINE_MASKS,
+        mask_comparison.SPARSEGPT_ALL_TASKS,
     ]
     for name, task in tasks.items():
-        own = masks_from_cache(task.model, paths[name], sparsity=alpha.sparsity)
-        assert (found[mask_comparison.OWN][name] == task.scores(own)).all()
-        assert (found[alpha_subnet.ALPHA][name] == task.scores(alpha)).all()
+        own = compute_masks_from_cache(task.model, paths[name], sparsity=alpha.sparsity)
+        assert (found[mask_comparison.WANDA_PER_TASK][name] == task.scores(own)).all()
+        assert (found[alpha_subnet.ALPHA_SUBNET][name] == task.scores(alpha)).all()
         assert all(scores[name].shape == (5,) for scores in found.values())
     model = tasks[NAMES[0]].model
-    updated = mask_comparison.updated(tasks, paths, sparsity=alpha.sparsity, calibration=4)
+    updated = mask_comparison.run_sparsegpt_over_tasks(
+        tasks, paths, sparsity=alpha.sparsity, calibration=4
+    )
     assert updated.attributes["samples"] == 8
     assert updated.sparsity == pytest.approx(alpha.sparsity, abs=0.03)
-    before = weights_of(model)
-    with masked(model, updated):
-        assert all((weights_of(model)[n] == v).all() for n, v in updated.values.items())
-    assert all((weights_of(model)[n] == v).all() for n, v in before.items())
-    table = mask_comparison.paired(found, tasks=tasks)
+    before = get_linear_weights(model)
+    with apply_masks(model, updated):
+        assert all((get_linear_weights(model)[n] == v).all() for n, v in updated.values.items())
+    assert all((get_linear_weights(model)[n] == v).all() for n, v in before.items())
+    table = mask_comparison.compare_alpha_to_baselines(found, tasks=tasks)
     assert list(table["mask"]) == [
-        mask_comparison.OWN,
-        *alpha_subnet.RIVALS,
-        mask_comparison.SPARSEGPT,
+        mask_comparison.WANDA_PER_TASK,
+        *alpha_subnet.BASELINE_MASKS,
+        mask_comparison.SPARSEGPT_ALL_TASKS,
     ]
     assert (table["p (Holm)"] >= table["p"]).all()
-    assert mask_comparison.best_blind(found) in mask_comparison.BLIND
+    assert mask_comparison.find_best_data_free_mask(found) in mask_comparison.DATA_FREE_MASKS
 
 
 def made_up(n, shift, seed=0):
@@ -97,12 +106,12 @@ def test_p_is_that_of_all_signs_and_small_where_one_is_better():
     gaps = sum(first[name] - second[name] for name in tasks)
     signs = np.array(np.meshgrid(*[[-1, 1]] * 8)).reshape(8, -1)
     exact = (np.abs(signs.T @ gaps) >= abs(gaps.sum()) - 1e-12).mean()
-    found = transfer.sign_flip_p(first, second, tasks=tasks, permutations=100_000)
+    found = transfer.compute_sign_flip_p(first, second, tasks=tasks, permutations=100_000)
     assert found == pytest.approx(exact, abs=0.01)
     tasks, first, second = made_up(30, 0.2)
-    assert transfer.sign_flip_p(first, second, tasks=tasks) < 0.01
-    assert transfer.sign_flip_p(second, second, tasks=tasks) == 1.0
-    again = [transfer.sign_flip_p(first, second, tasks=tasks, seed=3) for _ in "12"]
+    assert transfer.compute_sign_flip_p(first, second, tasks=tasks) < 0.01
+    assert transfer.compute_sign_flip_p(second, second, tasks=tasks) == 1.0
+    again = [transfer.compute_sign_flip_p(first, second, tasks=tasks, seed=3) for _ in "12"]
     assert again[0] == again[1]
 
 
@@ -125,23 +134,25 @@ def test_a_repair_trains_the_connector_and_nothing_else(multitask_zoo, name):
     model = load(name)
     samples = list(image_set(6))
     rng = np.random.default_rng(0)
-    kept = {key: rng.random(w.shape) < 0.6 for key, w in weights_of(model).items()}
+    kept = {key: rng.random(w.shape) < 0.6 for key, w in get_linear_weights(model).items()}
     masks = Masks(kept)
     language = {key: value.clone() for key, value in model.language.state_dict().items()}
     connector = {k: v.clone() for k, v in model.perception.connector.state_dict().items()}
 
     def loss(one):
-        with torch.no_grad(), masked(one, masks):
+        with torch.no_grad(), apply_masks(one, masks):
             return float(answer_loss(one, samples, connector=one.perception.connector))
 
     given = {"steps": 12, "learning_rate": 3e-3, "batch_size": 6}
-    again, other = (repair(model, masks, samples, **given, seed=seed) for seed in (0, 1))
+    again, other = (
+        finetune_connector(model, masks, samples, **given, seed=seed) for seed in (0, 1)
+    )
     assert loss(again) < loss(model) - 0.01
     assert all(torch.equal(language[k], v) for k, v in again.language.state_dict().items())
     assert all(
         torch.equal(connector[k], v) for k, v in model.perception.connector.state_dict().items()
     )
-    same = repair(model, masks, samples, **given, seed=0)
+    same = finetune_connector(model, masks, samples, **given, seed=0)
     pairs = zip(
         again.perception.connector.parameters(), same.perception.connector.parameters(), strict=True
     )
@@ -152,11 +163,11 @@ def test_a_repair_trains_the_connector_and_nothing_else(multitask_zoo, name):
 
 def test_a_repair_refuses_what_it_cannot_train(tiny_zoo):
     with pytest.raises(ModelError, match="has no connector"):
-        repair(load("llama-mini"), None, list(image_set(2)), steps=1)
+        finetune_connector(load("llama-mini"), None, list(image_set(2)), steps=1)
     model = load(NAMES[0])
     for samples, steps in (([], 1), (list(image_set(2)), 0)):
         with pytest.raises(ParameterError, match="A repair needs samples and steps"):
-            repair(model, None, samples, steps=steps)
+            finetune_connector(model, None, samples, steps=steps)
 
 
 def peaks(tmp_path, hidden, intermediate, layers):

@@ -13,11 +13,11 @@ from tinysamples import image_set
 from ima.capture import capture
 from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import (
-    conditions,
-    redrawn,
-    separated,
-    with_noise,
-    with_random_blocks,
+    attention_knockout,
+    redraw_random_controls,
+    reinitialize_blocks,
+    replace_tokens_with_noise,
+    run_control_conditions,
 )
 from ima.models import load
 from ima.models.frozen import FrozenModel
@@ -51,42 +51,42 @@ def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
 
 def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
-    noisy = with_noise(batch, seed=1)
+    noisy = replace_tokens_with_noise(batch, seed=1)
     perceptual = batch.modality > 0
     assert torch.equal(noisy.embeds[~perceptual], batch.embeds[~perceptual])
     assert not torch.allclose(noisy.embeds[perceptual], batch.embeds[perceptual])
     torch.testing.assert_close(
         noisy.embeds[perceptual].norm(dim=-1), batch.embeds[perceptual].norm(dim=-1)
     )
-    assert torch.equal(noisy.embeds, with_noise(batch, seed=1).embeds)
+    assert torch.equal(noisy.embeds, replace_tokens_with_noise(batch, seed=1).embeds)
 
 
 def test_noise_that_would_be_overwritten_is_refused(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     inside = replace(batch, extra={"inputs_embeds": None, "input_ids": batch.token_id})
     with pytest.raises(ModelError, match="merges media inside its decoder"):
-        with_noise(inside, seed=1)
+        replace_tokens_with_noise(inside, seed=1)
 
 
 def test_random_blocks_leave_the_model_and_its_input_as_they_were(model: FrozenModel) -> None:
     batch = model.encode(image_set(2))
     before = states(model, batch)
-    other = with_random_blocks(model, seed=3)
+    other = reinitialize_blocks(model, seed=3)
     random = states(other, batch)
     assert torch.equal(random[0], before[0])
     assert not torch.allclose(random[-1], before[-1])
     for a, b in zip(states(model, batch), before, strict=True):
         assert torch.equal(a, b)
-    again = states(with_random_blocks(model, seed=3), batch)
+    again = states(reinitialize_blocks(model, seed=3), batch)
     assert torch.equal(again[-1], random[-1])
     assert "random" in other.name
 
 
 def test_separated_text_knows_nothing_of_percepts(model: FrozenModel) -> None:
     batch = model.encode(image_set(4))
-    noisy = with_noise(batch, seed=2)
+    noisy = replace_tokens_with_noise(batch, seed=2)
     textual = batch.modality == 0
-    with separated(model, batch, until=model.layers):
+    with attention_knockout(model, batch, until=model.layers):
         own, other = states(model, batch), states(model, noisy)
     for a, b in zip(own, other, strict=True):
         assert torch.equal(a[textual], b[textual])
@@ -99,8 +99,8 @@ def test_separated_text_knows_nothing_of_percepts(model: FrozenModel) -> None:
 
 def test_above_the_last_separated_layer_the_kinds_meet(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
-    noisy, textual = with_noise(batch, seed=2), batch.modality == 0
-    with separated(model, batch, until=1):
+    noisy, textual = replace_tokens_with_noise(batch, seed=2), batch.modality == 0
+    with attention_knockout(model, batch, until=1):
         own, other = states(model, batch), states(model, noisy)
     assert torch.equal(own[1][textual], other[1][textual])
     assert not torch.allclose(own[2][textual], other[2][textual])
@@ -109,17 +109,20 @@ def test_above_the_last_separated_layer_the_kinds_meet(model: FrozenModel) -> No
 def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     whole = states(model, batch)
-    with separated(model, batch, until=0):
+    with attention_knockout(model, batch, until=0):
         for a, b in zip(states(model, batch), whole, strict=True):
             assert torch.equal(a, b)
-    with pytest.raises(ParameterError, match="between 0"), separated(model, batch, until=99):
+    with (
+        pytest.raises(ParameterError, match="between 0"),
+        attention_knockout(model, batch, until=99),
+    ):
         pass
 
 
 def test_each_draw_has_noise_and_blocks_of_its_own(model: FrozenModel) -> None:
     given = {"batch_size": 2, "seed": 3}
-    first = conditions(model, image_set(4), depths=[1.0], **given)
-    draws = [redrawn(model, image_set(4), draw=draw, **given) for draw in (1, 2, 1)]
+    first = run_control_conditions(model, image_set(4), depths=[1.0], **given)
+    draws = [redraw_random_controls(model, image_set(4), draw=draw, **given) for draw in (1, 2, 1)]
     for title in ("noise", "random blocks"):
         assert draws[0][title].identical(draws[2][title])
         for one, other in ((first, draws[0]), (draws[0], draws[1])):

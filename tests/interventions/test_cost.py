@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ima.data.samples import Sample
 from ima.models import load
-from ima.token_reduction.apply import planned
-from ima.token_reduction.cost import cost, timed
-from ima.token_reduction.plans import Plan
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.cost import compute_prefill_cost, time_plans
+from ima.token_reduction.plans import ReductionPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 KINDS = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
@@ -51,12 +51,12 @@ def same(kind, count=2):
 def test_operations_are_those_that_torch_counts(models, kind, steps):
     model = models(kind)
     batch = model.encode(same(kind))
-    plan = Plan(name="x", steps=steps)
+    plan = ReductionPlan(name="x", steps=steps)
     counter = FlopCounterMode(display=False)
     # The fused kernel of a CPU is not among those that torch counts.
-    with planned(model, batch, plan) as trace, sdpa_kernel(SDPBackend.MATH), counter:
+    with apply_plan(model, batch, plan) as trace, sdpa_kernel(SDPBackend.MATH), counter:
         model.forward(batch)
-    found = cost(model, trace)
+    found = compute_prefill_cost(model, trace)
     counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     linear = sum(n for op, n in counts.items() if "mm" in op and "bmm" not in op)
     assert found.linear == linear
@@ -68,7 +68,7 @@ def test_operations_are_those_that_torch_counts(models, kind, steps):
 @pytest.mark.parametrize("kind", [*KINDS, "llava"])
 def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
     model = models(kind)
-    plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.5}])
+    plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.5}])
     held = []
 
     @contextmanager
@@ -80,20 +80,23 @@ def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
 
         block = model.anatomy.blocks[0]
         handle = block.register_forward_pre_hook(note, with_kwargs=True)
-        with planned(model, batch, plan) as trace:
+        with apply_plan(model, batch, plan) as trace:
             yield
         handle.remove()
         rows = [int(rows.sum(1).max()) for rows in trace.present]
         assert held[0] == rows
         assert rows[1] < rows[0]
-        assert cost(model, trace).cached == len(batch) * sum(rows)
+        assert compute_prefill_cost(model, trace).cached == len(batch) * sum(rows)
 
     model.generate(same(kind), max_new_tokens=3, min_new_tokens=3, around=around)
 
 
 def test_plans_are_timed_in_turn(models):
-    plans = {"plain": Plan(name="plain"), "cut": Plan(name="cut", steps=PLANS["withdrawn"])}
-    found = timed(models("llama"), same("llama"), plans, repeats=1, decoded=4)
+    plans = {
+        "plain": ReductionPlan(name="plain"),
+        "cut": ReductionPlan(name="cut", steps=PLANS["withdrawn"]),
+    }
+    found = time_plans(models("llama"), same("llama"), plans, repeats=1, decoded=4)
     assert set(found) == set(plans)
     for times in found.values():
         assert set(times) == {"prefill", "decode", "whole"}

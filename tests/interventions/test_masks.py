@@ -16,8 +16,9 @@ from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import subnetworks
 from ima.models import load
 from ima.models.frozen import FrozenModel
-from ima.models.linear_weights import weights_of
-from ima.pruning import Masks, masked, masks_from_cache, open_masks, sequential_masks
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning.masks import Masks, compute_masks_from_cache, open_masks
+from ima.pruning.wanda import apply_masks, compute_sequential_masks
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_masks_from_a_cache_are_wanda_on_its_tokens(
     model: FrozenModel, cache: Path, kinds: tuple[str, ...]
 ) -> None:
-    masks = masks_from_cache(model, cache, sparsity=0.5, kinds=kinds)
+    masks = compute_masks_from_cache(model, cache, sparsity=0.5, kinds=kinds)
     batch = model.encode(image_set(6))
     states = capture(model, batch, taps=["ln2"])["ln2"]
     chosen = batch.modality >= 0
@@ -52,7 +53,7 @@ def test_masks_from_a_cache_are_wanda_on_its_tokens(
         chosen = batch.modality > 0 if kinds[0] == "perceptual" else batch.modality == 0
     for layer, state in states.items():
         squares = state[chosen].double().square().sum(0).numpy()
-        weight = weights_of(model)["mlp.up_proj"][layer - 1]
+        weight = get_linear_weights(model)["mlp.up_proj"][layer - 1]
         expected = subnetworks.wanda(weight, squares, sparsity=0.5)
         agree = (masks.kept["mlp.up_proj"][layer - 1] == expected).mean()
         # The last bits of a sum can swap two equal scores.
@@ -70,7 +71,7 @@ def test_neither_batches_nor_padding_move_a_mask(model: FrozenModel, tmp_path: P
             model, dataset=image_set(6), path=path, samples=6, batch_size=size, taps=["ln1"],
             inputs=True,
         )  # fmt: skip
-        found.append(masks_from_cache(model, path, sparsity=0.5))
+        found.append(compute_masks_from_cache(model, path, sparsity=0.5))
     for name, mask in found[0].kept.items():
         assert (mask == found[1].kept[name]).mean() > 0.999
 
@@ -78,7 +79,7 @@ def test_neither_batches_nor_padding_move_a_mask(model: FrozenModel, tmp_path: P
 def test_stored_masks_are_the_masks_and_plain_xarray_reads_them(
     model: FrozenModel, cache: Path, tmp_path: Path
 ) -> None:
-    masks = masks_from_cache(model, cache, sparsity=0.3)
+    masks = compute_masks_from_cache(model, cache, sparsity=0.3)
     path = masks.save(tmp_path / "a.masks.zarr")
     again = open_masks(path)
     assert again.attributes == masks.attributes
@@ -96,17 +97,17 @@ def test_stored_masks_are_the_masks_and_plain_xarray_reads_them(
 def test_a_masked_model_runs_without_those_weights_and_is_whole_afterwards(
     model: FrozenModel, cache: Path
 ) -> None:
-    masks, before = masks_from_cache(model, cache, sparsity=0.7), weights(model)
+    masks, before = compute_masks_from_cache(model, cache, sparsity=0.7), weights(model)
     batch = model.encode(image_set(2))
     whole = model.forward(batch, logits=True)
-    with masked(model, masks):
+    with apply_masks(model, masks):
         pruned = model.forward(batch, logits=True)
-        for name, layers in weights_of(model).items():
+        for name, layers in get_linear_weights(model).items():
             assert (layers[~masks.kept[name]] == 0).all()
     assert same(before, weights(model))
     assert not torch.allclose(whole, pruned)
     assert torch.equal(whole, model.forward(batch, logits=True))
-    with pytest.raises(ZeroDivisionError), masked(model, masks):
+    with pytest.raises(ZeroDivisionError), apply_masks(model, masks):
         model.layers / 0
     assert same(before, weights(model))
 
@@ -114,15 +115,15 @@ def test_a_masked_model_runs_without_those_weights_and_is_whole_afterwards(
 def test_keeping_everything_changes_nothing(model: FrozenModel, cache: Path) -> None:
     batch = model.encode(image_set(2))
     whole = model.forward(batch, logits=True)
-    with masked(model, masks_from_cache(model, cache, sparsity=0.0)):
+    with apply_masks(model, compute_masks_from_cache(model, cache, sparsity=0.0)):
         assert torch.equal(whole, model.forward(batch, logits=True))
 
 
 def test_sequential_masks_see_what_pruned_blocks_feed_them(model: FrozenModel, cache: Path) -> None:
     before = weights(model)
-    found = sequential_masks(model, list(image_set(6)), sparsity=0.5, batch_size=4)
+    found = compute_sequential_masks(model, list(image_set(6)), sparsity=0.5, batch_size=4)
     assert same(before, weights(model))
-    at_once = masks_from_cache(model, cache, sparsity=0.5)
+    at_once = compute_masks_from_cache(model, cache, sparsity=0.5)
     differing = False
     # Block after block by hand: prune all blocks below, run, look at the inputs of this one.
     for at in range(model.layers):
@@ -130,9 +131,9 @@ def test_sequential_masks_see_what_pruned_blocks_feed_them(model: FrozenModel, c
             name: np.concatenate([mask[:at], np.ones_like(mask[at:])])
             for name, mask in found.kept.items()
         }
-        with masked(model, Masks(below)):
+        with apply_masks(model, Masks(below)):
             squares = measure(model, model.encode(image_set(6)), taps=["ln1"], inputs=True).squares
-        for name, layers in weights_of(model).items():
+        for name, layers in get_linear_weights(model).items():
             total = squares[name].sum(0)[at]
             expected = subnetworks.wanda(layers[at], total, sparsity=0.5)
             assert (found.kept[name][at] == expected).mean() > 0.999
@@ -147,13 +148,16 @@ def test_masks_of_another_model_and_caches_without_inputs_are_refused(
     model: FrozenModel, cache: Path, tmp_path: Path
 ) -> None:
     foreign = Masks({"mlp.up_proj": np.ones((model.layers, 3, 4), dtype=bool)})
-    with pytest.raises(ParameterError, match="not of"), masked(model, foreign):
+    with pytest.raises(ParameterError, match="not of"), apply_masks(model, foreign):
         pass
-    with pytest.raises(ParameterError, match="not of"), masked(model, Masks({"x": np.ones(3)})):
+    with (
+        pytest.raises(ParameterError, match="not of"),
+        apply_masks(model, Masks({"x": np.ones(3)})),
+    ):
         pass
     plain = tmp_path / "plain.zarr"
     create(model, dataset=image_set(4), path=plain, samples=4, taps=["ln1"])
     with pytest.raises(CacheError, match="--inputs"):
-        masks_from_cache(model, plain, sparsity=0.5)
+        compute_masks_from_cache(model, plain, sparsity=0.5)
     with pytest.raises(UnknownNameError, match="textual"):
-        masks_from_cache(model, cache, sparsity=0.5, kinds=["text"])
+        compute_masks_from_cache(model, cache, sparsity=0.5, kinds=["text"])

@@ -24,12 +24,12 @@ steps:
 def test_a_plan_is_read_from_yaml(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(GOOD)
-    plan = plans.read(path)
+    plan = plans.read_plan(path)
     assert plan.name == "half of the FFN, then nothing"
-    assert plans.where(plan.skips[0], 6) == [2, 4, 6]
-    assert plans.where(plan.parallel[0], 6) == [1]
+    assert plans.resolve_layers(plan.skips[0], 6) == [2, 4, 6]
+    assert plans.resolve_layers(plan.parallel[0], 6) == [1]
     assert plan.withdrawals[0].behind == 4
-    assert plans.parse(plan.model_dump()) == plan
+    assert plans.parse_plan(plan.model_dump()) == plan
 
 
 @pytest.mark.parametrize(
@@ -69,22 +69,22 @@ def test_what_is_no_plan_is_refused_with_its_place(tmp_path, text, message):
     path = tmp_path / "plan.yaml"
     path.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        plans.read(path)
+        plans.read_plan(path)
     with pytest.raises(ParameterError, match="Cannot read the plan"):
-        plans.read(tmp_path / "none.yaml")
+        plans.read_plan(tmp_path / "none.yaml")
 
 
 def test_a_share_of_rows_is_chosen_within_each_sample():
     candidates = np.array([[0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]], bool)
     ids = ["a", "b"]
-    first = plans.choose(candidates, ids, share=0.5, how="first")
+    first = plans.select_tokens(candidates, ids, share=0.5, how="first")
     assert first.astype(int).tolist() == [[0, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]]
-    strided = plans.choose(candidates, ids, share=0.5, how="strided")
+    strided = plans.select_tokens(candidates, ids, share=0.5, how="strided")
     assert strided.astype(int).tolist() == [[0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0]]
     for share in (0.0, 0.25, 1.0):
-        drawn = plans.choose(candidates, ids, share=share, how="random", seed=1)
+        drawn = plans.select_tokens(candidates, ids, share=share, how="random", seed=1)
         assert not (drawn & ~candidates).any()
         assert drawn.sum(1).tolist() == [round(share * 4), round(share * 2)]
-    alone = plans.choose(candidates[1:], ids[1:], share=0.5, how="random", seed=1)
-    both = plans.choose(candidates, ids, share=0.5, how="random", seed=1)
+    alone = plans.select_tokens(candidates[1:], ids[1:], share=0.5, how="random", seed=1)
+    both = plans.select_tokens(candidates, ids, share=0.5, how="random", seed=1)
     assert (alone[0] == both[1]).all()

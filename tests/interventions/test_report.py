@@ -12,9 +12,15 @@ from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.models import load
 from ima.token_reduction import paper_plans
-from ima.token_reduction.apply import planned
-from ima.token_reduction.plans import Plan
-from ima.token_reduction.report import PLAIN, compare, kept_alignment, kept_percepts, relative
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.plans import ReductionPlan
+from ima.token_reduction.report import (
+    UNREDUCED_PLAN,
+    compare_plans,
+    compute_kept_alignment,
+    compute_relative_score,
+    count_kept_perceptual_tokens,
+)
 
 MODEL = "llama-mini/vit/image-caption"
 
@@ -29,11 +35,11 @@ def command(capsys, *words):
 def test_plans_stand_beside_the_plain_model(tiny_zoo):
     model = load(MODEL)
     samples = open_samples("mini-image-caption", n=5)
-    plans = [paper_plans.withdrawal(behind=1), paper_plans.skipping("ffn")]
-    found = compare(model, samples, plans, batch_size=2, repeats=1, decoded=2)
+    plans = [paper_plans.make_vtw_plan(behind=1), paper_plans.make_skip_plan("ffn")]
+    found = compare_plans(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
     assert found.by_sample[plans[0].name].shape == (5,)
-    assert table["plan"].tolist() == [PLAIN.name, *(plan.name for plan in plans)]
+    assert table["plan"].tolist() == [UNREDUCED_PLAN.name, *(plan.name for plan in plans)]
     plain, gone, skipped = table.to_dict("records")
     assert plain["gflops ratio"] == plain["cached ratio"] == plain["whole ratio"] == 1
     assert gone["gflops ratio"] < 1 > gone["cached ratio"]
@@ -41,7 +47,7 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
     assert skipped["gflops attention"] == plain["gflops attention"]
     assert (table["n"] == 5).all()
     assert (table["low"] <= table["score"]).all()
-    untimed = compare(model, samples, plans, repeats=0).table
+    untimed = compare_plans(model, samples, plans, repeats=0).table
     assert "prefill" not in untimed
     # Padding is not counted, so how samples are put together changes nothing.
     assert untimed["gflops"].tolist() == pytest.approx(table["gflops"].tolist())
@@ -52,7 +58,7 @@ def test_the_score_is_that_of_the_answers_under_the_plan(tiny_zoo):
 
     model = load(MODEL.replace("caption", "qa"))
     samples = open_samples("mini-image-qa", n=6)
-    table = compare(model, samples, [], repeats=0).table
+    table = compare_plans(model, samples, [], repeats=0).table
     said = model.generate(samples)
     scorer = SampleScorer(samples)
     expected = scorer(samples, said)[:, scorer.metrics.index("exact_match")].mean()
@@ -89,32 +95,32 @@ def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
     samples = open_samples("mini-image-caption", n=2)
     monkeypatch.setattr(torch.nn.Module, "__call__", lambda *_: pytest.fail("something ran"))
     with pytest.raises(ParameterError, match="Names of plans must differ"):
-        compare(model, samples, [Plan(name="a"), Plan(name="a")])
+        compare_plans(model, samples, [ReductionPlan(name="a"), ReductionPlan(name="a")])
     with pytest.raises(ParameterError, match="names layer 7"):
-        compare(model, samples, [paper_plans.withdrawal(behind=7)])
+        compare_plans(model, samples, [paper_plans.make_vtw_plan(behind=7)])
 
 
 def test_a_share_of_the_score_is_of_the_same_samples():
     rng = np.random.default_rng(0)
     plain = (rng.random(200) < 0.8).astype(float)
-    same = relative(plain, plain, resamples=50)
+    same = compute_relative_score(plain, plain, resamples=50)
     assert (same.value, same.low, same.high, same.n) == (1.0, 1.0, 1.0, 200)
     half = plain * (rng.random(200) < 0.5)
-    found = relative(half, plain, resamples=200)
+    found = compute_relative_score(half, plain, resamples=200)
     assert found.value == pytest.approx(half.mean() / plain.mean())
     assert found.low < found.value < found.high < 0.7
     with pytest.raises(ParameterError, match="scores 0 on these samples"):
-        relative(plain, np.zeros(200))
+        compute_relative_score(plain, np.zeros(200))
 
 
 def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     model = load(MODEL)
     samples = list(open_samples("mini-image-caption", n=3))
-    plan = paper_plans.fastv(behind=1)
-    found = kept_alignment(model, samples, plan, batch_size=2)
+    plan = paper_plans.make_fastv_plan(behind=1)
+    found = compute_kept_alignment(model, samples, plan, batch_size=2)
     assert found.shape == (3,)
     batch = model.encode(samples[:1])
-    with planned(model, batch, plan) as trace:
+    with apply_plan(model, batch, plan) as trace:
         model.forward(batch)
     states = capture(model, batch, taps=["resid_post"])["resid_post"][1][0]
     mean = states[batch.modality[0] == 0].mean(0)
@@ -122,9 +128,9 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]
     by_hand = near[perceptual & stays].mean() - near[perceptual & ~stays].mean()
     assert found[0] == pytest.approx(float(by_hand), abs=1e-5)
-    assert kept_alignment(model, samples, paper_plans.withdrawal(behind=1)).size == 0
+    assert compute_kept_alignment(model, samples, paper_plans.make_vtw_plan(behind=1)).size == 0
     with pytest.raises(ParameterError, match="withdraws 0 times"):
-        kept_alignment(model, samples, paper_plans.skipping("ffn"))
+        compute_kept_alignment(model, samples, paper_plans.make_skip_plan("ffn"))
 
 
 def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
@@ -135,7 +141,11 @@ def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
         {"withdraw": "perceptual", "behind": 0, "share": 0.5},
         {"withdraw": "perceptual", "behind": 2},
     ]
-    found = kept_percepts(model, samples, Plan(name="x", steps=steps), batch_size=2)
+    found = count_kept_perceptual_tokens(
+        model, samples, ReductionPlan(name="x", steps=steps), batch_size=2
+    )
     left = whole - round(0.5 * whole)
     assert found.tolist() == [[left, left, 0.0]] * 5
-    assert kept_percepts(model, samples, PLAIN).tolist() == [[whole] * 3] * 5
+    assert (
+        count_kept_perceptual_tokens(model, samples, UNREDUCED_PLAN).tolist() == [[whole] * 3] * 5
+    )

@@ -16,9 +16,9 @@ from ima.capture import capture
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.models import load
-from ima.token_reduction.apply import planned
-from ima.token_reduction.plans import Plan
-from ima.token_reduction.tokens import pack
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.plans import ReductionPlan
+from ima.token_reduction.tokens import pack_tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
@@ -59,7 +59,7 @@ def ends(batch):
 
 def last_logits(model, batch, plan):
     """Return logits at the last row of each sample, wherever a plan has put it."""
-    with planned(model, batch, plan) as trace:
+    with apply_plan(model, batch, plan) as trace:
         logits = model.forward(batch, logits=True)
     present = trace.present[-1] if trace.present else batch.attention_mask.bool()
     if logits.shape[1] == batch.attention_mask.shape[1]:
@@ -138,14 +138,14 @@ def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side)
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
     for behind in range(model.layers + 1):
-        plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": behind}])
+        plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": behind}])
         with masked_behind(model, batch, batch.modality > 0, behind=behind):
             expected = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
         found = last_logits(model, batch, plan)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     plain = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
     assert torch.equal(found, plain)
-    plan = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1}])
+    plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1}])
     assert not torch.allclose(last_logits(model, batch, plan), plain, atol=1e-3)
 
 
@@ -159,7 +159,7 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
 
     @contextmanager
     def reference(batch):
-        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+        with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         gone.append(batch.attention_mask.bool() & ~trace.present[-1])
         with masked_behind(model, batch, gone[-1], behind=behind), last_states(model, expected):
@@ -167,7 +167,10 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
 
     @contextmanager
     def cut(batch):
-        with planned(model, batch, Plan(name="x", steps=[step])), last_states(model, states):
+        with (
+            apply_plan(model, batch, ReductionPlan(name="x", steps=[step])),
+            last_states(model, states),
+        ):
             yield
 
     given, states, expected = samples(kind), [], []
@@ -188,8 +191,10 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
 def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
     model = models(kind)
     batch = model.encode(samples(kind), side="right")
-    plan = Plan(name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}])
-    with planned(model, batch, plan) as trace:
+    plan = ReductionPlan(
+        name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}]
+    )
+    with apply_plan(model, batch, plan) as trace:
         found = capture(model, batch, taps=["resid_post"])["resid_post"]
     sites = {"ffn": ["fc2"], "attention": ["sa"], "block": ["sa", "fc2"]}[what]
     names = {"sa": "attention", "fc2": "ffn"}
@@ -216,16 +221,16 @@ def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, k
     batch = model.encode(samples(kind))
     plain = model.forward(batch, logits=True)
     empty = [
-        Plan(name="x"),
-        Plan(name="x", steps=[{"skip": "ffn", "share": 0.0}]),
-        Plan(name="x", steps=[{"skip": "block", "share": 0.0}]),
-        Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.0}]),
-        Plan(name="x", steps=[{"withdraw": "perceptual", "behind": model.layers}]),
+        ReductionPlan(name="x"),
+        ReductionPlan(name="x", steps=[{"skip": "ffn", "share": 0.0}]),
+        ReductionPlan(name="x", steps=[{"skip": "block", "share": 0.0}]),
+        ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.0}]),
+        ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": model.layers}]),
     ]
     for plan in empty:
-        with planned(model, batch, plan):
+        with apply_plan(model, batch, plan):
             assert torch.equal(model.forward(batch, logits=True), plain)
-    with planned(model, batch, Plan(name="x", steps=[{"skip": "block"}])):
+    with apply_plan(model, batch, ReductionPlan(name="x", steps=[{"skip": "block"}])):
         assert not torch.allclose(model.forward(batch, logits=True), plain, atol=1e-3)
     assert torch.equal(model.forward(batch, logits=True), plain)
 
@@ -234,12 +239,12 @@ def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, k
 def test_generated_rows_can_bypass_too(models, kind):
     model = models(kind)
     given = samples(kind)
-    plan = Plan(name="x", steps=[{"skip": "ffn", "rows": "generated"}])
+    plan = ReductionPlan(name="x", steps=[{"skip": "ffn", "rows": "generated"}])
     counted = []
 
     @contextmanager
     def cut(batch):
-        with planned(model, batch, plan), ExitStack() as hooks:
+        with apply_plan(model, batch, plan), ExitStack() as hooks:
             hooks.enter_context(counting(model, counted))
             yield
 
@@ -254,7 +259,10 @@ def test_the_ffn_of_a_skipped_row_is_not_computed(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
     seen = []
-    with planned(model, batch, Plan(name="x", steps=[{"skip": "ffn"}])), counting(model, seen):
+    with (
+        apply_plan(model, batch, ReductionPlan(name="x", steps=[{"skip": "ffn"}])),
+        counting(model, seen),
+    ):
         model.forward(batch)
     assert seen == [int((batch.modality <= 0).sum())]
 
@@ -264,7 +272,7 @@ def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
     taps = ["resid_mid", "ln2", "fc2", "sa", "resid_post"]
-    with planned(model, batch, Plan(name="x", steps=[{"parallel": [2]}])):
+    with apply_plan(model, batch, ReductionPlan(name="x", steps=[{"parallel": [2]}])):
         found = capture(model, batch, taps=taps)
     norm = model.anatomy.tap("ln2", layer=2).module
     entering = found["resid_post"][1]
@@ -292,7 +300,7 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
     scores = weights[0].mean(dim=1)[torch.arange(len(batch)), ends(batch)]
     for choose, sign in (("attention", 1), ("attention-reversed", -1)):
         step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
-        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+        with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         left = trace.present[-1]
         for row in range(len(batch)):
@@ -312,7 +320,7 @@ def test_rows_that_a_layer_moves_least_leave_first(models, kind):
     moved = (states[2] - states[1]).norm(dim=-1)
     for choose, sign in (("change", 1), ("change-reversed", -1)):
         step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
-        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+        with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         for row in range(len(batch)):
             perceptual = (batch.modality[row] > 0).nonzero().squeeze(-1)
@@ -329,21 +337,21 @@ def test_two_withdrawals_follow_each_other(models):
         {"withdraw": "perceptual", "behind": 1, "share": 0.5, "choose": "first"},
         {"withdraw": "perceptual", "behind": 2},
     ]
-    with planned(model, batch, Plan(name="x", steps=steps)) as trace:
+    with apply_plan(model, batch, ReductionPlan(name="x", steps=steps)) as trace:
         model.forward(batch)
     counts = [int((rows & (batch.modality > 0)).sum()) for rows in trace.present]
     whole = int((batch.modality > 0).sum())
     assert counts == [whole, whole // 2, 0]
-    one = Plan(name="x", steps=[{"withdraw": "perceptual", "behind": 2}])
+    one = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 2}])
     assert (
-        last_logits(model, batch, Plan(name="x", steps=steps)).shape
+        last_logits(model, batch, ReductionPlan(name="x", steps=steps)).shape
         == last_logits(model, batch, one).shape
     )
 
 
 def test_rows_come_back_to_their_places():
     kept = torch.tensor([[1, 0, 1, 1, 0], [0, 1, 0, 0, 0]], dtype=torch.bool)
-    packed = pack(kept)
+    packed = pack_tokens(kept)
     states = torch.arange(20.0).reshape(2, 5, 2)
     taken = packed.take(states)
     assert packed.real.tolist() == [[True] * 3, [False, False, True]]
@@ -355,17 +363,17 @@ def test_rows_come_back_to_their_places():
 def test_what_cannot_be_run_is_refused_before_anything_runs(models):
     model = models("llama")
     batch = model.encode(samples("llama"))
-    beyond = Plan(name="far", steps=[{"skip": "ffn", "layers": [9]}])
+    beyond = ReductionPlan(name="far", steps=[{"skip": "ffn", "layers": [9]}])
     with (
         pytest.raises(ParameterError, match=r"'far' names layer 9; .* has 1 to 3"),
-        planned(model, batch, beyond),
+        apply_plan(model, batch, beyond),
     ):
         pass
     text = load("llama-mini")
-    plan = Plan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
+    plan = ReductionPlan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
     with pytest.raises(ParameterError, match="is a language model alone"):
         plan.check(text)
-    summary = Plan(
+    summary = ReductionPlan(
         name="near", steps=[{"withdraw": "perceptual", "behind": 0, "choose": "summary"}]
     )
     with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
@@ -381,12 +389,12 @@ def test_beams_go_on_without_withdrawn_rows(models, behind):
 
     @contextmanager
     def cut(batch):
-        with planned(model, batch, Plan(name="x", steps=[step])):
+        with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])):
             yield
 
     @contextmanager
     def reference(batch):
-        with planned(model, batch, Plan(name="x", steps=[step])) as trace:
+        with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         gone = (batch.attention_mask.bool() & ~trace.present[-1]).repeat_interleave(2, dim=0)
         with masked_behind(model, batch, gone, behind=behind, beams=2):

@@ -38,7 +38,7 @@ def test_perceptual_tokens_move_by_the_vector_at_the_layer_and_text_does_not(
 ) -> None:
     batch = model.encode(image_set(3))
     before = states(model, batch)
-    with steering.steered(model, batch, layer=layer, by=vector):
+    with steering.add_steering_vector(model, batch, layer=layer, by=vector):
         inputs = []
         last = model.anatomy.blocks[layer if layer < model.layers else layer - 1]
         handle = last.register_forward_pre_hook(
@@ -66,18 +66,18 @@ def test_no_amount_changes_no_answer_and_a_large_one_does(
     samples = image_set(4)
     plain = model.generate(samples)
     for beams in (1, 2):
-        still = partial(steering.steered, model, layer=1, by=0.0 * vector)
+        still = partial(steering.add_steering_vector, model, layer=1, by=0.0 * vector)
         assert model.generate(samples, around=still, num_beams=beams) == model.generate(
             samples, num_beams=beams
         )
-    far = partial(steering.steered, model, layer=1, by=100.0 * vector)
+    far = partial(steering.add_steering_vector, model, layer=1, by=100.0 * vector)
     assert model.generate(samples, around=far) != plain
     assert model.generate(samples) == plain
 
 
 def test_moving_by_the_gap_puts_one_mean_on_the_other(model: FrozenModel) -> None:
     samples = image_set(4)
-    by = steering.gap(model, samples, layer=1)
+    by = steering.compute_steering_vector(model, samples, layer=1)
     batch = model.encode(samples)
     states_at = states(model, batch)[1].double()
 
@@ -89,17 +89,17 @@ def test_moving_by_the_gap_puts_one_mean_on_the_other(model: FrozenModel) -> Non
 
 
 def test_a_random_vector_is_as_long_and_depends_on_its_seed(vector: np.ndarray) -> None:
-    drawn = steering.random_like(vector, seed=1)
+    drawn = steering.draw_random_direction(vector, seed=1)
     assert np.linalg.norm(drawn) == pytest.approx(np.linalg.norm(vector))
     assert abs(drawn @ vector) < 0.9 * np.linalg.norm(vector) ** 2
-    assert np.array_equal(drawn, steering.random_like(vector, seed=1))
-    assert not np.array_equal(drawn, steering.random_like(vector, seed=2))
+    assert np.array_equal(drawn, steering.draw_random_direction(vector, seed=1))
+    assert not np.array_equal(drawn, steering.draw_random_direction(vector, seed=2))
 
 
 def test_a_sweep_has_each_amount_in_both_directions(model: FrozenModel) -> None:
     captioned = open_samples("mini-image-caption", n=4)
     asked = {"random": open_samples("mini-image-poll-random", n=4)}
-    table = steering.sweep(
+    table = steering.sweep_steering(
         model,
         captioned,
         asked,
@@ -107,7 +107,7 @@ def test_a_sweep_has_each_amount_in_both_directions(model: FrozenModel) -> None:
         layer=1,
         amounts=(-1.0, 0.0, 1.0),
     )
-    assert set(table["direction"]) == {steering.TOWARD, steering.RANDOM}
+    assert set(table["direction"]) == {steering.TOWARD_TEXT, steering.RANDOM_DIRECTION}
     polls = table[table["metric"] == "poll errors: random"]
     assert len(polls) == 6
     assert (polls["n"] == 4).all()
@@ -121,11 +121,11 @@ def test_what_cannot_be_steered_is_refused(model: FrozenModel, vector: np.ndarra
     beyond = model.layers + 1
     with (
         pytest.raises(ParameterError, match=f"between 0 and {model.layers}; got {beyond}"),
-        steering.steered(model, batch, layer=beyond, by=vector),
+        steering.add_steering_vector(model, batch, layer=beyond, by=vector),
     ):
         pass
     with (
         pytest.raises(ParameterError, match="A vector of"),
-        steering.steered(model, batch, layer=1, by=vector[:-1]),
+        steering.add_steering_vector(model, batch, layer=1, by=vector[:-1]),
     ):
         pass

@@ -10,8 +10,10 @@ from tinysamples import image_set
 
 from ima.errors import ParameterError
 from ima.models import load
-from ima.models.linear_weights import weights_of
-from ima.pruning import Masks, masked, structured
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning import structured
+from ima.pruning.masks import Masks
+from ima.pruning.wanda import apply_masks
 
 ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
 
@@ -25,12 +27,12 @@ def model(request, tiny_zoo, tmp_path):
 
 def random_squares(model):
     rng = np.random.default_rng(0)
-    return {name: rng.gamma(1, size=w.shape[::2]) for name, w in weights_of(model).items()}
+    return {name: rng.gamma(1, size=w.shape[::2]) for name, w in get_linear_weights(model).items()}
 
 
 def zeros_instead(model, structure):
     """Return masks that leave out what the structure does: the columns that read it."""
-    kept = {name: np.ones(w.shape, dtype=bool) for name, w in weights_of(model).items()}
+    kept = {name: np.ones(w.shape, dtype=bool) for name, w in get_linear_weights(model).items()}
     names = structured._names(model)
     width = structured._attention(model, 0).head_dim
     for at in range(model.layers):
@@ -44,11 +46,11 @@ def zeros_instead(model, structure):
 
 
 def test_a_shrunken_model_is_the_whole_one_with_zeros(model):
-    structure = structured.choose(model, random_squares(model), sparsity=0.5)
+    structure = structured.select_kept_structure(model, random_squares(model), sparsity=0.5)
     small = structured.shrink(model, structure)
     if model.modality == "image" and model.perception is not None:
         batch = model.encode(image_set(3))
-        with masked(model, zeros_instead(model, structure)):
+        with apply_masks(model, zeros_instead(model, structure)):
             expected = model.forward(batch, logits=True)
         torch.testing.assert_close(
             small.forward(batch, logits=True), expected, atol=1e-4, rtol=1e-4
@@ -67,8 +69,8 @@ def test_a_shrunken_model_is_the_whole_one_with_zeros(model):
 def test_what_reads_the_loudest_inputs_stays(tiny_zoo):
     model = load(ZOO["llama"])
     squares = random_squares(model)
-    structure = structured.choose(model, squares, sparsity=0.5)
-    weights = weights_of(model)["mlp.down_proj"]
+    structure = structured.select_kept_structure(model, squares, sparsity=0.5)
+    weights = get_linear_weights(model)["mlp.down_proj"]
     for at in range(model.layers):
         scores = [
             sum(abs(weights[at][row, j]) * squares["mlp.down_proj"][at][j] ** 0.5
@@ -83,8 +85,8 @@ def test_what_does_not_fit_is_refused(tiny_zoo):
     model = load(ZOO["llama"])
     squares = random_squares(model)
     with pytest.raises(ParameterError, match="sparsity must be above 0 and below 1"):
-        structured.choose(model, squares, sparsity=0.0)
-    structure = structured.choose(model, squares, sparsity=0.5)
+        structured.select_kept_structure(model, squares, sparsity=0.0)
+    structure = structured.select_kept_structure(model, squares, sparsity=0.5)
     short = structured.Structure(structure.neurons[:1], structure.groups[:1])
     with pytest.raises(ParameterError, match="The structure is of 1 layers, not 3"):
         structured.shrink(model, short)

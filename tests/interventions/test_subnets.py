@@ -13,9 +13,11 @@ from ima import cli
 from ima.capture.writer import create
 from ima.errors import ModelError, ParameterError
 from ima.models import load, sparse_checkpoint
-from ima.models.linear_weights import weights_of
-from ima.pruning import Masks, alpha_subnet, masked, masks_from_cache, structured
-from ima.pruning.sparsegpt import prune
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning import alpha_subnet, structured
+from ima.pruning.masks import Masks, compute_masks_from_cache
+from ima.pruning.sparsegpt import compute_sparsegpt_masks
+from ima.pruning.wanda import apply_masks
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa")
 
@@ -38,16 +40,19 @@ def model(tiny_zoo):
 
 
 def masks_at(model, caches, sparsity=0.5):
-    return [masks_from_cache(model, path, sparsity=sparsity) for path in caches.values()]
+    return [compute_masks_from_cache(model, path, sparsity=sparsity) for path in caches.values()]
 
 
 def equally_sparse(model, caches, *, sparsity):
     """Return each task's own mask and every rival of the α-SubNet."""
-    own = {name: masks_from_cache(model, path, sparsity=sparsity) for name, path in caches.items()}
+    own = {
+        name: compute_masks_from_cache(model, path, sparsity=sparsity)
+        for name, path in caches.items()
+    }
     paths = list(caches.values())
     return own | {
-        name: alpha_subnet.rival(model, paths, which=name, sparsity=sparsity)
-        for name in alpha_subnet.RIVALS
+        name: alpha_subnet.build_baseline_masks(model, paths, which=name, sparsity=sparsity)
+        for name in alpha_subnet.BASELINE_MASKS
     }
 
 
@@ -57,56 +62,63 @@ def state(model):
 
 def test_the_alpha_subnet_is_what_all_tasks_keep(model, caches):
     own = masks_at(model, caches)
-    found = alpha_subnet.alpha(own)
+    found = alpha_subnet.build_alpha_subnet(own)
     for name, kept in found.kept.items():
         assert (kept == (own[0].kept[name] & own[1].kept[name])).all()
     assert found.sparsity > max(one.sparsity for one in own)
-    table = alpha_subnet.sparsity_by_layer(found)
+    table = alpha_subnet.compute_layer_sparsity(found)
     sizes = {name: kept[0].size for name, kept in found.kept.items()}
     weighted = sum(table[name].sum() * size for name, size in sizes.items())
     assert weighted / (sum(sizes.values()) * len(table)) == pytest.approx(found.sparsity)
     assert [part["weights_hash"] for part in found.attributes["of"]] != []
     with pytest.raises(ParameterError, match="needs the masks of two tasks or more; got 1"):
-        alpha_subnet.alpha(own[:1])
+        alpha_subnet.build_alpha_subnet(own[:1])
     other = Masks({name: kept[:1] for name, kept in own[0].kept.items()})
     with pytest.raises(ParameterError, match="different language models"):
-        alpha_subnet.alpha([own[0], other])
+        alpha_subnet.build_alpha_subnet([own[0], other])
 
 
 def test_masks_made_block_by_block_are_those_made_at_once(model, caches):
     paths = list(caches.values())
     at_once = {
-        "alpha": alpha_subnet.alpha(masks_at(model, caches, 0.4)),
-        "wanda": alpha_subnet.rival(model, paths, which=alpha_subnet.UNION, sparsity=0.4),
-        "magnitude": alpha_subnet.rival(model, paths, which=alpha_subnet.SIZE, sparsity=0.4),
+        "alpha": alpha_subnet.build_alpha_subnet(masks_at(model, caches, 0.4)),
+        "wanda": alpha_subnet.build_baseline_masks(
+            model, paths, which=alpha_subnet.WANDA_ALL_TASKS, sparsity=0.4
+        ),
+        "magnitude": alpha_subnet.build_baseline_masks(
+            model, paths, which=alpha_subnet.MAGNITUDE_PER_ROW, sparsity=0.4
+        ),
     }
     for method, expected in at_once.items():
-        found = alpha_subnet.streamed(model, paths, method=method, sparsity=0.4).whole(model.layers)
+        found = alpha_subnet.build_lazy_masks(model, paths, method=method, sparsity=0.4).whole(
+            model.layers
+        )
         assert all((found.kept[name] == kept).all() for name, kept in expected.kept.items())
     with pytest.raises(ParameterError, match="needs the masks of two tasks"):
-        alpha_subnet.streamed(model, paths[:1])
+        alpha_subnet.build_lazy_masks(model, paths[:1])
     with pytest.raises(ParameterError, match="sparsity must be above 0 and below 1; got 0"):
-        alpha_subnet.streamed(model, paths, sparsity=0)
+        alpha_subnet.build_lazy_masks(model, paths, sparsity=0)
 
 
 @pytest.mark.parametrize("asked", [0.3, 0.55, 0.8])
 def test_the_alpha_subnet_of_a_sparsity_is_that_of_the_share_it_names(model, caches, asked):
-    found = alpha_subnet.alpha_reaching(model, list(caches.values()), sparsity=asked)
+    found = alpha_subnet.build_alpha_at_sparsity(model, list(caches.values()), sparsity=asked)
     share = found.attributes["sparsity"]
-    again = alpha_subnet.alpha(masks_at(model, caches, share))
+    again = alpha_subnet.build_alpha_subnet(masks_at(model, caches, share))
     assert all((again.kept[name] == kept).all() for name, kept in found.kept.items())
     assert found.sparsity <= asked
     widest = max(kept.shape[-1] for kept in found.kept.values())
-    more = alpha_subnet.alpha(masks_at(model, caches, share + 1 / widest))
+    more = alpha_subnet.build_alpha_subnet(masks_at(model, caches, share + 1 / widest))
     assert more.sparsity > asked
 
 
 def test_alpha_subnets_of_modalities_keep_what_their_tasks_do(model, caches):
     given = {"modalities": dict.fromkeys(NAMES, "image"), "sparsity": 0.5}
-    found = alpha_subnet.by_modality(model, caches, **given)
+    found = alpha_subnet.build_modality_subnets(model, caches, **given)
     assert list(found) == ["image", "text", "all"]
     text = [
-        masks_from_cache(model, path, sparsity=0.5, kinds=["textual"]) for path in caches.values()
+        compute_masks_from_cache(model, path, sparsity=0.5, kinds=["textual"])
+        for path in caches.values()
     ]
     for name, kept in found["text"].kept.items():
         assert (kept == (text[0].kept[name] & text[1].kept[name])).all()
@@ -114,9 +126,9 @@ def test_alpha_subnets_of_modalities_keep_what_their_tasks_do(model, caches):
 
 
 def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
-    squares = alpha_subnet.summed_squares(model, list(caches.values()))
-    structure = structured.choose(model, squares, sparsity=0.5)
-    size = sparse_checkpoint.write_smaller(model, structure, tmp_path / "out")
+    squares = alpha_subnet.sum_input_norms(model, list(caches.values()))
+    structure = structured.select_kept_structure(model, squares, sparsity=0.5)
+    size = sparse_checkpoint.write_structured_checkpoint(model, structure, tmp_path / "out")
     small, found = structured.shrink(model, structure), load(str(tmp_path / "out"))
     assert all(torch.equal(state(found)[name], value) for name, value in state(small).items())
     assert size.spent == pytest.approx(size.kept / size.weights * size.bits)
@@ -127,24 +139,24 @@ def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
 
 def test_rivals_are_equally_sparse_and_know_what_they_say(model, caches):
     rivals = equally_sparse(model, caches, sparsity=0.6)
-    assert list(rivals) == [*NAMES, *alpha_subnet.RIVALS]
+    assert list(rivals) == [*NAMES, *alpha_subnet.BASELINE_MASKS]
     for name, one in rivals.items():
         assert one.sparsity == pytest.approx(0.6, abs=0.03), name
     again = equally_sparse(model, caches, sparsity=0.6)
     for name, one in rivals.items():
         assert all((one.kept[key] == again[name].kept[key]).all() for key in one.kept)
-    text = masks_from_cache(model, caches[NAMES[0]], sparsity=0.6, kinds=["textual"])
+    text = compute_masks_from_cache(model, caches[NAMES[0]], sparsity=0.6, kinds=["textual"])
     alone = equally_sparse(model, {NAMES[0]: caches[NAMES[0]]}, sparsity=0.6)
     for key, kept in text.kept.items():
-        assert (alone[alpha_subnet.TEXT].kept[key] == kept).all()
-        assert (alone[alpha_subnet.UNION].kept[key] == alone[NAMES[0]].kept[key]).all()
+        assert (alone[alpha_subnet.WANDA_TEXT].kept[key] == kept).all()
+        assert (alone[alpha_subnet.WANDA_ALL_TASKS].kept[key] == alone[NAMES[0]].kept[key]).all()
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8])
 def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_path, sparsity):
-    masks = masks_from_cache(model, caches[NAMES[0]], sparsity=sparsity)
-    size = sparse_checkpoint.write(model, masks, tmp_path / "out")
-    with masked(model, masks):
+    masks = compute_masks_from_cache(model, caches[NAMES[0]], sparsity=sparsity)
+    size = sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "out")
+    with apply_masks(model, masks):
         expected = state(model)
     found = state(load(str(tmp_path / "out")))
     assert set(found) == set(expected)
@@ -153,71 +165,71 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
     assert size.bits == 16
     assert size.spent <= 1.05 * size.bound
     assert size.whole < size.dense or sparsity < 0.5
-    record = json.loads((tmp_path / "out" / sparse_checkpoint.RECORD).read_text())
+    record = json.loads((tmp_path / "out" / sparse_checkpoint.SPARSE_RECORD_FILE).read_text())
     assert record["sparsity"] == pytest.approx(masks.sparsity)
     assert record["masks"]["dataset"] == "tiny"
     samples = image_set(3)
-    with masked(model, masks):
+    with apply_masks(model, masks):
         said = model.generate(samples, max_new_tokens=4)
     assert load(str(tmp_path / "out")).generate(samples, max_new_tokens=4) == said
 
 
 def test_updated_weights_are_stored_as_they_are(tiny_zoo, tmp_path):
     model = load(NAMES[0])
-    masks = prune(model, model.batches(list(image_set(4))), sparsity=0.5)
-    sparse_checkpoint.write(model, masks, tmp_path / "out")
-    with masked(model, masks):
-        expected = weights_of(model)
+    masks = compute_sparsegpt_masks(model, model.batches(list(image_set(4))), sparsity=0.5)
+    sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "out")
+    with apply_masks(model, masks):
+        expected = get_linear_weights(model)
     with pytest.raises(ParameterError, match="come with updated weights"):
         masks.save(tmp_path / "masks.zarr")
-    found = weights_of(load(str(tmp_path / "out")))
+    found = get_linear_weights(load(str(tmp_path / "out")))
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
 def test_damaged_or_foreign_checkpoints_are_refused(model, caches, tmp_path):
     (masks, _) = masks_at(model, caches)
-    sparse_checkpoint.write(model, masks, tmp_path / "out")
-    record = json.loads((tmp_path / "out" / sparse_checkpoint.RECORD).read_text())
+    sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / sparse_checkpoint.SPARSE_RECORD_FILE).read_text())
     weights = tmp_path / "out" / "block-002.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + b"x")
     with pytest.raises(ModelError, match="not the ones that their card describes"):
-        sparse_checkpoint.read(tmp_path / "out")
+        sparse_checkpoint.load_sparse_checkpoint(tmp_path / "out")
     weights.write_bytes(whole)
-    path = tmp_path / "out" / sparse_checkpoint.RECORD
+    path = tmp_path / "out" / sparse_checkpoint.SPARSE_RECORD_FILE
     path.write_text(json.dumps({**record, "weights_hash": "0"}))
     with pytest.raises(ModelError, match=r"was made of .* with weights 0; now"):
-        sparse_checkpoint.read(tmp_path / "out")
+        sparse_checkpoint.load_sparse_checkpoint(tmp_path / "out")
     path.write_text(json.dumps({**record, "schema_version": "9"}))
     with pytest.raises(ModelError, match="holds 'ima-subnet' '9'"):
-        sparse_checkpoint.read(tmp_path / "out")
+        sparse_checkpoint.load_sparse_checkpoint(tmp_path / "out")
     with pytest.raises(ModelError, match="No compressed checkpoint at"):
-        sparse_checkpoint.read(tmp_path / "nothing")
+        sparse_checkpoint.load_sparse_checkpoint(tmp_path / "nothing")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("mine")
     with pytest.raises(ParameterError, match="is there and is no compressed checkpoint"):
-        sparse_checkpoint.write(model, masks, tmp_path / "full")
+        sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "full")
     foreign = Masks(masks.kept, {"weights_hash": "1"})
     with pytest.raises(ParameterError, match="were made of a model with weights 1"):
-        sparse_checkpoint.write(model, foreign, tmp_path / "new")
+        sparse_checkpoint.write_sparse_checkpoint(model, foreign, tmp_path / "new")
     fewer = Masks(dict(list(masks.kept.items())[:1]))
     with pytest.raises(ParameterError, match="The masks are of"):
-        sparse_checkpoint.write(model, fewer, tmp_path / "new")
+        sparse_checkpoint.write_sparse_checkpoint(model, fewer, tmp_path / "new")
     narrow = Masks({name: kept[..., :-1] for name, kept in masks.kept.items()})
     with pytest.raises(ParameterError, match=r"The mask of .* has shape"):
-        sparse_checkpoint.write(model, narrow, tmp_path / "new")
+        sparse_checkpoint.write_sparse_checkpoint(model, narrow, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
     paths = list(caches.values())
-    masks = alpha_subnet.streamed(model, paths, pattern="2:4").whole(model.layers)
+    masks = alpha_subnet.build_lazy_masks(model, paths, pattern="2:4").whole(model.layers)
     from torch.sparse import _semi_structured_conversions as conversions
 
     for name, kept in masks.kept.items():
         grouped = kept.reshape(*kept.shape[:-1], -1, 4)
         assert (grouped.sum(-1) == 2).all()
-        weight = weights_of(model)[name][0] * kept[0]
+        weight = get_linear_weights(model)[name][0] * kept[0]
         rows, columns = (32 * (-(-size // 32)) for size in weight.shape)
         dense = torch.zeros(rows, columns, dtype=torch.float16)
         dense[: weight.shape[0], : weight.shape[1]] = torch.from_numpy(weight).half()
@@ -227,7 +239,7 @@ def test_two_of_four_are_what_torch_holds_as_sparse(model, caches):
         assert torch.equal(back, dense)
     for wrong in ("4:2", "half", "2:"):
         with pytest.raises(ParameterError, match="A pattern is two numbers such as 2:4"):
-            alpha_subnet.streamed(model, paths, pattern=wrong)
+            alpha_subnet.build_lazy_masks(model, paths, pattern=wrong)
 
 
 def command(capsys, *words):
@@ -255,9 +267,9 @@ def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, 
     record = json.loads(said)
     assert record["bits per weight"] <= 1.05 * record["bound"]
     assert record["loads"]["pruned"]["seconds"] > 0
-    found = weights_of(load(str(out)))
+    found = get_linear_weights(load(str(out)))
     left = sum((weight != 0).sum() for weight in found.values())
-    whole = sum(weight.size for weight in weights_of(model).values())
+    whole = sum(weight.size for weight in get_linear_weights(model).values())
     assert left / whole == pytest.approx(1 - record["sparsity"], abs=0.02)
 
 
@@ -273,7 +285,7 @@ def test_the_command_updates_what_stays(tiny_zoo, tmp_path, capsys, extra):
     code, said, _ = command(capsys, "subnet", NAMES[0], *given, "--out", out, *extra, "--json")
     assert code == 0
     assert json.loads(said)["bits per weight"] <= 1.05 * json.loads(said)["bound"]
-    found, before = weights_of(load(str(out))), weights_of(model)
+    found, before = get_linear_weights(load(str(out))), get_linear_weights(model)
     for name, weight in found.items():
         kept = weight != 0
         assert kept.mean() == pytest.approx(0.5, abs=0.05)

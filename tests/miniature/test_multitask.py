@@ -7,8 +7,8 @@ from tinysamples import image_set
 
 from ima.miniature.multitask import HALF, VARIANTS, rows_of, running
 from ima.models import load
-from ima.token_reduction.apply import planned
-from ima.token_reduction.plans import Plan
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.plans import ReductionPlan
 
 
 def trained_logits(model, batch, plan):
@@ -27,9 +27,9 @@ def test_training_under_a_plan_runs_as_the_plan_runs(tiny_zoo):
     model = load("llama-mini/vit/image-caption")
     batch = model.encode(image_set(3))
     real = batch.attention_mask.bool()
-    plain = trained_logits(model, batch, Plan(name="plain"))
+    plain = trained_logits(model, batch, ReductionPlan(name="plain"))
     told = trained_logits(model, batch, HALF)
-    with planned(model, batch, HALF):
+    with apply_plan(model, batch, HALF):
         expected = model.forward(batch, logits=True)
     torch.testing.assert_close(told[real], expected[real], atol=1e-5, rtol=0)
     assert (told - plain)[real].abs().max() > 1e-3

@@ -10,9 +10,9 @@ from tinysamples import image_set
 from ima.errors import ParameterError
 from ima.measures import subnetworks
 from ima.models import load
-from ima.models.linear_weights import weights_of
-from ima.pruning.sparsegpt import prune, solve
-from ima.pruning.wanda import masked
+from ima.models.linear_weights import get_linear_weights
+from ima.pruning.sparsegpt import compute_sparsegpt_masks, solve_sparsegpt_layer
+from ima.pruning.wanda import apply_masks
 
 
 def given(rows=6, columns=12, tokens=40, seed=0):
@@ -44,20 +44,20 @@ def eliminated(weight, inputs, *, sparsity, damping=0.01):
 def test_blocks_of_all_columns_are_plain_elimination(sparsity, seed):
     weight, inputs = given(seed=seed)
     moments = torch.from_numpy(inputs.T @ inputs)
-    found, kept = solve(torch.from_numpy(weight), moments, sparsity=sparsity)
+    found, kept = solve_sparsegpt_layer(torch.from_numpy(weight), moments, sparsity=sparsity)
     expected, mask = eliminated(weight, inputs, sparsity=sparsity)
     assert (kept.numpy() == mask).all()
     np.testing.assert_allclose(found.numpy(), expected, rtol=2e-3, atol=2e-3)
     assert (found.numpy()[~mask] == 0).all()
     # A common factor of the inputs changes nothing.
-    again, _ = solve(torch.from_numpy(weight), 9.0 * moments, sparsity=sparsity)
+    again, _ = solve_sparsegpt_layer(torch.from_numpy(weight), 9.0 * moments, sparsity=sparsity)
     torch.testing.assert_close(found, again, rtol=1e-3, atol=1e-3)
 
 
 def test_the_update_makes_up_for_what_is_removed():
     weight, inputs = given(rows=16, columns=32, tokens=200)
     for block in (8, 32):
-        found, kept = solve(
+        found, kept = solve_sparsegpt_layer(
             torch.from_numpy(weight), torch.from_numpy(inputs.T @ inputs), sparsity=0.5, block=block
         )
         share = 1 - kept.double().mean().item()
@@ -72,7 +72,7 @@ def test_the_update_makes_up_for_what_is_removed():
 def test_two_of_four_are_removed():
     weight, inputs = given(columns=16)
     moments = torch.from_numpy(inputs.T @ inputs)
-    found, kept = solve(torch.from_numpy(weight), moments, pattern=(2, 4), block=8)
+    found, kept = solve_sparsegpt_layer(torch.from_numpy(weight), moments, pattern=(2, 4), block=8)
     assert (kept.reshape(6, 4, 4).sum(-1) == 2).all()
     assert (found[~kept] == 0).all()
     cut = np.linalg.norm(inputs @ (weight - weight * kept.numpy()).T)
@@ -82,7 +82,9 @@ def test_two_of_four_are_removed():
 def test_an_input_that_never_fires_loses_its_weights():
     weight, inputs = given()
     inputs[:, 3] = 0.0
-    found, _ = solve(torch.from_numpy(weight), torch.from_numpy(inputs.T @ inputs), sparsity=0.25)
+    found, _ = solve_sparsegpt_layer(
+        torch.from_numpy(weight), torch.from_numpy(inputs.T @ inputs), sparsity=0.25
+    )
     assert not found[:, 3].any()
     assert found.isfinite().all()
 
@@ -91,26 +93,26 @@ def test_what_does_not_fit_is_refused():
     weight, inputs = given()
     moments = torch.from_numpy(inputs.T @ inputs)
     with pytest.raises(ParameterError, match=r"moments \(11, 11\) do not fit"):
-        solve(torch.from_numpy(weight), moments[:11, :11])
+        solve_sparsegpt_layer(torch.from_numpy(weight), moments[:11, :11])
     with pytest.raises(ParameterError, match="sparsity must be at least 0 and below 1"):
-        solve(torch.from_numpy(weight), moments, sparsity=1.0)
+        solve_sparsegpt_layer(torch.from_numpy(weight), moments, sparsity=1.0)
 
 
 def test_a_model_is_pruned_block_after_block_and_put_back(tiny_zoo):
     assert tiny_zoo.is_dir()
     model = load("llama-mini/vit/image-caption")
-    before = weights_of(model)
+    before = get_linear_weights(model)
     samples = list(image_set(5))
-    masks = prune(model, model.batches(samples, batch_size=2), sparsity=0.5)
-    assert all((weights_of(model)[name] == weight).all() for name, weight in before.items())
-    with masked(model, masks):
-        within = weights_of(model)
+    masks = compute_sparsegpt_masks(model, model.batches(samples, batch_size=2), sparsity=0.5)
+    assert all((get_linear_weights(model)[name] == weight).all() for name, weight in before.items())
+    with apply_masks(model, masks):
+        within = get_linear_weights(model)
     assert masks.sparsity == pytest.approx(0.5, abs=0.02)
     for name, kept in masks.kept.items():
         assert not within[name][~kept].any()
         assert np.abs(within[name] - before[name])[kept].max() > 1e-3
-        assert (weights_of(model)[name] == before[name]).all()
+        assert (get_linear_weights(model)[name] == before[name]).all()
     # How samples are put together changes nothing.
-    alone = prune(model, model.batches(samples, batch_size=1), sparsity=0.5)
+    alone = compute_sparsegpt_masks(model, model.batches(samples, batch_size=1), sparsity=0.5)
     agree = [(alone.kept[name] == kept).mean() for name, kept in masks.kept.items()]
     assert min(agree) > 0.99
