@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cache
@@ -69,12 +70,87 @@ def test_prose_and_other_modules_do_not_count(package):
     assert sources.notebook_code(page, root=package) != before
 
 
+def test_docstrings_comments_and_layout_do_not_count(package):
+    page = package / "page.md"
+    page.write_text(CELL.format(code="from ima import first"))
+    second = package / "ima" / "second.py"
+
+    def digest(text):
+        second.write_text(text, encoding="utf-8")
+        return sources.notebook_code(page, root=package)
+
+    before = digest("def late():\n    return 1\n")
+    assert (
+        digest('"""Now documented."""\n\n# Why.\ndef late():\n    """Return."""\n    return 1\n')
+        == before
+    )
+    assert digest("def late():\n    return 2\n") != before
+
+
+def notebook_rooms(name):
+    modules = sources.notebook_modules(ROOT / "notebooks" / f"{name}.md")
+    return {path.relative_to(ROOT / "ima").parts[0].removesuffix(".py") for path in modules}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The package and its notebooks, to plant changes in."""
+    shutil.copytree(ROOT / "ima", tmp_path / "ima", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def digests(root):
+    sources.imported.cache_clear()
+    pages = sorted(root.joinpath("notebooks").glob("*.md"))
+    found = {page.stem: sources.notebook_code(page, root=root) for page in pages}
+    return found | {
+        "a cache": sources.capture_code(root=root),
+        "a world": sources.worlds(root=root),
+    }
+
+
+def changed(root, module, text):
+    before = digests(root)
+    path = root / "ima" / module
+    path.write_text(text(path.read_text(encoding="utf-8")), encoding="utf-8")
+    after = digests(root)
+    return {name for name, digest in after.items() if digest != before[name]}
+
+
+def test_a_changed_docstring_reruns_nothing(checkout):
+    module = "pruning/masks.py"
+    assert (
+        changed(checkout, module, lambda text: text.replace('"""', '"""Another word. ', 1)) == set()
+    )
+    assert changed(checkout, module, lambda text: f"{text}# A comment.\n") == set()
+
+
+def test_a_change_in_pruning_reruns_neither_findings_1_and_3_nor_caches(checkout):
+    rerun = changed(checkout, "pruning/masks.py", lambda text: f"{text}\nPLANTED = 1\n")
+    assert {"finding2", "finding2-transfer", "implication4"} <= rerun
+    assert not {name for name in rerun if name.startswith(("finding1", "finding3"))}
+    assert not {"a cache", "a world"} & rerun
+
+
+def test_a_change_of_a_figure_keeps_the_caches(checkout):
+    rerun = changed(checkout, "figures/style.py", lambda text: f"{text}\nPLANTED = 1\n")
+    assert {"finding1", "caching"} <= rerun
+    assert not {"a cache", "a world"} & rerun
+
+
+def test_a_change_of_a_world_remakes_its_samples_and_keeps_the_findings(checkout):
+    rerun = changed(checkout, "miniature/scenes.py", lambda text: f"{text}\nPLANTED = 1\n")
+    assert {"a world", "world"} <= rerun
+    assert not {"a cache", "finding1", "finding3"} & rerun
+
+
 def test_findings_do_not_depend_on_the_command_line():
     for name in ("world", "caching", "finding1"):
-        modules = sources.notebook_modules(ROOT / "notebooks" / f"{name}.md")
-        names = {path.relative_to(ROOT).as_posix() for path in modules}
-        assert "ima/__init__.py" in names
-        assert not {"ima/cli/__init__.py", "ima/notebooks.py"} & names
+        rooms = notebook_rooms(name)
+        assert "errors" in rooms
+        assert "cli" not in rooms
 
 
 def test_a_zoo_without_models_is_refused(tmp_path):

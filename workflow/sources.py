@@ -1,4 +1,4 @@
-"""What a result depends on: the modules that a notebook reaches, the weights, the cache's bytes."""
+"""What a result depends on: code that a notebook reaches, worlds of samples, weights, caches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,25 @@ def digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
         total.update(f"{path.relative_to(root).as_posix()}\n{path.stat().st_size}\n".encode())
         total.update(path.read_bytes())
     return total.hexdigest()
+
+
+def code_digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
+    """Return the sha256 over what modules compute: docstrings, comments and layout do not count."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        total.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
+    return total.hexdigest()
+
+
+@functools.cache
+def _without_docstrings(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 @functools.cache
@@ -58,8 +78,12 @@ def cells(notebook: Path) -> str:
 
 def notebook_modules(notebook: Path, *, root: Path = ROOT) -> set[Path]:
     """Return every module of the package that the code of a notebook can reach."""
-    imports = _IMPORT.findall(cells(notebook))
-    todo = set(_modules(ast.parse("\n".join(imports)), root=root))
+    return reachable("\n".join(_IMPORT.findall(cells(notebook))), root=root)
+
+
+def reachable(imports: str, *, root: Path = ROOT) -> set[Path]:
+    """Return every module of the package that import statements can reach."""
+    todo = set(_modules(ast.parse(imports), root=root))
     reached: set[Path] = set()
     while todo:
         path = todo.pop()
@@ -71,7 +95,29 @@ def notebook_modules(notebook: Path, *, root: Path = ROOT) -> set[Path]:
 def notebook_code(notebook: Path, *, root: Path = ROOT) -> str:
     """Return one digest of a notebook's own code and of the package's that it can reach."""
     own = hashlib.sha256(cells(notebook).encode()).hexdigest()
-    return own[:32] + digest(notebook_modules(notebook, root=root), root=root)[:32]
+    return own[:32] + code_digest(notebook_modules(notebook, root=root), root=root)[:32]
+
+
+def capture_code(*, root: Path = ROOT) -> str:
+    """Return one digest of the code that decides the bytes of a cache.
+
+    The page that shows a cache draws figures as well: when only those change, the page runs again
+    and the cache stays.
+    """
+    return code_digest(reachable("import ima.capture.writer", root=root), root=root)
+
+
+def worlds(dataset: str | None = None, *, root: Path = ROOT) -> str:
+    """Return one digest of the code that makes the samples of a named data set, or of all.
+
+    A world registers itself as an entry point, so no import leads to it. Its name begins the names
+    of its data sets.
+    """
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    registered = project["entry-points"]["ima.worlds"]
+    names = [name for name in registered if dataset is None or dataset.startswith(f"{name}-")]
+    imports = "\n".join(f"import {registered[name].partition(':')[0]}" for name in names)
+    return code_digest(reachable(imports, root=root), root=root)
 
 
 def touched(path: Path) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Family:
+class CacheSet:
     """Mean-pooled tokens of several data sets, all read by the same frozen language model.
 
     Parameters
@@ -119,7 +119,7 @@ class Family:
         """Return a statistic of token norms at every tap that all caches hold."""
         return {tap: self.arrays(f"norms/{tap}/{statistic}") for tap in self.taps()}
 
-    def only(self, *, task: str) -> Family:
+    def only(self, *, task: str) -> CacheSet:
         """Return the data sets of one task.
 
         Raises
@@ -133,25 +133,25 @@ class Family:
             raise UnknownNameError.among(kind="task", asked=task, available=available)
         return self._part(kept)
 
-    def firsts(self) -> Family:
+    def firsts(self) -> CacheSet:
         """Return the first data set of each modality."""
         return self._part(self.members.groupby("modality", sort=False).head(1))
 
-    def _part(self, kept: pd.DataFrame) -> Family:
+    def _part(self, kept: pd.DataFrame) -> CacheSet:
         means = {name: self.means[name] for name in kept.index}
         trees = {name: tree for name, tree in self.trees.items() if name in means}
-        return Family(self.name, means, kept, trees)
+        return CacheSet(self.name, means, kept, trees)
 
 
-def sources(families: Mapping[str, Family]) -> Styler:
+def show_cache_sources(families: Mapping[str, CacheSet]) -> Styler:
     """Show which caches families were read from, a row per cache."""
     paths = pd.concat({name: family.members[["path"]] for name, family in families.items()})
     return paths.rename(columns={"path": "cache"}).style
 
 
-def open_families(
+def open_cache_sets(
     paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post"
-) -> dict[str, Family]:
+) -> dict[str, CacheSet]:
     """Open caches of any models and put those side by side that share a language model.
 
     Parameters
@@ -181,7 +181,7 @@ def open_families(
     return {name: _family(list(group.items()), tap=tap) for name, group in groups.items()}
 
 
-def open_family(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> Family:
+def open_cache_set(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> CacheSet:
     """Open caches that share a language model.
 
     Parameters
@@ -219,7 +219,7 @@ def _opened(paths: Sequence[str | os.PathLike[str]]) -> _Opened:
     return [(path, open_cache(path)) for path in paths]
 
 
-def _family(opened: _Opened, *, tap: str) -> Family:
+def _family(opened: _Opened, *, tap: str) -> CacheSet:
     rows, arrays, trees = [], [], []
     for path, tree in opened:
         held = sorted(tree["means"].children)
@@ -243,7 +243,7 @@ def _family(opened: _Opened, *, tap: str) -> Family:
     members.index = pd.Index(_names(members))
     means = dict(zip(members.index, arrays, strict=True))
     kept = dict(zip(members.index, trees, strict=True))
-    return Family(str(families[0]), means, members.drop(columns="family"), kept)
+    return CacheSet(str(families[0]), means, members.drop(columns="family"), kept)
 
 
 def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:
@@ -279,7 +279,7 @@ def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     }
 
 
-def family_of(
+def name_cache_set(
     model: str, *, setup: str, objective: str | None = None, language: str | None = None
 ) -> str:
     """Return the name of the family that a model belongs to.
@@ -318,7 +318,7 @@ def family_of(
 
 def _family_name(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
-    return family_of(
+    return name_cache_set(
         model["name"],
         setup=model["setup"],
         objective=model.get("objective"),

@@ -128,7 +128,7 @@ def cache_steps(
     CacheError
         If a cache of other weights or settings is there and not to be replaced.
     """
-    from ima.metrics.score_tables import judged
+    from ima.metrics.score_tables import select_main_record_scores
     from ima.models import load
 
     loaded = load(model, device=device)
@@ -142,7 +142,7 @@ def cache_steps(
     for step, path in paths.items():
         cache_states(f"{model}@{step}", path=path, replace=replace, **settings)
     judged_by = {
-        step: list(judged(entry.get("scores", {}), task=loaded.task).values())
+        step: list(select_main_record_scores(entry.get("scores", {}), task=loaded.task).values())
         for step, entry in kept.items()
     }
     scores = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
     from pandas.io.formats.style import Styler
 
-    from ima.cache.cache_set import Family
+    from ima.cache.cache_set import CacheSet
 
 SUFFIX = ".unserved.json"
 T = TypeVar("T")
@@ -71,13 +71,13 @@ class Unserved:
         reason = " ".join(str(error).split())
         self.found.append(Missing(claim, model, self.notebook, reason))
 
-    def perceiving(self, families: Mapping[str, Family], *claims: str) -> dict[str, Family]:
+    def perceiving(self, families: Mapping[str, CacheSet], *claims: str) -> dict[str, CacheSet]:
         """Return the families that have perceptual tokens, and note the others.
 
         Parameters
         ----------
         families : mapping of str to Family
-            From :func:`ima.cache.cache_set.open_families`.
+            From :func:`ima.cache.cache_set.open_cache_sets`.
         *claims : str
             What cannot be measured without perceptual tokens.
 
@@ -145,7 +145,7 @@ class Unserved:
         return path
 
 
-def _no_percepts(family: Family) -> CacheError:
+def _no_percepts(family: CacheSet) -> CacheError:
     paths = ", ".join(family.members["path"])
     return CacheError(
         f"{paths}: no perceptual tokens. The model reads text alone, or attends to media across; "

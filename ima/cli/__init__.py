@@ -194,7 +194,7 @@ def cache_verify(
 @models.command("list")
 def models_list(as_json: AsJson = False) -> None:
     """List the models of the zoo with their scores and the floors of those scores."""
-    from ima.metrics.score_tables import judged
+    from ima.metrics.score_tables import select_main_record_scores
     from ima.models import list_models
 
     records = list_models()
@@ -207,8 +207,8 @@ def models_list(as_json: AsJson = False) -> None:
             record["setup"] or "",
             f"{record['parameters']:,}",
             record["task"] or "",
-            show_scores(judged(record["scores"], task=record["task"])),
-            show_scores(judged(record["floors"], task=record["task"])),
+            show_scores(select_main_record_scores(record["scores"], task=record["task"])),
+            show_scores(select_main_record_scores(record["floors"], task=record["task"])),
         ]
         for record in records
     ]

@@ -11,7 +11,7 @@ import typer
 from ima.cli.console import show_table
 
 if TYPE_CHECKING:
-    from ima.studies.model_summary import Candidate
+    from ima.studies.model_summary import ModelSummary
 
 
 def proxy(
@@ -26,12 +26,18 @@ def proxy(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Rank models by the alignment in their caches; with scores, say how well it predicts them."""
-    from ima.stats.correlation import FEWEST
-    from ima.studies.model_summary import IMA, PROXIES, correlations, read_candidate, read_scores
+    from ima.stats.correlation import MIN_MODELS
+    from ima.studies.model_summary import (
+        IMA_SCORE,
+        PROXIES,
+        compute_model_summary,
+        correlate_proxies,
+        read_score_table,
+    )
 
-    found = [read_candidate(path, resamples=resamples, seed=seed) for path in caches]
-    found.sort(key=lambda one: -one.proxies[IMA][0])
-    known = None if scores is None else read_scores(scores, found)
+    found = [compute_model_summary(path, resamples=resamples, seed=seed) for path in caches]
+    found.sort(key=lambda one: -one.proxies[IMA_SCORE][0])
+    known = None if scores is None else read_score_table(scores, found)
     scored = known is not None or all(one.score is not None for one in found)
     rows = []
     for at, one in enumerate(found):
@@ -39,7 +45,9 @@ def proxy(
         own = known[at] if known is not None else one.score[0] if one.score is not None else None
         rows.append([one.model, one.dataset, *numbers, "" if own is None else f"{own:.3f}"])
     table = (
-        correlations(found, scores=known, seed=seed) if scored and len(found) >= FEWEST else None
+        correlate_proxies(found, scores=known, seed=seed)
+        if scored and len(found) >= MIN_MODELS
+        else None
     )
     if as_json:
         head = ["model", "dataset", *PROXIES, "score"]
@@ -52,7 +60,7 @@ def proxy(
         typer.echo("No scores are known: the order is by the IMA score alone.")
     elif table is None:
         typer.echo(
-            f"{len(found)} models are too few for a correlation, which needs {FEWEST}: none is "
+            f"{len(found)} models are too few for a correlation, which needs {MIN_MODELS}: none is "
             "computed."
         )
     else:
@@ -61,7 +69,7 @@ def proxy(
         show_table(list(table.columns), rows=texts)
 
 
-def _shown(one: Candidate, name: str) -> str:
+def _shown(one: ModelSummary, name: str) -> str:
     """Return a proxy with its interval, where there is one; nothing where the cache lacks it."""
     from ima.stats.intervals import Interval
 

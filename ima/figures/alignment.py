@@ -22,7 +22,7 @@ from ima.figures.style import (
     outside_legend,
     tiles,
 )
-from ima.stats.intervals import Interval, percentile
+from ima.stats.intervals import Interval, compute_percentile_interval
 
 #: Markers and dashes of runs that are no modality.
 _OTHER = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
@@ -34,7 +34,7 @@ def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Fi
     Parameters
     ----------
     panels : mapping of str to xarray.DataArray
-        Title to the result of :func:`ima.measures.alignment.layer_matrix`.
+        Title to the result of :func:`ima.measures.alignment.compute_cross_layer_cosine`.
     columns : int
         Panels in a row.
 
@@ -72,7 +72,7 @@ def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
     Parameters
     ----------
     found : mapping of str to xarray.Dataset
-        Name of a modality to the result of :func:`ima.measures.baselines.along_depth`.
+        Name of a modality to the result of :func:`ima.measures.baselines.compute_baseline_curves`.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def tap_panels(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figu
     height = 1.1 + 2.3 * len(rows)
     with canvas(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
         for line, (title, found) in zip(grid, rows.items(), strict=True):
-            low, high = percentile(found["draws"])
+            low, high = compute_percentile_interval(found["draws"])
             for axes, kind in zip(line, found["kind"].to_numpy(), strict=True):
                 for tap in found["tap"].to_numpy():
                     own = [s.sel(tap=tap, kind=kind) for s in (found["estimate"], low, high)]

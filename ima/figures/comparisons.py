@@ -23,17 +23,17 @@ from ima.figures.style import (
     outside_legend,
     tiles,
 )
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.stats.intervals import Interval
-from ima.studies.model_comparison import Comparison
-from ima.studies.model_summary import Candidate
+from ima.studies.model_comparison import ModelComparison
+from ima.studies.model_summary import ModelSummary
 
 #: With more points their names would cover each other.
 NAMED = 9
 
 
 def model_panels(
-    comparisons: Sequence[Comparison], *, name: str, xlabel: str, columns: int = 3
+    comparisons: Sequence[ModelComparison], *, name: str, xlabel: str, columns: int = 3
 ) -> Figure:
     """Draw models by a proxy and their score, a panel for each comparison.
 
@@ -71,7 +71,7 @@ def model_panels(
     return figure
 
 
-def _models(axes: Axes, one: Comparison, name: str) -> None:
+def _models(axes: Axes, one: ModelComparison, name: str) -> None:
     kept = {title: p for title, p in one.points.items() if one.metric in p.scores}
     xs = [_interval(point.proxies[name], point) for point in kept.values()]
     ys = [_interval(point.scores[one.metric], point) for point in kept.values()]
@@ -96,12 +96,12 @@ def _models(axes: Axes, one: Comparison, name: str) -> None:
     axes.margins(0.15)
 
 
-def _interval(values: Floats, point: Candidate) -> Interval:
+def _interval(values: FloatArray, point: ModelSummary) -> Interval:
     draws = values[1:] if len(values) > 1 else values
     return Interval.of_draws(values[0], draws, n=point.samples)
 
 
-def _modality(point: Candidate) -> str:
+def _modality(point: ModelSummary) -> str:
     return next((m for m in COLOURS if m in point.dataset.split("-")), "text")
 
 
@@ -120,7 +120,7 @@ def proxy_map(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`ima.studies.model_comparison.correlate`.
+        From :func:`ima.studies.model_comparison.correlate_comparisons`.
     level : float
         Adjusted p below which a number has a star.
 

@@ -18,7 +18,7 @@ def similarity_curves(averaged: xr.Dataset, *, low: xr.DataArray, high: xr.DataA
     Parameters
     ----------
     averaged : xarray.Dataset
-        From :func:`ima.measures.cones.curves`.
+        From :func:`ima.measures.cones.average_terms_by_curve`.
     low, high : xarray.DataArray
         Interval at each point, ``(curve, layer)``.
 
@@ -46,7 +46,7 @@ def modality_panels(
     Parameters
     ----------
     parts : mapping of str to xarray.Dataset
-        Modality to its curves, from :func:`ima.measures.cones.curves`.
+        Modality to its curves, from :func:`ima.measures.cones.average_terms_by_curve`.
     intervals : mapping of str to (low, high)
         Modality to the interval at each point, ``(curve, layer)``.
 
@@ -75,7 +75,7 @@ def token_panels(found: Mapping[str, xr.DataArray]) -> Figure:
     Parameters
     ----------
     found : mapping of str to xarray.DataArray
-        From :func:`ima.measures.token_pairs.averages`: reduction to ``(curve, layer)``.
+        From :func:`ima.measures.token_pairs.average_token_pair_terms`: reduction to ``(curve, layer)``.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def gap_curves(gap: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) -> Fig
     Parameters
     ----------
     gap : xarray.Dataset
-        From :func:`ima.measures.cones.gaps`.
+        From :func:`ima.measures.cones.compute_cone_gaps`.
     low, high : xarray.DataArray
         Simultaneous band, ``(side, layer)``.
 
@@ -128,7 +128,7 @@ def probe_panels(
     Parameters
     ----------
     probed : mapping of str to xarray.Dataset
-        Title to the result of :func:`ima.measures.separability.probe`.
+        Title to the result of :func:`ima.measures.separability.evaluate_linear_probe`.
     names : mapping of str to str or None
         Title to the name that chooses the colour.
 
@@ -173,7 +173,7 @@ def silhouette_curves(scored: xr.Dataset) -> Figure:
     Parameters
     ----------
     scored : xarray.Dataset
-        From :func:`ima.measures.separability.silhouette`.
+        From :func:`ima.measures.separability.compute_silhouette`.
 
     Returns
     -------

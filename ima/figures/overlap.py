@@ -96,13 +96,13 @@ def overlap_panels(
     matplotlib.figure.Figure
         One panel per share, on one scale, with chance.
     """
-    from ima.measures.subnetworks import chance
+    from ima.measures.subnetworks import compute_chance_iou
 
     with canvas(columns=len(found), height=3.2, sharey=True) as (figure, grid):
         for axes, (sparsity, parts) in zip(grid[0], found.items(), strict=True):
             for name, values in parts.items():
                 curve(axes, values=values, name=name)
-            _nulls(axes, nulls[sparsity], chance=chance(sparsity))
+            _nulls(axes, nulls[sparsity], chance=compute_chance_iou(sparsity))
             axes.set(title=f"{sparsity:.0%} left out", xlabel="block")
         grid[0, 0].set_ylabel("overlap (IoU)")
         outside_legend(figure, grid[0, 0], columns=4)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from ima.figures.style import curve, null_line, outside_legend, tiles
-from ima.stats.intervals import percentile
+from ima.stats.intervals import compute_percentile_interval
 
 
 def named_panels(
@@ -55,7 +55,7 @@ def named_panels(
         places,
     ):
         for axes, (title, found) in zip(places, panels.items(), strict=True):
-            low, high = percentile(found["draws"])
+            low, high = compute_percentile_interval(found["draws"])
             for name in found[dim].to_numpy():
                 own = [side.sel({dim: name}) for side in (found["estimate"], low, high)]
                 if np.isfinite(own[0]).any():

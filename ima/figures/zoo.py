@@ -28,7 +28,7 @@ def ladder(scores: pd.DataFrame, *, xlabel: str) -> Figure:
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`ima.metrics.score_tables.main_scores`, with ``group``, the panel's title, and
+        From :func:`ima.metrics.score_tables.select_main_scores`, with ``group``, the panel's title, and
         ``name``, the row's.
     xlabel : str
         What the score is, with its unit.
@@ -81,7 +81,7 @@ def training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`ima.metrics.score_tables.checkpoint_scores`, with ``group``, the panel's title.
+        From :func:`ima.metrics.score_tables.tabulate_checkpoint_scores`, with ``group``, the panel's title.
     ylabel : str
         What the score is, with its unit.
     """

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from ima.capture import measure
 from ima.errors import ParameterError
-from ima.metrics.answers import exact_match
-from ima.metrics.hallucination import chair_counts, score_chair
+from ima.metrics.answers import score_exact_match
+from ima.metrics.hallucination import count_chair_mentions, score_chair
 from ima.models.perception import perceiving_once
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -163,14 +163,14 @@ def _score_hallucination(
     found: dict[str, Interval] = {}
     if captioned:
         said = model.generate(captioned, around=around)
-        found |= score_chair(chair_counts(captioned, said))
+        found |= score_chair(count_chair_mentions(captioned, said))
     for name, samples in asked.items():
         answers = model.generate(samples, max_new_tokens=8, around=around)
         wrong = [
-            1.0 - exact_match(answer, sample.references)
+            1.0 - score_exact_match(answer, sample.references)
             for answer, sample in zip(answers, samples, strict=True)
         ]
-        found[f"poll errors: {name}"] = mean_score(wrong)
+        found[f"poll errors: {name}"] = compute_mean_score(wrong)
     return found
 
 

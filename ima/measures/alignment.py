@@ -10,26 +10,26 @@ import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.similarity import (
-    Floats,
-    cross_draws,
-    matched_cosines,
-    shared_draws,
-    unit,
-    weighted_means,
+    FloatArray,
+    compute_matched_cosines,
+    compute_pair_cosine_draws,
+    compute_weighted_means,
+    correct_shared_pair_draws,
+    normalize_vectors,
 )
-from ima.stats.contents import dataset_weights
-from ima.stats.correlation import correlate_rows, permutation_p
-from ima.stats.intervals import Interval, bootstrap_weights
+from ima.stats.contents import draw_dataset_weights
+from ima.stats.correlation import compute_permutation_p, correlate_rows
+from ima.stats.intervals import Interval, draw_bootstrap_weights
 
 #: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
-VERSIONS = ("same layer", "input")
-Version = Literal["same layer", "input"]
+ALIGNMENT_VERSIONS = ("same layer", "input")
+AlignmentVersion = Literal["same layer", "input"]
 
 
-def curve(
+def compute_alignment_curve(
     means: Mapping[str, xr.DataArray],
     *,
-    version: Version = "same layer",
+    version: AlignmentVersion = "same layer",
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -62,10 +62,10 @@ def curve(
     ParameterError
         If no data sets are given, layers differ, or a data set lacks a kind of token.
     """
-    if version not in VERSIONS:
-        raise UnknownNameError.among(kind="version", asked=version, available=VERSIONS)
+    if version not in ALIGNMENT_VERSIONS:
+        raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
     layers = _layers(means)
-    weights, _, n = dataset_weights(means, resamples=resamples, seed=seed)
+    weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     out = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
         drawn, rows = weights[name], np.arange(array.sizes["sample"])
@@ -73,12 +73,12 @@ def curve(
             textual = array.isel(layer=at).sel(kind="textual")
             if at == 0 or version == "same layer":
                 perceptual = array.isel(layer=at).sel(kind="perceptual")
-                (averaged,) = weighted_means(perceptual, [drawn])
-            out[:, number, at] = shared_draws(
-                cross_draws(averaged, weighted_means(textual, [drawn])[0]),
+                (averaged,) = compute_weighted_means(perceptual, [drawn])
+            out[:, number, at] = correct_shared_pair_draws(
+                compute_pair_cosine_draws(averaged, compute_weighted_means(textual, [drawn])[0]),
                 weights_a=drawn,
                 weights_b=drawn,
-                own=matched_cosines(perceptual, textual, rows_a=rows, rows_b=rows),
+                own=compute_matched_cosines(perceptual, textual, rows_a=rows, rows_b=rows),
                 rows_a=rows,
                 rows_b=rows,
             )
@@ -92,13 +92,13 @@ def curve(
     )
 
 
-def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_ima_score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Return the IMA score: the mean of PvsT over layers 0 … L-1 and data sets.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`, or some of its data sets.
+        From :func:`compute_alignment_curve`, or some of its data sets.
     level : float
         Coverage of the percentile interval.
 
@@ -107,17 +107,17 @@ def score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Interval
         The score, a cosine.
     """
-    value, draws = score_draws(found)
+    value, draws = compute_ima_score_draws(found)
     return Interval.of_draws(value, draws, n=int(found.attrs["samples"]), level=level)
 
 
-def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def correlate_with_depth(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F3.1: Spearman's rank correlation of PvsT, averaged over data sets, with the layer.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`.
+        From :func:`compute_alignment_curve`.
     level : float
         Coverage of the percentile interval.
 
@@ -125,7 +125,7 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     -------
     Interval
         In [-1, 1], over samples, and at least as wide as what random orders of so many layers give:
-        it leaves 0 out only where both do. See :func:`depth_p`.
+        it leaves 0 out only where both do. See :func:`compute_depth_p`.
     """
     both = found[["estimate", "draws"]].mean("dataset")
     curves = np.vstack([both["estimate"], both["draws"]])
@@ -134,7 +134,7 @@ def depth_correlation(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     return _as_wide_as_random_orders(over_samples, points=[curves.shape[1]], level=level)
 
 
-def _in_order(values: Floats) -> Floats:
+def _in_order(values: FloatArray) -> FloatArray:
     """Correlate each row ``(row, point)`` with the order of its points."""
     order = np.arange(values.shape[1], dtype=np.float64)
     return correlate_rows(np.broadcast_to(order, values.shape), values)
@@ -156,13 +156,13 @@ def _as_wide_as_random_orders(
     )
 
 
-def depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure by how much PvsT, averaged over data sets, is higher at the last layer than at 0.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`.
+        From :func:`compute_alignment_curve`.
     level : float
         Coverage of the percentile interval.
     """
@@ -172,7 +172,7 @@ def depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     return Interval.of_draws(float(rise["estimate"]), draws, n=n, level=level)
 
 
-def depth_p(found: xr.Dataset, *, seed: int = 0) -> float:
+def compute_depth_p(found: xr.Dataset, *, seed: int = 0) -> float:
     """Return how often random orders of the layers correlate as much with depth, two-sided.
 
     Neighbouring layers are alike, which no random order keeps: p is smaller than it should be.
@@ -180,15 +180,15 @@ def depth_p(found: xr.Dataset, *, seed: int = 0) -> float:
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`.
+        From :func:`compute_alignment_curve`.
     seed : int
         Of the orders.
     """
     values = found["estimate"].mean("dataset").to_numpy()
-    return permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
+    return compute_permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
 
 
-def score_draws(found: xr.Dataset) -> tuple[float, Floats]:
+def compute_ima_score_draws(found: xr.Dataset) -> tuple[float, FloatArray]:
     """Return the IMA score and its value in every resample, ``(draw,)``.
 
     Scores of models that read the same samples, drawn with the same seed, can be compared draw by
@@ -197,19 +197,21 @@ def score_draws(found: xr.Dataset) -> tuple[float, Floats]:
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`.
+        From :func:`compute_alignment_curve`.
     """
     inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
     return float(inner["estimate"]), inner["draws"].to_numpy()
 
 
-def above(found: xr.Dataset, others: Mapping[str, xr.Dataset]) -> tuple[Interval, str]:
+def compute_margin_over_controls(
+    found: xr.Dataset, others: Mapping[str, xr.Dataset]
+) -> tuple[Interval, str]:
     """Measure F3.4: the IMA score less the largest of the same model's under other conditions.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curve`.
+        From :func:`compute_alignment_curve`.
     others : mapping of str to xarray.Dataset
         By condition, of the same samples, with the same seed and resamples.
 
@@ -220,15 +222,15 @@ def above(found: xr.Dataset, others: Mapping[str, xr.Dataset]) -> tuple[Interval
     largest : str
         The condition that it is compared with.
     """
-    value, draws = score_draws(found)
-    drawn = {name: score_draws(part) for name, part in others.items()}
+    value, draws = compute_ima_score_draws(found)
+    drawn = {name: compute_ima_score_draws(part) for name, part in others.items()}
     largest = max(drawn, key=lambda name: drawn[name][0])
     other, other_draws = drawn[largest]
     n = int(found.attrs["samples"])
     return Interval.of_draws(value - other, draws - other_draws, n=n, level=0.95), largest
 
 
-def matched_gain(
+def compute_matched_gain(
     means: xr.DataArray, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Measure how much more similar a sample's percepts are to its own text than to all texts.
@@ -254,11 +256,11 @@ def matched_gain(
         p, t = (_directions(means, kind=kind, at=at) for kind in ("perceptual", "textual"))
         gaps.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
     share = np.mean(gaps, axis=0)
-    drawn = bootstrap_weights(len(share), resamples=resamples, seed=seed).to_numpy() @ share
+    drawn = draw_bootstrap_weights(len(share), resamples=resamples, seed=seed).to_numpy() @ share
     return Interval.of_draws(float(share.mean()), drawn, n=len(share), level=level)
 
 
-def step_correlation(
+def correlate_with_step(
     runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
 ) -> Interval:
     """Measure F3.2: Spearman's rank correlation of the IMA score with the training step.
@@ -266,7 +268,7 @@ def step_correlation(
     Parameters
     ----------
     runs : mapping of str to mapping of int to xarray.Dataset
-        By run and training step, from :func:`curve`, all with the same seed and resamples; within a
+        By run and training step, from :func:`compute_alignment_curve`, all with the same seed and resamples; within a
         run of the same samples.
     level : float
         Coverage of the percentile interval over contents.
@@ -287,7 +289,7 @@ def step_correlation(
         if len(steps) < 3:
             message = f"{name} has {len(steps)} steps; an order needs at least 3."
             raise ParameterError(message)
-        scores = [score_draws(steps[step]) for step in sorted(steps)]
+        scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
         value, *drawn = _in_order(
             np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)
         )
@@ -300,8 +302,8 @@ def step_correlation(
     return _as_wide_as_random_orders(over_contents, points=points, level=level)
 
 
-def together(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
-    """Put results of :func:`curve` side by side, each averaged over data sets.
+def stack_alignment_curves(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
+    """Put results of :func:`compute_alignment_curve` side by side, each averaged over data sets.
 
     Parameters
     ----------
@@ -320,7 +322,7 @@ def together(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
     return xr.concat(averaged, dim=index)
 
 
-def layer_matrix(means: xr.DataArray) -> xr.DataArray:
+def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
     """Compare perceptual tokens of every layer with textual ones of every layer.
 
     Parameters
@@ -348,8 +350,8 @@ def layer_matrix(means: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _directions(array: xr.DataArray, *, kind: str, at: int) -> Floats:
-    directions: Floats = unit(array.isel(layer=at).sel(kind=kind)).to_numpy()
+def _directions(array: xr.DataArray, *, kind: str, at: int) -> FloatArray:
+    directions: FloatArray = normalize_vectors(array.isel(layer=at).sel(kind=kind)).to_numpy()
     return directions
 
 

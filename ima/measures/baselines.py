@@ -13,16 +13,16 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures import representation_similarity
-from ima.measures.similarity import Floats
-from ima.stats.intervals import bootstrap_weights
+from ima.measures.similarity import FloatArray
+from ima.stats.intervals import draw_bootstrap_weights
 
-RIVALS = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
+ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
 #: Groups of samples that are left out in turn, for the measures that are no means over samples.
-GROUPS = 10
+JACKKNIFE_GROUPS = 10
 _NORMAL = 1.959964
 
 
-def along_depth(
+def compute_baseline_curves(
     means: xr.DataArray,
     *,
     neighbours: int = 10,
@@ -64,50 +64,62 @@ def along_depth(
     k = min(neighbours, n // 4)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(permutations)]
-    groups = np.array_split(rng.permutation(n), GROUPS)
-    weights = bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
-    found = np.empty((4, len(RIVALS), means.sizes["layer"]))
+    groups = np.array_split(rng.permutation(n), JACKKNIFE_GROUPS)
+    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
+    found = np.empty((4, len(ALIGNMENT_BASELINES), means.sizes["layer"]))
     for at in range(means.sizes["layer"]):
         a, b = (
             means.isel(layer=at).sel(kind=kind).to_numpy().astype(np.float64)
             for kind in ("perceptual", "textual")
         )
         shares = [
-            representation_similarity.retrieval(a, b),
-            representation_similarity.neighbours(a, b, k=k),
+            representation_similarity.compute_retrieval_hits(a, b),
+            representation_similarity.compute_mutual_knn(a, b, k=k),
         ]
         for number, share in enumerate(shares):
             ends = np.quantile(weights @ share, [0.025, 0.975])
             found[:3, number, at] = share.mean(), *ends
-        found[:3, 2, at] = _jackknife(representation_similarity.cka, a, b, groups)
-        found[:3, 3, at] = _jackknife(representation_similarity.frechet, a, b, groups)
+        found[:3, 2, at] = _jackknife(representation_similarity.compute_cka, a, b, groups)
+        found[:3, 3, at] = _jackknife(
+            representation_similarity.compute_frechet_distance, a, b, groups
+        )
         found[3, 0, at] = np.mean(
-            [representation_similarity.retrieval(a, b[order]).mean() for order in orders]
+            [
+                representation_similarity.compute_retrieval_hits(a, b[order]).mean()
+                for order in orders
+            ]
         )
         found[3, 1, at] = np.mean(
-            [representation_similarity.neighbours(a, b[order], k=k).mean() for order in orders]
+            [
+                representation_similarity.compute_mutual_knn(a, b[order], k=k).mean()
+                for order in orders
+            ]
         )
-        found[3, 2, at] = np.mean([representation_similarity.cka(a, b[order]) for order in orders])
+        found[3, 2, at] = np.mean(
+            [representation_similarity.compute_cka(a, b[order]) for order in orders]
+        )
         halves = np.array_split(orders[0] if orders else np.arange(n), 2)
-        found[3, 3, at] = representation_similarity.frechet(b[halves[0]], b[halves[1]])
+        found[3, 3, at] = representation_similarity.compute_frechet_distance(
+            b[halves[0]], b[halves[1]]
+        )
     dims = ("rival", "layer")
     names = ("estimate", "low", "high", "null")
     return xr.Dataset(
         {name: (dims, values) for name, values in zip(names, found, strict=True)},
-        coords={"rival": list(RIVALS), "layer": means["layer"].to_numpy()},
+        coords={"rival": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
         attrs={"samples": n, "neighbours": k, "permutations": permutations, "seed": seed},
     )
 
 
-def best(found: xr.Dataset, *, rival: str) -> str:
+def describe_best_layer(found: xr.Dataset, *, rival: str) -> str:
     """Say where a rival is highest, and what chance gives.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`along_depth`.
+        From :func:`compute_baseline_curves`.
     rival : str
-        One of :data:`RIVALS`.
+        One of :data:`ALIGNMENT_BASELINES`.
     """
     own = found.sel(rival=rival)
     layer = int(own["estimate"].idxmax())
@@ -118,9 +130,9 @@ def best(found: xr.Dataset, *, rival: str) -> str:
 
 
 def _jackknife(
-    measure: Callable[[Floats, Floats], float],
-    a: Floats,
-    b: Floats,
+    measure: Callable[[FloatArray, FloatArray], float],
+    a: FloatArray,
+    b: FloatArray,
     groups: list[npt.NDArray[np.int64]],
 ) -> tuple[float, float, float]:
     """Return a measure with the interval that leaving out groups of samples gives."""

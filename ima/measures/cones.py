@@ -10,25 +10,25 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.similarity import (
-    BLOCK,
-    Floats,
-    Rows,
-    cross_draws,
-    halves,
-    matched_cosines,
-    resampling,
-    shared_draws,
-    weighted_means,
+    SAMPLE_BLOCK_SIZE,
+    FloatArray,
+    RowIndices,
+    compute_matched_cosines,
+    compute_pair_cosine_draws,
+    compute_weighted_means,
+    correct_shared_pair_draws,
+    draw_weights_with_data,
+    split_into_halves,
 )
-from ima.stats.contents import dataset_weights
-from ima.stats.intervals import Interval, band, minimum
-from ima.stats.resampling import Weights, draw_counts
+from ima.stats.contents import draw_dataset_weights
+from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
+from ima.stats.resampling import BootstrapWeights, draw_resample_counts
 
-CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
+CONE_CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
 _SHORT = {"perceptual": "P", "textual": "T"}
 
 
-def similarities(
+def compute_similarity_terms(
     means: Mapping[str, xr.DataArray],
     *,
     resamples: int = 1000,
@@ -58,7 +58,7 @@ def similarities(
     -------
     xarray.Dataset
         ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)``; coords on ``term``:
-        ``curve`` (one of :data:`CURVES`), ``left`` and ``right`` (data sets).
+        ``curve`` (one of :data:`CONE_CURVES`), ``left`` and ``right`` (data sets).
 
     Raises
     ------
@@ -68,11 +68,11 @@ def similarities(
     layers = _common_layers(means)
     kinds = {name: _kinds(array) for name, array in means.items()}
     terms = list(_terms(kinds))
-    weights, owners, n = dataset_weights(means, resamples=resamples, seed=seed)
+    weights, owners, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     if paper_compat:
         # The i-th of every data set form one unit: they are drawn together.
         n = min(array.sizes["sample"] for array in means.values())
-        weights = dict.fromkeys(means, resampling(n, resamples=resamples, seed=seed))
+        weights = dict.fromkeys(means, draw_weights_with_data(n, resamples=resamples, seed=seed))
     out = np.empty((1 + resamples, len(terms), len(layers)))
     for at in range(len(layers)):
         layer = {
@@ -106,13 +106,13 @@ def similarities(
     )
 
 
-def curves(terms: xr.Dataset, *, names: Sequence[str] = CURVES) -> xr.Dataset:
+def average_terms_by_curve(terms: xr.Dataset, *, names: Sequence[str] = CONE_CURVES) -> xr.Dataset:
     """Average the terms of each curve: over data sets, or over pairs of data sets.
 
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`similarities`, or a part of its terms.
+        From :func:`compute_similarity_terms`, or a part of its terms.
     names : sequence of str
         The curves that there may be, in order.
 
@@ -130,13 +130,13 @@ def curves(terms: xr.Dataset, *, names: Sequence[str] = CURVES) -> xr.Dataset:
     return averaged.assign_attrs(terms.attrs)
 
 
-def gaps(averaged: xr.Dataset) -> xr.Dataset:
+def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
     """Subtract PvsT from PvsP and from TvsT.
 
     Parameters
     ----------
     averaged : xarray.Dataset
-        From :func:`curves`.
+        From :func:`average_terms_by_curve`.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def gaps(averaged: xr.Dataset) -> xr.Dataset:
     ParameterError
         If a curve is missing, as PvsP is where only one data set was given.
     """
-    missing = [name for name in CURVES[:3] if name not in averaged["curve"].values]
+    missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"].values]
     if missing:
         message = (
             f"F1.1 compares PvsT with PvsP and TvsT; missing: {', '.join(missing)}. PvsP and TvsT "
@@ -161,13 +161,13 @@ def gaps(averaged: xr.Dataset) -> xr.Dataset:
     return (within - between).assign_attrs(averaged.attrs)
 
 
-def margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_cone_margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.1: by how much PvsT stays below both others at the layer where it is closest.
 
     Parameters
     ----------
     averaged : xarray.Dataset
-        From :func:`curves`.
+        From :func:`average_terms_by_curve`.
     level : float
         Coverage, simultaneous over layers and both comparisons.
 
@@ -176,9 +176,11 @@ def margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
     Interval
         Of the minimum over layers of min(PvsP − PvsT, TvsT − PvsT).
     """
-    gap = gaps(averaged)
-    low, high = band(gap["draws"], level=level)
-    return minimum(gap["estimate"], low=low, high=high, n=int(averaged.attrs["samples"]))
+    gap = compute_cone_gaps(averaged)
+    low, high = compute_simultaneous_band(gap["draws"], level=level)
+    return compute_minimum_interval(
+        gap["estimate"], low=low, high=high, n=int(averaged.attrs["samples"])
+    )
 
 
 def _common_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
@@ -207,8 +209,10 @@ def _kinds(array: xr.DataArray) -> list[str]:
     found: dict[str, bool] = dict.fromkeys(map(str, array["kind"].to_numpy()), False)
     # One number of each vector says whether it is there.
     first = array.isel(layer=0, hidden=0)
-    for start in range(0, array.sizes["sample"], BLOCK):
-        part = first.isel(sample=slice(start, start + BLOCK)).transpose("kind", "sample")
+    for start in range(0, array.sizes["sample"], SAMPLE_BLOCK_SIZE):
+        part = first.isel(sample=slice(start, start + SAMPLE_BLOCK_SIZE)).transpose(
+            "kind", "sample"
+        )
         for kind, values in zip(found, part.to_numpy(), strict=True):
             found[kind] |= bool(np.isfinite(values).any())
         if all(found.values()):
@@ -228,27 +232,27 @@ def _terms(kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]
             yield f"{letter} intra", name, name
 
 
-_Score = Callable[[str, str, str], Floats]
+_Score = Callable[[str, str, str], FloatArray]
 
 
 def _all_pairs(
     layer: Mapping[tuple[str, str], xr.DataArray],
-    weights: Mapping[str, Weights],
+    weights: Mapping[str, BootstrapWeights],
     *,
-    owners: Mapping[str, Rows],
+    owners: Mapping[str, RowIndices],
 ) -> _Score:
     averaged = {
-        key: weighted_means(vectors, [weights[key[0]]])[0] for key, vectors in layer.items()
+        key: compute_weighted_means(vectors, [weights[key[0]]])[0] for key, vectors in layer.items()
     }
 
-    def score(curve: str, left: str, right: str) -> Floats:
+    def score(curve: str, left: str, right: str) -> FloatArray:
         a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
         _, rows_a, rows_b = np.intersect1d(owners[left], owners[right], return_indices=True)
-        return shared_draws(
-            cross_draws(averaged[a], averaged[b]),
+        return correct_shared_pair_draws(
+            compute_pair_cosine_draws(averaged[a], averaged[b]),
             weights_a=weights[left],
             weights_b=weights[right],
-            own=matched_cosines(layer[a], layer[b], rows_a=rows_a, rows_b=rows_b),
+            own=compute_matched_cosines(layer[a], layer[b], rows_a=rows_a, rows_b=rows_b),
             rows_a=rows_a,
             rows_b=rows_b,
         )
@@ -257,12 +261,14 @@ def _all_pairs(
 
 
 def _matched(
-    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, Weights]
+    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, BootstrapWeights]
 ) -> _Score:
-    def score(curve: str, left: str, right: str) -> Floats:
+    def score(curve: str, left: str, right: str) -> FloatArray:
         a, b = layer[left, _kind(curve[0])], layer[right, _kind(curve[-1])]
         rows = np.arange(weights[left].shape[1])
-        averaged: Floats = weights[left] @ matched_cosines(a, b, rows_a=rows, rows_b=rows)
+        averaged: FloatArray = weights[left] @ compute_matched_cosines(
+            a, b, rows_a=rows, rows_b=rows
+        )
         return averaged
 
     return score
@@ -272,15 +278,15 @@ def _kind(letter: str) -> str:
     return "perceptual" if letter == "P" else "textual"
 
 
-def _intra(vectors: xr.DataArray, *, resamples: int, seed: int) -> Floats:
+def _intra(vectors: xr.DataArray, *, resamples: int, seed: int) -> FloatArray:
     """Return the all-pairs cosine between halves; each half is resampled on its own."""
     n = vectors.sizes["sample"]
     order = xr.DataArray(np.arange(n), dims="sample")
     weights = []
-    for number, half in enumerate(halves(order, seed=seed)):
+    for number, half in enumerate(split_into_halves(order, seed=seed)):
         counts = np.zeros((1 + resamples, n), np.uint8)
-        counts[:, half.to_numpy()] = draw_counts(
+        counts[:, half.to_numpy()] = draw_resample_counts(
             half.size, resamples=resamples, seed=(seed, number)
         )
-        weights.append(Weights(counts))
-    return cross_draws(*weighted_means(vectors, weights))
+        weights.append(BootstrapWeights(counts))
+    return compute_pair_cosine_draws(*compute_weighted_means(vectors, weights))

@@ -10,10 +10,10 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats, directions_of, matched_cosines
+from ima.measures.similarity import FloatArray, compute_matched_cosines, normalize_array
 from ima.stats.intervals import Interval
 
-Flags = npt.NDArray[np.bool_]
+FlagArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Detection:
     flagged: int
 
 
-def matched(means: xr.DataArray) -> Floats:
+def compute_sample_alignment(means: xr.DataArray) -> FloatArray:
     """Return how similar each sample's percepts are to its own text.
 
     Parameters
@@ -55,16 +55,16 @@ def matched(means: xr.DataArray) -> Floats:
     rows = np.arange(means.sizes["sample"])
     inner = [means.isel(layer=at) for at in range(means.sizes["layer"] - 1)]
     cosines = [
-        matched_cosines(
+        compute_matched_cosines(
             layer.sel(kind="perceptual"), layer.sel(kind="textual"), rows_a=rows, rows_b=rows
         )
         for layer in inner
     ]
-    found: Floats = np.mean(cosines, axis=0)
+    found: FloatArray = np.mean(cosines, axis=0)
     return found
 
 
-def auc(values: Floats, flags: Flags) -> float:
+def compute_auc(values: FloatArray, flags: FlagArray) -> float:
     """Return the area under the ROC curve; see :class:`Detection`.
 
     Examples
@@ -78,8 +78,13 @@ def auc(values: Floats, flags: Flags) -> float:
     return float(above / (inside * (len(values) - inside)))
 
 
-def detect(
-    values: Floats, flags: Flags, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+def evaluate_detection(
+    values: FloatArray,
+    flags: FlagArray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Detection:
     """Ask whether a number tells flagged samples from the others.
 
@@ -117,22 +122,22 @@ def detect(
         drawn = [rows[rng.integers(len(rows), size=len(rows))] for rows in groups]
         differences[at] = values[drawn[0]].mean() - values[drawn[1]].mean()
         both = np.concatenate(drawn)
-        areas[at] = auc(values[both], np.arange(len(both)) < len(drawn[0]))
+        areas[at] = compute_auc(values[both], np.arange(len(both)) < len(drawn[0]))
     n = len(values)
     gap = float(values[flags].mean() - values[~flags].mean())
     test = stats.mannwhitneyu(values[flags], values[~flags], alternative="two-sided")
     return Detection(
         Interval.of_draws(gap, differences, n=n, level=level),
-        Interval.of_draws(auc(values, flags), areas, n=n, level=level),
+        Interval.of_draws(compute_auc(values, flags), areas, n=n, level=level),
         float(test.pvalue),
         len(groups[0]),
     )
 
 
-def objects(
+def compute_object_auc(
     percepts: xr.DataArray,
     words: xr.DataArray,
-    there: Flags,
+    there: FlagArray,
     *,
     resamples: int = 500,
     seed: int = 0,
@@ -179,8 +184,8 @@ def objects(
     found = np.empty((len(drawn), len(layers)))
     for at in range(len(layers)):
         cosines = (
-            directions_of(percepts.isel(layer=at).to_numpy())
-            @ directions_of(words.isel(layer=at).to_numpy()).T
+            normalize_array(percepts.isel(layer=at).to_numpy())
+            @ normalize_array(words.isel(layer=at).to_numpy()).T
         )
         for number, rows in enumerate(drawn):
             found[number, at] = _mean_auc(cosines[rows], there[rows])
@@ -196,9 +201,9 @@ def objects(
     )  # fmt: skip
 
 
-def _mean_auc(cosines: Floats, there: Flags) -> float:
+def _mean_auc(cosines: FloatArray, there: FlagArray) -> float:
     areas = [
-        auc(cosines[:, word], there[:, word])
+        compute_auc(cosines[:, word], there[:, word])
         for word in range(there.shape[1])
         if 0 < there[:, word].sum() < len(there)
     ]

@@ -9,13 +9,13 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.labelled_states import Rows, states
+from ima.measures.labelled_states import RowIndices, read_layer_states
 
 # The paper shows layers 0, 1, 4, 8, 16, 24, 31 and 32 of 32.
 _DEPTHS = (0, 4 / 32, 8 / 32, 16 / 32, 24 / 32, 1)
 
 
-def chosen_layers(layers: Sequence[int]) -> list[int]:
+def select_depth_layers(layers: Sequence[int]) -> list[int]:
     """Choose layers as the paper does, at the same relative depths.
 
     Parameters
@@ -42,11 +42,11 @@ def chosen_layers(layers: Sequence[int]) -> list[int]:
     return [int(layers[place]) for place in sorted(places)]
 
 
-def tsne(
+def compute_tsne(
     means: Mapping[str, xr.DataArray],
     *,
     points: pd.DataFrame,
-    rows: Rows,
+    rows: RowIndices,
     layers: Sequence[int],
     perplexity: float = 30,
     seed: int = 0,
@@ -61,7 +61,7 @@ def tsne(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.labelled_states.frame`.
+        From :func:`ima.measures.labelled_states.list_labelled_states`.
     rows : ndarray
         Which points.
     layers : sequence of int
@@ -88,7 +88,7 @@ def tsne(
         raise ParameterError(message)
     embedded = []
     for layer in layers:
-        x = states(means, points=points, rows=rows, layer=layer)
+        x = read_layer_states(means, points=points, rows=rows, layer=layer)
         engine = TSNE(
             perplexity=min(perplexity, (len(rows) - 1) / 3),
             metric="cosine",

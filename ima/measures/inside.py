@@ -9,14 +9,14 @@ import xarray as xr
 
 from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, norms
-from ima.stats.intervals import Interval, band, minimum
+from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
 
 #: Taps inside a block, off the residual stream.
-INSIDE = ("ln1", "sa", "ln2", "fc1", "fc2")
-RESIDUAL = "resid_post"
+BLOCK_HOOK_POINTS = ("ln1", "sa", "ln2", "fc1", "fc2")
+RESIDUAL_HOOK_POINT = "resid_post"
 
 
-def curves(
+def compute_hook_point_alignment(
     taps: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
     """Compute PvsT at each tap and layer, averaged over data sets.
@@ -43,7 +43,10 @@ def curves(
     if not taps:
         message = "No taps given; the comparison needs resid_post and taps inside the block."
         raise ParameterError(message)
-    found = [alignment.curve(means, resamples=resamples, seed=seed) for means in taps.values()]
+    found = [
+        alignment.compute_alignment_curve(means, resamples=resamples, seed=seed)
+        for means in taps.values()
+    ]
     layers = next(iter(taps.values()))
     last = int(next(iter(layers.values()))["layer"].max())
     index = xr.DataArray(list(taps), dims="tap", name="tap")
@@ -57,7 +60,7 @@ def curves(
     return joined.assign_attrs(found[0].attrs)
 
 
-def norm_curves(
+def compute_hook_point_norms(
     medians: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
     """Average the median norm of tokens at each tap over samples and data sets.
@@ -76,13 +79,13 @@ def norm_curves(
         1 … L.
     """
     found = {
-        tap: norms.averages(values, resamples=resamples, seed=seed)
+        tap: norms.average_over_samples(values, resamples=resamples, seed=seed)
         for tap, values in medians.items()
     }
     return _joined(found)
 
 
-def drift_curves(
+def compute_hook_point_drift(
     trees: Mapping[str, xr.DataTree],
     *,
     taps: Sequence[str],
@@ -119,7 +122,7 @@ def drift_curves(
         )
         raise CacheError(message)
     given: dict[str, Any] = {"resamples": resamples, "seed": seed, "ways": ["cosine"]}
-    found = {tap: norms.kept_changes(trees, tap=tap, **given)["cosine"] for tap in taps}
+    found = {tap: norms.average_token_changes(trees, tap=tap, **given)["cosine"] for tap in taps}
     return _joined(found)
 
 
@@ -131,13 +134,13 @@ def _joined(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return xr.concat(parts, dim=index).assign_attrs(first.attrs)
 
 
-def margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_block_margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F3.3: by how much the least similar tap inside the block exceeds the residual stream.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curves`, with ``resid_post`` among the taps.
+        From :func:`compute_hook_point_alignment`, with ``resid_post`` among the taps.
     level : float
         Coverage, simultaneous over taps.
 
@@ -147,12 +150,14 @@ def margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         Minimum over taps inside the block of their PvsT minus that of the residual stream, each
         averaged over layers.
     """
-    own = [tap for tap in INSIDE if tap in found["tap"].values]
-    if not own or RESIDUAL not in found["tap"].values:
+    own = [tap for tap in BLOCK_HOOK_POINTS if tap in found["tap"].values]
+    if not own or RESIDUAL_HOOK_POINT not in found["tap"].values:
         held = ", ".join(found["tap"].values)
-        message = f"F3.3 needs {RESIDUAL} and a tap of {', '.join(INSIDE)}; found {held}."
+        message = f"F3.3 needs {RESIDUAL_HOOK_POINT} and a tap of {', '.join(BLOCK_HOOK_POINTS)}; found {held}."
         raise ParameterError(message)
     averaged = found[["estimate", "draws"]].mean("layer")
-    gap = averaged.sel(tap=own) - averaged.sel(tap=RESIDUAL, drop=True)
-    low, high = band(gap["draws"], level=level)
-    return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
+    gap = averaged.sel(tap=own) - averaged.sel(tap=RESIDUAL_HOOK_POINT, drop=True)
+    low, high = compute_simultaneous_band(gap["draws"], level=level)
+    return compute_minimum_interval(
+        gap["estimate"], low=low, high=high, n=int(found.attrs["samples"])
+    )

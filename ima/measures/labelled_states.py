@@ -10,12 +10,12 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.stats.contents import identities
+from ima.stats.contents import list_sample_contents
 
-Rows = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
+RowIndices = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
-PROBLEMS: Mapping[str, str] = {
+PROBE_PROBLEMS: Mapping[str, str] = {
     "modality": "text, image, video or audio tokens",
     "perceptual": "image, video or audio, among perceptual tokens",
     "kind": "perceptual or textual tokens",
@@ -24,7 +24,7 @@ PROBLEMS: Mapping[str, str] = {
 }
 
 
-def frame(
+def list_labelled_states(
     means: Mapping[str, xr.DataArray],
     *,
     modalities: Mapping[str, str],
@@ -45,11 +45,11 @@ def frame(
     -------
     pandas.DataFrame
         A row per data set, sample and kind that has tokens, with the columns of
-        :func:`ima.stats.contents.identities` and ``kind``, ``source`` (modality of the media),
+        :func:`ima.stats.contents.list_sample_contents` and ``kind``, ``source`` (modality of the media),
         ``modality`` (``"text"`` for textual points) and ``task``.
     """
     parts = []
-    listed = identities(means)
+    listed = list_sample_contents(means)
     for name, array in means.items():
         first = array.isel(layer=0)
         present = xr.ufuncs.isfinite(first).all("hidden").transpose("kind", "sample")
@@ -64,15 +64,15 @@ def frame(
     return joined
 
 
-def labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
+def get_class_labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
     """Return the classes of the points that a problem is about.
 
     Parameters
     ----------
     points : pandas.DataFrame
-        From :func:`frame`.
+        From :func:`list_labelled_states`.
     problem : str
-        One of :data:`PROBLEMS`.
+        One of :data:`PROBE_PROBLEMS`.
 
     Returns
     -------
@@ -86,8 +86,8 @@ def labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
     ParameterError
         If fewer than two classes are present.
     """
-    if problem not in PROBLEMS:
-        raise UnknownNameError.among(kind="problem", asked=problem, available=PROBLEMS)
+    if problem not in PROBE_PROBLEMS:
+        raise UnknownNameError.among(kind="problem", asked=problem, available=PROBE_PROBLEMS)
     if problem == "perceptual":
         found = points.loc[points["kind"] == "perceptual", "modality"]
     elif problem == "text source":
@@ -96,20 +96,20 @@ def labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
         found = points[problem]
     if found.nunique() < 2:
         message = (
-            f"Separability of {PROBLEMS[problem]} needs at least two classes; found "
+            f"Separability of {PROBE_PROBLEMS[problem]} needs at least two classes; found "
             f"{', '.join(found.unique()) or 'none'}. Give caches of more modalities."
         )
         raise ParameterError(message)
     return found
 
 
-def balanced(classes: pd.Series[str], *, seed: int) -> pd.Series[str]:
+def balance_classes(classes: pd.Series[str], *, seed: int) -> pd.Series[str]:
     """Draw the same number of points of every class, so that accuracy is balanced accuracy.
 
     Parameters
     ----------
     classes : pandas.Series
-        From :func:`labels`.
+        From :func:`get_class_labels`.
     seed : int
         Same seed, same points.
 
@@ -127,9 +127,9 @@ def balanced(classes: pd.Series[str], *, seed: int) -> pd.Series[str]:
     return classes.loc[np.sort(np.concatenate(kept))]
 
 
-def states(
-    means: Mapping[str, xr.DataArray], *, points: pd.DataFrame, rows: Rows, layer: int
-) -> Values:
+def read_layer_states(
+    means: Mapping[str, xr.DataArray], *, points: pd.DataFrame, rows: RowIndices, layer: int
+) -> FloatArray:
     """Read the vectors of points at one layer.
 
     Parameters
@@ -137,7 +137,7 @@ def states(
     means : mapping of str to xarray.DataArray
         ``(sample, kind, layer, hidden)``; only this layer is read.
     points : pandas.DataFrame
-        From :func:`frame`.
+        From :func:`list_labelled_states`.
     rows : ndarray
         Which points.
     layer : int

@@ -11,21 +11,21 @@ import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.hook_points import KINDS
-from ima.measures.similarity import Floats, Rows
-from ima.stats.contents import dataset_weights
-from ima.stats.intervals import Interval, band, minimum
-from ima.stats.resampling import Weights
+from ima.measures.similarity import FloatArray, RowIndices
+from ima.stats.contents import draw_dataset_weights
+from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
+from ima.stats.resampling import BootstrapWeights
 
-Change = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
+ChangeMeasure = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
 #: How a token's states at two layers are compared: the cosine; the cosine if the state before had
 #: the median norm of textual tokens at its layer and changed by what it does; the cosine after the
 #: mean of the kind at each layer is taken away; the length of the change over that of the state.
-CHANGES: tuple[Change, ...] = (
+CHANGE_MEASURES: tuple[ChangeMeasure, ...] = (
     "cosine", "norm-matched cosine", "mean-centred cosine", "relative change"
 )  # fmt: skip
 
 
-def averages(
+def average_over_samples(
     values: Mapping[str, xr.DataArray], *, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
     """Average a statistic of samples over each data set, with resampled contents.
@@ -50,7 +50,7 @@ def averages(
     if not values:
         message = "No data sets given; an average needs at least one."
         raise ParameterError(message)
-    weights, _, n = dataset_weights(values, resamples=resamples, seed=seed)
+    weights, _, n = draw_dataset_weights(values, resamples=resamples, seed=seed)
     first = next(iter(values.values()))
     out = np.stack([_weighted(array, weights[name]) for name, array in values.items()], axis=1)
     return xr.Dataset(
@@ -67,19 +67,19 @@ def averages(
     )
 
 
-def _weighted(array: xr.DataArray, weights: Weights) -> Floats:
+def _weighted(array: xr.DataArray, weights: BootstrapWeights) -> FloatArray:
     """Return the mean of ``(sample, kind, layer)`` in every resample, ``(draw, kind, layer)``."""
     values = array.transpose("sample", "kind", "layer").to_numpy().astype(np.float64)
     flat = weights @ values.reshape(len(values), -1)
     return flat.reshape(len(weights), *values.shape[1:])
 
 
-def early(found: xr.Dataset, *, share: float = 0.25) -> xr.Dataset:
+def select_early_layers(found: xr.Dataset, *, share: float = 0.25) -> xr.Dataset:
     """Keep the first layers: a share of the depth, at least one layer."""
     return found.isel(layer=slice(max(1, math.ceil(share * found.sizes["layer"]))))
 
 
-def drift(
+def average_layer_drift(
     cosines: Mapping[str, xr.DataArray], *, step: int, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
     """Average the cosine of tokens with themselves some layers on.
@@ -91,12 +91,12 @@ def drift(
     step : int
         Layers between the two states.
     resamples, seed : int
-        As in :func:`averages`.
+        As in :func:`average_over_samples`.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`averages`, at the layers that have one so many layers on.
+        As :func:`average_over_samples`, at the layers that have one so many layers on.
 
     Raises
     ------
@@ -114,14 +114,14 @@ def drift(
     chosen = {
         name: array.sel(step=step).isel(layer=slice(None, -step)) for name, array in cosines.items()
     }
-    return averages(chosen, resamples=resamples, seed=seed)
+    return average_over_samples(chosen, resamples=resamples, seed=seed)
 
 
-def kept_changes(
+def average_token_changes(
     trees: Mapping[str, xr.DataTree],
     *,
     tap: str = "resid_post",
-    ways: Sequence[Change] = CHANGES,
+    ways: Sequence[ChangeMeasure] = CHANGE_MEASURES,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, xr.Dataset]:
@@ -134,14 +134,14 @@ def kept_changes(
     tap : str
         Whose states.
     ways : sequence of str
-        Some of :data:`CHANGES`.
+        Some of :data:`CHANGE_MEASURES`.
     resamples, seed : int
-        As in :func:`averages`.
+        As in :func:`average_over_samples`.
 
     Returns
     -------
     dict of str to xarray.Dataset
-        By way of comparing, as :func:`averages`; empty where no cache keeps tokens.
+        By way of comparing, as :func:`average_over_samples`; empty where no cache keeps tokens.
     """
     found: dict[str, dict[str, xr.DataArray]] = {}
     for name, tree in trees.items():
@@ -150,21 +150,22 @@ def kept_changes(
         tokens = tree[f"tokens/{tap}"].to_dataset()
         ids = tree["samples"]["id"].to_numpy().astype(object)
         for change in ways:
-            values = changes(tokens, step=1, change=change)
+            values = compute_token_changes(tokens, step=1, change=change)
             own = ids[: values.sizes["sample"]]
             found.setdefault(change, {})[name] = values.assign_coords(id=("sample", own))
     return {
-        change: averages(held, resamples=resamples, seed=seed) for change, held in found.items()
+        change: average_over_samples(held, resamples=resamples, seed=seed)
+        for change, held in found.items()
     }
 
 
-def ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_norm_ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.3: log₂ of perceptual over textual norm at the layer where it is least.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`averages` of norms, at the layers that the claim is about.
+        From :func:`average_over_samples` of norms, at the layers that the claim is about.
     level : float
         Coverage, simultaneous over layers.
 
@@ -177,17 +178,19 @@ def ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     logs: xr.Dataset = xr.apply_ufunc(np.log2, found[["estimate", "draws"]])
     both = logs.sel(kind="perceptual", drop=True) - logs.sel(kind="textual", drop=True)
     gap = both.mean("dataset")
-    low, high = band(gap["draws"], level=level)
-    return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
+    low, high = compute_simultaneous_band(gap["draws"], level=level)
+    return compute_minimum_interval(
+        gap["estimate"], low=low, high=high, n=int(found.attrs["samples"])
+    )
 
 
-def slowness(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_drift_gap(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.4: how much less perceptual tokens turn than textual ones in the early layers.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`averages` of a cosine between layers ``layer`` and ``layer + n``, at the layers
+        From :func:`average_over_samples` of a cosine between layers ``layer`` and ``layer + n``, at the layers
         that are averaged.
     level : float
         Coverage of the percentile interval.
@@ -205,8 +208,8 @@ def slowness(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=n, level=level)
 
 
-def changes(
-    kept: xr.Dataset, *, step: int, change: Change = "cosine", paper_compat: bool = False
+def compute_token_changes(
+    kept: xr.Dataset, *, step: int, change: ChangeMeasure = "cosine", paper_compat: bool = False
 ) -> xr.DataArray:
     """Compare each token's states at two layers, and average over a sample's tokens of a kind.
 
@@ -244,8 +247,8 @@ def changes(
     if paper_compat and change != "cosine":
         message = f"The released code compares by cosine; {change!r} has no released form."
         raise ParameterError(message)
-    if change not in CHANGES:
-        raise UnknownNameError.among(kind="change", asked=change, available=CHANGES)
+    if change not in CHANGE_MEASURES:
+        raise UnknownNameError.among(kind="change", asked=change, available=CHANGE_MEASURES)
     labels = kept["layer"].to_numpy()
     if not 1 <= step < len(labels):
         message = f"step must be between 1 and {len(labels) - 1}; got {step}."
@@ -275,7 +278,9 @@ def changes(
     )
 
 
-def _compare(before: Floats, after: Floats, *, kind: Rows, change: Change) -> Floats:
+def _compare(
+    before: FloatArray, after: FloatArray, *, kind: RowIndices, change: ChangeMeasure
+) -> FloatArray:
     if change == "relative change":
         return _length(after - before) / _length(before)
     if change == "norm-matched cosine":
@@ -289,11 +294,13 @@ def _compare(before: Floats, after: Floats, *, kind: Rows, change: Change) -> Fl
             for side in (before, after)
         )
     product = np.einsum("th,th->t", before, after)
-    found: Floats = product / (_length(before) * _length(after))
+    found: FloatArray = product / (_length(before) * _length(after))
     return found
 
 
-def _with_others(before: Floats, after: Floats, *, kind: Rows, owner: Rows) -> Floats:
+def _with_others(
+    before: FloatArray, after: FloatArray, *, kind: RowIndices, owner: RowIndices
+) -> FloatArray:
     """Return each token's mean cosine with the later tokens of its kind in other samples."""
     before, after = (side / _length(side)[:, None] for side in (before, after))
     found = np.empty(len(before))
@@ -308,6 +315,6 @@ def _with_others(before: Floats, after: Floats, *, kind: Rows, owner: Rows) -> F
     return found
 
 
-def _length(vectors: Floats) -> Floats:
-    found: Floats = np.linalg.norm(vectors, axis=1)
+def _length(vectors: FloatArray) -> FloatArray:
+    found: FloatArray = np.linalg.norm(vectors, axis=1)
     return found

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy import linalg
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats, directions_of
+from ima.measures.similarity import FloatArray, normalize_array
 
 
-def retrieval(a: Floats, b: Floats) -> Floats:
+def compute_retrieval_hits(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return whether the most similar vector of the other set is the sample's own (retrieval@1).
 
     Chance is one over the number of samples.
@@ -38,17 +38,17 @@ def retrieval(a: Floats, b: Floats) -> Floats:
     array([1., 1., 1.])
     """
     _check(a, b)
-    cosines = directions_of(_centred(a)) @ directions_of(_centred(b)).T
+    cosines = normalize_array(_centred(a)) @ normalize_array(_centred(b)).T
     return (_own_first(cosines) + _own_first(cosines.T)) / 2
 
 
-def _own_first(cosines: Floats) -> Floats:
+def _own_first(cosines: FloatArray) -> FloatArray:
     best = cosines >= cosines.max(axis=1, keepdims=True) - 1e-12
-    found: Floats = np.diag(best) / best.sum(axis=1)
+    found: FloatArray = np.diag(best) / best.sum(axis=1)
     return found
 
 
-def neighbours(a: Floats, b: Floats, *, k: int = 10) -> Floats:
+def compute_mutual_knn(a: FloatArray, b: FloatArray, *, k: int = 10) -> FloatArray:
     """Return which share of a sample's k nearest neighbours is the same in both sets.
 
     The mutual k-nearest-neighbour metric of Huh et al. 2024 (arXiv:2405.07987). Chance is
@@ -71,12 +71,12 @@ def neighbours(a: Floats, b: Floats, *, k: int = 10) -> Floats:
         message = f"k must be between 1 and the number of samples less 2, {len(a) - 2}; got {k}."
         raise ParameterError(message)
     near = [_nearest(vectors, k) for vectors in (a, b)]
-    shared: Floats = (near[0] & near[1]).sum(axis=1) / k
+    shared: FloatArray = (near[0] & near[1]).sum(axis=1) / k
     return shared
 
 
-def _nearest(vectors: Floats, k: int) -> npt.NDArray[np.bool_]:
-    directions = directions_of(_centred(vectors))
+def _nearest(vectors: FloatArray, k: int) -> npt.NDArray[np.bool_]:
+    directions = normalize_array(_centred(vectors))
     cosines = directions @ directions.T
     np.fill_diagonal(cosines, -np.inf)
     near = np.zeros(cosines.shape, dtype=bool)
@@ -84,7 +84,7 @@ def _nearest(vectors: Floats, k: int) -> npt.NDArray[np.bool_]:
     return near
 
 
-def cka(a: Floats, b: Floats) -> float:
+def compute_cka(a: FloatArray, b: FloatArray) -> float:
     """Return linear centred kernel alignment, without the bias that few samples bring.
 
     Kornblith et al. 2019 (arXiv:1905.00414) with the unbiased HSIC of Song et al. 2012, as in
@@ -113,7 +113,7 @@ def cka(a: Floats, b: Floats) -> float:
     return float(_hsic(*kernels) / np.sqrt(own[0] * own[1]))
 
 
-def _hsic(k: Floats, m: Floats) -> float:
+def _hsic(k: FloatArray, m: FloatArray) -> float:
     n = len(k)
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     whole = (k * m).sum()
@@ -122,7 +122,7 @@ def _hsic(k: Floats, m: Floats) -> float:
     return float((whole + means - rows) / (n * (n - 3)))
 
 
-def frechet(a: Floats, b: Floats) -> float:
+def compute_frechet_distance(a: FloatArray, b: FloatArray) -> float:
     """Return the Fréchet distance of two sets seen as normal distributions, as a share of spread.
 
     ``|mean_a - mean_b|² + tr(A + B - 2 (A B)^½)`` (Dowson & Landau 1982) over ``tr(A + B)``, with
@@ -160,12 +160,12 @@ def frechet(a: Floats, b: Floats) -> float:
     return float((apart + spread - 2 * root) / spread)
 
 
-def _check(a: Floats, b: Floats) -> None:
+def _check(a: FloatArray, b: FloatArray) -> None:
     if len(a) != len(b) or len(a) < 2:
         message = f"Both sets need the same samples, at least 2; got {len(a)} and {len(b)}."
         raise ParameterError(message)
 
 
-def _centred(vectors: Floats) -> Floats:
-    centred: Floats = vectors - vectors.mean(axis=0)
+def _centred(vectors: FloatArray) -> FloatArray:
+    centred: FloatArray = vectors - vectors.mean(axis=0)
     return centred

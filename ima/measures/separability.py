@@ -14,20 +14,30 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.labelled_states import Values, balanced, labels, states
-from ima.stats.contents import joint_weights
-from ima.stats.intervals import Interval, band, minimum, wilson
+from ima.measures.labelled_states import (
+    FloatArray,
+    balance_classes,
+    get_class_labels,
+    read_layer_states,
+)
+from ima.stats.contents import draw_joint_counts
+from ima.stats.intervals import (
+    Interval,
+    compute_minimum_interval,
+    compute_simultaneous_band,
+    compute_wilson_interval,
+)
 
-Split = Literal["sample", "task"]
-Booleans = npt.NDArray[np.bool_]
+ProbeSplit = Literal["sample", "task"]
+_BoolArray = npt.NDArray[np.bool_]
 
 
-def probe(
+def evaluate_linear_probe(
     means: Mapping[str, xr.DataArray],
     *,
     points: pd.DataFrame,
     problem: str = "modality",
-    split: Split = "sample",
+    split: ProbeSplit = "sample",
     test_share: float = 0.3,
     permutations: int = 10,
     seed: int = 0,
@@ -43,9 +53,9 @@ def probe(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.labelled_states.frame`.
+        From :func:`ima.measures.labelled_states.list_labelled_states`.
     problem : str
-        What to tell apart, one of :data:`ima.measures.labelled_states.PROBLEMS`.
+        What to tell apart, one of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
     split : {"sample", "task"}
         Test on held-out samples of the same data sets; or on those of each task in turn with
         training on the other tasks, which a probe passes only on what connectors that were
@@ -65,7 +75,7 @@ def probe(
         ``accuracy``, ``low``, ``high`` ``(layer,)`` and ``null`` ``(permutation, layer)``; attrs
         ``classes``, ``chance``, ``test_samples``, ``train_samples``.
     """
-    classes = labels(points, problem=problem)
+    classes = get_class_labels(points, problem=problem)
     folds = list(_folds(points, classes=classes, split=split, test_share=test_share, seed=seed))
     layers = next(iter(means.values()))["layer"]
     accuracy = np.zeros(layers.size)
@@ -75,7 +85,9 @@ def probe(
     for at, layer in enumerate(layers.values):
         for number, (train, test) in enumerate(folds):
             x, held = (
-                states(means, points=points, rows=side.index.to_numpy(), layer=int(layer))
+                read_layer_states(
+                    means, points=points, rows=side.index.to_numpy(), layer=int(layer)
+                )
                 for side in (train, test)
             )
             share = len(test) / sum(len(other) for _, other in folds)
@@ -86,7 +98,7 @@ def probe(
     curve = xr.DataArray(accuracy, dims="layer", coords={"layer": layers})
     tested = points.loc[pd.Index(np.concatenate([t.index for _, t in folds])), "owner"].nunique()
     trained = points.loc[pd.Index(np.concatenate([t.index for t, _ in folds])), "owner"].nunique()
-    low, high = wilson(curve, n=tested, level=level)
+    low, high = compute_wilson_interval(curve, n=tested, level=level)
     return xr.Dataset(
         {"accuracy": curve, "low": low, "high": high, "null": (("permutation", "layer"), null)},
         attrs={
@@ -100,13 +112,13 @@ def probe(
     )
 
 
-def above_chance(probed: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_probe_margin(probed: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.2: by how much the probe beats chance at the layer where it is weakest.
 
     Parameters
     ----------
     probed : xarray.Dataset
-        From :func:`probe`.
+        From :func:`evaluate_linear_probe`.
     level : float
         Coverage, simultaneous over layers (Bonferroni): layers share their test samples.
 
@@ -116,12 +128,12 @@ def above_chance(probed: xr.Dataset, *, level: float = 0.95) -> Interval:
         Of the minimum over layers of balanced accuracy minus chance.
     """
     curve, n = probed["accuracy"], int(probed.attrs["test_samples"])
-    low, high = wilson(curve, n=n, level=1 - (1 - level) / curve.size)
+    low, high = compute_wilson_interval(curve, n=n, level=1 - (1 - level) / curve.size)
     chance = float(probed.attrs["chance"])
-    return minimum(curve - chance, low=low - chance, high=high - chance, n=n)
+    return compute_minimum_interval(curve - chance, low=low - chance, high=high - chance, n=n)
 
 
-def silhouette(
+def compute_silhouette(
     means: Mapping[str, xr.DataArray],
     *,
     points: pd.DataFrame,
@@ -144,9 +156,9 @@ def silhouette(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     points : pandas.DataFrame
-        From :func:`ima.measures.labelled_states.frame`.
+        From :func:`ima.measures.labelled_states.list_labelled_states`.
     problem : str
-        The classes, one of :data:`ima.measures.labelled_states.PROBLEMS`.
+        The classes, one of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
     resamples : int
         Number of bootstrap resamples.
     permutations : int
@@ -161,11 +173,11 @@ def silhouette(
         ``class_draws`` ``(draw, class, layer)`` and ``null`` ``(permutation, layer)``; attrs
         ``classes``, ``samples``.
     """
-    classes = balanced(labels(points, problem=problem), seed=seed)
+    classes = balance_classes(get_class_labels(points, problem=problem), seed=seed)
     rows = classes.index.to_numpy()
     names, codes = np.unique(classes.to_numpy(), return_inverse=True)
     layers = next(iter(means.values()))["layer"]
-    weights, _ = joint_weights(points.loc[rows], resamples=resamples, seed=seed)
+    weights, _ = draw_joint_counts(points.loc[rows], resamples=resamples, seed=seed)
     uniform = weights[:1]
     rng = np.random.default_rng((seed, 1))
     shuffles = [rng.permutation(codes) for _ in range(permutations)]
@@ -174,7 +186,7 @@ def silhouette(
     members = [codes == code for code in range(len(names))]
     null = np.empty((permutations, layers.size))
     for at, layer in enumerate(layers.values):
-        x = states(means, points=points, rows=rows, layer=int(layer))
+        x = read_layer_states(means, points=points, rows=rows, layer=int(layer))
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
         single = _silhouettes(x, codes=codes, weights=uniform)[0]
         for number, row in enumerate(weights):
@@ -202,13 +214,13 @@ def silhouette(
     )
 
 
-def above_zero(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_silhouette_margin(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.2 a second way: the silhouette of the class and layer where it is lowest.
 
     Parameters
     ----------
     scored : xarray.Dataset
-        From :func:`silhouette`.
+        From :func:`compute_silhouette`.
     level : float
         Coverage, simultaneous over classes and layers.
 
@@ -220,11 +232,13 @@ def above_zero(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
         out.
     """
     draws = scored["class_draws"].dropna("draw")
-    low, high = band(draws, level=level)
-    return minimum(scored["by_class"], low=low, high=high, n=int(scored.attrs["samples"]))
+    low, high = compute_simultaneous_band(draws, level=level)
+    return compute_minimum_interval(
+        scored["by_class"], low=low, high=high, n=int(scored.attrs["samples"])
+    )
 
 
-def _fit(x: Values, y: npt.NDArray[np.object_]) -> Pipeline:
+def _fit(x: FloatArray, y: npt.NDArray[np.object_]) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x, y)
 
 
@@ -242,12 +256,12 @@ def _folds(
                 f"{', '.join(sorted(classes.unique()))}. Give more samples or more data sets."
             )
             raise ParameterError(message)
-        yield balanced(train, seed=seed + number), balanced(test, seed=seed + number)
+        yield balance_classes(train, seed=seed + number), balance_classes(test, seed=seed + number)
 
 
 def _sides(
     own: pd.DataFrame, *, split: str, test_share: float, seed: int
-) -> list[tuple[Booleans, Booleans]]:
+) -> list[tuple[_BoolArray, _BoolArray]]:
     """Return which points are trained on and which tested, per fold."""
     if split not in ("sample", "task"):
         raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
@@ -271,7 +285,7 @@ def _sides(
     return [(~task & ~held, task & held) for task in within]
 
 
-def _silhouettes(x: Values, *, codes: npt.NDArray[np.int64], weights: Values) -> Values:
+def _silhouettes(x: FloatArray, *, codes: npt.NDArray[np.int64], weights: FloatArray) -> FloatArray:
     """Return the silhouette of each point ``(draw, point)`` under weights ``(draw, point)``."""
     member = codes[None] == np.unique(codes)[:, None]
     heavy = weights[:, None] * member[None]

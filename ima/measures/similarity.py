@@ -17,15 +17,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.stats.resampling import Weights, draw_counts
+from ima.stats.resampling import BootstrapWeights, draw_resample_counts
 
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+RowIndices = npt.NDArray[np.int64]
 #: Samples whose states are in memory at once.
-BLOCK = 256
+SAMPLE_BLOCK_SIZE = 256
 
 
-def unit(vectors: xr.DataArray) -> xr.DataArray:
+def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:
     """Scale vectors to length one.
 
     Parameters
@@ -44,11 +44,11 @@ def unit(vectors: xr.DataArray) -> xr.DataArray:
         If a vector is zero or not finite: its direction means nothing.
     """
     axis = vectors.get_axis_num("hidden")
-    return vectors.copy(data=directions_of(vectors.to_numpy(), axis=axis))
+    return vectors.copy(data=normalize_array(vectors.to_numpy(), axis=axis))
 
 
-def directions_of(vectors: npt.NDArray[Any], *, axis: int = -1) -> Floats:
-    """Scale vectors of a plain array to length one; see :func:`unit`.
+def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
+    """Scale vectors of a plain array to length one; see :func:`normalize_vectors`.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ def directions_of(vectors: npt.NDArray[Any], *, axis: int = -1) -> Floats:
             "Leave out samples without tokens of this kind."
         )
         raise ParameterError(message)
-    found: Floats = wide / length
+    found: FloatArray = wide / length
     return found
 
 
-def unit_mean(vectors: xr.DataArray, *, dim: str = "sample") -> xr.DataArray:
+def _average_unit_vectors(vectors: xr.DataArray, *, dim: str = "sample") -> xr.DataArray:
     """Average directions over samples.
 
     Parameters
@@ -85,10 +85,12 @@ def unit_mean(vectors: xr.DataArray, *, dim: str = "sample") -> xr.DataArray:
     xarray.DataArray
         ``(..., hidden)``; shorter than one unless all samples point the same way.
     """
-    return unit(vectors).mean(dim)
+    return normalize_vectors(vectors).mean(dim)
 
 
-def cross(a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False) -> xr.DataArray:
+def cosine_over_pairs(
+    a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False
+) -> xr.DataArray:
     """Return the mean cosine between two sets of vectors, over all pairs.
 
     Parameters
@@ -113,13 +115,14 @@ def cross(a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False) -> xr
     if paper_compat:
         n = min(a.sizes["sample"], b.sizes["sample"])
         left, right = (
-            unit(side.isel(sample=slice(n))).drop_vars("sample", errors="ignore") for side in (a, b)
+            normalize_vectors(side.isel(sample=slice(n))).drop_vars("sample", errors="ignore")
+            for side in (a, b)
         )
         return (left * right).sum("hidden").mean("sample")
-    return (unit_mean(a) * unit_mean(b)).sum("hidden")
+    return (_average_unit_vectors(a) * _average_unit_vectors(b)).sum("hidden")
 
 
-def halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
+def split_into_halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
     """Split samples at random into two disjoint halves, the second the larger by at most one.
 
     Parameters
@@ -147,7 +150,9 @@ def halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataAr
     return vectors.isel(sample=order[: n // 2]), vectors.isel(sample=order[n // 2 :])
 
 
-def resampling(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Weights:
+def draw_weights_with_data(
+    n: int, *, resamples: int, seed: int | tuple[int, ...]
+) -> BootstrapWeights:
     """Return the weights of the data themselves and, below, of their bootstrap resamples.
 
     Parameters
@@ -164,11 +169,11 @@ def resampling(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Weight
     Weights
         ``(1 + draw, sample)``; row 0 is uniform, so that row 0 of any result is the estimate.
     """
-    return Weights(draw_counts(n, resamples=resamples, seed=seed))
+    return BootstrapWeights(draw_resample_counts(n, resamples=resamples, seed=seed))
 
 
-def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
-    """Return :func:`cross` of each resample, for sets with no sample in common.
+def compute_pair_cosine_draws(means_a: FloatArray, means_b: FloatArray) -> FloatArray:
+    """Return :func:`cosine_over_pairs` of each resample, for sets with no sample in common.
 
     Parameters
     ----------
@@ -180,11 +185,13 @@ def cross_draws(means_a: Floats, means_b: Floats) -> Floats:
     ndarray
         ``(1 + draw,)``.
     """
-    product: Floats = np.einsum("dh,dh->d", means_a, means_b)
+    product: FloatArray = np.einsum("dh,dh->d", means_a, means_b)
     return product
 
 
-def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats | Weights]) -> list[Floats]:
+def compute_weighted_means(
+    vectors: xr.DataArray, weights: Sequence[FloatArray | BootstrapWeights]
+) -> list[FloatArray]:
     """Average directions with several sets of weights, reading a block of samples at a time.
 
     Parameters
@@ -201,16 +208,18 @@ def weighted_means(vectors: xr.DataArray, weights: Sequence[Floats | Weights]) -
     """
     n, hidden = vectors.sizes["sample"], vectors.sizes["hidden"]
     found = [np.zeros((len(own), hidden)) for own in weights]
-    for start in range(0, n, BLOCK):
-        rows = slice(start, start + BLOCK)
-        directions = directions_of(vectors.isel(sample=rows).to_numpy())
+    for start in range(0, n, SAMPLE_BLOCK_SIZE):
+        rows = slice(start, start + SAMPLE_BLOCK_SIZE)
+        directions = normalize_array(vectors.isel(sample=rows).to_numpy())
         found = [
             total + own[:, rows] @ directions for total, own in zip(found, weights, strict=True)
         ]
     return found
 
 
-def matched_cosines(a: xr.DataArray, b: xr.DataArray, *, rows_a: Rows, rows_b: Rows) -> Floats:
+def compute_matched_cosines(
+    a: xr.DataArray, b: xr.DataArray, *, rows_a: RowIndices, rows_b: RowIndices
+) -> FloatArray:
     """Return the cosine of each pair of vectors, reading a block of pairs at a time.
 
     Parameters
@@ -226,26 +235,26 @@ def matched_cosines(a: xr.DataArray, b: xr.DataArray, *, rows_a: Rows, rows_b: R
         ``(pair,)``.
     """
     found = np.empty(len(rows_a))
-    for start in range(0, len(found), BLOCK):
-        part = slice(start, start + BLOCK)
+    for start in range(0, len(found), SAMPLE_BLOCK_SIZE):
+        part = slice(start, start + SAMPLE_BLOCK_SIZE)
         left, right = (
-            directions_of(side.isel(sample=rows[part]).to_numpy())
+            normalize_array(side.isel(sample=rows[part]).to_numpy())
             for side, rows in ((a, rows_a), (b, rows_b))
         )
         found[part] = np.einsum("sh,sh->s", left, right)
     return found
 
 
-def shared_draws(
-    total: Floats,
+def correct_shared_pair_draws(
+    total: FloatArray,
     *,
-    weights_a: Floats | Weights,
-    weights_b: Floats | Weights,
-    own: Floats,
-    rows_a: Rows,
-    rows_b: Rows,
-) -> Floats:
-    """Return :func:`cross` of each resample, for sets of vectors of which some share a sample.
+    weights_a: FloatArray | BootstrapWeights,
+    weights_b: FloatArray | BootstrapWeights,
+    own: FloatArray,
+    rows_a: RowIndices,
+    rows_b: RowIndices,
+) -> FloatArray:
+    """Return :func:`cosine_over_pairs` of each resample, for sets of vectors of which some share a sample.
 
     Such are the perceptual and the textual mean of one sample, or a picture's in two data sets. A
     sample is drawn with all its vectors. All pairs of N samples hold N matched pairs (i, i), a
@@ -256,11 +265,11 @@ def shared_draws(
     Parameters
     ----------
     total : ndarray
-        ``(1 + draw,)``, :func:`cross_draws` of the two sets: all pairs with their weights.
+        ``(1 + draw,)``, :func:`compute_pair_cosine_draws` of the two sets: all pairs with their weights.
     weights_a, weights_b : ndarray or Weights
         ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
     own : ndarray
-        ``(pair,)``: from :func:`matched_cosines`.
+        ``(pair,)``: from :func:`compute_matched_cosines`.
     rows_a, rows_b : ndarray
         Rows of both sets that are of the same sample, pair by pair.
 
@@ -272,8 +281,8 @@ def shared_draws(
     if not len(rows_a):
         return total
     drawn, present, single, double = (np.zeros(len(total)) for _ in range(4))
-    for start in range(0, len(own), BLOCK):
-        part = slice(start, start + BLOCK)
+    for start in range(0, len(own), SAMPLE_BLOCK_SIZE):
+        part = slice(start, start + SAMPLE_BLOCK_SIZE)
         left, right = weights_a[:, rows_a[part]], weights_b[:, rows_b[part]]
         both = left * right
         drawn += both.sum(1)
@@ -284,5 +293,5 @@ def shared_draws(
     # A resample without shared samples has only unmatched pairs, one of a single sample none.
     matched = np.divide(single, present, out=total.copy(), where=present > 1e-12)
     unmatched = np.divide(total - double, 1 - drawn, out=matched.copy(), where=drawn < 1 - 1e-12)
-    joined: Floats = share * matched + (1 - share) * unmatched
+    joined: FloatArray = share * matched + (1 - share) * unmatched
     return joined

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 
 Mask = npt.NDArray[np.bool_]
 
 
-def wanda(weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: float) -> Mask:
+def compute_wanda_mask(
+    weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: float
+) -> Mask:
     """Return which weights of a linear layer are kept.
 
     Parameters
@@ -55,15 +57,15 @@ def wanda(weight: npt.NDArray[Any], squares: npt.NDArray[Any], *, sparsity: floa
     if not (np.isfinite(squares).all() and (squares >= 0).all()):
         message = "Sums of squares must be finite and not negative."
         raise ParameterError(message)
-    return least_removed(np.abs(weight) * np.sqrt(squares)[..., None, :], sparsity=sparsity)
+    return mask_smallest_per_row(np.abs(weight) * np.sqrt(squares)[..., None, :], sparsity=sparsity)
 
 
-def magnitude(weight: npt.NDArray[Any], *, sparsity: float) -> Mask:
+def compute_magnitude_mask(weight: npt.NDArray[Any], *, sparsity: float) -> Mask:
     """Return which weights are kept by their size alone: a null that sees no input."""
-    return least_removed(np.abs(weight), sparsity=sparsity)
+    return mask_smallest_per_row(np.abs(weight), sparsity=sparsity)
 
 
-def magnitude_everywhere(
+def compute_global_magnitude_masks(
     weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float
 ) -> dict[str, Mask]:
     """Return the largest weights of all linear layers together, not of each row apart.
@@ -77,7 +79,7 @@ def magnitude_everywhere(
         position.
     """
     sizes = np.concatenate([np.abs(weight).ravel() for weight in weights.values()])
-    kept = least_removed(sizes[None], sparsity=sparsity)[0]
+    kept = mask_smallest_per_row(sizes[None], sparsity=sparsity)[0]
     ends = np.cumsum([weight.size for weight in weights.values()])[:-1]
     pieces = np.split(kept, ends)
     return {
@@ -86,7 +88,7 @@ def magnitude_everywhere(
     }
 
 
-def of_each_group(scores: npt.NDArray[Any], *, kept: int = 2, group: int = 4) -> Mask:
+def compute_nm_sparsity_mask(scores: npt.NDArray[Any], *, kept: int = 2, group: int = 4) -> Mask:
     """Return the best of each group of neighbours in a row: 2:4 sparsity and its like.
 
     Parameters
@@ -117,7 +119,7 @@ def of_each_group(scores: npt.NDArray[Any], *, kept: int = 2, group: int = 4) ->
     return mask.reshape(scores.shape)
 
 
-def permuted(
+def compute_permuted_wanda_mask(
     weight: npt.NDArray[Any],
     squares: npt.NDArray[Any],
     *,
@@ -125,10 +127,10 @@ def permuted(
     rng: np.random.Generator,
 ) -> Mask:
     """Return Wanda's mask for inputs in random order: a null with norms of the same spread."""
-    return wanda(weight, rng.permuted(squares, axis=-1), sparsity=sparsity)
+    return compute_wanda_mask(weight, rng.permuted(squares, axis=-1), sparsity=sparsity)
 
 
-def least_removed(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
+def mask_smallest_per_row(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
     """Return a mask without the smallest scores of each row.
 
     Parameters
@@ -160,7 +162,7 @@ def least_removed(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
     return mask
 
 
-def iou(a: Mask, b: Mask) -> float:
+def compute_iou(a: Mask, b: Mask) -> float:
     """Return the overlap of two sets of kept weights, ``|A∧B| / |A∨B|``.
 
     Examples
@@ -178,7 +180,7 @@ def iou(a: Mask, b: Mask) -> float:
     return int((a & b).sum()) / either
 
 
-def chance(sparsity: float) -> float:
+def compute_chance_iou(sparsity: float) -> float:
     """Return the overlap of two independent masks, ``k² / (2k - k²)`` with k = 1 - sparsity.
 
     Examples
@@ -190,7 +192,7 @@ def chance(sparsity: float) -> float:
     return kept / (2 - kept)
 
 
-def shared(masks: Sequence[Mask]) -> Mask:
+def intersect_masks(masks: Sequence[Mask]) -> Mask:
     """Return the weights that all masks keep."""
     found = masks[0].copy()
     for mask in masks[1:]:
@@ -198,7 +200,7 @@ def shared(masks: Sequence[Mask]) -> Mask:
     return found
 
 
-def overlaps(masks: Sequence[Mask]) -> Floats:
+def compute_pairwise_iou(masks: Sequence[Mask]) -> FloatArray:
     """Return the overlaps of all pairs of masks, ``(mask, mask)``."""
     packed = [np.packbits(mask) for mask in masks]
     found = np.ones((len(masks), len(masks)))
@@ -210,7 +212,7 @@ def overlaps(masks: Sequence[Mask]) -> Floats:
     return found
 
 
-def split(
+def compute_wanda_masks(
     weights: Mapping[str, npt.NDArray[Any]],
     squares: Mapping[str, npt.NDArray[Any]],
     *,
@@ -227,32 +229,40 @@ def split(
     sparsity : float
         Share that is removed of each row.
     """
-    return {name: wanda(w, squares[name], sparsity=sparsity) for name, w in weights.items()}
+    return {
+        name: compute_wanda_mask(w, squares[name], sparsity=sparsity) for name, w in weights.items()
+    }
 
 
-def split_by_size(weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float) -> dict[str, Mask]:
-    """Return what :func:`split` does, by :func:`magnitude`: the weights' size alone."""
-    return {name: magnitude(weight, sparsity=sparsity) for name, weight in weights.items()}
+def compute_magnitude_masks(
+    weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float
+) -> dict[str, Mask]:
+    """Return what :func:`compute_wanda_masks` does, by :func:`compute_magnitude_mask`: the weights' size alone."""
+    return {
+        name: compute_magnitude_mask(weight, sparsity=sparsity) for name, weight in weights.items()
+    }
 
 
-def split_at_random(
+def draw_random_masks(
     weights: Mapping[str, npt.NDArray[Any]], *, sparsity: float, rng: np.random.Generator
 ) -> dict[str, Mask]:
-    """Return what :func:`split` does, of scores that are drawn: a null that knows nothing."""
+    """Return what :func:`compute_wanda_masks` does, of scores that are drawn: a null that knows nothing."""
     return {
-        name: least_removed(rng.random(weight.shape, dtype=np.float32), sparsity=sparsity)
+        name: mask_smallest_per_row(rng.random(weight.shape, dtype=np.float32), sparsity=sparsity)
         for name, weight in weights.items()
     }
 
 
-def joined(masks: Mapping[str, Mask]) -> Mask:
+def flatten_masks(masks: Mapping[str, Mask]) -> Mask:
     """Return all weights of a model's masks in one row."""
     return np.concatenate([mask.ravel() for mask in masks.values()])
 
 
-def by_layer(a: Mapping[str, Mask], b: Mapping[str, Mask]) -> xr.DataArray:
+def compute_layer_iou(a: Mapping[str, Mask], b: Mapping[str, Mask]) -> xr.DataArray:
     """Return the overlap of two models' masks, ``(linear, layer)``."""
-    values = [[iou(x, y) for x, y in zip(mask, b[name], strict=True)] for name, mask in a.items()]
+    values = [
+        [compute_iou(x, y) for x, y in zip(mask, b[name], strict=True)] for name, mask in a.items()
+    ]
     layers = np.arange(1, 1 + len(values[0]))
     return xr.DataArray(
         values, dims=("linear", "layer"), coords={"linear": list(a), "layer": layers}

@@ -13,16 +13,18 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats, Rows, directions_of
+from ima.measures.similarity import FloatArray, RowIndices, normalize_array
 
 #: Mean, median, largest and smallest cosine of the two samples' pairs of tokens, and the mean over
 #: the first sample's tokens of their largest.
-REDUCTIONS = ("mean", "median", "max", "min", "mean of max")
+TOKEN_PAIR_REDUCTIONS = ("mean", "median", "max", "min", "mean of max")
 #: Rows of one set that are compared at once: bounds the memory.
-BLOCK = 2048
+TOKEN_BLOCK_SIZE = 2048
 
 
-def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str, Floats]:
+def reduce_token_cosines(
+    a: FloatArray, b: FloatArray, *, owners_a: RowIndices, owners_b: RowIndices
+) -> dict[str, FloatArray]:
     """Reduce the cosines of all pairs of tokens, for each pair of samples.
 
     Parameters
@@ -35,7 +37,7 @@ def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str
     Returns
     -------
     dict of str to ndarray
-        For each of :data:`REDUCTIONS` ``(sample of a, sample of b)``.
+        For each of :data:`TOKEN_PAIR_REDUCTIONS` ``(sample of a, sample of b)``.
 
     Raises
     ------
@@ -43,14 +45,14 @@ def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str
         If tokens are not sorted by sample, or one is zero or not finite.
     """
     starts_a, starts_b = _starts(owners_a), _starts(owners_b)
-    left, right = directions_of(a), directions_of(b)
+    left, right = normalize_array(a), normalize_array(b)
     n, m = len(starts_a) - 1, len(starts_b) - 1
-    found = {name: np.empty((n, m)) for name in REDUCTIONS}
+    found = {name: np.empty((n, m)) for name in TOKEN_PAIR_REDUCTIONS}
     row = 0
     while row < n:
         # As many whole samples as fit into a block, at least one.
         last = row + 1
-        while last < n and starts_a[last + 1] - starts_a[row] <= BLOCK:
+        while last < n and starts_a[last + 1] - starts_a[row] <= TOKEN_BLOCK_SIZE:
             last += 1
         cosines = left[starts_a[row] : starts_a[last]] @ right.T
         for i in range(row, last):
@@ -68,7 +70,9 @@ def compare(a: Floats, b: Floats, *, owners_a: Rows, owners_b: Rows) -> dict[str
     return found
 
 
-def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None) -> xr.DataArray:
+def compute_token_pair_terms(
+    tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None
+) -> xr.DataArray:
     """Average the reductions over pairs of samples: PvsT, PvsP and TvsT of single tokens.
 
     PvsT is within a data set; PvsP and TvsT are between two, as in :mod:`ima.measures.cones`.
@@ -101,7 +105,7 @@ def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None)
             for at, left in enumerate(names)
             for right in names[at + 1 :]
         ]
-    out = np.empty((len(terms), len(REDUCTIONS), len(labels)))
+    out = np.empty((len(terms), len(TOKEN_PAIR_REDUCTIONS), len(labels)))
     for at, layer in enumerate(labels):
         sides = {
             (name, letter): _side(tokens[name], letter=letter, layer=layer, name=name)
@@ -110,8 +114,8 @@ def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None)
         }
         for number, (curve, left, right) in enumerate(terms):
             (a, owners_a), (b, owners_b) = sides[left, curve[0]], sides[right, curve[-1]]
-            found = compare(a, b, owners_a=owners_a, owners_b=owners_b)
-            out[number, :, at] = [found[name].mean() for name in REDUCTIONS]
+            found = reduce_token_cosines(a, b, owners_a=owners_a, owners_b=owners_b)
+            out[number, :, at] = [found[name].mean() for name in TOKEN_PAIR_REDUCTIONS]
     coords = {
         name: ("term", [term[i] for term in terms])
         for i, name in enumerate(("curve", "left", "right"))
@@ -119,26 +123,26 @@ def curves(tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None)
     return xr.DataArray(
         out,
         dims=("term", "reduction", "layer"),
-        coords={**coords, "reduction": list(REDUCTIONS), "layer": labels},
+        coords={**coords, "reduction": list(TOKEN_PAIR_REDUCTIONS), "layer": labels},
     )
 
 
-def averages(found: xr.DataArray) -> dict[str, xr.DataArray]:
+def average_token_pair_terms(found: xr.DataArray) -> dict[str, xr.DataArray]:
     """Average over terms: by reduction ``(curve, layer)``.
 
     Parameters
     ----------
     found : xarray.DataArray
-        From :func:`curves`.
+        From :func:`compute_token_pair_terms`.
     """
     names = list(dict.fromkeys(found["curve"].to_numpy().tolist()))
     index = xr.DataArray(names, dims="curve", name="curve")
     parts = [found.isel(term=found["curve"].to_numpy() == name).mean("term") for name in names]
     joined = xr.concat(parts, dim=index)
-    return {name: joined.sel(reduction=name, drop=True) for name in REDUCTIONS}
+    return {name: joined.sel(reduction=name, drop=True) for name in TOKEN_PAIR_REDUCTIONS}
 
 
-def _side(kept: xr.Dataset, *, letter: str, layer: int, name: str) -> tuple[Floats, Rows]:
+def _side(kept: xr.Dataset, *, letter: str, layer: int, name: str) -> tuple[FloatArray, RowIndices]:
     perceptual = kept["modality"].to_numpy() > 0
     rows = np.flatnonzero(perceptual if letter == "P" else ~perceptual)
     if not rows.size:
@@ -152,7 +156,7 @@ def _side(kept: xr.Dataset, *, letter: str, layer: int, name: str) -> tuple[Floa
     return state, kept["sample"].to_numpy()[rows].astype(np.int64)
 
 
-def _starts(owners: Rows) -> Rows:
+def _starts(owners: RowIndices) -> RowIndices:
     if (np.diff(owners) < 0).any():
         message = "Tokens must be sorted by sample."
         raise ParameterError(message)

@@ -16,18 +16,18 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures import cones
-from ima.measures.similarity import Floats
-from ima.stats.contents import dataset_weights
-from ima.stats.intervals import Interval, band, minimum
-from ima.stats.resampling import Weights
+from ima.measures.similarity import FloatArray
+from ima.stats.contents import draw_dataset_weights
+from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
+from ima.stats.resampling import BootstrapWeights
 
 #: Divergences between the mean distributions of two sets of tokens: perceptual from textual ones of
 #: a data set, textual ones of two data sets, perceptual ones of two data sets, and textual ones of
 #: two halves of a data set, which is what chance gives.
-CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')", "KL(T halves)")
+DIVERGENCE_CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')", "KL(T halves)")
 
 
-def divergence(log_p: Floats, log_q: Floats) -> Floats:
+def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
     """Return the Kullback-Leibler divergence KL(p‖q) in nats, over the last dim.
 
     Parameters
@@ -49,11 +49,11 @@ def divergence(log_p: Floats, log_q: Floats) -> Floats:
     p = np.exp(log_p.astype(np.float64))
     with np.errstate(invalid="ignore"):
         terms = np.where(p > 0, p * (log_p - log_q), 0.0)
-    found: Floats = np.maximum(terms.sum(axis=-1), 0.0)
+    found: FloatArray = np.maximum(terms.sum(axis=-1), 0.0)
     return found
 
 
-def entropy(log_p: Floats) -> Floats:
+def compute_entropy(log_p: FloatArray) -> FloatArray:
     """Return the entropy in nats, over the last dim.
 
     Parameters
@@ -68,11 +68,11 @@ def entropy(log_p: Floats) -> Floats:
     """
     p = np.exp(log_p.astype(np.float64))
     with np.errstate(invalid="ignore"):
-        found: Floats = -np.where(p > 0, p * log_p, 0.0).sum(axis=-1)
+        found: FloatArray = -np.where(p > 0, p * log_p, 0.0).sum(axis=-1)
     return found
 
 
-def mixture(log_p: Floats, weights: Floats | Weights) -> Floats:
+def average_distributions(log_p: FloatArray, weights: FloatArray | BootstrapWeights) -> FloatArray:
     """Average distributions over samples, as probabilities.
 
     Parameters
@@ -91,11 +91,11 @@ def mixture(log_p: Floats, weights: Floats | Weights) -> Floats:
     # The likeliest sample's probability of each word is taken out: nothing then underflows in it.
     largest = wide.max(axis=0)
     with np.errstate(divide="ignore"):
-        found: Floats = np.log(weights @ np.exp(wide - largest)) + largest
+        found: FloatArray = np.log(weights @ np.exp(wide - largest)) + largest
     return found
 
 
-def curves(
+def compute_divergence_terms(
     said: Mapping[str, xr.DataArray],
     *,
     resamples: int = 200,
@@ -121,7 +121,7 @@ def curves(
     -------
     xarray.Dataset
         ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)`` in nats; on ``term``
-        the coords ``curve`` (of :data:`CURVES`), ``left`` and ``right``. Divergences between two
+        the coords ``curve`` (of :data:`DIVERGENCE_CURVES`), ``left`` and ``right``. Divergences between two
         data sets are averaged over both directions. Draws are centred on the estimate: divergences
         of resamples are biased upwards.
 
@@ -131,7 +131,7 @@ def curves(
         If no data sets are given, or their layers or vocabularies differ.
     """
     layers = _layers(said)
-    weights, _, n = dataset_weights(said, resamples=resamples, seed=seed)
+    weights, _, n = draw_dataset_weights(said, resamples=resamples, seed=seed)
     pairs = list(combinations(said, 2))
     terms = [("KL(P‖T)", name, name) for name in said]
     terms += [("KL(T‖T')", *names) for names in pairs] + [("KL(P‖P')", *names) for names in pairs]
@@ -143,7 +143,7 @@ def curves(
     out = np.empty((1 + resamples, len(terms), layers.size))
     for at in range(layers.size):
         mean = {
-            (name, kind[0].upper()): mixture(
+            (name, kind[0].upper()): average_distributions(
                 array.isel(layer=0 if paper_compat and kind == "perceptual" else at)
                 .sel(kind=kind)
                 .to_numpy(),
@@ -158,7 +158,7 @@ def curves(
                 out[:, number, at] = _halves(array, weights[left], order=split[left])
                 continue
             a, b = mean[left, curve[3]], mean[right, curve[5]]
-            out[:, number, at] = divergence(a, b) if left == right else _both_ways(a, b)
+            out[:, number, at] = compute_kl_divergence(a, b) if left == right else _both_ways(a, b)
     # A resample is noisier than its data, which lengthens every divergence: take that bias away.
     out[1:] += out[0] - out[1:].mean(axis=0)
     coords = {
@@ -172,29 +172,29 @@ def curves(
     )
 
 
-def pooled(found: xr.Dataset) -> xr.Dataset:
+def average_divergence_terms(found: xr.Dataset) -> xr.Dataset:
     """Average each sort of divergence over data sets or pairs of them.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curves`.
+        From :func:`compute_divergence_terms`.
 
     Returns
     -------
     xarray.Dataset
         ``estimate`` ``(curve, layer)`` and ``draws`` ``(draw, curve, layer)``.
     """
-    return cones.curves(found, names=CURVES)
+    return cones.average_terms_by_curve(found, names=DIVERGENCE_CURVES)
 
 
-def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_divergence_margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.5: how much farther perceptual tokens are from textual ones than chance.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`curves`.
+        From :func:`compute_divergence_terms`.
     level : float
         Coverage, simultaneous over layers.
 
@@ -204,17 +204,23 @@ def distance_from_words(found: xr.Dataset, *, level: float = 0.95) -> Interval:
         Minimum over layers of KL(P‖T) minus KL between two halves of T, in nats, each averaged over
         data sets.
     """
-    mean = pooled(found)[["estimate", "draws"]]
-    gap = mean.sel(curve=CURVES[0], drop=True) - mean.sel(curve=CURVES[3], drop=True)
-    low, high = band(gap["draws"], level=level)
-    return minimum(gap["estimate"], low=low, high=high, n=int(found.attrs["samples"]))
+    mean = average_divergence_terms(found)[["estimate", "draws"]]
+    gap = mean.sel(curve=DIVERGENCE_CURVES[0], drop=True) - mean.sel(
+        curve=DIVERGENCE_CURVES[3], drop=True
+    )
+    low, high = compute_simultaneous_band(gap["draws"], level=level)
+    return compute_minimum_interval(
+        gap["estimate"], low=low, high=high, n=int(found.attrs["samples"])
+    )
 
 
-def _both_ways(a: Floats, b: Floats) -> Floats:
-    return (divergence(a, b) + divergence(b, a)) / 2
+def _both_ways(a: FloatArray, b: FloatArray) -> FloatArray:
+    return (compute_kl_divergence(a, b) + compute_kl_divergence(b, a)) / 2
 
 
-def _halves(log_p: Floats, weights: Weights, *, order: npt.NDArray[np.int64]) -> Floats:
+def _halves(
+    log_p: FloatArray, weights: BootstrapWeights, *, order: npt.NDArray[np.int64]
+) -> FloatArray:
     """Return the divergence of two halves of the samples, each with its share of the weights."""
     sides = []
     for rows in np.array_split(order, 2):
@@ -222,11 +228,11 @@ def _halves(log_p: Floats, weights: Weights, *, order: npt.NDArray[np.int64]) ->
         total = own.sum(axis=1, keepdims=True)
         # A resample without any sample of a half takes the half as it is.
         own = np.where(total > 0, own / np.where(total > 0, total, 1), 1 / len(rows))
-        sides.append(mixture(log_p[rows], own))
+        sides.append(average_distributions(log_p[rows], own))
     return _both_ways(*sides)
 
 
-def likeliest(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
+def find_likeliest_tokens(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
     """Find the words that are the likeliest ones of most samples, layer by layer.
 
     Parameters
@@ -259,7 +265,7 @@ def likeliest(said: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
     )
 
 
-def word_table(
+def tabulate_likeliest_tokens(
     said: Mapping[str, xr.DataArray],
     *,
     titles: Mapping[str, str],
@@ -288,7 +294,7 @@ def word_table(
     for name, array in said.items():
         spelled = array["word"].to_numpy()
         for kind in ("perceptual", "textual"):
-            best = likeliest(array.sel(layer=list(layers)), kind=kind, words=words)
+            best = find_likeliest_tokens(array.sel(layer=list(layers)), kind=kind, words=words)
             rows[titles[name], kind] = [
                 ", ".join(
                     f"{str(spelled[token]).strip() or '(space)'} {share:.2f}"

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.data.samples import Sample
-from ima.metrics.vqa import vqa_accuracy
+from ima.metrics.vqa import compute_vqa_accuracy
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 
 
-def normalise(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Return a text in lower case without surrounding punctuation and repeated spaces.
 
     Examples
@@ -25,7 +25,9 @@ def normalise(text: str) -> str:
     return " ".join(text.lower().split()).strip(" .,;:!?")
 
 
-def exact_match(prediction: str, references: Sequence[str], *, paper_compat: bool = False) -> float:
+def score_exact_match(
+    prediction: str, references: Sequence[str], *, paper_compat: bool = False
+) -> float:
     """Return 1 if the whole prediction is one of the references, else 0.
 
     Parameters
@@ -45,15 +47,15 @@ def exact_match(prediction: str, references: Sequence[str], *, paper_compat: boo
     >>> exact_match("red square", ["red"], paper_compat=True)
     1.0
     """
-    said = normalise(prediction)
-    for reference in map(normalise, references):
+    said = normalize_answer(prediction)
+    for reference in map(normalize_answer, references):
         words = len(reference.split()) if paper_compat else None
         if " ".join(said.split()[:words]) == reference:
             return 1.0
     return 0.0
 
 
-def sample_scores(
+def score_each_caption(
     samples: Sequence[Sample], predictions: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Return the scores that each answer has on its own.
@@ -65,8 +67,12 @@ def sample_scores(
     """
     pairs = list(zip(samples, predictions, strict=True))
     return {
-        "exact_match": np.array([exact_match(said, sample.references) for sample, said in pairs]),
-        "vqa_accuracy": np.array([vqa_accuracy(said, sample.references) for sample, said in pairs]),
+        "exact_match": np.array(
+            [score_exact_match(said, sample.references) for sample, said in pairs]
+        ),
+        "vqa_accuracy": np.array(
+            [compute_vqa_accuracy(said, sample.references) for sample, said in pairs]
+        ),
     }
 
 
@@ -90,9 +96,9 @@ def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict
         ``novel`` and ``familiar``: with and without combinations that training never showed.
     """
     groups: dict[str, list[float]] = defaultdict(list)
-    groups["vqa_accuracy"] = sample_scores(samples, predictions)["vqa_accuracy"].tolist()
+    groups["vqa_accuracy"] = score_each_caption(samples, predictions)["vqa_accuracy"].tolist()
     for sample, prediction in zip(samples, predictions, strict=True):
-        right = exact_match(prediction, sample.references)
+        right = score_exact_match(prediction, sample.references)
         question = sample.truth["question"]
         groups["exact_match"].append(right)
         groups[f"exact_match/{question['kind']}"].append(right)
@@ -103,4 +109,4 @@ def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict
             groups["novel" if sample.truth["novel"] else "familiar"].append(right)
         if "style" in sample.truth:
             groups[f"exact_match/{sample.truth['style']}"].append(right)
-    return {name: mean_score(values) for name, values in sorted(groups.items())}
+    return {name: compute_mean_score(values) for name, values in sorted(groups.items())}

@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score, pooled_score
+from ima.stats.scores import compute_mean_score, compute_pooled_score
 
 #: Which tokeniser cuts captions into words: ``words`` is our own and needs nothing else, ``ptb``
 #: is the Penn Treebank tokeniser that COCO's evaluation uses, and needs Java. Their scores differ.
-Tokenizer = Literal["words", "ptb"]
-TOKENIZERS: tuple[Tokenizer, ...] = ("words", "ptb")
+CaptionTokenizer = Literal["words", "ptb"]
+CAPTION_TOKENIZERS: tuple[CaptionTokenizer, ...] = ("words", "ptb")
 _WORD = re.compile(r"\w+(?:'\w+)*")
 _ORDERS = 4
 
 
-def tokenize(texts: Sequence[str], *, tokenizer: Tokenizer = "words") -> list[str]:
+def tokenize_captions(texts: Sequence[str], *, tokenizer: CaptionTokenizer = "words") -> list[str]:
     """Return texts as words in lower case with spaces between them, without punctuation.
 
     Parameters
@@ -47,7 +47,7 @@ def tokenize(texts: Sequence[str], *, tokenizer: Tokenizer = "words") -> list[st
     if tokenizer == "words":
         return [" ".join(_WORD.findall(text.lower())) for text in texts]
     if tokenizer != "ptb":
-        unknown = UnknownNameError.among("tokenizer", tokenizer, TOKENIZERS)
+        unknown = UnknownNameError.among("tokenizer", tokenizer, CAPTION_TOKENIZERS)
         raise unknown
     if shutil.which("java") is None:
         message = (
@@ -63,7 +63,7 @@ def tokenize(texts: Sequence[str], *, tokenizer: Tokenizer = "words") -> list[st
     return [found[i][0] for i in range(len(texts))]
 
 
-class Cider:
+class CiderD:
     """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726); ten is the most.
 
     How rare an n-gram is, is counted over the references of a sample set: a score belongs to it.
@@ -73,7 +73,7 @@ class Cider:
     references : sequence of sequence of str
         At least one reference for each sample of the set.
     tokenizer : {"words", "ptb"}
-        See :data:`Tokenizer`.
+        See :data:`CaptionTokenizer`.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class Cider:
     """
 
     def __init__(
-        self, references: Sequence[Sequence[str]], *, tokenizer: Tokenizer = "words"
+        self, references: Sequence[Sequence[str]], *, tokenizer: CaptionTokenizer = "words"
     ) -> None:
         from pycocoevalcap.cider.cider_scorer import CiderScorer
 
@@ -109,11 +109,11 @@ class Cider:
         return np.asarray(scorer.compute_cider(), float)
 
 
-def bleu_counts(
+def count_bleu_ngrams(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
-    tokenizer: Tokenizer = "words",
+    tokenizer: CaptionTokenizer = "words",
 ) -> npt.NDArray[np.float64]:
     """Return what BLEU-4 is made of, per sample.
 
@@ -124,7 +124,7 @@ def bleu_counts(
     references : sequence of sequence of str
         At least one reference per sample.
     tokenizer : {"words", "ptb"}
-        See :data:`Tokenizer`.
+        See :data:`CaptionTokenizer`.
 
     Returns
     -------
@@ -145,13 +145,13 @@ def bleu_counts(
     return np.asarray(rows, float)
 
 
-def bleu(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def compute_bleu(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return BLEU-4 of summed counts (Papineni et al. 2002), as pycocoevalcap computes it.
 
     Parameters
     ----------
     counts : ndarray
-        ``(..., part)``: sums of :func:`bleu_counts`.
+        ``(..., part)``: sums of :func:`count_bleu_ngrams`.
 
     Returns
     -------
@@ -167,22 +167,24 @@ def bleu(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(precision * brevity)
 
 
-def score_consensus(
+def score_cider_bleu(
     predictions: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
-    tokenizer: Tokenizer = "words",
+    tokenizer: CaptionTokenizer = "words",
 ) -> dict[str, Interval]:
     """Return ``cider`` (mean over captions) and ``bleu4`` (of the whole set) with intervals."""
-    counts = bleu_counts(predictions, references, tokenizer=tokenizer)
+    counts = count_bleu_ngrams(predictions, references, tokenizer=tokenizer)
     return {
-        "bleu4": pooled_score(counts, bleu),
-        "cider": mean_score(Cider(references, tokenizer=tokenizer)(predictions, references)),
+        "bleu4": compute_pooled_score(counts, compute_bleu),
+        "cider": compute_mean_score(
+            CiderD(references, tokenizer=tokenizer)(predictions, references)
+        ),
     }
 
 
 def _pairs(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer
+    predictions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: CaptionTokenizer
 ) -> list[tuple[str, list[str]]]:
     if len(predictions) != len(references) or not all(references):
         message = (
@@ -190,7 +192,9 @@ def _pairs(
             f"references for {sum(map(bool, references))}."
         )
         raise ParameterError(message)
-    said = tokenize(predictions, tokenizer=tokenizer)
-    flat: Any = tokenize([text for known in references for text in known], tokenizer=tokenizer)
+    said = tokenize_captions(predictions, tokenizer=tokenizer)
+    flat: Any = tokenize_captions(
+        [text for known in references for text in known], tokenizer=tokenizer
+    )
     rest = iter(flat)
     return [(s, [next(rest) for _ in known]) for s, known in zip(said, references, strict=True)]

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from ima.data.samples import Sample
 from ima.data.worlds import world_of
 from ima.errors import SampleError
-from ima.metrics.cider_bleu import tokenize
+from ima.metrics.cider_bleu import tokenize_captions
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score, pooled_score
+from ima.stats.scores import compute_mean_score, compute_pooled_score
 
-Counts = npt.NDArray[np.float64]
+ChairCounts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Named:
+class MentionedObjects:
     """The objects that a caption names, one entry a mention.
 
     Parameters
@@ -39,7 +39,9 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def object_names(objects: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def map_object_names(
+    objects: Iterable[str], synonyms: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
     """Return every way to name an object: itself, its synonyms, and their plurals.
 
     Examples
@@ -55,7 +57,9 @@ def object_names(objects: Iterable[str], synonyms: Mapping[str, Sequence[str]]) 
     }
 
 
-def name_objects(caption: str, *, names: Mapping[str, str], there: Set[str]) -> Named:
+def find_mentioned_objects(
+    caption: str, *, names: Mapping[str, str], there: Set[str]
+) -> MentionedObjects:
     """Find the objects that a caption names (Rohrbach et al. 2018, arXiv:1809.02156).
 
     Parameters
@@ -63,7 +67,7 @@ def name_objects(caption: str, *, names: Mapping[str, str], there: Set[str]) -> 
     caption : str
         Any text.
     names : mapping of str to str
-        From :func:`object_names`; names may be of several words, of which the longest fits first.
+        From :func:`map_object_names`; names may be of several words, of which the longest fits first.
     there : set of str
         The objects that are there.
 
@@ -78,7 +82,7 @@ def name_objects(caption: str, *, names: Mapping[str, str], there: Set[str]) -> 
     >>> name_objects("two rings and a star", names=names, there={"ring"})
     Named(present=('ring',), absent=('star',))
     """
-    words = tokenize([caption])[0].split()
+    words = tokenize_captions([caption])[0].split()
     longest = max((name.count(" ") + 1 for name in names), default=1)
     present: list[str] = []
     absent: list[str] = []
@@ -91,10 +95,10 @@ def name_objects(caption: str, *, names: Mapping[str, str], there: Set[str]) -> 
                 at += size - 1
                 break
         at += 1
-    return Named(tuple(present), tuple(absent))
+    return MentionedObjects(tuple(present), tuple(absent))
 
 
-def chair_counts(samples: Sequence[Sample], predictions: Sequence[str]) -> Counts:
+def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) -> ChairCounts:
     """Return what CHAIR is made of, per sample.
 
     Parameters
@@ -121,18 +125,18 @@ def chair_counts(samples: Sequence[Sample], predictions: Sequence[str]) -> Count
             message = f"Sample {sample.id!r} does not say which objects are there: CHAIR needs it."
             raise SampleError(message)
         names, there = world.objects(sample)
-        named = name_objects(prediction, names=names, there=there)
+        named = find_mentioned_objects(prediction, names=names, there=there)
         rows.append([len(named.absent), len(named.absent) + len(named.present)])
     return np.asarray(rows, float)
 
 
-def score_chair(counts: Counts) -> dict[str, Interval]:
+def score_chair(counts: ChairCounts) -> dict[str, Interval]:
     """Return CHAIR of captions (Rohrbach et al. 2018): the lower, the better.
 
     Parameters
     ----------
     counts : ndarray
-        ``(sample, part)``, from :func:`chair_counts`.
+        ``(sample, part)``, from :func:`count_chair_mentions`.
 
     Returns
     -------
@@ -140,9 +144,9 @@ def score_chair(counts: Counts) -> dict[str, Interval]:
         ``chair_s``: share of captions that name an absent object; ``chair_i``: share of absent ones
         among all mentions, left out where no caption names any object.
     """
-    found = {"chair_s": mean_score(counts[:, 0] > 0)}
+    found = {"chair_s": compute_mean_score(counts[:, 0] > 0)}
     if counts[:, 1].sum() > 0:
-        found["chair_i"] = pooled_score(counts, lambda sums: sums[..., 0] / sums[..., 1])
+        found["chair_i"] = compute_pooled_score(counts, lambda sums: sums[..., 0] / sums[..., 1])
     return found
 
 
@@ -154,11 +158,11 @@ def says_yes(text: str) -> bool:
     >>> says_yes("Yes, there is."), says_yes("There is not."), says_yes("no")
     (True, False, False)
     """
-    words = tokenize([text.partition(".")[0]])[0].split()
+    words = tokenize_captions([text.partition(".")[0]])[0].split()
     return not {"no", "not"} & set(words)
 
 
-def score_poll(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
+def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
     """Score answers to yes-or-no questions about objects (POPE; Li et al. 2023, arXiv:2305.10355).
 
     Parameters
@@ -178,17 +182,19 @@ def score_poll(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[st
     true = np.array([says_yes(sample.references[0]) for sample in samples])
     counts = np.stack([yes & true, yes & ~true, ~yes & true], axis=1).astype(float)
 
-    def share(part: Counts, whole: Counts) -> Counts:
+    def share(part: ChairCounts, whole: ChairCounts) -> ChairCounts:
         return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 0.0)
 
-    def f1(sums: Counts) -> Counts:
+    def f1(sums: ChairCounts) -> ChairCounts:
         hits, false, missed = np.moveaxis(sums, -1, 0)
         return share(2 * hits, 2 * hits + false + missed)
 
     return {
-        "accuracy": mean_score(yes == true),
-        "f1": pooled_score(counts, f1),
-        "precision": pooled_score(counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 1])),
-        "recall": pooled_score(counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 2])),
-        "yes_ratio": mean_score(yes),
+        "accuracy": compute_mean_score(yes == true),
+        "f1": compute_pooled_score(counts, f1),
+        "precision": compute_pooled_score(
+            counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 1])
+        ),
+        "recall": compute_pooled_score(counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 2])),
+        "yes_ratio": compute_mean_score(yes),
     }

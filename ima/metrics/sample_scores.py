@@ -10,10 +10,10 @@ import numpy.typing as npt
 from ima.data.samples import Sample
 from ima.data.worlds import world_of
 from ima.metrics import answers
-from ima.metrics.cider_bleu import Cider, bleu, bleu_counts
+from ima.metrics.cider_bleu import CiderD, compute_bleu, count_bleu_ngrams
 
 #: Every metric, by the task that it scores, with what it says.
-METRICS: dict[str, dict[str, str]] = {
+SAMPLE_METRICS: dict[str, dict[str, str]] = {
     "caption": {
         "exact_set": "1 if the caption names exactly the entities that are there, else 0",
         "exact_full": "as exact_set, with every attribute that captions tell",
@@ -52,9 +52,11 @@ class SampleScorer:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         captioned = [sample for sample in samples if sample.task == "caption"]
-        known = {name for sample in samples for name in metrics_of(sample)}
-        self.metrics = tuple(name for names in METRICS.values() for name in names if name in known)
-        self._cider = Cider([sample.references for sample in captioned]) if captioned else None
+        known = {name for sample in samples for name in list_sample_metrics(sample)}
+        self.metrics = tuple(
+            name for names in SAMPLE_METRICS.values() for name in names if name in known
+        )
+        self._cider = CiderD([sample.references for sample in captioned]) if captioned else None
 
     def __call__(
         self, samples: Sequence[Sample], predictions: Sequence[str]
@@ -63,17 +65,17 @@ class SampleScorer:
         table = np.full((len(samples), len(self.metrics)), np.nan, np.float32)
         for row, (sample, said) in enumerate(zip(samples, predictions, strict=True)):
             scores = self._scores(sample, said)
-            for name in metrics_of(sample):
+            for name in list_sample_metrics(sample):
                 table[row, self.metrics.index(name)] = scores[name]
         return table
 
     def _scores(self, sample: Sample, said: str) -> dict[str, float]:
         if self._cider is None or sample.task != "caption":
-            found = answers.sample_scores([sample], [said])
+            found = answers.score_each_caption([sample], [said])
         else:
             references = [sample.references]
             found = {"cider": self._cider([said], references)}
-            found["bleu4"] = bleu(bleu_counts([said], references))
+            found["bleu4"] = compute_bleu(count_bleu_ngrams([said], references))
         scores = {name: float(values[0]) for name, values in found.items()}
         world = world_of(sample)
         if world is not None and sample.task == "caption":
@@ -81,9 +83,12 @@ class SampleScorer:
         return scores
 
 
-def metrics_of(sample: Sample) -> tuple[str, ...]:
+def list_sample_metrics(sample: Sample) -> tuple[str, ...]:
     """Return the metrics that apply to a sample: none without a reference."""
     if not sample.references:
         return ()
-    names, known = METRICS.get(sample.task, METRICS["qa"]), world_of(sample) is not None
+    names, known = (
+        SAMPLE_METRICS.get(sample.task, SAMPLE_METRICS["qa"]),
+        world_of(sample) is not None,
+    )
     return tuple(name for name in names if known or name not in _NEED_TRUTH)

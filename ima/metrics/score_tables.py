@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 
 #: The score by which a task is judged first.
-MAIN = {"caption": "exact_set", "qa": "exact_match", "relation": "exact_match"}
+MAIN_METRICS = {"caption": "exact_set", "qa": "exact_match", "relation": "exact_match"}
 #: What stands beside a score, by the prefix of its columns: floors, and the ceiling.
-BESIDE = {
+REFERENCE_SCORES = {
     "floor": "percepts of another sample",
     "none": "no percepts",
     "majority": "most frequent answer",
     "words": "language model told in words",
 }
-ENDS = ("value", "low", "high", "n")
+_INTERVAL_FIELDS = ("value", "low", "high", "n")
 
 
-def tidy(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def tabulate_card_scores(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return every score of every model with what stands beside it.
 
     Parameters
@@ -32,26 +32,29 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per model, task and metric: ``model``, ``setup``, ``modality``, ``task``, ``metric``;
-        ``value``, ``low``, ``high``, ``n``; and the same four with each key of :data:`BESIDE` and
+        ``value``, ``low``, ``high``, ``n``; and the same four with each key of :data:`REFERENCE_SCORES` and
         ``_`` before them, NaN where there is none.
     """
     rows = []
     for record in records:
         beside = {"floor": record["floors"], **record["controls"]}
         for name, score in record["scores"].items():
-            task, metric = split(name, task=record["task"])
+            task, metric = _split_score_name(name, task=record["task"])
             row = {key: record[key] for key in ("setup", "modality")}
             row |= {"model": record["name"], "task": task, "metric": metric, **score}
-            for prefix in BESIDE:
+            for prefix in REFERENCE_SCORES:
                 found = beside.get(prefix, {}).get(name, {})
-                row |= {f"{prefix}_{end}": found.get(end, np.nan) for end in ENDS}
+                row |= {f"{prefix}_{end}": found.get(end, np.nan) for end in _INTERVAL_FIELDS}
             rows.append(row)
     known = ["model", "setup", "modality", "task", "metric"]
-    numbers = [*ENDS, *(f"{prefix}_{end}" for prefix in BESIDE for end in ENDS)]
+    numbers = [
+        *_INTERVAL_FIELDS,
+        *(f"{prefix}_{end}" for prefix in REFERENCE_SCORES for end in _INTERVAL_FIELDS),
+    ]
     return pd.DataFrame(rows, columns=[*known, *numbers])
 
 
-def split(name: str, *, task: str | None) -> tuple[str, str]:
+def _split_score_name(name: str, *, task: str | None) -> tuple[str, str]:
     """Return task and metric of a score's name; those of a multitask model begin with the task.
 
     Examples
@@ -65,13 +68,13 @@ def split(name: str, *, task: str | None) -> tuple[str, str]:
     return first, rest
 
 
-def main_scores(scores: pd.DataFrame) -> pd.DataFrame:
+def select_main_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Keep, of each model and task, the score by which the task is judged first.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`tidy`.
+        From :func:`tabulate_card_scores`.
 
     Returns
     -------
@@ -79,13 +82,13 @@ def main_scores(scores: pd.DataFrame) -> pd.DataFrame:
         The same columns and ``way``: which share of the way from the floor (another sample's
         percepts) to the ceiling (the language model told in words) the model goes.
     """
-    kept = scores[scores["metric"] == scores["task"].map(MAIN)].copy()
+    kept = scores[scores["metric"] == scores["task"].map(MAIN_METRICS)].copy()
     room = kept["words_value"] - kept["floor_value"]
     kept["way"] = (kept["value"] - kept["floor_value"]) / room.where(room > 0)
     return kept.reset_index(drop=True)
 
 
-def judged(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
+def select_main_record_scores(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
     """Keep, of a record's scores, those by which its tasks are judged first.
 
     Examples
@@ -93,12 +96,14 @@ def judged(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
     >>> list(judged({"exact_match": {}, "exact_match/count": {}}, task="qa"))
     ['exact_match']
     """
-    found = {name: split(name, task=task) for name in scores}
-    return {name: scores[name] for name, (of, metric) in found.items() if MAIN.get(of) == metric}
+    found = {name: _split_score_name(name, task=task) for name in scores}
+    return {
+        name: scores[name] for name, (of, metric) in found.items() if MAIN_METRICS.get(of) == metric
+    }
 
 
-def checkpoint_scores(
-    cards: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = tuple(MAIN.values())
+def tabulate_checkpoint_scores(
+    cards: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = tuple(MAIN_METRICS.values())
 ) -> pd.DataFrame:
     """Return the scores of weights that were kept along training.
 
@@ -119,7 +124,7 @@ def checkpoint_scores(
     for card in cards:
         for kept in card.get("checkpoints", ()):
             for name, score in kept.get("scores", {}).items():
-                task, metric = split(name, task=card["task"])
+                task, metric = _split_score_name(name, task=card["task"])
                 if metric in metrics:
                     row = {"model": card["name"], "modality": card["modality"], "task": task}
                     rows.append(row | {"step": kept["step"], "metric": metric, **score})
@@ -128,7 +133,7 @@ def checkpoint_scores(
     )
 
 
-def shown(row: Mapping[str, Any], prefix: str = "", *, digits: int = 2) -> str:
+def format_score_cell(row: Mapping[str, Any], prefix: str = "", *, digits: int = 2) -> str:
     """Return a score with its interval as a cell of a table; empty where there is none.
 
     Examples

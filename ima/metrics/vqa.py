@@ -26,10 +26,10 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _COMMA_IN_NUMBER = re.compile(r"(\d),(\d)")
 #: A set with one answer has it from all ten people that VQAv2 asks.
-PEOPLE = 10
+N_ANNOTATORS = 10
 
 
-def normalise(answer: str) -> str:
+def normalize_vqa_answer(answer: str) -> str:
     """Return an answer as VQAv2 compares it.
 
     In lower case, without punctuation and articles, numbers to ten as digits, short forms with
@@ -49,7 +49,7 @@ def normalise(answer: str) -> str:
     return " ".join(_APOSTROPHE.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
+def compute_vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     """Return the accuracy of one answer: min(people who gave it / 3, 1), over all but one of them.
 
     Parameters
@@ -69,10 +69,10 @@ def vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     >>> vqa_accuracy("red", ["red"] * 3 + ["blue"] * 7), vqa_accuracy("red", ["red"])
     (0.9, 1.0)
     """
-    answers = [normalise(reference) for reference in references]
+    answers = [normalize_vqa_answer(reference) for reference in references]
     if len(answers) == 1:
-        answers *= PEOPLE
-    said = normalise(prediction)
+        answers *= N_ANNOTATORS
+    said = normalize_vqa_answer(prediction)
     agree = sum(answer == said for answer in answers)
     # Leaving one person out takes an agreement away where that person agrees.
     worth = [min(1.0, (agree - (answer == said)) / 3) for answer in answers]

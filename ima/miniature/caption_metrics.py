@@ -6,18 +6,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 
 from ima.data.samples import Sample
-from ima.metrics.cider_bleu import score_consensus
-from ima.metrics.hallucination import chair_counts, object_names, score_chair
+from ima.metrics.cider_bleu import score_cider_bleu
+from ima.metrics.hallucination import count_chair_mentions, map_object_names, score_chair
 from ima.miniature.world import SYNONYMS, Domain, get_domain
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 
 Named = Counter[tuple[str, ...]]
 #: Scores that ask for exactly the right entities, and whether for all attributes that are told.
 _EXACT = {"exact_set": False, "exact_full": True}
 
 
-def named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
+def count_named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
     """Return the entities that a caption names.
 
     An entity is a noun with the attribute words that stand before it since the last entity; in a
@@ -70,8 +70,10 @@ def _told(domain: Domain) -> tuple[str, ...]:
     return tuple(name for name in domain.attributes if name != "place")
 
 
-def true_entities(entities: Sequence[Mapping[str, str]], modality: str, *, full: bool) -> Named:
-    """Return the entities of a sample's truth in the form of :func:`named_entities`."""
+def _count_true_entities(
+    entities: Sequence[Mapping[str, str]], modality: str, *, full: bool
+) -> Named:
+    """Return the entities of a sample's truth in the form of :func:`count_named_entities`."""
     domain = get_domain(modality)
     names = _told(domain) if full else (domain.first,)
     return Counter((e["noun"], *(e[name] for name in names)) for e in entities)
@@ -93,8 +95,8 @@ def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dic
     for sample, prediction in zip(samples, predictions, strict=True):
         truth = sample.truth["entities"]
         for name, full in _EXACT.items():
-            named = named_entities(prediction, sample.modality, full=full)
-            right = float(named == true_entities(truth, sample.modality, full=full))
+            named = count_named_entities(prediction, sample.modality, full=full)
+            right = float(named == _count_true_entities(truth, sample.modality, full=full))
             groups[name].append(right)
             if name == "exact_set":
                 groups["novel" if sample.truth["novel"] else "familiar"].append(right)
@@ -102,9 +104,9 @@ def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dic
                 for (noun, *_), count in named.items():
                     nouns[noun] += count
                 groups["exact_nouns"].append(float(nouns == Counter(e["noun"] for e in truth)))
-    found = {name: mean_score(values) for name, values in groups.items()}
-    found |= score_consensus(predictions, [sample.references for sample in samples])
-    found |= score_chair(chair_counts(samples, predictions))
+    found = {name: compute_mean_score(values) for name, values in groups.items()}
+    found |= score_cider_bleu(predictions, [sample.references for sample in samples])
+    found |= score_chair(count_chair_mentions(samples, predictions))
     return dict(sorted(found.items()))
 
 
@@ -112,7 +114,7 @@ def objects_of(sample: Sample) -> tuple[Mapping[str, str], Set[str]]:
     """Return the objects that a caption may name, by every wording, and those that are there."""
     nouns = get_domain(sample.truth["modality"]).nouns
     there = {entity["noun"] for entity in sample.truth["entities"]}
-    return object_names(nouns, SYNONYMS), there
+    return map_object_names(nouns, SYNONYMS), there
 
 
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:
@@ -127,10 +129,10 @@ def score_caption(sample: Sample, caption: str) -> dict[str, float]:
     modality, entities = sample.truth["modality"], sample.truth["entities"]
     found = {
         name: float(
-            named_entities(caption, modality, full=full)
-            == true_entities(entities, modality, full=full)
+            count_named_entities(caption, modality, full=full)
+            == _count_true_entities(entities, modality, full=full)
         )
         for name, full in _EXACT.items()
     }
-    absent, named = chair_counts([sample], [caption])[0]
+    absent, named = count_chair_mentions([sample], [caption])[0]
     return found | {"absent_named": float(absent), "named": float(named)}

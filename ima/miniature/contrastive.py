@@ -29,7 +29,7 @@ from ima.miniature.pools import Pool
 from ima.miniature.world import Domain, Entity, get_domain, held_out
 from ima.models.encoders import read_tokens
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 from ima.training.optimization import Recipe, Result, fit, has_bfloat16
 
 #: Size of the space in which samples and captions meet.
@@ -332,4 +332,4 @@ def train(
 def score(model: Pair, pool: Pool, tokenizer: Any) -> dict[str, Interval]:
     """Return how often the right caption is chosen; see :func:`choices_right`."""
     found = choices_right(model, pool, tokenizer, "cpu")
-    return {name: mean_score(right) for name, right in found.items()}
+    return {name: compute_mean_score(right) for name, right in found.items()}

@@ -14,7 +14,7 @@ from ima.miniature.materials import Materials
 from ima.miniature.pools import build_pool
 from ima.miniature.workshop import Part
 from ima.stats.intervals import Interval
-from ima.stats.scores import as_record
+from ima.stats.scores import make_interval_record
 from ima.training.optimization import Recipe, Result
 
 
@@ -42,7 +42,7 @@ def _make(
     save_model(encoder, folder)
     card = card_of(spec.name, "encoder", encoder, folder, recipe=record, result=result)
     card |= {"modality": spec.modality, "objective": spec.objective}
-    card["scores"] = {name: as_record(found) for name, found in scores.items()}
+    card["scores"] = {name: make_interval_record(found) for name, found in scores.items()}
     card["data"] |= data_record(f"mini-{spec.modality}-caption", n=record["pool"])
     return card
 

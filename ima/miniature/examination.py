@@ -22,14 +22,14 @@ import numpy as np
 from ima.data.samples import Sample, open_samples
 from ima.files import read_json, write_json
 from ima.metrics.answers import score_answers
-from ima.metrics.hallucination import score_poll
+from ima.metrics.hallucination import score_pope
 from ima.miniature import speech
 from ima.miniature.caption_metrics import score_captions
 from ima.miniature.datasets import POLLS
 from ima.miniature.world import Entity
 from ima.models.zoo import AT, CARD, folder_of
 from ima.stats.intervals import Interval
-from ima.stats.scores import as_record
+from ima.stats.scores import make_interval_record
 
 Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
 SCORERS: dict[str, Scorer] = {"caption": score_captions, "qa": score_answers}
@@ -134,7 +134,7 @@ def score_zoo(root: Path, *, n: int) -> None:
 
 def records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]:
     """Return scores as cards hold them."""
-    return {name: as_record(score) for name, score in scores.items()}
+    return {name: make_interval_record(score) for name, score in scores.items()}
 
 
 def tasks_of(model: Any) -> list[Task]:
@@ -210,7 +210,7 @@ def polls(model: Any, *, n: int, **how: Any) -> Scores:
         asked = open_samples(f"mini-{model.modality}-{poll}", n=n)
         said = model.generate(asked, max_new_tokens=LONGEST["qa"], **how)
         name = poll.replace("-", "_")
-        found |= {f"{name}/{key}": score for key, score in score_poll(asked, said).items()}
+        found |= {f"{name}/{key}": score for key, score in score_pope(asked, said).items()}
     return found
 
 

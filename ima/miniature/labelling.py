@@ -16,7 +16,7 @@ from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.pools import Pool
 from ima.miniature.world import get_domain
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 from ima.training.optimization import Recipe, Result, fit, has_bfloat16
 
 #: Share of the loss that positions without any object or event have.
@@ -163,4 +163,4 @@ def train(
 def score(model: Labeller, pool: Pool) -> dict[str, Interval]:
     """Return the share of occupied patches that the heads name rightly, attribute by attribute."""
     shares = accuracy_per_sample(model, pool, "cpu")
-    return {f"patch_{name}": mean_score(share) for name, share in shares.items()}
+    return {f"patch_{name}": compute_mean_score(share) for name, share in shares.items()}

@@ -21,7 +21,7 @@ from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.pools import Pool
 from ima.models.encoders import as_slices
 from ima.stats.intervals import Interval
-from ima.stats.scores import mean_score
+from ima.stats.scores import compute_mean_score
 from ima.training.optimization import Recipe, Result, fit
 
 #: Share of the patches that is hidden.
@@ -196,4 +196,4 @@ def train(
 @torch.no_grad()
 def score(model: Filler, pool: Pool) -> dict[str, Interval]:
     """Return the share of the hidden patches' variance that the model fills in rightly."""
-    return {"explained": mean_score(1 - errors(model, pool, "cpu"))}
+    return {"explained": compute_mean_score(1 - errors(model, pool, "cpu"))}

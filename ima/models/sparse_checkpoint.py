@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, write_json
 from ima.models import load, zoo
+from ima.models.linear_layers import KeptStructure, shrink_model
 from ima.models.packing import (
     KEPT_VALUES,
     PACKED_PARTS,
@@ -33,7 +34,6 @@ from ima.models.packing import (
     pack_weight,
     unpack_weight,
 )
-from ima.models.structure import KeptStructure, shrink_model
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel

@@ -14,7 +14,7 @@ import pandas as pd
 from ima.errors import ParameterError
 from ima.hook_points import KINDS
 from ima.measures import subnetworks
-from ima.models.linear_weights import get_block_weights, get_linear_weights
+from ima.models.linear_layers import get_block_weights, get_linear_weights
 from ima.pruning import votes
 from ima.pruning.masks import (
     LazyMasks,
@@ -183,14 +183,18 @@ def build_baseline_masks(
     elif which in {WANDA_ALL_TASKS, WANDA_TEXT}:
         kinds = KINDS if which == WANDA_ALL_TASKS else ("textual",)
         squares = sum_input_norms(model, caches, kinds=kinds)
-        kept = subnetworks.split(get_linear_weights(model), squares, sparsity=sparsity)
+        kept = subnetworks.compute_wanda_masks(
+            get_linear_weights(model), squares, sparsity=sparsity
+        )
     elif which == MAGNITUDE_PER_ROW:
-        kept = subnetworks.split_by_size(get_linear_weights(model), sparsity=sparsity)
+        kept = subnetworks.compute_magnitude_masks(get_linear_weights(model), sparsity=sparsity)
     elif which == MAGNITUDE_GLOBAL:
-        kept = subnetworks.magnitude_everywhere(get_linear_weights(model), sparsity=sparsity)
+        kept = subnetworks.compute_global_magnitude_masks(
+            get_linear_weights(model), sparsity=sparsity
+        )
     else:
         rng = np.random.default_rng(seed)
-        kept = subnetworks.split_at_random(get_linear_weights(model), sparsity=sparsity, rng=rng)
+        kept = subnetworks.draw_random_masks(get_linear_weights(model), sparsity=sparsity, rng=rng)
     return Masks(kept, _about(which, model, sparsity))
 
 
@@ -253,27 +257,29 @@ def build_lazy_masks(
 def _alpha(
     weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
 ) -> subnetworks.Mask:
-    return subnetworks.shared([subnetworks.wanda(weight, s, sparsity=sparsity) for s in squares])
+    return subnetworks.intersect_masks(
+        [subnetworks.compute_wanda_mask(weight, s, sparsity=sparsity) for s in squares]
+    )
 
 
 def _wanda(
     weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
 ) -> subnetworks.Mask:
-    return subnetworks.wanda(weight, np.sum(squares, axis=0), sparsity=sparsity)
+    return subnetworks.compute_wanda_mask(weight, np.sum(squares, axis=0), sparsity=sparsity)
 
 
 def _magnitude(
     weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
 ) -> subnetworks.Mask:
     del squares
-    return subnetworks.magnitude(weight, sparsity=sparsity)
+    return subnetworks.compute_magnitude_mask(weight, sparsity=sparsity)
 
 
 def _grouped(
     weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, kept: int, group: int
 ) -> subnetworks.Mask:
     scores = np.abs(weight) * np.sqrt(np.sum(squares, axis=0))[None]
-    return subnetworks.of_each_group(scores, kept=kept, group=group)
+    return subnetworks.compute_nm_sparsity_mask(scores, kept=kept, group=group)
 
 
 _CHOICES = dict(zip(MASK_METHODS, (_alpha, _wanda, _magnitude), strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.pruning import alpha_subnet, sparsegpt
 from ima.pruning.masks import Masks, compute_masks_from_cache
 from ima.pruning.transfer import (
@@ -18,7 +18,7 @@ from ima.pruning.transfer import (
     compute_sign_flip_p,
     compute_task_difference,
 )
-from ima.stats.correlation import holm
+from ima.stats.correlation import adjust_p_values_holm
 
 #: Each task with Wanda's mask of its own; and one model for all, its kept weights updated.
 WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
@@ -40,7 +40,7 @@ def score_pruning_masks(
     rivals: Sequence[str] = (WANDA_PER_TASK, *alpha_subnet.BASELINE_MASKS, SPARSEGPT_ALL_TASKS),
     calibration: int = 64,
     seed: int = 0,
-) -> dict[str, dict[str, Floats]]:
+) -> dict[str, dict[str, FloatArray]]:
     """Solve every task with the α-SubNet and with masks as sparse.
 
     Parameters
@@ -97,7 +97,7 @@ def run_sparsegpt_over_tasks(
     return sparsegpt.compute_sparsegpt_masks(model, batches, sparsity=sparsity)
 
 
-def _own(task: EvaluationTask, path: str | os.PathLike[str], sparsity: float) -> Floats:
+def _own(task: EvaluationTask, path: str | os.PathLike[str], sparsity: float) -> FloatArray:
     return task.scores(compute_masks_from_cache(task.model, path, sparsity=sparsity))
 
 
@@ -134,7 +134,7 @@ def compare_alpha_to_baselines(
         if mask != alpha_subnet.ALPHA_SUBNET
     ]
     table = pd.DataFrame(rows)
-    table["p (Holm)"] = holm(table["p"].tolist())
+    table["p (Holm)"] = adjust_p_values_holm(table["p"].tolist())
     return table
 
 

@@ -17,11 +17,11 @@ from ima.cache import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.hook_points import KINDS
 from ima.measures import subnetworks
-from ima.measures.similarity import Floats
-from ima.models.linear_weights import get_linear_weights
+from ima.measures.similarity import FloatArray
+from ima.models.linear_layers import get_linear_weights
 
 if TYPE_CHECKING:
-    from ima.cache.cache_set import Family
+    from ima.cache.cache_set import CacheSet
     from ima.models.frozen import FrozenModel
 
 _SCHEMA = "ima-masks"
@@ -178,12 +178,14 @@ def check_sparsity(sparsity: float) -> None:
 
 def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
     """Return the weights that all masks keep, by linear layer."""
-    return {name: subnetworks.shared([m.kept[name] for m in masks]) for name in masks[0].kept}
+    return {
+        name: subnetworks.intersect_masks([m.kept[name] for m in masks]) for name in masks[0].kept
+    }
 
 
 def _sum_squares_over_kinds(
     tree: xr.DataTree, *, kinds: Sequence[str] = KINDS
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Sum what a cache's ``/inputs`` hold over its samples and some kinds of tokens.
 
     Parameters
@@ -217,14 +219,14 @@ def _sum_squares_over_kinds(
     }
 
 
-def load_cache_set_models(family: Family) -> dict[str, FrozenModel]:
+def load_cache_set_models(family: CacheSet) -> dict[str, FrozenModel]:
     """Load the models that made a family's caches, by data set."""
     from ima import models
 
     return {str(key): models.load(str(name)) for key, name in family.members["model"].items()}
 
 
-def read_input_norms_by_kind(family: Family) -> dict[tuple[str, str], dict[str, Floats]]:
+def read_input_norms_by_kind(family: CacheSet) -> dict[tuple[str, str], dict[str, FloatArray]]:
     """Return what :func:`_sum_squares_over_kinds` gives, by data set and kind of token, of a family's caches."""
     return {
         (key, kind): _sum_squares_over_kinds(tree, kinds=[kind])
@@ -260,7 +262,7 @@ def compute_masks_from_cache(
     """
     tree = open_cache(path)
     squares = _squares_in(tree, model, path, kinds)
-    kept = subnetworks.split(get_linear_weights(model), squares, sparsity=sparsity)
+    kept = subnetworks.compute_wanda_masks(get_linear_weights(model), squares, sparsity=sparsity)
     about = {
         "method": "wanda",
         "sequential": False,
@@ -278,7 +280,7 @@ def compute_masks_from_cache(
 
 def read_cache_input_norms(
     model: FrozenModel, path: str | os.PathLike[str], *, kinds: Sequence[str] = KINDS
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Return sums of squares of the inputs of a model's linear layers, all samples of a cache.
 
     Parameters
@@ -307,7 +309,7 @@ def read_cache_input_norms(
 
 def _squares_in(
     tree: xr.DataTree, model: FrozenModel, path: str | os.PathLike[str], kinds: Sequence[str]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     found = _sum_squares_over_kinds(tree, kinds=kinds)
     squares = {name: units.sum(axis=0) for name, units in found.items()}
     sizes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}

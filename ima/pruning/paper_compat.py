@@ -13,8 +13,8 @@ import xarray as xr
 from ima.capture import capture, logit_lens
 from ima.capture.input_norms import Squares
 from ima.measures import subnetworks
-from ima.measures.similarity import Floats
-from ima.models.linear_weights import get_linear_weights
+from ima.measures.similarity import FloatArray
+from ima.models.linear_layers import get_linear_weights
 
 if TYPE_CHECKING:
     from ima.models import Batch
@@ -51,17 +51,17 @@ def compare_padding_masks(
     """
     weights = get_linear_weights(model)
     clean, padded = (
-        subnetworks.split(weights, _squares(model, chosen), sparsity=sparsity)
+        subnetworks.compute_wanda_masks(weights, _squares(model, chosen), sparsity=sparsity)
         for chosen in (batches, [_unmasked(batch) for batch in batches])
     )
     return {
-        "fixed": subnetworks.by_layer(clean, clean).mean("linear"),
-        "released": subnetworks.by_layer(clean, padded).mean("linear"),
+        "fixed": subnetworks.compute_layer_iou(clean, clean).mean("linear"),
+        "released": subnetworks.compute_layer_iou(clean, padded).mean("linear"),
     }
 
 
 @torch.no_grad()
-def compute_last_layer_entropy(model: FrozenModel, batch: Batch) -> dict[str, Floats]:
+def compute_last_layer_entropy(model: FrozenModel, batch: Batch) -> dict[str, FloatArray]:
     """Return the entropy that the lens reads off the last layer, normed once and twice.
 
     Returns
@@ -88,8 +88,8 @@ def _unmasked(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, Floats]:
-    found: dict[str, list[Floats]] = {}
+def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, FloatArray]:
+    found: dict[str, list[FloatArray]] = {}
     for batch in batches:
         squares = Squares(model.anatomy, batch)
         with squares.watching():

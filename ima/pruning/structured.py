@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ima.models.linear_weights import get_linear_weights
-from ima.models.structure import FeatureIndices, KeptStructure, attention_of, layer_roles
+from ima.models.linear_layers import (
+    FeatureIndices,
+    KeptStructure,
+    find_layer_roles,
+    get_attention,
+    get_linear_weights,
+)
 from ima.pruning.masks import check_sparsity
 
 if TYPE_CHECKING:
@@ -43,12 +48,12 @@ def select_kept_structure(
         If the model has no such layers.
     """
     check_sparsity(sparsity)
-    names, weights = layer_roles(model), get_linear_weights(model)
+    names, weights = find_layer_roles(model), get_linear_weights(model)
     scores = {
         name: (np.abs(weights[name]) * np.sqrt(squares[name])[:, None, :]).sum(axis=1)
         for name in (names.down, names.out)
     }
-    width = int(attention_of(model, 0).head_dim)
+    width = int(get_attention(model, 0).head_dim)
     groups = weights[names.keys[0]].shape[1] // width
     by_group = scores[names.out].reshape(model.layers, groups, -1).sum(axis=-1)
     return KeptStructure(

@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ima.cache.cache_set import Family
+from ima.cache.cache_set import CacheSet
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ParameterError
 from ima.measures import subnetworks
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models import Batch
 from ima.models.frozen import FrozenModel
-from ima.models.linear_weights import get_linear_weights
+from ima.models.linear_layers import get_linear_weights
 from ima.models.perception import Memory, perceiving_once
 from ima.pruning.masks import (
     Masks,
@@ -29,12 +29,12 @@ from ima.pruning.masks import (
     load_cache_set_models,
 )
 from ima.pruning.wanda import apply_masks, open_calibration_samples
-from ima.stats.intervals import Interval, bootstrap_weights
+from ima.stats.intervals import Interval, draw_bootstrap_weights
 
 #: Rows of a matrix of scores beside the tasks' own masks.
 WHOLE_MODEL, MAGNITUDE_ONLY, RANDOM_MASKS = "whole model", "size alone", "random"
 #: Of each task, the score of each sample.
-TaskScores = Mapping[str, Floats]
+TaskScores = Mapping[str, FloatArray]
 #: Of each mask, the scores of each task.
 ScoresByMask = Mapping[str, TaskScores]
 
@@ -86,7 +86,7 @@ class EvaluationTask:
         with perceiving_once(self._memory):
             return self.model.batches(self._calibration[key])
 
-    def scores(self, masks: Masks | None = None) -> Floats:
+    def scores(self, masks: Masks | None = None) -> FloatArray:
         """Return the score of each sample, answered greedily, without some weights or with all."""
         pruned = nullcontext() if masks is None else apply_masks(self.model, masks)
         # No mask changes what is perceived.
@@ -100,7 +100,7 @@ class EvaluationTask:
 TasksByName = Mapping[str, EvaluationTask]
 
 
-def open_tasks(family: Family, *, samples: int, seed: int = 0) -> dict[str, EvaluationTask]:
+def open_tasks(family: CacheSet, *, samples: int, seed: int = 0) -> dict[str, EvaluationTask]:
     """Return the task of each model of a family, on the test split of its calibration set.
 
     Parameters
@@ -128,7 +128,7 @@ def score_transfer_matrix(
     sparsity: float,
     repeats: int = 2,
     seed: int = 0,
-) -> tuple[dict[str, dict[str, Floats]], dict[str, Masks]]:
+) -> tuple[dict[str, dict[str, FloatArray]], dict[str, Masks]]:
     """Solve every task with the whole model, every task's mask, one by size alone and random ones.
 
     Parameters
@@ -156,9 +156,9 @@ def score_transfer_matrix(
         name: compute_masks_from_cache(task.model, caches[name], sparsity=sparsity)
         for name, task in tasks.items()
     }
-    size = Masks(subnetworks.split_by_size(weights, sparsity=sparsity))
+    size = Masks(subnetworks.compute_magnitude_masks(weights, sparsity=sparsity))
     rngs = [np.random.default_rng((seed, number)) for number in range(repeats)]
-    drawn = [Masks(subnetworks.split_at_random(weights, sparsity=sparsity, rng=r)) for r in rngs]
+    drawn = [Masks(subnetworks.draw_random_masks(weights, sparsity=sparsity, rng=r)) for r in rngs]
     found = {WHOLE_MODEL: {name: task.scores() for name, task in tasks.items()}}
     for other, masks in [*own.items(), (MAGNITUDE_ONLY, size)]:
         found[other] = {name: task.scores(masks) for name, task in tasks.items()}
@@ -174,7 +174,7 @@ def score_without_weights(
     sparsity: float,
     repeats: int = 2,
     seed: int = 0,
-) -> dict[str, dict[str, Floats]]:
+) -> dict[str, dict[str, FloatArray]]:
     """Solve every task without a few weights: of those that all masks keep, and of others.
 
     Parameters
@@ -205,7 +205,7 @@ def score_without_weights(
     weights = get_linear_weights(next(iter(tasks.values())).model)
     parts = {
         "shared part": intersect_layer_masks(masks),
-        "large weights": subnetworks.split_by_size(weights, sparsity=sparsity),
+        "large weights": subnetworks.compute_magnitude_masks(weights, sparsity=sparsity),
         "anywhere": {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()},
     }
     return {
@@ -248,7 +248,7 @@ def compute_task_difference(
     """
     ids = _contents(tasks)
     drawn = {
-        own: bootstrap_weights(len(own), resamples=resamples, seed=(seed, at)).to_numpy()
+        own: draw_bootstrap_weights(len(own), resamples=resamples, seed=(seed, at)).to_numpy()
         for at, own in enumerate(dict.fromkeys(ids.values()))
     }
     gaps = {name: first[name] - second[name] for name in tasks}
@@ -286,7 +286,7 @@ def compute_sign_flip_p(
     float
         1 where no content is scored differently.
     """
-    parts: dict[tuple[str, ...], Floats] = {}
+    parts: dict[tuple[str, ...], FloatArray] = {}
     for name, own in _contents(tasks).items():
         gap = (first[name] - second[name]) / len(own)
         parts[own] = parts[own] + gap if own in parts else gap
@@ -302,7 +302,7 @@ def compute_sign_flip_p(
 
 def average_cross_modal_scores(
     scores: Mapping[str, TaskScores], *, modalities: Mapping[str, str]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Average each task's scores over the masks of tasks of other modalities.
 
     Parameters
@@ -357,7 +357,7 @@ def tabulate_mask_scores(
 
 
 def _without(part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[int, int]) -> Masks:
-    flat = subnetworks.joined(part)
+    flat = subnetworks.flatten_masks(part)
     count, held = round(removed * flat.size), int(flat.sum())
     if count > held:
         message = f"Cannot take away {count} weights: the part has {held}."
@@ -370,6 +370,6 @@ def _without(part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[i
     return Masks({name: piece.reshape(mask.shape) for (name, mask), piece in pieces})
 
 
-def _averaged(task: EvaluationTask, masks: Sequence[Masks]) -> Floats:
-    found: Floats = np.mean([task.scores(one) for one in masks], axis=0)
+def _averaged(task: EvaluationTask, masks: Sequence[Masks]) -> FloatArray:
+    found: FloatArray = np.mean([task.scores(one) for one in masks], axis=0)
     return found

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ima.errors import ParameterError
 from ima.measures import subnetworks
-from ima.models.linear_weights import get_linear_weights
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning.masks import Masks, check_sparsity, read_cache_input_norms
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def build_voted_masks(
     # The achieved sparsity never falls as the share of each task rises.
     while high - low > 1:
         middle = (low + high) // 2
-        reached = 1 - subnetworks.joined(_ranked(ranks, middle / widest)).mean()
+        reached = 1 - subnetworks.flatten_masks(_ranked(ranks, middle / widest)).mean()
         low, high = (middle, high) if reached <= sparsity else (low, middle)
     share = low / widest
     about = {"method": "votes", "votes": votes, "tasks": len(caches), "sparsity": share}

@@ -189,7 +189,9 @@ def _block_by_block(
             for name in anatomy.linears:
                 linear = _linear(block, name)
                 weight = linear.weight.float().cpu().numpy()
-                mask = subnetworks.wanda(weight, np.asarray(squares[name]), sparsity=sparsity)
+                mask = subnetworks.compute_wanda_mask(
+                    weight, np.asarray(squares[name]), sparsity=sparsity
+                )
                 kept[name].append(mask)
                 if sequential:
                     stack.enter_context(_without(linear, mask))
@@ -235,7 +237,7 @@ def compare_wanda_variants(
     batches = model.batches(open_calibration_samples(path, n=samples))
     once, after = (
         {
-            kind: subnetworks.joined(
+            kind: subnetworks.flatten_masks(
                 _block_by_block(model, batches, sparsity, [kind], sequential=sequential)
             )
             for kind in KINDS
@@ -243,10 +245,10 @@ def compare_wanda_variants(
         for sequential in (False, True)
     )
     return {
-        "one pass": subnetworks.iou(once["perceptual"], once["textual"]),
-        "block after block": subnetworks.iou(after["perceptual"], after["textual"]),
-        "both forms, perceptual": subnetworks.iou(once["perceptual"], after["perceptual"]),
-        "both forms, textual": subnetworks.iou(once["textual"], after["textual"]),
+        "one pass": subnetworks.compute_iou(once["perceptual"], once["textual"]),
+        "block after block": subnetworks.compute_iou(after["perceptual"], after["textual"]),
+        "both forms, perceptual": subnetworks.compute_iou(once["perceptual"], after["perceptual"]),
+        "both forms, textual": subnetworks.compute_iou(once["textual"], after["textual"]),
     }
 
 

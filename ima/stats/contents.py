@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.stats.resampling import Counts, Weights, draw_counts
+from ima.stats.resampling import BootstrapWeights, ResampleCounts, draw_resample_counts
 
 
-def identities(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """List the samples of several data sets, the same id for the same content.
 
     A caption and a question about one picture are not two independent samples. The coord ``id`` on
@@ -49,7 +49,7 @@ def identities(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     return listed
 
 
-def joint_weights(
+def draw_joint_counts(
     listed: pd.DataFrame, *, resamples: int, seed: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Draw contents within strata: how often each occurs in the data and in every resample.
@@ -57,7 +57,7 @@ def joint_weights(
     Parameters
     ----------
     listed : pandas.DataFrame
-        From :func:`identities`, or part of it.
+        From :func:`list_sample_contents`, or part of it.
     resamples : int
         Number of resamples.
     seed : int
@@ -76,18 +76,18 @@ def joint_weights(
 
 def _joint_counts(
     listed: pd.DataFrame, *, resamples: int, seed: int
-) -> tuple[Counts, npt.NDArray[np.int64]]:
+) -> tuple[ResampleCounts, npt.NDArray[np.int64]]:
     out = np.empty((1 + resamples, len(listed)), np.uint8)
     for number, (_, group) in enumerate(listed.groupby("stratum", sort=True)):
         owners, place = np.unique(group["owner"].to_numpy(), return_inverse=True)
-        drawn = draw_counts(len(owners), resamples=resamples, seed=(seed, number))
+        drawn = draw_resample_counts(len(owners), resamples=resamples, seed=(seed, number))
         out[:, listed.index.get_indexer(group.index)] = drawn[:, place]
     return out, listed["owner"].to_numpy()
 
 
-def dataset_weights(
+def draw_dataset_weights(
     means: Mapping[str, xr.DataArray], *, resamples: int, seed: int
-) -> tuple[dict[str, Weights], dict[str, npt.NDArray[np.int64]], int]:
+) -> tuple[dict[str, BootstrapWeights], dict[str, npt.NDArray[np.int64]], int]:
     """Draw weights for each data set, jointly where data sets show the same contents.
 
     Parameters
@@ -108,11 +108,11 @@ def dataset_weights(
     n : int
         Number of contents: of independent samples.
     """
-    listed = identities(means)
+    listed = list_sample_contents(means)
     counts, owners = _joint_counts(listed, resamples=resamples, seed=seed)
     weights, owned = {}, {}
     for name in means:
         rows = (listed["dataset"] == name).to_numpy()
-        weights[name] = Weights(counts[:, rows])
+        weights[name] = BootstrapWeights(counts[:, rows])
         owned[name] = owners[rows]
     return weights, owned, int(listed["owner"].nunique())

@@ -14,18 +14,18 @@ from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
-from ima.stats.resampling import Floats
+from ima.stats.resampling import FloatArray
 
-Coefficient = Literal["spearman", "kendall"]
-COEFFICIENTS: tuple[Coefficient, ...] = ("spearman", "kendall")
+RankCoefficient = Literal["spearman", "kendall"]
+RANK_COEFFICIENTS: tuple[RankCoefficient, ...] = ("spearman", "kendall")
 #: With fewer points no correlation is computed: four have 24 orders, so p cannot be below 1/12.
-FEWEST = 4
+MIN_MODELS = 4
 #: All orders of the points are tried up to this many; beyond, random ones.
-EXACT = 40_320
+MAX_EXACT_ORDERS = 40_320
 
 
 @dataclass(frozen=True)
-class Association:
+class RankCorrelation:
     """A rank correlation across models, with what makes it uncertain kept apart.
 
     Parameters
@@ -42,21 +42,21 @@ class Association:
         over random ones.
     """
 
-    coefficient: Coefficient
+    coefficient: RankCoefficient
     over_samples: Interval
     over_models: Interval
     p: float
 
 
-def associate(
-    x: Floats,
-    y: Floats,
+def compute_rank_correlation(
+    x: FloatArray,
+    y: FloatArray,
     *,
-    coefficient: Coefficient = "spearman",
+    coefficient: RankCoefficient = "spearman",
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> Association:
+) -> RankCorrelation:
     """Correlate two numbers of several models.
 
     Parameters
@@ -82,13 +82,15 @@ def associate(
     Raises
     ------
     ParameterError
-        If there are fewer than :data:`FEWEST` models, the shapes differ, a number is not finite, or
+        If there are fewer than :data:`MIN_MODELS` models, the shapes differ, a number is not finite, or
         one is the same for all models.
     UnknownNameError
         If there is no such coefficient.
     """
-    if coefficient not in COEFFICIENTS:
-        raise UnknownNameError.among(kind="coefficient", asked=coefficient, available=COEFFICIENTS)
+    if coefficient not in RANK_COEFFICIENTS:
+        raise UnknownNameError.among(
+            kind="coefficient", asked=coefficient, available=RANK_COEFFICIENTS
+        )
     left, right = np.atleast_2d(x), np.atleast_2d(y)
     _check(left, right)
     count = left.shape[1]
@@ -98,15 +100,17 @@ def associate(
     drawn = correlate_rows(left[1:][told], right[1:][told], coefficient=coefficient)
     rows = np.array(_rows(left[0], right[0], resamples, np.random.default_rng(seed)))
     models = correlate_rows(left[0][rows], right[0][rows], coefficient=coefficient)
-    return Association(
+    return RankCorrelation(
         coefficient,
         Interval.of_draws(value, drawn if len(drawn) else [value], n=count, level=level),
         Interval.of_draws(value, models, n=count, level=level),
-        permutation_p(left[0], right[0], coefficient=coefficient, seed=seed),
+        compute_permutation_p(left[0], right[0], coefficient=coefficient, seed=seed),
     )
 
 
-def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman") -> Floats:
+def correlate_rows(
+    x: FloatArray, y: FloatArray, *, coefficient: RankCoefficient = "spearman"
+) -> FloatArray:
     """Return the rank correlation of each row, ties counted as scipy counts them.
 
     Parameters
@@ -129,15 +133,15 @@ def correlate_rows(x: Floats, y: Floats, *, coefficient: Coefficient = "spearman
         first, second = np.triu_indices(x.shape[1], k=1)
         a, b = (np.sign(side[:, first] - side[:, second]) for side in (x, y))
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # the order of a sum follows memory
-    found: Floats = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    found: FloatArray = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return found.clip(-1.0, 1.0)
 
 
-def permutation_p(
-    x: Floats,
-    y: Floats,
+def compute_permutation_p(
+    x: FloatArray,
+    y: FloatArray,
     *,
-    coefficient: Coefficient = "spearman",
+    coefficient: RankCoefficient = "spearman",
     permutations: int = 9999,
     seed: int = 0,
 ) -> float:
@@ -150,7 +154,7 @@ def permutation_p(
     coefficient : {"spearman", "kendall"}
         Which.
     permutations : int
-        Random orders, where all are more than :data:`EXACT`; the order of the data counts as one of
+        Random orders, where all are more than :data:`MAX_EXACT_ORDERS`; the order of the data counts as one of
         them, so that p is never 0.
     seed : int
         Of random orders.
@@ -158,7 +162,7 @@ def permutation_p(
     count = len(x)
     ranks = [stats.rankdata(values) for values in (x, y)]
     found = abs(_statistic(ranks[0], ranks[1][None], coefficient)[0])
-    if math.factorial(count) <= EXACT:
+    if math.factorial(count) <= MAX_EXACT_ORDERS:
         tried = np.array(list(orders(ranks[1])))
         extra = 0
     else:
@@ -170,13 +174,13 @@ def permutation_p(
     return float((extreme.sum() + extra) / (len(tried) + extra))
 
 
-def adjusted(p: Sequence[float]) -> Floats:
+def adjust_p_values_bh(p: Sequence[float]) -> FloatArray:
     """Return p-values adjusted for a family of tests (Benjamini & Hochberg 1995)."""
-    found: Floats = stats.false_discovery_control(np.asarray(p, dtype=np.float64), method="bh")
+    found: FloatArray = stats.false_discovery_control(np.asarray(p, dtype=np.float64), method="bh")
     return found
 
 
-def holm(p: Sequence[float]) -> Floats:
+def adjust_p_values_holm(p: Sequence[float]) -> FloatArray:
     """Return p-values adjusted so that one false finding among all is unlikely (Holm 1979).
 
     Parameters
@@ -203,20 +207,20 @@ def holm(p: Sequence[float]) -> Floats:
 
 
 def _statistic(
-    fixed: npt.NDArray[np.float64], tried: npt.NDArray[np.float64], coefficient: Coefficient
-) -> Floats:
+    fixed: npt.NDArray[np.float64], tried: npt.NDArray[np.float64], coefficient: RankCoefficient
+) -> FloatArray:
     """Return what orders of ranks are compared by: it rises and falls with the coefficient."""
     if coefficient == "spearman":
-        moved: Floats = tried @ (fixed - fixed.mean())
+        moved: FloatArray = tried @ (fixed - fixed.mean())
         return moved
     above = np.triu_indices(len(fixed), k=1)
     sides = np.sign(fixed[above[0]] - fixed[above[1]])
-    concordant: Floats = np.sign(tried[:, above[0]] - tried[:, above[1]]) @ sides
+    concordant: FloatArray = np.sign(tried[:, above[0]] - tried[:, above[1]]) @ sides
     return concordant
 
 
 def _rows(
-    x: Floats, y: Floats, resamples: int, rng: np.random.Generator
+    x: FloatArray, y: FloatArray, resamples: int, rng: np.random.Generator
 ) -> list[npt.NDArray[np.int64]]:
     found: list[npt.NDArray[np.int64]] = []
     while len(found) < resamples:
@@ -226,13 +230,13 @@ def _rows(
     return found
 
 
-def _check(x: Floats, y: Floats) -> None:
+def _check(x: FloatArray, y: FloatArray) -> None:
     if x.shape != y.shape:
         message = f"Both numbers need the same models and draws; got {x.shape} and {y.shape}."
         raise ParameterError(message)
-    if x.shape[1] < FEWEST:
+    if x.shape[1] < MIN_MODELS:
         message = (
-            f"A correlation across models needs at least {FEWEST}; got {x.shape[1]}. With fewer, "
+            f"A correlation across models needs at least {MIN_MODELS}; got {x.shape[1]}. With fewer, "
             "no order of them would be surprising."
         )
         raise ParameterError(message)

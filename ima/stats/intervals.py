@@ -11,7 +11,7 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
-from ima.stats.resampling import draw_counts
+from ima.stats.resampling import draw_resample_counts
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 
 
-def bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> xr.DataArray:
+def draw_bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> xr.DataArray:
     """Draw how often each sample occurs in each resample, as weights that sum to one.
 
     A weighted mean over ``sample`` is then the mean of the resample, and all resamples of a
@@ -101,11 +101,13 @@ def bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) ->
     >>> weights.sum("sample").values
     array([1., 1., 1.])
     """
-    counts = draw_counts(n, resamples=resamples, seed=seed)[1:]
+    counts = draw_resample_counts(n, resamples=resamples, seed=seed)[1:]
     return xr.DataArray(counts / n, dims=("draw", "sample"))
 
 
-def percentile(draws: xr.DataArray, *, level: float = 0.95) -> tuple[xr.DataArray, xr.DataArray]:
+def compute_percentile_interval(
+    draws: xr.DataArray, *, level: float = 0.95
+) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the pointwise percentile interval of bootstrap draws.
 
     Parameters
@@ -126,12 +128,14 @@ def percentile(draws: xr.DataArray, *, level: float = 0.95) -> tuple[xr.DataArra
     return low, high
 
 
-def band(draws: xr.DataArray, *, level: float = 0.95) -> tuple[xr.DataArray, xr.DataArray]:
+def compute_simultaneous_band(
+    draws: xr.DataArray, *, level: float = 0.95
+) -> tuple[xr.DataArray, xr.DataArray]:
     """Return a simultaneous percentile band: it holds the whole curve, not each point, at `level`.
 
     The pointwise percentiles are widened until a share `level` of the resampled curves lies within
     them at every point at once (Mandel & Betensky 2008). With one point it is
-    :func:`percentile` up to one order statistic.
+    :func:`compute_percentile_interval` up to one order statistic.
 
     Parameters
     ----------
@@ -160,7 +164,9 @@ def band(draws: xr.DataArray, *, level: float = 0.95) -> tuple[xr.DataArray, xr.
     return low, high
 
 
-def minimum(estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n: int) -> Interval:
+def compute_minimum_interval(
+    estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n: int
+) -> Interval:
     """Return the interval of the minimum of a curve from its simultaneous band.
 
     Where the whole curve lies in the band, its minimum lies between the minima of the band's
@@ -170,7 +176,7 @@ def minimum(estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n:
     Parameters
     ----------
     estimate, low, high : xarray.DataArray
-        ``(...)``, the curve and the edges of its :func:`band`.
+        ``(...)``, the curve and the edges of its :func:`compute_simultaneous_band`.
     n : int
         How many independent samples the curve rests on.
 
@@ -182,7 +188,7 @@ def minimum(estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n:
     return Interval.around(float(estimate.min()), low=float(low.min()), high=float(high.min()), n=n)
 
 
-def wilson(
+def compute_wilson_interval(
     share: xr.DataArray, *, n: int, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return Wilson's interval of a share, which stays honest where the share is 0 or 1.

@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from ima.errors import ParameterError
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float64]
+ResampleCounts = npt.NDArray[np.uint8]
 #: Samples whose weights are numbers of eight bytes at a time.
-BLOCK = 256
+WEIGHT_BLOCK_SIZE = 256
 
 
-class Weights:
+class BootstrapWeights:
     """How often each sample occurs in the data and in every resample, as weights that sum to one.
 
     Columns are made when they are asked for: ``weights[:, columns]``, and the products of all of
@@ -37,7 +37,7 @@ class Weights:
     array([2., 1.])
     """
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: ResampleCounts) -> None:
         empty: npt.NDArray[np.bool_] = np.asarray(counts.sum(axis=1, dtype=np.int64) == 0)
         self.counts = np.where(empty[:, None], np.uint8(1), counts) if empty.any() else counts
         self.totals = self.counts.sum(axis=1, dtype=np.int64)
@@ -51,20 +51,20 @@ class Weights:
         rows, samples = self.counts.shape
         return rows, samples
 
-    def __getitem__(self, key: Any) -> Floats:
+    def __getitem__(self, key: Any) -> FloatArray:
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
-        found: Floats = self.counts[rows][..., columns] / self.totals[rows][..., None]
+        found: FloatArray = self.counts[rows][..., columns] / self.totals[rows][..., None]
         return found
 
-    def __matmul__(self, values: npt.NDArray[Any]) -> Floats:
-        found: Floats = np.zeros((len(self), *values.shape[1:]))
-        for start in range(0, self.shape[1], BLOCK):
-            part = slice(start, start + BLOCK)
+    def __matmul__(self, values: npt.NDArray[Any]) -> FloatArray:
+        found: FloatArray = np.zeros((len(self), *values.shape[1:]))
+        for start in range(0, self.shape[1], WEIGHT_BLOCK_SIZE):
+            part = slice(start, start + WEIGHT_BLOCK_SIZE)
             found += self[:, part] @ values[part]
         return found
 
 
-def draw_counts(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> Counts:
+def draw_resample_counts(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> ResampleCounts:
     """Draw how often each of n samples occurs in the data and in every resample of as many.
 
     Parameters

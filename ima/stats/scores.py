@@ -10,10 +10,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.stats.intervals import Interval, bootstrap_weights, percentile, wilson
+from ima.stats.intervals import (
+    Interval,
+    compute_percentile_interval,
+    compute_wilson_interval,
+    draw_bootstrap_weights,
+)
 
 
-def mean_score(
+def compute_mean_score(
     values: Sequence[float] | npt.NDArray[Any],
     *,
     seed: int = 0,
@@ -48,15 +53,17 @@ def mean_score(
         message = "A score needs at least one sample; got none."
         raise ParameterError(message)
     if np.isin(array, (0.0, 1.0)).all():
-        low, high = wilson(xr.DataArray(array.mean()), n=array.size)
+        low, high = compute_wilson_interval(xr.DataArray(array.mean()), n=array.size)
     else:
-        weights = bootstrap_weights(array.size, resamples=resamples, seed=seed)
-        low, high = percentile(weights.dot(xr.DataArray(array, dims="sample"), dim="sample"))
+        weights = draw_bootstrap_weights(array.size, resamples=resamples, seed=seed)
+        low, high = compute_percentile_interval(
+            weights.dot(xr.DataArray(array, dims="sample"), dim="sample")
+        )
     # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
     return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
 
 
-def pooled_score(
+def compute_pooled_score(
     counts: npt.NDArray[np.float64],
     statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
     *,
@@ -92,7 +99,7 @@ def pooled_score(
     if len(counts) == 0:
         message = "A score needs at least one sample; got none."
         raise ParameterError(message)
-    weights = bootstrap_weights(len(counts), resamples=resamples, seed=seed)
+    weights = draw_bootstrap_weights(len(counts), resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = statistic(weights.values @ counts)
     # A resample in which nothing was counted says nothing about a ratio.
@@ -100,7 +107,7 @@ def pooled_score(
     return Interval.around(float(statistic(counts.sum(axis=0))), low=low, high=high, n=len(counts))
 
 
-def as_record(interval: Interval) -> dict[str, float | int]:
+def make_interval_record(interval: Interval) -> dict[str, float | int]:
     """Return an interval as the JSON record that cards and claims hold.
 
     Examples

@@ -10,11 +10,11 @@ from pathlib import Path
 from ima.capture.training_runs import cache_name, cache_states
 from ima.errors import ParameterError, UnknownNameError
 from ima.models import zoo
-from ima.studies.model_comparison import Comparison
-from ima.studies.model_summary import Candidate, read_candidate
+from ima.studies.model_comparison import ModelComparison
+from ima.studies.model_summary import ModelSummary, compute_model_summary
 
 #: What a model trained for a task can be asked, by what is asked of it.
-ASKED: Mapping[str, tuple[str, ...]] = {
+MODEL_TASKS: Mapping[str, tuple[str, ...]] = {
     "caption": ("caption", "multitask"),
     "qa": ("qa", "multitask"),
     "relation": ("multitask",),
@@ -22,7 +22,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "poll-popular": ("qa", "multitask"),
     "poll-adversarial": ("qa", "multitask"),
 }
-TITLES: Mapping[str, str] = {
+TASK_TITLES: Mapping[str, str] = {
     "caption": "captions",
     "qa": "questions",
     "relation": "relations",
@@ -33,7 +33,7 @@ TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class GridEntry:
     """A model that reads one data set.
 
     Parameters
@@ -41,7 +41,7 @@ class Entry:
     name : str
         What :func:`ima.models.load` takes; ``@STEP`` at its end is a step of its training.
     dataset, task : str
-        What it reads, and what that asks: a key of :data:`ASKED`.
+        What it reads, and what that asks: a key of :data:`MODEL_TASKS`.
     language, setup, modality : str
         Its language model, its setup of the paper, and what it perceives.
     encoder : str
@@ -72,15 +72,15 @@ class Entry:
         return f"{self.language} ({self.setup})"
 
 
-def entries(
+def list_grid_entries(
     tasks: Sequence[str], *, models: Sequence[str] = (), tracked: Sequence[str] | None = None
-) -> list[Entry]:
+) -> list[GridEntry]:
     """List the models of the zoo that perceive, with what each is asked.
 
     Parameters
     ----------
     tasks : sequence of str
-        Keys of :data:`ASKED`.
+        Keys of :data:`MODEL_TASKS`.
     models : sequence of str
         Which models; empty takes all.
     tracked : sequence of str or None
@@ -100,8 +100,8 @@ def entries(
         If a tracked model has no weights along its training.
     """
     for task in tasks:
-        if task not in ASKED:
-            raise UnknownNameError.among(kind="task", asked=task, available=ASKED)
+        if task not in MODEL_TASKS:
+            raise UnknownNameError.among(kind="task", asked=task, available=MODEL_TASKS)
     records = {r["name"]: r for r in zoo.list_models() if r["setup"] in {"ST", "MT"}}
     wanted = list(models) or list(records)
     followed = (
@@ -126,8 +126,8 @@ def entries(
     return [entry for entry in found if entry is not None]
 
 
-def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) -> Entry | None:
-    if record["task"] not in ASKED[task]:
+def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) -> GridEntry | None:
+    if record["task"] not in MODEL_TASKS[task]:
         return None
     name, modality = str(record["name"]), str(record["modality"])
     if record["setup"] == "ST":
@@ -135,7 +135,7 @@ def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) 
     else:
         made_of = zoo.read_card(zoo.folder_of(name))["made_of"]
         language, encoder = (made_of[part].split("/")[1] for part in ("language", "encoder"))
-    return Entry(
+    return GridEntry(
         name if step is None else f"{name}{zoo.AT}{step}",
         f"mini-{modality}-{task}",
         task,
@@ -146,15 +146,15 @@ def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) 
     )
 
 
-def examine(
-    entry: Entry,
+def summarize_grid_entry(
+    entry: GridEntry,
     *,
     caches: str | os.PathLike[str],
     samples: int,
     resamples: int,
     device: str = "cpu",
     seed: int = 0,
-) -> Candidate:
+) -> ModelSummary:
     """Cache what a model does with its test samples, and reduce it to numbers.
 
     Parameters
@@ -175,16 +175,16 @@ def examine(
     path = Path(caches) / cache_name(entry.name, entry.dataset)
     settings = {"samples": samples, "predict": True, "device": device}
     cache_states(entry.name, path=path, dataset=entry.dataset, replace=True, **settings)
-    return read_candidate(path, resamples=resamples, seed=seed)
+    return compute_model_summary(path, resamples=resamples, seed=seed)
 
 
-def line_up(
-    found: Mapping[Entry, Candidate],
+def build_comparisons(
+    found: Mapping[GridEntry, ModelSummary],
     *,
     metrics: Mapping[str, Sequence[str]],
-    short: Mapping[str, Candidate] | None = None,
+    short: Mapping[str, ModelSummary] | None = None,
     short_family: str = "",
-) -> list[Comparison]:
+) -> list[ModelComparison]:
     """Put models side by side that differ in one thing.
 
     Parameters
@@ -207,21 +207,21 @@ def line_up(
     made = []
     for task, scores in metrics.items():
         asked = {entry: one for entry, one in found.items() if entry.task == task}
-        groups = _groups(asked, TITLES[task])
+        groups = _groups(asked, TASK_TITLES[task])
         if short and task == "caption":
             dataset = next(iter(short.values())).dataset
             groups.append(("short runs, captions", "runs", short_family, dataset, short))
         for title, kind, family, dataset, points in groups:
             for metric in scores:
                 named = f"{title}, {metric}" if len(scores) > 1 else title
-                made.append(Comparison(named, kind, family, dataset, metric, points))
+                made.append(ModelComparison(named, kind, family, dataset, metric, points))
     return made
 
 
-_Group = tuple[str, str, str, str, Mapping[str, Candidate]]
+_Group = tuple[str, str, str, str, Mapping[str, ModelSummary]]
 
 
-def _groups(asked: Mapping[Entry, Candidate], told: str) -> list[_Group]:
+def _groups(asked: Mapping[GridEntry, ModelSummary], told: str) -> list[_Group]:
     found: list[_Group] = []
     finished = [entry for entry in asked if entry.step is None]
     for family in dict.fromkeys(entry.family for entry in finished):

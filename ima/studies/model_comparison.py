@@ -11,10 +11,10 @@ import pandas as pd
 from ima.errors import ParameterError
 from ima.stats import correlation
 from ima.stats.intervals import Interval
-from ima.studies.model_summary import Candidate, correlations
+from ima.studies.model_summary import ModelSummary, correlate_proxies
 
 #: What the models of a comparison differ in.
-KINDS = {
+COMPARISON_KINDS = {
     "encoders": "encoders of one modality or of all, one language model",
     "training": "the weights of one run along its training",
     "variants": "ways to make a multitask model",
@@ -23,7 +23,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Models that differ in one thing, and the score that they are compared by.
 
     Parameters
@@ -31,7 +31,7 @@ class Comparison:
     title : str
         A few words, unique among the comparisons of a page.
     kind : str
-        One of :data:`KINDS`.
+        One of :data:`COMPARISON_KINDS`.
     model : str
         Whose comparison it is: the language model and the setup.
     dataset : str
@@ -47,13 +47,13 @@ class Comparison:
     model: str
     dataset: str
     metric: str
-    points: Mapping[str, Candidate]
+    points: Mapping[str, ModelSummary]
 
     @property
     def reason(self) -> str:
         """Why no correlation can be computed; empty where it can."""
-        if len(self.points) < correlation.FEWEST:
-            return f"{len(self.points)} models; a correlation needs {correlation.FEWEST}"
+        if len(self.points) < correlation.MIN_MODELS:
+            return f"{len(self.points)} models; a correlation needs {correlation.MIN_MODELS}"
         without = [name for name, one in self.points.items() if self.metric not in one.scores]
         if without:
             return f"{', '.join(without)} has no {self.metric}"
@@ -63,8 +63,8 @@ class Comparison:
         return ""
 
 
-def correlate(
-    comparisons: Sequence[Comparison], *, resamples: int = 2000, seed: int = 0
+def correlate_comparisons(
+    comparisons: Sequence[ModelComparison], *, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Correlate every proxy with the score in every comparison.
 
@@ -80,7 +80,7 @@ def correlate(
     Returns
     -------
     pandas.DataFrame
-        The columns of :func:`ima.studies.model_summary.correlations` after ``comparison``,
+        The columns of :func:`ima.studies.model_summary.correlate_proxies` after ``comparison``,
         ``kind``, ``model``, ``dataset`` and ``metric``; ``p adjusted`` is over all rows. Comparisons that
         have a :attr:`Comparison.reason` have no row.
 
@@ -97,7 +97,7 @@ def correlate(
     for one in comparisons:
         if one.reason:
             continue
-        found = correlations(
+        found = correlate_proxies(
             list(one.points.values()), metric=one.metric, seed=seed, resamples=resamples
         )
         about = {"comparison": one.title, "kind": one.kind, "model": one.model}
@@ -108,12 +108,14 @@ def correlate(
         message = f"No comparison has enough models to correlate anything: {why}."
         raise ParameterError(message)
     table = pd.concat(parts, ignore_index=True)
-    table["p adjusted"] = correlation.adjusted(table["p"].tolist())
+    table["p adjusted"] = correlation.adjust_p_values_bh(table["p"].tolist())
     first = ["comparison", "kind", "model", "dataset", "metric"]
     return table[[*first, *(name for name in table.columns if name not in first)]]
 
 
-def interval(table: pd.DataFrame, *, comparison: str, name: str, level: float = 0.05) -> Interval:
+def compute_proxy_interval(
+    table: pd.DataFrame, *, comparison: str, name: str, level: float = 0.05
+) -> Interval:
     """Return Spearman's correlation of a proxy in a comparison, with an interval to judge it by.
 
     Four models in perfect order are in perfect order in every resample, though one order of twelve
@@ -123,7 +125,7 @@ def interval(table: pd.DataFrame, *, comparison: str, name: str, level: float = 
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`correlate`.
+        From :func:`correlate_comparisons`.
     comparison, name : str
         Which row: the comparison's title, and the proxy.
     level : float
@@ -146,13 +148,13 @@ def interval(table: pd.DataFrame, *, comparison: str, name: str, level: float = 
     return Interval.around(row["value"], low=low, high=high, n=int(row["models"]))
 
 
-def best(table: pd.DataFrame) -> pd.DataFrame:
+def select_best_proxies(table: pd.DataFrame) -> pd.DataFrame:
     """Return, for each comparison, the proxy whose Spearman correlation is furthest from zero.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`correlate`.
+        From :func:`correlate_comparisons`.
 
     Returns
     -------
@@ -167,6 +169,6 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     return furthest.set_index("comparison").loc[order].reset_index()
 
 
-def failures(comparisons: Sequence[Comparison]) -> dict[str, str]:
+def list_failed_comparisons(comparisons: Sequence[ModelComparison]) -> dict[str, str]:
     """Return which comparisons cannot be made, and why."""
     return {one.title: one.reason for one in comparisons if one.reason}

@@ -12,25 +12,35 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ima.cache.cache_set import open_family
+from ima.cache.cache_set import open_cache_set
 from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, baselines
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES
 from ima.stats import correlation
-from ima.stats.contents import dataset_weights
-from ima.stats.resampling import Weights
+from ima.stats.contents import draw_dataset_weights
+from ima.stats.resampling import BootstrapWeights
 
-IMA, INPUT, GAIN = "IMA score", "IMA score (input)", "matched less all pairs"
-LOSS = "validation loss"
+IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN = (
+    "IMA score",
+    "IMA score (input)",
+    "matched less all pairs",
+)
+VALIDATION_LOSS = "validation loss"
 #: Every number by which candidates are compared. All are larger the more aligned a model is, but
 #: for the last two: a distance, and the loss on the references, which caches need not hold.
-PROXIES = (IMA, INPUT, GAIN, *baselines.RIVALS, LOSS)
+PROXIES = (
+    IMA_SCORE,
+    INPUT_IMA_SCORE,
+    MATCHED_GAIN,
+    *baselines.ALIGNMENT_BASELINES,
+    VALIDATION_LOSS,
+)
 CHAIR_S, CHAIR_I = "chair_s", "chair_i"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelSummary:
     """What one cache says of its model.
 
     Parameters
@@ -51,8 +61,8 @@ class Candidate:
     dataset: str
     path: str
     samples: int
-    proxies: Mapping[str, Floats] = field(repr=False)
-    scores: Mapping[str, Floats] = field(repr=False, default_factory=dict)
+    proxies: Mapping[str, FloatArray] = field(repr=False)
+    scores: Mapping[str, FloatArray] = field(repr=False, default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -60,7 +70,7 @@ class Candidate:
         return next((name for name in MAIN_SCORES if name in self.scores), "")
 
     @property
-    def score(self) -> Floats | None:
+    def score(self) -> FloatArray | None:
         """The score by :attr:`metric`, ``(1 + draw,)``."""
         return self.scores.get(self.metric)
 
@@ -73,7 +83,7 @@ class Candidate:
         return {"model": self.model, "dataset": self.dataset, "samples": self.samples, **numbers}
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any], *, path: str) -> Candidate:
+    def of_record(cls, record: Mapping[str, Any], *, path: str) -> ModelSummary:
         """Return the candidate that :meth:`record` wrote."""
         held = {
             part: {name: np.asarray(values) for name, values in record[part].items()}
@@ -85,9 +95,9 @@ class Candidate:
         )  # fmt: skip
 
 
-def read_candidate(
+def compute_model_summary(
     path: str | os.PathLike[str], *, resamples: int = 500, seed: int = 0
-) -> Candidate:
+) -> ModelSummary:
     """Compute the proxies of the model that made a cache.
 
     Parameters
@@ -106,29 +116,33 @@ def read_candidate(
     UnknownNameError
         If it does not hold ``resid_post``.
     """
-    family = open_family([path])
+    family = open_cache_set([path])
     (name,) = family.means
     if not (family.members["perceptual"] > 0).all():
         message = f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
         raise CacheError(message)
     settings = {"resamples": resamples, "seed": seed}
-    found: dict[str, Floats] = {}
-    for title, version in ((IMA, "same layer"), (INPUT, "input")):
-        curve = alignment.curve(family.means, version=version, **settings)  # type: ignore[arg-type]
-        value, draws = alignment.score_draws(curve)
+    found: dict[str, FloatArray] = {}
+    for title, version in ((IMA_SCORE, "same layer"), (INPUT_IMA_SCORE, "input")):
+        curve = alignment.compute_alignment_curve(family.means, version=version, **settings)  # type: ignore[arg-type]
+        value, draws = alignment.compute_ima_score_draws(curve)
         found[title] = np.concatenate([[value], draws])
     means = family.means[name]
-    found[GAIN] = np.array([alignment.matched_gain(means, resamples=1, seed=seed).value])
-    along = baselines.along_depth(means, permutations=1, resamples=1, seed=seed)["estimate"]
-    for rival in baselines.RIVALS:
+    found[MATCHED_GAIN] = np.array(
+        [alignment.compute_matched_gain(means, resamples=1, seed=seed).value]
+    )
+    along = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)[
+        "estimate"
+    ]
+    for rival in baselines.ALIGNMENT_BASELINES:
         inner = along.sel(rival=rival).isel(layer=slice(None, -1))
         found[rival] = np.array([float(inner.mean())])
-    weights = dataset_weights(family.means, **settings)[0][name]
+    weights = draw_dataset_weights(family.means, **settings)[0][name]
     tree = family.trees[name]
     if "loss" in tree["samples"]:
-        found[LOSS] = weights @ tree["samples/loss"].to_numpy().astype(np.float64)
+        found[VALIDATION_LOSS] = weights @ tree["samples/loss"].to_numpy().astype(np.float64)
     row = family.members.iloc[0]
-    return Candidate(
+    return ModelSummary(
         str(row["model"]),
         str(row["dataset"]),
         os.fspath(path),
@@ -138,7 +152,9 @@ def read_candidate(
     )
 
 
-def read_scores(path: str | os.PathLike[str], candidates: Sequence[Candidate]) -> Floats:
+def read_score_table(
+    path: str | os.PathLike[str], candidates: Sequence[ModelSummary]
+) -> FloatArray:
     """Read a table of scores, one per candidate.
 
     Parameters
@@ -183,10 +199,10 @@ def read_scores(path: str | os.PathLike[str], candidates: Sequence[Candidate]) -
     return np.array([float(known[name]) for name in wanted])
 
 
-def correlations(
-    candidates: Sequence[Candidate],
+def correlate_proxies(
+    candidates: Sequence[ModelSummary],
     *,
-    scores: Floats | None = None,
+    scores: FloatArray | None = None,
     metric: str | None = None,
     seed: int = 0,
     resamples: int = 2000,
@@ -229,8 +245,8 @@ def correlations(
         both = [np.tile(part, (depth, 1)) if len(part) == 1 else part for part in (x, y)]
         if np.ptp(x[0]) == 0:
             continue
-        for coefficient in correlation.COEFFICIENTS:
-            found = correlation.associate(
+        for coefficient in correlation.RANK_COEFFICIENTS:
+            found = correlation.compute_rank_correlation(
                 *both, coefficient=coefficient, seed=seed, resamples=resamples
             )
             rows.append(
@@ -247,11 +263,11 @@ def correlations(
                 }
             )
     table = pd.DataFrame(rows)
-    table["p adjusted"] = correlation.adjusted(table["p"].tolist())
+    table["p adjusted"] = correlation.adjust_p_values_bh(table["p"].tolist())
     return table
 
 
-def _own_scores(tree: xr.DataTree, weights: Weights) -> dict[str, Floats]:
+def _own_scores(tree: xr.DataTree, weights: BootstrapWeights) -> dict[str, FloatArray]:
     samples = tree["samples"].to_dataset()
     if "score" not in samples:
         return {}
@@ -269,7 +285,7 @@ def _own_scores(tree: xr.DataTree, weights: Weights) -> dict[str, Floats]:
     return found
 
 
-def _score_draws(candidates: Sequence[Candidate], metric: str | None) -> Floats:
+def _score_draws(candidates: Sequence[ModelSummary], metric: str | None) -> FloatArray:
     if metric is None:
         metrics = sorted({one.metric for one in candidates if one.metric})
         if len(metrics) > 1:

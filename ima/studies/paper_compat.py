@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import pandas as pd
 import xarray as xr
 
-from ima.cache.cache_set import Family
+from ima.cache.cache_set import CacheSet
 from ima.measures import cones, norms, vocabulary
-from ima.metrics.answers import exact_match
+from ima.metrics.answers import score_exact_match
 
-READINGS = ("fixed", "released")
-Pair = dict[str, xr.DataArray]
+FORMULA_VERSIONS = ("fixed", "released")
+CurvePair = dict[str, xr.DataArray]
 
 
-def curves(family: Family, *, seed: int = 0) -> dict[str, Pair]:
+def compute_paper_compat_curves(family: CacheSet, *, seed: int = 0) -> dict[str, CurvePair]:
     """Compute three curves of a family in both readings (paper.md §5).
 
     Parameters
@@ -32,20 +32,28 @@ def curves(family: Family, *, seed: int = 0) -> dict[str, Pair]:
         By title, ``fixed`` and ``released`` ``(layer,)``, mean over data sets.
     """
     said = family.arrays("lens/log_probability")
-    found: dict[str, Pair] = {title: {} for title in _TITLES}
-    for reading in READINGS:
+    found: dict[str, CurvePair] = {title: {} for title in _TITLES}
+    for reading in FORMULA_VERSIONS:
         compat = reading == "released"
-        similar = cones.similarities(family.means, resamples=1, seed=seed, paper_compat=compat)
-        words = vocabulary.curves(said, resamples=1, seed=seed, paper_compat=compat)
+        similar = cones.compute_similarity_terms(
+            family.means, resamples=1, seed=seed, paper_compat=compat
+        )
+        words = vocabulary.compute_divergence_terms(
+            said, resamples=1, seed=seed, paper_compat=compat
+        )
         changed = [
-            norms.changes(tree["tokens/resid_post"].to_dataset(), step=1, paper_compat=compat)
+            norms.compute_token_changes(
+                tree["tokens/resid_post"].to_dataset(), step=1, paper_compat=compat
+            )
             for tree in family.trees.values()
         ]
         pooled = xr.concat(
             [part.sel(kind="perceptual").mean("sample") for part in changed], dim="dataset"
         )
-        found[_TITLES[0]][reading] = cones.curves(similar)["estimate"].sel(curve="PvsT")
-        found[_TITLES[1]][reading] = vocabulary.pooled(words)["estimate"].sel(
+        found[_TITLES[0]][reading] = cones.average_terms_by_curve(similar)["estimate"].sel(
+            curve="PvsT"
+        )
+        found[_TITLES[1]][reading] = vocabulary.average_divergence_terms(words)["estimate"].sel(
             curve="KL(P‖T)", drop=True
         )
         found[_TITLES[2]][reading] = pooled.mean("dataset")
@@ -59,7 +67,7 @@ _TITLES = (
 )
 
 
-def shifts(pairs: Mapping[str, Pair]) -> pd.DataFrame:
+def tabulate_curve_shifts(pairs: Mapping[str, CurvePair]) -> pd.DataFrame:
     """Say how far the released form of each curve lies from the fixed one."""
     rows = []
     for title, pair in pairs.items():
@@ -76,7 +84,7 @@ def shifts(pairs: Mapping[str, Pair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answers(family: Family) -> dict[str, list[float]]:
+def score_stored_answers(family: CacheSet) -> dict[str, list[float]]:
     """Score the stored answers whole, and cut to the length of the true one.
 
     Returns
@@ -85,7 +93,7 @@ def answers(family: Family) -> dict[str, list[float]]:
         ``fixed`` and ``released``: exact match of each answer of the caches of questions; empty
         where no predictions were stored.
     """
-    found: dict[str, list[float]] = {reading: [] for reading in READINGS}
+    found: dict[str, list[float]] = {reading: [] for reading in FORMULA_VERSIONS}
     for name, tree in family.trees.items():
         samples = tree["samples"].to_dataset()
         if family.tasks[name] != "qa" or "prediction" not in samples:
@@ -94,10 +102,12 @@ def answers(family: Family) -> dict[str, list[float]]:
         for text, references in zip(texts, samples["references"].to_numpy(), strict=True):
             for reading, hits in found.items():
                 compat = reading == "released"
-                hits.append(exact_match(str(text), json.loads(references), paper_compat=compat))
+                hits.append(
+                    score_exact_match(str(text), json.loads(references), paper_compat=compat)
+                )
     return found
 
 
-def contents(family: Family) -> int:
+def count_contents(family: CacheSet) -> int:
     """Return how many different contents the caches hold."""
     return len(set().union(*family.ids().values()))

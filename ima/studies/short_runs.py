@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ima.errors import ModelError
 from ima.files import read_json, replace_file
 from ima.models import zoo
-from ima.studies.model_summary import Candidate, read_candidate
+from ima.studies.model_summary import ModelSummary, compute_model_summary
 
 if TYPE_CHECKING:
     from ima.miniature.short_runs import ShortRun
@@ -68,7 +68,7 @@ def train_runs(
         with tempfile.TemporaryDirectory() as scratch:
             result = shop.train(run, Path(scratch))
             cached = cache_short_run(Path(scratch), samples=samples)
-            found = read_candidate(cached, resamples=resamples).record()
+            found = compute_model_summary(cached, resamples=resamples).record()
         summary = {"run": asdict(run), "recipe": {**recipe, **settings}, **result, **found}
         with replace_file(path) as partial:
             # Thousands of draws: no line each.
@@ -77,7 +77,7 @@ def train_runs(
     return folder
 
 
-def read_runs(root: Path | None = None) -> dict[str, Candidate]:
+def read_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     """Read the summaries of the short runs, by name.
 
     Parameters
@@ -103,5 +103,5 @@ def read_runs(root: Path | None = None) -> dict[str, Candidate]:
                 "it again: ima zoo sweep"
             )
             raise ModelError(message)
-        found[path.stem] = Candidate.of_record(record, path=str(path))
+        found[path.stem] = ModelSummary.of_record(record, path=str(path))
     return found

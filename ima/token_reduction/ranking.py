@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.token_reduction.plans import PruneStep
 
 
-def find_knee(scores: Floats) -> int:
+def find_knee(scores: FloatArray) -> int:
     """Return how many of the highest scores stand before the knee of their curve.
 
     Image-text interaction pruning (arXiv:2409.01162) keeps the head of the curve and does not say
@@ -45,7 +45,7 @@ def find_knee(scores: Floats) -> int:
     return int(below.argmax()) if below.max() > 1e-9 * scale else len(curve)
 
 
-def count_tokens_to_prune(step: PruneStep, scores: Floats) -> int:
+def count_tokens_to_prune(step: PruneStep, scores: FloatArray) -> int:
     """Return how many rows of one sample leave, given the scores of its candidates.
 
     Parameters

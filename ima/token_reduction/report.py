@@ -13,11 +13,11 @@ import torch
 
 from ima.capture import capture
 from ima.errors import ParameterError
-from ima.measures.similarity import Floats
+from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.perception import perceiving_once
-from ima.stats.intervals import Interval, bootstrap_weights
-from ima.stats.scores import mean_score
+from ima.stats.intervals import Interval, draw_bootstrap_weights
+from ima.stats.scores import compute_mean_score
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.cost import DECODED_TOKENS, compute_prefill_cost, time_plans
 from ima.token_reduction.plans import ReductionPlan
@@ -48,7 +48,7 @@ class PlanReport:
     """
 
     table: pd.DataFrame
-    by_sample: Mapping[str, Floats]
+    by_sample: Mapping[str, FloatArray]
 
 
 def compare_plans(
@@ -108,7 +108,7 @@ def compare_plans(
     for plan, (said, costs) in zip(named.values(), answered, strict=True):
         values = scorer(held, said)[:, scorer.metrics.index(metric)].astype(float)
         each[plan.name] = values
-        found = mean_score(values)
+        found = compute_mean_score(values)
         row = {"plan": plan.name, "metric": metric, "score": found.value, "low": found.low}
         rows.append(row | {"high": found.high, "n": found.n} | costs)
     table = pd.DataFrame(rows)
@@ -144,7 +144,12 @@ def _answers(
 
 
 def compute_relative_score(
-    values: Floats, plain: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+    values: FloatArray,
+    plain: FloatArray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """Return a score as a share of the plain model's, on the same samples (I3).
 
@@ -167,7 +172,7 @@ def compute_relative_score(
     if not plain.mean() > 0:
         message = "The plain model scores 0 on these samples: no share of it can be kept."
         raise ParameterError(message)
-    drawn = bootstrap_weights(len(plain), resamples=resamples, seed=seed).to_numpy()
+    drawn = draw_bootstrap_weights(len(plain), resamples=resamples, seed=seed).to_numpy()
     below = drawn @ plain
     shares = (drawn @ values)[below > 0] / below[below > 0]
     value = float(values.mean() / plain.mean())
@@ -175,7 +180,7 @@ def compute_relative_score(
 
 
 def compute_score_gain(
-    first: Floats, second: Floats, *, resamples: int = 1000, seed: int = 0
+    first: FloatArray, second: FloatArray, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
     """Return how much better one score is than another, on the same samples.
 
@@ -189,13 +194,13 @@ def compute_score_gain(
         Same seed, same interval.
     """
     gap = first - second
-    drawn = bootstrap_weights(len(gap), resamples=resamples, seed=seed).to_numpy() @ gap
+    drawn = draw_bootstrap_weights(len(gap), resamples=resamples, seed=seed).to_numpy() @ gap
     return Interval.of_draws(float(gap.mean()), drawn, n=len(gap))
 
 
 def compute_kept_alignment(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 16
-) -> Floats:
+) -> FloatArray:
     """Ask whether percepts that a plan keeps are more similar to text than those it drops.
 
     Parameters
@@ -243,7 +248,7 @@ def compute_kept_alignment(
 
 def count_kept_perceptual_tokens(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 32
-) -> Floats:
+) -> FloatArray:
     """Count the percepts that a plan leaves in the stream.
 
     Parameters
@@ -262,7 +267,7 @@ def count_kept_perceptual_tokens(
     ndarray
         ``(sample, layer)``: perceptual rows that enter the block of layer 1 … L.
     """
-    found: list[Floats] = []
+    found: list[FloatArray] = []
     for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
