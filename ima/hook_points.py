@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-TAPS: tuple[str, ...] = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
-KINDS: tuple[str, ...] = ("perceptual", "textual")
+HOOK_POINTS: tuple[str, ...] = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
+TOKEN_KINDS: tuple[str, ...] = ("perceptual", "textual")
 
-TAP_DESCRIPTIONS: Mapping[str, str] = {
+HOOK_POINT_DESCRIPTIONS: Mapping[str, str] = {
     "ln1": "output of the first layer norm, the input of attention",
     "sa": "output of attention before the residual addition",
     "resid_mid": "residual stream after attention",
@@ -21,7 +21,7 @@ TAP_DESCRIPTIONS: Mapping[str, str] = {
 }
 
 
-def layers_of(tap: str, layers: int) -> npt.NDArray[np.int32]:
+def list_hook_point_layers(tap: str, layers: int) -> npt.NDArray[np.int32]:
     """Return the layer labels of a tap in a model of so many blocks.
 
     Examples
@@ -32,6 +32,6 @@ def layers_of(tap: str, layers: int) -> npt.NDArray[np.int32]:
     return np.arange(0 if tap == "resid_post" else 1, layers + 1, dtype="int32")
 
 
-def ordered_taps(taps: Sequence[str]) -> tuple[str, ...]:
+def order_hook_points(taps: Sequence[str]) -> tuple[str, ...]:
     """Return the taps without repeats in the order of ``TAPS``."""
-    return tuple(tap for tap in TAPS if tap in taps)
+    return tuple(tap for tap in HOOK_POINTS if tap in taps)

@@ -26,7 +26,7 @@ def make(folder: Path) -> Path:
     """Write models, data and ``own.yaml``; return the path of the latter."""
     from tinyhub import save
 
-    from ima.data.folders import LINES, write_manifest
+    from ima.data.folders import SAMPLES_FILE, write_data_folder
     from ima.data.samples import open_samples
 
     data, families = {}, {}
@@ -35,11 +35,11 @@ def make(folder: Path) -> Path:
             test = open_samples(f"mini-{modality}-{task}", n=SAMPLES)
             more = open_samples(f"mini-{modality}-{task}:calibration", n=CALIBRATION)
             path = folder / "data" / f"own-{modality}-{task}"
-            write_manifest(type(test)(path.name, "test", (*test, *more)), path)
-            lines = [json.loads(line) for line in (path / LINES).read_text().splitlines()]
+            write_data_folder(type(test)(path.name, "test", (*test, *more)), path)
+            lines = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
             for line in lines[SAMPLES:]:
                 line["split"] = "calibration"
-            (path / LINES).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (path / SAMPLES_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
             data[path.name] = str(path)
     text = folder / "data" / "own-text"
     text.mkdir(parents=True)
@@ -49,7 +49,7 @@ def make(folder: Path) -> Path:
          "references": list(s.references)}
         for s in questions
     ]  # fmt: skip
-    (text / LINES).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (text / SAMPLES_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     data["own-text"] = str(text)
     for name, (family, modality) in MODELS.items():
         path = folder / "models" / name

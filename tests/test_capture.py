@@ -10,16 +10,16 @@ import pytest
 import torch
 from tinysamples import image_sample, image_set, text_sample
 
-from ima.capture import capture, measure, tapped
+from ima.capture import attach_hooks, capture_activations, compute_batch_statistics
 from ima.errors import ActivationError, UnknownNameError
-from ima.hook_points import TAPS
-from ima.models import load
+from ima.hook_points import HOOK_POINTS
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo: Path) -> FrozenModel:
-    return load("llama-mini/vit/image-caption")
+    return load_model("llama-mini/vit/image-caption")
 
 
 def hooks(model: FrozenModel) -> int:
@@ -47,8 +47,8 @@ def spoiled(model: FrozenModel, *, layer: int, value: float, rows: Any) -> Itera
 
 def test_capture_returns_every_tap_of_every_layer(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
-    states = capture(model, batch)
-    assert tuple(states) == TAPS
+    states = capture_activations(model, batch)
+    assert tuple(states) == HOOK_POINTS
     for tap, layers in states.items():
         assert list(layers) == list(range(0 if tap == "resid_post" else 1, model.layers + 1))
         width = 48 if tap == "fc1" else model.hidden
@@ -60,7 +60,7 @@ def test_capture_returns_every_tap_of_every_layer(model: FrozenModel) -> None:
 def test_captured_states_are_copies(model: FrozenModel) -> None:
     batch = model.encode(image_set(2))
     before = batch.embeds.clone()
-    states = capture(model, batch, taps=["resid_post", "resid_mid"])
+    states = capture_activations(model, batch, taps=["resid_post", "resid_mid"])
     states["resid_post"][0].zero_()
     assert torch.equal(batch.embeds, before)
     pointers = {
@@ -74,7 +74,7 @@ def test_only_our_hooks_are_removed(model: FrozenModel) -> None:
     handle = model.anatomy.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     try:
         before = hooks(model)
-        capture(model, model.encode(image_set(1)))
+        capture_activations(model, model.encode(image_set(1)))
         assert hooks(model) == before
         model.forward(model.encode(image_set(1)))
         assert len(calls) == 2
@@ -91,12 +91,12 @@ def test_hooks_are_removed_after_an_exception(model: FrozenModel) -> None:
     batch = model.encode(image_set(1))
     with (
         pytest.raises(RuntimeError, match="in the model"),
-        tapped(model.anatomy, taps=TAPS, samples=1, receive=fail),
+        attach_hooks(model.anatomy, taps=HOOK_POINTS, samples=1, receive=fail),
     ):
         model.forward(batch)
     assert hooks(model) == before
     with pytest.raises(UnknownNameError, match=r"Unknown tap 'resid_pots'\. Did you mean"):
-        capture(model, batch, taps=["sa", "resid_pots"])
+        capture_activations(model, batch, taps=["sa", "resid_pots"])
     assert hooks(model) == before
 
 
@@ -107,9 +107,9 @@ def test_the_head_runs_for_the_loss_only_and_on_the_answer_only(model: FrozenMod
         lambda _module, args, _output: seen.append(args[0].shape[0])
     )
     try:
-        assert measure(model, batch).loss is None
+        assert compute_batch_statistics(model, batch).loss is None
         assert seen == []
-        measure(model, batch, loss=True)
+        compute_batch_statistics(model, batch, loss=True)
     finally:
         handle.remove()
     assert seen == batch.answer.sum(dim=1).tolist()
@@ -118,7 +118,7 @@ def test_the_head_runs_for_the_loss_only_and_on_the_answer_only(model: FrozenMod
 @pytest.mark.parametrize("taps", [("resid_post",), ("sa",)])
 def test_loss_is_transformers_own(model: FrozenModel, taps: tuple[str, ...]) -> None:
     samples = [*image_set(3), text_sample(0)]
-    measured = measure(model, model.encode(samples), taps=taps, loss=True)
+    measured = compute_batch_statistics(model, model.encode(samples), taps=taps, loss=True)
     assert measured.loss is not None
     for sample, loss in zip(samples, measured.loss, strict=True):
         one = model.encode([sample])
@@ -130,9 +130,9 @@ def test_loss_is_transformers_own(model: FrozenModel, taps: tuple[str, ...]) -> 
 
 
 def test_a_kind_without_tokens_is_nan_and_not_zero(model: FrozenModel) -> None:
-    measured = measure(model, model.encode([image_sample(0), text_sample(0)]))
+    measured = compute_batch_statistics(model, model.encode([image_sample(0), text_sample(0)]))
     assert measured.counts[1, 0] == 0
-    for tap in TAPS:
+    for tap in HOOK_POINTS:
         assert np.isnan(measured.means[tap][1, 0]).all()
         assert np.isfinite(measured.means[tap][1, 1]).all()
         for norms in measured.norms[tap].values():
@@ -144,21 +144,21 @@ def test_a_kind_without_tokens_is_nan_and_not_zero(model: FrozenModel) -> None:
 
 def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
     batch = model.encode(image_set(4))
-    clean = measure(model, batch, loss=True)
+    clean = compute_batch_statistics(model, batch, loss=True)
     padding = batch.modality < 0
     assert padding.any()
-    read = measure(model, batch, lens=4, inputs=True)
+    read = compute_batch_statistics(model, batch, lens=4, inputs=True)
     # What the second-last block spoils at padding enters the linear layers of the last.
     with spoiled(model, layer=model.layers - 1, value=1e4, rows=padding):
-        spoilt = measure(model, batch, taps=["ln1"], lens=4, inputs=True)
+        spoilt = compute_batch_statistics(model, batch, taps=["ln1"], lens=4, inputs=True)
     for name, values in read.lens.items():
         np.testing.assert_array_equal(spoilt.lens[name], values)
     for name, values in read.squares.items():
         np.testing.assert_array_equal(spoilt.squares[name], values)
     for value in (1e4, float("nan")):
         with spoiled(model, layer=model.layers, value=value, rows=padding):
-            spoilt = measure(model, batch, loss=True)
-        for tap in TAPS:
+            spoilt = compute_batch_statistics(model, batch, loss=True)
+        for tap in HOOK_POINTS:
             np.testing.assert_array_equal(spoilt.means[tap], clean.means[tap])
             np.testing.assert_array_equal(spoilt.norms[tap]["median"], clean.norms[tap]["median"])
         np.testing.assert_array_equal(spoilt.drift, clean.drift)
@@ -168,10 +168,10 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
 def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
     model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ima.capture.logit_lens.BLOCK", 1)
+    monkeypatch.setattr("ima.capture.logit_lens.LOGIT_BLOCK_SIZE", 1)
     batch = model.encode([*image_set(3), text_sample("t")])
-    found = measure(model, batch, taps=["ln1"], lens=4).lens
-    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    found = compute_batch_statistics(model, batch, taps=["ln1"], lens=4).lens
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     for layer, state in states.items():
         logits = model.language.lm_head(model.language.model.norm(state))
         share = logits.double().softmax(-1)
@@ -187,14 +187,16 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
                 )
                 expected = float(entropy[row, own].mean())
                 assert found["entropy"][row, kind, layer] == pytest.approx(expected, rel=1e-4)
-    assert measure(model, batch, taps=["ln1"], lens=2).lens["entropy"].shape[0] == 2
+    assert (
+        compute_batch_statistics(model, batch, taps=["ln1"], lens=2).lens["entropy"].shape[0] == 2
+    )
 
 
 def test_squares_are_of_what_enters_each_linear_layer(model: FrozenModel) -> None:
     batch, before = model.encode(image_set(3)), hooks(model)
-    found = measure(model, batch, taps=["ln1"], inputs=True).squares
+    found = compute_batch_statistics(model, batch, taps=["ln1"], inputs=True).squares
     assert hooks(model) == before
-    states = capture(model, batch)
+    states = capture_activations(model, batch)
     assert set(found) == {
         *(f"self_attn.{name}_proj" for name in "qkvo"),
         *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
@@ -210,8 +212,8 @@ def test_squares_are_of_what_enters_each_linear_layer(model: FrozenModel) -> Non
 def test_drift_spans_several_layers(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ima.capture.statistics.DRIFT_STEPS", (1, 2))
     batch = model.encode(image_set(2))
-    drift = measure(model, batch, taps=["resid_post"]).drift
-    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    drift = compute_batch_statistics(model, batch, taps=["resid_post"]).drift
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     assert drift is not None
     for step in (1, 2):
         for layer in range(model.layers + 1 - step):
@@ -228,17 +230,17 @@ def test_non_finite_activations_are_refused(model: FrozenModel, value: float) ->
         spoiled(model, layer=2, value=value, rows=(2, 5)),
         pytest.raises(ActivationError, match=r"Tap 'resid_post', layer 2: .* samples 's2'\."),
     ):
-        measure(model, batch, taps=["resid_post"])
+        compute_batch_statistics(model, batch, taps=["resid_post"])
 
 
 def test_states_beyond_float16_are_refused_with_a_way_out(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     with spoiled(model, layer=3, value=7e4, rows=(1, 2)):
         with pytest.raises(ActivationError) as caught:
-            measure(model, batch, taps=["fc2"], keep=2)
-        wide = measure(model, batch, taps=["fc2"], keep=2, dtype="float32")
+            compute_batch_statistics(model, batch, taps=["fc2"], keep=2)
+        wide = compute_batch_statistics(model, batch, taps=["fc2"], keep=2, dtype="float32")
         # Statistics are float32, whatever is kept.
-        measure(model, batch, taps=["fc2"], keep=1)
+        compute_batch_statistics(model, batch, taps=["fc2"], keep=1)
     assert "Tap 'fc2', layer 3: a state of 70000 in samples 's1'" in str(caught.value)
     assert "dtype='float32' (--dtype float32)" in str(caught.value)
     assert wide.states["fc2"].max() == np.float32(7e4)
@@ -246,8 +248,8 @@ def test_states_beyond_float16_are_refused_with_a_way_out(model: FrozenModel) ->
 
 def test_kept_states_are_the_tokens_of_the_first_samples(model: FrozenModel) -> None:
     batch = model.encode(image_set(4), side="left")
-    measured = measure(model, batch, taps=["ln2"], keep=2, dtype="float32")
-    states = capture(model, batch, taps=["ln2"])["ln2"]
+    measured = compute_batch_statistics(model, batch, taps=["ln2"], keep=2, dtype="float32")
+    states = capture_activations(model, batch, taps=["ln2"])["ln2"]
     first, second = (int(count) for count in measured.counts.sum(axis=1)[:2])
     assert measured.states["ln2"].shape == (model.layers, first + second, model.hidden)
     real = batch.modality >= 0

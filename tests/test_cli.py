@@ -14,7 +14,7 @@ import torch
 
 from ima import claims, cli
 from ima.bench import model_shapes, speed
-from ima.cache.provenance import check
+from ima.cache.provenance import validate_cache_parameters
 from ima.errors import ParameterError, UnknownNameError
 from ima.notebook import runner
 from ima.stats.intervals import Interval
@@ -135,7 +135,7 @@ def test_cache_verify_names_damage_and_repairs_it(ima, cache, tmp_path):
 
 
 def test_the_command_that_a_cache_names_is_one_that_the_command_line_takes(ima, tmp_path, tiny_zoo):
-    asked = check(
+    asked = validate_cache_parameters(
         {
             "model": MODEL,
             "dataset": DATASET,

@@ -13,7 +13,7 @@ from ima.models import zoo
 
 ROOT = Path(__file__).parents[1] / "data" / "zoo"
 CARDS = sorted(
-    path for path in ROOT.rglob(zoo.CARD) if ".training" not in path.relative_to(ROOT).parts
+    path for path in ROOT.rglob(zoo.CARD_FILE) if ".training" not in path.relative_to(ROOT).parts
 )
 READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) for path in CARDS}
 CONNECTED = {name: card for name, card in READ.items() if "language_state" in card}
@@ -38,20 +38,24 @@ def test_all_weights_stay_under_90_megabytes():
 
 @pytest.mark.parametrize("name", list(READ))
 def test_weights_are_the_ones_that_the_card_describes(name):
-    zoo.verify(ROOT / name / zoo.WEIGHTS, expected=READ[name]["sha256"])
+    zoo.verify_weights(ROOT / name / zoo.WEIGHTS_FILE, expected=READ[name]["sha256"])
     for kept in READ[name].get("checkpoints", ()):
         if "part" in kept:
             final = READ[kept["part"]]["sha256"] == kept["sha256"]
             folder = ROOT / kept["part"]
-            path = folder / zoo.WEIGHTS if final else zoo.checkpoint_path(folder, kept["step"])
-            zoo.verify(path, expected=kept["sha256"])
+            path = (
+                folder / zoo.WEIGHTS_FILE
+                if final
+                else zoo.make_checkpoint_path(folder, kept["step"])
+            )
+            zoo.verify_weights(path, expected=kept["sha256"])
 
 
 def language_state(name):
     """Return the digest of a language model as the trainings of its connectors take it."""
     from ima.miniature.materials import load_language
 
-    return zoo.state_digest(load_language(ROOT / name)[0].state_dict())
+    return zoo.hash_state_dict(load_language(ROOT / name)[0].state_dict())
 
 
 @pytest.mark.parametrize("language", sorted({made_of(name)["language"] for name in CONNECTED}))
@@ -93,5 +97,5 @@ def test_encoders_say_what_they_were_trained_to_do():
 
 @pytest.mark.parametrize("name", [name for name in CONNECTED if not name.startswith("stages")])
 def test_connectors_hold_finite_numbers(name):
-    for key, value in load_file(ROOT / name / zoo.WEIGHTS).items():
+    for key, value in load_file(ROOT / name / zoo.WEIGHTS_FILE).items():
         assert value.isfinite().all(), key

@@ -47,10 +47,10 @@ def test_modalities_differ_in_colour_and_in_marker():
 
 
 def test_similarity_curves_name_every_curve():
-    part = curves(list(cones.CURVES))
-    low, high = intervals.percentile(part["draws"])
+    part = curves(list(cones.CONE_CURVES))
+    low, high = intervals.compute_percentile_interval(part["draws"])
     figure = figures.similarity_curves(part, low=low, high=high)
-    assert legend(figure) == [figures.NAMES[name] for name in cones.CURVES]
+    assert legend(figure) == [figures.NAMES[name] for name in cones.CONE_CURVES]
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == (
         part["estimate"].to_numpy().tolist()
     )
@@ -59,7 +59,9 @@ def test_similarity_curves_name_every_curve():
 
 def test_modality_panels_share_a_scale():
     parts = {"image": curves(["PvsT", "PvsP"]), "between": curves(["PvsP"])}
-    ends = {name: intervals.percentile(part["draws"]) for name, part in parts.items()}
+    ends = {
+        name: intervals.compute_percentile_interval(part["draws"]) for name, part in parts.items()
+    }
     figure = figures.modality_panels(parts, intervals=ends)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "between"]
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
@@ -68,7 +70,7 @@ def test_modality_panels_share_a_scale():
 
 def test_gap_curves_show_the_null():
     gap = curves(["PvsP", "TvsT"], dim="side")
-    low, high = intervals.band(gap["draws"])
+    low, high = intervals.compute_simultaneous_band(gap["draws"])
     names = legend(figures.gap_curves(gap, low=low, high=high))
     assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
 
@@ -209,7 +211,7 @@ def test_training_curves_have_a_line_a_model():
 def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
     rng = np.random.default_rng(count)
     points = {
-        f"m{at}": model_summary.Candidate(
+        f"m{at}": model_summary.ModelSummary(
             f"m{at}",
             dataset,
             "",
@@ -219,7 +221,7 @@ def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
         )
         for at in range(count)
     }
-    return model_comparison.Comparison(title, kind, "lm (ST)", dataset, "exact_match", points)
+    return model_comparison.ModelComparison(title, kind, "lm (ST)", dataset, "exact_match", points)
 
 
 def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
@@ -228,12 +230,12 @@ def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
         compared("a run in training, with a long title", 6, kind="training"),
         compared("sounds", 12, dataset="mini-audio-qa"),
     ]
-    figure = figures.model_panels(given, name=model_summary.IMA, xlabel="IMA score (cosine)")
+    figure = figures.model_panels(given, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)")
     assert len(figure.axes) == 3
     assert legend(figure) == ["image", "audio"]
     assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
     assert all(axes.get_xlabel() for axes in figure.axes)
-    table = model_comparison.correlate(given, resamples=10)
+    table = model_comparison.correlate_comparisons(given, resamples=10)
     heat = figures.proxy_map(table).axes[0]
     assert [tick.get_text() for tick in heat.get_xticklabels()] == list(model_summary.PROXIES)
     assert heat.get_yticklabels()[0].get_text() == "few (5)"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from ima.data.importers import IMPORTERS, from_rows, import_data
+from ima.data.importers import IMPORTERS, import_data, make_samples_from_rows
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
@@ -237,7 +237,7 @@ def test_rows_become_samples():
     pixels = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
     rows = [{"image": Image.fromarray(pixels), "q": "what ?", "a": ["red", "crimson"], "n": 4}]
     given = {"modality": "image", "task": "qa", "media": "image", "references": "a"}
-    (sample,) = from_rows(rows, prompt="{q} Answer:", id="n", **given)
+    (sample,) = make_samples_from_rows(rows, prompt="{q} Answer:", id="n", **given)
     assert (sample.id, sample.prompt, sample.references) == (
         "4",
         "what ? Answer:",
@@ -245,15 +245,15 @@ def test_rows_become_samples():
     )
     np.testing.assert_array_equal(sample.load(), pixels)
     with pytest.raises(SampleError, match=r"row 0: no column 'b'\. Columns: image, q, a, n"):
-        from_rows(rows, **{**given, "references": "b"})
+        make_samples_from_rows(rows, **{**given, "references": "b"})
     wave = {"array": np.zeros(800), "sampling_rate": 8000}
-    (heard,) = from_rows(
+    (heard,) = make_samples_from_rows(
         [{"audio": wave, "text": "silence"}],
         modality="audio", task="caption", media="audio", references="text",
     )  # fmt: skip
     assert heard.load().shape == (1600,)
     with pytest.raises(SampleError, match="row 0: a str is no image"):
-        from_rows([{"image": "a.png", "a": "x"}], **given)
+        make_samples_from_rows([{"image": "a.png", "a": "x"}], **given)
 
 
 class Library(dict):

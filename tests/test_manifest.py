@@ -9,7 +9,13 @@ from PIL import Image
 from scipy.io import wavfile
 
 from ima.data import media
-from ima.data.folders import check_folder, keep_samples, read_manifest, schema, write_manifest
+from ima.data.folders import (
+    check_data_folder,
+    filter_data_folder,
+    make_sample_schema,
+    read_data_folder,
+    write_data_folder,
+)
 from ima.data.samples import Sample, SampleSet
 from ima.errors import ParameterError, SampleError
 
@@ -38,7 +44,7 @@ def folder(tmp_path, *lines, raw=None):
 
 
 def media_of(tmp_path, name, modality):
-    return read_manifest(folder(tmp_path, line(modality=modality, media=name)))[0].load()
+    return read_data_folder(folder(tmp_path, line(modality=modality, media=name)))[0].load()
 
 
 def test_a_set_survives_the_disk_unchanged(tmp_path):
@@ -54,8 +60,8 @@ def test_a_set_survives_the_disk_unchanged(tmp_path):
             Sample("d", "text", "qa", "two plus two ?", ("four",)),
         ),
     )
-    path = write_manifest(samples, tmp_path / "set")
-    again = read_manifest(path)
+    path = write_data_folder(samples, tmp_path / "set")
+    again = read_data_folder(path)
     assert again.name == "set"
     for sample, found in zip(samples, again, strict=True):
         record = found.record()
@@ -65,26 +71,26 @@ def test_a_set_survives_the_disk_unchanged(tmp_path):
             assert found.load().dtype == sample.load().dtype
             np.testing.assert_array_equal(found.load(), sample.load())
     assert again[3].media is None
-    assert read_manifest(path, n=2).samples == again.samples[:2]
+    assert read_data_folder(path, n=2).samples == again.samples[:2]
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
 
 
 def test_the_fingerprint_follows_the_media(tmp_path):
     Image.fromarray(IMAGE).save(tmp_path / "p.png")
     folder(tmp_path, line(modality="image", media="p.png"))
-    before = read_manifest(tmp_path).fingerprint
-    assert read_manifest(tmp_path).fingerprint == before
+    before = read_data_folder(tmp_path).fingerprint
+    assert read_data_folder(tmp_path).fingerprint == before
     Image.fromarray(255 - IMAGE).save(tmp_path / "p.png")
-    assert read_manifest(tmp_path).fingerprint != before
+    assert read_data_folder(tmp_path).fingerprint != before
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     broken = SampleSet("x", "test", (Sample("a", "image", "qa", "what ?", ("red",)),))
     with pytest.raises(SampleError, match="no media"):
-        write_manifest(broken, tmp_path / "set")
+        write_data_folder(broken, tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ParameterError, match="exists"):
-        write_manifest(broken, tmp_path)
+        write_data_folder(broken, tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
@@ -149,24 +155,24 @@ def test_a_sound_at_16_khz_is_taken_as_it_is(tmp_path):
 )
 def test_unusable_lines_are_named(tmp_path, lines, message):
     with pytest.raises(SampleError, match=message):
-        read_manifest(folder(tmp_path, *lines))
+        read_data_folder(folder(tmp_path, *lines))
 
 
 def test_malformed_json_is_named_by_its_line(tmp_path):
     raw = json.dumps(line()) + "\n\n{broken\n"
     with pytest.raises(SampleError, match="line 3: Invalid JSON"):
-        read_manifest(folder(tmp_path, raw=raw))
+        read_data_folder(folder(tmp_path, raw=raw))
 
 
 def test_a_folder_without_samples_says_what_it_needs(tmp_path):
     with pytest.raises(SampleError, match=r"holds no samples\.jsonl.*id, modality, task"):
-        read_manifest(tmp_path)
+        read_data_folder(tmp_path)
 
 
 def test_more_samples_than_there_are(tmp_path):
     folder(tmp_path, line())
     with pytest.raises(ParameterError, match=r"between 1 and 1.*got 2"):
-        read_manifest(tmp_path, n=2)
+        read_data_folder(tmp_path, n=2)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +234,7 @@ def test_media_outside_the_folder_are_refused(tmp_path, name):
     Image.fromarray(IMAGE).save(tmp_path / "out.png")
     (inside / "link.png").symlink_to(tmp_path / "out.png")
     with pytest.raises(SampleError, match="lies outside"):
-        read_manifest(folder(inside, line(modality="image", media=name)))
+        read_data_folder(folder(inside, line(modality="image", media=name)))
 
 
 def test_media_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
@@ -250,19 +256,19 @@ def test_a_folder_is_checked_and_what_is_good_can_be_kept(tmp_path):
         line(id="c", modality="image", media="r.png"),
         line(id="d"),
     )
-    lines, problems = check_folder(tmp_path)
+    lines, problems = check_data_folder(tmp_path)
     assert len(lines) == 4
     assert [problem.id for problem in problems] == ["b", "c"]
-    kept = keep_samples(tmp_path, tmp_path / "kept", leave_out={"b", "c"})
-    assert [sample.id for sample in read_manifest(kept)] == ["a", "d"]
+    kept = filter_data_folder(tmp_path, tmp_path / "kept", leave_out={"b", "c"})
+    assert [sample.id for sample in read_data_folder(kept)] == ["a", "d"]
     with pytest.raises(ParameterError, match="nothing was written"):
-        keep_samples(tmp_path, tmp_path / "none", leave_out=set("abcd"))
+        filter_data_folder(tmp_path, tmp_path / "none", leave_out=set("abcd"))
 
 
 def test_the_schema_says_what_the_reader_takes(tmp_path):
     import jsonschema
 
-    validator = jsonschema.Draft202012Validator(schema())
+    validator = jsonschema.Draft202012Validator(make_sample_schema())
     assert validator.is_valid(line())
     assert not validator.is_valid(line(modality="smell"))
     assert not validator.is_valid({**line(), "extra": 1})

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from ima.capture import capture
-from ima.capture.words import word_states
+from ima.capture import capture_activations
+from ima.capture.words import capture_word_states
 from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.models import load
+from ima.models import load_model
 
 
 @pytest.mark.parametrize("name", ["llama-mini", "llama-mini/vit/image-caption"])
 def test_states_are_those_at_the_words_tokens(tiny_zoo: Path, name: str) -> None:
-    model = load(name)
+    model = load_model(name)
     words = ["circle", "a green triangle", "abc"]
-    found = word_states(model, words, prompt="caption : a")
+    found = capture_word_states(model, words, prompt="caption : a")
     assert found.dims == ("word", "layer", "hidden")
     assert found["layer"].to_numpy().tolist() == list(range(model.layers + 1))
     for word in words:
@@ -28,7 +28,7 @@ def test_states_are_those_at_the_words_tokens(tiny_zoo: Path, name: str) -> None
         before = model.encode([sample], target=False).embeds.shape[1]
         length = batch.embeds.shape[1] - 1 - before
         assert length >= 1
-        states = capture(model, batch, taps=["resid_post"])["resid_post"]
+        states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
         expected = torch.stack(
             [state[0, before : before + length].mean(0) for state in states.values()]
         )
@@ -36,8 +36,8 @@ def test_states_are_those_at_the_words_tokens(tiny_zoo: Path, name: str) -> None
 
 
 def test_words_must_be_distinct(tiny_zoo: Path) -> None:
-    model = load("llama-mini")
+    model = load_model("llama-mini")
     with pytest.raises(ParameterError, match="Distinct words are needed; got a, a"):
-        word_states(model, ["a", "a"], prompt="caption :")
+        capture_word_states(model, ["a", "a"], prompt="caption :")
     with pytest.raises(ParameterError, match="got none"):
-        word_states(model, [], prompt="caption :")
+        capture_word_states(model, [], prompt="caption :")

@@ -142,7 +142,7 @@ def test_a_change_of_a_figure_keeps_the_caches(checkout):
 
 def test_a_change_of_a_world_remakes_its_samples_and_keeps_the_findings(checkout):
     rerun = changed(checkout, "miniature/scenes.py", lambda text: f"{text}\nPLANTED = 1\n")
-    assert {"a world", "world"} <= rerun
+    assert "a world" in rerun
     assert not {"a cache", "finding1", "finding3"} & rerun
 
 
@@ -182,7 +182,7 @@ def making(tmp_path, monkeypatch):
             message = "stopped"
             raise NotebookError(message)
 
-    monkeypatch.setattr(cache.notebooks, "run", run)
+    monkeypatch.setattr(cache.runner, "run", run)
 
     def make(samples=3, code="a"):
         cache.make(

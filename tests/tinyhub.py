@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from tinyzoo import make_tokenizer
 
-from ima.models.processors import NoVideo, _class_of, without_video
+from ima.models.processors import NoVideoProcessor, _class_of, drop_video_processor
 
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
@@ -74,7 +74,7 @@ def processor(name: str, **parts: Any) -> Any:
     """Build a processor, without video where that needs torchvision."""
     cls = getattr(hf, f"{name}Processor")
     if "video_processor" in (own := _class_of_name(name)).get_attributes():
-        return without_video(own)(video_processor=NoVideo(), **parts)
+        return drop_video_processor(own)(video_processor=NoVideoProcessor(), **parts)
     return cls(**parts)
 
 

@@ -149,7 +149,7 @@ def _connector(root: Path, name: str, parts: dict[str, str], *, seed: int) -> No
         connector.queries.mul_(50)
         connector.out.weight.mul_(3)
     state = {key: value.half().contiguous() for key, value in connector.state_dict().items()}
-    save_file(state, folder / zoo.WEIGHTS)
+    save_file(state, folder / zoo.WEIGHTS_FILE)
     modality, kind = task.split("-")
     _card(
         folder,
@@ -167,7 +167,7 @@ def _connector(root: Path, name: str, parts: dict[str, str], *, seed: int) -> No
             {
                 "step": step,
                 "seed": seed + step,
-                "sha256": zoo.state_digest(Connector(config, seed=seed + step).state_dict()),
+                "sha256": zoo.hash_state_dict(Connector(config, seed=seed + step).state_dict()),
             }
             for step in (0, 5, 9)
         ],
@@ -205,7 +205,7 @@ def _card(
     task: str | None = None,
     **entries: Any,
 ) -> str:
-    sha = zoo.sha256(folder / zoo.WEIGHTS)
+    sha = zoo.hash_file(folder / zoo.WEIGHTS_FILE)
     metrics = ("exact_set", "novel") if task == "caption" else ("exact_match", "binding")
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20}
     score = dict.fromkeys((*metrics, "binding_guess"), share)
@@ -224,7 +224,7 @@ def _card(
         "sha256": sha,
         "trained": {"steps": 0, "seconds": 0.0, "device": "cpu", "torch": torch.__version__},
     }
-    (folder / zoo.CARD).write_text(json.dumps(card, indent=1))
+    (folder / zoo.CARD_FILE).write_text(json.dumps(card, indent=1))
     return sha
 
 
@@ -264,7 +264,7 @@ def add_multitask(root: Path) -> None:
     made, _ = multitask_parts("mlp")
     pattern = read_json(root / "encoders/vit/card.json")
     made["encoder"].half().save_pretrained(root / "encoders/clip")
-    sha = {"encoder": zoo.sha256(root / "encoders/clip" / zoo.WEIGHTS)}
+    sha = {"encoder": zoo.hash_file(root / "encoders/clip" / zoo.WEIGHTS_FILE)}
     write_json(
         root / "encoders/clip/card.json",
         {**pattern, "name": "clip", "class": "CLIPVisionModel", "sha256": sha["encoder"]},
@@ -276,22 +276,24 @@ def add_multitask(root: Path) -> None:
     untrained, trained = (llava.build_projector(config, **between, seed=seed) for seed in (1, 2))
     state = {f"projector.{name}": value for name, value in trained.state_dict().items()}
     folder = root / "multitask/llava-tiny"
-    save_weights(state, folder / zoo.WEIGHTS)
+    save_weights(state, folder / zoo.WEIGHTS_FILE)
     before = {f"projector.{name}": value for name, value in untrained.state_dict().items()}
     card = {
         **pattern, "name": "llava-tiny", "kind": "multitask", "setup": "MT", "tuned": False,
         "task": "multitask", "dataset": "mini-image-caption", "projector": config.model_dump(),
-        "sha256": zoo.sha256(folder / zoo.WEIGHTS), "parts": sha,
+        "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE), "parts": sha,
         "made_of": {"language": "language/llama-mini", "encoder": "encoders/clip"},
-        "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.state_digest(before)}],
+        "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.hash_state_dict(before)}],
     }  # fmt: skip
-    write_json(folder / zoo.CARD, card)
+    write_json(folder / zoo.CARD_FILE, card)
     under = root / "skipping/llava-tiny-skipping"
-    save_weights(before, under / zoo.WEIGHTS)
-    own = {"name": under.name, "sha256": zoo.sha256(under / zoo.WEIGHTS), "checkpoints": []}
-    write_json(under / zoo.CARD, {**card, **own, "plan": HALF.model_dump(mode="json")})
+    save_weights(before, under / zoo.WEIGHTS_FILE)
+    own = {"name": under.name, "sha256": zoo.hash_file(under / zoo.WEIGHTS_FILE), "checkpoints": []}
+    write_json(under / zoo.CARD_FILE, {**card, **own, "plan": HALF.model_dump(mode="json")})
     mapping = root / "aggregation/llava-tiny"
     state = torch.nn.Linear(language.config.hidden_size, language.config.hidden_size).state_dict()
-    save_weights(state, mapping / zoo.WEIGHTS)
-    sha256 = zoo.sha256(mapping / zoo.WEIGHTS)
-    write_json(mapping / zoo.CARD, {**card, "sha256": sha256, "model": "llava-tiny", "depth": 2})
+    save_weights(state, mapping / zoo.WEIGHTS_FILE)
+    sha256 = zoo.hash_file(mapping / zoo.WEIGHTS_FILE)
+    write_json(
+        mapping / zoo.CARD_FILE, {**card, "sha256": sha256, "model": "llava-tiny", "depth": 2}
+    )

@@ -85,7 +85,7 @@ def bench_shape(
     if min(samples, batch_size, repeats) < 1:
         message = "samples, batch_size and repeats must be at least 1."
         raise ParameterError(message)
-    from ima.capture import measure
+    from ima.capture import compute_batch_statistics
 
     model, batch = _random(shape, batch_size, device, precision)
     count = max(1, samples // batch_size)
@@ -97,7 +97,7 @@ def bench_shape(
 
     def measured_pass() -> None:
         for _ in range(count):
-            measure(model, batch)
+            compute_batch_statistics(model, batch)
 
     timed = fastest({PASS: plain_pass, MEASURE: measured_pass}, repeats=repeats)
     plain = Timing(PASS, timed[PASS], count * batch_size)
@@ -247,7 +247,7 @@ def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, 
 
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
-    from ima.models.hook_points import find_anatomy
+    from ima.models.hook_points import find_hook_points
 
     config = LlamaConfig(
         hidden_size=shape.hidden,
@@ -270,7 +270,7 @@ def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, 
         weights_hash="",
         language=language,
         tokenizer=None,
-        anatomy=find_anatomy(language),
+        anatomy=find_hook_points(language),
         # Its percepts come from nowhere: they are random numbers.
         perception=cast("Any", SimpleNamespace(modality="image", queries=shape.perceptual)),
     )

@@ -18,13 +18,13 @@ import pandas as pd
 import xarray as xr
 
 from ima.cache import open_cache
-from ima.cache.chunking import default_unit
-from ima.cache.schema import Layout
-from ima.cache.store import locate, place, skeleton
+from ima.cache.chunking import choose_unit_size
+from ima.cache.schema import CacheLayout
+from ima.cache.store import build_store_metadata, locate_store, write_store_metadata
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.files import write_json
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import cosine_over_pairs
 from ima.timing import fastest
 
@@ -86,7 +86,7 @@ def bench(
     Parameters
     ----------
     model : str
-        What :func:`ima.models.load` takes.
+        What :func:`ima.models.load_model` takes.
     dataset : str
         What :func:`ima.data.samples.open_samples` takes.
     samples : int
@@ -118,11 +118,11 @@ def bench(
             f"found {samples}, {batch_size} and {repeats}."
         )
         raise ParameterError(message)
-    from ima.capture import measure
-    from ima.capture.writer import create
-    from ima.models import load
+    from ima.capture import compute_batch_statistics
+    from ima.capture.writer import create_cache
+    from ima.models import load_model
 
-    frozen = load(model, device=device)
+    frozen = load_model(model, device=device)
     opened = open_samples(dataset, n=samples)
     batches = frozen.batches(opened, batch_size=batch_size)
 
@@ -135,7 +135,7 @@ def bench(
         store = Path(folder) / "bench.zarr"
 
         def write() -> None:
-            create(
+            create_cache(
                 frozen,
                 dataset=opened,
                 path=store,
@@ -150,7 +150,10 @@ def bench(
             "make the samples": (make, samples),
             "encode them": (lambda: frozen.batches(opened, batch_size=batch_size), samples),
             PASS: (lambda: [frozen.forward(batch) for batch in batches], samples),
-            MEASURE: (lambda: [measure(frozen, batch) for batch in batches], samples),
+            MEASURE: (
+                lambda: [compute_batch_statistics(frozen, batch) for batch in batches],
+                samples,
+            ),
             "make a whole cache": (write, samples),
             "read the means of one tap": (lambda: _read(store), samples),
             PLAIN: (plain, rows),
@@ -280,12 +283,12 @@ def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
 def _writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]:
     """Return two functions that write the same numbers, and how many samples they are of."""
     hidden, layers = 4096, 32
-    unit = default_unit(_ROWS, layers=layers, hidden=hidden)
-    layout = Layout(samples=_ROWS, unit=unit, layers=layers, widths={"resid_post": hidden})
-    shape = (unit, len(KINDS), layers + 1, hidden)
+    unit = choose_unit_size(_ROWS, layers=layers, hidden=hidden)
+    layout = CacheLayout(samples=_ROWS, unit=unit, layers=layers, widths={"resid_post": hidden})
+    shape = (unit, len(TOKEN_KINDS), layers + 1, hidden)
     means = np.random.default_rng(0).standard_normal(shape, dtype="float32")
-    location = locate(folder / "writes.zarr")
-    place(location, skeleton(layout.arrays(), {}))
+    location = locate_store(folder / "writes.zarr")
+    write_store_metadata(location, build_store_metadata(layout.arrays(), {}))
     array = location.group("r+")["means/resid_post/mean"]
 
     # New files each time: Zarr would read a shard that is there before it writes it anew.

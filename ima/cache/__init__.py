@@ -1,7 +1,7 @@
 """Caches: activation statistics and states of a frozen model in a Zarr store."""
 
-from ima.cache.reader import info, open_cache
-from ima.cache.schema import DRIFT_STEPS, SCHEMA_VERSION
-from ima.cache.verification import verify
+from ima.cache.reader import describe_cache, open_cache
+from ima.cache.schema import CACHE_SCHEMA_VERSION, DRIFT_STEPS
+from ima.cache.verification import verify_cache
 
-__all__ = ["DRIFT_STEPS", "SCHEMA_VERSION", "info", "open_cache", "verify"]
+__all__ = ["DRIFT_STEPS", "CACHE_SCHEMA_VERSION", "describe_cache", "open_cache", "verify_cache"]

@@ -12,7 +12,7 @@ import xarray as xr
 
 from ima.cache import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
-from ima.hook_points import TAPS
+from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -113,7 +113,7 @@ class CacheSet:
     def taps(self) -> dict[str, dict[str, xr.DataArray]]:
         """Return the mean-pooled tokens at every tap that all caches hold, by tap and data set."""
         held = set.intersection(*(set(tree["means"].children) for tree in self.trees.values()))
-        return {tap: self.arrays(f"means/{tap}/mean") for tap in TAPS if tap in held}
+        return {tap: self.arrays(f"means/{tap}/mean") for tap in HOOK_POINTS if tap in held}
 
     def norms(self, statistic: str = "median") -> dict[str, dict[str, xr.DataArray]]:
         """Return a statistic of token norms at every tap that all caches hold."""

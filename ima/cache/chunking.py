@@ -6,18 +6,18 @@ import numpy as np
 
 # Below 256 KiB an inner chunk costs more to find than to read; shards above 16 MiB double the
 # CPU time of a write.
-INNER_BYTES = 256 * 2**10
-SHARD_BYTES = 8 * 2**20
-SHARD_LIMIT = 2 * SHARD_BYTES
+_INNER_CHUNK_BYTES = 256 * 2**10
+_SHARD_BYTES = 8 * 2**20
+_MAX_SHARD_BYTES = 2 * _SHARD_BYTES
 # A unit of a small model would hold thousands of samples before its shard is full, and a killed
 # run would lose them all.
-UNIT_LIMIT = 32
+_MAX_UNIT_SAMPLES = 32
 
 #: Perceptual and textual tokens.
 _KINDS = 2
 
 
-def default_unit(samples: int, *, layers: int, hidden: int) -> int:
+def choose_unit_size(samples: int, *, layers: int, hidden: int) -> int:
     """Return how many samples make a unit of work.
 
     The number that gives the means of the residual stream a shard of 8 MiB with inner chunks of at
@@ -30,11 +30,11 @@ def default_unit(samples: int, *, layers: int, hidden: int) -> int:
     (8, 32)
     """
     row = _KINDS * hidden * np.dtype("float32").itemsize
-    full = max(-(-INNER_BYTES // row), SHARD_BYTES // (row * (layers + 1)))
-    return min(full, UNIT_LIMIT, samples)
+    full = max(-(-_INNER_CHUNK_BYTES // row), _SHARD_BYTES // (row * (layers + 1)))
+    return min(full, _MAX_UNIT_SAMPLES, samples)
 
 
-def token_rows(tokens: int, *, layers: int, width: int, itemsize: int) -> int:
+def count_tokens_per_shard(tokens: int, *, layers: int, width: int, itemsize: int) -> int:
     """Return how many tokens share a shard: 8 to 16 MiB, or all of them where that is less.
 
     Examples
@@ -45,13 +45,13 @@ def token_rows(tokens: int, *, layers: int, width: int, itemsize: int) -> int:
     50
     """
     row = width * itemsize
-    full = max(-(-INNER_BYTES // row), SHARD_BYTES // (row * layers))
+    full = max(-(-_INNER_CHUNK_BYTES // row), _SHARD_BYTES // (row * layers))
     # Equal shares: a chunk is padded to its full size on disk.
     shards = max(1, tokens // full)
     return -(-tokens // shards)
 
 
-def layers_per_shard(layer_bytes: int, layers: int) -> int:
+def count_layers_per_shard(layer_bytes: int, layers: int) -> int:
     """Return how many layers of one unit share a file of at most 16 MiB.
 
     Examples
@@ -59,4 +59,4 @@ def layers_per_shard(layer_bytes: int, layers: int) -> int:
     >>> layers_per_shard(256 * 2**10, 33), layers_per_shard(2**20, 33)
     (33, 16)
     """
-    return max(1, min(layers, SHARD_LIMIT // layer_bytes))
+    return max(1, min(layers, _MAX_SHARD_BYTES // layer_bytes))

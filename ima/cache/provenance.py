@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Layout
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, CacheLayout
 from ima.errors import ParameterError, UnknownNameError
-from ima.hook_points import TAPS, ordered_taps
+from ima.hook_points import HOOK_POINTS, order_hook_points
 
-PACKAGES = ("numpy", "torch", "transformers", "zarr")
+_RECORDED_PACKAGES = ("numpy", "torch", "transformers", "zarr")
 
 # Names of what the sections "model", "dataset" and "layout" identify better.
 _ALIASES = ("model", "dataset", "unit")
@@ -26,7 +26,7 @@ class CacheParameters(BaseModel):
     Parameters
     ----------
     model : str
-        What :func:`ima.models.load` takes.
+        What :func:`ima.models.load_model` takes.
     dataset : str
         What :func:`ima.data.samples.open_samples` takes.
     samples : int
@@ -38,7 +38,7 @@ class CacheParameters(BaseModel):
     batch_size : int
         Samples per forward pass.
     unit : int or None
-        Samples per unit of work; None follows :func:`ima.cache.chunking.default_unit`.
+        Samples per unit of work; None follows :func:`ima.cache.chunking.choose_unit_size`.
     device : str
         Where the model runs.
     precision : {"float32", "float16", "bfloat16"}
@@ -62,7 +62,7 @@ class CacheParameters(BaseModel):
     model: str = Field(min_length=1)
     dataset: str = Field(min_length=1)
     samples: int = Field(default=200, ge=1)
-    taps: tuple[str, ...] = TAPS
+    taps: tuple[str, ...] = HOOK_POINTS
     keep_tokens: int = Field(default=0, ge=0)
     batch_size: int = Field(default=16, ge=1)
     unit: int | None = Field(default=None, ge=1)
@@ -84,7 +84,7 @@ class CacheParameters(BaseModel):
         """Return the command line that makes, or finishes, such a cache."""
         words = ["ima", "cache", "create", "--model", self.model, "--dataset", self.dataset]
         words += ["--samples", str(self.samples), "--out", path]
-        if self.taps != TAPS:
+        if self.taps != HOOK_POINTS:
             words += ["--taps", ",".join(self.taps)]
         for name in (
             "keep_tokens",
@@ -108,7 +108,7 @@ class CacheParameters(BaseModel):
         return shlex.join(words)
 
 
-def check(values: Mapping[str, Any]) -> CacheParameters:
+def validate_cache_parameters(values: Mapping[str, Any]) -> CacheParameters:
     """Return parameters of which each has its type and lies in its range.
 
     Raises
@@ -137,11 +137,11 @@ found 0 (int).
         ]
         raise ParameterError("\n".join(lines)) from None
     for tap in parameters.taps:
-        if tap not in TAPS:
-            unknown = UnknownNameError.among("tap", tap, TAPS)
+        if tap not in HOOK_POINTS:
+            unknown = UnknownNameError.among("tap", tap, HOOK_POINTS)
             raise unknown
     if not parameters.taps:
-        message = f"A cache needs at least one tap. Available: {', '.join(TAPS)}."
+        message = f"A cache needs at least one tap. Available: {', '.join(HOOK_POINTS)}."
         raise ParameterError(message)
     for name, what in {"keep_tokens": "states", "lens": "distributions"}.items():
         if getattr(parameters, name) > parameters.samples:
@@ -150,15 +150,15 @@ found 0 (int).
                 f"cache holds. Give at most samples={parameters.samples}."
             )
             raise ParameterError(message)
-    return parameters.model_copy(update={"taps": ordered_taps(parameters.taps)})
+    return parameters.model_copy(update={"taps": order_hook_points(parameters.taps)})
 
 
-def attributes(
+def make_cache_attributes(
     parameters: CacheParameters,
     *,
     model: Mapping[str, Any],
     dataset: Mapping[str, Any],
-    layout: Layout,
+    layout: CacheLayout,
 ) -> dict[str, Any]:
     """Return the attributes of a store: all that is needed to repeat the run.
 
@@ -184,8 +184,8 @@ def attributes(
     values = parameters.model_dump(mode="json")
     execution = {name: values.pop(name) for name in ("batch_size", "device")}
     return {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
+        "schema": CACHE_SCHEMA,
+        "schema_version": CACHE_SCHEMA_VERSION,
         "model": dict(model),
         "dataset": dict(dataset),
         "parameters": values,
@@ -204,22 +204,22 @@ def attributes(
             "packages": {
                 "ima": version("ima"),
                 "python": platform.python_version(),
-                **{name: version(name) for name in PACKAGES},
+                **{name: version(name) for name in _RECORDED_PACKAGES},
             },
         },
     }
 
 
-def parameters_of(stored: Mapping[str, Any]) -> CacheParameters:
+def parse_cache_parameters(stored: Mapping[str, Any]) -> CacheParameters:
     """Return the parameters of a store from its attributes."""
     execution = {name: stored["execution"][name] for name in ("batch_size", "device")}
-    return check({**stored["parameters"], **execution})
+    return validate_cache_parameters({**stored["parameters"], **execution})
 
 
-def layout_of(stored: Mapping[str, Any]) -> Layout:
+def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
     """Return the sizes of a store's arrays from its attributes."""
     parameters, sizes = stored["parameters"], stored["layout"]
-    return Layout(
+    return CacheLayout(
         samples=parameters["samples"],
         unit=sizes["unit"],
         layers=sizes["layers"],
@@ -235,7 +235,7 @@ def layout_of(stored: Mapping[str, Any]) -> Layout:
     )
 
 
-def differences(
+def list_attribute_differences(
     stored: Mapping[str, Any], asked: Mapping[str, Any], *, execution: bool
 ) -> list[str]:
     """Return a line per attribute in which two runs differ.

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ima.cache.provenance import layout_of, parameters_of
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION
-from ima.cache.store import ROOT, Location, locate
+from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION
+from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
 
@@ -49,11 +49,11 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     >>> cache = open_cache("data/caches/llama-mini--image.zarr")  # doctest: +SKIP
     >>> cache["means/resid_post/mean"].sel(kind="textual", layer=3)  # doctest: +SKIP
     """
-    location = locate(path)
-    attributes = read_attributes(location)
-    done = read_done(location)
+    location = locate_store(path)
+    attributes = read_cache_attributes(location)
+    done = read_done_mask(location)
     if not done.all() and not allow_partial:
-        command = parameters_of(attributes).command(location.address)
+        command = parse_cache_parameters(attributes).command(location.address)
         message = (
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
             f"Finish it with: {command} — or open what is there with allow_partial=True."
@@ -64,7 +64,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     return tree if done.all() else _finished(tree, done)
 
 
-def info(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Say what a cache holds and how it was made, without reading its data.
 
     Parameters
@@ -87,10 +87,10 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     CacheSchemaError
         If what is there is not a cache, or one of another schema version.
     """
-    location = locate(path)
-    attributes = read_attributes(location)
-    parameters, layout = parameters_of(attributes), layout_of(attributes)
-    done = read_done(location)
+    location = locate_store(path)
+    attributes = read_cache_attributes(location)
+    parameters, layout = parse_cache_parameters(attributes), parse_cache_layout(attributes)
+    done = read_done_mask(location)
     sizes = location.sizes()
     groups: dict[str, dict[str, Any]] = {}
     for array in layout.arrays():
@@ -98,7 +98,7 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
         shape = dict(zip(array.dims, array.shape, strict=True))
         group["arrays"][array.name] = {"dtype": array.dtype, "shape": shape}
     for key, size in sizes.items():
-        owner = key.split("/c/")[0].removesuffix(f"/{ROOT}")
+        owner = key.split("/c/")[0].removesuffix(f"/{ROOT_METADATA_FILE}")
         for name, group in groups.items():
             if owner == name or owner.rpartition("/")[0] == name:
                 group["bytes"] += size
@@ -123,7 +123,7 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def read_attributes(location: Location) -> dict[str, Any]:
+def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     """Return the attributes of a cache of this schema version.
 
     Raises
@@ -138,12 +138,12 @@ def read_attributes(location: Location) -> dict[str, Any]:
     if not location.exists():
         found = "a folder without it" if location.files.isdir(location.root) else "nothing"
         message = (
-            f"No cache at {location.address!r}: looked for {ROOT}, found {found}. Make one with "
+            f"No cache at {location.address!r}: looked for {ROOT_METADATA_FILE}, found {found}. Make one with "
             f"`ima cache create --model … --dataset … --out {location.address}`."
         )
         raise CacheSchemaError(message) if "folder" in found else CacheError(message)
     try:
-        document = json.loads(location.read(ROOT))
+        document = json.loads(location.read(ROOT_METADATA_FILE))
     except ValueError as error:
         message = (
             f"The root of {location.address!r} is not JSON: {error}. "
@@ -151,23 +151,23 @@ def read_attributes(location: Location) -> dict[str, Any]:
         )
         raise CacheCorruptError(message) from error
     attributes = document.get("attributes", {}) if isinstance(document, Mapping) else {}
-    if attributes.get("schema") != SCHEMA:
+    if attributes.get("schema") != CACHE_SCHEMA:
         message = (
             f"{location.address!r} is a Zarr store and not a cache of ima: its attribute "
-            f"'schema' is {attributes.get('schema')!r}, not {SCHEMA!r}."
+            f"'schema' is {attributes.get('schema')!r}, not {CACHE_SCHEMA!r}."
         )
         raise CacheSchemaError(message)
     version = attributes.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version != CACHE_SCHEMA_VERSION:
         message = (
             f"{location.address!r} has schema version {version!r}; this version of ima reads "
-            f"{SCHEMA_VERSION!r}. Make it again at another path, or read it with plain xarray."
+            f"{CACHE_SCHEMA_VERSION!r}. Make it again at another path, or read it with plain xarray."
         )
         raise CacheSchemaError(message)
     return dict(attributes)
 
 
-def read_done(location: Location) -> npt.NDArray[np.bool_]:
+def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
     """Return which samples are finished, dims (sample).
 
     Raises

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ima.cache.chunking import layers_per_shard, token_rows
+from ima.cache.chunking import count_layers_per_shard, count_tokens_per_shard
 from ima.data.samples import MODALITIES
-from ima.hook_points import KINDS, TAP_DESCRIPTIONS, layers_of
+from ima.hook_points import HOOK_POINT_DESCRIPTIONS, TOKEN_KINDS, list_hook_point_layers
 
-SCHEMA = "ima-cache"
-SCHEMA_VERSION = "1"
+CACHE_SCHEMA = "ima-cache"
+CACHE_SCHEMA_VERSION = "1"
 
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
-DTYPES: tuple[str, ...] = ("float16", "float32")
+_TOKEN_DTYPES: tuple[str, ...] = ("float16", "float32")
 
 
 @dataclass(frozen=True)
-class Array:
+class ArraySpec:
     """One array of a store.
 
     Parameters
@@ -68,7 +68,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CacheLayout:
     """Sizes from which every array of a store follows.
 
     Parameters
@@ -117,7 +117,7 @@ class Layout:
         """Return the first sample of a unit and the one behind its last."""
         return unit * self.unit, min((unit + 1) * self.unit, self.samples)
 
-    def arrays(self) -> list[Array]:
+    def arrays(self) -> list[ArraySpec]:
         """Return every array of the store."""
         arrays = self._samples()
         for tap in self.widths:
@@ -132,7 +132,7 @@ class Layout:
             arrays += self._inputs()
         return arrays
 
-    def _samples(self) -> list[Array]:
+    def _samples(self) -> list[ArraySpec]:
         strings = {
             "id": "unique within the data set",
             "modality": f"one of {', '.join(MODALITIES)}",
@@ -152,7 +152,7 @@ class Layout:
             numbers["loss"] = ("float32", "mean next-token loss over the answer's tokens, in nats")
         kinds = {name: ("string", text) for name, text in strings.items()} | numbers
         arrays = [
-            Array(
+            ArraySpec(
                 f"samples/{name}",
                 ("sample",),
                 (self.samples,),
@@ -163,7 +163,7 @@ class Layout:
             for name, (dtype, text) in kinds.items()
         ]
         if self.metrics:
-            score = Array(
+            score = ArraySpec(
                 "samples/score",
                 ("sample", "metric"),
                 (self.samples, len(self.metrics)),
@@ -175,33 +175,33 @@ class Layout:
             arrays += [score, _coord("samples", "metric", names)]
         return arrays
 
-    def _means(self, tap: str) -> list[Array]:
-        layer, width = layers_of(tap, self.layers), self.widths[tap]
-        rows, kinds = self.unit, len(KINDS)
-        depth = layers_per_shard(rows * kinds * width * 4, layer.size)
-        mean = Array(
+    def _means(self, tap: str) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers(tap, self.layers), self.widths[tap]
+        rows, kinds = self.unit, len(TOKEN_KINDS)
+        depth = count_layers_per_shard(rows * kinds * width * 4, layer.size)
+        mean = ArraySpec(
             f"means/{tap}/mean",
             ("sample", "kind", "layer", "hidden"),
             (self.samples, kinds, layer.size, width),
             "float32",
             (rows, kinds, 1, width),
             (rows, kinds, depth, width),
-            {"description": f"mean over the sample's tokens: {TAP_DESCRIPTIONS[tap]}"},
+            {"description": f"mean over the sample's tokens: {HOOK_POINT_DESCRIPTIONS[tap]}"},
         )
         return [mean, _coord(f"means/{tap}", "kind"), _coord(f"means/{tap}", "layer", layer)]
 
-    def _norms(self, tap: str) -> list[Array]:
-        layer = layers_of(tap, self.layers)
+    def _norms(self, tap: str) -> list[ArraySpec]:
+        layer = list_hook_point_layers(tap, self.layers)
         statistics = [
-            Array(
+            ArraySpec(
                 f"norms/{tap}/{name}",
                 ("sample", "kind", "layer"),
-                (self.samples, len(KINDS), layer.size),
+                (self.samples, len(TOKEN_KINDS), layer.size),
                 "float32",
-                (self.unit, len(KINDS), layer.size),
+                (self.unit, len(TOKEN_KINDS), layer.size),
                 attributes={
                     "description": f"{name} over the sample's tokens of the L2 norm: "
-                    f"{TAP_DESCRIPTIONS[tap]}"
+                    f"{HOOK_POINT_DESCRIPTIONS[tap]}"
                 },
             )
             for name in ("median", "mean")
@@ -212,14 +212,14 @@ class Layout:
             _coord(f"norms/{tap}", "layer", layer),
         ]
 
-    def _drift(self) -> list[Array]:
-        layer = layers_of("resid_post", self.layers)
-        cosine = Array(
+    def _drift(self) -> list[ArraySpec]:
+        layer = list_hook_point_layers("resid_post", self.layers)
+        cosine = ArraySpec(
             "drift/cosine",
             ("sample", "kind", "step", "layer"),
-            (self.samples, len(KINDS), len(DRIFT_STEPS), layer.size),
+            (self.samples, len(TOKEN_KINDS), len(DRIFT_STEPS), layer.size),
             "float32",
-            (self.unit, len(KINDS), len(DRIFT_STEPS), layer.size),
+            (self.unit, len(TOKEN_KINDS), len(DRIFT_STEPS), layer.size),
             attributes={
                 "description": "cosine between the same token's residual states at layer and "
                 "layer + step, mean over the sample's tokens; NaN beyond the last layer"
@@ -233,11 +233,11 @@ class Layout:
             _coord("drift", "step", step),
         ]
 
-    def _lens(self) -> list[Array]:
-        layer = layers_of("resid_post", self.layers)
-        kinds, rows = len(KINDS), min(self.unit, self.lens)
-        depth = layers_per_shard(rows * kinds * self.vocabulary * 4, layer.size)
-        said = Array(
+    def _lens(self) -> list[ArraySpec]:
+        layer = list_hook_point_layers("resid_post", self.layers)
+        kinds, rows = len(TOKEN_KINDS), min(self.unit, self.lens)
+        depth = count_layers_per_shard(rows * kinds * self.vocabulary * 4, layer.size)
+        said = ArraySpec(
             "lens/log_probability",
             ("sample", "kind", "layer", "vocabulary"),
             (self.lens, kinds, layer.size, self.vocabulary),
@@ -251,7 +251,7 @@ class Layout:
                 "coordinates": "word",
             },
         )
-        word = Array(
+        word = ArraySpec(
             "lens/word",
             ("vocabulary",),
             (self.vocabulary,),
@@ -259,7 +259,7 @@ class Layout:
             (self.vocabulary,),
             attributes={"description": "the word as the tokenizer writes it"},
         )
-        entropy = Array(
+        entropy = ArraySpec(
             "lens/entropy",
             ("sample", "kind", "layer"),
             (self.lens, kinds, layer.size),
@@ -272,11 +272,11 @@ class Layout:
         )
         return [said, entropy, word, _coord("lens", "kind"), _coord("lens", "layer", layer)]
 
-    def _inputs(self) -> list[Array]:
-        layer = layers_of("ln1", self.layers)
-        kinds, arrays = len(KINDS), []
+    def _inputs(self) -> list[ArraySpec]:
+        layer = list_hook_point_layers("ln1", self.layers)
+        kinds, arrays = len(TOKEN_KINDS), []
         for name, width in self.linears.items():
-            squares = Array(
+            squares = ArraySpec(
                 f"inputs/{name}/sum_squares",
                 ("unit", "kind", "layer", "in_features"),
                 (self.units, kinds, layer.size, width),
@@ -292,7 +292,7 @@ class Layout:
                 _coord(f"inputs/{name}", "kind"),
                 _coord(f"inputs/{name}", "layer", layer),
             ]
-        count = Array(
+        count = ArraySpec(
             "inputs/count",
             ("unit", "kind"),
             (self.units, kinds),
@@ -302,12 +302,12 @@ class Layout:
         )
         return [*arrays, count, _coord("inputs", "kind")]
 
-    def _tokens(self, tap: str) -> list[Array]:
-        layer, width = layers_of(tap, self.layers), self.widths[tap]
+    def _tokens(self, tap: str) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers(tap, self.layers), self.widths[tap]
         size = np.dtype(self.dtype).itemsize
-        rows = token_rows(self.tokens, layers=layer.size, width=width, itemsize=size)
-        depth = layers_per_shard(rows * width * size, layer.size)
-        state = Array(
+        rows = count_tokens_per_shard(self.tokens, layers=layer.size, width=width, itemsize=size)
+        depth = count_layers_per_shard(rows * width * size, layer.size)
+        state = ArraySpec(
             f"tokens/{tap}/state",
             ("token", "layer", "hidden"),
             (self.tokens, layer.size, width),
@@ -315,7 +315,7 @@ class Layout:
             (rows, 1, width),
             (rows, depth, width),
             {
-                "description": TAP_DESCRIPTIONS[tap],
+                "description": HOOK_POINT_DESCRIPTIONS[tap],
                 "coordinates": "sample position modality token_id",
             },
         )
@@ -336,7 +336,7 @@ class Layout:
             state,
             _coord(f"tokens/{tap}", "layer", layer),
             *(
-                Array(
+                ArraySpec(
                     f"tokens/{tap}/{name}",
                     ("token",),
                     (self.tokens,),
@@ -349,8 +349,8 @@ class Layout:
         ]
 
 
-def _coord(group: str, dim: str, values: npt.NDArray[Any] | None = None) -> Array:
+def _coord(group: str, dim: str, values: npt.NDArray[Any] | None = None) -> ArraySpec:
     if values is None:
-        values = np.array(KINDS, dtype=object)
+        values = np.array(TOKEN_KINDS, dtype=object)
     dtype = "string" if values.dtype == object else "int32"
-    return Array(f"{group}/{dim}", (dim,), values.shape, dtype, values.shape, values=values)
+    return ArraySpec(f"{group}/{dim}", (dim,), values.shape, dtype, values.shape, values=values)

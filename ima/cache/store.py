@@ -21,16 +21,16 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from ima.cache.schema import Array
+from ima.cache.schema import ArraySpec
 from ima.errors import CacheError, CacheLockedError
 
-ROOT = "zarr.json"
-DIGEST = "sha256"
+ROOT_METADATA_FILE = "zarr.json"
+ROOT_DIGEST_KEY = "sha256"
 _BLANK = "0" * 64
 
 
 @dataclass(frozen=True)
-class Location:
+class StoreLocation:
     """Where a store lies.
 
     Parameters
@@ -50,7 +50,7 @@ class Location:
     files: Any
     local: Path | None
 
-    def exists(self, key: str = ROOT) -> bool:
+    def exists(self, key: str = ROOT_METADATA_FILE) -> bool:
         """Return whether a file of the store exists."""
         return bool(self.files.exists(f"{self.root}/{key}"))
 
@@ -98,7 +98,7 @@ class Location:
         return zarr.open_group(self.address, mode=mode, use_consolidated=False)
 
 
-def locate(path: str | os.PathLike[str]) -> Location:
+def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
     """Return where a store lies, from a local path or an fsspec URL such as ``s3://…``.
 
     Raises
@@ -117,12 +117,12 @@ def locate(path: str | os.PathLike[str]) -> Location:
         raise CacheError(message) from error
     root = root.rstrip("/")
     if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
-        return Location(root, root, files, Path(root))
-    return Location(text.rstrip("/"), root, files, None)
+        return StoreLocation(root, root, files, Path(root))
+    return StoreLocation(text.rstrip("/"), root, files, None)
 
 
 @contextmanager
-def lock(location: Location) -> Iterator[None]:
+def lock_store(location: StoreLocation) -> Iterator[None]:
     """Hold the right to write a store.
 
     The lock is the operating system's, on a file beside the store: it ends with the process that
@@ -144,14 +144,16 @@ def lock(location: Location) -> Iterator[None]:
     made = [parent for parent in beside.parents if not parent.exists()]
     above = beside.parents[len(made)]
     if not above.is_dir():
-        raise unwritable(location, NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder"))
+        raise make_unwritable_error(
+            location, NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder")
+        )
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         handle = _open_lock(beside, fcntl)
     except CacheLockedError:
         raise
     except OSError as error:
-        raise unwritable(location, error) from error
+        raise make_unwritable_error(location, error) from error
     try:
         yield
     finally:
@@ -193,7 +195,7 @@ def _remove_if_empty(folder: Path) -> None:
             raise
 
 
-def unwritable(location: Location, error: OSError) -> CacheError:
+def make_unwritable_error(location: StoreLocation, error: OSError) -> CacheError:
     """Return the error for a place where nothing can be written."""
     reason = error.strerror or str(error)
     message = (
@@ -203,7 +205,9 @@ def unwritable(location: Location, error: OSError) -> CacheError:
     return CacheError(message)
 
 
-def skeleton(arrays: Sequence[Array], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+def build_store_metadata(
+    arrays: Sequence[ArraySpec], attributes: Mapping[str, Any]
+) -> dict[str, bytes]:
     """Return the files of a store without data: all metadata, and coords.
 
     Parameters
@@ -220,7 +224,7 @@ def skeleton(arrays: Sequence[Array], attributes: Mapping[str, Any]) -> dict[str
     """
     buffers: dict[str, Any] = {}
     memory = MemoryStore(buffers)
-    provenance = {**attributes, DIGEST: _BLANK}
+    provenance = {**attributes, ROOT_DIGEST_KEY: _BLANK}
     root = zarr.create_group(memory, zarr_format=3, attributes=provenance)
     groups: dict[str, zarr.Group] = {}
     for array in arrays:
@@ -245,34 +249,38 @@ def skeleton(arrays: Sequence[Array], attributes: Mapping[str, Any]) -> dict[str
         # consolidated metadata is an extension, which readers without it ignore.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(memory)
-    return seal({key: buffer.to_bytes() for key, buffer in buffers.items()})
+    return _seal_metadata({key: buffer.to_bytes() for key, buffer in buffers.items()})
 
 
-def seal(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+def _seal_metadata(contents: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return metadata files in one serialisation, with the digest of the root in it."""
-    sealed = {key: content for key, content in sorted(contents.items()) if key != ROOT}
-    document = json.loads(contents[ROOT])
+    sealed = {
+        key: content for key, content in sorted(contents.items()) if key != ROOT_METADATA_FILE
+    }
+    document = json.loads(contents[ROOT_METADATA_FILE])
     entries = document["consolidated_metadata"]["metadata"]
     document["consolidated_metadata"]["metadata"] = dict(sorted(entries.items()))
-    blank = serialise(document)
+    blank = _serialize_json(document)
     digest = hashlib.sha256(blank).hexdigest().encode()
     for path, entry in entries.items():
-        sealed[f"{path}/{ROOT}"] = child(entry).replace(_BLANK.encode(), digest)
-    sealed[ROOT] = blank.replace(_BLANK.encode(), digest)
+        sealed[f"{path}/{ROOT_METADATA_FILE}"] = serialize_node_metadata(entry).replace(
+            _BLANK.encode(), digest
+        )
+    sealed[ROOT_METADATA_FILE] = blank.replace(_BLANK.encode(), digest)
     return sealed
 
 
-def child(entry: Mapping[str, Any]) -> bytes:
+def serialize_node_metadata(entry: Mapping[str, Any]) -> bytes:
     """Return the metadata file of a node from its entry in the root's consolidated metadata."""
-    return serialise({key: entry[key] for key in entry if key != "consolidated_metadata"})
+    return _serialize_json({key: entry[key] for key in entry if key != "consolidated_metadata"})
 
 
-def serialise(document: Mapping[str, Any]) -> bytes:
+def _serialize_json(document: Mapping[str, Any]) -> bytes:
     """Return JSON as every metadata file of a store is written."""
     return json.dumps(document, indent=2).encode()
 
 
-def put(group: Any, *, path: str, rows: slice, values: npt.NDArray[Any]) -> None:
+def write_array_rows(group: Any, *, path: str, rows: slice, values: npt.NDArray[Any]) -> None:
     """Write rows of an array.
 
     Every chunk gets a file, even one that holds nothing but fill values, so that a missing file is
@@ -281,17 +289,17 @@ def put(group: Any, *, path: str, rows: slice, values: npt.NDArray[Any]) -> None
     group[path].with_config({"write_empty_chunks": True})[rows] = values
 
 
-def intact(content: bytes) -> bool:
+def is_root_intact(content: bytes) -> bool:
     """Return whether the root's bytes have the digest that they state."""
     try:
-        stated = str(json.loads(content)["attributes"][DIGEST]).encode()
+        stated = str(json.loads(content)["attributes"][ROOT_DIGEST_KEY]).encode()
     except (ValueError, KeyError, TypeError):
         return False
     blank = content.replace(stated, _BLANK.encode())
     return len(stated) == len(_BLANK) and hashlib.sha256(blank).hexdigest().encode() == stated
 
 
-def place(location: Location, contents: Mapping[str, bytes]) -> None:
+def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes]) -> None:
     """Write a skeleton so that a reader sees all of it or nothing."""
     if location.local is None:
         for key, content in contents.items():
@@ -307,10 +315,10 @@ def place(location: Location, contents: Mapping[str, bytes]) -> None:
         begun.replace(location.local)
     except OSError as error:
         shutil.rmtree(begun, ignore_errors=True)
-        raise unwritable(location, error) from error
+        raise make_unwritable_error(location, error) from error
 
 
-def _codecs(array: Array) -> list[Any]:
+def _codecs(array: ArraySpec) -> list[Any]:
     # Floats of activations shrink by 6 % at twice the time; the rest shrinks well. The crc32c
     # stands last, because zstd's own checksum does not cover its header.
     if np.issubdtype(_numpy(array.dtype), np.floating):

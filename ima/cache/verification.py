@@ -13,17 +13,25 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from ima.cache.provenance import layout_of
-from ima.cache.reader import read_attributes
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Array, Layout
-from ima.cache.store import DIGEST, ROOT, Location, child, intact, locate, skeleton
+from ima.cache.provenance import parse_cache_layout
+from ima.cache.reader import read_cache_attributes
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec, CacheLayout
+from ima.cache.store import (
+    ROOT_DIGEST_KEY,
+    ROOT_METADATA_FILE,
+    StoreLocation,
+    build_store_metadata,
+    is_root_intact,
+    locate_store,
+    serialize_node_metadata,
+)
 from ima.errors import CacheCorruptError
 
-_COPY = f"samples/{ROOT}"
+_COPY = f"samples/{ROOT_METADATA_FILE}"
 
 
 @dataclass(frozen=True)
-class Problem:
+class CacheProblem:
     """One damaged piece of a store.
 
     Parameters
@@ -55,7 +63,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CacheCheckResult:
     """What is known of a store after every file was read.
 
     Parameters
@@ -81,17 +89,17 @@ class Checked:
     """
 
     attributes: Mapping[str, Any]
-    layout: Layout
+    layout: CacheLayout
     done: npt.NDArray[np.bool_]
     files: int
-    problems: tuple[Problem, ...]
+    problems: tuple[CacheProblem, ...]
     restore: Mapping[str, bytes]
     delete: tuple[str, ...]
     units: frozenset[int]
     unexpected: tuple[str, ...]
 
 
-def check(location: Location) -> Checked:
+def check_cache_files(location: StoreLocation) -> CacheCheckResult:
     """Read every file of a store.
 
     Raises
@@ -104,24 +112,26 @@ def check(location: Location) -> Checked:
         If root and copy of the attributes are both damaged.
     """
     attributes, metadata = _trusted(location)
-    layout = layout_of(attributes)
+    layout = parse_cache_layout(attributes)
     store = _Store(location, layout, sizes=location.sizes())
-    problems: list[Problem] = []
+    problems: list[CacheProblem] = []
     restore: dict[str, bytes] = {}
     for key, content in metadata.items():
         if key not in store.sizes or location.read(key) != content:
             reason = "altered" if key in store.sizes else "missing"
-            path = key.removesuffix(ROOT).removesuffix("/")
+            path = key.removesuffix(ROOT_METADATA_FILE).removesuffix("/")
             array = next((array for array in store.arrays if array.path == path), None)
             group, name = (array.group, array.name) if array else (path, "")
-            problems.append(Problem(key, group, name, None, (), f"metadata {reason}"))
+            problems.append(CacheProblem(key, group, name, None, (), f"metadata {reason}"))
             restore[key] = content
-    readable = [array for array in store.arrays if f"{array.path}/{ROOT}" not in restore]
+    readable = [
+        array for array in store.arrays if f"{array.path}/{ROOT_METADATA_FILE}" not in restore
+    ]
     for array in readable:
         key = f"{array.path}/c/0"
         if array.values is not None and (reason := store.fault(array, key)):
-            problems.append(Problem(key, array.group, array.name, (0,), (), reason))
-            restore[key] = skeleton(store.arrays, _without_digest(attributes))[key]
+            problems.append(CacheProblem(key, array.group, array.name, (0,), (), reason))
+            restore[key] = build_store_metadata(store.arrays, _without_digest(attributes))[key]
     damaged: dict[str, set[int]] = {}
     data = [array for array in readable if array.values is None]
     # What says which samples are done, and which tokens they have, comes first.
@@ -135,7 +145,7 @@ def check(location: Location) -> Checked:
         for array in store.arrays
         for index in _grid(array)
     }
-    return Checked(
+    return CacheCheckResult(
         attributes=attributes,
         layout=layout,
         done=store.done,
@@ -148,21 +158,29 @@ def check(location: Location) -> Checked:
     )
 
 
-def _trusted(location: Location) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _trusted(location: StoreLocation) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return attributes and metadata files as they were written."""
-    if location.exists() and intact(location.read(ROOT)):
-        attributes, root = read_attributes(location), location.read(ROOT)
+    if location.exists() and is_root_intact(location.read(ROOT_METADATA_FILE)):
+        attributes, root = read_cache_attributes(location), location.read(ROOT_METADATA_FILE)
     else:
         attributes = _copied_attributes(location)
-        root = skeleton(layout_of(attributes).arrays(), _without_digest(attributes))[ROOT]
+        root = build_store_metadata(
+            parse_cache_layout(attributes).arrays(), _without_digest(attributes)
+        )[ROOT_METADATA_FILE]
         if json.loads(root)["attributes"] != attributes:
             raise _lost(location)
     entries = json.loads(root)["consolidated_metadata"]["metadata"]
-    files = {ROOT: root, **{f"{path}/{ROOT}": child(entry) for path, entry in entries.items()}}
+    files = {
+        ROOT_METADATA_FILE: root,
+        **{
+            f"{path}/{ROOT_METADATA_FILE}": serialize_node_metadata(entry)
+            for path, entry in entries.items()
+        },
+    }
     return attributes, files
 
 
-def _copied_attributes(location: Location) -> dict[str, Any]:
+def _copied_attributes(location: StoreLocation) -> dict[str, Any]:
     attributes: Any = None
     if location.exists(_COPY):
         try:
@@ -171,15 +189,15 @@ def _copied_attributes(location: Location) -> dict[str, Any]:
             attributes = None
     if (
         not isinstance(attributes, dict)
-        or attributes.get("schema") != SCHEMA
-        or attributes.get("schema_version") != SCHEMA_VERSION
+        or attributes.get("schema") != CACHE_SCHEMA
+        or attributes.get("schema_version") != CACHE_SCHEMA_VERSION
     ):
-        read_attributes(location)
+        read_cache_attributes(location)
         raise _lost(location)
     return attributes
 
 
-def _lost(location: Location) -> CacheCorruptError:
+def _lost(location: StoreLocation) -> CacheCorruptError:
     return CacheCorruptError(
         f"The root of {location.address!r} is damaged, and so is its copy in {_COPY}: nothing "
         "says any more what the store holds. Remove it and make it again."
@@ -187,10 +205,10 @@ def _lost(location: Location) -> CacheCorruptError:
 
 
 def _without_digest(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if name != DIGEST}
+    return {name: value for name, value in attributes.items() if name != ROOT_DIGEST_KEY}
 
 
-def _grid(array: Array) -> Iterator[tuple[int, ...]]:
+def _grid(array: ArraySpec) -> Iterator[tuple[int, ...]]:
     counts = [-(-size // part) for size, part in zip(array.shape, array.files, strict=True)]
     return itertools.product(*map(range, counts))
 
@@ -198,7 +216,9 @@ def _grid(array: Array) -> Iterator[tuple[int, ...]]:
 class _Store:
     """Reads a store's arrays file by file, learning on the way what the files hold."""
 
-    def __init__(self, location: Location, layout: Layout, *, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, location: StoreLocation, layout: CacheLayout, *, sizes: Mapping[str, int]
+    ) -> None:
         self.location, self.layout, self.sizes = location, layout, sizes
         self.arrays = layout.arrays()
         self.done = np.zeros(layout.samples, dtype=bool)
@@ -217,7 +237,7 @@ class _Store:
                 names[rows] = [str(value) for value in values]
         return names
 
-    def fault(self, array: Array, key: str) -> str:
+    def fault(self, array: ArraySpec, key: str) -> str:
         """Return what is wrong with a coord, or nothing."""
         if key not in self.sizes:
             return "missing"
@@ -226,7 +246,7 @@ class _Store:
             return _reason(values)
         return "" if np.array_equal(values, np.asarray(array.values)) else "altered"
 
-    def problems(self, array: Array) -> Iterator[tuple[Problem, set[int]]]:
+    def problems(self, array: ArraySpec) -> Iterator[tuple[CacheProblem, set[int]]]:
         """Yield what is damaged of an array, with the units that it holds."""
         for index in _grid(array):
             key = f"{array.path}/c/{'/'.join(map(str, index))}"
@@ -240,10 +260,10 @@ class _Store:
                 continue
             for chunk, part, reason in self._faults(array, key, index, region):
                 ids = tuple(self.ids[row] for row in self._rows(array, part[0]))
-                yield Problem(key, array.group, array.name, chunk, ids, reason), units
+                yield CacheProblem(key, array.group, array.name, chunk, ids, reason), units
 
     def _faults(
-        self, array: Array, key: str, index: tuple[int, ...], region: tuple[slice, ...]
+        self, array: ArraySpec, key: str, index: tuple[int, ...], region: tuple[slice, ...]
     ) -> Iterator[tuple[tuple[int, ...] | None, tuple[slice, ...], str]]:
         if key not in self.sizes:
             yield None, region, "missing"
@@ -275,7 +295,7 @@ class _Store:
         else:
             yield from bad
 
-    def _read(self, array: Array, region: tuple[slice, ...]) -> Any:
+    def _read(self, array: ArraySpec, region: tuple[slice, ...]) -> Any:
         try:
             if array.path not in self.opened:
                 address = f"{self.location.address}/{array.path}"
@@ -285,13 +305,13 @@ class _Store:
         except Exception as error:
             return error
 
-    def _learn(self, array: Array, rows: slice, values: npt.NDArray[Any]) -> None:
+    def _learn(self, array: ArraySpec, rows: slice, values: npt.NDArray[Any]) -> None:
         if array.path == "samples/done":
             self.done[rows] = values
         elif array.path in ("samples/n_perceptual", "samples/n_textual"):
             self.counts[rows] += values
 
-    def _rows(self, array: Array, part: slice) -> list[int]:
+    def _rows(self, array: ArraySpec, part: slice) -> list[int]:
         """Return the samples whose numbers a stretch of an array's first dim holds."""
         if array.dims[0] == "sample":
             return list(range(part.start, part.stop))
@@ -329,7 +349,7 @@ class _Store:
         )
 
 
-def _region(array: Array, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
+def _region(array: ArraySpec, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(
         slice(i * part, min((i + 1) * part, length))
         for i, part, length in zip(index, size, array.shape, strict=True)
@@ -343,8 +363,8 @@ def _reason(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What :func:`verify` found.
+class VerificationReport:
+    """What :func:`verify_cache` found.
 
     Parameters
     ----------
@@ -369,7 +389,7 @@ class Report:
     samples: int
     done: int
     files: int
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[CacheProblem, ...] = ()
     repaired: tuple[int, ...] = ()
     unexpected: tuple[str, ...] = ()
 
@@ -378,7 +398,7 @@ class Report:
         return asdict(self)
 
 
-def verify(path: str | os.PathLike[str]) -> Report:
+def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
     """Read every file of a cache against its checksums.
 
     Parameters
@@ -400,19 +420,19 @@ def verify(path: str | os.PathLike[str]) -> Report:
     CacheCorruptError
         If the root and its copy are both damaged, so that nothing says what the store holds.
     """
-    location = locate(path)
-    return report_of(location, check(location))
+    location = locate_store(path)
+    return report_of(location, check_cache_files(location))
 
 
 def report_of(
-    location: Location,
-    checked: Checked,
+    location: StoreLocation,
+    checked: CacheCheckResult,
     *,
-    problems: Sequence[Problem] | None = None,
+    problems: Sequence[CacheProblem] | None = None,
     repaired: Collection[int] = (),
-) -> Report:
+) -> VerificationReport:
     """Return the report of a check, with what was found and repaired before it."""
-    return Report(
+    return VerificationReport(
         path=location.address,
         ok=not checked.problems,
         samples=checked.layout.samples,

@@ -1,6 +1,12 @@
 """Capture of activations: taps of a running model to tensors and to per-sample statistics."""
 
-from ima.capture.hooks import capture, tapped
-from ima.capture.statistics import FLOAT16_MAX, Measured, measure
+from ima.capture.hooks import attach_hooks, capture_activations
+from ima.capture.statistics import FLOAT16_MAX, BatchStatistics, compute_batch_statistics
 
-__all__ = ["FLOAT16_MAX", "Measured", "capture", "measure", "tapped"]
+__all__ = [
+    "FLOAT16_MAX",
+    "BatchStatistics",
+    "capture_activations",
+    "compute_batch_statistics",
+    "attach_hooks",
+]

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ima.hook_points import TAPS
+from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
-    from ima.models.hook_points import Anatomy
+    from ima.models.hook_points import HookPoints
 
 
 @contextmanager
-def tapped(
-    anatomy: Anatomy,
+def attach_hooks(
+    anatomy: HookPoints,
     *,
     taps: Sequence[str],
     samples: int,
@@ -51,8 +51,8 @@ def tapped(
         yield
 
 
-def capture(
-    model: FrozenModel, batch: Batch, *, taps: Sequence[str] = TAPS
+def capture_activations(
+    model: FrozenModel, batch: Batch, *, taps: Sequence[str] = HOOK_POINTS
 ) -> dict[str, dict[int, Tensor]]:
     """Return the activations of a batch.
 
@@ -86,7 +86,7 @@ def capture(
 
     with (
         torch.no_grad(),
-        tapped(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
+        attach_hooks(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
     ):
         model.forward(batch, logits=False)
     return states

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ima.models import Batch
-    from ima.models.hook_points import Anatomy
+    from ima.models.hook_points import HookPoints
 
 
-class Squares:
+class InputNormAccumulator:
     """Sums of squares of each input of every linear layer of the blocks, per kind of token.
 
     Parameters
@@ -25,7 +25,7 @@ class Squares:
         What will run; its padding counts nowhere.
     """
 
-    def __init__(self, anatomy: Anatomy, batch: Batch) -> None:
+    def __init__(self, anatomy: HookPoints, batch: Batch) -> None:
         self.anatomy, kinds = anatomy, batch.kinds
         self.weights = kinds.float()
         self.padding = ~kinds.any(dim=1).unsqueeze(-1)

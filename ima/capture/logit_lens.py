@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ima.models.hook_points import Anatomy
+    from ima.models.hook_points import HookPoints
 
 #: Numbers (tokens times words of the vocabulary) that are held at once: 64 MiB of float32.
-BLOCK = 2**24
+LOGIT_BLOCK_SIZE = 2**24
 
 
-def read(
-    anatomy: Anatomy,
+def apply_logit_lens(
+    anatomy: HookPoints,
     state: Tensor,
     *,
     kinds: Tensor,
-    block: int = BLOCK,
+    block: int = LOGIT_BLOCK_SIZE,
     paper_compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Reduce the distributions over the vocabulary of each sample's tokens of each kind.

@@ -15,12 +15,12 @@ import torch
 from ima.data.samples import Media, Sample
 from ima.errors import ModelError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 logger = logging.getLogger("ima")
 
 
 @dataclass
-class BatchSize:
+class AdaptiveBatchSize:
     """Samples of a forward pass: halved where memory runs out, and kept so.
 
     Parameters
@@ -32,8 +32,8 @@ class BatchSize:
     value: int
 
     def over(
-        self, start: int, stop: int, compute: Callable[[int, int], T]
-    ) -> Iterator[tuple[int, int, T]]:
+        self, start: int, stop: int, compute: Callable[[int, int], _T]
+    ) -> Iterator[tuple[int, int, _T]]:
         """Compute batch after batch; one that does not fit is computed in halves.
 
         Parameters
@@ -75,7 +75,7 @@ class BatchSize:
             torch.cuda.empty_cache()
 
 
-class ReadAhead:
+class MediaPrefetcher:
     """Gives samples whose media are read already, and reads the next ones meanwhile.
 
     Parameters
@@ -89,7 +89,7 @@ class ReadAhead:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ima-media")
         self._reading: dict[int, Future[Media]] = {}
 
-    def __enter__(self) -> ReadAhead:
+    def __enter__(self) -> MediaPrefetcher:
         return self
 
     def __exit__(

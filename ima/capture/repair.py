@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
-from ima.cache.provenance import differences, parameters_of
-from ima.cache.store import Location, locate, lock
-from ima.cache.verification import Checked, Report, check, report_of
-from ima.capture.work_units import write_unit
-from ima.capture.writer import describe, prepare, thread_count
+from ima.cache.provenance import list_attribute_differences, parse_cache_parameters
+from ima.cache.store import StoreLocation, locate_store, lock_store
+from ima.cache.verification import (
+    CacheCheckResult,
+    VerificationReport,
+    check_cache_files,
+    report_of,
+)
+from ima.capture.work_units import write_work_unit
+from ima.capture.writer import make_job_attributes, prepare_capture_job, set_stored_thread_count
 from ima.data.samples import SampleSet
 from ima.errors import CacheError
 from ima.models.frozen import FrozenModel
@@ -19,7 +24,7 @@ def repair_cache(
     *,
     model: FrozenModel | None = None,
     dataset: SampleSet | None = None,
-) -> Report:
+) -> VerificationReport:
     """Compute the damaged units of a cache, and no others, again: it has the bytes it had before.
 
     Parameters
@@ -43,16 +48,16 @@ def repair_cache(
     CacheCorruptError
         If the root and its copy are both damaged, so that nothing says what the store holds.
     """
-    location = locate(path)
-    checked = check(location)
+    location = locate_store(path)
+    checked = check_cache_files(location)
     problems, repaired = list(checked.problems), set[int]()
     if problems:
-        with lock(location):
+        with lock_store(location):
             while checked.problems:
                 _repair(location, checked, model=model, dataset=dataset)
                 repaired |= checked.units
                 # What was damaged can hide other damage: metadata its data, counts their tokens.
-                checked = check(location)
+                checked = check_cache_files(location)
                 if not set(checked.problems).isdisjoint(problems):
                     break
                 problems += checked.problems
@@ -60,8 +65,8 @@ def repair_cache(
 
 
 def _repair(
-    location: Location,
-    checked: Checked,
+    location: StoreLocation,
+    checked: CacheCheckResult,
     *,
     model: FrozenModel | None,
     dataset: SampleSet | None,
@@ -69,11 +74,13 @@ def _repair(
     if not checked.units:
         _restore(location, checked)
         return
-    parameters = parameters_of(checked.attributes)
-    work = prepare(
+    parameters = parse_cache_parameters(checked.attributes)
+    work = prepare_capture_job(
         parameters, model=model or parameters.model, dataset=dataset or parameters.dataset
     )
-    differing = differences(checked.attributes, describe(work), execution=True)
+    differing = list_attribute_differences(
+        checked.attributes, make_job_attributes(work), execution=True
+    )
     if differing:
         lines = "\n".join(f"  {line}" for line in differing)
         message = (
@@ -88,11 +95,11 @@ def _repair(
         location.delete(key)
     _restore(location, checked)
     store = location.group("r+")
-    with thread_count(checked.attributes):
+    with set_stored_thread_count(checked.attributes):
         for unit in sorted(checked.units):
-            write_unit(unit, work=work, store=lambda: store)
+            write_work_unit(unit, work=work, store=lambda: store)
 
 
-def _restore(location: Location, checked: Checked) -> None:
+def _restore(location: StoreLocation, checked: CacheCheckResult) -> None:
     for key, content in checked.restore.items():
         location.write(key, content)

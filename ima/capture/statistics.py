@@ -14,21 +14,21 @@ from torch import Tensor
 
 from ima.cache.schema import DRIFT_STEPS
 from ima.capture import logit_lens as vocabulary_lens
-from ima.capture.hooks import tapped
-from ima.capture.input_norms import Squares
+from ima.capture.hooks import attach_hooks
+from ima.capture.input_norms import InputNormAccumulator
 from ima.errors import ActivationError, ModelError
-from ima.hook_points import TAPS
+from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
-    from ima.models.hook_points import Anatomy
+    from ima.models.hook_points import HookPoints
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
-class Measured:
+class BatchStatistics:
     """Statistics of one batch, in host memory.
 
     Parameters
@@ -47,7 +47,7 @@ class Measured:
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
     lens : dict of str to array
-        What residual states say of the next word (see :func:`ima.capture.logit_lens.read`):
+        What residual states say of the next word (see :func:`ima.capture.logit_lens.apply_logit_lens`):
         ``log_probability`` (sample, kind, layer, vocabulary) and ``entropy`` (sample, kind, layer),
         of the samples that were asked for.
     squares : dict of str to array (kind, layer, in_features)
@@ -70,17 +70,17 @@ class Measured:
     coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
-def measure(
+def compute_batch_statistics(
     model: FrozenModel,
     batch: Batch,
     *,
-    taps: Sequence[str] = TAPS,
+    taps: Sequence[str] = HOOK_POINTS,
     loss: bool = False,
     keep: int = 0,
     dtype: str = "float16",
     lens: int = 0,
     inputs: bool = False,
-) -> Measured:
+) -> BatchStatistics:
     """Run a model over a batch and reduce its activations while it runs.
 
     Parameters
@@ -113,13 +113,13 @@ def measure(
         If an activation is NaN or infinite, or a state is beyond the range of the dtype.
     """
     reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype, lens=lens)
-    squares = Squares(model.anatomy, batch) if inputs else None
+    squares = InputNormAccumulator(model.anatomy, batch) if inputs else None
     wanted = tuple(taps)
     if (loss or lens) and "resid_post" not in wanted:
         wanted = (*wanted, "resid_post")
     with torch.no_grad(), ExitStack() as hooks:
         hooks.enter_context(
-            tapped(
+            attach_hooks(
                 model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
             )
         )
@@ -138,7 +138,7 @@ class _Reducer:
 
     def __init__(
         self,
-        anatomy: Anatomy,
+        anatomy: HookPoints,
         batch: Batch,
         *,
         taps: Sequence[str],
@@ -176,7 +176,7 @@ class _Reducer:
         real, weights, kinds = self._on(state.device)
         if tap == "resid_post" and self.lens:
             shown, kinds = state[: self.lens], kinds[: self.lens]
-            self.readings.append(vocabulary_lens.read(self.anatomy, shown, kinds=kinds))
+            self.readings.append(vocabulary_lens.apply_logit_lens(self.anatomy, shown, kinds=kinds))
         if tap not in self.taps:
             return
         if self.keep:
@@ -217,11 +217,11 @@ class _Reducer:
                 self.cosines[step, layer - step] = mean.to(self.counts.device)
         self.directions.pop(layer - max(DRIFT_STEPS), None)
 
-    def result(self, *, loss: bool) -> Measured:
+    def result(self, *, loss: bool) -> BatchStatistics:
         """Move the statistics to host memory, refusing what is not finite."""
         norms = {tap: torch.stack(layers) for tap, layers in self.norms.items()}
         self._check(norms)
-        return Measured(
+        return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
             counts=self.counts.to(torch.int32).cpu().numpy(),
             means={tap: torch.stack(self.means[tap], dim=2).cpu().numpy() for tap in self.taps},
@@ -291,7 +291,9 @@ class _Reducer:
 
     def _check(self, norms: dict[str, Tensor]) -> None:
         faulty = {
-            (int(index) + self.anatomy.layers_of(tap)[0], TAPS.index(tap)): layers[int(index)]
+            (int(index) + self.anatomy.layers_of(tap)[0], HOOK_POINTS.index(tap)): layers[
+                int(index)
+            ]
             for tap, layers in norms.items()
             for index in (~torch.isfinite(layers)).flatten(1).any(dim=1).nonzero()
         }
@@ -300,7 +302,7 @@ class _Reducer:
             layer, order = min(faulty)
             rows = (~torch.isfinite(faulty[layer, order])).any(dim=-1)
             message = (
-                f"Tap {TAPS[order]!r}, layer {layer}: NaN or infinite activations in samples "
+                f"Tap {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in samples "
                 f"{self._names(rows)}. Nothing of this batch is stored. Look at these samples and "
                 "at the model's weights, or load it in float32."
             )

@@ -15,7 +15,7 @@ from ima.stats.intervals import Interval
 
 
 @dataclass(frozen=True)
-class Steps:
+class TrainingRunCaches:
     """The caches of a model along its training.
 
     Parameters
@@ -42,7 +42,7 @@ class Steps:
         return {self.dataset: means.assign_coords(id=("sample", ids))}
 
 
-def cache_states(
+def cache_residual_stream(
     model: str, *, path: str | os.PathLike[str], replace: bool = False, **settings: Any
 ) -> Path:
     """Cache the residual stream of one model, unless it is there.
@@ -50,14 +50,14 @@ def cache_states(
     Parameters
     ----------
     model : str
-        What :func:`ima.models.load` takes.
+        What :func:`ima.models.load_model` takes.
     path : str or path
         Where to.
     replace : bool
         Whether to replace a cache of other weights or settings, as a zoo that was trained again
         leaves it behind; else it is an error.
     **settings
-        Of ``ima.capture.writer.create``.
+        Of ``ima.capture.writer.create_cache``.
 
     Returns
     -------
@@ -69,19 +69,19 @@ def cache_states(
     CacheDifferentError
         If a cache of other weights or settings is there and not to be replaced.
     """
-    from ima.capture.writer import create
+    from ima.capture.writer import create_cache
 
     settings = {"taps": ["resid_post"], "progress": False, **settings}
     try:
-        create(model, path=path, **settings)
+        create_cache(model, path=path, **settings)
     except CacheDifferentError:
         if not replace:
             raise
-        create(model, path=path, overwrite=True, **settings)
+        create_cache(model, path=path, overwrite=True, **settings)
     return Path(path)
 
 
-def cache_name(model: str, dataset: str) -> str:
+def make_cache_name(model: str, dataset: str) -> str:
     """Return the folder name of a cache, which says whose it is.
 
     Examples
@@ -92,14 +92,14 @@ def cache_name(model: str, dataset: str) -> str:
     return f"{model.replace('/', '-')}--{dataset.replace(':', '-').replace('/', '-')}.zarr"
 
 
-def cache_steps(
+def cache_training_run(
     model: str,
     *,
     folder: str | os.PathLike[str],
     samples: int,
     device: str = "cpu",
     replace: bool = False,
-) -> Steps:
+) -> TrainingRunCaches:
     """Cache the residual stream of a model of the zoo at every step whose weights were kept.
 
     Parameters
@@ -129,18 +129,18 @@ def cache_steps(
         If a cache of other weights or settings is there and not to be replaced.
     """
     from ima.metrics.score_tables import select_main_record_scores
-    from ima.models import load
+    from ima.models import load_model
 
-    loaded = load(model, device=device)
+    loaded = load_model(model, device=device)
     kept = {int(entry["step"]): entry for entry in loaded.card.get("checkpoints", [])}
     if not kept:
         message = f"{model} has no weights along its training. Choose another: ima models list."
         raise ParameterError(message)
     dataset = str(loaded.card["dataset"])
-    paths = {step: Path(folder) / cache_name(f"{model}@{step}", dataset) for step in kept}
+    paths = {step: Path(folder) / make_cache_name(f"{model}@{step}", dataset) for step in kept}
     settings = {"dataset": dataset, "samples": samples, "loss": False, "device": device}
     for step, path in paths.items():
-        cache_states(f"{model}@{step}", path=path, replace=replace, **settings)
+        cache_residual_stream(f"{model}@{step}", path=path, replace=replace, **settings)
     judged_by = {
         step: list(select_main_record_scores(entry.get("scores", {}), task=loaded.task).values())
         for step, entry in kept.items()
@@ -150,4 +150,4 @@ def cache_steps(
         for step, found in judged_by.items()
         if found
     }
-    return Steps(model, loaded.setup, dataset, paths, scores)
+    return TrainingRunCaches(model, loaded.setup, dataset, paths, scores)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import xarray as xr
 
-from ima.capture.hooks import capture
+from ima.capture.hooks import capture_activations
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 
-def word_states(model: FrozenModel, words: Sequence[str], *, prompt: str) -> xr.DataArray:
+def capture_word_states(model: FrozenModel, words: Sequence[str], *, prompt: str) -> xr.DataArray:
     """Return the residual stream at words, each read behind the same prompt, without media.
 
     Parameters
@@ -50,7 +50,7 @@ def word_states(model: FrozenModel, words: Sequence[str], *, prompt: str) -> xr.
     # The last token of an answer ends the sequence and belongs to no word.
     last = batch.answer & ~torch.roll(batch.answer, -1, dims=1)
     own = (batch.answer & ~last).unsqueeze(-1)
-    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     means = [
         ((state * own).sum(dim=1) / own.sum(dim=1)).float().cpu().numpy()
         for state in states.values()

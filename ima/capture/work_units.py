@@ -13,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.cache.provenance import CacheParameters
-from ima.cache.schema import Layout
-from ima.cache.store import put
-from ima.capture import Measured, measure
-from ima.capture.prefetch import BatchSize, ReadAhead
+from ima.cache.schema import CacheLayout
+from ima.cache.store import write_array_rows
+from ima.capture import BatchStatistics, compute_batch_statistics
+from ima.capture.prefetch import AdaptiveBatchSize, MediaPrefetcher
 from ima.data.samples import Sample, SampleSet
 from ima.errors import ModelError
 from ima.metrics.sample_scores import SampleScorer
 from ima.models.frozen import FrozenModel
-from ima.models.perception import perceiving_once
+from ima.models.perception import reuse_perception
 
 
 @dataclass(frozen=True)
-class Work:
+class CaptureJob:
     """Everything from which a unit follows.
 
     Parameters
@@ -45,13 +45,13 @@ class Work:
     model: FrozenModel
     samples: SampleSet
     parameters: CacheParameters
-    layout: Layout
+    layout: CacheLayout
     lengths: npt.NDArray[np.int64]
 
     @cached_property
-    def batch_size(self) -> BatchSize:
+    def batch_size(self) -> AdaptiveBatchSize:
         """How many samples a forward pass takes; fewer once memory ran out."""
-        return BatchSize(self.parameters.batch_size)
+        return AdaptiveBatchSize(self.parameters.batch_size)
 
     @cached_property
     def scorer(self) -> SampleScorer:
@@ -66,7 +66,7 @@ class Work:
         return np.concatenate([[0], np.cumsum(kept)])
 
 
-def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
+def write_work_unit(unit: int, *, work: CaptureJob, store: Callable[[], Any]) -> None:
     """Compute a unit and write it: its tokens batch by batch, its statistics, then ``done``.
 
     Parameters
@@ -89,11 +89,11 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
     writes: list[Future[None]] = []
-    with ReadAhead(work.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
+    with MediaPrefetcher(work.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
 
-        def compute(first: int, last: int) -> tuple[Measured, dict[str, npt.NDArray[Any]]]:
+        def compute(first: int, last: int) -> tuple[BatchStatistics, dict[str, npt.NDArray[Any]]]:
             samples = media.take(first, last, until=stop)
-            with perceiving_once():
+            with reuse_perception():
                 measured = _measured(samples, work=work, first=first)
                 return measured, _columns(measured, samples=samples, work=work)
 
@@ -114,19 +114,21 @@ def write_unit(unit: int, *, work: Work, store: Callable[[], Any]) -> None:
     for path, parts in columns.items():
         # Some arrays end before the last sample does.
         values = np.concatenate(parts)
-        put(group, path=path, rows=slice(start, start + len(values)), values=values)
+        write_array_rows(group, path=path, rows=slice(start, start + len(values)), values=values)
     if work.layout.lens and unit == 0:
         tokenizer, words = work.model.tokenizer, work.layout.vocabulary
         spelled = np.array([tokenizer.decode([i]) for i in range(words)], dtype=object)
-        put(group, path="lens/word", rows=slice(0, words), values=spelled)
+        write_array_rows(group, path="lens/word", rows=slice(0, words), values=spelled)
     if work.layout.linears:
         _write_inputs(group, sums, unit=unit)
-    put(group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool))
+    write_array_rows(
+        group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool)
+    )
 
 
-def _measured(samples: Sequence[Sample], *, work: Work, first: int) -> Measured:
+def _measured(samples: Sequence[Sample], *, work: CaptureJob, first: int) -> BatchStatistics:
     last = first + len(samples)
-    measured = measure(
+    measured = compute_batch_statistics(
         work.model,
         work.model.encode(samples),
         taps=work.parameters.taps,
@@ -147,7 +149,7 @@ def _measured(samples: Sequence[Sample], *, work: Work, first: int) -> Measured:
 
 
 def _columns(
-    measured: Measured, *, samples: Sequence[Sample], work: Work
+    measured: BatchStatistics, *, samples: Sequence[Sample], work: CaptureJob
 ) -> dict[str, npt.NDArray[Any]]:
     """Return what the arrays with a sample dim hold of a batch, per path."""
     texts = {
@@ -191,20 +193,24 @@ def _write_inputs(
     rows = slice(unit, unit + 1)
     for name in sums[0][0]:
         total = np.stack([squares[name] for squares, _ in sums]).sum(axis=0, keepdims=True)
-        put(group, path=f"inputs/{name}/sum_squares", rows=rows, values=total)
+        write_array_rows(group, path=f"inputs/{name}/sum_squares", rows=rows, values=total)
     count = np.sum([tokens for _, tokens in sums], axis=0)
-    put(group, path="inputs/count", rows=rows, values=count[None])
+    write_array_rows(group, path="inputs/count", rows=rows, values=count[None])
 
 
-def _write_tokens(group: Any, measured: Measured, *, work: Work, first: int, last: int) -> None:
+def _write_tokens(
+    group: Any, measured: BatchStatistics, *, work: CaptureJob, first: int, last: int
+) -> None:
     rows = slice(int(work.offsets[first]), int(work.offsets[last]))
     coords = {**measured.coords, "sample": measured.coords["sample"] + np.int32(first)}
     for tap, states in measured.states.items():
         # The model produces layer after layer; each chunk holds one layer, so the transposed
         # view is copied chunk by chunk and never as a whole.
-        put(group, path=f"tokens/{tap}/state", rows=rows, values=states.transpose(1, 0, 2))
+        write_array_rows(
+            group, path=f"tokens/{tap}/state", rows=rows, values=states.transpose(1, 0, 2)
+        )
         for name, values in coords.items():
-            put(group, path=f"tokens/{tap}/{name}", rows=rows, values=values)
+            write_array_rows(group, path=f"tokens/{tap}/{name}", rows=rows, values=values)
 
 
 def _json(value: Any) -> str:

@@ -12,36 +12,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from ima.cache.chunking import default_unit
+from ima.cache.chunking import choose_unit_size
 from ima.cache.provenance import (
     CacheParameters,
-    attributes,
-    check,
-    differences,
-    parameters_of,
+    list_attribute_differences,
+    make_cache_attributes,
+    parse_cache_parameters,
+    validate_cache_parameters,
 )
-from ima.cache.reader import read_attributes, read_done
-from ima.cache.schema import Layout
-from ima.cache.store import ROOT, Location, locate, lock, place, skeleton, unwritable
-from ima.capture.work_units import Work, write_unit
+from ima.cache.reader import read_cache_attributes, read_done_mask
+from ima.cache.schema import CacheLayout
+from ima.cache.store import (
+    ROOT_METADATA_FILE,
+    StoreLocation,
+    build_store_metadata,
+    locate_store,
+    lock_store,
+    make_unwritable_error,
+    write_store_metadata,
+)
+from ima.capture.work_units import CaptureJob, write_work_unit
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import CacheDifferentError, CacheError, ImaError, ParameterError, SampleError
-from ima.hook_points import TAPS
+from ima.hook_points import HOOK_POINTS
 from ima.metrics.sample_scores import SampleScorer
-from ima.models import load
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
 from ima.progress import bar
 
 logger = logging.getLogger("ima")
 
 
-def create(
+def create_cache(
     model: str | FrozenModel,
     *,
     dataset: str | SampleSet,
     path: str | os.PathLike[str],
     samples: int = 200,
-    taps: Sequence[str] = TAPS,
+    taps: Sequence[str] = HOOK_POINTS,
     keep_tokens: int = 0,
     batch_size: int = 16,
     unit: int | None = None,
@@ -61,7 +69,7 @@ def create(
     Parameters
     ----------
     model : str or FrozenModel
-        What :func:`ima.models.load` takes, or what it returned.
+        What :func:`ima.models.load_model` takes, or what it returned.
     dataset : str or SampleSet
         What :func:`ima.data.samples.open_samples` takes, or what it returned.
     path : str or path
@@ -77,7 +85,7 @@ def create(
         Samples per forward pass; a batch does not cross units.
     unit : int or None
         Samples per unit of work, which is what a killed run loses at most; None follows
-        :func:`ima.cache.chunking.default_unit`.
+        :func:`ima.cache.chunking.choose_unit_size`.
     device : str
         Where to run; of no effect for a model that is already loaded. ``"auto"`` spreads a large
         model over all devices.
@@ -123,7 +131,7 @@ def create(
     CacheLockedError
         If another process is writing the store.
     """
-    parameters = check(
+    parameters = validate_cache_parameters(
         {
             "model": model if isinstance(model, str) else model.name,
             "dataset": f"{dataset.name}:{dataset.split}"
@@ -144,25 +152,25 @@ def create(
             "inputs": inputs,
         }
     )
-    location = locate(path)
-    with lock(location):
+    location = locate_store(path)
+    with lock_store(location):
         stored = _existing(location)
-        work = prepare(parameters, model=model, dataset=dataset)
-        asked = describe(work)
+        work = prepare_capture_job(parameters, model=model, dataset=dataset)
+        asked = make_job_attributes(work)
         if stored is not None and not overwrite:
             _compare(location, stored=stored, asked=asked)
-            if read_done(location).all():
+            if read_done_mask(location).all():
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
         keep = None if overwrite else stored
-        with thread_count(keep or asked), _readable_errors(location, work.parameters):
+        with set_stored_thread_count(keep or asked), _readable_errors(location, work.parameters):
             _run(location, work=work, asked=asked, resume=keep is not None, progress=progress)
     return location.local or location.address
 
 
-def prepare(
+def prepare_capture_job(
     parameters: CacheParameters, *, model: str | FrozenModel, dataset: str | SampleSet
-) -> Work:
+) -> CaptureJob:
     """Open samples and model and check that they fit, without writing anything.
 
     Raises
@@ -177,7 +185,7 @@ def prepare(
         if sample.modality != "text" and sample.media is None:
             sample.load()
     if isinstance(model, str):
-        model = load(model, device=parameters.device, dtype=parameters.precision)
+        model = load_model(model, device=parameters.device, dtype=parameters.precision)
     widths = {tap: model.anatomy.width(tap) for tap in parameters.taps}
     counted = model.lengths(chosen, perceptual=parameters.keep_tokens)
     lengths = np.array(counted, dtype=np.int64)
@@ -185,8 +193,10 @@ def prepare(
     if empty.size:
         message = f"Sample {chosen[int(empty[0])].id!r} has an empty text."
         raise SampleError(message)
-    unit = parameters.unit or default_unit(len(chosen), layers=model.layers, hidden=model.hidden)
-    layout = Layout(
+    unit = parameters.unit or choose_unit_size(
+        len(chosen), layers=model.layers, hidden=model.hidden
+    )
+    layout = CacheLayout(
         samples=len(chosen),
         unit=min(unit, len(chosen)),
         layers=model.layers,
@@ -200,14 +210,14 @@ def prepare(
         vocabulary=model.anatomy.vocabulary if parameters.lens else 0,
         linears=model.anatomy.linears if parameters.inputs else {},
     )
-    return Work(model, chosen, parameters, layout, lengths)
+    return CaptureJob(model, chosen, parameters, layout, lengths)
 
 
-def describe(work: Work) -> dict[str, Any]:
+def make_job_attributes(work: CaptureJob) -> dict[str, Any]:
     """Return the attributes of the store that the work fills."""
     model = work.model
     more = {key: model.card.get(key) for key in ("objective", "language")}
-    return attributes(
+    return make_cache_attributes(
         work.parameters,
         model={
             "name": model.name,
@@ -243,36 +253,38 @@ def _samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet
     return dataset[: parameters.samples]
 
 
-def _existing(location: Location) -> dict[str, Any] | None:
+def _existing(location: StoreLocation) -> dict[str, Any] | None:
     """Return the attributes of the cache that is there, or None where nothing is."""
     if location.exists():
         location.clean()
-        return read_attributes(location)
+        return read_cache_attributes(location)
     if location.local is None:
         return None
     if location.local.is_dir() and not any(location.local.iterdir()):
         return None
     if location.local.exists():
         message = (
-            f"{location.address!r} exists and is not a cache ({ROOT} is missing). Give another "
+            f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). Give another "
             "path, or remove it."
         )
         raise CacheError(message)
     return None
 
 
-def _compare(location: Location, *, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    finished = read_done(location).all()
-    differing = differences(stored, asked, execution=not finished)
+def _compare(
+    location: StoreLocation, *, stored: Mapping[str, Any], asked: Mapping[str, Any]
+) -> None:
+    finished = read_done_mask(location).all()
+    differing = list_attribute_differences(stored, asked, execution=not finished)
     if not differing:
         return
     lines = "\n".join(f"  {line}" for line in differing)
-    if differences(stored, asked, execution=False):
+    if list_attribute_differences(stored, asked, execution=False):
         advice = "Give another path, or replace it with overwrite=True (--overwrite)."
     else:
         advice = (
             "Its unfinished rest would not be bit-identical to an uninterrupted run. Finish it "
-            f"as it was begun: {parameters_of(stored).command(location.address)} — or start "
+            f"as it was begun: {parse_cache_parameters(stored).command(location.address)} — or start "
             "again with overwrite=True (--overwrite)."
         )
     message = f"{location.address!r} holds another cache:\n{lines}\n{advice}"
@@ -280,10 +292,15 @@ def _compare(location: Location, *, stored: Mapping[str, Any], asked: Mapping[st
 
 
 def _run(
-    location: Location, *, work: Work, asked: Mapping[str, Any], resume: bool, progress: bool
+    location: StoreLocation,
+    *,
+    work: CaptureJob,
+    asked: Mapping[str, Any],
+    resume: bool,
+    progress: bool,
 ) -> None:
     layout = work.layout
-    done = read_done(location) if resume else np.zeros(layout.samples, dtype=bool)
+    done = read_done_mask(location) if resume else np.zeros(layout.samples, dtype=bool)
     opened: list[Any] = [location.group("r+")] if resume else []
     if done.any():
         logger.info("%s: %d of %d samples are there", location.address, done.sum(), done.size)
@@ -292,7 +309,7 @@ def _run(
         if not opened:
             if location.exists():
                 location.remove()
-            place(location, skeleton(layout.arrays(), asked))
+            write_store_metadata(location, build_store_metadata(layout.arrays(), asked))
             opened.append(location.group("r+"))
         return opened[0]
 
@@ -308,7 +325,7 @@ def _run(
             for unit in range(layout.units):
                 start, stop = layout.bounds(unit)
                 if not done[start:stop].all():
-                    write_unit(unit, work=work, store=store)
+                    write_work_unit(unit, work=work, store=store)
                     finished += stop - start
                     shown.update(stop - start)
     except BaseException:
@@ -318,7 +335,7 @@ def _run(
 
 
 @contextmanager
-def thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
+def set_stored_thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
     """Compute with as many threads as a store says: a sum's last bits depend on them."""
     before = torch.get_num_threads()
     torch.set_num_threads(stored["execution"]["threads"])
@@ -329,7 +346,7 @@ def thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _readable_errors(location: Location, parameters: CacheParameters) -> Iterator[None]:
+def _readable_errors(location: StoreLocation, parameters: CacheParameters) -> Iterator[None]:
     try:
         yield
     except ImaError:
@@ -341,4 +358,4 @@ def _readable_errors(location: Location, parameters: CacheParameters) -> Iterato
                 f"are kept; continue with: {parameters.command(location.address)}"
             )
             raise CacheError(message) from error
-        raise unwritable(location, error) from error
+        raise make_unwritable_error(location, error) from error

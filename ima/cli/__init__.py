@@ -105,16 +105,16 @@ def cache_create(
     ] = False,
 ) -> None:
     """Run a frozen model over samples and store its activations; continues a stopped run."""
-    from ima.capture.writer import create
-    from ima.hook_points import TAPS
+    from ima.capture.writer import create_cache
+    from ima.hook_points import HOOK_POINTS
 
     chosen = [tap.strip() for tap in taps.split(",") if tap.strip()]
-    path = create(
+    path = create_cache(
         model,
         dataset=dataset,
         path=out,
         samples=samples,
-        taps=chosen or TAPS,
+        taps=chosen or HOOK_POINTS,
         keep_tokens=keep_tokens,
         batch_size=batch_size,
         unit=unit,
@@ -134,9 +134,9 @@ def cache_create(
 @cache.command("info")
 def cache_info(path: CachePath, as_json: AsJson = False) -> None:
     """Say what a cache holds and how it was made."""
-    from ima.cache import info
+    from ima.cache import describe_cache
 
-    record = info(path)
+    record = describe_cache(path)
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -169,9 +169,9 @@ def cache_verify(
 
         report = repair_cache(path)
     else:
-        from ima.cache import verify
+        from ima.cache import verify_cache
 
-        report = verify(path)
+        report = verify_cache(path)
     if as_json:
         typer.echo(json.dumps(report.record(), indent=1))
     else:

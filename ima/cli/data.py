@@ -25,9 +25,9 @@ def data_check(
     ] = None,
 ) -> None:
     """Read every line and every medium of a folder, and name the samples that cannot be used."""
-    from ima.data.folders import check_folder, keep_samples
+    from ima.data.folders import check_data_folder, filter_data_folder
 
-    samples, problems = check_folder(folder)
+    samples, problems = check_data_folder(folder)
     counts = Counter((sample.modality, sample.task) for sample in samples)
     rows = [[modality, task, str(n)] for (modality, task), n in sorted(counts.items())]
     show_table(["modality", "task", "samples"], rows=rows)
@@ -35,7 +35,7 @@ def data_check(
         typer.echo(f"{problem.id}: {problem.text}")
     if keep is not None:
         bad = {problem.id for problem in problems}
-        path = keep_samples(folder, keep, leave_out=bad)
+        path = filter_data_folder(folder, keep, leave_out=bad)
         typer.echo(f"{path} holds {len(samples) - len(bad)} samples; left out: {len(bad)}.")
     elif problems:
         typer.echo(
@@ -105,15 +105,15 @@ def data_rows(
     """Turn a data set of Hugging Face's library into a folder of samples."""
     from itertools import islice
 
-    from ima.data.folders import write_manifest
-    from ima.data.importers import from_rows, open_rows
+    from ima.data.folders import write_data_folder
+    from ima.data.importers import make_samples_from_rows, open_hf_dataset
     from ima.data.samples import MODALITIES
     from ima.errors import UnknownNameError
 
     if modality not in MODALITIES:
         raise UnknownNameError.among(kind="modality", asked=modality, available=MODALITIES)
-    found = from_rows(
-        islice(open_rows(source, split=split), samples),
+    found = make_samples_from_rows(
+        islice(open_hf_dataset(source, split=split), samples),
         modality=modality,
         task=task,
         references=references,
@@ -122,13 +122,13 @@ def data_rows(
         id=identity or None,
         name=source,
     )
-    path = write_manifest(found, out)
+    path = write_data_folder(found, out)
     typer.echo(f"{path} is a folder of {len(found)} samples. Check it: ima data check {path}")
 
 
 @data.command("schema")
 def data_schema() -> None:
     """Print the JSON schema of a line of samples.jsonl."""
-    from ima.data.folders import schema
+    from ima.data.folders import make_sample_schema
 
-    typer.echo(json.dumps(schema(), indent=1))
+    typer.echo(json.dumps(make_sample_schema(), indent=1))

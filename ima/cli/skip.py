@@ -29,12 +29,12 @@ def skip(
 ) -> None:
     """Run a model by plans that leave computation out: score, FLOPs, cache, time of each."""
     from ima.data.samples import open_samples
-    from ima.models import load
+    from ima.models import load_model
     from ima.token_reduction.plans import read_plan
     from ima.token_reduction.report import compare_plans
 
     wanted = [read_plan(path) for path in plan]
-    loaded = load(model, device=device)
+    loaded = load_model(model, device=device)
     for one in wanted:
         one.check(loaded)
     opened = open_samples(dataset, n=samples)

@@ -27,7 +27,7 @@ import json, resource, sys, time
 import ima.models, torch, transformers
 from ima.models.loading import load_model
 before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-ima.models.load(sys.argv[1])
+ima.models.load_model(sys.argv[1])
 seconds = time.perf_counter() - begun
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"seconds": seconds, "megabytes": (peak - before) / 1024}))
@@ -52,7 +52,7 @@ def subnet(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Write a model without the weights that its tasks do not need, and say what that saves."""
-    from ima.models import load, sparse_checkpoint
+    from ima.models import load_model, sparse_checkpoint
     from ima.pruning import alpha_subnet, structured
     from ima.pruning.masks import check_sparsity
 
@@ -60,7 +60,7 @@ def subnet(
         known = ", ".join([*alpha_subnet.MASK_METHODS, SPARSEGPT])
         message = f"method must be one of {known}; got {method!r}."
         raise ParameterError(message)
-    loaded = load(model)
+    loaded = load_model(model)
     if pattern == NEURONS:
         check_sparsity(sparsity)
         squares = alpha_subnet.sum_input_norms(loaded, caches)

@@ -36,17 +36,17 @@ def train(
 ) -> None:
     """Train a connector between a frozen encoder and a frozen language model, or go on with it."""
     from ima.errors import ParameterError, UnknownNameError
-    from ima.training import PAIRS, Training
-    from ima.training import train as run
+    from ima.training import MODEL_PAIRS, TrainingSettings
+    from ima.training import train_connector as run
 
     if pair == "list":
-        rows = [[name, parts["language"], parts["encoder"]] for name, parts in PAIRS.items()]
+        rows = [[name, parts["language"], parts["encoder"]] for name, parts in MODEL_PAIRS.items()]
         show_table(["pair", "language model", "encoder"], rows=rows)
         return
-    if pair and pair not in PAIRS:
-        raise UnknownNameError.among(kind="pair", asked=pair, available=PAIRS)
+    if pair and pair not in MODEL_PAIRS:
+        raise UnknownNameError.among(kind="pair", asked=pair, available=MODEL_PAIRS)
     chosen = {"language": language, "encoder": encoder, "data": data, "out": out}
-    chosen |= PAIRS.get(pair, {})
+    chosen |= MODEL_PAIRS.get(pair, {})
     missing = [f"--{name}" for name, value in chosen.items() if not value]
     if missing:
         message = f"Give {', '.join(missing)}; --pair fills in language and encoder."
@@ -57,5 +57,5 @@ def train(
         "feed_forward": feed_forward, "queries": queries, "samples": samples,
         "checkpoints": checkpoints, "save_every": save_every, "seed": seed, "device": device,
     }  # fmt: skip
-    path = run(Training.checked({**chosen, **given}))
+    path = run(TrainingSettings.checked({**chosen, **given}))
     typer.echo(f"{path} is a model: ima cache create --model {path} --dataset {chosen['data']} …")

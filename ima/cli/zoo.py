@@ -56,7 +56,7 @@ def zoo_score(
 ) -> None:
     """Examine the models whose cards have no scores, or scores of an older examination."""
     from ima.miniature.examination import score_zoo
-    from ima.models.zoo import root
+    from ima.models.zoo import get_zoo_root
 
-    score_zoo(root(), n=samples)
-    typer.echo(root())
+    score_zoo(get_zoo_root(), n=samples)
+    typer.echo(get_zoo_root())

@@ -19,10 +19,10 @@ from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
 from ima.errors import ParameterError, SampleError
 
-LINES = "samples.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 
 
-class Line(BaseModel):
+class SampleRecord(BaseModel):
     """One line of ``samples.jsonl``.
 
     Parameters
@@ -57,7 +57,7 @@ class Line(BaseModel):
     split: Literal["train", "calibration", "validation", "test"] = "test"
 
 
-def read_manifest(
+def read_data_folder(
     path: Path, *, n: int | None = None, split: str = "test", at_most: bool = False
 ) -> SampleSet:
     """Read a data set folder.
@@ -104,7 +104,7 @@ def read_manifest(
 
 
 @dataclass(frozen=True)
-class Problem:
+class SampleProblem:
     """What is wrong with one sample.
 
     Parameters
@@ -119,7 +119,7 @@ class Problem:
     text: str
 
 
-def check_folder(path: Path) -> tuple[list[Line], list[Problem]]:
+def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProblem]]:
     """Read every line of a data set folder and load every medium.
 
     Parameters
@@ -148,11 +148,11 @@ def check_folder(path: Path) -> tuple[list[Line], list[Problem]]:
             if sample.modality != "text":
                 sample.load()
         except SampleError as error:
-            problems.append(Problem(line.id, str(error)))
+            problems.append(SampleProblem(line.id, str(error)))
     return lines, problems
 
 
-def keep_samples(folder: Path, path: Path, *, leave_out: Collection[str]) -> Path:
+def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) -> Path:
     """Write a data set folder again, without some samples.
 
     Parameters
@@ -174,15 +174,18 @@ def keep_samples(folder: Path, path: Path, *, leave_out: Collection[str]) -> Pat
         message = f"No sample of {folder} can be used; nothing was written."
         raise ParameterError(message)
     media = [None if line.media is None else Path(folder) / line.media for line in lines]
-    return write_lines(lines, path, media=media)
+    return write_sample_records(lines, path, media=media)
 
 
-def schema() -> dict[str, Any]:
+def make_sample_schema() -> dict[str, Any]:
     """Return the JSON schema of a line of ``samples.jsonl``."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Line.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **SampleRecord.model_json_schema(),
+    }
 
 
-def write_manifest(samples: SampleSet, path: Path) -> Path:
+def write_data_folder(samples: SampleSet, path: Path) -> Path:
     """Write a set of samples as a data set folder.
 
     Parameters
@@ -213,11 +216,13 @@ def write_manifest(samples: SampleSet, path: Path) -> Path:
                 written = media.write_media(sample.load(), stem, sample.modality)
                 record["media"] = str(written.relative_to(folder))
             records.append(json.dumps(record, ensure_ascii=False) + "\n")
-        (folder / LINES).write_text("".join(records), encoding="utf-8")
+        (folder / SAMPLES_FILE).write_text("".join(records), encoding="utf-8")
     return Path(path)
 
 
-def write_lines(lines: Sequence[Line], path: Path, *, media: Sequence[Path | None]) -> Path:
+def write_sample_records(
+    lines: Sequence[SampleRecord], path: Path, *, media: Sequence[Path | None]
+) -> Path:
     """Write a data set folder whose media are files already; samples of one file share it.
 
     Parameters
@@ -250,7 +255,7 @@ def write_lines(lines: Sequence[Line], path: Path, *, media: Sequence[Path | Non
     with _complete(path) as folder:
         for source, name in names.items():
             _link(source, folder / name)
-        with (folder / LINES).open("w", encoding="utf-8") as file:
+        with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
             for line, source in zip(lines, media, strict=True):
                 record = line.model_dump(exclude={"media"})
                 record |= {} if source is None else {"media": names[source]}
@@ -288,17 +293,17 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _file(folder: Path) -> Path:
-    file = folder / LINES
+    file = folder / SAMPLES_FILE
     if not file.is_file():
         message = (
-            f"{folder} holds no {LINES}. Write one JSON object per sample: "
-            f"{', '.join(Line.model_fields)}."
+            f"{folder} holds no {SAMPLES_FILE}. Write one JSON object per sample: "
+            f"{', '.join(SampleRecord.model_fields)}."
         )
         raise SampleError(message)
     return file
 
 
-def _lines(file: Path) -> Iterator[tuple[int, Line]]:
+def _lines(file: Path) -> Iterator[tuple[int, SampleRecord]]:
     seen: dict[str, int] = {}
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not text.strip():
@@ -311,9 +316,9 @@ def _lines(file: Path) -> Iterator[tuple[int, Line]]:
         yield number, line
 
 
-def _parse(text: str, *, where: str) -> Line:
+def _parse(text: str, *, where: str) -> SampleRecord:
     try:
-        return Line.model_validate_json(text)
+        return SampleRecord.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -324,7 +329,7 @@ def _parse(text: str, *, where: str) -> Line:
         raise SampleError(message) from error
 
 
-def _sample(line: Line, *, folder: Path, where: str) -> Sample:
+def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
     if not "".join([line.prompt, *line.references]).strip():
         message = f"{where}: empty text. Give {line.id!r} a prompt or a reference."
         raise SampleError(message)
@@ -350,4 +355,4 @@ def _sample(line: Line, *, folder: Path, where: str) -> Sample:
         message = f"{where}: media {line.media!r} of {line.id!r} is not in {folder}."
         raise SampleError(message)
     load = partial(media.read_media, file, line.modality)
-    return replace(sample, media=load, digest=media.digest(file))
+    return replace(sample, media=load, digest=media.hash_media(file))

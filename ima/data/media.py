@@ -16,15 +16,15 @@ import numpy.typing as npt
 from ima.data.samples import Media, Modality
 from ima.errors import SampleError
 
-RATE = 16_000
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-ARRAYS = (".npy", ".npz")
-CONTAINERS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
-SOUNDS = (".wav", ".flac", ".ogg")
+SAMPLING_RATE = 16_000
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_ARRAY_SUFFIXES = (".npy", ".npz")
+_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 #: A container is read at so many moments, the middles of equal spans of its time.
-FRAMES = 32
+_MAX_VIDEO_FRAMES = 32
 #: More bytes than this, unpacked, are refused.
-LIMIT = 1 << 30
+MAX_MEDIA_BYTES = 1 << 30
 
 
 def read_media(path: Path, modality: Modality) -> Media:
@@ -34,7 +34,7 @@ def read_media(path: Path, modality: Modality) -> Media:
     ----------
     path : Path
         An image: png, jpg or webp. A clip: npy, npz with one array, a folder of pictures in the
-        order of their names, or a container (mp4, mov, webm, mkv, avi), read at :data:`FRAMES`
+        order of their names, or a container (mp4, mov, webm, mkv, avi), read at :data:`_MAX_VIDEO_FRAMES`
         moments. A sound: wav, flac or ogg of any rate.
     modality : {"image", "video", "audio"}
         What it holds.
@@ -74,11 +74,11 @@ def write_media(media: Media, stem: Path, modality: Modality) -> Path:
         from scipy.io import wavfile
 
         path = stem.with_suffix(".wav")
-        wavfile.write(path, RATE, media.astype(np.float32))
+        wavfile.write(path, SAMPLING_RATE, media.astype(np.float32))
     return path
 
 
-def digest(path: Path) -> str:
+def hash_media(path: Path) -> str:
     """Return the sha256 of a media file, or of the files of a folder of frames."""
     result = hashlib.sha256()
     for file in _frames(path) if path.is_dir() else [path]:
@@ -89,7 +89,7 @@ def digest(path: Path) -> str:
 def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     from PIL import Image
 
-    _require(path, PICTURES)
+    _require(path, _IMAGE_SUFFIXES)
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
@@ -104,15 +104,15 @@ def _read_clip(path: Path) -> Media:
     if path.is_dir():
         frames = [_read_picture(file) for file in _frames(path)]
         if not frames:
-            message = f"The folder {path} holds no frames; looked for {', '.join(PICTURES)}."
+            message = f"The folder {path} holds no frames; looked for {', '.join(_IMAGE_SUFFIXES)}."
             raise SampleError(message)
         if len({frame.shape for frame in frames}) > 1:
             message = f"The frames in {path} differ in size."
             raise SampleError(message)
         return np.stack(frames)
-    if path.suffix.lower() in CONTAINERS:
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
         return _read_container(path)
-    _require(path, (*ARRAYS, *CONTAINERS))
+    _require(path, (*_ARRAY_SUFFIXES, *_VIDEO_SUFFIXES))
     if path.suffix.lower() == ".npz":
         with zipfile.ZipFile(path) as archive:
             _limit(path, sum(entry.file_size for entry in archive.infolist()))
@@ -130,7 +130,7 @@ def _read_clip(path: Path) -> Media:
 def _read_sound(path: Path) -> npt.NDArray[np.float32]:
     from scipy.io import wavfile
 
-    _require(path, SOUNDS)
+    _require(path, _AUDIO_SUFFIXES)
     if path.suffix.lower() != ".wav":
         return _read_packed_sound(path)
     with warnings.catch_warnings():
@@ -143,21 +143,23 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
         wave = sound.astype(np.float64) / -float(np.iinfo(sound.dtype).min)
     else:
         wave = sound.astype(np.float64)
-    return resampled(wave, rate=rate)
+    return resample_to_mono(wave, rate=rate)
 
 
-def resampled(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
+def resample_to_mono(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
     """Return a sound ``(time,)`` or ``(time, channel)`` in [-1, 1] at 16 kHz, one channel."""
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
     # The filter may overshoot at full scale.
     sound: npt.NDArray[np.float32] = (
-        wave if rate == RATE else np.clip(at_rate(wave, rate, to=RATE), -1, 1)
+        wave
+        if rate == SAMPLING_RATE
+        else np.clip(resample_sound(wave, rate, to=SAMPLING_RATE), -1, 1)
     ).astype(np.float32)
     return sound
 
 
-def at_rate(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
+def resample_sound(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
     """Return a sound ``(time,)`` at another rate."""
     from scipy.signal import resample_poly
 
@@ -168,7 +170,7 @@ def at_rate(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
     return resampled
 
 
-def middles(count: int, *, of: int) -> npt.NDArray[np.int64]:
+def select_middle_frames(count: int, *, of: int) -> npt.NDArray[np.int64]:
     """Return the moments in the middles of equal spans of a clip, all of it where counts agree.
 
     Examples
@@ -188,7 +190,7 @@ def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
     try:
         with soundfile.SoundFile(path) as file:
             _limit(path, file.frames * file.channels * 8)
-            return resampled(file.read(), rate=file.samplerate)
+            return resample_to_mono(file.read(), rate=file.samplerate)
     except soundfile.LibsndfileError as error:
         message = f"Cannot read {path} as audio: {error}."
         raise SampleError(message) from error
@@ -204,7 +206,7 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
     try:
         with av.open(str(path)) as container:
             count = sum(1 for _ in container.decode(video=0))
-        wanted = middles(min(count, FRAMES), of=count)
+        wanted = select_middle_frames(min(count, _MAX_VIDEO_FRAMES), of=count)
         with av.open(str(path)) as container:
             decoded = enumerate(container.decode(video=0))
             chosen = set(wanted.tolist())
@@ -219,13 +221,13 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _limit(path: Path, size: int) -> None:
-    if size > LIMIT:
-        message = f"{path} unpacks to {size} bytes, more than {LIMIT}. Cut it, or raise the limit."
+    if size > MAX_MEDIA_BYTES:
+        message = f"{path} unpacks to {size} bytes, more than {MAX_MEDIA_BYTES}. Cut it, or raise the limit."
         raise SampleError(message)
 
 
 def _frames(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES)
 
 
 def _require(path: Path, endings: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from ima.errors import ParameterError, SampleError
 
 Modality = Literal["text", "image", "video", "audio"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
-SPLITS = ("train", "calibration", "validation", "test")
+_SPLITS = ("train", "calibration", "validation", "test")
 Media = npt.NDArray[Any]
 
 
@@ -165,14 +165,14 @@ def open_samples(
     folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
         folder, split = name, "test"
-    if split in SPLITS and folder and Path(folder).is_dir():
-        from ima.data.folders import read_manifest
+    if split in _SPLITS and folder and Path(folder).is_dir():
+        from ima.data.folders import read_data_folder
 
-        return read_manifest(Path(folder), n=n, split=split, at_most=at_most)
+        return read_data_folder(Path(folder), n=n, split=split, at_most=at_most)
     return open_named_dataset(name, n=200 if n is None else n, seed=seed)
 
 
-def as_uint8(media: Media) -> npt.NDArray[np.uint8]:
+def convert_to_uint8(media: Media) -> npt.NDArray[np.uint8]:
     """Return pixel media as uint8, refusing anything else.
 
     Raises

@@ -14,10 +14,10 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ima.capture import measure
+from ima.capture import compute_batch_statistics
 from ima.errors import ModelError, ParameterError
-from ima.hook_points import KINDS
-from ima.models.hook_points import find_anatomy
+from ima.hook_points import TOKEN_KINDS
+from ima.models.hook_points import find_hook_points
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -78,8 +78,8 @@ def reinitialize_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(language)(language.config)
-    drawn = find_anatomy(fresh)
-    anatomy = find_anatomy(language)
+    drawn = find_hook_points(fresh)
+    anatomy = find_hook_points(language)
     for block, untrained in zip(anatomy.blocks, drawn.blocks, strict=True):
         block.load_state_dict(untrained.state_dict())
     anatomy.final_norm.load_state_dict(drawn.final_norm.state_dict())
@@ -232,7 +232,7 @@ def _named(
             values,
             dims=("sample", "kind", "layer", "hidden"),
             coords={
-                "kind": list(KINDS),
+                "kind": list(TOKEN_KINDS),
                 "layer": range(values.shape[2]),
                 "id": ("sample", ids),
             },
@@ -247,5 +247,7 @@ def _states(
     parts = []
     for batch in batches:
         with attention_knockout(model, batch, until=until):
-            parts.append(measure(model, batch, taps=["resid_post"]).means["resid_post"])
+            parts.append(
+                compute_batch_statistics(model, batch, taps=["resid_post"]).means["resid_post"]
+            )
     return np.concatenate(parts)

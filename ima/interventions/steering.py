@@ -20,11 +20,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ima.capture import measure
+from ima.capture import compute_batch_statistics
 from ima.errors import ParameterError
 from ima.metrics.answers import score_exact_match
 from ima.metrics.hallucination import count_chair_mentions, score_chair
-from ima.models.perception import perceiving_once
+from ima.models.perception import reuse_perception
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 
@@ -120,7 +120,7 @@ def compute_steering_vector(
     """
     sums = np.zeros((2, model.hidden))
     for batch in model.batches(samples):
-        means = measure(model, batch, taps=["resid_post"]).means["resid_post"]
+        means = compute_batch_statistics(model, batch, taps=["resid_post"]).means["resid_post"]
         sums += means[:, :, layer].sum(axis=0)
     perceptual, textual = sums / len(samples)
     found: SteeringVector = textual - perceptual
@@ -212,7 +212,7 @@ def sweep_steering(
     vectors = {TOWARD_TEXT: toward, RANDOM_DIRECTION: draw_random_direction(toward, seed=seed)}
     captioned, asked = list(captioned), {name: list(polled) for name, polled in asked.items()}
     rows = []
-    with perceiving_once():
+    with reuse_perception():
         for direction, amount in itertools.product(vectors, amounts):
             around = partial(
                 add_steering_vector, model, layer=layer, by=amount * vectors[direction]

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import FloatArray, RowIndices
 from ima.stats.contents import draw_dataset_weights
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
@@ -274,7 +274,7 @@ def compute_token_changes(
     return xr.DataArray(
         out,
         dims=("sample", "kind", "layer"),
-        coords={"kind": list(KINDS), "layer": labels[: len(labels) - step]},
+        coords={"kind": list(TOKEN_KINDS), "layer": labels[: len(labels) - step]},
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
 from ima.measures.subnetworks import Mask
@@ -146,10 +146,10 @@ def compute_overlap_excess(
         again: dict[TokenSetKey, dict[str, FloatArray]] = {}
         for name in _datasets(units):
             at = groups.index(tuple(ids[name]))
-            count = len(next(iter(units[name, KINDS[0]].values())))
+            count = len(next(iter(units[name, TOKEN_KINDS[0]].values())))
             # Both kinds of a sample are drawn together.
             rows = np.random.default_rng((seed, draw, at)).integers(count, size=count)
-            for kind in KINDS:
+            for kind in TOKEN_KINDS:
                 again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
         drawn.append(_difference(weights, again, sparsity, (seed, draw)))
     n = len(set().union(*groups))
@@ -209,7 +209,7 @@ def _permuted(
 def _both(
     masks: Mapping[TokenSetKey, dict[str, Mask]], name: str
 ) -> tuple[dict[str, Mask], dict[str, Mask]]:
-    return masks[name, KINDS[0]], masks[name, KINDS[1]]
+    return masks[name, TOKEN_KINDS[0]], masks[name, TOKEN_KINDS[1]]
 
 
 def _beside(size: Mask, kept: Mapping[TokenSetKey, Mask]) -> float:
@@ -218,7 +218,10 @@ def _beside(size: Mask, kept: Mapping[TokenSetKey, Mask]) -> float:
 
 def _within(kept: Mapping[TokenSetKey, Mask]) -> float:
     names = _datasets(kept)
-    pairs = [subnetworks.compute_iou(kept[name, KINDS[0]], kept[name, KINDS[1]]) for name in names]
+    pairs = [
+        subnetworks.compute_iou(kept[name, TOKEN_KINDS[0]], kept[name, TOKEN_KINDS[1]])
+        for name in names
+    ]
     return float(np.mean(pairs))
 
 

@@ -19,8 +19,8 @@ from ima.miniature.cards import card_of, data_record
 from ima.miniature.materials import Materials
 from ima.miniature.workshop import Part
 from ima.models import llava
-from ima.models.hook_points import find_anatomy
-from ima.models.zoo import CARD, WEIGHTS, state_digest
+from ima.models.hook_points import find_hook_points
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
 from ima.token_reduction.aggregation import stop_after
 from ima.training.checkpoints import save_weights
 from ima.training.optimization import Recipe, fit
@@ -90,7 +90,7 @@ def part_of(materials: Materials) -> Part:
 def _make(materials: Materials, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
     workshop = materials.workshop
     language, tokenizer = materials.language(multitask.LANGUAGE)
-    frozen = state_digest(language.state_dict())
+    frozen = hash_state_dict(language.state_dict())
     trainer = _Trainer(materials, language, tokenizer, recipe)
     projection = trainer.projection
     result = fit(
@@ -101,12 +101,12 @@ def _make(materials: Materials, recipe: Recipe, record: Mapping[str, Any]) -> di
         checkpoint=workshop.checkpoint(PART),
         probe=trainer.probe,
     )
-    if state_digest(language.cpu().state_dict()) != frozen:
+    if hash_state_dict(language.cpu().state_dict()) != frozen:
         message = "Training the map changed the language model, which must stay frozen."
         raise RuntimeError(message)
     projection.cpu().eval()
     folder = workshop.folder(PART)
-    save_weights(projection.state_dict(), folder / WEIGHTS)
+    save_weights(projection.state_dict(), folder / WEIGHTS_FILE)
     card = card_of(MODEL, "aggregation", projection, folder, recipe=record, result=result)
     dataset = f"mini-{multitask.MODALITY}-caption"
     card["data"] |= data_record(dataset, n=record["pool"])
@@ -133,12 +133,12 @@ class _Trainer:
         self.device, self.recipe = materials.workshop.plan.device, recipe
         self.language = language.to(self.device).eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
-        self.anatomy = find_anatomy(language)
+        self.anatomy = find_hook_points(language)
         folder = materials.workshop.folder(f"multitask/{MODEL}")
-        config = llava.ProjectorConfig(**read_json(folder / CARD)["projector"])
+        config = llava.ProjectorConfig(**read_json(folder / CARD_FILE)["projector"])
         encoder = materials.encoder(multitask.ENCODER)
         self.projector = llava.build_projector(config, encoder=encoder, language=language)
-        begun = load_file(folder / WEIGHTS)
+        begun = load_file(folder / WEIGHTS_FILE)
         self.projector.load_state_dict(
             {name.removeprefix("projector."): value.float() for name, value in begun.items()}
         )
@@ -201,7 +201,9 @@ class _Trainer:
 
     def _pictures(self, materials: Materials, split: str) -> _Pictures:
         pool = materials.pool(multitask.MODALITY, split)
-        features = llava.patches(materials.tokens(multitask.ENCODER, multitask.MODALITY, split))
+        features = llava.drop_cls_token(
+            materials.tokens(multitask.ENCODER, multitask.MODALITY, split)
+        )
         entities = [one.entities() for one in pool.situations]
         alone = episodes.singles(pool.situations)
         states = self._states(features[alone], [entities[at][0].noun for at in alone])

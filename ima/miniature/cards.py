@@ -10,7 +10,7 @@ import torch
 
 from ima.data.samples import open_samples
 from ima.miniature.world import VERSION
-from ima.models.zoo import WEIGHTS, checkpoint_path, sha256
+from ima.models.zoo import WEIGHTS_FILE, hash_file, make_checkpoint_path
 from ima.training.checkpoints import save_weights
 from ima.training.optimization import Result
 
@@ -27,7 +27,7 @@ def save_model(model: Any, folder: Path) -> None:
 
 def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: int) -> None:
     """Save a part's weights as they were after a number of steps."""
-    save_weights(state, checkpoint_path(folder, step))
+    save_weights(state, make_checkpoint_path(folder, step))
 
 
 def milestones(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
@@ -44,9 +44,9 @@ def milestones(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
 
 def kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:
     """Return what a card says of the weights kept along training; the last are the part's own."""
-    paths = [*(checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS]
+    paths = [*(make_checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS_FILE]
     return [
-        {"step": step, "part": part, "sha256": sha256(path)}
+        {"step": step, "part": part, "sha256": hash_file(path)}
         for step, path in zip(steps, paths, strict=True)
     ]
 
@@ -81,7 +81,7 @@ def card_of(
         "curve": result.curve,
         "scores": {},
         "floors": {},
-        "sha256": sha256(folder / WEIGHTS),
+        "sha256": hash_file(folder / WEIGHTS_FILE),
         "trained": {
             "steps": recipe["steps"],
             "seconds": round(result.seconds, 1),

@@ -18,7 +18,7 @@ from ima.miniature.answers import answers_loss, answers_right, padded
 from ima.miniature.datasets import Situation
 from ima.miniature.pools import Pool
 from ima.models.connector import ConnectorConfig
-from ima.models.encoders import read_tokens
+from ima.models.encoders import read_encoder_tokens
 from ima.training.optimization import Recipe, Result, fit
 
 #: Enters a context around one pass of the language model; told perceptual tokens
@@ -145,7 +145,7 @@ def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64)
     for start in range(0, len(pool), batch):
         chosen = np.arange(start, min(start + batch, len(pool)))
         values = torch.from_numpy(pool.values(chosen)).to(device)
-        parts.append(read_tokens(encoder, values).to(torch.float16).cpu())
+        parts.append(read_encoder_tokens(encoder, values).to(torch.float16).cpu())
     return torch.cat(parts)
 
 

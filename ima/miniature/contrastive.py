@@ -27,7 +27,7 @@ from ima.miniature.inflation import inflate
 from ima.miniature.labelling import EMPTY_WEIGHT
 from ima.miniature.pools import Pool
 from ima.miniature.world import Domain, Entity, get_domain, held_out
-from ima.models.encoders import read_tokens
+from ima.models.encoders import read_encoder_tokens
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.training.optimization import Recipe, Result, fit, has_bfloat16
@@ -173,7 +173,7 @@ class Pair(nn.Module):
         single : list of Tensor
             ``(sample, position, text)`` in each respect.
         """
-        tokens = read_tokens(self.encoder, values).float()
+        tokens = read_encoder_tokens(self.encoder, values).float()
         whole = _unit(self.pooled(tokens[:, 0])) @ _unit(self.sentence(self._read(captions))).T
         patches = tokens[:, self.specials :]
         heads = zip(self.single, self.phrase, texts, strict=True)

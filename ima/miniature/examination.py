@@ -27,7 +27,7 @@ from ima.miniature import speech
 from ima.miniature.caption_metrics import score_captions
 from ima.miniature.datasets import POLLS
 from ima.miniature.world import Entity
-from ima.models.zoo import AT, CARD, folder_of
+from ima.models.zoo import CARD_FILE, CHECKPOINT_SEPARATOR, find_model_folder
 from ima.stats.intervals import Interval
 from ima.stats.scores import make_interval_record
 
@@ -81,7 +81,7 @@ MULTITASK = [
 
 @contextmanager
 def zoo_at(root: Path) -> Iterator[None]:
-    """Let :func:`ima.models.load` look for the zoo in another folder."""
+    """Let :func:`ima.models.load_model` look for the zoo in another folder."""
     before = os.environ.get("IMA_ZOO")
     os.environ["IMA_ZOO"] = str(root)
     try:
@@ -103,23 +103,23 @@ def score_zoo(root: Path, *, n: int) -> None:
     n : int
         Test samples per score.
     """
-    from ima.models import list_models, load
+    from ima.models import list_models, load_model
 
     told: dict[tuple[str, str], Scores] = {}
 
     def words(language: str, task: str, dataset: str) -> Scores:
         if (language, dataset) not in told:
-            told[language, dataset] = ceiling(load(language), dataset, task, n=n)
+            told[language, dataset] = ceiling(load_model(language), dataset, task, n=n)
         return told[language, dataset]
 
     with zoo_at(root):
         for entry in list_models():
-            path = folder_of(entry["name"]) / CARD
+            path = find_model_folder(entry["name"]) / CARD_FILE
             card = read_json(path)
             if card.get("examined") == EXAMINATION:
                 continue
             logger.info("examine %s", entry["name"])
-            model = load(entry["name"])
+            model = load_model(entry["name"])
             if model.perception is None:
                 card |= _examine_language(model, n=n)
             else:
@@ -127,7 +127,7 @@ def score_zoo(root: Path, *, n: int) -> None:
                 known = partial(words, of_language.removeprefix("language/").split("/")[0])
                 card |= examine_model(model, known, n=n)
                 for kept in card.get("checkpoints", ()):
-                    model = load(f"{entry['name']}{AT}{kept['step']}")
+                    model = load_model(f"{entry['name']}{CHECKPOINT_SEPARATOR}{kept['step']}")
                     kept["scores"] = _examine_checkpoint(model, n=n)
             write_json(path, card | {"examined": EXAMINATION})
 

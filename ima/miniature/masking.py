@@ -19,7 +19,7 @@ from torch import nn
 
 from ima.miniature.encoders import BATCH, EncoderSpec, build
 from ima.miniature.pools import Pool
-from ima.models.encoders import as_slices
+from ima.models.encoders import slice_spectrograms
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.training.optimization import Recipe, Result, fit
@@ -95,7 +95,7 @@ class Filler(nn.Module):
             found = self.model(values, noise=torch.from_numpy(noise).to(values.device))
         else:
             if self.spec.modality == "audio":
-                values = as_slices(values, frames=self.model.config.num_frames)
+                values = slice_spectrograms(values, frames=self.model.config.num_frames)
             mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng)).to(values.device)
             found = self.model(values, bool_masked_pos=mask)
             if self.spec.modality == "video":

@@ -40,9 +40,9 @@ from ima.miniature.workshop import Part
 from ima.models import Batch, llava
 from ima.models.connector import ConnectorConfig
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_anatomy
+from ima.models.hook_points import find_hook_points
 from ima.models.perception import Perception
-from ima.models.zoo import WEIGHTS, state_digest
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.paper_plans import make_skip_plan
 from ima.token_reduction.plans import ReductionPlan
@@ -162,14 +162,14 @@ def _make(
     # A tuned language model is another one afterwards: the shared one must stay what it is.
     language, tokenizer = materials.language(LANGUAGE, fresh=variant.tuned)
     encoder = materials.encoder(ENCODER)
-    features = llava.patches(materials.tokens(ENCODER, MODALITY, "train"))
+    features = llava.drop_cls_token(materials.tokens(ENCODER, MODALITY, "train"))
     config = projector_config(
         variant.kind, width=features.shape[-1], hidden=language.config.hidden_size
     )
     projector = llava.build_projector(config, encoder=encoder, language=language, seed=recipe.seed)
-    untrained = state_digest(_named(projector.state_dict()))
+    untrained = hash_state_dict(_named(projector.state_dict()))
     if variant.staged:
-        begun = load_file(workshop.folder(STAGE) / WEIGHTS)
+        begun = load_file(workshop.folder(STAGE) / WEIGHTS_FILE)
         projector.load_state_dict(
             {name.removeprefix("projector."): value.float() for name, value in begun.items()}
         )
@@ -178,7 +178,7 @@ def _make(
         situations = materials.pool(MODALITY, split).situations
         return connectors.prepare_texts(situations, variant.task, tokenizer)
 
-    frozen = state_digest(language.state_dict())
+    frozen = hash_state_dict(language.state_dict())
     result = connectors.train(
         projector,
         language=language,
@@ -190,7 +190,7 @@ def _make(
         batch=BATCH,
         tuned=variant.tuned,
         validation=(
-            llava.patches(materials.tokens(ENCODER, MODALITY, "validation")),
+            llava.drop_cls_token(materials.tokens(ENCODER, MODALITY, "validation")),
             data("validation"),
         ),
         milestones=record["milestones"],
@@ -198,10 +198,10 @@ def _make(
         around=_around(variant, materials, projector),
         device=workshop.plan.device,
     )
-    if not variant.tuned and state_digest(language.state_dict()) != frozen:
+    if not variant.tuned and hash_state_dict(language.state_dict()) != frozen:
         message = f"Training {variant.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
-    save_weights(_trained(projector, language if variant.tuned else None), folder / WEIGHTS)
+    save_weights(_trained(projector, language if variant.tuned else None), folder / WEIGHTS_FILE)
     card = card_of(variant.name, "multitask", projector, folder, recipe=record, result=result)
     if variant.tuned:
         card["parameters"] += sum(p.numel() for p in language.parameters())
@@ -244,7 +244,7 @@ def _around(variant: Variant, materials: Materials, projector: nn.Module) -> Any
     language, tokenizer = materials.language(LANGUAGE)
     percepts = Perception(MODALITY, materials.encoder(ENCODER), projector, queries=0, cls=False)
     model = FrozenModel(
-        variant.name, {"setup": "MT"}, "", language, tokenizer, find_anatomy(language), percepts
+        variant.name, {"setup": "MT"}, "", language, tokenizer, find_hook_points(language), percepts
     )
     return running(variant.plan, model)
 

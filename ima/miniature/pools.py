@@ -71,9 +71,9 @@ class Pool:
         """Return the encoder's input for some samples."""
         media = self.media[chosen]
         if self.modality == "image":
-            return features.pixel_values(list(media))
+            return features.scale_images(list(media))
         if self.modality == "video":
-            return features.clip_values(list(media))
+            return features.scale_clips(list(media))
         return media.astype(np.float32)
 
 
@@ -104,7 +104,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
 def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
     if modality != "audio":
         return raw
-    return np.asarray(features.sound_values([raw])[0], np.float16)
+    return np.asarray(features.compute_log_mel_spectrograms([raw])[0], np.float16)
 
 
 def _values_of(entities: tuple[Entity, ...], name: str, modality: str) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.files import write_json
 from ima.miniature import connectors
 from ima.miniature.cards import card_of
@@ -68,7 +68,7 @@ RUNS = tuple(ShortRun(*chosen) for chosen in product(ENCODERS, SEEDS, POOLS, WID
 def parts_of(root: Path, encoder: str) -> dict[str, str]:
     """Return the sha256 of the weights that a run with this encoder needs, by role."""
     named = {"language": f"language/{LANGUAGE}", "encoder": f"encoders/{encoder}"}
-    return {role: zoo.sha256(root / name / zoo.WEIGHTS) for role, name in named.items()}
+    return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in named.items()}
 
 
 class ShortRunTrainer:
@@ -114,11 +114,11 @@ class ShortRunTrainer:
         )
         name = f"{LANGUAGE}/{run.encoder}/{MODALITY}-{TASK}"
         folder = scratch / "connectors" / name
-        save_weights(connector.state_dict(), folder / zoo.WEIGHTS)
+        save_weights(connector.state_dict(), folder / zoo.WEIGHTS_FILE)
         record = self.recipe(run)
         card = card_of(name, "connector", connector, folder, recipe=record, result=result)
         card |= {"modality": MODALITY, "task": TASK, "dataset": DATASET, "parts": record["parts"]}
-        write_json(folder / zoo.CARD, card)
+        write_json(folder / zoo.CARD_FILE, card)
         for part in ("language", "encoders"):
             (scratch / part).symlink_to((self.root / part).resolve(), target_is_directory=True)
         return {"trained": card["trained"], "curve": card["curve"]}
@@ -158,7 +158,7 @@ def cache_short_run(scratch: Path, *, samples: int) -> Path:
     (folder,) = (scratch / "connectors").glob("*/*/*")
     name = str(folder.relative_to(scratch / "connectors"))
     with zoo_at(scratch):
-        create(
+        create_cache(
             name,
             dataset=DATASET,
             path=scratch / "cache.zarr",

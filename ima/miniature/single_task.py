@@ -24,7 +24,7 @@ from ima.miniature.encoders import EncoderSpec
 from ima.miniature.materials import Materials
 from ima.miniature.workshop import Part
 from ima.models.connector import Connector
-from ima.models.zoo import CARD, WEIGHTS, state_digest
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
 from ima.training.checkpoints import save_weights
 from ima.training.optimization import Recipe
 
@@ -113,11 +113,11 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
         return materials.tokens(run.encoder, run.modality, split), texts
 
     features, texts = data("train")
-    frozen = state_digest(language.state_dict())
+    frozen = hash_state_dict(language.state_dict())
     width, hidden = features.shape[-1], language.config.hidden_size
     connector = Connector(connectors.config_for(width, hidden=hidden), seed=run.recipe.seed)
     if start:
-        begun = load_file(start / WEIGHTS)
+        begun = load_file(start / WEIGHTS_FILE)
         connector.load_state_dict({name: value.float() for name, value in begun.items()})
     result = connectors.train(
         connector,
@@ -133,10 +133,10 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
         keep=lambda step, state: save_checkpoint(state, folder, step=before + step),
         device=workshop.plan.device,
     )
-    if state_digest(language.state_dict()) != frozen:
+    if hash_state_dict(language.state_dict()) != frozen:
         message = f"Training {run.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
-    save_weights(connector.state_dict(), folder / WEIGHTS)
+    save_weights(connector.state_dict(), folder / WEIGHTS_FILE)
     card = card_of(run.name, "connector", connector, folder, recipe=record, result=result)
     dataset = f"mini-{run.modality}-{run.task}"
     parts = record["parts"]
@@ -151,11 +151,11 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
 
 def _earlier(start: Path) -> list[dict[str, Any]]:
     """Return the weights on the way to those that a run begins with, without their scores."""
-    kept: list[dict[str, Any]] = read_json(start / CARD)["checkpoints"]
+    kept: list[dict[str, Any]] = read_json(start / CARD_FILE)["checkpoints"]
     return [{key: told for key, told in entry.items() if key != "scores"} for entry in kept]
 
 
 def _untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
     """Return the entry of the weights before the first step, which the seed makes anew."""
-    digest = state_digest(Connector(connector.config, seed=seed).state_dict())
+    digest = hash_state_dict(Connector(connector.config, seed=seed).state_dict())
     return {"step": 0, "seed": seed, "sha256": digest}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ima.files import read_json, write_json
 from ima.miniature.pools import ENCODER_SIZES, SIZES
-from ima.models.zoo import CARD, WEIGHTS, sha256
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_file
 from ima.training.optimization import Recipe
 
 FOLDER = ".training"
@@ -107,13 +107,15 @@ class Workshop:
         """Return a part's recipe with the sha256 of the weights that it needs."""
         if not part.needs:
             return dict(part.recipe)
-        parts = {role: sha256(self.folder(name) / WEIGHTS) for role, name in part.needs.items()}
+        parts = {
+            role: hash_file(self.folder(name) / WEIGHTS_FILE) for role, name in part.needs.items()
+        }
         return {**part.recipe, "parts": parts}
 
     def done(self, part: str, recipe: Mapping[str, Any]) -> bool:
         """Return whether a part is finished under this recipe; drop what another recipe left."""
         for found in (self.folder(part), self.root / part):
-            card = found / CARD
+            card = found / CARD_FILE
             if found == self.root / part and not self.keep:
                 break
             if card.exists() and read_json(card).get("recipe") == recipe:
@@ -123,7 +125,7 @@ class Workshop:
                 return True
         note = self.checkpoint(part).with_suffix(".json")
         begun = note.exists() and read_json(note) == recipe
-        if not begun or (self.folder(part) / CARD).exists():
+        if not begun or (self.folder(part) / CARD_FILE).exists():
             shutil.rmtree(self.folder(part), ignore_errors=True)
         if not begun:
             self.checkpoint(part).unlink(missing_ok=True)
@@ -132,7 +134,7 @@ class Workshop:
 
     def finish(self, part: str, card: Mapping[str, Any]) -> None:
         """Write the card, which makes the part a finished one, and drop its checkpoint."""
-        write_json(self.folder(part) / CARD, card)
+        write_json(self.folder(part) / CARD_FILE, card)
         self.checkpoint(part).unlink(missing_ok=True)
 
     def deliver(self, made: Sequence[str], *, whole: bool) -> None:

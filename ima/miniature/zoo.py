@@ -85,7 +85,7 @@ def train_zoo(
         message = f"device must be 'cpu' or 'cuda'; got {device!r}."
         raise ParameterError(message)
     plan = replace(REDUCED if reduced else PUBLISHED, device=device)
-    workshop = Workshop(zoo.root() if root is None else root, plan, keep=keep)
+    workshop = Workshop(zoo.get_zoo_root() if root is None else root, plan, keep=keep)
     begun = time.monotonic()
     parts = parts_of(workshop)
     chosen = choose_parts(parts, only)

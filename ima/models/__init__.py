@@ -5,24 +5,24 @@ Examples
 >>> import ima.models
 >>> [record["name"] for record in ima.models.list_models()]  # doctest: +SKIP
 ['llama-mini', 'llama-mini/ast/audio-caption', …]
->>> model = ima.models.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+>>> model = ima.models.load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ima.models.architectures import register
+from ima.models.architectures import register_architecture
 from ima.models.zoo import list_models
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-__all__ = ["Batch", "FrozenModel", "list_models", "load", "register"]
+__all__ = ["Batch", "FrozenModel", "list_models", "load_model", "register_architecture"]
 
 
-def load(
+def load_model(
     spec: str,
     *,
     device: str = "cpu",

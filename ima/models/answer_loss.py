@@ -9,21 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from ima.data.samples import Sample
-from ima.models.batch import Batch, assemble
+from ima.models.batch import Batch, assemble_batch
 from ima.models.frozen import FrozenModel
-from ima.models.llava import patches
-from ima.models.text import tokenize
+from ima.models.llava import drop_cls_token
+from ima.models.text import tokenize_sample
 
 
-def answer_loss(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Tensor:
+def compute_answer_loss(
+    model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
+) -> Tensor:
     """Return the next-token loss, mean over an answer's tokens and over samples, in nats.
 
     Parameters
     ----------
     model, samples, connector
-        As :func:`encode` takes them.
+        As :func:`_encode_samples` takes them.
     """
-    batch = encode(model, samples, connector=connector)
+    batch = _encode_samples(model, samples, connector=connector)
     states = model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
     rows, places = batch.answer.nonzero(as_tuple=True)
     logits = model.anatomy.words(states[rows, places - 1])
@@ -34,7 +36,9 @@ def answer_loss(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.
     return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
 
 
-def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module) -> Batch:
+def _encode_samples(
+    model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
+) -> Batch:
     """Turn samples into a batch through a connector that may learn.
 
     Parameters
@@ -52,16 +56,16 @@ def encode(model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Modul
         Of whose perceptual tokens gradients flow back.
     """
     assert model.perception is not None
-    texts = [tokenize(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
+    texts = [tokenize_sample(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
     weight: Any = model.anatomy.embedding.weight
     with torch.no_grad():
         tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
-        read = tokens if model.perception.cls else patches(tokens)
+        read = tokens if model.perception.cls else drop_cls_token(tokens)
         embedded = [
             model.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
             for text in texts
         ]
-    return assemble(
+    return assemble_batch(
         texts,
         embedded=embedded,
         perceptual=list(connector(read).to(weight.dtype)),

@@ -8,7 +8,7 @@ from ima.errors import ParameterError
 
 
 @dataclass(frozen=True)
-class Names:
+class BlockModuleNames:
     """Under which names the parts of a decoder's blocks are looked for, first match first.
 
     Parameters
@@ -30,10 +30,10 @@ class Names:
     final_norm: tuple[str, ...] = ("norm", "final_layernorm", "final_layer_norm")
 
 
-_REGISTERED: dict[str, Names] = {}
+_REGISTERED: dict[str, BlockModuleNames] = {}
 
 
-def register(model_type: str, **names: str) -> None:
+def register_architecture(model_type: str, **names: str) -> None:
     """Name the parts of a family's blocks, where they are not among the names that are looked for.
 
     Parameters
@@ -54,15 +54,15 @@ def register(model_type: str, **names: str) -> None:
     >>> register("gpt2", attention="attn", first_norm="ln_1", second_norm="ln_2",
     ...          last_linear="c_proj", final_norm="ln_f")
     """
-    known = [part.name for part in fields(Names)]
+    known = [part.name for part in fields(BlockModuleNames)]
     for name in names:
         if name not in known:
             message = f"A block has no part {name!r}. Its parts: {', '.join(known)}."
             raise ParameterError(message)
     given = {name: (value,) for name, value in names.items()}
-    _REGISTERED[model_type] = replace(Names(), **given)
+    _REGISTERED[model_type] = replace(BlockModuleNames(), **given)
 
 
-def names_of(model_type: str) -> Names:
+def get_block_module_names(model_type: str) -> BlockModuleNames:
     """Return the names of a family's parts."""
-    return _REGISTERED.get(model_type, Names())
+    return _REGISTERED.get(model_type, BlockModuleNames())

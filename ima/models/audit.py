@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from ima.errors import ModelError
-from ima.models.hook_points import Anatomy
+from ima.models.hook_points import HookPoints
 
 _POSITIONS = 4
 
 
 @torch.no_grad()
-def audit(language: Any, anatomy: Anatomy) -> None:
+def audit_hook_points(language: Any, anatomy: HookPoints) -> None:
     """Run one short input and compare taps with the model's own hidden states and logits.
 
     Residual states must equal ``output_hidden_states`` bit for bit, the parts of each block must
-    add up to the next residual state, and :meth:`ima.models.hook_points.Anatomy.logits` of the last
+    add up to the next residual state, and :meth:`ima.models.hook_points.HookPoints.logits` of the last
     one must give the model's logits.
 
     Parameters
@@ -64,7 +64,7 @@ def audit(language: Any, anatomy: Anatomy) -> None:
 
 
 def _run(
-    language: Any, anatomy: Anatomy
+    language: Any, anatomy: HookPoints
 ) -> tuple[dict[tuple[str, int], Tensor], tuple[Tensor, ...], Tensor, Tensor]:
     vocabulary = language.config.get_text_config().vocab_size
     ids = torch.arange(2 * _POSITIONS, device=language.device) * 7 % vocabulary
@@ -89,7 +89,7 @@ def _run(
 
 
 def _sums(
-    anatomy: Anatomy, states: dict[tuple[str, int], Tensor], layer: int
+    anatomy: HookPoints, states: dict[tuple[str, int], Tensor], layer: int
 ) -> list[tuple[str, Tensor, Tensor]]:
     before, after = states["resid_post", layer - 1], states["resid_post", layer]
     attention, network = states["sa", layer], states["fc2", layer]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ima.data.samples import MODALITIES, Modality
-from ima.models.text import Tokens
+from ima.models.text import TextTokens
 
-Padding = Literal["right", "left"]
-PADDING = -1
+PaddingSide = Literal["right", "left"]
+PADDING_CODE = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class EmbeddedTokens:
     """Rows that stand before a sample's own percepts and text: of demonstrations.
 
     Parameters
@@ -97,7 +97,7 @@ class Rows:
         return len(self.states)
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[EmbeddedTokens]) -> EmbeddedTokens:
         """Return the rows of all parts, one after the other."""
         return cls(
             torch.cat([part.states for part in parts]),
@@ -106,16 +106,16 @@ class Rows:
         )
 
 
-def assemble(
-    texts: Sequence[Tokens],
+def assemble_batch(
+    texts: Sequence[TextTokens],
     *,
     embedded: Sequence[Tensor],
     perceptual: Sequence[Tensor | None],
     modalities: Sequence[Modality],
     sample_ids: Sequence[str],
     summaries: Sequence[Tensor | None] = (),
-    before: Sequence[Rows | None] = (),
-    side: Padding = "right",
+    before: Sequence[EmbeddedTokens | None] = (),
+    side: PaddingSide = "right",
 ) -> Batch:
     """Put perceptual tokens before text and pad to the longest sequence.
 
@@ -172,8 +172,8 @@ def assemble(
         embeds=_pad(states, side, 0.0),
         attention_mask=mask.to(device),
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).mul(mask).to(device),
-        modality=_pad([rows.modality for rows in made], side, PADDING).to(device),
-        token_id=_pad([rows.token_id for rows in made], side, PADDING).to(device),
+        modality=_pad([rows.modality for rows in made], side, PADDING_CODE).to(device),
+        token_id=_pad([rows.token_id for rows in made], side, PADDING_CODE).to(device),
         answer=_pad(answers, side, False).to(device),
         sample_ids=tuple(sample_ids),
         summary=summary,
@@ -181,29 +181,29 @@ def assemble(
 
 
 def _rows(
-    text: Tokens,
+    text: TextTokens,
     embeds: Tensor,
     percept: Tensor | None,
     modality: Modality,
-    before: Rows | None,
-) -> Rows:
+    before: EmbeddedTokens | None,
+) -> EmbeddedTokens:
     """Return the rows of one sample: lead, what stands before, percepts, text."""
     lead = len(text.lead)
-    parts = [_words(embeds[:lead], text.lead, PADDING)]
+    parts = [_words(embeds[:lead], text.lead, PADDING_CODE)]
     if before is not None:
         parts.append(before)
     if percept is not None:
         code = torch.full((len(percept),), MODALITIES.index(modality), dtype=torch.int8)
-        parts.append(Rows(percept, code, torch.full((len(percept),), PADDING)))
-    return Rows.joined([*parts, _words(embeds[lead:], text.ids, 0)])
+        parts.append(EmbeddedTokens(percept, code, torch.full((len(percept),), PADDING_CODE)))
+    return EmbeddedTokens.joined([*parts, _words(embeds[lead:], text.ids, 0)])
 
 
-def _words(embeds: Tensor, ids: Sequence[int], code: int) -> Rows:
+def _words(embeds: Tensor, ids: Sequence[int], code: int) -> EmbeddedTokens:
     codes = torch.full((len(ids),), code, dtype=torch.int8)
-    return Rows(embeds, codes, torch.tensor(ids, dtype=torch.int64))
+    return EmbeddedTokens(embeds, codes, torch.tensor(ids, dtype=torch.int64))
 
 
-def _pad(rows: Sequence[Tensor], side: Padding, value: float) -> Tensor:
+def _pad(rows: Sequence[Tensor], side: PaddingSide, value: float) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         list(rows), batch_first=True, padding_value=value, padding_side=side
     )

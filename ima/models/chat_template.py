@@ -11,17 +11,17 @@ import numpy.typing as npt
 
 from ima.data.samples import Modality, Sample
 from ima.errors import ModelError
-from ima.models.text import empty_text
+from ima.models.text import make_empty_text_error
 
 # Private-use characters: no template and no sample holds them.
 _PROMPT, _ANSWER = "\ue000", "\ue001"
 
 #: Whose a token is: the template's, the sample's prompt or its answer.
-TEMPLATE, PROMPT, ANSWER = -1, 0, 1
+TEMPLATE_OWNER, PROMPT_OWNER, ANSWER_OWNER = -1, 0, 1
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedText:
     """One sample's text, before a placeholder becomes as many tokens as its medium takes.
 
     Parameters
@@ -43,7 +43,7 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ChatFrame:
     """What a chat template puts around a prompt and an answer.
 
     Parameters
@@ -59,7 +59,7 @@ class Frame:
     end: str
     asking: str
 
-    def render(self, sample: Sample, *, target: bool) -> Rendered:
+    def render(self, sample: Sample, *, target: bool) -> RenderedText:
         """Put a sample's text in the frame.
 
         Raises
@@ -70,15 +70,15 @@ class Frame:
         prompt = sample.prompt.strip()
         if not target:
             if not prompt:
-                raise empty_text(sample)
-            return Rendered(self.head, prompt, self.asking, "")
+                raise make_empty_text_error(sample)
+            return RenderedText(self.head, prompt, self.asking, "")
         reference = sample.references[0].strip() if sample.references else ""
         if not reference:
-            raise empty_text(sample, what="no reference text")
-        return Rendered(self.head, prompt, self.middle, reference + self.end)
+            raise make_empty_text_error(sample, what="no reference text")
+        return RenderedText(self.head, prompt, self.middle, reference + self.end)
 
 
-def frame_of(processor: Any, modality: Modality, *, placeholder: str) -> Frame:
+def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> ChatFrame:
     """Read from a processor how it frames a sample of one modality.
 
     Parameters
@@ -104,9 +104,9 @@ def frame_of(processor: Any, modality: Modality, *, placeholder: str) -> Frame:
     end = tokenizer.eos_token or ""
     if takes_suffix(processor):
         # It writes a line's end behind the prompt by itself.
-        return Frame(placeholder, "\n", end, "\n")
+        return ChatFrame(placeholder, "\n", end, "\n")
     if getattr(processor, "chat_template", None) is None:
-        return Frame(placeholder if modality != "text" else "", " ", end, "")
+        return ChatFrame(placeholder if modality != "text" else "", " ", end, "")
     medium = [] if modality == "text" else [{"type": modality}]
     ask = [{"role": "user", "content": [*medium, {"type": "text", "text": _PROMPT}]}]
     told = [*ask, {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}]
@@ -121,7 +121,7 @@ def frame_of(processor: Any, modality: Modality, *, placeholder: str) -> Frame:
     head, asking = asked.split(_PROMPT, 1)
     _, rest = whole.split(_PROMPT, 1)
     middle, behind = rest.split(_ANSWER, 1)
-    return Frame(head, middle, behind.rstrip() or end, asking)
+    return ChatFrame(head, middle, behind.rstrip() or end, asking)
 
 
 def takes_suffix(processor: Any) -> bool:
@@ -129,7 +129,9 @@ def takes_suffix(processor: Any) -> bool:
     return type(processor).__name__.endswith("PaliGemmaProcessor")
 
 
-def owners(rendered: Rendered, tokenizer: Any) -> tuple[tuple[int, ...], npt.NDArray[np.int8]]:
+def label_token_owners(
+    rendered: RenderedText, tokenizer: Any
+) -> tuple[tuple[int, ...], npt.NDArray[np.int8]]:
     """Say whose each token behind the head is.
 
     Parameters
@@ -144,7 +146,7 @@ def owners(rendered: Rendered, tokenizer: Any) -> tuple[tuple[int, ...], npt.NDA
     ids : tuple of int
         Tokens behind the head. A token across a border belongs to the part of its last character.
     whose : ndarray
-        ``(token,)`` int8: :data:`TEMPLATE`, :data:`PROMPT` or :data:`ANSWER`.
+        ``(token,)`` int8: :data:`TEMPLATE_OWNER`, :data:`PROMPT_OWNER` or :data:`ANSWER_OWNER`.
 
     Raises
     ------
@@ -163,13 +165,13 @@ def owners(rendered: Rendered, tokenizer: Any) -> tuple[tuple[int, ...], npt.NDA
     last = np.array([max(stop - 1, start) for start, stop in encoded["offset_mapping"]], dtype=int)
     behind = last >= starts[0]
     whose = np.select(
-        [last < starts[1], last < starts[2]], [PROMPT, TEMPLATE], default=ANSWER
+        [last < starts[1], last < starts[2]], [PROMPT_OWNER, TEMPLATE_OWNER], default=ANSWER_OWNER
     ).astype(np.int8)
     ids = tuple(int(i) for i, kept in zip(encoded["input_ids"], behind, strict=True) if kept)
     return ids, whose[behind]
 
 
-def placeholders_of(config: Any, processor: Any) -> dict[Modality, int]:
+def find_placeholder_ids(config: Any, processor: Any) -> dict[Modality, int]:
     """Return the ids of the tokens that media take the place of.
 
     Parameters

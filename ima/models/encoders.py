@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 
-def read_tokens(encoder: Any, values: Tensor) -> Tensor:
+def read_encoder_tokens(encoder: Any, values: Tensor) -> Tensor:
     """Return all tokens of an encoder's last layer, the CLS token among them (paper §2).
 
     Parameters
@@ -24,12 +24,12 @@ def read_tokens(encoder: Any, values: Tensor) -> Tensor:
         Dims (sample, position, width).
     """
     if values.ndim == 3 and encoder.config.model_type == "videomae":
-        values = as_slices(values, frames=encoder.config.num_frames)
+        values = slice_spectrograms(values, frames=encoder.config.num_frames)
     tokens: Tensor = encoder(values).last_hidden_state
     return tokens
 
 
-def as_slices(spectrograms: Tensor, *, frames: int) -> Tensor:
+def slice_spectrograms(spectrograms: Tensor, *, frames: int) -> Tensor:
     """Cut spectrograms in time into the frames of a clip with one channel.
 
     ViTMAE needs a square of patches, which no spectrogram is; VideoMAE does not.

@@ -12,15 +12,15 @@ import torch
 
 from ima.errors import ModelError
 from ima.models import zoo
-from ima.models.audit import audit
-from ima.models.chat_template import placeholders_of
+from ima.models.audit import audit_hook_points
+from ima.models.chat_template import find_placeholder_ids
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_anatomy
+from ima.models.hook_points import find_hook_points
 from ima.models.hub import HubModel
 from ima.models.perception import Perception
 from ima.models.processors import load_processor
 
-DTYPES = {
+MODEL_DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
@@ -30,7 +30,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadOptions:
     """How weights are loaded, and what a folder may do.
 
     Parameters
@@ -57,7 +57,7 @@ class Loading:
         return [*_HUB_FILES, *more, *(["*.py"] if self.trust_remote_code else [])]
 
 
-def from_folder(name: str, *, folder: Path, loading: Loading) -> FrozenModel:
+def load_from_folder(name: str, *, folder: Path, loading: LoadOptions) -> FrozenModel:
     """Load what lies in a folder: a multimodal model, or a language model alone.
 
     Raises
@@ -65,14 +65,16 @@ def from_folder(name: str, *, folder: Path, loading: Loading) -> FrozenModel:
     ModelError
         If there are no weights that may be loaded, or they are not understood.
     """
-    weights_hash = weights_hash_of(folder, loading)
+    weights_hash = hash_folder_weights(folder, loading)
     if _is_multimodal(folder, loading):
         return _multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
     card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
-    return load_language(name, folder=folder, card=card, weights_hash=weights_hash, loading=loading)
+    return load_language_model(
+        name, folder=folder, card=card, weights_hash=weights_hash, loading=loading
+    )
 
 
-def weights_hash_of(folder: Path, loading: Loading) -> str:
+def hash_folder_weights(folder: Path, loading: LoadOptions) -> str:
     """Return the sha256 of a folder's weights.
 
     Raises
@@ -91,15 +93,15 @@ def weights_hash_of(folder: Path, loading: Loading) -> str:
             "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
         )
         raise ModelError(message)
-    hashes = {path.name: zoo.sha256(path) for path in files}
-    alone = list(hashes) == [zoo.WEIGHTS]
-    return hashes[zoo.WEIGHTS] if alone else zoo.combined_hash(hashes)
+    hashes = {path.name: zoo.hash_file(path) for path in files}
+    alone = list(hashes) == [zoo.WEIGHTS_FILE]
+    return hashes[zoo.WEIGHTS_FILE] if alone else zoo.combine_hashes(hashes)
 
 
-def _is_multimodal(folder: Path, loading: Loading) -> bool:
+def _is_multimodal(folder: Path, loading: LoadOptions) -> bool:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
 
-    config = config_of(folder, loading)
+    config = load_model_config(folder, loading)
     mapped = getattr(config, "auto_map", None) or {}
     return (
         config.model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
@@ -108,7 +110,7 @@ def _is_multimodal(folder: Path, loading: Loading) -> bool:
     )
 
 
-def config_of(folder: Path, loading: Loading) -> Any:
+def load_model_config(folder: Path, loading: LoadOptions) -> Any:
     """Read the configuration in a folder.
 
     Raises
@@ -129,7 +131,7 @@ def config_of(folder: Path, loading: Loading) -> Any:
         raise ModelError(message) from error
 
 
-def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: Loading) -> HubModel:
+def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: LoadOptions) -> HubModel:
     from transformers import AutoModelForMultimodalLM
 
     language = load_pretrained(AutoModelForMultimodalLM, folder, loading=loading)
@@ -138,8 +140,8 @@ def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: Loading)
     processor = load_processor(
         folder, model_type=config.model_type, trust_remote_code=loading.trust_remote_code
     )
-    anatomy = find_anatomy(language)
-    audit(language, anatomy)
+    anatomy = find_hook_points(language)
+    audit_hook_points(language, anatomy)
     card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
     return HubModel(
         name=name,
@@ -149,11 +151,11 @@ def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: Loading)
         tokenizer=processor.tokenizer,
         anatomy=anatomy,
         processor=processor,
-        placeholders=placeholders_of(config, processor),
+        placeholders=find_placeholder_ids(config, processor),
     )
 
 
-def download(spec: str, *, loading: Loading) -> Path:
+def download_model(spec: str, *, loading: LoadOptions) -> Path:
     """Return the folder to which a model of a hub was fetched; ``HF_HUB_OFFLINE`` is respected.
 
     Raises
@@ -175,19 +177,19 @@ def download(spec: str, *, loading: Loading) -> Path:
         raise ModelError(message) from error
 
 
-def load_language(
+def load_language_model(
     name: str,
     *,
     folder: Path,
     card: dict[str, Any],
     weights_hash: str,
-    loading: Loading,
+    loading: LoadOptions,
     perception: Perception | None = None,
 ) -> FrozenModel:
     """Load a causal language model and its tokenizer, and put what perceives before it."""
     from transformers import AutoModelForCausalLM
 
-    return put_together(
+    return build_frozen_model(
         name,
         card=card,
         weights_hash=weights_hash,
@@ -197,7 +199,7 @@ def load_language(
     )
 
 
-def put_together(
+def build_frozen_model(
     name: str,
     *,
     card: dict[str, Any],
@@ -211,8 +213,8 @@ def put_together(
     language.eval().requires_grad_(requires_grad=False)
     for module in () if perception is None else (perception.encoder, perception.connector):
         module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
-    anatomy = find_anatomy(language)
-    audit(language, anatomy)
+    anatomy = find_hook_points(language)
+    audit_hook_points(language, anatomy)
     return FrozenModel(
         name=name,
         card=card,
@@ -249,7 +251,7 @@ def load_pretrained(
     auto_class: Any,
     folder: Path,
     *,
-    loading: Loading,
+    loading: LoadOptions,
     ignored: tuple[str, ...] = (),
     **options: Any,
 ) -> Any:
@@ -291,7 +293,7 @@ def load_pretrained(
     return model if loading.device is None else model.to(loading.device)
 
 
-def _pickled(folder: Path, loading: Loading) -> bool:
+def _pickled(folder: Path, loading: LoadOptions) -> bool:
     return loading.pickled_weights and not any(folder.glob("*.safetensors"))
 
 

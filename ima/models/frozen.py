@@ -12,21 +12,21 @@ from torch import Tensor
 
 from ima.data.samples import Modality, Sample
 from ima.errors import ParameterError, SampleError
-from ima.models.batch import Batch, Padding, Rows, assemble
-from ima.models.hook_points import Anatomy
+from ima.models.batch import Batch, EmbeddedTokens, PaddingSide, assemble_batch
+from ima.models.hook_points import HookPoints
 from ima.models.perception import Perception
-from ima.models.sources import Percepts, choose_sources
-from ima.models.text import Tokens, empty_text, tokenize
+from ima.models.sources import PerceptualSource, choose_perceptual_sources
+from ima.models.text import TextTokens, make_empty_text_error, tokenize_sample
 
 #: Enters a context around the answers to one batch of prompts; see :meth:`FrozenModel.generate`.
-Around = Callable[[Batch], AbstractContextManager[None]]
+BatchContext = Callable[[Batch], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
     """A model of the paper: encoder, connector and language model, none of them trainable.
 
-    Made by :func:`ima.models.load`.
+    Made by :func:`ima.models.load_model`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class FrozenModel:
     weights_hash: str
     language: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
-    anatomy: Anatomy = field(repr=False)
+    anatomy: HookPoints = field(repr=False)
     perception: Perception | None = field(repr=False, default=None)
 
     @property
@@ -91,7 +91,7 @@ class FrozenModel:
 
     @torch.no_grad()
     def encode(
-        self, samples: Sequence[Sample], *, side: Padding = "right", target: bool = True
+        self, samples: Sequence[Sample], *, side: PaddingSide = "right", target: bool = True
     ) -> Batch:
         """Turn samples into a padded batch: perceptual tokens, then text.
 
@@ -117,7 +117,7 @@ class FrozenModel:
         texts = self._texts(samples, target=target)
         for sample, text in zip(samples, texts, strict=True):
             if not text.ids:
-                raise empty_text(sample)
+                raise make_empty_text_error(sample)
         return self._batch(samples, texts=texts, sources=samples, side=side)
 
     def stream(
@@ -186,10 +186,10 @@ class FrozenModel:
         max_new_tokens: int = 48,
         min_new_tokens: int = 0,
         num_beams: int = 1,
-        perceptual: Percepts = "own",
+        perceptual: PerceptualSource = "own",
         seed: int = 0,
         batch_size: int = 32,
-        around: Around | None = None,
+        around: BatchContext | None = None,
     ) -> list[str]:
         """Answer the samples' prompts.
 
@@ -235,7 +235,7 @@ class FrozenModel:
             if value < 1:
                 message = f"{name} must be at least 1; got {value}."
                 raise ParameterError(message)
-        sources = choose_sources(samples, perceptual=perceptual, seed=seed)
+        sources = choose_perceptual_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._prompts(samples, sources)
         settings = self._generation(
             max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=num_beams
@@ -267,7 +267,7 @@ class FrozenModel:
         texts: Sequence[Any],
         sources: Sequence[Sample | None],
         settings: Any,
-        around: Around | None,
+        around: BatchContext | None,
     ) -> Tensor:
         """Generate after the prompts of some samples; return the new ids alone."""
         batch = self._batch(samples, texts=texts, sources=sources, side="left")
@@ -309,28 +309,28 @@ class FrozenModel:
             )
             raise ParameterError(message)
 
-    def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[Tokens]:
+    def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[TextTokens]:
         if not samples:
             message = "At least one sample is needed; got none."
             raise SampleError(message)
         return [self._tokens(sample, target=target) for sample in samples]
 
-    def _tokens(self, sample: Sample, *, target: bool) -> Tokens:
+    def _tokens(self, sample: Sample, *, target: bool) -> TextTokens:
         if sample.modality not in self.modalities:
             message = (
                 f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
                 f"accepts {', '.join(self.modalities)}. `ima models list` shows other models."
             )
             raise SampleError(message)
-        return tokenize(sample, tokenizer=self.tokenizer, target=target)
+        return tokenize_sample(sample, tokenizer=self.tokenizer, target=target)
 
     def _batch(
         self,
         samples: Sequence[Sample],
         *,
-        texts: Sequence[Tokens],
+        texts: Sequence[TextTokens],
         sources: Sequence[Sample | None],
-        side: Padding,
+        side: PaddingSide,
     ) -> Batch:
         perceptual, summaries = self._perceive(sources)
         before = self._before(samples)
@@ -338,7 +338,7 @@ class FrozenModel:
             others_rows = sum(len(rows) for rows in others if rows is not None)
             length = len(text.lead) + len(text.ids) + others_rows
             if length == 0:
-                raise empty_text(sample)
+                raise make_empty_text_error(sample)
             if length > self._positions:
                 message = (
                     f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
@@ -349,7 +349,7 @@ class FrozenModel:
             self.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=self.device).long())
             for text in texts
         ]
-        return assemble(
+        return assemble_batch(
             texts,
             embedded=embedded,
             perceptual=perceptual,
@@ -360,7 +360,7 @@ class FrozenModel:
             side=side,
         )
 
-    def _before(self, samples: Sequence[Sample]) -> Sequence[Rows | None]:
+    def _before(self, samples: Sequence[Sample]) -> Sequence[EmbeddedTokens | None]:
         """Return what stands before each sample's percepts: nothing, unless a subclass knows."""
         return [None] * len(samples)
 

@@ -40,12 +40,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.models.architectures import Names, names_of
+from ima.hook_points import HOOK_POINTS
+from ima.models.architectures import BlockModuleNames, get_block_module_names
 
-TAPS = ("ln1", "sa", "resid_mid", "ln2", "fc1", "fc2", "resid_post")
-
-Side = Literal["input", "output"]
-Residual = Literal["sequential", "parallel", "post-norm", "crossing"]
+_HookSide = Literal["input", "output"]
+_ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _CROSS_ATTENTION = ("cross_attn",)
 #: What reading a part is for: the taps that an error names.
@@ -57,7 +56,7 @@ _ROLES = {
 
 
 @dataclass(frozen=True)
-class Tap:
+class HookPoint:
     """One place in one block where activations are read.
 
     Parameters
@@ -75,7 +74,7 @@ class Tap:
     name: str
     layer: int
     module: nn.Module
-    side: Side
+    side: _HookSide
 
     def attach(self, callback: Callable[[Tensor], None], *, samples: int) -> RemovableHandle:
         """Call back with the activations at every forward pass, until the handle is removed.
@@ -107,7 +106,7 @@ class Tap:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class HookPoints:
     """The parts of a decoder-only language model.
 
     Parameters
@@ -146,9 +145,9 @@ class Anatomy:
     projection: nn.Module
     unembedding: nn.Module
     softcap: float | None
-    sites: Mapping[str, tuple[str, Side]]
+    sites: Mapping[str, tuple[str, _HookSide]]
     undefined: Mapping[str, str]
-    residual: Residual
+    residual: _ResidualKind
     attention: str
     hidden: int
     intermediate: int
@@ -161,7 +160,7 @@ class Anatomy:
     @property
     def taps(self) -> tuple[str, ...]:
         """The taps that these blocks have, in the order in which a block computes them."""
-        return tuple(name for name in TAPS if name in self.sites)
+        return tuple(name for name in HOOK_POINTS if name in self.sites)
 
     @property
     def vocabulary(self) -> int:
@@ -188,7 +187,7 @@ class Anatomy:
         self._require(name)
         return self.intermediate if name == "fc1" else self.hidden
 
-    def tap(self, name: str, *, layer: int) -> Tap:
+    def tap(self, name: str, *, layer: int) -> HookPoint:
         """Return where a tap of a layer is read.
 
         Raises
@@ -203,10 +202,10 @@ class Anatomy:
             message = f"Tap {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
             raise ParameterError(message)
         if layer == 0:
-            return Tap(name=name, layer=0, module=self.blocks[0], side="input")
+            return HookPoint(name=name, layer=0, module=self.blocks[0], side="input")
         path, side = self.sites[name]
         module = self.blocks[layer - 1].get_submodule(path)
-        return Tap(name=name, layer=layer, module=module, side=side)
+        return HookPoint(name=name, layer=layer, module=module, side=side)
 
     def logits(self, states: Tensor) -> Tensor:
         """Read residual states as the model reads its last one (the logit lens, paper F1.5).
@@ -231,8 +230,8 @@ class Anatomy:
         return logits
 
     def _require(self, name: str) -> None:
-        if name not in TAPS:
-            error = UnknownNameError.among("tap", name, TAPS)
+        if name not in HOOK_POINTS:
+            error = UnknownNameError.among("tap", name, HOOK_POINTS)
             raise error
         if name in self.undefined:
             available = ", ".join(self.taps)
@@ -243,7 +242,7 @@ class Anatomy:
             raise ParameterError(message)
 
 
-def find_anatomy(language: Any) -> Anatomy:
+def find_hook_points(language: Any) -> HookPoints:
     """Find the parts of a language model in its module tree.
 
     Parameters
@@ -254,7 +253,7 @@ def find_anatomy(language: Any) -> Anatomy:
     Returns
     -------
     Anatomy
-        Found by the names of sub-modules; :func:`ima.models.audit.audit` compares what it reads
+        Found by the names of sub-modules; :func:`ima.models.audit.audit_hook_points` compares what it reads
         with what the model computes.
 
     Raises
@@ -263,7 +262,7 @@ def find_anatomy(language: Any) -> Anatomy:
         If the tree has no decoder blocks, or blocks without the expected parts.
     """
     config = language.config.get_text_config()
-    names = names_of(config.model_type)
+    names = get_block_module_names(config.model_type)
     trunk, blocks = _trunk(language, config.num_hidden_layers, names)
     final_norm = _first(trunk, names.final_norm)
     common: dict[str, Any] = {
@@ -287,7 +286,7 @@ def find_anatomy(language: Any) -> Anatomy:
     down = f"{network}.{last_linear}" if network else last_linear
     sandwich = hasattr(block, "post_feedforward_layernorm")
 
-    sites: dict[str, tuple[str, Side]] = {
+    sites: dict[str, tuple[str, _HookSide]] = {
         "ln1": (first_norm, "output"),
         "sa": ("post_attention_layernorm" if sandwich else attention, "output"),
         "fc1": (down, "input"),
@@ -295,7 +294,7 @@ def find_anatomy(language: Any) -> Anatomy:
         "resid_post": ("", "output"),
     }
     undefined: dict[str, str] = {}
-    residual: Residual = "sequential"
+    residual: _ResidualKind = "sequential"
     if second_norm is not None:
         sites["ln2"] = (second_norm, "output")
         sites["resid_mid"] = (second_norm, "input")
@@ -311,7 +310,7 @@ def find_anatomy(language: Any) -> Anatomy:
         for name in ("ln1", "ln2"):
             del sites[name]
             undefined[name] = "its blocks norm the sums, not the inputs of attention and network"
-    return Anatomy(
+    return HookPoints(
         **common,
         sites=sites,
         undefined=undefined,
@@ -328,20 +327,20 @@ def _inputs_of(linear: nn.Module) -> int:
     return int(known if known is not None else weight.shape[0])
 
 
-def _crossing(common: Mapping[str, Any], *, intermediate: int) -> Anatomy:
+def _crossing(common: Mapping[str, Any], *, intermediate: int) -> HookPoints:
     """Return the anatomy of a decoder some of whose blocks attend across to the medium."""
     reason = "some of its blocks attend across to the medium and have other parts"
-    return Anatomy(
+    return HookPoints(
         **common,
         sites={"resid_post": ("", "output")},
-        undefined={name: reason for name in TAPS if name != "resid_post"},
+        undefined={name: reason for name in HOOK_POINTS if name != "resid_post"},
         residual="crossing",
         attention="",
         intermediate=intermediate,
     )
 
 
-def _trunk(language: Any, layers: int, names: Names) -> tuple[nn.Module, nn.ModuleList]:
+def _trunk(language: Any, layers: int, names: BlockModuleNames) -> tuple[nn.Module, nn.ModuleList]:
     # An encoder beside the decoder may have as many blocks: the decoder goes first.
     roots = [language.get_decoder(), language.base_model]
     for module in (module for root in roots if root is not None for module in root.modules()):
@@ -359,14 +358,14 @@ def _trunk(language: Any, layers: int, names: Names) -> tuple[nn.Module, nn.Modu
 
 def _advice(language: Any, part: str) -> str:
     kind = language.config.get_text_config().model_type
-    return f"Name it before loading: ima.models.register({kind!r}, {part}='…')."
+    return f"Name it before loading: ima.models.register_architecture({kind!r}, {part}='…')."
 
 
 def _first(module: nn.Module, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if getattr(module, name, None) is not None), None)
 
 
-def _path(language: Any, module: nn.Module, names: Names, part: str) -> str:
+def _path(language: Any, module: nn.Module, names: BlockModuleNames, part: str) -> str:
     wanted: tuple[str, ...] = getattr(names, part)
     found = _first(module, wanted)
     if found is None:

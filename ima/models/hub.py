@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ima.data.media import RATE, at_rate
-from ima.data.samples import MODALITIES, Media, Modality, Sample, as_uint8
+from ima.data.media import SAMPLING_RATE, resample_sound
+from ima.data.samples import MODALITIES, Media, Modality, Sample, convert_to_uint8
 from ima.errors import ModelError, SampleError
-from ima.models.batch import PADDING, Batch, Padding
+from ima.models.batch import PADDING_CODE, Batch, PaddingSide
 from ima.models.chat_template import (
-    ANSWER,
-    TEMPLATE,
-    Frame,
-    Rendered,
-    frame_of,
-    owners,
+    ANSWER_OWNER,
+    TEMPLATE_OWNER,
+    ChatFrame,
+    RenderedText,
+    label_token_owners,
+    read_chat_frame,
     takes_suffix,
 )
-from ima.models.frozen import Around, FrozenModel
-from ima.models.processors import NoVideo
+from ima.models.frozen import BatchContext, FrozenModel
+from ima.models.processors import NoVideoProcessor
 
 # What belongs to a call of the decoder and not to the batch.
 _OF_THE_CALL = (
@@ -90,11 +90,11 @@ class HubModel(FrozenModel):
         found = next(
             (p for n in names if (p := getattr(self.processor, n, None)) is not None), None
         )
-        return found is not None and not isinstance(found, NoVideo)
+        return found is not None and not isinstance(found, NoVideoProcessor)
 
     @torch.no_grad()
     def encode(
-        self, samples: Sequence[Sample], *, side: Padding = "right", target: bool = True
+        self, samples: Sequence[Sample], *, side: PaddingSide = "right", target: bool = True
     ) -> Batch:
         """Turn samples into a padded batch, as the model's own processor orders them.
 
@@ -135,28 +135,30 @@ class HubModel(FrozenModel):
         found = []
         for number, sample in enumerate(samples):
             rendered = self._render(sample, source=sample, target=target)
-            _, whose = owners(rendered, self.tokenizer)
+            _, whose = label_token_owners(rendered, self.tokenizer)
             seen = -1
             if perceptual is None or number < perceptual:
                 inputs = self._inputs([sample], [rendered], sources=[sample], side="right")
                 seen = int(self._perceptual(inputs["input_ids"]).sum())
-            found.append((seen, int((whose != TEMPLATE).sum())))
+            found.append((seen, int((whose != TEMPLATE_OWNER).sum())))
         return found
 
-    def frame(self, modality: Modality) -> Frame:
+    def frame(self, modality: Modality) -> ChatFrame:
         """Return what the model's chat template puts around a sample."""
         if modality not in self._frames:
             token = self.placeholders.get(modality)
             placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
-            self._frames[modality] = frame_of(self.processor, modality, placeholder=placeholder)
+            self._frames[modality] = read_chat_frame(
+                self.processor, modality, placeholder=placeholder
+            )
         return self._frames[modality]
 
     @cached_property
-    def _frames(self) -> dict[Modality, Frame]:
+    def _frames(self) -> dict[Modality, ChatFrame]:
         """Frames read so far: every sample of a modality has the same."""
         return {}
 
-    def _render(self, sample: Sample, *, source: Sample | None, target: bool) -> Rendered:
+    def _render(self, sample: Sample, *, source: Sample | None, target: bool) -> RenderedText:
         if sample.modality not in self.modalities:
             message = (
                 f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
@@ -169,10 +171,10 @@ class HubModel(FrozenModel):
     def _inputs(
         self,
         samples: Sequence[Sample],
-        rendered: Sequence[Rendered],
+        rendered: Sequence[RenderedText],
         *,
         sources: Sequence[Sample | None],
-        side: Padding,
+        side: PaddingSide,
     ) -> dict[str, Any]:
         """Return what the processor makes of texts and media, on the model's device."""
         kinds = {"text" if source is None else source.modality for source in sources}
@@ -212,12 +214,14 @@ class HubModel(FrozenModel):
         from PIL import Image
 
         if modality == "image":
-            return {"images": [[Image.fromarray(as_uint8(pixels))] for pixels in media]}
+            return {"images": [[Image.fromarray(convert_to_uint8(pixels))] for pixels in media]}
         if modality == "video":
-            return {"videos": [as_uint8(clip) for clip in media]}
+            return {"videos": [convert_to_uint8(clip) for clip in media]}
         extractor = getattr(self.processor, "feature_extractor", None)
-        rate = getattr(extractor, "sampling_rate", RATE)
-        sounds = [at_rate(sound, RATE, to=rate).astype(np.float32) for sound in media]
+        rate = getattr(extractor, "sampling_rate", SAMPLING_RATE)
+        sounds = [
+            resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
+        ]
         return {"audio": sounds, "sampling_rate": rate}
 
     def _perceptual(self, ids: Tensor) -> Tensor:
@@ -227,21 +231,21 @@ class HubModel(FrozenModel):
         return torch.isin(ids, marks)
 
     def _batch_of(
-        self, samples: Sequence[Sample], rendered: Sequence[Rendered], inputs: dict[str, Any]
+        self, samples: Sequence[Sample], rendered: Sequence[RenderedText], inputs: dict[str, Any]
     ) -> Batch:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         embeds, extra = self._entering(inputs)
         perceptual = self._perceptual(ids) & mask.bool()
-        modality = torch.full(ids.shape, PADDING, dtype=torch.int8, device=ids.device)
+        modality = torch.full(ids.shape, PADDING_CODE, dtype=torch.int8, device=ids.device)
         answer = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         for row, (sample, one) in enumerate(zip(samples, rendered, strict=True)):
             modality[row][perceptual[row]] = MODALITIES.index(sample.modality)
-            own, whose = owners(one, self.tokenizer)
+            own, whose = label_token_owners(one, self.tokenizer)
             places = mask[row].nonzero().squeeze(-1)[-len(own) :]
             self._compare(sample, ids[row][places], own)
             marks = torch.from_numpy(whose).to(ids.device)
-            modality[row][places[marks != TEMPLATE]] = 0
-            answer[row][places[marks == ANSWER]] = True
+            modality[row][places[marks != TEMPLATE_OWNER]] = 0
+            answer[row][places[marks == ANSWER_OWNER]] = True
             if sample.modality != "text" and not self.crosses and not perceptual[row].any():
                 message = f"{self.name!r} made no token of the medium of sample {sample.id!r}."
                 raise ModelError(message)
@@ -250,7 +254,7 @@ class HubModel(FrozenModel):
             attention_mask=mask,
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).mul(mask),
             modality=modality,
-            token_id=torch.where(perceptual | ~mask.bool(), PADDING, ids),
+            token_id=torch.where(perceptual | ~mask.bool(), PADDING_CODE, ids),
             answer=answer,
             sample_ids=tuple(sample.id for sample in samples),
             extra=extra,
@@ -306,7 +310,7 @@ class HubModel(FrozenModel):
         texts: Sequence[Any],
         sources: Sequence[Sample | None],
         settings: Any,
-        around: Around | None,
+        around: BatchContext | None,
     ) -> Tensor:
         inputs = self._inputs(samples, texts, sources=sources, side="left")
         length = inputs["input_ids"].shape[1]

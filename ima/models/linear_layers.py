@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.models.hook_points import find_anatomy
+from ima.models.hook_points import find_hook_points
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -213,7 +213,7 @@ def shrink_model(model: FrozenModel, structure: KeptStructure) -> FrozenModel:
     (176, 128)
     """
     roles, language = find_layer_roles(model), copy.deepcopy(model.language)
-    small = replace(model, language=language, anatomy=find_anatomy(language))
+    small = replace(model, language=language, anatomy=find_hook_points(language))
     if len(structure.neurons) != model.layers or len(structure.groups) != model.layers:
         message = f"The structure has {len(structure.neurons)} layers, the model {model.layers}."
         raise ParameterError(message)

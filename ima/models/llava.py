@@ -13,7 +13,7 @@ from ima.models.connector import Connector, ConnectorConfig
 
 #: The byte-level token of byte 0, which no text holds: it marks the places of image tokens, so that
 #: the frozen vocabulary need not grow.
-PLACEHOLDER = "Ā"
+IMAGE_PLACEHOLDER = "Ā"
 
 
 class ProjectorConfig(BaseModel):
@@ -55,7 +55,7 @@ def build_projector(
     return projector
 
 
-def assemble(
+def assemble_llava(
     *, encoder: Any, projector: nn.Module, language: Any, tokens: int, placeholder: int
 ) -> Any:
     """Return a ``LlavaForConditionalGeneration`` made of these very modules.
@@ -85,7 +85,7 @@ def assemble(
     return model.eval()
 
 
-def patches(tokens: Tensor) -> Tensor:
+def drop_cls_token(tokens: Tensor) -> Tensor:
     """Return an encoder's tokens without the first, its CLS token."""
     return tokens[:, 1:]
 

@@ -16,21 +16,21 @@ from ima.errors import ModelError, ParameterError
 from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
-    DTYPES,
-    Loading,
-    download,
-    from_folder,
-    load_language,
+    MODEL_DTYPES,
+    LoadOptions,
+    build_frozen_model,
+    download_model,
+    load_from_folder,
+    load_language_model,
     load_pretrained,
     load_tokenizer,
-    put_together,
 )
 from ima.models.frozen import FrozenModel
 from ima.models.perception import Perception
-from ima.models.single import is_single_task, load_single
+from ima.models.single import is_single_task, load_single_task_model
 
 # Parts are put together in float32 in the host's memory, and moved as a whole.
-_PLAIN = Loading(torch.device("cpu"), torch.float32)
+_PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -42,30 +42,30 @@ def load_model(
     trust_remote_code: bool = False,
     pickled_weights: bool = False,
 ) -> FrozenModel:
-    """Load a model; see :func:`ima.models.load`."""
+    """Load a model; see :func:`ima.models.load_model`."""
     where = None if device == "auto" else _device(device)
-    if dtype not in DTYPES:
-        message = f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}."
+    if dtype not in MODEL_DTYPES:
+        message = f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."
         raise ParameterError(message)
-    loading = Loading(where, DTYPES[dtype], trust_remote_code, pickled_weights)
-    if zoo.split_name(spec)[0] in zoo.names():
+    loading = LoadOptions(where, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
+    if zoo.split_checkpoint_name(spec)[0] in zoo.list_model_names():
         if where is None:
             message = f"device='auto' is for large models; {spec!r} fits on one device."
             raise ParameterError(message)
         return _from_zoo(spec, loading=loading)
-    if is_single_task(Path(zoo.split_name(spec)[0])):
-        name, step = zoo.split_name(spec)
-        return load_single(spec, Path(name), step=step, loading=loading)
+    if is_single_task(Path(zoo.split_checkpoint_name(spec)[0])):
+        name, step = zoo.split_checkpoint_name(spec)
+        return load_single_task_model(spec, Path(name), step=step, loading=loading)
     if (Path(spec) / "subnet.json").is_file():
         from ima.models import sparse_checkpoint
 
         return sparse_checkpoint.load_sparse_checkpoint(Path(spec), device=device)
     if (Path(spec) / "config.json").is_file():
-        return from_folder(spec, folder=Path(spec), loading=loading)
-    in_zoo = (zoo.root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()
+        return load_from_folder(spec, folder=Path(spec), loading=loading)
+    in_zoo = (zoo.get_zoo_root() / "language" / spec.split("/", maxsplit=1)[0]).is_dir()
     if in_zoo or Path(spec).exists() or not _HUB_ID.fullmatch(spec):
-        raise zoo.unknown(spec)
-    return from_folder(spec, folder=download(spec, loading=loading), loading=loading)
+        raise zoo.make_unknown_model_error(spec)
+    return load_from_folder(spec, folder=download_model(spec, loading=loading), loading=loading)
 
 
 def _device(device: str) -> torch.device:
@@ -79,17 +79,17 @@ def _device(device: str) -> torch.device:
     return where
 
 
-def _from_zoo(spec: str, *, loading: Loading) -> FrozenModel:
-    name, step = zoo.split_name(spec)
-    card = zoo.read_card(zoo.folder_of(name))
+def _from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
+    name, step = zoo.split_checkpoint_name(spec)
+    card = zoo.read_card(zoo.find_model_folder(name))
     if card.get("kind") == "multitask":
         return _multitask(spec, card=card, step=step, loading=loading)
     language, *rest = name.split("/")
-    folder = zoo.root() / "language" / language
+    folder = zoo.get_zoo_root() / "language" / language
     hashes = {"language": _verified(folder, card=card)}
     perception = None
     if rest:
-        encoder = zoo.root() / "encoders" / rest[0]
+        encoder = zoo.get_zoo_root() / "encoders" / rest[0]
         hashes["encoder"] = _verified(encoder, card=card)
         card = {**card, "objective": zoo.read_card(encoder).get("objective")}
         connector, hashes["connector"] = _connector(card, step=step)
@@ -100,12 +100,12 @@ def _from_zoo(spec: str, *, loading: Loading) -> FrozenModel:
             queries=connector.config.queries,
         )
     elif step is not None:
-        zoo.checkpoint(card, step)
-    return load_language(
+        zoo.get_checkpoint_record(card, step)
+    return load_language_model(
         spec,
         folder=folder,
         card=card,
-        weights_hash=zoo.combined_hash(hashes) if rest else hashes["language"],
+        weights_hash=zoo.combine_hashes(hashes) if rest else hashes["language"],
         loading=loading,
         perception=perception,
     )
@@ -116,12 +116,12 @@ def _multitask(
     *,
     card: dict[str, Any],
     step: int | None,
-    loading: Loading,
+    loading: LoadOptions,
 ) -> FrozenModel:
     """Load a model of LLaVA's class from the parts that its card names."""
     from transformers import AutoModelForCausalLM
 
-    folders = {role: zoo.root() / part for role, part in card["made_of"].items()}
+    folders = {role: zoo.get_zoo_root() / part for role, part in card["made_of"].items()}
     hashes = {role: _verified(folder, card=card) for role, folder in folders.items()}
     encoder = load_encoder(folders["encoder"])
     language = load_pretrained(AutoModelForCausalLM, folders["language"], loading=_PLAIN)
@@ -135,20 +135,20 @@ def _multitask(
     hashes["trained"] = _fill(trained, card=card, step=step)
     tokenizer = load_tokenizer(folders["language"])
     tokens = config.tokens(encoder)
-    model = llava.assemble(
+    model = llava.assemble_llava(
         encoder=encoder,
         projector=projector,
         language=language,
         tokens=tokens,
-        placeholder=tokenizer.convert_tokens_to_ids(llava.PLACEHOLDER),
+        placeholder=tokenizer.convert_tokens_to_ids(llava.IMAGE_PLACEHOLDER),
     )
     perception = Perception(
         modality=card["modality"], encoder=encoder, connector=projector, queries=tokens, cls=False
     )
-    return put_together(
+    return build_frozen_model(
         spec,
         card=card,
-        weights_hash=zoo.combined_hash(hashes),
+        weights_hash=zoo.combine_hashes(hashes),
         language=model.to(loading.device, loading.dtype),
         tokenizer=tokenizer,
         perception=perception,
@@ -165,7 +165,7 @@ def _verified(folder: Path, *, card: dict[str, Any]) -> str:
     """
     part = zoo.read_card(folder)
     found = str(part["sha256"])
-    zoo.verify(folder / zoo.WEIGHTS, expected=found)
+    zoo.verify_weights(folder / zoo.WEIGHTS_FILE, expected=found)
     role = {"language": "language", "encoders": "encoder"}[folder.parent.name]
     expected = card.get("parts", {role: found}).get(role)
     if expected != found:
@@ -191,12 +191,12 @@ def load_encoder(folder: Path) -> Any:
 
     encoder = getattr(transformers, class_name, None)
     if encoder is None:
-        message = f"The card {folder / zoo.CARD} asks for {class_name!r}, not in transformers."
+        message = f"The card {folder / zoo.CARD_FILE} asks for {class_name!r}, not in transformers."
         raise ModelError(message)
     options: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(encoder.__init__).parameters:
         # A pooler that the file lacks would be filled with random numbers.
-        with safe_open(folder / zoo.WEIGHTS, framework="pt") as file:
+        with safe_open(folder / zoo.WEIGHTS_FILE, framework="pt") as file:
             names = list(file.keys())
         options["add_pooling_layer"] = any("pooler." in name for name in names)
     return load_pretrained(encoder, folder, loading=_PLAIN, **options)
@@ -210,7 +210,7 @@ def _connector(card: dict[str, Any], *, step: int | None) -> tuple[Connector, st
 
 def _seed(card: dict[str, Any], step: int | None) -> int:
     """Return the seed of the weights before the first step, where those are asked for."""
-    return 0 if step is None else int(zoo.checkpoint(card, step).get("seed", 0))
+    return 0 if step is None else int(zoo.get_checkpoint_record(card, step).get("seed", 0))
 
 
 def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
@@ -223,17 +223,17 @@ def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
     str
         The sha256 of the weights.
     """
-    path, expected = zoo.folder_of(card["name"]) / zoo.WEIGHTS, str(card["sha256"])
+    path, expected = zoo.find_model_folder(card["name"]) / zoo.WEIGHTS_FILE, str(card["sha256"])
     if step is not None:
-        entry = zoo.checkpoint(card, step)
+        entry = zoo.get_checkpoint_record(card, step)
         expected = str(entry["sha256"])
         if "seed" in entry:
             _verify_untrained(trained, card=card, expected=expected)
             return expected
-        part = zoo.root() / entry["part"]
+        part = zoo.get_zoo_root() / entry["part"]
         final = zoo.read_card(part)["sha256"] == expected
-        path = part / zoo.WEIGHTS if final else zoo.checkpoint_path(part, step)
-    zoo.verify(path, expected=expected)
+        path = part / zoo.WEIGHTS_FILE if final else zoo.make_checkpoint_path(part, step)
+    zoo.verify_weights(path, expected=expected)
     weights = {key: value.float() for key, value in load_file(path).items()}
     try:
         missing, unexpected = trained.load_state_dict(weights, strict=False)
@@ -251,7 +251,7 @@ def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
 
 def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str) -> None:
     """Check weights that a seed made, and round them as trained weights are stored."""
-    if zoo.state_digest(trained.state_dict()) != expected:
+    if zoo.hash_state_dict(trained.state_dict()) != expected:
         message = (
             f"The untrained weights of {card['name']!r} come from a seed, and torch "
             f"{torch.__version__} makes others of it than torch {card['trained']['torch']} did. "

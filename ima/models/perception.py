@@ -13,22 +13,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ima.data.media import middles
-from ima.data.samples import Media, Modality, Sample, as_uint8
+from ima.data.media import select_middle_frames
+from ima.data.samples import Media, Modality, Sample, convert_to_uint8
 from ima.errors import SampleError
 from ima.models import features
 from ima.models.connector import Connector
-from ima.models.encoders import read_tokens
-from ima.models.llava import patches
+from ima.models.encoders import read_encoder_tokens
+from ima.models.llava import drop_cls_token
 
-Perceived = tuple[Tensor, Tensor | None]
-#: What :func:`perceiving_once` remembers, by the objects that stand for encoder and samples.
-Memory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], Perceived]]
-_memory: ContextVar[Memory | None] = ContextVar("_memory", default=None)
+_PerceptualTokens = tuple[Tensor, Tensor | None]
+#: What :func:`reuse_perception` remembers, by the objects that stand for encoder and samples.
+PerceptionMemory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], _PerceptualTokens]]
+_memory: ContextVar[PerceptionMemory | None] = ContextVar("_memory", default=None)
 
 
 @contextmanager
-def perceiving_once(memory: Memory | None = None) -> Iterator[None]:
+def reuse_perception(memory: PerceptionMemory | None = None) -> Iterator[None]:
     """Perceive a batch of samples once, however often models run it in this context.
 
     A batch is met again if it holds the same sample objects in the same order and is read by the
@@ -57,7 +57,7 @@ class Perception:
     modality : str
         What the encoder perceives.
     encoder : PreTrainedModel
-        One that :func:`ima.models.encoders.read_tokens` reads.
+        One that :func:`ima.models.encoders.read_encoder_tokens` reads.
     connector : torch.nn.Module
         Feeds the language model.
     queries : int
@@ -100,7 +100,7 @@ class Perception:
         return not self.cls and not isinstance(self.connector, Connector)
 
     @torch.no_grad()
-    def perceive(self, samples: Sequence[Sample]) -> Perceived:
+    def perceive(self, samples: Sequence[Sample]) -> _PerceptualTokens:
         """Return the perceptual tokens, and how similar the patch of each is to the CLS token.
 
         Parameters
@@ -125,13 +125,13 @@ class Perception:
             memory[key] = (self, list(samples), self._perceived(samples))
         return memory[key][-1]
 
-    def _perceived(self, samples: Sequence[Sample]) -> Perceived:
+    def _perceived(self, samples: Sequence[Sample]) -> _PerceptualTokens:
         weight = next(self.connector.parameters())
         tokens = self.tokens(samples).to(weight.dtype)
-        perceptual: Tensor = self.connector(tokens if self.cls else patches(tokens))
+        perceptual: Tensor = self.connector(tokens if self.cls else drop_cls_token(tokens))
         if not self.summarised:
             return perceptual, None
-        first, rest = tokens[:, :1].float(), patches(tokens).float()
+        first, rest = tokens[:, :1].float(), drop_cls_token(tokens).float()
         return perceptual, torch.cosine_similarity(rest, first, dim=-1)
 
     @torch.no_grad()
@@ -139,22 +139,22 @@ class Perception:
         """Return all tokens of the encoder's last layer, dims (sample, position, width)."""
         values = torch.from_numpy(self._values(samples))
         weight = next(self.connector.parameters())
-        return read_tokens(self.encoder, values.to(weight.device, weight.dtype))
+        return read_encoder_tokens(self.encoder, values.to(weight.device, weight.dtype))
 
     def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
         config = self.encoder.config
         if self.modality == "image":
             size = config.image_size
-            return features.pixel_values([_image(s, s.load(), size=size) for s in samples])
+            return features.scale_images([_image(s, s.load(), size=size) for s in samples])
         if self.modality == "video":
             frames, size = config.num_frames, config.image_size
-            return features.clip_values([_clip(s, frames=frames, size=size) for s in samples])
-        return features.sound_values([_sound(s) for s in samples])
+            return features.scale_clips([_clip(s, frames=frames, size=size) for s in samples])
+        return features.compute_log_mel_spectrograms([_sound(s) for s in samples])
 
 
 def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
     _require(sample, image, ndim=3, dims="(height, width, channel)")
-    pixels = as_uint8(image)
+    pixels = convert_to_uint8(image)
     if pixels.shape[2] != 3:
         message = f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}."
         raise SampleError(message)
@@ -169,7 +169,7 @@ def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
 def _clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
     clip = sample.load()
     _require(sample, clip, ndim=4, dims="(frame, height, width, channel)")
-    chosen = middles(frames, of=len(clip))
+    chosen = select_middle_frames(frames, of=len(clip))
     return np.stack([_image(sample, clip[index], size=size) for index in chosen])
 
 

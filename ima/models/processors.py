@@ -59,7 +59,7 @@ def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = F
     return processor
 
 
-class NoVideo(dict[str, Any]):
+class NoVideoProcessor(dict[str, Any]):
     """Stands where a processor keeps its video processor, and refuses videos.
 
     A dict, because processors write their parts as JSON when they log what they are.
@@ -83,12 +83,12 @@ class NoVideo(dict[str, Any]):
         raise ModelError(message)
 
 
-def without_video(cls: type[Any]) -> type[Any]:
-    """Return a processor class that takes :class:`NoVideo` for its video processor."""
+def drop_video_processor(cls: type[Any]) -> type[Any]:
+    """Return a processor class that takes :class:`NoVideoProcessor` for its video processor."""
 
     def check(self: Any, name: str, argument: Any) -> Any:
-        if isinstance(argument, NoVideo):
-            return NoVideo
+        if isinstance(argument, NoVideoProcessor):
+            return NoVideoProcessor
         return cls.check_argument_for_proper_class(self, name, argument)
 
     return type(cls.__name__, (cls,), {"check_argument_for_proper_class": check})
@@ -103,11 +103,13 @@ def _load_without_video(cls: type[Any], folder: Path, given: dict[str, Any]) -> 
         "feature_extractor": AutoFeatureExtractor,
     }
     parts = [
-        NoVideo() if name == "video_processor" else autos[name].from_pretrained(folder, **given)
+        NoVideoProcessor()
+        if name == "video_processor"
+        else autos[name].from_pretrained(folder, **given)
         for name in cls.get_attributes()
     ]
     settings, _ = cls.get_processor_dict(folder, **given)
-    return without_video(cls).from_args_and_dict(parts, settings)
+    return drop_video_processor(cls).from_args_and_dict(parts, settings)
 
 
 def _class_of(model_type: str) -> type[Any] | None:

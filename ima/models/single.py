@@ -16,22 +16,22 @@ from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
-    Loading,
-    download,
+    LoadOptions,
+    build_frozen_model,
+    download_model,
+    hash_folder_weights,
     load_pretrained,
     load_tokenizer,
-    put_together,
-    weights_hash_of,
 )
 from ima.models.frozen import FrozenModel
-from ima.models.towers import Family, Tower, load_tower
+from ima.models.towers import EncoderSpec, EncoderTower, load_encoder_and_processor
 
 #: What the card of such a model says that it is.
-CARD_KIND = "single-task"
+SINGLE_TASK_KIND = "single-task"
 
 
 @dataclass(frozen=True)
-class Parts:
+class SingleTaskParts:
     """The frozen parts of a single-task model.
 
     Parameters
@@ -50,7 +50,7 @@ class Parts:
     tokenizer: Any
     encoder: Any
     processor: Any
-    family: Family
+    family: EncoderSpec
     hashes: Mapping[str, str]
 
     @property
@@ -73,7 +73,7 @@ class Parts:
     def put_together(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
         """Return the whole model with a connector."""
         config: Any = connector.config
-        tower = Tower(
+        tower = EncoderTower(
             modality=self.modality,
             encoder=self.encoder,
             connector=connector,
@@ -81,18 +81,18 @@ class Parts:
             processor=self.processor,
             family=self.family,
         )
-        state = zoo.state_digest(connector.state_dict())
-        return put_together(
+        state = zoo.hash_state_dict(connector.state_dict())
+        return build_frozen_model(
             name,
             card=card,
-            weights_hash=zoo.combined_hash({**self.hashes, "connector": state}),
+            weights_hash=zoo.combine_hashes({**self.hashes, "connector": state}),
             language=self.language,
             tokenizer=self.tokenizer,
             perception=tower,
         )
 
 
-def open_parts(made_of: Mapping[str, str], *, loading: Loading) -> Parts:
+def load_single_task_parts(made_of: Mapping[str, str], *, loading: LoadOptions) -> SingleTaskParts:
     """Load the frozen parts of a single-task model.
 
     Parameters
@@ -110,24 +110,28 @@ def open_parts(made_of: Mapping[str, str], *, loading: Loading) -> Parts:
     from transformers import AutoModelForCausalLM
 
     folders = {role: _folder(spec, loading) for role, spec in made_of.items()}
-    encoder, processor, family = load_tower(made_of["encoder"], folders["encoder"], loading=loading)
-    return Parts(
+    encoder, processor, family = load_encoder_and_processor(
+        made_of["encoder"], folders["encoder"], loading=loading
+    )
+    return SingleTaskParts(
         language=load_pretrained(AutoModelForCausalLM, folders["language"], loading=loading),
         tokenizer=load_tokenizer(folders["language"]),
         encoder=encoder,
         processor=processor,
         family=family,
-        hashes={role: weights_hash_of(folder, loading) for role, folder in folders.items()},
+        hashes={role: hash_folder_weights(folder, loading) for role, folder in folders.items()},
     )
 
 
 def is_single_task(folder: Path) -> bool:
-    """Return whether a folder is what :func:`ima.training.train` leaves."""
-    path = folder / zoo.CARD
-    return path.is_file() and _card(folder).get("kind") == CARD_KIND
+    """Return whether a folder is what :func:`ima.training.train_connector` leaves."""
+    path = folder / zoo.CARD_FILE
+    return path.is_file() and _card(folder).get("kind") == SINGLE_TASK_KIND
 
 
-def load_single(name: str, folder: Path, *, step: int | None, loading: Loading) -> FrozenModel:
+def load_single_task_model(
+    name: str, folder: Path, *, step: int | None, loading: LoadOptions
+) -> FrozenModel:
     """Load a trained single-task model, at its end or as it was after a number of steps.
 
     Raises
@@ -138,29 +142,29 @@ def load_single(name: str, folder: Path, *, step: int | None, loading: Loading) 
         If no weights were kept after that step.
     """
     card = _card(folder)
-    parts = open_parts(card["made_of"], loading=loading)
+    parts = load_single_task_parts(card["made_of"], loading=loading)
     kept = {entry["step"]: entry for entry in card["checkpoints"]}
     if step is not None and step not in kept:
         raise UnknownNameError.among(kind="step", asked=step, available=map(str, kept))
     seed = int(kept[step].get("seed", 0)) if step is not None else 0
     connector = Connector(ConnectorConfig(**card["configuration"]), seed=seed)
     if step is None or "seed" not in kept[step]:
-        path = folder / zoo.WEIGHTS if step is None else zoo.checkpoint_path(folder, step)
-        zoo.verify(path, expected=card["sha256"] if step is None else kept[step]["sha256"])
+        path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
+        zoo.verify_weights(path, expected=card["sha256"] if step is None else kept[step]["sha256"])
         connector.load_state_dict(load_file(path))
     card["language"] = Path(card["made_of"]["language"]).name
     return parts.put_together(connector, name=name, card=card)
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((folder / zoo.CARD).read_text(encoding="utf-8"))
+    card: dict[str, Any] = json.loads((folder / zoo.CARD_FILE).read_text(encoding="utf-8"))
     return card
 
 
-def _folder(spec: str, loading: Loading) -> Path:
+def _folder(spec: str, loading: LoadOptions) -> Path:
     if (Path(spec) / "config.json").is_file():
         return Path(spec)
     if Path(spec).exists() or spec.count("/") != 1:
         message = f"{spec!r} is neither a folder with config.json nor a Hugging Face id."
         raise ModelError(message)
-    return download(spec, loading=loading)
+    return download_model(spec, loading=loading)

@@ -10,11 +10,11 @@ import numpy as np
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 
-Percepts = Literal["own", "shuffled", "none"]
+PerceptualSource = Literal["own", "shuffled", "none"]
 
 
-def choose_sources(
-    samples: Sequence[Sample], *, perceptual: Percepts, seed: int
+def choose_perceptual_sources(
+    samples: Sequence[Sample], *, perceptual: PerceptualSource, seed: int
 ) -> list[Sample | None]:
     """Return, per sample, the sample that it perceives.
 
@@ -42,7 +42,7 @@ def choose_sources(
     if perceptual == "none":
         return [None] * len(samples)
     if perceptual != "shuffled":
-        choices = ", ".join(map(repr, get_args(Percepts)))
+        choices = ", ".join(map(repr, get_args(PerceptualSource)))
         message = f"perceptual must be one of {choices}; got {perceptual!r}."
         raise ParameterError(message)
     seeing = [index for index, sample in enumerate(samples) if sample.modality != "text"]
@@ -50,12 +50,12 @@ def choose_sources(
         message = f"Shuffling needs at least 2 samples with media; got {len(seeing)}."
         raise ParameterError(message)
     sources: list[Sample | None] = [None] * len(samples)
-    for index, other in zip(seeing, derangement(len(seeing), seed=seed), strict=True):
+    for index, other in zip(seeing, draw_derangement(len(seeing), seed=seed), strict=True):
         sources[index] = samples[seeing[other]]
     return sources
 
 
-def derangement(n: int, *, seed: int) -> list[int]:
+def draw_derangement(n: int, *, seed: int) -> list[int]:
     """Return a random permutation of n ≥ 2 items that leaves none in its place.
 
     Examples

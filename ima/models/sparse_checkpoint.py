@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, write_json
-from ima.models import load, zoo
+from ima.models import load_model, zoo
 from ima.models.linear_layers import KeptStructure, shrink_model
 from ima.models.packing import (
     KEPT_VALUES,
@@ -295,7 +295,7 @@ class _Packer:
     def _save(self, tensors: Mapping[str, Tensor], name: str) -> None:
         about = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION}
         save_file(dict(tensors), str(self.folder / name), metadata=about)
-        self.sha256[name] = zoo.sha256(self.folder / name)
+        self.sha256[name] = zoo.hash_file(self.folder / name)
 
 
 def _is_sparse_checkpoint(folder: Path) -> bool:
@@ -325,7 +325,7 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
         If the checkpoint is damaged, or the model that it was made of has other weights now.
     """
     record = _record(folder)
-    model = load(record["model"], device=device)
+    model = load_model(record["model"], device=device)
     if model.weights_hash != record["weights_hash"]:
         message = (
             f"{folder} was made of {record['model']!r} with weights {record['weights_hash']}; now "
@@ -337,13 +337,13 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
     state = model.language.state_dict()
     try:
         for part, digest in record["sha256"].items():
-            zoo.verify(folder / part, expected=digest)
+            zoo.verify_weights(folder / part, expected=digest)
             with safe_open(folder / part, framework="pt") as file, torch.no_grad():
                 _fill(state, file, record["shapes"])
     except (SafetensorError, KeyError, ValueError, zlib.error) as error:
         message = f"The compressed checkpoint {folder} is damaged: {error}. Make it again."
         raise ModelError(message) from error
-    return replace(model, name=str(folder), weights_hash=zoo.sha256(folder / SPARSE_RECORD_FILE))
+    return replace(model, name=str(folder), weights_hash=zoo.hash_file(folder / SPARSE_RECORD_FILE))
 
 
 def _fill(state: Mapping[str, Tensor], file: Any, shapes: Mapping[str, list[int]]) -> None:

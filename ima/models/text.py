@@ -10,7 +10,7 @@ from ima.errors import SampleError
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TextTokens:
     """The text of one sample as token ids.
 
     Parameters
@@ -28,7 +28,7 @@ class Tokens:
     answer: int
 
 
-def tokenize(sample: Sample, *, tokenizer: Any, target: bool) -> Tokens:
+def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextTokens:
     """Turn a sample's text into token ids.
 
     Parameters
@@ -54,20 +54,20 @@ def tokenize(sample: Sample, *, tokenizer: Any, target: bool) -> Tokens:
     ids = _ids(prompt, tokenizer)
     lead = _lead(tokenizer)
     if not target:
-        return Tokens(lead=lead, ids=ids, answer=len(ids))
+        return TextTokens(lead=lead, ids=ids, answer=len(ids))
     reference = sample.references[0].strip() if sample.references else ""
     if not reference:
-        raise empty_text(sample, what="no reference text")
+        raise make_empty_text_error(sample, what="no reference text")
     whole = _ids(f"{prompt} {reference}" if prompt else reference, tokenizer)
     # The answer starts where the whole text parts from the prompt alone.
     answer = next(
         (index for index, (a, b) in enumerate(zip(ids, whole, strict=False)) if a != b),
         min(len(ids), len(whole)),
     )
-    return Tokens(lead=lead, ids=(*whole, tokenizer.eos_token_id), answer=answer)
+    return TextTokens(lead=lead, ids=(*whole, tokenizer.eos_token_id), answer=answer)
 
 
-def empty_text(sample: Sample, *, what: str = "an empty text") -> SampleError:
+def make_empty_text_error(sample: Sample, *, what: str = "an empty text") -> SampleError:
     """Return the error for a sample without text."""
     return SampleError(
         f"Sample {sample.id!r} has {what}. Give it a prompt and at least one reference."

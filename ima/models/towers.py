@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ima.data.media import RATE, at_rate, middles
-from ima.data.samples import Modality, Sample, as_uint8
+from ima.data.media import SAMPLING_RATE, resample_sound, select_middle_frames
+from ima.data.samples import Modality, Sample, convert_to_uint8
 from ima.errors import ModelError, SampleError
-from ima.models.folders import Loading, config_of, load_pretrained
+from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception
 
-Tokens = Callable[[Any, Mapping[str, Tensor]], Tensor]
+_TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
-class Family:
+class EncoderSpec:
     """How the encoders of a family are loaded and read.
 
     Parameters
@@ -36,7 +36,7 @@ class Family:
 
     cls: str
     modality: Modality
-    read: Tokens
+    read: _TokenReader
 
 
 def _last(model: Any, values: Mapping[str, Tensor]) -> Tensor:
@@ -71,27 +71,27 @@ def _encoder_of(model: Any, values: Mapping[str, Tensor]) -> Tensor:
 
 
 #: By ``model_type``: every family of encoders that can stand before a language model.
-FAMILIES: Mapping[str, Family] = {
-    "vit": Family("ViTModel", "image", _last),
-    "clip": Family("CLIPVisionModel", "image", _last),
-    "clip_vision_model": Family("CLIPVisionModel", "image", _last),
-    "siglip": Family("SiglipVisionModel", "image", _last),
-    "siglip_vision_model": Family("SiglipVisionModel", "image", _last),
-    "vit_mae": Family("ViTMAEModel", "image", _all_patches),
-    "dinov2": Family("Dinov2Model", "image", _last),
-    "timesformer": Family("TimesformerModel", "video", _last),
-    "videomae": Family("VideoMAEModel", "video", _last),
-    "xclip": Family("XCLIPVisionModel", "video", _frame_by_frame),
-    "xclip_vision_model": Family("XCLIPVisionModel", "video", _frame_by_frame),
-    "audio-spectrogram-transformer": Family("ASTModel", "audio", _last),
-    "clap": Family("ClapAudioModel", "audio", _map),
-    "clap_audio_model": Family("ClapAudioModel", "audio", _map),
-    "whisper": Family("WhisperModel", "audio", _encoder_of),
+ENCODER_SPECS: Mapping[str, EncoderSpec] = {
+    "vit": EncoderSpec("ViTModel", "image", _last),
+    "clip": EncoderSpec("CLIPVisionModel", "image", _last),
+    "clip_vision_model": EncoderSpec("CLIPVisionModel", "image", _last),
+    "siglip": EncoderSpec("SiglipVisionModel", "image", _last),
+    "siglip_vision_model": EncoderSpec("SiglipVisionModel", "image", _last),
+    "vit_mae": EncoderSpec("ViTMAEModel", "image", _all_patches),
+    "dinov2": EncoderSpec("Dinov2Model", "image", _last),
+    "timesformer": EncoderSpec("TimesformerModel", "video", _last),
+    "videomae": EncoderSpec("VideoMAEModel", "video", _last),
+    "xclip": EncoderSpec("XCLIPVisionModel", "video", _frame_by_frame),
+    "xclip_vision_model": EncoderSpec("XCLIPVisionModel", "video", _frame_by_frame),
+    "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _last),
+    "clap": EncoderSpec("ClapAudioModel", "audio", _map),
+    "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _map),
+    "whisper": EncoderSpec("WhisperModel", "audio", _encoder_of),
 }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Tower(Perception):
+class EncoderTower(Perception):
     """An encoder of transformers, the processor beside its weights, and a connector.
 
     Parameters
@@ -103,7 +103,7 @@ class Tower(Perception):
     """
 
     processor: Any = field(repr=False)
-    family: Family = field(repr=False)
+    family: EncoderSpec = field(repr=False)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
@@ -130,23 +130,27 @@ class Tower(Perception):
         from PIL import Image
 
         if self.modality == "image":
-            pictures = [Image.fromarray(as_uint8(pixels)) for pixels in media]
+            pictures = [Image.fromarray(convert_to_uint8(pixels)) for pixels in media]
             return dict(self.processor(images=pictures, return_tensors="pt"))
         if self.modality == "audio":
-            rate = getattr(self.processor, "sampling_rate", RATE)
-            sounds = [at_rate(sound, RATE, to=rate).astype(np.float32) for sound in media]
+            rate = getattr(self.processor, "sampling_rate", SAMPLING_RATE)
+            sounds = [
+                resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
+            ]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
         count = int(self.encoder.config.num_frames)
         clips = []
         for clip in media:
-            chosen = middles(count, of=len(clip))
-            frames = [Image.fromarray(as_uint8(clip[index])) for index in chosen]
+            chosen = select_middle_frames(count, of=len(clip))
+            frames = [Image.fromarray(convert_to_uint8(clip[index])) for index in chosen]
             pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
             clips.append(pixels.reshape(count, *pixels.shape[-3:]))
         return {"pixel_values": torch.stack(clips)}
 
 
-def load_tower(spec: str, folder: Path, *, loading: Loading) -> tuple[Any, Any, Family]:
+def load_encoder_and_processor(
+    spec: str, folder: Path, *, loading: LoadOptions
+) -> tuple[Any, Any, EncoderSpec]:
     """Load an encoder and its processor from a folder.
 
     Parameters
@@ -165,16 +169,16 @@ def load_tower(spec: str, folder: Path, *, loading: Loading) -> tuple[Any, Any, 
     Raises
     ------
     ModelError
-        If its family is none of :data:`FAMILIES`, or its processor cannot be built.
+        If its family is none of :data:`ENCODER_SPECS`, or its processor cannot be built.
     """
     import transformers
     from transformers import AutoFeatureExtractor, AutoImageProcessor
 
-    kind = config_of(folder, loading).model_type
-    if kind not in FAMILIES:
-        message = f"{spec} is a {kind!r}; encoders that can be read: {', '.join(FAMILIES)}."
+    kind = load_model_config(folder, loading).model_type
+    if kind not in ENCODER_SPECS:
+        message = f"{spec} is a {kind!r}; encoders that can be read: {', '.join(ENCODER_SPECS)}."
         raise ModelError(message)
-    family = FAMILIES[kind]
+    family = ENCODER_SPECS[kind]
     options = {"mask_ratio": 0.0} if kind == "vit_mae" else {}
     encoder = load_pretrained(
         getattr(transformers, family.cls), folder, loading=loading, ignored=("pooler.",), **options

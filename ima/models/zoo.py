@@ -11,18 +11,27 @@ from typing import Any
 
 from ima.errors import ModelError, UnknownNameError
 
-RECORD = ("name", "setup", "modality", "task", "dataset", "parameters", "scores", "floors")
+CARD_RECORD_FIELDS = (
+    "name",
+    "setup",
+    "modality",
+    "task",
+    "dataset",
+    "parameters",
+    "scores",
+    "floors",
+)
 #: What a record holds besides, where a card tells it.
-DETAILS = ("controls", "beams", "checkpoints")
-WEIGHTS = "model.safetensors"
-CARD = "card.json"
+CARD_DETAIL_FIELDS = ("controls", "beams", "checkpoints")
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
 #: Folders of what is loaded by name; the last holds what is neither listed nor scored by itself.
-KINDS = ("language", "connectors", "multitask", "skipping")
+_MODEL_FOLDERS = ("language", "connectors", "multitask", "skipping")
 #: Separates a model's name from the number of training steps after which its connector was kept.
-AT = "@"
+CHECKPOINT_SEPARATOR = "@"
 
 
-def root() -> Path:
+def get_zoo_root() -> Path:
     """Return the zoo's folder: ``$IMA_ZOO``, or ``data/zoo`` of the checkout."""
     chosen = os.environ.get("IMA_ZOO")
     return Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "data" / "zoo"
@@ -48,12 +57,16 @@ def list_models() -> list[dict[str, Any]]:
     """
     cards = [
         read_card(path.parent)
-        for pattern in (f"language/*/{CARD}", f"connectors/*/*/*/{CARD}", f"multitask/*/{CARD}")
-        for path in sorted(root().glob(pattern))
+        for pattern in (
+            f"language/*/{CARD_FILE}",
+            f"connectors/*/*/*/{CARD_FILE}",
+            f"multitask/*/{CARD_FILE}",
+        )
+        for path in sorted(get_zoo_root().glob(pattern))
     ]
     records = [
-        {key: card[key] for key in RECORD}
-        | {key: card.get(key, {}) for key in DETAILS[:2]}
+        {key: card[key] for key in CARD_RECORD_FIELDS}
+        | {key: card.get(key, {}) for key in CARD_DETAIL_FIELDS[:2]}
         | {"checkpoints": [entry["step"] for entry in card.get("checkpoints", ())]}
         for card in cards
     ]
@@ -62,20 +75,25 @@ def list_models() -> list[dict[str, Any]]:
 
 def list_encoders() -> list[dict[str, Any]]:
     """List the cards of the zoo's encoders, sorted by name; see :func:`read_card`."""
-    return [read_card(path.parent) for path in sorted(root().glob(f"encoders/*/{CARD}"))]
+    return [
+        read_card(path.parent) for path in sorted(get_zoo_root().glob(f"encoders/*/{CARD_FILE}"))
+    ]
 
 
-def names() -> list[str]:
+def list_model_names() -> list[str]:
     """Return the names under which the zoo's models load, without those of their checkpoints.
 
     Those that were trained while something was left out are among them, and are not in
     :func:`list_models`.
     """
-    under = [read_card(path.parent)["name"] for path in root().glob(f"{KINDS[-1]}/*/{CARD}")]
+    under = [
+        read_card(path.parent)["name"]
+        for path in get_zoo_root().glob(f"{_MODEL_FOLDERS[-1]}/*/{CARD_FILE}")
+    ]
     return sorted([record["name"] for record in list_models()] + under)
 
 
-def split_name(name: str) -> tuple[str, int | None]:
+def split_checkpoint_name(name: str) -> tuple[str, int | None]:
     """Return a model's name and the step behind its ``@``, if there is one.
 
     Examples
@@ -83,11 +101,11 @@ def split_name(name: str) -> tuple[str, int | None]:
     >>> split_name("llama-mini/vit/image-caption@125"), split_name("llama-mini")
     (('llama-mini/vit/image-caption', 125), ('llama-mini', None))
     """
-    model, _, step = name.partition(AT)
+    model, _, step = name.partition(CHECKPOINT_SEPARATOR)
     return (model, int(step)) if step.isdecimal() else (name, None)
 
 
-def checkpoint(card: Mapping[str, Any], step: int) -> dict[str, Any]:
+def get_checkpoint_record(card: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return what a card says of the weights that were kept after a number of steps.
 
     Returns
@@ -103,19 +121,21 @@ def checkpoint(card: Mapping[str, Any], step: int) -> dict[str, Any]:
     """
     kept = {entry["step"]: entry for entry in card.get("checkpoints", ())}
     if step not in kept:
-        known = [f"{card['name']}{AT}{found}" for found in kept]
-        unknown = UnknownNameError.among("checkpoint", f"{card['name']}{AT}{step}", known)
+        known = [f"{card['name']}{CHECKPOINT_SEPARATOR}{found}" for found in kept]
+        unknown = UnknownNameError.among(
+            "checkpoint", f"{card['name']}{CHECKPOINT_SEPARATOR}{step}", known
+        )
         raise unknown
     found: dict[str, Any] = kept[step]
     return found
 
 
-def unknown(spec: str) -> UnknownNameError:
+def make_unknown_model_error(spec: str) -> UnknownNameError:
     """Return the error for a name that no model has."""
     return UnknownNameError.among(
         "model",
         spec,
-        names(),
+        list_model_names(),
         hint=(
             "`ima models list` shows the zoo; a local folder or a Hugging Face id (owner/name) of "
             "a causal language model works too."
@@ -131,32 +151,34 @@ def read_card(folder: Path) -> dict[str, Any]:
     ModelError
         If it is missing, is not JSON, or lacks an entry.
     """
-    path = folder / CARD
+    path = folder / CARD_FILE
     try:
         card: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         message = f"Cannot read the card {path}: {error}. `make zoo` makes it anew."
         raise ModelError(message) from error
-    missing = [key for key in (*RECORD, "class", "configuration", "sha256") if key not in card]
+    missing = [
+        key for key in (*CARD_RECORD_FIELDS, "class", "configuration", "sha256") if key not in card
+    ]
     if missing:
         message = f"The card {path} lacks {', '.join(missing)}. `make zoo` makes it anew."
         raise ModelError(message)
     return card
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_of(name: str) -> Path:
+def find_model_folder(name: str) -> Path:
     """Return the folder of a model of the zoo that is loaded by its name."""
-    places = [root() / kind / name for kind in KINDS]
-    return next((place for place in places if (place / CARD).is_file()), places[0])
+    places = [get_zoo_root() / kind / name for kind in _MODEL_FOLDERS]
+    return next((place for place in places if (place / CARD_FILE).is_file()), places[0])
 
 
-def checkpoint_path(folder: Path, step: int) -> Path:
+def make_checkpoint_path(folder: Path, step: int) -> Path:
     """Return where a part keeps its weights as they were after a number of steps.
 
     Examples
@@ -167,7 +189,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"{step:06d}.safetensors"
 
 
-def state_digest(state: Mapping[str, Any]) -> str:
+def hash_state_dict(state: Mapping[str, Any]) -> str:
     """Return one sha256 over the names and the float16 values of a state dict's tensors."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
@@ -176,7 +198,7 @@ def state_digest(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def verify(path: Path, *, expected: str) -> None:
+def verify_weights(path: Path, *, expected: str) -> None:
     """Compare a file of weights with the sha256 that its card tells.
 
     Raises
@@ -187,7 +209,7 @@ def verify(path: Path, *, expected: str) -> None:
     if not path.is_file():
         message = f"The weights {path} are missing. `make zoo` makes them."
         raise ModelError(message)
-    found = sha256(path)
+    found = hash_file(path)
     if found != expected:
         message = (
             f"The weights {path} are not the ones that their card describes: expected sha256 "
@@ -196,7 +218,7 @@ def verify(path: Path, *, expected: str) -> None:
         raise ModelError(message)
 
 
-def combined_hash(parts: Mapping[str, str]) -> str:
+def combine_hashes(parts: Mapping[str, str]) -> str:
     """Return one sha256 for the parts of a model, each given by its own.
 
     Examples

@@ -1,10 +1,9 @@
-"""One subnetwork for all tasks (I4): the α-SubNet, and what it must be compared with."""
+"""The α-SubNet (I4): the weights that Wanda keeps for every task."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ima.errors import ParameterError
-from ima.hook_points import KINDS
 from ima.measures import subnetworks
 from ima.models.linear_layers import get_block_weights, get_linear_weights
-from ima.pruning import votes
 from ima.pruning.masks import (
     LazyMasks,
     Masks,
@@ -29,90 +26,155 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 _Path = str | os.PathLike[str]
-#: Masks at equal sparsity, by what they know: of all tasks' inputs together, of what more than half
-#: of the tasks drop, of text alone, of the weights' size within rows and over all layers, and of
-#: nothing.
-WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = (
-    "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
-    "random",
-)  # fmt: skip
-BASELINE_MASKS = (
-    WANDA_ALL_TASKS,
-    WANDA_MOST_TASKS,
-    WANDA_TEXT,
-    MAGNITUDE_PER_ROW,
-    MAGNITUDE_GLOBAL,
-    RANDOM_BASELINE,
-)
+_Ranks = npt.NDArray[np.int32]
+#: Name of the α-SubNet in tables of scores.
 ALPHA_SUBNET = "α-SubNet"
-#: Ways of :func:`build_lazy_masks`.
+#: Methods of :func:`build_lazy_masks`.
 MASK_METHODS = ("alpha", "wanda", "magnitude")
 
 
 def build_alpha_subnet(masks: Sequence[Masks]) -> Masks:
-    """Return the α-SubNet: the weights that the masks of all tasks keep (§4).
+    """Intersect the masks of several tasks: the α-SubNet keeps what every task keeps (§4).
 
     Parameters
     ----------
     masks : sequence of Masks
-        Of one language model, from two tasks or more.
+        Masks of two or more tasks, all of the same language model.
 
     Returns
     -------
     Masks
-        Sparser than each of them; ``sparsity`` says what was achieved.
+        At least as sparse as each of the masks; see :attr:`Masks.sparsity`.
 
     Raises
     ------
     ParameterError
-        If there are fewer than two, or they are of different models.
+        If there are fewer than two masks, or they belong to different models.
+
+    Examples
+    --------
+    >>> masks = [Masks({"fc1": np.array([[row]])}) for row in ([True, True], [True, False])]
+    >>> build_alpha_subnet(masks).sparsity
+    0.5
     """
-    _check_several(masks)
-    shapes = [{name: kept.shape for name, kept in one.kept.items()} for one in masks]
+    _require_two_tasks(masks)
+    shapes = [{name: kept.shape for name, kept in each.kept.items()} for each in masks]
     if any(shape != shapes[0] for shape in shapes):
-        message = "The masks are of different language models: their layers or sizes differ."
+        message = "The masks belong to different language models: their layers or sizes differ."
         raise ParameterError(message)
-    return Masks(
-        intersect_layer_masks(masks),
-        {"method": "alpha", "of": [dict(one.attributes) for one in masks]},
-    )
+    attributes = {"method": "alpha", "of": [dict(each.attributes) for each in masks]}
+    return Masks(intersect_layer_masks(masks), attributes)
 
 
 def build_alpha_at_sparsity(
-    model: FrozenModel, caches: Sequence[_Path], *, sparsity: float
+    model: FrozenModel, caches: Sequence[_Path], *, sparsity: float, votes: int = 1
 ) -> Masks:
-    """Return the α-SubNet of the sparsity that is asked for, or the next lower one.
+    """Build the α-SubNet with a given sparsity, or a mask that needs more votes to drop a weight.
+
+    A task votes to remove a weight if its Wanda mask removes it. All tasks' masks remove the same
+    fraction of each row, the largest for which the result is at most as sparse as requested.
 
     Parameters
     ----------
     model : FrozenModel
-        Any of the models that made the caches: their language model.
+        Any of the models that made the caches; they share one language model.
     caches : sequence of path
-        Caches of calibration samples with ``inputs``, of two tasks or more.
+        For each task, a cache of calibration samples with ``/inputs``.
     sparsity : float
-        Share of all weights that no task's mask or not every task's mask keeps. The share that
-        each task's mask removes follows from it.
+        Fraction of all weights that the result removes at most.
+    votes : int
+        Votes that remove a weight. One vote gives the α-SubNet; as many votes as tasks give the
+        union of the tasks' masks.
 
     Returns
     -------
     Masks
-        Its attribute ``sparsity`` is the share that each task's mask removes.
+        Its attribute ``sparsity`` is the fraction of each row that every task's mask removes.
 
     Raises
     ------
     ParameterError
-        If the share is not in (0, 1), or caches are fewer than two or of another model.
+        If the sparsity is outside (0, 1), there are fewer caches than votes, or the caches belong
+        to another model.
+
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> alpha = build_alpha_at_sparsity(  # doctest: +SKIP
+    ...     model, ["caption.zarr", "qa.zarr"], sparsity=0.6
+    ... )
+    >>> alpha.sparsity  # doctest: +SKIP
+    0.598
     """
-    _check_several(caches)
-    found = votes.build_voted_masks(model, caches, sparsity=sparsity)
-    return Masks(found.kept, {**found.attributes, "method": "alpha"})
+    check_sparsity(sparsity)
+    if not 1 <= votes <= len(caches):
+        message = f"votes must be from 1 to the number of caches, {len(caches)}; got {votes}."
+        raise ParameterError(message)
+    ranks = _compute_vote_ranks(model, caches, votes=votes)
+    widest = max(layer_ranks.shape[-1] for layer_ranks in ranks.values())
+    low, high = 0, widest
+    # The sparsity of the result never falls as the tasks' masks remove more.
+    while high - low > 1:
+        middle = (low + high) // 2
+        reached = 1 - subnetworks.flatten_masks(_drop_low_ranks(ranks, middle / widest)).mean()
+        low, high = (middle, high) if reached <= sparsity else (low, middle)
+    attributes = {
+        "method": "alpha" if votes == 1 else "votes",
+        "votes": votes,
+        "tasks": len(caches),
+        "sparsity": low / widest,
+        "weights_hash": model.weights_hash,
+    }
+    return Masks(_drop_low_ranks(ranks, low / widest), attributes)
+
+
+def _compute_vote_ranks(
+    model: FrozenModel, caches: Sequence[_Path], *, votes: int
+) -> dict[str, _Ranks]:
+    """Rank each weight in its row by Wanda's score for each task; return the votes-th lowest rank.
+
+    At least ``votes`` tasks remove a weight exactly if its votes-th lowest rank is removed.
+    """
+    lowest: dict[str, list[_Ranks]] = {}
+    weights = get_linear_weights(model)
+    for path in caches:
+        for name, norms in read_cache_input_norms(model, path).items():
+            order = np.argsort(
+                np.abs(weights[name]) * np.sqrt(norms)[..., None, :], axis=-1, kind="stable"
+            )
+            ranks = np.empty(order.shape, dtype=np.int32)
+            np.put_along_axis(ranks, order, np.arange(order.shape[-1], dtype=np.int32), axis=-1)
+            ascending = lowest.setdefault(name, [])
+            for index, lower in enumerate(ascending):
+                ascending[index], ranks = np.minimum(lower, ranks), np.maximum(lower, ranks)
+            if len(ascending) < votes:
+                ascending.append(ranks)
+    return {name: ascending[votes - 1] for name, ascending in lowest.items()}
+
+
+def _drop_low_ranks(ranks: Mapping[str, _Ranks], ratio: float) -> dict[str, subnetworks.Mask]:
+    return {name: ranked >= int(ranked.shape[-1] * ratio) for name, ranked in ranks.items()}
 
 
 def compute_layer_sparsity(masks: Masks) -> pd.DataFrame:
-    """Return which share of the weights of each linear layer is removed, layers in rows."""
-    shares = {name: 1 - kept.mean(axis=(1, 2)) for name, kept in masks.kept.items()}
-    layers = len(next(iter(shares.values())))
-    return pd.DataFrame(shares, index=pd.Index(range(1, layers + 1), name="layer"))
+    """Compute the fraction of weights removed from each linear layer of each block.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Blocks in rows (``layer``, from 1), linear layers in columns.
+
+    Examples
+    --------
+    >>> compute_layer_sparsity(Masks({"fc1": np.array([[[True, False]], [[True, True]]])}))
+           fc1
+    layer
+    1      0.5
+    2      0.0
+    """
+    removed = {name: 1 - kept.mean(axis=(1, 2)) for name, kept in masks.kept.items()}
+    layers = len(next(iter(removed.values())))
+    return pd.DataFrame(removed, index=pd.Index(range(1, layers + 1), name="layer"))
 
 
 def build_modality_subnets(
@@ -122,80 +184,51 @@ def build_modality_subnets(
     modalities: Mapping[str, str],
     sparsity: float,
 ) -> dict[str, Masks]:
-    """Return α-SubNets of the tasks of each modality, of their text, and of all tasks.
+    """Build the α-SubNets of the tasks of each modality, of textual tokens, and of all tasks.
 
     Parameters
     ----------
     model : FrozenModel
-        Their language model.
+        The tasks' language model.
     caches : mapping of str to path
-        By task, a cache of calibration samples with ``inputs``; two or more.
+        By task, a cache of calibration samples with ``/inputs``; two or more.
     modalities : mapping of str to str
         The modality of each task.
     sparsity : float
-        Share that each task's mask removes of each row.
+        Fraction of each row that every task's mask removes.
 
     Returns
     -------
     dict of str to Masks
-        By modality (those with two tasks or more), ``text`` (masks from textual tokens alone) and
-        ``all``.
+        By modality (only those with two tasks or more), ``text`` (masks calibrated on textual
+        tokens only) and ``all``.
+
+    Examples
+    --------
+    >>> subnets = build_modality_subnets(  # doctest: +SKIP
+    ...     ima.load("llama-mini/vit/image-caption"),
+    ...     {"caption": "caption.zarr", "qa": "qa.zarr"},
+    ...     modalities={"caption": "image", "qa": "image"},
+    ...     sparsity=0.5,
+    ... )
+    >>> list(subnets)  # doctest: +SKIP
+    ['image', 'text', 'all']
     """
-    own = {
-        name: compute_masks_from_cache(model, path, sparsity=sparsity)
-        for name, path in caches.items()
+    by_task = {
+        task: compute_masks_from_cache(model, path, sparsity=sparsity)
+        for task, path in caches.items()
     }
-    text = [
+    textual = [
         compute_masks_from_cache(model, path, sparsity=sparsity, kinds=["textual"])
         for path in caches.values()
     ]
     groups = {
-        modality: [own[name] for name in caches if modalities[name] == modality]
-        for modality in dict.fromkeys(modalities[name] for name in caches)
+        modality: [by_task[task] for task in caches if modalities[task] == modality]
+        for modality in dict.fromkeys(modalities[task] for task in caches)
     }
     groups = {modality: masks for modality, masks in groups.items() if len(masks) > 1}
-    groups |= {"text": text, "all": list(own.values())}
+    groups |= {"text": textual, "all": list(by_task.values())}
     return {name: build_alpha_subnet(masks) for name, masks in groups.items()}
-
-
-def build_baseline_masks(
-    model: FrozenModel, caches: Sequence[_Path], *, which: str, sparsity: float, seed: int = 0
-) -> Masks:
-    """Return one of the masks that the α-SubNet is compared with.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Any of the models that made the caches: their language model.
-    caches : sequence of path
-        Of each task, a cache of calibration samples with ``inputs``.
-    which : str
-        One of :data:`BASELINE_MASKS`.
-    sparsity : float
-        Share of each row that is removed; of all weights for :data:`MAGNITUDE_GLOBAL` and, at most,
-        for :data:`WANDA_MOST_TASKS`.
-    seed : int
-        Of the random one.
-    """
-    if which == WANDA_MOST_TASKS:
-        most = len(caches) // 2 + 1
-        kept = votes.build_voted_masks(model, caches, sparsity=sparsity, votes=most).kept
-    elif which in {WANDA_ALL_TASKS, WANDA_TEXT}:
-        kinds = KINDS if which == WANDA_ALL_TASKS else ("textual",)
-        squares = sum_input_norms(model, caches, kinds=kinds)
-        kept = subnetworks.compute_wanda_masks(
-            get_linear_weights(model), squares, sparsity=sparsity
-        )
-    elif which == MAGNITUDE_PER_ROW:
-        kept = subnetworks.compute_magnitude_masks(get_linear_weights(model), sparsity=sparsity)
-    elif which == MAGNITUDE_GLOBAL:
-        kept = subnetworks.compute_global_magnitude_masks(
-            get_linear_weights(model), sparsity=sparsity
-        )
-    else:
-        rng = np.random.default_rng(seed)
-        kept = subnetworks.draw_random_masks(get_linear_weights(model), sparsity=sparsity, rng=rng)
-    return Masks(kept, _about(which, model, sparsity))
 
 
 def build_lazy_masks(
@@ -206,104 +239,104 @@ def build_lazy_masks(
     sparsity: float = 0.5,
     pattern: str = "",
 ) -> LazyMasks:
-    """Return masks that are made one block at a time, as large models need it.
+    """Build masks that are computed one block at a time, so that large models fit into memory.
 
     Parameters
     ----------
     model : FrozenModel
-        Whose weights.
+        The model whose weights are masked.
     caches : sequence of path
-        Caches of calibration samples with ``inputs``.
+        Caches of calibration samples with ``/inputs``.
     method : str
-        One of :data:`MASK_METHODS`: the α-SubNet of the caches' masks, Wanda on all of them, or
-        the weights' size alone.
+        One of :data:`MASK_METHODS`: the α-SubNet of the caches' Wanda masks, Wanda on all caches
+        together, or the largest weights.
     sparsity : float
-        Share of each row that a mask removes.
+        Fraction of each row that a mask removes.
     pattern : str
-        Where given, Wanda on all caches keeps so many of so many neighbours: ``"2:4"`` keeps two of
-        four, as sparse tensor cores need it.
+        If given, Wanda on all caches keeps N of every M neighbouring weights instead: ``"2:4"``
+        keeps two of four, as sparse tensor cores require.
 
     Raises
     ------
     ParameterError
-        If the share is not in (0, 1), the pattern is none, or caches are of another model or, for
-        ``alpha``, fewer than two.
+        If the sparsity is outside (0, 1), the method or the pattern is invalid, the caches belong
+        to another model, or ``alpha`` gets fewer than two caches.
+
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> masks = build_lazy_masks(model, ["caption.zarr"], pattern="2:4")  # doctest: +SKIP
+    >>> masks.get_block_masks(1)["mlp.up_proj"].mean()  # doctest: +SKIP
+    0.5
     """
     check_sparsity(sparsity)
     if method not in MASK_METHODS:
         message = f"method must be one of {', '.join(MASK_METHODS)}; got {method!r}."
         raise ParameterError(message)
     if method == "alpha" and not pattern:
-        _check_several(caches)
-    choose = partial(_CHOICES[method], sparsity=sparsity)
+        _require_two_tasks(caches)
+    attributes: dict[str, Any] = {"method": method, "sparsity": sparsity}
+    group: tuple[int, int] | None = None
     if pattern:
-        kept, group = parse_pattern(pattern)
-        choose = partial(_grouped, kept=kept, group=group)
-        method, sparsity = f"wanda, {pattern}", 1 - kept / group
-    each = [read_cache_input_norms(model, path) for path in caches]
+        group = parse_pattern(pattern)
+        attributes = {"method": f"wanda, {pattern}", "sparsity": 1 - group[0] / group[1]}
+    attributes |= {
+        "weights_hash": model.weights_hash,
+        "caches": [os.fspath(path) for path in caches],
+    }
+    norms_by_cache = [read_cache_input_norms(model, path) for path in caches]
 
-    def make(layer: int) -> dict[str, subnetworks.Mask]:
+    def compute_block(layer: int) -> dict[str, subnetworks.Mask]:
         weights = get_block_weights(model, layer)
-        # A layer's float32 copy goes as soon as its mask is there.
+        # pop releases a layer's float32 copy as soon as its mask is computed.
         return {
-            name: choose(weights.pop(name), [one[name][layer - 1] for one in each])
+            name: _compute_layer_mask(
+                weights.pop(name),
+                [norms[name][layer - 1] for norms in norms_by_cache],
+                method=method,
+                sparsity=sparsity,
+                group=group,
+            )
             for name in list(weights)
         }
 
-    about = _about(method, model, sparsity) | {"caches": [os.fspath(path) for path in caches]}
-    return LazyMasks(tuple(model.anatomy.linears), make, about)
+    return LazyMasks(tuple(model.anatomy.linears), compute_block, attributes)
 
 
-def _alpha(
-    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
+def _compute_layer_mask(
+    weight: npt.NDArray[Any],
+    norms: Sequence[npt.NDArray[Any]],
+    *,
+    method: str,
+    sparsity: float,
+    group: tuple[int, int] | None,
 ) -> subnetworks.Mask:
-    return subnetworks.intersect_masks(
-        [subnetworks.compute_wanda_mask(weight, s, sparsity=sparsity) for s in squares]
-    )
-
-
-def _wanda(
-    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
-) -> subnetworks.Mask:
-    return subnetworks.compute_wanda_mask(weight, np.sum(squares, axis=0), sparsity=sparsity)
-
-
-def _magnitude(
-    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, sparsity: float
-) -> subnetworks.Mask:
-    del squares
+    """Return the mask of one linear layer from the squared input norms of each cache."""
+    if group is not None:
+        scores = np.abs(weight) * np.sqrt(np.sum(norms, axis=0))[None]
+        return subnetworks.compute_nm_sparsity_mask(scores, kept=group[0], group=group[1])
+    if method == "alpha":
+        return subnetworks.intersect_masks(
+            [subnetworks.compute_wanda_mask(weight, each, sparsity=sparsity) for each in norms]
+        )
+    if method == "wanda":
+        return subnetworks.compute_wanda_mask(weight, np.sum(norms, axis=0), sparsity=sparsity)
     return subnetworks.compute_magnitude_mask(weight, sparsity=sparsity)
 
 
-def _grouped(
-    weight: npt.NDArray[Any], squares: Sequence[npt.NDArray[Any]], *, kept: int, group: int
-) -> subnetworks.Mask:
-    scores = np.abs(weight) * np.sqrt(np.sum(squares, axis=0))[None]
-    return subnetworks.compute_nm_sparsity_mask(scores, kept=kept, group=group)
-
-
-_CHOICES = dict(zip(MASK_METHODS, (_alpha, _wanda, _magnitude), strict=True))
-
-
-def sum_input_norms(
-    model: FrozenModel, caches: Sequence[_Path], *, kinds: Sequence[str] = KINDS
-) -> dict[str, npt.NDArray[Any]]:
-    """Return sums of squares over all tasks' caches, each token counted once.
-
-    See :func:`ima.pruning.masks.read_cache_input_norms`.
-    """
-    parts = [read_cache_input_norms(model, path, kinds=kinds) for path in caches]
-    return {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
-
-
-def _check_several(given: Sequence[Any]) -> None:
-    if len(given) < 2:
-        message = f"An intersection needs the masks of two tasks or more; got {len(given)}."
-        raise ParameterError(message)
-
-
 def parse_pattern(pattern: str) -> tuple[int, int]:
-    """Return how many of how many neighbours a pattern such as 2:4 keeps."""
+    """Parse an N:M sparsity pattern, which keeps N of every M neighbouring weights.
+
+    Raises
+    ------
+    ParameterError
+        If the pattern is not of the form N:M with 0 < N < M.
+
+    Examples
+    --------
+    >>> parse_pattern("2:4")
+    (2, 4)
+    """
     kept, _, group = pattern.partition(":")
     if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
         message = f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
@@ -311,5 +344,7 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     return int(kept), int(group)
 
 
-def _about(label: str, model: FrozenModel, sparsity: float) -> dict[str, Any]:
-    return {"method": label, "sparsity": sparsity, "weights_hash": model.weights_hash}
+def _require_two_tasks(tasks: Sequence[Any]) -> None:
+    if len(tasks) < 2:
+        message = f"An α-SubNet needs the masks of two tasks or more; got {len(tasks)}."
+        raise ParameterError(message)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ima.errors import ModelError, ParameterError
-from ima.models.answer_loss import answer_loss
+from ima.models.answer_loss import compute_answer_loss
 from ima.pruning.wanda import apply_masks
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def finetune_connector(
     with apply_masks(model, masks) if masks is not None else nullcontext():
         for _ in range(steps):
             chosen = rng.integers(len(samples), size=batch_size)
-            loss = answer_loss(model, [samples[int(i)] for i in chosen], connector=connector)
+            loss = compute_answer_loss(
+                model, [samples[int(i)] for i in chosen], connector=connector
+            )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(connector.parameters(), 1.0)

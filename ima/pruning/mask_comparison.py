@@ -1,151 +1,302 @@
-"""A contest of masks at equal sparsity (I4): tasks solved with each, and paired differences."""
+"""Comparison of masks (I4): the α-SubNet against equally sparse baselines, and tasks' agreement."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from ima.hook_points import KINDS
+from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
-from ima.pruning import alpha_subnet, sparsegpt
-from ima.pruning.masks import Masks, compute_masks_from_cache
+from ima.models.linear_layers import get_linear_weights
+from ima.pruning.alpha_subnet import ALPHA_SUBNET, build_alpha_at_sparsity
+from ima.pruning.masks import (
+    Masks,
+    compute_masks_from_cache,
+    read_cache_input_norms,
+    sum_input_norms,
+)
+from ima.pruning.sparsegpt import compute_sparsegpt_masks
 from ima.pruning.transfer import (
-    EvaluationTask,
     ScoresByMask,
-    TaskScores,
+    TasksByName,
+    average_over_tasks,
     compute_sign_flip_p,
     compute_task_difference,
 )
 from ima.stats.correlation import adjust_p_values_holm
 
-#: Each task with Wanda's mask of its own; and one model for all, its kept weights updated.
-WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
-#: What a claim about the α-SubNet must beat: masks that see no input.
-DATA_FREE_MASKS = (
-    alpha_subnet.MAGNITUDE_PER_ROW,
-    alpha_subnet.MAGNITUDE_GLOBAL,
-    alpha_subnet.RANDOM_BASELINE,
+if TYPE_CHECKING:
+    from ima.models.frozen import FrozenModel
+
+_Path = str | os.PathLike[str]
+#: Baselines by what they know: the inputs of all tasks, which weights most tasks remove, textual
+#: inputs, the largest weights of each row, the largest weights of the model, and nothing.
+WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = (
+    "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
+    "random",
+)  # fmt: skip
+BASELINE_MASKS = (
+    WANDA_ALL_TASKS,
+    WANDA_MOST_TASKS,
+    WANDA_TEXT,
+    MAGNITUDE_PER_ROW,
+    MAGNITUDE_GLOBAL,
+    RANDOM_BASELINE,
 )
+#: Baselines that run a task's model: a separate mask for each task, and updated weights for all.
+WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
+#: Baselines that see no input; claim I4 compares the α-SubNet with the best of them.
+DATA_FREE_MASKS = (MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE)
 
-TaskCaches = Mapping[str, str | os.PathLike[str]]
 
-
-def score_pruning_masks(
-    tasks: Mapping[str, EvaluationTask],
-    caches: TaskCaches,
-    *,
-    alpha: Masks,
-    rivals: Sequence[str] = (WANDA_PER_TASK, *alpha_subnet.BASELINE_MASKS, SPARSEGPT_ALL_TASKS),
-    calibration: int = 64,
-    seed: int = 0,
-) -> dict[str, dict[str, FloatArray]]:
-    """Solve every task with the α-SubNet and with masks as sparse.
+def build_baseline_masks(
+    model: FrozenModel, caches: Sequence[_Path], *, baseline: str, sparsity: float, seed: int = 0
+) -> Masks:
+    """Build one of the masks that the α-SubNet is compared with.
 
     Parameters
     ----------
-    tasks : mapping of str to Task
-        All of one language model.
-    caches : mapping of str to path
-        Of each task, a cache of calibration samples with ``inputs``.
-    alpha : Masks
-        The α-SubNet, whose sparsity the others get.
-    rivals : sequence of str
-        Of :data:`WANDA_PER_TASK`, :data:`ima.pruning.alpha_subnet.BASELINE_MASKS` and :data:`SPARSEGPT_ALL_TASKS`.
-    calibration : int
-        Samples of each task that SparseGPT reads.
+    model : FrozenModel
+        Any of the models that made the caches; they share one language model.
+    caches : sequence of path
+        For each task, a cache of calibration samples with ``/inputs``.
+    baseline : str
+        One of :data:`BASELINE_MASKS`.
+    sparsity : float
+        Fraction of each row that is removed; of all weights for :data:`MAGNITUDE_GLOBAL` and, as an
+        upper limit, for :data:`WANDA_MOST_TASKS`.
     seed : int
-        Of random masks.
+        Seed of the random baseline.
+
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> build_baseline_masks(  # doctest: +SKIP
+    ...     model, ["caption.zarr", "qa.zarr"], baseline=WANDA_TEXT, sparsity=0.5
+    ... ).sparsity
+    0.5
+    """
+    weights = get_linear_weights(model)
+    if baseline == WANDA_MOST_TASKS:
+        majority = len(caches) // 2 + 1
+        kept = build_alpha_at_sparsity(model, caches, sparsity=sparsity, votes=majority).kept
+    elif baseline in {WANDA_ALL_TASKS, WANDA_TEXT}:
+        kinds = KINDS if baseline == WANDA_ALL_TASKS else ("textual",)
+        norms = sum_input_norms(model, caches, kinds=kinds)
+        kept = subnetworks.compute_wanda_masks(weights, norms, sparsity=sparsity)
+    elif baseline == MAGNITUDE_PER_ROW:
+        kept = subnetworks.compute_magnitude_masks(weights, sparsity=sparsity)
+    elif baseline == MAGNITUDE_GLOBAL:
+        kept = subnetworks.compute_global_magnitude_masks(weights, sparsity=sparsity)
+    else:
+        rng = np.random.default_rng(seed)
+        kept = subnetworks.draw_random_masks(weights, sparsity=sparsity, rng=rng)
+    attributes = {"method": baseline, "sparsity": sparsity, "weights_hash": model.weights_hash}
+    return Masks(kept, attributes)
+
+
+def score_pruning_masks(
+    tasks: TasksByName,
+    caches: Mapping[str, _Path],
+    *,
+    alpha: Masks,
+    baselines: Sequence[str] = (WANDA_PER_TASK, *BASELINE_MASKS, SPARSEGPT_ALL_TASKS),
+    calibration: int = 64,
+    seed: int = 0,
+) -> dict[str, dict[str, FloatArray]]:
+    """Score every task with the α-SubNet and with equally sparse baselines.
+
+    Parameters
+    ----------
+    tasks : mapping of str to EvaluationTask
+        Tasks of the same language model.
+    caches : mapping of str to path
+        For each task, a cache of calibration samples with ``/inputs``.
+    alpha : Masks
+        The α-SubNet; the baselines are as sparse.
+    baselines : sequence of str
+        From :data:`WANDA_PER_TASK`, :data:`BASELINE_MASKS` and :data:`SPARSEGPT_ALL_TASKS`.
+    calibration : int
+        Samples of each task on which SparseGPT is calibrated.
+    seed : int
+        Seed of the random baseline.
 
     Returns
     -------
     dict of str to dict of str to ndarray
-        By mask, ``α-SubNet`` first, and task: the score of each sample ``(sample,)``.
+        By mask (:data:`~ima.pruning.alpha_subnet.ALPHA_SUBNET` first) and task: the score of each
+        sample ``(sample,)``.
+
+    Examples
+    --------
+    >>> scores = score_pruning_masks(tasks, caches, alpha=alpha)  # doctest: +SKIP
+    >>> scores["random"]["mini-image-qa"].mean()  # doctest: +SKIP
+    0.0
     """
-    model = next(iter(tasks.values())).model
-    paths, sparsity = list(caches.values()), alpha.sparsity
-    found = {alpha_subnet.ALPHA_SUBNET: {name: task.scores(alpha) for name, task in tasks.items()}}
-    for which in rivals:
-        if which == SPARSEGPT_ALL_TASKS:
-            masks = run_sparsegpt_over_tasks(
-                tasks, caches, sparsity=sparsity, calibration=calibration
+    model, sparsity = next(iter(tasks.values())).model, alpha.sparsity
+    scores = {ALPHA_SUBNET: {name: task.compute_scores(alpha) for name, task in tasks.items()}}
+    for baseline in baselines:
+        if baseline == WANDA_PER_TASK:
+            masks = {
+                name: compute_masks_from_cache(task.model, caches[name], sparsity=sparsity)
+                for name, task in tasks.items()
+            }
+        elif baseline == SPARSEGPT_ALL_TASKS:
+            batches = [
+                batch
+                for name, task in tasks.items()
+                for batch in task.read_calibration_batches(caches[name], n=calibration)
+            ]
+            updated = compute_sparsegpt_masks(model, batches, sparsity=sparsity)
+            masks = dict.fromkeys(tasks, updated)
+        else:
+            shared = build_baseline_masks(
+                model, list(caches.values()), baseline=baseline, sparsity=sparsity, seed=seed
             )
-        elif which != WANDA_PER_TASK:
-            masks = alpha_subnet.build_baseline_masks(
-                model, paths, which=which, sparsity=sparsity, seed=seed
-            )
-        found[which] = {
-            name: _own(task, caches[name], sparsity)
-            if which == WANDA_PER_TASK
-            else task.scores(masks)
-            for name, task in tasks.items()
-        }
-    return found
-
-
-def run_sparsegpt_over_tasks(
-    tasks: Mapping[str, EvaluationTask], caches: TaskCaches, *, sparsity: float, calibration: int
-) -> Masks:
-    """Prune the language model by SparseGPT on what all tasks' models feed it."""
-    batches = [
-        batch
-        for name, task in tasks.items()
-        for batch in task.calibration(caches[name], n=calibration)
-    ]
-    model = next(iter(tasks.values())).model
-    return sparsegpt.compute_sparsegpt_masks(model, batches, sparsity=sparsity)
-
-
-def _own(task: EvaluationTask, path: str | os.PathLike[str], sparsity: float) -> FloatArray:
-    return task.scores(compute_masks_from_cache(task.model, path, sparsity=sparsity))
+            masks = dict.fromkeys(tasks, shared)
+        scores[baseline] = {name: task.compute_scores(masks[name]) for name, task in tasks.items()}
+    return scores
 
 
 def compare_alpha_to_baselines(
-    scores: ScoresByMask, *, tasks: Mapping[str, EvaluationTask], seed: int = 0
+    scores: ScoresByMask, *, tasks: TasksByName, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare the α-SubNet with every other mask, the same samples of every task.
+    """Compare the α-SubNet with every baseline on the same samples of every task.
 
     Parameters
     ----------
     scores : mapping
-        From :func:`score_pruning_masks`.
-    tasks : mapping of str to Task
-        What was solved.
+        The result of :func:`score_pruning_masks`.
+    tasks : mapping of str to EvaluationTask
+        The tasks that were scored.
     seed : int
-        Of resamples and of signs.
+        Seed of the bootstrap and of the sign-flip test.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each rival: ``mask``; ``score``, its mean over tasks; ``gap``, an
-        :class:`~ima.stats.intervals.Interval` of the α-SubNet's score minus its own;
-        ``p`` of a sign-flip test, and ``p (Holm)`` over the rows.
+        One row for each baseline: ``mask``; ``score``, its mean over tasks; ``gap``, the α-SubNet's
+        mean score minus the baseline's as an :class:`~ima.stats.intervals.Interval`; ``p`` of a
+        sign-flip test; and ``p (Holm)``, adjusted over the rows.
+
+    Examples
+    --------
+    >>> compare_alpha_to_baselines(scores, tasks=tasks).columns.tolist()  # doctest: +SKIP
+    ['mask', 'score', 'gap', 'p', 'p (Holm)']
     """
-    alpha = scores[alpha_subnet.ALPHA_SUBNET]
-    rows = [
+    alpha = scores[ALPHA_SUBNET]
+    table = pd.DataFrame(
         {
             "mask": mask,
-            "score": average_over_tasks(own),
-            "gap": compute_task_difference(alpha, own, tasks=tasks, seed=seed),
-            "p": compute_sign_flip_p(alpha, own, tasks=tasks, seed=seed),
+            "score": average_over_tasks(baseline),
+            "gap": compute_task_difference(alpha, baseline, tasks=tasks, seed=seed),
+            "p": compute_sign_flip_p(alpha, baseline, tasks=tasks, seed=seed),
         }
-        for mask, own in scores.items()
-        if mask != alpha_subnet.ALPHA_SUBNET
-    ]
-    table = pd.DataFrame(rows)
+        for mask, baseline in scores.items()
+        if mask != ALPHA_SUBNET
+    )
     table["p (Holm)"] = adjust_p_values_holm(table["p"].tolist())
     return table
 
 
-def average_over_tasks(scores: TaskScores) -> float:
-    """Return the mean score over tasks, each counted as much."""
-    return float(np.mean([values.mean() for values in scores.values()]))
-
-
 def find_best_data_free_mask(scores: ScoresByMask) -> str:
-    """Return which of the masks that see no input scores most."""
+    """Return the name of the baseline that scores highest among those that see no input.
+
+    Examples
+    --------
+    >>> find_best_data_free_mask(
+    ...     {"random": {"qa": np.array([0.0, 0.1])}, "|W| overall": {"qa": np.array([1.0, 0.0])}}
+    ... )
+    '|W| overall'
+    """
     return max(
         (name for name in DATA_FREE_MASKS if name in scores),
         key=lambda name: average_over_tasks(scores[name]),
     )
+
+
+def compute_vote_agreement(masks: Sequence[Masks]) -> pd.DataFrame:
+    """Count how many tasks remove each weight that at least one task removes.
+
+    Parameters
+    ----------
+    masks : sequence of Masks
+        One for each task, all of the same language model.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Linear layers in rows, numbers of tasks in columns, from 1. A cell is the fraction of the
+        removed weights that exactly this number of tasks removes; rows sum to 1.
+
+    Examples
+    --------
+    >>> masks = [Masks({"fc1": np.array([[row]])}) for row in ([True, False], [False, False])]
+    >>> compute_vote_agreement(masks)
+    tasks    1    2
+    fc1    0.5  0.5
+    """
+    fractions = {}
+    for name in masks[0].names:
+        votes = sum((~task.kept[name]).astype(np.int16) for task in masks)
+        counts = np.bincount(np.ravel(votes), minlength=len(masks) + 1)[1:]
+        fractions[name] = counts / max(counts.sum(), 1)
+    return pd.DataFrame(fractions, index=pd.RangeIndex(1, len(masks) + 1, name="tasks")).T
+
+
+def compute_chance_agreement(tasks: int, *, sparsity: float) -> pd.Series[float]:
+    """Compute the :func:`compute_vote_agreement` of tasks that remove weights independently.
+
+    Parameters
+    ----------
+    tasks : int
+        Number of tasks.
+    sparsity : float
+        Fraction of the weights that each task removes.
+
+    Examples
+    --------
+    >>> compute_chance_agreement(2, sparsity=0.5).round(3).to_dict()
+    {1: 0.667, 2: 0.333}
+    """
+    counts = np.arange(1, tasks + 1)
+    probabilities = stats.binom.pmf(counts, tasks, sparsity)
+    index = pd.Index(counts, name="tasks")
+    return pd.Series(probabilities / probabilities.sum(), index=index)
+
+
+def compute_silent_input_ratio(model: FrozenModel, caches: Sequence[_Path]) -> pd.Series[float]:
+    """Compute the fraction of each linear layer's inputs that are silent in some tasks but not all.
+
+    An input is silent in a task if it is zero at every token of the calibration samples, as a
+    neuron after a ReLU can be. Wanda removes every weight that reads a silent input.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Any of the models that made the caches.
+    caches : sequence of path
+        For each task, a cache of calibration samples with ``/inputs``.
+
+    Examples
+    --------
+    >>> model = ima.load("opt-mini/vit/image-caption")  # doctest: +SKIP
+    >>> compute_silent_input_ratio(model, ["caption.zarr", "qa.zarr"])["fc2"]  # doctest: +SKIP
+    0.12
+    """
+    silent = [
+        {name: norms == 0 for name, norms in read_cache_input_norms(model, path).items()}
+        for path in caches
+    ]
+    ratios = {}
+    for name in silent[0]:
+        by_task = [task[name] for task in silent]
+        some, every = np.logical_or.reduce(by_task), np.logical_and.reduce(by_task)
+        ratios[name] = float((some & ~every).mean())
+    return pd.Series(ratios, dtype=float)

@@ -1,4 +1,4 @@
-"""Masks: which weights of a language model an input activates, stored bit by bit (F2)."""
+"""Masks of the weights that a language model keeps: made from a cache, stored bit by bit (F2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import xarray as xr
 
 from ima.cache import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
@@ -35,22 +35,22 @@ class Masks:
     Parameters
     ----------
     kept : mapping of str to ndarray
-        By linear layer ``(layer, out_features, in_features)`` bool.
+        By linear layer ``(layer, out_features, in_features)`` bool, true where kept.
     attributes : mapping
-        How they were made: model and weights hash, calibration data and its fingerprint, kind of
-        tokens, sparsity, method, number of samples.
-    values : mapping of str to ndarray or None
-        By linear layer ``(layer, out_features, in_features)`` float32, zero where removed: weights
-        that take the place of the model's own, where what is kept was updated (SparseGPT).
+        How the masks were made: model and weights hash, calibration data and its fingerprint, kinds
+        of tokens, sparsity, method, number of samples.
+    updated_weights : mapping of str to ndarray or None
+        By linear layer ``(layer, out_features, in_features)`` float32, zero where removed. They
+        replace the model's own weights if the method updates what it keeps (SparseGPT).
     """
 
     kept: Mapping[str, subnetworks.Mask]
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    values: Mapping[str, npt.NDArray[np.float32]] | None = None
+    updated_weights: Mapping[str, npt.NDArray[np.float32]] | None = None
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights that is removed."""
+        """Fraction of all weights that is removed."""
         total = sum(mask.size for mask in self.kept.values())
         return 1 - sum(int(mask.sum()) for mask in self.kept.values()) / total
 
@@ -59,33 +59,33 @@ class Masks:
         """Names of the linear layers."""
         return tuple(self.kept)
 
-    def at(self, layer: int) -> dict[str, subnetworks.Mask]:
-        """Return the masks of a block, from 1: by linear layer ``(out_features, in_features)``."""
+    def get_block_masks(self, layer: int) -> dict[str, subnetworks.Mask]:
+        """Return the masks of one block, counted from 1: ``(out_features, in_features)`` each."""
         return {name: kept[layer - 1] for name, kept in self.kept.items()}
 
-    def values_at(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the updated weights of one block, if there are any."""
-        return {name: values[layer - 1] for name, values in (self.values or {}).items()}
+    def get_block_updates(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the updated weights of one block; empty if the method updates none."""
+        return {name: updated[layer - 1] for name, updated in (self.updated_weights or {}).items()}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Store the masks, eight weights a byte, as a Zarr group that plain xarray opens.
 
-        An array per linear layer, ``(layer, out_features, byte)`` uint8; bits count from the
-        highest, as in :func:`numpy.packbits`. Updated weights are not masks: store them with
-        :func:`ima.models.sparse_checkpoint.write_sparse_checkpoint`.
+        Each linear layer is one array ``(layer, out_features, byte)`` uint8. Bits count from the
+        highest, as in :func:`numpy.packbits`. Updated weights are not stored; use
+        :func:`ima.models.sparse_checkpoint.write_sparse_checkpoint` for them.
 
         Raises
         ------
         ParameterError
-            If kept weights were updated.
+            If the masks come with updated weights.
         """
-        if self.values is not None:
+        if self.updated_weights is not None:
             message = "These masks come with updated weights: `ima subnet` stores both."
             raise ParameterError(message)
         target = Path(path)
-        begun = target.with_name(f"{target.name}.new")
-        shutil.rmtree(begun, ignore_errors=True)
-        begun.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.new")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
         arrays = {
             name: (
                 ("layer", f"{name}.out_features", f"{name}.byte"),
@@ -97,46 +97,45 @@ class Masks:
         attributes = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION, **self.attributes}
         layers = np.arange(1, 1 + next(iter(self.kept.values())).shape[0])
         xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes).to_zarr(
-            begun, zarr_format=3, consolidated=False
+            partial, zarr_format=3, consolidated=False
         )
         shutil.rmtree(target, ignore_errors=True)
-        begun.replace(target)
+        partial.replace(target)
         return target
 
 
 @dataclass(frozen=True, eq=False)
 class LazyMasks:
-    """Masks of a language model that are made block by block, as they are asked for.
-
-    Those of a model of many thousand million weights need not all be there at once.
+    """Masks that are computed one block at a time, so that large models fit into memory.
 
     Parameters
     ----------
     names : tuple of str
-        Of the linear layers.
-    make : callable
-        Takes the number of a block, from 1, and returns what :meth:`Masks.at` does.
+        Names of the linear layers.
+    compute_block : callable
+        Takes the number of a block, from 1, and returns what :meth:`Masks.get_block_masks` does.
     attributes : mapping
-        As of :class:`Masks`.
+        As for :class:`Masks`.
     """
 
     names: tuple[str, ...]
-    make: Callable[[int], dict[str, subnetworks.Mask]]
+    compute_block: Callable[[int], dict[str, subnetworks.Mask]]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    def at(self, layer: int) -> dict[str, subnetworks.Mask]:
-        """Make the masks of one block."""
-        return self.make(layer)
+    def get_block_masks(self, layer: int) -> dict[str, subnetworks.Mask]:
+        """Compute the masks of one block, counted from 1."""
+        return self.compute_block(layer)
 
-    def values_at(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
-        """Return nothing: no weight is updated."""
+    def get_block_updates(self, layer: int) -> dict[str, npt.NDArray[np.float32]]:
+        """Return an empty mapping: lazy masks update no weights."""
         del layer
         return {}
 
-    def whole(self, layers: int) -> Masks:
-        """Return the masks of all blocks together."""
-        made = [self.at(layer) for layer in range(1, layers + 1)]
-        return Masks({n: np.stack([one[n] for one in made]) for n in self.names}, self.attributes)
+    def compute_all(self, layers: int) -> Masks:
+        """Compute the masks of the first ``layers`` blocks at once."""
+        blocks = [self.get_block_masks(layer) for layer in range(1, layers + 1)]
+        kept = {name: np.stack([block[name] for block in blocks]) for name in self.names}
+        return Masks(kept, self.attributes)
 
 
 def open_masks(path: str | os.PathLike[str]) -> Masks:
@@ -145,19 +144,23 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     Raises
     ------
     CacheError
-        If there are none at the path.
+        If the path holds no masks.
+
+    Examples
+    --------
+    >>> open_masks("data/masks/standard/caption--50%.zarr").sparsity  # doctest: +SKIP
+    0.5
     """
-    where = Path(path)
-    if not (where / "zarr.json").is_file():
-        message = f"No masks at {str(where)!r}. Make them with Masks.save, or `make book`."
+    folder = Path(path)
+    if not (folder / "zarr.json").is_file():
+        message = f"No masks at {str(folder)!r}. Make them with Masks.save, or `make book`."
         raise CacheError(message)
-    stored = xr.open_zarr(where, consolidated=False).load()
-    if (
-        stored.attrs.get("schema") != _SCHEMA
-        or stored.attrs.get("schema_version") != _SCHEMA_VERSION
-    ):
-        found = f"{stored.attrs.get('schema')!r} {stored.attrs.get('schema_version')!r}"
-        message = f"{str(where)!r} holds {found}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}."
+    stored = xr.open_zarr(folder, consolidated=False).load()
+    schema, version = (stored.attrs.get(key) for key in ("schema", "schema_version"))
+    if (schema, version) != (_SCHEMA, _SCHEMA_VERSION):
+        message = (
+            f"{str(folder)!r} holds {schema!r} {version!r}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}."
+        )
         raise CacheError(message)
     kept = {
         str(name): np.unpackbits(
@@ -170,69 +173,148 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
 
 
 def check_sparsity(sparsity: float) -> None:
-    """Refuse a share that is not above 0 and below 1."""
+    """Raise an error unless a sparsity is above 0 and below 1.
+
+    Raises
+    ------
+    ParameterError
+        If the sparsity is outside (0, 1).
+
+    Examples
+    --------
+    >>> check_sparsity(0.5)
+    """
     if not 0 < sparsity < 1:
         message = f"sparsity must be above 0 and below 1; got {sparsity}."
         raise ParameterError(message)
 
 
 def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
-    """Return the weights that all masks keep, by linear layer."""
-    return {
-        name: subnetworks.intersect_masks([m.kept[name] for m in masks]) for name in masks[0].kept
-    }
-
-
-def _sum_squares_over_kinds(
-    tree: xr.DataTree, *, kinds: Sequence[str] = KINDS
-) -> dict[str, FloatArray]:
-    """Sum what a cache's ``/inputs`` hold over its samples and some kinds of tokens.
+    """Return the weights that all masks keep.
 
     Parameters
     ----------
-    tree : xarray.DataTree
-        A cache made with ``inputs``.
-    kinds : sequence of str
-        Whose tokens.
+    masks : sequence of Masks
+        Masks of the same language model.
 
     Returns
     -------
     dict of str to ndarray
-        By linear layer ``(unit, layer, in_features)`` float64: sums of squares per unit of samples.
+        By linear layer ``(layer, out_features, in_features)`` bool.
+
+    Examples
+    --------
+    >>> masks = [Masks({"fc1": np.array([[row]])}) for row in ([True, True], [True, False])]
+    >>> intersect_layer_masks(masks)
+    {'fc1': array([[[ True, False]]])}
+    """
+    return {
+        name: subnetworks.intersect_masks([each.kept[name] for each in masks])
+        for name in masks[0].kept
+    }
+
+
+def load_cache_set_models(cache_set: CacheSet) -> dict[str, FrozenModel]:
+    """Load the models that made the caches of a set, by data set.
+
+    Examples
+    --------
+    >>> cache_set = open_cache_set(["caption.zarr", "qa.zarr"])  # doctest: +SKIP
+    >>> list(load_cache_set_models(cache_set))  # doctest: +SKIP
+    ['mini-image-caption', 'mini-image-qa']
+    """
+    from ima import models
+
+    return {
+        str(key): models.load_model(str(name)) for key, name in cache_set.members["model"].items()
+    }
+
+
+def read_input_norms_by_kind(
+    cache_set: CacheSet,
+) -> dict[tuple[str, str], dict[str, FloatArray]]:
+    """Read the squared input norms of a set of caches for each kind of token.
+
+    Returns
+    -------
+    dict of (str, str) to dict of str to ndarray
+        By data set and kind, and by linear layer ``(unit, layer, in_features)``: sums of squares
+        over the tokens of each unit of samples.
+
+    Examples
+    --------
+    >>> norms = read_input_norms_by_kind(open_cache_set(["caption.zarr"]))  # doctest: +SKIP
+    >>> norms["mini-image-caption", "textual"]["mlp.up_proj"].shape  # doctest: +SKIP
+    (8, 12, 128)
+    """
+    return {
+        (key, kind): _read_unit_norms(tree, kinds=[kind])
+        for kind in TOKEN_KINDS
+        for key, tree in cache_set.trees.items()
+    }
+
+
+def read_cache_input_norms(
+    model: FrozenModel, path: str | os.PathLike[str], *, kinds: Sequence[str] = TOKEN_KINDS
+) -> dict[str, FloatArray]:
+    """Read the squared norms of the inputs of a model's linear layers over all samples of a cache.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model whose linear layers read these inputs.
+    path : str or path
+        A cache with ``/inputs``.
+    kinds : sequence of str
+        Kinds of tokens that count.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By linear layer ``(layer, in_features)`` float64: sums of squares over tokens.
 
     Raises
     ------
     CacheError
-        If the cache was made without ``inputs``.
+        If the cache has no ``/inputs``.
     UnknownNameError
-        If there is no such kind of token.
+        If a kind of token does not exist.
+    ParameterError
+        If the cache belongs to a language model with other layers or sizes.
+
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> read_cache_input_norms(model, "caption.zarr")["mlp.up_proj"].shape  # doctest: +SKIP
+    (12, 128)
     """
-    if "inputs" not in tree.children:
-        message = "The cache holds no /inputs. Make it with them: ima cache create … --inputs."
-        raise CacheError(message)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UnknownNameError.among(kind="kind", asked=kind, available=KINDS)
-    return {
-        name: node["sum_squares"].sel(kind=list(kinds)).sum("kind").to_numpy().astype(np.float64)
-        for name, node in tree["inputs"].children.items()
+    norms = {
+        name: units.sum(axis=0)
+        for name, units in _read_unit_norms(open_cache(path), kinds=kinds).items()
     }
+    shapes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}
+    if shapes != {name: values.shape for name, values in norms.items()}:
+        message = f"{os.fspath(path)} belongs to another language model than {model.name!r}."
+        raise ParameterError(message)
+    return norms
 
 
-def load_cache_set_models(family: CacheSet) -> dict[str, FrozenModel]:
-    """Load the models that made a family's caches, by data set."""
-    from ima import models
+def sum_input_norms(
+    model: FrozenModel,
+    caches: Sequence[str | os.PathLike[str]],
+    *,
+    kinds: Sequence[str] = TOKEN_KINDS,
+) -> dict[str, FloatArray]:
+    """Add up :func:`read_cache_input_norms` over the caches of several tasks.
 
-    return {str(key): models.load(str(name)) for key, name in family.members["model"].items()}
-
-
-def read_input_norms_by_kind(family: CacheSet) -> dict[tuple[str, str], dict[str, FloatArray]]:
-    """Return what :func:`_sum_squares_over_kinds` gives, by data set and kind of token, of a family's caches."""
-    return {
-        (key, kind): _sum_squares_over_kinds(tree, kinds=[kind])
-        for kind in KINDS
-        for key, tree in family.trees.items()
-    }
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> sum_input_norms(model, ["caption.zarr", "qa.zarr"])["mlp.up_proj"].shape  # doctest: +SKIP
+    (12, 128)
+    """
+    by_cache = [read_cache_input_norms(model, path, kinds=kinds) for path in caches]
+    return {name: np.sum([norms[name] for norms in by_cache], axis=0) for name in by_cache[0]}
 
 
 def compute_masks_from_cache(
@@ -240,30 +322,40 @@ def compute_masks_from_cache(
     path: str | os.PathLike[str],
     *,
     sparsity: float,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = TOKEN_KINDS,
 ) -> Masks:
-    """Return Wanda's masks in one pass: all inputs come from the unpruned model.
+    """Compute Wanda's masks in one pass: all inputs come from the unpruned model.
 
     Parameters
     ----------
     model : FrozenModel
-        Whose weights; it must be the one that made the cache, or share its language model.
+        The model that made the cache, or one that shares its language model.
     path : str or path
-        A cache made with ``inputs``.
+        A cache with ``/inputs``.
     sparsity : float
-        Share of each row that is removed.
+        Fraction of each row's weights that is removed.
     kinds : sequence of str
-        Whose tokens calibrate: perceptual, textual, or both.
+        Kinds of tokens that calibrate: perceptual, textual, or both.
 
     Returns
     -------
     Masks
-        Of every linear layer of the blocks.
+        Masks of every linear layer of the blocks.
+
+    Raises
+    ------
+    CacheError, UnknownNameError, ParameterError
+        As :func:`read_cache_input_norms` raises them.
+
+    Examples
+    --------
+    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> compute_masks_from_cache(model, "caption.zarr", sparsity=0.5).sparsity  # doctest: +SKIP
+    0.5
     """
+    norms = read_cache_input_norms(model, path, kinds=kinds)
     tree = open_cache(path)
-    squares = _squares_in(tree, model, path, kinds)
-    kept = subnetworks.compute_wanda_masks(get_linear_weights(model), squares, sparsity=sparsity)
-    about = {
+    attributes = {
         "method": "wanda",
         "sequential": False,
         "sparsity": sparsity,
@@ -275,45 +367,19 @@ def compute_masks_from_cache(
         "fingerprint": tree.attrs["dataset"]["fingerprint"],
         "samples": int(tree["samples"].sizes["sample"]),
     }
-    return Masks(kept, about)
+    weights = get_linear_weights(model)
+    return Masks(subnetworks.compute_wanda_masks(weights, norms, sparsity=sparsity), attributes)
 
 
-def read_cache_input_norms(
-    model: FrozenModel, path: str | os.PathLike[str], *, kinds: Sequence[str] = KINDS
-) -> dict[str, FloatArray]:
-    """Return sums of squares of the inputs of a model's linear layers, all samples of a cache.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Whose weights read them.
-    path : str or path
-        A cache made with ``inputs``.
-    kinds : sequence of str
-        Whose tokens count.
-
-    Returns
-    -------
-    dict of str to ndarray
-        By linear layer ``(layer, in_features)`` float64.
-
-    Raises
-    ------
-    CacheError
-        If the cache was made without ``inputs``.
-    ParameterError
-        If it is of a language model of other layers or sizes.
-    """
-    return _squares_in(open_cache(path), model, path, kinds)
-
-
-def _squares_in(
-    tree: xr.DataTree, model: FrozenModel, path: str | os.PathLike[str], kinds: Sequence[str]
-) -> dict[str, FloatArray]:
-    found = _sum_squares_over_kinds(tree, kinds=kinds)
-    squares = {name: units.sum(axis=0) for name, units in found.items()}
-    sizes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}
-    if sizes != {name: values.shape for name, values in squares.items()}:
-        message = f"{os.fspath(path)} is of another language model than {model.name!r}."
-        raise ParameterError(message)
-    return squares
+def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:
+    """Return sums of squares ``(unit, layer, in_features)`` float64 over some kinds of tokens."""
+    if "inputs" not in tree.children:
+        message = "The cache holds no /inputs. Make it with them: ima cache create … --inputs."
+        raise CacheError(message)
+    for kind in kinds:
+        if kind not in TOKEN_KINDS:
+            raise UnknownNameError.among(kind="kind", asked=kind, available=TOKEN_KINDS)
+    return {
+        name: node["sum_squares"].sel(kind=list(kinds)).sum("kind").to_numpy().astype(np.float64)
+        for name, node in tree["inputs"].children.items()
+    }

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from ima.capture import capture, logit_lens
-from ima.capture.input_norms import Squares
+from ima.capture import capture_activations, logit_lens
+from ima.capture.input_norms import InputNormAccumulator
 from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
@@ -69,11 +69,13 @@ def compute_last_layer_entropy(model: FrozenModel, batch: Batch) -> dict[str, Fl
     dict of str to ndarray
         ``fixed`` and ``released`` ``(kind,)``, in nats, mean over samples.
     """
-    last = capture(model, batch, taps=["resid_post"])["resid_post"][model.layers]
+    last = capture_activations(model, batch, taps=["resid_post"])["resid_post"][model.layers]
     found = {}
     for reading in ("fixed", "released"):
         compat = reading == "released"
-        _, entropy = logit_lens.read(model.anatomy, last, kinds=batch.kinds, paper_compat=compat)
+        _, entropy = logit_lens.apply_logit_lens(
+            model.anatomy, last, kinds=batch.kinds, paper_compat=compat
+        )
         found[reading] = entropy.nanmean(dim=0).double().cpu().numpy()
     return found
 
@@ -91,7 +93,7 @@ def _unmasked(batch: Batch) -> Batch:
 def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, FloatArray]:
     found: dict[str, list[FloatArray]] = {}
     for batch in batches:
-        squares = Squares(model.anatomy, batch)
+        squares = InputNormAccumulator(model.anatomy, batch)
         with squares.watching():
             model.forward(batch)
         for name, total in squares.result().items():

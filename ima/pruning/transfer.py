@@ -21,7 +21,7 @@ from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models import Batch
 from ima.models.frozen import FrozenModel
 from ima.models.linear_layers import get_linear_weights
-from ima.models.perception import Memory, perceiving_once
+from ima.models.perception import PerceptionMemory, reuse_perception
 from ima.pruning.masks import (
     Masks,
     compute_masks_from_cache,
@@ -53,7 +53,7 @@ class EvaluationTask:
 
     model: FrozenModel
     samples: SampleSet
-    _memory: Memory = field(default_factory=dict, init=False, repr=False, compare=False)
+    _memory: PerceptionMemory = field(default_factory=dict, init=False, repr=False, compare=False)
     _calibration: dict[tuple[str, int], list[Sample]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -83,14 +83,14 @@ class EvaluationTask:
         key = (os.fspath(path), n)
         if key not in self._calibration:
             self._calibration[key] = open_calibration_samples(path, n=n)
-        with perceiving_once(self._memory):
+        with reuse_perception(self._memory):
             return self.model.batches(self._calibration[key])
 
     def scores(self, masks: Masks | None = None) -> FloatArray:
         """Return the score of each sample, answered greedily, without some weights or with all."""
         pruned = nullcontext() if masks is None else apply_masks(self.model, masks)
         # No mask changes what is perceived.
-        with pruned, perceiving_once(self._memory):
+        with pruned, reuse_perception(self._memory):
             said = self.model.generate(self.held)
         column = self.scorer.metrics.index(self.metric)
         return self.scorer(self.held, said)[:, column].astype(np.float64)

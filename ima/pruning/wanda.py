@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ima.cache import open_cache
-from ima.capture.input_norms import Squares
+from ima.capture.input_norms import InputNormAccumulator
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.pruning.masks import Masks
 
@@ -82,7 +82,7 @@ def compute_sequential_masks(
     samples: Sequence[Sample],
     *,
     sparsity: float,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = TOKEN_KINDS,
     batch_size: int = 16,
 ) -> Masks:
     """Return Wanda's masks block after block, each calibrated on what the pruned ones feed it.
@@ -240,7 +240,7 @@ def compare_wanda_variants(
             kind: subnetworks.flatten_masks(
                 _block_by_block(model, batches, sparsity, [kind], sequential=sequential)
             )
-            for kind in KINDS
+            for kind in TOKEN_KINDS
         }
         for sequential in (False, True)
     )
@@ -291,10 +291,10 @@ def _block_squares(
     run: Callable[[], None],
     kinds: Sequence[str],
 ) -> list[tuple[str, Any]]:
-    squares = Squares(model.anatomy, batch)
+    squares = InputNormAccumulator(model.anatomy, batch)
     with squares.watching():
         run()
-    chosen = [KINDS.index(kind) for kind in kinds]
+    chosen = [TOKEN_KINDS.index(kind) for kind in kinds]
     return [
         (name, layers[layer - 1][chosen].sum(dim=0).double().cpu().numpy())
         for name, layers in squares.sums.items()

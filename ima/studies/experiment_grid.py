@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ima.capture.training_runs import cache_name, cache_states
+from ima.capture.training_runs import cache_residual_stream, make_cache_name
 from ima.errors import ParameterError, UnknownNameError
 from ima.models import zoo
 from ima.studies.model_comparison import ModelComparison
@@ -39,7 +39,7 @@ class GridEntry:
     Parameters
     ----------
     name : str
-        What :func:`ima.models.load` takes; ``@STEP`` at its end is a step of its training.
+        What :func:`ima.models.load_model` takes; ``@STEP`` at its end is a step of its training.
     dataset, task : str
         What it reads, and what that asks: a key of :data:`MODEL_TASKS`.
     language, setup, modality : str
@@ -59,12 +59,12 @@ class GridEntry:
     @property
     def run(self) -> str:
         """The model without the step of its training."""
-        return zoo.split_name(self.name)[0]
+        return zoo.split_checkpoint_name(self.name)[0]
 
     @property
     def step(self) -> int | None:
         """The step of its training; None for the finished model."""
-        return zoo.split_name(self.name)[1]
+        return zoo.split_checkpoint_name(self.name)[1]
 
     @property
     def family(self) -> str:
@@ -133,10 +133,10 @@ def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) 
     if record["setup"] == "ST":
         language, encoder, _ = name.split("/")
     else:
-        made_of = zoo.read_card(zoo.folder_of(name))["made_of"]
+        made_of = zoo.read_card(zoo.find_model_folder(name))["made_of"]
         language, encoder = (made_of[part].split("/")[1] for part in ("language", "encoder"))
     return GridEntry(
-        name if step is None else f"{name}{zoo.AT}{step}",
+        name if step is None else f"{name}{zoo.CHECKPOINT_SEPARATOR}{step}",
         f"mini-{modality}-{task}",
         task,
         language,
@@ -172,9 +172,9 @@ def summarize_grid_entry(
     seed : int
         Of the resamples.
     """
-    path = Path(caches) / cache_name(entry.name, entry.dataset)
+    path = Path(caches) / make_cache_name(entry.name, entry.dataset)
     settings = {"samples": samples, "predict": True, "device": device}
-    cache_states(entry.name, path=path, dataset=entry.dataset, replace=True, **settings)
+    cache_residual_stream(entry.name, path=path, dataset=entry.dataset, replace=True, **settings)
     return compute_model_summary(path, resamples=resamples, seed=seed)
 
 

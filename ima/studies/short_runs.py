@@ -56,7 +56,7 @@ def train_runs(
     from ima.miniature.short_runs import RUNS, ShortRunTrainer, cache_short_run
     from ima.miniature.workshop import PUBLISHED
 
-    root = zoo.root() if root is None else root
+    root = zoo.get_zoo_root() if root is None else root
     folder = root / FOLDER
     shop = ShortRunTrainer(root, PUBLISHED if plan is None else plan)
     for run in RUNS if runs is None else runs:
@@ -92,7 +92,7 @@ def read_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     """
     from ima.miniature.short_runs import parts_of
 
-    root = zoo.root() if root is None else root
+    root = zoo.get_zoo_root() if root is None else root
     found = {}
     for path in sorted((root / FOLDER).glob("*.json")):
         record = read_json(path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
 from ima.models import zoo
-from ima.models.batch import Rows
+from ima.models.batch import EmbeddedTokens
 from ima.models.frozen import FrozenModel
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def load_aggregation(name: str) -> Aggregation:
     ModelError
         If there is none, or its weights are others than its card tells.
     """
-    folder = zoo.root() / "aggregation" / name
+    folder = zoo.get_zoo_root() / "aggregation" / name
     card = zoo.read_card(folder)
-    zoo.verify(folder / zoo.WEIGHTS, expected=card["sha256"])
-    state = {key: value.float() for key, value in load_file(folder / zoo.WEIGHTS).items()}
+    zoo.verify_weights(folder / zoo.WEIGHTS_FILE, expected=card["sha256"])
+    state = {key: value.float() for key, value in load_file(folder / zoo.WEIGHTS_FILE).items()}
     wide, narrow = state["weight"].shape
     projection = nn.Linear(narrow, wide)
     projection.load_state_dict(state)
@@ -212,9 +212,9 @@ class FewShotModel(FrozenModel):
         By the id of the sample.
     """
 
-    before: Mapping[str, Rows] = ()  # type: ignore[assignment]
+    before: Mapping[str, EmbeddedTokens] = ()  # type: ignore[assignment]
 
-    def _before(self, samples: Sequence[Sample]) -> list[Rows | None]:
+    def _before(self, samples: Sequence[Sample]) -> list[EmbeddedTokens | None]:
         return [self.before.get(sample.id) for sample in samples]
 
 
@@ -256,7 +256,7 @@ def prepend_demonstrations(
         raise ParameterError(message)
     rows_of = _Rows(model, how, aggregation, bank)
     before = {
-        key: Rows.joined([rows_of(one) for one in demonstrations])
+        key: EmbeddedTokens.joined([rows_of(one) for one in demonstrations])
         for key, demonstrations in episodes.items()
     }
     own = {field.name: getattr(model, field.name) for field in fields(FrozenModel)}
@@ -287,7 +287,7 @@ class _Rows:
         self.model, self.how, self.aggregation, self.bank = model, how, aggregation, bank
 
     @torch.no_grad()
-    def __call__(self, demonstration: Sample) -> Rows:
+    def __call__(self, demonstration: Sample) -> EmbeddedTokens:
         if self.how == "states":
             return self._states(demonstration)
         batch = self.model.encode([demonstration], target=False)
@@ -295,9 +295,9 @@ class _Rows:
         if self.how == "words":
             chosen = batch.modality[0] == 0
         codes, ids = batch.modality[0, chosen].cpu(), batch.token_id[0, chosen].cpu()
-        return Rows(batch.embeds[0, chosen], codes, ids)
+        return EmbeddedTokens(batch.embeds[0, chosen], codes, ids)
 
-    def _states(self, demonstration: Sample) -> Rows:
+    def _states(self, demonstration: Sample) -> EmbeddedTokens:
         assert self.aggregation is not None
         depth = self.aggregation.depth
         if self.bank is None:
@@ -310,4 +310,4 @@ class _Rows:
         rows = self.aggregation.projection(states.cpu())
         like = next(self.model.anatomy.embedding.parameters())
         codes = torch.zeros(len(rows), dtype=torch.int8)
-        return Rows(rows.to(like.device, like.dtype), codes, torch.full((len(rows),), -1))
+        return EmbeddedTokens(rows.to(like.device, like.dtype), codes, torch.full((len(rows),), -1))

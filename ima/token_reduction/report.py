@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.errors import ParameterError
 from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
-from ima.models.perception import perceiving_once
+from ima.models.perception import reuse_perception
 from ima.stats.intervals import Interval, draw_bootstrap_weights
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.apply import apply_plan
@@ -103,7 +103,7 @@ def compare_plans(
         message = "The samples have no reference to be scored by. Take others."
         raise ParameterError(message)
     rows, each = [], {}
-    with perceiving_once():
+    with reuse_perception():
         answered = [_answers(model, held, plan, batch_size) for plan in named.values()]
     for plan, (said, costs) in zip(named.values(), answered, strict=True):
         values = scorer(held, said)[:, scorer.metrics.index(metric)].astype(float)
@@ -234,7 +234,9 @@ def compute_kept_alignment(
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         stays = trace.present[-1]
-        states = capture(model, batch, taps=["resid_post"])["resid_post"][behind].float()
+        states = capture_activations(model, batch, taps=["resid_post"])["resid_post"][
+            behind
+        ].float()
         for row in range(len(batch)):
             perceptual, text = batch.modality[row] > 0, batch.modality[row] == 0
             kept, gone = perceptual & stays[row], perceptual & ~stays[row]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ima.training.pairs import PAIRS
-from ima.training.settings import Training
+from ima.training.pairs import MODEL_PAIRS
+from ima.training.settings import TrainingSettings
 
-__all__ = ["PAIRS", "Training", "train"]
+__all__ = ["MODEL_PAIRS", "TrainingSettings", "train_connector"]
 
 
-def train(settings: Training) -> str:
+def train_connector(settings: TrainingSettings) -> str:
     """Train a connector between two frozen models, or go on with it.
 
     With several GPUs: ``accelerate launch -m ima.cli train …``; each takes its share of a batch.
@@ -21,7 +21,7 @@ def train(settings: Training) -> str:
     Returns
     -------
     str
-        The folder, which :func:`ima.models.load` takes.
+        The folder, which :func:`ima.models.load_model` takes.
 
     Raises
     ------
@@ -32,6 +32,6 @@ def train(settings: Training) -> str:
     SampleError
         If samples cannot be used.
     """
-    from ima.training.connector import train as run
+    from ima.training.connector import train_connector as run
 
     return run(settings)

@@ -18,20 +18,20 @@ from torch import Tensor
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.models import zoo
-from ima.models.answer_loss import answer_loss
+from ima.models.answer_loss import compute_answer_loss
 from ima.models.connector import Connector, ConnectorConfig
-from ima.models.folders import DTYPES, Loading
+from ima.models.folders import MODEL_DTYPES, LoadOptions
 from ima.models.frozen import FrozenModel
-from ima.models.single import CARD_KIND, open_parts
+from ima.models.single import SINGLE_TASK_KIND, load_single_task_parts
 from ima.progress import bar
-from ima.training.settings import Training
+from ima.training.settings import TrainingSettings
 
 logger = logging.getLogger("ima")
-STATE = "training.pt"
+_STATE_FILE = "training.pt"
 
 
-def train(settings: Training) -> str:
-    """Train a connector; see :func:`ima.training.train`."""
+def train_connector(settings: TrainingSettings) -> str:
+    """Train a connector; see :func:`ima.training.train_connector`."""
     from accelerate import Accelerator
 
     out = Path(settings.out)
@@ -43,11 +43,11 @@ def train(settings: Training) -> str:
         cpu=settings.device == "cpu",
     )
     model = _model(settings, device=str(accelerator.device))
-    frozen = zoo.state_digest(model.language.state_dict())
+    frozen = zoo.hash_state_dict(model.language.state_dict())
     run = _Run(settings, model, accelerator)
     run.go_on(out)
     accelerator.wait_for_everyone()
-    if zoo.state_digest(model.language.state_dict()) != frozen:
+    if zoo.hash_state_dict(model.language.state_dict()) != frozen:
         message = "Training changed the language model, which must stay frozen."
         raise ModelError(message)
     if accelerator.is_main_process:
@@ -59,7 +59,7 @@ def train(settings: Training) -> str:
 class _Run:
     """A training under way: the connector, its optimizer, and the order of samples."""
 
-    def __init__(self, settings: Training, model: FrozenModel, accelerator: Any) -> None:
+    def __init__(self, settings: TrainingSettings, model: FrozenModel, accelerator: Any) -> None:
         self.settings, self.model, self.accelerator = settings, model, accelerator
         self.data = _split(settings.data, "train", settings.samples)
         self.validation = _split(settings.data, "validation", 64)
@@ -130,7 +130,7 @@ class _Run:
     def loss(self, samples: Sequence[Sample]) -> Tensor:
         """Return the next-token loss, mean over an answer's tokens and over samples, in nats."""
         with self.accelerator.autocast():
-            return answer_loss(self.model, samples, connector=self.connector)
+            return compute_answer_loss(self.model, samples, connector=self.connector)
 
     @torch.no_grad()
     def _validate(self) -> float | None:
@@ -156,7 +156,7 @@ class _Run:
                 told = " ".join(f"{key} {value}" for key, value in entry.items() if key != "step")
                 logger.info("%s %d/%d %s (%.0f s left)", out, done, self.steps, told, left)
         if main and done in self.milestones:
-            _save(self._weights(), zoo.checkpoint_path(out, done))
+            _save(self._weights(), zoo.make_checkpoint_path(out, done))
         if main and done % self.settings.save_every == 0 and done < self.steps:
             state = {
                 "connector": self.accelerator.unwrap_model(self.connector).state_dict(),
@@ -164,13 +164,13 @@ class _Run:
                 "step": done,
                 "curve": self.curve,
             }
-            partial = out / f".{STATE}"
+            partial = out / f".{_STATE_FILE}"
             torch.save(state, partial)
-            partial.replace(out / STATE)
+            partial.replace(out / _STATE_FILE)
 
     def _resume(self, out: Path) -> None:
-        if (out / STATE).is_file():
-            state = torch.load(out / STATE, weights_only=True, map_location="cpu")
+        if (out / _STATE_FILE).is_file():
+            state = torch.load(out / _STATE_FILE, weights_only=True, map_location="cpu")
             self.accelerator.unwrap_model(self.connector).load_state_dict(state["connector"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.begun, self.curve = state["step"], state["curve"]
@@ -182,16 +182,16 @@ class _Run:
 
     def finish(self, out: Path, *, language_state: str) -> None:
         """Write the weights and the card that make the folder a model."""
-        _save(self._weights(), out / zoo.WEIGHTS)
+        _save(self._weights(), out / zoo.WEIGHTS_FILE)
         assert self.model.perception is not None
         first = self.data[0]
         kept = [
-            {"step": step, "sha256": zoo.sha256(zoo.checkpoint_path(out, step))}
+            {"step": step, "sha256": zoo.hash_file(zoo.make_checkpoint_path(out, step))}
             for step in sorted(self.milestones)
         ]
         config = self.accelerator.unwrap_model(self.connector).config
         card = {
-            "kind": CARD_KIND,
+            "kind": SINGLE_TASK_KIND,
             "setup": "ST",
             "name": out.name,
             "modality": self.model.perception.modality,
@@ -204,18 +204,18 @@ class _Run:
             "data": {"fingerprint": self.data.fingerprint, "samples": len(self.data)},
             "curve": self.curve,
             "language_state": language_state,
-            "sha256": zoo.sha256(out / zoo.WEIGHTS),
+            "sha256": zoo.hash_file(out / zoo.WEIGHTS_FILE),
             "checkpoints": [{"step": 0, "seed": self.settings.seed}, *kept],
         }
-        (out / zoo.CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        (out / STATE).unlink(missing_ok=True)
+        (out / zoo.CARD_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        (out / _STATE_FILE).unlink(missing_ok=True)
 
 
-def _begin(out: Path, settings: Training) -> None:
+def _begin(out: Path, settings: TrainingSettings) -> None:
     """Make the folder, or check that what is in it is this training."""
     path = out / "training.json"
     asked = settings.model_dump_json(indent=1, exclude={"out", "device"})
-    if (out / zoo.CARD).is_file():
+    if (out / zoo.CARD_FILE).is_file():
         message = f"{out} is trained. Give another --out, or remove it."
         raise ParameterError(message)
     if path.is_file() and path.read_text(encoding="utf-8") != asked:
@@ -228,10 +228,10 @@ def _begin(out: Path, settings: Training) -> None:
     path.write_text(asked, encoding="utf-8")
 
 
-def _model(settings: Training, *, device: str) -> FrozenModel:
+def _model(settings: TrainingSettings, *, device: str) -> FrozenModel:
     made_of = {"language": settings.language, "encoder": settings.encoder}
-    loading = Loading(torch.device(device), DTYPES[settings.precision])
-    build = open_parts(made_of, loading=loading)
+    loading = LoadOptions(torch.device(device), MODEL_DTYPES[settings.precision])
+    build = load_single_task_parts(made_of, loading=loading)
     config = ConnectorConfig(
         encoder_width=build.encoder_width,
         hidden=build.hidden,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-LANGUAGES = {"opt-6.7b": "facebook/opt-6.7b", "vicuna-7b": "lmsys/vicuna-7b-v1.5"}
+_LANGUAGE_MODELS = {"opt-6.7b": "facebook/opt-6.7b", "vicuna-7b": "lmsys/vicuna-7b-v1.5"}
 #: AudioMAE is published outside transformers, and CLAP was not in the paper's released runs.
-ENCODERS = {
+_ENCODERS = {
     "vit": "google/vit-large-patch16-224",
     "clip": "openai/clip-vit-large-patch14",
     "mae": "facebook/vit-mae-large",
@@ -17,8 +17,8 @@ ENCODERS = {
     "clap": "laion/clap-htsat-unfused",
 }
 #: By name, ``language/encoder``: what ``ima train --pair`` fills in.
-PAIRS: Mapping[str, dict[str, str]] = {
-    f"{language}/{encoder}": {"language": LANGUAGES[language], "encoder": ENCODERS[encoder]}
-    for language in LANGUAGES
-    for encoder in ENCODERS
+MODEL_PAIRS: Mapping[str, dict[str, str]] = {
+    f"{language}/{encoder}": {"language": _LANGUAGE_MODELS[language], "encoder": _ENCODERS[encoder]}
+    for language in _LANGUAGE_MODELS
+    for encoder in _ENCODERS
 }

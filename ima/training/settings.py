@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ima.errors import ParameterError
 
 
-class Training(BaseModel):
+class TrainingSettings(BaseModel):
     """How a connector is trained (paper §2, single task).
 
     Parameters
@@ -67,7 +67,7 @@ class Training(BaseModel):
     device: str | None = None
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> Training:
+    def checked(cls, values: Mapping[str, Any]) -> TrainingSettings:
         """Return settings of which each has its type and lies in its range.
 
         Raises

@@ -9,21 +9,21 @@ import pytest
 from tinycaches import MODEL, SETTINGS
 from tinysamples import image_set
 
-from ima.capture.writer import create
-from ima.models import load
+from ima.capture.writer import create_cache
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="session")
 def model(tiny_zoo: Path) -> FrozenModel:
-    return load(MODEL)
+    return load_model(MODEL)
 
 
 @pytest.fixture(scope="session")
 def finished(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished cache that no test may change."""
     path = tmp_path_factory.mktemp("caches") / "finished.zarr"
-    create(model, dataset=image_set(7), path=path, **SETTINGS)
+    create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     return path
 
 
@@ -44,5 +44,5 @@ def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         patch.setattr(writer, "write_unit", stop)
         with pytest.raises(OSError, match="disk full"):
-            create(model, dataset=image_set(7), path=path, **SETTINGS)
+            create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     return path

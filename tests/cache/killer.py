@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tinysamples import image_set
 
-from ima.models import load
+from ima.models import load_model
 
 SETTINGS: dict[str, Any] = {
     "samples": 7,
@@ -41,9 +41,9 @@ def write(path: Path, model: Any, *, kill_at: int | None, counts: Path | None = 
 
         sys.addaudithook(audit)
         try:
-            from ima.capture.writer import create
+            from ima.capture.writer import create_cache
 
-            create(model, dataset=image_set(7), path=path, **SETTINGS)
+            create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
             if counts is not None:
                 counts.write_text(str(seen[0]))
         except BaseException as error:
@@ -70,7 +70,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def main(folder: Path, *, kills: int, seed: int) -> None:
     """Kill writers at random moments and report how each cache ended."""
-    model = load("llama-mini/vit/image-caption")
+    model = load_model("llama-mini/vit/image-caption")
     whole, counts = folder / "whole.zarr", folder / "counts"
     write(whole, model, kill_at=None, counts=counts)
     expected, operations = contents(whole), int(counts.read_text())

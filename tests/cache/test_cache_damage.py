@@ -10,11 +10,11 @@ import pytest
 from tinycaches import snapshot
 from tinysamples import image_set
 
-from ima.cache import verify
-from ima.cache.verification import Problem
+from ima.cache import verify_cache
+from ima.cache.verification import CacheProblem
 from ima.capture import writer
 from ima.capture.repair import repair_cache
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.errors import CacheCorruptError, CacheError, CacheLockedError, CacheSchemaError
 from ima.models.frozen import FrozenModel
 
@@ -24,7 +24,7 @@ SAMPLES = image_set(4)
 @pytest.fixture(scope="module")
 def whole(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("caches") / "whole.zarr"
-    create(
+    create_cache(
         model,
         dataset=SAMPLES,
         path=path,
@@ -51,7 +51,7 @@ def copy(files: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 def test_a_whole_cache_has_no_problem(whole: Path, files: dict[str, bytes]) -> None:
-    report = verify(whole)
+    report = verify_cache(whole)
     assert report.ok
     assert report.problems == ()
     assert report.unexpected == ()
@@ -88,12 +88,12 @@ def test_damage_to_any_file_is_found(copy: Path, files: dict[str, bytes]) -> Non
                 )
                 if damage == "delete":
                     (copy / key).unlink()
-            found = {problem.file for problem in verify(copy).problems}
+            found = {problem.file for problem in verify_cache(copy).problems}
             assert found == set(chosen), damage
             for key in chosen:
                 (copy / key).write_bytes(files[key])
     assert sorted(seen) == sorted(files)
-    assert verify(copy).ok
+    assert verify_cache(copy).ok
 
 
 def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes]) -> None:
@@ -101,7 +101,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
     length = len(files[key])
     for cut in (*range(6), length // 2, length - 68, length - 4, length - 1):
         (copy / key).write_bytes(files[key][:cut])
-        assert key in {problem.file for problem in verify(copy).problems}, cut
+        assert key in {problem.file for problem in verify_cache(copy).problems}, cut
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
     [
         (
             "norms/resid_post/mean/c/1/0/0",
-            Problem(
+            CacheProblem(
                 "norms/resid_post/mean/c/1/0/0",
                 "norms/resid_post",
                 "mean",
@@ -121,7 +121,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
         (
             # The first byte of a shard belongs to one of its chunks: one layer of two samples.
             "means/resid_post/mean/c/0/0/0/0",
-            Problem(
+            CacheProblem(
                 "means/resid_post/mean/c/0/0/0/0",
                 "means/resid_post",
                 "mean",
@@ -132,7 +132,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
         ),
         (
             "samples/done/c/1",
-            Problem(
+            CacheProblem(
                 "samples/done/c/1",
                 "samples",
                 "done",
@@ -144,12 +144,12 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
     ],
 )
 def test_damage_is_named_by_group_array_chunk_and_samples(
-    copy: Path, key: str, problem: Problem
+    copy: Path, key: str, problem: CacheProblem
 ) -> None:
     content = bytearray((copy / key).read_bytes())
     content[0] ^= 1
     (copy / key).write_bytes(content)
-    (found,) = verify(copy).problems
+    (found,) = verify_cache(copy).problems
     assert found == problem
     assert f"group '/{problem.group}', array {problem.array!r}, chunk" in str(found)
     assert f"samples {', '.join(problem.samples)}" in str(found)
@@ -161,7 +161,7 @@ def test_repair_computes_the_damaged_unit_only(
     units = []
     import ima.capture.work_units as module
 
-    write = module.write_unit
+    write = module.write_work_unit
     monkeypatch.setattr(
         module, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
     )
@@ -215,8 +215,8 @@ def test_a_killed_repair_leaves_an_unfinished_cache(
         patch.setattr(module, "write_unit", die)
         with pytest.raises(KeyboardInterrupt):
             repair_cache(copy, model=model, dataset=SAMPLES)
-    assert verify(copy).done == 2
-    create(
+    assert verify_cache(copy).done == 2
+    create_cache(
         model,
         dataset=SAMPLES,
         path=copy,
@@ -230,7 +230,7 @@ def test_a_killed_repair_leaves_an_unfinished_cache(
 
 
 def test_samples_that_are_not_done_are_no_problem(partial: Path) -> None:
-    report = verify(partial)
+    report = verify_cache(partial)
     assert report.ok
     assert (report.done, report.samples) == (3, 7)
 
@@ -255,26 +255,26 @@ def test_a_lost_root_and_copy_cannot_be_repaired(copy: Path, finished: Path) -> 
     with pytest.raises(
         CacheCorruptError, match=r"damaged, and so is its copy in samples/zarr\.json"
     ):
-        verify(copy)
+        verify_cache(copy)
 
 
 def test_verify_refuses_what_is_not_a_cache(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="No cache at"):
-        verify(tmp_path / "nothing.zarr")
+        verify_cache(tmp_path / "nothing.zarr")
     (tmp_path / "zarr.json").write_text(json.dumps({"attributes": {}, "node_type": "group"}))
     with pytest.raises(CacheSchemaError, match="not a cache of ima"):
-        verify(tmp_path)
+        verify_cache(tmp_path)
 
 
 def test_foreign_files_are_listed(copy: Path) -> None:
     (copy / "notes.txt").write_text("mine")
-    assert verify(copy).unexpected == ("notes.txt",)
+    assert verify_cache(copy).unexpected == ("notes.txt",)
 
 
 def test_repair_waits_for_no_writer(copy: Path, model: FrozenModel) -> None:
-    from ima.cache.store import locate, lock
+    from ima.cache.store import locate_store, lock_store
 
-    assert writer.create is create
+    assert writer.create_cache is create_cache
     (copy / "drift/cosine/c/1/0/0/0").unlink()
-    with lock(locate(copy)), pytest.raises(CacheLockedError):
+    with lock_store(locate_store(copy)), pytest.raises(CacheLockedError):
         repair_cache(copy, model=model, dataset=SAMPLES)

@@ -17,16 +17,16 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import CAPTIONS, image_set
 
 import ima
-from ima.cache import info
+from ima.cache import describe_cache
 from ima.capture.repair import repair_cache
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.errors import (
     CacheCorruptError,
     CacheError,
     CacheIncompleteError,
     CacheSchemaError,
 )
-from ima.hook_points import TAPS
+from ima.hook_points import HOOK_POINTS
 from ima.models.frozen import FrozenModel
 
 
@@ -62,7 +62,7 @@ def test_kept_tokens_belong_to_the_first_samples(finished: Path) -> None:
     cache = ima.open_cache(finished)
     samples = cache["samples"].to_dataset()
     counts = (samples["n_perceptual"] + samples["n_textual"]).to_numpy()[:4]
-    for tap in TAPS:
+    for tap in HOOK_POINTS:
         tokens = cache[f"tokens/{tap}"].to_dataset()
         assert tokens["sample"].to_numpy().tolist() == np.repeat(range(4), counts).tolist()
         kinds = tokens["modality"].to_numpy() == 0
@@ -141,7 +141,7 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
     )
     assert command in str(caught.value)
     assert "allow_partial=True" in str(caught.value)
-    assert info(partial)["finish"] == command
+    assert describe_cache(partial)["finish"] == command
     tree, whole = ima.open_cache(partial, allow_partial=True), ima.open_cache(finished)
     assert tree["samples"].sizes["sample"] == 3
     assert tree["drift"].sizes["sample"] == 3
@@ -160,11 +160,11 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
 
 
 def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path) -> None:
-    from ima.cache.provenance import parameters_of
-    from ima.cache.reader import read_attributes
-    from ima.cache.store import locate
+    from ima.cache.provenance import parse_cache_parameters
+    from ima.cache.reader import read_cache_attributes
+    from ima.cache.store import locate_store
 
-    parameters = parameters_of(read_attributes(locate(partial)))
+    parameters = parse_cache_parameters(read_cache_attributes(locate_store(partial)))
     words = shlex.split(parameters.command("a path.zarr"))
     assert words[words.index("--out") + 1] == "a path.zarr"
     assert words.pop() == "--inputs"
@@ -178,13 +178,13 @@ def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path)
 
 
 def test_info_sums_up_a_cache(finished: Path) -> None:
-    found = info(finished)
+    found = describe_cache(finished)
     files = snapshot(finished)
     assert found["bytes"] == sum(map(len, files.values()))
     assert found["done"] == found["samples"] == 7
     assert found["finished"]
     assert found["finish"] is None
-    assert found["taps"] == list(TAPS)
+    assert found["taps"] == list(HOOK_POINTS)
     assert found["model"]["name"] == MODEL
     assert found["dataset"]["name"] == "tiny"
     group = found["groups"]["means/fc1"]
@@ -212,7 +212,7 @@ def test_what_is_not_a_cache_is_refused(finished: Path, tmp_path: Path) -> None:
         broken.mkdir(exist_ok=True)
         root = (finished / "zarr.json").read_text()
         (broken / "zarr.json").write_text(root.replace('"schema_version": "1"', text))
-        for read in (ima.open_cache, info):
+        for read in (ima.open_cache, describe_cache):
             with pytest.raises(error, match=message):
                 read(broken)
 
@@ -224,7 +224,7 @@ def test_urls_work_in_place_of_a_path(
     url = f"{scheme}://{tmp_path}/url.zarr"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = create(model, dataset=image_set(7), path=url, **SETTINGS)
+        made = create_cache(model, dataset=image_set(7), path=url, **SETTINGS)
         cache = ima.open_cache(url)
     assert str(made) == (url if scheme == "memory" else str(tmp_path / "url.zarr"))
     xr.testing.assert_identical(cache, ima.open_cache(finished))
@@ -232,8 +232,8 @@ def test_urls_work_in_place_of_a_path(
     assert {
         key.removeprefix(f"{root}/"): files.cat_file(key) for key in files.find(root)
     } == snapshot(finished)
-    create(model, dataset=image_set(7), path=url, **SETTINGS)
-    assert info(url)["finished"]
+    create_cache(model, dataset=image_set(7), path=url, **SETTINGS)
+    assert describe_cache(url)["finished"]
 
     damaged = f"{root}/norms/sa/mean/c/1/0/0"
     files.pipe_file(damaged, b"broken")

@@ -14,12 +14,12 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import image_sample, image_set
 
 import ima
-from ima.cache.chunking import default_unit, token_rows
+from ima.cache.chunking import choose_unit_size, count_tokens_per_shard
 from ima.cache.reader import open_cache
-from ima.cache.schema import Layout
-from ima.cache.store import locate, lock
+from ima.cache.schema import CacheLayout
+from ima.cache.store import locate_store, lock_store
 from ima.capture import writer
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.data.samples import Sample, SampleSet
 from ima.errors import (
     ActivationError,
@@ -39,7 +39,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
     model: FrozenModel, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "again.zarr"
-    assert create(model, dataset=image_set(7), path=path, **SETTINGS) == path
+    assert create_cache(model, dataset=image_set(7), path=path, **SETTINGS) == path
     assert snapshot(path) == snapshot(finished)
     stamps = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
 
@@ -47,10 +47,10 @@ def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
         pytest.fail("a finished cache was computed again")
 
     monkeypatch.setattr(writer, "write_unit", never)
-    create(model, dataset=image_set(7), path=path, **SETTINGS)
+    create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == stamps
     # Neither batch size nor device make it another cache once it is finished.
-    create(model, dataset=image_set(7), path=path, **(SETTINGS | {"batch_size": 5}))
+    create_cache(model, dataset=image_set(7), path=path, **(SETTINGS | {"batch_size": 5}))
 
 
 def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> N
     assert attributes["model"]["name"] == MODEL
     assert len(attributes["model"]["weights_hash"]) == 64
     assert attributes["dataset"]["fingerprint"] == image_set(7).fingerprint
-    assert attributes["parameters"]["taps"] == list(ima.hook_points.TAPS)
+    assert attributes["parameters"]["taps"] == list(ima.hook_points.HOOK_POINTS)
     assert attributes["parameters"]["seed"] == 0
     assert set(attributes["execution"]["packages"]) == {
         "ima",
@@ -109,7 +109,7 @@ def test_a_stopped_writer_continues_where_it_was(
     monkeypatch.setattr(
         writer, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
     )
-    create(model, dataset=image_set(7), path=partial, **SETTINGS)
+    create_cache(model, dataset=image_set(7), path=partial, **SETTINGS)
     assert units == [1, 2]
     assert snapshot(partial) == snapshot(finished)
 
@@ -127,7 +127,7 @@ def test_an_error_says_that_finished_units_are_kept(
 
     monkeypatch.setattr(writer, "write_unit", stop)
     with pytest.raises(CacheError) as caught:
-        create(model, dataset=image_set(7), path=path, **SETTINGS)
+        create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     assert "No space left on device" in str(caught.value)
     command = f"ima cache create --model {MODEL} --dataset tiny:test --samples 7 --out {path}"
     assert command in str(caught.value)
@@ -143,7 +143,9 @@ def test_a_failure_in_the_first_unit_leaves_nothing(model: FrozenModel, tmp_path
         # The unit's second batch holds one sample, after tokens of the first were written.
         path = tmp_path / "new" / "deep" / "nan.zarr"
         with pytest.raises(ActivationError, match=r"Tap 'fc2', layer 1: NaN .* 's2'"):
-            create(model, dataset=image_set(3), path=path, samples=3, keep_tokens=3, batch_size=2)
+            create_cache(
+                model, dataset=image_set(3), path=path, samples=3, keep_tokens=3, batch_size=2
+            )
     finally:
         handle.remove()
     assert list(tmp_path.iterdir()) == []
@@ -151,19 +153,22 @@ def test_a_failure_in_the_first_unit_leaves_nothing(model: FrozenModel, tmp_path
 
 def test_a_second_writer_is_refused(model: FrozenModel, finished: Path, tmp_path: Path) -> None:
     path = tmp_path / "locked.zarr"
-    with lock(locate(path)), pytest.raises(CacheLockedError, match="Another process is writing"):
-        create(model, dataset=image_set(2), path=path, samples=2)
+    with (
+        lock_store(locate_store(path)),
+        pytest.raises(CacheLockedError, match="Another process is writing"),
+    ):
+        create_cache(model, dataset=image_set(2), path=path, samples=2)
     assert list(tmp_path.iterdir()) == []
     # A lock file that a killed writer left behind locks nothing.
     path.with_name("locked.zarr.lock").touch()
-    create(model, dataset=image_set(2), path=path, samples=2, taps=["sa"])
+    create_cache(model, dataset=image_set(2), path=path, samples=2, taps=["sa"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["locked.zarr"]
 
 
 def test_other_parameters_are_refused_by_name(model: FrozenModel, finished: Path) -> None:
     before = snapshot(finished)
     with pytest.raises(CacheError) as caught:
-        create(
+        create_cache(
             model,
             dataset=image_set(6),
             path=finished,
@@ -186,14 +191,14 @@ def test_an_unfinished_cache_is_not_finished_by_another_kind_of_run(
     with pytest.raises(
         CacheError, match=r"execution\.batch_size: the cache has 2, asked 3"
     ) as error:
-        create(model, dataset=image_set(7), path=partial, **(SETTINGS | {"batch_size": 3}))
+        create_cache(model, dataset=image_set(7), path=partial, **(SETTINGS | {"batch_size": 3}))
     assert "Finish it as it was begun: ima cache create --model" in str(error.value)
 
 
 def test_overwrite_replaces_a_cache_and_nothing_else(
     model: FrozenModel, partial: Path, tmp_path: Path
 ) -> None:
-    create(model, dataset=image_set(2), path=partial, samples=2, taps=["sa"], overwrite=True)
+    create_cache(model, dataset=image_set(2), path=partial, samples=2, taps=["sa"], overwrite=True)
     cache = ima.open_cache(partial)
     assert list(cache["means"].children) == ["sa"]
     assert cache["samples"].sizes["sample"] == 2
@@ -201,7 +206,7 @@ def test_overwrite_replaces_a_cache_and_nothing_else(
     folder.mkdir()
     (folder / "chapter1.md").touch()
     with pytest.raises(CacheError, match="exists and is not a cache"):
-        create(model, dataset=image_set(2), path=folder, samples=2, overwrite=True)
+        create_cache(model, dataset=image_set(2), path=folder, samples=2, overwrite=True)
     assert (folder / "chapter1.md").exists()
 
 
@@ -231,16 +236,16 @@ def test_bad_parameters_write_nothing(
 ) -> None:
     arguments = {"model": model, "dataset": image_set(7), "path": tmp_path / "a" / "b.zarr"}
     with pytest.raises(error, match=message):
-        create(**(arguments | SETTINGS | changed))
+        create_cache(**(arguments | SETTINGS | changed))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_path_is_an_error(model: FrozenModel, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match=r"Cannot write a cache to .*file is not a folder"):
-        create(model, dataset=image_set(1), path=tmp_path / "file" / "a.zarr", samples=1)
+        create_cache(model, dataset=image_set(1), path=tmp_path / "file" / "a.zarr", samples=1)
     with pytest.raises(CacheError, match=r"Cannot write a cache to '/proc/nowhere/a\.zarr'"):
-        create(model, dataset=image_set(1), path="/proc/nowhere/a.zarr", samples=1)
+        create_cache(model, dataset=image_set(1), path="/proc/nowhere/a.zarr", samples=1)
 
 
 def test_bad_samples_write_nothing(model: FrozenModel, tmp_path: Path) -> None:
@@ -252,7 +257,7 @@ def test_bad_samples_write_nothing(model: FrozenModel, tmp_path: Path) -> None:
     ]:
         samples = SampleSet("tiny", "test", (image_sample(1), bad))
         with pytest.raises(SampleError, match=message):
-            create(model, dataset=samples, path=tmp_path / "bad.zarr", samples=2)
+            create_cache(model, dataset=samples, path=tmp_path / "bad.zarr", samples=2)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -262,21 +267,23 @@ def test_another_schema_version_is_refused(
     root = partial / "zarr.json"
     root.write_text(root.read_text().replace('"schema_version": "1"', '"schema_version": "9"'))
     with pytest.raises(CacheSchemaError, match="schema version '9'; this version of ima reads '1'"):
-        create(model, dataset=image_set(7), path=partial, **SETTINGS)
+        create_cache(model, dataset=image_set(7), path=partial, **SETTINGS)
 
 
 def test_predictions_are_what_the_model_generates(model: FrozenModel, tmp_path: Path) -> None:
     path = tmp_path / "predict.zarr"
-    create(model, dataset=image_set(3), path=path, samples=3, taps=["sa"], predict=True, loss=False)
+    create_cache(
+        model, dataset=image_set(3), path=path, samples=3, taps=["sa"], predict=True, loss=False
+    )
     samples = ima.open_cache(path)["samples"].to_dataset()
     assert samples["prediction"].to_numpy().tolist() == model.generate(list(image_set(3)))
     assert "loss" not in samples
 
 
 def test_chunks_and_shards_of_a_large_model() -> None:
-    layout = Layout(
+    layout = CacheLayout(
         samples=200,
-        unit=default_unit(200, layers=32, hidden=4096),
+        unit=choose_unit_size(200, layers=32, hidden=4096),
         layers=32,
         widths={"fc1": 11008, "resid_post": 4096},
         tokens=20_000,
@@ -291,9 +298,9 @@ def test_chunks_and_shards_of_a_large_model() -> None:
 
 
 def test_a_small_model_still_has_units_to_resume() -> None:
-    assert default_unit(200, layers=12, hidden=192) == 32
+    assert choose_unit_size(200, layers=12, hidden=192) == 32
     # Less than one shard of tokens: no padding on disk.
-    assert token_rows(800, layers=13, width=192, itemsize=2) == 800
+    assert count_tokens_per_shard(800, layers=13, width=192, itemsize=2) == 800
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
@@ -310,10 +317,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monke
 
     given = {"dataset": "mini-image-caption", "samples": 7, "keep_tokens": 5, "progress": False}
     model = "llama-mini/vit/image-caption"
-    whole = create(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
+    whole = create_cache(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
     monkeypatch.setattr(work_units, "measure", measure)
     with caplog.at_level("WARNING", logger="ima"):
-        path = create(model, path=tmp_path / "a.zarr", batch_size=7, **given)
+        path = create_cache(model, path=tmp_path / "a.zarr", batch_size=7, **given)
     assert sizes[:3] == [7, 4, 2]
     assert max(sizes[2:]) == 2
     assert "going on with 2 samples a batch" in caplog.text
@@ -330,7 +337,7 @@ def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, m
 
     monkeypatch.setattr(work_units, "measure", measure)
     with pytest.raises(ModelError, match=r"One sample does not fit.*device='auto'"):
-        create(
+        create_cache(
             "llama-mini/vit/image-caption",
             dataset="mini-image-caption",
             samples=3,
@@ -341,7 +348,7 @@ def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, m
 
 
 def test_media_are_read_once_and_ahead():
-    from ima.capture.prefetch import ReadAhead
+    from ima.capture.prefetch import MediaPrefetcher
 
     reads = []
 
@@ -353,7 +360,7 @@ def test_media_are_read_once_and_ahead():
         return Sample(str(index), "audio", "qa", "what ?", ("x",), {}, media)
 
     samples = [sample(index) for index in range(6)]
-    with ReadAhead(samples) as ahead:
+    with MediaPrefetcher(samples) as ahead:
         taken = ahead.take(0, 2, until=5)
         again = ahead.take(0, 1, until=5)
         assert [one.id for one in taken + again] == ["0", "1", "0"]

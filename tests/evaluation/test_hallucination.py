@@ -6,12 +6,12 @@ import pytest
 from ima.data.samples import Sample, open_samples
 from ima.errors import UnknownNameError
 from ima.metrics.hallucination import (
-    chair_counts,
-    name_objects,
-    object_names,
+    count_chair_mentions,
+    find_mentioned_objects,
+    map_object_names,
     says_yes,
     score_chair,
-    score_poll,
+    score_pope,
 )
 from ima.miniature.polling import NEGATIVES, absent_noun, beside
 from ima.miniature.world import DOMAINS, partner
@@ -30,7 +30,7 @@ def poll(answer):
 def test_chair_counts_mentions_of_what_is_absent():
     samples = [picture("ring"), picture("star", "heart"), picture("cross")]
     said = ["a red ring and a star", "two stars and a heart", "nothing at all"]
-    counts = chair_counts(samples, said)
+    counts = count_chair_mentions(samples, said)
     assert counts.tolist() == [[1, 2], [0, 2], [0, 0]]
     found = score_chair(counts)
     assert found["chair_s"].value == pytest.approx(1 / 3)
@@ -40,13 +40,13 @@ def test_chair_counts_mentions_of_what_is_absent():
 
 def test_synonyms_and_plurals_name_the_same_object():
     samples = [picture("ring", "cross"), picture("square")]
-    counts = chair_counts(samples, ["hoops with a plus sign", "a box and a Disc."])
+    counts = count_chair_mentions(samples, ["hoops with a plus sign", "a box and a Disc."])
     assert counts.tolist() == [[0, 2], [1, 2]]
 
 
 def test_the_longest_name_is_taken():
-    names = object_names(["dog", "hot dog"], {})
-    named = name_objects("a hot dog and a dog", names=names, there={"hot dog"})
+    names = map_object_names(["dog", "hot dog"], {})
+    named = find_mentioned_objects("a hot dog and a dog", names=names, there={"hot dog"})
     assert (named.present, named.absent) == (("hot dog",), ("dog",))
 
 
@@ -65,14 +65,14 @@ def test_an_answer_says_yes_unless_its_first_sentence_says_no(text, yes):
 def test_polls_are_scored_as_a_confusion_matrix():
     samples = [poll("yes")] * 4 + [poll("no")] * 4
     said = ["yes", "yes", "yes", "no", "yes", "no", "no", "no"]
-    found = {name: score.value for name, score in score_poll(samples, said).items()}
+    found = {name: score.value for name, score in score_pope(samples, said).items()}
     assert found["accuracy"] == 6 / 8
     assert found["precision"] == found["recall"] == found["f1"] == 3 / 4
     assert found["yes_ratio"] == 4 / 8
 
 
 def test_polls_without_any_yes_have_no_precision():
-    found = score_poll([poll("yes"), poll("no")] * 5, ["no"] * 10)
+    found = score_pope([poll("yes"), poll("no")] * 5, ["no"] * 10)
     assert (found["precision"].value, found["recall"].value, found["f1"].value) == (0, 0, 0)
     assert (found["accuracy"].value, found["yes_ratio"].value) == (0.5, 0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ima.data.samples import Sample, open_samples
-from ima.metrics.sample_scores import SampleScorer, metrics_of
+from ima.metrics.sample_scores import SampleScorer, list_sample_metrics
 from ima.miniature.caption_metrics import score_captions
 
 
@@ -28,11 +28,11 @@ def test_a_metric_without_a_say_is_nan():
     scorer = SampleScorer([caption, question, foreign])
     table = scorer([caption, question, foreign], ["a", "b", "a dog"])
     for row, sample in zip(table, (caption, question, foreign), strict=True):
-        known = set(metrics_of(sample))
+        known = set(list_sample_metrics(sample))
         assert known
         for name, value in zip(scorer.metrics, row, strict=True):
             assert np.isnan(value) == (name not in known)
-    assert metrics_of(foreign) == ("cider", "bleu4")
+    assert list_sample_metrics(foreign) == ("cider", "bleu4")
 
 
 def test_samples_without_references_have_no_scores():

@@ -4,9 +4,9 @@ import pytest
 
 from ima.data.samples import Sample, open_samples
 from ima.errors import ParameterError
-from ima.metrics.answers import exact_match, normalise, score_answers
-from ima.miniature.caption_metrics import named_entities, score_captions
-from ima.stats.scores import mean_score
+from ima.metrics.answers import normalize_answer, score_answers, score_exact_match
+from ima.miniature.caption_metrics import count_named_entities, score_captions
+from ima.stats.scores import compute_mean_score
 
 
 def question(answer, *, kind="colour", candidates=("blue", "red"), novel=False):
@@ -15,10 +15,10 @@ def question(answer, *, kind="colour", candidates=("blue", "red"), novel=False):
 
 
 def test_exact_match_compares_whole_answers():
-    assert exact_match(" Top   left .", ["top left"]) == 1
-    assert exact_match("top left corner", ["top left"]) == 0
-    assert exact_match("top", ["top left"]) == 0
-    assert normalise("Red!") == "red"
+    assert score_exact_match(" Top   left .", ["top left"]) == 1
+    assert score_exact_match("top left corner", ["top left"]) == 0
+    assert score_exact_match("top", ["top left"]) == 0
+    assert normalize_answer("Red!") == "red"
 
 
 def test_binding_counts_only_answers_that_guessing_could_miss():
@@ -38,21 +38,21 @@ def test_novel_and_familiar_samples_are_told_apart():
 
 def test_entities_are_read_with_the_attributes_before_their_noun():
     caption = "a big red ring , a small blue star and a big red ring"
-    assert named_entities(caption, "image") == {("ring", "red"): 2, ("star", "blue"): 1}
-    full = named_entities(caption, "image", full=True)
+    assert count_named_entities(caption, "image") == {("ring", "red"): 2, ("star", "blue"): 1}
+    full = count_named_entities(caption, "image", full=True)
     assert full == {("ring", "red", "big"): 2, ("star", "blue", "small"): 1}
 
 
 def test_what_an_object_does_stands_behind_it():
     caption = "a red ring that moves left and a blue star that rests"
-    assert named_entities(caption, "video", full=True) == {
+    assert count_named_entities(caption, "video", full=True) == {
         ("ring", "red", "moves left"): 1,
         ("star", "blue", "rests"): 1,
     }
 
 
 def test_an_attribute_that_is_not_told_stays_empty():
-    assert named_entities("a ring", "image") == {("ring", ""): 1}
+    assert count_named_entities("a ring", "image") == {("ring", ""): 1}
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
@@ -76,17 +76,17 @@ def test_captions_of_other_samples_are_mostly_wrong(modality):
 
 @pytest.mark.parametrize("values", [[0, 1], [0.25, 0.75]])
 def test_intervals_hold_the_mean_and_shrink_with_n(values):
-    few, many = mean_score(values * 10), mean_score(values * 1000)
+    few, many = compute_mean_score(values * 10), compute_mean_score(values * 1000)
     assert few.low < 0.5 < few.high
     assert many.high - many.low < few.high - few.low
-    assert mean_score(values * 10, seed=1) == mean_score(values * 10, seed=1)
+    assert compute_mean_score(values * 10, seed=1) == compute_mean_score(values * 10, seed=1)
 
 
 def test_a_perfect_score_is_not_certain():
-    assert mean_score([1.0] * 20).low < mean_score([1.0] * 200).low < 1
-    assert mean_score([0.0] * 20).high > 0
+    assert compute_mean_score([1.0] * 20).low < compute_mean_score([1.0] * 200).low < 1
+    assert compute_mean_score([0.0] * 20).high > 0
 
 
 def test_no_values_no_score():
     with pytest.raises(ParameterError, match="at least one sample; got none"):
-        mean_score([])
+        compute_mean_score([])

@@ -27,7 +27,7 @@ RECORDS = [
 
 
 def test_every_score_is_a_row_with_what_stands_beside_it():
-    scores = score_tables.tidy(RECORDS).set_index(["model", "metric"])
+    scores = score_tables.tabulate_card_scores(RECORDS).set_index(["model", "metric"])
     row = scores.loc[("a/b/image-qa", "exact_match")]
     assert (row["value"], row["floor_value"], row["none_value"], row["words_n"]) == (
         0.6,
@@ -41,7 +41,9 @@ def test_every_score_is_a_row_with_what_stands_beside_it():
 
 
 def test_the_way_from_the_floor_to_the_ceiling():
-    main = score_tables.main_scores(score_tables.tidy(RECORDS)).set_index("model")
+    main = score_tables.select_main_scores(score_tables.tabulate_card_scores(RECORDS)).set_index(
+        "model"
+    )
     assert main.loc["a/b/image-qa", "way"] == pytest.approx(0.5)
     # Without room between floor and ceiling there is no way to go.
     assert np.isnan(main.loc["m", "way"])
@@ -54,7 +56,7 @@ def test_scores_along_training_keep_their_step():
         {"name": "m", "modality": "image", "task": "multitask", "checkpoints": kept},
         {"name": "plain", "modality": "image", "task": "qa"},
     ]
-    found = score_tables.checkpoint_scores(cards)
+    found = score_tables.tabulate_checkpoint_scores(cards)
     assert found[["step", "metric", "value"]].to_numpy().tolist() == [
         [0, "exact_set", 0.1],
         [5, "exact_set", 0.3],
@@ -62,4 +64,7 @@ def test_scores_along_training_keep_their_step():
 
 
 def test_a_cell_without_a_score_is_empty():
-    assert score_tables.shown({"x_value": np.nan, "x_low": np.nan, "x_high": np.nan}, "x_") == ""
+    assert (
+        score_tables.format_score_cell({"x_value": np.nan, "x_low": np.nan, "x_high": np.nan}, "x_")
+        == ""
+    )

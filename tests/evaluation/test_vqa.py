@@ -2,7 +2,7 @@
 
 import pytest
 
-from ima.metrics.vqa import normalise, vqa_accuracy
+from ima.metrics.vqa import compute_vqa_accuracy, normalize_vqa_answer
 
 
 @pytest.mark.parametrize(
@@ -10,12 +10,12 @@ from ima.metrics.vqa import normalise, vqa_accuracy
 )
 def test_an_answer_is_worth_a_third_for_each_other_person_who_gave_it(agreeing, accuracy):
     answers = ["red"] * agreeing + [f"other {i}" for i in range(10 - agreeing)]
-    assert vqa_accuracy("red", answers) == pytest.approx(accuracy)
+    assert compute_vqa_accuracy("red", answers) == pytest.approx(accuracy)
 
 
 def test_a_single_reference_counts_as_everybodys():
-    assert vqa_accuracy("Red.", ["red"]) == 1
-    assert vqa_accuracy("red square", ["red"]) == 0
+    assert compute_vqa_accuracy("Red.", ["red"]) == 1
+    assert compute_vqa_accuracy("red square", ["red"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_a_single_reference_counts_as_everybodys():
     ],
 )
 def test_answers_are_compared_in_their_normal_form(answer, expected):
-    assert normalise(answer) == expected
+    assert normalize_vqa_answer(answer) == expected

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ima.models import sparse_checkpoint
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_anatomy
+from ima.models.hook_points import find_hook_points
 from ima.pruning import alpha_subnet
 
 VOCABULARY = 64
@@ -63,7 +63,7 @@ def random_model(hidden, intermediate, layers):
         part.to_empty(device="cpu")
         for weight in part.parameters():
             weight.data.zero_()
-    anatomy = find_anatomy(language)
+    anatomy = find_hook_points(language)
     return FrozenModel(
         name="random",
         card={},

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
 from ima.miniature.episodes import open_episodes, shuffled
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction import aggregation
 from ima.token_reduction.aggregation import (
     Aggregation,
@@ -25,7 +25,7 @@ MODEL = "llama-mini/vit/image-qa"
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo):
-    return load(MODEL)
+    return load_model(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_rows_are_states_of_the_frozen_model_through_the_map(model, episodes, tr
     at = 0
     for each in one.demonstrations:
         read = model.encode([each], target=False)
-        states = capture(model, read, taps=["resid_post"])["resid_post"][2]
+        states = capture_activations(model, read, taps=["resid_post"])["resid_post"][2]
         expected = trained.projection(states[0, read.modality[0] == 0])
         found = batch.embeds[0, at : at + len(expected)]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused(model, episodes, trained, tmp_path):
     given = of(episodes)
     with pytest.raises(ParameterError, match="States need a trained map"):
         prepend_demonstrations(model, given)
-    other = load("opt-mini/vit/image-qa")
+    other = load_model("opt-mini/vit/image-qa")
     with pytest.raises(ParameterError, match=f"was trained with '{MODEL}', not 'opt-mini"):
         prepend_demonstrations(other, given, aggregation=trained)
     with pytest.raises(ParameterError, match="The bank is of depth 1, the map of 2"):

@@ -7,8 +7,8 @@ import pytest
 
 from ima.data.samples import open_samples
 from ima.miniature.episodes import open_episodes, shuffled
-from ima.models import load
-from ima.stats.correlation import associate
+from ima.models import load_model
+from ima.stats.correlation import compute_rank_correlation
 from ima.token_reduction import paper_plans, report
 from ima.token_reduction.aggregation import (
     DemonstrationBank,
@@ -30,7 +30,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def model(committed):
-    return load(MODEL)
+    return load_model(MODEL)
 
 
 def lowest_gain(first, second):
@@ -59,7 +59,7 @@ def test_more_percepts_stay_of_pictures_of_more_objects_and_serve_better_than_ot
     objects = np.array([len(sample.truth["entities"]) for sample in held], dtype=float)
     kept = report.count_kept_perceptual_tokens(model, held, pair[0])
     for layer in (0, -1):
-        rise = associate(objects, kept[:, layer])
+        rise = compute_rank_correlation(objects, kept[:, layer])
         assert rise.over_models.low > 0
         assert rise.p < 0.01
     told = report.compare_plans(model, held, pair, repeats=0).by_sample

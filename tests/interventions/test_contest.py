@@ -12,16 +12,16 @@ import pytest
 import torch
 from tinysamples import image_set
 
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.errors import ModelError, ParameterError
-from ima.models import load
-from ima.models.answer_loss import answer_loss
-from ima.models.linear_weights import get_linear_weights
+from ima.models import load_model
+from ima.models.answer_loss import compute_answer_loss
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning import alpha_subnet, mask_comparison, transfer
 from ima.pruning.finetune_connector import finetune_connector
 from ima.pruning.masks import Masks, compute_masks_from_cache
 from ima.pruning.wanda import apply_masks
-from ima.stats.correlation import holm
+from ima.stats.correlation import adjust_p_values_holm
 
 NAMES = ("llama-mini/vit/image-caption", "llama-mini/vit/image-qa")
 
@@ -34,7 +34,7 @@ def paths(tiny_zoo, tmp_path_factory):
         given = {"samples": 6, "unit": 2, "taps": ["ln1"], "inputs": True}
         dataset = f"mini-{name.rpartition('/')[2]}:calibration"
         path = folder / f"{name.rpartition('/')[2]}.zarr"
-        found[name] = create(load(name), dataset=dataset, path=path, **given)
+        found[name] = create_cache(load_model(name), dataset=dataset, path=path, **given)
     return found
 
 
@@ -44,7 +44,7 @@ def tasks(tiny_zoo):
 
     return {
         name: transfer.EvaluationTask(
-            load(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=5)
+            load_model(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=5)
         )
         for name in NAMES
     }
@@ -125,13 +125,13 @@ def test_holm_is_the_step_down_procedure():
                 if p[at] > level / (6 - rank):
                     break
                 rejected[at] = True
-            assert ((holm(p.tolist()) <= level) == rejected).all()
+            assert ((adjust_p_values_holm(p.tolist()) <= level) == rejected).all()
 
 
 @pytest.mark.parametrize("name", ["llama-mini/vit/image-qa", "llava-tiny"])
 def test_a_repair_trains_the_connector_and_nothing_else(multitask_zoo, name):
     assert multitask_zoo.is_dir()
-    model = load(name)
+    model = load_model(name)
     samples = list(image_set(6))
     rng = np.random.default_rng(0)
     kept = {key: rng.random(w.shape) < 0.6 for key, w in get_linear_weights(model).items()}
@@ -141,7 +141,7 @@ def test_a_repair_trains_the_connector_and_nothing_else(multitask_zoo, name):
 
     def loss(one):
         with torch.no_grad(), apply_masks(one, masks):
-            return float(answer_loss(one, samples, connector=one.perception.connector))
+            return float(compute_answer_loss(one, samples, connector=one.perception.connector))
 
     given = {"steps": 12, "learning_rate": 3e-3, "batch_size": 6}
     again, other = (
@@ -163,8 +163,8 @@ def test_a_repair_trains_the_connector_and_nothing_else(multitask_zoo, name):
 
 def test_a_repair_refuses_what_it_cannot_train(tiny_zoo):
     with pytest.raises(ModelError, match="has no connector"):
-        finetune_connector(load("llama-mini"), None, list(image_set(2)), steps=1)
-    model = load(NAMES[0])
+        finetune_connector(load_model("llama-mini"), None, list(image_set(2)), steps=1)
+    model = load_model(NAMES[0])
     for samples, steps in (([], 1), (list(image_set(2)), 0)):
         with pytest.raises(ParameterError, match="A repair needs samples and steps"):
             finetune_connector(model, None, samples, steps=steps)

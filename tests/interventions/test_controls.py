@@ -10,7 +10,7 @@ import pytest
 import torch
 from tinysamples import image_set
 
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import (
     attention_knockout,
@@ -19,14 +19,14 @@ from ima.interventions.controls import (
     replace_tokens_with_noise,
     run_control_conditions,
 )
-from ima.models import load
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_anatomy
+from ima.models.hook_points import find_hook_points
 
 
 @pytest.fixture(scope="module", params=["llama", "opt"])
 def model(request: pytest.FixtureRequest, tiny_zoo: Path) -> FrozenModel:
-    found = load("llama-mini/vit/image-caption")
+    found = load_model("llama-mini/vit/image-caption")
     if request.param == "llama":
         return found
     from transformers import OPTConfig, OPTForCausalLM
@@ -42,11 +42,11 @@ def model(request: pytest.FixtureRequest, tiny_zoo: Path) -> FrozenModel:
     )
     torch.manual_seed(0)
     language = OPTForCausalLM(sizes).eval().requires_grad_(requires_grad=False)
-    return replace(found, language=language, anatomy=find_anatomy(language))
+    return replace(found, language=language, anatomy=find_hook_points(language))
 
 
 def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
-    return list(capture(model, batch, taps=["resid_post"])["resid_post"].values())
+    return list(capture_activations(model, batch, taps=["resid_post"])["resid_post"].values())
 
 
 def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:

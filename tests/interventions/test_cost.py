@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ima.data.samples import Sample
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.cost import compute_prefill_cost, time_plans
 from ima.token_reduction.plans import ReductionPlan
@@ -32,7 +32,7 @@ PLANS = {
 @pytest.fixture(scope="module")
 def models(tiny_zoo, tmp_path_factory):
     root = tmp_path_factory.mktemp("hub")
-    return cache(lambda kind: load(KINDS.get(kind) or str(save(kind, root / kind))))
+    return cache(lambda kind: load_model(KINDS.get(kind) or str(save(kind, root / kind))))
 
 
 def same(kind, count=2):

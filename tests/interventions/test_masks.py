@@ -10,26 +10,28 @@ import torch
 import xarray as xr
 from tinysamples import image_set
 
-from ima.capture import capture, measure
-from ima.capture.writer import create
+from ima.capture import capture_activations, compute_batch_statistics
+from ima.capture.writer import create_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import subnetworks
-from ima.models import load
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
-from ima.models.linear_weights import get_linear_weights
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning.masks import Masks, compute_masks_from_cache, open_masks
 from ima.pruning.wanda import apply_masks, compute_sequential_masks
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo: Path) -> FrozenModel:
-    return load("llama-mini/vit/image-caption")
+    return load_model("llama-mini/vit/image-caption")
 
 
 @pytest.fixture(scope="module")
 def cache(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("masks") / "inputs.zarr"
-    create(model, dataset=image_set(6), path=path, samples=6, unit=2, taps=["ln1"], inputs=True)
+    create_cache(
+        model, dataset=image_set(6), path=path, samples=6, unit=2, taps=["ln1"], inputs=True
+    )
     return path
 
 
@@ -47,14 +49,14 @@ def test_masks_from_a_cache_are_wanda_on_its_tokens(
 ) -> None:
     masks = compute_masks_from_cache(model, cache, sparsity=0.5, kinds=kinds)
     batch = model.encode(image_set(6))
-    states = capture(model, batch, taps=["ln2"])["ln2"]
+    states = capture_activations(model, batch, taps=["ln2"])["ln2"]
     chosen = batch.modality >= 0
     if len(kinds) == 1:
         chosen = batch.modality > 0 if kinds[0] == "perceptual" else batch.modality == 0
     for layer, state in states.items():
         squares = state[chosen].double().square().sum(0).numpy()
         weight = get_linear_weights(model)["mlp.up_proj"][layer - 1]
-        expected = subnetworks.wanda(weight, squares, sparsity=0.5)
+        expected = subnetworks.compute_wanda_mask(weight, squares, sparsity=0.5)
         agree = (masks.kept["mlp.up_proj"][layer - 1] == expected).mean()
         # The last bits of a sum can swap two equal scores.
         assert agree > 0.999
@@ -67,7 +69,7 @@ def test_neither_batches_nor_padding_move_a_mask(model: FrozenModel, tmp_path: P
     found = []
     for size in (1, 4):
         path = tmp_path / f"{size}.zarr"
-        create(
+        create_cache(
             model, dataset=image_set(6), path=path, samples=6, batch_size=size, taps=["ln1"],
             inputs=True,
         )  # fmt: skip
@@ -132,10 +134,12 @@ def test_sequential_masks_see_what_pruned_blocks_feed_them(model: FrozenModel, c
             for name, mask in found.kept.items()
         }
         with apply_masks(model, Masks(below)):
-            squares = measure(model, model.encode(image_set(6)), taps=["ln1"], inputs=True).squares
+            squares = compute_batch_statistics(
+                model, model.encode(image_set(6)), taps=["ln1"], inputs=True
+            ).squares
         for name, layers in get_linear_weights(model).items():
             total = squares[name].sum(0)[at]
-            expected = subnetworks.wanda(layers[at], total, sparsity=0.5)
+            expected = subnetworks.compute_wanda_mask(layers[at], total, sparsity=0.5)
             assert (found.kept[name][at] == expected).mean() > 0.999
             differing |= not np.array_equal(expected, at_once.kept[name][at])
             if at == 0:
@@ -156,7 +160,7 @@ def test_masks_of_another_model_and_caches_without_inputs_are_refused(
     ):
         pass
     plain = tmp_path / "plain.zarr"
-    create(model, dataset=image_set(4), path=plain, samples=4, taps=["ln1"])
+    create_cache(model, dataset=image_set(4), path=plain, samples=4, taps=["ln1"])
     with pytest.raises(CacheError, match="--inputs"):
         compute_masks_from_cache(model, plain, sparsity=0.5)
     with pytest.raises(UnknownNameError, match="textual"):

@@ -6,14 +6,14 @@ import torch
 from tinysamples import image_set
 
 from ima.errors import ParameterError
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction import paper_plans, plans
 from ima.token_reduction.apply import apply_plan
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo):
-    return load("llama-mini/vit/image-caption")
+    return load_model("llama-mini/vit/image-caption")
 
 
 def test_vtw_withdraws_at_the_first_layer_that_changes_little_enough(model):

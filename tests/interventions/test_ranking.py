@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ima.data.samples import open_samples
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction import paper_plans
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.plans import PruneStep, ReductionPlan
@@ -76,7 +76,7 @@ def test_controls_take_as_many_as_the_rank_does():
 
 def test_interaction_prunes_by_the_image_first_and_by_the_prompt_then(multitask_zoo):
     assert multitask_zoo.is_dir()
-    model = load("llava-tiny")
+    model = load_model("llava-tiny")
     batch = model.encode(list(open_samples("mini-image-caption", n=3)))
     plan = paper_plans.make_interaction_plan(behind=1)
     with apply_plan(model, batch, plan) as trace:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ima import cli
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction import paper_plans
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.plans import ReductionPlan
@@ -33,7 +33,7 @@ def command(capsys, *words):
 
 
 def test_plans_stand_beside_the_plain_model(tiny_zoo):
-    model = load(MODEL)
+    model = load_model(MODEL)
     samples = open_samples("mini-image-caption", n=5)
     plans = [paper_plans.make_vtw_plan(behind=1), paper_plans.make_skip_plan("ffn")]
     found = compare_plans(model, samples, plans, batch_size=2, repeats=1, decoded=2)
@@ -56,7 +56,7 @@ def test_plans_stand_beside_the_plain_model(tiny_zoo):
 def test_the_score_is_that_of_the_answers_under_the_plan(tiny_zoo):
     from ima.metrics.sample_scores import SampleScorer
 
-    model = load(MODEL.replace("caption", "qa"))
+    model = load_model(MODEL.replace("caption", "qa"))
     samples = open_samples("mini-image-qa", n=6)
     table = compare_plans(model, samples, [], repeats=0).table
     said = model.generate(samples)
@@ -91,7 +91,7 @@ def test_the_command_runs_plans_from_files(tiny_zoo, tmp_path, capsys):
 
 
 def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
-    model = load(MODEL)
+    model = load_model(MODEL)
     samples = open_samples("mini-image-caption", n=2)
     monkeypatch.setattr(torch.nn.Module, "__call__", lambda *_: pytest.fail("something ran"))
     with pytest.raises(ParameterError, match="Names of plans must differ"):
@@ -114,7 +114,7 @@ def test_a_share_of_the_score_is_of_the_same_samples():
 
 
 def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
-    model = load(MODEL)
+    model = load_model(MODEL)
     samples = list(open_samples("mini-image-caption", n=3))
     plan = paper_plans.make_fastv_plan(behind=1)
     found = compute_kept_alignment(model, samples, plan, batch_size=2)
@@ -122,7 +122,7 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     batch = model.encode(samples[:1])
     with apply_plan(model, batch, plan) as trace:
         model.forward(batch)
-    states = capture(model, batch, taps=["resid_post"])["resid_post"][1][0]
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"][1][0]
     mean = states[batch.modality[0] == 0].mean(0)
     near = torch.cosine_similarity(states, mean[None], dim=-1)
     perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]
@@ -134,7 +134,7 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
 
 
 def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
-    model = load(MODEL)
+    model = load_model(MODEL)
     samples = open_samples("mini-image-caption", n=5)
     whole = model.perception.queries
     steps = [

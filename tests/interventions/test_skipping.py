@@ -12,10 +12,10 @@ from tinyhub import save
 from tinysamples import image_set
 
 import ima.models
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.plans import ReductionPlan
 from ima.token_reduction.tokens import pack_tokens
@@ -32,7 +32,11 @@ def models(tiny_zoo, tmp_path_factory):
 
     @cache
     def loaded(kind):
-        return load(ZOO[kind]) if kind in ZOO else ima.models.load(str(save(kind, root / kind)))
+        return (
+            load_model(ZOO[kind])
+            if kind in ZOO
+            else ima.models.load_model(str(save(kind, root / kind)))
+        )
 
     return loaded
 
@@ -195,7 +199,7 @@ def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
         name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}]
     )
     with apply_plan(model, batch, plan) as trace:
-        found = capture(model, batch, taps=["resid_post"])["resid_post"]
+        found = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     sites = {"ffn": ["fc2"], "attention": ["sa"], "block": ["sa", "fc2"]}[what]
     names = {"sa": "attention", "fc2": "ffn"}
     with ExitStack() as hooks:
@@ -204,11 +208,11 @@ def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
             assert rows.sum() > 0
             assert not (rows & (batch.modality <= 0)).any()
             hooks.enter_context(silenced(model, batch, rows, site=site, layer=2))
-        expected = capture(model, batch, taps=["resid_post"])["resid_post"]
+        expected = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     real = batch.attention_mask.bool()
     for layer, state in expected.items():
         torch.testing.assert_close(found[layer][real], state[real], atol=1e-4, rtol=1e-4)
-    plain = capture(model, batch, taps=["resid_post"])["resid_post"]
+    plain = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     assert not torch.allclose(found[2][real], plain[2][real], atol=1e-4)
     for name in ("attention", "ffn"):
         others = [rows.any() for at, rows in enumerate(trace.skipped[name]) if at != 1]
@@ -273,7 +277,7 @@ def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
     batch = model.encode(samples(kind))
     taps = ["resid_mid", "ln2", "fc2", "sa", "resid_post"]
     with apply_plan(model, batch, ReductionPlan(name="x", steps=[{"parallel": [2]}])):
-        found = capture(model, batch, taps=taps)
+        found = capture_activations(model, batch, taps=taps)
     norm = model.anatomy.tap("ln2", layer=2).module
     entering = found["resid_post"][1]
     expected = norm(entering)
@@ -316,7 +320,7 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
 def test_rows_that_a_layer_moves_least_leave_first(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
-    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     moved = (states[2] - states[1]).norm(dim=-1)
     for choose, sign in (("change", 1), ("change-reversed", -1)):
         step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
@@ -369,7 +373,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
         apply_plan(model, batch, beyond),
     ):
         pass
-    text = load("llama-mini")
+    text = load_model("llama-mini")
     plan = ReductionPlan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
     with pytest.raises(ParameterError, match="is a language model alone"):
         plan.check(text)

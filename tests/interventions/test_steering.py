@@ -10,17 +10,17 @@ import pytest
 import torch
 from tinysamples import image_set
 
-from ima.capture import capture
+from ima.capture import capture_activations
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.interventions import steering
-from ima.models import load
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo: Path) -> FrozenModel:
-    return load("llama-mini/vit/image-caption")
+    return load_model("llama-mini/vit/image-caption")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def vector(model: FrozenModel) -> np.ndarray:
 
 
 def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
-    return list(capture(model, batch, taps=["resid_post"])["resid_post"].values())
+    return list(capture_activations(model, batch, taps=["resid_post"])["resid_post"].values())
 
 
 @pytest.mark.parametrize("layer", [0, 1])

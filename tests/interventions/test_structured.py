@@ -9,8 +9,8 @@ from tinyhub import save
 from tinysamples import image_set
 
 from ima.errors import ParameterError
-from ima.models import load
-from ima.models.linear_weights import get_linear_weights
+from ima.models import load_model
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning import structured
 from ima.pruning.masks import Masks
 from ima.pruning.wanda import apply_masks
@@ -21,8 +21,8 @@ ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-capti
 @pytest.fixture(params=["llama", "opt", "llava"])
 def model(request, tiny_zoo, tmp_path):
     if request.param in ZOO:
-        return load(ZOO[request.param])
-    return load(str(save("llava", tmp_path / "llava")))
+        return load_model(ZOO[request.param])
+    return load_model(str(save("llava", tmp_path / "llava")))
 
 
 def random_squares(model):
@@ -67,7 +67,7 @@ def test_a_shrunken_model_is_the_whole_one_with_zeros(model):
 
 
 def test_what_reads_the_loudest_inputs_stays(tiny_zoo):
-    model = load(ZOO["llama"])
+    model = load_model(ZOO["llama"])
     squares = random_squares(model)
     structure = structured.select_kept_structure(model, squares, sparsity=0.5)
     weights = get_linear_weights(model)["mlp.down_proj"]
@@ -82,7 +82,7 @@ def test_what_reads_the_loudest_inputs_stays(tiny_zoo):
 
 
 def test_what_does_not_fit_is_refused(tiny_zoo):
-    model = load(ZOO["llama"])
+    model = load_model(ZOO["llama"])
     squares = random_squares(model)
     with pytest.raises(ParameterError, match="sparsity must be above 0 and below 1"):
         structured.select_kept_structure(model, squares, sparsity=0.0)

@@ -10,10 +10,10 @@ import torch
 from tinysamples import image_set
 
 from ima import cli
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.errors import ModelError, ParameterError
-from ima.models import load, sparse_checkpoint
-from ima.models.linear_weights import get_linear_weights
+from ima.models import load_model, sparse_checkpoint
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning import alpha_subnet, structured
 from ima.pruning.masks import Masks, compute_masks_from_cache
 from ima.pruning.sparsegpt import compute_sparsegpt_masks
@@ -29,14 +29,14 @@ def caches(tiny_zoo, tmp_path_factory):
     for at, name in enumerate(NAMES):
         path = folder / f"{at}.zarr"
         given = {"samples": 4, "unit": 2, "taps": ["ln1"], "inputs": True}
-        create(load(name), dataset=image_set(4 + at)[at:], path=path, **given)
+        create_cache(load_model(name), dataset=image_set(4 + at)[at:], path=path, **given)
         found[name] = path
     return found
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo):
-    return load(NAMES[0])
+    return load_model(NAMES[0])
 
 
 def masks_at(model, caches, sparsity=0.5):
@@ -129,7 +129,7 @@ def test_a_smaller_model_is_stored_without_what_left(model, caches, tmp_path):
     squares = alpha_subnet.sum_input_norms(model, list(caches.values()))
     structure = structured.select_kept_structure(model, squares, sparsity=0.5)
     size = sparse_checkpoint.write_structured_checkpoint(model, structure, tmp_path / "out")
-    small, found = structured.shrink(model, structure), load(str(tmp_path / "out"))
+    small, found = structured.shrink(model, structure), load_model(str(tmp_path / "out"))
     assert all(torch.equal(state(found)[name], value) for name, value in state(small).items())
     assert size.spent == pytest.approx(size.kept / size.weights * size.bits)
     assert size.whole < size.dense
@@ -158,7 +158,7 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
     size = sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "out")
     with apply_masks(model, masks):
         expected = state(model)
-    found = state(load(str(tmp_path / "out")))
+    found = state(load_model(str(tmp_path / "out")))
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     # The zoo's weights are float16 on disk, and so are the values here.
@@ -171,18 +171,18 @@ def test_a_compressed_model_is_the_masked_one_bit_for_bit(model, caches, tmp_pat
     samples = image_set(3)
     with apply_masks(model, masks):
         said = model.generate(samples, max_new_tokens=4)
-    assert load(str(tmp_path / "out")).generate(samples, max_new_tokens=4) == said
+    assert load_model(str(tmp_path / "out")).generate(samples, max_new_tokens=4) == said
 
 
 def test_updated_weights_are_stored_as_they_are(tiny_zoo, tmp_path):
-    model = load(NAMES[0])
+    model = load_model(NAMES[0])
     masks = compute_sparsegpt_masks(model, model.batches(list(image_set(4))), sparsity=0.5)
     sparse_checkpoint.write_sparse_checkpoint(model, masks, tmp_path / "out")
     with apply_masks(model, masks):
         expected = get_linear_weights(model)
     with pytest.raises(ParameterError, match="come with updated weights"):
         masks.save(tmp_path / "masks.zarr")
-    found = get_linear_weights(load(str(tmp_path / "out")))
+    found = get_linear_weights(load_model(str(tmp_path / "out")))
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
@@ -267,7 +267,7 @@ def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, 
     record = json.loads(said)
     assert record["bits per weight"] <= 1.05 * record["bound"]
     assert record["loads"]["pruned"]["seconds"] > 0
-    found = get_linear_weights(load(str(out)))
+    found = get_linear_weights(load_model(str(out)))
     left = sum((weight != 0).sum() for weight in found.values())
     whole = sum(weight.size for weight in get_linear_weights(model).values())
     assert left / whole == pytest.approx(1 - record["sparsity"], abs=0.02)
@@ -275,17 +275,19 @@ def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, capsys, 
 
 @pytest.mark.parametrize("extra", [(), ("--pattern", "2:4")])
 def test_the_command_updates_what_stays(tiny_zoo, tmp_path, capsys, extra):
-    model = load(NAMES[0])
+    model = load_model(NAMES[0])
     paths = [tmp_path / f"{task}.zarr" for task in ("caption", "qa")]
     for path in paths:
         dataset = f"mini-image-{path.stem}:calibration"
-        create(model, dataset=dataset, path=path, samples=4, unit=2, taps=["ln1"], inputs=True)
+        create_cache(
+            model, dataset=dataset, path=path, samples=4, unit=2, taps=["ln1"], inputs=True
+        )
     given = ("--caches", paths[0], "--caches", paths[1], "--method", "sparsegpt")
     out = tmp_path / "out"
     code, said, _ = command(capsys, "subnet", NAMES[0], *given, "--out", out, *extra, "--json")
     assert code == 0
     assert json.loads(said)["bits per weight"] <= 1.05 * json.loads(said)["bound"]
-    found, before = get_linear_weights(load(str(out))), get_linear_weights(model)
+    found, before = get_linear_weights(load_model(str(out))), get_linear_weights(model)
     for name, weight in found.items():
         kept = weight != 0
         assert kept.mean() == pytest.approx(0.5, abs=0.05)
@@ -308,7 +310,7 @@ def test_the_command_refuses_what_it_cannot_do(model, caches, tmp_path, capsys):
         assert code == 1
         assert message in " ".join(said.split())
     plain = tmp_path / "plain.zarr"
-    create(model, dataset=image_set(2), path=plain, samples=2, taps=["ln1"])
+    create_cache(model, dataset=image_set(2), path=plain, samples=2, taps=["ln1"])
     code, _, said = command(capsys, "subnet", NAMES[0], "--caches", plain, "--caches", plain, *out)
     assert code == 1
     assert "The cache holds no /inputs" in said

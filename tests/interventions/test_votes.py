@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tinysamples import image_set
 
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.errors import ParameterError
-from ima.models import load
+from ima.models import load_model
 from ima.pruning import alpha_subnet, votes
 from ima.pruning.masks import Masks, compute_masks_from_cache
 
@@ -22,13 +22,13 @@ def caches(tiny_zoo, tmp_path_factory):
     for at, name in enumerate(NAMES):
         paths.append(folder / f"{at}.zarr")
         given = {"samples": 4, "unit": 2, "taps": ["ln1"], "inputs": True}
-        create(load(name), dataset=image_set(4 + at)[at:], path=paths[-1], **given)
+        create_cache(load_model(name), dataset=image_set(4 + at)[at:], path=paths[-1], **given)
     return paths
 
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo):
-    return load(NAMES[0])
+    return load_model(NAMES[0])
 
 
 def dropped(model, caches, share):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ima.cache.reader import open_cache
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 from ima.cli import main
 from ima.errors import CacheError, CacheSchemaError, ParameterError, UnknownNameError
 from ima.studies import model_summary
@@ -22,14 +22,18 @@ GIVEN = {"dataset": "mini-image-qa", "samples": 20, "progress": False}
 def stores(tiny_zoo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("candidates")
     return [
-        str(create(model, path=folder / f"{at}.zarr", taps=["resid_post"], predict=True, **GIVEN))
+        str(
+            create_cache(
+                model, path=folder / f"{at}.zarr", taps=["resid_post"], predict=True, **GIVEN
+            )
+        )
         for at, model in enumerate(MODELS)
     ]
 
 
 @pytest.fixture(scope="module")
 def read(stores):
-    return [model_summary.read_candidate(path, resamples=30) for path in stores]
+    return [model_summary.compute_model_summary(path, resamples=30) for path in stores]
 
 
 def command(capsys, *words):
@@ -40,27 +44,31 @@ def command(capsys, *words):
 
 
 def test_a_candidate_holds_what_the_pages_measure(stores, read):
-    from ima.cache.cache_set import open_family
+    from ima.cache.cache_set import open_cache_set
     from ima.measures import alignment
 
-    means = open_family([stores[0]]).means
-    curve = alignment.curve(means, resamples=30)
+    means = open_cache_set([stores[0]]).means
+    curve = alignment.compute_alignment_curve(means, resamples=30)
     first = read[0]
-    np.testing.assert_allclose(first.proxies[model_summary.IMA][0], alignment.score(curve).value)
     np.testing.assert_allclose(
-        first.proxies[model_summary.IMA][1:], alignment.score_draws(curve)[1]
+        first.proxies[model_summary.IMA_SCORE][0], alignment.compute_ima_score(curve).value
+    )
+    np.testing.assert_allclose(
+        first.proxies[model_summary.IMA_SCORE][1:], alignment.compute_ima_score_draws(curve)[1]
     )
     samples = open_cache(stores[0])["samples"].to_dataset()
     assert first.metric == "exact_match"
     assert first.score[0] == pytest.approx(float(samples["score"].sel(metric="exact_match").mean()))
     assert set(first.proxies) == set(model_summary.PROXIES)
-    assert first.proxies[model_summary.LOSS][0] == pytest.approx(float(samples["loss"].mean()))
+    assert first.proxies[model_summary.VALIDATION_LOSS][0] == pytest.approx(
+        float(samples["loss"].mean())
+    )
 
 
 def test_a_candidate_survives_its_record(read, tmp_path):
     path = tmp_path / "one.json"
     path.write_text(json.dumps(read[0].record()))
-    again = model_summary.Candidate.of_record(json.loads(path.read_text()), path=read[0].path)
+    again = model_summary.ModelSummary.of_record(json.loads(path.read_text()), path=read[0].path)
     assert (again.model, again.dataset, again.samples) == (MODELS[0], "mini-image-qa", 20)
     assert again.metric == "exact_match"
     for name, values in read[0].proxies.items():
@@ -68,17 +76,17 @@ def test_a_candidate_survives_its_record(read, tmp_path):
 
 
 def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
-    path = create(
+    path = create_cache(
         "llama-mini/vit/image-caption", dataset="mini-image-caption", samples=16, predict=True,
         path=tmp_path / "a.zarr", taps=["resid_post"], progress=False,
     )  # fmt: skip
     from ima.data.samples import open_samples
-    from ima.metrics.hallucination import chair_counts
+    from ima.metrics.hallucination import count_chair_mentions
 
     tree = open_cache(path)
     said = [str(text) for text in tree["samples/prediction"].to_numpy()]
-    counts = chair_counts(open_samples("mini-image-caption", n=16), said)
-    found = model_summary.read_candidate(path, resamples=8).scores
+    counts = count_chair_mentions(open_samples("mini-image-caption", n=16), said)
+    found = model_summary.compute_model_summary(path, resamples=8).scores
     assert found["chair_s"][0] == pytest.approx((counts[:, 0] > 0).mean())
     mentions = max(counts[:, 1].sum(), 1.0)
     assert found["chair_i"][0] == pytest.approx(counts[:, 0].sum() / mentions)
@@ -88,17 +96,17 @@ def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
 def test_scores_come_from_a_table(read, tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\n" + "".join(f"{m},{at}\n" for at, m in enumerate(MODELS)))
-    scores = model_summary.read_scores(path, read)
+    scores = model_summary.read_score_table(path, read)
     assert scores.tolist() == [0, 1, 2, 3]
-    table = model_summary.correlations(read, scores=scores)
+    table = model_summary.correlate_proxies(read, scores=scores)
     assert len(table) == 2 * len(model_summary.PROXIES)
     assert (table["models"] == 4).all()
     assert (table["p"] >= 2 / 24 - 1e-9).all()
     assert (table["p adjusted"] >= table["p"] - 1e-12).all()
-    own = dict(zip(MODELS, (one.proxies[model_summary.IMA][0] for one in read), strict=True))
+    own = dict(zip(MODELS, (one.proxies[model_summary.IMA_SCORE][0] for one in read), strict=True))
     path.write_text("model,score\n" + "".join(f"{m},{value}\n" for m, value in own.items()))
-    same = model_summary.correlations(read, scores=model_summary.read_scores(path, read))
-    first = same[same["proxy"] == model_summary.IMA]
+    same = model_summary.correlate_proxies(read, scores=model_summary.read_score_table(path, read))
+    first = same[same["proxy"] == model_summary.IMA_SCORE]
     assert first["value"].tolist() == [1.0, 1.0]
 
 
@@ -114,9 +122,9 @@ def test_bad_tables_are_refused(read, tmp_path, text, message):
     path = tmp_path / "scores.csv"
     path.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        model_summary.read_scores(path, read)
+        model_summary.read_score_table(path, read)
     with pytest.raises(ParameterError, match="Cannot read the scores"):
-        model_summary.read_scores(tmp_path / "none.csv", read)
+        model_summary.read_score_table(tmp_path / "none.csv", read)
 
 
 def test_the_command_ranks_and_says_when_it_cannot_correlate(stores, tmp_path, capsys):
@@ -136,17 +144,17 @@ def test_the_command_ranks_and_says_when_it_cannot_correlate(stores, tmp_path, c
 
 
 def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, capsys):
-    other = create("llama-mini", path=tmp_path / "text.zarr", **{
+    other = create_cache("llama-mini", path=tmp_path / "text.zarr", **{
         **GIVEN, "dataset": "mini-text-qa"})  # fmt: skip
     with pytest.raises(CacheError, match="no perceptual tokens"):
-        model_summary.read_candidate(other)
-    taps = create(MODELS[2], path=tmp_path / "fc1.zarr", taps=["fc1"], **GIVEN)
+        model_summary.compute_model_summary(other)
+    taps = create_cache(MODELS[2], path=tmp_path / "fc1.zarr", taps=["fc1"], **GIVEN)
     with pytest.raises(UnknownNameError, match="Unknown tap 'resid_post'"):
-        model_summary.read_candidate(taps)
-    plain = create(MODELS[2], path=tmp_path / "plain.zarr", taps=["resid_post"], **GIVEN)
-    read = [model_summary.read_candidate(path, resamples=5) for path in (plain, *stores[:3])]
+        model_summary.compute_model_summary(taps)
+    plain = create_cache(MODELS[2], path=tmp_path / "plain.zarr", taps=["resid_post"], **GIVEN)
+    read = [model_summary.compute_model_summary(path, resamples=5) for path in (plain, *stores[:3])]
     with pytest.raises(ParameterError, match=r"No scores in plain\.zarr.*--predict"):
-        model_summary.correlations(read)
+        model_summary.correlate_proxies(read)
     _, out, _ = command(capsys, "proxy", plain, "--resamples", 5)
     assert "No scores are known: the order is by the IMA score alone" in out
     store = tmp_path / "old.zarr"
@@ -155,4 +163,4 @@ def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, 
         json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"schema": "x"}})
     )
     with pytest.raises(CacheSchemaError):
-        model_summary.read_candidate(store)
+        model_summary.compute_model_summary(store)

@@ -8,18 +8,18 @@ from scipy import stats
 
 from ima.errors import ParameterError
 from ima.studies import model_comparison
-from ima.studies.model_summary import GAIN, IMA, INPUT, Candidate
+from ima.studies.model_summary import IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN, ModelSummary
 
 
 def candidate(name, ima, score, *, rng, metric="exact_match"):
     draws = 20
     proxies = {
-        IMA: np.concatenate([[ima], ima + 0.01 * rng.standard_normal(draws)]),
-        INPUT: np.concatenate([[-ima], -ima + 0.01 * rng.standard_normal(draws)]),
-        GAIN: np.array([rng.random()]),
+        IMA_SCORE: np.concatenate([[ima], ima + 0.01 * rng.standard_normal(draws)]),
+        INPUT_IMA_SCORE: np.concatenate([[-ima], -ima + 0.01 * rng.standard_normal(draws)]),
+        MATCHED_GAIN: np.array([rng.random()]),
     }
     scores = {metric: np.concatenate([[score], score + 0.01 * rng.standard_normal(draws)])}
-    return Candidate(name, "data", f"{name}.zarr", 50, proxies, scores)
+    return ModelSummary(name, "data", f"{name}.zarr", 50, proxies, scores)
 
 
 def comparison(title, count, *, seed=0, slope=1.0, metric="exact_match"):
@@ -29,46 +29,50 @@ def comparison(title, count, *, seed=0, slope=1.0, metric="exact_match"):
         f"m{at}": candidate(f"m{at}", value, slope * value, rng=rng, metric=metric)
         for at, value in enumerate(values)
     }
-    return model_comparison.Comparison(title, "encoders", "lm (ST)", "data", metric, points)
+    return model_comparison.ModelComparison(title, "encoders", "lm (ST)", "data", metric, points)
 
 
 def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     given = [comparison("a", 6), comparison("b", 7, seed=1)]
-    table = model_comparison.correlate(given, resamples=100)
+    table = model_comparison.correlate_comparisons(given, resamples=100)
     assert len(table) == 2 * 3 * 2
-    rho = model_comparison.interval(table, comparison="a", name=IMA)
+    rho = model_comparison.compute_proxy_interval(table, comparison="a", name=IMA_SCORE)
     assert (rho.value, rho.n) == (pytest.approx(1.0), 6)
     # 2 of 720 orders of six are as good, and 2 of 24 of four.
     assert rho.low > 0
-    four = model_comparison.correlate([comparison("four", 4)], resamples=100)
-    widened = model_comparison.interval(four, comparison="four", name=IMA)
+    four = model_comparison.correlate_comparisons([comparison("four", 4)], resamples=100)
+    widened = model_comparison.compute_proxy_interval(four, comparison="four", name=IMA_SCORE)
     assert (widened.value, widened.low) == (pytest.approx(1.0), 0.0)
-    assert model_comparison.interval(table, comparison="b", name=INPUT).value == pytest.approx(-1.0)
-    gain = [one.proxies[GAIN][0] for one in given[0].points.values()]
+    assert model_comparison.compute_proxy_interval(
+        table, comparison="b", name=INPUT_IMA_SCORE
+    ).value == pytest.approx(-1.0)
+    gain = [one.proxies[MATCHED_GAIN][0] for one in given[0].points.values()]
     score = [one.scores["exact_match"][0] for one in given[0].points.values()]
     expected = stats.spearmanr(gain, score).statistic
-    assert model_comparison.interval(table, comparison="a", name=GAIN).value == pytest.approx(
-        expected
-    )
+    assert model_comparison.compute_proxy_interval(
+        table, comparison="a", name=MATCHED_GAIN
+    ).value == pytest.approx(expected)
     adjusted = stats.false_discovery_control(table["p"], method="bh")
     np.testing.assert_allclose(table["p adjusted"], adjusted)
-    furthest = model_comparison.best(table)
+    furthest = model_comparison.select_best_proxies(table)
     assert furthest["comparison"].tolist() == ["a", "b"]
     assert (furthest["value"].abs() > 0.99).all()
 
 
 def test_too_few_models_are_said_plainly_and_have_no_row():
     few = comparison("few", 3)
-    table = model_comparison.correlate([few, comparison("enough", 5)], resamples=50)
+    table = model_comparison.correlate_comparisons([few, comparison("enough", 5)], resamples=50)
     assert set(table["comparison"]) == {"enough"}
-    assert model_comparison.failures([few]) == {"few": "3 models; a correlation needs 4"}
+    assert model_comparison.list_failed_comparisons([few]) == {
+        "few": "3 models; a correlation needs 4"
+    }
     with pytest.raises(ParameterError, match="few: 3 models; a correlation needs 4"):
-        model_comparison.correlate([few])
+        model_comparison.correlate_comparisons([few])
 
 
 def test_a_missing_score_and_one_that_is_the_same_for_all_are_said():
     other = comparison("other", 4, metric="cider")
-    asked = model_comparison.Comparison("x", "runs", "lm", "data", "exact_match", other.points)
+    asked = model_comparison.ModelComparison("x", "runs", "lm", "data", "exact_match", other.points)
     assert "has no exact_match" in asked.reason
     flat = comparison("flat", 5, slope=0.0)
     for one in flat.points.values():
@@ -78,7 +82,7 @@ def test_a_missing_score_and_one_that_is_the_same_for_all_are_said():
 
 def test_titles_must_differ_and_rows_must_be_there():
     with pytest.raises(ParameterError, match="Titles of comparisons must differ"):
-        model_comparison.correlate([comparison("a", 5), comparison("a", 5)])
-    table = model_comparison.correlate([comparison("a", 5)], resamples=20)
+        model_comparison.correlate_comparisons([comparison("a", 5), comparison("a", 5)])
+    table = model_comparison.correlate_comparisons([comparison("a", 5)], resamples=20)
     with pytest.raises(ParameterError, match="0 rows of nothing in a"):
-        model_comparison.interval(table, comparison="a", name="nothing")
+        model_comparison.compute_proxy_interval(table, comparison="a", name="nothing")

@@ -26,27 +26,29 @@ def states(perceptual, textual, *, n=40, seed=0, noise=0.3):
 
 
 def measured(sets, **given):
-    return cones.curves(cones.similarities(sets, resamples=200, **given))
+    return cones.average_terms_by_curve(
+        cones.compute_similarity_terms(sets, resamples=200, **given)
+    )
 
 
 def test_two_cones_are_supported():
     got = measured({"a": states(0, 1), "b": states(0, 1, seed=1)})
-    assert list(got["curve"].values) == list(cones.CURVES)
+    assert list(got["curve"].values) == list(cones.CONE_CURVES)
     assert list(got["terms"].values) == [2, 1, 1, 2, 2]
     assert list(got["layer"].values) == [1, 2, 3, 4]
-    interval = cones.margin(got)
+    interval = cones.compute_cone_margin(got)
     assert interval.n == 80
     assert interval.low > 0.2
 
 
 def test_one_cone_for_all_is_not_supported():
-    got = cones.margin(measured({"a": states(0, 0), "b": states(0, 0, seed=1)}))
+    got = cones.compute_cone_margin(measured({"a": states(0, 0), "b": states(0, 0, seed=1)}))
     assert got.low < 0 < got.high
 
 
 def test_modalities_apart_while_text_meets_percepts_is_contradicted():
     sets = {"a": states(0, 0), "b": states(1, 1, seed=1)}
-    assert cones.margin(measured(sets)).high < 0
+    assert cones.compute_cone_margin(measured(sets)).high < 0
 
 
 def test_one_layer_decides():
@@ -55,14 +57,16 @@ def test_one_layer_decides():
         name: array.where(array["layer"] != 3, array.sel(kind="textual", drop=True))
         for name, array in sets.items()
     }
-    gap = cones.gaps(measured(broken))
+    gap = cones.compute_cone_gaps(measured(broken))
     assert (gap["estimate"].min("side").idxmin("layer") == 3).all()
-    assert cones.margin(measured(broken)).low < 0.05
+    assert cones.compute_cone_margin(measured(broken)).low < 0.05
 
 
 def test_seed_decides_the_draws_but_not_the_estimate():
     sets = {"a": states(0, 1), "b": states(0, 1, seed=1)}
-    first, again, other = (cones.similarities(sets, resamples=5, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        cones.compute_similarity_terms(sets, resamples=5, seed=seed) for seed in (1, 1, 2)
+    )
     assert first.identical(again)
     apart = [not str(name).endswith("intra") for name in first["curve"].values]
     np.testing.assert_array_equal(
@@ -74,7 +78,7 @@ def test_seed_decides_the_draws_but_not_the_estimate():
 def test_draws_centre_on_the_estimate_even_where_matched_pairs_are_close():
     array = states(0, 1, noise=1.0, n=20)
     array = array.where(array["kind"] == "perceptual", array.sel(kind="perceptual", drop=True) * 2)
-    terms = cones.similarities({"a": array}, resamples=4000)
+    terms = cones.compute_similarity_terms({"a": array}, resamples=4000)
     own = terms.isel(term=terms["curve"].values == "PvsT").squeeze("term")
     # Resampling pairs without correction would shift the mean draw by about (1 - PvsT)/20.
     np.testing.assert_allclose(own["draws"].mean("draw"), own["estimate"], atol=0.01)
@@ -83,10 +87,10 @@ def test_draws_centre_on_the_estimate_even_where_matched_pairs_are_close():
 
 def test_paper_compat_averages_matched_pairs():
     sets = {"a": states(0, 1), "b": states(0, 1, n=30, seed=1)}
-    terms = cones.similarities(sets, resamples=5, paper_compat=True)
+    terms = cones.compute_similarity_terms(sets, resamples=5, paper_compat=True)
     assert terms.attrs["pairs"] == "matched"
     index = (terms["curve"].values == "PvsP").nonzero()[0][0]
-    expected = similarity.cross(
+    expected = similarity.cosine_over_pairs(
         sets["a"].sel(kind="perceptual"), sets["b"].sel(kind="perceptual"), paper_compat=True
     )
     np.testing.assert_allclose(terms["estimate"].isel(term=index), expected)
@@ -95,7 +99,9 @@ def test_paper_compat_averages_matched_pairs():
 def test_text_only_sets_count_among_text_alone():
     text = states(0, 1, seed=2)
     text = text.where(text["kind"] == "textual")
-    terms = cones.similarities({"a": states(0, 1), "b": states(0, 1, seed=1), "t": text})
+    terms = cones.compute_similarity_terms(
+        {"a": states(0, 1), "b": states(0, 1, seed=1), "t": text}
+    )
     found = list(zip(*(terms[name].values for name in ("curve", "left", "right")), strict=True))
     assert ("TvsT", "a", "t") in found
     assert ("T intra", "t", "t") in found
@@ -104,23 +110,23 @@ def test_text_only_sets_count_among_text_alone():
 
 def test_one_data_set_has_no_other_to_compare_with():
     with pytest.raises(ParameterError, match=r"missing: PvsP, TvsT.*at least two data sets"):
-        cones.margin(measured({"a": states(0, 1)}))
+        cones.compute_cone_margin(measured({"a": states(0, 1)}))
 
 
 def test_data_sets_of_different_models_are_refused():
     other = states(0, 1).isel(layer=slice(2))
     with pytest.raises(ParameterError, match="not from one language model"):
-        cones.similarities({"a": states(0, 1), "b": other})
+        cones.compute_similarity_terms({"a": states(0, 1), "b": other})
 
 
 def test_a_sample_without_tokens_is_refused():
     array = states(0, 1)
     array[3, 0] = np.nan
     with pytest.raises(ParameterError, match="1 of 40 vectors are zero or not finite"):
-        cones.similarities({"a": array})
+        cones.compute_similarity_terms({"a": array})
 
 
 @pytest.mark.parametrize("sets", [{}, {"a": states(0, 1, n=3)}])
 def test_too_little_is_refused(sets):
     with pytest.raises(ParameterError, match="at least"):
-        cones.similarities(sets)
+        cones.compute_similarity_terms(sets)

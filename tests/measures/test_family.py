@@ -8,20 +8,20 @@ import sys
 import pytest
 
 from ima.cache import open_cache
-from ima.cache.cache_set import open_families, open_family
+from ima.cache.cache_set import open_cache_set, open_cache_sets
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import cones, labelled_states
 
 
 @pytest.fixture(scope="module")
 def stores(tiny_zoo, tmp_path_factory):
-    from ima.capture.writer import create
+    from ima.capture.writer import create_cache
 
     folder = tmp_path_factory.mktemp("caches")
     made = {}
     for model in ("vit/image-caption", "vit/image-qa", "ast/audio-caption"):
         name = model.split("/")[1]
-        made[name] = create(
+        made[name] = create_cache(
             f"llama-mini/{model}",
             dataset=f"mini-{name}",
             samples=6,
@@ -33,7 +33,7 @@ def stores(tiny_zoo, tmp_path_factory):
 
 
 def test_members_and_means_agree(stores):
-    family = open_family(list(stores.values()))
+    family = open_cache_set(list(stores.values()))
     assert family.name == "llama-mini (ST)"
     assert list(family.means) == ["mini-image-caption", "mini-image-qa", "mini-audio-caption"]
     assert list(family.members["modality"]) == ["image", "image", "audio"]
@@ -45,15 +45,17 @@ def test_members_and_means_agree(stores):
 
 
 def test_one_picture_is_one_content_in_both_tasks(stores):
-    family = open_family(list(stores.values()))
-    listed = labelled_states.frame(family.means, modalities=family.modalities, tasks=family.tasks)
+    family = open_cache_set(list(stores.values()))
+    listed = labelled_states.list_labelled_states(
+        family.means, modalities=family.modalities, tasks=family.tasks
+    )
     assert listed["owner"].nunique() == 12
-    terms = cones.similarities(family.means, resamples=3)
+    terms = cones.compute_similarity_terms(family.means, resamples=3)
     assert terms.attrs["samples"] == 12
 
 
 def test_only_keeps_a_task(stores):
-    whole = open_family(list(stores.values()))
+    whole = open_cache_set(list(stores.values()))
     first = whole.firsts()
     assert list(first.modalities.values()) == list(dict.fromkeys(whole.modalities.values()))
     assert list(first.means) == list(first.trees) == list(first.members.index)
@@ -64,27 +66,27 @@ def test_only_keeps_a_task(stores):
 
 
 def test_another_tap_begins_at_layer_one(stores):
-    assert open_family([stores["image-qa"]], tap="sa").layers == [1, 2, 3]
+    assert open_cache_set([stores["image-qa"]], tap="sa").layers == [1, 2, 3]
 
 
 def test_a_tap_that_was_not_cached_is_named(stores):
     with pytest.raises(UnknownNameError, match=r"Unknown tap 'fc1'.*resid_post, sa.*made without"):
-        open_family([stores["image-qa"]], tap="fc1")
+        open_cache_set([stores["image-qa"]], tap="fc1")
 
 
 def test_no_caches_are_refused():
     with pytest.raises(ParameterError, match="ima cache create"):
-        open_family([])
+        open_cache_set([])
 
 
 def test_a_missing_cache_is_named(tmp_path):
     with pytest.raises(CacheError, match="nowhere"):
-        open_family([tmp_path / "nowhere.zarr"])
+        open_cache_set([tmp_path / "nowhere.zarr"])
 
 
 def test_the_same_cache_twice_is_refused(stores):
     with pytest.raises(ParameterError, match="given twice"):
-        open_family([stores["image-qa"], stores["image-qa"]])
+        open_cache_set([stores["image-qa"], stores["image-qa"]])
 
 
 def test_two_language_models_are_refused(stores, monkeypatch):
@@ -96,7 +98,7 @@ def test_two_language_models_are_refused(stores, monkeypatch):
 
     monkeypatch.setattr("ima.cache.cache_set.open_cache", renamed)
     with pytest.raises(ParameterError, match=r"of 2 language.*llama-mini \(ST\), opt-mini \(ST\)"):
-        open_family(list(stores.values()))
+        open_cache_set(list(stores.values()))
 
 
 def test_measures_claims_and_figures_need_no_torch():
@@ -117,15 +119,15 @@ def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch
         return tree
 
     monkeypatch.setattr("ima.cache.cache_set.open_cache", renamed)
-    found = open_families(list(stores.values()))
+    found = open_cache_sets(list(stores.values()))
     assert list(found) == ["llama-mini (ST)", "opt-mini (ST)"]
     assert list(found["llama-mini (ST)"].means) == ["mini-image-caption", "mini-image-qa"]
     with pytest.raises(ParameterError, match="No caches given"):
-        open_families([])
+        open_cache_sets([])
 
 
 def test_arrays_of_all_caches_know_which_contents_they_share(stores):
-    family = open_family(list(stores.values()))
+    family = open_cache_set(list(stores.values()))
     norms = family.arrays("norms/resid_post/median")
     assert list(norms) == list(family.means)
     assert norms["mini-image-qa"].dims == ("sample", "kind", "layer")

@@ -17,7 +17,7 @@ def curves(draws, *, layers=12, seed=0, shift=0.0):
 
 
 def test_weights_are_resamples():
-    weights = intervals.bootstrap_weights(20, resamples=500, seed=1)
+    weights = intervals.draw_bootstrap_weights(20, resamples=500, seed=1)
     assert weights.dims == ("draw", "sample")
     np.testing.assert_allclose(weights.sum("sample"), 1)
     np.testing.assert_allclose(weights * 20, np.round(weights * 20), atol=1e-9)
@@ -26,7 +26,7 @@ def test_weights_are_resamples():
 
 def test_weights_repeat_with_the_seed():
     first, again, other = (
-        intervals.bootstrap_weights(9, resamples=4, seed=seed) for seed in (1, 1, 2)
+        intervals.draw_bootstrap_weights(9, resamples=4, seed=seed) for seed in (1, 1, 2)
     )
     assert first.identical(again)
     assert not first.identical(other)
@@ -34,7 +34,7 @@ def test_weights_repeat_with_the_seed():
 
 def test_percentile_is_numpys():
     draws = curves(999)
-    low, high = intervals.percentile(draws)
+    low, high = intervals.compute_percentile_interval(draws)
     np.testing.assert_allclose(low, np.percentile(draws, 2.5, axis=0))
     np.testing.assert_allclose(high, np.percentile(draws, 97.5, axis=0))
     assert low.dims == ("layer",)
@@ -42,10 +42,10 @@ def test_percentile_is_numpys():
 
 def test_band_holds_whole_curves_where_pointwise_intervals_do_not():
     draws = curves(4000)
-    low, high = intervals.band(draws)
+    low, high = intervals.compute_simultaneous_band(draws)
     inside = ((draws >= low) & (draws <= high)).all("layer").mean()
     assert 0.95 <= inside < 0.96
-    narrow, wide = intervals.percentile(draws)
+    narrow, wide = intervals.compute_percentile_interval(draws)
     assert ((draws >= narrow) & (draws <= wide)).all("layer").mean() < 0.65
     assert (low < narrow).all()
     assert (high > wide).all()
@@ -53,7 +53,11 @@ def test_band_holds_whole_curves_where_pointwise_intervals_do_not():
 
 def test_band_of_one_point_is_the_percentile_interval():
     draws = curves(10_000, layers=1)
-    for edge, expected in zip(intervals.band(draws), intervals.percentile(draws), strict=True):
+    for edge, expected in zip(
+        intervals.compute_simultaneous_band(draws),
+        intervals.compute_percentile_interval(draws),
+        strict=True,
+    ):
         np.testing.assert_allclose(edge, expected, atol=0.02)
 
 
@@ -61,8 +65,8 @@ def test_minimum_of_a_flat_curve_is_not_called_negative():
     """All layers at zero: resampled minima all lie below zero, the interval must not."""
     draws = curves(2000)
     assert float(draws.min("layer").quantile(0.975)) < 0
-    low, high = intervals.band(draws)
-    interval = intervals.minimum(draws.mean("draw"), low=low, high=high, n=100)
+    low, high = intervals.compute_simultaneous_band(draws)
+    interval = intervals.compute_minimum_interval(draws.mean("draw"), low=low, high=high, n=100)
     assert interval.low < 0 < interval.high
 
 
@@ -72,18 +76,18 @@ def test_minimum_covers_the_truth():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         samples = truth.values + rng.normal(size=(50, 12))
-        weights = intervals.bootstrap_weights(50, resamples=400, seed=seed).values
+        weights = intervals.draw_bootstrap_weights(50, resamples=400, seed=seed).values
         draws = xr.DataArray(weights @ samples, dims=("draw", "layer"))
-        low, high = intervals.band(draws)
+        low, high = intervals.compute_simultaneous_band(draws)
         estimate = xr.DataArray(samples.mean(0), dims="layer")
-        interval = intervals.minimum(estimate, low=low, high=high, n=50)
+        interval = intervals.compute_minimum_interval(estimate, low=low, high=high, n=50)
         hits += interval.low <= 0 <= interval.high
     assert hits >= 185
 
 
 @pytest.mark.parametrize("right", [0, 37, 100])
 def test_wilson_is_scipys(right):
-    low, high = intervals.wilson(xr.DataArray([right / 100]), n=100)
+    low, high = intervals.compute_wilson_interval(xr.DataArray([right / 100]), n=100)
     expected = binomtest(right, 100).proportion_ci(method="wilson")
     assert float(low[0]) == pytest.approx(expected.low)
     assert float(high[0]) == pytest.approx(expected.high)
@@ -92,4 +96,4 @@ def test_wilson_is_scipys(right):
 @pytest.mark.parametrize(("n", "resamples"), [(0, 10), (10, 0)])
 def test_a_bootstrap_of_nothing_is_refused(n, resamples):
     with pytest.raises(ParameterError, match="needs samples and resamples"):
-        intervals.bootstrap_weights(n, resamples=resamples, seed=0)
+        intervals.draw_bootstrap_weights(n, resamples=resamples, seed=0)

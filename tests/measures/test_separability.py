@@ -38,7 +38,7 @@ def clear():
 
 @pytest.fixture(scope="module")
 def listed(clear):
-    return labelled_states.frame(clear, modalities=MODALITIES)
+    return labelled_states.list_labelled_states(clear, modalities=MODALITIES)
 
 
 def test_frame_lists_every_sample_once_per_kind(listed):
@@ -51,7 +51,7 @@ def test_frame_lists_every_sample_once_per_kind(listed):
 
 def test_frame_leaves_out_kinds_that_a_sample_lacks(clear):
     text = clear["sound"].where(clear["sound"]["kind"] == "textual")
-    listed = labelled_states.frame({**clear, "sound": text}, modalities=MODALITIES)
+    listed = labelled_states.list_labelled_states({**clear, "sound": text}, modalities=MODALITIES)
     assert len(listed) == 120
     assert not ((listed["dataset"] == "sound") & (listed["kind"] == "perceptual")).any()
 
@@ -66,21 +66,28 @@ def test_frame_leaves_out_kinds_that_a_sample_lacks(clear):
     ],
 )
 def test_problems(listed, problem, expected):
-    assert labelled_states.labels(listed, problem=problem).value_counts().to_dict() == expected
+    assert (
+        labelled_states.get_class_labels(listed, problem=problem).value_counts().to_dict()
+        == expected
+    )
 
 
 def test_balanced_draws_as_many_of_every_class(listed):
-    drawn = labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=0)
+    drawn = labelled_states.balance_classes(
+        labelled_states.get_class_labels(listed, problem="modality"), seed=0
+    )
     assert set(drawn.value_counts()) == {40}
     assert drawn.index.is_monotonic_increasing
     assert not drawn.index.equals(
-        labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=1).index
+        labelled_states.balance_classes(
+            labelled_states.get_class_labels(listed, problem="modality"), seed=1
+        ).index
     )
 
 
 def test_states_come_in_the_order_asked(clear, listed):
     rows = np.array([150, 3, 77])
-    got = labelled_states.states(clear, points=listed, rows=rows, layer=1)
+    got = labelled_states.read_layer_states(clear, points=listed, rows=rows, layer=1)
     for vector, row in zip(got, rows, strict=True):
         entry = listed.loc[row]
         expected = clear[entry["dataset"]].sel(kind=entry["kind"], layer=1)[entry["sample"]]
@@ -89,43 +96,47 @@ def test_states_come_in_the_order_asked(clear, listed):
 
 def test_unknown_problem_names_the_closest(listed):
     with pytest.raises(UnknownNameError, match="Did you mean 'modality'"):
-        labelled_states.labels(listed, problem="modalty")
+        labelled_states.get_class_labels(listed, problem="modalty")
 
 
 def test_one_class_cannot_be_told_apart(clear):
-    listed = labelled_states.frame({"picture": clear["picture"]}, modalities=MODALITIES)
+    listed = labelled_states.list_labelled_states(
+        {"picture": clear["picture"]}, modalities=MODALITIES
+    )
     with pytest.raises(ParameterError, match="at least two classes; found image"):
-        labelled_states.labels(listed, problem="perceptual")
+        labelled_states.get_class_labels(listed, problem="perceptual")
 
 
 def test_probe_finds_clear_clusters_and_permutation_finds_nothing(clear, listed):
-    got = separability.probe(clear, points=listed, permutations=5)
+    got = separability.evaluate_linear_probe(clear, points=listed, permutations=5)
     assert (got["accuracy"] > 0.95).all()
     assert got.attrs["chance"] == pytest.approx(1 / 3)
     assert got.attrs["classes"] == ["audio", "image", "text"]
     assert got.attrs["test_samples"] + got.attrs["train_samples"] <= 80
     assert abs(float(got["null"].mean()) - 1 / 3) < 0.12
-    assert separability.above_chance(got).low > 0.3
+    assert separability.compute_probe_margin(got).low > 0.3
 
 
 def test_probe_on_noise_stays_at_chance():
     noise = {"picture": states(1, spread=1, at=[]), "sound": states(2, spread=1, at=[], seed=1)}
-    listed = labelled_states.frame(noise, modalities=MODALITIES)
-    got = separability.probe(noise, points=listed, problem="perceptual", permutations=1)
-    interval = separability.above_chance(got)
+    listed = labelled_states.list_labelled_states(noise, modalities=MODALITIES)
+    got = separability.evaluate_linear_probe(
+        noise, points=listed, problem="perceptual", permutations=1
+    )
+    interval = separability.compute_probe_margin(got)
     assert interval.low < 0 < interval.high
 
 
 def test_one_layer_without_clusters_decides():
     broken = family(layers=3, at=[0, 2], spread=0.5)
-    listed = labelled_states.frame(broken, modalities=MODALITIES)
-    got = separability.probe(broken, points=listed, permutations=0)
+    listed = labelled_states.list_labelled_states(broken, modalities=MODALITIES)
+    got = separability.evaluate_linear_probe(broken, points=listed, permutations=0)
     assert int(got["accuracy"].idxmin("layer")) == 1
-    assert separability.above_chance(got).low < 0.1
+    assert separability.compute_probe_margin(got).low < 0.1
 
 
 def test_a_sample_is_never_on_both_sides(listed):
-    classes = labelled_states.labels(listed, problem="modality")
+    classes = labelled_states.get_class_labels(listed, problem="modality")
     folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
     for train, test in folds:
         assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
@@ -134,17 +145,19 @@ def test_a_sample_is_never_on_both_sides(listed):
 
 
 def test_accuracy_is_scikit_learns_balanced_accuracy(clear, listed):
-    classes = labelled_states.labels(listed, problem="perceptual")
+    classes = labelled_states.get_class_labels(listed, problem="perceptual")
     ((train, test),) = separability._folds(
         listed, classes=classes, split="sample", test_share=0.3, seed=0
     )
     noisy = {name: array + 0.7 * states(5, seed=9) for name, array in clear.items()}
     x, held = (
-        labelled_states.states(noisy, points=listed, rows=side.index.to_numpy(), layer=0)
+        labelled_states.read_layer_states(noisy, points=listed, rows=side.index.to_numpy(), layer=0)
         for side in (train, test)
     )
     guess = separability._fit(x, train.to_numpy()).predict(held)
-    got = separability.probe(noisy, points=listed, problem="perceptual", permutations=0)
+    got = separability.evaluate_linear_probe(
+        noisy, points=listed, problem="perceptual", permutations=0
+    )
     expected = balanced_accuracy_score(test, guess)
     assert float(got["accuracy"][0]) == pytest.approx(expected)
 
@@ -159,9 +172,11 @@ def test_split_by_task_needs_what_tasks_have_in_common():
     }
     modalities = {name: name.split("-")[0] for name in means}
     tasks = {name: name.split("-")[1] for name in means}
-    listed = labelled_states.frame(means, modalities=modalities, tasks=tasks)
-    within = separability.probe(means, points=listed, problem="perceptual", permutations=0)
-    across = separability.probe(
+    listed = labelled_states.list_labelled_states(means, modalities=modalities, tasks=tasks)
+    within = separability.evaluate_linear_probe(
+        means, points=listed, problem="perceptual", permutations=0
+    )
+    across = separability.evaluate_linear_probe(
         means, points=listed, problem="perceptual", split="task", permutations=0
     )
     assert (within["accuracy"] > 0.9).all()
@@ -178,21 +193,21 @@ def test_one_picture_in_two_data_sets_is_one_sample():
     means["sound"] = states(3, seed=3)
     modalities = {"caption": "image", "qa": "image", "sound": "audio"}
     tasks = {"caption": "caption", "qa": "qa", "sound": "caption"}
-    listed = labelled_states.frame(means, modalities=modalities, tasks=tasks)
+    listed = labelled_states.list_labelled_states(means, modalities=modalities, tasks=tasks)
     assert len(listed) == 240
     assert listed["owner"].nunique() == 80
     assert listed["stratum"].nunique() == 2
-    classes = labelled_states.labels(listed, problem="modality")
+    classes = labelled_states.get_class_labels(listed, problem="modality")
     folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
     for train, test in folds:
         assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
-    scored = separability.silhouette(means, points=listed, resamples=2, permutations=1)
+    scored = separability.compute_silhouette(means, points=listed, resamples=2, permutations=1)
     assert scored.attrs["samples"] <= 80
 
 
 def test_split_by_task_of_one_task_is_refused(clear, listed):
     with pytest.raises(ParameterError, match="needs two tasks"):
-        separability.probe(clear, points=listed, split="task")
+        separability.evaluate_linear_probe(clear, points=listed, split="task")
 
 
 @pytest.mark.parametrize(
@@ -204,14 +219,18 @@ def test_split_by_task_of_one_task_is_refused(clear, listed):
 )
 def test_bad_splits_are_refused(clear, listed, given, error, message):
     with pytest.raises(error, match=message):
-        separability.probe(clear, points=listed, **given)
+        separability.evaluate_linear_probe(clear, points=listed, **given)
 
 
 def test_silhouette_is_scikit_learns(clear, listed):
-    got = separability.silhouette(clear, points=listed, resamples=3, permutations=2)
-    drawn = labelled_states.balanced(labelled_states.labels(listed, problem="modality"), seed=0)
+    got = separability.compute_silhouette(clear, points=listed, resamples=3, permutations=2)
+    drawn = labelled_states.balance_classes(
+        labelled_states.get_class_labels(listed, problem="modality"), seed=0
+    )
     for layer in (0, 1):
-        x = labelled_states.states(clear, points=listed, rows=drawn.index.to_numpy(), layer=layer)
+        x = labelled_states.read_layer_states(
+            clear, points=listed, rows=drawn.index.to_numpy(), layer=layer
+        )
         expected = silhouette_score(x, drawn.to_numpy(), metric="cosine")
         assert float(got["estimate"].sel(layer=layer)) == pytest.approx(expected, abs=1e-9)
         each = silhouette_samples(x, drawn.to_numpy(), metric="cosine")
@@ -244,10 +263,10 @@ def test_a_resample_is_scikit_learns_silhouette_without_a_points_own_copies():
 
 
 def test_silhouette_interval_covers_and_repeats(clear, listed):
-    got = separability.silhouette(clear, points=listed, resamples=200)
-    again = separability.silhouette(clear, points=listed, resamples=200)
+    got = separability.compute_silhouette(clear, points=listed, resamples=200)
+    again = separability.compute_silhouette(clear, points=listed, resamples=200)
     assert got.identical(again)
-    interval = separability.above_zero(got)
+    interval = separability.compute_silhouette_margin(got)
     assert interval.n == 80
     assert 0 < interval.low < interval.value < interval.high
     assert interval.value == got["by_class"].min() <= got["estimate"].min()
@@ -259,23 +278,23 @@ def test_silhouette_interval_covers_and_repeats(clear, listed):
 
 
 def test_tsne_keeps_clusters_and_repeats(clear, listed):
-    rows = labelled_states.labels(listed, problem="modality").index.to_numpy()
-    got = embedding.tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
+    rows = labelled_states.get_class_labels(listed, problem="modality").index.to_numpy()
+    got = embedding.compute_tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
     assert dict(got.sizes) == {"layer": 1, "point": 160, "axis": 2}
     assert silhouette_score(got[0], listed["modality"]) > 0.3
     np.testing.assert_array_equal(
-        got, embedding.tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
+        got, embedding.compute_tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
     )
 
 
 def test_tsne_of_few_points_is_refused(clear, listed):
     with pytest.raises(ParameterError, match="at least 10"):
-        embedding.tsne(clear, points=listed, rows=np.arange(5), layers=[0])
+        embedding.compute_tsne(clear, points=listed, rows=np.arange(5), layers=[0])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 12, 24, 32, 48])
 def test_chosen_layers_scale_with_depth(depth):
-    chosen = embedding.chosen_layers(range(depth + 1))
+    chosen = embedding.select_depth_layers(range(depth + 1))
     assert chosen[0] == 0
     assert chosen[-1] == depth
     assert chosen == sorted(set(chosen))

@@ -13,7 +13,7 @@ from ima.miniature.encoders import SPECS, build
 from ima.miniature.inflation import TIME, inflate, sinusoids
 from ima.miniature.pools import build_pool
 from ima.miniature.world import get_domain, held_out
-from ima.models.encoders import as_slices, read_tokens
+from ima.models.encoders import read_encoder_tokens, slice_spectrograms
 from ima.training.optimization import Recipe
 
 FEW = Recipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
@@ -238,7 +238,7 @@ def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, nam
     assert masking.score(model, pool.first(4))["explained"].n == 4
     kept = model.encoder()
     assert type(kept) is type(build(spec))
-    tokens = read_tokens(kept, torch.from_numpy(pool.values(np.arange(2))))
+    tokens = read_encoder_tokens(kept, torch.from_numpy(pool.values(np.arange(2))))
     assert tokens.shape[0] == 2
     assert tokens.shape[2] == SMALL["hidden_size"]
 
@@ -249,7 +249,7 @@ def test_self_supervised_encoders_know_where_a_patch_is(name):
     spec = small(name)
     kept = masking.Filler(spec).encoder().eval()
     values = torch.from_numpy(build_pool(spec.modality, "train", n=1).values(np.arange(1)))
-    tokens = read_tokens(kept, torch.zeros_like(values))[0, spec.specials :]
+    tokens = read_encoder_tokens(kept, torch.zeros_like(values))[0, spec.specials :]
     # Patches with the same content differ by their place alone.
     assert torch.cdist(tokens, tokens).fill_diagonal_(1.0).min() > 1e-3
 
@@ -266,5 +266,5 @@ def test_the_same_patches_of_a_clip_are_hidden_in_all_frames():
 
 def test_slices_of_a_spectrogram_keep_time_in_order():
     spectrogram = torch.arange(192.0)[:, None].expand(192, 64)[None]
-    slices = as_slices(spectrogram, frames=12)
+    slices = slice_spectrograms(spectrogram, frames=12)
     assert torch.equal(slices[0, :, 0, :, 0].flatten(), torch.arange(192.0))

@@ -17,7 +17,7 @@ from ima.miniature.examination import (
     zoo_at,
 )
 from ima.miniature.world import COLOURS
-from ima.models import load
+from ima.models import load_model
 
 
 def test_swapped_descriptions_come_from_the_same_modality():
@@ -62,8 +62,8 @@ def test_only_models_without_scores_are_examined(tiny_zoo):
 @pytest.mark.parametrize("task", ["caption", "qa"])
 def test_every_control_names_the_same_metrics(tiny_zoo, task):
     with zoo_at(tiny_zoo):
-        model = load(f"llama-mini/ast/audio-{task}")
-        language = load("llama-mini")
+        model = load_model(f"llama-mini/ast/audio-{task}")
+        language = load_model("llama-mini")
         found = examine_model(model, lambda kind, data: ceiling(language, data, kind, n=4), n=4)
     polled = {name for name in found["scores"] if name.startswith("poll_")}
     assert bool(polled) == (task == "qa")

@@ -6,7 +6,7 @@ import torch
 from tinysamples import image_set
 
 from ima.miniature.multitask import HALF, VARIANTS, rows_of, running
-from ima.models import load
+from ima.models import load_model
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.plans import ReductionPlan
 
@@ -24,7 +24,7 @@ def trained_logits(model, batch, plan):
 @torch.no_grad()
 def test_training_under_a_plan_runs_as_the_plan_runs(tiny_zoo):
     assert tiny_zoo.is_dir()
-    model = load("llama-mini/vit/image-caption")
+    model = load_model("llama-mini/vit/image-caption")
     batch = model.encode(image_set(3))
     real = batch.attention_mask.bool()
     plain = trained_logits(model, batch, ReductionPlan(name="plain"))
@@ -37,7 +37,7 @@ def test_training_under_a_plan_runs_as_the_plan_runs(tiny_zoo):
 
 def test_a_gradient_reaches_percepts_that_bypass_blocks(tiny_zoo):
     assert tiny_zoo.is_dir()
-    model = load("llama-mini/vit/image-caption")
+    model = load_model("llama-mini/vit/image-caption")
     prefix = torch.randn(2, 4, model.hidden, generator=torch.Generator().manual_seed(0))
     prefix.requires_grad_()
     ids = torch.arange(6).reshape(2, 3)

@@ -9,8 +9,8 @@ from ima.files import read_json, write_json
 from ima.miniature import connectors, encoders, language_model, short_runs
 from ima.miniature.workshop import REDUCED, Part, Workshop
 from ima.miniature.zoo import choose_parts, parts_of, train_zoo
-from ima.models import list_models, load
-from ima.models.zoo import checkpoint_path, state_digest
+from ima.models import list_models, load_model
+from ima.models.zoo import hash_state_dict, make_checkpoint_path
 from ima.studies.model_summary import PROXIES
 from ima.studies.short_runs import read_runs, train_runs
 
@@ -39,7 +39,7 @@ def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
 def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
     workshop = Workshop(tmp_path, REDUCED)
     workshop.done(PART, {"steps": 1})
-    kept = checkpoint_path(workshop.folder(PART), 1)
+    kept = make_checkpoint_path(workshop.folder(PART), 1)
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"early")
     assert not workshop.done(PART, {"steps": 1})
@@ -115,21 +115,21 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
         len(records) == len(language_model.SPECS) + 2 * (len(encoders.SPECS) + len(supervised)) + 4
     )
     assert all(record["scores"] and record["floors"] for record in records)
-    model = load("llama-mini/ast/audio-qa")
+    model = load_model("llama-mini/ast/audio-qa")
     assert len(model.generate(open_samples("mini-audio-qa", n=2), max_new_tokens=3)) == 2
     assert not (root / ".training").exists()
     kept = next(r["checkpoints"] for r in records if r["name"] == "llama-mini/ast/audio-qa")
     assert kept[0] == 0
     assert len(kept) > len(connectors.MILESTONES["qa"])
-    hashes = {load(f"llama-mini/ast/audio-qa@{step}").weights_hash for step in kept}
+    hashes = {load_model(f"llama-mini/ast/audio-qa@{step}").weights_hash for step in kept}
     assert len(hashes) == len(kept)
-    load("opt-mini/mae/image-caption")
-    first, second = (load(f"llava-mini-{variant}") for variant in (1, 2))
+    load_model("opt-mini/mae/image-caption")
+    first, second = (load_model(f"llava-mini-{variant}") for variant in (1, 2))
     assert first.weights_hash != second.weights_hash
     tuned, frozen = (m.language.model.language_model.state_dict() for m in (first, second))
     assert not all(torch.equal(tuned[name], frozen[name]) for name in frozen)
-    assert len({load(f"llava-mini-4@{step}").weights_hash for step in (0, 1, 4)}) == 3
-    state = state_digest(load("llama-mini").language.state_dict())
+    assert len({load_model(f"llava-mini-4@{step}").weights_hash for step in (0, 1, 4)}) == 3
+    state = hash_state_dict(load_model("llama-mini").language.state_dict())
     cards = [
         card
         for pattern in ("connectors/llama-mini/*/*", "multitask/*", "skipping/*")
@@ -151,4 +151,4 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")
     with pytest.raises(ModelError, match="not the ones that their card describes"):
-        [load(f"llama-mini/ast/audio-qa@{step}") for step in kept]
+        [load_model(f"llama-mini/ast/audio-qa@{step}") for step in kept]

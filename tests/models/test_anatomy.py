@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.models import architectures, register
-from ima.models.audit import audit
-from ima.models.hook_points import TAPS, find_anatomy
+from ima.models import architectures, register_architecture
+from ima.models.audit import audit_hook_points
+from ima.models.hook_points import HOOK_POINT_PLACES, find_hook_points
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 29], [11, 2, 50, 33, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
@@ -59,7 +59,7 @@ def run(language, anatomy):
 @torch.no_grad()
 def test_every_tap_equals_the_block_computed_by_hand(model):
     name, language = model
-    anatomy = find_anatomy(language)
+    anatomy = find_hook_points(language)
     states, hidden_states, calls = run(language, anatomy)
     for layer, block in enumerate(anatomy.blocks, start=1):
         args, kwargs = calls[layer]
@@ -78,7 +78,7 @@ def test_every_tap_equals_the_block_computed_by_hand(model):
 
 def test_residual_states_are_those_of_transformers_and_the_last_is_not_normed(model):
     _, language = model
-    anatomy = find_anatomy(language)
+    anatomy = find_hook_points(language)
     states, hidden_states, _ = run(language, anatomy)
     for layer in range(anatomy.layers):
         assert torch.equal(states["resid_post", layer], hidden_states[layer])
@@ -93,8 +93,8 @@ def test_residual_states_are_those_of_transformers_and_the_last_is_not_normed(mo
 def test_the_audit_passes_and_leaves_no_hook_behind(model):
     _, language = model
     before = torch.get_rng_state()
-    audit(language, find_anatomy(language))
-    anatomy = find_anatomy(language)
+    audit_hook_points(language, find_hook_points(language))
+    anatomy = find_hook_points(language)
     for name in anatomy.taps:
         for layer in anatomy.layers_of(name):
             module = anatomy.tap(name, layer=layer).module
@@ -104,14 +104,14 @@ def test_the_audit_passes_and_leaves_no_hook_behind(model):
 
 def test_the_audit_finds_a_tap_at_the_wrong_place(model):
     _, language = model
-    anatomy = find_anatomy(language)
+    anatomy = find_hook_points(language)
     anatomy.sites["sa"] = ("", "output")
     with pytest.raises(ModelError, match=r"'sa'.*of layer 1 and what the model computes differ by"):
-        audit(language, anatomy)
+        audit_hook_points(language, anatomy)
 
 
 def test_undefined_taps_say_why():
-    phi, neox, opt = (find_anatomy(build(name)) for name in ("phi", "neox", "opt-post-norm"))
+    phi, neox, opt = (find_hook_points(build(name)) for name in ("phi", "neox", "opt-post-norm"))
     with pytest.raises(ParameterError, match=r"'resid_mid' does not exist.*parallel.*Available: l"):
         neox.tap("resid_mid", layer=1)
     with pytest.raises(ParameterError, match="share one norm, read at 'ln1'"):
@@ -122,8 +122,8 @@ def test_undefined_taps_say_why():
 
 
 def test_layers_and_names_are_checked():
-    anatomy = find_anatomy(build("llama"))
-    assert anatomy.taps == TAPS
+    anatomy = find_hook_points(build("llama"))
+    assert anatomy.taps == HOOK_POINT_PLACES
     assert anatomy.layers_of("resid_post") == range(4)
     assert anatomy.layers_of("fc1") == range(1, 4)
     assert (anatomy.width("fc1"), anatomy.width("sa")) == (48, 32)
@@ -157,7 +157,7 @@ def test_decoders_built_otherwise_are_refused(config, message):
         for parameter in language.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     with pytest.raises(ModelError, match=message):
-        audit(language, find_anatomy(language))
+        audit_hook_points(language, find_hook_points(language))
 
 
 def test_dropout_would_be_noticed():
@@ -165,7 +165,7 @@ def test_dropout_would_be_noticed():
         OPTConfig(**SIZES, ffn_dim=48, word_embed_proj_dim=32, dropout=0.5)
     ).train()
     with pytest.raises(ModelError, match="differ"):
-        audit(language, find_anatomy(language))
+        audit_hook_points(language, find_hook_points(language))
 
 
 def gpt2():
@@ -177,11 +177,11 @@ def test_a_registered_family_is_read(monkeypatch):
     monkeypatch.setattr(architectures, "_REGISTERED", {})
     language = gpt2()
     with pytest.raises(ModelError, match=r"ima\.models\.register\('gpt2', attention='…'\)"):
-        find_anatomy(language)
-    register("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
+        find_hook_points(language)
+    register_architecture("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
     with pytest.raises(ModelError, match=r"'fc1' and 'fc2'.*found c_fc, c_proj.*last_linear='…'"):
-        find_anatomy(language)
-    register(
+        find_hook_points(language)
+    register_architecture(
         "gpt2",
         attention="attn",
         first_norm="ln_1",
@@ -189,12 +189,12 @@ def test_a_registered_family_is_read(monkeypatch):
         last_linear="c_proj",
         final_norm="ln_f",
     )
-    anatomy = find_anatomy(language)
-    audit(language, anatomy)
-    assert anatomy.taps == TAPS
+    anatomy = find_hook_points(language)
+    audit_hook_points(language, anatomy)
+    assert anatomy.taps == HOOK_POINT_PLACES
     assert anatomy.width("fc1") == 128
 
 
 def test_a_part_that_no_block_has_cannot_be_registered():
     with pytest.raises(ParameterError, match=r"no part 'attn'\. Its parts: attention, first_norm"):
-        register("gpt2", attn="attn")
+        register_architecture("gpt2", attn="attn")

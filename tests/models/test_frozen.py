@@ -10,10 +10,10 @@ from tinyzoo import ENCODERS, NAMES, make_tokenizer
 
 from ima.data.samples import MODALITIES, Sample
 from ima.errors import ParameterError, SampleError
-from ima.models import load
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_anatomy
-from ima.models.sources import choose_sources, derangement
+from ima.models.hook_points import find_hook_points
+from ima.models.sources import choose_perceptual_sources, draw_derangement
 
 SHAPES = {"image": (64, 64, 3), "video": (8, 64, 64, 3), "audio": (32_000,)}
 
@@ -42,12 +42,12 @@ def sample(modality, index=0, **changes):
 # Captioning and answering differ in weights alone.
 @pytest.fixture(scope="module", params=[name for name in NAMES if not name.endswith("qa")])
 def model(request, tiny_zoo):
-    return load(request.param)
+    return load_model(request.param)
 
 
 @pytest.fixture(scope="module")
 def image_model(tiny_zoo):
-    return load("llama-mini/vit/image-qa")
+    return load_model("llama-mini/vit/image-qa")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_generation_ends_at_the_end_token_and_not_at_the_references_length(image
 
 def test_shuffled_perceives_another_sample_and_none_perceives_nothing(image_model):
     samples = [sample("image", index) for index in range(4)]
-    chosen = choose_sources(samples, perceptual="shuffled", seed=3)
+    chosen = choose_perceptual_sources(samples, perceptual="shuffled", seed=3)
     expected = [
         greedy(image_model, one, source=source) for one, source in zip(samples, chosen, strict=True)
     ]
@@ -183,17 +183,17 @@ def test_beams_search_beyond_greedy_decoding_at_any_batch_size(image_model):
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_derangements_leave_nothing_in_place(n):
-    drawn = {tuple(derangement(n, seed=seed)) for seed in range(20)}
+    drawn = {tuple(draw_derangement(n, seed=seed)) for seed in range(20)}
     assert len(drawn) > 1 or n == 2
     for permutation in drawn:
         assert sorted(permutation) == list(range(n))
         assert all(index != other for index, other in enumerate(permutation))
-    assert derangement(n, seed=1) == derangement(n, seed=1)
+    assert draw_derangement(n, seed=1) == draw_derangement(n, seed=1)
 
 
 @pytest.mark.parametrize(("encoder", "modality"), ENCODERS.items())
 def test_the_perceptual_tokens_follow_the_media(tiny_zoo, encoder, modality):
-    model = load(f"llama-mini/{encoder}/{modality}-caption")
+    model = load_model(f"llama-mini/{encoder}/{modality}-caption")
     first, second = (
         model.encode([sample(modality, 0, media=lambda seed=seed: media(modality, seed))])
         for seed in (1, 2)
@@ -203,12 +203,12 @@ def test_the_perceptual_tokens_follow_the_media(tiny_zoo, encoder, modality):
 
 
 def test_the_connector_reads_all_tokens_of_the_last_layer(image_model):
-    from ima.models.features import pixel_values
+    from ima.models.features import scale_images
 
     one = sample("image")
     perception = image_model.perception
     with torch.no_grad():
-        pixels = torch.from_numpy(pixel_values([one.load()]))
+        pixels = torch.from_numpy(scale_images([one.load()]))
         tokens = perception.encoder(pixels, output_hidden_states=True).last_hidden_state
         assert tokens.shape[1] == 1 + (64 // 16) ** 2
         expected = perception.connector(tokens)
@@ -218,13 +218,13 @@ def test_the_connector_reads_all_tokens_of_the_last_layer(image_model):
 def test_media_of_another_size_are_fitted_to_the_encoder(tiny_zoo):
     grey = np.full((100, 30, 3), 90, dtype=np.uint8)
     fitted = np.full((64, 64, 3), 90, dtype=np.uint8)
-    model = load("llama-mini/vit/image-qa")
+    model = load_model("llama-mini/vit/image-qa")
     pair = [sample("image", 0, media=lambda image=image: image) for image in (grey, fitted)]
     embeds = model.encode(pair).embeds
     torch.testing.assert_close(embeds[0], embeds[1])
     clip = media("video", 0)
     slow = np.repeat(clip, 2, axis=0)
-    model = load("llama-mini/timesformer/video-qa")
+    model = load_model("llama-mini/timesformer/video-qa")
     pair = [sample("video", 0, media=lambda frames=frames: frames) for frames in (clip, slow)]
     embeds = model.encode(pair).embeds
     torch.testing.assert_close(embeds[0], embeds[1])
@@ -233,7 +233,7 @@ def test_media_of_another_size_are_fitted_to_the_encoder(tiny_zoo):
 def test_nothing_is_trainable_and_no_random_state_is_touched(model, samples):
     torch.manual_seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    load(model.name)
+    load_model(model.name)
     model.encode(samples)
     model.generate(samples, max_new_tokens=2)
     parts = [model.language]
@@ -278,7 +278,7 @@ def test_empty_texts_are_refused(image_model):
 
 
 def test_a_sound_with_nan_is_refused(tiny_zoo):
-    model = load("llama-mini/ast/audio-qa")
+    model = load_model("llama-mini/ast/audio-qa")
     broken = sample("audio", media=lambda: np.array([0, np.nan], np.float32))
     with pytest.raises(SampleError, match="'audio-0': a sound must be finite floats"):
         model.encode([broken])
@@ -307,7 +307,7 @@ def test_padding_changes_no_value_in_any_family(family):
         weights_hash="",
         language=language,
         tokenizer=make_tokenizer(),
-        anatomy=find_anatomy(language),
+        anatomy=find_hook_points(language),
     )
     language.resize_token_embeddings(len(model.tokenizer), mean_resizing=False)
     texts = [Sample(str(n), "text", "qa", "the circle" + " red" * n, ("blue",)) for n in (0, 3, 9)]

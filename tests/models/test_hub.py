@@ -16,13 +16,13 @@ from tinyhub import BARE, FAMILIES, bare, save
 
 import ima.models
 from ima.cache.reader import open_cache
-from ima.capture import capture
-from ima.capture.statistics import measure
+from ima.capture import capture_activations
+from ima.capture.statistics import compute_batch_statistics
 from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, SampleError
-from ima.models.audit import audit
-from ima.models.chat_template import placeholders_of
-from ima.models.hook_points import find_anatomy
+from ima.models.audit import audit_hook_points
+from ima.models.chat_template import find_placeholder_ids
+from ima.models.hook_points import find_hook_points
 from ima.models.hub import HubModel
 
 # What a hub's own checkpoints do not do: special tokens outside a tiny vocabulary.
@@ -47,7 +47,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(folders):
-    return cache(lambda name: ima.models.load(str(folders(name))))
+    return cache(lambda name: ima.models.load_model(str(folders(name))))
 
 
 def sample(modality, index=0, *, prompt="what is it ?", reference="a red circle"):
@@ -82,7 +82,7 @@ def test_captured_states_are_the_models_own_hidden_states(models, name):
     model = models(name)
     samples = three(model)
     batch = model.encode(samples)
-    states = capture(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
     with torch.no_grad():
         own = model.language(**raw(model, samples), output_hidden_states=True, use_cache=False)
     real = batch.attention_mask.bool()
@@ -117,9 +117,9 @@ def test_padding_and_company_change_nothing(models, name):
     model = models(name)
     samples = three(model)
     taps = [tap for tap in model.anatomy.taps if tap != "fc1"]
-    together = measure(model, model.encode(samples), taps=taps, loss=True)
+    together = compute_batch_statistics(model, model.encode(samples), taps=taps, loss=True)
     for row, one in enumerate(samples):
-        alone = measure(model, model.encode([one]), taps=taps, loss=True)
+        alone = compute_batch_statistics(model, model.encode([one]), taps=taps, loss=True)
         for tap in taps:
             torch.testing.assert_close(
                 torch.from_numpy(together.means[tap][row]),
@@ -151,18 +151,18 @@ def test_media_attended_to_across_are_no_tokens(models):
     batch = model.encode(three(model))
     assert batch.kinds.sum(-1)[:, 0].tolist() == [0, 0, 0]
     with pytest.raises(ParameterError, match="attend across"):
-        capture(model, batch, taps=["sa"])
+        capture_activations(model, batch, taps=["sa"])
     with pytest.raises(SampleError, match="accepts image"):
         model.encode([sample("text")])
 
 
 def test_a_cache_of_a_model_of_the_hub_is_a_cache(folders, models, tmp_path):
-    from ima.capture.writer import create
+    from ima.capture.writer import create_cache
     from ima.data import samples
 
     model = models("qwen2_5_vl")
     chosen = samples.SampleSet("three", "test", tuple(three(model)))
-    path = create(
+    path = create_cache(
         model, dataset=chosen, samples=3, keep_tokens=2, path=tmp_path / "a.zarr", progress=False
     )
     tree = open_cache(path)
@@ -188,7 +188,7 @@ def test_modalities_do_not_mix_in_a_batch(models):
 def test_a_template_that_loses_the_prompt_is_refused(folders, tmp_path):
     folder = save("llava", tmp_path / "deaf")
     (folder / "chat_template.jinja").write_text("{{ 'hello' }}")
-    model = ima.models.load(str(folder))
+    model = ima.models.load_model(str(folder))
     with pytest.raises(ModelError, match="does not write a prompt"):
         model.encode([sample("image")])
 
@@ -198,15 +198,15 @@ def test_a_folder_without_a_processor_is_refused(folders, tmp_path):
     for name in ("preprocessor_config.json", "processor_config.json"):
         (folder / name).unlink()
     with pytest.raises(ModelError, match="no processor"):
-        ima.models.load(str(folder))
+        ima.models.load_model(str(folder))
 
 
 @pytest.mark.parametrize("name", list(BARE))
 def test_a_decoder_goes_on_from_what_enters_it(name):
     """Processors that need torchvision or mistral-common cannot be built here; the models can."""
     language, inputs = bare(name)
-    anatomy = find_anatomy(language)
-    audit(language, anatomy)
+    anatomy = find_hook_points(language)
+    audit_hook_points(language, anatomy)
     model = HubModel(
         name=name,
         card={"setup": "MT"},
@@ -214,7 +214,7 @@ def test_a_decoder_goes_on_from_what_enters_it(name):
         language=language,
         tokenizer=None,
         anatomy=anatomy,
-        placeholders=placeholders_of(language.config, None),
+        placeholders=find_placeholder_ids(language.config, None),
     )
     embeds, extra = model._entering(inputs)
     merged = (embeds != anatomy.embedding(inputs["input_ids"])).any(dim=-1)
@@ -232,8 +232,8 @@ def test_pickled_weights_are_read_only_when_asked(tmp_path):
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"found pytorch_model\.bin, which may run code"):
-        ima.models.load(str(folder))
-    model = ima.models.load(str(folder), pickled_weights=True)
+        ima.models.load_model(str(folder))
+    model = ima.models.load_model(str(folder), pickled_weights=True)
     assert model.layers == 3
 
 
@@ -250,7 +250,7 @@ def test_code_beside_the_weights_runs_only_when_asked(tmp_path):
         "class OwnConfig(LlavaConfig):\n    model_type = 'own'\n"
     )
     with pytest.raises(ModelError, match="trust_remote_code"):
-        ima.models.load(str(folder))
+        ima.models.load_model(str(folder))
     assert not mark.exists()
 
 
@@ -260,11 +260,11 @@ def test_nothing_is_fetched_for_a_folder(folders, monkeypatch):
         raise AssertionError(message)
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    assert ima.models.load(str(folders("llava"))).layers == 3
+    assert ima.models.load_model(str(folders("llava"))).layers == 3
 
 
 def test_offline_means_offline(tmp_path):
-    code = "import ima.models; ima.models.load('org/none')"
+    code = "import ima.models; ima.models.load_model('org/none')"
     made = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -7,7 +7,7 @@ from tinyzoo import multitask_parts
 
 from ima.data.samples import open_samples
 from ima.errors import UnknownNameError
-from ima.models import features, list_models, llava, load, zoo
+from ima.models import features, list_models, llava, load_model, zoo
 
 PLACEHOLDER = 7
 
@@ -17,12 +17,12 @@ PLACEHOLDER = 7
 def test_the_class_reads_pixels_as_it_reads_our_embeddings(kind, tokens):
     made, config = multitask_parts(kind)
     assert config.tokens(made["encoder"]) == tokens
-    model = llava.assemble(**made, tokens=tokens, placeholder=PLACEHOLDER)
+    model = llava.assemble_llava(**made, tokens=tokens, placeholder=PLACEHOLDER)
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     words = torch.tensor([[3, 4, 5], [6, 8, 9]])
     ids = torch.cat([torch.full((2, tokens), PLACEHOLDER), words], dim=1)
     assert made["language"].config._attn_implementation == "sdpa"
-    percepts = made["projector"](llava.patches(made["encoder"](pixels).last_hidden_state))
+    percepts = made["projector"](llava.drop_cls_token(made["encoder"](pixels).last_hidden_state))
     embeds = torch.cat([percepts, made["language"].get_input_embeddings()(words)], dim=1)
     theirs = model(input_ids=ids, pixel_values=pixels).logits
     torch.testing.assert_close(model(inputs_embeds=embeds).logits, theirs)
@@ -34,19 +34,19 @@ def test_the_start_of_a_projector_depends_on_the_seed_alone(kind):
     made, config = multitask_parts(kind)
     between = {"encoder": made["encoder"], "language": made["language"]}
     a, b, c = (llava.build_projector(config, **between, seed=seed) for seed in (1, 1, 2))
-    assert zoo.state_digest(a.state_dict()) == zoo.state_digest(b.state_dict())
-    assert zoo.state_digest(a.state_dict()) != zoo.state_digest(c.state_dict())
+    assert zoo.hash_state_dict(a.state_dict()) == zoo.hash_state_dict(b.state_dict())
+    assert zoo.hash_state_dict(a.state_dict()) != zoo.hash_state_dict(c.state_dict())
 
 
 def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
     assert multitask_zoo.is_dir()
     assert "llava-tiny" in [record["name"] for record in list_models()]
-    model = load("llava-tiny")
+    model = load_model("llava-tiny")
     assert (model.setup, model.modality, model.task) == ("MT", "image", "multitask")
     samples = open_samples("mini-image-caption", n=2)
     batch = model.encode(samples)
     assert (batch.modality == 1).sum() == 2 * 16
-    values = torch.from_numpy(features.pixel_values([sample.load() for sample in samples]))
+    values = torch.from_numpy(features.scale_images([sample.load() for sample in samples]))
     with torch.no_grad():
         theirs = model.language.model.get_image_features(pixel_values=values).pooler_output
     ours = torch.stack(
@@ -54,16 +54,16 @@ def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
     )
     np.testing.assert_allclose(ours, torch.stack(list(theirs)), atol=1e-6)
     assert len(model.generate(samples, max_new_tokens=2)) == 2
-    assert model.weights_hash != load("llava-tiny@0").weights_hash
+    assert model.weights_hash != load_model("llava-tiny@0").weights_hash
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, side):
     assert multitask_zoo.is_dir()
-    model = load("llava-tiny")
+    model = load_model("llava-tiny")
     samples = list(open_samples("mini-image-caption", n=3))
     batch = model.encode(samples, side=side)
-    values = torch.from_numpy(features.pixel_values([sample.load() for sample in samples]))
+    values = torch.from_numpy(features.scale_images([sample.load() for sample in samples]))
     with torch.no_grad():
         tokens = model.perception.encoder(values).last_hidden_state
     for row, own in enumerate(tokens):
@@ -72,7 +72,7 @@ def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, s
         torch.testing.assert_close(batch.summary[row, seen], expected, atol=1e-5, rtol=0)
         assert not batch.summary[row, ~seen].any()
     # A connector whose queries read all patches has no patch for each token.
-    other = load("llama-mini/vit/image-caption")
+    other = load_model("llama-mini/vit/image-caption")
     assert other.encode(samples).summary is None
     assert not other.perception.summarised
 
@@ -80,6 +80,6 @@ def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, s
 def test_a_checkpoint_that_was_not_kept_names_those_that_were(multitask_zoo):
     assert multitask_zoo.is_dir()
     with pytest.raises(UnknownNameError, match=r"Unknown checkpoint 'llava-tiny@5'.*llava-tiny@0"):
-        load("llava-tiny@5")
+        load_model("llava-tiny@5")
     with pytest.raises(UnknownNameError, match="Unknown checkpoint 'llama-mini@5'"):
-        load("llama-mini@5")
+        load_model("llama-mini@5")

@@ -38,7 +38,7 @@ def test_the_list_holds_every_model_with_the_fields_of_the_record(tiny_zoo):
     records = ima.models.list_models()
     assert [record["name"] for record in records] == sorted(NAMES)
     for record in records:
-        assert tuple(record) == (*zoo.RECORD, *zoo.DETAILS)
+        assert tuple(record) == (*zoo.CARD_RECORD_FIELDS, *zoo.CARD_DETAIL_FIELDS)
     image = next(record for record in records if record["name"] == NAME)
     assert image["modality"] == "image"
     assert image["task"] == "qa"
@@ -61,26 +61,26 @@ def test_the_public_names_are_the_classes_themselves():
 
 
 def test_models_know_what_they_are(tiny_zoo):
-    model, alone = ima.models.load(NAME), ima.models.load(LANGUAGE)
+    model, alone = ima.models.load_model(NAME), ima.models.load_model(LANGUAGE)
     assert (model.name, model.setup, model.modality, model.task) == (NAME, "ST", "image", "qa")
     assert model.modalities == ("text", "image")
     assert (alone.modality, alone.task, alone.modalities) == ("text", None, ("text",))
     assert (model.hidden, model.layers, model.device.type) == (32, 3, "cpu")
-    language = load_file(tiny_zoo / "language" / LANGUAGE / zoo.WEIGHTS)
+    language = load_file(tiny_zoo / "language" / LANGUAGE / zoo.WEIGHTS_FILE)
     for name, value in model.language.state_dict().items():
         if name in language:
             assert torch.equal(value, language[name].float())
 
 
 def test_the_weights_hash_names_all_parts(own_zoo):
-    hashes = {ima.models.load(name).weights_hash for name in NAMES}
+    hashes = {ima.models.load_model(name).weights_hash for name in NAMES}
     assert len(hashes) == len(NAMES)
     folder = own_zoo / "connectors" / NAME
-    before = ima.models.load(NAME).weights_hash
-    weights = load_file(folder / zoo.WEIGHTS)
-    save_file({key: value + 1 for key, value in weights.items()}, folder / zoo.WEIGHTS)
-    edit_card(folder, sha256=zoo.sha256(folder / zoo.WEIGHTS))
-    assert ima.models.load(NAME).weights_hash != before
+    before = ima.models.load_model(NAME).weights_hash
+    weights = load_file(folder / zoo.WEIGHTS_FILE)
+    save_file({key: value + 1 for key, value in weights.items()}, folder / zoo.WEIGHTS_FILE)
+    edit_card(folder, sha256=zoo.hash_file(folder / zoo.WEIGHTS_FILE))
+    assert ima.models.load_model(NAME).weights_hash != before
 
 
 def test_the_tiny_zoo_is_the_same_bytes_for_the_same_seed(tiny_zoo, tmp_path):
@@ -90,17 +90,17 @@ def test_the_tiny_zoo_is_the_same_bytes_for_the_same_seed(tiny_zoo, tmp_path):
 
 @pytest.mark.parametrize("part", [f"language/{LANGUAGE}", "encoders/vit", f"connectors/{NAME}"])
 def test_altered_weights_are_refused(own_zoo, part):
-    path = own_zoo / part / zoo.WEIGHTS
-    expected = zoo.sha256(path)
+    path = own_zoo / part / zoo.WEIGHTS_FILE
+    expected = zoo.hash_file(path)
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    message = rf"{path} .*expected sha256 {expected}, found {zoo.sha256(path)}.*`make zoo`"
+    message = rf"{path} .*expected sha256 {expected}, found {zoo.hash_file(path)}.*`make zoo`"
     with pytest.raises(ModelError, match=message):
-        ima.models.load(NAME)
+        ima.models.load_model(NAME)
     path.unlink()
     with pytest.raises(ModelError, match=rf"{path} are missing. `make zoo`"):
-        ima.models.load(NAME)
+        ima.models.load_model(NAME)
 
 
 @pytest.mark.parametrize("part", ["language", "encoder"])
@@ -109,7 +109,7 @@ def test_a_connector_of_other_parts_is_refused(own_zoo, part):
     parts = json.loads((folder / "card.json").read_text())["parts"]
     edit_card(folder, parts={**parts, part: "other"})
     with pytest.raises(ModelError, match=rf"trained with another {part} .*expected sha256 other"):
-        ima.models.load(NAME)
+        ima.models.load_model(NAME)
 
 
 def test_bad_cards_are_named(own_zoo):
@@ -119,17 +119,17 @@ def test_bad_cards_are_named(own_zoo):
         ima.models.list_models()
     (folder / "card.json").write_text("{")
     with pytest.raises(ModelError, match=r"Cannot read the card .*card\.json"):
-        ima.models.load(NAME)
+        ima.models.load_model(NAME)
 
 
 def test_missing_tensors_are_not_filled_with_random_numbers(own_zoo):
     folder = own_zoo / "language" / LANGUAGE
-    weights = load_file(folder / zoo.WEIGHTS)
+    weights = load_file(folder / zoo.WEIGHTS_FILE)
     del weights["model.norm.weight"]
-    save_file(weights, folder / zoo.WEIGHTS, metadata={"format": "pt"})
-    edit_card(folder, sha256=zoo.sha256(folder / zoo.WEIGHTS))
+    save_file(weights, folder / zoo.WEIGHTS_FILE, metadata={"format": "pt"})
+    edit_card(folder, sha256=zoo.hash_file(folder / zoo.WEIGHTS_FILE))
     with pytest.raises(ModelError, match=r"do not fill LlamaForCausalLM: model\.norm\.weight"):
-        ima.models.load(LANGUAGE)
+        ima.models.load_model(LANGUAGE)
 
 
 def test_a_connector_that_does_not_fit_its_card(own_zoo):
@@ -137,13 +137,13 @@ def test_a_connector_that_does_not_fit_its_card(own_zoo):
     configuration = json.loads((folder / "card.json").read_text())["configuration"]
     edit_card(folder, configuration={**configuration, "width": 24})
     with pytest.raises(ModelError, match="do not fit its card"):
-        ima.models.load(NAME)
+        ima.models.load_model(NAME)
 
 
 @pytest.mark.parametrize("spec", ["lama-mini", f"{LANGUAGE}/vit/image-captoin", f"{LANGUAGE}/vit"])
 def test_unknown_names_list_the_models(tiny_zoo, spec):
     with pytest.raises(UnknownNameError, match=r"Unknown model .*`ima models list`") as caught:
-        ima.models.load(spec)
+        ima.models.load_model(spec)
     for name in NAMES:
         assert name in str(caught.value)
     assert f"Did you mean '{LANGUAGE}" in str(caught.value)
@@ -153,7 +153,7 @@ def test_an_empty_zoo(tmp_path, monkeypatch):
     monkeypatch.setenv("IMA_ZOO", str(tmp_path))
     assert ima.models.list_models() == []
     with pytest.raises(UnknownNameError, match="Available: none"):
-        ima.models.load(LANGUAGE)
+        ima.models.load_model(LANGUAGE)
 
 
 def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(ModelError, match=r"'owner/name' is neither.*ConnectionError: no route"):
-        ima.models.load("owner/name")
+        ima.models.load_model("owner/name")
 
 
 @pytest.mark.parametrize(
@@ -178,11 +178,11 @@ def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
 )
 def test_wrong_devices_and_dtypes(tiny_zoo, wrong, message):
     with pytest.raises(ParameterError, match=message):
-        ima.models.load(LANGUAGE, **wrong)
+        ima.models.load_model(LANGUAGE, **wrong)
 
 
 def test_another_dtype_reaches_every_part(tiny_zoo):
-    model = ima.models.load(NAME, dtype="float64")
+    model = ima.models.load_model(NAME, dtype="float64")
     parts = (model.language, model.perception.encoder, model.perception.connector)
     for part in parts:
         assert {parameter.dtype for parameter in part.parameters()} == {torch.float64}
@@ -199,9 +199,9 @@ def folder(tmp_path):
 
 
 def test_a_local_folder_is_a_text_model(tiny_zoo, folder):
-    model = ima.models.load(str(folder))
+    model = ima.models.load_model(str(folder))
     assert (model.name, model.setup, model.modalities) == (str(folder), "LM", ("text",))
-    assert model.weights_hash == zoo.sha256(folder / zoo.WEIGHTS)
+    assert model.weights_hash == zoo.hash_file(folder / zoo.WEIGHTS_FILE)
     sample = Sample("a", "text", "qa", "the circle is", ("red",))
     batch = model.encode([sample])
     logits = model.forward(batch, logits=True)
@@ -222,7 +222,7 @@ def test_a_token_that_the_tokenizer_puts_first_is_attended_to_and_never_counted(
         single="<pad> $A", special_tokens=[("<pad>", 0)]
     )
     tokenizer.save_pretrained(folder)
-    model = ima.models.load(str(folder))
+    model = ima.models.load_model(str(folder))
     sample = Sample("a", "text", "qa", "the circle is", ("red",))
     batch = model.encode([sample])
     assert batch.token_id[0, 0] == 0
@@ -239,9 +239,9 @@ def test_a_token_that_the_tokenizer_puts_first_is_attended_to_and_never_counted(
 def test_incomplete_folders(tiny_zoo, folder, missing, message):
     (folder / missing).unlink()
     with pytest.raises(ModelError, match=message):
-        ima.models.load(str(folder))
+        ima.models.load_model(str(folder))
 
 
 def test_a_folder_without_a_model(tiny_zoo, tmp_path):
     with pytest.raises(UnknownNameError, match="Unknown model"):
-        ima.models.load(str(tmp_path))
+        ima.models.load_model(str(tmp_path))

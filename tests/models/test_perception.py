@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ima.data.samples import Sample
-from ima.models import load
-from ima.models.perception import perceiving_once
+from ima.models import load_model
+from ima.models.perception import reuse_perception
 
 
 @pytest.fixture(scope="module")
 def perception(tiny_zoo):
-    return load("llama-mini/vit/image-caption").perception
+    return load_model("llama-mini/vit/image-caption").perception
 
 
 def pictures(count=2):
@@ -37,7 +37,7 @@ def pictures(count=2):
 def test_a_batch_is_perceived_once_and_equal(perception):
     given, read = pictures()
     plain = perception(given)
-    with perceiving_once():
+    with reuse_perception():
         first, second = perception(given), perception(list(given))
     assert torch.equal(first, plain)
     assert torch.equal(second, plain)
@@ -46,7 +46,7 @@ def test_a_batch_is_perceived_once_and_equal(perception):
 
 def test_what_is_remembered_ends_with_the_context(perception):
     given, read = pictures()
-    with perceiving_once():
+    with reuse_perception():
         perception(given)
     perception(given)
     assert len(read) == 2 * len(given)
@@ -56,7 +56,7 @@ def test_a_memory_that_is_given_outlives_the_context(perception):
     given, read = pictures()
     memory = {}
     for _ in range(3):
-        with perceiving_once(memory):
+        with reuse_perception(memory):
             perception(given)
     assert len(read) == len(given)
 
@@ -71,7 +71,7 @@ def test_other_order_other_media_and_other_connectors_are_perceived_anew(percept
     swapped = [
         replace(one, media=two.media) for one, two in zip(given, reversed(given), strict=True)
     ]
-    with perceiving_once():
+    with reuse_perception():
         plain = perception(given)
         assert torch.allclose(perception(given[::-1]), plain.flip(0), atol=1e-5)
         assert torch.allclose(perception(swapped), plain.flip(0), atol=1e-5)

@@ -13,17 +13,17 @@ import transformers as hf
 from tinyhub import SIGLIP, TEXT, square, tokenizer
 
 import ima.models
-from ima.data.folders import LINES, write_manifest
+from ima.data.folders import SAMPLES_FILE, write_data_folder
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
 from ima.models import zoo
 from ima.models.connector import Connector, ConnectorConfig
-from ima.models.folders import Loading
-from ima.models.single import is_single_task, open_parts
-from ima.models.towers import FAMILIES, load_tower
-from ima.training import PAIRS, Training, train
+from ima.models.folders import LoadOptions
+from ima.models.single import is_single_task, load_single_task_parts
+from ima.models.towers import ENCODER_SPECS, load_encoder_and_processor
+from ima.training import MODEL_PAIRS, TrainingSettings, train_connector
 
-PLAIN = Loading(torch.device("cpu"), torch.float32)
+PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -153,15 +153,15 @@ def sample(modality, index=0, *, reference="a red circle"):
 
 
 def test_every_family_is_tried():
-    classes = {FAMILIES[name].cls for name in TOWERS}
-    assert classes == {family.cls for family in FAMILIES.values()}
+    classes = {ENCODER_SPECS[name].cls for name in TOWERS}
+    assert classes == {family.cls for family in ENCODER_SPECS.values()}
 
 
 @pytest.mark.parametrize("name", list(TOWERS))
 def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
-    _, _, family = load_tower(name, folders(name), loading=PLAIN)
-    assert family is FAMILIES[name]
-    parts = open_parts(
+    _, _, family = load_encoder_and_processor(name, folders(name), loading=PLAIN)
+    assert family is ENCODER_SPECS[name]
+    parts = load_single_task_parts(
         {"language": str(folders("language")), "encoder": str(folders(name))},
         loading=PLAIN,
     )
@@ -184,18 +184,20 @@ def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
 
 
 def test_a_masked_autoencoder_is_read_unmasked_in_order(folders):
-    encoder, _, _ = load_tower("vit_mae", folders("vit_mae"), loading=PLAIN)
+    encoder, _, _ = load_encoder_and_processor("vit_mae", folders("vit_mae"), loading=PLAIN)
     pixels = torch.randn(1, 3, 28, 28)
-    tokens = FAMILIES["vit_mae"].read(encoder, {"pixel_values": pixels})
+    tokens = ENCODER_SPECS["vit_mae"].read(encoder, {"pixel_values": pixels})
     other = pixels.clone()
     other[..., 14:, 14:] += 1  # the last patch
-    changed = (FAMILIES["vit_mae"].read(encoder, {"pixel_values": other}) - tokens)[0].norm(dim=-1)
+    changed = (ENCODER_SPECS["vit_mae"].read(encoder, {"pixel_values": other}) - tokens)[0].norm(
+        dim=-1
+    )
     assert changed.argmax() == 4
 
 
 def test_a_family_that_is_no_encoder_is_refused(folders):
     with pytest.raises(ModelError, match="is a 'llama'; encoders that can be read: vit, clip"):
-        load_tower("x", folders("language"), loading=PLAIN)
+        load_encoder_and_processor("x", folders("language"), loading=PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -210,18 +212,18 @@ def data(tmp_path_factory):
         samples.append(
             Sample(str(index), "image", "caption", "caption :", (word,), {}, lambda p=pixels: p)
         )
-    write_manifest(SampleSet("colours", "test", tuple(samples)), path)
-    lines = [json.loads(line) for line in (path / LINES).read_text().splitlines()]
+    write_data_folder(SampleSet("colours", "test", tuple(samples)), path)
+    lines = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
     for number, line in enumerate(lines):
         line["split"] = "train" if number < 16 else "validation" if number < 20 else "test"
-    (path / LINES).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (path / SAMPLES_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
 @pytest.fixture
 def settings(folders, data, tmp_path):
     def make(**changes):
-        return Training.checked(
+        return TrainingSettings.checked(
             {
                 "language": str(folders("language")),
                 "encoder": str(folders("vit")),
@@ -245,28 +247,28 @@ def settings(folders, data, tmp_path):
 
 
 def test_a_connector_learns_and_becomes_a_model(settings, data):
-    path = train(settings())
-    card = json.loads((Path(path) / zoo.CARD).read_text())
+    path = train_connector(settings())
+    card = json.loads((Path(path) / zoo.CARD_FILE).read_text())
     losses = [entry["validation"] for entry in card["curve"]]
     assert losses[-1] < losses[0]
     assert [entry["step"] for entry in card["checkpoints"]] == [0, 11, 21]
-    model = ima.models.load(path)
+    model = ima.models.load_model(path)
     assert (model.setup, model.modality, model.task) == ("ST", "image", "caption")
     chosen = open_samples(str(data))
     said = model.encode(chosen)
-    early = ima.models.load(f"{path}@0").encode(chosen)
+    early = ima.models.load_model(f"{path}@0").encode(chosen)
     assert not torch.allclose(said.embeds, early.embeds)
-    assert ima.models.load(f"{path}@11").weights_hash != model.weights_hash
+    assert ima.models.load_model(f"{path}@11").weights_hash != model.weights_hash
     with pytest.raises(UnknownNameError, match="Available: 0, 11, 21"):
-        ima.models.load(f"{path}@12")
+        ima.models.load_model(f"{path}@12")
     with pytest.raises(ParameterError, match="is trained"):
-        train(settings())
+        train_connector(settings())
 
 
 def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, monkeypatch):
     from ima.training import connector
 
-    whole = train(settings(out=str(tmp_path / "whole")))
+    whole = train_connector(settings(out=str(tmp_path / "whole")))
     real, count = connector._Run._step, []
 
     def stopping(self, step):
@@ -277,19 +279,23 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, mon
 
     monkeypatch.setattr(connector._Run, "_step", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train(settings())
+        train_connector(settings())
     assert is_single_task(tmp_path / "model") is False
     monkeypatch.setattr(connector._Run, "_step", real)
-    again = train(settings())
-    hashes = [zoo.sha256(Path(path) / zoo.WEIGHTS) for path in (whole, again)]
+    again = train_connector(settings())
+    hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, again)]
     assert hashes[0] == hashes[1]
 
 
 def test_accumulated_passes_are_one_batch(settings, tmp_path):
-    one = train(settings(out=str(tmp_path / "one"), epochs=1, batch_size=8))
-    two = train(settings(out=str(tmp_path / "two"), epochs=1, batch_size=4, accumulation=2))
-    first, second = (ima.models.load(path).encode([sample("image")]).embeds for path in (one, two))
-    start = ima.models.load(f"{one}@0").encode([sample("image")]).embeds
+    one = train_connector(settings(out=str(tmp_path / "one"), epochs=1, batch_size=8))
+    two = train_connector(
+        settings(out=str(tmp_path / "two"), epochs=1, batch_size=4, accumulation=2)
+    )
+    first, second = (
+        ima.models.load_model(path).encode([sample("image")]).embeds for path in (one, two)
+    )
+    start = ima.models.load_model(f"{one}@0").encode([sample("image")]).embeds
     # Adam blows up the last bits of a bias without a gradient; what comes out hardly moves.
     assert (first - second).abs().max() < 1e-2 * (first - start).abs().max()
 
@@ -299,18 +305,18 @@ def test_other_settings_and_other_folders_are_refused(settings, tmp_path):
     path.mkdir()
     (path / "notes.txt").touch()
     with pytest.raises(ParameterError, match="is no training"):
-        train(settings())
+        train_connector(settings())
     (path / "notes.txt").unlink()
     with pytest.raises(ParameterError, match=r"Setting 'epochs': .*found 0"):
         settings(epochs=0)
-    empty = write_manifest(SampleSet("e", "test", (sample("image"),)), tmp_path / "empty")
+    empty = write_data_folder(SampleSet("e", "test", (sample("image"),)), tmp_path / "empty")
     with pytest.raises(SampleError, match="no samples of split 'train'"):
-        train(settings(data=str(empty)))
+        train_connector(settings(data=str(empty)))
 
 
 def test_the_papers_pairs_are_ready():
-    assert len(PAIRS) == 16
-    assert PAIRS["opt-6.7b/vit"] == {
+    assert len(MODEL_PAIRS) == 16
+    assert MODEL_PAIRS["opt-6.7b/vit"] == {
         "language": "facebook/opt-6.7b",
         "encoder": "google/vit-large-patch16-224",
     }

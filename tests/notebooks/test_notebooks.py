@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from ima import claims
-from ima.data.folders import write_manifest
+from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError
 from ima.miniature import short_runs
-from ima.models import load
+from ima.models import load_model
 from ima.notebook import runner
 from ima.studies import model_summary
 from ima.studies.short_runs import FOLDER, read_runs
@@ -80,12 +80,12 @@ def check_page(notebook):
 
 @pytest.fixture(scope="module")
 def stores(tiny_zoo, tmp_path_factory):
-    from ima.capture.writer import create
+    from ima.capture.writer import create_cache
 
     folder = tmp_path_factory.mktemp("caches")
     return [
         str(
-            create(
+            create_cache(
                 model,
                 dataset=f"mini-{name}",
                 samples=16,
@@ -103,12 +103,12 @@ def stores(tiny_zoo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calibrated(tiny_zoo, tmp_path_factory):
-    from ima.capture.writer import create
+    from ima.capture.writer import create_cache
 
     folder = tmp_path_factory.mktemp("calibration")
     return [
         str(
-            create(
+            create_cache(
                 model,
                 dataset=f"mini-{name}:calibration",
                 samples=8,
@@ -276,10 +276,10 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for at, chosen in enumerate(r for r in short_runs.RUNS if r.encoder == "vit"):
         proxies = {name: rng.random(11) for name in model_summary.PROXIES}
-        proxies[model_summary.IMA] = np.full(11, at / 10)
+        proxies[model_summary.IMA_SCORE] = np.full(11, at / 10)
         scores = {"exact_set": np.full(11, at / 20), "chair_s": np.full(11, at / 30)}
         scores["chair_i"] = rng.random(11)
-        one = model_summary.Candidate("run", "mini-image-caption", "", 9, proxies, scores)
+        one = model_summary.ModelSummary("run", "mini-image-caption", "", 9, proxies, scores)
         record = {"run": {"encoder": "vit"}, "recipe": {"parts": short_runs.parts_of(root, "vit")}}
         path = root / FOLDER / f"{chosen.name}.json"
         path.parent.mkdir(exist_ok=True)
@@ -309,9 +309,9 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
 def answered(folder, model):
     """Write a data set whose references are what a model says, so that it scores."""
     given = list(open_samples("mini-image-qa", n=12))
-    said = load(model).generate(given)
+    said = load_model(model).generate(given)
     told = [replace(one, references=(text or "x",)) for one, text in zip(given, said, strict=True)]
-    write_manifest(SampleSet("answered", "test", tuple(told)), folder)
+    write_data_folder(SampleSet("answered", "test", tuple(told)), folder)
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     for line in lines[8:]:
         line["split"] = "calibration"

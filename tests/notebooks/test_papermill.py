@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ima import claims
-from ima.capture.writer import create
+from ima.capture.writer import create_cache
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -58,7 +58,7 @@ def own(tmp_path_factory):
         given = {"progress": False, "unit": 4}
         opened = settings["data"][data]
         found["test"].append(
-            create(
+            create_cache(
                 model,
                 dataset=opened,
                 samples=20,
@@ -69,7 +69,7 @@ def own(tmp_path_factory):
             )
         )
         found["calibration"].append(
-            create(
+            create_cache(
                 model, dataset=f"{opened}:calibration", samples=12, inputs=True, loss=False,
                 taps=["resid_post"], path=folder / f"{data}-calibration.zarr", **given,
             )

@@ -14,21 +14,27 @@ from hypothesis import strategies as st
 
 import ima
 from ima.cache.provenance import CacheParameters
-from ima.cache.schema import SCHEMA, SCHEMA_VERSION, Array, Layout
-from ima.cache.store import intact, locate, place, put, skeleton
-from ima.cache.verification import check
-from ima.hook_points import TAPS
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec, CacheLayout
+from ima.cache.store import (
+    build_store_metadata,
+    is_root_intact,
+    locate_store,
+    write_array_rows,
+    write_store_metadata,
+)
+from ima.cache.verification import check_cache_files
+from ima.hook_points import HOOK_POINTS
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
+def layouts(draw: st.DrawFn) -> CacheLayout:
     samples = draw(st.integers(1, 9))
-    taps = draw(st.lists(st.sampled_from(TAPS), min_size=1, max_size=3, unique=True))
-    return Layout(
+    taps = draw(st.lists(st.sampled_from(HOOK_POINTS), min_size=1, max_size=3, unique=True))
+    return CacheLayout(
         samples=samples,
         unit=draw(st.integers(1, samples)),
         layers=draw(st.integers(1, 4)),
-        widths={tap: draw(st.integers(1, 12)) for tap in TAPS if tap in taps},
+        widths={tap: draw(st.integers(1, 12)) for tap in HOOK_POINTS if tap in taps},
         tokens=draw(st.integers(0, 30)),
         dtype=draw(st.sampled_from(["float16", "float32"])),
         loss=draw(st.booleans()),
@@ -36,7 +42,7 @@ def layouts(draw: st.DrawFn) -> Layout:
     )
 
 
-def attributes(layout: Layout) -> dict[str, object]:
+def attributes(layout: CacheLayout) -> dict[str, object]:
     parameters = CacheParameters(
         model="m",
         dataset="d",
@@ -48,8 +54,8 @@ def attributes(layout: Layout) -> dict[str, object]:
     ).model_dump(mode="json")
     execution = {name: parameters.pop(name) for name in ("batch_size", "device")}
     return {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
+        "schema": CACHE_SCHEMA,
+        "schema_version": CACHE_SCHEMA_VERSION,
         "parameters": parameters,
         "layout": {
             "unit": layout.unit,
@@ -61,7 +67,7 @@ def attributes(layout: Layout) -> dict[str, object]:
     }
 
 
-def contents(array: Array, random: np.random.Generator) -> npt.NDArray[np.generic]:
+def contents(array: ArraySpec, random: np.random.Generator) -> npt.NDArray[np.generic]:
     if array.dtype == "string":
         letters = ["", "a", "ü", "日本", "\x00b", "long " * 20]
         return np.array(random.choice(letters, array.shape).tolist(), dtype=object)
@@ -78,13 +84,13 @@ def contents(array: Array, random: np.random.Generator) -> npt.NDArray[np.generi
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layout=layouts(), seed=st.integers(0, 2**16))
-def test_what_is_written_is_read(layout: Layout, seed: int) -> None:
+def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
     random = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        location = locate(Path(folder) / "cache.zarr")
+        location = locate_store(Path(folder) / "cache.zarr")
         arrays = layout.arrays()
-        place(location, skeleton(arrays, attributes(layout)))
-        assert intact(location.read("zarr.json"))
+        write_store_metadata(location, build_store_metadata(arrays, attributes(layout)))
+        assert is_root_intact(location.read("zarr.json"))
         group = zarr.open_group(location.address, mode="r+", use_consolidated=False)
         written = {}
         for array in arrays:
@@ -94,7 +100,9 @@ def test_what_is_written_is_read(layout: Layout, seed: int) -> None:
                 step = layout.unit if array.dims[0] == "sample" else 7
                 for start in range(0, array.shape[0], step):
                     rows = slice(start, start + step)
-                    put(group, path=array.path, rows=rows, values=written[array.path][rows])
+                    write_array_rows(
+                        group, path=array.path, rows=rows, values=written[array.path][rows]
+                    )
             else:
                 written[array.path] = array.values
         own = ima.open_cache(location.address)
@@ -106,20 +114,20 @@ def test_what_is_written_is_read(layout: Layout, seed: int) -> None:
                 np.testing.assert_array_equal(found.to_numpy(), written[array.path])
                 if array.dtype != "string":
                     assert found.dtype == array.dtype
-        assert check(location).problems == ()
+        assert check_cache_files(location).problems == ()
 
 
 @settings(max_examples=15, deadline=None)
 @given(layout=layouts())
-def test_a_layout_is_the_same_bytes_every_time(layout: Layout) -> None:
-    first, second = (skeleton(layout.arrays(), attributes(layout)) for _ in range(2))
+def test_a_layout_is_the_same_bytes_every_time(layout: CacheLayout) -> None:
+    first, second = (build_store_metadata(layout.arrays(), attributes(layout)) for _ in range(2))
     assert first == second
     assert list(first)[-1] == "zarr.json"
 
 
 @settings(max_examples=50, deadline=None)
 @given(layout=layouts())
-def test_units_share_no_file(layout: Layout) -> None:
+def test_units_share_no_file(layout: CacheLayout) -> None:
     covered = [row for unit in range(layout.units) for row in range(*layout.bounds(unit))]
     assert covered == list(range(layout.samples))
     for array in layout.arrays():

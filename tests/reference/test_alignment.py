@@ -37,8 +37,8 @@ def loop(means, *, at_p, at_t):
 
 def test_both_versions_are_the_double_loop():
     means = {"a": dataset(6, seed=0), "b": dataset(4, seed=1)}
-    same = alignment.curve(means, resamples=3)
-    start = alignment.curve(means, version="input", resamples=3)
+    same = alignment.compute_alignment_curve(means, resamples=3)
+    start = alignment.compute_alignment_curve(means, version="input", resamples=3)
     for name, array in means.items():
         for layer in range(5):
             expected = loop(array, at_p=layer, at_t=layer)
@@ -48,22 +48,26 @@ def test_both_versions_are_the_double_loop():
 
 
 def test_the_ima_score_leaves_the_last_layer_out():
-    found = alignment.curve({"a": dataset(30, seed=2)}, resamples=200)
-    got = alignment.score(found)
+    found = alignment.compute_alignment_curve({"a": dataset(30, seed=2)}, resamples=200)
+    got = alignment.compute_ima_score(found)
     assert got.value == pytest.approx(float(found["estimate"][:, :-1].mean()))
     assert got.low < got.value < got.high
     assert got.n == 30
-    rise = alignment.depth_correlation(found)
+    rise = alignment.correlate_with_depth(found)
     assert rise.value == pytest.approx(1)
     assert rise.low > 0
     backwards = found.isel(layer=slice(None, None, -1))
-    assert alignment.depth_correlation(backwards).value == pytest.approx(-1)
+    assert alignment.correlate_with_depth(backwards).value == pytest.approx(-1)
     mean = found["estimate"].mean("dataset")
-    gain = alignment.depth_rise(found)
+    gain = alignment.compute_depth_rise(found)
     assert gain.value == pytest.approx(float(mean[-1] - mean[0]))
     assert 0 < gain.low < gain.value < gain.high
     # Two of all orders of five layers are as extreme as a steady rise.
-    assert alignment.depth_p(found) == alignment.depth_p(backwards) == pytest.approx(2 / 120)
+    assert (
+        alignment.compute_depth_p(found)
+        == alignment.compute_depth_p(backwards)
+        == pytest.approx(2 / 120)
+    )
 
 
 def test_curves_without_an_order_are_seldom_called_ordered():
@@ -79,7 +83,7 @@ def test_curves_without_an_order_are_seldom_called_ordered():
             },
             attrs={"samples": 50},
         )
-        found = alignment.depth_correlation(exact)
+        found = alignment.correlate_with_depth(exact)
         assert -1 <= found.low <= found.value <= found.high <= 1
         out += not found.low <= 0 <= found.high
     assert out / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
@@ -87,18 +91,22 @@ def test_curves_without_an_order_are_seldom_called_ordered():
 
 def test_the_interval_of_the_score_covers_the_score_of_the_population():
     population = dataset(4000, seed=3)
-    truth = alignment.score(alignment.curve({"a": population}, resamples=1)).value
+    truth = alignment.compute_ima_score(
+        alignment.compute_alignment_curve({"a": population}, resamples=1)
+    ).value
     hits = 0
     for trial in range(40):
         part = population.isel(sample=slice(trial * 100, (trial + 1) * 100))
-        got = alignment.score(alignment.curve({"a": part}, resamples=200, seed=trial))
+        got = alignment.compute_ima_score(
+            alignment.compute_alignment_curve({"a": part}, resamples=200, seed=trial)
+        )
         hits += got.low <= truth <= got.high
     assert hits >= 34
 
 
 def test_the_layer_matrix_is_the_double_loop():
     means = dataset(5, seed=4)
-    matrix = alignment.layer_matrix(means)
+    matrix = alignment.compute_cross_layer_cosine(means)
     for p in range(5):
         for t in range(5):
             expected = loop(means, at_p=p, at_t=t)
@@ -107,11 +115,13 @@ def test_the_layer_matrix_is_the_double_loop():
 
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="same layer"):
-        alignment.curve({"a": dataset(5, seed=0)}, version="output")
+        alignment.compute_alignment_curve({"a": dataset(5, seed=0)}, version="output")
     with pytest.raises(ParameterError, match="No data sets"):
-        alignment.curve({})
+        alignment.compute_alignment_curve({})
     with pytest.raises(ParameterError, match="layers differ"):
-        alignment.curve({"a": dataset(5, seed=0), "b": dataset(5, seed=0, layers=4)})
+        alignment.compute_alignment_curve(
+            {"a": dataset(5, seed=0), "b": dataset(5, seed=0, layers=4)}
+        )
 
 
 def pair(n=30, d=6, *, seed=0, noise=0.5):
@@ -126,13 +136,13 @@ def test_retrieval_is_the_argmax_of_centred_cosines():
     cosines = cosine_similarity(a - a.mean(0), b - b.mean(0))
     own = np.arange(len(a))
     expected = ((cosines.argmax(1) == own) * 1.0 + (cosines.argmax(0) == own)) / 2
-    np.testing.assert_array_equal(representation_similarity.retrieval(a, b), expected)
+    np.testing.assert_array_equal(representation_similarity.compute_retrieval_hits(a, b), expected)
 
 
 def test_equal_texts_share_a_hit():
     a = np.array([[1.0, 0.1], [1.0, -0.1], [-2.0, 0.0]])
     b = np.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]])
-    got = representation_similarity.retrieval(a, b)
+    got = representation_similarity.compute_retrieval_hits(a, b)
     np.testing.assert_allclose(got[:2].sum(), 1.0)
     assert got[2] == 1
 
@@ -145,16 +155,16 @@ def test_neighbours_are_scikit_learns():
         near = finder.kneighbors(return_distance=False)
         sets.append([set(row) for row in near[:, :5]])
     expected = [len(x & y) / 5 for x, y in zip(*sets, strict=True)]
-    np.testing.assert_allclose(representation_similarity.neighbours(a, b, k=5), expected)
+    np.testing.assert_allclose(representation_similarity.compute_mutual_knn(a, b, k=5), expected)
 
 
 def test_cka_is_one_under_rotation_and_scale_and_zero_on_average_by_chance():
     a, _ = pair(seed=3)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-    assert representation_similarity.cka(a, 3 * a @ turn + 7) == pytest.approx(1)
+    assert representation_similarity.compute_cka(a, 3 * a @ turn + 7) == pytest.approx(1)
     rng = np.random.default_rng(4)
     chance = [
-        representation_similarity.cka(rng.normal(size=(8, 20)), rng.normal(size=(8, 20)))
+        representation_similarity.compute_cka(rng.normal(size=(8, 20)), rng.normal(size=(8, 20)))
         for _ in range(400)
     ]
     assert abs(np.mean(chance)) < 0.02
@@ -164,7 +174,7 @@ def test_cka_tends_to_the_biased_textbook_formula():
     a, b = pair(n=3000, seed=5)
     x, y = a - a.mean(0), b - b.mean(0)
     textbook = np.linalg.norm(x.T @ y) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
-    assert representation_similarity.cka(a, b) == pytest.approx(textbook, abs=2e-3)
+    assert representation_similarity.compute_cka(a, b) == pytest.approx(textbook, abs=2e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(40, 5), (6, 9)])
@@ -176,21 +186,23 @@ def test_frechet_is_the_formula_with_scipys_matrix_root(n, d):
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()
     spread = np.trace(cov[0]) + np.trace(cov[1])
     expected = (apart + spread - 2 * root) / spread
-    assert representation_similarity.frechet(a, b) == pytest.approx(expected, abs=1e-6)
+    assert representation_similarity.compute_frechet_distance(a, b) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_matching_refuses_what_has_no_answer():
     a, b = pair(n=10)
     with pytest.raises(ParameterError, match="same samples"):
-        representation_similarity.retrieval(a, b[:5, :6])
+        representation_similarity.compute_retrieval_hits(a, b[:5, :6])
     with pytest.raises(ParameterError, match="between 1 and"):
-        representation_similarity.neighbours(a, b, k=9)
+        representation_similarity.compute_mutual_knn(a, b, k=9)
     with pytest.raises(ParameterError, match="at least 4"):
-        representation_similarity.cka(a[:3], b[:3])
+        representation_similarity.compute_cka(a[:3], b[:3])
     with pytest.raises(ParameterError, match="spread"):
-        representation_similarity.frechet(np.ones((3, 2)), np.ones((3, 2)))
+        representation_similarity.compute_frechet_distance(np.ones((3, 2)), np.ones((3, 2)))
     with pytest.raises(ParameterError, match="none"):
-        representation_similarity.cka(a, np.ones((10, 2)))
+        representation_similarity.compute_cka(a, np.ones((10, 2)))
 
 
 def tokens(sizes, *, seed, hidden=4):
@@ -202,7 +214,7 @@ def tokens(sizes, *, seed, hidden=4):
 def test_token_pairs_are_the_loops(monkeypatch):
     monkeypatch.setattr(token_pairs, "BLOCK", 6)
     (a, of_a), (b, of_b) = tokens([3, 1, 4, 2], seed=0), tokens([2, 5, 1], seed=1)
-    found = token_pairs.compare(a, b, owners_a=of_a, owners_b=of_b)
+    found = token_pairs.reduce_token_cosines(a, b, owners_a=of_a, owners_b=of_b)
     for i in range(4):
         for j in range(3):
             block = cosine_similarity(a[of_a == i], b[of_b == j])
@@ -215,7 +227,7 @@ def test_token_pairs_are_the_loops(monkeypatch):
             }
             for name, value in expected.items():
                 assert found[name][i, j] == pytest.approx(value)
-    assert set(found) == set(token_pairs.REDUCTIONS)
+    assert set(found) == set(token_pairs.TOKEN_PAIR_REDUCTIONS)
 
 
 def kept(sizes, *, seed):
@@ -233,7 +245,7 @@ def kept(sizes, *, seed):
 
 def test_curves_of_single_tokens_average_over_pairs_of_samples():
     sets = {"a": kept([4, 2, 6], seed=2), "b": kept([2, 4], seed=3)}
-    found = token_pairs.curves(sets)
+    found = token_pairs.compute_token_pair_terms(sets)
     assert list(found["curve"].values) == ["PvsT", "PvsT", "PvsP", "TvsT"]
     a, b = sets["a"], sets["b"]
     values = []
@@ -244,7 +256,7 @@ def test_curves_of_single_tokens_average_over_pairs_of_samples():
             values.append(np.median(cosine_similarity(p, q)))
     got = found.isel(term=2).sel(reduction="median", layer=1)
     assert float(got) == pytest.approx(np.mean(values))
-    pooled = token_pairs.averages(found)["median"]
+    pooled = token_pairs.average_token_pair_terms(found)["median"]
     assert list(pooled["curve"].values) == ["PvsT", "PvsP", "TvsT"]
     expected = found.isel(term=[0, 1]).sel(reduction="median").mean("term")
     np.testing.assert_allclose(pooled.sel(curve="PvsT"), expected)
@@ -254,9 +266,9 @@ def test_single_tokens_need_tokens_of_both_kinds():
     only = kept([4, 2], seed=4)
     only["modality"] = ("token", np.zeros(6, dtype="int8"))
     with pytest.raises(ParameterError, match="keep_tokens"):
-        token_pairs.curves({"a": only})
+        token_pairs.compute_token_pair_terms({"a": only})
     with pytest.raises(ParameterError, match="sorted"):
-        token_pairs.compare(
+        token_pairs.reduce_token_cosines(
             np.ones((2, 2)), np.ones((2, 2)), owners_a=np.array([1, 0]), owners_b=np.array([0, 1])
         )
 
@@ -266,28 +278,28 @@ def test_the_order_of_scores_over_steps():
     for at, step in enumerate([0, 10, 40, 160]):
         # What all share makes any two more similar.
         means = dataset(30, seed=11) + 2 * at
-        steps[step] = alignment.curve({"a": means}, resamples=50)
-    got = alignment.step_correlation({"run": steps})
+        steps[step] = alignment.compute_alignment_curve({"a": means}, resamples=50)
+    got = alignment.correlate_with_step({"run": steps})
     assert got.value == 1
     assert got.n == 30
     falling = dict(zip(steps, reversed(list(steps.values())), strict=True))
-    assert alignment.step_correlation({"run": falling}).value == -1
-    assert alignment.step_correlation({"run": steps, "back": falling}).value == 0
+    assert alignment.correlate_with_step({"run": falling}).value == -1
+    assert alignment.correlate_with_step({"run": steps, "back": falling}).value == 0
     with pytest.raises(ParameterError, match="at least 3"):
-        alignment.step_correlation({"run": {0: steps[0], 10: steps[10]}})
+        alignment.correlate_with_step({"run": {0: steps[0], 10: steps[10]}})
 
 
 def test_rivals_stand_between_their_nulls_and_one():
     means = dataset(60, seed=7)
-    found = baselines.along_depth(means, neighbours=5, permutations=10, resamples=100)
+    found = baselines.compute_baseline_curves(means, neighbours=5, permutations=10, resamples=100)
     assert (found["low"] <= found["estimate"] + 1e-9).all()
     assert (found["high"] >= found["estimate"] - 1e-9).all()
     last = found.isel(layer=-1)
-    for name in baselines.RIVALS[:3]:
+    for name in baselines.ALIGNMENT_BASELINES[:3]:
         own = last.sel(rival=name)
         assert own["low"] > own["null"]
     first = found.isel(layer=0)
-    for name in baselines.RIVALS[:3]:
+    for name in baselines.ALIGNMENT_BASELINES[:3]:
         own = first.sel(rival=name)
         assert own["low"] < own["null"] + 0.05
     assert found["null"].sel(rival="retrieval@1").mean() == pytest.approx(1 / 60, abs=0.02)
@@ -295,10 +307,10 @@ def test_rivals_stand_between_their_nulls_and_one():
     layer = means.isel(layer=2)
     a, b = (layer.sel(kind=kind).to_numpy() for kind in ("perceptual", "textual"))
     assert found["estimate"].sel(rival="linear CKA", layer=2) == pytest.approx(
-        representation_similarity.cka(a, b)
+        representation_similarity.compute_cka(a, b)
     )
     with pytest.raises(ParameterError, match="at least 16"):
-        baselines.along_depth(dataset(10, seed=0))
+        baselines.compute_baseline_curves(dataset(10, seed=0))
 
 
 def test_the_margin_inside_the_block_is_the_weakest_taps():
@@ -314,12 +326,12 @@ def test_the_margin_inside_the_block_is_the_weakest_taps():
         "fc2": {"a": nearer},
         "resid_post": {"a": apart},
     }
-    found = inside.curves(taps, resamples=100)
+    found = inside.compute_hook_point_alignment(taps, resamples=100)
     assert found["layer"].values.tolist() == [1, 2, 3, 4]
-    got = inside.margin(found)
+    got = inside.compute_block_margin(found)
     own = {tap: float(found["estimate"].sel(tap=tap).mean()) for tap in taps}
     assert got.value == pytest.approx(min(own["sa"], own["fc2"]) - own["resid_post"])
     assert got.low > 0
     assert got.n == 40
     with pytest.raises(ParameterError, match="resid_post"):
-        inside.margin(found.sel(tap=["sa", "fc2"]))
+        inside.compute_block_margin(found.sel(tap=["sa", "fc2"]))

@@ -9,7 +9,13 @@ from pycocoevalcap.cider.cider import Cider as Published
 
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, UnknownNameError
-from ima.metrics.cider_bleu import Cider, bleu, bleu_counts, score_consensus, tokenize
+from ima.metrics.cider_bleu import (
+    CiderD,
+    compute_bleu,
+    count_bleu_ngrams,
+    score_cider_bleu,
+    tokenize_captions,
+)
 
 SAMPLES = open_samples("mini-image-caption", n=24)
 REFERENCES = [sample.references for sample in SAMPLES]
@@ -21,20 +27,20 @@ SAID = [
 
 
 def published(scorer):
-    wanted = dict(enumerate([tokenize(known) for known in REFERENCES]))
-    found = dict(enumerate([[text] for text in tokenize(SAID)]))
+    wanted = dict(enumerate([tokenize_captions(known) for known in REFERENCES]))
+    found = dict(enumerate([[text] for text in tokenize_captions(SAID)]))
     return scorer(wanted, found)
 
 
 def test_cider_is_pycocoevalcaps():
     mean, each = published(Published().compute_score)
-    ours = Cider(REFERENCES)(SAID, REFERENCES)
+    ours = CiderD(REFERENCES)(SAID, REFERENCES)
     np.testing.assert_allclose(ours, each)
-    assert score_consensus(SAID, REFERENCES)["cider"].value == pytest.approx(mean)
+    assert score_cider_bleu(SAID, REFERENCES)["cider"].value == pytest.approx(mean)
 
 
 def test_cider_of_a_part_is_that_of_the_whole():
-    scorer = Cider(REFERENCES)
+    scorer = CiderD(REFERENCES)
     whole = scorer(SAID, REFERENCES)
     parts = [scorer(SAID[i : i + 5], REFERENCES[i : i + 5]) for i in range(0, len(SAID), 5)]
     np.testing.assert_allclose(np.concatenate(parts), whole)
@@ -42,10 +48,10 @@ def test_cider_of_a_part_is_that_of_the_whole():
 
 def test_bleu_is_pycocoevalcaps():
     (*_, corpus), each = published(lambda gts, res: Bleu(4).compute_score(gts, res, verbose=0))
-    counts = bleu_counts(SAID, REFERENCES)
-    np.testing.assert_allclose(bleu(counts), each[3])
-    assert bleu(counts.sum(0)) == pytest.approx(corpus)
-    found = score_consensus(SAID, REFERENCES)["bleu4"]
+    counts = count_bleu_ngrams(SAID, REFERENCES)
+    np.testing.assert_allclose(compute_bleu(counts), each[3])
+    assert compute_bleu(counts.sum(0)) == pytest.approx(corpus)
+    found = score_cider_bleu(SAID, REFERENCES)["bleu4"]
     assert found.value == pytest.approx(corpus)
     assert found.low < corpus < found.high
 
@@ -54,20 +60,20 @@ def test_bleu_is_pycocoevalcaps():
 @pytest.mark.slow
 def test_both_tokenisers_cut_captions_of_the_miniature_world_alike():
     texts = [text for known in REFERENCES for text in known]
-    assert tokenize(texts, tokenizer="ptb") == tokenize(texts, tokenizer="words")
+    assert tokenize_captions(texts, tokenizer="ptb") == tokenize_captions(texts, tokenizer="words")
 
 
 def test_without_java_there_is_no_ptb(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ParameterError, match=r"needs Java.*tokenizer='words'"):
-        tokenize(["a"], tokenizer="ptb")
+        tokenize_captions(["a"], tokenizer="ptb")
 
 
 def test_an_unknown_tokeniser_is_refused():
     with pytest.raises(UnknownNameError, match=r"Unknown tokenizer 'moses'.*ptb, words"):
-        tokenize(["a"], tokenizer="moses")
+        tokenize_captions(["a"], tokenizer="moses")
 
 
 def test_captions_without_references_are_refused():
     with pytest.raises(ParameterError, match="at least one reference; got 2 captions"):
-        Cider([["a"], ["b"]])(["a", "b"], [["a"], []])
+        CiderD([["a"], ["b"]])(["a", "b"], [["a"], []])

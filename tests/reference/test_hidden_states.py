@@ -14,9 +14,9 @@ from tinysamples import image_set
 
 import ima
 from ima.cache.schema import DRIFT_STEPS
-from ima.capture.writer import create
-from ima.hook_points import KINDS, TAPS
-from ima.models import load
+from ima.capture.writer import create_cache
+from ima.hook_points import HOOK_POINTS, TOKEN_KINDS
+from ima.models import load_model
 from ima.models.frozen import FrozenModel
 
 SAMPLES = 5
@@ -25,13 +25,13 @@ Arrays = dict[str, npt.NDArray[np.float64]]
 
 @pytest.fixture(scope="module")
 def model(tiny_zoo: Path) -> FrozenModel:
-    return load("llama-mini/vit/image-caption")
+    return load_model("llama-mini/vit/image-caption")
 
 
 @pytest.fixture(scope="module")
 def cache(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> xr.DataTree:
     path = tmp_path_factory.mktemp("caches") / "reference.zarr"
-    create(
+    create_cache(
         model,
         dataset=image_set(SAMPLES),
         path=path,
@@ -105,7 +105,7 @@ def test_other_taps_equal_the_submodules_outputs(
                 "fc2": fc2,
                 "resid_post": before + sa + fc2,
             }
-            assert tuple(parts) == TAPS
+            assert tuple(parts) == HOOK_POINTS
             for tap, own in parts.items():
                 index = layer if tap == "resid_post" else layer - 1
                 cached = states(cache, tap, row)[index]
@@ -119,12 +119,12 @@ def test_statistics_equal_numpy_without_padding(
 ) -> None:
     for row, (batch, _) in enumerate(alone):
         textual = batch.modality[0].numpy() == 0
-        for kind, chosen in zip(KINDS, (~textual, textual), strict=True):
+        for kind, chosen in zip(TOKEN_KINDS, (~textual, textual), strict=True):
             count = cache["samples"][f"n_{kind}"].to_numpy()[row]
             assert count == chosen.sum()
-            for tap in TAPS:
+            for tap in HOOK_POINTS:
                 state = states(cache, tap, row).astype(np.float64)[:, chosen]
-                at = {"sample": row, "kind": KINDS.index(kind)}
+                at = {"sample": row, "kind": TOKEN_KINDS.index(kind)}
                 norm = np.sqrt((state**2).sum(axis=-1))
                 for path, own in {
                     f"means/{tap}/mean": state.mean(axis=1),
@@ -145,7 +145,7 @@ def test_drift_is_the_cosine_of_the_same_token(
         state = states(cache, "resid_post", row).astype(np.float64)
         unit = state / np.linalg.norm(state, axis=-1, keepdims=True)
         textual = batch.modality[0].numpy() == 0
-        for kind, chosen in zip(KINDS, (~textual, textual), strict=True):
+        for kind, chosen in zip(TOKEN_KINDS, (~textual, textual), strict=True):
             for step in DRIFT_STEPS:
                 found = drift.isel(sample=row).sel(kind=kind, step=step)
                 for layer in range(model.layers + 1):
@@ -162,7 +162,7 @@ def test_batch_size_does_not_change_a_value(
     cache: xr.DataTree, model: FrozenModel, tmp_path: Path, batch_size: int
 ) -> None:
     path = tmp_path / "other.zarr"
-    create(
+    create_cache(
         model,
         dataset=image_set(SAMPLES),
         path=path,
@@ -182,7 +182,7 @@ def test_padding_side_does_not_change_a_value(
         FrozenModel, "encode", lambda self, samples: encode(self, samples, side="left")
     )
     path = tmp_path / "left.zarr"
-    create(
+    create_cache(
         model,
         dataset=image_set(SAMPLES),
         path=path,

@@ -27,12 +27,12 @@ def kept(seed=0, *, layers=4):
 
 
 @pytest.mark.parametrize("step", [1, 2])
-@pytest.mark.parametrize("change", norms.CHANGES)
+@pytest.mark.parametrize("change", norms.CHANGE_MEASURES)
 def test_changes_are_the_loop_over_tokens(step, change):
     given = kept()
     state = given["state"].to_numpy()
     kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
-    found = norms.changes(given, step=step, change=change)
+    found = norms.compute_token_changes(given, step=step, change=change)
     assert found.sizes == {"sample": 3, "kind": 2, "layer": 4 - step}
     for at in range(4 - step):
         centres = {
@@ -65,8 +65,8 @@ def test_changes_are_the_loop_over_tokens(step, change):
 def test_identical_states_do_not_change():
     given = kept()
     given["state"][:] = given["state"][:, :1].to_numpy()
-    assert np.nanmin(norms.changes(given, step=1)) == pytest.approx(1)
-    assert np.nanmax(norms.changes(given, step=1, change="relative change")) == 0
+    assert np.nanmin(norms.compute_token_changes(given, step=1)) == pytest.approx(1)
+    assert np.nanmax(norms.compute_token_changes(given, step=1, change="relative change")) == 0
 
 
 def test_a_norm_explains_what_matching_norms_takes_away():
@@ -81,7 +81,7 @@ def test_a_norm_explains_what_matching_norms_takes_away():
                 "modality": ("token", kind)},
     )  # fmt: skip
     plain, matched = (
-        norms.changes(given, step=1, change=change).mean(("sample", "layer"))
+        norms.compute_token_changes(given, step=1, change=change).mean(("sample", "layer"))
         for change in ("cosine", "norm-matched cosine")
     )
     assert float(plain.sel(kind="perceptual") - plain.sel(kind="textual")) > 0.2
@@ -100,15 +100,15 @@ def table(seed, *, n=40, gap=0.4):
 
 def test_averages_and_their_statistics():
     sets = {"a": table(0, gap=3.0), "b": table(1, gap=3.0)}
-    found = norms.averages(sets, resamples=100)
+    found = norms.average_over_samples(sets, resamples=100)
     np.testing.assert_allclose(found["estimate"].sel(dataset="a"), sets["a"].mean("sample"))
-    least = norms.ratio(found)
+    least = norms.compute_norm_ratio(found)
     logs = np.log2(found["estimate"])
     gap = (logs.sel(kind="perceptual") - logs.sel(kind="textual")).mean("dataset")
     assert least.value == pytest.approx(float(gap.min()))
     assert least.low > 0
     assert least.n == 80
-    slow = norms.slowness(found.isel(layer=slice(2)))
+    slow = norms.compute_drift_gap(found.isel(layer=slice(2)))
     part = found["estimate"].isel(layer=slice(2))
     expected = (part.sel(kind="perceptual") - part.sel(kind="textual")).mean()
     assert slow.value == pytest.approx(float(expected))
@@ -116,18 +116,18 @@ def test_averages_and_their_statistics():
 
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="relative change"):
-        norms.changes(kept(), step=1, change="angle")
+        norms.compute_token_changes(kept(), step=1, change="angle")
     with pytest.raises(ParameterError, match="between 1 and 3"):
-        norms.changes(kept(), step=4)
+        norms.compute_token_changes(kept(), step=4)
     with pytest.raises(ParameterError, match="No data sets"):
-        norms.averages({})
+        norms.average_over_samples({})
 
 
 def test_the_released_form_compares_tokens_of_different_samples():
     given = kept(3)
     # All states of a token are one, and yet the released form does not say 1.
     given["state"][:] = given["state"][:, :1].to_numpy() - 1
-    found = norms.changes(given, step=1, paper_compat=True)
+    found = norms.compute_token_changes(given, step=1, paper_compat=True)
     state = given["state"].to_numpy()[:, 0]
     kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
     owner = given["sample"].to_numpy()
@@ -140,4 +140,4 @@ def test_the_released_form_compares_tokens_of_different_samples():
                 assert float(found[sample, k, 0]) == pytest.approx(np.mean(pairs))
     assert np.nanmax(found) < 0.9
     with pytest.raises(ParameterError, match="no released form"):
-        norms.changes(given, step=1, change="relative change", paper_compat=True)
+        norms.compute_token_changes(given, step=1, change="relative change", paper_compat=True)

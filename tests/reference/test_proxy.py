@@ -16,12 +16,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@pytest.mark.parametrize("coefficient", correlation.COEFFICIENTS)
+@pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 @pytest.mark.parametrize("count", [4, 7, 24])
 def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
     x = rng.standard_normal(count)
     y = x + rng.standard_normal(count)
-    found = correlation.associate(x, y, coefficient=coefficient, resamples=50)
+    found = correlation.compute_rank_correlation(x, y, coefficient=coefficient, resamples=50)
     test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
     assert found.over_samples.value == pytest.approx(test(x, y).statistic)
     assert found.over_samples.n == found.over_models.n == count
@@ -40,21 +40,25 @@ def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
 
 def test_known_answers():
     line = np.arange(6.0)
-    up, down = (correlation.associate(line, side * line, resamples=50) for side in (1, -1))
+    up, down = (
+        correlation.compute_rank_correlation(line, side * line, resamples=50) for side in (1, -1)
+    )
     assert (up.over_samples.value, down.over_samples.value) == (1.0, -1.0)
     assert up.p == down.p == pytest.approx(2 / 720)
-    tied = correlation.associate(
+    tied = correlation.compute_rank_correlation(
         line, np.array([0.0, 0, 0, 1, 1, 1]), coefficient="kendall", resamples=9
     )
     assert tied.over_samples.value == pytest.approx(9 / np.sqrt(15 * 9))
     assert tied.p == pytest.approx(2 / 20)
 
 
-@pytest.mark.parametrize("coefficient", correlation.COEFFICIENTS)
+@pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
     """Without an association p falls to a level as often as the level says."""
     pairs = rng.standard_normal((2000, 2, 6))
-    p = np.array([correlation.permutation_p(x, y, coefficient=coefficient) for x, y in pairs])
+    p = np.array(
+        [correlation.compute_permutation_p(x, y, coefficient=coefficient) for x, y in pairs]
+    )
     # The p-values of six points are steps: a level that is one of them is met exactly.
     for level in (max(p[p <= 0.05]), max(p[p <= 0.3])):
         rate = np.mean(p <= level + 1e-9)
@@ -64,27 +68,33 @@ def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
 
 def test_random_orders_agree_with_all(monkeypatch, rng):
     x, y = rng.standard_normal((2, 7))
-    exact = correlation.permutation_p(x, y)
+    exact = correlation.compute_permutation_p(x, y)
     monkeypatch.setattr(correlation, "EXACT", 1)
-    assert correlation.permutation_p(x, y, seed=1) == pytest.approx(exact, abs=0.02)
-    assert correlation.permutation_p(x, y, seed=1) == correlation.permutation_p(x, y, seed=1)
+    assert correlation.compute_permutation_p(x, y, seed=1) == pytest.approx(exact, abs=0.02)
+    assert correlation.compute_permutation_p(x, y, seed=1) == correlation.compute_permutation_p(
+        x, y, seed=1
+    )
 
 
 def test_intervals_tell_samples_and_models_apart(rng):
     """Numbers that are known exactly have no uncertainty from samples, but still from models."""
     x = np.arange(12.0)
     y = x + rng.standard_normal(12) * 3
-    exact = correlation.associate(np.tile(x, (101, 1)), np.tile(y, (101, 1)), resamples=300)
+    exact = correlation.compute_rank_correlation(
+        np.tile(x, (101, 1)), np.tile(y, (101, 1)), resamples=300
+    )
     assert exact.over_samples.low == exact.over_samples.high == exact.over_samples.value
     assert exact.over_models.low < exact.over_models.value
     noise = rng.standard_normal((100, 12)) * 5
-    loose = correlation.associate(np.vstack([x, x + noise]), np.tile(y, (101, 1)), resamples=300)
+    loose = correlation.compute_rank_correlation(
+        np.vstack([x, x + noise]), np.tile(y, (101, 1)), resamples=300
+    )
     assert loose.over_samples.low < exact.over_samples.low
 
 
 def test_families_of_tests_are_adjusted_as_scipy_does(rng):
     p = rng.uniform(size=9)
-    np.testing.assert_allclose(correlation.adjusted(p), stats.false_discovery_control(p))
+    np.testing.assert_allclose(correlation.adjust_p_values_bh(p), stats.false_discovery_control(p))
 
 
 @pytest.mark.parametrize(
@@ -98,15 +108,15 @@ def test_families_of_tests_are_adjusted_as_scipy_does(rng):
 )
 def test_what_has_no_correlation_is_refused(x, y, message):
     with pytest.raises(ParameterError, match=message):
-        correlation.associate(x, y)
+        correlation.compute_rank_correlation(x, y)
 
 
 def test_an_unknown_coefficient_is_refused():
     with pytest.raises(UnknownNameError, match="Available: kendall, spearman"):
-        correlation.associate(np.arange(4.0), np.arange(4.0), coefficient="pearson")
+        correlation.compute_rank_correlation(np.arange(4.0), np.arange(4.0), coefficient="pearson")
 
 
-@pytest.mark.parametrize("coefficient", correlation.COEFFICIENTS)
+@pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 @pytest.mark.parametrize("ties", [False, True])
 def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties, rng):
     x, y = rng.normal(size=(2, 40, 9))
@@ -119,7 +129,7 @@ def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties, rng)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("coefficient", correlation.COEFFICIENTS)
+@pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 def test_equal_rows_correlate_to_equal_bits(coefficient, rng):
     """The value of some models and those of their resamples are one number, not two roundings."""
     for count in range(4, 30):

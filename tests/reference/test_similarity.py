@@ -9,7 +9,7 @@ from scipy.spatial.distance import cosine
 from sklearn.metrics.pairwise import cosine_similarity
 
 from ima.measures import cones, similarity
-from ima.stats.contents import dataset_weights
+from ima.stats.contents import draw_dataset_weights
 
 LAYERS, HIDDEN = 3, 8
 
@@ -31,7 +31,7 @@ def double_loop(a, b):
 
 def test_cross_is_the_double_loop_over_all_pairs():
     a, b = vectors(7, seed=0, shift=0.5), vectors(5, seed=1, shift=-0.2)
-    np.testing.assert_allclose(similarity.cross(a, b), double_loop(a, b), atol=1e-12)
+    np.testing.assert_allclose(similarity.cosine_over_pairs(a, b), double_loop(a, b), atol=1e-12)
 
 
 def test_cross_is_the_mean_of_scikit_learns_matrix():
@@ -39,7 +39,7 @@ def test_cross_is_the_mean_of_scikit_learns_matrix():
     expected = [
         cosine_similarity(a.isel(layer=at), b.isel(layer=at)).mean() for at in range(LAYERS)
     ]
-    np.testing.assert_allclose(similarity.cross(a, b), expected, atol=1e-12)
+    np.testing.assert_allclose(similarity.cosine_over_pairs(a, b), expected, atol=1e-12)
 
 
 def test_paper_compat_is_the_diagonal():
@@ -48,9 +48,9 @@ def test_paper_compat_is_the_diagonal():
         np.diag(cosine_similarity(a[:20].isel(layer=at), b.isel(layer=at))).mean()
         for at in range(LAYERS)
     ]
-    got = similarity.cross(a, b, paper_compat=True)
+    got = similarity.cosine_over_pairs(a, b, paper_compat=True)
     np.testing.assert_allclose(got, expected, atol=1e-12)
-    assert np.abs(got - similarity.cross(a, b)).max() > 0.01
+    assert np.abs(got - similarity.cosine_over_pairs(a, b)).max() > 0.01
 
 
 def dataset(n, *, seed):
@@ -75,14 +75,14 @@ def side(means, name, kind):
 
 
 def test_every_term_is_its_double_loop(means):
-    terms = cones.similarities(means, resamples=3)
+    terms = cones.compute_similarity_terms(means, resamples=3)
     assert terms.sizes["term"] == 3 + 3 + 3 + 3 + 3
     kinds = {"P": "perceptual", "T": "textual"}
     for number in range(terms.sizes["term"]):
         term = terms.isel(term=number)
         curve, left, right = (str(term[name].item()) for name in ("curve", "left", "right"))
         if curve.endswith("intra"):
-            a, b = similarity.halves(side(means, left, kinds[curve[0]]), seed=0)
+            a, b = similarity.split_into_halves(side(means, left, kinds[curve[0]]), seed=0)
         else:
             a, b = side(means, left, kinds[curve[0]]), side(means, right, kinds[curve[-1]])
         np.testing.assert_allclose(term["estimate"], double_loop(a, b), atol=1e-12)
@@ -91,13 +91,13 @@ def test_every_term_is_its_double_loop(means):
 def test_same_sample_draws_are_the_double_loop_with_the_datas_share_of_matched_pairs(means):
     a, b = side(means, "image", "perceptual")[:, 0], side(means, "image", "textual")[:, 0]
     matrix, n = cosine_similarity(a, b), a.sizes["sample"]
-    weights = similarity.resampling(n, resamples=5, seed=3)[:, np.arange(n)]
-    left, right = similarity.unit(a).values, similarity.unit(b).values
-    got = similarity.shared_draws(
-        similarity.cross_draws(weights @ left, weights @ right),
+    weights = similarity.draw_weights_with_data(n, resamples=5, seed=3)[:, np.arange(n)]
+    left, right = similarity.normalize_vectors(a).values, similarity.normalize_vectors(b).values
+    got = similarity.correct_shared_pair_draws(
+        similarity.compute_pair_cosine_draws(weights @ left, weights @ right),
         weights_a=weights,
         weights_b=weights,
-        own=similarity.matched_cosines(a, b, rows_a=np.arange(n), rows_b=np.arange(n)),
+        own=similarity.compute_matched_cosines(a, b, rows_a=np.arange(n), rows_b=np.arange(n)),
         rows_a=np.arange(n),
         rows_b=np.arange(n),
     )
@@ -118,10 +118,10 @@ def test_states_are_read_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     weights = [rng.random((4, 23)), rng.random((2, 23))]
     rows = rng.permutation(23)
-    whole = similarity.weighted_means(a, weights)
-    paired = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
+    whole = similarity.compute_weighted_means(a, weights)
+    paired = similarity.compute_matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
     most = []
-    scale = similarity.directions_of
+    scale = similarity.normalize_array
 
     def counted(vectors):
         most.append(len(vectors))
@@ -129,9 +129,9 @@ def test_states_are_read_in_blocks(monkeypatch):
 
     monkeypatch.setattr(similarity, "BLOCK", 5)
     monkeypatch.setattr(similarity, "directions_of", counted)
-    for got, expected in zip(similarity.weighted_means(a, weights), whole, strict=True):
+    for got, expected in zip(similarity.compute_weighted_means(a, weights), whole, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-12)
-    again = similarity.matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
+    again = similarity.compute_matched_cosines(a, b, rows_a=rows, rows_b=rows[::-1])
     np.testing.assert_allclose(again, paired, atol=1e-12)
     matrix = cosine_similarity(a, b)
     np.testing.assert_allclose(paired, matrix[rows, rows[::-1]], atol=1e-12)
@@ -145,18 +145,18 @@ def test_sets_that_share_some_samples_are_one_double_loop():
         "a": a.assign_coords(id=("sample", list("uvwxyz"))),
         "b": b.assign_coords(id=("sample", list("zyxwk"))),
     }
-    weights, owners, n = dataset_weights(named, resamples=50, seed=0)
+    weights, owners, n = draw_dataset_weights(named, resamples=50, seed=0)
     assert n == 7
     _, left, right = np.intersect1d(owners["a"], owners["b"], return_indices=True)
     assert sorted(zip(left, right, strict=True)) == [(2, 3), (3, 2), (4, 1), (5, 0)]
     once = (weights["a"][:, left] > 0) == (weights["b"][:, right] > 0)
     assert once.all()
-    ua, ub = similarity.unit(a).values, similarity.unit(b).values
-    got = similarity.shared_draws(
-        similarity.cross_draws(weights["a"] @ ua, weights["b"] @ ub),
+    ua, ub = similarity.normalize_vectors(a).values, similarity.normalize_vectors(b).values
+    got = similarity.correct_shared_pair_draws(
+        similarity.compute_pair_cosine_draws(weights["a"] @ ua, weights["b"] @ ub),
         weights_a=weights["a"],
         weights_b=weights["b"],
-        own=similarity.matched_cosines(a, b, rows_a=left, rows_b=right),
+        own=similarity.compute_matched_cosines(a, b, rows_a=left, rows_b=right),
         rows_a=left,
         rows_b=right,
     )
@@ -176,7 +176,7 @@ def test_draws_scatter_as_fresh_samples_do():
     fresh, spreads = [], []
     for seed in range(60):
         made = dataset(40, seed=seed).assign_coords(layer=np.arange(LAYERS))
-        terms = cones.similarities({"image": made}, resamples=200, seed=seed)
+        terms = cones.compute_similarity_terms({"image": made}, resamples=200, seed=seed)
         own = terms.isel(term=terms["curve"].values == "PvsT", layer=0, drop=True).squeeze("term")
         fresh.append(float(own["estimate"]))
         spreads.append(float(own["draws"].std()))

@@ -9,8 +9,8 @@ from tinysamples import image_set
 
 from ima.errors import ParameterError
 from ima.measures import subnetworks
-from ima.models import load
-from ima.models.linear_weights import get_linear_weights
+from ima.models import load_model
+from ima.models.linear_layers import get_linear_weights
 from ima.pruning.sparsegpt import compute_sparsegpt_masks, solve_sparsegpt_layer
 from ima.pruning.wanda import apply_masks
 
@@ -64,7 +64,7 @@ def test_the_update_makes_up_for_what_is_removed():
         assert share == pytest.approx(0.5)
         lost = np.linalg.norm(inputs @ (weight - found.numpy()).T)
         cut = np.linalg.norm(inputs @ (weight - weight * kept.numpy()).T)
-        wanda = subnetworks.wanda(weight, (inputs**2).sum(0), sparsity=0.5)
+        wanda = subnetworks.compute_wanda_mask(weight, (inputs**2).sum(0), sparsity=0.5)
         assert lost < 0.8 * cut
         assert lost < np.linalg.norm(inputs @ (weight - weight * wanda).T)
 
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_model_is_pruned_block_after_block_and_put_back(tiny_zoo):
     assert tiny_zoo.is_dir()
-    model = load("llama-mini/vit/image-caption")
+    model = load_model("llama-mini/vit/image-caption")
     before = get_linear_weights(model)
     samples = list(image_set(5))
     masks = compute_sparsegpt_masks(model, model.batches(samples, batch_size=2), sparsity=0.5)

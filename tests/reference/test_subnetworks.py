@@ -33,37 +33,48 @@ def test_masks_are_the_reference_codes(sparsity):
         weight, squares = layer(seed)
         weight[0, 3:6] = 0.0
         squares[2] = 0.0
-        got = subnetworks.wanda(weight, squares, sparsity=sparsity)
+        got = subnetworks.compute_wanda_mask(weight, squares, sparsity=sparsity)
         np.testing.assert_array_equal(got, reference(weight, squares, sparsity))
         assert (got.sum(1) == 11 - int(11 * sparsity)).all()
 
 
 def test_magnitude_ignores_inputs_and_permuted_inputs_keep_their_spread():
     weight, squares = layer(1)
-    ones = subnetworks.wanda(weight, np.ones(11), sparsity=0.5)
-    np.testing.assert_array_equal(subnetworks.magnitude(weight, sparsity=0.5), ones)
+    ones = subnetworks.compute_wanda_mask(weight, np.ones(11), sparsity=0.5)
+    np.testing.assert_array_equal(subnetworks.compute_magnitude_mask(weight, sparsity=0.5), ones)
     order = np.random.default_rng(3).permuted(np.arange(11))
-    got = subnetworks.permuted(weight, squares, sparsity=0.5, rng=np.random.default_rng(3))
-    np.testing.assert_array_equal(got, subnetworks.wanda(weight, squares[order], sparsity=0.5))
+    got = subnetworks.compute_permuted_wanda_mask(
+        weight, squares, sparsity=0.5, rng=np.random.default_rng(3)
+    )
+    np.testing.assert_array_equal(
+        got, subnetworks.compute_wanda_mask(weight, squares[order], sparsity=0.5)
+    )
 
 
 def test_overlap_is_scikit_learns_jaccard():
     rng = np.random.default_rng(2)
     masks = [rng.random((7, 9)) < share for share in (0.3, 0.6, 0.9)]
-    matrix = subnetworks.overlaps(masks)
+    matrix = subnetworks.compute_pairwise_iou(masks)
     for i, a in enumerate(masks):
         for j, b in enumerate(masks):
             expected = jaccard_score(a.ravel(), b.ravel())
-            assert subnetworks.iou(a, b) == pytest.approx(expected)
+            assert subnetworks.compute_iou(a, b) == pytest.approx(expected)
             assert matrix[i, j] == pytest.approx(expected)
-    np.testing.assert_array_equal(subnetworks.shared(masks), masks[0] & masks[1] & masks[2])
+    np.testing.assert_array_equal(
+        subnetworks.intersect_masks(masks), masks[0] & masks[1] & masks[2]
+    )
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7])
 def test_independent_masks_overlap_by_chance(sparsity):
     rng = np.random.default_rng(4)
-    a, b = (subnetworks.least_removed(rng.random((400, 500)), sparsity=sparsity) for _ in range(2))
-    assert subnetworks.iou(a, b) == pytest.approx(subnetworks.chance(sparsity), abs=0.01)
+    a, b = (
+        subnetworks.mask_smallest_per_row(rng.random((400, 500)), sparsity=sparsity)
+        for _ in range(2)
+    )
+    assert subnetworks.compute_iou(a, b) == pytest.approx(
+        subnetworks.compute_chance_iou(sparsity), abs=0.01
+    )
 
 
 def test_shared_weights_alone_give_more_than_chance():
@@ -71,10 +82,12 @@ def test_shared_weights_alone_give_more_than_chance():
     rng = np.random.default_rng(5)
     weight = rng.normal(size=(300, 400))
     a, b = (
-        subnetworks.wanda(weight, rng.lognormal(sigma=0.6, size=400) ** 2, sparsity=0.5)
+        subnetworks.compute_wanda_mask(
+            weight, rng.lognormal(sigma=0.6, size=400) ** 2, sparsity=0.5
+        )
         for _ in range(2)
     )
-    assert subnetworks.iou(a, b) > subnetworks.chance(0.5) + 0.1
+    assert subnetworks.compute_iou(a, b) > subnetworks.compute_chance_iou(0.5) + 0.1
 
 
 @settings(deadline=None, max_examples=30)
@@ -82,11 +95,13 @@ def test_shared_weights_alone_give_more_than_chance():
 def test_overlap_is_symmetric_one_on_itself_and_blind_to_the_number_of_tokens(seed, sparsity, k):
     weight, squares = layer(seed)
     other = layer(seed + 1)[1]
-    a = subnetworks.wanda(weight, squares, sparsity=sparsity)
-    b = subnetworks.wanda(weight, other, sparsity=sparsity)
-    assert subnetworks.iou(a, b) == subnetworks.iou(b, a)
-    assert subnetworks.iou(a, a) == 1
-    np.testing.assert_array_equal(a, subnetworks.wanda(weight, squares * k, sparsity=sparsity))
+    a = subnetworks.compute_wanda_mask(weight, squares, sparsity=sparsity)
+    b = subnetworks.compute_wanda_mask(weight, other, sparsity=sparsity)
+    assert subnetworks.compute_iou(a, b) == subnetworks.compute_iou(b, a)
+    assert subnetworks.compute_iou(a, a) == 1
+    np.testing.assert_array_equal(
+        a, subnetworks.compute_wanda_mask(weight, squares * k, sparsity=sparsity)
+    )
 
 
 def test_masks_of_a_model_are_those_of_its_layers():
@@ -95,18 +110,24 @@ def test_masks_of_a_model_are_those_of_its_layers():
         layers = [layer(seed, rows=rows, columns=columns) for seed in range(5)]
         weights[name] = np.stack([weight for weight, _ in layers])
         squares[name] = np.stack([total for _, total in layers])
-    masks = subnetworks.split(weights, squares, sparsity=0.5)
-    other = subnetworks.split(weights, {k: v[::-1] for k, v in squares.items()}, sparsity=0.5)
+    masks = subnetworks.compute_wanda_masks(weights, squares, sparsity=0.5)
+    other = subnetworks.compute_wanda_masks(
+        weights, {k: v[::-1] for k, v in squares.items()}, sparsity=0.5
+    )
     for name, mask in masks.items():
         for at in range(5):
             expected = reference(weights[name][at], squares[name][at], 0.5)
             np.testing.assert_array_equal(mask[at], expected)
-    found = subnetworks.by_layer(masks, other)
-    expected = subnetworks.iou(masks["q"][3], other["q"][3])
+    found = subnetworks.compute_layer_iou(masks, other)
+    expected = subnetworks.compute_iou(masks["q"][3], other["q"][3])
     assert found.sel(linear="q", layer=4) == expected
-    whole = subnetworks.iou(subnetworks.joined(masks), subnetworks.joined(other))
+    whole = subnetworks.compute_iou(
+        subnetworks.flatten_masks(masks), subnetworks.flatten_masks(other)
+    )
     assert whole == pytest.approx(
-        subnetworks.overlaps([subnetworks.joined(masks), subnetworks.joined(other)])[0, 1]
+        subnetworks.compute_pairwise_iou(
+            [subnetworks.flatten_masks(masks), subnetworks.flatten_masks(other)]
+        )[0, 1]
     )
 
 
@@ -117,11 +138,11 @@ def test_data_sets_of_the_same_contents_are_drawn_together():
     units = {(name, kind): shared[kind] for kind in shared for name in ("caption", "qa")}
     ids = [f"{i}" for i in range(12)]
     given = {"sparsity": 0.5, "resamples": 30, "seed": 1}
-    both = overlap.excess(weights, units, ids={"caption": ids, "qa": ids}, **given)
-    apart = overlap.excess(
+    both = overlap.compute_overlap_excess(weights, units, ids={"caption": ids, "qa": ids}, **given)
+    apart = overlap.compute_overlap_excess(
         weights, units, ids={"caption": ids, "qa": [f"q{i}" for i in ids]}, **given
     )
-    for null in (overlap.PERMUTED, overlap.SIZE):
+    for null in (overlap.PERMUTED_NULL, overlap.MAGNITUDE_NULL):
         once, twice = both[null], apart[null]
         assert (once.n, twice.n) == (12, 24)
         assert once.value == twice.value
@@ -135,22 +156,26 @@ def test_nulls_of_an_overlap_are_those_of_their_masks():
     units = {
         ("a", kind): {"q": rng.gamma(0.5, size=(5, 2, 40))} for kind in ("perceptual", "textual")
     }
-    found = overlap.compare(weights, units, sparsity=0.5)
-    size = subnetworks.split_by_size(weights, sparsity=0.5)
+    found = overlap.compute_mask_overlaps(weights, units, sparsity=0.5)
+    size = subnetworks.compute_magnitude_masks(weights, sparsity=0.5)
     own = {
-        kind: subnetworks.split(weights, {"q": units["a", kind]["q"].sum(0)}, sparsity=0.5)
+        kind: subnetworks.compute_wanda_masks(
+            weights, {"q": units["a", kind]["q"].sum(0)}, sparsity=0.5
+        )
         for kind in ("perceptual", "textual")
     }
     expected = [
-        np.mean([subnetworks.iou(size["q"][at], masks["q"][at]) for masks in own.values()])
+        np.mean([subnetworks.compute_iou(size["q"][at], masks["q"][at]) for masks in own.values()])
         for at in range(2)
     ]
-    np.testing.assert_allclose(found.nulls[overlap.SIZE].sel(linear="q"), expected)
-    assert found.summary[overlap.SIZE] == pytest.approx(np.mean(expected), abs=0.01)
+    np.testing.assert_allclose(found.nulls[overlap.MAGNITUDE_NULL].sel(linear="q"), expected)
+    assert found.summary[overlap.MAGNITUDE_NULL] == pytest.approx(np.mean(expected), abs=0.01)
     # Each layer keeps as many weights, but an overlap of all is no mean of overlaps.
-    permuted = found.nulls[overlap.PERMUTED]
-    assert float(permuted.mean()) == pytest.approx(found.summary[overlap.PERMUTED], abs=0.01)
-    excess = overlap.excess(weights, units, sparsity=0.5, ids={"a": list("vwxyz")}, resamples=3)
+    permuted = found.nulls[overlap.PERMUTED_NULL]
+    assert float(permuted.mean()) == pytest.approx(found.summary[overlap.PERMUTED_NULL], abs=0.01)
+    excess = overlap.compute_overlap_excess(
+        weights, units, sparsity=0.5, ids={"a": list("vwxyz")}, resamples=3
+    )
     for null, interval in excess.items():
         gap = found.summary["perceptual–textual"] - found.summary[null]
         assert interval.value == pytest.approx(gap)
@@ -160,21 +185,21 @@ def test_nulls_of_an_overlap_are_those_of_their_masks():
 def test_what_cannot_be_masked_is_refused():
     weight, squares = layer(0)
     with pytest.raises(ParameterError, match="below 1"):
-        subnetworks.wanda(weight, squares, sparsity=1.0)
+        subnetworks.compute_wanda_mask(weight, squares, sparsity=1.0)
     with pytest.raises(ParameterError, match="do not fit"):
-        subnetworks.wanda(weight, squares[:4], sparsity=0.5)
+        subnetworks.compute_wanda_mask(weight, squares[:4], sparsity=0.5)
     with pytest.raises(ParameterError, match="finite"):
-        subnetworks.wanda(weight, squares * np.nan, sparsity=0.5)
+        subnetworks.compute_wanda_mask(weight, squares * np.nan, sparsity=0.5)
     with pytest.raises(ParameterError, match="one shape"):
-        subnetworks.iou(weight > 0, weight[:2] > 0)
+        subnetworks.compute_iou(weight > 0, weight[:2] > 0)
     with pytest.raises(ParameterError, match="nothing"):
-        subnetworks.iou(weight > 99, weight > 99)
+        subnetworks.compute_iou(weight > 99, weight > 99)
 
 
 def test_the_largest_of_all_layers_together():
     rng = np.random.default_rng(3)
     weights = {"a": rng.normal(size=(2, 3, 4)), "b": 10 * rng.normal(size=(2, 5, 4))}
-    kept = subnetworks.magnitude_everywhere(weights, sparsity=0.4)
+    kept = subnetworks.compute_global_magnitude_masks(weights, sparsity=0.4)
     sizes = np.concatenate([np.abs(weights["a"]).ravel(), np.abs(weights["b"]).ravel()])
     border = np.sort(sizes)[int(0.4 * len(sizes))]
     for name, weight in weights.items():
@@ -184,8 +209,8 @@ def test_the_largest_of_all_layers_together():
 
 def test_the_best_of_each_group_are_kept():
     scores = np.random.default_rng(4).random((3, 5, 8))
-    mask = subnetworks.of_each_group(scores, kept=2, group=4)
+    mask = subnetworks.compute_nm_sparsity_mask(scores, kept=2, group=4)
     for row, kept in zip(scores.reshape(-1, 4), mask.reshape(-1, 4), strict=True):
         assert set(np.flatnonzero(kept)) == set(np.argsort(row)[2:])
     with pytest.raises(ParameterError, match="2 of every 3 cannot be kept of rows of 8"):
-        subnetworks.of_each_group(scores, kept=2, group=3)
+        subnetworks.compute_nm_sparsity_mask(scores, kept=2, group=3)

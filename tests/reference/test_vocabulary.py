@@ -19,27 +19,29 @@ def logs(*shape, seed, scale=2.0):
 def test_divergence_and_entropy_are_scipys():
     p, q = logs(4, 3, 11, seed=0), logs(4, 3, 11, seed=1)
     np.testing.assert_allclose(
-        vocabulary.divergence(p, q), rel_entr(np.exp(p), np.exp(q)).sum(-1), rtol=1e-10
+        vocabulary.compute_kl_divergence(p, q), rel_entr(np.exp(p), np.exp(q)).sum(-1), rtol=1e-10
     )
-    np.testing.assert_allclose(vocabulary.entropy(p), stats.entropy(np.exp(p), axis=-1), rtol=1e-10)
+    np.testing.assert_allclose(
+        vocabulary.compute_entropy(p), stats.entropy(np.exp(p), axis=-1), rtol=1e-10
+    )
 
 
 def test_extreme_probabilities_give_numbers():
     p = log_softmax(np.array([0.0, -300.0, -900.0]))
     q = log_softmax(np.array([-900.0, 0.0, -300.0]))
-    assert vocabulary.divergence(p, q) == pytest.approx(900, rel=1e-6)
-    assert vocabulary.divergence(p, p) == 0
-    assert vocabulary.entropy(p) == pytest.approx(0, abs=1e-12)
+    assert vocabulary.compute_kl_divergence(p, q) == pytest.approx(900, rel=1e-6)
+    assert vocabulary.compute_kl_divergence(p, p) == 0
+    assert vocabulary.compute_entropy(p) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_mixture_is_the_mean_of_probabilities():
     p = logs(6, 9, seed=2, scale=30.0)
     weights = np.random.default_rng(0).dirichlet(np.ones(6), size=4)
     np.testing.assert_allclose(
-        np.exp(vocabulary.mixture(p, weights)), weights @ np.exp(p), rtol=1e-10
+        np.exp(vocabulary.average_distributions(p, weights)), weights @ np.exp(p), rtol=1e-10
     )
     tiny = np.array([[0.0, -2000.0], [0.0, -1990.0]])
-    got = vocabulary.mixture(tiny, np.array([[0.5, 0.5]]))
+    got = vocabulary.average_distributions(tiny, np.array([[0.5, 0.5]]))
     assert got[0, 1] == pytest.approx(-1990 + np.log(0.5 + 0.5 * np.exp(-10)))
 
 
@@ -56,7 +58,7 @@ def said(n, *, seed, shift=0.0):
 
 def test_curves_compare_mean_distributions():
     sets = {"a": said(5, seed=0, shift=0.5), "b": said(7, seed=1)}
-    found = vocabulary.curves(sets, resamples=20)
+    found = vocabulary.compute_divergence_terms(sets, resamples=20)
     assert list(found["curve"].values) == [
         *["KL(P‖T)"] * 2, "KL(T‖T')", "KL(P‖P')", *["KL(T halves)"] * 2
     ]  # fmt: skip
@@ -78,11 +80,13 @@ def test_curves_compare_mean_distributions():
 
 
 def test_perceptual_tokens_are_farther_from_text_than_halves_of_it():
-    far = vocabulary.curves({"a": said(60, seed=0, shift=1.0)}, resamples=100)
-    assert vocabulary.distance_from_words(far).low > 0
+    far = vocabulary.compute_divergence_terms({"a": said(60, seed=0, shift=1.0)}, resamples=100)
+    assert vocabulary.compute_divergence_margin(far).low > 0
     same = said(60, seed=1)
     same[:, 0] = same[:, 1].to_numpy()
-    near = vocabulary.distance_from_words(vocabulary.curves({"a": same}, resamples=100))
+    near = vocabulary.compute_divergence_margin(
+        vocabulary.compute_divergence_terms({"a": same}, resamples=100)
+    )
     assert near.value <= 0
     assert near.n == 60
 
@@ -96,22 +100,26 @@ def test_the_likeliest_words_are_counted_over_samples():
         dims=("sample", "kind", "layer", "vocabulary"),
         coords={"kind": ["perceptual", "textual"], "layer": [0]},
     )
-    found = vocabulary.likeliest(given, kind="perceptual", words=3)
+    found = vocabulary.find_likeliest_tokens(given, kind="perceptual", words=3)
     assert found["token_id"].values.tolist() == [[3, 1, -1]]
     assert found["share"].values.tolist() == [[0.75, 0.25, 0.0]]
 
 
 def test_data_sets_of_two_language_models_are_refused():
     with pytest.raises(ParameterError, match="--lens"):
-        vocabulary.curves({})
+        vocabulary.compute_divergence_terms({})
     with pytest.raises(ParameterError, match="one language model"):
-        vocabulary.curves({"a": said(4, seed=0), "b": said(4, seed=1).isel(vocabulary=slice(6))})
+        vocabulary.compute_divergence_terms(
+            {"a": said(4, seed=0), "b": said(4, seed=1).isel(vocabulary=slice(6))}
+        )
 
 
 def test_the_released_form_keeps_the_perceptual_tokens_of_the_first_layer():
     given = {"a": said(8, seed=4, shift=0.3)}
-    fixed = vocabulary.curves(given, resamples=2)["estimate"]
-    released = vocabulary.curves(given, resamples=2, paper_compat=True)["estimate"]
+    fixed = vocabulary.compute_divergence_terms(given, resamples=2)["estimate"]
+    released = vocabulary.compute_divergence_terms(given, resamples=2, paper_compat=True)[
+        "estimate"
+    ]
     assert float(fixed[0, 0]) == pytest.approx(float(released[0, 0]))
     p = np.exp(given["a"].sel(kind="perceptual", layer=0).to_numpy()).mean(0)
     t = np.exp(given["a"].sel(kind="textual", layer=2).to_numpy()).mean(0)

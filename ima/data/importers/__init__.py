@@ -8,8 +8,16 @@ copied.
 
 from __future__ import annotations
 
-from ima.data.importers.entries import Entry, Published, import_data
+from ima.data.importers.entries import PublishedFiles, PublishedSample, import_data
 from ima.data.importers.registry import IMPORTERS, Importer
-from ima.data.importers.rows import from_rows, open_rows
+from ima.data.importers.rows import make_samples_from_rows, open_hf_dataset
 
-__all__ = ["IMPORTERS", "Entry", "Importer", "Published", "from_rows", "import_data", "open_rows"]
+__all__ = [
+    "IMPORTERS",
+    "PublishedSample",
+    "Importer",
+    "PublishedFiles",
+    "make_samples_from_rows",
+    "import_data",
+    "open_hf_dataset",
+]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import Entry, Published, most_common_first
+from ima.data.importers.entries import PublishedFiles, PublishedSample, sort_answers_by_frequency
 
 
-def audiocaps(published: Published) -> Iterator[Entry]:
+def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read AudioCaps (Kim et al. 2019), one sample per clip.
 
     Media are not published with it; ``YOUTUBEID.wav``, ``YOUTUBEID_START.wav`` and
@@ -21,7 +21,7 @@ def audiocaps(published: Published) -> Iterator[Entry]:
         rows.setdefault(name, row)
     for name, row in rows.items():
         stems = (row["youtube_id"], f"Y{row['youtube_id']}", name, f"Y{name}", row["audiocap_id"])
-        yield Entry(
+        yield PublishedSample(
             id=name,
             modality="audio",
             task="caption",
@@ -30,11 +30,11 @@ def audiocaps(published: Published) -> Iterator[Entry]:
         )
 
 
-def clotho(published: Published) -> Iterator[Entry]:
+def read_clotho(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read Clotho (arXiv:1910.09387): five captions a sound."""
     names = [f"caption_{number}" for number in range(1, 6)]
     for row in published.tables("file_name", *names):
-        yield Entry(
+        yield PublishedSample(
             id=row["file_name"],
             modality="audio",
             task="caption",
@@ -43,18 +43,18 @@ def clotho(published: Published) -> Iterator[Entry]:
         )
 
 
-def clotho_aqa(published: Published) -> Iterator[Entry]:
+def read_clotho_aqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read ClothoAQA (arXiv:2204.09634): each question was answered by three people."""
     asked: dict[tuple[str, str], list[str]] = {}
     for row in published.tables("file_name", "QuestionText", "answer"):
         key = (row["file_name"], row["QuestionText"].strip())
         asked.setdefault(key, []).append(row["answer"].strip())
     for number, ((name, question), answers) in enumerate(asked.items()):
-        yield Entry(
+        yield PublishedSample(
             id=f"{name}-{number}",
             modality="audio",
             task="qa",
-            references=most_common_first(answers),
+            references=sort_answers_by_frequency(answers),
             media=published.file(name),
             question=question,
         )

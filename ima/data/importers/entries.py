@@ -12,22 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ima.data.folders import Line, write_lines
+from ima.data.folders import SampleRecord, write_sample_records
 from ima.data.samples import Modality
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
 logger = logging.getLogger("ima")
 
-CAPTION = {
+_CAPTION_PROMPTS = {
     "image": "Describe the image in one sentence.",
     "video": "Describe the video in one sentence.",
     "audio": "Describe the sound in one sentence.",
 }
-ANSWER = "{question} Answer the question using a single word or phrase."
+_ANSWER_PROMPT = "{question} Answer the question using a single word or phrase."
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedSample:
     """One sample of a published data set.
 
     Parameters
@@ -58,12 +58,14 @@ class Entry:
 
     def prompt(self, template: str | None) -> str:
         """Return the text before the answer."""
-        given = template or (CAPTION.get(self.modality, "") if self.task == "caption" else ANSWER)
+        given = template or (
+            _CAPTION_PROMPTS.get(self.modality, "") if self.task == "caption" else _ANSWER_PROMPT
+        )
         return given.replace("{question}", self.question)
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFiles:
     """The files of a data set as they were downloaded.
 
     Parameters
@@ -153,7 +155,7 @@ class Published:
         )
 
 
-def most_common_first(answers: Sequence[Any]) -> tuple[str, ...]:
+def sort_answers_by_frequency(answers: Sequence[Any]) -> tuple[str, ...]:
     """Return all answers, the one that most people gave first: teacher forcing reads that one."""
     texts = [str(answer) for answer in answers]
     return tuple(sorted(texts, key=lambda text: (-texts.count(text), texts.index(text))))
@@ -210,7 +212,7 @@ def import_data(
         if not path.exists():
             message = f"{path} does not exist. {IMPORTERS[kind].needs}"
             raise ParameterError(message)
-    published = Published(tuple(annotations), media)
+    published = PublishedFiles(tuple(annotations), media)
     try:
         found = IMPORTERS[kind].read(published)
         entries = _present(found, skip=skip_missing, samples=samples)
@@ -224,7 +226,7 @@ def import_data(
         message = f"The files hold no sample of {kind}. {IMPORTERS[kind].needs}"
         raise SampleError(message)
     lines = [
-        Line(
+        SampleRecord(
             id=entry.id,
             modality=entry.modality,
             task=entry.task,
@@ -234,14 +236,16 @@ def import_data(
         )
         for entry in entries
     ]
-    return write_lines(lines, out, media=[entry.media for entry in entries])
+    return write_sample_records(lines, out, media=[entry.media for entry in entries])
 
 
-def _present(entries: Iterator[Entry], *, skip: bool, samples: int | None) -> list[Entry]:
+def _present(
+    entries: Iterator[PublishedSample], *, skip: bool, samples: int | None
+) -> list[PublishedSample]:
     """Return the entries whose media are there, and report the others."""
-    missing: list[Entry] = []
+    missing: list[PublishedSample] = []
 
-    def there() -> Iterator[Entry]:
+    def there() -> Iterator[PublishedSample]:
         for entry in entries:
             if entry.media is None or entry.media.exists():
                 yield entry

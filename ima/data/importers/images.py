@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import Entry, Published, most_common_first
+from ima.data.importers.entries import PublishedFiles, PublishedSample, sort_answers_by_frequency
 from ima.errors import SampleError
 
 
-def coco(published: Published) -> Iterator[Entry]:
+def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read COCO captions (Chen et al. 2015, arXiv:1504.00325), one sample per image.
 
     With the file of instances ``truth["objects"]`` names the categories that are there.
@@ -27,7 +27,7 @@ def coco(published: Published) -> Iterator[Entry]:
     for image in document["images"]:
         if image["id"] in captions:
             truth = {"objects": sorted(objects[image["id"]])} if image["id"] in objects else {}
-            yield Entry(
+            yield PublishedSample(
                 id=str(image["id"]),
                 modality="image",
                 task="caption",
@@ -37,7 +37,7 @@ def coco(published: Published) -> Iterator[Entry]:
             )
 
 
-def vqa(published: Published) -> Iterator[Entry]:
+def read_vqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read VQAv2 (arXiv:1612.00837) or OK-VQA (arXiv:1906.00067): ten answers a question."""
     questions = published.document("questions")
     answers = {
@@ -47,22 +47,24 @@ def vqa(published: Published) -> Iterator[Entry]:
     for question in questions["questions"]:
         image = int(question["image_id"])
         annotation = answers[question["question_id"]]
-        yield Entry(
+        yield PublishedSample(
             id=str(question["question_id"]),
             modality="image",
             task="qa",
-            references=most_common_first([answer["answer"] for answer in annotation["answers"]]),
+            references=sort_answers_by_frequency(
+                [answer["answer"] for answer in annotation["answers"]]
+            ),
             media=published.file(f"COCO_{subset}_{image:012d}.jpg", f"{image:012d}.jpg"),
             question=question["question"].strip(),
             truth={"answer_type": annotation.get("answer_type", ""), "image": image},
         )
 
 
-def gqa(published: Published) -> Iterator[Entry]:
+def read_gqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read GQA (arXiv:1902.09506): one answer a question."""
     for found in published.documents:
         for name, entry in found.items():
-            yield Entry(
+            yield PublishedSample(
                 id=str(name),
                 modality="image",
                 task="qa",
@@ -73,30 +75,30 @@ def gqa(published: Published) -> Iterator[Entry]:
             )
 
 
-def textvqa(published: Published) -> Iterator[Entry]:
+def read_textvqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read TextVQA (arXiv:1904.08920): ten answers a question."""
     for entry in published.document("data")["data"]:
-        yield Entry(
+        yield PublishedSample(
             id=str(entry["question_id"]),
             modality="image",
             task="qa",
-            references=most_common_first(entry["answers"]),
+            references=sort_answers_by_frequency(entry["answers"]),
             media=published.file(f"{entry['image_id']}.jpg", f"{entry['image_id']}.png"),
             question=entry["question"].strip(),
         )
 
 
-def pope(published: Published) -> Iterator[Entry]:
+def read_pope(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read POPE (arXiv:2305.10355): whether a thing is in the image, yes or no."""
     for path in published.annotations:
-        for entry in Published((path,), published.media).lines():
+        for entry in PublishedFiles((path,), published.media).lines():
             label = str(entry["label"])
             if label not in ("yes", "no"):
                 message = (
                     f"{path}: question {entry['question_id']}: label {label!r} is not yes or no."
                 )
                 raise SampleError(message)
-            yield Entry(
+            yield PublishedSample(
                 id=f"{path.stem}-{entry['question_id']}",
                 modality="image",
                 task="qa",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ima.data.importers import audio, images, videos
-from ima.data.importers.entries import Entry, Published
+from ima.data.importers.entries import PublishedFiles, PublishedSample
 
 
 @dataclass(frozen=True)
@@ -21,43 +21,51 @@ class Importer:
         Which files it needs.
     """
 
-    read: Callable[[Published], Iterator[Entry]]
+    read: Callable[[PublishedFiles], Iterator[PublishedSample]]
     needs: str
 
 
 #: By name, every data set that can be imported.
 IMPORTERS: Mapping[str, Importer] = {
     "coco": Importer(
-        images.coco,
+        images.read_coco,
         "Give captions_val2017.json, with instances_val2017.json beside it for the objects that "
         "are there, and the folder of images.",
     ),
     "vqav2": Importer(
-        images.vqa,
+        images.read_vqa,
         "Give v2_OpenEnded_mscoco_val2014_questions.json, v2_mscoco_val2014_annotations.json and "
         "the folder val2014.",
     ),
     "okvqa": Importer(
-        images.vqa,
+        images.read_vqa,
         "Give OpenEnded_mscoco_val2014_questions.json, mscoco_val2014_annotations.json and the "
         "folder val2014.",
     ),
     "gqa": Importer(
-        images.gqa, "Give testdev_balanced_questions.json or another file of questions, and images."
+        images.read_gqa,
+        "Give testdev_balanced_questions.json or another file of questions, and images.",
     ),
-    "textvqa": Importer(images.textvqa, "Give TextVQA_0.5.1_val.json and the folder train_images."),
+    "textvqa": Importer(
+        images.read_textvqa, "Give TextVQA_0.5.1_val.json and the folder train_images."
+    ),
     "pope": Importer(
-        images.pope, "Give coco_pope_random.json or its like, and the folder val2014."
+        images.read_pope, "Give coco_pope_random.json or its like, and the folder val2014."
     ),
     "msrvtt": Importer(
-        videos.msrvtt, "Give train_val_videodatainfo.json or its like, and the folder of videos."
+        videos.read_msrvtt,
+        "Give train_val_videodatainfo.json or its like, and the folder of videos.",
     ),
-    "msvd": Importer(videos.msvd, "Give AllVideoDescriptions.txt and the folder YouTubeClips."),
+    "msvd": Importer(
+        videos.read_msvd, "Give AllVideoDescriptions.txt and the folder YouTubeClips."
+    ),
     "audiocaps": Importer(
-        audio.audiocaps, "Give test.csv or its like, and a folder with YOUTUBEID.wav."
+        audio.read_audiocaps, "Give test.csv or its like, and a folder with YOUTUBEID.wav."
     ),
     "clotho": Importer(
-        audio.clotho, "Give clotho_captions_evaluation.csv and the folder evaluation."
+        audio.read_clotho, "Give clotho_captions_evaluation.csv and the folder evaluation."
     ),
-    "clothoaqa": Importer(audio.clotho_aqa, "Give clotho_aqa_test.csv and the folder audio_files."),
+    "clothoaqa": Importer(
+        audio.read_clotho_aqa, "Give clotho_aqa_test.csv and the folder audio_files."
+    ),
 }

@@ -13,18 +13,18 @@ import numpy as np
 from ima.data.samples import Media, Modality, Sample, SampleSet
 from ima.errors import SampleError
 
-Column = str | Callable[[Mapping[str, Any]], Any]
+_Column = str | Callable[[Mapping[str, Any]], Any]
 
 
-def from_rows(
+def make_samples_from_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
     modality: Modality,
     task: str,
-    references: Column,
-    media: Column | None = None,
-    prompt: Column = "",
-    id: Column | None = None,  # the field's name
+    references: _Column,
+    media: _Column | None = None,
+    prompt: _Column = "",
+    id: _Column | None = None,  # the field's name
     name: str = "rows",
     split: str = "test",
 ) -> SampleSet:
@@ -67,7 +67,9 @@ def from_rows(
         where = f"{name}, row {number}"
         found = _value(row, references, where)
         texts = [found] if isinstance(found, str) else list(found)
-        medium = None if media is None else as_media(_value(row, media, where), modality, where)
+        medium = (
+            None if media is None else _convert_media(_value(row, media, where), modality, where)
+        )
         samples.append(
             Sample(
                 id=str(number if id is None else _value(row, id, where)),
@@ -85,7 +87,7 @@ def from_rows(
     return SampleSet(name=name, split=split, samples=tuple(samples))
 
 
-def open_rows(source: str, *, split: str) -> Any:
+def open_hf_dataset(source: str, *, split: str) -> Any:
     """Open a data set of Hugging Face's library: a folder that it saved, or an id of the hub.
 
     Parameters
@@ -117,7 +119,7 @@ def open_rows(source: str, *, split: str) -> Any:
         raise SampleError(message) from error
 
 
-def as_media(value: Any, modality: Modality, where: str) -> Media:
+def _convert_media(value: Any, modality: Modality, where: str) -> Media:
     """Return a medium of a row as :class:`ima.data.samples.Sample` wants it.
 
     Raises
@@ -125,15 +127,15 @@ def as_media(value: Any, modality: Modality, where: str) -> Media:
     SampleError
         If it is none of that modality.
     """
-    from ima.data.media import resampled
+    from ima.data.media import resample_to_mono
 
     if modality == "image" and hasattr(value, "convert"):
         return np.asarray(value.convert("RGB"), dtype=np.uint8)
     if modality == "audio" and isinstance(value, Mapping) and "array" in value:
-        return resampled(np.asarray(value["array"]), rate=int(value["sampling_rate"]))
+        return resample_to_mono(np.asarray(value["array"]), rate=int(value["sampling_rate"]))
     if modality == "audio" and hasattr(value, "get_all_samples"):
         read = value.get_all_samples()
-        return resampled(np.asarray(read.data).T, rate=int(read.sample_rate))
+        return resample_to_mono(np.asarray(read.data).T, rate=int(read.sample_rate))
     array = np.asarray(value) if modality in ("image", "video") else None
     if array is not None and array.dtype == np.uint8:
         return array
@@ -145,7 +147,7 @@ def _same(medium: Media) -> Media:
     return medium
 
 
-def _value(row: Mapping[str, Any], column: Column, where: str) -> Any:
+def _value(row: Mapping[str, Any], column: _Column, where: str) -> Any:
     if callable(column):
         return column(row)
     if column not in row:
@@ -154,7 +156,7 @@ def _value(row: Mapping[str, Any], column: Column, where: str) -> Any:
     return row[column]
 
 
-def _prompt(row: Mapping[str, Any], prompt: Column, where: str) -> str:
+def _prompt(row: Mapping[str, Any], prompt: _Column, where: str) -> str:
     if callable(prompt):
         return str(prompt(row))
     try:

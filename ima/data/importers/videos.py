@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import Entry, Published
+from ima.data.importers.entries import PublishedFiles, PublishedSample
 from ima.errors import SampleError
 
 _ENDINGS = (".mp4", ".avi", ".webm", ".mkv", "")
 
 
-def msrvtt(published: Published) -> Iterator[Entry]:
+def read_msrvtt(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read MSR-VTT (Xu et al. 2016), one sample per video; ``truth["split"]`` is its split."""
     document = published.document("videos", "sentences")
     captions: dict[str, list[str]] = {}
@@ -22,7 +22,7 @@ def msrvtt(published: Published) -> Iterator[Entry]:
             yield _video(published, name, captions[name], split=str(video.get("split", "")))
 
 
-def msvd(published: Published) -> Iterator[Entry]:
+def read_msvd(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read MSVD (Chen & Dolan 2011): lines of a clip's name and a description of it."""
     captions: dict[str, list[str]] = {}
     for path in published.annotations:
@@ -38,8 +38,10 @@ def msvd(published: Published) -> Iterator[Entry]:
         yield _video(published, name, texts)
 
 
-def _video(published: Published, name: str, captions: list[str], **truth: str) -> Entry:
-    return Entry(
+def _video(
+    published: PublishedFiles, name: str, captions: list[str], **truth: str
+) -> PublishedSample:
+    return PublishedSample(
         id=name,
         modality="video",
         task="caption",
