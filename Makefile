@@ -49,10 +49,11 @@ book: $(READY)  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or 
 test: $(READY)  ## run the tests (ARGS="-k name" picks some)
 	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) $(ARGS)
 
-lint: $(READY)  ## check style and types of the package, the tests and the notebooks
+lint: $(READY)  ## check style, types and the direction of imports; style of the notebooks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo pyproject.toml
 	$(PY) -m jupytext --quiet --check "$(PY) -m ruff check {}" notebooks/*.md
 
 zoo: $(READY)  ## retrain every model of data/zoo from nothing (ARGS=--keep: what changed only)
