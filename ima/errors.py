@@ -11,7 +11,7 @@ class ImaError(Exception):
 
 
 class UnknownNameError(ImaError, ValueError):
-    """A model, data set, tap, parameter or metric name that does not exist."""
+    """A model, data set, hook point, parameter or metric name that does not exist."""
 
     @classmethod
     def among(
@@ -22,7 +22,7 @@ class UnknownNameError(ImaError, ValueError):
         Parameters
         ----------
         kind : str
-            What was looked up, for example ``"tap"``.
+            What was looked up, for example ``"hook point"``.
         asked : object
             The name that was not found.
         available : iterable of str
@@ -32,8 +32,8 @@ class UnknownNameError(ImaError, ValueError):
 
         Examples
         --------
-        >>> print(UnknownNameError.among("tap", "resid_pots", ["fc1", "resid_post"]))
-        Unknown tap 'resid_pots'. Did you mean 'resid_post'? Available: fc1, resid_post.
+        >>> print(UnknownNameError.among("hook point", "resid_pots", ["mlp_post", "resid_post"]))
+        Unknown hook point 'resid_pots'. Did you mean 'resid_post'? Available: mlp_post, resid_post.
         """
         names = sorted(available)
         close = difflib.get_close_matches(str(asked), names, n=1, cutoff=0.5)

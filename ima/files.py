@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,26 @@ def replace_file(path: Path) -> Iterator[Path]:
         os.replace(partial, path)  # noqa: PTH105 - atomic, also over an existing file
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder to write to, and put it in the place of another when that succeeded.
+
+    Examples
+    --------
+    >>> with replace_folder(tmp_path / "masks") as partial:  # doctest: +SKIP
+    ...     (partial / "readme.txt").write_text("complete or absent")
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(*, total: int, what: str, unit: str, initial: int = 0, show: bool = True) -> Any:
+def make_progress_bar(
+    *, total: int, what: str, unit: str, initial: int = 0, show: bool = True
+) -> Any:
     """Return a progress bar; use it in a ``with`` block and call ``update(n)``.
 
     Parameters

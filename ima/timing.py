@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def fastest(steps: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
+def time_fastest_runs(
+    steps: Mapping[str, Callable[[], object]], *, repeats: int
+) -> dict[str, float]:
     """Return the fastest of each step's runs; the steps take turns, so that a slow spell hits all.
 
     A first round warms up and does not count.

@@ -38,7 +38,7 @@ def spoiled(model: FrozenModel, *, layer: int, value: float, rows: Any) -> Itera
         output[rows] = value
         return output
 
-    handle = model.anatomy.blocks[layer - 1].mlp.register_forward_hook(spoil)
+    handle = model.hook_points.blocks[layer - 1].mlp.register_forward_hook(spoil)
     try:
         yield
     finally:
@@ -49,9 +49,9 @@ def test_capture_returns_every_tap_of_every_layer(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     states = capture_activations(model, batch)
     assert tuple(states) == HOOK_POINTS
-    for tap, layers in states.items():
-        assert list(layers) == list(range(0 if tap == "resid_post" else 1, model.layers + 1))
-        width = 48 if tap == "fc1" else model.hidden
+    for hook_point, layers in states.items():
+        assert list(layers) == list(range(0 if hook_point == "resid_post" else 1, model.layers + 1))
+        width = 48 if hook_point == "mlp_post" else model.hidden
         for state in layers.values():
             assert state.shape == (*batch.embeds.shape[:2], width)
     assert torch.equal(states["resid_post"][0], batch.embeds)
@@ -60,18 +60,20 @@ def test_capture_returns_every_tap_of_every_layer(model: FrozenModel) -> None:
 def test_captured_states_are_copies(model: FrozenModel) -> None:
     batch = model.encode(image_set(2))
     before = batch.embeds.clone()
-    states = capture_activations(model, batch, taps=["resid_post", "resid_mid"])
+    states = capture_activations(model, batch, hook_points=["resid_post", "resid_mid"])
     states["resid_post"][0].zero_()
     assert torch.equal(batch.embeds, before)
     pointers = {
-        state.untyped_storage().data_ptr() for tap in states.values() for state in tap.values()
+        state.untyped_storage().data_ptr()
+        for hook_point in states.values()
+        for state in hook_point.values()
     }
     assert len(pointers) == 2 * model.layers + 1
 
 
 def test_only_our_hooks_are_removed(model: FrozenModel) -> None:
     calls = []
-    handle = model.anatomy.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    handle = model.hook_points.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     try:
         before = hooks(model)
         capture_activations(model, model.encode(image_set(1)))
@@ -91,19 +93,19 @@ def test_hooks_are_removed_after_an_exception(model: FrozenModel) -> None:
     batch = model.encode(image_set(1))
     with (
         pytest.raises(RuntimeError, match="in the model"),
-        attach_hooks(model.anatomy, taps=HOOK_POINTS, samples=1, receive=fail),
+        attach_hooks(model.hook_points, names=HOOK_POINTS, samples=1, callback=fail),
     ):
         model.forward(batch)
     assert hooks(model) == before
-    with pytest.raises(UnknownNameError, match=r"Unknown tap 'resid_pots'\. Did you mean"):
-        capture_activations(model, batch, taps=["sa", "resid_pots"])
+    with pytest.raises(UnknownNameError, match=r"Unknown hook point 'resid_pots'\. Did you mean"):
+        capture_activations(model, batch, hook_points=["attn_out", "resid_pots"])
     assert hooks(model) == before
 
 
 def test_the_head_runs_for_the_loss_only_and_on_the_answer_only(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     seen: list[int] = []
-    handle = model.anatomy.unembedding.register_forward_hook(
+    handle = model.hook_points.unembedding.register_forward_hook(
         lambda _module, args, _output: seen.append(args[0].shape[0])
     )
     try:
@@ -115,10 +117,12 @@ def test_the_head_runs_for_the_loss_only_and_on_the_answer_only(model: FrozenMod
     assert seen == batch.answer.sum(dim=1).tolist()
 
 
-@pytest.mark.parametrize("taps", [("resid_post",), ("sa",)])
-def test_loss_is_transformers_own(model: FrozenModel, taps: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("hook_points", [("resid_post",), ("attn_out",)])
+def test_loss_is_transformers_own(model: FrozenModel, hook_points: tuple[str, ...]) -> None:
     samples = [*image_set(3), text_sample(0)]
-    measured = compute_batch_statistics(model, model.encode(samples), taps=taps, loss=True)
+    measured = compute_batch_statistics(
+        model, model.encode(samples), hook_points=hook_points, loss=True
+    )
     assert measured.loss is not None
     for sample, loss in zip(samples, measured.loss, strict=True):
         one = model.encode([sample])
@@ -132,10 +136,10 @@ def test_loss_is_transformers_own(model: FrozenModel, taps: tuple[str, ...]) -> 
 def test_a_kind_without_tokens_is_nan_and_not_zero(model: FrozenModel) -> None:
     measured = compute_batch_statistics(model, model.encode([image_sample(0), text_sample(0)]))
     assert measured.counts[1, 0] == 0
-    for tap in HOOK_POINTS:
-        assert np.isnan(measured.means[tap][1, 0]).all()
-        assert np.isfinite(measured.means[tap][1, 1]).all()
-        for norms in measured.norms[tap].values():
+    for hook_point in HOOK_POINTS:
+        assert np.isnan(measured.means[hook_point][1, 0]).all()
+        assert np.isfinite(measured.means[hook_point][1, 1]).all()
+        for norms in measured.norms[hook_point].values():
             assert np.isnan(norms[1, 0]).all()
             assert np.isfinite(np.delete(norms.reshape(4, -1), 2, axis=0)).all()
     assert measured.drift is not None
@@ -147,20 +151,24 @@ def test_what_stands_at_padding_does_not_matter(model: FrozenModel) -> None:
     clean = compute_batch_statistics(model, batch, loss=True)
     padding = batch.modality < 0
     assert padding.any()
-    read = compute_batch_statistics(model, batch, lens=4, inputs=True)
+    read = compute_batch_statistics(model, batch, logit_lens=4, input_norms=True)
     # What the second-last block spoils at padding enters the linear layers of the last.
     with spoiled(model, layer=model.layers - 1, value=1e4, rows=padding):
-        spoilt = compute_batch_statistics(model, batch, taps=["ln1"], lens=4, inputs=True)
-    for name, values in read.lens.items():
-        np.testing.assert_array_equal(spoilt.lens[name], values)
-    for name, values in read.squares.items():
-        np.testing.assert_array_equal(spoilt.squares[name], values)
+        spoilt = compute_batch_statistics(
+            model, batch, hook_points=["ln1"], logit_lens=4, input_norms=True
+        )
+    for name, values in read.logit_lens.items():
+        np.testing.assert_array_equal(spoilt.logit_lens[name], values)
+    for name, values in read.input_norms.items():
+        np.testing.assert_array_equal(spoilt.input_norms[name], values)
     for value in (1e4, float("nan")):
         with spoiled(model, layer=model.layers, value=value, rows=padding):
             spoilt = compute_batch_statistics(model, batch, loss=True)
-        for tap in HOOK_POINTS:
-            np.testing.assert_array_equal(spoilt.means[tap], clean.means[tap])
-            np.testing.assert_array_equal(spoilt.norms[tap]["median"], clean.norms[tap]["median"])
+        for hook_point in HOOK_POINTS:
+            np.testing.assert_array_equal(spoilt.means[hook_point], clean.means[hook_point])
+            np.testing.assert_array_equal(
+                spoilt.norms[hook_point]["median"], clean.norms[hook_point]["median"]
+            )
         np.testing.assert_array_equal(spoilt.drift, clean.drift)
         np.testing.assert_array_equal(spoilt.loss, clean.loss)
 
@@ -170,8 +178,8 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
 ) -> None:
     monkeypatch.setattr("ima.capture.logit_lens.LOGIT_BLOCK_SIZE", 1)
     batch = model.encode([*image_set(3), text_sample("t")])
-    found = compute_batch_statistics(model, batch, taps=["ln1"], lens=4).lens
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    found = compute_batch_statistics(model, batch, hook_points=["ln1"], logit_lens=4).lens
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     for layer, state in states.items():
         logits = model.language.lm_head(model.language.model.norm(state))
         share = logits.double().softmax(-1)
@@ -188,22 +196,27 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
                 expected = float(entropy[row, own].mean())
                 assert found["entropy"][row, kind, layer] == pytest.approx(expected, rel=1e-4)
     assert (
-        compute_batch_statistics(model, batch, taps=["ln1"], lens=2).lens["entropy"].shape[0] == 2
+        compute_batch_statistics(model, batch, hook_points=["ln1"], logit_lens=2)
+        .lens["entropy"]
+        .shape[0]
+        == 2
     )
 
 
 def test_squares_are_of_what_enters_each_linear_layer(model: FrozenModel) -> None:
     batch, before = model.encode(image_set(3)), hooks(model)
-    found = compute_batch_statistics(model, batch, taps=["ln1"], inputs=True).squares
+    found = compute_batch_statistics(
+        model, batch, hook_points=["ln1"], input_norms=True
+    ).input_norms
     assert hooks(model) == before
     states = capture_activations(model, batch)
     assert set(found) == {
         *(f"self_attn.{name}_proj" for name in "qkvo"),
         *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
     }
-    entering = {"self_attn.q_proj": "ln1", "mlp.up_proj": "ln2", "mlp.down_proj": "fc1"}
-    for name, tap in entering.items():
-        for layer, state in states[tap].items():
+    entering = {"self_attn.q_proj": "ln1", "mlp.up_proj": "ln2", "mlp.down_proj": "mlp_post"}
+    for name, hook_point in entering.items():
+        for layer, state in states[hook_point].items():
             for kind, own in enumerate((batch.modality > 0, batch.modality == 0)):
                 expected = state[own].square().sum(0).numpy()
                 np.testing.assert_allclose(found[name][kind, layer - 1], expected, rtol=1e-4)
@@ -212,8 +225,8 @@ def test_squares_are_of_what_enters_each_linear_layer(model: FrozenModel) -> Non
 def test_drift_spans_several_layers(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ima.capture.statistics.DRIFT_STEPS", (1, 2))
     batch = model.encode(image_set(2))
-    drift = compute_batch_statistics(model, batch, taps=["resid_post"]).drift
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    drift = compute_batch_statistics(model, batch, hook_points=["resid_post"]).drift
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     assert drift is not None
     for step in (1, 2):
         for layer in range(model.layers + 1 - step):
@@ -228,28 +241,32 @@ def test_non_finite_activations_are_refused(model: FrozenModel, value: float) ->
     batch = model.encode(image_set(4))
     with (
         spoiled(model, layer=2, value=value, rows=(2, 5)),
-        pytest.raises(ActivationError, match=r"Tap 'resid_post', layer 2: .* samples 's2'\."),
+        pytest.raises(
+            ActivationError, match=r"Hook point 'resid_post', layer 2: .* samples 's2'\."
+        ),
     ):
-        compute_batch_statistics(model, batch, taps=["resid_post"])
+        compute_batch_statistics(model, batch, hook_points=["resid_post"])
 
 
 def test_states_beyond_float16_are_refused_with_a_way_out(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     with spoiled(model, layer=3, value=7e4, rows=(1, 2)):
         with pytest.raises(ActivationError) as caught:
-            compute_batch_statistics(model, batch, taps=["fc2"], keep=2)
-        wide = compute_batch_statistics(model, batch, taps=["fc2"], keep=2, dtype="float32")
+            compute_batch_statistics(model, batch, hook_points=["mlp_out"], keep=2)
+        wide = compute_batch_statistics(
+            model, batch, hook_points=["mlp_out"], keep=2, dtype="float32"
+        )
         # Statistics are float32, whatever is kept.
-        compute_batch_statistics(model, batch, taps=["fc2"], keep=1)
-    assert "Tap 'fc2', layer 3: a state of 70000 in samples 's1'" in str(caught.value)
+        compute_batch_statistics(model, batch, hook_points=["mlp_out"], keep=1)
+    assert "Hook point 'mlp_out', layer 3: a state of 70000 in samples 's1'" in str(caught.value)
     assert "dtype='float32' (--dtype float32)" in str(caught.value)
-    assert wide.states["fc2"].max() == np.float32(7e4)
+    assert wide.states["mlp_out"].max() == np.float32(7e4)
 
 
 def test_kept_states_are_the_tokens_of_the_first_samples(model: FrozenModel) -> None:
     batch = model.encode(image_set(4), side="left")
-    measured = compute_batch_statistics(model, batch, taps=["ln2"], keep=2, dtype="float32")
-    states = capture_activations(model, batch, taps=["ln2"])["ln2"]
+    measured = compute_batch_statistics(model, batch, hook_points=["ln2"], keep=2, dtype="float32")
+    states = capture_activations(model, batch, hook_points=["ln2"])["ln2"]
     first, second = (int(count) for count in measured.counts.sum(axis=1)[:2])
     assert measured.states["ln2"].shape == (model.layers, first + second, model.hidden)
     real = batch.modality >= 0

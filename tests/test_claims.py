@@ -16,7 +16,7 @@ NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
 
 
 def measured(claim="F1.1", *, interval=SUPPORTED, model="llama-mini (ST)", **given):
-    return claims.record(
+    return claims.make_claim_record(
         claim,
         interval=interval,
         model=model,
@@ -48,11 +48,11 @@ def test_every_claim_of_the_paper_is_registered():
 )
 def test_verdict_follows_from_interval_direction_and_null(ends, direction, expected):
     interval = Interval(value=sum(ends) / 2, low=ends[0], high=ends[1], n=10)
-    assert claims.verdict(interval, direction=direction, null=0.0) == expected
+    assert claims.compute_verdict(interval, direction=direction, null=0.0) == expected
 
 
 def test_verdict_moves_with_the_null():
-    assert claims.verdict(SUPPORTED, direction="greater", null=0.9) == "contradicted"
+    assert claims.compute_verdict(SUPPORTED, direction="greater", null=0.9) == "contradicted"
 
 
 def test_unknown_claim_names_the_closest():
@@ -62,7 +62,7 @@ def test_unknown_claim_names_the_closest():
 
 def test_unknown_direction_is_refused():
     with pytest.raises(UnknownNameError, match="Unknown direction 'up'"):
-        claims.verdict(SUPPORTED, direction="up", null=0.0)
+        claims.compute_verdict(SUPPORTED, direction="up", null=0.0)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_an_interval_that_means_nothing_is_refused(given, message):
 
 
 def test_records_hold_the_published_fields(tmp_path):
-    path = claims.write([measured()], tmp_path / "run" / "finding1.claims.json")
+    path = claims.write_claim_records([measured()], tmp_path / "run" / "finding1.claims.json")
     fields = "claim model dataset statistic value low high n null direction verdict notebook"
     assert list(json.loads(path.read_text())[0]) == fields.split()
-    assert claims.read(path) == [measured()]
+    assert claims.read_claim_records(path) == [measured()]
     assert [entry.name for entry in path.parent.iterdir()] == ["finding1.claims.json"]
 
 
@@ -91,9 +91,9 @@ def test_a_typed_verdict_is_refused(tmp_path):
     forged = {**measured(interval=NEGATIVE).model_dump(), "verdict": "supported"}
     path.write_text(json.dumps([forged]))
     with pytest.raises(ParameterError, match=r"is 'contradicted'\. Verdicts are computed"):
-        claims.read(path)
+        claims.read_claim_records(path)
     with pytest.raises(ValidationError):
-        claims.Record(**forged)
+        claims.ClaimRecord(**forged)
 
 
 @pytest.mark.parametrize("text", ["{", '[{"claim": "F1.1"}]', "[1]", "1"])
@@ -101,30 +101,32 @@ def test_a_file_that_is_no_list_of_records_is_named(tmp_path, text):
     path = tmp_path / "x.claims.json"
     path.write_text(text)
     with pytest.raises(ParameterError, match=r"x\.claims\.json is not a list of claim records"):
-        claims.read(path)
+        claims.read_claim_records(path)
 
 
 def test_collect_orders_by_the_paper_and_writes(tmp_path):
-    late = claims.write([measured("F3.1")], tmp_path / "a.claims.json")
+    late = claims.write_claim_records([measured("F3.1")], tmp_path / "a.claims.json")
     second = measured(statistic="a second one")
-    early = claims.write([second, measured()], tmp_path / "b.claims.json")
+    early = claims.write_claim_records([second, measured()], tmp_path / "b.claims.json")
     out = tmp_path / "_build" / "claims.json"
-    got = claims.collect([late, early], out=out)
+    got = claims.collect_claim_records([late, early], out=out)
     assert [entry.claim for entry in got] == ["F1.1", "F1.1", "F3.1"]
     assert got[1].statistic == "a second one"
-    assert claims.read(out) == got
+    assert claims.read_claim_records(out) == got
 
 
 def test_collect_refuses_two_records_of_the_same(tmp_path):
-    paths = [claims.write([measured()], tmp_path / name) for name in ("a.json", "b.json")]
+    paths = [
+        claims.write_claim_records([measured()], tmp_path / name) for name in ("a.json", "b.json")
+    ]
     with pytest.raises(ParameterError, match=r"F1.1 is recorded twice.*a\.json and in .*b\.json"):
-        claims.collect(paths, out=tmp_path / "out.json")
+        claims.collect_claim_records(paths, out=tmp_path / "out.json")
 
 
 def test_table_shows_every_claim_and_what_is_not_measured():
     records = [measured(), measured("F1.2", interval=NEGATIVE)]
     pages = {"notebooks/finding1.md": "/book/runs/default/finding1.ipynb"}
-    text = claims.table(records, models=["opt-mini (ST)"], pages=pages)
+    text = claims.format_claims_table(records, models=["opt-mini (ST)"], pages=pages)
     lines = text.splitlines()
     grid, tabs = lines[: lines.index("")], lines[lines.index("::::{tab-set}") :]
     assert grid[0] == "| Claim | opt-mini (ST) | llama-mini (ST) |"
@@ -143,36 +145,36 @@ def test_table_shows_every_claim_and_what_is_not_measured():
 
 def test_records_that_differ_in_their_data_are_told_apart():
     twice = [measured(), measured().model_copy(update={"dataset": "other"})]
-    text = claims.table(twice)
+    text = claims.format_claims_table(twice)
     assert "; on mini-image-caption</small>" in text
     assert "; on other</small>" in text
-    assert "; on " not in claims.table([measured()])
+    assert "; on " not in claims.format_claims_table([measured()])
 
 
 def test_table_of_nothing_says_not_yet_measured_everywhere():
-    assert claims.table([]).count("not yet measured") == len(claims.CLAIMS)
+    assert claims.format_claims_table([]).count("not yet measured") == len(claims.CLAIMS)
 
 
 def test_a_listing_names_the_data_set_where_records_would_look_alike():
     twice = [measured(), measured().model_copy(update={"dataset": "other"})]
-    assert claims.listing(twice).data["data set"].tolist() == [twice[0].dataset, "other"]
-    assert "data set" not in claims.listing([measured()]).data
+    assert claims.show_claim_records(twice).data["data set"].tolist() == [twice[0].dataset, "other"]
+    assert "data set" not in claims.show_claim_records([measured()]).data
 
 
 def test_a_listing_leaves_out_what_all_records_share():
-    one = claims.listing([measured(), measured(model="opt-mini (ST)")]).data
+    one = claims.show_claim_records([measured(), measured(model="opt-mini (ST)")]).data
     assert list(one.columns) == ["model", "value", "low", "high", "n", "null", "verdict"]
-    two = claims.listing([measured(), measured("F1.2")]).data
+    two = claims.show_claim_records([measured(), measured("F1.2")]).data
     assert list(two.columns[:3]) == ["model", "claim", "statistic"]
     assert len(two) == 2
 
 
 def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
-    unserved = claims.Unserved("notebooks/finding1.md")
+    unserved = claims.UnmeasurableLog("notebooks/finding1.md")
 
     def measure(value):
         if value < 0:
-            message = "holds no /lens.\n  Make it."
+            message = "holds no /logit_lens.\n  Make it."
             raise CacheError(message)
         return value
 
@@ -184,11 +186,11 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
         raise KeyError
     path = unserved.write(tmp_path / "finding1-words.claims.json")
     assert path.name == "finding1-words.unserved.json"
-    (missing,) = claims.read_missing([tmp_path / "finding1-words.claims.json"])
-    assert (missing.model, missing.reason) == ("two", "holds no /lens. Make it.")
-    text = claims.table([measured(model="one")], missing=[missing])
+    (missing,) = claims.read_unmeasurable_claims([tmp_path / "finding1-words.claims.json"])
+    assert (missing.model, missing.reason) == ("two", "holds no /logit_lens. Make it.")
+    text = claims.format_claims_table([measured(model="one")], missing=[missing])
     assert "| one | two |" in text.splitlines()[0]
     assert "cannot be measured" in text
-    assert "holds no /lens. Make it." in text
+    assert "holds no /logit_lens. Make it." in text
     assert unserved.listing().data["model"].tolist() == ["two"]
-    assert "None" in claims.Unserved("x").listing().data
+    assert "None" in claims.UnmeasurableLog("x").listing().data

@@ -38,11 +38,11 @@ kernelspec:
 :tags: [parameters]
 
 samples: int = 200  # how many
-taps: list[str] = ["sa"]  # which
+hook_points: list[str] = ["attn_out"]  # which
 ```
 
 ```{code-cell} ipython3
-samples, taps
+samples, hook_points
 ```
 """
 
@@ -83,7 +83,16 @@ def notebook(tmp_path):
 
 def create(path, *more):
     words = ["cache", "create", "--model", MODEL, "--dataset", DATASET, "--samples", "3"]
-    return [*words, "--keep-tokens", "1", "--taps", "sa,resid_post", "--out", str(path), *more]
+    return [
+        *words,
+        "--keep-tokens",
+        "1",
+        "--hook-points",
+        "attn_out,resid_post",
+        "--out",
+        str(path),
+        *more,
+    ]
 
 
 def test_help_lists_every_group(ima):
@@ -112,7 +121,7 @@ def test_cache_info(ima, cache):
     record = json.loads(out)
     assert record["finished"]
     assert record["samples"] == 3
-    assert record["taps"] == ["sa", "resid_post"]
+    assert record["hook_points"] == ["attn_out", "resid_post"]
 
 
 def test_cache_verify_names_damage_and_repairs_it(ima, cache, tmp_path):
@@ -120,12 +129,14 @@ def test_cache_verify_names_damage_and_repairs_it(ima, cache, tmp_path):
     code, out, _ = ima("cache", "verify", store)
     assert code == 0
     assert "0 damaged pieces" in out
-    chunk = next(path for path in sorted(store.glob("means/sa/mean/c/**/*")) if path.is_file())
+    chunk = next(
+        path for path in sorted(store.glob("means/attn_out/mean/c/**/*")) if path.is_file()
+    )
     sound = chunk.read_bytes()
     chunk.write_bytes(sound[:40] + bytes([sound[40] ^ 1]) + sound[41:])
     code, out, _ = ima("cache", "verify", store)
     assert code == 1
-    assert "/means/sa" in out
+    assert "/means/attn_out" in out
     assert "mini-image-test-000000" in out
     assert f"ima cache verify {store} --repair" in out
     code, out, _ = ima("cache", "verify", store, "--repair", "--json")
@@ -140,7 +151,7 @@ def test_the_command_that_a_cache_names_is_one_that_the_command_line_takes(ima, 
             "model": MODEL,
             "dataset": DATASET,
             "samples": 2,
-            "taps": ["sa"],
+            "hook_points": ["attn_out"],
             "keep_tokens": 1,
             "batch_size": 1,
             "unit": 1,
@@ -165,7 +176,7 @@ def test_the_command_that_a_cache_names_is_one_that_the_command_line_takes(ima, 
     [
         ("--model", "llama-mini/vit/image-captoin", f"Did you mean '{MODEL}'?"),
         ("--dataset", "mini-image-captoin", f"Did you mean '{DATASET}'?"),
-        ("--taps", "resid_pots", "Did you mean 'resid_post'?"),
+        ("--hook-points", "resid_pots", "Did you mean 'resid_post'?"),
         ("--samples", "0", "greater than or equal to 1"),
         ("--dtype", "bfloat16", "float16"),
         ("--keep-tokens", "9", "keep_tokens=9"),
@@ -206,7 +217,7 @@ def test_errors_show_no_traceback(tmp_path):
 def test_notebook_run_takes_names_and_values(ima, notebook, tmp_path):
     out = tmp_path / "out.ipynb"
     code, said, _ = ima(
-        "notebook", "run", "-p", "samples", "48", notebook, out, "-p", "taps", "a,b"
+        "notebook", "run", "-p", "samples", "48", notebook, out, "-p", "hook_points", "a,b"
     )
     assert code == 0
     assert said.strip() == str(out)
@@ -240,7 +251,7 @@ def test_notebook_params_and_list(ima, notebook, tmp_path):
     assert "how many" in out
     code, out, _ = ima("notebook", "list", tmp_path)
     assert code == 0
-    assert "samples, taps" in out
+    assert "samples, hook_points" in out
     code, _, err = ima("notebook", "list", tmp_path / "empty")
     assert code == 1
     assert "repository's root" in err
@@ -248,14 +259,14 @@ def test_notebook_params_and_list(ima, notebook, tmp_path):
 
 def test_claims_collect_links_each_verdict_to_its_page(ima, tmp_path):
     runs = tmp_path / "book" / "runs"
-    entry = claims.record(
+    entry = claims.make_claim_record(
         "F1.1",
         interval=Interval(0.2, 0.1, 0.3, n=60),
         model="tiny (ST)",
         dataset="some",
         notebook="notebooks/finding1.md",
     )
-    written = claims.write([entry], runs / "finding1.claims.json")
+    written = claims.write_claim_records([entry], runs / "finding1.claims.json")
     out, table = tmp_path / "all.json", tmp_path / "book" / "_generated" / "claims.md"
     code, _, _ = ima("claims", "collect", written, "--out", out, "--table", table)
     assert code == 0
@@ -277,22 +288,22 @@ def test_bench_times_each_step(ima, tiny_zoo):
 
 
 def test_operations_that_are_left_out_are_counted_in_the_bench():
-    found = model_shapes.bench_plans("tiny", repeats=1)
+    found = model_shapes.benchmark_plans("tiny", repeats=1)
     assert (found["gflops"] < 1).all()
     assert (found["prefill"] > 0).all()
     expected = (1 - found["prefill"]) / (1 - found["gflops"])
     assert found["way"].tolist() == pytest.approx(expected.tolist())
     with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
-        model_shapes.bench_plans("x")
+        model_shapes.benchmark_plans("x")
 
 
 def test_two_of_four_are_timed_on_a_gpu_alone():
     with pytest.raises(UnknownNameError, match="Unknown shape 'x'"):
-        model_shapes.bench_pattern("x")
+        model_shapes.benchmark_nm_sparsity("x")
     with pytest.raises(ParameterError, match=r"a GPU's tensor cores; got 'cpu'"):
-        model_shapes.bench_pattern(device="cpu")
+        model_shapes.benchmark_nm_sparsity(device="cpu")
     if torch.cuda.is_available():
-        found = model_shapes.bench_pattern("llama-12", tokens=256, repeats=1)
+        found = model_shapes.benchmark_nm_sparsity("llama-12", tokens=256, repeats=1)
         assert (found["difference"] < 0.01).all()
         assert (found["time"] > 0).all()
 
@@ -301,14 +312,14 @@ def test_bench_keeps_timings_with_their_machine(ima, tmp_path):
     out = tmp_path / "kept" / "here.json"
     given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
     assert ima("bench", "--shape", "tiny", *given)[0] == 0
-    found = speed.read(out.parent)
-    assert found["step"].tolist() == [speed.PASS, speed.MEASURE]
+    found = speed.read_timings(out.parent)
+    assert found["step"].tolist() == [speed.FORWARD_STEP, speed.MEASURE_STEP]
     assert set(found["what"]) == {"tiny, random weights, float32"}
-    assert set(found["device"]) == {speed.machine()["device"]} != {""}
-    assert speed.read(tmp_path / "none").empty
+    assert set(found["device"]) == {speed.describe_machine()["device"]} != {""}
+    assert speed.read_timings(tmp_path / "none").empty
     out.write_text("{}")
     with pytest.raises(ParameterError, match=r"here\.json is not what `ima bench --out` writes"):
-        speed.read(out.parent)
+        speed.read_timings(out.parent)
 
 
 def test_every_command_of_the_pages_exists(ima):
@@ -328,7 +339,7 @@ def test_every_command_of_the_pages_exists(ima):
 
 def test_notebooks_declare_typed_commented_parameters():
     for source in (Path(__file__).parents[1] / "notebooks").glob("*.md"):
-        for parameter in runner.parameters(source):
+        for parameter in runner.read_notebook_parameters(source):
             assert parameter.comment, f"{source.name}: {parameter.name} needs a comment"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from ima.miniature.encoders import OBJECTIVES, SPECS
+from ima.miniature.encoders import MINI_ENCODERS, PRETRAINING_OBJECTIVES
 from ima.models import zoo
 
 ROOT = Path(__file__).parents[1] / "data" / "zoo"
@@ -53,9 +53,9 @@ def test_weights_are_the_ones_that_the_card_describes(name):
 
 def language_state(name):
     """Return the digest of a language model as the trainings of its connectors take it."""
-    from ima.miniature.materials import load_language
+    from ima.miniature.materials import load_zoo_language_model
 
-    return zoo.hash_state_dict(load_language(ROOT / name)[0].state_dict())
+    return zoo.hash_state_dict(load_zoo_language_model(ROOT / name)[0].state_dict())
 
 
 @pytest.mark.parametrize("language", sorted({made_of(name)["language"] for name in CONNECTED}))
@@ -89,10 +89,10 @@ def test_every_model_has_scores_with_intervals_floors_and_ceilings():
 def test_encoders_say_what_they_were_trained_to_do():
     for name, card in READ.items():
         if name.startswith("encoders/"):
-            spec = SPECS[card["name"]]
+            spec = MINI_ENCODERS[card["name"]]
             assert (card["objective"], card["modality"]) == (spec.objective, spec.modality)
             assert card["class"] == spec.model
-            assert spec.objective in OBJECTIVES
+            assert spec.objective in PRETRAINING_OBJECTIVES
 
 
 @pytest.mark.parametrize("name", [name for name in CONNECTED if not name.startswith("stages")])

@@ -24,7 +24,7 @@ LAYER = {"layer": np.arange(5)}
 def _theme():
     with mpl.rc_context():
         mpl.use("agg")
-        figures.theme()
+        figures.set_theme()
         yield
         assert plt.get_fignums() == [], "a figure was left open and would be shown twice"
 
@@ -42,15 +42,15 @@ def legend(figure):
 
 
 def test_modalities_differ_in_colour_and_in_marker():
-    assert len({figures.COLOURS[name] for name in MODALITIES}) == 4
-    assert len({figures.MARKERS[name] for name in MODALITIES}) == 4
+    assert len({figures.SERIES_COLOURS[name] for name in MODALITIES}) == 4
+    assert len({figures.SERIES_MARKERS[name] for name in MODALITIES}) == 4
 
 
 def test_similarity_curves_name_every_curve():
     part = curves(list(cones.CONE_CURVES))
     low, high = intervals.compute_percentile_interval(part["draws"])
-    figure = figures.similarity_curves(part, low=low, high=high)
-    assert legend(figure) == [figures.NAMES[name] for name in cones.CONE_CURVES]
+    figure = figures.plot_similarity_curves(part, low=low, high=high)
+    assert legend(figure) == [figures.SERIES_LABELS[name] for name in cones.CONE_CURVES]
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == (
         part["estimate"].to_numpy().tolist()
     )
@@ -62,7 +62,7 @@ def test_modality_panels_share_a_scale():
     ends = {
         name: intervals.compute_percentile_interval(part["draws"]) for name, part in parts.items()
     }
-    figure = figures.modality_panels(parts, intervals=ends)
+    figure = figures.plot_modality_similarity(parts, intervals=ends)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "between"]
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert len(legend(figure)) == 2
@@ -71,7 +71,7 @@ def test_modality_panels_share_a_scale():
 def test_gap_curves_show_the_null():
     gap = curves(["PvsP", "TvsT"], dim="side")
     low, high = intervals.compute_simultaneous_band(gap["draws"])
-    names = legend(figures.gap_curves(gap, low=low, high=high))
+    names = legend(figures.plot_cone_gaps(gap, low=low, high=high))
     assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
 
 
@@ -87,7 +87,7 @@ def test_probe_panels_show_chance_and_permutations(panels):
         },
         attrs={"chance": 0.25},
     )
-    figure = figures.probe_panels({f"question {i}": part for i in range(panels)})
+    figure = figures.plot_probe_accuracy({f"question {i}": part for i in range(panels)})
     assert len(figure.axes) == panels
     assert legend(figure) == ["held-out samples", "chance", "permuted labels (range)"]
 
@@ -102,7 +102,7 @@ def test_silhouette_curves_show_each_class():
         },
         coords={**LAYER, "class": ["image", "text"]},
     )
-    names = legend(figures.silhouette_curves(part))
+    names = legend(figures.plot_silhouette_curves(part))
     assert names == ["image", "text", "all", "permuted classes", "null: on the border"]
 
 
@@ -112,7 +112,7 @@ def test_strip_has_a_panel_per_layer(layers):
     embedded = xr.DataArray(
         spread, dims=("layer", "point", "axis"), coords={"layer": range(layers)}
     )
-    figure = figures.strip(embedded, classes=pd.Series(["image", "text", "audio"] * 2))
+    figure = figures.plot_tsne_by_layer(embedded, classes=pd.Series(["image", "text", "audio"] * 2))
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [f"layer {i}" for i in range(layers)]
     assert legend(figure) == ["audio", "image", "text"]
@@ -124,9 +124,9 @@ def test_norm_curves_leave_out_a_kind_without_tokens():
         dims=("sample", "kind", "layer"),
         coords={"kind": ["perceptual", "textual"], **LAYER},
     )
-    assert legend(figures.norm_curves(norms)) == ["perceptual", "textual"]
+    assert legend(figures.plot_norm_curves(norms)) == ["perceptual", "textual"]
     alone = norms.where(norms["kind"] == "textual")
-    assert legend(figures.norm_curves(alone)) == ["textual"]
+    assert legend(figures.plot_norm_curves(alone)) == ["textual"]
 
 
 def test_score_dots_show_scores_beside_floors():
@@ -134,7 +134,9 @@ def test_score_dots_show_scores_beside_floors():
     floor = {f"floor_{key}": value - 0.5 for key, value in ends.items()}
     row = {"name": "image-qa", "modality": "image", **ends, **floor}
     without = {**row, "name": "text", "modality": "text", "floor_value": np.nan}
-    figure = figures.score_dots(pd.DataFrame([row, without]), xlabel="share of samples")
+    figure = figures.plot_scores_with_floors(
+        pd.DataFrame([row, without]), xlabel="share of samples"
+    )
     assert legend(figure) == ["image: floor", "image: score", "text: score"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["image-qa", "text"]
@@ -142,11 +144,11 @@ def test_score_dots_show_scores_beside_floors():
 
 def test_pictures_and_spectrograms_hold_what_they_are_given():
     images = [np.full((8, 8, 3), i, np.uint8) for i in range(5)]
-    figure = figures.pictures(images, titles=list("abcde"))
+    figure = figures.plot_images(images, titles=list("abcde"))
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     assert [int(image.max()) for image in shown] == [0, 1, 2, 3, 4]
     mels = np.zeros((2, 30, 16), np.float32)
-    figure = figures.spectrograms(mels, seconds=0.3, titles=["x", "y"])
+    figure = figures.plot_spectrograms(mels, seconds=0.3, titles=["x", "y"])
     assert figure.axes[0].images[0].get_array().shape == (16, 30)
     assert figure.axes[0].get_xlabel() == "time (s)"
 
@@ -155,7 +157,7 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     images = [np.zeros((4, 4, 3), np.uint8)]
     written = []
     for name in ("a.svg", "b.svg"):
-        figures.pictures(images).savefig(tmp_path / name, metadata={"Date": None})
+        figures.plot_images(images).savefig(tmp_path / name, metadata={"Date": None})
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
 
@@ -174,7 +176,7 @@ def zoo_scores():
 
 
 def test_a_ladder_has_a_panel_a_task_and_a_row_a_model():
-    figure = figures.ladder(zoo_scores(), xlabel="share of test samples")
+    figure = figures.plot_zoo_scores(zoo_scores(), xlabel="share of test samples")
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "image captions",
         "video captions",
@@ -203,7 +205,7 @@ def test_training_curves_have_a_line_a_model():
             for s in (0, 10)
         ]
     )
-    figure = figures.training_curves(steps, ylabel="share")
+    figure = figures.plot_training_curves(steps, ylabel="share")
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]
     assert legend(figure) == ["image", "audio"]
 
@@ -230,13 +232,15 @@ def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
         compared("a run in training, with a long title", 6, kind="training"),
         compared("sounds", 12, dataset="mini-audio-qa"),
     ]
-    figure = figures.model_panels(given, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)")
+    figure = figures.plot_models_by_proxy(
+        given, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)"
+    )
     assert len(figure.axes) == 3
     assert legend(figure) == ["image", "audio"]
     assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
     assert all(axes.get_xlabel() for axes in figure.axes)
     table = model_comparison.correlate_comparisons(given, resamples=10)
-    heat = figures.proxy_map(table).axes[0]
+    heat = figures.plot_proxy_correlations(table).axes[0]
     assert [tick.get_text() for tick in heat.get_xticklabels()] == list(model_summary.PROXIES)
     assert heat.get_yticklabels()[0].get_text() == "few (5)"
 
@@ -244,7 +248,7 @@ def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
 def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
     curve = pd.DataFrame({"layer": range(4), "estimate": 0.6, "low": 0.5, "high": 0.7})
     models = {"a": "image", "b": "image", "c": "audio"}
-    figure = figures.object_panels({m: curve.assign(modality=k) for m, k in models.items()})
+    figure = figures.plot_object_auc({m: curve.assign(modality=k) for m, k in models.items()})
     assert len(figure.axes) == 2
     assert legend(figure) == ["a", "b", "no difference", "c"]
     rows = [
@@ -253,7 +257,7 @@ def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
         for a in (-1.0, 0.0, 1.0)
         for m in ("chair_s", "poll errors: random")
     ]
-    figure = figures.steering_panels(pd.DataFrame(rows))
+    figure = figures.plot_steering_sweep(pd.DataFrame(rows))
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "chair s",
         "poll errors: random",
@@ -271,7 +275,7 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
     ]
     swept = pd.DataFrame(rows)
     swept = swept.assign(low=swept["value"] - 0.1, high=swept["value"] + 0.1)
-    figure = figures.sparsity_sweep(swept)
+    figure = figures.plot_score_by_sparsity(swept)
     assert legend(figure) == ["first", "second"]
     assert [axes.get_title(loc="left") for axes in figure.axes] == list("abcd")
     for axes in figure.axes:
@@ -289,8 +293,10 @@ def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
     matrix.index = [f"llama-mini (ST), 50% → 59% {at}" for at in range(rows)]
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        figures.theme()
-        figure = figures.score_map(matrix, ylabel="model, share removed", xlabel="mask")
+        figures.set_theme()
+        figure = figures.plot_mask_score_heatmap(
+            matrix, ylabel="model, share removed", xlabel="mask"
+        )
         figure.savefig(tmp_path / "map.svg")
     height = figure.axes[0].get_window_extent().height / figure.dpi
     assert height > 0.25 * rows
@@ -304,11 +310,11 @@ def test_runs_along_training_are_told_apart_from_step_0_on():
         }
         for at, name in enumerate(("image", "llava-a", "llava-b"))
     }
-    figure = figures.step_curves({"same layer": runs}, ylabel="score")
+    figure = figures.plot_score_by_step({"same layer": runs}, ylabel="score")
     axes = figure.axes[0]
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == 3
-    assert looks[0][0] == figures.COLOURS["image"] != looks[1][0] == looks[2][0]
+    assert looks[0][0] == figures.SERIES_COLOURS["image"] != looks[1][0] == looks[2][0]
     assert axes.get_xlim()[0] == 0
     assert legend(figure) == list(runs)
 
@@ -317,7 +323,7 @@ def test_agreement_is_drawn_beside_what_chance_gives():
     numbers = pd.RangeIndex(1, 4, name="tasks")
     found = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
     chance = pd.Series([0.5, 0.4, 0.1], index=numbers)
-    figure = figures.agreement_curves(found, independent=chance)
+    figure = figures.plot_vote_agreement(found, independent=chance)
     assert legend(figure) == ["q", "up", "if tasks chose independently"]
     drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
     assert drawn == [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1]]
@@ -325,7 +331,7 @@ def test_agreement_is_drawn_beside_what_chance_gives():
 
 def test_removed_shares_stand_in_their_cells():
     shares = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
-    figure = figures.removed_map(shares)
+    figure = figures.plot_sparsity_heatmap(shares)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["0.25", "0.50", "0.75", "0.12"]
     assert figure.axes[0].get_xlabel() == "block"

@@ -9,7 +9,7 @@ import pytest
 
 from ima.errors import NotebookError, ParameterError, UnknownNameError
 from ima.notebook import runner
-from ima.notebook.parameters import Parameter, declared
+from ima.notebook.parameters import NotebookParameter, parse_parameter_cell
 
 HEADER = """---
 jupytext:
@@ -28,7 +28,7 @@ kernelspec:
 PARAMETERS = """samples: int = 200  # how many
 rate: float = 0.5  # a share
 name: str = "x"  # a word
-taps: list[str] | None = None  # which
+hook_points: list[str] | None = None  # which
 deep: bool = False  # how"""
 
 
@@ -52,15 +52,19 @@ def result(path):
 
 
 def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
-    page = source("import sys\nsamples, taps, name, sys.executable")
-    out = runner.run(
-        page, output=tmp_path / "deep" / "out.ipynb", parameters={"samples": 3, "taps": ["sa"]}
+    page = source("import sys\nsamples, hook_points, name, sys.executable")
+    out = runner.run_notebook(
+        page,
+        output=tmp_path / "deep" / "out.ipynb",
+        parameters={"samples": 3, "hook_points": ["attn_out"]},
     )
-    assert result(out) == f"(3, ['sa'], 'x', {sys.executable!r})"
+    assert result(out) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
 
 
 def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
-    out = runner.run(source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3})
+    out = runner.run_notebook(
+        source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3}
+    )
     notebook = json.loads(out.read_text(encoding="utf-8"))
     noted = notebook["metadata"]["ima"]
     assert noted["parameters"] == {"samples": 3}
@@ -72,22 +76,22 @@ def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
 
 
 def test_a_failing_cell_is_kept_apart_and_an_older_output_stays(source, tmp_path):
-    out = runner.run(source("1"), output=tmp_path / "out.ipynb")
+    out = runner.run_notebook(source("1"), output=tmp_path / "out.ipynb")
     before = out.read_bytes()
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
-        runner.run(source("1 / 0"), output=out)
+        runner.run_notebook(source("1 / 0"), output=out)
     failed = tmp_path / "out.failed.ipynb"
     assert str(failed) in str(caught.value)
     assert "ZeroDivisionError" in failed.read_text(encoding="utf-8")
     assert out.read_bytes() == before
-    runner.run(source("1"), output=out)
+    runner.run_notebook(source("1"), output=out)
     assert not failed.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"page.md", "out.ipynb"}
 
 
 def test_a_dead_kernel_is_an_error(source, tmp_path):
     with pytest.raises(NotebookError, match="stopped"):
-        runner.run(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
+        runner.run_notebook(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
 
 
@@ -98,15 +102,15 @@ def test_a_dead_kernel_is_an_error(source, tmp_path):
         ({"samples": "3"}, ParameterError, r"must be int; found '3' \(str\)"),
         ({"samples": True}, ParameterError, "must be int; found True"),
         ({"samples": 1.5}, ParameterError, "must be int"),
-        ({"taps": "sa"}, ParameterError, r"must be list\[str\] | None"),
-        ({"taps": [1]}, ParameterError, r"must be list\[str\]"),
+        ({"hook_points": "attn_out"}, ParameterError, r"must be list\[str\] | None"),
+        ({"hook_points": [1]}, ParameterError, r"must be list\[str\]"),
         ({"deep": 1}, ParameterError, "must be bool"),
     ],
 )
 def test_wrong_parameters_run_nothing(source, tmp_path, values, error, message):
     page = source("samples")
     with pytest.raises(error, match=message):
-        runner.run(page, output=tmp_path / "out.ipynb", parameters=values)
+        runner.run_notebook(page, output=tmp_path / "out.ipynb", parameters=values)
     assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
 
 
@@ -120,15 +124,15 @@ def test_wrong_parameters_run_nothing(source, tmp_path, values, error, message):
         ("str", "none", "none"),
         ("str | None", "none", None),
         ("int | None", "4", 4),
-        ("list[str]", "sa,fc1", ["sa", "fc1"]),
-        ("list[str]", '["sa"]', ["sa"]),
+        ("list[str]", "attn_out,mlp_post", ["attn_out", "mlp_post"]),
+        ("list[str]", '["attn_out"]', ["attn_out"]),
         ("list[int]", "1, 2", [1, 2]),
         ("tuple[int, ...]", "1,2", (1, 2)),
         ("dict[str, int]", '{"a": 1}', {"a": 1}),
     ],
 )
 def test_values_from_a_command_line(annotation, text, value):
-    parsed = Parameter("p", annotation, None, "").parse(text)
+    parsed = NotebookParameter("p", annotation, None, "").parse(text)
     assert parsed == value
     assert type(parsed) is type(value)
 
@@ -139,7 +143,7 @@ def test_values_from_a_command_line(annotation, text, value):
 )
 def test_text_of_another_type(annotation, text):
     with pytest.raises(ParameterError, match="must be"):
-        Parameter("p", annotation, None, "").parse(text)
+        NotebookParameter("p", annotation, None, "").parse(text)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +158,11 @@ def test_text_of_another_type(annotation, text):
 )
 def test_declarations_that_are_refused(line, message):
     with pytest.raises(ParameterError, match=message):
-        declared(line)
+        parse_parameter_cell(line)
 
 
 def test_a_declaration_over_several_lines_keeps_its_comment():
-    (parameter,) = declared('caches: list[str] = [  # one each\n    "a",\n    "b",\n]')
+    (parameter,) = parse_parameter_cell('caches: list[str] = [  # one each\n    "a",\n    "b",\n]')
     assert parameter.default == ["a", "b"]
     assert parameter.comment == "one each"
 
@@ -166,8 +170,8 @@ def test_a_declaration_over_several_lines_keeps_its_comment():
 def test_sources_that_are_no_notebooks(tmp_path):
     (tmp_path / "near.md").write_text("# Prose\n", encoding="utf-8")
     with pytest.raises(NotebookError, match=r"No notebook .* Available there: .*near\.md"):
-        runner.run(tmp_path / "far.md", output=tmp_path / "out.ipynb")
+        runner.run_notebook(tmp_path / "far.md", output=tmp_path / "out.ipynb")
     with pytest.raises(NotebookError, match="without a notebook header"):
-        runner.run(tmp_path / "near.md", output=tmp_path / "out.ipynb")
+        runner.run_notebook(tmp_path / "near.md", output=tmp_path / "out.ipynb")
     with pytest.raises(ParameterError, match=r"ends in \.ipynb"):
-        runner.run(tmp_path / "near.md", output=tmp_path / "out.md")
+        runner.run_notebook(tmp_path / "near.md", output=tmp_path / "out.md")

@@ -28,7 +28,7 @@ def test_states_are_those_at_the_words_tokens(tiny_zoo: Path, name: str) -> None
         before = model.encode([sample], target=False).embeds.shape[1]
         length = batch.embeds.shape[1] - 1 - before
         assert length >= 1
-        states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+        states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
         expected = torch.stack(
             [state[0, before : before + length].mean(0) for state in states.values()]
         )

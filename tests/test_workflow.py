@@ -238,7 +238,7 @@ def test_a_readers_model_is_a_family_beside_the_others(tmp_path):
     made = plan.caches(config)
     own = made["own-mine"]
     assert (own["model"], own["dataset"], own["device"]) == ("org/model", str(data), "cuda")
-    assert (own["samples"], own["keep_tokens"], own["lens"]) == (5, 5, 5)
+    assert (own["samples"], own["keep_tokens"], own["logit_lens"]) == (5, 5, 5)
     assert own["out"] == "data/caches/small/org-model--mine.zarr"
     calibration = made["calibration-own-mine"]
     assert calibration["dataset"] == f"{data}:calibration"

@@ -11,8 +11,8 @@ SETTINGS: dict[str, Any] = {
     "keep_tokens": 4,
     "batch_size": 2,
     "unit": 3,
-    "lens": 5,
-    "inputs": True,
+    "logit_lens": 5,
+    "input_norms": True,
 }
 
 

@@ -28,11 +28,11 @@ from transformers import (
 )
 
 from ima.files import read_json, write_json
-from ima.miniature.examination import EXAMINATION
-from ima.miniature.multitask import HALF, projector_config
+from ima.miniature.examination import EXAMINATION_VERSION
+from ima.miniature.multitask import ALTERNATE_BLOCKS_PLAN, make_projector_config
 from ima.models import llava, zoo
 from ima.models.connector import Connector, ConnectorConfig
-from ima.training.checkpoints import save_weights
+from ima.training.loop import save_weights
 
 LANGUAGE = "llama-mini"
 ENCODERS = {"vit": "image", "timesformer": "video", "ast": "audio"}
@@ -220,7 +220,7 @@ def _card(
         "curve": [{"step": 0, "loss": 6.0}, {"step": 1, "loss": 5.0}],
         "scores": score,
         "floors": score,
-        "examined": EXAMINATION,
+        "examined": EXAMINATION_VERSION,
         "sha256": sha,
         "trained": {"steps": 0, "seconds": 0.0, "device": "cpu", "torch": torch.__version__},
     }
@@ -250,7 +250,7 @@ def multitask_parts(kind: str) -> tuple[dict[str, Any], llava.ProjectorConfig]:
                 num_attention_heads=4, max_position_embeddings=128, initializer_range=0.2,
             )
         )  # fmt: skip
-    config = projector_config(kind, width=16, hidden=32)
+    config = make_projector_config(kind, width=16, hidden=32)
     projector = llava.build_projector(config, encoder=encoder, language=language, seed=1)
     return {
         "encoder": encoder.eval(),
@@ -272,7 +272,7 @@ def add_multitask(root: Path) -> None:
     sha["language"] = read_json(root / "language/llama-mini/card.json")["sha256"]
     language = LlamaForCausalLM.from_pretrained(root / "language/llama-mini", dtype=torch.float32)
     between = {"encoder": made["encoder"], "language": language}
-    config = projector_config("mlp", width=16, hidden=32)
+    config = make_projector_config("mlp", width=16, hidden=32)
     untrained, trained = (llava.build_projector(config, **between, seed=seed) for seed in (1, 2))
     state = {f"projector.{name}": value for name, value in trained.state_dict().items()}
     folder = root / "multitask/llava-tiny"
@@ -289,7 +289,10 @@ def add_multitask(root: Path) -> None:
     under = root / "skipping/llava-tiny-skipping"
     save_weights(before, under / zoo.WEIGHTS_FILE)
     own = {"name": under.name, "sha256": zoo.hash_file(under / zoo.WEIGHTS_FILE), "checkpoints": []}
-    write_json(under / zoo.CARD_FILE, {**card, **own, "plan": HALF.model_dump(mode="json")})
+    write_json(
+        under / zoo.CARD_FILE,
+        {**card, **own, "plan": ALTERNATE_BLOCKS_PLAN.model_dump(mode="json")},
+    )
     mapping = root / "aggregation/llava-tiny"
     state = torch.nn.Linear(language.config.hidden_size, language.config.hidden_size).state_dict()
     save_weights(state, mapping / zoo.WEIGHTS_FILE)

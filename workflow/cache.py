@@ -28,7 +28,7 @@ def make(
         shutil.rmtree(store, ignore_errors=True)
         begun.parent.mkdir(parents=True, exist_ok=True)
         begun.write_text(settings, encoding="utf-8")
-    runner.run(notebook, output=page, parameters=parameters)
+    runner.run_notebook(notebook, output=page, parameters=parameters)
     files = [path for path in store.rglob("*") if path.is_file()]
     content = digest(files, root=store)
     stamp.write_text(

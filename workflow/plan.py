@@ -129,7 +129,7 @@ def _parameters(
     values = {**own, **config["sizes"][check_size(config)][kind], **asked}
     if held is not None and "samples" not in asked:
         values["samples"] = min(values["samples"], held)
-    for name in ("keep_tokens", "lens", "unit"):
+    for name in ("keep_tokens", "logit_lens", "unit"):
         if name in values:
             values[name] = min(values[name], values["samples"])
     return values

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pandas as pd
 
-from ima.bench.speed import MEASURE, PASS, Timing
+from ima.bench.speed import FORWARD_STEP, MEASURE_STEP, StepTiming
 from ima.errors import ParameterError, UnknownNameError
-from ima.timing import fastest
+from ima.timing import time_fastest_runs
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """Sizes of a decoder and of what it reads.
 
     Parameters
@@ -36,16 +36,16 @@ class Shape:
     textual: int
 
 
-SHAPES: Mapping[str, Shape] = {
-    "llava-1.5-7b": Shape(4096, 11008, 32, 32, 32064, 576, 64),
-    "llava-1.5-13b": Shape(5120, 13824, 40, 40, 32064, 576, 64),
+MODEL_SHAPES: Mapping[str, ModelShape] = {
+    "llava-1.5-7b": ModelShape(4096, 11008, 32, 32, 32064, 576, 64),
+    "llava-1.5-13b": ModelShape(5120, 13824, 40, 40, 32064, 576, 64),
     # Small enough for two cores, with as many percepts as LLaVA-1.5.
-    "llama-12": Shape(512, 1408, 12, 8, 1024, 576, 64),
-    "tiny": Shape(32, 48, 3, 4, 60, 6, 4),
+    "llama-12": ModelShape(512, 1408, 12, 8, 1024, 576, 64),
+    "tiny": ModelShape(32, 48, 3, 4, 60, 6, 4),
 }
 
 
-def bench_shape(
+def benchmark_model_shape(
     name: str,
     *,
     samples: int = 16,
@@ -53,13 +53,13 @@ def bench_shape(
     repeats: int = 3,
     device: str = "cpu",
     precision: str = "float32",
-) -> list[Timing]:
+) -> list[StepTiming]:
     """Time a forward pass alone and one whose activations are reduced, on random weights.
 
     Parameters
     ----------
     name : str
-        One of :data:`SHAPES`.
+        One of :data:`MODEL_SHAPES`.
     samples : int
         How many samples run.
     batch_size : int
@@ -72,7 +72,7 @@ def bench_shape(
     Returns
     -------
     list of Timing
-        The pass, and the pass with all taps measured, with its ratio to the first.
+        The pass, and the pass with all hook points measured, with its ratio to the first.
 
     Raises
     ------
@@ -99,13 +99,18 @@ def bench_shape(
         for _ in range(count):
             compute_batch_statistics(model, batch)
 
-    timed = fastest({PASS: plain_pass, MEASURE: measured_pass}, repeats=repeats)
-    plain = Timing(PASS, timed[PASS], count * batch_size)
-    ratio = timed[MEASURE] / timed[PASS]
-    return [plain, Timing(MEASURE, timed[MEASURE], count * batch_size, ratio, PASS)]
+    timed = time_fastest_runs(
+        {FORWARD_STEP: plain_pass, MEASURE_STEP: measured_pass}, repeats=repeats
+    )
+    plain = StepTiming(FORWARD_STEP, timed[FORWARD_STEP], count * batch_size)
+    ratio = timed[MEASURE_STEP] / timed[FORWARD_STEP]
+    return [
+        plain,
+        StepTiming(MEASURE_STEP, timed[MEASURE_STEP], count * batch_size, ratio, FORWARD_STEP),
+    ]
 
 
-def bench_plans(
+def benchmark_plans(
     name: str = "llama-12",
     *,
     batch_size: int = 1,
@@ -118,7 +123,7 @@ def bench_plans(
     Parameters
     ----------
     name : str
-        One of :data:`SHAPES`, with random weights.
+        One of :data:`MODEL_SHAPES`, with random weights.
     batch_size : int
         Samples that run at once.
     repeats : int
@@ -138,19 +143,21 @@ def bench_plans(
         If there is no such shape.
     """
     shape = _shape(name)
-    from ima.token_reduction import paper_plans
     from ima.token_reduction.apply import apply_plan
     from ima.token_reduction.cost import compute_prefill_cost
+    from ima.token_reduction.methods.fastv import FastV
+    from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
+    from ima.token_reduction.methods.vtw import VTW
     from ima.token_reduction.plans import ReductionPlan
 
     model, batch = _random(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
         ReductionPlan(name="nothing left out"),
-        paper_plans.make_skip_plan("ffn", start=1),
-        paper_plans.make_skip_plan("block", start=third),
-        paper_plans.make_vtw_plan(behind=third),
-        paper_plans.make_fastv_plan(behind=2),
+        SkipSubBlock(sub_block="ffn").plan(),
+        SkipSubBlock(sub_block="block", start=third).plan(),
+        VTW(after_layer=third).plan(),
+        FastV(after_layer=2, ratio=0.5).plan(),
     ]
 
     def run(plan: ReductionPlan) -> Any:
@@ -159,8 +166,8 @@ def bench_plans(
         _wait(device)
         return trace
 
-    operations = {plan.name: compute_prefill_cost(model, run(plan)).total for plan in plans}
-    seconds = fastest({plan.name: partial(run, plan) for plan in plans}, repeats=repeats)
+    operations = {plan.name: compute_prefill_cost(model, run(plan)).total_flops for plan in plans}
+    seconds = time_fastest_runs({plan.name: partial(run, plan) for plan in plans}, repeats=repeats)
     plain = plans[0].name
     rows = []
     for plan in plans[1:]:
@@ -170,7 +177,7 @@ def bench_plans(
     return pd.DataFrame(rows)
 
 
-def bench_pattern(
+def benchmark_nm_sparsity(
     name: str = "llava-1.5-7b", *, tokens: int = 4096, repeats: int = 5, device: str = "cuda"
 ) -> pd.DataFrame:
     """Time linear layers that keep two of four weights, as torch's own sparse tensors run them.
@@ -178,7 +185,7 @@ def bench_pattern(
     Parameters
     ----------
     name : str
-        One of :data:`SHAPES`, with random float16 weights.
+        One of :data:`MODEL_SHAPES`, with random float16 weights.
     tokens : int
         Rows that go through a layer at once.
     repeats : int
@@ -228,24 +235,24 @@ def bench_pattern(
 
         gap = (run(dense) - run(sparse)).float()
         ways = {"dense": partial(run, dense), "sparse": partial(run, sparse)}
-        seconds = fastest(ways, repeats=repeats)
+        seconds = time_fastest_runs(ways, repeats=repeats)
         row = {"layer": label, "time": seconds["sparse"] / seconds["dense"]}
         rows.append(row | {"difference": float(gap.abs().max() / run(dense).float().std())})
     return pd.DataFrame(rows)
 
 
-def _shape(name: str) -> Shape:
-    if name not in SHAPES:
-        raise UnknownNameError.among(kind="shape", asked=name, available=SHAPES)
-    return SHAPES[name]
+def _shape(name: str) -> ModelShape:
+    if name not in MODEL_SHAPES:
+        raise UnknownNameError.among(kind="shape", asked=name, available=MODEL_SHAPES)
+    return MODEL_SHAPES[name]
 
 
-def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, Any]:
+def _random(shape: ModelShape, size: int, device: str, precision: str) -> tuple[Any, Any]:
     """Return a frozen model of a shape with random weights, and a batch that it reads."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
     from ima.models.hook_points import find_hook_points
 
@@ -270,7 +277,7 @@ def _random(shape: Shape, size: int, device: str, precision: str) -> tuple[Any, 
         weights_hash="",
         language=language,
         tokenizer=None,
-        anatomy=find_hook_points(language),
+        hook_points=find_hook_points(language),
         # Its percepts come from nowhere: they are random numbers.
         perception=cast("Any", SimpleNamespace(modality="image", queries=shape.perceptual)),
     )

@@ -26,24 +26,24 @@ from ima.errors import ParameterError
 from ima.files import write_json
 from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import cosine_over_pairs
-from ima.timing import fastest
+from ima.timing import time_fastest_runs
 
 #: What every model is timed at.
-PASS, MEASURE = "run the model", "run it and measure all taps"
-PLAIN, STORED = "write means to plain files", "write them to a cache"
+FORWARD_STEP, MEASURE_STEP = "run the model", "run it and measure all hook points"
+_PLAIN_FILES_STEP, CACHE_WRITE_STEP = "write means to plain files", "write them to a cache"
 _ROWS = 64
 #: Numbers of samples whose similarity is computed, to show how the cost grows.
 _COMPARED = (50, 100, 200)
 _PRODUCT, _LOOP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
 _AGAINST = {
-    MEASURE: PASS,
-    STORED: PLAIN,
+    MEASURE_STEP: FORWARD_STEP,
+    CACHE_WRITE_STEP: _PLAIN_FILES_STEP,
     **{_LOOP.format(n, n): _PRODUCT.format(n, n) for n in _COMPARED},
 }
 
 
 @dataclass(frozen=True)
-class Timing:
+class StepTiming:
     """One step of the way, timed.
 
     Parameters
@@ -72,7 +72,7 @@ class Timing:
         return self.samples / self.seconds
 
 
-def bench(
+def benchmark_caching(
     model: str,
     *,
     dataset: str,
@@ -80,7 +80,7 @@ def bench(
     batch_size: int = 16,
     repeats: int = 3,
     device: str = "cpu",
-) -> list[Timing]:
+) -> list[StepTiming]:
     """Time each step from samples to a cache and back.
 
     Parameters
@@ -101,8 +101,8 @@ def bench(
     Returns
     -------
     list of Timing
-        Making the samples, encoding, a forward pass alone, one that measures all taps, making the
-        whole cache, reading the means of one tap; and the means of a model of 32 layers of 4096
+        Making the samples, encoding, a forward pass alone, one that measures all hook points, making the
+        whole cache, reading the means of one hook point; and the means of a model of 32 layers of 4096
         units written to plain files and to a cache. Measuring has its ratio to the pass alone,
         and writing to a cache its ratio to writing plain files. At last the mean cosine over all
         pairs of two sets of vectors, as one product of means and pair by pair, for growing sets.
@@ -149,28 +149,28 @@ def bench(
         steps: dict[str, tuple[Callable[[], object], int]] = {
             "make the samples": (make, samples),
             "encode them": (lambda: frozen.batches(opened, batch_size=batch_size), samples),
-            PASS: (lambda: [frozen.forward(batch) for batch in batches], samples),
-            MEASURE: (
+            FORWARD_STEP: (lambda: [frozen.forward(batch) for batch in batches], samples),
+            MEASURE_STEP: (
                 lambda: [compute_batch_statistics(frozen, batch) for batch in batches],
                 samples,
             ),
             "make a whole cache": (write, samples),
-            "read the means of one tap": (lambda: _read(store), samples),
-            PLAIN: (plain, rows),
-            STORED: (stored, rows),
+            "read the means of one hook point": (lambda: _read(store), samples),
+            _PLAIN_FILES_STEP: (plain, rows),
+            CACHE_WRITE_STEP: (stored, rows),
             **_comparisons(),
         }
-        best = fastest({step: run for step, (run, _) in steps.items()}, repeats=repeats)
+        best = time_fastest_runs({step: run for step, (run, _) in steps.items()}, repeats=repeats)
     timings = []
     for step, (_, count) in steps.items():
         against = _AGAINST.get(step, "")
         ratio = best[step] / best[against] if against else None
-        timings.append(Timing(step, best[step], count, ratio, against))
+        timings.append(StepTiming(step, best[step], count, ratio, against))
     return timings
 
 
-def growth(timings: Sequence[Timing]) -> pd.DataFrame:
-    """Return how the cost of comparing samples grows, from :func:`bench`.
+def tabulate_pairwise_cost(timings: Sequence[StepTiming]) -> pd.DataFrame:
+    """Return how the cost of comparing samples grows, from :func:`benchmark_caching`.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def growth(timings: Sequence[Timing]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def machine(device: str = "cpu") -> dict[str, str | int]:
+def describe_machine(device: str = "cpu") -> dict[str, str | int]:
     """Say where something was timed.
 
     Parameters
@@ -220,8 +220,8 @@ def machine(device: str = "cpu") -> dict[str, str | int]:
     }
 
 
-def write(
-    path: str | os.PathLike[str], timings: Sequence[Timing], *, what: str, device: str
+def write_timings(
+    path: str | os.PathLike[str], timings: Sequence[StepTiming], *, what: str, device: str
 ) -> Path:
     """Keep timings with the machine that they are of, as JSON.
 
@@ -230,7 +230,7 @@ def write(
     path : str or path
         Where to.
     timings : sequence of Timing
-        From :func:`bench` or :func:`ima.bench.model_shapes.bench_shape`.
+        From :func:`benchmark_caching` or :func:`ima.bench.model_shapes.benchmark_model_shape`.
     what : str
         What was timed: the data set, or the shape and the precision.
     device : str
@@ -241,13 +241,17 @@ def write(
     Path
         The file written.
     """
-    record = {"what": what, **machine(device), "timings": [vars(timing) for timing in timings]}
+    record = {
+        "what": what,
+        **describe_machine(device),
+        "timings": [vars(timing) for timing in timings],
+    }
     write_json(Path(path), record)
     return Path(path)
 
 
-def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read what :func:`write` kept.
+def read_timings(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read what :func:`write_timings` kept.
 
     Parameters
     ----------
@@ -271,7 +275,7 @@ def read(folder: str | os.PathLike[str]) -> pd.DataFrame:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             rows += [
-                {"device": record["device"], "what": record["what"], **vars(Timing(**timing))}
+                {"device": record["device"], "what": record["what"], **vars(StepTiming(**timing))}
                 for timing in record["timings"]
             ]
         except (ValueError, TypeError, KeyError) as error:

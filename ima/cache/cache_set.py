@@ -110,14 +110,21 @@ class CacheSet:
             found[name] = values
         return found
 
-    def taps(self) -> dict[str, dict[str, xr.DataArray]]:
-        """Return the mean-pooled tokens at every tap that all caches hold, by tap and data set."""
+    def read_hook_points(self) -> dict[str, dict[str, xr.DataArray]]:
+        """Return the mean-pooled tokens at every hook point that all caches hold, by hook point and data set."""
         held = set.intersection(*(set(tree["means"].children) for tree in self.trees.values()))
-        return {tap: self.arrays(f"means/{tap}/mean") for tap in HOOK_POINTS if tap in held}
+        return {
+            hook_point: self.arrays(f"means/{hook_point}/mean")
+            for hook_point in HOOK_POINTS
+            if hook_point in held
+        }
 
     def norms(self, statistic: str = "median") -> dict[str, dict[str, xr.DataArray]]:
-        """Return a statistic of token norms at every tap that all caches hold."""
-        return {tap: self.arrays(f"norms/{tap}/{statistic}") for tap in self.taps()}
+        """Return a statistic of token norms at every hook point that all caches hold."""
+        return {
+            hook_point: self.arrays(f"norms/{hook_point}/{statistic}")
+            for hook_point in self.read_hook_points()
+        }
 
     def only(self, *, task: str) -> CacheSet:
         """Return the data sets of one task.
@@ -150,7 +157,7 @@ def show_cache_sources(families: Mapping[str, CacheSet]) -> Styler:
 
 
 def open_cache_sets(
-    paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post"
+    paths: Sequence[str | os.PathLike[str]], *, hook_point: str = "resid_post"
 ) -> dict[str, CacheSet]:
     """Open caches of any models and put those side by side that share a language model.
 
@@ -158,7 +165,7 @@ def open_cache_sets(
     ----------
     paths : sequence of str or path
         The caches.
-    tap : str
+    hook_point : str
         Which states.
 
     Returns
@@ -171,24 +178,28 @@ def open_cache_sets(
     ParameterError
         If no path is given, or one twice.
     UnknownNameError
-        If a cache does not hold the tap.
+        If a cache does not hold the hook point.
     CacheError
         If a cache cannot be read.
     """
     groups: dict[str, dict[str | os.PathLike[str], xr.DataTree]] = {}
     for path, tree in _opened(paths):
         groups.setdefault(_family_name(tree), {})[path] = tree
-    return {name: _family(list(group.items()), tap=tap) for name, group in groups.items()}
+    return {
+        name: _family(list(group.items()), hook_point=hook_point) for name, group in groups.items()
+    }
 
 
-def open_cache_set(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid_post") -> CacheSet:
+def open_cache_set(
+    paths: Sequence[str | os.PathLike[str]], *, hook_point: str = "resid_post"
+) -> CacheSet:
     """Open caches that share a language model.
 
     Parameters
     ----------
     paths : sequence of str or path
         The caches, one per data set.
-    tap : str
+    hook_point : str
         Which states.
 
     Returns
@@ -202,11 +213,11 @@ def open_cache_set(paths: Sequence[str | os.PathLike[str]], *, tap: str = "resid
     ParameterError
         If no path is given, or the caches are of different language models or setups.
     UnknownNameError
-        If a cache does not hold the tap.
+        If a cache does not hold the hook point.
     CacheError
         If a cache cannot be read.
     """
-    return _family(_opened(paths), tap=tap)
+    return _family(_opened(paths), hook_point=hook_point)
 
 
 _Opened = list[tuple[str | os.PathLike[str], xr.DataTree]]
@@ -219,16 +230,18 @@ def _opened(paths: Sequence[str | os.PathLike[str]]) -> _Opened:
     return [(path, open_cache(path)) for path in paths]
 
 
-def _family(opened: _Opened, *, tap: str) -> CacheSet:
+def _family(opened: _Opened, *, hook_point: str) -> CacheSet:
     rows, arrays, trees = [], [], []
     for path, tree in opened:
         held = sorted(tree["means"].children)
-        if tap not in held:
+        if hook_point not in held:
             hint = f"{os.fspath(path)} was made without it."
-            raise UnknownNameError.among(kind="tap", asked=tap, available=held, hint=hint)
+            raise UnknownNameError.among(
+                kind="hook point", asked=hook_point, available=held, hint=hint
+            )
         # A caption and a question about one picture have one id: they are one sample.
         ids = tree["samples"]["id"].to_numpy().astype(object)
-        arrays.append(tree["means"][tap]["mean"].assign_coords(id=("sample", ids)))
+        arrays.append(tree["means"][hook_point]["mean"].assign_coords(id=("sample", ids)))
         trees.append(tree)
         rows.append(_member(tree, path=os.fspath(path)))
     members = pd.DataFrame(rows)

@@ -31,8 +31,8 @@ class CacheParameters(BaseModel):
         What :func:`ima.data.samples.open_samples` takes.
     samples : int
         How many samples from the start of the data set.
-    taps : tuple of str
-        Taps, in the order of a block.
+    hook_points : tuple of str
+        Hook points, in the order of a block.
     keep_tokens : int
         From how many samples, from the start, every token's state is stored.
     batch_size : int
@@ -51,10 +51,10 @@ class CacheParameters(BaseModel):
         Whether ``/samples`` holds the loss on the answer.
     predict : bool
         Whether ``/samples`` holds what the model generates.
-    lens : int
-        From how many samples, from the start, ``/lens`` holds distributions over the vocabulary.
-    inputs : bool
-        Whether ``/inputs`` holds sums of squares of what enters the linear layers.
+    logit_lens : int
+        From how many samples, from the start, ``/logit_lens`` holds distributions over the vocabulary.
+    input_norms : bool
+        Whether ``/input_norms`` holds sums of squares of what enters the linear layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -62,7 +62,7 @@ class CacheParameters(BaseModel):
     model: str = Field(min_length=1)
     dataset: str = Field(min_length=1)
     samples: int = Field(default=200, ge=1)
-    taps: tuple[str, ...] = HOOK_POINTS
+    hook_points: tuple[str, ...] = HOOK_POINTS
     keep_tokens: int = Field(default=0, ge=0)
     batch_size: int = Field(default=16, ge=1)
     unit: int | None = Field(default=None, ge=1)
@@ -72,20 +72,20 @@ class CacheParameters(BaseModel):
     seed: int = Field(default=0, ge=0)
     loss: bool = True
     predict: bool = False
-    lens: int = Field(default=0, ge=0)
-    inputs: bool = False
+    logit_lens: int = Field(default=0, ge=0)
+    input_norms: bool = False
 
-    @field_validator("taps", mode="before")
+    @field_validator("hook_points", mode="before")
     @classmethod
-    def _tuple(cls, taps: Any) -> Any:
-        return tuple(taps) if isinstance(taps, list) else taps
+    def _tuple(cls, hook_points: Any) -> Any:
+        return tuple(hook_points) if isinstance(hook_points, list) else hook_points
 
     def command(self, path: str) -> str:
         """Return the command line that makes, or finishes, such a cache."""
         words = ["ima", "cache", "create", "--model", self.model, "--dataset", self.dataset]
         words += ["--samples", str(self.samples), "--out", path]
-        if self.taps != HOOK_POINTS:
-            words += ["--taps", ",".join(self.taps)]
+        if self.hook_points != HOOK_POINTS:
+            words += ["--hook-points", ",".join(self.hook_points)]
         for name in (
             "keep_tokens",
             "batch_size",
@@ -94,7 +94,7 @@ class CacheParameters(BaseModel):
             "precision",
             "dtype",
             "seed",
-            "lens",
+            "logit_lens",
         ):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default:
@@ -103,8 +103,8 @@ class CacheParameters(BaseModel):
             words.append("--no-loss")
         if self.predict:
             words.append("--predict")
-        if self.inputs:
-            words.append("--inputs")
+        if self.input_norms:
+            words.append("--input-norms")
         return shlex.join(words)
 
 
@@ -116,7 +116,7 @@ def validate_cache_parameters(values: Mapping[str, Any]) -> CacheParameters:
     ParameterError
         If a value has another type or lies outside its range.
     UnknownNameError
-        If a tap does not exist.
+        If a hook point does not exist.
 
     Examples
     --------
@@ -136,21 +136,21 @@ found 0 (int).
             for fault in error.errors()
         ]
         raise ParameterError("\n".join(lines)) from None
-    for tap in parameters.taps:
-        if tap not in HOOK_POINTS:
-            unknown = UnknownNameError.among("tap", tap, HOOK_POINTS)
+    for hook_point in parameters.hook_points:
+        if hook_point not in HOOK_POINTS:
+            unknown = UnknownNameError.among("hook point", hook_point, HOOK_POINTS)
             raise unknown
-    if not parameters.taps:
-        message = f"A cache needs at least one tap. Available: {', '.join(HOOK_POINTS)}."
+    if not parameters.hook_points:
+        message = f"A cache needs at least one hook point. Available: {', '.join(HOOK_POINTS)}."
         raise ParameterError(message)
-    for name, what in {"keep_tokens": "states", "lens": "distributions"}.items():
+    for name, what in {"keep_tokens": "states", "logit_lens": "distributions"}.items():
         if getattr(parameters, name) > parameters.samples:
             message = (
                 f"{name}={getattr(parameters, name)} asks for the {what} of more samples than the "
                 f"cache holds. Give at most samples={parameters.samples}."
             )
             raise ParameterError(message)
-    return parameters.model_copy(update={"taps": order_hook_points(parameters.taps)})
+    return parameters.model_copy(update={"hook_points": order_hook_points(parameters.hook_points)})
 
 
 def make_cache_attributes(
@@ -195,8 +195,12 @@ def make_cache_attributes(
             "widths": dict(layout.widths),
             **({"metrics": list(layout.metrics)} if layout.metrics else {}),
             "tokens": layout.tokens,
-            **({"vocabulary": layout.vocabulary} if layout.lens else {}),
-            **({"linears": dict(layout.linears)} if layout.linears else {}),
+            **({"vocabulary": layout.vocabulary} if layout.logit_lens else {}),
+            **(
+                {"linear_in_features": dict(layout.linear_in_features)}
+                if layout.linear_in_features
+                else {}
+            ),
         },
         "execution": {
             **execution,
@@ -223,15 +227,17 @@ def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
         samples=parameters["samples"],
         unit=sizes["unit"],
         layers=sizes["layers"],
-        widths={tap: sizes["widths"][tap] for tap in parameters["taps"]},
+        widths={
+            hook_point: sizes["widths"][hook_point] for hook_point in parameters["hook_points"]
+        },
         tokens=sizes["tokens"],
         dtype=parameters["dtype"],
         loss=parameters["loss"],
         predict=parameters["predict"],
         metrics=tuple(sizes.get("metrics", ())),
-        lens=parameters.get("lens", 0),
+        logit_lens=parameters["logit_lens"],
         vocabulary=sizes.get("vocabulary", 0),
-        linears=sizes.get("linears", {}),
+        linear_in_features=sizes.get("linear_in_features", {}),
     )
 
 

@@ -30,8 +30,8 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     Returns
     -------
     xarray.DataTree
-        Groups ``samples``, ``means/<tap>``, ``norms/<tap>``, ``drift`` and, where they were asked
-        for, ``tokens/<tap>``, ``lens`` and ``inputs/<linear>``. Dims: sample, kind, layer, hidden,
+        Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift`` and, where they were asked
+        for, ``tokens/<hook_point>``, ``logit_lens`` and ``input_norms/<linear>``. Dims: sample, kind, layer, hidden,
         token, step, vocabulary, unit, in_features. The root's attributes say how the cache was
         made.
 
@@ -76,7 +76,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``path``, ``model``, ``dataset``, ``samples``, ``done``, ``finished``, ``finish`` (the
-        command that finishes it; None where it is finished), ``taps``, ``keep_tokens``, ``dtype``,
+        command that finishes it; None where it is finished), ``hook_points``, ``keep_tokens``, ``dtype``,
         ``unit``, ``groups`` (per group: its bytes, and shape and dims per array), ``bytes``,
         ``schema_version``, ``parameters``, ``execution``.
 
@@ -111,7 +111,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
         "done": int(done.sum()),
         "finished": finished,
         "finish": None if finished else parameters.command(location.address),
-        "taps": list(parameters.taps),
+        "hook_points": list(parameters.hook_points),
         "keep_tokens": parameters.keep_tokens,
         "dtype": parameters.dtype,
         "unit": layout.unit,

@@ -14,7 +14,7 @@ from ima.data.samples import MODALITIES
 from ima.hook_points import HOOK_POINT_DESCRIPTIONS, TOKEN_KINDS, list_hook_point_layers
 
 CACHE_SCHEMA = "ima-cache"
-CACHE_SCHEMA_VERSION = "1"
+CACHE_SCHEMA_VERSION = "2"
 
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 _TOKEN_DTYPES: tuple[str, ...] = ("float16", "float32")
@@ -27,7 +27,7 @@ class ArraySpec:
     Parameters
     ----------
     path : str
-        Place in the store, for example ``"means/fc1/mean"``.
+        Place in the store, for example ``"means/mlp_post/mean"``.
     dims : tuple of str
         Names of the dims.
     shape, chunks : tuple of int
@@ -80,19 +80,19 @@ class CacheLayout:
     layers : int
         How many blocks the model has.
     widths : mapping of str to int
-        Size of ``hidden`` per tap; its keys are the taps of the store, in the order of ``TAPS``.
+        Size of ``hidden`` per hook point; its keys are the hook points of the store, in the order of ``HOOK_POINTS``.
     tokens : int
-        How many token states are kept per layer and tap.
+        How many token states are kept per layer and hook point.
     dtype : str
         Dtype of the token states.
     loss, predict : bool
         Whether ``/samples`` holds ``loss`` and ``prediction``.
     metrics : tuple of str
         Scores of the predictions that ``/samples`` holds.
-    lens, vocabulary : int
-        From how many samples ``/lens`` holds distributions, and over how many words.
-    linears : mapping of str to int
-        Linear layers whose inputs ``/inputs`` tells of, and how many inputs each has.
+    logit_lens, vocabulary : int
+        From how many samples ``/logit_lens`` holds distributions, and over how many words.
+    linear_in_features : mapping of str to int
+        Linear layers whose inputs ``/input_norms`` tells of, and how many inputs each has.
     """
 
     samples: int
@@ -104,9 +104,9 @@ class CacheLayout:
     loss: bool = True
     predict: bool = False
     metrics: tuple[str, ...] = ()
-    lens: int = 0
+    logit_lens: int = 0
     vocabulary: int = 0
-    linears: Mapping[str, int] = field(default_factory=dict)
+    linear_in_features: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def units(self) -> int:
@@ -120,16 +120,16 @@ class CacheLayout:
     def arrays(self) -> list[ArraySpec]:
         """Return every array of the store."""
         arrays = self._samples()
-        for tap in self.widths:
-            arrays += self._means(tap) + self._norms(tap)
+        for hook_point in self.widths:
+            arrays += self._means(hook_point) + self._norms(hook_point)
             if self.tokens:
-                arrays += self._tokens(tap)
+                arrays += self._tokens(hook_point)
         if "resid_post" in self.widths:
             arrays += self._drift()
-        if self.lens:
-            arrays += self._lens()
-        if self.linears:
-            arrays += self._inputs()
+        if self.logit_lens:
+            arrays += self._logit_lens()
+        if self.linear_in_features:
+            arrays += self._input_norms()
         return arrays
 
     def _samples(self) -> list[ArraySpec]:
@@ -175,41 +175,47 @@ class CacheLayout:
             arrays += [score, _coord("samples", "metric", names)]
         return arrays
 
-    def _means(self, tap: str) -> list[ArraySpec]:
-        layer, width = list_hook_point_layers(tap, self.layers), self.widths[tap]
+    def _means(self, hook_point: str) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
         rows, kinds = self.unit, len(TOKEN_KINDS)
         depth = count_layers_per_shard(rows * kinds * width * 4, layer.size)
         mean = ArraySpec(
-            f"means/{tap}/mean",
+            f"means/{hook_point}/mean",
             ("sample", "kind", "layer", "hidden"),
             (self.samples, kinds, layer.size, width),
             "float32",
             (rows, kinds, 1, width),
             (rows, kinds, depth, width),
-            {"description": f"mean over the sample's tokens: {HOOK_POINT_DESCRIPTIONS[tap]}"},
+            {
+                "description": f"mean over the sample's tokens: {HOOK_POINT_DESCRIPTIONS[hook_point]}"
+            },
         )
-        return [mean, _coord(f"means/{tap}", "kind"), _coord(f"means/{tap}", "layer", layer)]
+        return [
+            mean,
+            _coord(f"means/{hook_point}", "kind"),
+            _coord(f"means/{hook_point}", "layer", layer),
+        ]
 
-    def _norms(self, tap: str) -> list[ArraySpec]:
-        layer = list_hook_point_layers(tap, self.layers)
+    def _norms(self, hook_point: str) -> list[ArraySpec]:
+        layer = list_hook_point_layers(hook_point, self.layers)
         statistics = [
             ArraySpec(
-                f"norms/{tap}/{name}",
+                f"norms/{hook_point}/{name}",
                 ("sample", "kind", "layer"),
                 (self.samples, len(TOKEN_KINDS), layer.size),
                 "float32",
                 (self.unit, len(TOKEN_KINDS), layer.size),
                 attributes={
                     "description": f"{name} over the sample's tokens of the L2 norm: "
-                    f"{HOOK_POINT_DESCRIPTIONS[tap]}"
+                    f"{HOOK_POINT_DESCRIPTIONS[hook_point]}"
                 },
             )
             for name in ("median", "mean")
         ]
         return [
             *statistics,
-            _coord(f"norms/{tap}", "kind"),
-            _coord(f"norms/{tap}", "layer", layer),
+            _coord(f"norms/{hook_point}", "kind"),
+            _coord(f"norms/{hook_point}", "layer", layer),
         ]
 
     def _drift(self) -> list[ArraySpec]:
@@ -233,14 +239,14 @@ class CacheLayout:
             _coord("drift", "step", step),
         ]
 
-    def _lens(self) -> list[ArraySpec]:
+    def _logit_lens(self) -> list[ArraySpec]:
         layer = list_hook_point_layers("resid_post", self.layers)
-        kinds, rows = len(TOKEN_KINDS), min(self.unit, self.lens)
+        kinds, rows = len(TOKEN_KINDS), min(self.unit, self.logit_lens)
         depth = count_layers_per_shard(rows * kinds * self.vocabulary * 4, layer.size)
         said = ArraySpec(
-            "lens/log_probability",
+            "logit_lens/log_probability",
             ("sample", "kind", "layer", "vocabulary"),
-            (self.lens, kinds, layer.size, self.vocabulary),
+            (self.logit_lens, kinds, layer.size, self.vocabulary),
             "float32",
             (rows, kinds, 1, self.vocabulary),
             (rows, kinds, depth, self.vocabulary),
@@ -252,7 +258,7 @@ class CacheLayout:
             },
         )
         word = ArraySpec(
-            "lens/word",
+            "logit_lens/word",
             ("vocabulary",),
             (self.vocabulary,),
             "string",
@@ -260,9 +266,9 @@ class CacheLayout:
             attributes={"description": "the word as the tokenizer writes it"},
         )
         entropy = ArraySpec(
-            "lens/entropy",
+            "logit_lens/entropy",
             ("sample", "kind", "layer"),
-            (self.lens, kinds, layer.size),
+            (self.logit_lens, kinds, layer.size),
             "float32",
             (rows, kinds, layer.size),
             attributes={
@@ -270,14 +276,20 @@ class CacheLayout:
                 "probabilities, in nats"
             },
         )
-        return [said, entropy, word, _coord("lens", "kind"), _coord("lens", "layer", layer)]
+        return [
+            said,
+            entropy,
+            word,
+            _coord("logit_lens", "kind"),
+            _coord("logit_lens", "layer", layer),
+        ]
 
-    def _inputs(self) -> list[ArraySpec]:
+    def _input_norms(self) -> list[ArraySpec]:
         layer = list_hook_point_layers("ln1", self.layers)
         kinds, arrays = len(TOKEN_KINDS), []
-        for name, width in self.linears.items():
+        for name, width in self.linear_in_features.items():
             squares = ArraySpec(
-                f"inputs/{name}/sum_squares",
+                f"input_norms/{name}/sum_squares",
                 ("unit", "kind", "layer", "in_features"),
                 (self.units, kinds, layer.size, width),
                 "float32",
@@ -289,33 +301,33 @@ class CacheLayout:
             )
             arrays += [
                 squares,
-                _coord(f"inputs/{name}", "kind"),
-                _coord(f"inputs/{name}", "layer", layer),
+                _coord(f"input_norms/{name}", "kind"),
+                _coord(f"input_norms/{name}", "layer", layer),
             ]
         count = ArraySpec(
-            "inputs/count",
+            "input_norms/count",
             ("unit", "kind"),
             (self.units, kinds),
             "int32",
             (1, kinds),
             attributes={"description": "tokens of a unit of samples"},
         )
-        return [*arrays, count, _coord("inputs", "kind")]
+        return [*arrays, count, _coord("input_norms", "kind")]
 
-    def _tokens(self, tap: str) -> list[ArraySpec]:
-        layer, width = list_hook_point_layers(tap, self.layers), self.widths[tap]
+    def _tokens(self, hook_point: str) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
         size = np.dtype(self.dtype).itemsize
         rows = count_tokens_per_shard(self.tokens, layers=layer.size, width=width, itemsize=size)
         depth = count_layers_per_shard(rows * width * size, layer.size)
         state = ArraySpec(
-            f"tokens/{tap}/state",
+            f"tokens/{hook_point}/state",
             ("token", "layer", "hidden"),
             (self.tokens, layer.size, width),
             self.dtype,
             (rows, 1, width),
             (rows, depth, width),
             {
-                "description": HOOK_POINT_DESCRIPTIONS[tap],
+                "description": HOOK_POINT_DESCRIPTIONS[hook_point],
                 "coordinates": "sample position modality token_id",
             },
         )
@@ -334,10 +346,10 @@ class CacheLayout:
         }
         return [
             state,
-            _coord(f"tokens/{tap}", "layer", layer),
+            _coord(f"tokens/{hook_point}", "layer", layer),
             *(
                 ArraySpec(
-                    f"tokens/{tap}/{name}",
+                    f"tokens/{hook_point}/{name}",
                     ("token",),
                     (self.tokens,),
                     dtype,

@@ -1,4 +1,4 @@
-"""Capture of activations: taps of a running model to tensors and to per-sample statistics."""
+"""Capture of activations: hook points of a running model to tensors and to per-sample statistics."""
 
 from ima.capture.hooks import attach_hooks, capture_activations
 from ima.capture.statistics import FLOAT16_MAX, BatchStatistics, compute_batch_statistics
@@ -6,7 +6,7 @@ from ima.capture.statistics import FLOAT16_MAX, BatchStatistics, compute_batch_s
 __all__ = [
     "FLOAT16_MAX",
     "BatchStatistics",
+    "attach_hooks",
     "capture_activations",
     "compute_batch_statistics",
-    "attach_hooks",
 ]

@@ -1,4 +1,4 @@
-"""Taps of a running model: call-backs with activations, and whole activations of a batch."""
+"""Hook points of a running model: call-backs with activations, and whole activations of a batch."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from torch import Tensor
 from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
     from ima.models.hook_points import HookPoints
 
 
 @contextmanager
 def attach_hooks(
-    anatomy: HookPoints,
+    hook_points: HookPoints,
     *,
-    taps: Sequence[str],
+    names: Sequence[str],
     samples: int,
-    receive: Callable[[str, int, Tensor], None],
+    callback: Callable[[str, int, Tensor], None],
 ) -> Iterator[None]:
-    """Call back with each tap of each layer while a model runs, and with nothing afterwards.
+    """Call back with each hook point of each layer while a model runs, and with nothing afterwards.
 
     Parameters
     ----------
-    anatomy : Anatomy
-        Where the taps are.
-    taps : sequence of str
-        Which taps.
+    hook_points : HookPoints
+        Where the hook points are.
+    names : sequence of str
+        Which hook points.
     samples : int
         Samples in the batch.
-    receive : callable
-        Receives tap, layer and the activations, dims (sample, position, hidden): a view that
+    callback : callable
+        Receives hook point, layer and the activations, dims (sample, position, hidden): a view that
         the model may overwrite.
     """
     with ExitStack() as hooks:
-        for tap in taps:
-            for layer in anatomy.layers_of(tap):
+        for name in names:
+            for layer in hook_points.layers_of(name):
 
-                def callback(state: Tensor, tap: str = tap, layer: int = layer) -> None:
-                    receive(tap, layer, state)
+                def receive(state: Tensor, name: str = name, layer: int = layer) -> None:
+                    callback(name, layer, state)
 
-                handle = anatomy.tap(tap, layer=layer).attach(callback, samples=samples)
+                handle = hook_points.get_hook_point(name, layer=layer).attach(
+                    receive, samples=samples
+                )
                 hooks.callback(handle.remove)
         yield
 
 
 def capture_activations(
-    model: FrozenModel, batch: Batch, *, taps: Sequence[str] = HOOK_POINTS
+    model: FrozenModel, batch: Batch, *, hook_points: Sequence[str] = HOOK_POINTS
 ) -> dict[str, dict[int, Tensor]]:
     """Return the activations of a batch.
 
@@ -62,31 +64,33 @@ def capture_activations(
         The model; its language-model head does not run.
     batch : Batch
         What :meth:`ima.models.frozen.FrozenModel.encode` returned.
-    taps : sequence of str
-        Which taps.
+    hook_points : sequence of str
+        Which hook points.
 
     Returns
     -------
     dict of str to dict of int to Tensor
-        Copies per tap and layer, dims (sample, position, hidden), on the model's device, padding
+        Copies per hook point and layer, dims (sample, position, hidden), on the model's device, padding
         included. Layer 0 exists for ``resid_post`` only: the input of the first block.
 
     Raises
     ------
     UnknownNameError
-        If there is no such tap.
+        If there is no such hook point.
     ParameterError
-        If this model does not have the tap.
+        If this model does not have the hook point.
     """
-    states: dict[str, dict[int, Tensor]] = {tap: {} for tap in taps}
+    states: dict[str, dict[int, Tensor]] = {name: {} for name in hook_points}
 
-    def keep(tap: str, layer: int, state: Tensor) -> None:
+    def keep(name: str, layer: int, state: Tensor) -> None:
         # A view would keep the whole activation alive, and the model may write to it.
-        states[tap][layer] = state.clone()
+        states[name][layer] = state.clone()
 
     with (
         torch.no_grad(),
-        attach_hooks(model.anatomy, taps=taps, samples=len(batch.sample_ids), receive=keep),
+        attach_hooks(
+            model.hook_points, names=hook_points, samples=len(batch.sample_ids), callback=keep
+        ),
     ):
         model.forward(batch, logits=False)
     return states

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.hook_points import HookPoints
 
 
@@ -19,26 +19,27 @@ class InputNormAccumulator:
 
     Parameters
     ----------
-    anatomy : Anatomy
+    hook_points : HookPoints
         The blocks.
     batch : Batch
         What will run; its padding counts nowhere.
     """
 
-    def __init__(self, anatomy: HookPoints, batch: Batch) -> None:
-        self.anatomy, kinds = anatomy, batch.kinds
+    def __init__(self, hook_points: HookPoints, batch: Batch) -> None:
+        self.hook_points, kinds = hook_points, batch.kinds
         self.weights = kinds.float()
         self.padding = ~kinds.any(dim=1).unsqueeze(-1)
         self.sums: dict[str, list[Tensor]] = {
-            name: [kinds.new_zeros(0)] * anatomy.layers for name in anatomy.linears
+            name: [kinds.new_zeros(0)] * hook_points.layers
+            for name in hook_points.linear_in_features
         }
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def accumulate(self) -> Iterator[None]:
         """Add up while the model runs; the hooks are gone afterwards."""
         with ExitStack() as hooks:
-            for layer, block in enumerate(self.anatomy.blocks):
-                for name in self.anatomy.linears:
+            for layer, block in enumerate(self.hook_points.blocks):
+                for name in self.hook_points.linear_in_features:
                     linear = block.get_submodule(name)
 
                     def receive(
@@ -61,7 +62,7 @@ class InputNormAccumulator:
         known = self.sums[name][layer]
         self.sums[name][layer] = found if known.numel() == 0 else known + found
 
-    def result(self) -> dict[str, Tensor]:
+    def get_sums(self) -> dict[str, Tensor]:
         """Return ``(kind, layer, in_features)`` of each linear layer."""
         home = self.weights.device
         return {

@@ -19,24 +19,24 @@ LOGIT_BLOCK_SIZE = 2**24
 
 
 def apply_logit_lens(
-    anatomy: HookPoints,
+    hook_points: HookPoints,
     state: Tensor,
     *,
     kinds: Tensor,
-    block: int = LOGIT_BLOCK_SIZE,
+    block_size: int = LOGIT_BLOCK_SIZE,
     paper_compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Reduce the distributions over the vocabulary of each sample's tokens of each kind.
 
     Parameters
     ----------
-    anatomy : Anatomy
+    hook_points : HookPoints
         The final norm and the unembedding, which read states before that norm.
     state : Tensor
         Residual states ``(sample, position, hidden)``.
     kinds : Tensor
         ``(sample, kind, position)`` bool: which tokens are of which kind; padding is of none.
-    block : int
+    block_size : int
         Numbers held at once.
     paper_compat : bool
         Apply the final norm twice, as the released code does to the last layer (paper.md §5).
@@ -50,17 +50,17 @@ def apply_logit_lens(
         ``(sample, kind)``: mean over tokens of their entropy, in nats.
     """
     if paper_compat:
-        state = anatomy.final_norm(state)
+        state = hook_points.final_norm(state)
     samples, found, _ = kinds.shape
-    words = anatomy.vocabulary
-    rows = max(1, block // words)
+    words = hook_points.vocab_size
+    rows = max(1, block_size // words)
     total = state.new_full((samples, found, words), -torch.inf, dtype=torch.float32)
     entropy = state.new_zeros((samples, found), dtype=torch.float32)
     for i in range(samples):
         for k in range(found):
             tokens = state[i, kinds[i, k]]
             for part in torch.split(tokens, rows):
-                logs = anatomy.logits(part).float().log_softmax(dim=-1)
+                logs = hook_points.compute_logits(part).float().log_softmax(dim=-1)
                 entropy[i, k] -= (logs.exp() * logs).sum()
                 total[i, k] = torch.logaddexp(total[i, k], logs.logsumexp(dim=0))
     count = kinds.sum(dim=-1)

@@ -62,7 +62,7 @@ class AdaptiveBatchSize:
                 if last - first == 1:
                     message = (
                         f"One sample does not fit into the device's memory: {error}. Give fewer "
-                        "taps, a smaller precision, or device='auto'."
+                        "hook points, a smaller precision, or device='auto'."
                     )
                     raise ModelError(message) from error
                 self.value = (last - first + 1) // 2

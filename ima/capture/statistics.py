@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ima.cache.schema import DRIFT_STEPS
-from ima.capture import logit_lens as vocabulary_lens
 from ima.capture.hooks import attach_hooks
 from ima.capture.input_norms import InputNormAccumulator
+from ima.capture.logit_lens import apply_logit_lens
 from ima.errors import ActivationError, ModelError
 from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
     from ima.models.hook_points import HookPoints
 
@@ -38,22 +38,22 @@ class BatchStatistics:
     counts : array (sample, kind)
         Tokens per kind.
     means : dict of str to array (sample, kind, layer, hidden)
-        Mean over a sample's tokens, per tap; NaN where a sample has no token of a kind.
+        Mean over a sample's tokens, per hook point; NaN where a sample has no token of a kind.
     norms : dict of str to dict of str to array (sample, kind, layer)
-        ``median`` and ``mean`` over a sample's tokens of the L2 norm, per tap.
+        ``median`` and ``mean`` over a sample's tokens of the L2 norm, per hook point.
     drift : array (sample, kind, step, layer) or None
         Mean over a sample's tokens of the cosine between a token's residual states at layer and
         layer + step.
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
-    lens : dict of str to array
+    logit_lens : dict of str to array
         What residual states say of the next word (see :func:`ima.capture.logit_lens.apply_logit_lens`):
         ``log_probability`` (sample, kind, layer, vocabulary) and ``entropy`` (sample, kind, layer),
         of the samples that were asked for.
-    squares : dict of str to array (kind, layer, in_features)
+    input_norms : dict of str to array (kind, layer, in_features)
         Sums over the batch's tokens of the squares of each input of each linear layer.
     states : dict of str to array (layer, token, hidden)
-        States of the tokens that were asked for, per tap.
+        States of the tokens that were asked for, per hook point.
     coords : dict of str to array (token)
         ``sample`` (row of the batch), ``position``, ``modality`` and ``token_id`` of these tokens.
     """
@@ -64,8 +64,8 @@ class BatchStatistics:
     norms: dict[str, dict[str, npt.NDArray[np.float32]]]
     drift: npt.NDArray[np.float32] | None = None
     loss: npt.NDArray[np.float32] | None = None
-    lens: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    squares: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    logit_lens: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    input_norms: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     states: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     coords: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
@@ -74,12 +74,12 @@ def compute_batch_statistics(
     model: FrozenModel,
     batch: Batch,
     *,
-    taps: Sequence[str] = HOOK_POINTS,
+    hook_points: Sequence[str] = HOOK_POINTS,
     loss: bool = False,
     keep: int = 0,
     dtype: str = "float16",
-    lens: int = 0,
-    inputs: bool = False,
+    logit_lens: int = 0,
+    input_norms: bool = False,
 ) -> BatchStatistics:
     """Run a model over a batch and reduce its activations while it runs.
 
@@ -89,17 +89,17 @@ def compute_batch_statistics(
         The model; its language-model head runs for the loss only, on the answer's positions.
     batch : Batch
         What :meth:`ima.models.frozen.FrozenModel.encode` returned.
-    taps : sequence of str
-        Which taps.
+    hook_points : sequence of str
+        Which hook points.
     loss : bool
         Whether to compute the loss on the answer.
     keep : int
         From how many samples, from the start of the batch, to return every token's state.
     dtype : {"float16", "float32"}
         Dtype of these states.
-    lens : int
-        How many samples, from the start of the batch, to read through the vocabulary lens.
-    inputs : bool
+    logit_lens : int
+        How many samples, from the start of the batch, to read through the logit lens.
+    input_norms : bool
         Whether to sum the squares of what enters the linear layers.
 
     Returns
@@ -112,25 +112,30 @@ def compute_batch_statistics(
     ActivationError
         If an activation is NaN or infinite, or a state is beyond the range of the dtype.
     """
-    reducer = _Reducer(model.anatomy, batch, taps=taps, keep=keep, dtype=dtype, lens=lens)
-    squares = InputNormAccumulator(model.anatomy, batch) if inputs else None
-    wanted = tuple(taps)
-    if (loss or lens) and "resid_post" not in wanted:
+    reducer = _Reducer(
+        model.hook_points, batch, names=hook_points, keep=keep, dtype=dtype, logit_lens=logit_lens
+    )
+    squares = InputNormAccumulator(model.hook_points, batch) if input_norms else None
+    wanted = tuple(hook_points)
+    if (loss or logit_lens) and "resid_post" not in wanted:
         wanted = (*wanted, "resid_post")
     with torch.no_grad(), ExitStack() as hooks:
         hooks.enter_context(
             attach_hooks(
-                model.anatomy, taps=wanted, samples=len(batch.sample_ids), receive=reducer.receive
+                model.hook_points,
+                names=wanted,
+                samples=len(batch.sample_ids),
+                callback=reducer.receive,
             )
         )
         if squares is not None:
-            hooks.enter_context(squares.watching())
+            hooks.enter_context(squares.accumulate())
         model.forward(batch, logits=False)
         found = reducer.result(loss=loss)
     if squares is None:
         return found
-    summed = {name: total.cpu().numpy() for name, total in squares.result().items()}
-    return replace(found, squares=summed)
+    summed = {name: total.cpu().numpy() for name, total in squares.get_sums().items()}
+    return replace(found, input_norms=summed)
 
 
 class _Reducer:
@@ -138,15 +143,15 @@ class _Reducer:
 
     def __init__(
         self,
-        anatomy: HookPoints,
+        hook_points: HookPoints,
         batch: Batch,
         *,
-        taps: Sequence[str],
+        names: Sequence[str],
         keep: int,
         dtype: str,
-        lens: int,
+        logit_lens: int,
     ) -> None:
-        self.anatomy, self.batch, self.taps = anatomy, batch, tuple(taps)
+        self.hook_points, self.batch, self.names = hook_points, batch, tuple(names)
         self.dtype = getattr(torch, dtype)
         modality = batch.modality
         self.real = modality >= 0
@@ -158,10 +163,10 @@ class _Reducer:
         self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
         self.kept = self.real.clone()
         self.kept[keep:] = False
-        self.keep, self.lens = keep, lens
-        self.means: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
-        self.norms: dict[str, list[Tensor]] = {tap: [] for tap in self.taps}
-        self.states: dict[str, list[npt.NDArray[Any]]] = {tap: [] for tap in self.taps}
+        self.keep, self.logit_lens = keep, logit_lens
+        self.means: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        self.norms: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        self.states: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self.names}
         self.peaks: list[tuple[str, int, Tensor]] = []
         self.directions: dict[int, Tensor] = {}
         self.cosines: dict[tuple[int, int], Tensor] = {}
@@ -169,26 +174,26 @@ class _Reducer:
         self.readings: list[tuple[Tensor, Tensor]] = []
         self.copies: dict[torch.device, tuple[Tensor, ...]] = {}
 
-    def receive(self, tap: str, layer: int, state: Tensor) -> None:
-        """Reduce one tap of one layer, dims (sample, position, hidden)."""
-        if tap == "resid_post" and layer == self.anatomy.layers:
+    def receive(self, name: str, layer: int, state: Tensor) -> None:
+        """Reduce one hook point of one layer, dims (sample, position, hidden)."""
+        if name == "resid_post" and layer == self.hook_points.layers:
             self.last = state.clone()
         real, weights, kinds = self._on(state.device)
-        if tap == "resid_post" and self.lens:
-            shown, kinds = state[: self.lens], kinds[: self.lens]
-            self.readings.append(vocabulary_lens.apply_logit_lens(self.anatomy, shown, kinds=kinds))
-        if tap not in self.taps:
+        if name == "resid_post" and self.logit_lens:
+            shown, kinds = state[: self.logit_lens], kinds[: self.logit_lens]
+            self.readings.append(apply_logit_lens(self.hook_points, shown, kinds=kinds))
+        if name not in self.names:
             return
         if self.keep:
-            self._store(tap, layer, state)
+            self._store(name, layer, state)
         value = state.float()
         if self.padded:
             value = value.masked_fill(~real.unsqueeze(-1), 0.0)
         home = self.real.device
-        self.means[tap].append(torch.bmm(weights, value).to(home))
+        self.means[name].append(torch.bmm(weights, value).to(home))
         norm = torch.linalg.vector_norm(value, dim=-1)
-        self.norms[tap].append(norm.to(home))
-        if tap == "resid_post":
+        self.norms[name].append(norm.to(home))
+        if name == "resid_post":
             self._drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -200,12 +205,12 @@ class _Reducer:
         real, weights, kinds = self.copies[device]
         return real, weights, kinds
 
-    def _store(self, tap: str, layer: int, state: Tensor) -> None:
+    def _store(self, name: str, layer: int, state: Tensor) -> None:
         rows = state[self.kept.to(state.device)]
         if self.dtype == torch.float16:
             peak = rows.abs().amax(dim=-1)
-            self.peaks.append((tap, layer, peak.to(self.kept.device)))
-        self.states[tap].append(rows.to(self.dtype).cpu().numpy())
+            self.peaks.append((name, layer, peak.to(self.kept.device)))
+        self.states[name].append(rows.to(self.dtype).cpu().numpy())
 
     def _drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
         self.directions[layer] = direction
@@ -219,23 +224,23 @@ class _Reducer:
 
     def result(self, *, loss: bool) -> BatchStatistics:
         """Move the statistics to host memory, refusing what is not finite."""
-        norms = {tap: torch.stack(layers) for tap, layers in self.norms.items()}
+        norms = {name: torch.stack(layers) for name, layers in self.norms.items()}
         self._check(norms)
         return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
             counts=self.counts.to(torch.int32).cpu().numpy(),
-            means={tap: torch.stack(self.means[tap], dim=2).cpu().numpy() for tap in self.taps},
+            means={name: torch.stack(self.means[name], dim=2).cpu().numpy() for name in self.names},
             norms={
-                tap: {
+                name: {
                     "median": self._median(layers).cpu().numpy(),
                     "mean": torch.einsum("skp,lsp->skl", self.weights, layers).cpu().numpy(),
                 }
-                for tap, layers in norms.items()
+                for name, layers in norms.items()
             },
-            drift=self._drifts() if "resid_post" in self.taps else None,
+            drift=self._drifts() if "resid_post" in self.names else None,
             loss=self._loss() if loss else None,
-            lens=self._read() if self.readings else {},
-            states={tap: np.stack(layers) for tap, layers in self.states.items() if layers},
+            logit_lens=self._read() if self.readings else {},
+            states={name: np.stack(layers) for name, layers in self.states.items() if layers},
             coords=self._coords() if self.keep else {},
         )
 
@@ -250,7 +255,7 @@ class _Reducer:
 
     def _drifts(self) -> npt.NDArray[np.float32]:
         samples, kinds = self.counts.shape
-        shape = (samples, kinds, len(DRIFT_STEPS), self.anatomy.layers + 1)
+        shape = (samples, kinds, len(DRIFT_STEPS), self.hook_points.layers + 1)
         drift = torch.full(shape, torch.nan, device=self.counts.device)
         for (step, layer), cosine in self.cosines.items():
             drift[:, :, DRIFT_STEPS.index(step), layer] = cosine
@@ -268,7 +273,7 @@ class _Reducer:
         last = self.last.to(self.batch.token_id.device)
         for state, ids, answer in zip(last, self.batch.token_id, predicted, strict=True):
             places = answer.nonzero().squeeze(-1)
-            logits = self.anatomy.logits(state[places - 1]).float().to(ids.device)
+            logits = self.hook_points.compute_logits(state[places - 1]).float().to(ids.device)
             losses.append(torch.nn.functional.cross_entropy(logits, ids[places]))
         return torch.stack(losses).cpu().numpy()
 
@@ -291,10 +296,10 @@ class _Reducer:
 
     def _check(self, norms: dict[str, Tensor]) -> None:
         faulty = {
-            (int(index) + self.anatomy.layers_of(tap)[0], HOOK_POINTS.index(tap)): layers[
+            (int(index) + self.hook_points.layers_of(name)[0], HOOK_POINTS.index(name)): layers[
                 int(index)
             ]
-            for tap, layers in norms.items()
+            for name, layers in norms.items()
             for index in (~torch.isfinite(layers)).flatten(1).any(dim=1).nonzero()
         }
         if faulty:
@@ -302,25 +307,25 @@ class _Reducer:
             layer, order = min(faulty)
             rows = (~torch.isfinite(faulty[layer, order])).any(dim=-1)
             message = (
-                f"Tap {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in samples "
-                f"{self._names(rows)}. Nothing of this batch is stored. Look at these samples and "
+                f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in samples "
+                f"{self._list_samples(rows)}. Nothing of this batch is stored. Look at these samples and "
                 "at the model's weights, or load it in float32."
             )
             raise ActivationError(message)
-        for tap, label, peak in self.peaks:
+        for name, label, peak in self.peaks:
             largest = float(peak.max())
             if largest > FLOAT16_MAX:
                 tokens = self.kept.clone()
                 tokens[self.kept] = peak > FLOAT16_MAX
                 message = (
-                    f"Tap {tap!r}, layer {label}: a state of {largest:.6g} in samples "
-                    f"{self._names(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the largest "
+                    f"Hook point {name!r}, layer {label}: a state of {largest:.6g} in samples "
+                    f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the largest "
                     "float16. Nothing of this batch is stored. Use dtype='float32' "
                     "(--dtype float32)."
                 )
                 raise ActivationError(message)
 
-    def _names(self, rows: Tensor) -> str:
+    def _list_samples(self, rows: Tensor) -> str:
         names = [self.batch.sample_ids[row] for row in rows.nonzero().squeeze(-1).tolist()]
         shown = ", ".join(repr(name) for name in names[:5])
         return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -71,7 +71,7 @@ def cache_residual_stream(
     """
     from ima.capture.writer import create_cache
 
-    settings = {"taps": ["resid_post"], "progress": False, **settings}
+    settings = {"hook_points": ["resid_post"], "progress": False, **settings}
     try:
         create_cache(model, path=path, **settings)
     except CacheDifferentError:

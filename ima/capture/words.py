@@ -50,7 +50,7 @@ def capture_word_states(model: FrozenModel, words: Sequence[str], *, prompt: str
     # The last token of an answer ends the sequence and belongs to no word.
     last = batch.answer & ~torch.roll(batch.answer, -1, dims=1)
     own = (batch.answer & ~last).unsqueeze(-1)
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     means = [
         ((state * own).sum(dim=1) / own.sum(dim=1)).float().cpu().numpy()
         for state in states.values()

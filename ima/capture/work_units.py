@@ -101,7 +101,7 @@ def write_work_unit(unit: int, *, work: CaptureJob, store: Callable[[], Any]) ->
             media.drop(last)
             for path, values in found.items():
                 columns.setdefault(path, []).append(values)
-            sums.append((measured.squares, measured.counts.sum(axis=0)))
+            sums.append((measured.input_norms, measured.counts.sum(axis=0)))
             if measured.states:
                 # Tokens are written while the model runs on; one batch waits at most.
                 for write in writes[-1:]:
@@ -115,11 +115,11 @@ def write_work_unit(unit: int, *, work: CaptureJob, store: Callable[[], Any]) ->
         # Some arrays end before the last sample does.
         values = np.concatenate(parts)
         write_array_rows(group, path=path, rows=slice(start, start + len(values)), values=values)
-    if work.layout.lens and unit == 0:
+    if work.layout.logit_lens and unit == 0:
         tokenizer, words = work.model.tokenizer, work.layout.vocabulary
         spelled = np.array([tokenizer.decode([i]) for i in range(words)], dtype=object)
-        write_array_rows(group, path="lens/word", rows=slice(0, words), values=spelled)
-    if work.layout.linears:
+        write_array_rows(group, path="logit_lens/word", rows=slice(0, words), values=spelled)
+    if work.layout.linear_in_features:
         _write_inputs(group, sums, unit=unit)
     write_array_rows(
         group, path="samples/done", rows=slice(start, stop), values=np.ones(stop - start, bool)
@@ -131,12 +131,12 @@ def _measured(samples: Sequence[Sample], *, work: CaptureJob, first: int) -> Bat
     measured = compute_batch_statistics(
         work.model,
         work.model.encode(samples),
-        taps=work.parameters.taps,
+        hook_points=work.parameters.hook_points,
         loss=work.parameters.loss,
         keep=max(0, min(work.parameters.keep_tokens, last) - first),
         dtype=work.parameters.dtype,
-        lens=max(0, min(work.parameters.lens, last) - first),
-        inputs=work.parameters.inputs,
+        logit_lens=max(0, min(work.parameters.logit_lens, last) - first),
+        input_norms=work.parameters.input_norms,
     )
     told = work.lengths[first:last]
     if not ((measured.counts == told) | (told < 0)).all():
@@ -174,13 +174,13 @@ def _columns(
         columns["samples/loss"] = measured.loss
     if measured.drift is not None:
         columns["drift/cosine"] = measured.drift
-    for name, values in measured.lens.items():
-        columns[f"lens/{name}"] = values
-    for tap, mean in measured.means.items():
-        columns[f"means/{tap}/mean"] = mean
-    for tap, statistics in measured.norms.items():
+    for name, values in measured.logit_lens.items():
+        columns[f"logit_lens/{name}"] = values
+    for hook_point, mean in measured.means.items():
+        columns[f"means/{hook_point}/mean"] = mean
+    for hook_point, statistics in measured.norms.items():
         for name, values in statistics.items():
-            columns[f"norms/{tap}/{name}"] = values
+            columns[f"norms/{hook_point}/{name}"] = values
     return columns
 
 
@@ -193,9 +193,9 @@ def _write_inputs(
     rows = slice(unit, unit + 1)
     for name in sums[0][0]:
         total = np.stack([squares[name] for squares, _ in sums]).sum(axis=0, keepdims=True)
-        write_array_rows(group, path=f"inputs/{name}/sum_squares", rows=rows, values=total)
+        write_array_rows(group, path=f"input_norms/{name}/sum_squares", rows=rows, values=total)
     count = np.sum([tokens for _, tokens in sums], axis=0)
-    write_array_rows(group, path="inputs/count", rows=rows, values=count[None])
+    write_array_rows(group, path="input_norms/count", rows=rows, values=count[None])
 
 
 def _write_tokens(
@@ -203,14 +203,14 @@ def _write_tokens(
 ) -> None:
     rows = slice(int(work.offsets[first]), int(work.offsets[last]))
     coords = {**measured.coords, "sample": measured.coords["sample"] + np.int32(first)}
-    for tap, states in measured.states.items():
+    for hook_point, states in measured.states.items():
         # The model produces layer after layer; each chunk holds one layer, so the transposed
         # view is copied chunk by chunk and never as a whole.
         write_array_rows(
-            group, path=f"tokens/{tap}/state", rows=rows, values=states.transpose(1, 0, 2)
+            group, path=f"tokens/{hook_point}/state", rows=rows, values=states.transpose(1, 0, 2)
         )
         for name, values in coords.items():
-            write_array_rows(group, path=f"tokens/{tap}/{name}", rows=rows, values=values)
+            write_array_rows(group, path=f"tokens/{hook_point}/{name}", rows=rows, values=values)
 
 
 def _json(value: Any) -> str:

@@ -38,7 +38,7 @@ from ima.hook_points import HOOK_POINTS
 from ima.metrics.sample_scores import SampleScorer
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
-from ima.progress import bar
+from ima.progress import make_progress_bar
 
 logger = logging.getLogger("ima")
 
@@ -49,7 +49,7 @@ def create_cache(
     dataset: str | SampleSet,
     path: str | os.PathLike[str],
     samples: int = 200,
-    taps: Sequence[str] = HOOK_POINTS,
+    hook_points: Sequence[str] = HOOK_POINTS,
     keep_tokens: int = 0,
     batch_size: int = 16,
     unit: int | None = None,
@@ -59,8 +59,8 @@ def create_cache(
     seed: int = 0,
     loss: bool = True,
     predict: bool = False,
-    lens: int = 0,
-    inputs: bool = False,
+    logit_lens: int = 0,
+    input_norms: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path | str:
@@ -77,8 +77,8 @@ def create_cache(
         second writer.
     samples : int
         How many samples from the start of the data set.
-    taps : sequence of str
-        Which of the seven taps.
+    hook_points : sequence of str
+        Which of the seven hook points.
     keep_tokens : int
         From how many samples, from the start, to store every token's state.
     batch_size : int
@@ -99,10 +99,10 @@ def create_cache(
         Whether to store the mean next-token loss on each answer.
     predict : bool
         Whether to store what the model generates for each prompt.
-    lens : int
+    logit_lens : int
         From how many samples, from the start, to store what residual states say of the next word:
         distributions over the vocabulary.
-    inputs : bool
+    input_norms : bool
         Whether to store sums of squares of what enters the linear layers, all that Wanda needs.
     overwrite : bool
         Whether to replace a cache of other parameters.
@@ -117,7 +117,7 @@ def create_cache(
     Raises
     ------
     UnknownNameError
-        If the model, the data set or a tap does not exist.
+        If the model, the data set or a hook point does not exist.
     ParameterError
         If a parameter has the wrong type or lies outside its range.
     SampleError
@@ -138,7 +138,7 @@ def create_cache(
             if isinstance(dataset, SampleSet)
             else dataset,
             "samples": samples,
-            "taps": taps,
+            "hook_points": hook_points,
             "keep_tokens": keep_tokens,
             "batch_size": batch_size,
             "unit": unit,
@@ -148,8 +148,8 @@ def create_cache(
             "seed": seed,
             "loss": loss,
             "predict": predict,
-            "lens": lens,
-            "inputs": inputs,
+            "logit_lens": logit_lens,
+            "input_norms": input_norms,
         }
     )
     location = locate_store(path)
@@ -178,7 +178,7 @@ def prepare_capture_job(
     SampleError
         If a sample has no media or an empty text, or the model does not take its modality.
     ParameterError
-        If the data set holds fewer samples than are asked for, or the model lacks a tap.
+        If the data set holds fewer samples than are asked for, or the model lacks a hook point.
     """
     chosen = _samples(parameters, dataset)
     for sample in chosen:
@@ -186,7 +186,9 @@ def prepare_capture_job(
             sample.load()
     if isinstance(model, str):
         model = load_model(model, device=parameters.device, dtype=parameters.precision)
-    widths = {tap: model.anatomy.width(tap) for tap in parameters.taps}
+    widths = {
+        hook_point: model.hook_points.width(hook_point) for hook_point in parameters.hook_points
+    }
     counted = model.lengths(chosen, perceptual=parameters.keep_tokens)
     lengths = np.array(counted, dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
@@ -206,9 +208,9 @@ def prepare_capture_job(
         loss=parameters.loss,
         predict=parameters.predict,
         metrics=SampleScorer(chosen).metrics if parameters.predict else (),
-        lens=parameters.lens,
-        vocabulary=model.anatomy.vocabulary if parameters.lens else 0,
-        linears=model.anatomy.linears if parameters.inputs else {},
+        logit_lens=parameters.logit_lens,
+        vocabulary=model.hook_points.vocab_size if parameters.logit_lens else 0,
+        linear_in_features=model.hook_points.linear_in_features if parameters.input_norms else {},
     )
     return CaptureJob(model, chosen, parameters, layout, lengths)
 
@@ -315,7 +317,7 @@ def _run(
 
     finished = int(done.sum())
     try:
-        with bar(
+        with make_progress_bar(
             total=layout.samples,
             what=f"caching {work.model.name}",
             unit="sample",

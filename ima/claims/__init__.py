@@ -1,26 +1,39 @@
 """Claims of the paper: what each says, the statistic that tests it, and the verdicts measured."""
 
-from ima.claims.not_measurable import Missing, Unserved, read_missing
-from ima.claims.overview import SYMBOLS, listing, sentence, table
-from ima.claims.records import Record, Verdict, collect, read, record, verdict, write
-from ima.claims.registry import CLAIMS, Claim, Direction
+from ima.claims.not_measurable import UnmeasurableClaim, UnmeasurableLog, read_unmeasurable_claims
+from ima.claims.overview import (
+    VERDICT_SYMBOLS,
+    describe_claim_record,
+    format_claims_table,
+    show_claim_records,
+)
+from ima.claims.records import (
+    ClaimRecord,
+    Verdict,
+    collect_claim_records,
+    compute_verdict,
+    make_claim_record,
+    read_claim_records,
+    write_claim_records,
+)
+from ima.claims.registry import CLAIMS, Claim, ClaimDirection
 
 __all__ = [
     "CLAIMS",
-    "SYMBOLS",
+    "VERDICT_SYMBOLS",
     "Claim",
-    "Direction",
-    "Missing",
-    "Record",
-    "Unserved",
+    "ClaimDirection",
+    "ClaimRecord",
+    "UnmeasurableClaim",
+    "UnmeasurableLog",
     "Verdict",
-    "collect",
-    "listing",
-    "read",
-    "read_missing",
-    "record",
-    "sentence",
-    "table",
-    "verdict",
-    "write",
+    "collect_claim_records",
+    "compute_verdict",
+    "describe_claim_record",
+    "format_claims_table",
+    "make_claim_record",
+    "read_claim_records",
+    "read_unmeasurable_claims",
+    "show_claim_records",
+    "write_claim_records",
 ]

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from ima.cache.cache_set import CacheSet
 
-SUFFIX = ".unserved.json"
-T = TypeVar("T")
-Measured = TypeVar("Measured")
+_FILE_SUFFIX = ".unserved.json"
+_T = TypeVar("_T")
+_Measured = TypeVar("_Measured")
 
 
 @dataclass(frozen=True)
-class Missing:
+class UnmeasurableClaim:
     """A claim that a notebook cannot measure on a model.
 
     Parameters
@@ -41,7 +41,7 @@ class Missing:
 
 
 @dataclass
-class Unserved:
+class UnmeasurableLog:
     """Collects what one notebook cannot measure.
 
     Parameters
@@ -51,7 +51,7 @@ class Unserved:
     """
 
     notebook: str
-    found: list[Missing] = field(default_factory=list)
+    found: list[UnmeasurableClaim] = field(default_factory=list)
 
     @contextmanager
     def noting(self, claim: str, *, model: str) -> Iterator[None]:
@@ -69,7 +69,7 @@ class Unserved:
 
     def _note(self, claim: str, model: str, error: ImaError) -> None:
         reason = " ".join(str(error).split())
-        self.found.append(Missing(claim, model, self.notebook, reason))
+        self.found.append(UnmeasurableClaim(claim, model, self.notebook, reason))
 
     def perceiving(self, families: Mapping[str, CacheSet], *claims: str) -> dict[str, CacheSet]:
         """Return the families that have perceptual tokens, and note the others.
@@ -98,8 +98,8 @@ class Unserved:
         return found
 
     def each(
-        self, claim: str, families: Mapping[str, T], measure: Callable[[T], Measured]
-    ) -> dict[str, Measured]:
+        self, claim: str, families: Mapping[str, _T], measure: Callable[[_T], _Measured]
+    ) -> dict[str, _Measured]:
         """Measure a claim on each family, and note those where it cannot be done.
 
         Parameters
@@ -116,7 +116,7 @@ class Unserved:
         dict
             By name, of the families that were measured.
         """
-        found: dict[str, Measured] = {}
+        found: dict[str, _Measured] = {}
         for name, family in families.items():
             if not found:
                 found[name] = measure(family)
@@ -138,7 +138,7 @@ class Unserved:
 
     def write(self, claims: str | Path) -> Path:
         """Write what was noted beside the file of records, also where it is nothing."""
-        path = beside(claims)
+        path = _make_log_path(claims)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([asdict(one) for one in self.found], indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -153,16 +153,18 @@ def _no_percepts(family: CacheSet) -> CacheError:
     )
 
 
-def beside(claims: str | Path) -> Path:
+def _make_log_path(claims: str | Path) -> Path:
     """Return the file of what is missing that stands beside a file of records."""
     path = Path(claims)
-    return path.with_name(path.name.replace(".claims.json", "") + SUFFIX)
+    return path.with_name(path.name.replace(".claims.json", "") + _FILE_SUFFIX)
 
 
-def read_missing(paths: Iterable[str | Path]) -> list[Missing]:
+def read_unmeasurable_claims(paths: Iterable[str | Path]) -> list[UnmeasurableClaim]:
     """Read what notebooks could not measure, from beside their files of records."""
     found = []
-    for path in map(beside, paths):
+    for path in map(_make_log_path, paths):
         if path.is_file():
-            found += [Missing(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+            found += [
+                UnmeasurableClaim(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))
+            ]
     return found

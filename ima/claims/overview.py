@@ -7,30 +7,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ima.claims.not_measurable import Missing
-from ima.claims.records import Record, Verdict
+from ima.claims.not_measurable import UnmeasurableClaim
+from ima.claims.records import ClaimRecord, Verdict
 from ima.claims.registry import CLAIMS
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-SYMBOLS: Mapping[Verdict, str] = {"supported": "✓", "contradicted": "✗", "inconclusive": "○"}
+VERDICT_SYMBOLS: Mapping[Verdict, str] = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "inconclusive": "○",
+}
 #: What the names of models say of their setup.
-SETUPS = (
+_SETUP_NOTE = (
     "ST: single-task models, each with a connector of its own for one task and modality. MT: "
     "multitask models, one connector for all. Where a claim is about many models, it stands under "
     "the language model that they share."
 )
-UNSERVED = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
-UNMEASURED = '<span class="verdict unmeasured">·</span>'
+_NOT_MEASURABLE_MARK = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
+_NOT_MEASURED_MARK = '<span class="verdict unmeasured">·</span>'
 
 
-def table(
-    records: Sequence[Record],
+def format_claims_table(
+    records: Sequence[ClaimRecord],
     *,
     models: Sequence[str] = (),
     pages: Mapping[str, str] | None = None,
-    missing: Sequence[Missing] = (),
+    missing: Sequence[UnmeasurableClaim] = (),
 ) -> str:
     """Write what became of the claims as MyST markdown: a table of symbols, then the numbers.
 
@@ -63,16 +67,20 @@ def table(
         for column in columns:
             marks = [_mark(entry, pages=pages or {}) for entry in _own(records, claim.id, column)]
             if not marks and any((m.claim, m.model) == (claim.id, column) for m in missing):
-                marks = [UNSERVED]
-            cells.append(" ".join(marks) or UNMEASURED)
+                marks = [_NOT_MEASURABLE_MARK]
+            cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
         lines.append(_row(cells))
     key = ", ".join(
         f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
-        for verdict, symbol in SYMBOLS.items()
+        for verdict, symbol in VERDICT_SYMBOLS.items()
     )
-    unserved = f", {UNSERVED} cannot be measured" if missing else ""
-    lines += ["", f"{key}{unserved}, {UNMEASURED} not measured. A symbol leads to its page.", ""]
-    lines += [SETUPS, ""]
+    unserved = f", {_NOT_MEASURABLE_MARK} cannot be measured" if missing else ""
+    lines += [
+        "",
+        f"{key}{unserved}, {_NOT_MEASURED_MARK} not measured. A symbol leads to its page.",
+        "",
+    ]
+    lines += [_SETUP_NOTE, ""]
     lines += ["::::{tab-set}"]
     for column in columns:
         lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
@@ -80,7 +88,7 @@ def table(
     return "\n".join([*lines, "::::"]) + "\n"
 
 
-def sentence(entry: Record) -> str:
+def describe_claim_record(entry: ClaimRecord) -> str:
     """Say in words what a record found, whichever way it came out.
 
     Parameters
@@ -116,7 +124,7 @@ null of 0, and the claim puts it above.
     )
 
 
-def listing(records: Sequence[Record]) -> Styler:
+def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
     """Show records as a table.
 
     Parameters
@@ -145,22 +153,26 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _own(records: Sequence[Record], claim: str, model: str) -> list[Record]:
+def _own(records: Sequence[ClaimRecord], claim: str, model: str) -> list[ClaimRecord]:
     return [entry for entry in records if (entry.claim, entry.model) == (claim, model)]
 
 
-def _mark(entry: Record, *, pages: Mapping[str, str]) -> str:
+def _mark(entry: ClaimRecord, *, pages: Mapping[str, str]) -> str:
     """Return a record's symbol, which says what it means to who points at it or hears it read."""
     said = f"{entry.claim} {entry.verdict}"
     symbol = (
         f'<span class="verdict {entry.verdict}" role="img" aria-label="{said}" title="{said}">'
-        f"{SYMBOLS[entry.verdict]}</span>"
+        f"{VERDICT_SYMBOLS[entry.verdict]}</span>"
     )
     return f"[{symbol}]({pages[entry.notebook]})" if entry.notebook in pages else symbol
 
 
 def _details(
-    records: Sequence[Record], missing: Sequence[Missing], model: str, *, pages: Mapping[str, str]
+    records: Sequence[ClaimRecord],
+    missing: Sequence[UnmeasurableClaim],
+    model: str,
+    *,
+    pages: Mapping[str, str],
 ) -> list[str]:
     rows = []
     reasons = {one.claim: one.reason for one in missing if one.model == model}

@@ -9,14 +9,14 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ima.claims.registry import CLAIMS, Direction
+from ima.claims.registry import CLAIMS, ClaimDirection
 from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 
 
-def verdict(interval: Interval, *, direction: Direction, null: float) -> Verdict:
+def compute_verdict(interval: Interval, *, direction: ClaimDirection, null: float) -> Verdict:
     """Judge an interval against the null.
 
     Parameters
@@ -54,7 +54,7 @@ def verdict(interval: Interval, *, direction: Direction, null: float) -> Verdict
     return "contradicted" if below else "inconclusive"
 
 
-class Record(BaseModel):
+class ClaimRecord(BaseModel):
     """A claim measured on one model; its verdict must be the one that its numbers give."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -68,7 +68,7 @@ class Record(BaseModel):
     high: float
     n: int
     null: float
-    direction: Direction
+    direction: ClaimDirection
     verdict: Verdict
     notebook: str
 
@@ -76,12 +76,12 @@ class Record(BaseModel):
     def _is_computed(self) -> Self:
         if self.claim not in CLAIMS:
             raise UnknownNameError.among(kind="claim", asked=self.claim, available=CLAIMS)
-        computed = verdict(self.interval, direction=self.direction, null=self.null)
+        computed = compute_verdict(self.interval, direction=self.direction, null=self.null)
         if self.verdict != computed:
             message = (
                 f"The record of {self.claim} for {self.model} says {self.verdict!r}, but "
                 f"{self.interval} against {self.null} ({self.direction}) is {computed!r}. "
-                "Verdicts are computed: write records with ima.claims.record."
+                "Verdicts are computed: write records with ima.claims.make_claim_record."
             )
             raise ParameterError(message)
         return self
@@ -92,7 +92,7 @@ class Record(BaseModel):
         return Interval(value=self.value, low=self.low, high=self.high, n=self.n)
 
 
-def record(
+def make_claim_record(
     claim: str,
     *,
     interval: Interval,
@@ -100,7 +100,7 @@ def record(
     dataset: str,
     notebook: str,
     statistic: str | None = None,
-) -> Record:
+) -> ClaimRecord:
     """Record a measured claim with its computed verdict.
 
     Parameters
@@ -137,7 +137,7 @@ def record(
     if claim not in CLAIMS:
         raise UnknownNameError.among(kind="claim", asked=claim, available=CLAIMS)
     known = CLAIMS[claim]
-    return Record(
+    return ClaimRecord(
         claim=claim,
         model=model,
         dataset=dataset,
@@ -148,12 +148,12 @@ def record(
         n=interval.n,
         null=known.null,
         direction=known.direction,
-        verdict=verdict(interval, direction=known.direction, null=known.null),
+        verdict=compute_verdict(interval, direction=known.direction, null=known.null),
         notebook=notebook,
     )
 
 
-def write(records: Sequence[Record], path: str | Path) -> Path:
+def write_claim_records(records: Sequence[ClaimRecord], path: str | Path) -> Path:
     """Write records as a JSON list, all or nothing.
 
     Parameters
@@ -177,7 +177,7 @@ def write(records: Sequence[Record], path: str | Path) -> Path:
     return path
 
 
-def read(path: str | Path) -> list[Record]:
+def read_claim_records(path: str | Path) -> list[ClaimRecord]:
     """Read records, checking fields and verdicts.
 
     Raises
@@ -188,7 +188,7 @@ def read(path: str | Path) -> list[Record]:
     path = Path(path)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return [Record.model_validate(entry) for entry in entries]
+        return [ClaimRecord.model_validate(entry) for entry in entries]
     except (json.JSONDecodeError, ValidationError, TypeError) as error:
         message = (
             f"{path} is not a list of claim records: {error}. "
@@ -197,7 +197,7 @@ def read(path: str | Path) -> list[Record]:
         raise ParameterError(message) from error
 
 
-def collect(paths: Iterable[str | Path], *, out: str | Path) -> list[Record]:
+def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> list[ClaimRecord]:
     """Gather the records of all notebooks into one file.
 
     Parameters
@@ -217,9 +217,9 @@ def collect(paths: Iterable[str | Path], *, out: str | Path) -> list[Record]:
     ParameterError
         If two notebooks record the same statistic of the same claim, model and dataset.
     """
-    found: dict[tuple[str, str, str, str], tuple[Record, Path]] = {}
+    found: dict[tuple[str, str, str, str], tuple[ClaimRecord, Path]] = {}
     for path in map(Path, paths):
-        for entry in read(path):
+        for entry in read_claim_records(path):
             key = (entry.claim, entry.model, entry.dataset, entry.statistic)
             if key in found:
                 message = (
@@ -240,5 +240,5 @@ def collect(paths: Iterable[str | Path], *, out: str | Path) -> list[Record]:
             r.statistic,
         )
     )
-    write(records, out)
+    write_claim_records(records, out)
     return records

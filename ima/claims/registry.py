@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Direction = Literal["greater", "less"]
+ClaimDirection = Literal["greater", "less"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Claim:
     name: str
     sentence: str
     statistic: str
-    direction: Direction = "greater"
+    direction: ClaimDirection = "greater"
     null: float = 0.0
 
 
@@ -107,7 +107,7 @@ CLAIMS: Mapping[str, Claim] = {
             "steering blocks",
             "Inside the blocks perceptual and textual tokens are more similar than in the residual "
             "stream.",
-            "minimum over taps inside the block of their PvsT minus that of the residual stream, "
+            "minimum over hook points inside the block of their PvsT minus that of the residual stream, "
             "mean over layers",
         ),
         Claim(

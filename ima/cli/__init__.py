@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ima.cli.console import show_bytes, show_record, show_scores, show_shape, show_table
-from ima.cli.data import data
-from ima.cli.proxy import proxy
-from ima.cli.skip import skip
-from ima.cli.subnet import subnet
-from ima.cli.train import train
-from ima.cli.zoo import zoo
+from ima.cli.console import format_bytes, format_scores, format_shape, print_record, print_table
+from ima.cli.data import data_app
+from ima.cli.proxy import proxy_command
+from ima.cli.skip import skip_command
+from ima.cli.subnet import subnet_command
+from ima.cli.train import train_command
+from ima.cli.zoo import zoo_app
 from ima.errors import ImaError, ParameterError
 
 app = typer.Typer(
@@ -29,28 +29,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Frozen models that see, hear and watch: cache their activations, test the claims.",
 )
-cache = typer.Typer(no_args_is_help=True, help="Write and look at caches of activations.")
-models = typer.Typer(no_args_is_help=True, help="The models that can be loaded.")
-notebook = typer.Typer(no_args_is_help=True, help="Run notebooks with checked parameters.")
-claims = typer.Typer(no_args_is_help=True, help="The paper's claims and their verdicts.")
-app.add_typer(cache, name="cache")
-app.add_typer(models, name="models")
-app.add_typer(notebook, name="notebook")
-app.add_typer(claims, name="claims")
-app.add_typer(zoo, name="zoo")
-app.add_typer(data, name="data")
-app.command("train")(train)
-app.command("proxy")(proxy)
-app.command("skip")(skip)
-app.command("subnet")(subnet)
+cache_app = typer.Typer(no_args_is_help=True, help="Write and look at caches of activations.")
+models_app = typer.Typer(no_args_is_help=True, help="The models that can be loaded.")
+notebook_app = typer.Typer(no_args_is_help=True, help="Run notebooks with checked parameters.")
+claims_app = typer.Typer(no_args_is_help=True, help="The paper's claims and their verdicts.")
+app.add_typer(cache_app, name="cache")
+app.add_typer(models_app, name="models")
+app.add_typer(notebook_app, name="notebook")
+app.add_typer(claims_app, name="claims")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(data_app, name="data")
+app.command("train")(train_command)
+app.command("proxy")(proxy_command)
+app.command("skip")(skip_command)
+app.command("subnet")(subnet_command)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
-Source = Annotated[Path, typer.Argument(metavar="NB.md", help="The notebook's source.")]
-PAIRS = "-p"
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
+_NotebookSource = Annotated[Path, typer.Argument(metavar="NB.md", help="The notebook's source.")]
+_PARAMETER_FLAG = "-p"
 
 
-class PairCommand(TyperCommand):
+class _ParametersCommand(TyperCommand):
     """A command whose ``-p`` takes a name and a value, as papermill's does."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -62,21 +62,25 @@ class PairCommand(TyperCommand):
                 joined += [head, *rest]
                 break
             joined.append(head)
-            if head == PAIRS:
+            if head == _PARAMETER_FLAG:
                 if len(rest) < 2:
-                    ctx.fail(f"{PAIRS} needs a name and a value: {PAIRS} samples 48")
+                    ctx.fail(
+                        f"{_PARAMETER_FLAG} needs a name and a value: {_PARAMETER_FLAG} samples 48"
+                    )
                 joined.append(f"{rest.pop(0)}={rest.pop(0)}")
         return super().parse_args(ctx, joined)
 
 
-@cache.command("create")
+@cache_app.command("create")
 def cache_create(
     *,
     model: Annotated[str, typer.Option(help="A name of `ima models list`.")],
     dataset: Annotated[str, typer.Option(help="mini-image-caption …, or a folder of samples.")],
     out: Annotated[str, typer.Option(metavar="PATH", help="A .zarr folder, or an fsspec URL.")],
     samples: Annotated[int, typer.Option(help="How many samples from the start.")] = 200,
-    taps: Annotated[str, typer.Option(help="Taps separated by commas; empty: all seven.")] = "",
+    hook_points: Annotated[
+        str, typer.Option(help="Hook points separated by commas; empty: all seven.")
+    ] = "",
     keep_tokens: Annotated[
         int, typer.Option(help="Of how many samples to store every token, not only means.")
     ] = 0,
@@ -94,11 +98,12 @@ def cache_create(
     predict: Annotated[
         bool, typer.Option("--predict", help="Store what the model generates, and its scores.")
     ] = False,
-    lens: Annotated[
+    logit_lens: Annotated[
         int, typer.Option(help="Samples with distributions over the vocabulary (F1.5).")
     ] = 0,
-    inputs: Annotated[
-        bool, typer.Option("--inputs", help="Store what Wanda needs of the linear layers (F2).")
+    input_norms: Annotated[
+        bool,
+        typer.Option("--input-norms", help="Store what Wanda needs of the linear layers (F2)."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a cache of other settings.")
@@ -108,13 +113,13 @@ def cache_create(
     from ima.capture.writer import create_cache
     from ima.hook_points import HOOK_POINTS
 
-    chosen = [tap.strip() for tap in taps.split(",") if tap.strip()]
+    chosen = [hook_point.strip() for hook_point in hook_points.split(",") if hook_point.strip()]
     path = create_cache(
         model,
         dataset=dataset,
         path=out,
         samples=samples,
-        taps=chosen or HOOK_POINTS,
+        hook_points=chosen or HOOK_POINTS,
         keep_tokens=keep_tokens,
         batch_size=batch_size,
         unit=unit,
@@ -124,15 +129,15 @@ def cache_create(
         seed=seed,
         loss=loss,
         predict=predict,
-        lens=lens,
-        inputs=inputs,
+        logit_lens=logit_lens,
+        input_norms=input_norms,
         overwrite=overwrite,
     )
     typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")
 
 
-@cache.command("info")
-def cache_info(path: CachePath, as_json: AsJson = False) -> None:
+@cache_app.command("info")
+def cache_info(path: _CachePath, as_json: _AsJson = False) -> None:
     """Say what a cache holds and how it was made."""
     from ima.cache import describe_cache
 
@@ -143,25 +148,25 @@ def cache_info(path: CachePath, as_json: AsJson = False) -> None:
     groups = record.pop("groups")
     asked = record["parameters"]
     record["parameters"] = {key: value for key, value in asked.items() if key not in record}
-    show_record(record)
+    print_record(record)
     rows = [
         [
             f"/{group}",
             # A coordinate says what its dimension says.
             ", ".join(name for name, array in held["arrays"].items() if name not in array["shape"]),
-            show_shape(next(iter(held["arrays"].values()))["shape"]),
-            show_bytes(held["bytes"]),
+            format_shape(next(iter(held["arrays"].values()))["shape"]),
+            format_bytes(held["bytes"]),
         ]
         for group, held in groups.items()
     ]
-    show_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
+    print_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
 
 
-@cache.command("verify")
+@cache_app.command("verify")
 def cache_verify(
-    path: CachePath,
+    path: _CachePath,
     repair: Annotated[bool, typer.Option("--repair", help="Compute damage again.")] = False,
-    as_json: AsJson = False,
+    as_json: _AsJson = False,
 ) -> None:
     """Read every file of a cache against its checksums; exit with 1 if one is damaged."""
     if repair:
@@ -191,8 +196,8 @@ def cache_verify(
         raise typer.Exit(1)
 
 
-@models.command("list")
-def models_list(as_json: AsJson = False) -> None:
+@models_app.command("list")
+def models_list(as_json: _AsJson = False) -> None:
     """List the models of the zoo with their scores and the floors of those scores."""
     from ima.metrics.score_tables import select_main_record_scores
     from ima.models import list_models
@@ -207,31 +212,31 @@ def models_list(as_json: AsJson = False) -> None:
             record["setup"] or "",
             f"{record['parameters']:,}",
             record["task"] or "",
-            show_scores(select_main_record_scores(record["scores"], task=record["task"])),
-            show_scores(select_main_record_scores(record["floors"], task=record["task"])),
+            format_scores(select_main_record_scores(record["scores"], task=record["task"])),
+            format_scores(select_main_record_scores(record["floors"], task=record["task"])),
         ]
         for record in records
     ]
-    show_table(["model", "setup", "parameters", "task", "scores", "floors"], rows=rows)
+    print_table(["model", "setup", "parameters", "task", "scores", "floors"], rows=rows)
 
 
-@notebook.command("run", cls=PairCommand)
+@notebook_app.command("run", cls=_ParametersCommand)
 def notebook_run(
-    source: Source,
+    source: _NotebookSource,
     out: Annotated[Path, typer.Argument(metavar="OUT.ipynb", help="The executed notebook.")],
     pairs: Annotated[
         list[str] | None,
-        typer.Option(PAIRS, metavar="NAME VALUE", help="A parameter; may be repeated."),
+        typer.Option(_PARAMETER_FLAG, metavar="NAME VALUE", help="A parameter; may be repeated."),
     ] = None,
 ) -> None:
     """Execute a notebook with parameters: -p samples 48 -p device cuda."""
     from ima.notebook import runner
 
     values = dict(pair.split("=", 1) for pair in pairs or [])
-    typer.echo(runner.run(source, output=out, parameters=values, text=True))
+    typer.echo(runner.run_notebook(source, output=out, parameters=values, text=True))
 
 
-@notebook.command("list")
+@notebook_app.command("list")
 def notebook_list(
     folder: Annotated[Path, typer.Argument(help="Where the sources are.")] = Path("notebooks"),
 ) -> None:
@@ -239,17 +244,20 @@ def notebook_list(
     from ima.notebook import runner
 
     rows = [
-        [str(path), ", ".join(parameter.name for parameter in runner.parameters(path))]
+        [
+            str(path),
+            ", ".join(parameter.name for parameter in runner.read_notebook_parameters(path)),
+        ]
         for path in sorted(folder.glob("*.md"))
     ]
     if not rows:
         message = f"No notebooks (*.md) in {str(folder)!r}. Run this in the repository's root."
         raise ParameterError(message)
-    show_table(["notebook", "parameters"], rows=rows)
+    print_table(["notebook", "parameters"], rows=rows)
 
 
-@notebook.command("params")
-def notebook_params(source: Source) -> None:
+@notebook_app.command("params")
+def notebook_params(source: _NotebookSource) -> None:
     """List a notebook's parameters with type, default and meaning."""
     from ima.notebook import runner
 
@@ -260,12 +268,12 @@ def notebook_params(source: Source) -> None:
             shorten(repr(parameter.default), width=60),
             parameter.comment,
         ]
-        for parameter in runner.parameters(source)
+        for parameter in runner.read_notebook_parameters(source)
     ]
-    show_table(["parameter", "type", "default", "meaning"], rows=rows)
+    print_table(["parameter", "type", "default", "meaning"], rows=rows)
 
 
-@claims.command("collect")
+@claims_app.command("collect")
 def claims_collect(
     files: Annotated[
         list[Path], typer.Argument(metavar="RUN.claims.json...", help="What the runs recorded.")
@@ -280,7 +288,7 @@ def claims_collect(
     """Gather the records of all runs into one list and one table, claims × models."""
     from ima import claims as registry
 
-    records = registry.collect(files, out=out)
+    records = registry.collect_claim_records(files, out=out)
     # The table is included in a page one folder above it; a run's page stands beside its records.
     book = table.parent.parent
     pages = {
@@ -288,11 +296,13 @@ def claims_collect(
             path.with_name(path.name.replace(".claims.json", ".ipynb")), start=book
         )
         for path in files
-        for record in registry.read(path)
+        for record in registry.read_claim_records(path)
     }
     table.parent.mkdir(parents=True, exist_ok=True)
-    missing = registry.read_missing(files)
-    table.write_text(registry.table(records, pages=pages, missing=missing), encoding="utf-8")
+    missing = registry.read_unmeasurable_claims(files)
+    table.write_text(
+        registry.format_claims_table(records, pages=pages, missing=missing), encoding="utf-8"
+    )
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 
@@ -314,24 +324,24 @@ def bench_command(
     out: Annotated[
         Path | None, typer.Option(help="Keep the timings here, for the benchmark page.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: _AsJson = False,
 ) -> None:
     """Measure how fast this machine captures, writes and reads activations."""
     given: Any = {"samples": samples, "batch_size": batch_size}
     given |= {"repeats": repeats, "device": device}
     if shape:
-        from ima.bench.model_shapes import bench_shape
+        from ima.bench.model_shapes import benchmark_model_shape
 
-        timings = bench_shape(shape, precision=precision, **given)
+        timings = benchmark_model_shape(shape, precision=precision, **given)
         dataset = f"{shape}, random weights, {precision}"
     else:
-        from ima.bench.speed import bench
+        from ima.bench.speed import benchmark_caching
 
-        timings = bench(model, dataset=dataset, **given)
+        timings = benchmark_caching(model, dataset=dataset, **given)
     if out is not None:
-        from ima.bench.speed import write
+        from ima.bench.speed import write_timings
 
-        write(out, timings, what=dataset, device=device)
+        write_timings(out, timings, what=dataset, device=device)
     if as_json:
         typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
         return
@@ -344,7 +354,7 @@ def bench_command(
         ]
         for timing in timings
     ]
-    show_table([f"{samples} samples of {dataset}", "fastest", "rate", "ratio"], rows=rows)
+    print_table([f"{samples} samples of {dataset}", "fastest", "rate", "ratio"], rows=rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

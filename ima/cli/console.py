@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
-def show_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
+def print_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
     """Print a table, as wide as the terminal or, in a pipe, as its content.
 
     Parameters
@@ -30,12 +30,12 @@ def show_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
     console.print(drawn)
 
 
-def show_record(record: Mapping[str, Any]) -> None:
+def print_record(record: Mapping[str, Any]) -> None:
     """Print one line for each field that has a value; fields of fields as ``model.name``."""
-    show_table(["", ""], rows=[[key, text] for key, text in _fields(record)])
+    print_table(["", ""], rows=[[key, text] for key, text in _fields(record)])
 
 
-def show_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
+def format_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Return scores in one line.
 
     Examples
@@ -46,7 +46,7 @@ def show_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
     return ", ".join(f"{name} {score['value']:.3f}" for name, score in scores.items())
 
 
-def show_shape(shape: Mapping[str, int]) -> str:
+def format_shape(shape: Mapping[str, int]) -> str:
     """Return the named dims of an array in one line.
 
     Examples
@@ -57,7 +57,7 @@ def show_shape(shape: Mapping[str, int]) -> str:
     return ", ".join(f"{dim} {size}" for dim, size in shape.items())
 
 
-def show_bytes(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Return a number of bytes as one reads it.
 
     Examples
@@ -85,4 +85,4 @@ def _fields(record: Mapping[str, Any], *, prefix: str = "") -> Iterator[tuple[st
         elif isinstance(value, list | tuple):
             yield name, ", ".join(map(str, value))
         elif value is not None:
-            yield name, show_bytes(value) if key == "bytes" else str(value)
+            yield name, format_bytes(value) if key == "bytes" else str(value)

@@ -9,16 +9,16 @@ from typing import Annotated
 
 import typer
 
-from ima.cli.console import show_table
+from ima.cli.console import print_table
 
-data = typer.Typer(no_args_is_help=True, help="Data sets: import them, check them.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: import them, check them.")
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
+_DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
 
 
-@data.command("check")
+@data_app.command("check")
 def data_check(
-    folder: Folder,
+    folder: _DataFolder,
     keep: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
@@ -30,7 +30,7 @@ def data_check(
     samples, problems = check_data_folder(folder)
     counts = Counter((sample.modality, sample.task) for sample in samples)
     rows = [[modality, task, str(n)] for (modality, task), n in sorted(counts.items())]
-    show_table(["modality", "task", "samples"], rows=rows)
+    print_table(["modality", "task", "samples"], rows=rows)
     for problem in problems:
         typer.echo(f"{problem.id}: {problem.text}")
     if keep is not None:
@@ -47,7 +47,7 @@ def data_check(
         typer.echo(f"All {len(samples)} samples of {folder} can be used.")
 
 
-@data.command("import")
+@data_app.command("import")
 def data_import(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="coco, vqav2 …: see the list.")] = "",
     *,
@@ -71,7 +71,7 @@ def data_import(
 
     if not kind:
         rows = [[name, importer.needs] for name, importer in IMPORTERS.items()]
-        show_table(["kind", "files"], rows=rows)
+        print_table(["kind", "files"], rows=rows)
         return
     if out is None or not annotations:
         message = "Give --annotations FILE and --out DIR. `ima data import` lists the files."
@@ -88,7 +88,7 @@ def data_import(
     typer.echo(f"{path} is a folder of samples. Check it: ima data check {path}")
 
 
-@data.command("rows")
+@data_app.command("rows")
 def data_rows(
     source: Annotated[str, typer.Argument(help="A folder of save_to_disk, or a hub's id.")],
     *,
@@ -126,7 +126,7 @@ def data_rows(
     typer.echo(f"{path} is a folder of {len(found)} samples. Check it: ima data check {path}")
 
 
-@data.command("schema")
+@data_app.command("schema")
 def data_schema() -> None:
     """Print the JSON schema of a line of samples.jsonl."""
     from ima.data.folders import make_sample_schema

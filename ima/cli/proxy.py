@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ima.cli.console import show_table
+from ima.cli.console import print_table
 
 if TYPE_CHECKING:
     from ima.studies.model_summary import ModelSummary
 
 
-def proxy(
+def proxy_command(
     caches: Annotated[list[str], typer.Argument(metavar="CACHE...", help="A cache per model.")],
     *,
     scores: Annotated[
@@ -55,7 +55,7 @@ def proxy(
         record["correlations"] = [] if table is None else table.to_dict("records")
         typer.echo(json.dumps(record, indent=1))
         return
-    show_table(["model", "data set", *PROXIES, "score"], rows=rows)
+    print_table(["model", "data set", *PROXIES, "score"], rows=rows)
     if not scored:
         typer.echo("No scores are known: the order is by the IMA score alone.")
     elif table is None:
@@ -66,7 +66,7 @@ def proxy(
     else:
         texts = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row] for row in
                  table.itertuples(index=False)]  # fmt: skip
-        show_table(list(table.columns), rows=texts)
+        print_table(list(table.columns), rows=texts)
 
 
 def _shown(one: ModelSummary, name: str) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ima.cli.console import show_table
+from ima.cli.console import print_table
 
 _COSTS = {"gflops": "GFLOPs", "cached": "rows of the cache", "prefill": "prefill",
           "decode": "decode", "whole": "whole"}  # fmt: skip
 
 
-def skip(
+def skip_command(
     model: Annotated[str, typer.Argument(help="A name of `ima models list`, a folder, an id.")],
     *,
     plan: Annotated[
@@ -53,7 +53,7 @@ def skip(
     ]
     metric = found["metric"].iloc[0]
     head = ["plan", f"{metric}, n = {len(opened)}", *(f"{_COSTS[name]} ×" for name in costs)]
-    show_table(head, rows=rows)
+    print_table(head, rows=rows)
     typer.echo(
         f"Costs are shares of those of the plain model: {found['gflops'].iloc[0]:.4g} GFLOPs and "
         f"{found['cached'].iloc[0]:.0f} rows of the cache a prompt."

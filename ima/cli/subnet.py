@@ -1,4 +1,4 @@
-"""The command that writes a pruned language model as a compressed checkpoint (I4)."""
+"""The command that writes a pruned language model as a sparse checkpoint (I4)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ima.cli.console import show_table
+from ima.cli.console import print_table
 from ima.errors import ParameterError
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
     from ima.pruning.masks import Masks
 
-SPARSEGPT, NEURONS = "sparsegpt", "neurons"
-#: Samples of each cache that SparseGPT reads again.
-CALIBRATION = 128
-# Run apart, so that what was loaded before counts in neither time nor memory.
-_LOADS = """
+_SPARSEGPT, _NEURONS = "sparsegpt", "neurons"
+#: Samples of each cache on which SparseGPT is calibrated.
+_CALIBRATION_SAMPLES = 128
+# Runs in a process of its own, so that what is loaded already adds neither time nor memory.
+_LOAD_SCRIPT = """
 import json, resource, sys, time
 import ima.models, torch, transformers
 from ima.models.loading import load_model
@@ -34,15 +34,19 @@ print(json.dumps({"seconds": seconds, "megabytes": (peak - before) / 1024}))
 """
 
 
-def subnet(
-    model: Annotated[str, typer.Argument(help="A name of `ima models list`, a folder, an id.")],
+def subnet_command(
+    model: Annotated[
+        str, typer.Argument(help="A name from `ima models list`, a folder, or a Hugging Face id.")
+    ],
     *,
     caches: Annotated[
         list[str],
-        typer.Option(metavar="CACHE", help="A cache with /inputs; once for each task."),
+        typer.Option(metavar="CACHE", help="A cache with /input_norms; repeat for each task."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint.")],
-    sparsity: Annotated[float, typer.Option(help="Share that each task's mask removes.")] = 0.5,
+    sparsity: Annotated[
+        float, typer.Option(help="Fraction of the weights that each task's mask removes.")
+    ] = 0.5,
     method: Annotated[
         str, typer.Option(help="alpha, wanda (on all caches), magnitude or sparsegpt.")
     ] = "alpha",
@@ -51,79 +55,79 @@ def subnet(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Write a model without the weights that its tasks do not need, and say what that saves."""
+    """Write a model without the weights that its tasks do not need, and report what that saves."""
     from ima.models import load_model, sparse_checkpoint
     from ima.pruning import alpha_subnet, structured
-    from ima.pruning.masks import check_sparsity
+    from ima.pruning.masks import check_sparsity, sum_input_norms
 
-    if method not in {*alpha_subnet.MASK_METHODS, SPARSEGPT}:
-        known = ", ".join([*alpha_subnet.MASK_METHODS, SPARSEGPT])
-        message = f"method must be one of {known}; got {method!r}."
+    methods = (*alpha_subnet.MASK_METHODS, _SPARSEGPT)
+    if method not in methods:
+        message = f"method must be one of {', '.join(methods)}; got {method!r}."
         raise ParameterError(message)
-    loaded = load_model(model)
-    if pattern == NEURONS:
-        check_sparsity(sparsity)
-        squares = alpha_subnet.sum_input_norms(loaded, caches)
-        structure = structured.select_kept_structure(loaded, squares, sparsity=sparsity)
-        size = sparse_checkpoint.write_structured_checkpoint(
-            loaded, structure, out, about={"caches": caches}
-        )
-    elif method == SPARSEGPT:
-        masks = _updated(loaded, caches, sparsity=sparsity, pattern=pattern)
-        size = sparse_checkpoint.write_sparse_checkpoint(
-            loaded, masks, out, about={"caches": caches}
-        )
+    check_sparsity(sparsity)
+    loaded, about = load_model(model), {"caches": caches}
+    if pattern == _NEURONS:
+        norms = sum_input_norms(loaded, caches)
+        structure = structured.select_kept_structure(loaded, norms, sparsity=sparsity)
+        size = sparse_checkpoint.write_structured_checkpoint(loaded, structure, out, about=about)
+    elif method == _SPARSEGPT:
+        masks = _run_sparsegpt(loaded, caches, sparsity=sparsity, pattern=pattern)
+        size = sparse_checkpoint.write_sparse_checkpoint(loaded, masks, out, about=about)
     else:
-        streamed = alpha_subnet.build_lazy_masks(
+        lazy_masks = alpha_subnet.build_lazy_masks(
             loaded, caches, method=method, sparsity=sparsity, pattern=pattern
         )
-        size = sparse_checkpoint.write_sparse_checkpoint(loaded, streamed, out)
-    loads = {what: _load(spec) for what, spec in (("pruned", str(out)), ("whole", model))}
-    removed = 1 - size.kept / size.weights
-    record: dict[str, Any] = {"sparsity": removed, **asdict(size), "loads": loads}
-    record |= {"bits per weight": size.spent, "bound": size.bound}
+        size = sparse_checkpoint.write_sparse_checkpoint(loaded, lazy_masks, out)
+    loads = {label: _measure_load(spec) for label, spec in (("pruned", str(out)), ("whole", model))}
     if as_json:
+        record: dict[str, Any] = {"sparsity": size.sparsity, **asdict(size), "loads": loads}
+        record |= {"bits per weight": size.bits_per_weight, "bound": size.bits_per_weight_bound}
         typer.echo(json.dumps(record, indent=1))
         return
     rows = [
         [
-            what,
-            f"{count / 2**20:.2f} MiB",
-            f"{loads[what]['seconds']:.2f} s",
-            f"{loads[what]['megabytes']:.0f} MiB",
+            label,
+            f"{n_bytes / 2**20:.2f} MiB",
+            f"{loads[label]['seconds']:.2f} s",
+            f"{loads[label]['megabytes']:.0f} MiB",
         ]
-        for what, count in (("pruned", size.whole), ("whole", size.dense))
+        for label, n_bytes in (("pruned", size.file_bytes), ("whole", size.dense_bytes))
     ]
-    show_table(["language model", "weights", "loads in", "takes at most"], rows=rows)
+    print_table(["language model", "weights", "load time", "peak memory"], rows=rows)
     typer.echo(
-        f"{removed:.1%} of {size.weights:,} weights of the blocks are removed; masks and "
-        f"values take {size.spent:.2f} bits a weight (bound: {size.bound:.2f}).\n"
-        f"It is a model like any other: ima cache create --model {out} …"
+        f"{size.sparsity:.1%} of {size.weights:,} weights of the blocks are removed; masks and "
+        f"values take {size.bits_per_weight:.2f} bits a weight "
+        f"(bound: {size.bits_per_weight_bound:.2f}).\n"
+        f"Use the folder like any model: ima cache create --model {out} …"
     )
 
 
-def _updated(model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str) -> Masks:
-    """Prune by SparseGPT on the samples that the caches were made from, by this model."""
-    from ima.pruning import alpha_subnet, sparsegpt
-    from ima.pruning.masks import check_sparsity
+def _run_sparsegpt(
+    model: FrozenModel, caches: list[str], *, sparsity: float, pattern: str
+) -> Masks:
+    """Prune with SparseGPT on the samples from which the caches were made."""
+    from ima.pruning.alpha_subnet import parse_pattern
+    from ima.pruning.sparsegpt import compute_sparsegpt_masks
     from ima.pruning.wanda import open_calibration_samples
 
-    check_sparsity(sparsity)
     samples = [
-        sample for path in caches for sample in open_calibration_samples(path, n=CALIBRATION)
+        sample
+        for path in caches
+        for sample in open_calibration_samples(path, n=_CALIBRATION_SAMPLES)
     ]
     removed = None
     if pattern:
-        kept, group = alpha_subnet.parse_pattern(pattern)
+        kept, group = parse_pattern(pattern)
         removed = (group - kept, group)
-    return sparsegpt.compute_sparsegpt_masks(
+    return compute_sparsegpt_masks(
         model, model.batches(samples), sparsity=sparsity, pattern=removed
     )
 
 
-def _load(spec: str) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-c", _LOADS, spec], check=True, capture_output=True, text=True
+def _measure_load(spec: str) -> dict[str, float]:
+    """Load a model in a new process; return the seconds and the megabytes that it took."""
+    process = subprocess.run(
+        [sys.executable, "-c", _LOAD_SCRIPT, spec], check=True, capture_output=True, text=True
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return measured

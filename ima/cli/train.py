@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ima.cli.console import show_table
+from ima.cli.console import print_table
 
 
-def train(
+def train_command(
     *,
     language: Annotated[str, typer.Option(help="A folder or Hugging Face id; frozen.")] = "",
     encoder: Annotated[str, typer.Option(help="A folder or Hugging Face id; frozen.")] = "",
@@ -41,7 +41,7 @@ def train(
 
     if pair == "list":
         rows = [[name, parts["language"], parts["encoder"]] for name, parts in MODEL_PAIRS.items()]
-        show_table(["pair", "language model", "encoder"], rows=rows)
+        print_table(["pair", "language model", "encoder"], rows=rows)
         return
     if pair and pair not in MODEL_PAIRS:
         raise UnknownNameError.among(kind="pair", asked=pair, available=MODEL_PAIRS)
@@ -57,5 +57,5 @@ def train(
         "feed_forward": feed_forward, "queries": queries, "samples": samples,
         "checkpoints": checkpoints, "save_every": save_every, "seed": seed, "device": device,
     }  # fmt: skip
-    path = run(TrainingSettings.checked({**chosen, **given}))
+    path = run(TrainingSettings.from_values({**chosen, **given}))
     typer.echo(f"{path} is a model: ima cache create --model {path} --dataset {chosen['data']} …")

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-zoo = typer.Typer(no_args_is_help=True, help="The committed miniature models.")
+zoo_app = typer.Typer(no_args_is_help=True, help="The committed miniature models.")
 
 
-@zoo.command("train")
+@zoo_app.command("train")
 def zoo_train(
     reduced: Annotated[
         bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
@@ -34,7 +34,7 @@ def zoo_train(
     typer.echo(train_zoo(reduced=reduced, keep=keep, only=only or (), device=device))
 
 
-@zoo.command("sweep")
+@zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[
         bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
@@ -44,13 +44,17 @@ def zoo_sweep(
     """Train the short runs of connectors that I1 and I2 correlate over; only summaries stay."""
     from dataclasses import replace
 
-    from ima.miniature.workshop import PUBLISHED, REDUCED
-    from ima.studies.short_runs import train_runs
+    from ima.miniature.workshop import PUBLISHED_ZOO_PLAN, REDUCED_ZOO_PLAN
+    from ima.studies.short_runs import train_short_runs
 
-    typer.echo(train_runs(plan=replace(REDUCED if reduced else PUBLISHED, device=device)))
+    typer.echo(
+        train_short_runs(
+            plan=replace(REDUCED_ZOO_PLAN if reduced else PUBLISHED_ZOO_PLAN, device=device)
+        )
+    )
 
 
-@zoo.command("score")
+@zoo_app.command("score")
 def zoo_score(
     samples: Annotated[int, typer.Option(help="Test samples for each score.")] = 300,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Figures of implicit alignment (F3): curves of PvsT, layer against layer, rivals, taps."""
+"""Figures of implicit alignment (F3): curves of PvsT, layer against layer, rivals, hook points."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import (
-    COLOURS,
-    MARKERS,
-    NAMES,
-    canvas,
-    curve,
-    null_line,
-    outside_legend,
-    tiles,
+    SERIES_COLOURS,
+    SERIES_LABELS,
+    SERIES_MARKERS,
+    add_outside_legend,
+    open_figure,
+    open_panel_grid,
+    plot_layer_curve,
+    plot_null_line,
 )
 from ima.stats.intervals import Interval, compute_percentile_interval
 
@@ -28,7 +28,7 @@ from ima.stats.intervals import Interval, compute_percentile_interval
 _OTHER = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
 
 
-def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
+def plot_layer_similarity(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
     """Draw the similarity of perceptual tokens of each layer with textual ones of each layer.
 
     Parameters
@@ -45,7 +45,7 @@ def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Fi
     """
     low = min(float(matrix.min()) for matrix in panels.values())
     high = max(float(matrix.max()) for matrix in panels.values())
-    with tiles(len(panels), columns=columns, base=0.6, row=2.4) as (figure, grid, places):
+    with open_panel_grid(len(panels), columns=columns, base=0.6, row=2.4) as (figure, grid, places):
         image: Any = None
         for axes, (title, matrix) in zip(places, panels.items(), strict=True):
             layers = matrix["textual"].to_numpy()
@@ -66,7 +66,7 @@ def matrix_panels(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Fi
     return figure
 
 
-def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
+def plot_alignment_baselines(found: Mapping[str, xr.Dataset]) -> Figure:
     """Draw the rivals of the IMA score over layers, a panel for each, a curve per data set.
 
     Parameters
@@ -80,21 +80,29 @@ def rival_panels(found: Mapping[str, xr.Dataset]) -> Figure:
         Four panels with 95 % intervals; dotted, the null of each curve.
     """
     rivals = next(iter(found.values()))["rival"].to_numpy()
-    with canvas(rows=2, columns=2, height=5.4) as (figure, grid):
+    with open_figure(rows=2, columns=2, height=5.4) as (figure, grid):
         for axes, rival in zip(grid.flat, rivals, strict=True):
             for name, part in found.items():
                 own = part.sel(rival=rival)
-                curve(axes, values=own["estimate"], low=own["low"], high=own["high"], name=name)
+                plot_layer_curve(
+                    axes, values=own["estimate"], low=own["low"], high=own["high"], name=name
+                )
                 axes.plot(
-                    own["layer"], own["null"], color=COLOURS[name], linestyle=":", linewidth=1
+                    own["layer"],
+                    own["null"],
+                    color=SERIES_COLOURS[name],
+                    linestyle=":",
+                    linewidth=1,
                 )
             axes.set(title=rival, xlabel="layer")
-        null_line(grid[0, 0], float("nan"), label="null: shuffled pairs, or halves of the text")
-        outside_legend(figure, grid[0, 0], columns=2)
+        plot_null_line(
+            grid[0, 0], float("nan"), label="null: shuffled pairs, or halves of the text"
+        )
+        add_outside_legend(figure, grid[0, 0], columns=2)
     return figure
 
 
-def step_curves(
+def plot_score_by_step(
     panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], *, ylabel: str
 ) -> Figure:
     """Draw a score against the training step, a panel per version, a curve per run.
@@ -112,7 +120,7 @@ def step_curves(
     matplotlib.figure.Figure
         Steps on a scale of square roots, which shows the first ones.
     """
-    with canvas(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
+    with open_figure(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
         for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
             others = cycle(_OTHER)
             for name, steps in runs.items():
@@ -120,8 +128,10 @@ def step_curves(
                     [getattr(score, side) for score in steps.values()]
                     for side in ("value", "low", "high")
                 )
-                colour = COLOURS.get(name, COLOURS["textual"])
-                marker, line = (MARKERS[name], "-") if name in MARKERS else next(others)
+                colour = SERIES_COLOURS.get(name, SERIES_COLOURS["textual"])
+                marker, line = (
+                    (SERIES_MARKERS[name], "-") if name in SERIES_MARKERS else next(others)
+                )
                 axes.plot(
                     list(steps), values, color=colour, marker=marker, linestyle=line, label=name,
                     clip_on=False,
@@ -130,13 +140,13 @@ def step_curves(
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.set_xlim(left=0)
-            axes.set(title=NAMES.get(title, title), xlabel="training step")
+            axes.set(title=SERIES_LABELS.get(title, title), xlabel="training step")
         grid[0, 0].set_ylabel(ylabel)
-        outside_legend(figure, grid[0, 0])
+        add_outside_legend(figure, grid[0, 0])
     return figure
 
 
-def depth_by_step(
+def plot_layer_curves_by_step(
     panels: Mapping[str, Mapping[int, xr.DataArray]],
     *,
     first: str = "before training",
@@ -159,7 +169,7 @@ def depth_by_step(
     most = max(len(steps) for steps in panels.values())
     palette = sns.color_palette("cividis_r", most)
     count = len(panels)
-    with tiles(count, columns=4, base=1.0, row=2.4, sharey=True) as (figure, grid, drawn):
+    with open_panel_grid(count, columns=4, base=1.0, row=2.4, sharey=True) as (figure, grid, drawn):
         for axes, (title, steps) in zip(drawn, panels.items(), strict=True):
             for at, values in enumerate(steps.values()):
                 label = first if at == 0 else last
@@ -175,17 +185,17 @@ def depth_by_step(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in grid[:, 0]:
             axes.set_ylabel("mean cosine (PvsT)")
-        outside_legend(figure, grid[0, 0])
+        add_outside_legend(figure, grid[0, 0])
     return figure
 
 
-def tap_panels(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figure:
-    """Draw statistics of taps, perceptual tokens on the left and textual ones on the right.
+def plot_hook_point_statistics(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figure:
+    """Draw statistics of hook points, perceptual tokens on the left and textual ones on the right.
 
     Parameters
     ----------
     rows : mapping of str to xarray.Dataset
-        What is drawn to ``estimate`` ``(tap, kind, layer)`` and ``draws``.
+        What is drawn to ``estimate`` ``(hook_point, kind, layer)`` and ``draws``.
     logarithmic : str
         The row whose scale is.
 
@@ -195,16 +205,21 @@ def tap_panels(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figu
         A row of two panels per entry, on one scale.
     """
     height = 1.1 + 2.3 * len(rows)
-    with canvas(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
+    with open_figure(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
         for line, (title, found) in zip(grid, rows.items(), strict=True):
             low, high = compute_percentile_interval(found["draws"])
             for axes, kind in zip(line, found["kind"].to_numpy(), strict=True):
-                for tap in found["tap"].to_numpy():
-                    own = [s.sel(tap=tap, kind=kind) for s in (found["estimate"], low, high)]
-                    curve(axes, values=own[0], low=own[1], high=own[2], name=str(tap))
+                for hook_point in found["hook_point"].to_numpy():
+                    own = [
+                        s.sel(hook_point=hook_point, kind=kind)
+                        for s in (found["estimate"], low, high)
+                    ]
+                    plot_layer_curve(
+                        axes, values=own[0], low=own[1], high=own[2], name=str(hook_point)
+                    )
                 axes.set(title=f"{kind} tokens", xlabel="layer")
                 if title == logarithmic:
                     axes.set_yscale("log")
             line[0].set_ylabel(title)
-        outside_legend(figure, grid[0, 0], columns=2)
+        add_outside_legend(figure, grid[0, 0], columns=2)
     return figure

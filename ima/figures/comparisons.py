@@ -14,14 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import (
-    COLOURS,
-    MARKERS,
-    NAMES,
-    canvas,
-    interval_line,
-    null_line,
-    outside_legend,
-    tiles,
+    SERIES_COLOURS,
+    SERIES_LABELS,
+    SERIES_MARKERS,
+    add_outside_legend,
+    open_figure,
+    open_panel_grid,
+    plot_interval_line,
+    plot_null_line,
 )
 from ima.measures.similarity import FloatArray
 from ima.stats.intervals import Interval
@@ -29,10 +29,10 @@ from ima.studies.model_comparison import ModelComparison
 from ima.studies.model_summary import ModelSummary
 
 #: With more points their names would cover each other.
-NAMED = 9
+_MAX_NAMED_MODELS = 9
 
 
-def model_panels(
+def plot_models_by_proxy(
     comparisons: Sequence[ModelComparison], *, name: str, xlabel: str, columns: int = 3
 ) -> Figure:
     """Draw models by a proxy and their score, a panel for each comparison.
@@ -54,7 +54,11 @@ def model_panels(
         A point a model with its 95 % intervals over samples, in the colour of its modality; weights
         of one run joined in the order of training, the last one filled black.
     """
-    with tiles(len(comparisons), columns=columns, base=0.9, row=2.5) as (figure, grid, places):
+    with open_panel_grid(len(comparisons), columns=columns, base=0.9, row=2.5) as (
+        figure,
+        grid,
+        places,
+    ):
         for axes, one in zip(places, comparisons, strict=True):
             _models(axes, one, name)
             axes.set_title(_broken(one.title), fontsize="small")
@@ -63,7 +67,14 @@ def model_panels(
             axes.set_xlabel(xlabel)
         seen = {_modality(point) for one in comparisons for point in one.points.values()}
         handles = [
-            Line2D([], [], color=COLOURS[m], marker=MARKERS[m], linestyle="", label=NAMES.get(m, m))
+            Line2D(
+                [],
+                [],
+                color=SERIES_COLOURS[m],
+                marker=SERIES_MARKERS[m],
+                linestyle="",
+                label=SERIES_LABELS.get(m, m),
+            )
             for m in ("image", "video", "audio")
             if m in seen
         ]
@@ -84,10 +95,10 @@ def _models(axes: Axes, one: ModelComparison, name: str) -> None:
             x.value, y.value,
             xerr=[[x.value - x.low], [x.high - x.value]],
             yerr=[[y.value - y.low], [y.high - y.value]],
-            color=COLOURS[modality], marker=MARKERS[modality], elinewidth=0.7,
-            markerfacecolor="black" if last else COLOURS[modality],
+            color=SERIES_COLOURS[modality], marker=SERIES_MARKERS[modality], elinewidth=0.7,
+            markerfacecolor="black" if last else SERIES_COLOURS[modality],
         )  # fmt: skip
-        if len(kept) <= NAMED and one.kind != "training":
+        if len(kept) <= _MAX_NAMED_MODELS and one.kind != "training":
             axes.annotate(
                 title, (x.value, y.value), xytext=(4, 4), textcoords="offset points",
                 fontsize="xx-small",
@@ -102,7 +113,7 @@ def _interval(values: FloatArray, point: ModelSummary) -> Interval:
 
 
 def _modality(point: ModelSummary) -> str:
-    return next((m for m in COLOURS if m in point.dataset.split("-")), "text")
+    return next((m for m in SERIES_COLOURS if m in point.dataset.split("-")), "text")
 
 
 def _broken(title: str) -> str:
@@ -114,7 +125,7 @@ def _broken(title: str) -> str:
     return f"{title[:at].rstrip()}\n{title[at:].lstrip()}"
 
 
-def proxy_map(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
+def plot_proxy_correlations(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
     """Draw how well each proxy goes with the score, in each comparison.
 
     Parameters
@@ -141,7 +152,7 @@ def proxy_map(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
     )
     counts = spearman.drop_duplicates("comparison").set_index("comparison")["models"]
     values.index = [f"{title} ({counts[title]})" for title in order]
-    with canvas(height=0.34 * len(order) + 1.9) as (figure, grid):
+    with open_figure(height=0.34 * len(order) + 1.9) as (figure, grid):
         axes = grid[0, 0]
         sns.heatmap(
             values, ax=axes, annot=told.to_numpy(), fmt="", cmap="RdBu_r", vmin=-1, vmax=1,
@@ -153,7 +164,7 @@ def proxy_map(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
     return figure
 
 
-def object_panels(found: Mapping[str, pd.DataFrame]) -> Figure:
+def plot_object_auc(found: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw how well percepts tell the words of what is there from other words, by layer.
 
     Parameters
@@ -170,29 +181,33 @@ def object_panels(found: Mapping[str, pd.DataFrame]) -> Figure:
     grouped: dict[str, dict[str, pd.DataFrame]] = {}
     for title, curve in found.items():
         grouped.setdefault(str(curve["modality"].iloc[0]), {})[title] = curve
-    with tiles(len(grouped), columns=3, base=1.6, row=2.4, sharey=True) as (figure, grid, places):
+    with open_panel_grid(len(grouped), columns=3, base=1.6, row=2.4, sharey=True) as (
+        figure,
+        grid,
+        places,
+    ):
         for axes, (modality, curves) in zip(places, grouped.items(), strict=True):
-            shades = sns.light_palette(COLOURS[modality], len(curves) + 2)[2:]
+            shades = sns.light_palette(SERIES_COLOURS[modality], len(curves) + 2)[2:]
             for shade, line, (title, curve) in zip(
                 shades, cycle(("-", "--", "-.", ":")), curves.items(), strict=False
             ):
                 axes.plot(
                     curve["layer"], curve["estimate"], color=shade, linestyle=line,
-                    marker=MARKERS[modality], markersize=3, label=title,
+                    marker=SERIES_MARKERS[modality], markersize=3, label=title,
                 )  # fmt: skip
                 axes.fill_between(
                     curve["layer"], curve["low"], curve["high"], color=shade, alpha=0.12,
                     linewidth=0,
                 )  # fmt: skip
-            null_line(axes, 0.5, label="no difference")
-            axes.set(title=NAMES.get(modality, modality), xlabel="layer")
+            plot_null_line(axes, 0.5, label="no difference")
+            axes.set(title=SERIES_LABELS.get(modality, modality), xlabel="layer")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         grid[0, 0].set_ylabel("area under the ROC curve")
-        outside_legend(figure, places[::-1], columns=2)
+        add_outside_legend(figure, places[::-1], columns=2)
     return figure
 
 
-def steering_panels(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
+def plot_steering_sweep(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
     """Draw errors over how far perceptual tokens were moved, a panel for each metric.
 
     Parameters
@@ -209,27 +224,31 @@ def steering_panels(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
     """
     looks = {"toward text": ("#D55E00", "o", "-"), "random direction": ("#7F7F7F", "s", "--")}
     metrics = list(dict.fromkeys(swept["metric"]))
-    with tiles(len(metrics), columns=columns, base=0.8, row=2.4) as (figure, grid, places):
+    with open_panel_grid(len(metrics), columns=columns, base=0.8, row=2.4) as (
+        figure,
+        grid,
+        places,
+    ):
         for axes, metric in zip(places, metrics, strict=True):
             for direction, look in looks.items():
                 own = swept[(swept["metric"] == metric) & (swept["direction"] == direction)]
-                interval_line(axes, own, x="amount", label=direction, look=look)
+                plot_interval_line(axes, own, x="amount", label=direction, look=look)
             axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
             axes.set(title=metric.replace("_", " "), xlabel="moved by (distances of the means)")
             axes.xaxis.label.set_fontsize("small")
         for axes in grid[:, 0]:
             axes.set_ylabel("share")
-        outside_legend(figure, places[0], columns=2)
+        add_outside_legend(figure, places[0], columns=2)
     return figure
 
 
-def growth_curves(timed: pd.DataFrame) -> Figure:
+def plot_pairwise_cost(timed: pd.DataFrame) -> Figure:
     """Draw how the cost of a mean over all pairs grows with the number of samples.
 
     Parameters
     ----------
     timed : pandas.DataFrame
-        From ``ima.bench.speed.growth``.
+        From ``ima.bench.speed.tabulate_pairwise_cost``.
 
     Returns
     -------
@@ -240,7 +259,7 @@ def growth_curves(timed: pd.DataFrame) -> Figure:
         "means": ("#000000", "s", "product of means"),
         "pairs": ("#D55E00", "X", "pair by pair"),
     }
-    with canvas(height=3.0) as (figure, grid):
+    with open_figure(height=3.0) as (figure, grid):
         axes = grid[0, 0]
         for way, (colour, marker, label) in looks.items():
             own = timed[timed["way"] == way]
@@ -249,5 +268,5 @@ def growth_curves(timed: pd.DataFrame) -> Figure:
         counts = sorted(set(timed["samples"]))
         axes.set_xticks(counts, [str(n) for n in counts])
         axes.minorticks_off()
-        outside_legend(figure, axes, columns=2)
+        add_outside_legend(figure, axes, columns=2)
     return figure

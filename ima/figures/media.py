@@ -10,10 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ima.figures.style import COLOURS, MARKERS, WIDTH, canvas, outside_legend
+from ima.figures.style import (
+    FIGURE_WIDTH,
+    SERIES_COLOURS,
+    SERIES_MARKERS,
+    add_outside_legend,
+    open_figure,
+)
 
 
-def score_dots(
+def plot_scores_with_floors(
     scores: pd.DataFrame, *, xlabel: str, names: tuple[str, str] = ("score", "floor")
 ) -> Figure:
     """Draw scores with intervals beside their floors.
@@ -33,7 +39,7 @@ def score_dots(
     matplotlib.figure.Figure
         A row per model: a filled marker for the score, an open one for the floor.
     """
-    with canvas(height=0.9 + 0.34 * len(scores)) as (figure, grid):
+    with open_figure(height=0.9 + 0.34 * len(scores)) as (figure, grid):
         axes = grid[0, 0]
         for place, row in enumerate(scores.to_dict("records")):
             for prefix, fill, label in (("floor_", "none", names[1]), ("", "full", names[0])):
@@ -45,19 +51,19 @@ def score_dots(
                     value,
                     place,
                     xerr=ends,
-                    fmt=MARKERS[row["modality"]],
-                    color=COLOURS[row["modality"]],
+                    fmt=SERIES_MARKERS[row["modality"]],
+                    color=SERIES_COLOURS[row["modality"]],
                     fillstyle=fill,
                     capsize=2,
                     label=f"{row['modality']}: {label}",
                 )
         axes.set(yticks=range(len(scores)), xlabel=xlabel, ylim=(len(scores) - 0.5, -0.5))
         axes.set_yticklabels(scores["name"])
-        outside_legend(figure, axes, columns=4)
+        add_outside_legend(figure, axes, columns=4)
     return figure
 
 
-def pictures(
+def plot_images(
     images: Sequence[npt.NDArray[np.uint8]], *, titles: Sequence[str] = (), columns: int = 4
 ) -> Figure:
     """Show images in a grid.
@@ -78,7 +84,7 @@ def pictures(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    with canvas(rows=rows, columns=columns, height=(WIDTH / columns + 0.1) * rows) as (
+    with open_figure(rows=rows, columns=columns, height=(FIGURE_WIDTH / columns + 0.1) * rows) as (
         figure,
         grid,
     ):
@@ -91,7 +97,7 @@ def pictures(
     return figure
 
 
-def spectrograms(
+def plot_spectrograms(
     mels: Sequence[npt.NDArray[np.floating[Any]]], *, seconds: float, titles: Sequence[str] = ()
 ) -> Figure:
     """Show log-mel spectrograms side by side.
@@ -111,7 +117,7 @@ def spectrograms(
         Time to the right, frequency upwards, one scale of brightness.
     """
     low, high = min(mel.min() for mel in mels), max(mel.max() for mel in mels)
-    with canvas(columns=len(mels), height=2.5, sharey=True) as (figure, grid):
+    with open_figure(columns=len(mels), height=2.5, sharey=True) as (figure, grid):
         for number, (axes, mel) in enumerate(zip(grid[0], mels, strict=True)):
             shown = axes.imshow(
                 mel.T,

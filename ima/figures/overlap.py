@@ -12,12 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, canvas, curve, null_line, outside_legend
+from ima.figures.style import (
+    SERIES_COLOURS,
+    add_outside_legend,
+    open_figure,
+    plot_layer_curve,
+    plot_null_line,
+)
 
 _LINES = ("-", "--", ":", "-.")
 
 
-def overlap_map(matrix: pd.DataFrame) -> Figure:
+def plot_overlap_heatmap(matrix: pd.DataFrame) -> Figure:
     """Draw overlaps of all pairs of masks.
 
     Parameters
@@ -31,14 +37,14 @@ def overlap_map(matrix: pd.DataFrame) -> Figure:
         A heat map with the numbers in it.
     """
     side = 0.42 * len(matrix) + 1.6
-    with canvas(height=side) as (figure, grid):
+    with open_figure(height=side) as (figure, grid):
         axes = grid[0, 0]
         bar = {"label": "overlap (IoU)", "shrink": 0.8}
         _heat(axes, matrix, angle=45, annot_kws={"size": 7}, square=True, cbar_kws=bar)
     return figure
 
 
-def overlap_curves(
+def plot_overlap_by_linear(
     overlap: xr.DataArray, *, chance: float, nulls: Mapping[str, xr.DataArray]
 ) -> Figure:
     """Draw overlaps over blocks, a curve per linear layer.
@@ -58,7 +64,7 @@ def overlap_curves(
         One panel.
     """
     palette = sns.color_palette("colorblind", overlap.sizes["linear"])
-    with canvas(height=3.6) as (figure, grid):
+    with open_figure(height=3.6) as (figure, grid):
         axes = grid[0, 0]
         for at, name in enumerate(overlap["linear"].to_numpy()):
             own = overlap.sel(linear=name)
@@ -73,11 +79,11 @@ def overlap_curves(
         _nulls(axes, nulls, chance=chance)
         axes.set(xlabel="block", ylabel="overlap (IoU)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        outside_legend(figure, axes)
+        add_outside_legend(figure, axes)
     return figure
 
 
-def overlap_panels(
+def plot_overlap_by_modality(
     found: Mapping[float, Mapping[str, xr.DataArray]],
     *,
     nulls: Mapping[float, Mapping[str, xr.DataArray]],
@@ -89,7 +95,7 @@ def overlap_panels(
     found : mapping of float to mapping
         Share left out to modality to ``(layer,)``.
     nulls : mapping of float to mapping
-        Share left out to nulls as of :func:`overlap_curves`.
+        Share left out to nulls as of :func:`plot_overlap_by_linear`.
 
     Returns
     -------
@@ -98,14 +104,14 @@ def overlap_panels(
     """
     from ima.measures.subnetworks import compute_chance_iou
 
-    with canvas(columns=len(found), height=3.2, sharey=True) as (figure, grid):
+    with open_figure(columns=len(found), height=3.2, sharey=True) as (figure, grid):
         for axes, (sparsity, parts) in zip(grid[0], found.items(), strict=True):
             for name, values in parts.items():
-                curve(axes, values=values, name=name)
+                plot_layer_curve(axes, values=values, name=name)
             _nulls(axes, nulls[sparsity], chance=compute_chance_iou(sparsity))
             axes.set(title=f"{sparsity:.0%} left out", xlabel="block")
         grid[0, 0].set_ylabel("overlap (IoU)")
-        outside_legend(figure, grid[0, 0], columns=4)
+        add_outside_legend(figure, grid[0, 0], columns=4)
     return figure
 
 
@@ -113,11 +119,11 @@ def _nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> N
     """Draw what overlaps must exceed, in grey, each with dashes of its own."""
     for (name, values), line in zip(nulls.items(), ("--", "-."), strict=True):
         mean = values.mean("linear")
-        axes.plot(mean["layer"], mean, color=COLOURS["null"], linestyle=line, label=name)
-    null_line(axes, chance, label="chance")
+        axes.plot(mean["layer"], mean, color=SERIES_COLOURS["null"], linestyle=line, label=name)
+    plot_null_line(axes, chance, label="chance")
 
 
-def score_map(
+def plot_mask_score_heatmap(
     matrix: pd.DataFrame, *, ylabel: str = "weights of the mask of …", xlabel: str = "task"
 ) -> Figure:
     """Draw scores of tasks with masks.
@@ -136,7 +142,7 @@ def score_map(
     """
     # Names of columns slant below the map: long ones need room of their own.
     longest = max(len(str(name)) for name in matrix.columns)
-    with canvas(height=0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, grid):
+    with open_figure(height=0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, grid):
         axes = grid[0, 0]
         _heat(axes, matrix, angle=30, vmin=0, vmax=1, cbar_kws={"label": "task score"})
         axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -9,11 +9,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from ima.figures.style import curve, null_line, outside_legend, tiles
+from ima.figures.style import add_outside_legend, open_panel_grid, plot_layer_curve, plot_null_line
 from ima.stats.intervals import compute_percentile_interval
 
 
-def named_panels(
+def plot_curve_panels(
     panels: Mapping[str, xr.Dataset],
     *,
     dim: str,
@@ -49,7 +49,7 @@ def named_panels(
     matplotlib.figure.Figure
         One panel per entry, with 95 % percentile intervals.
     """
-    with tiles(len(panels), columns=columns, base=1.1, row=2.3, sharey=sharey) as (
+    with open_panel_grid(len(panels), columns=columns, base=1.1, row=2.3, sharey=sharey) as (
         figure,
         grid,
         places,
@@ -59,9 +59,9 @@ def named_panels(
             for name in found[dim].to_numpy():
                 own = [side.sel({dim: name}) for side in (found["estimate"], low, high)]
                 if np.isfinite(own[0]).any():
-                    curve(axes, values=own[0], low=own[1], high=own[2], name=str(name))
+                    plot_layer_curve(axes, values=own[0], low=own[1], high=own[2], name=str(name))
             if null is not None:
-                null_line(axes, null, label=null_label)
+                plot_null_line(axes, null, label=null_label)
             axes.set(title=title, xlabel="layer")
             if logarithmic:
                 axes.set_yscale("log")
@@ -70,11 +70,11 @@ def named_panels(
                 axes.yaxis.set_minor_formatter(NullFormatter())
         for axes in grid[:, 0]:
             axes.set_ylabel(ylabel)
-        outside_legend(figure, grid[0, 0], columns=legend_columns)
+        add_outside_legend(figure, grid[0, 0], columns=legend_columns)
     return figure
 
 
-def reading_panels(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
+def plot_paper_compat_curves(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
     """Draw curves as they are computed here beside those of the released code.
 
     Parameters
@@ -87,12 +87,12 @@ def reading_panels(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
     matplotlib.figure.Figure
         Two panels in a row.
     """
-    with tiles(len(panels), columns=2, base=0.6, row=2.4) as (figure, _, places):
+    with open_panel_grid(len(panels), columns=2, base=0.6, row=2.4) as (figure, _, places):
         for axes, (title, curves) in zip(places, panels.items(), strict=True):
             for name, values in curves.items():
-                curve(axes, values=values, name=name)
+                plot_layer_curve(axes, values=values, name=name)
             what, _, how = title.partition(": ")
             axes.set_title(how, fontsize=9)
             axes.set(xlabel="layer", ylabel=what)
-        outside_legend(figure, places[0])
+        add_outside_legend(figure, places[0])
     return figure

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 #: Colour, marker and line style.
-Look = tuple[Any, str, str]
+CurveStyle = tuple[Any, str, str]
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
-COLOURS: Mapping[str, str] = {
+SERIES_COLOURS: Mapping[str, str] = {
     "text": "#000000",
     "image": "#0072B2",
     "video": "#D55E00",
@@ -44,15 +44,15 @@ COLOURS: Mapping[str, str] = {
     "separated": "#0072B2",
     "input": "#0072B2",
     "ln1": "#56B4E9",
-    "sa": "#0072B2",
+    "attn_out": "#0072B2",
     "resid_mid": "#7F7F7F",
     "ln2": "#E69F00",
-    "fc1": "#CC79A7",
-    "fc2": "#009E73",
+    "mlp_post": "#CC79A7",
+    "mlp_out": "#009E73",
     "resid_post": "#000000",
     "null": "#7F7F7F",
 }
-MARKERS: Mapping[str, str] = {
+SERIES_MARKERS: Mapping[str, str] = {
     "text": "s",
     "image": "o",
     "video": "^",
@@ -76,14 +76,14 @@ MARKERS: Mapping[str, str] = {
     "separated": "o",
     "input": "o",
     "ln1": "v",
-    "sa": "o",
+    "attn_out": "o",
     "resid_mid": "P",
     "ln2": "^",
-    "fc1": "D",
-    "fc2": "X",
+    "mlp_post": "D",
+    "mlp_out": "X",
     "resid_post": "s",
 }
-DASHES: Mapping[str, tuple[int, ...]] = {
+_SERIES_DASHES: Mapping[str, tuple[int, ...]] = {
     "P intra": (3, 1),
     "T intra": (3, 1),
     "KL(T halves)": (3, 1),
@@ -91,7 +91,7 @@ DASHES: Mapping[str, tuple[int, ...]] = {
     "null": (1, 1),
 }
 # Labels wherever a short name would not explain itself.
-NAMES: Mapping[str, str] = {
+SERIES_LABELS: Mapping[str, str] = {
     "PvsT": "perceptual–textual (PvsT)",
     "PvsP": "perceptual–perceptual (PvsP)",
     "TvsT": "textual–textual (TvsT)",
@@ -104,18 +104,18 @@ NAMES: Mapping[str, str] = {
     "same layer": "perceptual tokens of the same layer",
     "input": "perceptual tokens at the model's input",
     "ln1": "ln1: what attention reads",
-    "sa": "sa: what attention adds",
+    "attn_out": "attn_out: what attention adds",
     "resid_mid": "resid_mid: stream after attention",
     "ln2": "ln2: what the network reads",
-    "fc1": "fc1: hidden units",
-    "fc2": "fc2: what the network adds",
+    "mlp_post": "mlp_post: hidden units",
+    "mlp_out": "mlp_out: what the network adds",
     "resid_post": "resid_post: stream after the block",
     "KL(P‖T)": "perceptual from textual, KL(P‖T)",
     "KL(P‖P')": "perceptual between data sets",
     "KL(T‖T')": "textual between data sets",
     "KL(T halves)": "textual, halves of a set (null)",
 }
-WIDTH = 7.2  # inches: the text column of the book
+FIGURE_WIDTH = 7.2  # inches: the text column of the book
 _STYLE: Mapping[str, Any] = {
     # Opaque white with a margin: a card on the dark page, seamless on the light one.
     "figure.facecolor": "white",
@@ -141,7 +141,7 @@ _STYLE: Mapping[str, Any] = {
 _NUMBERED = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
-def theme() -> None:
+def set_theme() -> None:
     """Apply the book's theme, and SVG output where a notebook is running."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=dict(_STYLE))
     from IPython import get_ipython
@@ -155,7 +155,7 @@ def theme() -> None:
 
 
 @contextmanager
-def canvas(
+def open_figure(
     *, rows: int = 1, columns: int = 1, height: float = 3.0, **given: Any
 ) -> Iterator[tuple[Figure, npt.NDArray[Any]]]:
     """Yield a figure of the book's width with its axes, and close it at the end.
@@ -169,14 +169,16 @@ def canvas(
     **given
         Passed on to :func:`matplotlib.pyplot.subplots`.
     """
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **given)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(FIGURE_WIDTH, height), squeeze=False, **given
+    )
     yield figure, axes
     # A notebook shows the figure that a cell returns; one that stayed open would appear twice.
     plt.close(figure)
 
 
 @contextmanager
-def tiles(
+def open_panel_grid(
     count: int, *, columns: int = 3, base: float, row: float, **given: Any
 ) -> Iterator[tuple[Figure, npt.NDArray[Any], list[Axes]]]:
     """Yield a figure with so many panels in a grid, without the ones that would stay empty.
@@ -190,7 +192,7 @@ def tiles(
     base, row : float
         Height of the figure in inches: what it has anyhow, and for each row.
     **given
-        Passed on to :func:`canvas`.
+        Passed on to :func:`open_figure`.
 
     Yields
     ------
@@ -199,13 +201,16 @@ def tiles(
     """
     columns = min(columns, count)
     rows = -(-count // columns)
-    with canvas(rows=rows, columns=columns, height=base + row * rows, **given) as (figure, grid):
+    with open_figure(rows=rows, columns=columns, height=base + row * rows, **given) as (
+        figure,
+        grid,
+    ):
         for axes in grid.flat[count:]:
             axes.remove()
         yield figure, grid, list(grid.flat[:count])
 
 
-def outside_legend(
+def add_outside_legend(
     figure: Figure, axes: Axes | Iterable[Axes], *, columns: int = 3, title: str = ""
 ) -> None:
     """Put one legend of some axes below the figure, outside the data."""
@@ -220,7 +225,7 @@ def outside_legend(
     )
 
 
-def curve(
+def plot_layer_curve(
     axes: Axes,
     *,
     values: xr.DataArray,
@@ -246,21 +251,23 @@ def curve(
         The dim along the x axis.
     """
     x = values[dim].to_numpy()
-    colour = COLOURS[name]
+    colour = SERIES_COLOURS[name]
     axes.plot(
         x,
         values,
         color=colour,
-        marker=MARKERS.get(name, ""),
-        dashes=DASHES.get(name, (1, 0)),
-        label=NAMES.get(name, name) if label is None else label,
+        marker=SERIES_MARKERS.get(name, ""),
+        dashes=_SERIES_DASHES.get(name, (1, 0)),
+        label=SERIES_LABELS.get(name, name) if label is None else label,
     )
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def interval_line(axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: Look) -> None:
+def plot_interval_line(
+    axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: CurveStyle
+) -> None:
     """Draw ``value`` over a column with the interval from ``low`` to ``high``, in order of x.
 
     Parameters
@@ -280,7 +287,7 @@ def interval_line(axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: L
     axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
 
 
-def numbered_look(at: int) -> dict[str, Any]:
+def get_numbered_style(at: int) -> dict[str, Any]:
     """Return a colour and a marker that no other number has: filled first, then open."""
     colours = sns.color_palette("colorblind", len(_NUMBERED))
     colour = colours[at % len(colours)]
@@ -288,6 +295,6 @@ def numbered_look(at: int) -> dict[str, Any]:
     return {"color": colour, "marker": _NUMBERED[at % len(_NUMBERED)], "markerfacecolor": face}
 
 
-def null_line(axes: Axes, value: float, *, label: str) -> None:
+def plot_null_line(axes: Axes, value: float, *, label: str) -> None:
     """Draw the value at which a claim says nothing."""
-    axes.axhline(value, color=COLOURS["null"], linestyle=":", linewidth=1.4, label=label)
+    axes.axhline(value, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4, label=label)

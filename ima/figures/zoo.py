@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import COLOURS, MARKERS, canvas, outside_legend
+from ima.figures.style import SERIES_COLOURS, SERIES_MARKERS, add_outside_legend, open_figure
 
 #: Marker and name of what stands beside a score, by the prefix of its columns.
 _BESIDE = {
@@ -22,7 +22,7 @@ _ROW = 0.25  # inches
 _TITLE = 0.45
 
 
-def ladder(scores: pd.DataFrame, *, xlabel: str) -> Figure:
+def plot_zoo_scores(scores: pd.DataFrame, *, xlabel: str) -> Figure:
     """Draw every model's score between its floors and its ceiling, one panel a task.
 
     Parameters
@@ -41,7 +41,9 @@ def ladder(scores: pd.DataFrame, *, xlabel: str) -> Figure:
     groups = list(dict.fromkeys(scores["group"]))
     sizes = [int((scores["group"] == group).sum()) for group in groups]
     ratios = [_ROW * size + _TITLE for size in sizes]
-    with canvas(rows=len(groups), height=sum(ratios) + 1.0, sharex=True, height_ratios=ratios) as (
+    with open_figure(
+        rows=len(groups), height=sum(ratios) + 1.0, sharex=True, height_ratios=ratios
+    ) as (
         figure,
         grid,
     ):
@@ -49,13 +51,13 @@ def ladder(scores: pd.DataFrame, *, xlabel: str) -> Figure:
             _rungs(axes, scores[scores["group"] == group])
             axes.set_title(group)
         grid[-1, 0].set(xlabel=xlabel, xlim=(-0.03, 1.03))
-        outside_legend(figure, grid[:, 0], columns=3)
+        add_outside_legend(figure, grid[:, 0], columns=3)
     return figure
 
 
 def _rungs(axes: Axes, scores: pd.DataFrame) -> None:
     for place, row in enumerate(scores.to_dict("records")):
-        colour, marker = COLOURS[row["modality"]], MARKERS[row["modality"]]
+        colour, marker = SERIES_COLOURS[row["modality"]], SERIES_MARKERS[row["modality"]]
         for prefix, (sign, label) in _BESIDE.items():
             size = 14 if sign == "|" else 6
             axes.plot(
@@ -75,7 +77,7 @@ def _dot(axes: Axes, row: Any, place: int, prefix: str, **style: Any) -> None:
         axes.errorbar(value, place, xerr=ends, capsize=2, label=label, **style)
 
 
-def training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
+def plot_training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
     """Draw scores along training, one panel a task, one line a model.
 
     Parameters
@@ -86,7 +88,7 @@ def training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
         What the score is, with its unit.
     """
     groups = list(dict.fromkeys(scores["group"]))
-    with canvas(columns=len(groups), height=3.2, sharey=True) as (figure, grid):
+    with open_figure(columns=len(groups), height=3.2, sharey=True) as (figure, grid):
         for axes, group in zip(grid[0], groups, strict=True):
             for (_, modality), line in scores[scores["group"] == group].groupby(
                 ["model", "modality"], sort=False
@@ -95,15 +97,20 @@ def training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
                 axes.plot(
                     at["step"],
                     at["value"],
-                    color=COLOURS[modality],
-                    marker=MARKERS[modality],
+                    color=SERIES_COLOURS[modality],
+                    marker=SERIES_MARKERS[modality],
                     label=modality,
                 )
                 axes.fill_between(
-                    at["step"], at["low"], at["high"], color=COLOURS[modality], alpha=0.18, lw=0
+                    at["step"],
+                    at["low"],
+                    at["high"],
+                    color=SERIES_COLOURS[modality],
+                    alpha=0.18,
+                    lw=0,
                 )
             axes.set(title=group, xlabel="training steps of the connector", ylim=(-0.03, 1.03))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         grid[0, 0].set_ylabel(ylabel)
-        outside_legend(figure, grid[0], columns=3)
+        add_outside_legend(figure, grid[0], columns=3)
     return figure

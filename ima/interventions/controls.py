@@ -1,4 +1,4 @@
-"""Controls of F3.4: what becomes of alignment without what should bring it about."""
+"""Controls of F3.4: alignment when one possible cause of it is removed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ima.models.hook_points import find_hook_points
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-#: Between the seeds of two draws: more than a draw has batches.
-_APART = 1_000_003
+#: Distance between the seeds of two draws; a draw has fewer batches.
+_SEED_DISTANCE = 1_000_003
 
 
 def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
-    """Replace the perceptual tokens of a batch by noise of the same lengths.
+    """Replace the perceptual tokens of a batch by noise with the same norms.
 
     Parameters
     ----------
@@ -41,15 +41,25 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     Returns
     -------
     Batch
-        Each perceptual embedding has a random direction and the norm that it had.
+        Each perceptual embedding has a random direction and keeps its norm.
 
     Raises
     ------
     ModelError
-        If the model puts percepts in their places after this, so that noise would be overwritten.
+        If the model inserts perceptual tokens later, inside its decoder.
+
+    Examples
+    --------
+    >>> noisy = replace_tokens_with_noise(batch, seed=1)  # doctest: +SKIP
+    >>> torch.equal(noisy.embeds[batch.modality == 0], batch.embeds[batch.modality == 0])
+    ... # doctest: +SKIP
+    True
     """
     if batch.inputs["inputs_embeds"] is None:
-        message = "This model merges media inside its decoder: its percepts cannot be replaced."
+        message = (
+            "This model inserts perceptual tokens inside its decoder, so that they cannot be "
+            "replaced before it. Take a model of the zoo."
+        )
         raise ModelError(message)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(batch.embeds.shape, generator=generator).to(batch.embeds)
@@ -60,40 +70,45 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
 
 
 def reinitialize_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
-    """Return the model with blocks that were never trained; embeddings and connector are kept.
+    """Return the model with untrained blocks; embeddings and connector are kept.
 
     Parameters
     ----------
     model : FrozenModel
-        Left as it is.
+        Stays unchanged.
     seed : int
-        Same seed, same weights: those that the class gives an untrained model.
+        Same seed, same weights: the model class initialises them.
 
     Returns
     -------
     FrozenModel
-        Shares the encoder and the connector with `model`.
+        Shares the encoder and the connector with ``model``.
+
+    Examples
+    --------
+    >>> reinitialize_blocks(model, seed=0).name  # doctest: +SKIP
+    'llava-mini-3 (random blocks, seed 0)'
     """
     language = copy.deepcopy(model.language)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = type(language)(language.config)
     drawn = find_hook_points(fresh)
-    anatomy = find_hook_points(language)
-    for block, untrained in zip(anatomy.blocks, drawn.blocks, strict=True):
+    hook_points = find_hook_points(language)
+    for block, untrained in zip(hook_points.blocks, drawn.blocks, strict=True):
         block.load_state_dict(untrained.state_dict())
-    anatomy.final_norm.load_state_dict(drawn.final_norm.state_dict())
+    hook_points.final_norm.load_state_dict(drawn.final_norm.state_dict())
     language.requires_grad_(requires_grad=False).eval()
     name = f"{model.name} (random blocks, seed {seed})"
-    return replace(model, name=name, language=language, anatomy=anatomy)
+    return replace(model, name=name, language=language, hook_points=hook_points)
 
 
 @contextmanager
-def attention_knockout(model: FrozenModel, batch: Batch, *, until: int) -> Iterator[None]:
-    """Let textual tokens not attend to perceptual ones in the first layers.
+def attention_knockout(model: FrozenModel, batch: Batch, *, last_layer: int) -> Iterator[None]:
+    """Prevent textual tokens from attending to perceptual ones in the first layers.
 
-    Perceptual tokens stand first and never attend to text, so this cuts all that the kinds know of
-    each other below a layer.
+    Perceptual tokens come first and never attend to text, so that no information passes between
+    the two kinds in these layers.
 
     Parameters
     ----------
@@ -101,18 +116,23 @@ def attention_knockout(model: FrozenModel, batch: Batch, *, until: int) -> Itera
         Its hooks are removed on leaving.
     batch : Batch
         The batch that will run.
-    until : int
+    last_layer : int
         Last layer without attention between the kinds; 0 changes nothing.
 
     Raises
     ------
     ParameterError
-        If there is no such layer.
+        If the model has no such layer.
     ModelError
-        If a block's attention is not given a mask that can be replaced.
+        If a block's attention does not receive a mask that can be replaced.
+
+    Examples
+    --------
+    >>> with attention_knockout(model, batch, last_layer=6):  # doctest: +SKIP
+    ...     model.forward(batch)
     """
-    if not 0 <= until <= model.layers:
-        message = f"until must be between 0 and {model.layers}, the number of layers; got {until}."
+    if not 0 <= last_layer <= model.layers:
+        message = f"last_layer must be between 0 and {model.layers}, the layers; got {last_layer}."
         raise ParameterError(message)
     real = batch.attention_mask.bool()
     positions = torch.arange(real.shape[1], device=real.device)
@@ -124,34 +144,32 @@ def attention_knockout(model: FrozenModel, batch: Batch, *, until: int) -> Itera
         len(positions), dtype=torch.bool, device=real.device
     )
     with ExitStack() as hooks:
-        for block in model.anatomy.blocks[:until]:
-            attention = block.get_submodule(model.anatomy.attention)
+        for block in model.hook_points.blocks[:last_layer]:
+            attention = block.get_submodule(model.hook_points.attention)
 
             def before(
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
                 if "attention_mask" not in kwargs:
                     message = (
-                        f"{type(module).__name__} is given no attention mask by name, so that "
-                        "attention between the kinds cannot be cut."
+                        f"{type(module).__name__} does not receive attention_mask by name, so that "
+                        "attention between the kinds cannot be cut. Take another model."
                     )
                     raise ModelError(message)
-                given = kwargs["attention_mask"]
-                return args, {**kwargs, "attention_mask": _like(given, allowed, batch.embeds)}
+                mask = _build_mask(allowed, kwargs["attention_mask"], batch.embeds)
+                return args, {**kwargs, "attention_mask": mask}
 
             hooks.callback(attention.register_forward_pre_hook(before, with_kwargs=True).remove)
         yield
 
 
-def _like(given: Tensor | None, allowed: Tensor, embeds: Tensor) -> Tensor:
-    """Return a mask ``(sample, 1, position, position)`` of the sort that attention is given."""
+def _build_mask(allowed: Tensor, like: Tensor | None, embeds: Tensor) -> Tensor:
+    """Return a mask ``(sample, 1, position, position)`` of the type that attention receives."""
     mask = allowed.unsqueeze(1)
-    if given is None or given.dtype == torch.bool:
+    if like is None or like.dtype == torch.bool:
         return mask
     lowest = torch.finfo(embeds.dtype).min
-    return torch.zeros(mask.shape, dtype=given.dtype, device=given.device).masked_fill(
-        ~mask, lowest
-    )
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(~mask, lowest)
 
 
 def run_control_conditions(
@@ -162,20 +180,20 @@ def run_control_conditions(
     batch_size: int = 16,
     seed: int = 0,
 ) -> dict[str, xr.DataArray]:
-    """Run a model as it is and with one cause of alignment taken away at a time.
+    """Run a model unchanged, and with one possible cause of alignment removed at a time.
 
     Parameters
     ----------
     model : FrozenModel
-        Left as it is.
+        Stays unchanged.
     samples : sequence of Sample
-        What it reads in all conditions.
+        The samples of all conditions.
     depths : sequence of float
-        Shares of the depth below which textual tokens do not attend to perceptual ones.
+        Fractions of the depth up to which textual tokens do not attend to perceptual ones.
     batch_size : int
         Samples that run at once.
     seed : int
-        Of noise and of untrained blocks.
+        Seed of noise and of untrained blocks.
 
     Returns
     -------
@@ -183,48 +201,62 @@ def run_control_conditions(
         ``as it is``, ``noise``, ``random blocks``, ``separated up to K`` and ``separated`` (in all
         blocks): mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``, with
         the samples' ids.
+
+    Examples
+    --------
+    >>> list(run_control_conditions(model, samples, depths=[1.0]))  # doctest: +SKIP
+    ['as it is', 'noise', 'random blocks', 'separated']
     """
     batches = model.batches(samples, batch_size=batch_size)
-    found = {"as it is": _states(model, batches), **_random(model, batches, seed=seed)}
-    for until in sorted({round(share * model.layers) for share in depths}):
-        title = "separated" if until == model.layers else f"separated up to {until}"
-        found[title] = _states(model, batches, until=until)
-    return _named(found, samples=samples)
+    states = {"as it is": _pool(model, batches), **_pool_random(model, batches, seed=seed)}
+    for layer in sorted({round(depth * model.layers) for depth in depths}):
+        title = "separated" if layer == model.layers else f"separated up to {layer}"
+        states[title] = _pool(model, batches, last_layer=layer)
+    return _label(states, samples=samples)
 
 
 def redraw_random_controls(
     model: FrozenModel, samples: Sequence[Sample], *, draw: int, batch_size: int = 16, seed: int = 0
 ) -> dict[str, xr.DataArray]:
-    """Run the conditions that hold something random once more, with other noise and other blocks.
+    """Run the two random conditions again, with other noise and other blocks.
 
     Parameters
     ----------
     model, samples, batch_size, seed
-        As of :func:`run_control_conditions`.
+        See :func:`run_control_conditions`.
     draw : int
-        From 1; each has noise and blocks of its own, and none those of :func:`run_control_conditions`.
+        Number of the draw, from 1. Each has its own noise and blocks, different from those of
+        :func:`run_control_conditions`.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        ``noise`` and ``random blocks``, as of :func:`run_control_conditions`.
+        ``noise`` and ``random blocks``; see :func:`run_control_conditions`.
+
+    Examples
+    --------
+    >>> list(redraw_random_controls(model, samples, draw=1))  # doctest: +SKIP
+    ['noise', 'random blocks']
     """
     batches = model.batches(samples, batch_size=batch_size)
-    return _named(_random(model, batches, seed=seed + draw * _APART), samples=samples)
+    states = _pool_random(model, batches, seed=seed + draw * _SEED_DISTANCE)
+    return _label(states, samples=samples)
 
 
-def _random(
+def _pool_random(
     model: FrozenModel, batches: Sequence[Batch], *, seed: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    noisy = [replace_tokens_with_noise(batch, seed=seed + at) for at, batch in enumerate(batches)]
+    noisy = [
+        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
+    ]
     return {
-        "noise": _states(model, noisy),
-        "random blocks": _states(reinitialize_blocks(model, seed=seed), batches),
+        "noise": _pool(model, noisy),
+        "random blocks": _pool(reinitialize_blocks(model, seed=seed), batches),
     }
 
 
-def _named(
-    found: dict[str, npt.NDArray[np.float32]], *, samples: Sequence[Sample]
+def _label(
+    states: dict[str, npt.NDArray[np.float32]], *, samples: Sequence[Sample]
 ) -> dict[str, xr.DataArray]:
     ids = np.array([sample.id for sample in samples], dtype=object)
     return {
@@ -237,17 +269,20 @@ def _named(
                 "id": ("sample", ids),
             },
         )
-        for title, values in found.items()
+        for title, values in states.items()
     }
 
 
-def _states(
-    model: FrozenModel, batches: Sequence[Batch], *, until: int = 0
+def _pool(
+    model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0
 ) -> npt.NDArray[np.float32]:
+    """Return mean-pooled states of the residual stream, ``(sample, kind, layer, hidden)``."""
     parts = []
     for batch in batches:
-        with attention_knockout(model, batch, until=until):
+        with attention_knockout(model, batch, last_layer=last_layer):
             parts.append(
-                compute_batch_statistics(model, batch, taps=["resid_post"]).means["resid_post"]
+                compute_batch_statistics(model, batch, hook_points=["resid_post"]).means[
+                    "resid_post"
+                ]
             )
     return np.concatenate(parts)

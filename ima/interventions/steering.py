@@ -1,8 +1,8 @@
-"""Steering: move perceptual tokens toward or away from text, and see what is said (I2).
+"""Steering: move perceptual tokens toward or away from text, and score hallucination (I2).
 
-Whether alignment goes with hallucination over models says nothing of cause. Here one model's
-perceptual states are moved along the line from their mean to that of text (as steering vectors are
-added; Turner et al. 2023, arXiv:2308.10248), and, as the null, as far in a random direction.
+A correlation of alignment with hallucination over models does not show a cause. Here the perceptual
+states of one model move along the line from their mean to the mean of text, as steering vectors are
+added (Turner et al. 2023, arXiv:2308.10248); the null is an equal move in a random direction.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ima.stats.scores import compute_mean_score
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
 SteeringVector = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ TOWARD_TEXT, RANDOM_DIRECTION = "toward text", "random direction"
 
 @contextmanager
 def add_steering_vector(
-    model: FrozenModel, batch: Batch, *, layer: int, by: SteeringVector
+    model: FrozenModel, batch: Batch, *, layer: int, offset: SteeringVector
 ) -> Iterator[None]:
     """Add a vector to each perceptual token of the residual stream at one layer.
 
@@ -48,53 +48,64 @@ def add_steering_vector(
     model : FrozenModel
         Its hook is removed on leaving.
     batch : Batch
-        What will run: :meth:`~ima.models.frozen.FrozenModel.forward` of it, or the answers to it.
-        Steps of generation after the prompt hold no perceptual token and stay as they are.
+        The batch that will run: with :meth:`~ima.models.frozen.FrozenModel.forward`, or in the
+        ``around`` of :meth:`~ima.models.frozen.FrozenModel.generate`. Decoded tokens are textual
+        and stay unchanged.
     layer : int
-        0 is what enters the first block.
-    by : ndarray
+        0 is the input of the first block.
+    offset : ndarray
         ``(hidden,)``.
 
     Raises
     ------
     ParameterError
-        If there is no such layer, or the vector is of another width.
+        If the model has no such layer, or the vector has another width.
+
+    Examples
+    --------
+    >>> offset = compute_steering_vector(model, calibration, layer=6)  # doctest: +SKIP
+    >>> with add_steering_vector(model, batch, layer=6, offset=0.5 * offset):  # doctest: +SKIP
+    ...     model.forward(batch)
     """
     if not 0 <= layer <= model.layers:
         message = f"layer must be between 0 and {model.layers}; got {layer}."
         raise ParameterError(message)
-    if by.shape != (model.hidden,):
-        message = f"A vector of {model.hidden} numbers is needed; got shape {by.shape}."
+    if offset.shape != (model.hidden,):
+        message = f"offset must be a vector of {model.hidden} numbers; got shape {offset.shape}."
         raise ParameterError(message)
     perceptual = (batch.modality > 0).unsqueeze(-1)
-    vector = torch.from_numpy(by)
+    vector = torch.from_numpy(offset)
 
-    def moved(state: Tensor) -> Tensor:
+    def move(state: Tensor) -> Tensor:
         if state.shape[1] != perceptual.shape[1]:
             return state
         where = perceptual.repeat_interleave(len(state) // len(perceptual), dim=0).to(state.device)
         return torch.where(where, state + vector.to(state), state)
 
-    tap = model.anatomy.tap("resid_post", layer=layer)
-    handle = _edit_input(tap.module, moved) if tap.side == "input" else _edit(tap.module, moved)
+    hook_point = model.hook_points.get_hook_point("resid_post", layer=layer)
+    handle = (
+        _edit_input(hook_point.module, move)
+        if hook_point.side == "input"
+        else _edit_output(hook_point.module, move)
+    )
     try:
         yield
     finally:
         handle.remove()
 
 
-def _edit(module: nn.Module, moved: Any) -> Any:
+def _edit_output(module: nn.Module, move: Any) -> Any:
     def after(_: nn.Module, __: Any, output: Any) -> Any:
-        return (moved(output[0]), *output[1:]) if isinstance(output, tuple) else moved(output)
+        return (move(output[0]), *output[1:]) if isinstance(output, tuple) else move(output)
 
     return module.register_forward_hook(after)
 
 
-def _edit_input(module: nn.Module, moved: Any) -> Any:
+def _edit_input(module: nn.Module, move: Any) -> Any:
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
-            return (moved(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": moved(kwargs["hidden_states"])}
+            return (move(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": move(kwargs["hidden_states"])}
 
     return module.register_forward_pre_hook(before, with_kwargs=True)
 
@@ -102,82 +113,95 @@ def _edit_input(module: nn.Module, moved: Any) -> Any:
 def compute_steering_vector(
     model: FrozenModel, samples: Sequence[Sample], *, layer: int
 ) -> SteeringVector:
-    """Return the vector from the mean of perceptual tokens to that of textual ones, at one layer.
+    """Return the vector from the mean of perceptual tokens to that of textual ones at a layer.
 
     Parameters
     ----------
     model : FrozenModel
         Reads the samples with their references.
     samples : sequence of Sample
-        Of another split than those on which the model is steered.
+        From another split than the samples on which the model is steered.
     layer : int
-        0 is what enters the first block.
+        0 is the input of the first block.
 
     Returns
     -------
     ndarray
-        ``(hidden,)``: each sample's mean weighs the same.
+        ``(hidden,)``: every sample has the same weight.
+
+    Examples
+    --------
+    >>> compute_steering_vector(model, calibration, layer=6).shape  # doctest: +SKIP
+    (128,)
     """
     sums = np.zeros((2, model.hidden))
     for batch in model.batches(samples):
-        means = compute_batch_statistics(model, batch, taps=["resid_post"]).means["resid_post"]
+        means = compute_batch_statistics(model, batch, hook_points=["resid_post"]).means[
+            "resid_post"
+        ]
         sums += means[:, :, layer].sum(axis=0)
     perceptual, textual = sums / len(samples)
-    found: SteeringVector = textual - perceptual
-    return found
+    vector: SteeringVector = textual - perceptual
+    return vector
 
 
 def draw_random_direction(vector: SteeringVector, *, seed: int) -> SteeringVector:
-    """Return a vector of the same length in a random direction."""
-    drawn = np.random.default_rng(seed).standard_normal(vector.shape)
-    found: SteeringVector = drawn / np.linalg.norm(drawn) * np.linalg.norm(vector)
-    return found
+    """Return a vector of the same norm in a random direction.
+
+    Examples
+    --------
+    >>> float(np.linalg.norm(draw_random_direction(np.array([3.0, 4.0]), seed=0)).round(6))
+    5.0
+    """
+    direction = np.random.default_rng(seed).standard_normal(vector.shape)
+    scaled: SteeringVector = direction / np.linalg.norm(direction) * np.linalg.norm(vector)
+    return scaled
 
 
 def _score_hallucination(
     model: FrozenModel,
     captioned: Sequence[Sample],
-    asked: Mapping[str, Sequence[Sample]],
+    polls: Mapping[str, Sequence[Sample]],
     *,
     around: Any = None,
 ) -> dict[str, Interval]:
-    """Score what a model names and affirms that is not there; all are errors.
+    """Return the errors of a model that mentions or affirms what is absent.
 
     Parameters
     ----------
     model : FrozenModel
-        What answers.
+        The model.
     captioned : sequence of Sample
         Samples to caption; may be empty.
-    asked : mapping of str to sequence of Sample
-        Polls by name: yes-or-no questions.
+    polls : mapping of str to sequence of Sample
+        Yes-or-no questions, by the name of the poll.
     around : callable or None
-        Of :meth:`ima.models.frozen.FrozenModel.generate`.
+        See :meth:`ima.models.frozen.FrozenModel.generate`.
 
     Returns
     -------
     dict of str to Interval
-        ``chair_s``, ``chair_i`` (left out where no caption names anything), and ``poll errors:
-        NAME``, the share of wrong answers.
+        ``chair_s``, ``chair_i`` (omitted if no caption mentions anything), and ``poll errors:
+        NAME``, the fraction of wrong answers.
     """
-    found: dict[str, Interval] = {}
+    scores: dict[str, Interval] = {}
     if captioned:
-        said = model.generate(captioned, around=around)
-        found |= score_chair(count_chair_mentions(captioned, said))
-    for name, samples in asked.items():
+        captions = model.generate(captioned, around=around)
+        scores |= score_chair(count_chair_mentions(captioned, captions))
+    for name, samples in polls.items():
         answers = model.generate(samples, max_new_tokens=8, around=around)
-        wrong = [
+        errors = [
             1.0 - score_exact_match(answer, sample.references)
             for answer, sample in zip(answers, samples, strict=True)
         ]
-        found[f"poll errors: {name}"] = compute_mean_score(wrong)
-    return found
+        scores[f"poll errors: {name}"] = compute_mean_score(errors)
+    return scores
 
 
 def sweep_steering(
     model: FrozenModel,
     captioned: Sequence[Sample],
-    asked: Mapping[str, Sequence[Sample]],
+    polls: Mapping[str, Sequence[Sample]],
     *,
     calibration: Sequence[Sample],
     layer: int,
@@ -189,37 +213,42 @@ def sweep_steering(
     Parameters
     ----------
     model : FrozenModel
-        Left as it is.
-    captioned, asked
-        As :func:`_score_hallucination` takes them.
+        Stays unchanged.
+    captioned : sequence of Sample
+        Samples to caption; may be empty.
+    polls : mapping of str to sequence of Sample
+        Yes-or-no questions, by the name of the poll.
     calibration : sequence of Sample
-        From these the vector is computed: none of the others.
+        Other samples, from which the vector is computed.
     layer : int
-        Where perceptual tokens are moved.
+        Where perceptual tokens move.
     amounts : sequence of float
-        In units of the distance between the means of the kinds: 1 puts the mean of perceptual
-        tokens on that of textual ones, below 0 moves away.
+        In units of the distance between the means of the kinds: 1 moves the mean of perceptual
+        tokens onto that of textual ones; negative amounts move away from it.
     seed : int
-        Of the random direction.
+        Seed of the random direction.
 
     Returns
     -------
     pandas.DataFrame
         A row per direction, amount and metric: ``direction``, ``amount``, ``metric``, ``value``,
         ``low``, ``high``, ``n``.
+
+    Examples
+    --------
+    >>> polls = {"random": open_samples("mini-image-poll-random", n=100)}  # doctest: +SKIP
+    >>> sweep_steering(model, [], polls, calibration=calibration, layer=6)  # doctest: +SKIP
     """
     toward = compute_steering_vector(model, calibration, layer=layer)
     vectors = {TOWARD_TEXT: toward, RANDOM_DIRECTION: draw_random_direction(toward, seed=seed)}
-    captioned, asked = list(captioned), {name: list(polled) for name, polled in asked.items()}
+    captioned, polls = list(captioned), {name: list(samples) for name, samples in polls.items()}
     rows = []
     with reuse_perception():
         for direction, amount in itertools.product(vectors, amounts):
-            around = partial(
-                add_steering_vector, model, layer=layer, by=amount * vectors[direction]
-            )
-            for metric, found in _score_hallucination(
-                model, captioned, asked, around=around
-            ).items():
+            offset = amount * vectors[direction]
+            around = partial(add_steering_vector, model, layer=layer, offset=offset)
+            scores = _score_hallucination(model, captioned, polls, around=around)
+            for metric, interval in scores.items():
                 row = {"direction": direction, "amount": amount, "metric": metric}
-                rows.append(row | asdict(found))
+                rows.append(row | asdict(interval))
     return pd.DataFrame(rows)

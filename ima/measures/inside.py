@@ -11,45 +11,45 @@ from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, norms
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
 
-#: Taps inside a block, off the residual stream.
-BLOCK_HOOK_POINTS = ("ln1", "sa", "ln2", "fc1", "fc2")
+#: Hook points inside a block, off the residual stream.
+BLOCK_HOOK_POINTS = ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out")
 RESIDUAL_HOOK_POINT = "resid_post"
 
 
 def compute_hook_point_alignment(
-    taps: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
+    hook_points: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
-    """Compute PvsT at each tap and layer, averaged over data sets.
+    """Compute PvsT at each hook point and layer, averaged over data sets.
 
     Parameters
     ----------
-    taps : mapping of str to mapping
-        By tap and data set ``(sample, kind, layer, hidden)``.
+    hook_points : mapping of str to mapping
+        By hook point and data set ``(sample, kind, layer, hidden)``.
     resamples : int
-        Number of bootstrap resamples of contents, the same for all taps.
+        Number of bootstrap resamples of contents, the same for all hook points.
     seed : int
         Same seed, same draws.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(tap, layer)`` and ``draws`` ``(draw, tap, layer)`` at layers 1 … L.
+        ``estimate`` ``(hook_point, layer)`` and ``draws`` ``(draw, hook_point, layer)`` at layers 1 … L.
 
     Raises
     ------
     ParameterError
-        If no tap is given.
+        If no hook point is given.
     """
-    if not taps:
-        message = "No taps given; the comparison needs resid_post and taps inside the block."
+    if not hook_points:
+        message = "No hook points given; the comparison needs resid_post and hook points inside the block."
         raise ParameterError(message)
     found = [
         alignment.compute_alignment_curve(means, resamples=resamples, seed=seed)
-        for means in taps.values()
+        for means in hook_points.values()
     ]
-    layers = next(iter(taps.values()))
+    layers = next(iter(hook_points.values()))
     last = int(next(iter(layers.values()))["layer"].max())
-    index = xr.DataArray(list(taps), dims="tap", name="tap")
+    index = xr.DataArray(list(hook_points), dims="hook_point", name="hook_point")
     joined = xr.concat(
         [
             part[["estimate", "draws"]].mean("dataset").sel(layer=range(1, last + 1))
@@ -63,24 +63,24 @@ def compute_hook_point_alignment(
 def compute_hook_point_norms(
     medians: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
-    """Average the median norm of tokens at each tap over samples and data sets.
+    """Average the median norm of tokens at each hook point over samples and data sets.
 
     Parameters
     ----------
     medians : mapping of str to mapping
-        By tap and data set ``(sample, kind, layer)``.
+        By hook point and data set ``(sample, kind, layer)``.
     resamples, seed : int
         Of contents.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(tap, kind, layer)`` and ``draws`` ``(draw, tap, kind, layer)`` at layers
+        ``estimate`` ``(hook_point, kind, layer)`` and ``draws`` ``(draw, hook_point, kind, layer)`` at layers
         1 … L.
     """
     found = {
-        tap: norms.average_over_samples(values, resamples=resamples, seed=seed)
-        for tap, values in medians.items()
+        hook_point: norms.average_over_samples(values, resamples=resamples, seed=seed)
+        for hook_point, values in medians.items()
     }
     return _joined(found)
 
@@ -88,25 +88,25 @@ def compute_hook_point_norms(
 def compute_hook_point_drift(
     trees: Mapping[str, xr.DataTree],
     *,
-    taps: Sequence[str],
+    hook_points: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Average each token's cosine with itself at the same tap one block on.
+    """Average each token's cosine with itself at the same hook point one block on.
 
     Parameters
     ----------
     trees : mapping of str to xarray.DataTree
         By data set: caches of one language model that keep tokens.
-    taps : sequence of str
-        Which taps.
+    hook_points : sequence of str
+        Which hook points.
     resamples, seed : int
         Of contents.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(tap, kind, layer)`` and ``draws`` ``(draw, tap, kind, layer)`` at layers
+        ``estimate`` ``(hook_point, kind, layer)`` and ``draws`` ``(draw, hook_point, kind, layer)`` at layers
         1 … L-1, the earlier block's.
 
     Raises
@@ -122,12 +122,15 @@ def compute_hook_point_drift(
         )
         raise CacheError(message)
     given: dict[str, Any] = {"resamples": resamples, "seed": seed, "ways": ["cosine"]}
-    found = {tap: norms.average_token_changes(trees, tap=tap, **given)["cosine"] for tap in taps}
+    found = {
+        hook_point: norms.average_token_changes(trees, hook_point=hook_point, **given)["cosine"]
+        for hook_point in hook_points
+    }
     return _joined(found)
 
 
 def _joined(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    index = xr.DataArray(list(found), dims="tap", name="tap")
+    index = xr.DataArray(list(found), dims="hook_point", name="hook_point")
     # Only the residual stream has a layer 0.
     parts = [part.mean("dataset").sel(layer=slice(1, None)) for part in found.values()]
     first = next(iter(found.values()))
@@ -135,28 +138,30 @@ def _joined(found: Mapping[str, xr.Dataset]) -> xr.Dataset:
 
 
 def compute_block_margin(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F3.3: by how much the least similar tap inside the block exceeds the residual stream.
+    """Measure F3.3: by how much the least similar hook point inside the block exceeds the residual stream.
 
     Parameters
     ----------
     found : xarray.Dataset
-        From :func:`compute_hook_point_alignment`, with ``resid_post`` among the taps.
+        From :func:`compute_hook_point_alignment`, with ``resid_post`` among the hook points.
     level : float
-        Coverage, simultaneous over taps.
+        Coverage, simultaneous over hook points.
 
     Returns
     -------
     Interval
-        Minimum over taps inside the block of their PvsT minus that of the residual stream, each
+        Minimum over hook points inside the block of their PvsT minus that of the residual stream, each
         averaged over layers.
     """
-    own = [tap for tap in BLOCK_HOOK_POINTS if tap in found["tap"].values]
-    if not own or RESIDUAL_HOOK_POINT not in found["tap"].values:
-        held = ", ".join(found["tap"].values)
-        message = f"F3.3 needs {RESIDUAL_HOOK_POINT} and a tap of {', '.join(BLOCK_HOOK_POINTS)}; found {held}."
+    own = [
+        hook_point for hook_point in BLOCK_HOOK_POINTS if hook_point in found["hook_point"].values
+    ]
+    if not own or RESIDUAL_HOOK_POINT not in found["hook_point"].values:
+        held = ", ".join(found["hook_point"].values)
+        message = f"F3.3 needs {RESIDUAL_HOOK_POINT} and a hook point of {', '.join(BLOCK_HOOK_POINTS)}; found {held}."
         raise ParameterError(message)
     averaged = found[["estimate", "draws"]].mean("layer")
-    gap = averaged.sel(tap=own) - averaged.sel(tap=RESIDUAL_HOOK_POINT, drop=True)
+    gap = averaged.sel(hook_point=own) - averaged.sel(hook_point=RESIDUAL_HOOK_POINT, drop=True)
     low, high = compute_simultaneous_band(gap["draws"], level=level)
     return compute_minimum_interval(
         gap["estimate"], low=low, high=high, n=int(found.attrs["samples"])

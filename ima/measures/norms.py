@@ -120,7 +120,7 @@ def average_layer_drift(
 def average_token_changes(
     trees: Mapping[str, xr.DataTree],
     *,
-    tap: str = "resid_post",
+    hook_point: str = "resid_post",
     ways: Sequence[ChangeMeasure] = CHANGE_MEASURES,
     resamples: int = 1000,
     seed: int = 0,
@@ -131,7 +131,7 @@ def average_token_changes(
     ----------
     trees : mapping of str to xarray.DataTree
         Caches; those that keep no tokens are left out.
-    tap : str
+    hook_point : str
         Whose states.
     ways : sequence of str
         Some of :data:`CHANGE_MEASURES`.
@@ -147,7 +147,7 @@ def average_token_changes(
     for name, tree in trees.items():
         if "tokens" not in tree.children:
             continue
-        tokens = tree[f"tokens/{tap}"].to_dataset()
+        tokens = tree[f"tokens/{hook_point}"].to_dataset()
         ids = tree["samples"]["id"].to_numpy().astype(object)
         for change in ways:
             values = compute_token_changes(tokens, step=1, change=change)
@@ -222,7 +222,7 @@ def compute_token_changes(
     Parameters
     ----------
     kept : xarray.Dataset
-        ``/tokens/<tap>`` of a cache: ``state`` ``(token, layer, hidden)`` with the coords
+        ``/tokens/<hook_point>`` of a cache: ``state`` ``(token, layer, hidden)`` with the coords
         ``sample`` and ``modality``. Two layers at a time are read.
     step : int
         How many layers lie between the two.

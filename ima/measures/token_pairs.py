@@ -80,7 +80,7 @@ def compute_token_pair_terms(
     Parameters
     ----------
     tokens : mapping of str to xarray.Dataset
-        The group ``/tokens/<tap>`` of each data set's cache: ``state`` ``(token, layer, hidden)``
+        The group ``/tokens/<hook_point>`` of each data set's cache: ``state`` ``(token, layer, hidden)``
         with the coords ``sample`` and ``modality``.
     layers : list of int or None
         Which layers; None takes all.

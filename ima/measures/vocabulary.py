@@ -1,6 +1,6 @@
 """What tokens say of the next word (F1.5): divergences between distributions over the vocabulary.
 
-All take logarithms of probabilities, as ``/lens/log_probability`` of a cache holds them: a
+All take logarithms of probabilities, as ``/logit_lens/log_probability`` of a cache holds them: a
 probability too small for float32 is still a number there.
 """
 
@@ -107,7 +107,7 @@ def compute_divergence_terms(
     Parameters
     ----------
     said : mapping of str to xarray.DataArray
-        ``/lens/log_probability`` of each data set, ``(sample, kind, layer, vocabulary)``; a coord
+        ``/logit_lens/log_probability`` of each data set, ``(sample, kind, layer, vocabulary)``; a coord
         ``id`` on ``sample`` tells which data sets show the same contents. Only one layer at a time
         is read.
     resamples : int
@@ -238,7 +238,7 @@ def find_likeliest_tokens(said: xr.DataArray, *, kind: str, words: int = 5) -> x
     Parameters
     ----------
     said : xarray.DataArray
-        ``/lens/log_probability``, ``(sample, kind, layer, vocabulary)``.
+        ``/logit_lens/log_probability``, ``(sample, kind, layer, vocabulary)``.
     kind : {"perceptual", "textual"}
         Which tokens.
     words : int
@@ -277,7 +277,7 @@ def tabulate_likeliest_tokens(
     Parameters
     ----------
     said : mapping of str to xarray.DataArray
-        ``/lens/log_probability`` of each data set, with the coord ``word``.
+        ``/logit_lens/log_probability`` of each data set, with the coord ``word``.
     titles : mapping of str to str
         A title of each data set.
     layers : sequence of int
@@ -310,9 +310,7 @@ def tabulate_likeliest_tokens(
 
 def _layers(said: Mapping[str, xr.DataArray]) -> xr.DataArray:
     if not said:
-        message = (
-            "No data sets with a lens given. Make caches with it: ima cache create … --lens 64."
-        )
+        message = "No data sets with a lens given. Make caches with it: ima cache create … --logit-lens 64."
         raise ParameterError(message)
     first, *rest = said.values()
     for array in rest:

@@ -1,4 +1,4 @@
-"""Answers against the truth: exact match, and how much of it is binding rather than guessing."""
+"""Scores of answers to questions: exact match, VQA accuracy, and how much is guessing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ima.stats.scores import compute_mean_score
 
 
 def normalize_answer(text: str) -> str:
-    """Return a text in lower case without surrounding punctuation and repeated spaces.
+    """Lower-case a text and strip surrounding punctuation and repeated spaces.
 
     Examples
     --------
-    >>> normalise("  Top  left. ")
+    >>> normalize_answer("  Top  left. ")
     'top left'
     """
     return " ".join(text.lower().split()).strip(" .,;:!?")
@@ -28,51 +28,63 @@ def normalize_answer(text: str) -> str:
 def score_exact_match(
     prediction: str, references: Sequence[str], *, paper_compat: bool = False
 ) -> float:
-    """Return 1 if the whole prediction is one of the references, else 0.
+    """Return 1 if the whole prediction equals one of the references, else 0.
 
     Parameters
     ----------
     prediction : str
-        What the model said, to its end.
+        The complete answer of the model.
     references : sequence of str
         Acceptable answers.
     paper_compat : bool
-        Cut the prediction to as many words as the reference has, as the released code does
-        (paper.md §5), which tells the model where to stop.
+        Cut the prediction to the number of words of the reference, as the released code does
+        (paper.md §5). This tells the model where to stop.
 
     Examples
     --------
-    >>> exact_match("red", ["red"]), exact_match("red square", ["red"])
+    >>> score_exact_match("red", ["red"]), score_exact_match("red square", ["red"])
     (1.0, 0.0)
-    >>> exact_match("red square", ["red"], paper_compat=True)
+    >>> score_exact_match("red square", ["red"], paper_compat=True)
     1.0
     """
-    said = normalize_answer(prediction)
+    words = normalize_answer(prediction).split()
     for reference in map(normalize_answer, references):
-        words = len(reference.split()) if paper_compat else None
-        if " ".join(said.split()[:words]) == reference:
+        limit = len(reference.split()) if paper_compat else None
+        if " ".join(words[:limit]) == reference:
             return 1.0
     return 0.0
 
 
-def score_each_caption(
+def score_each_answer(
     samples: Sequence[Sample], predictions: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the scores that each answer has on its own.
+    """Score each answer on its own.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Questions with their references.
+    predictions : sequence of str
+        One answer per sample.
 
     Returns
     -------
     dict of str to ndarray
-        Each ``(sample,)`` in [0, 1]: ``exact_match``, ``vqa_accuracy``.
+        ``exact_match`` and ``vqa_accuracy``, each ``(sample,)`` in [0, 1].
+
+    Examples
+    --------
+    >>> sample = Sample("0", "image", "qa", "question : which colour ?", ("red",))
+    >>> {name: float(each[0]) for name, each in score_each_answer([sample], ["Red."]).items()}
+    {'exact_match': 1.0, 'vqa_accuracy': 1.0}
     """
-    pairs = list(zip(samples, predictions, strict=True))
+    pairs = list(zip(predictions, (sample.references for sample in samples), strict=True))
     return {
-        "exact_match": np.array(
-            [score_exact_match(said, sample.references) for sample, said in pairs]
-        ),
-        "vqa_accuracy": np.array(
-            [compute_vqa_accuracy(said, sample.references) for sample, said in pairs]
-        ),
+        name: np.array([score(prediction, references) for prediction, references in pairs])
+        for name, score in (
+            ("exact_match", score_exact_match),
+            ("vqa_accuracy", compute_vqa_accuracy),
+        )
     }
 
 
@@ -89,24 +101,32 @@ def score_answers(samples: Sequence[Sample], predictions: Sequence[str]) -> dict
     Returns
     -------
     dict of str to Interval
-        ``vqa_accuracy`` as VQAv2 defines it; ``exact_match`` over all; ``exact_match/<kind>``;
-        ``binding``: exact match where the answer is one of at least two values that are true of
-        some entity, so that knowing which values occur is not enough; ``binding_guess``: what
-        guessing evenly among those values would give;
-        ``novel`` and ``familiar``: with and without combinations that training never showed.
+        ``vqa_accuracy``: accuracy as VQAv2 defines it. ``exact_match``: over all samples.
+        ``exact_match/<kind>``: over one kind of question. ``binding``: exact match where at least
+        two entities differ in the value that is asked for, so that knowing which values occur is
+        not enough. ``binding_guess``: the expected score of a uniform guess among those values.
+        ``novel`` and ``familiar``: samples with and without combinations absent from training.
+
+    Examples
+    --------
+    >>> truth = {"question": {"kind": "colour", "candidates": ["blue", "red"]}}
+    >>> sample = Sample("0", "image", "qa", "question : which colour ?", ("red",), truth)
+    >>> scores = score_answers([sample] * 20, ["red"] * 15 + ["blue"] * 5)
+    >>> scores["binding"].value, scores["binding_guess"].value
+    (0.75, 0.5)
     """
     groups: dict[str, list[float]] = defaultdict(list)
-    groups["vqa_accuracy"] = score_each_caption(samples, predictions)["vqa_accuracy"].tolist()
+    groups["vqa_accuracy"] = score_each_answer(samples, predictions)["vqa_accuracy"].tolist()
     for sample, prediction in zip(samples, predictions, strict=True):
-        right = score_exact_match(prediction, sample.references)
+        score = score_exact_match(prediction, sample.references)
         question = sample.truth["question"]
-        groups["exact_match"].append(right)
-        groups[f"exact_match/{question['kind']}"].append(right)
+        groups["exact_match"].append(score)
+        groups[f"exact_match/{question['kind']}"].append(score)
         if len(question["candidates"]) > 1:
-            groups["binding"].append(right)
+            groups["binding"].append(score)
             groups["binding_guess"].append(1 / len(question["candidates"]))
         if "novel" in sample.truth:
-            groups["novel" if sample.truth["novel"] else "familiar"].append(right)
+            groups["novel" if sample.truth["novel"] else "familiar"].append(score)
         if "style" in sample.truth:
-            groups[f"exact_match/{sample.truth['style']}"].append(right)
+            groups[f"exact_match/{sample.truth['style']}"].append(score)
     return {name: compute_mean_score(values) for name, values in sorted(groups.items())}

@@ -1,11 +1,11 @@
-"""CIDEr and BLEU-4 of captions, by pycocoevalcap's own scorers on tokenised text."""
+"""CIDEr-D and BLEU-4 of captions, computed by pycocoevalcap's scorers on tokenized text."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,8 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, compute_pooled_score
 
-#: Which tokeniser cuts captions into words: ``words`` is our own and needs nothing else, ``ptb``
-#: is the Penn Treebank tokeniser that COCO's evaluation uses, and needs Java. Their scores differ.
+#: The tokenizer that splits captions into words. ``words`` is ours and has no dependencies; ``ptb``
+#: is the Penn Treebank tokenizer of COCO's evaluation and needs Java. Their scores differ.
 CaptionTokenizer = Literal["words", "ptb"]
 CAPTION_TOKENIZERS: tuple[CaptionTokenizer, ...] = ("words", "ptb")
 _WORD = re.compile(r"\w+(?:'\w+)*")
@@ -23,7 +23,7 @@ _ORDERS = 4
 
 
 def tokenize_captions(texts: Sequence[str], *, tokenizer: CaptionTokenizer = "words") -> list[str]:
-    """Return texts as words in lower case with spaces between them, without punctuation.
+    """Lower-case texts, remove punctuation and separate words by single spaces.
 
     Parameters
     ----------
@@ -35,38 +35,38 @@ def tokenize_captions(texts: Sequence[str], *, tokenizer: CaptionTokenizer = "wo
     Raises
     ------
     UnknownNameError
-        If there is no such tokeniser.
+        If the tokenizer does not exist.
     ParameterError
-        If ``ptb`` is asked for and there is no Java.
+        If the tokenizer is ``ptb`` and Java is not installed.
 
     Examples
     --------
-    >>> tokenize(["A big, red ring."])
+    >>> tokenize_captions(["A big, red ring."])
     ['a big red ring']
     """
     if tokenizer == "words":
         return [" ".join(_WORD.findall(text.lower())) for text in texts]
     if tokenizer != "ptb":
-        unknown = UnknownNameError.among("tokenizer", tokenizer, CAPTION_TOKENIZERS)
-        raise unknown
+        raise UnknownNameError.among("tokenizer", tokenizer, CAPTION_TOKENIZERS)
     if shutil.which("java") is None:
         message = (
-            "tokenizer='ptb' runs Stanford's tokeniser, which needs Java, and there is no `java` "
-            "on the path. Install it (Debian: apt-get install default-jre-headless), or take "
-            "tokenizer='words' and say so beside the score."
+            "tokenizer='ptb' runs Stanford's tokenizer, which needs Java, but there is no `java` "
+            "on the path. Install it (Debian: apt-get install default-jre-headless), or use "
+            "tokenizer='words' and report that beside the score."
         )
         raise ParameterError(message)
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    wanted = {i: [{"caption": text}] for i, text in enumerate(texts)}
-    found = PTBTokenizer().tokenize(wanted)
-    return [found[i][0] for i in range(len(texts))]
+    captions = {i: [{"caption": text}] for i, text in enumerate(texts)}
+    tokenized = PTBTokenizer().tokenize(captions)
+    return [tokenized[i][0] for i in range(len(texts))]
 
 
 class CiderD:
-    """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726); ten is the most.
+    """CIDEr-D (Vedantam et al. 2015, arXiv:1411.5726), between 0 and 10.
 
-    How rare an n-gram is, is counted over the references of a sample set: a score belongs to it.
+    The weight of an n-gram is its rarity among the references of a sample set, so that scores of
+    different sets cannot be compared.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class CiderD:
 
     Examples
     --------
-    >>> known = [["a red ring"], ["a blue star"], ["a big drum"]]
-    >>> [round(float(score), 2) for score in Cider(known)(["a red ring", "a drum"], known[:2])]
+    >>> references = [["a red ring"], ["a blue star"], ["a big drum"]]
+    >>> CiderD(references)(["a red ring", "a drum"], references[:2]).round(2).tolist()
     [7.5, 0.0]
     """
 
@@ -87,25 +87,25 @@ class CiderD:
     ) -> None:
         from pycocoevalcap.cider.cider_scorer import CiderScorer
 
-        self.tokenizer, self.samples = tokenizer, len(references)
+        self.tokenizer, self.n_samples = tokenizer, len(references)
         scorer = CiderScorer(n=_ORDERS)
-        for said, known in _pairs([""] * len(references), references, tokenizer):
-            scorer += (said, known)
+        for pair in _tokenize_pairs([""] * len(references), references, tokenizer):
+            scorer += pair
         scorer.compute_doc_freq()
         self._frequency = scorer.document_frequency
 
     def __call__(
         self, predictions: Sequence[str], references: Sequence[Sequence[str]]
     ) -> npt.NDArray[np.float64]:
-        """Return ``(sample,)``, the scores of some captions, given the references of each."""
+        """Return the score of each caption against its references, ``(sample,)``."""
         from pycocoevalcap.cider.cider_scorer import CiderScorer
 
         scorer = CiderScorer(n=_ORDERS)
-        for said, known in _pairs(predictions, references, self.tokenizer):
-            scorer += (said, known)
+        for pair in _tokenize_pairs(predictions, references, self.tokenizer):
+            scorer += pair
         scorer.document_frequency = self._frequency
-        # The scorer reads the size of the set off its list of references.
-        scorer.crefs += [None] * (self.samples - len(scorer.crefs))
+        # The scorer takes the length of its list of references for the size of the sample set.
+        scorer.crefs += [None] * (self.n_samples - len(scorer.crefs))
         return np.asarray(scorer.compute_cider(), float)
 
 
@@ -115,7 +115,7 @@ def count_bleu_ngrams(
     *,
     tokenizer: CaptionTokenizer = "words",
 ) -> npt.NDArray[np.float64]:
-    """Return what BLEU-4 is made of, per sample.
+    """Count the n-grams of each caption that BLEU-4 is computed from.
 
     Parameters
     ----------
@@ -129,39 +129,50 @@ def count_bleu_ngrams(
     Returns
     -------
     ndarray
-        ``(sample, part)``: length, length of the closest reference, then the number of n-grams and
-        the number of right n-grams for n = 1 … 4.
+        ``(sample, part)``: the length of the caption, the length of the closest reference, then
+        for n = 1 … 4 the number of n-grams, then the number of n-grams that match a reference.
+
+    Examples
+    --------
+    >>> count_bleu_ngrams(["a red ring"], [["a big red ring"]]).tolist()
+    [[3.0, 4.0, 3.0, 2.0, 1.0, 0.0, 3.0, 1.0, 0.0, 0.0]]
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
     scorer = BleuScorer(n=_ORDERS)
-    for said, known in _pairs(predictions, references, tokenizer):
-        scorer += (said, known)
+    for pair in _tokenize_pairs(predictions, references, tokenizer):
+        scorer += pair
     rows = []
     for counts in scorer.ctest:
         length = counts["testlen"]
-        closest = min((abs(known - length), known) for known in counts["reflen"])[1]
+        closest = min((abs(other - length), other) for other in counts["reflen"])[1]
         rows.append([length, closest, *counts["guess"], *counts["correct"]])
     return np.asarray(rows, float)
 
 
 def compute_bleu(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return BLEU-4 of summed counts (Papineni et al. 2002), as pycocoevalcap computes it.
+    """Compute BLEU-4 (Papineni et al. 2002) from counts, exactly as pycocoevalcap does.
 
     Parameters
     ----------
     counts : ndarray
-        ``(..., part)``: sums of :func:`count_bleu_ngrams`.
+        ``(..., part)``: the counts of :func:`count_bleu_ngrams`, summed over the samples of a set.
 
     Returns
     -------
     ndarray
         ``(...)`` in [0, 1].
+
+    Examples
+    --------
+    >>> counts = count_bleu_ngrams(["a big red ring"], [["a big red ring"]])
+    >>> compute_bleu(counts.sum(0)).round(3).item()
+    1.0
     """
     tiny, small = 1e-15, 1e-9
     length, closest = counts[..., 0], counts[..., 1]
-    guessed, right = counts[..., 2 : 2 + _ORDERS], counts[..., 2 + _ORDERS :]
-    precision = np.prod((right + tiny) / (guessed + small), axis=-1) ** (1 / _ORDERS)
+    ngrams, matches = counts[..., 2 : 2 + _ORDERS], counts[..., 2 + _ORDERS :]
+    precision = np.prod((matches + tiny) / (ngrams + small), axis=-1) ** (1 / _ORDERS)
     ratio = (length + tiny) / (closest + small)
     brevity = np.where(ratio < 1, np.exp(1 - 1 / np.maximum(ratio, tiny)), 1.0)
     return np.asarray(precision * brevity)
@@ -173,7 +184,33 @@ def score_cider_bleu(
     *,
     tokenizer: CaptionTokenizer = "words",
 ) -> dict[str, Interval]:
-    """Return ``cider`` (mean over captions) and ``bleu4`` (of the whole set) with intervals."""
+    """Score captions by CIDEr-D and BLEU-4.
+
+    Parameters
+    ----------
+    predictions : sequence of str
+        One caption per sample.
+    references : sequence of sequence of str
+        At least one reference per sample.
+    tokenizer : {"words", "ptb"}
+        See :data:`CaptionTokenizer`.
+
+    Returns
+    -------
+    dict of str to Interval
+        ``cider``: mean over captions. ``bleu4``: of the whole set.
+
+    Raises
+    ------
+    ParameterError
+        If a caption has no reference.
+
+    Examples
+    --------
+    >>> references = [["a big red ring"], ["a small blue star"], ["a big drum and a bell"]]
+    >>> round(score_cider_bleu([each[0] for each in references], references)["bleu4"].value, 3)
+    1.0
+    """
     counts = count_bleu_ngrams(predictions, references, tokenizer=tokenizer)
     return {
         "bleu4": compute_pooled_score(counts, compute_bleu),
@@ -183,7 +220,7 @@ def score_cider_bleu(
     }
 
 
-def _pairs(
+def _tokenize_pairs(
     predictions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: CaptionTokenizer
 ) -> list[tuple[str, list[str]]]:
     if len(predictions) != len(references) or not all(references):
@@ -192,9 +229,12 @@ def _pairs(
             f"references for {sum(map(bool, references))}."
         )
         raise ParameterError(message)
-    said = tokenize_captions(predictions, tokenizer=tokenizer)
-    flat: Any = tokenize_captions(
-        [text for known in references for text in known], tokenizer=tokenizer
+    captions = tokenize_captions(predictions, tokenizer=tokenizer)
+    # One call for all references: the ptb tokenizer starts a Java process per call.
+    flat = iter(
+        tokenize_captions([text for each in references for text in each], tokenizer=tokenizer)
     )
-    rest = iter(flat)
-    return [(s, [next(rest) for _ in known]) for s, known in zip(said, references, strict=True)]
+    return [
+        (caption, [next(flat) for _ in each])
+        for caption, each in zip(captions, references, strict=True)
+    ]

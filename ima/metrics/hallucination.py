@@ -1,4 +1,4 @@
-"""Hallucination: what captions name that is not there, and questions about what is not there."""
+"""Hallucination of objects: CHAIR of captions, and POPE's yes-or-no questions."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from ima.metrics.cider_bleu import tokenize_captions
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, compute_pooled_score
 
+#: ``(sample, part)``: mentions of absent objects, mentions of any object.
 ChairCounts = npt.NDArray[np.float64]
+_Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MentionedObjects:
-    """The objects that a caption names, one entry a mention.
+    """The objects that a caption mentions, one entry per mention.
 
     Parameters
     ----------
     present, absent : tuple of str
-        Those that are there, and those that are not.
+        Mentioned objects that the medium shows, and those that it does not show.
     """
 
     present: tuple[str, ...]
     absent: tuple[str, ...]
 
 
-def plural(noun: str) -> str:
-    """Return the regular plural of an English noun."""
+def pluralize_noun(noun: str) -> str:
+    """Return the regular plural of an English noun.
+
+    Examples
+    --------
+    >>> [plural(noun) for noun in ("ring", "box", "berry", "key")]
+    ['rings', 'boxes', 'berries', 'keys']
+    """
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
@@ -42,69 +50,76 @@ def plural(noun: str) -> str:
 def map_object_names(
     objects: Iterable[str], synonyms: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Return every way to name an object: itself, its synonyms, and their plurals.
+    """Map every name of an object to the object: itself, its synonyms and their plurals.
+
+    Parameters
+    ----------
+    objects : iterable of str
+        Singular nouns.
+    synonyms : mapping of str to sequence of str
+        Other names of an object.
 
     Examples
     --------
-    >>> object_names(["ring"], {"ring": ["hoop"]})
+    >>> map_object_names(["ring"], {"ring": ["hoop"]})
     {'ring': 'ring', 'rings': 'ring', 'hoop': 'ring', 'hoops': 'ring'}
     """
     return {
-        name: thing
-        for thing in objects
-        for word in (thing, *synonyms.get(thing, ()))
-        for name in (word, plural(word))
+        name: noun
+        for noun in objects
+        for word in (noun, *synonyms.get(noun, ()))
+        for name in (word, pluralize_noun(word))
     }
 
 
 def find_mentioned_objects(
-    caption: str, *, names: Mapping[str, str], there: Set[str]
+    caption: str, *, names: Mapping[str, str], true_objects: Set[str]
 ) -> MentionedObjects:
-    """Find the objects that a caption names (Rohrbach et al. 2018, arXiv:1809.02156).
+    """Find the objects that a caption mentions (Rohrbach et al. 2018, arXiv:1809.02156).
 
     Parameters
     ----------
     caption : str
         Any text.
     names : mapping of str to str
-        From :func:`map_object_names`; names may be of several words, of which the longest fits first.
-    there : set of str
-        The objects that are there.
+        From :func:`map_object_names`. A name may have several words; the longest match wins.
+    true_objects : set of str
+        The objects that the medium shows.
 
     Returns
     -------
-    Named
-        Each mention once, in the order of the text.
+    MentionedObjects
+        The mentions in the order of the text.
 
     Examples
     --------
-    >>> names = object_names(["ring", "star"], {})
-    >>> name_objects("two rings and a star", names=names, there={"ring"})
-    Named(present=('ring',), absent=('star',))
+    >>> names = map_object_names(["ring", "star"], {})
+    >>> find_mentioned_objects("two rings and a star", names=names, true_objects={"ring"})
+    MentionedObjects(present=('ring',), absent=('star',))
     """
     words = tokenize_captions([caption])[0].split()
     longest = max((name.count(" ") + 1 for name in names), default=1)
     present: list[str] = []
     absent: list[str] = []
-    at = 0
-    while at < len(words):
-        for size in range(min(longest, len(words) - at), 0, -1):
-            thing = names.get(" ".join(words[at : at + size]))
-            if thing is not None:
-                (present if thing in there else absent).append(thing)
-                at += size - 1
+    start = 0
+    while start < len(words):
+        for size in range(min(longest, len(words) - start), 0, -1):
+            noun = names.get(" ".join(words[start : start + size]))
+            if noun is not None:
+                (present if noun in true_objects else absent).append(noun)
+                start += size - 1
                 break
-        at += 1
+        start += 1
     return MentionedObjects(tuple(present), tuple(absent))
 
 
 def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) -> ChairCounts:
-    """Return what CHAIR is made of, per sample.
+    """Count the mentions of objects that CHAIR is computed from.
 
     Parameters
     ----------
     samples : sequence of Sample
-        Of a world that knows which objects are there.
+        Samples of a world that knows which objects each one shows.
     predictions : sequence of str
         One caption per sample.
 
@@ -117,21 +132,29 @@ def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) 
     ------
     SampleError
         If no registered world knows what a sample shows.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> samples = open_samples("mini-image-caption", n=1)
+    >>> count_chair_mentions(samples, samples[0].references[:1])[:, 0].tolist()
+    [0.0]
     """
     rows = []
     for sample, prediction in zip(samples, predictions, strict=True):
         world = world_of(sample)
         if world is None:
-            message = f"Sample {sample.id!r} does not say which objects are there: CHAIR needs it."
+            message = f"Sample {sample.id!r} does not list the objects it shows; CHAIR needs them."
             raise SampleError(message)
-        names, there = world.objects(sample)
-        named = find_mentioned_objects(prediction, names=names, there=there)
-        rows.append([len(named.absent), len(named.absent) + len(named.present)])
+        names, true_objects = world.objects(sample)
+        mentioned = find_mentioned_objects(prediction, names=names, true_objects=true_objects)
+        n_absent = len(mentioned.absent)
+        rows.append([n_absent, n_absent + len(mentioned.present)])
     return np.asarray(rows, float)
 
 
 def score_chair(counts: ChairCounts) -> dict[str, Interval]:
-    """Return CHAIR of captions (Rohrbach et al. 2018): the lower, the better.
+    """Compute CHAIR of captions (Rohrbach et al. 2018); lower is better.
 
     Parameters
     ----------
@@ -141,17 +164,23 @@ def score_chair(counts: ChairCounts) -> dict[str, Interval]:
     Returns
     -------
     dict of str to Interval
-        ``chair_s``: share of captions that name an absent object; ``chair_i``: share of absent ones
-        among all mentions, left out where no caption names any object.
+        ``chair_s``: fraction of captions that mention an absent object. ``chair_i``: fraction of
+        mentions that are of absent objects; missing if no caption mentions any object.
+
+    Examples
+    --------
+    >>> scores = score_chair(np.array([[1.0, 2.0], [0.0, 2.0]]))
+    >>> scores["chair_s"].value, scores["chair_i"].value
+    (0.5, 0.25)
     """
-    found = {"chair_s": compute_mean_score(counts[:, 0] > 0)}
+    scores = {"chair_s": compute_mean_score(counts[:, 0] > 0)}
     if counts[:, 1].sum() > 0:
-        found["chair_i"] = compute_pooled_score(counts, lambda sums: sums[..., 0] / sums[..., 1])
-    return found
+        scores["chair_i"] = compute_pooled_score(counts, lambda sums: sums[..., 0] / sums[..., 1])
+    return scores
 
 
 def says_yes(text: str) -> bool:
-    """Return whether an answer says yes, as POPE reads it: unless its first sentence says no.
+    """Return whether an answer counts as yes in POPE: its first sentence has no "no" or "not".
 
     Examples
     --------
@@ -175,26 +204,34 @@ def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[st
     Returns
     -------
     dict of str to Interval
-        ``accuracy``, ``precision``, ``recall``, ``f1`` of yes, and ``yes_ratio``. Precision and F1
-        are 0 where nothing was answered with yes.
+        ``accuracy``, ``yes_ratio``, and ``precision``, ``recall`` and ``f1`` of the answer yes.
+        Precision and F1 are 0 if no answer is yes.
+
+    Examples
+    --------
+    >>> asked = "question : is there a ring ? answer :"
+    >>> samples = [Sample(str(i), "image", "qa", asked, (("yes", "no")[i],)) for i in range(2)]
+    >>> scores = score_pope(samples, ["yes", "yes"])
+    >>> scores["accuracy"].value, scores["recall"].value, scores["yes_ratio"].value
+    (0.5, 1.0, 1.0)
     """
     yes = np.array([says_yes(text) for text in predictions])
     true = np.array([says_yes(sample.references[0]) for sample in samples])
     counts = np.stack([yes & true, yes & ~true, ~yes & true], axis=1).astype(float)
 
-    def share(part: ChairCounts, whole: ChairCounts) -> ChairCounts:
+    def divide(part: _Counts, whole: _Counts) -> _Counts:
         return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 0.0)
 
-    def f1(sums: ChairCounts) -> ChairCounts:
-        hits, false, missed = np.moveaxis(sums, -1, 0)
-        return share(2 * hits, 2 * hits + false + missed)
+    def compute_f1(sums: _Counts) -> _Counts:
+        hits, false_alarms, misses = np.moveaxis(sums, -1, 0)
+        return divide(2 * hits, 2 * hits + false_alarms + misses)
 
     return {
         "accuracy": compute_mean_score(yes == true),
-        "f1": compute_pooled_score(counts, f1),
+        "f1": compute_pooled_score(counts, compute_f1),
         "precision": compute_pooled_score(
-            counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 1])
+            counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 1])
         ),
-        "recall": compute_pooled_score(counts, lambda s: share(s[..., 0], s[..., 0] + s[..., 2])),
+        "recall": compute_pooled_score(counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 2])),
         "yes_ratio": compute_mean_score(yes),
     }

@@ -1,4 +1,4 @@
-"""Scores that each sample has on its own, as caches keep them beside the predictions."""
+"""Scores of single samples, which caches store beside the predictions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from ima.data.samples import Sample
 from ima.data.worlds import world_of
-from ima.metrics import answers
+from ima.metrics.answers import score_each_answer
 from ima.metrics.cider_bleu import CiderD, compute_bleu, count_bleu_ngrams
 
-#: Every metric, by the task that it scores, with what it says.
+#: The metrics of each task, with their definitions.
 SAMPLE_METRICS: dict[str, dict[str, str]] = {
     "caption": {
         "exact_set": "1 if the caption names exactly the entities that are there, else 0",
@@ -27,19 +27,19 @@ SAMPLE_METRICS: dict[str, dict[str, str]] = {
         "vqa_accuracy": "accuracy as VQAv2 defines it",
     },
 }
-#: The score of a task: the first of these metrics that its samples have.
+#: The main score of a task is the first of these metrics that its samples have.
 MAIN_SCORES: tuple[str, ...] = ("exact_set", "exact_match", "cider")
-#: Metrics that need the exact truth of a world.
+#: Metrics that need to know exactly what a sample shows.
 _NEED_TRUTH = frozenset(("exact_set", "exact_full", "absent_named", "named"))
 
 
 class SampleScorer:
-    """Scores samples one by one; holds what the scores of one sample take from all the others.
+    """Score samples one by one, with the n-gram statistics of all samples.
 
     Parameters
     ----------
     samples : sequence of Sample
-        All samples that will be scored.
+        All samples that will be scored; CIDEr-D weighs n-grams by their rarity among them.
 
     Examples
     --------
@@ -52,43 +52,47 @@ class SampleScorer:
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         captioned = [sample for sample in samples if sample.task == "caption"]
-        known = {name for sample in samples for name in list_sample_metrics(sample)}
+        applicable = {name for sample in samples for name in list_sample_metrics(sample)}
         self.metrics = tuple(
-            name for names in SAMPLE_METRICS.values() for name in names if name in known
+            name for names in SAMPLE_METRICS.values() for name in names if name in applicable
         )
         self._cider = CiderD([sample.references for sample in captioned]) if captioned else None
 
     def __call__(
         self, samples: Sequence[Sample], predictions: Sequence[str]
     ) -> npt.NDArray[np.float32]:
-        """Return ``(sample, metric)``, NaN where a metric does not apply to a sample."""
+        """Return the scores ``(sample, metric)``; NaN where a metric does not apply."""
         table = np.full((len(samples), len(self.metrics)), np.nan, np.float32)
-        for row, (sample, said) in enumerate(zip(samples, predictions, strict=True)):
-            scores = self._scores(sample, said)
+        for row, (sample, prediction) in enumerate(zip(samples, predictions, strict=True)):
+            scores = self._score_sample(sample, prediction)
             for name in list_sample_metrics(sample):
                 table[row, self.metrics.index(name)] = scores[name]
         return table
 
-    def _scores(self, sample: Sample, said: str) -> dict[str, float]:
+    def _score_sample(self, sample: Sample, prediction: str) -> dict[str, float]:
         if self._cider is None or sample.task != "caption":
-            found = answers.score_each_caption([sample], [said])
+            arrays = score_each_answer([sample], [prediction])
         else:
             references = [sample.references]
-            found = {"cider": self._cider([said], references)}
-            found["bleu4"] = compute_bleu(count_bleu_ngrams([said], references))
-        scores = {name: float(values[0]) for name, values in found.items()}
+            arrays = {"cider": self._cider([prediction], references)}
+            arrays["bleu4"] = compute_bleu(count_bleu_ngrams([prediction], references))
+        scores = {name: float(array[0]) for name, array in arrays.items()}
         world = world_of(sample)
         if world is not None and sample.task == "caption":
-            scores |= world.score_caption(sample, said)
+            scores |= world.score_caption(sample, prediction)
         return scores
 
 
 def list_sample_metrics(sample: Sample) -> tuple[str, ...]:
-    """Return the metrics that apply to a sample: none without a reference."""
+    """List the metrics that apply to a sample; none applies without a reference.
+
+    Examples
+    --------
+    >>> list_sample_metrics(Sample("0", "image", "caption", "caption :", ("a dog",)))
+    ('cider', 'bleu4')
+    """
     if not sample.references:
         return ()
-    names, known = (
-        SAMPLE_METRICS.get(sample.task, SAMPLE_METRICS["qa"]),
-        world_of(sample) is not None,
-    )
-    return tuple(name for name in names if known or name not in _NEED_TRUTH)
+    metrics = SAMPLE_METRICS.get(sample.task, SAMPLE_METRICS["qa"])
+    has_truth = world_of(sample) is not None
+    return tuple(name for name in metrics if has_truth or name not in _NEED_TRUTH)

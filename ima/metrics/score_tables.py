@@ -1,4 +1,4 @@
-"""Tables of what the cards of a zoo say: every model, every task, floors and ceiling beside it."""
+"""Tables of the scores on model cards, with their floors and ceilings."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: The score by which a task is judged first.
+#: The main score of each task.
 MAIN_METRICS = {"caption": "exact_set", "qa": "exact_match", "relation": "exact_match"}
-#: What stands beside a score, by the prefix of its columns: floors, and the ceiling.
+#: Floors and ceiling of a score, by the prefix of their columns.
 REFERENCE_SCORES = {
-    "floor": "percepts of another sample",
-    "none": "no percepts",
+    "floor": "perceptual tokens of another sample",
+    "none": "no perceptual tokens",
     "majority": "most frequent answer",
-    "words": "language model told in words",
+    "words": "text-only ceiling: the content described in words",
 }
 _INTERVAL_FIELDS = ("value", "low", "high", "n")
 
 
 def tabulate_card_scores(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return every score of every model with what stands beside it.
+    """Tabulate every score of every model with its floors and its ceiling.
 
     Parameters
     ----------
@@ -31,45 +31,52 @@ def tabulate_card_scores(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per model, task and metric: ``model``, ``setup``, ``modality``, ``task``, ``metric``;
-        ``value``, ``low``, ``high``, ``n``; and the same four with each key of :data:`REFERENCE_SCORES` and
-        ``_`` before them, NaN where there is none.
+        A row per model, task and metric: ``model``, ``setup``, ``modality``, ``task``, ``metric``,
+        ``value``, ``low``, ``high``, ``n``, and ``<prefix>_value`` … ``<prefix>_n`` for each prefix
+        of :data:`REFERENCE_SCORES`; NaN where a card has no such score.
+
+    Examples
+    --------
+    >>> score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 20}
+    >>> record = {"name": "opt-mini/vit/image-qa", "setup": "ST", "modality": "image", "task": "qa",
+    ...           "scores": {"exact_match": score}, "floors": {}, "controls": {}}
+    >>> tabulate_card_scores([record])[["model", "metric", "value"]].values.tolist()
+    [['opt-mini/vit/image-qa', 'exact_match', 0.6]]
     """
     rows = []
     for record in records:
-        beside = {"floor": record["floors"], **record["controls"]}
+        references = {"floor": record["floors"], **record["controls"]}
         for name, score in record["scores"].items():
             task, metric = _split_score_name(name, task=record["task"])
             row = {key: record[key] for key in ("setup", "modality")}
             row |= {"model": record["name"], "task": task, "metric": metric, **score}
             for prefix in REFERENCE_SCORES:
-                found = beside.get(prefix, {}).get(name, {})
-                row |= {f"{prefix}_{end}": found.get(end, np.nan) for end in _INTERVAL_FIELDS}
+                reference = references.get(prefix, {}).get(name, {})
+                row |= {f"{prefix}_{key}": reference.get(key, np.nan) for key in _INTERVAL_FIELDS}
             rows.append(row)
-    known = ["model", "setup", "modality", "task", "metric"]
-    numbers = [
-        *_INTERVAL_FIELDS,
-        *(f"{prefix}_{end}" for prefix in REFERENCE_SCORES for end in _INTERVAL_FIELDS),
-    ]
-    return pd.DataFrame(rows, columns=[*known, *numbers])
+    numbers = [f"{prefix}_{key}" for prefix in REFERENCE_SCORES for key in _INTERVAL_FIELDS]
+    names = ["model", "setup", "modality", "task", "metric"]
+    return pd.DataFrame(rows, columns=[*names, *_INTERVAL_FIELDS, *numbers])
 
 
 def _split_score_name(name: str, *, task: str | None) -> tuple[str, str]:
-    """Return task and metric of a score's name; those of a multitask model begin with the task.
+    """Split the name of a score into task and metric; multitask models put the task first.
 
     Examples
     --------
-    >>> split("caption/exact_set", task="multitask"), split("exact_match/count", task="qa")
-    (('caption', 'exact_set'), ('qa', 'exact_match/count'))
+    >>> _split_score_name("caption/exact_set", task="multitask")
+    ('caption', 'exact_set')
+    >>> _split_score_name("exact_match/count", task="qa")
+    ('qa', 'exact_match/count')
     """
     if task != "multitask" or name.startswith("poll_"):
         return ("qa" if task in {None, "multitask"} else str(task)), name
-    first, _, rest = name.partition("/")
-    return first, rest
+    score_task, _, metric = name.partition("/")
+    return score_task, metric
 
 
 def select_main_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Keep, of each model and task, the score by which the task is judged first.
+    """Keep the main score of each model and task.
 
     Parameters
     ----------
@@ -79,69 +86,106 @@ def select_main_scores(scores: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The same columns and ``way``: which share of the way from the floor (another sample's
-        percepts) to the ceiling (the language model told in words) the model goes.
-    """
-    kept = scores[scores["metric"] == scores["task"].map(MAIN_METRICS)].copy()
-    room = kept["words_value"] - kept["floor_value"]
-    kept["way"] = (kept["value"] - kept["floor_value"]) / room.where(room > 0)
-    return kept.reset_index(drop=True)
-
-
-def select_main_record_scores(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
-    """Keep, of a record's scores, those by which its tasks are judged first.
+        The same columns and ``normalized_score``: 0 at the floor (perceptual tokens of another
+        sample), 1 at the text-only ceiling, NaN if the ceiling is not above the floor.
 
     Examples
     --------
-    >>> list(judged({"exact_match": {}, "exact_match/count": {}}, task="qa"))
+    >>> score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 20}
+    >>> record = {"name": "opt-mini/vit/image-qa", "setup": "ST", "modality": "image", "task": "qa",
+    ...           "scores": {"exact_match": score, "vqa_accuracy": score},
+    ...           "floors": {"exact_match": {**score, "value": 0.2}},
+    ...           "controls": {"words": {"exact_match": {**score, "value": 1.0}}}}
+    >>> main = select_main_scores(tabulate_card_scores([record]))
+    >>> main["normalized_score"].round(2).tolist()
+    [0.5]
+    """
+    main = scores[scores["metric"] == scores["task"].map(MAIN_METRICS)].copy()
+    room = main["words_value"] - main["floor_value"]
+    main["normalized_score"] = (main["value"] - main["floor_value"]) / room.where(room > 0)
+    return main.reset_index(drop=True)
+
+
+def select_main_record_scores(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
+    """Keep the main scores of one record, one for each of its tasks.
+
+    Parameters
+    ----------
+    scores : mapping of str to object
+        By name, as on a model card.
+    task : str or None
+        The task of the model.
+
+    Examples
+    --------
+    >>> list(select_main_record_scores({"exact_match": {}, "exact_match/count": {}}, task="qa"))
     ['exact_match']
     """
-    found = {name: _split_score_name(name, task=task) for name in scores}
+    split = {name: _split_score_name(name, task=task) for name in scores}
     return {
-        name: scores[name] for name, (of, metric) in found.items() if MAIN_METRICS.get(of) == metric
+        name: scores[name]
+        for name, (score_task, metric) in split.items()
+        if MAIN_METRICS.get(score_task) == metric
     }
 
 
 def tabulate_checkpoint_scores(
     cards: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = tuple(MAIN_METRICS.values())
 ) -> pd.DataFrame:
-    """Return the scores of weights that were kept along training.
+    """Tabulate the scores of the checkpoints saved during training.
 
     Parameters
     ----------
     cards : iterable of mapping
-        Cards of models.
+        Model cards.
     metrics : sequence of str
-        Which scores.
+        The scores to keep.
 
     Returns
     -------
     pandas.DataFrame
         A row per model, task, step and metric: ``model``, ``modality``, ``task``, ``step``,
         ``metric``, ``value``, ``low``, ``high``, ``n``.
+
+    Examples
+    --------
+    >>> score = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 20}
+    >>> card = {"name": "opt-mini/vit/image-qa", "modality": "image", "task": "qa",
+    ...         "checkpoints": [{"step": 100, "scores": {"exact_match": score}}]}
+    >>> tabulate_checkpoint_scores([card])[["step", "metric", "value"]].values.tolist()
+    [[100, 'exact_match', 0.6]]
     """
     rows = []
     for card in cards:
-        for kept in card.get("checkpoints", ()):
-            for name, score in kept.get("scores", {}).items():
+        for checkpoint in card.get("checkpoints", ()):
+            for name, score in checkpoint.get("scores", {}).items():
                 task, metric = _split_score_name(name, task=card["task"])
                 if metric in metrics:
                     row = {"model": card["name"], "modality": card["modality"], "task": task}
-                    rows.append(row | {"step": kept["step"], "metric": metric, **score})
+                    rows.append(row | {"step": checkpoint["step"], "metric": metric, **score})
     return pd.DataFrame(
         rows, columns=["model", "modality", "task", "step", "metric", "value", "low", "high", "n"]
     )
 
 
 def format_score_cell(row: Mapping[str, Any], prefix: str = "", *, digits: int = 2) -> str:
-    """Return a score with its interval as a cell of a table; empty where there is none.
+    """Format a score with its interval as a table cell; empty if there is no score.
+
+    Parameters
+    ----------
+    row : mapping of str to object
+        A row of :func:`tabulate_card_scores`.
+    prefix : str
+        Empty for the score itself, or a key of :data:`REFERENCE_SCORES` followed by ``_``.
+    digits : int
+        Decimal places.
 
     Examples
     --------
-    >>> shown({"value": 0.5, "low": 0.25, "high": 0.75})
+    >>> format_score_cell({"value": 0.5, "low": 0.25, "high": 0.75})
     '0.50 [0.25, 0.75]'
     """
-    value, low, high = (row[f"{prefix}{end}"] for end in ("value", "low", "high"))
+    value, low, high = (row[f"{prefix}{key}"] for key in ("value", "low", "high"))
     if not np.isfinite(value):
         return ""
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

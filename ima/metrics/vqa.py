@@ -12,7 +12,7 @@ _NUMBERS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     )
 } | {"none": "0"}
-#: Short forms; an answer may lack their apostrophe.
+#: Contractions; answers may omit the apostrophe.
 _SHORT = """
 ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd
 how'll how's i'd i'm i've isn't it'd it'll let's ma'am might've mightn't must've mustn't needn't
@@ -25,20 +25,20 @@ _APOSTROPHE = {word.replace("'", ""): word for word in _SHORT}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _COMMA_IN_NUMBER = re.compile(r"(\d),(\d)")
-#: A set with one answer has it from all ten people that VQAv2 asks.
+#: VQAv2 asks ten people; the only answer of a sample counts as given by all of them.
 N_ANNOTATORS = 10
 
 
 def normalize_vqa_answer(answer: str) -> str:
-    """Return an answer as VQAv2 compares it.
+    """Normalize an answer as VQAv2 does before it compares answers.
 
-    In lower case, without punctuation and articles, numbers to ten as digits, short forms with
-    their apostrophe.
+    The result is in lower case and has no punctuation and no articles. Numbers up to ten become
+    digits, and contractions get their apostrophe.
 
     Examples
     --------
-    >>> normalise("The two dogs, dont!"), normalise("1,000"), normalise("top left .")
-    ("2 dogs don't", '1000', 'top left')
+    >>> [normalize_vqa_answer(text) for text in ("The two dogs, dont!", "1,000", "top left .")]
+    ["2 dogs don't", '1000', 'top left']
     """
     text = answer.replace("\n", " ").replace("\t", " ").strip().lower()
     spaced = _COMMA_IN_NUMBER.search(text) is not None
@@ -50,30 +50,35 @@ def normalize_vqa_answer(answer: str) -> str:
 
 
 def compute_vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
-    """Return the accuracy of one answer: min(people who gave it / 3, 1), over all but one of them.
+    """Compute the VQA accuracy of one answer.
+
+    Each person in turn is left out: the answer scores min(number of the others who gave it / 3, 1).
+    The accuracy is the mean over the people.
 
     Parameters
     ----------
     prediction : str
-        Never cut to the length of a reference (paper.md §5, fault 6).
+        The complete answer, never cut to the length of a reference (paper.md §5, fault 6).
     references : sequence of str
-        What people answered, usually ten; a single one counts as given by all.
+        The answers of people, usually ten; a single one counts as given by all.
 
     Returns
     -------
     float
-        In [0, 1]: the mean over the people of what agreeing with the others is worth.
+        In [0, 1].
 
     Examples
     --------
-    >>> vqa_accuracy("red", ["red"] * 3 + ["blue"] * 7), vqa_accuracy("red", ["red"])
-    (0.9, 1.0)
+    >>> compute_vqa_accuracy("red", ["red"] * 3 + ["blue"] * 7)
+    0.9
+    >>> compute_vqa_accuracy("red", ["red"])
+    1.0
     """
     answers = [normalize_vqa_answer(reference) for reference in references]
     if len(answers) == 1:
         answers *= N_ANNOTATORS
-    said = normalize_vqa_answer(prediction)
-    agree = sum(answer == said for answer in answers)
-    # Leaving one person out takes an agreement away where that person agrees.
-    worth = [min(1.0, (agree - (answer == said)) / 3) for answer in answers]
-    return round(sum(worth) / len(worth), 10)
+    answer = normalize_vqa_answer(prediction)
+    agreeing = sum(other == answer for other in answers)
+    # Leaving out a person who agrees lowers the count by one.
+    scores = [min(1.0, (agreeing - (other == answer)) / 3) for other in answers]
+    return round(sum(scores) / len(scores), 10)

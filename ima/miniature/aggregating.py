@@ -14,25 +14,24 @@ from torch import nn
 
 from ima.files import read_json
 from ima.miniature import corpus, episodes, multitask, speech
-from ima.miniature.answers import answers_loss, answers_right, padded
-from ima.miniature.cards import card_of, data_record
-from ima.miniature.materials import Materials
-from ima.miniature.workshop import Part
+from ima.miniature.answers import check_answer_tokens, compute_next_token_loss, pad_token_rows
+from ima.miniature.cards import make_card, make_data_record
+from ima.miniature.materials import TrainingMaterials
+from ima.miniature.workshop import ZooPart
 from ima.models import llava
 from ima.models.hook_points import find_hook_points
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
 from ima.token_reduction.aggregation import stop_after
-from ima.training.checkpoints import save_weights
-from ima.training.optimization import Recipe, fit
+from ima.training.loop import TrainingRecipe, fit_model, save_weights
 
-MODEL = "llava-mini-3"
-PART = f"aggregation/{MODEL}"
-SHOTS, BATCH = 3, 24
+_MODEL_NAME = "llava-mini-3"
+_PART_NAME = f"aggregation/{_MODEL_NAME}"
+_N_SHOTS, _BATCH_SIZE = 3, 24
 #: Layer whose states are read: half of the way. The authors' depth is their model's.
-DEPTH = 6
+_READ_LAYER = 6
 #: Questions of a training row about demonstrations, and about the picture that follows them.
-TURNS = (5, 2)
-_RECIPE = Recipe(steps=1500, learning_rate=2e-3, seed=51, warmup=60, probe_every=100)
+_TURNS_PER_ROW = (5, 2)
+_RECIPE = TrainingRecipe(steps=1500, learning_rate=2e-3, seed=51, warmup=60, probe_every=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,60 +66,62 @@ class _Rows:
     weights: torch.Tensor
 
 
-def part_of(materials: Materials) -> Part:
+def make_aggregation_part(materials: TrainingMaterials) -> ZooPart:
     """Return the part of the zoo that this module trains."""
     plan = materials.workshop.plan
     recipe = plan.recipe(_RECIPE)
     record = {
         **asdict(recipe),
-        "pool": plan.pool(multitask.MODALITY),
-        "batch": BATCH,
-        "shots": SHOTS,
-        "depth": DEPTH,
-        "turns": list(TURNS),
+        "pool": plan.pool(multitask.MULTITASK_MODALITY),
+        "batch": _BATCH_SIZE,
+        "shots": _N_SHOTS,
+        "depth": _READ_LAYER,
+        "turns": list(_TURNS_PER_ROW),
     }
     needs = {
-        "language": f"language/{multitask.LANGUAGE}",
-        "encoder": f"encoders/{multitask.ENCODER}",
-        "base": f"multitask/{MODEL}",
+        "language": f"language/{multitask.MULTITASK_LANGUAGE}",
+        "encoder": f"encoders/{multitask.MULTITASK_ENCODER}",
+        "base": f"multitask/{_MODEL_NAME}",
     }
-    return Part(PART, record, partial(_make, materials, recipe), needs=needs)
+    return ZooPart(_PART_NAME, record, partial(_make, materials, recipe), needs=needs)
 
 
-def _make(materials: Materials, recipe: Recipe, record: Mapping[str, Any]) -> dict[str, Any]:
+def _make(
+    materials: TrainingMaterials, recipe: TrainingRecipe, record: Mapping[str, Any]
+) -> dict[str, Any]:
     workshop = materials.workshop
-    language, tokenizer = materials.language(multitask.LANGUAGE)
+    language, tokenizer = materials.language(multitask.MULTITASK_LANGUAGE)
     frozen = hash_state_dict(language.state_dict())
     trainer = _Trainer(materials, language, tokenizer, recipe)
     projection = trainer.projection
-    result = fit(
+    result = fit_model(
         projection,
         trainer.loss,
         recipe,
         name="aggregation",
-        checkpoint=workshop.checkpoint(PART),
+        state_path=workshop.checkpoint(_PART_NAME),
         probe=trainer.probe,
     )
     if hash_state_dict(language.cpu().state_dict()) != frozen:
         message = "Training the map changed the language model, which must stay frozen."
         raise RuntimeError(message)
     projection.cpu().eval()
-    folder = workshop.folder(PART)
+    folder = workshop.folder(_PART_NAME)
     save_weights(projection.state_dict(), folder / WEIGHTS_FILE)
-    card = card_of(MODEL, "aggregation", projection, folder, recipe=record, result=result)
-    dataset = f"mini-{multitask.MODALITY}-caption"
-    card["data"] |= data_record(dataset, n=record["pool"])
+    card = make_card(_MODEL_NAME, "aggregation", projection, folder, recipe=record, result=result)
+    dataset = f"mini-{multitask.MULTITASK_MODALITY}-caption"
+    card["data"] |= make_data_record(dataset, n=record["pool"])
     return card | {
         "setup": "MT",
-        "modality": multitask.MODALITY,
+        "modality": multitask.MULTITASK_MODALITY,
         "task": "qa",
         "dataset": dataset,
-        "model": MODEL,
-        "depth": DEPTH,
+        "model": _MODEL_NAME,
+        "depth": _READ_LAYER,
         "parts": dict(record["parts"]),
         "made_of": {
-            "language": f"language/{multitask.LANGUAGE}",
-            "encoder": f"encoders/{multitask.ENCODER}",
+            "language": f"language/{multitask.MULTITASK_LANGUAGE}",
+            "encoder": f"encoders/{multitask.MULTITASK_ENCODER}",
         },
         "language_state": frozen,
     }
@@ -129,14 +130,16 @@ def _make(materials: Materials, recipe: Recipe, record: Mapping[str, Any]) -> di
 class _Trainer:
     """Frozen parts, pictures, and the map between them."""
 
-    def __init__(self, materials: Materials, language: Any, tokenizer: Any, recipe: Recipe) -> None:
+    def __init__(
+        self, materials: TrainingMaterials, language: Any, tokenizer: Any, recipe: TrainingRecipe
+    ) -> None:
         self.device, self.recipe = materials.workshop.plan.device, recipe
         self.language = language.to(self.device).eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
-        self.anatomy = find_hook_points(language)
-        folder = materials.workshop.folder(f"multitask/{MODEL}")
+        self.hook_points = find_hook_points(language)
+        folder = materials.workshop.folder(f"multitask/{_MODEL_NAME}")
         config = llava.ProjectorConfig(**read_json(folder / CARD_FILE)["projector"])
-        encoder = materials.encoder(multitask.ENCODER)
+        encoder = materials.encoder(multitask.MULTITASK_ENCODER)
         self.projector = llava.build_projector(config, encoder=encoder, language=language)
         begun = load_file(folder / WEIGHTS_FILE)
         self.projector.load_state_dict(
@@ -156,16 +159,16 @@ class _Trainer:
     def loss(self, step: int) -> torch.Tensor:
         """Return the loss of the answers in the rows of one step."""
         rng = np.random.default_rng([self.recipe.seed, step])
-        rows = self._rows(self.train, rng, BATCH, own=TURNS[1])
-        return answers_loss(self._logits(rows), rows.ids, rows.weights)
+        rows = self._rows(self.train, rng, _BATCH_SIZE, own=_TURNS_PER_ROW[1])
+        return compute_next_token_loss(self._logits(rows), rows.ids, rows.weights)
 
     def probe(self) -> dict[str, float]:
         """Return the share of answers about demonstrations whose tokens are all the likeliest."""
         right: list[bool] = []
-        for start in range(0, len(self.fixed.ids), BATCH):
-            part = slice(start, start + BATCH)
+        for start in range(0, len(self.fixed.ids), _BATCH_SIZE):
+            part = slice(start, start + _BATCH_SIZE)
             rows = _Rows(*(getattr(self.fixed, name)[part] for name in _Rows.__annotations__))
-            right += answers_right(self._logits(rows), rows.ids, rows.weights.cpu().numpy())
+            right += check_answer_tokens(self._logits(rows), rows.ids, rows.weights.cpu().numpy())
         return {"validation": sum(right) / len(right)}
 
     def _logits(self, rows: _Rows) -> torch.Tensor:
@@ -182,16 +185,24 @@ class _Trainer:
         place = {at: row for row, at in enumerate(pictures.alone)}
         queries, shown, encoded = [], [], []
         for _ in range(count):
-            query, chosen = episodes.drawn(pictures.entities, pictures.alone, shots=SHOTS, rng=rng)
-            asked = [q for at in chosen for q in episodes.about(pictures.entities[at], rng)]
-            turns = [asked[at] for at in rng.permutation(len(asked))[: TURNS[0]]]
-            turns += speech.questions(multitask.MODALITY, pictures.entities[query], rng)[:own]
+            query, chosen = episodes.draw_episode(
+                pictures.entities, pictures.alone, shots=_N_SHOTS, rng=rng
+            )
+            asked = [
+                q
+                for at in chosen
+                for q in episodes.make_attribute_questions(pictures.entities[at], rng)
+            ]
+            turns = [asked[at] for at in rng.permutation(len(asked))[: _TURNS_PER_ROW[0]]]
+            turns += speech.make_questions(
+                multitask.MULTITASK_MODALITY, pictures.entities[query], rng
+            )[:own]
             told = tuple((turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns)))
             document = corpus.Document("", "", told, ())
             encoded.append(corpus.encode_document(document, self.tokenizer, context_weight=0.0))
             queries.append(query)
             shown.append([place[at] for at in chosen])
-        ids, weights = padded(encoded)
+        ids, weights = pad_token_rows(encoded)
         return _Rows(
             pictures.states[torch.tensor(shown)].to(self.device),
             pictures.features[queries].float().to(self.device),
@@ -199,19 +210,21 @@ class _Trainer:
             torch.from_numpy(weights).to(self.device),
         )
 
-    def _pictures(self, materials: Materials, split: str) -> _Pictures:
-        pool = materials.pool(multitask.MODALITY, split)
+    def _pictures(self, materials: TrainingMaterials, split: str) -> _Pictures:
+        pool = materials.pool(multitask.MULTITASK_MODALITY, split)
         features = llava.drop_cls_token(
-            materials.tokens(multitask.ENCODER, multitask.MODALITY, split)
+            materials.tokens(multitask.MULTITASK_ENCODER, multitask.MULTITASK_MODALITY, split)
         )
         entities = [one.entities() for one in pool.situations]
-        alone = episodes.singles(pool.situations)
+        alone = episodes.find_single_object_images(pool.situations)
         states = self._states(features[alone], [entities[at][0].noun for at in alone])
         return _Pictures(features, entities, alone, states)
 
     @torch.no_grad()
     def _states(self, features: torch.Tensor, nouns: list[str]) -> torch.Tensor:
-        texts = [episodes.TEXT.format(noun=speech.article(noun)) for noun in nouns]
+        texts = [
+            episodes.DEMONSTRATION_TEXT.format(noun=speech.add_article(noun)) for noun in nouns
+        ]
         ids = torch.tensor(
             [one.ids for one in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
         )
@@ -220,7 +233,9 @@ class _Trainer:
             part = slice(start, start + 64)
             words = self.language.get_input_embeddings()(ids[part].to(self.device))
             seen = self.projector(features[part].float().to(self.device))
-            with stop_after(self.anatomy.blocks[DEPTH - 1]) as reached:
-                self.anatomy.trunk(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False)
+            with stop_after(self.hook_points.blocks[_READ_LAYER - 1]) as reached:
+                self.hook_points.trunk(
+                    inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False
+                )
             found.append(reached[0][:, seen.shape[1] :].cpu())
         return torch.cat(found)

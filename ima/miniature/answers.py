@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ima.miniature.language_model import weighted_loss
+from ima.miniature.language_model import compute_weighted_token_loss
 
 
-def padded(
+def pad_token_rows(
     encoded: Sequence[tuple[Sequence[int], Sequence[float]]],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return token ids and weights of rows, with zeros behind the shorter ones.
@@ -34,7 +34,9 @@ def padded(
     return all_ids, all_weights
 
 
-def answers_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def compute_next_token_loss(
+    logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     """Return the next-token loss on answers.
 
     Parameters
@@ -48,10 +50,10 @@ def answers_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor)
     # One position before the text, so that position i predicts token i.
     shifted = torch.cat([ids[:, :1], ids], dim=1)
     weight = torch.cat([torch.zeros_like(weights[:, :1]), weights], dim=1)
-    return weighted_loss(logits, shifted, weight)
+    return compute_weighted_token_loss(logits, shifted, weight)
 
 
-def answers_right(
+def check_answer_tokens(
     logits: torch.Tensor, ids: torch.Tensor, weights: npt.NDArray[np.float32]
 ) -> list[bool]:
     """Say of each answer whether all of its tokens are the likeliest.
@@ -59,7 +61,7 @@ def answers_right(
     Parameters
     ----------
     logits, ids, weights
-        As :func:`answers_loss` takes them; tokens in a row that count are one answer.
+        As :func:`compute_next_token_loss` takes them; tokens in a row that count are one answer.
     """
     hits = (logits.argmax(-1)[:, :-1] == ids).cpu().numpy()
     found = []

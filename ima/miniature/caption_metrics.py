@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence, Set
 from ima.data.samples import Sample
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, map_object_names, score_chair
-from ima.miniature.world import SYNONYMS, Domain, get_domain
+from ima.miniature.world import NOUN_SYNONYMS, Domain, get_domain
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 
@@ -114,7 +114,7 @@ def objects_of(sample: Sample) -> tuple[Mapping[str, str], Set[str]]:
     """Return the objects that a caption may name, by every wording, and those that are there."""
     nouns = get_domain(sample.truth["modality"]).nouns
     there = {entity["noun"] for entity in sample.truth["entities"]}
-    return map_object_names(nouns, SYNONYMS), there
+    return map_object_names(nouns, NOUN_SYNONYMS), there
 
 
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:

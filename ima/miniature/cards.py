@@ -9,16 +9,15 @@ from typing import Any
 import torch
 
 from ima.data.samples import open_samples
-from ima.miniature.world import VERSION
+from ima.miniature.world import WORLD_VERSION
 from ima.models.zoo import WEIGHTS_FILE, hash_file, make_checkpoint_path
-from ima.training.checkpoints import save_weights
-from ima.training.optimization import Result
+from ima.training.loop import TrainingResult, save_weights
 
 #: Setup of a model that is loaded by its card: language model alone, single task, multitask (§2).
-SETUPS = {"language": "LM", "connector": "ST", "multitask": "MT"}
+_SETUP_BY_KIND = {"language": "LM", "connector": "ST", "multitask": "MT"}
 
 
-def save_model(model: Any, folder: Path) -> None:
+def save_float16_model(model: Any, folder: Path) -> None:
     """Save a model of transformers with its weights in float16, which is what everyone loads."""
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
@@ -30,7 +29,7 @@ def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: in
     save_weights(state, make_checkpoint_path(folder, step))
 
 
-def milestones(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
+def compute_checkpoint_steps(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
     """Return the numbers of finished steps, before the last, at which weights are kept.
 
     Examples
@@ -42,7 +41,7 @@ def milestones(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
     return tuple(sorted(step for step in wanted if step < steps))
 
 
-def kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:
+def list_kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:
     """Return what a card says of the weights kept along training; the last are the part's own."""
     paths = [*(make_checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS_FILE]
     return [
@@ -51,13 +50,19 @@ def kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[
     ]
 
 
-def data_record(dataset: str, *, n: int) -> dict[str, Any]:
+def make_data_record(dataset: str, *, n: int) -> dict[str, Any]:
     """Return which samples a part was trained on."""
     return {"fingerprint": open_samples(f"{dataset}:train", n=n).fingerprint, "samples": n}
 
 
-def card_of(
-    name: str, kind: str, model: Any, folder: Path, *, recipe: Mapping[str, Any], result: Result
+def make_card(
+    name: str,
+    kind: str,
+    model: Any,
+    folder: Path,
+    *,
+    recipe: Mapping[str, Any],
+    result: TrainingResult,
 ) -> dict[str, Any]:
     """Return what all cards hold; the caller fills in what only some have."""
     configuration = {}
@@ -69,7 +74,7 @@ def card_of(
         "name": name,
         "kind": kind,
         "class": type(model).__name__,
-        "setup": SETUPS.get(kind),
+        "setup": _SETUP_BY_KIND.get(kind),
         "modality": None,
         "task": None,
         "dataset": None,
@@ -77,7 +82,7 @@ def card_of(
         "configuration": configuration,
         "seed": recipe["seed"],
         "recipe": dict(recipe),
-        "data": {"generator": "ima.miniature", "version": VERSION},
+        "data": {"generator": "ima.miniature", "version": WORLD_VERSION},
         "curve": result.curve,
         "scores": {},
         "floors": {},

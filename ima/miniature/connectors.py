@@ -14,50 +14,53 @@ import torch
 from torch import nn
 
 from ima.miniature import corpus, speech
-from ima.miniature.answers import answers_loss, answers_right, padded
+from ima.miniature.answers import check_answer_tokens, compute_next_token_loss, pad_token_rows
 from ima.miniature.datasets import Situation
-from ima.miniature.pools import Pool
+from ima.miniature.pools import SamplePool
 from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_encoder_tokens
-from ima.training.optimization import Recipe, Result, fit
+from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Enters a context around one pass of the language model; told perceptual tokens
 #: ``(sample, query, hidden)`` and the ids behind them ``(sample, position)``.
-Around = Callable[[torch.Tensor, torch.Tensor], AbstractContextManager[Any]]
+ForwardContext = Callable[[torch.Tensor, torch.Tensor], AbstractContextManager[Any]]
 #: Samples in a step, by modality; a clip has four times as many tokens as an image.
-BATCH = {"image": 32, "audio": 32, "video": 20}
+CONNECTOR_BATCH_SIZES = {"image": 32, "audio": 32, "video": 20}
 #: Questions that one training row asks about its sample.
-TURNS = 6
+TURNS_PER_ROW = 6
 #: Rows of questions of every kind that are prepared for each training sample, beside one row that
 #: checks what is there.
-VARIANTS = 2
+_QUESTION_ROWS = 2
 #: Rows of a model for all tasks, by what stands in them first.
-ROWS = ("caption and questions", "order and questions", "checks", "caption")
+MULTITASK_ROW_KINDS = ("caption and questions", "order and questions", "checks", "caption")
 _ASKING = 9
-_CAPTION = Recipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
-_QUESTIONS = Recipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
+_CAPTION = TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
+_QUESTIONS = TrainingRecipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
 #: By modality and task, in the order of training: the connector for questions begins as the one for
 #: captions.
-RECIPES = {
+CONNECTOR_RECIPES = {
     "image": {"caption": _CAPTION, "qa": _QUESTIONS},
     "audio": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=700)},
     "video": {"caption": replace(_CAPTION, steps=2400), "qa": replace(_QUESTIONS, steps=700)},
 }
 #: The same, where nine encoders are compared with one another and each has as many steps.
-COMPARED = {
+COMPARISON_RECIPES = {
     "image": {"caption": replace(_CAPTION, steps=1200), "qa": replace(_QUESTIONS, steps=600)},
     "audio": {"caption": replace(_CAPTION, steps=600), "qa": replace(_QUESTIONS, steps=450)},
     "video": {"caption": replace(_CAPTION, steps=1400), "qa": replace(_QUESTIONS, steps=500)},
 }
 #: Shares of a run's steps at which its weights are kept, where checkpoints are wanted. A run that
 #: begins with another run's weights has one more on its way: where it begins.
-MILESTONES = {"caption": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4), "qa": (1 / 16, 1 / 8, 1 / 4, 1 / 2)}
+CHECKPOINT_RATIOS = {
+    "caption": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4),
+    "qa": (1 / 16, 1 / 8, 1 / 4, 1 / 2),
+}
 #: Sizes of the connectors; the paper has 256 and 512.
-WIDTH, FEED_FORWARD = 96, 192
+CONNECTOR_WIDTH, _FEED_FORWARD_WIDTH = 96, 192
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
+class TokenizedTurns:
     """Token ids behind the perceptual tokens, several rows per sample, padded to one length.
 
     Parameters
@@ -71,33 +74,38 @@ class Texts:
     ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
 
-    def first(self, n: int) -> Texts:
+    def first(self, n: int) -> TokenizedTurns:
         """Return the rows of the first ``n`` samples."""
-        return Texts(self.ids[:n], self.weights[:n])
+        return TokenizedTurns(self.ids[:n], self.weights[:n])
 
 
-def config_for(encoder_width: int, *, hidden: int) -> ConnectorConfig:
+def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig:
     """Return the sizes of a connector between an encoder and a language model of these widths."""
     return ConnectorConfig(
-        encoder_width=encoder_width, hidden=hidden, width=WIDTH, feed_forward=FEED_FORWARD
+        encoder_width=encoder_width,
+        hidden=hidden,
+        width=CONNECTOR_WIDTH,
+        feed_forward=_FEED_FORWARD_WIDTH,
     )
 
 
-def caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+def make_caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for captioning: the canonical caption."""
-    canonical = speech.captions(situation.modality, situation.entities())[0]
+    canonical = speech.make_captions(situation.modality, situation.entities())[0]
     return [[(speech.CAPTION_PROMPT, canonical)]]
 
 
-def question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+def _make_question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for question answering."""
     rng, entities = situation.rng(_ASKING), situation.entities()
-    asked = [speech.questions(situation.modality, entities, rng) for _ in range(VARIANTS)]
-    asked.append(speech.checks(situation.modality, entities, rng))
-    return [[(q.prompt, q.answer) for q in row[:TURNS]] for row in asked]
+    asked = [
+        speech.make_questions(situation.modality, entities, rng) for _ in range(_QUESTION_ROWS)
+    ]
+    asked.append(speech.make_yes_no_questions(situation.modality, entities, rng))
+    return [[(q.prompt, q.answer) for q in row[:TURNS_PER_ROW]] for row in asked]
 
 
-def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
+def make_multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a picture's rows for all tasks at once.
 
     A caption before questions of every kind, the order of objects among the same, checks of
@@ -105,40 +113,42 @@ def multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     learned much more slowly.
     """
     rng, entities = situation.rng(_ASKING), situation.entities()
-    caption = caption_turns(situation)[0]
-    mixed, asked, checked = question_turns(situation)
-    related = [(q.prompt, q.answer) for q in speech.relation_questions(entities)]
+    caption = make_caption_turns(situation)[0]
+    mixed, asked, checked = _make_question_turns(situation)
+    related = [(q.prompt, q.answer) for q in speech.make_relation_questions(entities)]
     rows = [
         [row[i] for i in rng.permutation(len(row))] for row in (mixed, related + asked, checked)
     ]
-    return [*(row[:TURNS] for row in (caption + rows[0], *rows[1:])), caption]
+    return [*(row[:TURNS_PER_ROW] for row in (caption + rows[0], *rows[1:])), caption]
 
 
-TURNS_OF: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
-    "caption": caption_turns,
-    "qa": question_turns,
-    "multitask": multitask_turns,
+TURN_MAKERS: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
+    "caption": make_caption_turns,
+    "qa": _make_question_turns,
+    "multitask": make_multitask_turns,
 }
 
 
-def prepare_texts(situations: Sequence[Situation], task: str, tokenizer: Any) -> Texts:
+def tokenize_turns(situations: Sequence[Situation], task: str, tokenizer: Any) -> TokenizedTurns:
     """Tokenise the turns of all samples."""
     rows = [
         [
             corpus.encode_document(
                 corpus.Document("", "", tuple(turns), ()), tokenizer, context_weight=0.0
             )
-            for turns in TURNS_OF[task](situation)
+            for turns in TURN_MAKERS[task](situation)
         ]
         for situation in situations
     ]
-    ids, weights = padded([one for row in rows for one in row])
+    ids, weights = pad_token_rows([one for row in rows for one in row])
     shape = (len(rows), len(rows[0]), -1)
-    return Texts(ids.reshape(shape), weights.reshape(shape))
+    return TokenizedTurns(ids.reshape(shape), weights.reshape(shape))
 
 
 @torch.no_grad()
-def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64) -> torch.Tensor:
+def encode_pool(
+    encoder: nn.Module, pool: SamplePool, *, device: str, batch: int = 64
+) -> torch.Tensor:
     """Return all tokens of the encoder's last layer, ``(sample, position, width)`` float16."""
     encoder = encoder.to(device).eval()
     parts = []
@@ -149,23 +159,23 @@ def encode_pool(encoder: nn.Module, pool: Pool, *, device: str, batch: int = 64)
     return torch.cat(parts)
 
 
-def train(
+def train_connector_on_features(
     connector: nn.Module,
     *,
     language: Any,
     features: torch.Tensor,
-    texts: Texts,
-    recipe: Recipe,
+    texts: TokenizedTurns,
+    recipe: TrainingRecipe,
     name: str,
-    checkpoint: Path,
+    state_path: Path,
     batch: int = 32,
     tuned: bool = False,
-    validation: tuple[torch.Tensor, Texts] | None = None,
+    validation: tuple[torch.Tensor, TokenizedTurns] | None = None,
     keep: Callable[[int, Mapping[str, torch.Tensor]], None] | None = None,
     milestones: Collection[int] = (),
-    around: Around | None = None,
+    around: ForwardContext | None = None,
     device: str = "cpu",
-) -> Result:
+) -> TrainingResult:
     """Train a connector by the next-token loss on answers; nothing else changes.
 
     Parameters
@@ -179,11 +189,11 @@ def train(
         ``(sample, position, width)``: the encoder's tokens.
     texts : Texts
         Of the same samples.
-    recipe : Recipe
+    recipe : TrainingRecipe
         Steps, learning rate, seed.
     name : str
         Shown in the progress.
-    checkpoint : Path
+    state_path : Path
         Where the training resumes from.
     batch : int
         Samples in a step.
@@ -226,19 +236,21 @@ def train(
         longest = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
         ids = torch.from_numpy(texts.ids[chosen, variant, :longest]).to(device)
         logits = logits_of(features[chosen].float().to(device), ids)
-        return answers_loss(logits, ids, torch.from_numpy(weights[:, :longest]).to(device))
+        return compute_next_token_loss(
+            logits, ids, torch.from_numpy(weights[:, :longest]).to(device)
+        )
 
     def probe() -> dict[str, float]:
         if validation is None:
             return {}
         return {"validation": _answers_right(logits_of, *validation, device=device)}
 
-    result = fit(
+    result = fit_model(
         trained,
         step_loss,
         recipe,
         name=name,
-        checkpoint=checkpoint,
+        state_path=state_path,
         probe=probe,
         milestones=milestones,
         keep=None if keep is None else lambda step: keep(step, connector.state_dict()),
@@ -251,7 +263,7 @@ def train(
 def _answers_right(
     logits_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     features: torch.Tensor,
-    texts: Texts,
+    texts: TokenizedTurns,
     *,
     device: str,
 ) -> float:
@@ -260,5 +272,5 @@ def _answers_right(
         part = slice(start, start + 32)
         ids = torch.from_numpy(texts.ids[part, 0]).to(device)
         logits = logits_of(features[part].float().to(device), ids)
-        right += answers_right(logits, ids, texts.weights[part, 0])
+        right += check_answer_tokens(logits, ids, texts.weights[part, 0])
     return sum(right) / len(right)

@@ -22,43 +22,43 @@ from torch.nn import functional as nnf
 
 from ima.miniature import corpus, grounding, speech
 from ima.miniature.datasets import Situation
-from ima.miniature.encoders import BATCH, EncoderSpec, build
-from ima.miniature.inflation import inflate
-from ima.miniature.labelling import EMPTY_WEIGHT
-from ima.miniature.pools import Pool
-from ima.miniature.world import Domain, Entity, get_domain, held_out
+from ima.miniature.encoders import ENCODER_BATCH_SIZES, MiniEncoderSpec, build_encoder
+from ima.miniature.inflation import inflate_image_encoder
+from ima.miniature.labelling import EMPTY_PATCH_WEIGHT
+from ima.miniature.pools import SamplePool
+from ima.miniature.world import Domain, Entity, get_domain, list_held_out_pairs
 from ima.models.encoders import read_encoder_tokens
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
-from ima.training.optimization import Recipe, Result, fit, has_bfloat16
+from ima.training.loop import TrainingRecipe, TrainingResult, fit_model, has_bfloat16
 
 #: Size of the space in which samples and captions meet.
-SHARED = 64
+_PROJECTION_DIM = 64
 #: Longest caption in tokens.
-LENGTH = 64
+_MAX_CAPTION_TOKENS = 64
 _TEXT: dict[str, Any] = {
     "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "max_position_embeddings": LENGTH, "projection_dim": SHARED,
+    "max_position_embeddings": _MAX_CAPTION_TOKENS, "projection_dim": _PROJECTION_DIM,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 _SPOILING = 11
-#: In which respects single patches choose among texts; see :func:`ima.miniature.grounding.tell`.
-RESPECTS = ("what", "where")
+#: In which respects single patches choose among texts; see :func:`ima.miniature.grounding.describe_patches`.
+CAPTION_ASPECTS = ("what", "where")
 
 
-def caption_of(situation: Situation, entities: Sequence[Entity]) -> str:
+def make_training_caption(situation: Situation, entities: Sequence[Entity]) -> str:
     """Return the caption that a sample is trained with, which also tells places in a picture."""
-    return speech.describe(situation.modality, entities, situation.rng(0), style="caption")
+    return speech.describe_entities(situation.modality, entities, situation.rng(0), style="caption")
 
 
-def spoil(situation: Situation, rng: np.random.Generator) -> tuple[Entity, ...]:
+def make_hard_negative(situation: Situation, rng: np.random.Generator) -> tuple[Entity, ...]:
     """Return the entities with one word wrong: a noun, or an attribute.
 
     In half of the cases in which two entities differ in an attribute, they exchange it. No pair of
     noun and first attribute comes about that only the test split holds.
     """
     domain, entities = get_domain(situation.modality), situation.entities()
-    forbidden = held_out(situation.modality) - _pairs(domain, entities)
+    forbidden = list_held_out_pairs(situation.modality) - _pairs(domain, entities)
     while True:
         found = _spoil_once(domain, entities, rng)
         if forbidden.isdisjoint(_pairs(domain, found)):
@@ -99,7 +99,7 @@ def _with(entity: Entity, name: str, value: str) -> Entity:
 
 
 @dataclass(frozen=True)
-class Captions:
+class TokenizedCaptions:
     """Tokenised captions.
 
     Parameters
@@ -114,19 +114,22 @@ class Captions:
     mask: torch.Tensor
 
 
-def tokenize(texts: Sequence[str], tokenizer: Any) -> Captions:
+def tokenize_caption_batch(texts: Sequence[str], tokenizer: Any) -> TokenizedCaptions:
     """Tokenise captions, with an end token behind each."""
-    end = tokenizer.token_to_id(corpus.END)
-    rows = [[*encoded.ids[: LENGTH - 1], end] for encoded in tokenizer.encode_batch(list(texts))]
+    end = tokenizer.token_to_id(corpus.END_TOKEN)
+    rows = [
+        [*encoded.ids[: _MAX_CAPTION_TOKENS - 1], end]
+        for encoded in tokenizer.encode_batch(list(texts))
+    ]
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), tokenizer.token_to_id(corpus.PAD))
+    ids = torch.full((len(rows), longest), tokenizer.token_to_id(corpus.PAD_TOKEN))
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
     lengths = torch.tensor([len(row) for row in rows])
-    return Captions(ids, torch.arange(longest)[None] < lengths[:, None])
+    return TokenizedCaptions(ids, torch.arange(longest)[None] < lengths[:, None])
 
 
-class Pair(nn.Module):
+class DualEncoder(nn.Module):
     """An encoder and a text encoder that meet in one space.
 
     Parameters
@@ -137,23 +140,25 @@ class Pair(nn.Module):
         Number of tokens of the captions' tokenizer.
     """
 
-    def __init__(self, spec: EncoderSpec, *, vocabulary: int) -> None:
+    def __init__(self, spec: MiniEncoderSpec, *, vocabulary: int) -> None:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         super().__init__()
-        self.encoder, self.specials = build(spec), spec.specials
+        self.encoder, self.specials = build_encoder(spec), spec.specials
         width = int(spec.sizes["hidden_size"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed + 1)
             self.reader: Any = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, **_TEXT))
-            self.pooled = nn.Linear(width, SHARED)
-            self.sentence = nn.Linear(_TEXT["hidden_size"], SHARED)
-            self.single = nn.ModuleList(nn.Linear(width, SHARED) for _ in RESPECTS)
-            self.phrase = nn.ModuleList(nn.Linear(_TEXT["hidden_size"], SHARED) for _ in RESPECTS)
-        self.scale = nn.Parameter(torch.full((1 + len(RESPECTS),), float(np.log(10.0))))
+            self.pooled = nn.Linear(width, _PROJECTION_DIM)
+            self.sentence = nn.Linear(_TEXT["hidden_size"], _PROJECTION_DIM)
+            self.single = nn.ModuleList(nn.Linear(width, _PROJECTION_DIM) for _ in CAPTION_ASPECTS)
+            self.phrase = nn.ModuleList(
+                nn.Linear(_TEXT["hidden_size"], _PROJECTION_DIM) for _ in CAPTION_ASPECTS
+            )
+        self.scale = nn.Parameter(torch.full((1 + len(CAPTION_ASPECTS),), float(np.log(10.0))))
 
     def forward(
-        self, values: torch.Tensor, captions: Captions, texts: Sequence[Captions]
+        self, values: torch.Tensor, captions: TokenizedCaptions, texts: Sequence[TokenizedCaptions]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return similarities of whole samples and of single patches.
 
@@ -164,7 +169,7 @@ class Pair(nn.Module):
         captions : Captions
             Of whole samples.
         texts : sequence of Captions
-            Of single patches, in each of :data:`RESPECTS`.
+            Of single patches, in each of :data:`CAPTION_ASPECTS`.
 
         Returns
         -------
@@ -181,7 +186,7 @@ class Pair(nn.Module):
             _unit(head(patches)) @ _unit(phrase(self._read(told))).T for head, phrase, told in heads
         ]
 
-    def _read(self, captions: Captions) -> torch.Tensor:
+    def _read(self, captions: TokenizedCaptions) -> torch.Tensor:
         """Return the state at the end token of each text, ``(text, width)``."""
         words: torch.Tensor = self.reader(input_ids=captions.ids).last_hidden_state
         return words[torch.arange(len(words)), captions.mask.sum(1) - 1].float()
@@ -210,7 +215,7 @@ class Pair(nn.Module):
             patches = nnf.cross_entropy(
                 scale * fits.flatten(0, 1), texts.flatten(), reduction="none"
             )
-            weight = torch.where(texts.flatten() == 0, EMPTY_WEIGHT, 1.0)
+            weight = torch.where(texts.flatten() == 0, EMPTY_PATCH_WEIGHT, 1.0)
             total = total + (patches * weight).sum() / weight.sum()
         return total
 
@@ -219,15 +224,17 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return nnf.normalize(vectors, dim=-1)
 
 
-def texts_of(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> list[str]:
+def _make_caption_texts(
+    pool: SamplePool, chosen: npt.NDArray[np.int64], rng: np.random.Generator
+) -> list[str]:
     """Return the captions of some samples, and then as many in which one word is wrong."""
     situations = [pool.situations[i] for i in chosen]
-    right = [caption_of(s, s.entities()) for s in situations]
-    return right + [caption_of(s, spoil(s, rng)) for s in situations]
+    right = [make_training_caption(s, s.entities()) for s in situations]
+    return right + [make_training_caption(s, make_hard_negative(s, rng)) for s in situations]
 
 
-def choices_right(
-    model: Pair, pool: Pool, tokenizer: Any, device: str, *, size: int = 64
+def _check_caption_choices(
+    model: DualEncoder, pool: SamplePool, tokenizer: Any, device: str, *, size: int = 64
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Return, per sample, whether its own caption is the most similar one.
 
@@ -242,14 +249,14 @@ def choices_right(
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // size)):
         rng, n = np.random.default_rng([_SPOILING, int(part[0])]), len(part)
-        batch = batch_of(pool, part, tokenizer, rng, device)
+        batch = _make_contrastive_batch(pool, part, tokenizer, rng, device)
         whole, single = model(*batch[:3])
         whole = whole.cpu()
         shares = {
             "retrieval": whole[:, :n].argmax(1) == torch.arange(n),
             "spoiled": whole[:, :n].diagonal() > whole[:, n:].diagonal(),
         }
-        for respect, fits, own in zip(RESPECTS, single, batch[3], strict=True):
+        for respect, fits, own in zip(CAPTION_ASPECTS, single, batch[3], strict=True):
             right = (fits.argmax(-1) == own) & (own > 0)
             shares[f"patch_{respect}"] = (right.sum(1) / (own > 0).sum(1).clamp(min=1)).cpu()
         for name, share in shares.items():
@@ -257,57 +264,59 @@ def choices_right(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-Batch = tuple[torch.Tensor, Captions, list[Captions], list[torch.Tensor]]
+_ContrastiveBatch = tuple[
+    torch.Tensor, TokenizedCaptions, list[TokenizedCaptions], list[torch.Tensor]
+]
 
 
-def batch_of(
-    pool: Pool,
+def _make_contrastive_batch(
+    pool: SamplePool,
     chosen: npt.NDArray[np.int64],
     tokenizer: Any,
     rng: np.random.Generator,
     device: str,
-) -> Batch:
+) -> _ContrastiveBatch:
     """Return the encoder's input, captions, and in each respect texts of patches and whose."""
-    captions = tokenize(texts_of(pool, chosen, rng), tokenizer)
-    told = grounding.tell(pool, chosen, rng)
+    captions = tokenize_caption_batch(_make_caption_texts(pool, chosen, rng), tokenizer)
+    told = grounding.describe_patches(pool, chosen, rng)
     values = torch.from_numpy(pool.values(chosen)).to(device)
-    texts = [_to(tokenize(part.texts, tokenizer), device) for part in told]
+    texts = [_to(tokenize_caption_batch(part.texts, tokenizer), device) for part in told]
     own = [torch.from_numpy(part.own).to(device) for part in told]
     return values, _to(captions, device), texts, own
 
 
-def _to(captions: Captions, device: str) -> Captions:
-    return Captions(captions.ids.to(device), captions.mask.to(device))
+def _to(captions: TokenizedCaptions, device: str) -> TokenizedCaptions:
+    return TokenizedCaptions(captions.ids.to(device), captions.mask.to(device))
 
 
-def train(
-    spec: EncoderSpec,
-    pool: Pool,
+def train_text_aligned_encoder(
+    spec: MiniEncoderSpec,
+    pool: SamplePool,
     *,
     tokenizer: Any,
-    recipe: Recipe,
-    checkpoint: Path,
-    probe_pool: Pool,
+    recipe: TrainingRecipe,
+    state_path: Path,
+    probe_pool: SamplePool,
     begins: nn.Module | None = None,
     device: str = "cpu",
-) -> tuple[Pair, Result]:
+) -> tuple[DualEncoder, TrainingResult]:
     """Train one encoder by contrast with the captions of a pool of the training split.
 
     Where ``begins``, an encoder of pictures, is given, the encoder of clips begins with its
-    weights (:func:`ima.miniature.inflation.inflate`).
+    weights (:func:`ima.miniature.inflation.inflate_image_encoder`).
 
     Returns
     -------
     model : Pair
         On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
     result : Result
-        The curve, with the shares of :func:`choices_right` on ``probe_pool``.
+        The curve, with the shares of :func:`_check_caption_choices` on ``probe_pool``.
     """
-    size = BATCH[spec.modality]
-    model = Pair(spec, vocabulary=tokenizer.get_vocab_size())
+    size = ENCODER_BATCH_SIZES[spec.modality]
+    model = DualEncoder(spec, vocabulary=tokenizer.get_vocab_size())
     if begins is not None:
         frames = pool.values(np.arange(min(size, len(pool))))[:, 0]
-        inflate(model.encoder, begins, like=torch.from_numpy(frames))
+        inflate_image_encoder(model.encoder, begins, like=torch.from_numpy(frames))
     model = model.to(device)
     # Half precision pays where there are many tokens.
     mixed = spec.modality == "video" and has_bfloat16(device)
@@ -315,21 +324,23 @@ def train(
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = rng.choice(len(pool), size=size, replace=False)
-        *given, own = batch_of(pool, chosen, tokenizer, rng, device)
+        *given, own = _make_contrastive_batch(pool, chosen, tokenizer, rng, device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
             whole, single = model(*given)
         return model.loss(whole.float(), [fits.float() for fits in single], own)
 
     def probe() -> dict[str, float]:
-        found = choices_right(model, probe_pool, tokenizer, device)
+        found = _check_caption_choices(model, probe_pool, tokenizer, device)
         return {name: float(right.mean()) for name, right in found.items()}
 
-    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
     return model.cpu().eval(), result
 
 
 @torch.no_grad()
-def score(model: Pair, pool: Pool, tokenizer: Any) -> dict[str, Interval]:
-    """Return how often the right caption is chosen; see :func:`choices_right`."""
-    found = choices_right(model, pool, tokenizer, "cpu")
+def score_caption_choices(
+    model: DualEncoder, pool: SamplePool, tokenizer: Any
+) -> dict[str, Interval]:
+    """Return how often the right caption is chosen; see :func:`_check_caption_choices`."""
+    found = _check_caption_choices(model, pool, tokenizer, "cpu")
     return {name: compute_mean_score(right) for name, right in found.items()}

@@ -17,18 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.miniature import prose, speech
-from ima.miniature.world import DOMAINS, PLACES, Entity, draw_entities
+from ima.miniature.world import DOMAINS, IMAGE_PLACES, Entity, draw_entities
 
-PAD, START, END = "<pad>", "<s>", "</s>"
-SPECIAL = (PAD, START, END)
+PAD_TOKEN, START_TOKEN, END_TOKEN = "<pad>", "<s>", "</s>"
+_SPECIAL_TOKENS = (PAD_TOKEN, START_TOKEN, END_TOKEN)
 TOKENIZER_SEED = 1
-SCENE_SHARE = 0.48
-TURNS = 9
+_SCENE_WORD_RATIO = 0.48
+_MAX_TURNS = 9
 #: Shares of training after which natural questions, then every kind of document, and then
 #: documents full of yes-or-no questions begin.
-CURRICULUM = (0.04, 0.12, 0.4222)
+_STAGE_STARTS = (0.04, 0.12, 0.4222)
 #: Share of scene documents that ask yes-or-no questions only, in the last stage.
-CHECKED = 0.3
+_YES_NO_RATIO = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,25 @@ class Document:
         return " ".join(part for part in parts if part)
 
 
-def stage_of(progress: float) -> int:
+def get_curriculum_stage(progress: float) -> int:
     """Return the stage of the curriculum, 0 to 3, at a share of training in [0, 1]."""
-    return sum(progress >= bound for bound in CURRICULUM)
+    return sum(progress >= bound for bound in _STAGE_STARTS)
 
 
-def tell_places(
+def draw_textual_places(
     modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> tuple[Entity, ...]:
     """Give the objects of an image that exists in words only a place each."""
     if modality != "image":
         return entities
-    places = [str(rng.choice(PLACES)) for _ in entities]
+    places = [str(rng.choice(IMAGE_PLACES)) for _ in entities]
     return tuple(
         replace(e, attributes={**e.attributes, "place": p})
         for e, p in zip(entities, places, strict=True)
     )
 
 
-def scene_document(
+def write_scene_document(
     rng: np.random.Generator, *, modality: str | None = None, split: str = "train", stage: int = 2
 ) -> Document:
     """Describe a scene, a clip or a sound that nobody draws, and talk about it.
@@ -99,13 +99,13 @@ def scene_document(
     """
     modality = modality or str(rng.choice(list(DOMAINS)))
     domain = DOMAINS[modality]
-    entities = tell_places(modality, draw_entities(modality, split, rng), rng)
+    entities = draw_textual_places(modality, draw_entities(modality, split, rng), rng)
     entities = tuple(entities[i] for i in rng.permutation(len(entities)))
-    checked = stage == 3 and rng.random() < CHECKED
+    checked = stage == 3 and rng.random() < _YES_NO_RATIO
     if stage >= 2 and rng.random() < 0.25:
         stage = 1
     style = None if stage >= 2 else "list"
-    opening = speech.describe(modality, entities, rng, style=style)
+    opening = speech.describe_entities(modality, entities, rng, style=style)
     if stage == 0:
         nouns = Counter(e.noun for e in entities)
         told = [e for e in entities if nouns[e.noun] == 1]
@@ -115,14 +115,16 @@ def scene_document(
         ]
         kinds = ["recall"] * len(turns)
     else:
-        asked = (speech.checks if checked else speech.questions)(modality, entities, rng)
+        asked = (speech.make_yes_no_questions if checked else speech.make_questions)(
+            modality, entities, rng
+        )
         if stage == 1 and not checked:
             asked = [q for q in asked if q.kind in {*domain.attributes, "which", "order"}]
-        asked = asked[:TURNS]
+        asked = asked[:_MAX_TURNS]
         turns = [(q.prompt, q.answer) for q in asked]
         kinds = [q.kind for q in asked]
     if stage >= 2 or rng.random() < 0.3:
-        wording = speech.captions(modality, entities)
+        wording = speech.make_captions(modality, entities)
         caption = wording[0] if rng.random() < 0.6 else str(rng.choice(wording))
         at = 0 if rng.random() < 0.5 else int(rng.integers(len(turns) + 1))
         turns.insert(at, (speech.CAPTION_PROMPT, caption))
@@ -140,24 +142,24 @@ _PROSE_STAGES: tuple[dict[str, float], ...] = (
 )  # fmt: skip
 
 
-def prose_document(rng: np.random.Generator, *, stage: int = 2) -> Document:
+def _write_prose_document(rng: np.random.Generator, *, stage: int = 2) -> Document:
     """Write a document that describes no scene."""
     shares = _PROSE_STAGES[min(stage, 2)]
     kind = str(rng.choice(list(shares), p=list(shares.values())))
-    opening, turns = prose.WRITERS[kind](rng)
+    opening, turns = prose.PROSE_WRITERS[kind](rng)
     return Document(kind, opening, tuple(turns), (kind,) * len(turns))
 
 
-def documents(seed: int, *, split: str = "train", stage: int = 2) -> Iterator[Document]:
-    """Yield documents for ever; at most :data:`SCENE_SHARE` of their words describe scenes."""
+def iterate_documents(seed: int, *, split: str = "train", stage: int = 2) -> Iterator[Document]:
+    """Yield documents for ever; at most :data:`_SCENE_WORD_RATIO` of their words describe scenes."""
     rng = np.random.default_rng(seed)
     scene_words = words = 0
     while True:
-        if scene_words <= SCENE_SHARE * words:
-            document = scene_document(rng, split=split, stage=stage)
+        if scene_words <= _SCENE_WORD_RATIO * words:
+            document = write_scene_document(rng, split=split, stage=stage)
             scene_words += len(document.text.split())
         else:
-            document = prose_document(rng, stage=stage)
+            document = _write_prose_document(rng, stage=stage)
         words += len(document.text.split())
         yield document
 
@@ -177,23 +179,23 @@ def train_tokenizer(*, seed: int, vocabulary: int = 1536, samples: int = 20_000)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(SPECIAL),
+        special_tokens=list(_SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    stream = documents(seed)
+    stream = iterate_documents(seed)
     tokenizer.train_from_iterator((next(stream).text for _ in range(samples)), trainer)
     return tokenizer
 
 
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+_PackedRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
 
 def encode_document(
     document: Document, tokenizer: Any, *, context_weight: float
 ) -> tuple[list[int], list[float]]:
     """Return the token ids of a document and the weight of each in the loss."""
-    end = tokenizer.token_to_id(END)
+    end = tokenizer.token_to_id(END_TOKEN)
     pieces: list[tuple[str, float]] = (
         [(document.opening, context_weight)] if document.opening else []
     )
@@ -209,7 +211,7 @@ def encode_document(
     return ids, weights
 
 
-def rows(
+def pack_documents(
     tokenizer: Any,
     *,
     seed: int,
@@ -218,7 +220,7 @@ def rows(
     stage: int = 2,
     split: str = "train",
     context_weight: float = 0.2,
-) -> Rows:
+) -> _PackedRows:
     """Pack documents into rows; a row begins with the beginning of a document.
 
     Returns
@@ -229,10 +231,10 @@ def rows(
         ``(row, position)`` float32: how much each token counts as a target; 1 in answers, 0
         in padding.
     """
-    pad, start = tokenizer.token_to_id(PAD), tokenizer.token_to_id(START)
+    pad, start = tokenizer.token_to_id(PAD_TOKEN), tokenizer.token_to_id(START_TOKEN)
     ids = np.full((count, length), pad, np.int64)
     weights = np.zeros((count, length), np.float32)
-    stream = documents(seed, split=split, stage=stage)
+    stream = iterate_documents(seed, split=split, stage=stage)
     for row in range(count):
         at = 0
         while at < length - 8:

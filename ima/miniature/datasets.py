@@ -14,25 +14,25 @@ import numpy.typing as npt
 from ima.data.samples import Sample, SampleSet
 from ima.errors import UnknownNameError
 from ima.miniature import clips, scenes, sounds, speech
-from ima.miniature.corpus import tell_places
+from ima.miniature.corpus import draw_textual_places
 from ima.miniature.world import (
     DOMAINS,
     SPLIT_CODES,
     Entity,
     draw_entities,
     get_domain,
-    held_out,
+    list_held_out_pairs,
 )
 
-TASKS = ("caption", "qa")
-POLLS = ("poll-random", "poll-popular", "poll-adversarial")
-NAMES = (
-    *(f"mini-{m}-{t}" for m in DOMAINS for t in (*TASKS, *POLLS)),
+_CONTENT_TASKS = ("caption", "qa")
+POLL_TASKS = ("poll-random", "poll-popular", "poll-adversarial")
+DATASET_NAMES = (
+    *(f"mini-{m}-{t}" for m in DOMAINS for t in (*_CONTENT_TASKS, *POLL_TASKS)),
     "mini-image-relation",
     "mini-text-qa",
 )
 #: How often each kind of question is asked, before kinds that a sample lacks are left out.
-QUESTION_SHARES: Mapping[str, Mapping[str, float]] = MappingProxyType(
+_QUESTION_RATIOS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "image": {"colour": 0.25, "size": 0.12, "place": 0.15, "which": 0.15, "exists": 0.1,
                   "pair": 0.13, "count": 0.1},
@@ -83,10 +83,10 @@ class Situation:
         entities = draw_entities(self.modality, self.split, self.rng(0))
         rng = self.rng(_PLACING)
         if self.modality == "image":
-            return scenes.place_objects(entities, rng)
+            return scenes.place_image_objects(entities, rng)
         if self.modality == "video":
-            return clips.place_objects(entities, rng)
-        return sounds.place_events(entities, rng)
+            return clips.place_clip_objects(entities, rng)
+        return sounds.place_sound_events(entities, rng)
 
     def render(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Draw or sound the situation.
@@ -101,11 +101,11 @@ class Situation:
         """
         placed, rng = self.placed(), self.rng(_RENDERING)
         if self.modality == "image":
-            return scenes.render(placed, rng)
+            return scenes.render_image(placed, rng)
         if self.modality == "video":
-            return clips.render(placed, rng)
+            return clips.render_clip(placed, rng)
         spans = np.array([[start, start + duration] for _, start, duration in placed])
-        return sounds.render(placed, rng), spans
+        return sounds.render_sound(placed, rng), spans
 
     def media(self) -> npt.NDArray[Any]:
         """Return the media alone."""
@@ -138,7 +138,7 @@ class Situation:
             "modality": self.modality,
             "entities": [e.record() for e in entities],
             "relations": [list(r) for r in self.relations()],
-            "novel": not pairs.isdisjoint(held_out(self.modality)),
+            "novel": not pairs.isdisjoint(list_held_out_pairs(self.modality)),
         }
 
 
@@ -148,10 +148,12 @@ def _placed(situation: Situation) -> tuple[Any, ...]:
     return tuple(situation.place())
 
 
-def ask(modality: str, entities: tuple[Entity, ...], rng: np.random.Generator) -> speech.Question:
-    """Draw one question, its kind by :data:`QUESTION_SHARES`."""
-    asked = speech.questions(modality, entities, rng)
-    shares = {q.kind: QUESTION_SHARES[modality][q.kind] for q in asked}
+def _draw_question(
+    modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
+) -> speech.Question:
+    """Draw one question, its kind by :data:`_QUESTION_RATIOS`."""
+    asked = speech.make_questions(modality, entities, rng)
+    shares = {q.kind: _QUESTION_RATIOS[modality][q.kind] for q in asked}
     p = np.array(list(shares.values()))
     kind = str(rng.choice(list(shares), p=p / p.sum()))
     return next(q for q in asked if q.kind == kind)
@@ -161,22 +163,22 @@ def _question_truth(question: speech.Question) -> dict[str, Any]:
     return {"kind": question.kind, "candidates": list(question.candidates)}
 
 
-def caption_sample(situation: Situation, sample_id: str) -> Sample:
+def _make_caption_sample(situation: Situation, sample_id: str) -> Sample:
     """Return a sample whose references are the captions, the canonical one first."""
     return Sample(
         id=sample_id,
         modality=situation.modality,  # type: ignore[arg-type]
         task="caption",
         prompt=speech.CAPTION_PROMPT,
-        references=speech.captions(situation.modality, situation.entities()),
+        references=speech.make_captions(situation.modality, situation.entities()),
         truth=situation.truth(),
         media=situation.media,
     )
 
 
-def question_sample(situation: Situation, sample_id: str) -> Sample:
+def make_question_sample(situation: Situation, sample_id: str) -> Sample:
     """Return a sample that asks one question about what is seen or heard."""
-    question = ask(situation.modality, situation.entities(), situation.rng(_ASKING))
+    question = _draw_question(situation.modality, situation.entities(), situation.rng(_ASKING))
     return Sample(
         id=sample_id,
         modality=situation.modality,  # type: ignore[arg-type]
@@ -188,11 +190,11 @@ def question_sample(situation: Situation, sample_id: str) -> Sample:
     )
 
 
-def relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
+def _make_relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
     """Return a sample that asks which object comes first or last, from left to right."""
     while True:
         situation = Situation("image", split, index, seed)
-        asked = speech.relation_questions(situation.entities())
+        asked = speech.make_relation_questions(situation.entities())
         if asked:
             break
         index += _ELSEWHERE
@@ -208,15 +210,15 @@ def relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sam
     )
 
 
-def text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
+def _make_text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
     """Return a sample that describes a situation in words and asks one question about it."""
     codes = (_MODALITY_CODES["text"], SPLIT_CODES[split])
     rng = np.random.default_rng([seed, *codes, index])
     modality = list(DOMAINS)[index % len(DOMAINS)]
-    entities = tell_places(modality, draw_entities(modality, split, rng), rng)
+    entities = draw_textual_places(modality, draw_entities(modality, split, rng), rng)
     style = str(rng.choice(["list", "sentence", "caption"]))
-    question = ask(modality, entities, rng)
-    described = speech.describe(modality, entities, rng, style=style)
+    question = _draw_question(modality, entities, rng)
+    described = speech.describe_entities(modality, entities, rng, style=style)
     return Sample(
         id=sample_id,
         modality="text",
@@ -232,13 +234,13 @@ def text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
     )
 
 
-def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
+def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     """Open a data set of the miniature world.
 
     Parameters
     ----------
     name : str
-        One of :data:`NAMES`, with ``:train``, ``:calibration``, ``:validation`` or ``:test`` behind
+        One of :data:`DATASET_NAMES`, with ``:train``, ``:calibration``, ``:validation`` or ``:test`` behind
         it; without, ``:test``.
     n : int
         How many samples from the start of the split.
@@ -258,9 +260,9 @@ def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     """
     base, _, split = name.partition(":")
     split = split or "test"
-    if base not in NAMES:
+    if base not in DATASET_NAMES:
         hint = "a data set is also a folder that holds samples.jsonl and its media."
-        unknown = UnknownNameError.among("data set", base, NAMES, hint=hint)
+        unknown = UnknownNameError.among("data set", base, DATASET_NAMES, hint=hint)
         raise unknown
     if split not in SPLIT_CODES:
         unknown = UnknownNameError.among("split", split, SPLIT_CODES)
@@ -273,13 +275,13 @@ def open_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
 def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sample:
     sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
     if modality == "text":
-        return text_sample(index, sample_id, split=split, seed=seed)
+        return _make_text_sample(index, sample_id, split=split, seed=seed)
     if task == "relation":
-        return relation_sample(index, sample_id, split=split, seed=seed)
-    if task in POLLS:
+        return _make_relation_sample(index, sample_id, split=split, seed=seed)
+    if task in POLL_TASKS:
         from ima.miniature import polling
 
-        return polling.poll_sample(
+        return polling.make_poll_sample(
             Situation(modality, split, index, seed),
             sample_id,
             negatives=task.removeprefix("poll-"),
@@ -287,5 +289,5 @@ def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sam
         )
     situation = Situation(modality, split, index, seed)
     if task == "caption":
-        return caption_sample(situation, sample_id)
-    return question_sample(situation, sample_id)
+        return _make_caption_sample(situation, sample_id)
+    return make_question_sample(situation, sample_id)

@@ -14,16 +14,20 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe
 
-Objective = Literal["supervised", "text-aligned", "self-supervised"]
-OBJECTIVES: tuple[Objective, ...] = ("supervised", "text-aligned", "self-supervised")
+PretrainingObjective = Literal["supervised", "text-aligned", "self-supervised"]
+PRETRAINING_OBJECTIVES: tuple[PretrainingObjective, ...] = (
+    "supervised",
+    "text-aligned",
+    "self-supervised",
+)
 #: Samples in a step.
-BATCH = {"image": 64, "video": 24, "audio": 64}
+ENCODER_BATCH_SIZES = {"image": 64, "video": 24, "audio": 64}
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
+class MiniEncoderSpec:
     """An encoder of the zoo: its name, its classes in transformers, its sizes, its recipe.
 
     Parameters
@@ -38,7 +42,7 @@ class EncoderSpec:
         Arguments of the configuration.
     specials : int
         Tokens before the patches (CLS; AST has two).
-    recipe : Recipe
+    recipe : TrainingRecipe
         How it is trained.
     begins : str or None
         Encoder of the zoo whose weights it begins with; None: from the recipe's seed.
@@ -46,12 +50,12 @@ class EncoderSpec:
 
     name: str
     modality: str
-    objective: Objective
+    objective: PretrainingObjective
     model: str
     config: str
     sizes: Mapping[str, Any]
     specials: int
-    recipe: Recipe
+    recipe: TrainingRecipe
     begins: str | None = None
 
 
@@ -72,54 +76,54 @@ _CLIP = {
 _LIKE_PICTURES = {
     **_CLIP, **_SIZES, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
-SPECS: dict[str, EncoderSpec] = {
+MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
     spec.name: spec
     for spec in (
-        EncoderSpec(
+        MiniEncoderSpec(
             "vit", "image", "supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
-            Recipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200),
+            TrainingRecipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "clip", "image", "text-aligned", "CLIPVisionModel", "CLIPVisionConfig", _IMAGE, 1,
-            Recipe(steps=2600, learning_rate=1.5e-3, seed=24, probe_every=200),
+            TrainingRecipe(steps=2600, learning_rate=1.5e-3, seed=24, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "mae", "image", "self-supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
-            Recipe(steps=3000, learning_rate=1.5e-3, seed=27, probe_every=200),
+            TrainingRecipe(steps=3000, learning_rate=1.5e-3, seed=27, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "ast", "audio", "supervised", "ASTModel", "ASTConfig", _SOUND, 2,
-            Recipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
+            TrainingRecipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "clap", "audio", "text-aligned", "ASTModel", "ASTConfig", _SOUND, 2,
-            Recipe(steps=2000, learning_rate=1.5e-3, seed=26, probe_every=200),
+            TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=26, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "audiomae", "audio", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
             {**_SIZES, "image_size": (16, 64), "patch_size": 16, "num_channels": 1,
              "num_frames": 12, "tubelet_size": 1, **_DROPOUT}, 0,
-            Recipe(steps=2000, learning_rate=1.5e-3, seed=29, probe_every=200),
+            TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=29, probe_every=200),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "timesformer", "video", "supervised", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
-            Recipe(steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800),
+            TrainingRecipe(steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800),
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
             _LIKE_PICTURES, 1,
-            Recipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
+            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
         ),
-        EncoderSpec(
+        MiniEncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
             {**_CLIP, "tubelet_size": 2}, 0,
-            Recipe(steps=2500, learning_rate=1.5e-3, seed=28, probe_every=200),
+            TrainingRecipe(steps=2500, learning_rate=1.5e-3, seed=28, probe_every=200),
         ),
     )
 }  # fmt: skip
 
 
-def build(spec: EncoderSpec) -> nn.Module:
+def build_encoder(spec: MiniEncoderSpec) -> nn.Module:
     """Return the untrained encoder; its initial weights depend on the recipe's seed alone."""
     import transformers
 

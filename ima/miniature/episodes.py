@@ -11,14 +11,14 @@ import numpy as np
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.miniature import speech
-from ima.miniature.datasets import Situation, question_sample
+from ima.miniature.datasets import Situation, make_question_sample
 from ima.miniature.world import Entity
 
-MODALITY = "image"
+_EPISODE_MODALITY = "image"
 #: Pictures of a split among which episodes are drawn.
-POOL = 1200
+_N_PICTURES = 1200
 #: Words behind the picture of a demonstration: they name the object and say nothing else of it.
-TEXT = "there is {noun} ."
+DEMONSTRATION_TEXT = "there is {noun} ."
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Episode:
         return {str(entity["noun"]) for entity in self.query.truth["demonstrated"]}
 
 
-def shuffled(episodes: Sequence[Episode]) -> list[Episode]:
+def swap_demonstration_images(episodes: Sequence[Episode]) -> list[Episode]:
     """Return episodes with pictures of other episodes behind their words.
 
     Parameters
@@ -89,26 +89,26 @@ def _behind(words: Sequence[Sample], shown: Sequence[Sample]) -> tuple[Sample, .
     )
 
 
-def demonstration(situation: Situation, sample_id: str) -> Sample:
+def _make_demonstration(situation: Situation, sample_id: str) -> Sample:
     """Return a picture of one object with the words that name it, in place of a prompt."""
     (entity,) = situation.entities()
     return Sample(
         id=sample_id,
         modality="image",
         task="qa",
-        prompt=TEXT.format(noun=speech.article(entity.noun)),
+        prompt=DEMONSTRATION_TEXT.format(noun=speech.add_article(entity.noun)),
         references=(),
         truth=situation.truth(),
         media=situation.media,
     )
 
 
-def singles(situations: Sequence[Situation]) -> list[int]:
+def find_single_object_images(situations: Sequence[Situation]) -> list[int]:
     """Return which situations hold one entity."""
     return [at for at, one in enumerate(situations) if len(one.entities()) == 1]
 
 
-def drawn(
+def draw_episode(
     entities: Sequence[tuple[Entity, ...]],
     alone: Sequence[int],
     *,
@@ -176,19 +176,19 @@ def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[
 
 @cache
 def _pool(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
-    situations = [Situation(MODALITY, split, index, 0) for index in range(POOL)]
-    return situations, [one.entities() for one in situations], singles(situations)
+    situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_PICTURES)]
+    return situations, [one.entities() for one in situations], find_single_object_images(situations)
 
 
 def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
     situations, entities, alone = _pool(split)
     for number in range(n):
         rng = np.random.default_rng([seed, number])
-        query, shown = drawn(entities, alone, shots=shots, rng=rng)
-        asked = [q for at in shown for q in about(entities[at], rng)]
+        query, shown = draw_episode(entities, alone, shots=shots, rng=rng)
+        asked = [q for at in shown for q in make_attribute_questions(entities[at], rng)]
         question = asked[int(rng.integers(len(asked)))]
         told = [entities[at][0].record() for at in shown]
-        before = question_sample(situations[query], f"{split}-episode-{number}")
+        before = make_question_sample(situations[query], f"{split}-episode-{number}")
         yield Episode(
             Sample(
                 id=before.id,
@@ -199,11 +199,13 @@ def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]
                 truth={**situations[query].truth(), "demonstrated": told, "kind": question.kind},
                 media=before.media,
             ),
-            tuple(demonstration(situations[at], f"{split}-picture-{at}") for at in shown),
+            tuple(_make_demonstration(situations[at], f"{split}-picture-{at}") for at in shown),
         )
 
 
-def about(entities: tuple[Entity, ...], rng: np.random.Generator) -> list[speech.Question]:
+def make_attribute_questions(
+    entities: tuple[Entity, ...], rng: np.random.Generator
+) -> list[speech.Question]:
     """Return questions about the attributes of one picture's objects."""
-    asked = speech.questions(MODALITY, entities, rng)
+    asked = speech.make_questions(_EPISODE_MODALITY, entities, rng)
     return [question for question in asked if question.kind in entities[0].attributes]

@@ -25,33 +25,33 @@ from ima.metrics.answers import score_answers
 from ima.metrics.hallucination import score_pope
 from ima.miniature import speech
 from ima.miniature.caption_metrics import score_captions
-from ima.miniature.datasets import POLLS
+from ima.miniature.datasets import POLL_TASKS
 from ima.miniature.world import Entity
 from ima.models.zoo import CARD_FILE, CHECKPOINT_SEPARATOR, find_model_folder
 from ima.stats.intervals import Interval
 from ima.stats.scores import make_interval_record
 
-Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
-SCORERS: dict[str, Scorer] = {"caption": score_captions, "qa": score_answers}
+_Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
+_SCORERS: dict[str, _Scorer] = {"caption": score_captions, "qa": score_answers}
 #: Scores that the entry of a checkpoint keeps.
-KEPT = ("exact_set", "cider", "bleu4", "chair_s", "chair_i", "exact_match", "vqa_accuracy")
+_CARD_METRICS = ("exact_set", "cider", "bleu4", "chair_s", "chair_i", "exact_match", "vqa_accuracy")
 #: Where a text ends that does not end itself: well beyond the longest true answer.
-LONGEST = {"caption": 48, "qa": 12}
+_MAX_NEW_TOKENS = {"caption": 48, "qa": 12}
 #: Beams beside greedy decoding.
-BEAMS = 3
+_N_BEAMS = 3
 #: Training samples whose most frequent answers are the majority's.
-ASKED_BEFORE = 2000
+_N_MAJORITY_SAMPLES = 2000
 #: Changes when cards that were written before are to be written again.
-EXAMINATION = "2"
+EXAMINATION_VERSION = "2"
 #: Style in which the language model is told what is the case.
 _STYLE = "list"
 
-Scores = dict[str, Interval]
+_MetricIntervals = dict[str, Interval]
 logger = logging.getLogger("ima")
 
 
 @dataclass(frozen=True)
-class Task:
+class _ExaminationTask:
     """What a model is asked to do.
 
     Parameters
@@ -66,21 +66,21 @@ class Task:
     task: str
     dataset: str
 
-    def named(self, scores: Mapping[str, Interval]) -> Scores:
+    def named(self, scores: Mapping[str, Interval]) -> _MetricIntervals:
         """Return scores under names that tell the task."""
         return {f"{self.name}/{key}" if self.name else key: s for key, s in scores.items()}
 
 
 #: Tasks of the multitask models.
-MULTITASK = [
-    Task("caption", "caption", "mini-image-caption"),
-    Task("qa", "qa", "mini-image-qa"),
-    Task("relation", "qa", "mini-image-relation"),
+_MULTITASK_TASKS = [
+    _ExaminationTask("caption", "caption", "mini-image-caption"),
+    _ExaminationTask("qa", "qa", "mini-image-qa"),
+    _ExaminationTask("relation", "qa", "mini-image-relation"),
 ]
 
 
 @contextmanager
-def zoo_at(root: Path) -> Iterator[None]:
+def use_zoo_root(root: Path) -> Iterator[None]:
     """Let :func:`ima.models.load_model` look for the zoo in another folder."""
     before = os.environ.get("IMA_ZOO")
     os.environ["IMA_ZOO"] = str(root)
@@ -105,18 +105,18 @@ def score_zoo(root: Path, *, n: int) -> None:
     """
     from ima.models import list_models, load_model
 
-    told: dict[tuple[str, str], Scores] = {}
+    told: dict[tuple[str, str], _MetricIntervals] = {}
 
-    def words(language: str, task: str, dataset: str) -> Scores:
+    def words(language: str, task: str, dataset: str) -> _MetricIntervals:
         if (language, dataset) not in told:
-            told[language, dataset] = ceiling(load_model(language), dataset, task, n=n)
+            told[language, dataset] = score_ceiling(load_model(language), dataset, task, n=n)
         return told[language, dataset]
 
-    with zoo_at(root):
+    with use_zoo_root(root):
         for entry in list_models():
             path = find_model_folder(entry["name"]) / CARD_FILE
             card = read_json(path)
-            if card.get("examined") == EXAMINATION:
+            if card.get("examined") == EXAMINATION_VERSION:
                 continue
             logger.info("examine %s", entry["name"])
             model = load_model(entry["name"])
@@ -129,22 +129,24 @@ def score_zoo(root: Path, *, n: int) -> None:
                 for kept in card.get("checkpoints", ()):
                     model = load_model(f"{entry['name']}{CHECKPOINT_SEPARATOR}{kept['step']}")
                     kept["scores"] = _examine_checkpoint(model, n=n)
-            write_json(path, card | {"examined": EXAMINATION})
+            write_json(path, card | {"examined": EXAMINATION_VERSION})
 
 
-def records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]:
+def _make_score_records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]:
     """Return scores as cards hold them."""
     return {name: make_interval_record(score) for name, score in scores.items()}
 
 
-def tasks_of(model: Any) -> list[Task]:
+def _list_model_tasks(model: Any) -> list[_ExaminationTask]:
     """Return what a model is asked to do; a multitask model's scores begin with the task's name."""
     if model.task == "multitask":
-        return MULTITASK
-    return [Task("", model.task, model.card["dataset"])]
+        return _MULTITASK_TASKS
+    return [_ExaminationTask("", model.task, model.card["dataset"])]
 
 
-def examine_model(model: Any, words: Callable[[str, str], Scores], *, n: int) -> dict[str, Any]:
+def examine_model(
+    model: Any, words: Callable[[str, str], _MetricIntervals], *, n: int
+) -> dict[str, Any]:
     """Score a model that perceives on its tasks, and on polls if it answers questions.
 
     Parameters
@@ -162,66 +164,66 @@ def examine_model(model: Any, words: Callable[[str, str], Scores], *, n: int) ->
         ``scores``, ``floors``, ``controls`` (``none``, ``majority``, ``words``) and ``beams``, as
         cards hold them.
     """
-    tasks = tasks_of(model)
+    tasks = _list_model_tasks(model)
     asks = any(task.task == "qa" for task in tasks)
 
-    def examined(**how: Any) -> Scores:
-        found: Scores = {}
+    def examined(**how: Any) -> _MetricIntervals:
+        found: _MetricIntervals = {}
         for task in tasks:
             samples = open_samples(task.dataset, n=n)
-            said = model.generate(samples, max_new_tokens=LONGEST[task.task], **how)
-            found |= task.named(SCORERS[task.task](samples, said))
-        return found | (polls(model, n=n, **how) if asks and "num_beams" not in how else {})
+            said = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task.task], **how)
+            found |= task.named(_SCORERS[task.task](samples, said))
+        return found | (_score_polls(model, n=n, **how) if asks and "num_beams" not in how else {})
 
-    likeliest: Scores = {}
-    ceilings: Scores = {}
+    likeliest: _MetricIntervals = {}
+    ceilings: _MetricIntervals = {}
     for task in tasks:
         samples = open_samples(task.dataset, n=n)
-        guessed = majority(task.dataset, samples)
-        likeliest |= task.named(SCORERS[task.task](samples, guessed))
+        guessed = answer_with_majority(task.dataset, samples)
+        likeliest |= task.named(_SCORERS[task.task](samples, guessed))
         ceilings |= task.named(words(task.task, task.dataset))
     return {
-        "scores": records(examined()),
-        "floors": records(examined(perceptual="shuffled")),
+        "scores": _make_score_records(examined()),
+        "floors": _make_score_records(examined(perceptual="shuffled")),
         "controls": {
-            "none": records(examined(perceptual="none")),
-            "majority": records(likeliest),
-            "words": records(ceilings),
+            "none": _make_score_records(examined(perceptual="none")),
+            "majority": _make_score_records(likeliest),
+            "words": _make_score_records(ceilings),
         },
-        "beams": {str(BEAMS): records(examined(num_beams=BEAMS))},
+        "beams": {str(_N_BEAMS): _make_score_records(examined(num_beams=_N_BEAMS))},
         "tokenizer": "words",
     }
 
 
 def _examine_checkpoint(model: Any, *, n: int) -> dict[str, Any]:
-    found: Scores = {}
-    for task in tasks_of(model):
+    found: _MetricIntervals = {}
+    for task in _list_model_tasks(model):
         samples = open_samples(task.dataset, n=n)
-        said = model.generate(samples, max_new_tokens=LONGEST[task.task])
-        scores = SCORERS[task.task](samples, said)
-        found |= task.named({name: scores[name] for name in KEPT if name in scores})
-    return records(found)
+        said = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task.task])
+        scores = _SCORERS[task.task](samples, said)
+        found |= task.named({name: scores[name] for name in _CARD_METRICS if name in scores})
+    return _make_score_records(found)
 
 
-def polls(model: Any, *, n: int, **how: Any) -> Scores:
+def _score_polls(model: Any, *, n: int, **how: Any) -> _MetricIntervals:
     """Score a model on the three polls of its modality: ``poll_random/accuracy`` and so on."""
-    found: Scores = {}
-    for poll in POLLS:
+    found: _MetricIntervals = {}
+    for poll in POLL_TASKS:
         asked = open_samples(f"mini-{model.modality}-{poll}", n=n)
-        said = model.generate(asked, max_new_tokens=LONGEST["qa"], **how)
+        said = model.generate(asked, max_new_tokens=_MAX_NEW_TOKENS["qa"], **how)
         name = poll.replace("-", "_")
         found |= {f"{name}/{key}": score for key, score in score_pope(asked, said).items()}
     return found
 
 
-def ceiling(language: Any, dataset: str, task: str, *, n: int) -> Scores:
+def score_ceiling(language: Any, dataset: str, task: str, *, n: int) -> _MetricIntervals:
     """Score a language model on a data set whose samples it is told in words."""
     samples = open_samples(dataset, n=n)
-    told = [in_words(sample) for sample in samples]
-    return SCORERS[task](samples, language.generate(told, max_new_tokens=LONGEST[task]))
+    told = [replace_media_with_text(sample) for sample in samples]
+    return _SCORERS[task](samples, language.generate(told, max_new_tokens=_MAX_NEW_TOKENS[task]))
 
 
-def in_words(sample: Sample) -> Sample:
+def replace_media_with_text(sample: Sample) -> Sample:
     """Return a sample without media that is told what is the case instead.
 
     Examples
@@ -235,17 +237,17 @@ def in_words(sample: Sample) -> Sample:
         for record in sample.truth["entities"]
     ]
     rng = np.random.default_rng(0)
-    told = speech.describe(sample.truth["modality"], entities, rng, style=_STYLE)
+    told = speech.describe_entities(sample.truth["modality"], entities, rng, style=_STYLE)
     return replace(sample, modality="text", prompt=f"{told} {sample.prompt}", media=None)
 
 
-def majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
+def answer_with_majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
     """Answer each sample with the most frequent answer of the training split.
 
     Of questions, with the most frequent one to questions of its kind.
     """
     seen: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in open_samples(f"{dataset}:train", n=ASKED_BEFORE):
+    for sample in open_samples(f"{dataset}:train", n=_N_MAJORITY_SAMPLES):
         seen[_kind(sample)][sample.references[0]] += 1
     everything = sum(seen.values(), Counter[str]())
     return [seen.get(_kind(s), everything).most_common(1)[0][0] for s in samples]
@@ -258,14 +260,14 @@ def _kind(sample: Sample) -> str:
 def _examine_language(model: Any, *, n: int) -> dict[str, Any]:
     """Score a language model on described situations; its floor reads another description."""
     samples = open_samples("mini-text-qa", n=n)
-    longest = LONGEST["qa"]
+    longest = _MAX_NEW_TOKENS["qa"]
     own = model.generate(samples, max_new_tokens=longest)
     shuffled = model.generate(swap_descriptions(samples), max_new_tokens=longest)
-    likeliest = majority("mini-text-qa", samples)
+    likeliest = answer_with_majority("mini-text-qa", samples)
     return {
-        "scores": records(score_answers(samples, own)),
-        "floors": records(score_answers(samples, shuffled)),
-        "controls": {"majority": records(score_answers(samples, likeliest))},
+        "scores": _make_score_records(score_answers(samples, own)),
+        "floors": _make_score_records(score_answers(samples, shuffled)),
+        "controls": {"majority": _make_score_records(score_answers(samples, likeliest))},
     }
 
 

@@ -15,29 +15,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.miniature import speech
-from ima.miniature.pools import Pool
-from ima.miniature.world import Entity, get_domain, held_out
+from ima.miniature.pools import SamplePool
+from ima.miniature.world import Entity, get_domain, list_held_out_pairs
 
-Rows = npt.NDArray[np.int64]
+_IndexArray = npt.NDArray[np.int64]
 
 #: What is said of a patch without object or event; always text 0.
-NOTHING = "nothing"
+EMPTY_PATCH_TEXT = "nothing"
 #: How finely places are told: columns and rows of a picture, parts of a sound. With as many columns
 #: as a clip has patches, 6, an encoder of clips held places too roughly.
-GRID = {"image": 8, "video": 10, "audio": 10}
+PLACE_GRID_SIZES = {"image": 8, "video": 10, "audio": 10}
 #: Phrases with one word wrong that are made for each right one. A batch of clips shows few things:
 #: with as many wrong phrases as the others, an encoder of clips learned 0.6 of nouns and motions.
-WRONG = {"image": 3, "video": 15, "audio": 3}
+N_WRONG_TEXTS = {"image": 3, "video": 15, "audio": 3}
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class PatchTexts:
     """What is said of the patches of some samples, in one respect.
 
     Parameters
     ----------
     texts : tuple of str
-        Distinct; :data:`NOTHING` first. Some may be true of no patch.
+        Distinct; :data:`EMPTY_PATCH_TEXT` first. Some may be true of no patch.
     own : ndarray
         ``(sample, position)`` int64: the number of the text that is true of a patch.
     """
@@ -46,7 +46,9 @@ class Told:
     own: npt.NDArray[np.int64]
 
 
-def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) -> tuple[Told, Told]:
+def describe_patches(
+    pool: SamplePool, chosen: npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[PatchTexts, PatchTexts]:
     """Return what each patch of some samples shows, and where that is.
 
     Told in one text, the place alone would tell most texts of a batch apart, and the encoder would
@@ -74,25 +76,30 @@ def tell(pool: Pool, chosen: npt.NDArray[np.int64], rng: np.random.Generator) ->
     wrong = [
         _wrong(key, names, pool.modality, rng)
         for key in np.unique(keys, axis=0)
-        for _ in range(WRONG[pool.modality])
+        for _ in range(N_WRONG_TEXTS[pool.modality])
     ]
-    grid = GRID[pool.modality]
+    grid = PLACE_GRID_SIZES[pool.modality]
     cells = np.minimum((pool.places[chosen][there] * grid).astype(np.int64), grid - 1)
     what = _told(keys, wrong, there, lambda key: _phrase(key, names, pool.modality))
     return what, _told(cells, [], there, lambda cell: _place(cell, pool.modality))
 
 
 def _told(
-    right: Rows, wrong: list[Rows], there: npt.NDArray[np.bool_], text: Callable[[Rows], str]
-) -> Told:
+    right: _IndexArray,
+    wrong: list[_IndexArray],
+    there: npt.NDArray[np.bool_],
+    text: Callable[[_IndexArray], str],
+) -> PatchTexts:
     known = np.unique(np.concatenate([right, *(row[None] for row in wrong)]), axis=0)
     number = {tuple(key): 1 + i for i, key in enumerate(known.tolist())}
     own = np.zeros(there.shape, np.int64)
     own[there] = [number[tuple(key)] for key in right.tolist()]
-    return Told((NOTHING, *(text(key) for key in known)), own)
+    return PatchTexts((EMPTY_PATCH_TEXT, *(text(key) for key in known)), own)
 
 
-def _wrong(key: Rows, names: list[str], modality: str, rng: np.random.Generator) -> Rows:
+def _wrong(
+    key: _IndexArray, names: list[str], modality: str, rng: np.random.Generator
+) -> _IndexArray:
     """Return the key with one value changed, at random which."""
     domain = get_domain(modality)
     known = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:])]
@@ -102,18 +109,18 @@ def _wrong(key: Rows, names: list[str], modality: str, rng: np.random.Generator)
         found[at] = (key[at] + rng.integers(1, known[at])) % known[at]
         pair = (domain.nouns[found[0]], domain.attributes[domain.first][found[1]])
         # A pair that only the test split holds would be learned to be wrong.
-        if at > 1 or pair not in held_out(modality):
+        if at > 1 or pair not in list_held_out_pairs(modality):
             return found
 
 
-def _phrase(key: Rows, names: list[str], modality: str) -> str:
+def _phrase(key: _IndexArray, names: list[str], modality: str) -> str:
     domain = get_domain(modality)
     attributes = {
         name: domain.attributes[name][value] for name, value in zip(names[1:], key[1:], strict=True)
     }
-    return speech.phrase(modality, Entity(domain.nouns[key[0]], attributes))
+    return speech.make_noun_phrase(modality, Entity(domain.nouns[key[0]], attributes))
 
 
-def _place(cell: Rows, modality: str) -> str:
-    first, second = (speech.NUMBERS[part] for part in cell)
+def _place(cell: _IndexArray, modality: str) -> str:
+    first, second = (speech.NUMBER_WORDS[part] for part in cell)
     return f"from {first} to {second}" if modality == "audio" else f"column {first} row {second}"

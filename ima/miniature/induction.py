@@ -15,20 +15,20 @@ from typing import Any
 import torch
 
 #: How many tokens back each head of the first block looks, head by head.
-OFFSETS = (1, 1, 2, 3)
+_HEAD_OFFSETS = (1, 1, 2, 3)
 #: Size of the query and key biases that make a head look back; 4 puts 0.9 of its weight there.
-FOCUS = 4.0
+_ATTENTION_BIAS = 4.0
 #: What the two blocks write, relative to what they read.
-GAIN = 0.15
+_OUTPUT_GAIN = 0.15
 #: Standard deviation of the embeddings: 1/√hidden, so that they have unit length.
-EMBEDDING_STD = 0.088
-EARLY_SCALE = 0.1
+_EMBEDDING_STD = 0.088
+_EARLY_SCALE = 0.1
 #: Wavelengths of learned positions at the start run from 2π to almost this many times as much.
-BASE = 100.0
+_WAVELENGTH_BASE = 100.0
 
 
 @torch.no_grad()
-def start_rotary(model: Any, *, seed: int) -> None:
+def init_rotary_induction(model: Any, *, seed: int) -> None:
     """Set the first two blocks of a LLaMA with attention biases near an induction circuit.
 
     Block 1 writes the token ``OFFSETS[h]`` positions back into a rotated copy of the embedding
@@ -45,24 +45,24 @@ def start_rotary(model: Any, *, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     config = model.config
     hidden, width = config.hidden_size, config.hidden_size // config.num_attention_heads
-    model.get_input_embeddings().weight.normal_(0.0, EMBEDDING_STD, generator=generator)
+    model.get_input_embeddings().weight.normal_(0.0, _EMBEDDING_STD, generator=generator)
     _scale_outputs([(x.self_attn.o_proj, x.mlp.down_proj) for x in model.model.layers])
     back, find = (layer.self_attn for layer in model.model.layers[:2])
     _read_and_copy(back, find, "o_proj", torch.eye(hidden), generator)
     frequency = config.rope_parameters["rope_theta"] ** (-torch.arange(0, width, 2) / width)
-    for head, offset in enumerate(OFFSETS):
+    for head, offset in enumerate(_HEAD_OFFSETS):
         half, whole = head * width + width // 2, (head + 1) * width
         # RoPE turns the pair (i, i + width/2) by frequency · position: the product of this query
         # and this key is largest where the positions differ by the offset.
-        back.k_proj.bias[head * width : half] = FOCUS
-        back.q_proj.bias[head * width : half] = FOCUS * torch.cos(frequency * offset)
-        back.q_proj.bias[half:whole] = -FOCUS * torch.sin(frequency * offset)
+        back.k_proj.bias[head * width : half] = _ATTENTION_BIAS
+        back.q_proj.bias[head * width : half] = _ATTENTION_BIAS * torch.cos(frequency * offset)
+        back.q_proj.bias[half:whole] = -_ATTENTION_BIAS * torch.sin(frequency * offset)
     for projection in (back.q_proj, back.k_proj):
-        projection.weight.mul_(EARLY_SCALE)
+        projection.weight.mul_(_EARLY_SCALE)
 
 
 @torch.no_grad()
-def start_learned(model: Any, *, seed: int) -> None:
+def init_learned_induction(model: Any, *, seed: int) -> None:
     """Set the first two blocks of an OPT near the same circuit.
 
     Its positions are learned: they start as sinusoids in the last ``hidden / heads`` dimensions,
@@ -81,9 +81,9 @@ def start_learned(model: Any, *, seed: int) -> None:
     words = torch.eye(hidden)
     words[-width:] = 0.0
     embedding = model.get_input_embeddings().weight
-    embedding.normal_(0.0, EMBEDDING_STD, generator=generator)
+    embedding.normal_(0.0, _EMBEDDING_STD, generator=generator)
     embedding.copy_(embedding @ words)
-    frequency = BASE ** (-torch.arange(0, width, 2) / width)
+    frequency = _WAVELENGTH_BASE ** (-torch.arange(0, width, 2) / width)
     places = decoder.embed_positions.weight
     turned = torch.arange(len(places))[:, None] * frequency
     places.zero_()
@@ -93,10 +93,10 @@ def start_learned(model: Any, *, seed: int) -> None:
     back, find = (layer.self_attn for layer in decoder.layers[:2])
     _read_and_copy(back, find, "out_proj", words, generator)
     # The normalised position has length √(hidden/2), hence 2 / √hidden for a score like LLaMA's.
-    focus = FOCUS * width**0.5 / hidden**0.5
+    focus = _ATTENTION_BIAS * width**0.5 / hidden**0.5
     for projection in (back.q_proj, back.k_proj):
-        projection.weight.mul_(EARLY_SCALE)
-    for head, offset in enumerate(OFFSETS):
+        projection.weight.mul_(_EARLY_SCALE)
+    for head, offset in enumerate(_HEAD_OFFSETS):
         rows = slice(head * width, (head + 1) * width)
         cos, sin = (frequency * offset).cos().diag(), (frequency * offset).sin().diag()
         back.k_proj.weight[rows, -width:] = focus * torch.eye(width)
@@ -126,8 +126,8 @@ def _read_and_copy(
 
     read, copy, found = rotation(), rotation(), rotation()
     back.v_proj.weight.copy_(read @ words)
-    getattr(back, out).weight.copy_(GAIN * copy @ read.T)
+    getattr(back, out).weight.copy_(_OUTPUT_GAIN * copy @ read.T)
     find.q_proj.weight.copy_(read @ words)
     find.k_proj.weight.copy_(read @ copy.T)
     find.v_proj.weight.copy_(found @ words)
-    getattr(find, out).weight.copy_(GAIN * found.T)
+    getattr(find, out).weight.copy_(_OUTPUT_GAIN * found.T)

@@ -15,11 +15,11 @@ from torch.nn import functional as nnf
 
 #: Deviation of the embeddings of frames, in those of places: with 1 a linear read-out of the last
 #: layer told the frame with an R² of 0.88 before training, with 2 of 0.96.
-TIME = 2.0
+TIME_EMBEDDING_SCALE = 2.0
 
 
 @torch.no_grad()
-def inflate(clips: Any, pictures: Any, *, like: torch.Tensor) -> None:
+def inflate_image_encoder(clips: Any, pictures: Any, *, like: torch.Tensor) -> None:
     """Give a TimeSformer the weights of a CLIP vision tower.
 
     Attention in space, the MLP and the norms are the tower's. Attention in time is a copy of that
@@ -28,7 +28,7 @@ def inflate(clips: Any, pictures: Any, *, like: torch.Tensor) -> None:
     interpolated where the grids differ; its norm before the first block, which TimeSformer does not
     have, is folded into the embeddings, with the mean deviation over some pictures in the place of
     each patch's own; and each frame has an embedding, a sinusoid twice as large as those of places
-    (:data:`TIME`). Where these began at zero, a linear read-out told the frame of a patch with an
+    (:data:`TIME_EMBEDDING_SCALE`). Where these began at zero, a linear read-out told the frame of a patch with an
     R² of 0.86 after the training, and connectors, which select patches so, learned less than from
     an encoder that named fewer of them.
 
@@ -94,14 +94,14 @@ def _embed(embeddings: Any, pictures: Any, *, like: torch.Tensor) -> None:
     nn.init.zeros_(embeddings.patch_embeddings.projection.bias)
     places = gain * (places - places.mean(-1, keepdim=True))
     embeddings.position_embeddings[0, 1:] = places + norm.bias
-    times = sinusoids(*embeddings.time_embeddings.shape[1:])
-    embeddings.time_embeddings[0] = TIME * times * (places - places.mean(0)).std()
+    times = make_sinusoidal_embeddings(*embeddings.time_embeddings.shape[1:])
+    embeddings.time_embeddings[0] = TIME_EMBEDDING_SCALE * times * (places - places.mean(0)).std()
     # No frame adds to CLS: its own norm can be carried over as it is.
     embeddings.position_embeddings[0, 0] = norm(theirs.class_embedding + own[0])
     nn.init.zeros_(embeddings.cls_token)
 
 
-def sinusoids(frames: int, width: int) -> torch.Tensor:
+def make_sinusoidal_embeddings(frames: int, width: int) -> torch.Tensor:
     """Return embeddings of frames ``(frame, width)``, of mean 0 and deviation 1.
 
     Half of the dims are cosines and half are sines, of half a period over the clip up to one that

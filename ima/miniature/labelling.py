@@ -12,22 +12,22 @@ import torch
 from torch import nn
 from torch.nn import functional as nnf
 
-from ima.miniature.encoders import BATCH, EncoderSpec, build
-from ima.miniature.pools import Pool
+from ima.miniature.encoders import ENCODER_BATCH_SIZES, MiniEncoderSpec, build_encoder
+from ima.miniature.pools import SamplePool
 from ima.miniature.world import get_domain
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
-from ima.training.optimization import Recipe, Result, fit, has_bfloat16
+from ima.training.loop import TrainingRecipe, TrainingResult, fit_model, has_bfloat16
 
 #: Share of the loss that positions without any object or event have.
-EMPTY_WEIGHT = 0.15
+EMPTY_PATCH_WEIGHT = 0.15
 #: Weight of the error in saying where an object or event is, and what counts as near: the side of
 #: a patch of an image.
-PLACE_WEIGHT = 4.0
-NEAR = 0.125
+_PLACE_WEIGHT = 4.0
+_PLACE_TOLERANCE = 0.125
 
 
-class Labeller(nn.Module):
+class PatchLabeller(nn.Module):
     """Linear heads that say, at each patch, noun, attributes and place of what is there.
 
     Without the place an encoder forgets it: labels of what is there can be read off a patch
@@ -41,7 +41,7 @@ class Labeller(nn.Module):
         Its sizes.
     """
 
-    def __init__(self, encoder: nn.Module, spec: EncoderSpec) -> None:
+    def __init__(self, encoder: nn.Module, spec: MiniEncoderSpec) -> None:
         super().__init__()
         domain = get_domain(spec.modality)
         values = {"noun": domain.nouns, **domain.attributes}
@@ -66,28 +66,30 @@ class Labeller(nn.Module):
         return {**found, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
 
 
-def labelling_loss(
+def _compute_labelling_loss(
     logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Return the loss of attributes, empty patches weighing little, and of places."""
     total = 0.1 * nnf.cross_entropy(logits["count"], labels["count"])
     there = labels["noun"] > 0
     error = (logits["where"] - labels["where"]).abs().sum(-1)
-    total = total + PLACE_WEIGHT * (error * there).sum() / there.sum().clamp(min=1)
+    total = total + _PLACE_WEIGHT * (error * there).sum() / there.sum().clamp(min=1)
     for name in logits:
         if name in {"count", "where"}:
             continue
         target = labels[name].flatten()
         loss = nnf.cross_entropy(logits[name].flatten(0, 1), target, reduction="none")
-        weight = torch.where(target == 0, EMPTY_WEIGHT, 1.0)
+        weight = torch.where(target == 0, EMPTY_PATCH_WEIGHT, 1.0)
         total = total + (loss * weight).sum() / weight.sum()
     return total
 
 
-Batch = tuple[torch.Tensor, dict[str, torch.Tensor]]
+_LabelledBatch = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
-def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
+def _make_labelled_batch(
+    pool: SamplePool, chosen: npt.NDArray[np.int64], device: str
+) -> _LabelledBatch:
     """Return the encoder's input and the labels of some samples of a pool."""
     values = torch.from_numpy(pool.values(chosen)).to(device)
     known: dict[str, npt.NDArray[Any]] = {**pool.labels, "where": pool.places}
@@ -95,21 +97,23 @@ def batch_of(pool: Pool, chosen: npt.NDArray[np.int64], device: str) -> Batch:
     return values, labels
 
 
-def accuracy_per_sample(model: Labeller, pool: Pool, device: str) -> dict[str, npt.NDArray[Any]]:
+def _compute_sample_accuracy(
+    model: PatchLabeller, pool: SamplePool, device: str
+) -> dict[str, npt.NDArray[Any]]:
     """Return, per attribute, the share of each sample's occupied patches that are named rightly.
 
     Returns
     -------
     dict of str to ndarray
         Each ``(sample,)`` in [0, 1]; ``count`` is 0 or 1, and ``where`` the share of patches whose
-        owner is placed within :data:`NEAR` in both directions.
+        owner is placed within :data:`_PLACE_TOLERANCE` in both directions.
     """
     shares: dict[str, list[npt.NDArray[Any]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // 64)):
-        values, labels = batch_of(pool, part, device)
+        values, labels = _make_labelled_batch(pool, part, device)
         for name, found in model(values).items():
             if name == "where":
-                right = ((found - labels[name]).abs() < NEAR).all(-1)
+                right = ((found - labels[name]).abs() < _PLACE_TOLERANCE).all(-1)
             else:
                 right = found.argmax(-1) == labels[name]
             if name == "count":
@@ -121,15 +125,15 @@ def accuracy_per_sample(model: Labeller, pool: Pool, device: str) -> dict[str, n
     return {name: np.concatenate(parts) for name, parts in shares.items()}
 
 
-def train(
-    spec: EncoderSpec,
-    pool: Pool,
+def train_supervised_encoder(
+    spec: MiniEncoderSpec,
+    pool: SamplePool,
     *,
-    recipe: Recipe,
-    checkpoint: Path,
-    probe_pool: Pool,
+    recipe: TrainingRecipe,
+    state_path: Path,
+    probe_pool: SamplePool,
     device: str = "cpu",
-) -> tuple[Labeller, Result]:
+) -> tuple[PatchLabeller, TrainingResult]:
     """Train one encoder on a pool of the training split.
 
     Returns
@@ -139,28 +143,30 @@ def train(
     result : Result
         The curve, with the accuracies on ``probe_pool``.
     """
-    model = Labeller(build(spec), spec).to(device)
-    size = BATCH[spec.modality]
+    model = PatchLabeller(build_encoder(spec), spec).to(device)
+    size = ENCODER_BATCH_SIZES[spec.modality]
     # Half precision pays where there are many tokens.
     mixed = spec.modality == "video" and has_bfloat16(device)
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
-        values, labels = batch_of(pool, rng.integers(len(pool), size=size), device)
+        values, labels = _make_labelled_batch(pool, rng.integers(len(pool), size=size), device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
             logits = model(values)
-        return labelling_loss({name: found.float() for name, found in logits.items()}, labels)
+        return _compute_labelling_loss(
+            {name: found.float() for name, found in logits.items()}, labels
+        )
 
     def probe() -> dict[str, float]:
-        found = accuracy_per_sample(model, probe_pool, device)
+        found = _compute_sample_accuracy(model, probe_pool, device)
         return {name: float(share.mean()) for name, share in found.items()}
 
-    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
     return model.cpu().eval(), result
 
 
 @torch.no_grad()
-def score(model: Labeller, pool: Pool) -> dict[str, Interval]:
+def score_patch_labels(model: PatchLabeller, pool: SamplePool) -> dict[str, Interval]:
     """Return the share of occupied patches that the heads name rightly, attribute by attribute."""
-    shares = accuracy_per_sample(model, pool, "cpu")
+    shares = _compute_sample_accuracy(model, pool, "cpu")
     return {f"patch_{name}": compute_mean_score(share) for name, share in shares.items()}

@@ -12,18 +12,25 @@ import torch
 from torch.nn import functional as nnf
 
 from ima.miniature import corpus
-from ima.miniature.induction import start_learned, start_rotary
-from ima.training.optimization import Probe, Recipe, Result, can_compile, fit, has_bfloat16
+from ima.miniature.induction import init_learned_induction, init_rotary_induction
+from ima.training.loop import (
+    TrainingProbe,
+    TrainingRecipe,
+    TrainingResult,
+    can_compile,
+    fit_model,
+    has_bfloat16,
+)
 
-LENGTH = 256
-ROWS = 16
-CONTEXT_WEIGHT = 0.1
+_ROW_LENGTH = 256
+ROWS_PER_STEP = 16
+_CONTEXT_WEIGHT = 0.1
 #: Compiling takes about as long as it saves over so many steps.
-COMPILED_FROM = 150
+_MIN_COMPILED_STEPS = 150
 
 
 @dataclass(frozen=True)
-class LanguageSpec:
+class MiniLanguageSpec:
     """A language model of the zoo: its name, its classes in transformers, its sizes, its recipe.
 
     Parameters
@@ -36,7 +43,7 @@ class LanguageSpec:
         Arguments of the configuration.
     start : callable
         Sets the initial weights of the first two blocks; takes the model and a seed.
-    recipe : Recipe
+    recipe : TrainingRecipe
         How it is trained.
     """
 
@@ -45,12 +52,12 @@ class LanguageSpec:
     config: str
     sizes: Mapping[str, Any]
     start: Callable[..., None]
-    recipe: Recipe
+    recipe: TrainingRecipe
 
 
-_RECIPE = Recipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
-SPECS: dict[str, LanguageSpec] = {
-    "llama-mini": LanguageSpec(
+_RECIPE = TrainingRecipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
+MINI_LANGUAGE_MODELS: dict[str, MiniLanguageSpec] = {
+    "llama-mini": MiniLanguageSpec(
         "llama-mini", "LlamaForCausalLM", "LlamaConfig",
         {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 12,
          "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
@@ -58,27 +65,29 @@ SPECS: dict[str, LanguageSpec] = {
          # Contexts are short: a small base keeps near positions apart.
          "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
          "tie_word_embeddings": True},
-        start=start_rotary, recipe=_RECIPE,
+        start=init_rotary_induction, recipe=_RECIPE,
     ),
-    "opt-mini": LanguageSpec(
+    "opt-mini": MiniLanguageSpec(
         "opt-mini", "OPTForCausalLM", "OPTConfig",
         {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 12, "num_attention_heads": 4,
          "word_embed_proj_dim": 128, "max_position_embeddings": 512, "dropout": 0.0,
          "tie_word_embeddings": True},
-        start=start_learned, recipe=replace(_RECIPE, seed=12),
+        start=init_learned_induction, recipe=replace(_RECIPE, seed=12),
     ),
 }  # fmt: skip
 
 
-def build(spec: LanguageSpec, tokenizer: Any, *, seed: int, **changes: Any) -> torch.nn.Module:
+def build_language_model(
+    spec: MiniLanguageSpec, tokenizer: Any, *, seed: int, **changes: Any
+) -> torch.nn.Module:
     """Return an untrained language model whose initial weights depend on the seed alone."""
     import transformers
 
     config = getattr(transformers, spec.config)(
         vocab_size=tokenizer.get_vocab_size(),
-        pad_token_id=tokenizer.token_to_id(corpus.PAD),
-        bos_token_id=tokenizer.token_to_id(corpus.START),
-        eos_token_id=tokenizer.token_to_id(corpus.END),
+        pad_token_id=tokenizer.token_to_id(corpus.PAD_TOKEN),
+        bos_token_id=tokenizer.token_to_id(corpus.START_TOKEN),
+        eos_token_id=tokenizer.token_to_id(corpus.END_TOKEN),
         **{**spec.sizes, **changes},
     )
     with torch.random.fork_rng():
@@ -88,7 +97,9 @@ def build(spec: LanguageSpec, tokenizer: Any, *, seed: int, **changes: Any) -> t
     return model
 
 
-def weighted_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def compute_weighted_token_loss(
+    logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     """Return the next-token loss, averaged with weights.
 
     Parameters
@@ -104,7 +115,7 @@ def weighted_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
     return (loss * weight).sum() / weight.sum()
 
 
-def answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> Probe:
+def _make_answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> TrainingProbe:
     """Return a probe: the share of answers about described validation scenes that are all right.
 
     Each token of an answer must be the most likely one given the true tokens before it.
@@ -138,28 +149,28 @@ def _validation_rows(
     rng = np.random.default_rng(77)
     rows, spans = [], []
     for row in range(n):
-        document = corpus.scene_document(rng, split="validation")
+        document = corpus.write_scene_document(rng, split="validation")
         ids = tokenizer.encode(document.opening, add_special_tokens=False).ids
         for (prompt, answer), kind in zip(document.turns, document.kinds, strict=True):
             ids = ids + tokenizer.encode(prompt, add_special_tokens=False).ids
             begin = len(ids)
             ids = ids + tokenizer.encode(answer, add_special_tokens=False).ids
-            ids.append(tokenizer.token_to_id(corpus.END))
-            if len(ids) <= LENGTH:
+            ids.append(tokenizer.token_to_id(corpus.END_TOKEN))
+            if len(ids) <= _ROW_LENGTH:
                 spans.append((row, begin, len(ids), kind))
-        rows.append((ids + [0] * LENGTH)[:LENGTH])
+        rows.append((ids + [0] * _ROW_LENGTH)[:_ROW_LENGTH])
     return torch.tensor(rows), spans
 
 
-def train(
-    spec: LanguageSpec,
+def train_language_model(
+    spec: MiniLanguageSpec,
     tokenizer: Any,
     *,
-    recipe: Recipe,
-    checkpoint: Path,
+    recipe: TrainingRecipe,
+    state_path: Path,
     device: str = "cpu",
-    rows: int = ROWS,
-) -> tuple[torch.nn.Module, Result]:
+    rows: int = ROWS_PER_STEP,
+) -> tuple[torch.nn.Module, TrainingResult]:
     """Train a language model along the curriculum of :mod:`ima.miniature.corpus`.
 
     Returns
@@ -169,34 +180,34 @@ def train(
     result : Result
         The curve: loss, and accuracy on described validation scenes by kind of question.
     """
-    model = build(spec, tokenizer, seed=recipe.seed).to(device)
+    model = build_language_model(spec, tokenizer, seed=recipe.seed).to(device)
     kind, mixed = torch.device(device).type, has_bfloat16(device)
 
     def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed):
             logits = model(input_ids=ids).logits
-        return weighted_loss(logits, ids, weights)
+        return compute_weighted_token_loss(logits, ids, weights)
 
-    worth_it = recipe.steps >= COMPILED_FROM and can_compile(device)
+    worth_it = recipe.steps >= _MIN_COMPILED_STEPS and can_compile(device)
     compiled = torch.compile(loss_of) if worth_it else loss_of
 
     def step_loss(step: int) -> torch.Tensor:
-        ids, weights = corpus.rows(
+        ids, weights = corpus.pack_documents(
             tokenizer,
             seed=recipe.seed * 1_000_003 + step,
             count=rows,
-            length=LENGTH,
-            stage=corpus.stage_of(step / recipe.steps),
-            context_weight=CONTEXT_WEIGHT,
+            length=_ROW_LENGTH,
+            stage=corpus.get_curriculum_stage(step / recipe.steps),
+            context_weight=_CONTEXT_WEIGHT,
         )
         return compiled(torch.from_numpy(ids).to(device), torch.from_numpy(weights).to(device))
 
-    result = fit(
+    result = fit_model(
         model,
         step_loss,
         recipe,
         name=spec.name,
-        checkpoint=checkpoint,
-        probe=answer_probe(model, tokenizer),
+        state_path=state_path,
+        probe=_make_answer_probe(model, tokenizer),
     )
     return model.cpu().eval(), result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-NAMES = tuple(
+PERSON_NAMES = tuple(
     "anna ben clara david emma felix grace hugo iris jack kate leo mia noah olga paul "
     "quinn rosa sam tina ursula victor wendy xavier yara zoe adam bella carl dora eric "
     "fiona george hanna ivan julia karl lisa max nina oscar peter ruth simon tom uma".split()
@@ -19,7 +19,7 @@ FOODS = tuple(
     "bean pea cabbage bread cheese butter egg honey soup cake pie rice milk tea coffee juice "
     "water salt sugar pepper nut corn salad sandwich biscuit pancake".split()
 )
-PLACES_OF_LIFE = tuple(
+LOCATIONS = tuple(
     "kitchen garden school market forest river beach mountain village city station library "
     "museum church bridge farm field park street house cellar attic office shop bakery "
     "harbour island castle tower hospital theatre airport desert lake valley".split()
@@ -87,7 +87,7 @@ OPPOSITES: tuple[tuple[str, str], ...] = (
     ("young", "ancient"),
 )
 # (thing, what it is for)
-USES: tuple[tuple[str, str], ...] = (
+THING_USES: tuple[tuple[str, str], ...] = (
     ("key", "open a door"),
     ("lamp", "see at night"),
     ("cup", "drink tea"),

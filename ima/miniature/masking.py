@@ -17,15 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ima.miniature.encoders import BATCH, EncoderSpec, build
-from ima.miniature.pools import Pool
+from ima.miniature.encoders import ENCODER_BATCH_SIZES, MiniEncoderSpec, build_encoder
+from ima.miniature.pools import SamplePool
 from ima.models.encoders import slice_spectrograms
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
-from ima.training.optimization import Recipe, Result, fit
+from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Share of the patches that is hidden.
-HIDDEN = {"image": 0.75, "video": 0.75, "audio": 0.7}
+_MASK_RATIOS = {"image": 0.75, "video": 0.75, "audio": 0.7}
 _DECODER: dict[str, Any] = {
     "decoder_hidden_size": 64,
     "decoder_num_hidden_layers": 2,
@@ -37,7 +37,7 @@ _PROBE_SEED = 78
 _FOR_VARIANCE = 400
 
 
-class Filler(nn.Module):
+class MaskedAutoencoder(nn.Module):
     """An encoder with a decoder that fills in what was hidden from it.
 
     Parameters
@@ -48,7 +48,7 @@ class Filler(nn.Module):
         Of the values to be filled in; of no effect where they are normalised.
     """
 
-    def __init__(self, spec: EncoderSpec, *, variance: float = 1.0) -> None:
+    def __init__(self, spec: MiniEncoderSpec, *, variance: float = 1.0) -> None:
         from transformers import (
             VideoMAEConfig,
             VideoMAEForPreTraining,
@@ -62,7 +62,7 @@ class Filler(nn.Module):
             torch.manual_seed(spec.recipe.seed)
             shares: dict[str, Any]
             if spec.modality == "image":
-                shares = {"mask_ratio": HIDDEN["image"], "norm_pix_loss": True}
+                shares = {"mask_ratio": _MASK_RATIOS["image"], "norm_pix_loss": True}
                 self.model: Any = ViTMAEForPreTraining(
                     ViTMAEConfig(**spec.sizes, **_DECODER, **shares)
                 )
@@ -96,7 +96,9 @@ class Filler(nn.Module):
         else:
             if self.spec.modality == "audio":
                 values = slice_spectrograms(values, frames=self.model.config.num_frames)
-            mask = torch.from_numpy(hidden_patches(self.spec, len(values), rng)).to(values.device)
+            mask = torch.from_numpy(draw_hidden_patches(self.spec, len(values), rng)).to(
+                values.device
+            )
             found = self.model(values, bool_masked_pos=mask)
             if self.spec.modality == "video":
                 return self._error(found.logits, values, mask) / self.variance
@@ -121,13 +123,13 @@ class Filler(nn.Module):
         if self.spec.modality != "image":
             found: nn.Module = self.model.videomae
             return found
-        encoder = build(self.spec)
+        encoder = build_encoder(self.spec)
         encoder.load_state_dict(self.model.vit.state_dict())
         return encoder
 
 
-def hidden_patches(
-    spec: EncoderSpec, samples: int, rng: np.random.Generator
+def draw_hidden_patches(
+    spec: MiniEncoderSpec, samples: int, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """Draw which patches of clips or spectrograms are hidden, as many in each sample.
 
@@ -144,11 +146,13 @@ def hidden_patches(
     place = (height // spec.sizes["patch_size"]) * (width // spec.sizes["patch_size"])
     drawn = place if spec.modality == "video" else place * frames
     order = rng.random((samples, drawn)).argsort(axis=1)
-    mask = order < round(HIDDEN[spec.modality] * drawn)
+    mask = order < round(_MASK_RATIOS[spec.modality] * drawn)
     return np.tile(mask, (1, frames)) if spec.modality == "video" else mask
 
 
-def errors(model: Filler, pool: Pool, device: str) -> npt.NDArray[np.float64]:
+def _compute_patch_errors(
+    model: MaskedAutoencoder, pool: SamplePool, device: str
+) -> npt.NDArray[np.float64]:
     """Return the error of each sample of a pool, the same patches hidden at each call."""
     found = []
     for i in range(len(pool)):
@@ -157,15 +161,15 @@ def errors(model: Filler, pool: Pool, device: str) -> npt.NDArray[np.float64]:
     return np.array(found)
 
 
-def train(
-    spec: EncoderSpec,
-    pool: Pool,
+def train_masked_autoencoder(
+    spec: MiniEncoderSpec,
+    pool: SamplePool,
     *,
-    recipe: Recipe,
-    checkpoint: Path,
-    probe_pool: Pool,
+    recipe: TrainingRecipe,
+    state_path: Path,
+    probe_pool: SamplePool,
     device: str = "cpu",
-) -> tuple[Filler, Result]:
+) -> tuple[MaskedAutoencoder, TrainingResult]:
     """Train one encoder to fill in what is hidden.
 
     Returns
@@ -177,8 +181,8 @@ def train(
         rightly, on the first samples of ``probe_pool``.
     """
     shown = pool.values(np.arange(min(len(pool), _FOR_VARIANCE)))
-    model = Filler(spec, variance=float(shown.var())).to(device)
-    size = BATCH[spec.modality]
+    model = MaskedAutoencoder(spec, variance=float(shown.var())).to(device)
+    size = ENCODER_BATCH_SIZES[spec.modality]
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
@@ -187,13 +191,13 @@ def train(
         return loss
 
     def probe() -> dict[str, float]:
-        return {"explained": float(1 - errors(model, probe_pool, device).mean())}
+        return {"explained": float(1 - _compute_patch_errors(model, probe_pool, device).mean())}
 
-    result = fit(model, step_loss, recipe, name=spec.name, checkpoint=checkpoint, probe=probe)
+    result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
     return model.cpu().eval(), result
 
 
 @torch.no_grad()
-def score(model: Filler, pool: Pool) -> dict[str, Interval]:
+def score_reconstruction(model: MaskedAutoencoder, pool: SamplePool) -> dict[str, Interval]:
     """Return the share of the hidden patches' variance that the model fills in rightly."""
-    return {"explained": compute_mean_score(1 - errors(model, pool, "cpu"))}
+    return {"explained": compute_mean_score(1 - _compute_patch_errors(model, pool, "cpu"))}

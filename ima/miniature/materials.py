@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from ima.miniature import connectors, corpus
-from ima.miniature.pools import Pool, build_pool
-from ima.miniature.workshop import Workshop
+from ima.miniature.pools import SamplePool, build_pool
+from ima.miniature.workshop import ZooWorkshop
 from ima.models.loading import load_encoder
 
 #: Samples of the validation split on which trainings are watched.
-WATCHED = 256
+N_PROBE_SAMPLES = 256
 
 
-class Materials:
+class TrainingMaterials:
     """Pools of one modality, tokens of one encoder, one language model: the last asked for.
 
     Parameters
@@ -25,18 +25,18 @@ class Materials:
         Where finished parts are.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: ZooWorkshop) -> None:
         self.workshop = workshop
-        self._pools: dict[tuple[str, str], Pool] = {}
+        self._pools: dict[tuple[str, str], SamplePool] = {}
         self._tokens: dict[tuple[str, str], torch.Tensor] = {}
         self._language: tuple[str, Any, Any] | None = None
         self._tokenizer: Any = None
 
-    def pool(self, modality: str, split: str) -> Pool:
+    def pool(self, modality: str, split: str) -> SamplePool:
         """Return rendered samples with labels."""
         if (modality, split) not in self._pools:
             self._pools = {key: pool for key, pool in self._pools.items() if key[0] == modality}
-            n = self.workshop.plan.pool(modality) if split == "train" else WATCHED
+            n = self.workshop.plan.pool(modality) if split == "train" else N_PROBE_SAMPLES
             self._pools[modality, split] = build_pool(modality, split, n=n)
         return self._pools[modality, split]
 
@@ -68,13 +68,13 @@ class Materials:
         """
         folder = self.workshop.folder(f"language/{name}")
         if fresh:
-            return load_language(folder)
+            return load_zoo_language_model(folder)
         if self._language is None or self._language[0] != name:
-            self._language = (name, *load_language(folder))
+            self._language = (name, *load_zoo_language_model(folder))
         return self._language[1:]
 
 
-def load_language(folder: Path) -> tuple[Any, Any]:
+def load_zoo_language_model(folder: Path) -> tuple[Any, Any]:
     """Load a language model, frozen, in float32, and its tokenizer (of `tokenizers`)."""
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM

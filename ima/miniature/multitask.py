@@ -29,43 +29,43 @@ from torch import nn
 from ima.data.samples import MODALITIES, Modality
 from ima.miniature import connectors
 from ima.miniature.cards import (
-    card_of,
-    data_record,
-    kept_weights,
-    milestones,
+    compute_checkpoint_steps,
+    list_kept_weights,
+    make_card,
+    make_data_record,
     save_checkpoint,
 )
-from ima.miniature.materials import Materials
-from ima.miniature.workshop import Part
-from ima.models import Batch, llava
+from ima.miniature.materials import TrainingMaterials
+from ima.miniature.workshop import ZooPart
+from ima.models import llava
+from ima.models.batch import Batch
 from ima.models.connector import ConnectorConfig
 from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_hook_points
 from ima.models.perception import Perception
 from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
 from ima.token_reduction.apply import apply_plan
-from ima.token_reduction.paper_plans import make_skip_plan
+from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.plans import ReductionPlan
-from ima.training.checkpoints import save_weights
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe, save_weights
 
-LANGUAGE, ENCODER = "llama-mini", "clip"
-MODALITY: Modality = "image"
-BATCH = 16
+MULTITASK_LANGUAGE, MULTITASK_ENCODER = "llama-mini", "clip"
+MULTITASK_MODALITY: Modality = "image"
+_STEP_SAMPLES = 16
 #: Image tokens of the variant with queries.
-QUERIES = 32
+_N_QUERIES = 32
 #: Shares of the training at which weights are kept, where checkpoints are wanted.
-MILESTONES = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4)
-_STAGE = Recipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=200)
-_RECIPE = Recipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
+_KEPT_STEP_RATIOS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4)
+_STAGE = TrainingRecipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=200)
+_RECIPE = TrainingRecipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
 #: The projector of the variants that are trained on captions first.
-STAGE = "stages/clip-caption"
+_CAPTION_STAGE_PART = "stages/clip-caption"
 #: Percepts bypass the second block and every other one behind it: half of them.
-HALF = make_skip_plan("block", start=2, every=2)
+ALTERNATE_BLOCKS_PLAN = SkipSubBlock(sub_block="block", start=2, every=2).plan()
 
 
 @dataclass(frozen=True)
-class Variant:
+class MultitaskVariant:
     """How a multitask model is made.
 
     Parameters
@@ -80,10 +80,10 @@ class Variant:
         Whether the language model is trained as well.
     followed : bool
         Whether weights are kept along the way.
-    recipe : Recipe
+    recipe : TrainingRecipe
         How it is trained.
     task : str
-        What it is trained on: a key of :data:`ima.miniature.connectors.TURNS_OF`.
+        What it is trained on: a key of :data:`ima.miniature.connectors.TURN_MAKERS`.
     plan : Plan or None
         What the language model leaves out while the connector is trained, and is to leave out
         when the model is used.
@@ -94,7 +94,7 @@ class Variant:
     staged: bool
     tuned: bool
     followed: bool
-    recipe: Recipe
+    recipe: TrainingRecipe
     task: str = "multitask"
     plan: ReductionPlan | None = None
 
@@ -102,95 +102,113 @@ class Variant:
     def part(self) -> str:
         """Its folder in the zoo."""
         if self.task == "caption":
-            return STAGE
+            return _CAPTION_STAGE_PART
         return f"{'multitask' if self.plan is None else 'skipping'}/{self.name}"
 
     @property
     def needs(self) -> dict[str, str]:
         """Parts that must be there before."""
-        needs = {"language": f"language/{LANGUAGE}", "encoder": f"encoders/{ENCODER}"}
-        return {**needs, "start": STAGE} if self.staged else needs
+        needs = {
+            "language": f"language/{MULTITASK_LANGUAGE}",
+            "encoder": f"encoders/{MULTITASK_ENCODER}",
+        }
+        return {**needs, "start": _CAPTION_STAGE_PART} if self.staged else needs
 
 
-VARIANTS = (
-    Variant("clip-caption", "mlp", False, False, False, _STAGE, task="caption"),
-    Variant(
+MULTITASK_VARIANTS = (
+    MultitaskVariant("clip-caption", "mlp", False, False, False, _STAGE, task="caption"),
+    MultitaskVariant(
         "llava-mini-1", "mlp", True, True, False, replace(_RECIPE, learning_rate=5e-4, steps=1600)
     ),
-    Variant("llava-mini-2", "mlp", True, False, False, _RECIPE),
-    Variant("llava-mini-3", "mlp", False, False, True, _RECIPE),
-    Variant("llava-mini-4", "qformer", False, False, True, replace(_RECIPE, learning_rate=1.5e-3)),
-    Variant("llava-mini-3-skipping", "mlp", False, False, False, _RECIPE, plan=HALF),
+    MultitaskVariant("llava-mini-2", "mlp", True, False, False, _RECIPE),
+    MultitaskVariant("llava-mini-3", "mlp", False, False, True, _RECIPE),
+    MultitaskVariant(
+        "llava-mini-4", "qformer", False, False, True, replace(_RECIPE, learning_rate=1.5e-3)
+    ),
+    MultitaskVariant(
+        "llava-mini-3-skipping", "mlp", False, False, False, _RECIPE, plan=ALTERNATE_BLOCKS_PLAN
+    ),
 )
 
 
-def parts_of(materials: Materials) -> list[Part]:
+def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
     """Return the stage before, the four variants, and the one that is trained under a plan."""
     plan, found = materials.workshop.plan, []
-    for variant in VARIANTS:
+    for variant in MULTITASK_VARIANTS:
         recipe = plan.recipe(variant.recipe)
-        kept = milestones(MILESTONES if variant.followed else (), steps=recipe.steps)
+        kept = compute_checkpoint_steps(
+            _KEPT_STEP_RATIOS if variant.followed else (), steps=recipe.steps
+        )
         record = {
             **asdict(recipe),
-            "pool": plan.pool(MODALITY),
-            "batch": BATCH,
+            "pool": plan.pool(MULTITASK_MODALITY),
+            "batch": _STEP_SAMPLES,
             "tuned": variant.tuned,
             "projector": variant.kind,
             "milestones": list(kept),
         }
         if variant.task == "multitask":
-            record["rows"] = list(connectors.ROWS)
+            record["rows"] = list(connectors.MULTITASK_ROW_KINDS)
         if variant.plan is not None:
             record["plan"] = variant.plan.model_dump(mode="json")
         make = partial(_make, materials, variant, recipe)
-        found.append(Part(variant.part, record, make, needs=variant.needs))
+        found.append(ZooPart(variant.part, record, make, needs=variant.needs))
     return found
 
 
-def projector_config(kind: str, *, width: int, hidden: int) -> llava.ProjectorConfig:
+def make_projector_config(kind: str, *, width: int, hidden: int) -> llava.ProjectorConfig:
     """Return the sizes of a projector between an encoder and a language model of these widths."""
     if kind == "mlp":
         return llava.ProjectorConfig(kind="mlp")
-    sizes = connectors.config_for(width, hidden=hidden).model_dump() | {"queries": QUERIES}
+    sizes = connectors.make_connector_config(width, hidden=hidden).model_dump() | {
+        "queries": _N_QUERIES
+    }
     return llava.ProjectorConfig(kind="qformer", connector=ConnectorConfig(**sizes))
 
 
 def _make(
-    materials: Materials, variant: Variant, recipe: Recipe, record: Mapping[str, Any]
+    materials: TrainingMaterials,
+    variant: MultitaskVariant,
+    recipe: TrainingRecipe,
+    record: Mapping[str, Any],
 ) -> dict[str, Any]:
     workshop, folder = materials.workshop, materials.workshop.folder(variant.part)
     # A tuned language model is another one afterwards: the shared one must stay what it is.
-    language, tokenizer = materials.language(LANGUAGE, fresh=variant.tuned)
-    encoder = materials.encoder(ENCODER)
-    features = llava.drop_cls_token(materials.tokens(ENCODER, MODALITY, "train"))
-    config = projector_config(
+    language, tokenizer = materials.language(MULTITASK_LANGUAGE, fresh=variant.tuned)
+    encoder = materials.encoder(MULTITASK_ENCODER)
+    features = llava.drop_cls_token(
+        materials.tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "train")
+    )
+    config = make_projector_config(
         variant.kind, width=features.shape[-1], hidden=language.config.hidden_size
     )
     projector = llava.build_projector(config, encoder=encoder, language=language, seed=recipe.seed)
     untrained = hash_state_dict(_named(projector.state_dict()))
     if variant.staged:
-        begun = load_file(workshop.folder(STAGE) / WEIGHTS_FILE)
+        begun = load_file(workshop.folder(_CAPTION_STAGE_PART) / WEIGHTS_FILE)
         projector.load_state_dict(
             {name.removeprefix("projector."): value.float() for name, value in begun.items()}
         )
 
-    def data(split: str) -> connectors.Texts:
-        situations = materials.pool(MODALITY, split).situations
-        return connectors.prepare_texts(situations, variant.task, tokenizer)
+    def data(split: str) -> connectors.TokenizedTurns:
+        situations = materials.pool(MULTITASK_MODALITY, split).situations
+        return connectors.tokenize_turns(situations, variant.task, tokenizer)
 
     frozen = hash_state_dict(language.state_dict())
-    result = connectors.train(
+    result = connectors.train_connector_on_features(
         projector,
         language=language,
         features=features,
         texts=data("train"),
         recipe=recipe,
         name=variant.name,
-        checkpoint=workshop.checkpoint(variant.part),
-        batch=BATCH,
+        state_path=workshop.checkpoint(variant.part),
+        batch=_STEP_SAMPLES,
         tuned=variant.tuned,
         validation=(
-            llava.drop_cls_token(materials.tokens(ENCODER, MODALITY, "validation")),
+            llava.drop_cls_token(
+                materials.tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "validation")
+            ),
             data("validation"),
         ),
         milestones=record["milestones"],
@@ -202,14 +220,14 @@ def _make(
         message = f"Training {variant.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
     save_weights(_trained(projector, language if variant.tuned else None), folder / WEIGHTS_FILE)
-    card = card_of(variant.name, "multitask", projector, folder, recipe=record, result=result)
+    card = make_card(variant.name, "multitask", projector, folder, recipe=record, result=result)
     if variant.tuned:
         card["parameters"] += sum(p.numel() for p in language.parameters())
     card |= {
         "class": "LlavaForConditionalGeneration",
-        "modality": MODALITY,
+        "modality": MULTITASK_MODALITY,
         "task": variant.task,
-        "dataset": f"mini-{MODALITY}-caption",
+        "dataset": f"mini-{MULTITASK_MODALITY}-caption",
         "parts": {role: record["parts"][role] for role in ("language", "encoder")},
         "made_of": {role: variant.needs[role] for role in ("language", "encoder")},
         "projector": config.model_dump(),
@@ -217,13 +235,13 @@ def _make(
         "language_state": frozen,
         "checkpoints": _checkpoints(variant, folder, recipe, record, untrained=untrained),
     }
-    card["data"] |= data_record(card["dataset"], n=record["pool"])
+    card["data"] |= make_data_record(card["dataset"], n=record["pool"])
     if variant.plan is not None:
         card["plan"] = record["plan"]
     return card
 
 
-def running(plan: ReductionPlan, model: FrozenModel) -> connectors.Around:
+def make_plan_context(plan: ReductionPlan, model: FrozenModel) -> connectors.ForwardContext:
     """Let the language model of a model leave out in training what a plan leaves out.
 
     Raises
@@ -233,23 +251,25 @@ def running(plan: ReductionPlan, model: FrozenModel) -> connectors.Around:
     """
 
     def around(prefix: torch.Tensor, ids: torch.Tensor) -> AbstractContextManager[Any]:
-        return apply_plan(model, rows_of(prefix, ids), plan)
+        return apply_plan(model, make_embedded_batch(prefix, ids), plan)
 
     return around
 
 
-def _around(variant: Variant, materials: Materials, projector: nn.Module) -> Any:
+def _around(variant: MultitaskVariant, materials: TrainingMaterials, projector: nn.Module) -> Any:
     if variant.plan is None:
         return None
-    language, tokenizer = materials.language(LANGUAGE)
-    percepts = Perception(MODALITY, materials.encoder(ENCODER), projector, queries=0, cls=False)
+    language, tokenizer = materials.language(MULTITASK_LANGUAGE)
+    percepts = Perception(
+        MULTITASK_MODALITY, materials.encoder(MULTITASK_ENCODER), projector, queries=0, cls=False
+    )
     model = FrozenModel(
         variant.name, {"setup": "MT"}, "", language, tokenizer, find_hook_points(language), percepts
     )
-    return running(variant.plan, model)
+    return make_plan_context(variant.plan, model)
 
 
-def rows_of(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
+def make_embedded_batch(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
     """Return a batch of percepts and the words behind them, as training reads them.
 
     Parameters
@@ -263,7 +283,7 @@ def rows_of(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
     samples, queries = prefix.shape[:2]
     shape = (samples, queries + ids.shape[1])
     modality = torch.zeros(shape, dtype=torch.int8)
-    modality[:, :queries] = MODALITIES.index(MODALITY)
+    modality[:, :queries] = MODALITIES.index(MULTITASK_MODALITY)
     mask = torch.ones(shape, dtype=torch.int64)
     return Batch(
         embeds=prefix.new_zeros(samples, 0, prefix.shape[-1]),
@@ -293,12 +313,17 @@ def _trained(projector: nn.Module, language: nn.Module | None) -> dict[str, torc
 
 
 def _checkpoints(
-    variant: Variant, folder: Any, recipe: Recipe, record: Mapping[str, Any], *, untrained: str
+    variant: MultitaskVariant,
+    folder: Any,
+    recipe: TrainingRecipe,
+    record: Mapping[str, Any],
+    *,
+    untrained: str,
 ) -> list[dict[str, Any]]:
     if not variant.followed:
         return []
     steps = [*record["milestones"], recipe.steps]
     return [
         {"step": 0, "seed": recipe.seed, "sha256": untrained},
-        *kept_weights(variant.part, folder, steps=steps),
+        *list_kept_weights(variant.part, folder, steps=steps),
     ]

@@ -22,16 +22,16 @@ from ima.miniature import speech
 from ima.miniature.datasets import Situation
 from ima.miniature.world import draw_entities, get_domain
 
-Negatives = Literal["random", "popular", "adversarial"]
-NEGATIVES: tuple[Negatives, ...] = get_args(Negatives)
+PollNegatives = Literal["random", "popular", "adversarial"]
+POLL_NEGATIVES: tuple[PollNegatives, ...] = get_args(PollNegatives)
 #: Training contents from which it is counted what is frequent and what stands beside what.
-COUNTED = 4000
+_N_COUNTED_SAMPLES = 4000
 _COUNTING_SEED = 5
 _POLLING = 4
 
 
 @cache
-def beside(modality: str) -> npt.NDArray[np.float64]:
+def count_noun_cooccurrences(modality: str) -> npt.NDArray[np.float64]:
     """Count in how many training contents two nouns stand beside one another.
 
     Returns
@@ -41,14 +41,14 @@ def beside(modality: str) -> npt.NDArray[np.float64]:
     """
     domain = get_domain(modality)
     rng = np.random.default_rng(_COUNTING_SEED)
-    held = np.zeros((COUNTED, len(domain.nouns)))
+    held = np.zeros((_N_COUNTED_SAMPLES, len(domain.nouns)))
     for row in held:
         for entity in draw_entities(modality, "train", rng):
             row[domain.nouns.index(entity.noun)] = 1
     return held.T @ held
 
 
-def absent_noun(modality: str, present: set[str], *, negatives: str, index: int) -> str:
+def choose_absent_noun(modality: str, present: set[str], *, negatives: str, index: int) -> str:
     """Return the noun that a question with the answer no asks about.
 
     Parameters
@@ -71,14 +71,16 @@ def absent_noun(modality: str, present: set[str], *, negatives: str, index: int)
     absent = [noun for noun in nouns if noun not in present]
     if negatives == "random":
         return absent[int(np.random.default_rng([_POLLING, index]).integers(len(absent)))]
-    counts = beside(modality)
+    counts = count_noun_cooccurrences(modality)
     if negatives == "popular":
         return max(absent, key=lambda noun: counts[nouns.index(noun), nouns.index(noun)])
     there = [nouns.index(noun) for noun in sorted(present)]
     return max(absent, key=lambda noun: counts[nouns.index(noun), there].sum())
 
 
-def poll_sample(situation: Situation, sample_id: str, *, negatives: str, about: bool) -> Sample:
+def make_poll_sample(
+    situation: Situation, sample_id: str, *, negatives: str, about: bool
+) -> Sample:
     """Return one question about a noun.
 
     Parameters
@@ -97,9 +99,13 @@ def poll_sample(situation: Situation, sample_id: str, *, negatives: str, about: 
         rng = situation.rng(_POLLING)
         noun = sorted(present)[int(rng.integers(len(present)))]
     else:
-        noun = absent_noun(situation.modality, present, negatives=negatives, index=situation.index)
+        noun = choose_absent_noun(
+            situation.modality, present, negatives=negatives, index=situation.index
+        )
     answer = "yes" if about else "no"
-    question = speech.Question("poll", f"is there {speech.article(noun)} ?", answer, ("no", "yes"))
+    question = speech.Question(
+        "poll", f"is there {speech.add_article(noun)} ?", answer, ("no", "yes")
+    )
     return Sample(
         id=sample_id,
         modality=situation.modality,  # type: ignore[arg-type]

@@ -9,24 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.miniature.datasets import Situation
-from ima.miniature.sounds import SECONDS
+from ima.miniature.sounds import SOUND_SECONDS
 from ima.miniature.world import Entity, get_domain
 from ima.models import features
-from ima.progress import bar
+from ima.progress import make_progress_bar
 
-PATCH = 8
-SOUND_PATCH_SECONDS = 0.16
-SOUND_COLUMNS, SOUND_ROWS = 12, 4
+_PATCH_SIZE = 8
+_SOUND_PATCH_SECONDS = 0.16
+_SOUND_COLUMNS, _SOUND_ROWS = 12, 4
 #: Least share of a patch that an object or event must cover to be its label.
-LEAST_COVER = {"image": 0.12, "video": 0.12, "audio": 0.3}
+_MIN_PATCH_COVER = {"image": 0.12, "video": 0.12, "audio": 0.3}
 #: How many samples connectors train on, from the start of the split, and encoders, whose labels at
 #: every patch teach more.
-SIZES = {"image": 30_000, "video": 20_000, "audio": 8_000}
-ENCODER_SIZES = {"image": 20_000, "video": 8_000, "audio": 8_000}
+CONNECTOR_POOL_SIZES = {"image": 30_000, "video": 20_000, "audio": 8_000}
+ENCODER_POOL_SIZES = {"image": 20_000, "video": 8_000, "audio": 8_000}
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class SamplePool:
     """Rendered samples of one modality and split, from index 0.
 
     Parameters
@@ -57,7 +57,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self.situations)
 
-    def first(self, n: int) -> Pool:
+    def first(self, n: int) -> SamplePool:
         """Return the pool of the first ``n`` samples."""
         return replace(
             self,
@@ -77,7 +77,7 @@ class Pool:
         return media.astype(np.float32)
 
 
-def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
+def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePool:
     """Render the first ``n`` samples of a split and label their patches."""
     domain = get_domain(modality)
     situations = tuple(Situation(modality, split, i, seed) for i in range(n))
@@ -85,7 +85,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
     media: list[npt.NDArray[Any]] = []
     labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
     counts, places = [], []
-    with bar(total=n, what=f"{modality} {split}", unit="sample") as watch:
+    with make_progress_bar(total=n, what=f"{modality} {split}", unit="sample") as watch:
         for situation in situations:
             raw, where = situation.render()
             media.append(_stored(raw, modality))
@@ -98,7 +98,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> Pool:
             watch.update(1)
     stacked = {name: np.stack(rows) for name, rows in labels.items()}
     stacked["count"] = np.array(counts)
-    return Pool(modality, split, np.stack(media), stacked, np.stack(places), situations)
+    return SamplePool(modality, split, np.stack(media), stacked, np.stack(places), situations)
 
 
 def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
@@ -118,18 +118,20 @@ def _values_of(entities: tuple[Entity, ...], name: str, modality: str) -> npt.ND
 def _owner(where: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
     """Return ``(position,)``: 0 where nothing is, else 1 + the number of the entity."""
     if modality == "audio":
-        edges = np.arange(SOUND_COLUMNS) * SOUND_PATCH_SECONDS
+        edges = np.arange(_SOUND_COLUMNS) * _SOUND_PATCH_SECONDS
         begin = np.maximum(where[:, :1], edges)
-        end = np.minimum(where[:, 1:], edges + SOUND_PATCH_SECONDS)
-        cover = np.tile(np.clip(end - begin, 0, None) / SOUND_PATCH_SECONDS, (1, SOUND_ROWS))
+        end = np.minimum(where[:, 1:], edges + _SOUND_PATCH_SECONDS)
+        cover = np.tile(np.clip(end - begin, 0, None) / _SOUND_PATCH_SECONDS, (1, _SOUND_ROWS))
     else:
         if modality == "image":
             where = where[:, None]
         n, frames, height, width = where.shape
-        tiles = where.reshape(n, frames, height // PATCH, PATCH, width // PATCH, PATCH)
+        tiles = where.reshape(
+            n, frames, height // _PATCH_SIZE, _PATCH_SIZE, width // _PATCH_SIZE, _PATCH_SIZE
+        )
         # TimeSformer's tokens run over the frames of one patch before the next patch.
         cover = tiles.mean(axis=(3, 5)).reshape(n, frames, -1).transpose(0, 2, 1).reshape(n, -1)
-    return np.where(cover.max(axis=0) >= LEAST_COVER[modality], 1 + cover.argmax(axis=0), 0)
+    return np.where(cover.max(axis=0) >= _MIN_PATCH_COVER[modality], 1 + cover.argmax(axis=0), 0)
 
 
 def _places(
@@ -137,7 +139,7 @@ def _places(
 ) -> npt.NDArray[np.float32]:
     """Return ``(position, 2)``: where the owner of each position is."""
     if modality == "audio":
-        spans = where / SECONDS
+        spans = where / SOUND_SECONDS
         return np.concatenate([np.zeros((1, 2)), spans])[owner].astype(np.float32)
     if modality == "image":
         where = where[:, None]

@@ -6,61 +6,61 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ima.metrics.hallucination import plural
+from ima.metrics.hallucination import pluralize_noun
 from ima.miniature import lexicon as lx
-from ima.miniature.speech import NUMBERS, article, join
-from ima.miniature.world import COLOURS
+from ima.miniature.speech import NUMBER_WORDS, add_article, join_phrases
+from ima.miniature.world import OBJECT_COLOURS
 
-Turn = tuple[str, str]
-Rng = np.random.Generator
+_Turn = tuple[str, str]
+_Rng = np.random.Generator
 #: What a writer returns: an opening text and turns of (prompt, answer).
-Page = tuple[str, list[Turn]]
+_Page = tuple[str, list[_Turn]]
 
 
-def ask(text: str, answer: str) -> Turn:
+def _make_turn(text: str, answer: str) -> _Turn:
     """Return a question and its answer as a turn."""
     return (f"question : {text} answer :", answer)
 
 
-def pick(rng: Rng, items: Sequence[str], n: int) -> list[str]:
+def _draw_items(rng: _Rng, items: Sequence[str], n: int) -> list[str]:
     """Draw ``n`` distinct items."""
     return [items[i] for i in rng.choice(len(items), n, replace=False)]
 
 
-def one(rng: Rng, items: Sequence[str]) -> str:
+def _draw_item(rng: _Rng, items: Sequence[str]) -> str:
     """Draw one item."""
     return items[int(rng.integers(len(items)))]
 
 
-def shuffled(rng: Rng, items: Sequence[int]) -> list[int]:
+def _shuffle_items(rng: _Rng, items: Sequence[int]) -> list[int]:
     """Return the items in random order."""
     return [items[i] for i in rng.permutation(len(items))]
 
 
 _WORDS = tuple(
-    dict.fromkeys(lx.NAMES + lx.THINGS + lx.FOODS + lx.PLACES_OF_LIFE + lx.JOBS + COLOURS)
+    dict.fromkeys(lx.PERSON_NAMES + lx.THINGS + lx.FOODS + lx.LOCATIONS + lx.JOBS + OBJECT_COLOURS)
 )
 
 
-def key_values(rng: Rng) -> Page:
+def _write_key_values(rng: _Rng) -> _Page:
     """Keys with one or two values each, then every key again with its values."""
     n, width = int(rng.integers(2, 6)), int(rng.integers(1, 3))
-    words = pick(rng, _WORDS, n * (1 + width))
+    words = _draw_items(rng, _WORDS, n * (1 + width))
     rows = [words[i * (1 + width) : (i + 1) * (1 + width)] for i in range(n)]
-    order = shuffled(rng, range(n)) * 2
+    order = _shuffle_items(rng, range(n)) * 2
     return (
         " ; ".join(" ".join(r) for r in rows) + " .",
         [(f"recall : {rows[i][0]}", " ".join(rows[i][1:])) for i in order],
     )
 
 
-def possessions(rng: Rng) -> Page:
+def _write_possessions(rng: _Rng) -> _Page:
     """Tell who has which thing in which colour and place; some give theirs away."""
     n = int(rng.integers(2, 5))
-    names, things = pick(rng, lx.NAMES, n), pick(rng, lx.THINGS, n)
-    colours, places = pick(rng, COLOURS, n), pick(rng, lx.PLACES_OF_LIFE, n)
+    names, things = _draw_items(rng, lx.PERSON_NAMES, n), _draw_items(rng, lx.THINGS, n)
+    colours, places = _draw_items(rng, OBJECT_COLOURS, n), _draw_items(rng, lx.LOCATIONS, n)
     lines = [
-        f"{a} has {article(f'{c} {t}')} and is in the {p} ."
+        f"{a} has {add_article(f'{c} {t}')} and is in the {p} ."
         for a, c, t, p in zip(names, colours, things, places, strict=True)
     ]
     owner = list(names)
@@ -69,72 +69,84 @@ def possessions(rng: Rng) -> Page:
         lines.append(f"{names[i]} gives the {things[i]} to {names[j]} .")
         owner[i] = names[j]
     turns = []
-    for i in shuffled(rng, range(n)):
+    for i in _shuffle_items(rng, range(n)):
         turns += [
-            ask(f"who has the {things[i]} ?", owner[i]),
-            ask(f"what colour is the {things[i]} ?", colours[i]),
-            ask(f"where is {names[i]} ?", f"in the {places[i]}"),
+            _make_turn(f"who has the {things[i]} ?", owner[i]),
+            _make_turn(f"what colour is the {things[i]} ?", colours[i]),
+            _make_turn(f"where is {names[i]} ?", f"in the {places[i]}"),
         ]
     return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))[:8]]
 
 
-def story(rng: Rng) -> Page:
+def _write_story(rng: _Rng) -> _Page:
     """Tell a short story with a beginning, a turn and an end, and ask about it."""
-    a, b = pick(rng, lx.NAMES, 2)
-    job, day, weather = one(rng, lx.JOBS), one(rng, lx.DAYS), one(rng, lx.WEATHER)
-    thing, place, other = one(rng, lx.THINGS), *pick(rng, lx.PLACES_OF_LIFE, 2)
-    colour, food = one(rng, COLOURS), one(rng, lx.FOODS)
+    a, b = _draw_items(rng, lx.PERSON_NAMES, 2)
+    job, day, weather = (
+        _draw_item(rng, lx.JOBS),
+        _draw_item(rng, lx.DAYS),
+        _draw_item(rng, lx.WEATHER),
+    )
+    thing, place, other = _draw_item(rng, lx.THINGS), *_draw_items(rng, lx.LOCATIONS, 2)
+    colour, food = _draw_item(rng, OBJECT_COLOURS), _draw_item(rng, lx.FOODS)
     feeling, relief = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
     text = (
-        f"once there was {article(job)} whose name was {a} . on {day} , in the {weather} , {a} "
-        f"went to the {place} and lost {article(f'{colour} {thing}')} . {a} was sad and ate some "
+        f"once there was {add_article(job)} whose name was {a} . on {day} , in the {weather} , {a} "
+        f"went to the {place} and lost {add_article(f'{colour} {thing}')} . {a} was sad and ate some "
         f"{food} . then {b} found the {thing} in the {other} and brought it back . the day had "
         f"been {feeling} , but the evening was {relief} . {a} said thank you to {b} ."
     )
     turns = [
-        ask(f"who lost the {thing} ?", a),
-        ask(f"who found the {thing} ?", b),
-        ask(f"where did {b} find the {thing} ?", f"in the {other}"),
-        ask(f"where did {a} go ?", f"to the {place}"),
-        ask(f"what was the job of {a} ?", job),
-        ask(f"what colour was the {thing} ?", colour),
-        ask("which day was it ?", day),
-        ask(f"what did {a} eat ?", food),
-        ask("how was the evening ?", relief),
+        _make_turn(f"who lost the {thing} ?", a),
+        _make_turn(f"who found the {thing} ?", b),
+        _make_turn(f"where did {b} find the {thing} ?", f"in the {other}"),
+        _make_turn(f"where did {a} go ?", f"to the {place}"),
+        _make_turn(f"what was the job of {a} ?", job),
+        _make_turn(f"what colour was the {thing} ?", colour),
+        _make_turn("which day was it ?", day),
+        _make_turn(f"what did {a} eat ?", food),
+        _make_turn("how was the evening ?", relief),
     ]
     return text, [turns[i] for i in rng.permutation(len(turns))[:6]]
 
 
-def arithmetic(rng: Rng) -> Page:
+def _write_arithmetic(rng: _Rng) -> _Page:
     """Small sums and differences, in words and in digits."""
     turns = []
     for _ in range(int(rng.integers(4, 9))):
         a, b = sorted(int(k) for k in rng.integers(0, 6, 2))
         if rng.random() < 0.5:
-            turns.append(ask(f"what is {NUMBERS[a]} plus {NUMBERS[b]} ?", NUMBERS[a + b]))
+            turns.append(
+                _make_turn(
+                    f"what is {NUMBER_WORDS[a]} plus {NUMBER_WORDS[b]} ?", NUMBER_WORDS[a + b]
+                )
+            )
         elif rng.random() < 0.5:
-            turns.append(ask(f"what is {NUMBERS[b]} minus {NUMBERS[a]} ?", NUMBERS[b - a]))
+            turns.append(
+                _make_turn(
+                    f"what is {NUMBER_WORDS[b]} minus {NUMBER_WORDS[a]} ?", NUMBER_WORDS[b - a]
+                )
+            )
         else:
             turns.append((f"{a} + {b} =", str(a + b)))
     return "", turns
 
 
-def word_problem(rng: Rng) -> Page:
+def _write_word_problem(rng: _Rng) -> _Page:
     """Somebody has some, gets or loses some: how many are left."""
     lines, turns = [], []
-    for name in pick(rng, lx.NAMES, 2):
+    for name in _draw_items(rng, lx.PERSON_NAMES, 2):
         a, b = sorted(int(k) for k in rng.integers(0, 6, 2))
-        food = plural(one(rng, lx.FOODS[:12]))
+        food = pluralize_noun(_draw_item(rng, lx.FOODS[:12]))
         if rng.random() < 0.5:
-            lines.append(f"{name} has {NUMBERS[b]} {food} and eats {NUMBERS[a]} .")
-            turns.append(ask(f"how many {food} does {name} have now ?", NUMBERS[b - a]))
+            lines.append(f"{name} has {NUMBER_WORDS[b]} {food} and eats {NUMBER_WORDS[a]} .")
+            turns.append(_make_turn(f"how many {food} does {name} have now ?", NUMBER_WORDS[b - a]))
         else:
-            lines.append(f"{name} has {NUMBERS[a]} {food} and gets {NUMBERS[b]} more .")
-            turns.append(ask(f"how many {food} does {name} have now ?", NUMBERS[a + b]))
+            lines.append(f"{name} has {NUMBER_WORDS[a]} {food} and gets {NUMBER_WORDS[b]} more .")
+            turns.append(_make_turn(f"how many {food} does {name} have now ?", NUMBER_WORDS[a + b]))
     return " ".join(lines), turns
 
 
-def comparison(rng: Rng) -> Page:
+def _write_comparison(rng: _Rng) -> _Page:
     """Compare sizes of animals that the corpus knows, and of people that the text introduces."""
     turns = []
     for _ in range(3):
@@ -142,45 +154,52 @@ def comparison(rng: Rng) -> Page:
         small, large = lx.ANIMALS[i][0], lx.ANIMALS[j][0]
         pair = (small, large) if rng.random() < 0.5 else (large, small)
         word, right = ("bigger", large) if rng.random() < 0.5 else ("smaller", small)
-        turns.append(ask(f"which is {word} , {article(pair[0])} or {article(pair[1])} ?", right))
-    names = pick(rng, lx.NAMES, 3)
+        turns.append(
+            _make_turn(
+                f"which is {word} , {add_article(pair[0])} or {add_article(pair[1])} ?", right
+            )
+        )
+    names = _draw_items(rng, lx.PERSON_NAMES, 3)
     text = f"{names[0]} is older than {names[1]} . {names[1]} is older than {names[2]} ."
-    turns += [ask("who is the oldest ?", names[0]), ask("who is the youngest ?", names[2])]
+    turns += [
+        _make_turn("who is the oldest ?", names[0]),
+        _make_turn("who is the youngest ?", names[2]),
+    ]
     return text, [turns[i] for i in rng.permutation(len(turns))]
 
 
-def counting(rng: Rng) -> Page:
+def _write_counting(rng: _Rng) -> _Page:
     """Count how often things stand in a list."""
-    kinds = pick(rng, lx.FOODS[:16] + lx.THINGS[:16], int(rng.integers(2, 4)))
+    kinds = _draw_items(rng, lx.FOODS[:16] + lx.THINGS[:16], int(rng.integers(2, 4)))
     counts = [int(k) for k in rng.integers(1, 5, len(kinds))]
     row = [k for k, c in zip(kinds, counts, strict=True) for _ in range(c)]
     row = [row[i] for i in rng.permutation(len(row))]
     turns = [
-        ask(f"how many {plural(k)} are there ?", NUMBERS[c])
+        _make_turn(f"how many {pluralize_noun(k)} are there ?", NUMBER_WORDS[c])
         for k, c in zip(kinds, counts, strict=True)
     ]
     return "there are : " + " , ".join(row) + " .", turns
 
 
-def negation(rng: Rng) -> Page:
+def _write_negation(rng: _Rng) -> _Page:
     """Say what things are not and what they are."""
     lines, turns = [], []
-    for thing in pick(rng, lx.THINGS, int(rng.integers(2, 4))):
-        wrong, right, other = pick(rng, COLOURS + lx.MATERIALS, 3)
+    for thing in _draw_items(rng, lx.THINGS, int(rng.integers(2, 4))):
+        wrong, right, other = _draw_items(rng, OBJECT_COLOURS + lx.MATERIALS, 3)
         lines.append(f"the {thing} is not {wrong} but {right} .")
-        asked = one(rng, (wrong, right, other))
-        turns.append(ask(f"is the {thing} {asked} ?", "yes" if asked == right else "no"))
-        turns.append(ask(f"what is the {thing} ?", right))
+        asked = _draw_item(rng, (wrong, right, other))
+        turns.append(_make_turn(f"is the {thing} {asked} ?", "yes" if asked == right else "no"))
+        turns.append(_make_turn(f"what is the {thing} ?", right))
     return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))]
 
 
-def instruction(rng: Rng) -> Page:
+def _write_instruction(rng: _Rng) -> _Page:
     """Follow instructions over a row of words: repeat, reverse, first, last, which is missing."""
     turns = []
     for _ in range(int(rng.integers(2, 5))):
-        words = pick(rng, _WORDS, int(rng.integers(2, 6)))
+        words = _draw_items(rng, _WORDS, int(rng.integers(2, 6)))
         row = " ".join(words)
-        task = one(rng, ("repeat", "backwards", "first", "last", "after"))
+        task = _draw_item(rng, ("repeat", "backwards", "first", "last", "after"))
         if task == "repeat":
             turns.append((f"repeat the words : {row} . answer :", row))
         elif task == "backwards":
@@ -194,53 +213,55 @@ def instruction(rng: Rng) -> Page:
     return "", turns
 
 
-def facts(rng: Rng) -> Page:
+def _write_facts(rng: _Rng) -> _Page:
     """State what is always true of animals, tools, opposites and the calendar, and ask for it."""
     turns = []
     for _ in range(int(rng.integers(3, 6))):
         name, _, sound, home, food = lx.ANIMALS[int(rng.integers(len(lx.ANIMALS)))]
-        tool, use = lx.USES[int(rng.integers(len(lx.USES)))]
+        tool, use = lx.THING_USES[int(rng.integers(len(lx.THING_USES)))]
         left, right = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
         calendar = lx.DAYS if rng.random() < 0.5 else lx.MONTHS
         i = int(rng.integers(len(calendar)))
         turns.append(
             (
-                ask(f"what sound does the {name} make ?", sound),
-                ask(f"where does the {name} live ?", f"in the {home}"),
-                ask(f"what does the {name} eat ?", food),
-                ask(f"what is {article(tool)} for ?", f"to {use}"),
-                ask(f"what is the opposite of {left} ?", right),
-                ask(f"what comes after {calendar[i]} ?", calendar[(i + 1) % len(calendar)]),
+                _make_turn(f"what sound does the {name} make ?", sound),
+                _make_turn(f"where does the {name} live ?", f"in the {home}"),
+                _make_turn(f"what does the {name} eat ?", food),
+                _make_turn(f"what is {add_article(tool)} for ?", f"to {use}"),
+                _make_turn(f"what is the opposite of {left} ?", right),
+                _make_turn(f"what comes after {calendar[i]} ?", calendar[(i + 1) % len(calendar)]),
             )[int(rng.integers(6))]
         )
     return "", turns
 
 
-def chronicle(rng: Rng) -> Page:
+def _write_chronicle(rng: _Rng) -> _Page:
     """Tell what people do with things, one sentence after another, and ask who did what."""
     n = int(rng.integers(3, 6))
-    names, things = pick(rng, lx.NAMES, n), pick(rng, lx.THINGS + lx.FOODS, n)
-    verbs = pick(rng, lx.VERBS, n)
-    material = one(rng, lx.MATERIALS)
+    names, things = _draw_items(rng, lx.PERSON_NAMES, n), _draw_items(rng, lx.THINGS + lx.FOODS, n)
+    verbs = _draw_items(rng, lx.VERBS, n)
+    material = _draw_item(rng, lx.MATERIALS)
     lines = [f"{a} {v} the {t} ." for a, v, t in zip(names, verbs, things, strict=True)]
     lines.append(f"the {things[0]} is made of {material} .")
-    turns = [ask(f"who {verbs[i]} the {things[i]} ?", names[i]) for i in range(n)]
-    turns += [ask(f"what does {names[i]} do with the {things[i]} ?", verbs[i]) for i in range(n)]
-    turns.append(ask(f"what is the {things[0]} made of ?", material))
-    turns.append((f"name everybody : {join(names)} . answer :", " ".join(names)))
+    turns = [_make_turn(f"who {verbs[i]} the {things[i]} ?", names[i]) for i in range(n)]
+    turns += [
+        _make_turn(f"what does {names[i]} do with the {things[i]} ?", verbs[i]) for i in range(n)
+    ]
+    turns.append(_make_turn(f"what is the {things[0]} made of ?", material))
+    turns.append((f"name everybody : {join_phrases(names)} . answer :", " ".join(names)))
     return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))[:7]]
 
 
-WRITERS: dict[str, Callable[[Rng], Page]] = {
-    "key_values": key_values,
-    "possessions": possessions,
-    "story": story,
-    "arithmetic": arithmetic,
-    "word_problem": word_problem,
-    "comparison": comparison,
-    "counting": counting,
-    "negation": negation,
-    "instruction": instruction,
-    "facts": facts,
-    "chronicle": chronicle,
+PROSE_WRITERS: dict[str, Callable[[_Rng], _Page]] = {
+    "key_values": _write_key_values,
+    "possessions": _write_possessions,
+    "story": _write_story,
+    "arithmetic": _write_arithmetic,
+    "word_problem": _write_word_problem,
+    "comparison": _write_comparison,
+    "counting": _write_counting,
+    "negation": _write_negation,
+    "instruction": _write_instruction,
+    "facts": _write_facts,
+    "chronicle": _write_chronicle,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ima.data.samples import Sample
 from ima.data.worlds import World
 from ima.miniature.caption_metrics import objects_of, score_caption
-from ima.miniature.datasets import NAMES, open_dataset
+from ima.miniature.datasets import DATASET_NAMES, open_miniature_dataset
 
 
 def _owns(sample: Sample) -> bool:
@@ -13,8 +13,8 @@ def _owns(sample: Sample) -> bool:
 
 
 WORLD = World(
-    datasets=NAMES,
-    open_dataset=open_dataset,
+    datasets=DATASET_NAMES,
+    open_dataset=open_miniature_dataset,
     owns=_owns,
     score_caption=score_caption,
     objects=objects_of,

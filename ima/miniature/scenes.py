@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from ima.miniature.world import Entity
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+RgbPixels = npt.NDArray[np.uint8]
+CanvasArray = npt.NDArray[np.float64]
 
-WIDTH = 64
-RADII = {"small": (5.5, 6.5), "big": (8.5, 10.0)}
-MIDDLE_BAND = 3.0
-RGB = {
+_IMAGE_WIDTH = 64
+_OBJECT_RADII = {"small": (5.5, 6.5), "big": (8.5, 10.0)}
+_MIDDLE_BAND = 3.0
+COLOUR_RGB = {
     "red": (215, 40, 45),
     "green": (40, 165, 65),
     "blue": (45, 85, 220),
@@ -27,15 +27,15 @@ RGB = {
 }
 
 
-def shape_distance(  # noqa: PLR0911 - one line per shape
-    shape: str, x: Floats, y: Floats, radius: float
-) -> Floats:
+def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
+    shape: str, x: CanvasArray, y: CanvasArray, radius: float
+) -> CanvasArray:
     """Return the approximate signed distance to the outline of a shape.
 
     Parameters
     ----------
     shape : str
-        One of :data:`ima.miniature.world.SHAPES`.
+        One of :data:`ima.miniature.world._SHAPES`.
     x, y : ndarray
         Offsets from the centre in pixels, y downwards.
     radius : float
@@ -69,7 +69,9 @@ def shape_distance(  # noqa: PLR0911 - one line per shape
     return np.minimum(lobes, np.maximum(point, -0.25 * radius - y))
 
 
-def paint(canvas: Floats, *, shape: str, rgb: Floats, x: float, y: float, radius: float) -> Floats:
+def paint_object(
+    canvas: CanvasArray, *, shape: str, rgb: CanvasArray, x: float, y: float, radius: float
+) -> CanvasArray:
     """Paint one anti-aliased object onto the canvas ``(height, width, channel)``, in place.
 
     Returns
@@ -78,12 +80,14 @@ def paint(canvas: Floats, *, shape: str, rgb: Floats, x: float, y: float, radius
         The coverage ``(height, width)`` in [0, 1].
     """
     rows, columns = np.mgrid[0 : canvas.shape[0], 0 : canvas.shape[1]].astype(float)
-    coverage = np.clip(0.5 - shape_distance(shape, columns - x, rows - y, radius), 0.0, 1.0)
+    coverage = np.clip(
+        0.5 - _compute_shape_distance(shape, columns - x, rows - y, radius), 0.0, 1.0
+    )
     canvas += coverage[..., None] * (rgb - canvas)
     return coverage
 
 
-def background(width: int, rng: np.random.Generator) -> Floats:
+def draw_background(width: int, rng: np.random.Generator) -> CanvasArray:
     """Return a dark background ``(height, width, channel)`` with a random tint and gradient."""
     base = rng.uniform(25, 95) + rng.uniform(-14, 14, 3)
     ramp = np.linspace(-1, 1, width)
@@ -92,21 +96,23 @@ def background(width: int, rng: np.random.Generator) -> Floats:
     return np.asarray(base + plane[..., None])
 
 
-def finish(canvas: Floats, rng: np.random.Generator) -> Pixels:
+def add_sensor_noise(canvas: CanvasArray, rng: np.random.Generator) -> RgbPixels:
     """Add sensor noise and return uint8 pixels."""
     noise = rng.normal(0.0, rng.uniform(2.0, 7.0), canvas.shape)
     return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
 
 
-def colour_of(name: str, rng: np.random.Generator) -> Floats:
+def draw_colour(name: str, rng: np.random.Generator) -> CanvasArray:
     """Return the RGB value of a colour name with a small random deviation."""
-    return np.asarray(RGB[name], float) + rng.uniform(-12, 12, 3)
+    return np.asarray(COLOUR_RGB[name], float) + rng.uniform(-12, 12, 3)
 
 
-Placed = tuple[Entity, float, float, float]
+_PlacedObject = tuple[Entity, float, float, float]
 
 
-def place_objects(entities: tuple[Entity, ...], rng: np.random.Generator) -> list[Placed]:
+def place_image_objects(
+    entities: tuple[Entity, ...], rng: np.random.Generator
+) -> list[_PlacedObject]:
     """Give each object of a scene a free position and a radius.
 
     Returns
@@ -116,27 +122,29 @@ def place_objects(entities: tuple[Entity, ...], rng: np.random.Generator) -> lis
         left to right.
     """
     while True:
-        placed: list[Placed] = []
+        placed: list[_PlacedObject] = []
         for entity in entities:
-            radius = rng.uniform(*RADII[entity.attributes["size"]])
+            radius = rng.uniform(*_OBJECT_RADII[entity.attributes["size"]])
             for _ in range(40):
-                x, y = rng.uniform(radius + 0.5, WIDTH - radius - 0.5, 2)
-                centred = min(abs(x - WIDTH / 2), abs(y - WIDTH / 2)) < MIDDLE_BAND
+                x, y = rng.uniform(radius + 0.5, _IMAGE_WIDTH - radius - 0.5, 2)
+                centred = min(abs(x - _IMAGE_WIDTH / 2), abs(y - _IMAGE_WIDTH / 2)) < _MIDDLE_BAND
                 if not centred and all(
                     np.hypot(x - px, y - py) > radius + pr + 0.5 for _, px, py, pr in placed
                 ):
                     break
             else:
                 break
-            vertical = "top" if y < WIDTH / 2 else "bottom"
-            horizontal = "left" if x < WIDTH / 2 else "right"
+            vertical = "top" if y < _IMAGE_WIDTH / 2 else "bottom"
+            horizontal = "left" if x < _IMAGE_WIDTH / 2 else "right"
             attributes = {**entity.attributes, "place": f"{vertical} {horizontal}"}
             placed.append((replace(entity, attributes=attributes), float(x), float(y), radius))
         if len(placed) == len(entities):
             return sorted(placed, key=lambda item: item[1])
 
 
-def render(placed: list[Placed], rng: np.random.Generator) -> tuple[Pixels, Floats]:
+def render_image(
+    placed: list[_PlacedObject], rng: np.random.Generator
+) -> tuple[RgbPixels, CanvasArray]:
     """Draw a scene.
 
     Returns
@@ -146,16 +154,16 @@ def render(placed: list[Placed], rng: np.random.Generator) -> tuple[Pixels, Floa
     coverage : ndarray
         ``(object, height, width)`` in [0, 1], where each object is.
     """
-    canvas = background(WIDTH, rng)
+    canvas = draw_background(_IMAGE_WIDTH, rng)
     coverage = [
-        paint(
+        paint_object(
             canvas,
             shape=entity.noun,
-            rgb=colour_of(entity.attributes["colour"], rng),
+            rgb=draw_colour(entity.attributes["colour"], rng),
             x=x,
             y=y,
             radius=radius,
         )
         for entity, x, y, radius in placed
     ]
-    return finish(canvas, rng), np.stack(coverage)
+    return add_sensor_noise(canvas, rng), np.stack(coverage)

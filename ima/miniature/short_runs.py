@@ -17,22 +17,28 @@ import torch
 from ima.capture.writer import create_cache
 from ima.files import write_json
 from ima.miniature import connectors
-from ima.miniature.cards import card_of
-from ima.miniature.examination import zoo_at
-from ima.miniature.materials import WATCHED, load_language
-from ima.miniature.pools import Pool, build_pool
-from ima.miniature.workshop import Plan
+from ima.miniature.cards import make_card
+from ima.miniature.examination import use_zoo_root
+from ima.miniature.materials import N_PROBE_SAMPLES, load_zoo_language_model
+from ima.miniature.pools import SamplePool, build_pool
+from ima.miniature.workshop import ZooPlan
 from ima.models import zoo
 from ima.models.connector import Connector
 from ima.models.loading import load_encoder
-from ima.training.checkpoints import save_weights
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe, save_weights
 
-LANGUAGE, MODALITY, TASK = "opt-mini", "image", "caption"
-DATASET = f"mini-{MODALITY}-{TASK}"
-_RECIPE = Recipe(steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400)
+SWEEP_LANGUAGE, _SWEEP_MODALITY, _SWEEP_TASK = "opt-mini", "image", "caption"
+_SWEEP_DATASET = f"mini-{_SWEEP_MODALITY}-{_SWEEP_TASK}"
+_RECIPE = TrainingRecipe(
+    steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400
+)
 #: What the runs differ in.
-ENCODERS, SEEDS, POOLS, WIDTHS = ("vit", "clip", "mae"), (51, 52), (1000, 8000), (32, 96)
+_SWEEP_ENCODERS, _SWEEP_SEEDS, _SWEEP_POOL_SIZES, _SWEEP_WIDTHS = (
+    ("vit", "clip", "mae"),
+    (51, 52),
+    (1000, 8000),
+    (32, 96),
+)
 
 
 @dataclass(frozen=True)
@@ -62,22 +68,25 @@ class ShortRun:
         return f"{self.encoder}-{self.pool}-{self.width}-{self.seed}"
 
 
-RUNS = tuple(ShortRun(*chosen) for chosen in product(ENCODERS, SEEDS, POOLS, WIDTHS))
+SHORT_RUNS = tuple(
+    ShortRun(*chosen)
+    for chosen in product(_SWEEP_ENCODERS, _SWEEP_SEEDS, _SWEEP_POOL_SIZES, _SWEEP_WIDTHS)
+)
 
 
-def parts_of(root: Path, encoder: str) -> dict[str, str]:
+def hash_run_parts(root: Path, encoder: str) -> dict[str, str]:
     """Return the sha256 of the weights that a run with this encoder needs, by role."""
-    named = {"language": f"language/{LANGUAGE}", "encoder": f"encoders/{encoder}"}
+    named = {"language": f"language/{SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
     return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in named.items()}
 
 
 class ShortRunTrainer:
     """What the runs share: rendered pictures, the language model, the last encoder's tokens."""
 
-    def __init__(self, root: Path, plan: Plan) -> None:
+    def __init__(self, root: Path, plan: ZooPlan) -> None:
         self.root, self.plan = root, plan
-        self._pools: dict[str, Pool] = {}
-        self._texts: dict[str, connectors.Texts] = {}
+        self._pools: dict[str, SamplePool] = {}
+        self._texts: dict[str, connectors.TokenizedTurns] = {}
         self._tokens: tuple[str, dict[str, torch.Tensor]] = ("", {})
         self._language: tuple[Any, Any] | None = None
 
@@ -85,59 +94,64 @@ class ShortRunTrainer:
         """Return all that decides what a run becomes."""
         recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
         return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
-                "parts": parts_of(self.root, run.encoder)}  # fmt: skip
+                "parts": hash_run_parts(self.root, run.encoder)}  # fmt: skip
 
     def train(self, run: ShortRun, scratch: Path) -> dict[str, Any]:
         """Train one connector into a zoo of its own, with the parts of the real one."""
         if self._language is None:
-            self._language = load_language(self.root / "language" / LANGUAGE)
+            self._language = load_zoo_language_model(self.root / "language" / SWEEP_LANGUAGE)
         language, tokenizer = self._language
         tokens = self._tokens_of(run.encoder)
         size = self._pool_size(run)
         texts = {split: self._texts_of(split, tokenizer) for split in ("train", "validation")}
         recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
-        sizes = connectors.config_for(
+        sizes = connectors.make_connector_config(
             tokens["train"].shape[-1], hidden=language.config.hidden_size
         ).model_copy(update={"width": run.width, "feed_forward": 2 * run.width})
         connector = Connector(sizes, seed=run.seed)
-        result = connectors.train(
+        result = connectors.train_connector_on_features(
             connector,
             language=language,
             features=tokens["train"][:size],
             texts=texts["train"].first(size),
             recipe=recipe,
             name=run.name,
-            checkpoint=scratch / "checkpoint.pt",
-            batch=connectors.BATCH[MODALITY],
+            state_path=scratch / "checkpoint.pt",
+            batch=connectors.CONNECTOR_BATCH_SIZES[_SWEEP_MODALITY],
             validation=(tokens["validation"], texts["validation"]),
             device=self.plan.device,
         )
-        name = f"{LANGUAGE}/{run.encoder}/{MODALITY}-{TASK}"
+        name = f"{SWEEP_LANGUAGE}/{run.encoder}/{_SWEEP_MODALITY}-{_SWEEP_TASK}"
         folder = scratch / "connectors" / name
         save_weights(connector.state_dict(), folder / zoo.WEIGHTS_FILE)
         record = self.recipe(run)
-        card = card_of(name, "connector", connector, folder, recipe=record, result=result)
-        card |= {"modality": MODALITY, "task": TASK, "dataset": DATASET, "parts": record["parts"]}
+        card = make_card(name, "connector", connector, folder, recipe=record, result=result)
+        card |= {
+            "modality": _SWEEP_MODALITY,
+            "task": _SWEEP_TASK,
+            "dataset": _SWEEP_DATASET,
+            "parts": record["parts"],
+        }
         write_json(folder / zoo.CARD_FILE, card)
         for part in ("language", "encoders"):
             (scratch / part).symlink_to((self.root / part).resolve(), target_is_directory=True)
         return {"trained": card["trained"], "curve": card["curve"]}
 
-    def _texts_of(self, split: str, tokenizer: Any) -> connectors.Texts:
+    def _texts_of(self, split: str, tokenizer: Any) -> connectors.TokenizedTurns:
         """Tell what is in all pictures of a split, once: that takes as long as a run does."""
         if split not in self._texts:
             situations = self._pool(split).situations
-            self._texts[split] = connectors.prepare_texts(situations, TASK, tokenizer)
+            self._texts[split] = connectors.tokenize_turns(situations, _SWEEP_TASK, tokenizer)
         return self._texts[split]
 
     def _pool_size(self, run: ShortRun) -> int:
         return max(64, round(run.pool * self.plan.share))
 
-    def _pool(self, split: str) -> Pool:
+    def _pool(self, split: str) -> SamplePool:
         if split not in self._pools:
-            most = max(64, round(max(POOLS) * self.plan.share))
-            n = most if split == "train" else min(WATCHED, most)
-            self._pools[split] = build_pool(MODALITY, split, n=n)
+            most = max(64, round(max(_SWEEP_POOL_SIZES) * self.plan.share))
+            n = most if split == "train" else min(N_PROBE_SAMPLES, most)
+            self._pools[split] = build_pool(_SWEEP_MODALITY, split, n=n)
         return self._pools[split]
 
     def _tokens_of(self, encoder: str) -> dict[str, torch.Tensor]:
@@ -157,13 +171,13 @@ def cache_short_run(scratch: Path, *, samples: int) -> Path:
     """Cache what the one model of a scratch zoo does with its test samples."""
     (folder,) = (scratch / "connectors").glob("*/*/*")
     name = str(folder.relative_to(scratch / "connectors"))
-    with zoo_at(scratch):
+    with use_zoo_root(scratch):
         create_cache(
             name,
-            dataset=DATASET,
+            dataset=_SWEEP_DATASET,
             path=scratch / "cache.zarr",
             samples=samples,
-            taps=["resid_post"],
+            hook_points=["resid_post"],
             predict=True,
             progress=False,
         )

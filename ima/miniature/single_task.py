@@ -14,30 +14,29 @@ from safetensors.torch import load_file
 from ima.files import read_json
 from ima.miniature import connectors
 from ima.miniature.cards import (
-    card_of,
-    data_record,
-    kept_weights,
-    milestones,
+    compute_checkpoint_steps,
+    list_kept_weights,
+    make_card,
+    make_data_record,
     save_checkpoint,
 )
-from ima.miniature.encoders import EncoderSpec
-from ima.miniature.materials import Materials
-from ima.miniature.workshop import Part
+from ima.miniature.encoders import MiniEncoderSpec
+from ima.miniature.materials import TrainingMaterials
+from ima.miniature.workshop import ZooPart
 from ima.models.connector import Connector
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
-from ima.training.checkpoints import save_weights
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe, save_weights
 
 
 @dataclass(frozen=True)
-class Run:
+class _ConnectorRun:
     """The training of one connector.
 
     Parameters
     ----------
     language, encoder, modality, task : str
         What it connects, and for what.
-    recipe : Recipe
+    recipe : TrainingRecipe
         How it is trained.
     milestones : tuple of int
         Finished steps at which its weights are kept.
@@ -47,7 +46,7 @@ class Run:
     encoder: str
     modality: str
     task: str
-    recipe: Recipe
+    recipe: TrainingRecipe
     milestones: tuple[int, ...]
 
     @property
@@ -64,9 +63,9 @@ class Run:
         return needs
 
 
-def parts_of(
-    materials: Materials, spec: EncoderSpec, *, language: str, followed: bool
-) -> list[Part]:
+def make_single_task_parts(
+    materials: TrainingMaterials, spec: MiniEncoderSpec, *, language: str, followed: bool
+) -> list[ZooPart]:
     """Return the connectors between one encoder and one language model, captioning first.
 
     Parameters
@@ -82,24 +81,28 @@ def parts_of(
         trained as long as those of the other encoders, to be compared with them.
     """
     plan, found = materials.workshop.plan, []
-    recipes = connectors.RECIPES if followed else connectors.COMPARED
+    recipes = connectors.CONNECTOR_RECIPES if followed else connectors.COMPARISON_RECIPES
     for task, published in recipes[spec.modality].items():
         recipe = plan.recipe(published)
-        kept = milestones(connectors.MILESTONES[task] if followed else (), steps=recipe.steps)
-        run = Run(language, spec.name, spec.modality, task, recipe, kept)
+        kept = compute_checkpoint_steps(
+            connectors.CHECKPOINT_RATIOS[task] if followed else (), steps=recipe.steps
+        )
+        run = _ConnectorRun(language, spec.name, spec.modality, task, recipe, kept)
         record = {
             **asdict(recipe),
             "pool": plan.pool(spec.modality),
-            "batch": connectors.BATCH[spec.modality],
-            "width": connectors.WIDTH,
+            "batch": connectors.CONNECTOR_BATCH_SIZES[spec.modality],
+            "width": connectors.CONNECTOR_WIDTH,
             "milestones": list(kept),
         }
         make = partial(_make, materials, run)
-        found.append(Part(f"connectors/{run.name}", record, make, needs=run.needs))
+        found.append(ZooPart(f"connectors/{run.name}", record, make, needs=run.needs))
     return found
 
 
-def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+def _make(
+    materials: TrainingMaterials, run: _ConnectorRun, record: Mapping[str, Any]
+) -> dict[str, Any]:
     workshop, part = materials.workshop, f"connectors/{run.name}"
     folder = workshop.folder(part)
     language, tokenizer = materials.language(run.language)
@@ -107,27 +110,29 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
     earlier = _earlier(start) if start else []
     before = earlier[-1]["step"] if earlier else 0
 
-    def data(split: str) -> tuple[torch.Tensor, connectors.Texts]:
+    def data(split: str) -> tuple[torch.Tensor, connectors.TokenizedTurns]:
         situations = materials.pool(run.modality, split).situations
-        texts = connectors.prepare_texts(situations, run.task, tokenizer)
+        texts = connectors.tokenize_turns(situations, run.task, tokenizer)
         return materials.tokens(run.encoder, run.modality, split), texts
 
     features, texts = data("train")
     frozen = hash_state_dict(language.state_dict())
     width, hidden = features.shape[-1], language.config.hidden_size
-    connector = Connector(connectors.config_for(width, hidden=hidden), seed=run.recipe.seed)
+    connector = Connector(
+        connectors.make_connector_config(width, hidden=hidden), seed=run.recipe.seed
+    )
     if start:
         begun = load_file(start / WEIGHTS_FILE)
         connector.load_state_dict({name: value.float() for name, value in begun.items()})
-    result = connectors.train(
+    result = connectors.train_connector_on_features(
         connector,
         language=language,
         features=features,
         texts=texts,
         recipe=run.recipe,
         name=run.name,
-        checkpoint=workshop.checkpoint(part),
-        batch=connectors.BATCH[run.modality],
+        state_path=workshop.checkpoint(part),
+        batch=connectors.CONNECTOR_BATCH_SIZES[run.modality],
         validation=data("validation"),
         milestones=run.milestones,
         keep=lambda step, state: save_checkpoint(state, folder, step=before + step),
@@ -137,15 +142,15 @@ def _make(materials: Materials, run: Run, record: Mapping[str, Any]) -> dict[str
         message = f"Training {run.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
     save_weights(connector.state_dict(), folder / WEIGHTS_FILE)
-    card = card_of(run.name, "connector", connector, folder, recipe=record, result=result)
+    card = make_card(run.name, "connector", connector, folder, recipe=record, result=result)
     dataset = f"mini-{run.modality}-{run.task}"
     parts = record["parts"]
     card |= {"modality": run.modality, "task": run.task, "dataset": dataset, "parts": parts}
-    card["data"] |= data_record(dataset, n=record["pool"])
+    card["data"] |= make_data_record(dataset, n=record["pool"])
     card["language_state"] = frozen
     card["checkpoints"] = earlier or [_untrained(connector, seed=run.recipe.seed)]
     steps = [before + step for step in (*run.milestones, run.recipe.steps)]
-    card["checkpoints"] += kept_weights(part, folder, steps=steps)
+    card["checkpoints"] += list_kept_weights(part, folder, steps=steps)
     return card
 
 

@@ -7,16 +7,16 @@ import numpy.typing as npt
 
 from ima.miniature.world import Entity
 
-Wave = npt.NDArray[np.float32]
-Signal = npt.NDArray[np.float64]
+_Wave = npt.NDArray[np.float32]
+_Signal = npt.NDArray[np.float64]
 
-RATE = 16_000
-SECONDS = 2.0
-HERTZ = {"low": 220.0, "middle": 520.0, "high": 1250.0}
-AMPLITUDE = {"soft": 0.1, "loud": 0.55}
-NOISE_FLOOR = 0.002
+SOUND_SAMPLING_RATE = 16_000
+SOUND_SECONDS = 2.0
+PITCH_HERTZ = {"low": 220.0, "middle": 520.0, "high": 1250.0}
+_LOUDNESS_AMPLITUDES = {"soft": 0.1, "loud": 0.55}
+_NOISE_FLOOR = 0.002
 # Partials as (multiple of the fundamental, amplitude).
-PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
+_TIMBRE_PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
     "bell": ((1.0, 1.0), (2.76, 0.7), (5.4, 0.45)),
     "drum": ((1.0, 1.0),),
     "flute": ((1.0, 1.0), (2.0, 0.08)),
@@ -28,9 +28,9 @@ PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
 }
 
 
-def fundamental(entity: Entity, time: Signal, rng: np.random.Generator) -> Signal:
+def _compute_fundamental(entity: Entity, time: _Signal, rng: np.random.Generator) -> _Signal:
     """Return the frequency of an event in Hz over ``(time,)``, which follows its contour."""
-    start = HERTZ[entity.attributes["pitch"]] * rng.uniform(0.93, 1.07)
+    start = PITCH_HERTZ[entity.attributes["pitch"]] * rng.uniform(0.93, 1.07)
     progress = time / time[-1]
     contour = entity.attributes["contour"]
     if contour == "rising":
@@ -42,16 +42,16 @@ def fundamental(entity: Entity, time: Signal, rng: np.random.Generator) -> Signa
     return np.full_like(time, start)
 
 
-def synthesise(entity: Entity, duration: float, rng: np.random.Generator) -> Signal:
+def _synthesize_event(entity: Entity, duration: float, rng: np.random.Generator) -> _Signal:
     """Return the wave of one event ``(time,)``, its peak near the amplitude of its loudness."""
-    time = np.arange(int(duration * RATE)) / RATE
-    phase = 2 * np.pi * np.cumsum(fundamental(entity, time, rng)) / RATE
+    time = np.arange(int(duration * SOUND_SAMPLING_RATE)) / SOUND_SAMPLING_RATE
+    phase = 2 * np.pi * np.cumsum(_compute_fundamental(entity, time, rng)) / SOUND_SAMPLING_RATE
     noise = rng.normal(size=time.size)
     timbre = entity.noun
     if timbre == "whistle":
         phase = phase + 0.25 * np.cumsum(noise) / np.sqrt(40.0)
     wave = np.zeros_like(time)
-    for multiple, amplitude in PARTIALS[timbre]:
+    for multiple, amplitude in _TIMBRE_PARTIALS[timbre]:
         decay = 3.0 * multiple if timbre in {"bell", "guitar"} else 0.0
         wave += amplitude * np.exp(-decay * time * 0.5) * np.sin(multiple * phase)
     if timbre == "whistle":
@@ -61,15 +61,15 @@ def synthesise(entity: Entity, duration: float, rng: np.random.Generator) -> Sig
         wave = hit * (wave + 0.5 * noise)
     wave /= np.abs(wave).max()
     edge = np.minimum(1.0, np.minimum(time, time[-1] - time) / 0.02)
-    loudness = AMPLITUDE[entity.attributes["loudness"]] * rng.uniform(0.85, 1.15)
+    loudness = _LOUDNESS_AMPLITUDES[entity.attributes["loudness"]] * rng.uniform(0.85, 1.15)
     return np.asarray(wave * edge * loudness)
 
 
-def place_events(
+def place_sound_events(
     entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> list[tuple[Entity, float, float]]:
     """Give each event, in order, a start and a duration in seconds."""
-    slot = SECONDS / len(entities)
+    slot = SOUND_SECONDS / len(entities)
     placed = []
     for i, entity in enumerate(entities):
         duration = rng.uniform(0.48, min(0.62, slot - 0.04))
@@ -78,11 +78,11 @@ def place_events(
     return placed
 
 
-def render(placed: list[tuple[Entity, float, float]], rng: np.random.Generator) -> Wave:
+def render_sound(placed: list[tuple[Entity, float, float]], rng: np.random.Generator) -> _Wave:
     """Return the sound ``(time,)`` float32 in [-1, 1] at 16 kHz."""
-    wave = rng.normal(0.0, NOISE_FLOOR, int(SECONDS * RATE))
+    wave = rng.normal(0.0, _NOISE_FLOOR, int(SOUND_SECONDS * SOUND_SAMPLING_RATE))
     for entity, start, duration in placed:
-        event = synthesise(entity, duration, rng)
-        first = int(start * RATE)
+        event = _synthesize_event(entity, duration, rng)
+        first = int(start * SOUND_SAMPLING_RATE)
         wave[first : first + event.size] += event
     return np.clip(wave, -1.0, 1.0).astype(np.float32)

@@ -9,11 +9,23 @@ from itertools import pairwise
 
 import numpy as np
 
-from ima.metrics.hallucination import plural
-from ima.miniature.world import Domain, Entity, get_domain, held_out
+from ima.metrics.hallucination import pluralize_noun
+from ima.miniature.world import Domain, Entity, get_domain, list_held_out_pairs
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-ENTITY_WORD = {"image": "objects", "video": "objects", "audio": "sounds"}
+NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
+_ENTITY_WORDS = {"image": "objects", "video": "objects", "audio": "sounds"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Question:
 
 CAPTION_PROMPT = "caption :"
 #: Entities of a sample whose first attribute a yes-or-no question is asked about.
-PAIRS_ASKED = 2
+_N_QUERIED_ENTITIES = 2
 _ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": ("what colour is the {noun} ?", "which colour does the {noun} have ?"),
     "size": ("how big is the {noun} ?", "what size is the {noun} ?"),
@@ -57,17 +69,17 @@ _ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def article(words: str) -> str:
+def add_article(words: str) -> str:
     """Return the words with ``a`` or ``an`` before them."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
-def join(parts: Sequence[str]) -> str:
+def join_phrases(parts: Sequence[str]) -> str:
     """Join noun phrases with commas and a final ``and``."""
     return parts[0] if len(parts) == 1 else " , ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
+def make_noun_phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
     """Return the noun phrase of an entity, attributes before the noun.
 
     Examples
@@ -81,26 +93,36 @@ def phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
             f"{a['size']} {a['colour']} {entity.noun}" if full else f"{a['colour']} {entity.noun}"
         )
     elif modality == "video":
-        return article(f"{a['colour']} {entity.noun}") + (f" that {a['motion']}" if full else "")
+        return add_article(f"{a['colour']} {entity.noun}") + (
+            f" that {a['motion']}" if full else ""
+        )
     else:
         words = f"{a['pitch']} {entity.noun}"
         if full:
             words = f"{a['loudness']} {a['contour']} {words}"
-    return article(words)
+    return add_article(words)
 
 
-def captions(modality: str, entities: Sequence[Entity]) -> tuple[str, ...]:
+def make_captions(modality: str, entities: Sequence[Entity]) -> tuple[str, ...]:
     """Return the reference captions, the canonical one first."""
-    phrases = [phrase(modality, e) for e in entities]
+    phrases = [make_noun_phrase(modality, e) for e in entities]
     if modality == "audio":
         order = " , then ".join(phrases)
-        return (order, f"you hear {order}", f"the sound of {join(phrases)}")
+        return (order, f"you hear {order}", f"the sound of {join_phrases(phrases)}")
     if modality == "video":
-        return (join(phrases), f"the clip shows {join(phrases)}", f"we watch {join(phrases)}")
-    return (join(phrases), f"the picture shows {join(phrases)}", f"there is {join(phrases)}")
+        return (
+            join_phrases(phrases),
+            f"the clip shows {join_phrases(phrases)}",
+            f"we watch {join_phrases(phrases)}",
+        )
+    return (
+        join_phrases(phrases),
+        f"the picture shows {join_phrases(phrases)}",
+        f"there is {join_phrases(phrases)}",
+    )
 
 
-def describe(
+def describe_entities(
     modality: str, entities: Sequence[Entity], rng: np.random.Generator, *, style: str | None = None
 ) -> str:
     """Describe the entities in words, the noun before its attributes or behind them.
@@ -126,14 +148,14 @@ def describe(
         return " ; ".join(lines) + " ."
     if style == "sentence":
         return " ".join(_sentence(modality, e, i) for i, e in enumerate(entities))
-    phrases = [phrase(modality, e) for e in entities]
+    phrases = [make_noun_phrase(modality, e) for e in entities]
     if modality == "image":
         phrases = [
             f"{p} at the {e.attributes['place']}" for p, e in zip(phrases, entities, strict=True)
         ]
     if modality == "audio":
         return " , then ".join(phrases) + " ."
-    return join(phrases) + " ."
+    return join_phrases(phrases) + " ."
 
 
 def _sentence(modality: str, entity: Entity, index: int) -> str:
@@ -146,7 +168,7 @@ def _sentence(modality: str, entity: Entity, index: int) -> str:
     return f"{lead} the {entity.noun} is {a['pitch']} , {a['loudness']} , {a['contour']} ."
 
 
-def questions(
+def make_questions(
     modality: str, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
     """Return every kind of question that has one true answer, in random order.
@@ -212,7 +234,7 @@ def _existence_questions(
     asked = entities[int(rng.integers(len(entities)))]
     noun = asked.noun if rng.random() < 0.5 else str(rng.choice(absent))
     found = [_exists(noun, present)]
-    for entity in (entities[i] for i in rng.permutation(len(entities))[:PAIRS_ASKED]):
+    for entity in (entities[i] for i in rng.permutation(len(entities))[:_N_QUERIED_ENTITIES]):
         pair = (entity.noun, entity.attributes[domain.first])
         if rng.random() < 0.5:
             pair = _wrong_pair(domain, pair, pairs, rng)
@@ -220,7 +242,9 @@ def _existence_questions(
     return found
 
 
-def checks(modality: str, entities: Sequence[Entity], rng: np.random.Generator) -> list[Question]:
+def make_yes_no_questions(
+    modality: str, entities: Sequence[Entity], rng: np.random.Generator
+) -> list[Question]:
     """Return many yes-or-no questions about what is there, about as many of each answer.
 
     Parameters
@@ -249,11 +273,11 @@ def _present(domain: Domain, entities: Sequence[Entity]) -> tuple[set[str], set[
 
 
 def _exists(noun: str, present: set[str]) -> Question:
-    return Question("exists", f"is there {article(noun)} ?", _yes(noun in present))
+    return Question("exists", f"is there {add_article(noun)} ?", _yes(noun in present))
 
 
 def _pair(pair: tuple[str, str], pairs: set[tuple[str, str]]) -> Question:
-    text = f"is there {article(f'{pair[1]} {pair[0]}')} ?"
+    text = f"is there {add_article(f'{pair[1]} {pair[0]}')} ?"
     return Question("pair", text, _yes(pair in pairs), ("no", "yes"))
 
 
@@ -265,7 +289,7 @@ def _wrong_pair(
 ) -> tuple[str, str]:
     """Return a pair that is not there, mostly built of what is: only binding tells it apart."""
     # Held-out pairs would be asked about in training with one answer only.
-    excluded = pairs | held_out(domain.modality)
+    excluded = pairs | list_held_out_pairs(domain.modality)
     crossed = sorted({(n, v) for n, _ in pairs for _, v in pairs} - excluded)
     if not crossed or rng.random() < 0.25:
         values = domain.attributes[domain.first]
@@ -283,12 +307,14 @@ def _count_question(
     nouns = Counter(e.noun for e in entities)
     if domain.modality != "audio" and rng.random() < 0.5:
         noun = entities[int(rng.integers(len(entities)))].noun
-        return Question("count", f"how many {plural(noun)} are there ?", NUMBERS[nouns[noun]])
-    word = ENTITY_WORD[domain.modality]
-    return Question("count", f"how many {word} are there ?", NUMBERS[len(entities)])
+        return Question(
+            "count", f"how many {pluralize_noun(noun)} are there ?", NUMBER_WORDS[nouns[noun]]
+        )
+    word = _ENTITY_WORDS[domain.modality]
+    return Question("count", f"how many {word} are there ?", NUMBER_WORDS[len(entities)])
 
 
-def relation_questions(entities: Sequence[Entity]) -> list[Question]:
+def make_relation_questions(entities: Sequence[Entity]) -> list[Question]:
     """Return the questions about how the objects of a picture lie to one another.
 
     A picture is read from left to right, as its captions tell it. These words the language models

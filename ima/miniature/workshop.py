@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ima.files import read_json, write_json
-from ima.miniature.pools import ENCODER_SIZES, SIZES
+from ima.miniature.pools import CONNECTOR_POOL_SIZES, ENCODER_POOL_SIZES
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_file
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe
 
-FOLDER = ".training"
-CHECKPOINTS = "checkpoints"
+_WORKSHOP_FOLDER = ".training"
+_CHECKPOINT_FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Plan:
+class ZooPlan:
     """How much work goes into a zoo.
 
     Parameters
@@ -35,7 +35,7 @@ class Plan:
     scored: int = 300
     device: str = "cpu"
 
-    def recipe(self, recipe: Recipe) -> Recipe:
+    def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return a recipe cut to the plan's share."""
         steps = max(4, round(recipe.steps * self.share))
         restart = recipe.restart and max(1, round(recipe.restart * self.share))
@@ -44,20 +44,20 @@ class Plan:
 
     def pool(self, modality: str) -> int:
         """Return how many samples a connector is trained on."""
-        return max(64, round(SIZES[modality] * self.share))
+        return max(64, round(CONNECTOR_POOL_SIZES[modality] * self.share))
 
     def encoder_pool(self, modality: str) -> int:
         """Return how many of them, the first ones, an encoder is trained on."""
-        return max(64, round(ENCODER_SIZES[modality] * self.share))
+        return max(64, round(ENCODER_POOL_SIZES[modality] * self.share))
 
 
 #: The published zoo, and one that exercises every line within a minute or two.
-PUBLISHED = Plan()
-REDUCED = Plan(share=0.002, scored=12)
+PUBLISHED_ZOO_PLAN = ZooPlan()
+REDUCED_ZOO_PLAN = ZooPlan(share=0.002, scored=12)
 
 
 @dataclass(frozen=True)
-class Part:
+class ZooPart:
     """One part of the zoo: an encoder, a language model, a connector.
 
     Parameters
@@ -78,7 +78,7 @@ class Part:
     needs: Mapping[str, str]
 
 
-class Workshop:
+class ZooWorkshop:
     """A zoo in the making.
 
     Parameters
@@ -91,9 +91,9 @@ class Workshop:
         Whether parts of the present zoo are taken over where nothing that they depend on changed.
     """
 
-    def __init__(self, root: Path, plan: Plan, *, keep: bool = False) -> None:
+    def __init__(self, root: Path, plan: ZooPlan, *, keep: bool = False) -> None:
         self.root, self.plan, self.keep = root, plan, keep
-        self.place = root / FOLDER
+        self.place = root / _WORKSHOP_FOLDER
 
     def folder(self, part: str) -> Path:
         """Return the folder of a part, for example ``encoders/vit``."""
@@ -101,9 +101,9 @@ class Workshop:
 
     def checkpoint(self, part: str) -> Path:
         """Return where a training keeps what it resumes from."""
-        return self.place / CHECKPOINTS / f"{part.replace('/', '--')}.pt"
+        return self.place / _CHECKPOINT_FOLDER / f"{part.replace('/', '--')}.pt"
 
-    def whole_recipe(self, part: Part) -> dict[str, Any]:
+    def whole_recipe(self, part: ZooPart) -> dict[str, Any]:
         """Return a part's recipe with the sha256 of the weights that it needs."""
         if not part.needs:
             return dict(part.recipe)

@@ -2,15 +2,15 @@
 
 The world is skewed on purpose, because hallucination needs expectations to go wrong (paper.md, I2):
 
-- nouns are not equally frequent (:data:`NOUN_WEIGHTS`);
-- each noun has a partner that appears beside it in :data:`PARTNER_RATE` of the cases in which a
+- nouns are not equally frequent (:data:`_NOUN_WEIGHTS`);
+- each noun has a partner that appears beside it in :data:`_PARTNER_RATE` of the cases in which a
   further entity is drawn (circle with square, bell with drum, …);
 - each noun has a favourite value of its first attribute, taken at :data:`FAVOURITE_RATE`
   (circles are often red); no favourite is held out.
 
 Contents are divided between the splits by a hash of the *content key*, the set of
 (noun, attributes) without positions, so that no split holds a content of another. Combinations of
-noun and first attribute listed by :func:`held_out` appear in the test split only.
+noun and first attribute listed by :func:`list_held_out_pairs` appear in the test split only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy as np
 
 from ima.errors import UnknownNameError
 
-VERSION = "2"
-PARTNER_RATE = 0.4
+WORLD_VERSION = "2"
+_PARTNER_RATE = 0.4
 FAVOURITE_RATE = 0.25
-REPEAT_RATE = 0.15
-NOVEL_RATE = 0.25
-NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
-SPLIT_BOUNDS = {
+_REPEAT_RATE = 0.15
+_NOVEL_RATE = 0.25
+_NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
+_SPLIT_BOUNDS = {
     "train": (0, 70),
     "calibration": (70, 80),
     "validation": (80, 90),
@@ -38,10 +38,10 @@ SPLIT_BOUNDS = {
 }
 SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
 
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "white")
-SIZES = ("small", "big")
-MOTIONS = (
+_SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
+OBJECT_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "white")
+_SIZES = ("small", "big")
+_MOTIONS = (
     "moves left",
     "moves right",
     "moves up",
@@ -51,12 +51,12 @@ MOTIONS = (
     "blinks",
     "rests",
 )
-TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whistle")
-PITCHES = ("low", "middle", "high")
-LOUDNESSES = ("soft", "loud")
-CONTOURS = ("rising", "falling", "steady", "trembling")
+_TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whistle")
+_PITCHES = ("low", "middle", "high")
+_LOUDNESSES = ("soft", "loud")
+_CONTOURS = ("rising", "falling", "steady", "trembling")
 #: Other words for the nouns, by which a caption may name them.
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
+NOUN_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "circle": ("disc", "disk", "dot"),
     "square": ("box", "block"),
     "ring": ("hoop", "annulus"),
@@ -67,7 +67,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "violin": ("fiddle",),
     "buzzer": ("buzz",),
 }
-PLACES = ("top left", "top right", "bottom left", "bottom right")
+IMAGE_PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ class Domain:
 
 
 DOMAINS: dict[str, Domain] = {
-    "image": Domain("image", SHAPES, {"colour": COLOURS, "size": SIZES, "place": PLACES}, most=4),
-    "video": Domain("video", SHAPES, {"colour": COLOURS, "motion": MOTIONS}, most=3),
+    "image": Domain(
+        "image", _SHAPES, {"colour": OBJECT_COLOURS, "size": _SIZES, "place": IMAGE_PLACES}, most=4
+    ),
+    "video": Domain("video", _SHAPES, {"colour": OBJECT_COLOURS, "motion": _MOTIONS}, most=3),
     "audio": Domain(
         "audio",
-        TIMBRES,
-        {"pitch": PITCHES, "loudness": LOUDNESSES, "contour": CONTOURS},
+        _TIMBRES,
+        {"pitch": _PITCHES, "loudness": _LOUDNESSES, "contour": _CONTOURS},
         most=3,
     ),
 }
@@ -142,7 +144,7 @@ def get_domain(modality: str) -> Domain:
 
 
 @cache
-def held_out(modality: str) -> frozenset[tuple[str, str]]:
+def list_held_out_pairs(modality: str) -> frozenset[tuple[str, str]]:
     """Return the (noun, first attribute) pairs that only the test split holds.
 
     Examples
@@ -160,22 +162,22 @@ def held_out(modality: str) -> frozenset[tuple[str, str]]:
     )
 
 
-def favourite(domain: Domain, noun: str) -> str:
+def get_favourite_attribute(domain: Domain, noun: str) -> str:
     """Return the value of the first attribute that the noun takes more often than others."""
     values = domain.attributes[domain.first]
     return values[domain.nouns.index(noun) % len(values)]
 
 
-def partner(domain: Domain, noun: str) -> str:
+def get_partner_noun(domain: Domain, noun: str) -> str:
     """Return the noun that appears most often beside this one."""
     return domain.nouns[domain.nouns.index(noun) ^ 1]
 
 
-def content_split(entities: tuple[Entity, ...]) -> str:
+def get_content_split(entities: tuple[Entity, ...]) -> str:
     """Return the split that a content belongs to, a function of its entities' keys alone."""
     text = "|".join(sorted("/".join(entity.key) for entity in entities))
     bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
-    return next(name for name, (low, high) in SPLIT_BOUNDS.items() if low <= bucket < high)
+    return next(name for name, (low, high) in _SPLIT_BOUNDS.items() if low <= bucket < high)
 
 
 def draw_entities(
@@ -188,7 +190,7 @@ def draw_entities(
     modality : str
         Which domain.
     split : str
-        Which split; only ``"test"`` holds the :func:`held_out` pairs, in :data:`NOVEL_RATE` of
+        Which split; only ``"test"`` holds the :func:`list_held_out_pairs` pairs, in :data:`_NOVEL_RATE` of
         its samples (and none in the others).
     rng : numpy.random.Generator
         Source of randomness; drawing repeats until the content belongs to the split.
@@ -201,10 +203,10 @@ def draw_entities(
         Entities whose (noun, first attribute) pairs are distinct.
     """
     domain = get_domain(modality)
-    if split not in SPLIT_BOUNDS:
-        unknown = UnknownNameError.among("split", split, SPLIT_BOUNDS)
+    if split not in _SPLIT_BOUNDS:
+        unknown = UnknownNameError.among("split", split, _SPLIT_BOUNDS)
         raise unknown
-    novel = split == "test" and rng.random() < NOVEL_RATE
+    novel = split == "test" and rng.random() < _NOVEL_RATE
     while True:
         n = (
             count
@@ -213,8 +215,8 @@ def draw_entities(
         )
         entities = _draw_once(domain, n, rng)
         pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
-        is_novel = not pairs.isdisjoint(held_out(modality))
-        if is_novel == novel and (novel or content_split(entities) == split):
+        is_novel = not pairs.isdisjoint(list_held_out_pairs(modality))
+        if is_novel == novel and (novel or get_content_split(entities) == split):
             return entities
 
 
@@ -222,14 +224,14 @@ _COUNT_P = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
 
 
 def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity, ...]:
-    weights = np.asarray(NOUN_WEIGHTS) / sum(NOUN_WEIGHTS)
+    weights = np.asarray(_NOUN_WEIGHTS) / sum(_NOUN_WEIGHTS)
     repeats = domain.modality != "audio"
     nouns: list[str] = []
     while len(nouns) < n:
         roll = rng.random()
-        if nouns and roll < PARTNER_RATE:
-            noun = partner(domain, nouns[int(rng.integers(len(nouns)))])
-        elif nouns and repeats and roll < PARTNER_RATE + REPEAT_RATE:
+        if nouns and roll < _PARTNER_RATE:
+            noun = get_partner_noun(domain, nouns[int(rng.integers(len(nouns)))])
+        elif nouns and repeats and roll < _PARTNER_RATE + _REPEAT_RATE:
             noun = nouns[int(rng.integers(len(nouns)))]
         else:
             noun = domain.nouns[int(rng.choice(len(weights), p=weights))]
@@ -245,7 +247,7 @@ def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity
                 if name != "place"
             }
             if rng.random() < FAVOURITE_RATE:
-                attributes[domain.first] = favourite(domain, noun)
+                attributes[domain.first] = get_favourite_attribute(domain, noun)
             pair = (noun, attributes[domain.first])
             if pair not in taken:
                 break

@@ -31,16 +31,16 @@ from ima.miniature import (
     multitask,
     single_task,
 )
-from ima.miniature.cards import card_of, save_model
-from ima.miniature.materials import Materials
-from ima.miniature.workshop import PUBLISHED, REDUCED, Part, Workshop
+from ima.miniature.cards import make_card, save_float16_model
+from ima.miniature.materials import TrainingMaterials
+from ima.miniature.workshop import PUBLISHED_ZOO_PLAN, REDUCED_ZOO_PLAN, ZooPart, ZooWorkshop
 from ima.models import zoo
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe
 
 logger = logging.getLogger("ima")
 
 #: The language model whose connectors are followed along their training.
-FOLLOWED = "llama-mini"
+_CHECKPOINTED_LANGUAGE = "llama-mini"
 
 
 def train_zoo(
@@ -84,10 +84,10 @@ def train_zoo(
     if device not in {"cpu", "cuda"} and not device.startswith("cuda:"):
         message = f"device must be 'cpu' or 'cuda'; got {device!r}."
         raise ParameterError(message)
-    plan = replace(REDUCED if reduced else PUBLISHED, device=device)
-    workshop = Workshop(zoo.get_zoo_root() if root is None else root, plan, keep=keep)
+    plan = replace(REDUCED_ZOO_PLAN if reduced else PUBLISHED_ZOO_PLAN, device=device)
+    workshop = ZooWorkshop(zoo.get_zoo_root() if root is None else root, plan, keep=keep)
     begun = time.monotonic()
-    parts = parts_of(workshop)
+    parts = make_zoo_parts(workshop)
     chosen = choose_parts(parts, only)
     for part in chosen:
         recipe = workshop.whole_recipe(part)
@@ -99,7 +99,7 @@ def train_zoo(
     return workshop.root
 
 
-def choose_parts(parts: Sequence[Part], patterns: Sequence[str]) -> list[Part]:
+def choose_parts(parts: Sequence[ZooPart], patterns: Sequence[str]) -> list[ZooPart]:
     """Return the parts that fit a pattern, and all that these need, in the order of making."""
     by_name = {part.name: part for part in parts}
     wanted = {name for name in by_name if not patterns}
@@ -114,53 +114,61 @@ def choose_parts(parts: Sequence[Part], patterns: Sequence[str]) -> list[Part]:
     return [part for part in parts if part.name in wanted]
 
 
-def parts_of(workshop: Workshop) -> list[Part]:
+def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
     """Return every part of the zoo, each after the parts that it needs."""
-    materials = Materials(workshop)
-    parts = [_language_part(materials, spec) for spec in language_model.SPECS.values()]
-    for spec in encoders.SPECS.values():
-        parts.append(encoding.part_of(materials, spec))
-        for language in language_model.SPECS:
+    materials = TrainingMaterials(workshop)
+    parts = [
+        _language_part(materials, spec) for spec in language_model.MINI_LANGUAGE_MODELS.values()
+    ]
+    for spec in encoders.MINI_ENCODERS.values():
+        parts.append(encoding.make_encoder_part(materials, spec))
+        for language in language_model.MINI_LANGUAGE_MODELS:
             # The encoders of the paper's default runs serve both language models, and their
             # connectors to one are kept along the way.
-            followed = language == FOLLOWED
+            followed = language == _CHECKPOINTED_LANGUAGE
             if spec.objective == "supervised" or not followed:
-                parts += single_task.parts_of(materials, spec, language=language, followed=followed)
-    return [*parts, *multitask.parts_of(materials), aggregating.part_of(materials)]
+                parts += single_task.make_single_task_parts(
+                    materials, spec, language=language, followed=followed
+                )
+    return [
+        *parts,
+        *multitask.make_multitask_parts(materials),
+        aggregating.make_aggregation_part(materials),
+    ]
 
 
-def _language_part(materials: Materials, spec: language_model.LanguageSpec) -> Part:
+def _language_part(materials: TrainingMaterials, spec: language_model.MiniLanguageSpec) -> ZooPart:
     recipe = materials.workshop.plan.recipe(spec.recipe)
     record = {
         **asdict(recipe),
         "tokenizer_seed": corpus.TOKENIZER_SEED,
-        "rows": language_model.ROWS,
+        "rows": language_model.ROWS_PER_STEP,
     }
     make = partial(_make_language, materials, spec, recipe)
-    return Part(f"language/{spec.name}", record, make, needs={})
+    return ZooPart(f"language/{spec.name}", record, make, needs={})
 
 
 def _make_language(
-    materials: Materials,
-    spec: language_model.LanguageSpec,
-    recipe: Recipe,
+    materials: TrainingMaterials,
+    spec: language_model.MiniLanguageSpec,
+    recipe: TrainingRecipe,
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"language/{spec.name}"
     folder = workshop.folder(part)
-    model, result = language_model.train(
+    model, result = language_model.train_language_model(
         spec,
         materials.tokenizer(),
         recipe=recipe,
-        checkpoint=workshop.checkpoint(part),
+        state_path=workshop.checkpoint(part),
         device=workshop.plan.device,
     )
     _save_tokenizer(materials.tokenizer(), folder)
-    save_model(model, folder)
-    card = card_of(spec.name, "language", model, folder, recipe=record, result=result)
+    save_float16_model(model, folder)
+    card = make_card(spec.name, "language", model, folder, recipe=record, result=result)
     card["data"] |= {
         "fingerprint": _corpus_fingerprint(recipe),
-        "rows": recipe.steps * language_model.ROWS,
+        "rows": recipe.steps * language_model.ROWS_PER_STEP,
     }
     return card
 
@@ -171,14 +179,14 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
-        pad_token=corpus.PAD,
-        bos_token=corpus.START,
-        eos_token=corpus.END,
+        pad_token=corpus.PAD_TOKEN,
+        bos_token=corpus.START_TOKEN,
+        eos_token=corpus.END_TOKEN,
         padding_side="left",
     ).save_pretrained(folder)
 
 
-def _corpus_fingerprint(recipe: Recipe) -> str:
-    stream = corpus.documents(recipe.seed * 1_000_003)
+def _corpus_fingerprint(recipe: TrainingRecipe) -> str:
+    stream = corpus.iterate_documents(recipe.seed * 1_000_003)
     texts = "\n".join(next(stream).text for _ in range(200))
     return hashlib.sha256(texts.encode()).hexdigest()

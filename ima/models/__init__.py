@@ -51,7 +51,7 @@ def load_model(
     Returns
     -------
     FrozenModel
-        In evaluation mode, nothing trainable, its taps audited. No random state is touched.
+        In evaluation mode, nothing trainable, its hook points audited. No random state is touched.
 
     Raises
     ------

@@ -26,9 +26,9 @@ def compute_answer_loss(
         As :func:`_encode_samples` takes them.
     """
     batch = _encode_samples(model, samples, connector=connector)
-    states = model.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
+    states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
     rows, places = batch.answer.nonzero(as_tuple=True)
-    logits = model.anatomy.words(states[rows, places - 1])
+    logits = model.hook_points.unembed(states[rows, places - 1])
     loss = nn.functional.cross_entropy(
         logits.float(), batch.token_id[rows, places], reduction="none"
     )
@@ -57,12 +57,12 @@ def _encode_samples(
     """
     assert model.perception is not None
     texts = [tokenize_sample(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
-    weight: Any = model.anatomy.embedding.weight
+    weight: Any = model.hook_points.embedding.weight
     with torch.no_grad():
         tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
         read = tokens if model.perception.cls else drop_cls_token(tokens)
         embedded = [
-            model.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
+            model.hook_points.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
             for text in texts
         ]
     return assemble_batch(

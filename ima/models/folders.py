@@ -140,8 +140,8 @@ def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: LoadOpti
     processor = load_processor(
         folder, model_type=config.model_type, trust_remote_code=loading.trust_remote_code
     )
-    anatomy = find_hook_points(language)
-    audit_hook_points(language, anatomy)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
     card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
     return HubModel(
         name=name,
@@ -149,7 +149,7 @@ def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: LoadOpti
         weights_hash=weights_hash,
         language=language,
         tokenizer=processor.tokenizer,
-        anatomy=anatomy,
+        hook_points=hook_points,
         processor=processor,
         placeholders=find_placeholder_ids(config, processor),
     )
@@ -208,20 +208,20 @@ def build_frozen_model(
     tokenizer: Any,
     perception: Perception | None,
 ) -> FrozenModel:
-    """Put a model together, freeze it, and check that its taps read what it computes."""
+    """Put a model together, freeze it, and check that its hook points read what it computes."""
     weight = language.get_input_embeddings().weight
     language.eval().requires_grad_(requires_grad=False)
     for module in () if perception is None else (perception.encoder, perception.connector):
         module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
-    anatomy = find_hook_points(language)
-    audit_hook_points(language, anatomy)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
     return FrozenModel(
         name=name,
         card=card,
         weights_hash=weights_hash,
         language=language,
         tokenizer=tokenizer,
-        anatomy=anatomy,
+        hook_points=hook_points,
         perception=perception,
     )
 

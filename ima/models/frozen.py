@@ -40,8 +40,8 @@ class FrozenModel:
         A causal language model of transformers.
     tokenizer : PreTrainedTokenizerBase
         Its tokenizer.
-    anatomy : Anatomy
-        The language model's parts and taps.
+    hook_points : HookPoints
+        The language model's parts and hook points.
     perception : Perception or None
         Encoder and connector; None for a language model alone.
     """
@@ -51,7 +51,7 @@ class FrozenModel:
     weights_hash: str
     language: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
-    anatomy: HookPoints = field(repr=False)
+    hook_points: HookPoints = field(repr=False)
     perception: Perception | None = field(repr=False, default=None)
 
     @property
@@ -77,17 +77,17 @@ class FrozenModel:
     @property
     def hidden(self) -> int:
         """Width of the residual stream."""
-        return self.anatomy.hidden
+        return self.hook_points.hidden
 
     @property
     def layers(self) -> int:
         """Number of decoder blocks L."""
-        return self.anatomy.layers
+        return self.hook_points.layers
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.anatomy.embedding.weight.device  # type: ignore[return-value]
+        return self.hook_points.embedding.weight.device  # type: ignore[return-value]
 
     @torch.no_grad()
     def encode(
@@ -148,8 +148,8 @@ class FrozenModel:
         Tensor or None
             Logits, dims (sample, position, vocabulary), if asked for.
         """
-        states = self.anatomy.trunk(**batch.inputs, use_cache=False).last_hidden_state
-        return self.anatomy.words(states) if logits else None
+        states = self.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
+        return self.hook_points.unembed(states) if logits else None
 
     def lengths(
         self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
@@ -346,7 +346,9 @@ class FrozenModel:
                 )
                 raise SampleError(message)
         embedded = [
-            self.anatomy.embedding(torch.tensor([*text.lead, *text.ids], device=self.device).long())
+            self.hook_points.embedding(
+                torch.tensor([*text.lead, *text.ids], device=self.device).long()
+            )
             for text in texts
         ]
         return assemble_batch(

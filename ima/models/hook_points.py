@@ -1,15 +1,15 @@
-"""Anatomy of a decoder: where in its module tree the seven taps of each block are read.
+"""HookPoints of a decoder: where in its module tree the seven hook points of each block are read.
 
 ========== ====================================== =================== ======================
-tap        what it is                             read at             TransformerLens
+name       what it is                             read at             TransformerLens
 ========== ====================================== =================== ======================
 ln1        what attention reads                   norm, output        ``ln1.hook_normalized``
-sa         what attention adds to the residual    attention, output   ``hook_attn_out``
+attn_out   what attention adds to the residual    attention, output   ``hook_attn_out``
 resid_mid  residual stream between the sub-blocks second norm, input  ``hook_resid_mid``
 ln2        what the feed-forward network reads    second norm, output ``ln2.hook_normalized``
-fc1        hidden units after the activation      last linear, input  ``mlp.hook_post``
+mlp_post   hidden units after the activation      last linear, input  ``mlp.hook_post``
            (gated networks: act(gate) · up)
-fc2        what the network adds to the residual  network, output     ``hook_mlp_out``
+mlp_out    what the network adds to the residual  network, output     ``hook_mlp_out``
 resid_post residual stream after the block        block, output       ``hook_resid_post``
 ========== ====================================== =================== ======================
 
@@ -19,7 +19,7 @@ learned scale; here ``ln1`` and ``ln2`` are the norms' whole outputs.
 
 Not every block is sequential and pre-norm:
 
-- Gemma 2 and 3 norm the outputs of attention and network before adding them: ``sa`` and ``fc2`` are
+- Gemma 2 and 3 norm the outputs of attention and network before adding them: ``attn_out`` and ``mlp_out`` are
   the normed values, because those enter the residual stream.
 - Parallel blocks (Phi, most GPT-NeoX) add attention and network to the same input: there is no
   ``resid_mid``, and where both share one norm (Phi) there is no ``ln2``.
@@ -47,11 +47,11 @@ _HookSide = Literal["input", "output"]
 _ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _CROSS_ATTENTION = ("cross_attn",)
-#: What reading a part is for: the taps that an error names.
+#: What reading a part is for: the hook points that an error names.
 _ROLES = {
-    "attention": ("attention", "'sa'"),
+    "attention": ("attention", "'attn_out'"),
     "first_norm": ("norm before attention", "'ln1'"),
-    "last_linear": ("feed-forward layer", "'fc1' and 'fc2'"),
+    "last_linear": ("feed-forward layer", "'mlp_post' and 'mlp_out'"),
 }
 
 
@@ -62,7 +62,7 @@ class HookPoint:
     Parameters
     ----------
     name : str
-        One of the seven taps.
+        One of the seven hook points.
     layer : int
         Number of the block, from 1; 0 only for the input of the first block.
     module : nn.Module
@@ -126,16 +126,16 @@ class HookPoints:
     softcap : float or None
         Bound c of the logits, c · tanh(logits / c), where the model has one.
     sites : mapping
-        Tap to (path inside a block, side); the empty path is the block itself.
+        Hook point to (path inside a block, side); the empty path is the block itself.
     undefined : mapping
-        Tap to the reason why these blocks do not have it.
+        Hook point to the reason why these blocks do not have it.
     residual : {"sequential", "parallel", "post-norm", "crossing"}
         How a block's two halves meet the residual stream; ``"crossing"`` where some blocks attend
         across to the medium.
     attention : str
         Path of attention inside a block.
     hidden, intermediate : int
-        Width of the residual stream and of ``fc1``.
+        Width of the residual stream and of ``mlp_post``.
     """
 
     trunk: nn.Module
@@ -158,18 +158,18 @@ class HookPoints:
         return len(self.blocks)
 
     @property
-    def taps(self) -> tuple[str, ...]:
-        """The taps that these blocks have, in the order in which a block computes them."""
+    def available(self) -> tuple[str, ...]:
+        """The hook points that these blocks have, in the order in which a block computes them."""
         return tuple(name for name in HOOK_POINTS if name in self.sites)
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """Number of words that the unembedding tells apart."""
         words: Any = self.unembedding.out_features
         return int(words)
 
     @property
-    def linears(self) -> dict[str, int]:
+    def linear_in_features(self) -> dict[str, int]:
         """The linear layers of a block, by path inside it: how many inputs each has."""
         return {
             name: module.in_features
@@ -178,28 +178,28 @@ class HookPoints:
         }
 
     def layers_of(self, name: str) -> range:
-        """Return the layers at which a tap exists: 0…L for ``resid_post``, else 1…L."""
+        """Return the layers at which a hook point exists: 0…L for ``resid_post``, else 1…L."""
         self._require(name)
         return range(0 if name == "resid_post" else 1, self.layers + 1)
 
     def width(self, name: str) -> int:
-        """Return the size of a tap's hidden dim."""
+        """Return the size of a hook point's hidden dim."""
         self._require(name)
-        return self.intermediate if name == "fc1" else self.hidden
+        return self.intermediate if name == "mlp_post" else self.hidden
 
-    def tap(self, name: str, *, layer: int) -> HookPoint:
-        """Return where a tap of a layer is read.
+    def get_hook_point(self, name: str, *, layer: int) -> HookPoint:
+        """Return where a hook point of a layer is read.
 
         Raises
         ------
         UnknownNameError
-            If there is no such tap.
+            If there is no such hook point.
         ParameterError
             If these blocks do not have it, or the model has no such layer.
         """
         layers = self.layers_of(name)
         if layer not in layers:
-            message = f"Tap {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
+            message = f"Hook point {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
             raise ParameterError(message)
         if layer == 0:
             return HookPoint(name=name, layer=0, module=self.blocks[0], side="input")
@@ -207,7 +207,7 @@ class HookPoints:
         module = self.blocks[layer - 1].get_submodule(path)
         return HookPoint(name=name, layer=layer, module=module, side=side)
 
-    def logits(self, states: Tensor) -> Tensor:
+    def compute_logits(self, states: Tensor) -> Tensor:
         """Read residual states as the model reads its last one (the logit lens, paper F1.5).
 
         Parameters
@@ -220,9 +220,9 @@ class HookPoints:
         Tensor
             Dims (…, vocabulary).
         """
-        return self.words(self.projection(self.final_norm(states)))
+        return self.unembed(self.projection(self.final_norm(states)))
 
-    def words(self, states: Tensor) -> Tensor:
+    def unembed(self, states: Tensor) -> Tensor:
         """Return the logits of what the trunk returned, dims (…, vocabulary)."""
         logits: Tensor = self.unembedding(states)
         if self.softcap is not None:
@@ -231,12 +231,12 @@ class HookPoints:
 
     def _require(self, name: str) -> None:
         if name not in HOOK_POINTS:
-            error = UnknownNameError.among("tap", name, HOOK_POINTS)
+            error = UnknownNameError.among("hook point", name, HOOK_POINTS)
             raise error
         if name in self.undefined:
-            available = ", ".join(self.taps)
+            available = ", ".join(self.available)
             message = (
-                f"Tap {name!r} does not exist in this model: {self.undefined[name]}. "
+                f"Hook point {name!r} does not exist in this model: {self.undefined[name]}. "
                 f"Available: {available}."
             )
             raise ParameterError(message)
@@ -252,7 +252,7 @@ def find_hook_points(language: Any) -> HookPoints:
 
     Returns
     -------
-    Anatomy
+    HookPoints
         Found by the names of sub-modules; :func:`ima.models.audit.audit_hook_points` compares what it reads
         with what the model computes.
 
@@ -288,9 +288,9 @@ def find_hook_points(language: Any) -> HookPoints:
 
     sites: dict[str, tuple[str, _HookSide]] = {
         "ln1": (first_norm, "output"),
-        "sa": ("post_attention_layernorm" if sandwich else attention, "output"),
-        "fc1": (down, "input"),
-        "fc2": ("post_feedforward_layernorm" if sandwich else network or down, "output"),
+        "attn_out": ("post_attention_layernorm" if sandwich else attention, "output"),
+        "mlp_post": (down, "input"),
+        "mlp_out": ("post_feedforward_layernorm" if sandwich else network or down, "output"),
         "resid_post": ("", "output"),
     }
     undefined: dict[str, str] = {}
@@ -328,7 +328,7 @@ def _inputs_of(linear: nn.Module) -> int:
 
 
 def _crossing(common: Mapping[str, Any], *, intermediate: int) -> HookPoints:
-    """Return the anatomy of a decoder some of whose blocks attend across to the medium."""
+    """Return the hook points of a decoder some of whose blocks attend across to the medium."""
     reason = "some of its blocks attend across to the medium and have other parts"
     return HookPoints(
         **common,
@@ -369,10 +369,10 @@ def _path(language: Any, module: nn.Module, names: BlockModuleNames, part: str) 
     wanted: tuple[str, ...] = getattr(names, part)
     found = _first(module, wanted)
     if found is None:
-        role, taps = _ROLES[part]
+        role, hook_points = _ROLES[part]
         children = ", ".join(name for name, _ in module.named_children())
         message = (
-            f"{type(language).__name__}: no {role} in {type(module).__name__}, for {taps}; "
+            f"{type(language).__name__}: no {role} in {type(module).__name__}, for {hook_points}; "
             f"looked for {', '.join(wanted)}; found {children or 'nothing'}. "
             f"{_advice(language, part)}"
         )

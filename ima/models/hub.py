@@ -99,7 +99,7 @@ class HubModel(FrozenModel):
         """Turn samples into a padded batch, as the model's own processor orders them.
 
         Tokens of the template, before the medium and around prompt and answer, are neither
-        perceptual nor textual; see :class:`ima.models.Batch`.
+        perceptual nor textual; see :class:`ima.models.batch.Batch`.
 
         Raises
         ------
@@ -270,7 +270,7 @@ class HubModel(FrozenModel):
 
     def _entering(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Run the model up to its decoder, and return what enters there."""
-        trunk, ids = self.anatomy.trunk, inputs["input_ids"]
+        trunk, ids = self.hook_points.trunk, inputs["input_ids"]
         taken: dict[str, Any] = {}
 
         def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -286,7 +286,9 @@ class HubModel(FrozenModel):
 
         with ExitStack() as hooks:
             hooks.callback(trunk.register_forward_pre_hook(take, with_kwargs=True).remove)
-            first = self.anatomy.tap("resid_post", layer=0).attach(begin, samples=len(ids))
+            first = self.hook_points.get_hook_point("resid_post", layer=0).attach(
+                begin, samples=len(ids)
+            )
             hooks.callback(first.remove)
             with suppress(_ReachedError):
                 self.language(**inputs, use_cache=False)

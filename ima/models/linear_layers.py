@@ -55,13 +55,13 @@ def get_block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[n
 
     Examples
     --------
-    >>> get_block_weights(ima.load("llama-mini"), 1)["mlp.up_proj"].shape  # doctest: +SKIP
+    >>> get_block_weights(load_model("llama-mini"), 1)["mlp.up_proj"].shape  # doctest: +SKIP
     (352, 128)
     """
-    block = model.anatomy.blocks[layer - 1]
+    block = model.hook_points.blocks[layer - 1]
     return {
         name: get_linear(block, name).weight.detach().float().cpu().numpy()
-        for name in model.anatomy.linears
+        for name in model.hook_points.linear_in_features
     }
 
 
@@ -75,11 +75,14 @@ def get_linear_weights(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]
 
     Examples
     --------
-    >>> get_linear_weights(ima.load("llama-mini"))["mlp.up_proj"].shape  # doctest: +SKIP
+    >>> get_linear_weights(load_model("llama-mini"))["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 352, 128)
     """
     blocks = [get_block_weights(model, layer) for layer in range(1, model.layers + 1)]
-    return {name: np.stack([block[name] for block in blocks]) for name in model.anatomy.linears}
+    return {
+        name: np.stack([block[name] for block in blocks])
+        for name in model.hook_points.linear_in_features
+    }
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,25 @@ def find_layer_roles(model: FrozenModel) -> LayerRoles:
 
     Examples
     --------
-    >>> find_layer_roles(ima.load("llama-mini")).down  # doctest: +SKIP
+    >>> find_layer_roles(load_model("llama-mini")).down  # doctest: +SKIP
     'mlp.down_proj'
     """
-    prefix = f"{model.anatomy.attention}."
-    attention = {n.rpartition(".")[2]: n for n in model.anatomy.linears if n.startswith(prefix)}
-    ffn = {n.rpartition(".")[2]: n for n in model.anatomy.linears if not n.startswith(prefix)}
+    prefix = f"{model.hook_points.attention}."
+    attention = {
+        n.rpartition(".")[2]: n
+        for n in model.hook_points.linear_in_features
+        if n.startswith(prefix)
+    }
+    ffn = {
+        n.rpartition(".")[2]: n
+        for n in model.hook_points.linear_in_features
+        if not n.startswith(prefix)
+    }
     down, out = _DOWN_NAMES & set(ffn), _OUT_NAMES & set(attention)
     if len(down) != 1 or len(out) != 1 or not {"q_proj", "k_proj", "v_proj"} <= set(attention):
         message = (
             f"The names of the linear layers of {model.name!r} do not tell neurons from heads: "
-            f"{', '.join(model.anatomy.linears)}. Remove single weights instead."
+            f"{', '.join(model.hook_points.linear_in_features)}. Remove single weights instead."
         )
         raise ModelError(message)
     down_name = ffn[down.pop()]
@@ -145,10 +156,10 @@ def get_attention(model: FrozenModel, index: int) -> Any:
 
     Examples
     --------
-    >>> get_attention(ima.load("llama-mini"), 0).head_dim  # doctest: +SKIP
+    >>> get_attention(load_model("llama-mini"), 0).head_dim  # doctest: +SKIP
     32
     """
-    return model.anatomy.blocks[index].get_submodule(model.anatomy.attention)
+    return model.hook_points.blocks[index].get_submodule(model.hook_points.attention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,17 +218,17 @@ def shrink_model(model: FrozenModel, structure: KeptStructure) -> FrozenModel:
 
     Examples
     --------
-    >>> model = ima.load("llama-mini")  # doctest: +SKIP
+    >>> model = load_model("llama-mini")  # doctest: +SKIP
     >>> half = KeptStructure([np.arange(176)] * 12, [np.arange(2)] * 12)  # doctest: +SKIP
     >>> get_block_weights(shrink_model(model, half), 1)["mlp.up_proj"].shape  # doctest: +SKIP
     (176, 128)
     """
     roles, language = find_layer_roles(model), copy.deepcopy(model.language)
-    small = replace(model, language=language, anatomy=find_hook_points(language))
+    small = replace(model, language=language, hook_points=find_hook_points(language))
     if len(structure.neurons) != model.layers or len(structure.groups) != model.layers:
         message = f"The structure has {len(structure.neurons)} layers, the model {model.layers}."
         raise ParameterError(message)
-    for index, block in enumerate(small.anatomy.blocks):
+    for index, block in enumerate(small.hook_points.blocks):
         neurons = torch.from_numpy(structure.neurons[index])
         groups = torch.from_numpy(structure.groups[index])
         attention = get_attention(small, index)

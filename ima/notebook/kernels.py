@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 
-class OwnKernelManager(AsyncKernelManager):
+class CurrentPythonKernelManager(AsyncKernelManager):
     """Start the running interpreter's own kernel, whatever kernels the user has installed.
 
     It talks over sockets in a folder of its own: TCP ports are picked before the kernel binds

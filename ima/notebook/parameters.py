@@ -27,7 +27,7 @@ _TYPES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Parameter:
+class NotebookParameter:
     """One line ``name: type = default  # what it is`` of a notebook's parameter cell.
 
     Parameters
@@ -71,7 +71,7 @@ class Parameter:
     def parse(self, text: str) -> Any:
         """Read the value from a command line, where everything is text.
 
-        Lists are JSON (``'["sa", "fc1"]'``) or separated by commas (``sa,fc1``).
+        Lists are JSON (``'["attn_out", "mlp_post"]'``) or separated by commas (``attn_out,mlp_post``).
 
         Raises
         ------
@@ -80,8 +80,8 @@ class Parameter:
 
         Examples
         --------
-        >>> Parameter("taps", "list[str]", [], "which").parse("sa,fc1")
-        ['sa', 'fc1']
+        >>> Parameter("hook points", "list[str]", [], "which").parse("attn_out,mlp_post")
+        ['attn_out', 'mlp_post']
         >>> Parameter("samples", "int", 200, "how many").parse("48")
         48
         """
@@ -115,7 +115,7 @@ class Parameter:
         return ParameterError(message)
 
 
-def declared(source: str) -> tuple[Parameter, ...]:
+def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
     """Read the parameters that a cell declares.
 
     Parameters
@@ -168,14 +168,14 @@ def declared(source: str) -> tuple[Parameter, ...]:
             raise ParameterError(message) from None
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         comment = next((comments[line] for line in lines if line in comments), "")
-        parameter = Parameter(node.target.id, annotation, default, comment)
+        parameter = NotebookParameter(node.target.id, annotation, default, comment)
         parameter.check(default)
         found.append(parameter)
     return tuple(found)
 
 
-def check(
-    parameters: Sequence[Parameter],
+def check_parameter_values(
+    parameters: Sequence[NotebookParameter],
     *,
     values: Mapping[str, Any],
     text: bool = False,
@@ -186,7 +186,7 @@ def check(
     Parameters
     ----------
     parameters : sequence of Parameter
-        What :func:`declared` found.
+        What :func:`parse_parameter_cell` found.
     values : mapping
         Names and values.
     text : bool

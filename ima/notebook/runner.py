@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ima.errors import NotebookError, ParameterError
-from ima.notebook.parameters import Parameter, check, declared
+from ima.notebook.parameters import NotebookParameter, check_parameter_values, parse_parameter_cell
 
 logger = logging.getLogger("ima")
 
-PARAMETERS_TAG = "parameters"
+_PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
 # Versions that can change an output; kept in the metadata of every executed notebook.
 _PACKAGES = ("ima", "numpy", "scikit-learn", "torch", "transformers", "xarray", "zarr")
 
 
-def read(source: str | Path) -> Any:
+def _read_notebook_source(source: str | Path) -> Any:
     """Read a notebook source.
 
     Parameters
@@ -62,7 +62,7 @@ def read(source: str | Path) -> Any:
     return notebook
 
 
-def parameters(source: str | Path) -> tuple[Parameter, ...]:
+def read_notebook_parameters(source: str | Path) -> tuple[NotebookParameter, ...]:
     """List the parameters that a notebook declares.
 
     Parameters
@@ -75,10 +75,10 @@ def parameters(source: str | Path) -> tuple[Parameter, ...]:
     tuple of Parameter
         Empty if no cell is tagged ``parameters``.
     """
-    return _declared(read(source), source)
+    return _declared(_read_notebook_source(source), source)
 
 
-def run(
+def run_notebook(
     source: str | Path,
     *,
     output: str | Path,
@@ -121,15 +121,17 @@ def run(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    from ima.notebook.kernels import OwnKernelManager
+    from ima.notebook.kernels import CurrentPythonKernelManager
 
     source, output = Path(source), Path(output)
     if output.suffix != ".ipynb":
         message = f"An executed notebook ends in .ipynb; asked for {str(output)!r}."
         raise ParameterError(message)
-    notebook = read(source)
+    notebook = _read_notebook_source(source)
     hint = f"ima notebook params {source}"
-    values = check(_declared(notebook, source), values=parameters or {}, text=text, hint=hint)
+    values = check_parameter_values(
+        _declared(notebook, source), values=parameters or {}, text=text, hint=hint
+    )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -148,7 +150,7 @@ def run(
                 kernel_name="python3",
                 progress_bar=sys.stderr.isatty(),
                 cwd=cwd,
-                kernel_manager_class=OwnKernelManager,
+                kernel_manager_class=CurrentPythonKernelManager,
                 # Interrupting a kernel that has finished makes it complain about the interrupt.
                 shutdown_kernel="immediate",
             )
@@ -185,19 +187,19 @@ def _quiet(name: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _declared(notebook: Any, source: str | Path) -> tuple[Parameter, ...]:
-    cells = [c for c in notebook.cells if PARAMETERS_TAG in c.metadata.get("tags", [])]
+def _declared(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:
+    cells = [c for c in notebook.cells if _PARAMETERS_TAG in c.metadata.get("tags", [])]
     if len(cells) > 1:
         message = f"{source} has {len(cells)} cells tagged 'parameters'; at most one can be filled."
         raise NotebookError(message)
-    return declared(cells[0].source) if cells else ()
+    return parse_parameter_cell(cells[0].source) if cells else ()
 
 
 def _finish(notebook: Any, *, source: Path, output: Path, values: Mapping[str, Any]) -> None:
     """Hide the parameter cells from the page and note what was run."""
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        if {PARAMETERS_TAG, _INJECTED_TAG} & set(tags) and "remove-cell" not in tags:
+        if {_PARAMETERS_TAG, _INJECTED_TAG} & set(tags) and "remove-cell" not in tags:
             cell.metadata["tags"] = [*tags, "remove-cell"]
     notebook.metadata.papermill["input_path"] = str(source)
     notebook.metadata.papermill["output_path"] = str(output)

@@ -79,7 +79,7 @@ def build_alpha_at_sparsity(
     model : FrozenModel
         Any of the models that made the caches; they share one language model.
     caches : sequence of path
-        For each task, a cache of calibration samples with ``/inputs``.
+        For each task, a cache of calibration samples with ``/input_norms``.
     sparsity : float
         Fraction of all weights that the result removes at most.
     votes : int
@@ -99,7 +99,7 @@ def build_alpha_at_sparsity(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> alpha = build_alpha_at_sparsity(  # doctest: +SKIP
     ...     model, ["caption.zarr", "qa.zarr"], sparsity=0.6
     ... )
@@ -166,11 +166,9 @@ def compute_layer_sparsity(masks: Masks) -> pd.DataFrame:
 
     Examples
     --------
-    >>> compute_layer_sparsity(Masks({"fc1": np.array([[[True, False]], [[True, True]]])}))
-           fc1
-    layer
-    1      0.5
-    2      0.0
+    >>> masks = Masks({"fc1": np.array([[[True, False]], [[True, True]]])})
+    >>> compute_layer_sparsity(masks)["fc1"].to_dict()
+    {1: 0.5, 2: 0.0}
     """
     removed = {name: 1 - kept.mean(axis=(1, 2)) for name, kept in masks.kept.items()}
     layers = len(next(iter(removed.values())))
@@ -191,7 +189,7 @@ def build_modality_subnets(
     model : FrozenModel
         The tasks' language model.
     caches : mapping of str to path
-        By task, a cache of calibration samples with ``/inputs``; two or more.
+        By task, a cache of calibration samples with ``/input_norms``; two or more.
     modalities : mapping of str to str
         The modality of each task.
     sparsity : float
@@ -206,7 +204,7 @@ def build_modality_subnets(
     Examples
     --------
     >>> subnets = build_modality_subnets(  # doctest: +SKIP
-    ...     ima.load("llama-mini/vit/image-caption"),
+    ...     load_model("llama-mini/vit/image-caption"),
     ...     {"caption": "caption.zarr", "qa": "qa.zarr"},
     ...     modalities={"caption": "image", "qa": "image"},
     ...     sparsity=0.5,
@@ -246,7 +244,7 @@ def build_lazy_masks(
     model : FrozenModel
         The model whose weights are masked.
     caches : sequence of path
-        Caches of calibration samples with ``/inputs``.
+        Caches of calibration samples with ``/input_norms``.
     method : str
         One of :data:`MASK_METHODS`: the α-SubNet of the caches' Wanda masks, Wanda on all caches
         together, or the largest weights.
@@ -264,7 +262,7 @@ def build_lazy_masks(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> masks = build_lazy_masks(model, ["caption.zarr"], pattern="2:4")  # doctest: +SKIP
     >>> masks.get_block_masks(1)["mlp.up_proj"].mean()  # doctest: +SKIP
     0.5
@@ -300,7 +298,7 @@ def build_lazy_masks(
             for name in list(weights)
         }
 
-    return LazyMasks(tuple(model.anatomy.linears), compute_block, attributes)
+    return LazyMasks(tuple(model.hook_points.linear_in_features), compute_block, attributes)
 
 
 def _compute_layer_mask(

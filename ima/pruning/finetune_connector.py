@@ -1,4 +1,4 @@
-"""Repair (I4): train the connector of a pruned model on, so that its percepts suit what is left."""
+"""Continue training the connector of a pruned model, to recover what pruning cost (I4)."""
 
 from __future__ import annotations
 
@@ -31,44 +31,49 @@ def finetune_connector(
     batch_size: int = 16,
     seed: int = 0,
 ) -> FrozenModel:
-    """Train the connector of a model on while some weights of its language model are left out.
+    """Continue training a model's connector while masks remove weights of its language model.
 
     Parameters
     ----------
     model : FrozenModel
-        Unchanged afterwards; its connector is where the training begins.
+        The model; unchanged afterwards. Training starts from its connector.
     masks : Masks or None
-        Of its language model, whose weights stay as they are; None leaves nothing out, which shows
-        what the steps alone do.
+        Masks of its language model, whose weights stay fixed. None removes nothing, which shows the
+        effect of the training steps alone.
     samples : sequence of Sample
-        Of a training set, with references.
+        Training samples with references.
     steps : int
-        Steps of AdamW.
+        Number of AdamW steps.
     learning_rate : float
-        At the first step; a cosine falls from it to 0.
+        Initial learning rate; it falls to 0 along a cosine.
     batch_size : int
         Samples of a step.
     seed : int
-        Of the order of samples.
+        Seed of the order of samples.
 
     Returns
     -------
     FrozenModel
-        With the new connector, and all weights of its language model: run it within
+        The model with the new connector and all weights of its language model. Run it within
         :func:`ima.pruning.wanda.apply_masks`.
 
     Raises
     ------
     ModelError
-        If the model perceives nothing through a connector of this project.
+        If the model has no connector that this project can train.
     ParameterError
-        If there are no samples, or no steps.
+        If there are no samples or no steps.
+
+    Examples
+    --------
+    >>> samples = list(open_samples("mini-image-caption:train", n=960))  # doctest: +SKIP
+    >>> finetuned = finetune_connector(model, alpha, samples, steps=60)  # doctest: +SKIP
     """
     if model.perception is None:
-        message = f"{model.name!r} has no connector that could be trained on."
+        message = f"{model.name!r} has no connector to train."
         raise ModelError(message)
     if not samples or steps < 1:
-        message = f"A repair needs samples and steps; got {len(samples)} and {steps}."
+        message = f"Training needs samples and steps; got {len(samples)} and {steps}."
         raise ParameterError(message)
     connector = copy.deepcopy(model.perception.connector).float().train().requires_grad_()
     optimizer = torch.optim.AdamW(connector.parameters(), lr=learning_rate)
@@ -76,14 +81,14 @@ def finetune_connector(
     rng = np.random.default_rng(seed)
     with apply_masks(model, masks) if masks is not None else nullcontext():
         for _ in range(steps):
-            chosen = rng.integers(len(samples), size=batch_size)
+            indices = rng.integers(len(samples), size=batch_size)
             loss = compute_answer_loss(
-                model, [samples[int(i)] for i in chosen], connector=connector
+                model, [samples[int(i)] for i in indices], connector=connector
             )
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(connector.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    trained = connector.eval().requires_grad_(requires_grad=False)
-    return replace(model, perception=replace(model.perception, connector=trained))
+    connector.eval().requires_grad_(requires_grad=False)
+    return replace(model, perception=replace(model.perception, connector=connector))

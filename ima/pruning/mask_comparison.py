@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ima.hook_points import KINDS
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 _Path = str | os.PathLike[str]
-#: Baselines by what they know: the inputs of all tasks, which weights most tasks remove, textual
-#: inputs, the largest weights of each row, the largest weights of the model, and nothing.
-WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = (
-    "Wanda on all tasks", "Wanda of most tasks", "Wanda on text", "|W| in rows", "|W| overall",
-    "random",
-)  # fmt: skip
+#: Wanda on the inputs of all tasks together, or on their textual inputs only.
+WANDA_ALL_TASKS, WANDA_TEXT = "Wanda on all tasks", "Wanda on text"
+#: Without the weights that the Wanda masks of most tasks remove.
+WANDA_MOST_TASKS = "Wanda of most tasks"
+#: Masks that see no input: the largest weights of each row, or of the whole model, or random ones.
+MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = "|W| in rows", "|W| overall", "random"
+#: Baselines that :func:`build_baseline_masks` makes from caches.
 BASELINE_MASKS = (
     WANDA_ALL_TASKS,
     WANDA_MOST_TASKS,
@@ -65,7 +66,7 @@ def build_baseline_masks(
     model : FrozenModel
         Any of the models that made the caches; they share one language model.
     caches : sequence of path
-        For each task, a cache of calibration samples with ``/inputs``.
+        For each task, a cache of calibration samples with ``/input_norms``.
     baseline : str
         One of :data:`BASELINE_MASKS`.
     sparsity : float
@@ -76,7 +77,7 @@ def build_baseline_masks(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> build_baseline_masks(  # doctest: +SKIP
     ...     model, ["caption.zarr", "qa.zarr"], baseline=WANDA_TEXT, sparsity=0.5
     ... ).sparsity
@@ -87,7 +88,7 @@ def build_baseline_masks(
         majority = len(caches) // 2 + 1
         kept = build_alpha_at_sparsity(model, caches, sparsity=sparsity, votes=majority).kept
     elif baseline in {WANDA_ALL_TASKS, WANDA_TEXT}:
-        kinds = KINDS if baseline == WANDA_ALL_TASKS else ("textual",)
+        kinds = TOKEN_KINDS if baseline == WANDA_ALL_TASKS else ("textual",)
         norms = sum_input_norms(model, caches, kinds=kinds)
         kept = subnetworks.compute_wanda_masks(weights, norms, sparsity=sparsity)
     elif baseline == MAGNITUDE_PER_ROW:
@@ -117,7 +118,7 @@ def score_pruning_masks(
     tasks : mapping of str to EvaluationTask
         Tasks of the same language model.
     caches : mapping of str to path
-        For each task, a cache of calibration samples with ``/inputs``.
+        For each task, a cache of calibration samples with ``/input_norms``.
     alpha : Masks
         The α-SubNet; the baselines are as sparse.
     baselines : sequence of str
@@ -282,11 +283,11 @@ def compute_silent_input_ratio(model: FrozenModel, caches: Sequence[_Path]) -> p
     model : FrozenModel
         Any of the models that made the caches.
     caches : sequence of path
-        For each task, a cache of calibration samples with ``/inputs``.
+        For each task, a cache of calibration samples with ``/input_norms``.
 
     Examples
     --------
-    >>> model = ima.load("opt-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("opt-mini/vit/image-caption")  # doctest: +SKIP
     >>> compute_silent_input_ratio(model, ["caption.zarr", "qa.zarr"])["fc2"]  # doctest: +SKIP
     0.12
     """

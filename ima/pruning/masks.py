@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import xarray as xr
 
 from ima.cache import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
+from ima.files import replace_folder
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.measures.similarity import FloatArray
@@ -82,10 +82,6 @@ class Masks:
         if self.updated_weights is not None:
             message = "These masks come with updated weights: `ima subnet` stores both."
             raise ParameterError(message)
-        target = Path(path)
-        partial = target.with_name(f"{target.name}.new")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
         arrays = {
             name: (
                 ("layer", f"{name}.out_features", f"{name}.byte"),
@@ -96,12 +92,10 @@ class Masks:
         }
         attributes = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION, **self.attributes}
         layers = np.arange(1, 1 + next(iter(self.kept.values())).shape[0])
-        xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes).to_zarr(
-            partial, zarr_format=3, consolidated=False
-        )
-        shutil.rmtree(target, ignore_errors=True)
-        partial.replace(target)
-        return target
+        dataset = xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes)
+        with replace_folder(Path(path)) as partial:
+            dataset.to_zarr(partial, zarr_format=3, consolidated=False)
+        return Path(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +258,7 @@ def read_cache_input_norms(
     model : FrozenModel
         The model whose linear layers read these inputs.
     path : str or path
-        A cache with ``/inputs``.
+        A cache with ``/input_norms``.
     kinds : sequence of str
         Kinds of tokens that count.
 
@@ -276,7 +270,7 @@ def read_cache_input_norms(
     Raises
     ------
     CacheError
-        If the cache has no ``/inputs``.
+        If the cache has no ``/input_norms``.
     UnknownNameError
         If a kind of token does not exist.
     ParameterError
@@ -284,7 +278,7 @@ def read_cache_input_norms(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> read_cache_input_norms(model, "caption.zarr")["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 128)
     """
@@ -292,7 +286,9 @@ def read_cache_input_norms(
         name: units.sum(axis=0)
         for name, units in _read_unit_norms(open_cache(path), kinds=kinds).items()
     }
-    shapes = {name: (model.layers, size) for name, size in model.anatomy.linears.items()}
+    shapes = {
+        name: (model.layers, size) for name, size in model.hook_points.linear_in_features.items()
+    }
     if shapes != {name: values.shape for name, values in norms.items()}:
         message = f"{os.fspath(path)} belongs to another language model than {model.name!r}."
         raise ParameterError(message)
@@ -309,7 +305,7 @@ def sum_input_norms(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> sum_input_norms(model, ["caption.zarr", "qa.zarr"])["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 128)
     """
@@ -331,7 +327,7 @@ def compute_masks_from_cache(
     model : FrozenModel
         The model that made the cache, or one that shares its language model.
     path : str or path
-        A cache with ``/inputs``.
+        A cache with ``/input_norms``.
     sparsity : float
         Fraction of each row's weights that is removed.
     kinds : sequence of str
@@ -349,7 +345,7 @@ def compute_masks_from_cache(
 
     Examples
     --------
-    >>> model = ima.load("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
     >>> compute_masks_from_cache(model, "caption.zarr", sparsity=0.5).sparsity  # doctest: +SKIP
     0.5
     """
@@ -373,13 +369,15 @@ def compute_masks_from_cache(
 
 def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:
     """Return sums of squares ``(unit, layer, in_features)`` float64 over some kinds of tokens."""
-    if "inputs" not in tree.children:
-        message = "The cache holds no /inputs. Make it with them: ima cache create … --inputs."
+    if "input_norms" not in tree.children:
+        message = (
+            "The cache holds no /input_norms. Make it with them: ima cache create … --input-norms."
+        )
         raise CacheError(message)
     for kind in kinds:
         if kind not in TOKEN_KINDS:
             raise UnknownNameError.among(kind="kind", asked=kind, available=TOKEN_KINDS)
     return {
         name: node["sum_squares"].sel(kind=list(kinds)).sum("kind").to_numpy().astype(np.float64)
-        for name, node in tree["inputs"].children.items()
+        for name, node in tree["input_norms"].children.items()
     }

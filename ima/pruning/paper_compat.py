@@ -1,4 +1,4 @@
-"""Both readings of what needs a model: as the released code computes it, and as it was meant."""
+"""Results of the released code's formulas and of the corrected ones, where both need a model."""
 
 from __future__ import annotations
 
@@ -17,22 +17,28 @@ from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
 
 if TYPE_CHECKING:
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
 
 def compute_padding_ratio(batches: Sequence[Batch]) -> float:
-    """Return which share of the positions of batches is padding."""
-    found = sum(int((batch.modality < 0).sum()) for batch in batches)
-    return found / sum(batch.modality.numel() for batch in batches)
+    """Compute the fraction of positions of some batches that is padding.
+
+    Examples
+    --------
+    >>> compute_padding_ratio(model.batches(samples))  # doctest: +SKIP
+    0.14
+    """
+    padding = sum(int((batch.modality < 0).sum()) for batch in batches)
+    return padding / sum(batch.modality.numel() for batch in batches)
 
 
 def compare_padding_masks(
     model: FrozenModel, batches: Sequence[Batch], *, sparsity: float
 ) -> dict[str, xr.DataArray]:
-    """Compare Wanda's masks without padding with those of the released calibration.
+    """Compare Wanda's masks calibrated without padding and as in the released code.
 
-    That one pads texts with zeros, attends to the padding and counts it (paper.md §5).
+    The released code pads texts with zeros, attends to the padding and counts it (paper.md §5).
 
     Parameters
     ----------
@@ -41,18 +47,24 @@ def compare_padding_masks(
     batches : sequence of Batch
         The calibration samples.
     sparsity : float
-        Share of each row that is left out.
+        Fraction of each row that is removed.
 
     Returns
     -------
     dict of str to xarray.DataArray
-        ``fixed`` and ``released`` ``(layer,)``: overlap with the masks without padding, mean over
-        linear layers.
+        ``fixed`` and ``released`` ``(layer,)``: overlap (IoU) with the masks calibrated without
+        padding, averaged over linear layers.
+
+    Examples
+    --------
+    >>> overlaps = compare_padding_masks(model, batches, sparsity=0.5)  # doctest: +SKIP
+    >>> float(overlaps["released"].mean())  # doctest: +SKIP
+    0.95
     """
     weights = get_linear_weights(model)
     clean, padded = (
-        subnetworks.compute_wanda_masks(weights, _squares(model, chosen), sparsity=sparsity)
-        for chosen in (batches, [_unmasked(batch) for batch in batches])
+        subnetworks.compute_wanda_masks(weights, _sum_input_norms(model, each), sparsity=sparsity)
+        for each in (batches, [_treat_padding_as_text(batch) for batch in batches])
     )
     return {
         "fixed": subnetworks.compute_layer_iou(clean, clean).mean("linear"),
@@ -62,26 +74,30 @@ def compare_padding_masks(
 
 @torch.no_grad()
 def compute_last_layer_entropy(model: FrozenModel, batch: Batch) -> dict[str, FloatArray]:
-    """Return the entropy that the lens reads off the last layer, normed once and twice.
+    """Compute the logit lens' entropy at the last layer, with the final norm once and twice.
 
     Returns
     -------
     dict of str to ndarray
-        ``fixed`` and ``released`` ``(kind,)``, in nats, mean over samples.
+        ``fixed`` (norm once) and ``released`` (norm twice) ``(kind,)``: nats, mean over samples.
+
+    Examples
+    --------
+    >>> compute_last_layer_entropy(model, batches[0])["fixed"].shape  # doctest: +SKIP
+    (2,)
     """
-    last = capture_activations(model, batch, taps=["resid_post"])["resid_post"][model.layers]
-    found = {}
-    for reading in ("fixed", "released"):
-        compat = reading == "released"
+    last = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"][model.layers]
+    entropies = {}
+    for version, paper_compat in (("fixed", False), ("released", True)):
         _, entropy = logit_lens.apply_logit_lens(
-            model.anatomy, last, kinds=batch.kinds, paper_compat=compat
+            model.hook_points, last, kinds=batch.kinds, paper_compat=paper_compat
         )
-        found[reading] = entropy.nanmean(dim=0).double().cpu().numpy()
-    return found
+        entropies[version] = entropy.nanmean(dim=0).double().cpu().numpy()
+    return entropies
 
 
-def _unmasked(batch: Batch) -> Batch:
-    """Attend to padding and count it as text."""
+def _treat_padding_as_text(batch: Batch) -> Batch:
+    """Return a batch whose padding is attended to and counts as text."""
     return replace(
         batch,
         attention_mask=torch.ones_like(batch.attention_mask),
@@ -90,12 +106,13 @@ def _unmasked(batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def _squares(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, FloatArray]:
-    found: dict[str, list[FloatArray]] = {}
+def _sum_input_norms(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, FloatArray]:
+    """Return sums of squares ``(layer, in_features)`` of each linear layer's inputs."""
+    by_batch: dict[str, list[FloatArray]] = {}
     for batch in batches:
-        squares = InputNormAccumulator(model.anatomy, batch)
-        with squares.watching():
+        norms = InputNormAccumulator(model.hook_points, batch)
+        with norms.accumulate():
             model.forward(batch)
-        for name, total in squares.result().items():
-            found.setdefault(name, []).append(total.sum(dim=0).double().cpu().numpy())
-    return {name: np.sum(parts, axis=0) for name, parts in found.items()}
+        for name, values in norms.get_sums().items():
+            by_batch.setdefault(name, []).append(values.sum(dim=0).double().cpu().numpy())
+    return {name: np.sum(parts, axis=0) for name, parts in by_batch.items()}

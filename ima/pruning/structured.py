@@ -1,7 +1,8 @@
-"""Whole neurons and whole heads: what leaves makes the model smaller, not only sparser (I4).
+"""Structured pruning (I4): choose the neurons and heads of a smaller, not only sparser, model.
 
-A neuron of the FFN is one input of its last layer, a head some inputs of attention's; each scores
-the sum of Wanda's scores of the weights that read it. Heads that share their keys leave together.
+A neuron is one input of the FFN's last layer; a head is several inputs of attention's output
+projection. Each scores the sum of Wanda's scores of the weights that read it. Heads that share keys
+and values are kept or dropped together.
 """
 
 from __future__ import annotations
@@ -26,42 +27,48 @@ if TYPE_CHECKING:
 
 
 def select_kept_structure(
-    model: FrozenModel, squares: Mapping[str, npt.NDArray[Any]], *, sparsity: float
+    model: FrozenModel, input_norms: Mapping[str, npt.NDArray[Any]], *, sparsity: float
 ) -> KeptStructure:
-    """Choose the neurons and groups of heads that stay: as large a share in every layer.
+    """Select the neurons and groups of heads to keep, the same fraction in every layer.
 
     Parameters
     ----------
     model : FrozenModel
-        Whose weights.
-    squares : mapping of str to ndarray
+        The model to shrink.
+    input_norms : mapping of str to ndarray
         By linear layer ``(layer, in_features)``: sums of squares of its inputs.
     sparsity : float
-        Share of the neurons, and of the groups, that leaves each layer, rounded down; one group
-        always stays.
+        Fraction of the neurons, and of the groups, that each layer drops, rounded down. At least
+        one group is kept.
 
     Raises
     ------
     ParameterError
-        If the share is not in (0, 1).
+        If the sparsity is outside (0, 1).
     ModelError
-        If the model has no such layers.
+        If the roles of the model's linear layers are unknown.
+
+    Examples
+    --------
+    >>> norms = sum_input_norms(model, ["caption.zarr", "qa.zarr"])  # doctest: +SKIP
+    >>> structure = select_kept_structure(model, norms, sparsity=0.5)  # doctest: +SKIP
+    >>> small = shrink_model(model, structure)  # doctest: +SKIP
     """
     check_sparsity(sparsity)
-    names, weights = find_layer_roles(model), get_linear_weights(model)
+    roles, weights = find_layer_roles(model), get_linear_weights(model)
     scores = {
-        name: (np.abs(weights[name]) * np.sqrt(squares[name])[:, None, :]).sum(axis=1)
-        for name in (names.down, names.out)
+        name: (np.abs(weights[name]) * np.sqrt(input_norms[name])[:, None, :]).sum(axis=1)
+        for name in (roles.down, roles.out)
     }
     width = int(get_attention(model, 0).head_dim)
-    groups = weights[names.keys[0]].shape[1] // width
-    by_group = scores[names.out].reshape(model.layers, groups, -1).sum(axis=-1)
+    groups = weights[roles.keys[0]].shape[1] // width
+    group_scores = scores[roles.out].reshape(model.layers, groups, -1).sum(axis=-1)
     return KeptStructure(
-        neurons=[_largest(layer, sparsity) for layer in scores[names.down]],
-        groups=[_largest(layer, sparsity) for layer in by_group],
+        neurons=[_select_largest(layer, sparsity) for layer in scores[roles.down]],
+        groups=[_select_largest(layer, sparsity) for layer in group_scores],
     )
 
 
-def _largest(scores: npt.NDArray[Any], sparsity: float) -> FeatureIndices:
-    removed = min(int(len(scores) * sparsity), len(scores) - 1)
-    return np.sort(np.argsort(scores, kind="stable")[removed:])
+def _select_largest(scores: npt.NDArray[Any], sparsity: float) -> FeatureIndices:
+    dropped = min(int(len(scores) * sparsity), len(scores) - 1)
+    return np.sort(np.argsort(scores, kind="stable")[dropped:])

@@ -1,4 +1,4 @@
-"""Pruning: run a frozen model with some weights left out, and find them block after block (F2)."""
+"""Wanda (arXiv:2306.11695): run a model with masked weights, compute masks block by block (F2)."""
 
 from __future__ import annotations
 
@@ -19,62 +19,87 @@ from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
+from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
 
 @contextmanager
 def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
-    """Run a model without the weights that masks leave out; afterwards it is what it was.
+    """Run a model without the weights that masks remove; restore it on exit, also after an error.
 
     Parameters
     ----------
     model : FrozenModel
-        Its weights are set to zero where the masks are false, and put back on leaving, also after
-        an error.
-    masks : Masks
-        Of this language model's linear layers, or some of them. Where they come with updated
+        Its weights are set to zero where the masks are false. If the masks come with updated
         weights, the model runs with those.
+    masks : Masks
+        Masks of all or some linear layers of this language model.
 
     Raises
     ------
     ParameterError
-        If the masks are of another model.
+        If the masks belong to another model.
+
+    Examples
+    --------
+    >>> masks = compute_masks_from_cache(model, "caption.zarr", sparsity=0.5)  # doctest: +SKIP
+    >>> with apply_masks(model, masks):  # doctest: +SKIP
+    ...     model.generate(samples)
     """
-    linears = [
-        (_linear(block, name), mask[at], None if masks.values is None else masks.values[name][at])
-        for name, mask in masks.kept.items()
-        for at, block in enumerate(model.anatomy.blocks)
-        if name in model.anatomy.linears
+    foreign = sorted(set(masks.kept) - set(model.hook_points.linear_in_features))
+    layers = [
+        (get_linear(block, name), kept[index], name, index)
+        for name, kept in masks.kept.items()
+        for index, block in enumerate(model.hook_points.blocks)
+        if name not in foreign
     ]
-    foreign = sorted(set(masks.kept) - set(model.anatomy.linears))
-    if foreign or any(linear.weight.shape != mask.shape for linear, mask, _ in linears):
-        message = f"The masks are not of {model.name!r}: {foreign or 'other sizes'}."
+    if foreign or any(linear.weight.shape != kept.shape for linear, kept, _, _ in layers):
+        message = f"The masks do not belong to {model.name!r}: {foreign or 'other sizes'}."
         raise ParameterError(message)
+    updated = masks.updated_weights
     with ExitStack() as stack:
-        for linear, mask, values in linears:
-            stack.enter_context(_without(linear, mask, values))
+        for linear, kept, name, index in layers:
+            values = None if updated is None else updated[name][index]
+            stack.enter_context(_apply_layer_mask(linear, kept, values))
         yield
 
 
 @contextmanager
-def _without(
-    linear: nn.Linear, mask: subnetworks.Mask, values: npt.NDArray[np.float32] | None = None
+def _apply_layer_mask(
+    linear: nn.Linear, kept: subnetworks.Mask, updated: npt.NDArray[np.float32] | None = None
 ) -> Iterator[None]:
-    before = linear.weight.detach().clone()
-    try:
+    with restore_weights([linear]):
         with torch.no_grad():
-            if values is not None:
-                linear.weight.copy_(torch.from_numpy(values))
-            linear.weight.masked_fill_(~torch.from_numpy(mask).to(linear.weight.device), 0.0)
+            if updated is not None:
+                linear.weight.copy_(torch.from_numpy(updated))
+            linear.weight.masked_fill_(~torch.from_numpy(kept).to(linear.weight.device), 0.0)
+        yield
+
+
+@contextmanager
+def restore_weights(linears: Sequence[nn.Linear]) -> Iterator[None]:
+    """Restore the weights of linear layers on exit, also after an error.
+
+    Examples
+    --------
+    >>> linear = nn.Linear(1, 1, bias=False)
+    >>> with restore_weights([linear]):
+    ...     _ = nn.init.constant_(linear.weight, 7.0)
+    >>> linear.weight.item() == 7.0
+    False
+    """
+    originals = [linear.weight.detach().clone() for linear in linears]
+    try:
         yield
     finally:
         with torch.no_grad():
-            linear.weight.copy_(before)
+            for linear, weight in zip(linears, originals, strict=True):
+                linear.weight.copy_(weight)
 
 
 def compute_sequential_masks(
@@ -85,30 +110,36 @@ def compute_sequential_masks(
     kinds: Sequence[str] = TOKEN_KINDS,
     batch_size: int = 16,
 ) -> Masks:
-    """Return Wanda's masks block after block, each calibrated on what the pruned ones feed it.
+    """Compute Wanda's masks block by block, each calibrated on the output of the pruned blocks.
 
-    As the paper and Wanda's reference code do. Padding calibrates nothing.
+    The paper and Wanda's reference code do the same. Padding does not calibrate.
 
     Parameters
     ----------
     model : FrozenModel
-        Unchanged afterwards.
+        The model; unchanged afterwards.
     samples : sequence of Sample
         The calibration set.
     sparsity : float
-        Share of each row that is removed.
+        Fraction of each row that is removed.
     kinds : sequence of str
-        Whose tokens calibrate.
+        Kinds of tokens that calibrate.
     batch_size : int
-        Samples that run at once.
+        Samples of a batch.
 
     Returns
     -------
     Masks
-        Of every linear layer of the blocks.
+        Masks of every linear layer of the blocks.
+
+    Examples
+    --------
+    >>> samples = open_calibration_samples("caption.zarr", n=32)  # doctest: +SKIP
+    >>> compute_sequential_masks(model, samples, sparsity=0.5).sparsity  # doctest: +SKIP
+    0.5
     """
     batches = model.batches(samples, batch_size=batch_size)
-    about = {
+    attributes = {
         "method": "wanda",
         "sequential": True,
         "sparsity": sparsity,
@@ -117,59 +148,50 @@ def compute_sequential_masks(
         "weights_hash": model.weights_hash,
         "samples": len(samples),
     }
-    return Masks(_block_by_block(model, batches, sparsity, kinds, sequential=True), about)
-
-
-@contextmanager
-def restore_weights(model: FrozenModel) -> Iterator[None]:
-    """Put the weights of the blocks' linear layers back on leaving, also after an error."""
-    linears = [
-        _linear(block, name) for block in model.anatomy.blocks for name in model.anatomy.linears
-    ]
-    before = [linear.weight.detach().clone() for linear in linears]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for linear, weight in zip(linears, before, strict=True):
-                linear.weight.copy_(weight)
+    return Masks(_mask_blocks(model, batches, sparsity, kinds, sequential=True), attributes)
 
 
 @torch.no_grad()
 def iterate_blocks(
     model: FrozenModel, batches: Sequence[Batch]
 ) -> Iterator[tuple[int, nn.Module, Callable[[int], None]]]:
-    """Go through the blocks; each is fed by what those before it have become meanwhile.
+    """Iterate over the blocks; each reads the output of the earlier blocks as they are by then.
 
     Parameters
     ----------
     model : FrozenModel
         The model.
     batches : sequence of Batch
-        What runs through it.
+        The input of the first block.
 
     Yields
     ------
     layer : int
-        Of the block, from 1.
+        Number of the block, from 1.
     block : torch.nn.Module
-        The block, which may be changed before the next is asked for.
+        The block. The caller may change it before asking for the next one.
     run : callable
-        Runs the block on the batch of a number, for hooks to see.
+        Runs the block on the batch with a given index, for hooks to observe.
+
+    Examples
+    --------
+    >>> for layer, block, run in iterate_blocks(model, batches):  # doctest: +SKIP
+    ...     for index in range(len(batches)):
+    ...         run(index)
     """
-    calls = [_calls(model, batch) for batch in batches]
-    for at, block in enumerate(model.anatomy.blocks):
+    calls = [_record_block_calls(model, batch) for batch in batches]
+    for index, block in enumerate(model.hook_points.blocks):
 
-        def run(number: int, at: int = at, block: nn.Module = block) -> None:
-            _run(block, calls[number], at)
+        def run(batch: int, index: int = index, block: nn.Module = block) -> None:
+            _run_block(block, calls[batch], index)
 
-        yield at + 1, block, run
+        yield index + 1, block, run
         for call in calls:
-            call.state = _run(block, call, at)
+            call.state = _run_block(block, call, index)
 
 
 @torch.no_grad()
-def _block_by_block(
+def _mask_blocks(
     model: FrozenModel,
     batches: Sequence[Batch],
     sparsity: float,
@@ -177,36 +199,42 @@ def _block_by_block(
     *,
     sequential: bool,
 ) -> dict[str, subnetworks.Mask]:
-    """Return masks by linear layer; a pruned block feeds the next only if sequential."""
-    anatomy = model.anatomy
-    kept: dict[str, list[subnetworks.Mask]] = {name: [] for name in anatomy.linears}
+    """Return masks by linear layer. A pruned block feeds the next one only if sequential."""
+    names = tuple(model.hook_points.linear_in_features)
+    masks: dict[str, list[subnetworks.Mask]] = {name: [] for name in names}
     with ExitStack() as stack:
         for layer, block, run in iterate_blocks(model, batches):
-            squares = dict.fromkeys(anatomy.linears, 0.0)
-            for number, batch in enumerate(batches):
-                for name, found in _block_squares(model, batch, layer, partial(run, number), kinds):
-                    squares[name] = squares[name] + found
-            for name in anatomy.linears:
-                linear = _linear(block, name)
+            norms = dict.fromkeys(names, 0.0)
+            for index, batch in enumerate(batches):
+                batch_norms = _compute_block_norms(model, batch, layer, partial(run, index), kinds)
+                for name, values in batch_norms.items():
+                    norms[name] = norms[name] + values
+            for name in names:
+                linear = get_linear(block, name)
                 weight = linear.weight.float().cpu().numpy()
                 mask = subnetworks.compute_wanda_mask(
-                    weight, np.asarray(squares[name]), sparsity=sparsity
+                    weight, np.asarray(norms[name]), sparsity=sparsity
                 )
-                kept[name].append(mask)
+                masks[name].append(mask)
                 if sequential:
-                    stack.enter_context(_without(linear, mask))
-    return {name: np.stack(masks) for name, masks in kept.items()}
+                    stack.enter_context(_apply_layer_mask(linear, mask))
+    return {name: np.stack(layers) for name, layers in masks.items()}
 
 
 def open_calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]:
-    """Return the first samples that a cache was made from, at most all of them.
+    """Open the first samples that a cache was made from, at most all of them.
 
     Parameters
     ----------
     path : str or path
-        A cache of samples that can be opened by name again.
+        A cache of a data set that can be opened again by its name.
     n : int
-        How many.
+        Number of samples.
+
+    Examples
+    --------
+    >>> len(open_calibration_samples("caption.zarr", n=32))  # doctest: +SKIP
+    32
     """
     tree = open_cache(path)
     name, seed = (tree.attrs["parameters"][key] for key in ("dataset", "seed"))
@@ -216,92 +244,98 @@ def open_calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sa
 def compare_wanda_variants(
     model: FrozenModel, path: str | os.PathLike[str], *, sparsity: float, samples: int
 ) -> dict[str, float]:
-    """Compare Wanda in one pass with Wanda block after block, on the calibration set of a cache.
+    """Compare Wanda in one pass with Wanda block by block, on the calibration set of a cache.
 
     Parameters
     ----------
     model : FrozenModel
-        What made the cache.
+        The model that made the cache.
     path : str or path
-        A cache with ``inputs``.
+        A cache with ``/input_norms``.
     sparsity : float
-        Share of each row that is left out.
+        Fraction of each row that is removed.
     samples : int
-        Calibration samples of both forms: the first of the cache's, at most all of them.
+        Calibration samples of both variants: the first of the cache, at most all of them.
 
     Returns
     -------
     dict of str to float
-        Overlap of perceptual and textual tokens in either form, and of both forms for either kind.
+        Overlap (IoU) of perceptual and textual tokens within each variant, and of both variants for
+        each kind of token.
+
+    Examples
+    --------
+    >>> overlaps = compare_wanda_variants(  # doctest: +SKIP
+    ...     model, "caption.zarr", sparsity=0.5, samples=32
+    ... )
+    >>> round(overlaps["one pass"], 2)  # doctest: +SKIP
+    0.77
     """
     batches = model.batches(open_calibration_samples(path, n=samples))
-    once, after = (
+    one_pass, by_block = (
         {
             kind: subnetworks.flatten_masks(
-                _block_by_block(model, batches, sparsity, [kind], sequential=sequential)
+                _mask_blocks(model, batches, sparsity, [kind], sequential=sequential)
             )
             for kind in TOKEN_KINDS
         }
         for sequential in (False, True)
     )
     return {
-        "one pass": subnetworks.compute_iou(once["perceptual"], once["textual"]),
-        "block after block": subnetworks.compute_iou(after["perceptual"], after["textual"]),
-        "both forms, perceptual": subnetworks.compute_iou(once["perceptual"], after["perceptual"]),
-        "both forms, textual": subnetworks.compute_iou(once["textual"], after["textual"]),
+        "one pass": subnetworks.compute_iou(one_pass["perceptual"], one_pass["textual"]),
+        "block after block": subnetworks.compute_iou(by_block["perceptual"], by_block["textual"]),
+        **{
+            f"both forms, {kind}": subnetworks.compute_iou(one_pass[kind], by_block[kind])
+            for kind in ("perceptual", "textual")
+        },
     }
 
 
-class _Call:
-    """How the model calls its blocks for one batch: the state, and what else each is given."""
+class _BlockCalls:
+    """Arguments of every block for one batch, and the hidden state that the next block reads."""
 
     def __init__(self) -> None:
         self.state: Any = None
-        self.others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
 
-def _calls(model: FrozenModel, batch: Batch) -> _Call:
-    call = _Call()
+def _record_block_calls(model: FrozenModel, batch: Batch) -> _BlockCalls:
+    calls = _BlockCalls()
     with ExitStack() as hooks:
-        for block in model.anatomy.blocks:
+        for block in model.hook_points.blocks:
 
             def receive(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                given = dict(kwargs)
-                state = args[0] if args else given.pop("hidden_states")
-                if call.state is None:
-                    call.state = state.clone()
-                call.others.append((args[1:], given))
+                others = dict(kwargs)
+                state = args[0] if args else others.pop("hidden_states")
+                if calls.state is None:
+                    calls.state = state.clone()
+                calls.arguments.append((args[1:], others))
 
             hooks.callback(block.register_forward_pre_hook(receive, with_kwargs=True).remove)
         model.forward(batch)
-    return call
+    return calls
 
 
-def _run(block: nn.Module, call: _Call, at: int) -> Tensor:
-    args, kwargs = call.others[at]
-    found = block(call.state, *args, **kwargs)
-    state: Tensor = found[0] if isinstance(found, tuple) else found
+def _run_block(block: nn.Module, calls: _BlockCalls, index: int) -> Tensor:
+    args, kwargs = calls.arguments[index]
+    output = block(calls.state, *args, **kwargs)
+    state: Tensor = output[0] if isinstance(output, tuple) else output
     return state
 
 
-def _block_squares(
+def _compute_block_norms(
     model: FrozenModel,
     batch: Batch,
     layer: int,
     run: Callable[[], None],
     kinds: Sequence[str],
-) -> list[tuple[str, Any]]:
-    squares = InputNormAccumulator(model.anatomy, batch)
-    with squares.watching():
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return squared input norms ``(in_features,)`` of one block's linear layers on one batch."""
+    norms = InputNormAccumulator(model.hook_points, batch)
+    with norms.accumulate():
         run()
-    chosen = [TOKEN_KINDS.index(kind) for kind in kinds]
-    return [
-        (name, layers[layer - 1][chosen].sum(dim=0).double().cpu().numpy())
-        for name, layers in squares.sums.items()
-    ]
-
-
-def _linear(block: nn.Module, name: str) -> nn.Linear:
-    linear: Any = block.get_submodule(name)
-    found: nn.Linear = linear
-    return found
+    rows = [TOKEN_KINDS.index(kind) for kind in kinds]
+    return {
+        name: layers[layer - 1][rows].sum(dim=0).double().cpu().numpy()
+        for name, layers in norms.sums.items()
+    }

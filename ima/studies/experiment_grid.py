@@ -1,4 +1,4 @@
-"""Line-up: which models of a zoo are compared with which, and on what (I1, I2)."""
+"""The experiment grid of I1 and I2: models by data sets, and the comparisons made of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ima.capture.training_runs import cache_residual_stream, make_cache_name
 from ima.errors import ParameterError, UnknownNameError
 from ima.models import zoo
 from ima.studies.model_comparison import ModelComparison
 from ima.studies.model_summary import ModelSummary, compute_model_summary
 
-#: What a model trained for a task can be asked, by what is asked of it.
+#: For each task that a model can be given, the training tasks of the models that can do it.
 MODEL_TASKS: Mapping[str, tuple[str, ...]] = {
     "caption": ("caption", "multitask"),
     "qa": ("qa", "multitask"),
@@ -34,18 +33,24 @@ TASK_TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class GridEntry:
-    """A model that reads one data set.
+    """A model with one of the data sets that it can be given.
 
     Parameters
     ----------
     name : str
-        What :func:`ima.models.load_model` takes; ``@STEP`` at its end is a step of its training.
-    dataset, task : str
-        What it reads, and what that asks: a key of :data:`MODEL_TASKS`.
-    language, setup, modality : str
-        Its language model, its setup of the paper, and what it perceives.
+        Name of the model for :func:`ima.models.load_model`; a final ``@STEP`` selects a checkpoint.
+    dataset : str
+        Name of the data set.
+    task : str
+        Task of the data set: a key of :data:`MODEL_TASKS`.
+    language : str
+        Name of the language model.
+    setup : str
+        Setup of the paper: ST or MT.
+    modality : str
+        Modality of the media.
     encoder : str
-        What it perceives with.
+        Name of the encoder.
     """
 
     name: str
@@ -58,83 +63,91 @@ class GridEntry:
 
     @property
     def run(self) -> str:
-        """The model without the step of its training."""
+        """Name of the training run: the model without its step."""
         return zoo.split_checkpoint_name(self.name)[0]
 
     @property
     def step(self) -> int | None:
-        """The step of its training; None for the finished model."""
+        """Training step of a checkpoint; None for the finished model."""
         return zoo.split_checkpoint_name(self.name)[1]
 
     @property
-    def family(self) -> str:
-        """Language model and setup, as claims name them."""
+    def cache_set_name(self) -> str:
+        """Language model and setup, as claim records name them."""
         return f"{self.language} ({self.setup})"
 
 
 def list_grid_entries(
     tasks: Sequence[str], *, models: Sequence[str] = (), tracked: Sequence[str] | None = None
 ) -> list[GridEntry]:
-    """List the models of the zoo that perceive, with what each is asked.
+    """List the multimodal models of the zoo with the data sets that each can be given.
 
     Parameters
     ----------
     tasks : sequence of str
         Keys of :data:`MODEL_TASKS`.
     models : sequence of str
-        Which models; empty takes all.
+        Names of the models; empty selects all.
     tracked : sequence of str or None
-        Of which models every step whose weights were kept is listed too; None takes all that have
-        any.
+        Models whose training checkpoints are listed too; None selects all models that have
+        checkpoints.
 
     Returns
     -------
-    list of Entry
-        Finished models first.
+    list of GridEntry
+        The finished models, then the checkpoints.
 
     Raises
     ------
     UnknownNameError
-        If there is no such task, or no such model that perceives.
+        If a task or a multimodal model does not exist.
     ParameterError
-        If a tracked model has no weights along its training.
+        If a tracked model has no checkpoints.
+
+    Examples
+    --------
+    >>> entries = list_grid_entries(["caption"], models=["opt-mini/vit/image-caption"], tracked=[])
+    >>> entries[0].dataset, entries[0].encoder  # doctest: +SKIP
+    ('mini-image-caption', 'vit')
     """
     for task in tasks:
         if task not in MODEL_TASKS:
             raise UnknownNameError.among(kind="task", asked=task, available=MODEL_TASKS)
     records = {r["name"]: r for r in zoo.list_models() if r["setup"] in {"ST", "MT"}}
-    wanted = list(models) or list(records)
-    followed = (
-        [name for name in wanted if records.get(name, {}).get("checkpoints")]
+    names = list(models) or list(records)
+    tracked_names = (
+        [name for name in names if records.get(name, {}).get("checkpoints")]
         if tracked is None
         else list(tracked)
     )
-    for name in (*wanted, *followed):
+    for name in (*names, *tracked_names):
         if name not in records:
             raise UnknownNameError.among(kind="model", asked=name, available=records)
-    without = [name for name in followed if not records[name]["checkpoints"]]
-    if without:
-        message = f"{', '.join(without)} has no weights along its training. See: ima models list."
+    untracked = [name for name in tracked_names if not records[name]["checkpoints"]]
+    if untracked:
+        message = f"{', '.join(untracked)} has no training checkpoints. See: ima models list."
         raise ParameterError(message)
-    found = [_entry(records[name], task) for name in wanted for task in tasks]
-    found += [
-        _entry(records[name], task, step=step)
-        for name in followed
+    entries = [_make_entry(records[name], task) for name in names for task in tasks]
+    entries += [
+        _make_entry(records[name], task, step=step)
+        for name in tracked_names
         for step in records[name]["checkpoints"]
         for task in tasks
     ]
-    return [entry for entry in found if entry is not None]
+    return [entry for entry in entries if entry is not None]
 
 
-def _entry(record: Mapping[str, object], task: str, *, step: int | None = None) -> GridEntry | None:
+def _make_entry(
+    record: Mapping[str, object], task: str, *, step: int | None = None
+) -> GridEntry | None:
     if record["task"] not in MODEL_TASKS[task]:
         return None
     name, modality = str(record["name"]), str(record["modality"])
     if record["setup"] == "ST":
         language, encoder, _ = name.split("/")
     else:
-        made_of = zoo.read_card(zoo.find_model_folder(name))["made_of"]
-        language, encoder = (made_of[part].split("/")[1] for part in ("language", "encoder"))
+        parts = zoo.read_card(zoo.find_model_folder(name))["made_of"]
+        language, encoder = (parts[part].split("/")[1] for part in ("language", "encoder"))
     return GridEntry(
         name if step is None else f"{name}{zoo.CHECKPOINT_SEPARATOR}{step}",
         f"mini-{modality}-{task}",
@@ -155,23 +168,36 @@ def summarize_grid_entry(
     device: str = "cpu",
     seed: int = 0,
 ) -> ModelSummary:
-    """Cache what a model does with its test samples, and reduce it to numbers.
+    """Cache the activations of a model on its data set and compute its summary.
 
     Parameters
     ----------
-    entry : Entry
-        The model, and what it reads.
+    entry : GridEntry
+        The model and its data set.
     caches : path
-        Folder for its cache; one of other weights or settings is replaced.
+        Folder of the caches. A cache of other weights or settings is replaced.
     samples : int
-        Test samples.
+        Number of test samples.
     resamples : int
-        Bootstrap resamples of samples that are kept of each number.
+        Bootstrap resamples of samples.
     device : str
-        Where the model runs.
+        Device that runs the model.
     seed : int
-        Of the resamples.
+        Seed of the resamples.
+
+    Returns
+    -------
+    ModelSummary
+        Proxies and scores of the model on this data set.
+
+    Examples
+    --------
+    >>> entry = list_grid_entries(["qa"])[0]  # doctest: +SKIP
+    >>> summarize_grid_entry(entry, caches="data/caches/proxy", samples=100, resamples=200)
+    ... # doctest: +SKIP
     """
+    from ima.capture.training_runs import cache_residual_stream, make_cache_name
+
     path = Path(caches) / make_cache_name(entry.name, entry.dataset)
     settings = {"samples": samples, "predict": True, "device": device}
     cache_residual_stream(entry.name, path=path, dataset=entry.dataset, replace=True, **settings)
@@ -179,77 +205,81 @@ def summarize_grid_entry(
 
 
 def build_comparisons(
-    found: Mapping[GridEntry, ModelSummary],
+    summaries: Mapping[GridEntry, ModelSummary],
     *,
     metrics: Mapping[str, Sequence[str]],
-    short: Mapping[str, ModelSummary] | None = None,
-    short_family: str = "",
+    short_runs: Mapping[str, ModelSummary] | None = None,
+    short_runs_name: str = "",
 ) -> list[ModelComparison]:
-    """Put models side by side that differ in one thing.
+    """Group models that differ in one thing into comparisons.
 
     Parameters
     ----------
-    found : mapping of Entry to Candidate
-        What caches say of them.
+    summaries : mapping of GridEntry to ModelSummary
+        From :func:`summarize_grid_entry`.
     metrics : mapping of str to sequence of str
-        By task, the scores by which they are compared.
-    short : mapping of str to Candidate or None
-        Short runs of captioning connectors, by name; see ``ima.miniature.sweep``.
-    short_family : str
-        Their language model and setup.
+        By task, the scores by which models are compared.
+    short_runs : mapping of str to ModelSummary or None
+        Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`.
+    short_runs_name : str
+        Language model and setup of the short runs.
 
     Returns
     -------
-    list of Comparison
-        Encoders of all modalities, and of each; each run along its training; variants of multitask
-        models; short runs.
+    list of ModelComparison
+        For each task: encoders of all modalities, encoders of each modality, variants of multitask
+        models, the checkpoints of each training run, and short runs.
+
+    Examples
+    --------
+    >>> build_comparisons(summaries, metrics={"qa": ["exact_match"]})  # doctest: +SKIP
     """
-    made = []
-    for task, scores in metrics.items():
-        asked = {entry: one for entry, one in found.items() if entry.task == task}
-        groups = _groups(asked, TASK_TITLES[task])
-        if short and task == "caption":
-            dataset = next(iter(short.values())).dataset
-            groups.append(("short runs, captions", "runs", short_family, dataset, short))
-        for title, kind, family, dataset, points in groups:
-            for metric in scores:
-                named = f"{title}, {metric}" if len(scores) > 1 else title
-                made.append(ModelComparison(named, kind, family, dataset, metric, points))
-    return made
+    comparisons = []
+    for task, task_metrics in metrics.items():
+        of_task = {entry: own for entry, own in summaries.items() if entry.task == task}
+        groups = _group_entries(of_task, TASK_TITLES[task])
+        if short_runs and task == "caption":
+            dataset = next(iter(short_runs.values())).dataset
+            groups.append(("short runs, captions", "runs", short_runs_name, dataset, short_runs))
+        for title, kind, model, dataset, group in groups:
+            for metric in task_metrics:
+                full_title = f"{title}, {metric}" if len(task_metrics) > 1 else title
+                comparisons.append(ModelComparison(full_title, kind, model, dataset, metric, group))
+    return comparisons
 
 
+#: Title, kind, model, data set and summaries of a comparison that has no metric yet.
 _Group = tuple[str, str, str, str, Mapping[str, ModelSummary]]
 
 
-def _groups(asked: Mapping[GridEntry, ModelSummary], told: str) -> list[_Group]:
-    found: list[_Group] = []
-    finished = [entry for entry in asked if entry.step is None]
-    for family in dict.fromkeys(entry.family for entry in finished):
-        own = [entry for entry in finished if entry.family == family]
-        datasets = ", ".join(sorted({entry.dataset for entry in own}))
+def _group_entries(summaries: Mapping[GridEntry, ModelSummary], task_title: str) -> list[_Group]:
+    groups: list[_Group] = []
+    finished = [entry for entry in summaries if entry.step is None]
+    for name in dict.fromkeys(entry.cache_set_name for entry in finished):
+        own = [entry for entry in finished if entry.cache_set_name == name]
         if own[0].setup == "MT":
             continue
-        points = {entry.encoder: asked[entry] for entry in own}
-        title = f"{own[0].language}, all encoders, {told}"
-        found.append((title, "encoders", family, datasets, points))
+        language, datasets = own[0].language, ", ".join(sorted({entry.dataset for entry in own}))
+        by_encoder = {entry.encoder: summaries[entry] for entry in own}
+        title = f"{language}, all encoders, {task_title}"
+        groups.append((title, "encoders", name, datasets, by_encoder))
         for modality in dict.fromkeys(entry.modality for entry in own):
-            seen = [entry for entry in own if entry.modality == modality]
-            if len(seen) > 1:
-                points = {entry.encoder: asked[entry] for entry in seen}
-                title = f"{own[0].language}, {modality} encoders, {told}"
-                found.append((title, "encoders", family, seen[0].dataset, points))
-    tuned = [entry for entry in finished if entry.setup == "MT"]
-    if tuned:
-        points = {entry.name: asked[entry] for entry in tuned}
-        title = f"multitask variants, {told}"
-        found.append((title, "variants", tuned[0].family, tuned[0].dataset, points))
-    for run in dict.fromkeys(entry.run for entry in asked if entry.step is not None):
-        steps = [entry for entry in asked if entry.run == run and entry.step is not None]
-        points = {str(entry.step): asked[entry] for entry in steps}
+            part = [entry for entry in own if entry.modality == modality]
+            if len(part) > 1:
+                by_encoder = {entry.encoder: summaries[entry] for entry in part}
+                title = f"{language}, {modality} encoders, {task_title}"
+                groups.append((title, "encoders", name, part[0].dataset, by_encoder))
+    multitask = [entry for entry in finished if entry.setup == "MT"]
+    if multitask:
+        by_name = {entry.name: summaries[entry] for entry in multitask}
+        title, first = f"multitask variants, {task_title}", multitask[0]
+        groups.append((title, "variants", first.cache_set_name, first.dataset, by_name))
+    for run in dict.fromkeys(entry.run for entry in summaries if entry.step is not None):
+        steps = [entry for entry in summaries if entry.run == run and entry.step is not None]
+        by_step = {str(entry.step): summaries[entry] for entry in steps}
         first = steps[0]
-        # A multitask model's name does not say what it is asked.
-        title = f"{run} in training" + (f", {told}" if first.setup == "MT" else "")
-        if first.task.startswith("poll") and first.setup == "ST":
-            title += f", {told}"
-        found.append((title, "training", first.family, first.dataset, points))
-    return found
+        # Names of multitask models, and those of polls, do not contain the task.
+        needs_task = first.setup == "MT" or first.task.startswith("poll")
+        title = f"{run} in training" + (f", {task_title}" if needs_task else "")
+        groups.append((title, "training", first.cache_set_name, first.dataset, by_step))
+    return groups

@@ -1,4 +1,4 @@
-"""Comparisons: sets of models over which proxies are correlated with a score (I1, I2)."""
+"""Model comparisons: sets of models across which proxies correlate with a score (I1, I2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ima.stats import correlation
 from ima.stats.intervals import Interval
 from ima.studies.model_summary import ModelSummary, correlate_proxies
 
-#: What the models of a comparison differ in.
+#: How the models of a comparison differ.
 COMPARISON_KINDS = {
     "encoders": "encoders of one modality or of all, one language model",
     "training": "the weights of one run along its training",
@@ -24,22 +24,22 @@ COMPARISON_KINDS = {
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Models that differ in one thing, and the score that they are compared by.
+    """Models that differ in one thing, and the score by which they are compared.
 
     Parameters
     ----------
     title : str
         A few words, unique among the comparisons of a page.
     kind : str
-        One of :data:`COMPARISON_KINDS`.
+        A key of :data:`COMPARISON_KINDS`.
     model : str
-        Whose comparison it is: the language model and the setup.
+        Language model and setup, as claim records name them.
     dataset : str
-        What the models read.
+        The data sets of the models.
     metric : str
-        One of the candidates' scores.
-    points : mapping of str to Candidate
-        By a short name.
+        The score.
+    summaries : mapping of str to ModelSummary
+        By a short name of the model.
     """
 
     title: str
@@ -47,17 +47,17 @@ class ModelComparison:
     model: str
     dataset: str
     metric: str
-    points: Mapping[str, ModelSummary]
+    summaries: Mapping[str, ModelSummary]
 
     @property
     def reason(self) -> str:
-        """Why no correlation can be computed; empty where it can."""
-        if len(self.points) < correlation.MIN_MODELS:
-            return f"{len(self.points)} models; a correlation needs {correlation.MIN_MODELS}"
-        without = [name for name, one in self.points.items() if self.metric not in one.scores]
-        if without:
-            return f"{', '.join(without)} has no {self.metric}"
-        scores = [one.scores[self.metric][0] for one in self.points.values()]
+        """Why no correlation can be computed; empty if it can."""
+        if len(self.summaries) < correlation.MIN_MODELS:
+            return f"{len(self.summaries)} models; a correlation needs {correlation.MIN_MODELS}"
+        missing = [name for name, own in self.summaries.items() if self.metric not in own.scores]
+        if missing:
+            return f"{', '.join(missing)} has no {self.metric}"
+        scores = [own.scores[self.metric][0] for own in self.summaries.values()]
         if np.ptp(scores) == 0:
             return f"all models have the same {self.metric}, {scores[0]:.3f}"
         return ""
@@ -70,76 +70,96 @@ def correlate_comparisons(
 
     Parameters
     ----------
-    comparisons : sequence of Comparison
-        All that one page tests: their p-values are adjusted together.
+    comparisons : sequence of ModelComparison
+        All comparisons of a page: their p-values are adjusted together.
     resamples : int
         Bootstrap resamples of models.
     seed : int
-        Of resamples and random orders.
+        Seed of resamples and permutations.
 
     Returns
     -------
     pandas.DataFrame
-        The columns of :func:`ima.studies.model_summary.correlate_proxies` after ``comparison``,
-        ``kind``, ``model``, ``dataset`` and ``metric``; ``p adjusted`` is over all rows. Comparisons that
-        have a :attr:`Comparison.reason` have no row.
+        ``comparison``, ``kind``, ``model``, ``dataset``, ``metric`` and the columns of
+        :func:`ima.studies.model_summary.correlate_proxies`. ``p adjusted`` is over all rows.
+        Comparisons with a :attr:`ModelComparison.reason` have no rows.
 
     Raises
     ------
     ParameterError
-        If no comparison has enough models, or two have one title.
+        If no comparison has enough models, or two comparisons have the same title.
+
+    Examples
+    --------
+    >>> comparisons = build_comparisons(summaries, metrics=metrics)  # doctest: +SKIP
+    >>> correlate_comparisons(comparisons)[["comparison", "proxy", "value"]]  # doctest: +SKIP
     """
-    titles = [one.title for one in comparisons]
+    titles = [comparison.title for comparison in comparisons]
     if len(set(titles)) < len(titles):
         message = f"Titles of comparisons must differ; got {', '.join(titles)}."
         raise ParameterError(message)
+    columns = ["comparison", "kind", "model", "dataset", "metric"]
     parts = []
-    for one in comparisons:
-        if one.reason:
+    for comparison in comparisons:
+        if comparison.reason:
             continue
-        found = correlate_proxies(
-            list(one.points.values()), metric=one.metric, seed=seed, resamples=resamples
+        correlations = correlate_proxies(
+            list(comparison.summaries.values()),
+            metric=comparison.metric,
+            seed=seed,
+            resamples=resamples,
         )
-        about = {"comparison": one.title, "kind": one.kind, "model": one.model}
-        about |= {"dataset": one.dataset, "metric": one.metric}
-        parts.append(found.assign(**about))
+        values = [comparison.title, *(getattr(comparison, name) for name in columns[1:])]
+        parts.append(correlations.assign(**dict(zip(columns, values, strict=True))))
     if not parts:
-        why = "; ".join(f"{one.title}: {one.reason}" for one in comparisons) or "none were given"
-        message = f"No comparison has enough models to correlate anything: {why}."
+        failed = list_failed_comparisons(comparisons)
+        reasons = "; ".join(f"{title}: {why}" for title, why in failed.items()) or "none were given"
+        message = f"No comparison can be correlated: {reasons}."
         raise ParameterError(message)
     table = pd.concat(parts, ignore_index=True)
     table["p adjusted"] = correlation.adjust_p_values_bh(table["p"].tolist())
-    first = ["comparison", "kind", "model", "dataset", "metric"]
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    return table[[*columns, *(name for name in table.columns if name not in columns)]]
 
 
 def compute_proxy_interval(
     table: pd.DataFrame, *, comparison: str, name: str, level: float = 0.05
 ) -> Interval:
-    """Return Spearman's correlation of a proxy in a comparison, with an interval to judge it by.
+    """Return Spearman's correlation of a proxy in a comparison, with a conservative interval.
 
-    Four models in perfect order are in perfect order in every resample, though one order of twelve
-    is as good. So the interval over models is widened to hold 0 where the adjusted p says that
-    other orders would do as well.
+    The bootstrap over models is too narrow for few models: four models in perfect order stay in
+    perfect order in every resample, although one permutation in twelve is as extreme. The interval
+    is therefore widened to contain 0 unless the adjusted permutation p is below ``level``.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From :func:`correlate_comparisons`.
-    comparison, name : str
-        Which row: the comparison's title, and the proxy.
+    comparison : str
+        Title of the comparison.
+    name : str
+        Name of the proxy.
     level : float
-        Adjusted p from which on the interval holds 0.
+        Adjusted p below which the interval is not widened.
 
     Raises
     ------
     ParameterError
-        If the table has no such row.
+        If the table does not have exactly one such row.
+
+    Examples
+    --------
+    >>> row = {"comparison": "encoders", "proxy": "IMA score", "coefficient": "spearman",
+    ...        "value": 1.0, "low": 0.9, "high": 1.0, "models": 4, "p adjusted": 0.08}
+    >>> interval = compute_proxy_interval(
+    ...     pd.DataFrame([row]), comparison="encoders", name="IMA score"
+    ... )
+    >>> interval.low, interval.high
+    (0.0, 1.0)
     """
-    asked = (table["comparison"] == comparison) & (table["proxy"] == name)
-    rows = table[asked & (table["coefficient"] == "spearman")]
+    selected = (table["comparison"] == comparison) & (table["proxy"] == name)
+    rows = table[selected & (table["coefficient"] == "spearman")]
     if len(rows) != 1:
-        message = f"The table has {len(rows)} rows of {name} in {comparison}; one is needed."
+        message = f"Expected one row of {name} in {comparison}; the table has {len(rows)}."
         raise ParameterError(message)
     row = rows.iloc[0]
     low, high = float(row["low"]), float(row["high"])
@@ -149,7 +169,7 @@ def compute_proxy_interval(
 
 
 def select_best_proxies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each comparison, the proxy whose Spearman correlation is furthest from zero.
+    """Select the proxy with the largest absolute Spearman correlation in each comparison.
 
     Parameters
     ----------
@@ -159,16 +179,28 @@ def select_best_proxies(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row of ``table`` a comparison, in their order.
+        One row of ``table`` per comparison, in their order.
+
+    Examples
+    --------
+    >>> rows = [("encoders", "IMA score", 0.4), ("encoders", "CKA", -0.8)]
+    >>> table = pd.DataFrame(rows, columns=["comparison", "proxy", "value"])
+    >>> select_best_proxies(table.assign(coefficient="spearman"))["proxy"].tolist()
+    ['CKA']
     """
     spearman = table[table["coefficient"] == "spearman"]
     order = spearman["comparison"].drop_duplicates()
-    furthest = spearman.loc[
-        spearman.groupby("comparison")["value"].apply(lambda v: v.abs().idxmax())
-    ]
-    return furthest.set_index("comparison").loc[order].reset_index()
+    best = spearman.loc[spearman.groupby("comparison")["value"].apply(lambda v: v.abs().idxmax())]
+    return best.set_index("comparison").loc[order].reset_index()
 
 
 def list_failed_comparisons(comparisons: Sequence[ModelComparison]) -> dict[str, str]:
-    """Return which comparisons cannot be made, and why."""
-    return {one.title: one.reason for one in comparisons if one.reason}
+    """List the comparisons that allow no correlation, with the reason of each.
+
+    Examples
+    --------
+    >>> few = ModelComparison("none", "runs", "opt-mini (ST)", "mini-image-qa", "score", {})
+    >>> list_failed_comparisons([few])
+    {'none': '0 models; a correlation needs 4'}
+    """
+    return {each.title: each.reason for each in comparisons if each.reason}

@@ -1,4 +1,4 @@
-"""Candidates: models compared by the alignment in their caches, and by their scores if known."""
+"""Model summaries: the alignment measures and scores of a model, computed from its cache."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ from ima.stats import correlation
 from ima.stats.contents import draw_dataset_weights
 from ima.stats.resampling import BootstrapWeights
 
-IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN = (
-    "IMA score",
-    "IMA score (input)",
-    "matched less all pairs",
-)
+IMA_SCORE, INPUT_IMA_SCORE = "IMA score", "IMA score (input)"
+MATCHED_GAIN = "matched less all pairs"
 VALIDATION_LOSS = "validation loss"
-#: Every number by which candidates are compared. All are larger the more aligned a model is, but
-#: for the last two: a distance, and the loss on the references, which caches need not hold.
+#: The proxies of a task score. Larger means more aligned, except for the last two: a distance, and
+#: the loss on the references, which a cache may lack.
 PROXIES = (
     IMA_SCORE,
     INPUT_IMA_SCORE,
@@ -41,20 +38,20 @@ CHAIR_S, CHAIR_I = "chair_s", "chair_i"
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What one cache says of its model.
+    """Proxies and scores of one model on one data set.
 
     Parameters
     ----------
     model, dataset, path : str
-        Whose cache it is.
+        Names of the model and the data set, and the cache.
     samples : int
-        How many.
+        Number of samples.
     proxies : mapping of str to ndarray
-        By name ``(1 + draw,)``: the number, and its values in resamples of the samples; ``(1,)``
-        where there are none.
+        By name, ``(1 + draw,)``: the value, then its values in resamples of the samples. ``(1,)``
+        if a proxy is not resampled.
     scores : mapping of str to ndarray
-        By metric ``(1 + draw,)``, drawn together with the proxies, of the cache's own predictions;
-        empty without. Beside the cache's metrics ``chair_s`` and ``chair_i`` of captions.
+        By metric, ``(1 + draw,)``, with the same resamples as the proxies; empty if the cache holds
+        no predictions. Captions also have ``chair_s`` and ``chair_i``.
     """
 
     model: str
@@ -66,7 +63,7 @@ class ModelSummary:
 
     @property
     def metric(self) -> str:
-        """What a model is judged by first; empty without scores."""
+        """The main score of the task; empty without scores."""
         return next((name for name in MAIN_SCORES if name in self.scores), "")
 
     @property
@@ -74,105 +71,113 @@ class ModelSummary:
         """The score by :attr:`metric`, ``(1 + draw,)``."""
         return self.scores.get(self.metric)
 
-    def record(self) -> dict[str, Any]:
-        """Return the candidate as JSON-serialisable values, to five decimals."""
+    def to_record(self) -> dict[str, Any]:
+        """Return the summary as JSON-serializable values, rounded to five decimals."""
         numbers = {
-            part: {name: np.round(values, 5).tolist() for name, values in held.items()}
-            for part, held in (("proxies", self.proxies), ("scores", self.scores))
+            part: {name: np.round(values, 5).tolist() for name, values in arrays.items()}
+            for part, arrays in (("proxies", self.proxies), ("scores", self.scores))
         }
         return {"model": self.model, "dataset": self.dataset, "samples": self.samples, **numbers}
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any], *, path: str) -> ModelSummary:
-        """Return the candidate that :meth:`record` wrote."""
-        held = {
-            part: {name: np.asarray(values) for name, values in record[part].items()}
+    def from_record(cls, record: Mapping[str, Any], *, path: str) -> ModelSummary:
+        """Return the summary that :meth:`to_record` converted."""
+        proxies, scores = (
+            {name: np.asarray(values) for name, values in record[part].items()}
             for part in ("proxies", "scores")
-        }
-        return cls(
-            record["model"], record["dataset"], path, record["samples"], held["proxies"],
-            held["scores"],
-        )  # fmt: skip
+        )
+        return cls(record["model"], record["dataset"], path, record["samples"], proxies, scores)
 
 
 def compute_model_summary(
     path: str | os.PathLike[str], *, resamples: int = 500, seed: int = 0
 ) -> ModelSummary:
-    """Compute the proxies of the model that made a cache.
+    """Compute the proxies and scores of a model from its cache.
 
     Parameters
     ----------
     path : str or path
-        A finished cache with the tap ``resid_post``.
+        A finished cache with the hook point ``resid_post``.
     resamples : int
         Bootstrap resamples of samples.
     seed : int
-        Same seed, same draws.
+        Seed of the resamples.
+
+    Returns
+    -------
+    ModelSummary
+        The proxies of :data:`PROXIES`, and scores if the cache holds predictions.
 
     Raises
     ------
     CacheError
-        If it cannot be read, is of another schema, or holds no perceptual tokens.
+        If the cache cannot be read or holds no perceptual tokens.
     UnknownNameError
-        If it does not hold ``resid_post``.
+        If the cache does not hold ``resid_post``.
+
+    Examples
+    --------
+    >>> summary = compute_model_summary("data/caches/opt-image-qa.zarr")  # doctest: +SKIP
+    >>> summary.proxies[IMA_SCORE][0], summary.score[0]  # doctest: +SKIP
     """
-    family = open_cache_set([path])
-    (name,) = family.means
-    if not (family.members["perceptual"] > 0).all():
+    cache_set = open_cache_set([path])
+    (name,) = cache_set.means
+    if not (cache_set.members["perceptual"] > 0).all():
         message = f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
         raise CacheError(message)
     settings = {"resamples": resamples, "seed": seed}
-    found: dict[str, FloatArray] = {}
+    proxies: dict[str, FloatArray] = {}
     for title, version in ((IMA_SCORE, "same layer"), (INPUT_IMA_SCORE, "input")):
-        curve = alignment.compute_alignment_curve(family.means, version=version, **settings)  # type: ignore[arg-type]
+        curve = alignment.compute_alignment_curve(cache_set.means, version=version, **settings)  # type: ignore[arg-type]
         value, draws = alignment.compute_ima_score_draws(curve)
-        found[title] = np.concatenate([[value], draws])
-    means = family.means[name]
-    found[MATCHED_GAIN] = np.array(
-        [alignment.compute_matched_gain(means, resamples=1, seed=seed).value]
-    )
-    along = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)[
-        "estimate"
-    ]
-    for rival in baselines.ALIGNMENT_BASELINES:
-        inner = along.sel(rival=rival).isel(layer=slice(None, -1))
-        found[rival] = np.array([float(inner.mean())])
-    weights = draw_dataset_weights(family.means, **settings)[0][name]
-    tree = family.trees[name]
+        proxies[title] = np.concatenate([[value], draws])
+    means = cache_set.means[name]
+    gain = alignment.compute_matched_gain(means, resamples=1, seed=seed)
+    proxies[MATCHED_GAIN] = np.array([gain.value])
+    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
+    for baseline in baselines.ALIGNMENT_BASELINES:
+        curve = curves["estimate"].sel(rival=baseline)
+        # The last layer belongs to no block's input; the IMA score leaves it out too.
+        proxies[baseline] = np.array([float(curve.isel(layer=slice(None, -1)).mean())])
+    weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
+    tree = cache_set.trees[name]
     if "loss" in tree["samples"]:
-        found[VALIDATION_LOSS] = weights @ tree["samples/loss"].to_numpy().astype(np.float64)
-    row = family.members.iloc[0]
+        proxies[VALIDATION_LOSS] = weights @ tree["samples/loss"].to_numpy().astype(np.float64)
+    row = cache_set.members.iloc[0]
     return ModelSummary(
         str(row["model"]),
         str(row["dataset"]),
         os.fspath(path),
         means.sizes["sample"],
-        found,
-        _own_scores(tree, weights),
+        proxies,
+        _resample_scores(tree, weights),
     )
 
 
-def read_score_table(
-    path: str | os.PathLike[str], candidates: Sequence[ModelSummary]
-) -> FloatArray:
-    """Read a table of scores, one per candidate.
+def read_score_table(path: str | os.PathLike[str], summaries: Sequence[ModelSummary]) -> FloatArray:
+    """Read the scores of models from a CSV table.
 
     Parameters
     ----------
     path : str or path
-        A CSV with the columns ``model`` and ``score``, or ``cache`` and ``score``.
-    candidates : sequence of Candidate
-        Whose scores are wanted.
+        A CSV file with the columns ``model`` and ``score``, or ``cache`` and ``score``.
+    summaries : sequence of ModelSummary
+        The models.
 
     Returns
     -------
     ndarray
-        ``(candidate,)``.
+        ``(model,)``.
 
     Raises
     ------
     ParameterError
-        If the table cannot be read, lacks a column or a candidate, or names one twice.
+        If the table cannot be read, or a column or a model is missing or occurs twice.
+
+    Examples
+    --------
+    >>> summaries = [compute_model_summary(path) for path in paths]  # doctest: +SKIP
+    >>> read_score_table("scores.csv", summaries)  # doctest: +SKIP
     """
     try:
         table = pd.read_csv(path)
@@ -181,85 +186,97 @@ def read_score_table(
         raise ParameterError(message) from error
     key = next((name for name in ("cache", "model") if name in table.columns), None)
     if key is None or "score" not in table.columns:
-        found = ", ".join(map(str, table.columns)) or "nothing"
-        message = f"{os.fspath(path)} needs the columns model (or cache) and score; found {found}."
-        raise ParameterError(message)
-    if table[key].duplicated().any():
-        twice = ", ".join(sorted(set(table[key][table[key].duplicated()])))
-        message = f"{os.fspath(path)} names more than once: {twice}."
-        raise ParameterError(message)
-    known = dict(zip(table[key].astype(str), table["score"], strict=True))
-    wanted = [one.path if key == "cache" else one.model for one in candidates]
-    missing = [name for name in wanted if name not in known]
-    if missing:
+        columns = ", ".join(map(str, table.columns)) or "nothing"
         message = (
-            f"{os.fspath(path)} has no score of {', '.join(missing)}. It has: {', '.join(known)}."
+            f"{os.fspath(path)} needs the columns model (or cache) and score; found {columns}."
         )
         raise ParameterError(message)
-    return np.array([float(known[name]) for name in wanted])
+    if table[key].duplicated().any():
+        duplicates = ", ".join(sorted(set(table[key][table[key].duplicated()])))
+        message = f"{os.fspath(path)} has more than one score of {duplicates}."
+        raise ParameterError(message)
+    scores = dict(zip(table[key].astype(str), table["score"], strict=True))
+    names = [each.path if key == "cache" else each.model for each in summaries]
+    missing = [name for name in names if name not in scores]
+    if missing:
+        message = (
+            f"{os.fspath(path)} has no score of {', '.join(missing)}. It has: {', '.join(scores)}."
+        )
+        raise ParameterError(message)
+    return np.array([float(scores[name]) for name in names])
 
 
 def correlate_proxies(
-    candidates: Sequence[ModelSummary],
+    summaries: Sequence[ModelSummary],
     *,
     scores: FloatArray | None = None,
     metric: str | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Correlate every proxy with the score, across candidates.
+    """Correlate every proxy with the score, across models.
 
     Parameters
     ----------
-    candidates : sequence of Candidate
+    summaries : sequence of ModelSummary
         At least four.
     scores : ndarray or None
-        ``(candidate,)``; None takes the scores that the caches hold.
+        ``(model,)``; None takes the scores of the summaries.
     metric : str or None
-        Which of these; None takes the one by which the models are judged first.
+        A score of the summaries; None takes their main score.
     seed : int
-        Of resamples of candidates and random orders.
+        Seed of resamples and permutations.
     resamples : int
-        Bootstrap resamples of candidates.
+        Bootstrap resamples of models.
 
     Returns
     -------
     pandas.DataFrame
-        A row per coefficient and proxy that all candidates have and that is not the same for all:
-        ``proxy``, ``coefficient``, ``value``, ``low``, ``high``
-        (candidates resampled), ``low (samples)``, ``high (samples)``, ``models``, ``p`` and
-        ``p adjusted`` over all rows (Benjamini-Hochberg).
+        A row per coefficient and proxy: ``proxy``, ``coefficient``, ``value``, ``low`` and ``high``
+        (models resampled), ``low (samples)`` and ``high (samples)``, ``models``, ``p``, and
+        ``p adjusted`` over all rows (Benjamini-Hochberg). Proxies that a model lacks, or that are
+        equal for all models, have no row.
 
     Raises
     ------
     ParameterError
-        If there are fewer than four candidates, or scores are missing or of different metrics.
+        If there are fewer than four models, or scores are missing or of different metrics.
+
+    Examples
+    --------
+    >>> summaries = [
+    ...     ModelSummary(f"m{i}", "data", "", 9, {IMA_SCORE: np.array([i])}, {"cider": np.array([i])})
+    ...     for i in range(5)
+    ... ]
+    >>> table = correlate_proxies(summaries, metric="cider", resamples=20)
+    >>> table[table["coefficient"] == "spearman"]["value"].tolist()
+    [1.0]
     """
-    y = _score_draws(candidates, metric) if scores is None else scores[None]
+    y = _stack_scores(summaries, metric) if scores is None else scores[None]
     rows = []
     for name in PROXIES:
-        if any(name not in one.proxies for one in candidates):
+        if any(name not in each.proxies for each in summaries):
             continue
-        x = np.stack([one.proxies[name] for one in candidates], axis=1)
+        x = np.stack([each.proxies[name] for each in summaries], axis=1)
         depth = max(len(x), len(y))
         both = [np.tile(part, (depth, 1)) if len(part) == 1 else part for part in (x, y)]
         if np.ptp(x[0]) == 0:
             continue
         for coefficient in correlation.RANK_COEFFICIENTS:
-            found = correlation.compute_rank_correlation(
+            result = correlation.compute_rank_correlation(
                 *both, coefficient=coefficient, seed=seed, resamples=resamples
             )
             rows.append(
                 {
                     "proxy": name,
                     "coefficient": coefficient,
-                    "value": found.over_models.value,
-                    "low": found.over_models.low,
-                    "high": found.over_models.high,
-                    "low (samples)": found.over_samples.low,
-                    "high (samples)": found.over_samples.high,
-                    "models": found.over_models.n,
-                    "p": found.p,
+                    "value": result.over_models.value,
+                    "low": result.over_models.low,
+                    "high": result.over_models.high,
+                    "low (samples)": result.over_samples.low,
+                    "high (samples)": result.over_samples.high,
+                    "models": result.over_models.n,
+                    "p": result.p,
                 }
             )
     table = pd.DataFrame(rows)
@@ -267,36 +284,38 @@ def correlate_proxies(
     return table
 
 
-def _own_scores(tree: xr.DataTree, weights: BootstrapWeights) -> dict[str, FloatArray]:
+def _resample_scores(tree: xr.DataTree, weights: BootstrapWeights) -> dict[str, FloatArray]:
+    """Average the sample scores of a cache with each draw of weights."""
     samples = tree["samples"].to_dataset()
     if "score" not in samples:
         return {}
     table = samples["score"].to_numpy().astype(np.float64)
-    held = [str(name) for name in samples["metric"].to_numpy()]
-    # What some samples lack is a score of the others alone, which resamples would have to follow.
-    of = {name: table[:, at] for at, name in enumerate(held) if np.isfinite(table[:, at]).all()}
-    absent, named = of.pop("absent_named", None), of.pop("named", None)
-    found = {name: weights @ values for name, values in of.items()}
-    if absent is not None and named is not None:
-        found[CHAIR_S] = weights @ (absent > 0)
-        mentions = weights @ named
-        # In a resample in which nothing is named, nothing is named wrongly.
-        found[CHAIR_I] = weights @ absent / np.where(mentions > 0, mentions, 1.0)
-    return found
+    metrics = [str(name) for name in samples["metric"].to_numpy()]
+    # A metric that some samples lack is left out: its mean would not be over the resampled samples.
+    values = {name: table[:, i] for i, name in enumerate(metrics) if np.isfinite(table[:, i]).all()}
+    absent, mentioned = values.pop("absent_named", None), values.pop("named", None)
+    scores = {name: weights @ each for name, each in values.items()}
+    if absent is not None and mentioned is not None:
+        scores[CHAIR_S] = weights @ (absent > 0)
+        mentions = weights @ mentioned
+        # A resample without mentions has no wrong mention.
+        scores[CHAIR_I] = weights @ absent / np.where(mentions > 0, mentions, 1.0)
+    return scores
 
 
-def _score_draws(candidates: Sequence[ModelSummary], metric: str | None) -> FloatArray:
+def _stack_scores(summaries: Sequence[ModelSummary], metric: str | None) -> FloatArray:
+    """Return the scores of all models, ``(1 + draw, model)``."""
     if metric is None:
-        metrics = sorted({one.metric for one in candidates if one.metric})
+        metrics = sorted({each.metric for each in summaries if each.metric})
         if len(metrics) > 1:
             message = f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
             raise ParameterError(message)
         metric = metrics[0] if metrics else ""
-    without = [Path(one.path).name for one in candidates if metric not in one.scores]
-    if without:
+    missing = [Path(each.path).name for each in summaries if metric not in each.scores]
+    if missing:
         message = (
-            f"No scores in {', '.join(without)}{f' ({metric})' if metric else ''}: make them with "
-            "`ima cache create … --predict`, or give a table with --scores."
+            f"No scores in {', '.join(missing)}{f' ({metric})' if metric else ''}. Create caches "
+            "with `ima cache create … --predict`, or pass a table with --scores."
         )
         raise ParameterError(message)
-    return np.stack([one.scores[metric] for one in candidates], axis=1)
+    return np.stack([each.scores[metric] for each in summaries], axis=1)

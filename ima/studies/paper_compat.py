@@ -22,7 +22,7 @@ def compute_paper_compat_curves(family: CacheSet, *, seed: int = 0) -> dict[str,
     Parameters
     ----------
     family : Family
-        Caches with ``/tokens/resid_post`` and ``/lens``.
+        Caches with ``/tokens/resid_post`` and ``/logit_lens``.
     seed : int
         Of random halves.
 
@@ -31,7 +31,7 @@ def compute_paper_compat_curves(family: CacheSet, *, seed: int = 0) -> dict[str,
     dict of str to dict of str to xarray.DataArray
         By title, ``fixed`` and ``released`` ``(layer,)``, mean over data sets.
     """
-    said = family.arrays("lens/log_probability")
+    said = family.arrays("logit_lens/log_probability")
     found: dict[str, CurvePair] = {title: {} for title in _TITLES}
     for reading in FORMULA_VERSIONS:
         compat = reading == "released"

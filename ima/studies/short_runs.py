@@ -17,18 +17,18 @@ from ima.studies.model_summary import ModelSummary, compute_model_summary
 
 if TYPE_CHECKING:
     from ima.miniature.short_runs import ShortRun
-    from ima.miniature.workshop import Plan
+    from ima.miniature.workshop import ZooPlan
 
 logger = logging.getLogger("ima")
 
-FOLDER = "sweep"
+SWEEP_FOLDER = "sweep"
 
 
-def train_runs(
+def train_short_runs(
     *,
     root: Path | None = None,
     runs: Sequence[ShortRun] | None = None,
-    plan: Plan | None = None,
+    plan: ZooPlan | None = None,
     samples: int = 200,
     resamples: int = 200,
 ) -> Path:
@@ -53,13 +53,13 @@ def train_runs(
     Path
         The folder of the summaries.
     """
-    from ima.miniature.short_runs import RUNS, ShortRunTrainer, cache_short_run
-    from ima.miniature.workshop import PUBLISHED
+    from ima.miniature.short_runs import SHORT_RUNS, ShortRunTrainer, cache_short_run
+    from ima.miniature.workshop import PUBLISHED_ZOO_PLAN
 
     root = zoo.get_zoo_root() if root is None else root
-    folder = root / FOLDER
-    shop = ShortRunTrainer(root, PUBLISHED if plan is None else plan)
-    for run in RUNS if runs is None else runs:
+    folder = root / SWEEP_FOLDER
+    shop = ShortRunTrainer(root, PUBLISHED_ZOO_PLAN if plan is None else plan)
+    for run in SHORT_RUNS if runs is None else runs:
         path = folder / f"{run.name}.json"
         recipe = shop.recipe(run)
         settings = {"samples": samples, "resamples": resamples}
@@ -77,7 +77,7 @@ def train_runs(
     return folder
 
 
-def read_runs(root: Path | None = None) -> dict[str, ModelSummary]:
+def read_short_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     """Read the summaries of the short runs, by name.
 
     Parameters
@@ -90,13 +90,13 @@ def read_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     ModelError
         If a summary is of other weights of language model or encoder than the zoo holds.
     """
-    from ima.miniature.short_runs import parts_of
+    from ima.miniature.short_runs import hash_run_parts
 
     root = zoo.get_zoo_root() if root is None else root
     found = {}
-    for path in sorted((root / FOLDER).glob("*.json")):
+    for path in sorted((root / SWEEP_FOLDER).glob("*.json")):
         record = read_json(path)
-        parts = parts_of(root, record["run"]["encoder"])
+        parts = hash_run_parts(root, record["run"]["encoder"])
         if record["recipe"]["parts"] != parts:
             message = (
                 f"{path} was made with another language model or encoder than {root} holds. Make "

@@ -1,1 +1,1 @@
-"""Run a frozen model while perceptual tokens skip parts of it or leave it."""
+"""Token reduction: frozen models that prune tokens or let them skip computation."""

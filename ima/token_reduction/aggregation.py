@@ -1,8 +1,8 @@
-"""AIM (arXiv:2406.07588): of a demonstration its words stay, which have looked at its image.
+"""AIM (arXiv:2406.07588): demonstrations replaced by the hidden states of their text tokens.
 
-The frozen model reads each demonstration, an image and words, down to some depth. The states at
-its words, which have attended to the image, go through one trained linear map and stand in the
-prompt in the place of the demonstration, as many rows as it has words.
+The frozen model reads each demonstration, an image and text, up to some layer. The hidden states
+of its text tokens, which have attended to its image, go through one trained linear map and replace
+the demonstration in the prompt, one token for each text token.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ima.models.frozen import FrozenModel
 if TYPE_CHECKING:
     from ima.data.samples import Sample
 
-#: What stands before a question: states of demonstrations, their words, their images and words.
+#: What precedes a question: states of the demonstrations' text, their text, or images and text.
 DemonstrationContent = Literal["states", "words", "whole"]
 
 
 @dataclass(frozen=True, eq=False)
 class Aggregation:
-    """A trained map from the states of words to rows of a prompt.
+    """A trained map from hidden states of text tokens to input embeddings.
 
     Parameters
     ----------
     model : str
-        The frozen model that it was trained with.
+        The frozen model with which it was trained.
     depth : int
         The layer whose output it reads.
     projection : torch.nn.Linear
         The map.
     card : mapping
-        How it was trained.
+        Record of its training.
     """
 
     model: str
@@ -53,17 +53,22 @@ class Aggregation:
 
 
 def load_aggregation(name: str) -> Aggregation:
-    """Load a trained map of the zoo.
+    """Load a trained map from the zoo.
 
     Parameters
     ----------
     name : str
-        Folder under ``aggregation``, which is the name of its model.
+        Name of its model, and of its folder under ``aggregation``.
 
     Raises
     ------
     ModelError
-        If there is none, or its weights are others than its card tells.
+        If there is none, or its weights do not match its card.
+
+    Examples
+    --------
+    >>> load_aggregation("llava-mini-3").depth  # doctest: +SKIP
+    6
     """
     folder = zoo.get_zoo_root() / "aggregation" / name
     card = zoo.read_card(folder)
@@ -77,12 +82,12 @@ def load_aggregation(name: str) -> Aggregation:
 
 
 class _ReachedError(Exception):
-    """The layer that was asked for has run, and those behind it need not."""
+    """The last layer that is needed has run."""
 
 
 @contextmanager
 def stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
-    """Run a model, in the body, no further than one of its blocks.
+    """Stop a model, in the body of the context, after one of its blocks.
 
     Parameters
     ----------
@@ -92,65 +97,80 @@ def stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
     Yields
     ------
     list of Tensor
-        Receives its output, dims (sample, position, hidden).
+        Receives the block's output, ``(sample, position, hidden)``.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Identity(), nn.Linear(2, 3))
+    >>> with stop_after(model[0]) as outputs:
+    ...     model(torch.ones(1, 2))
+    >>> outputs
+    [tensor([[1., 1.]])]
     """
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def stop(_module: nn.Module, _args: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
+        outputs.append(output[0] if isinstance(output, tuple) else output)
         raise _ReachedError
 
     handle = block.register_forward_hook(stop)
     try:
         with suppress(_ReachedError):
-            yield found
+            yield outputs
     finally:
         handle.remove()
 
 
 @torch.no_grad()
 def capture_text_states(model: FrozenModel, demonstration: Sample, *, depth: int) -> Tensor:
-    """Return the states of a demonstration's words behind a layer; layers after it do not run.
+    """Return the hidden states of a demonstration's text tokens after a layer.
+
+    Later layers do not run. The demonstration is read alone, so that its states do not depend on
+    other demonstrations.
 
     Parameters
     ----------
     model : FrozenModel
-        What reads it.
+        The model that reads it.
     demonstration : Sample
-        With media and a prompt, which are its words. It is read alone, so that nothing depends on
-        what else is read.
+        With media, and its text as the prompt.
     depth : int
         The layer.
 
     Returns
     -------
     Tensor
-        ``(word, hidden)``.
+        ``(token, hidden)``.
 
     Raises
     ------
     ParameterError
-        If there is no such layer.
+        If the model has no such layer.
+
+    Examples
+    --------
+    >>> capture_text_states(model, demonstration, depth=6).shape  # doctest: +SKIP
+    torch.Size([7, 128])
     """
     if not 1 <= depth <= model.layers:
         message = f"depth must be a layer of {model.name!r}, 1 to {model.layers}; got {depth}."
         raise ParameterError(message)
     batch = model.encode([demonstration], target=False)
-    with stop_after(model.anatomy.blocks[depth - 1]) as found:
+    with stop_after(model.hook_points.blocks[depth - 1]) as outputs:
         model.forward(batch)
-    return found[0][0, batch.modality[0] == 0].float()
+    return outputs[0][0, batch.modality[0] == 0].float()
 
 
 @dataclass(frozen=True, eq=False)
 class DemonstrationBank:
-    """States of demonstrations' words, read once for all prompts in which they may stand.
+    """Hidden states of demonstrations' text tokens, computed once for all prompts.
 
     Parameters
     ----------
     states : mapping of str to Tensor
-        By the demonstration's id, ``(word, hidden)``.
+        By the demonstration's id, ``(token, hidden)``.
     weights_hash : str
-        Of the model that read them.
+        Hash of the model that computed them.
     depth : int
         The layer.
     """
@@ -163,40 +183,40 @@ class DemonstrationBank:
     def of(
         cls, model: FrozenModel, demonstrations: Sequence[Sample], *, depth: int
     ) -> DemonstrationBank:
-        """Read demonstrations; those of one id once."""
-        distinct = {one.id: one for one in demonstrations}
-        read = {key: capture_text_states(model, one, depth=depth) for key, one in distinct.items()}
-        return cls(read, model.weights_hash, depth)
+        """Compute the states of demonstrations, once for each id."""
+        by_id = {sample.id: sample for sample in demonstrations}
+        states = {key: capture_text_states(model, by_id[key], depth=depth) for key in by_id}
+        return cls(states, model.weights_hash, depth)
 
     def save(self, path: Path) -> None:
-        """Write it to a safetensors file, in full precision."""
+        """Write the bank to a safetensors file, in full precision."""
         from safetensors.torch import save_file
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"weights_hash": self.weights_hash, "depth": str(self.depth)}
-        save_file({key: value.contiguous() for key, value in self.states.items()}, path, about)
+        metadata = {"weights_hash": self.weights_hash, "depth": str(self.depth)}
+        save_file({key: value.contiguous() for key, value in self.states.items()}, path, metadata)
 
     @classmethod
     def read(cls, path: Path, *, model: FrozenModel) -> DemonstrationBank:
-        """Read one from a file.
+        """Read a bank from a file.
 
         Raises
         ------
         ModelError
-            If it cannot be read, or another model made it.
+            If the file cannot be read, or another model computed the states.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                about = file.metadata() or {}
+                metadata = file.metadata() or {}
                 states = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            depth = int(about["depth"])
+            depth = int(metadata["depth"])
         except Exception as error:
-            message = f"Cannot read the bank of demonstrations {path}: {error}. Make it anew."
+            message = f"Cannot read the bank of demonstrations {path}: {error}. Compute it again."
             raise ModelError(message) from error
-        if about.get("weights_hash") != model.weights_hash:
+        if metadata.get("weights_hash") != model.weights_hash:
             message = (
-                f"The bank {path} was read by a model of weights {about.get('weights_hash')}; "
-                f"{model.name!r} has {model.weights_hash}. Make it anew with this model."
+                f"The bank {path} was computed with weights {metadata.get('weights_hash')}; "
+                f"{model.name!r} has {model.weights_hash}. Compute it again with this model."
             )
             raise ModelError(message)
         return cls(states, model.weights_hash, depth)
@@ -204,12 +224,12 @@ class DemonstrationBank:
 
 @dataclass(frozen=True, eq=False)
 class FewShotModel(FrozenModel):
-    """A frozen model that reads rows of demonstrations before each sample's own percepts.
+    """A frozen model that reads demonstrations before each sample's own perceptual tokens.
 
     Parameters
     ----------
-    before : mapping of str to Rows
-        By the id of the sample.
+    before : mapping of str to EmbeddedTokens
+        The tokens of the demonstrations, by the id of the sample.
     """
 
     before: Mapping[str, EmbeddedTokens] = ()  # type: ignore[assignment]
@@ -222,7 +242,7 @@ def prepend_demonstrations(
     model: FrozenModel,
     episodes: Mapping[str, Sequence[Sample]],
     *,
-    how: DemonstrationContent = "states",
+    content: DemonstrationContent = "states",
     aggregation: Aggregation | None = None,
     bank: DemonstrationBank | None = None,
 ) -> FewShotModel:
@@ -231,73 +251,89 @@ def prepend_demonstrations(
     Parameters
     ----------
     model : FrozenModel
-        With percepts of its own; a model whose processor lays out its prompts cannot be given rows.
+        A model of the zoo or of ``ima train``; a model whose own processor builds its prompts
+        cannot be given embedded tokens.
     episodes : mapping of str to sequence of Sample
-        By the id of the sample that is asked: its demonstrations, in order.
-    how : {"states", "words", "whole"}
-        What of each demonstration stands in the prompt: projected states of its words; its words
-        alone; its image and its words.
+        The demonstrations of each query in order, by the query's id.
+    content : {"states", "words", "whole"}
+        What of each demonstration is in the prompt: the projected states of its text tokens; its
+        text; its image and text.
     aggregation : Aggregation or None
-        For ``states``.
-    bank : Bank or None
-        States that are known; without one, all are read here.
+        Needed for ``states``.
+    bank : DemonstrationBank or None
+        States that were computed before; None computes them here.
 
     Raises
     ------
     ParameterError
         If the model is of another class, ``states`` lacks a map or has one of another model, or the
         bank is of another depth or lacks a demonstration.
+
+    Examples
+    --------
+    >>> aggregation = load_aggregation("llava-mini-3")  # doctest: +SKIP
+    >>> few_shot = prepend_demonstrations(
+    ...     model, {query.id: demonstrations}, aggregation=aggregation
+    ... )  # doctest: +SKIP
+    >>> few_shot.generate([query])  # doctest: +SKIP
+    ['red']
     """
     if type(model) is not FrozenModel:
         message = (
-            f"{model.name!r} lays out its prompts by its own processor; demonstrations can be put "
-            "before those of the zoo and of `ima train`."
+            f"The own processor of {model.name!r} builds its prompts, so that demonstrations cannot "
+            "precede them. Take a model of the zoo or of `ima train`."
         )
         raise ParameterError(message)
-    rows_of = _Rows(model, how, aggregation, bank)
+    embed = _DemonstrationEmbedder(model, content, aggregation, bank)
     before = {
-        key: EmbeddedTokens.joined([rows_of(one) for one in demonstrations])
+        key: EmbeddedTokens.joined([embed(sample) for sample in demonstrations])
         for key, demonstrations in episodes.items()
     }
     own = {field.name: getattr(model, field.name) for field in fields(FrozenModel)}
     return FewShotModel(**own, before=before)
 
 
-class _Rows:
-    """Makes rows of demonstrations."""
+class _DemonstrationEmbedder:
+    """Turns a demonstration into the tokens that are in the prompt."""
 
     def __init__(
         self,
         model: FrozenModel,
-        how: DemonstrationContent,
+        content: DemonstrationContent,
         aggregation: Aggregation | None,
         bank: DemonstrationBank | None,
     ) -> None:
-        if how == "states":
+        if content == "states":
             if aggregation is None:
                 message = "States need a trained map. Give aggregation=load_aggregation(…)."
                 raise ParameterError(message)
             width = aggregation.projection.in_features
             if aggregation.model != model.name or width != model.hidden:
-                message = f"The map was trained with {aggregation.model!r}, not {model.name!r}."
+                message = (
+                    f"The map was trained with {aggregation.model!r}, not {model.name!r}. Load that "
+                    "model, or train a map for this one."
+                )
                 raise ParameterError(message)
             if bank is not None and bank.depth != aggregation.depth:
-                message = f"The bank is of depth {bank.depth}, the map of {aggregation.depth}."
+                message = (
+                    f"The bank is of depth {bank.depth}, the map of {aggregation.depth}. Compute "
+                    f"the bank with depth={aggregation.depth}."
+                )
                 raise ParameterError(message)
-        self.model, self.how, self.aggregation, self.bank = model, how, aggregation, bank
+        self.model, self.content, self.aggregation, self.bank = model, content, aggregation, bank
 
     @torch.no_grad()
     def __call__(self, demonstration: Sample) -> EmbeddedTokens:
-        if self.how == "states":
-            return self._states(demonstration)
+        if self.content == "states":
+            return self._project_states(demonstration)
         batch = self.model.encode([demonstration], target=False)
-        chosen = batch.modality[0] >= 0
-        if self.how == "words":
-            chosen = batch.modality[0] == 0
-        codes, ids = batch.modality[0, chosen].cpu(), batch.token_id[0, chosen].cpu()
-        return EmbeddedTokens(batch.embeds[0, chosen], codes, ids)
+        shown = batch.modality[0] >= 0
+        if self.content == "words":
+            shown = batch.modality[0] == 0
+        codes, ids = batch.modality[0, shown].cpu(), batch.token_id[0, shown].cpu()
+        return EmbeddedTokens(batch.embeds[0, shown], codes, ids)
 
-    def _states(self, demonstration: Sample) -> EmbeddedTokens:
+    def _project_states(self, demonstration: Sample) -> EmbeddedTokens:
         assert self.aggregation is not None
         depth = self.aggregation.depth
         if self.bank is None:
@@ -305,9 +341,10 @@ class _Rows:
         elif demonstration.id in self.bank.states:
             states = self.bank.states[demonstration.id]
         else:
-            message = f"The bank holds no demonstration {demonstration.id!r}. Make it anew."
+            message = f"The bank has no demonstration {demonstration.id!r}. Compute it again."
             raise ParameterError(message)
-        rows = self.aggregation.projection(states.cpu())
-        like = next(self.model.anatomy.embedding.parameters())
-        codes = torch.zeros(len(rows), dtype=torch.int8)
-        return EmbeddedTokens(rows.to(like.device, like.dtype), codes, torch.full((len(rows),), -1))
+        tokens = self.aggregation.projection(states.cpu())
+        like = next(self.model.hook_points.embedding.parameters())
+        codes = torch.zeros(len(tokens), dtype=torch.int8)
+        ids = torch.full((len(tokens),), -1)
+        return EmbeddedTokens(tokens.to(like.device, like.dtype), codes, ids)

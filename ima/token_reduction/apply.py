@@ -1,9 +1,9 @@
-"""Skipping computation: a plan runs on stock models of transformers, through hooks (I3).
+"""Run a plan on stock models of transformers, through hooks (I3).
 
-Rows that bypass a sub-block are not computed there: the norm before the FFN hands on the other
-rows alone, and zeros are added for them. They keep their keys and values, so that others may attend
-to them. Rows that are withdrawn leave all later layers, with their keys; positions stay what they
-were.
+Tokens that skip a sub-block are not computed there: the norm before the FFN passes on the other
+tokens alone, and zeros are added for the rest. They keep their keys and values, so that others can
+attend to them. Tokens that are pruned leave all later layers, with their keys; positions do not
+change.
 """
 
 from __future__ import annotations
@@ -17,27 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.token_reduction import plans
 from ima.token_reduction.attention import find_attention_projections, replace_attention
-from ima.token_reduction.plans import PruneStep, ReductionPlan, SkipStep
-from ima.token_reduction.ranking import rank_tokens_to_prune
+from ima.token_reduction.plans import PruneStep, ReductionPlan, SkipStep, resolve_layers
+from ima.token_reduction.scoring import TokenView, select_tokens
 from ima.token_reduction.tokens import ActiveTokens, PackedTokens, pack_tokens, repeat_for_beams
 
 if TYPE_CHECKING:
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
 
 @dataclass(eq=False)
 class PlanTrace:
-    """What a plan did to the prompt of a batch, known after it ran.
+    """What a plan did to the prompts of a batch; filled while they run.
 
     Parameters
     ----------
     present : list of Tensor
-        By layer 1 … L, ``(sample, position)`` bool: the rows that were in the stream.
+        By layer 1 … L, ``(sample, position)`` bool: the tokens in the residual stream.
     skipped : dict of str to list of Tensor
-        ``attention`` and ``ffn``: by layer, the rows that bypassed it, of those present.
+        ``attention`` and ``ffn``: by layer, the tokens present that skipped it.
     """
 
     present: list[Tensor] = field(default_factory=list)
@@ -46,37 +45,45 @@ class PlanTrace:
 
 @contextmanager
 def apply_plan(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Iterator[PlanTrace]:
-    """Let a model run one batch, and what it decodes after it, by a plan.
+    """Apply a plan to one batch, and to what is decoded after it.
 
     Parameters
     ----------
     model : FrozenModel
         Its hooks are removed on leaving.
     batch : Batch
-        What will run: :meth:`ima.models.frozen.FrozenModel.forward` of it, or the answers to it, as
-        ``around`` of :meth:`ima.models.frozen.FrozenModel.generate` gives it.
-    plan : Plan
-        What is left out; without steps nothing is, and only the trace is filled.
+        The batch that will run: with :meth:`ima.models.frozen.FrozenModel.forward`, or in the
+        ``around`` of :meth:`ima.models.frozen.FrozenModel.generate`.
+    plan : ReductionPlan
+        What is left out; a plan without steps leaves nothing out and only fills the trace.
 
     Yields
     ------
-    Trace
-        Filled while the prompt runs. Behind a withdrawal the model's outputs are those of the rows
-        that are left, at the right end.
+    PlanTrace
+        Filled while the prompt runs. If the plan prunes, the outputs of the model are those of the
+        remaining tokens, at the right end.
 
     Raises
     ------
     ParameterError
         If the model cannot run the plan; see :meth:`ima.token_reduction.plans.ReductionPlan.check`.
     ModelError
-        If its attention is of a kind that the plan cannot change.
+        If the plan cannot change the model's attention.
+
+    Examples
+    --------
+    >>> plan = FastV(after_layer=2, ratio=0.5).plan()  # doctest: +SKIP
+    >>> with apply_plan(model, batch, plan) as trace:  # doctest: +SKIP
+    ...     model.forward(batch)
+    >>> [int(tokens.sum()) for tokens in trace.present]  # doctest: +SKIP
+    [80, 80, 48, 48]
     """
     plan.check(model)
     run = _Run(model, batch, plan)
     with ExitStack() as hooks:
-        if run.attends:
-            hooks.enter_context(replace_attention(model, run, what=plan.name))
-        for layer, block in enumerate(model.anatomy.blocks, start=1):
+        if run.changes_attention:
+            hooks.enter_context(replace_attention(model, run, plan=plan.name))
+        for layer, block in enumerate(model.hook_points.blocks, start=1):
             run.attach(hooks, layer, block)
         yield run.trace
 
@@ -87,56 +94,55 @@ class _Run:
     def __init__(self, model: FrozenModel, batch: Batch, plan: ReductionPlan) -> None:
         self.model, self.batch, self.plan = model, batch, plan
         self.layers = model.layers
-        self.prompt = batch.attention_mask.shape[1]
+        self.prompt_length = batch.attention_mask.shape[1]
         self.real = batch.attention_mask.bool()
         self.trace = PlanTrace()
-        self.ranks = {s.behind for s in plan.withdrawals if s.ranked == "attention"}
-        self.attends = bool(self.ranks) or any(s.skip != "ffn" for s in plan.skips)
-        self.parallel = {at for s in plan.parallel for at in plans.resolve_layers(s, self.layers)}
-        #: Rows of the prompt that are left, and where they lie, by layer; None before any left.
+        #: Layers whose queries and keys a step reads, and the tensors while they are needed.
+        self.watched = {s.after_layer for s in plan.prune_steps if "attention" in s.needs}
+        self.projections: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self.changes_attention = bool(self.watched) or any(
+            step.skip != "ffn" for step in plan.skip_steps
+        )
+        self.parallel = {
+            layer for step in plan.parallel_steps for layer in resolve_layers(step, self.layers)
+        }
+        #: The tokens of the prompt that remain, and their places, by layer; None before any left.
         self.packed: dict[int, PackedTokens | None] = {}
         self.present = self.real
-        self.attended: dict[int, Tensor] = {}
         #: Blocks that lay sample and position in one dim before their FFN.
         self.flat: dict[int, bool] = {}
         self.prefill = True
-        #: By sub-block and layer: which rows of the prompt bypass it, and whether decoded ones do.
+        #: By sub-block and layer: the tokens of the prompt that skip it, and whether decoded ones do.
         self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
-        self._some: dict[tuple[int, int, int, torch.device], ActiveTokens] = {}
-        for step in plan.skips:
-            self._note(step)
+        self._active: dict[tuple[int, int, int, torch.device], ActiveTokens] = {}
+        for step in plan.skip_steps:
+            self._note_skips(step)
 
-    def _note(self, step: SkipStep) -> None:
-        """Note which rows bypass what at the layers of a step: the same at all of them."""
-        decoded = step.rows in {"generated", "all"} and step.share == 1
-        rows = torch.zeros_like(self.real)
-        if step.rows != "generated":
-            rows = self._choose(step, self._rows(step.rows))
-        if not decoded and not bool(rows.any()):
+    def _note_skips(self, step: SkipStep) -> None:
+        """Note which tokens skip which sub-blocks in a step: the same tokens at all its layers."""
+        decoded = step.tokens in {"generated", "all"} and step.ratio == 1
+        skips = torch.zeros_like(self.real)
+        if step.tokens != "generated":
+            group = self._group(step.tokens)
+            view = TokenView(self.batch.sample_ids, group, self.real, summary=self.batch.summary)
+            skips = select_tokens(step.selection, view)
+        if not decoded and not bool(skips.any()):
             return
-        for what in ("attention", "ffn") if step.skip == "block" else (step.skip,):
-            for layer in plans.resolve_layers(step, self.layers):
-                before, later = self._skips[what].get(layer, (None, False))
-                both = rows if before is None else before | rows
-                self._skips[what][layer] = (both, later or decoded)
+        for sub_block in ("attention", "ffn") if step.skip == "block" else (step.skip,):
+            for layer in resolve_layers(step, self.layers):
+                before, later = self._skips[sub_block].get(layer, (None, False))
+                both = skips if before is None else before | skips
+                self._skips[sub_block][layer] = (both, later or decoded)
 
-    def _rows(self, rows: str) -> Tensor:
-        if rows == "perceptual":
+    def _group(self, name: str) -> Tensor:
+        if name == "perceptual":
             return self.batch.modality > 0
-        if rows == "textual":
+        if name == "textual":
             return self.real & (self.batch.modality <= 0)
         return self.real
 
-    def _choose(self, step: SkipStep | PruneStep, candidates: Tensor) -> Tensor:
-        how: Any = step.choose
-        share: Any = step.share
-        chosen = plans.select_tokens(
-            candidates.cpu().numpy(), self.batch.sample_ids, share=share, how=how, seed=step.seed
-        )
-        return torch.from_numpy(chosen).to(candidates.device)
-
     def attach(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
-        """Put the hooks of one block in their places."""
+        """Attach the hooks of one block."""
 
         def before(
             _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -144,21 +150,21 @@ class _Run:
             return self.enter(layer, args, kwargs)
 
         hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-        norm = self.model.anatomy.tap("ln2", layer=layer).module
+        norm = self.model.hook_points.get_hook_point("ln2", layer=layer).module
         if layer in self.parallel:
-            hooks.callback(norm.register_forward_pre_hook(self._read_what_attention_reads).remove)
+            hooks.callback(norm.register_forward_pre_hook(self._read_input_of_block).remove)
         if layer in self._skips["ffn"]:
-            network = self.model.anatomy.tap("fc2", layer=layer).module
+            network = self.model.hook_points.get_hook_point("mlp_out", layer=layer).module
 
-            # Rows are taken before the norm, so that it is not computed for the others either.
+            # Tokens are taken before the norm, so that it is not computed for the others either.
             def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-                some = self.running("ffn", layer)
+                active = self.active_tokens("ffn", layer)
                 self.flat[layer] = args[0].ndim == 2
-                return None if some is None else (some.take(args[0]), *args[1:])
+                return None if active is None else (active.take(args[0]), *args[1:])
 
             def scatter(_: nn.Module, __: Any, output: Any) -> Any:
-                some = self.running("ffn", layer)
-                return None if some is None else some.put(output, flat=self.flat[layer])
+                active = self.active_tokens("ffn", layer)
+                return None if active is None else active.put(output, flat=self.flat[layer])
 
             hooks.callback(norm.register_forward_pre_hook(gather).remove)
             hooks.callback(network.register_forward_hook(scatter).remove)
@@ -166,30 +172,29 @@ class _Run:
             self._attach_attention(hooks, layer, block)
 
     def _attach_attention(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
-        attention = block.get_submodule(self.model.anatomy.attention)
-        query, out = find_attention_projections(attention, self.model.name)
+        attention = block.get_submodule(self.model.hook_points.attention)
 
         def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            some = self.running("attention", layer)
-            return None if some is None else (some.take(args[0]), *args[1:])
+            active = self.active_tokens("attention", layer)
+            return None if active is None else (active.take(args[0]), *args[1:])
 
         def scatter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-            some = self.running("attention", layer)
-            return None if some is None else some.put(output)
+            active = self.active_tokens("attention", layer)
+            return None if active is None else active.put(output)
 
-        for module in (query, out):
+        for module in find_attention_projections(attention, self.model.name):
             hooks.callback(module.register_forward_pre_hook(gather).remove)
             hooks.callback(module.register_forward_hook(scatter).remove)
 
     def enter(
         self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Prepare what a block is given: the rows that are left, their masks and positions."""
+        """Return the arguments of a block for the tokens that remain."""
         states = args[0] if args else kwargs["hidden_states"]
         if layer == 1:
-            self.prefill = states.shape[1] == self.prompt and not self.trace.present
+            self.prefill = states.shape[1] == self.prompt_length and not self.trace.present
             if self.prefill:
-                self.packed, self.present, self._some = {}, self.real, {}
+                self.packed, self.present, self._active = {}, self.real, {}
         if self.prefill:
             states, kwargs = self._enter_prompt(layer, states, kwargs)
         else:
@@ -204,52 +209,59 @@ class _Run:
     ) -> tuple[Tensor, dict[str, Any]]:
         before = self.packed.get(layer - 1)
         self.packed[layer] = before
-        steps = [step for step in self.plan.withdrawals if step.behind == layer - 1]
+        steps = [step for step in self.plan.prune_steps if step.after_layer == layer - 1]
         if steps:
-            kept = self.present.clone()
-            for step in steps:
-                kept &= ~self._leaving(step, states)
+            kept = self._keep(steps, states)
             if not torch.equal(kept, self.present):
                 self.present = kept
-                now = pack_tokens(repeat_for_beams(kept, states))
-                own = now if before is None else _within(before, now)
-                states = own.take(states)
-                self.packed[layer] = now
+                packed = pack_tokens(repeat_for_beams(kept, states))
+                states = (packed if before is None else _within(before, packed)).take(states)
+                self.packed[layer] = packed
         self.trace.present.append(self.present.clone())
-        for what, held in self.trace.skipped.items():
+        for sub_block, skipped in self.trace.skipped.items():
             none = (torch.zeros_like(self.real), False)
-            held.append(self._skips[what].get(layer, none)[0] & self.present)
-        packed = self.packed[layer]
-        return states, kwargs if packed is None else _cut(kwargs, packed, states, self.prompt)
+            skipped.append(self._skips[sub_block].get(layer, none)[0] & self.present)
+        remaining = self.packed[layer]
+        if remaining is not None:
+            kwargs = _cut(kwargs, remaining, states, self.prompt_length)
+        return states, kwargs
 
-    def _leaving(self, step: PruneStep, states: Tensor) -> Tensor:
-        candidates = self._rows(step.withdraw) & self.present
-        # The last row of the prompt tells the next word.
-        ends = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
-        candidates &= ~ends
-        if not step.ranked:
-            return self._choose(step, candidates)
-        return rank_tokens_to_prune(
-            step, self._scores(step, states), candidates, self.batch.sample_ids
-        )
-
-    def _scores(self, step: PruneStep, states: Tensor) -> Tensor:
-        if step.ranked == "attention":
-            return self.attended[step.behind]
-        if step.ranked == "change":
-            return self._change(step.behind, states)
-        if self.batch.summary is None:
-            message = f"The batch says nothing of the summary that {self.plan.name!r} ranks by."
-            raise ParameterError(message)
-        return self.batch.summary
-
-    def _change(self, layer: int, states: Tensor) -> Tensor:
-        """Return how far the block before moved each row of the prompt, ``(sample, position)``."""
-        moved: Tensor = torch.linalg.vector_norm((states - self.block_input).float(), dim=-1)
-        packed = self.packed[layer]
+    def _keep(self, steps: list[PruneStep], states: Tensor) -> Tensor:
+        """Return the tokens that remain after the steps of one layer, ``(sample, position)``."""
+        layer = steps[0].after_layer
+        # Beams of one prompt are alike before anything is decoded: the first of each is read.
+        beams = slice(None, None, len(states) // len(self.real))
+        packed = self.packed.get(layer)
         if packed is not None:
-            moved = packed.put(moved, length=self.prompt)
-        return moved[:: len(moved) // len(self.real)]
+            packed = PackedTokens(packed.places[beams], packed.real[beams])
+        view: dict[str, Any] = {
+            "sample_ids": self.batch.sample_ids,
+            "real": self.real if packed is None else packed.real,
+            "states": states[beams],
+        }
+        if layer > 0:
+            view["states_before"] = self.block_input[beams]
+        if layer in self.projections:
+            queries, keys, scale = self.projections.pop(layer)
+            view |= {"queries": queries[beams], "keys": keys[beams], "scale": scale}
+        summary = self.batch.summary
+        if summary is not None:
+            view["summary"] = summary if packed is None else packed.take(summary)
+        elif any("summary" in step.needs for step in steps):
+            message = f"{self.plan.name!r} needs similarities to the CLS token; the batch has none."
+            raise ParameterError(message)
+        # The last token of the prompt predicts the next one.
+        last = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
+        kept = self.present.clone()
+        for step in steps:
+            candidates = self._group(step.prune) & self.present & ~last
+            if packed is None:
+                kept &= ~select_tokens(step, TokenView(candidates=candidates, **view))
+            else:
+                candidates = packed.take(candidates) & packed.real
+                leaving = select_tokens(step, TokenView(candidates=candidates, **view))
+                kept &= ~packed.put(leaving, length=self.prompt_length)
+        return kept
 
     def _enter_decoded(self, layer: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         packed = self.packed.get(layer)
@@ -257,75 +269,64 @@ class _Run:
             return kwargs
         cache = kwargs.get("past_key_values")
         if cache is None:
-            message = f"{self.model.name!r} gives its blocks no cache by name: cannot decode."
+            message = (
+                f"{self.model.name!r} does not hand its blocks past_key_values by name, so that "
+                "nothing can be decoded after tokens were pruned. Skip tokens, or run prompts alone."
+            )
             raise ModelError(message)
         keys = int(cache.get_seq_length(layer - 1)) + 1
-        mask = packed.later_mask(kwargs.get("attention_mask"), prompt=self.prompt, keys=keys)
+        mask = kwargs.get("attention_mask")
+        mask = packed.decoding_mask(mask, prompt_length=self.prompt_length, keys=keys)
         return {**kwargs, "attention_mask": mask}
 
-    def running(self, what: str, layer: int) -> ActiveTokens | None:
-        """Return which rows run in a sub-block, as they lie there; None if all do."""
-        if layer not in self._skips[what]:
+    def active_tokens(self, sub_block: str, layer: int) -> ActiveTokens | None:
+        """Return the tokens that run in a sub-block, in its coordinates; None if all do."""
+        if layer not in self._skips[sub_block]:
             return None
-        bypass, decoded = self._skips[what][layer]
+        skips, decoded = self._skips[sub_block][layer]
         if not self.prefill:
-            states = self.block_input
-            return (
-                ActiveTokens(torch.zeros(states.shape[:2], dtype=torch.bool)) if decoded else None
-            )
+            shape = self.block_input.shape[:2]
+            return ActiveTokens(torch.zeros(shape, dtype=torch.bool)) if decoded else None
         packed = self.packed[layer]
-        # Layers that let the same rows pass share what was found out about them.
+        # Layers at which the same tokens skip share the indices.
         device = self.block_input.device
-        key = (id(bypass), id(packed), len(self.block_input), device)
-        if key not in self._some:
-            rows = repeat_for_beams(bypass, self.block_input)
-            rows = rows if packed is None else packed.take(rows)
-            self._some[key] = ActiveTokens(~rows.to(device))
-        return self._some[key]
+        key = (id(skips), id(packed), len(self.block_input), device)
+        if key not in self._active:
+            skips = repeat_for_beams(skips, self.block_input)
+            skips = skips if packed is None else packed.take(skips)
+            self._active[key] = ActiveTokens(~skips.to(device))
+        return self._active[key]
 
-    def _read_what_attention_reads(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _read_input_of_block(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self.block_input.reshape(args[0].shape), *args[1:])
 
-    def watch(self, layer: int, query: Tensor, key: Tensor, *, scale: float) -> None:
-        """Keep how much the last row of each sample attends to each row of the prompt."""
-        if not self.prefill or layer not in self.ranks:
-            return
-        packed = self.packed[layer]
-        where = repeat_for_beams(self.real, query) if packed is None else packed.real
-        last = where.shape[1] - 1 - where.flip(1).int().argmax(dim=1)
-        rows = torch.arange(len(query), device=query.device)
-        own = query[rows, :, last].unsqueeze(2)
-        groups = query.shape[1] // key.shape[1]
-        scores = own @ key.repeat_interleave(groups, dim=1).transpose(2, 3) * scale
-        allowed = where & (torch.arange(where.shape[1], device=where.device)[None] <= last[:, None])
-        scores = scores.masked_fill(~allowed[:, None, None], -torch.inf)
-        weights = scores.softmax(dim=-1).mean(dim=1)[:, 0]
-        if packed is not None:
-            weights = packed.put(weights, length=self.prompt)
-        # Beams of one prompt attend alike before anything is decoded.
-        self.attended[layer] = weights[:: len(weights) // len(self.real)].float()
+    def watch(self, layer: int, queries: Tensor, keys: Tensor, *, scale: float) -> None:
+        """Keep the queries and keys of a layer whose attention a step reads."""
+        if self.prefill and layer in self.watched:
+            self.projections[layer] = (queries, keys, scale)
 
 
-def _within(before: PackedTokens, now: PackedTokens) -> PackedTokens:
-    """Return the rows of ``now`` in the coordinates of ``before``."""
+def _within(before: PackedTokens, after: PackedTokens) -> PackedTokens:
+    """Return the tokens of ``after`` in the coordinates of ``before``."""
     length = int(before.places.max()) + 1
     back = torch.zeros(len(before.places), length, dtype=torch.int64, device=before.places.device)
     sample, new = before.real.nonzero(as_tuple=True)
     back[sample, before.places[sample, new]] = new
-    return PackedTokens(torch.where(now.real, back.gather(1, now.places), 0), now.real)
+    places = torch.where(after.real, back.gather(1, after.places), 0)
+    return PackedTokens(places, after.real)
 
 
 def _cut(
     kwargs: dict[str, Any], packed: PackedTokens, states: Tensor, length: int
 ) -> dict[str, Any]:
-    """Return a block's arguments for the rows that are left."""
+    """Return a block's arguments for the tokens that remain."""
     cut = dict(kwargs)
     if "attention_mask" in cut:
-        cut["attention_mask"] = packed.mask(cut["attention_mask"], like=states)
+        cut["attention_mask"] = packed.prompt_mask(cut["attention_mask"], like=states)
     tables = cut.get("position_embeddings")
     if tables is not None:
-        cut["position_embeddings"] = tuple(packed.positions(t, dim=-2) for t in tables)
+        cut["position_embeddings"] = tuple(packed.take_positions(t, dim=-2) for t in tables)
     ids = cut.get("position_ids")
     if ids is not None and ids.shape[-1] == length:
-        cut["position_ids"] = packed.positions(ids, dim=-1)
+        cut["position_ids"] = packed.take_positions(ids, dim=-1)
     return cut

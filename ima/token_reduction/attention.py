@@ -1,4 +1,4 @@
-"""Attention that can be watched and asked for some rows alone, in models of transformers."""
+"""Attention of models of transformers, watched, and computed for some tokens alone."""
 
 from __future__ import annotations
 
@@ -15,88 +15,108 @@ from ima.token_reduction.tokens import ActiveTokens
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
-#: Name of our attention among those of transformers.
+#: Name under which transformers registers our attention.
 _ATTN_IMPLEMENTATION = "ima_sdpa"
-_SERVED = ("sdpa", "eager", _ATTN_IMPLEMENTATION)
+_REPLACEABLE = ("sdpa", "eager", _ATTN_IMPLEMENTATION)
 
 
 class AttentionWatcher(Protocol):
-    """Who is shown queries and keys, and says which rows ask."""
+    """Sees queries and keys, and says which tokens attend."""
 
-    def watch(self, layer: int, query: Tensor, key: Tensor, *, scale: float) -> None:
-        """Look at ``(sample, head, position, feature)`` of a layer, positions turned in."""
+    def watch(self, layer: int, queries: Tensor, keys: Tensor, *, scale: float) -> None:
+        """Receive a layer's queries and keys, ``(sample, head, token, feature)``, with positions."""
 
-    def running(self, what: str, layer: int) -> ActiveTokens | None:
-        """Return the rows that ask; None if all do."""
+    def active_tokens(self, sub_block: str, layer: int) -> ActiveTokens | None:
+        """Return the tokens that attend; None if all do."""
 
 
 def find_attention_projections(attention: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
-    """Return the linear layers that make queries, and that read what attention found.
+    """Return the query projection and the output projection of an attention module.
+
+    Parameters
+    ----------
+    attention : nn.Module
+        The module.
+    name : str
+        The model, for the error.
 
     Raises
     ------
     ModelError
-        If a model, whose name the message tells, has none of its own.
+        If the module has none of its own.
+
+    Examples
+    --------
+    >>> attention = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "o_proj": nn.Linear(2, 2)})
+    >>> find_attention_projections(attention, "tiny")[0] is attention["q_proj"]
+    True
     """
     query = getattr(attention, "q_proj", None)
-    out = next((m for n in ("o_proj", "out_proj") if (m := getattr(attention, n, None))), None)
-    if not isinstance(query, nn.Module) or not isinstance(out, nn.Module):
+    outputs = (getattr(attention, key, None) for key in ("o_proj", "out_proj"))
+    output = next((module for module in outputs if module), None)
+    if not isinstance(query, nn.Module) or not isinstance(output, nn.Module):
         message = (
             f"{type(attention).__name__} of {name!r} has no query projection of its own, so that "
-            "no row can bypass attention. Skip ffn, or withdraw rows."
+            "no token can skip attention. Skip ffn, or prune tokens."
         )
         raise ModelError(message)
-    return query, out
+    return query, output
 
 
 @contextmanager
 def replace_attention(
-    model: FrozenModel, watcher: AttentionWatcher, *, what: str
+    model: FrozenModel, watcher: AttentionWatcher, *, plan: str
 ) -> Iterator[None]:
-    """Let a model attend as SDPA does, but for rows that do not ask.
+    """Replace a model's attention by SDPA that is watched and that some tokens can skip.
 
     Parameters
     ----------
     model : FrozenModel
-        Its own attention is put back on leaving.
-    watcher : Watcher
-        Says which rows ask, and is shown queries and keys.
-    what : str
-        For whom, in errors.
+        Its own attention is restored on leaving.
+    watcher : AttentionWatcher
+        Sees queries and keys, and says which tokens attend.
+    plan : str
+        Name of the plan, for the error.
 
     Raises
     ------
     ModelError
-        If the model attends in a way that cannot be replaced.
+        If the model's attention cannot be replaced.
+
+    Examples
+    --------
+    >>> with replace_attention(model, watcher, plan="FastV"):  # doctest: +SKIP
+    ...     model.forward(batch)
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, _attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, sdpa_mask)
-    blocks = model.anatomy.blocks
-    held = [block.get_submodule(model.anatomy.attention) for block in blocks]
+    modules = [
+        block.get_submodule(model.hook_points.attention) for block in model.hook_points.blocks
+    ]
     configs: dict[int, Any] = {
-        id(module.config): module.config for module in held if hasattr(module, "config")
+        id(module.config): module.config for module in modules if hasattr(module, "config")
     }
     before = {key: config._attn_implementation for key, config in configs.items()}
-    unserved = [name for name in before.values() if name not in _SERVED]
-    if unserved or not configs:
+    others = [name for name in before.values() if name not in _REPLACEABLE]
+    if others or not configs:
         message = (
-            f"The plan {what!r} needs attention by sdpa or eager; {model.name!r} has "
-            f"{', '.join(map(str, unserved)) or 'one that cannot be chosen'}. Load it with sdpa."
+            f"The plan {plan!r} needs attention by sdpa or eager; {model.name!r} has "
+            f"{', '.join(map(str, others)) or 'one that cannot be chosen'}. Load it with sdpa."
         )
         raise ModelError(message)
     try:
         for config in configs.values():
             config._attn_implementation = _ATTN_IMPLEMENTATION
-        for layer, module in enumerate(held, start=1):
+        for layer, module in enumerate(modules, start=1):
             module._ima_watcher = (watcher, layer)  # type: ignore[assignment]
         yield
     finally:
         for key, config in configs.items():
             config._attn_implementation = before[key]
-        for module in held:
+        for module in modules:
             del module._ima_watcher
 
 
@@ -104,24 +124,23 @@ def _attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """Attend as SDPA does, asking for the rows that run and for no others."""
+    """Attend as SDPA does, for the tokens that do not skip attention."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     watcher, layer = module._ima_watcher
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
     watcher.watch(layer, query, key, scale=scale)
-    some = watcher.running("attention", layer)
-    if some is None:
+    active = watcher.active_tokens("attention", layer)
+    if active is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if not len(some.index):
+    if not len(active.index):
         return query.new_zeros(*query.transpose(1, 2).shape[:3], value.shape[-1]), None
-    asking = some.packed
+    packed = active.packed
     length = query.shape[2]
     if attention_mask is None:
         order = torch.arange(length, device=query.device)
         attention_mask = (order[:, None] >= order[None])[None, None]
-    rows = asking.take(query.transpose(1, 2)).transpose(1, 2)
-    told, _ = sdpa_attention_forward(
-        module, rows, key, value, asking.rows_of(attention_mask), **kwargs
-    )
-    return asking.put(told, length=length), None
+    queries = packed.take(query.transpose(1, 2)).transpose(1, 2)
+    mask = packed.take_mask_queries(attention_mask)
+    output, _ = sdpa_attention_forward(module, queries, key, value, mask, **kwargs)
+    return packed.put(output, length=length), None

@@ -1,4 +1,4 @@
-"""What a plan costs: multiplications, rows of the cache, and time (I3)."""
+"""What a plan costs: floating-point operations, tokens in the cache, and time (I3)."""
 
 from __future__ import annotations
 
@@ -12,144 +12,154 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError
-from ima.timing import fastest
+from ima.timing import time_fastest_runs
 from ima.token_reduction.apply import PlanTrace, apply_plan
 from ima.token_reduction.plans import ReductionPlan
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-#: Tokens that are decoded to time it (related systems report 32).
+#: Tokens that are decoded when decoding is timed (related systems report 32).
 DECODED_TOKENS = 32
 
 
 @dataclass(frozen=True)
 class PrefillCost:
-    """What the prompts of a batch cost, summed over samples.
+    """Cost of the prompts of a batch, summed over samples.
 
     Parameters
     ----------
-    linear, attention : int
+    linear_flops, attention_flops : int
         Floating-point operations of the decoder's linear layers, and of the products of queries
-        with keys and of weights with values; a multiplication and an addition count two. Each row
-        that asks is multiplied with all rows present, as SDPA does it; norms, activations and the
-        unembedding are left out.
-    cached : int
-        Rows of keys and values that all layers together keep.
+        with keys and of weights with values; a multiplication and an addition count two. Each token
+        that attends is multiplied with all tokens present, as SDPA does it. Norms, activations and
+        the unembedding are not counted.
+    cached_tokens : int
+        Tokens whose keys and values are cached, summed over layers.
     """
 
-    linear: int
-    attention: int
-    cached: int
+    linear_flops: int
+    attention_flops: int
+    cached_tokens: int
 
     @property
-    def total(self) -> int:
+    def total_flops(self) -> int:
         """All operations."""
-        return self.linear + self.attention
+        return self.linear_flops + self.attention_flops
 
 
 def compute_prefill_cost(model: FrozenModel, trace: PlanTrace) -> PrefillCost:
-    """Count what the prompts of a batch cost under the plan that a trace is of.
+    """Count the cost of the prompts of a batch under a plan.
 
     Parameters
     ----------
     model : FrozenModel
-        What ran.
-    trace : Trace
-        From :func:`ima.token_reduction.apply.apply_plan`, after the prompt ran.
+        The model that ran.
+    trace : PlanTrace
+        From :func:`ima.token_reduction.apply.apply_plan`, after the prompts ran.
 
     Raises
     ------
     ModelError
-        If the attention of the model has no projections that can be counted.
+        If the projections of the model's attention cannot be counted.
+
+    Examples
+    --------
+    >>> with apply_plan(model, batch, plan) as trace:  # doctest: +SKIP
+    ...     model.forward(batch)
+    >>> compute_prefill_cost(model, trace).total_flops  # doctest: +SKIP
+    51380224
     """
     linear = attention = cached = 0
-    for layer, block in enumerate(model.anatomy.blocks):
+    for layer, block in enumerate(model.hook_points.blocks):
         present = trace.present[layer].sum(dim=1)
-        asking = present - trace.skipped["attention"][layer].sum(dim=1)
-        running = present - trace.skipped["ffn"][layer].sum(dim=1)
-        sizes = _sizes(block, model)
-        linear += 2 * int((asking * sizes["asks"] + present * sizes["keeps"]).sum())
-        linear += 2 * int((running * sizes["ffn"]).sum())
-        attention += 4 * int((asking * present).sum()) * sizes["width"]
+        attending = present - trace.skipped["attention"][layer].sum(dim=1)
+        in_ffn = present - trace.skipped["ffn"][layer].sum(dim=1)
+        sizes = _count_weights(block, model)
+        linear += 2 * int((attending * sizes["q_o"] + present * sizes["k_v"]).sum())
+        linear += 2 * int((in_ffn * sizes["ffn"]).sum())
+        attention += 4 * int((attending * present).sum()) * sizes["width"]
         cached += int(present.sum())
     return PrefillCost(linear, attention, cached)
 
 
-def _sizes(block: nn.Module, model: FrozenModel) -> dict[str, int]:
-    """Count the weights that a row meets: as one that asks, is asked, or goes through the FFN."""
-    attention = block.get_submodule(model.anatomy.attention)
-    named = {
+def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
+    """Count the weights of query and output, of key and value, and of the FFN; and query's width."""
+    attention = block.get_submodule(model.hook_points.attention)
+    projections = {
         name: module for name, module in attention.named_children() if isinstance(module, nn.Linear)
     }
-    asks = [m for n, m in named.items() if n in {"q_proj", "o_proj", "out_proj"}]
-    keeps = [m for n, m in named.items() if n in {"k_proj", "v_proj"}]
-    if len(asks) != 2 or len(keeps) != 2:
-        message = f"Cannot count the projections of {type(attention).__name__}: {', '.join(named)}."
+    q_o = [m for name, m in projections.items() if name in {"q_proj", "o_proj", "out_proj"}]
+    k_v = [m for name, m in projections.items() if name in {"k_proj", "v_proj"}]
+    if len(q_o) != 2 or len(k_v) != 2:
+        message = (
+            f"Cannot count the projections of {type(attention).__name__}: q_proj, k_proj, v_proj "
+            f"and o_proj are needed; it has {', '.join(projections) or 'none'}."
+        )
         raise ModelError(message)
-    prefix = f"{model.anatomy.attention}."
+    prefix = f"{model.hook_points.attention}."
     ffn = [
         module
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear) and not name.startswith(prefix)
     ]
-    return {
-        "asks": sum(_weights(m) for m in asks),
-        "keeps": sum(_weights(m) for m in keeps),
-        "ffn": sum(_weights(m) for m in ffn),
-        "width": int(named["q_proj"].out_features),
+    sizes = {
+        name: sum(int(linear.in_features * linear.out_features) for linear in linears)
+        for name, linears in {"q_o": q_o, "k_v": k_v, "ffn": ffn}.items()
     }
-
-
-def _weights(linear: nn.Linear) -> int:
-    return int(linear.in_features * linear.out_features)
+    return sizes | {"width": int(projections["q_proj"].out_features)}
 
 
 def time_plans(
     model: FrozenModel,
     samples: Sequence[Sample],
-    named: Mapping[str, ReductionPlan],
+    plans: Mapping[str, ReductionPlan],
     *,
     repeats: int = 5,
     decoded: int = DECODED_TOKENS,
 ) -> dict[str, dict[str, float]]:
-    """Time the prompts of a batch, and decoding after them, under several plans in turn.
+    """Time prompts, and decoding after them, under several plans in turn.
 
     Parameters
     ----------
     model : FrozenModel
-        What runs.
+        The model.
     samples : sequence of Sample
         One batch.
-    named : mapping of str to Plan
-        The plans; each round runs all of them, so that a slow spell hits all.
+    plans : mapping of str to ReductionPlan
+        The plans; each round runs all of them, so that a slow moment affects all.
     repeats : int
         Rounds; the fastest counts.
     decoded : int
-        Tokens that are decoded, whatever the model says.
+        Tokens that are decoded, whether or not the model would stop earlier.
 
     Returns
     -------
     dict of str to dict of str to float
         By plan, seconds: ``prefill``, ``decode`` (a token) and ``whole`` (prompt and all tokens).
+
+    Examples
+    --------
+    >>> time_plans(model, samples, {"FastV": plan})["FastV"]["prefill"]  # doctest: +SKIP
+    0.021
     """
     batch = model.encode(samples, side="left", target=False)
-    steps: dict[str, Any] = {}
-    for name, plan in named.items():
-        steps[f"prefill {name}"] = partial(_prefill, model, batch, plan)
-        steps[f"whole {name}"] = partial(_whole, model, samples, plan, decoded)
-    best = fastest(steps, repeats=repeats)
-    found = {}
-    for name in named:
-        prefill, whole = best[f"prefill {name}"], best[f"whole {name}"]
-        found[name] = {"prefill": prefill, "whole": whole, "decode": (whole - prefill) / decoded}
-    return found
+    runs: dict[str, Any] = {}
+    for name, plan in plans.items():
+        runs[f"prefill {name}"] = partial(_run_prompts, model, batch, plan)
+        runs[f"whole {name}"] = partial(_run_generation, model, samples, plan, decoded)
+    seconds = time_fastest_runs(runs, repeats=repeats)
+    times = {}
+    for name in plans:
+        prefill, whole = seconds[f"prefill {name}"], seconds[f"whole {name}"]
+        times[name] = {"prefill": prefill, "whole": whole, "decode": (whole - prefill) / decoded}
+    return times
 
 
 @torch.no_grad()
-def _prefill(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor | None:
+def _run_prompts(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor | None:
     with apply_plan(model, batch, plan):
         states = model.forward(batch)
     if model.device.type == "cuda":
@@ -157,7 +167,7 @@ def _prefill(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor | 
     return states
 
 
-def _whole(
+def _run_generation(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, decoded: int
 ) -> None:
     def around(batch: Batch) -> AbstractContextManager[Any]:

@@ -1,171 +1,292 @@
-"""Plans: which rows run in which sub-block of which layer, and which leave the stream (I3)."""
+"""Plans: which tokens skip which sub-blocks of which layers, and which are pruned (I3)."""
 
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
-from ima.errors import ParameterError
+from ima.errors import ParameterError, UnknownNameError
 
 if TYPE_CHECKING:
-    from ima.models.frozen import FrozenModel
+    from torch import Tensor
 
-TokenFlags = npt.NDArray[np.bool_]
+    from ima.models.frozen import FrozenModel
+    from ima.token_reduction.scoring import TokenView
+
 SubBlock = Literal["attention", "ffn", "block"]
 TokenGroup = Literal["perceptual", "textual", "prompt", "generated", "all"]
-SelectionRule = Literal["first", "strided", "random"]
-#: Rows that are ranked by the attention of the last row of the prompt, by how much the layer
-#: changed them, or by how similar their patch is to the encoder's summary: the lowest leave, or, as
-#: controls, the highest, or any, as many.
-RankingRule = Literal[
-    "attention", "attention-reversed", "attention-random",
-    "change", "change-reversed", "change-random",
-    "summary", "summary-reversed", "summary-random",
-]  # fmt: skip
 Ratio = Annotated[float, Field(ge=0, le=1)]
+
+_KINDS = ("skip", "parallel", "prune")
+#: Keys that a step no longer has, and the keys that replace them.
+_RENAMED_KEYS = {"withdraw": "prune", "behind": "after_layer", "share": "ratio", "rows": "tokens"}
+_CONTROLS = ("", "reversed", "random")
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Method(_Strict):
+    """A token-reduction method with its parameters.
+
+    Each method is one file of :mod:`ima.token_reduction.methods`. A method that scores tokens is a
+    :class:`PruneStep`; any other method builds its plan from steps.
+    """
+
+    def plan(self) -> ReductionPlan:
+        """Return the plan that runs the method."""
+        raise NotImplementedError
+
+
 class LayerRange(_Strict):
-    """Layers from ``start`` to ``stop``, both included, every so many; 1 is the first block."""
+    """Every ``every``-th layer from ``start`` to ``stop``, both included; 1 is the first block."""
 
     start: int = Field(default=1, ge=1)
     stop: int | None = Field(default=None, ge=1)
     every: int = Field(default=1, ge=1)
 
-    def of(self, layers: int) -> list[int]:
-        """Return them for a model of so many blocks."""
+    def resolve(self, layers: int) -> list[int]:
+        """Return the layers of the range in a model of ``layers`` blocks."""
         return list(range(self.start, (self.stop or layers) + 1, self.every))
 
 
 class SkipStep(_Strict):
-    """Rows that bypass a sub-block once: they are not computed there, and keep their keys.
+    """Tokens that skip a sub-block: it is not computed for them, and others still attend to them.
 
     Parameters
     ----------
     skip : {"attention", "ffn", "block"}
-        What they bypass; a block is both.
-    layers : Layers or list of int
-        Where; 1 is the first block.
-    rows : {"perceptual", "textual", "prompt", "generated", "all"}
-        Which rows; ``prompt`` is both kinds, ``generated`` what is decoded after it.
-    share : float
-        Of these rows of a sample, the share that bypasses; rounded to whole rows.
-    choose : {"first", "strided", "random"}
-        Which of them.
+        The sub-block; a block is both.
+    layers : LayerRange or list of int
+        The layers at which they skip it; 1 is the first block.
+    tokens : {"perceptual", "textual", "prompt", "generated", "all"}
+        The group of tokens; ``prompt`` is both kinds, ``generated`` is what is decoded after it.
+    ratio : float
+        Fraction of the group in each sample that skips, rounded to whole tokens.
+    choose : str
+        Which tokens of the group skip: the ``choose`` of a method that reads nothing that a layer
+        computes (``first``, ``strided``, ``random``, ``summary``).
     seed : int
-        Of the random choice, which depends on the sample's id too.
+        Seed of a random choice; the choice also depends on the sample's id.
     """
 
     skip: SubBlock
     layers: LayerRange | list[int] = LayerRange()
-    rows: TokenGroup = "perceptual"
-    share: float = Field(default=1.0, ge=0, le=1)
-    choose: SelectionRule = "strided"
+    tokens: TokenGroup = "perceptual"
+    ratio: Ratio = 1.0
+    choose: str = "strided"
     seed: int = 0
 
+    @property
+    def selection(self) -> PruneStep:
+        """The step before the first layer that would prune the tokens that skip."""
+        group = "prompt" if self.tokens in {"generated", "all"} else self.tokens
+        given = {"prune": group, "after_layer": 0, "ratio": self.ratio}
+        step = make_step({**given, "choose": self.choose, "seed": self.seed})
+        assert isinstance(step, PruneStep)
+        return step
+
     @model_validator(mode="after")
-    def _generated_have_no_share(self) -> SkipStep:
-        if self.rows in {"generated", "all"} and self.share not in {0.0, 1.0}:
+    def _check_selection(self) -> SkipStep:
+        if self.tokens in {"generated", "all"} and self.ratio not in {0.0, 1.0}:
             message = (
-                f"A share of {self.share} of generated rows cannot be chosen: they come one by "
-                "one. Give share 1, or rows: prompt."
+                f"ratio: {self.ratio} of generated tokens cannot be chosen, because they come one "
+                "by one. Give ratio: 1, or tokens: prompt."
             )
             raise ValueError(message)
+        try:
+            _ = self.selection
+        except ValidationError as error:
+            raise ValueError(_read_message(error)) from error
         return self
 
 
 class ParallelStep(_Strict):
-    """Layers whose FFN reads what attention reads, for all rows: the two run in parallel."""
+    """Layers whose FFN reads the input of attention, for all tokens: the two run in parallel."""
 
     parallel: LayerRange | list[int]
 
 
-class PruneStep(_Strict):
-    """Rows that leave the stream for good behind a layer.
+class PruneStep(Method):
+    """Tokens that leave the residual stream and the cache for good after a layer.
+
+    A subclass says in :meth:`score` which tokens leave first. :func:`make_step` picks the subclass
+    by the value of ``choose``.
 
     Parameters
     ----------
-    withdraw : {"perceptual", "textual", "prompt"}
-        Of which rows; the last row of the prompt never leaves.
-    behind : int
-        Layer behind which they leave; 0 is before the first, and behind the last one nothing
-        changes.
-    share : float or "knee"
-        Of these rows of a sample, the share that leaves; with the knee, those behind the knee of
-        the curve of ranked scores (:func:`ima.token_reduction.ranking.find_knee`).
-    choose : {"first", "strided", "random", "attention", "change", "summary", …}
-        Which of them: ``attention`` lets those leave to which the last row of the prompt
-        attends least in that layer (FastV, arXiv:2403.06764), ``change`` those that the layer moved
-        least (V2Drop, arXiv:2509.01552), ``summary`` those whose patch is least similar to the CLS
-        token of the encoder (arXiv:2409.01162); with ``-reversed`` behind it, the others, and
-        with ``-random``, as many of any.
+    prune : {"perceptual", "textual", "prompt"}
+        The group of tokens; the last token of the prompt is never pruned.
+    after_layer : int
+        Layer after which they leave; 0 is before the first, and after the last nothing changes.
+    ratio : float or "knee"
+        Fraction of the group in each sample that leaves, rounded to whole tokens. With ``"knee"``
+        the tokens beyond the knee of the curve of sorted scores leave
+        (:func:`ima.token_reduction.scoring.find_knee`).
+    choose : str
+        Name of the score by which tokens leave, the lowest first. ``NAME-reversed`` prunes the
+        highest first; ``NAME-random`` prunes as many tokens at random.
     below : float or None
-        In place of a share: those whose score is below so much of the highest of their sample.
+        Instead of a ratio: prune the tokens whose score is below this fraction of the highest
+        score in their sample.
     seed : int
-        Of the random choice.
+        Seed of a random choice; the choice also depends on the sample's id.
     """
 
-    withdraw: Literal["perceptual", "textual", "prompt"] = "perceptual"
-    behind: int = Field(ge=0)
-    share: Ratio | Literal["knee"] = 1.0
-    choose: SelectionRule | RankingRule = "strided"
+    #: How the method is called in names of plans.
+    title: ClassVar[str] = ""
+    #: What :meth:`score` reads of the model: ``attention``, ``states``, ``summary``; see
+    #: :class:`ima.token_reduction.scoring.TokenView`.
+    needs: ClassVar[frozenset[str]] = frozenset()
+    #: Whether scores are never negative, so that ``below`` is defined.
+    nonnegative: ClassVar[bool] = False
+
+    prune: Literal["perceptual", "textual", "prompt"] = "perceptual"
+    after_layer: int = Field(ge=0)
+    ratio: Ratio | Literal["knee"] = 1.0
+    choose: str
     below: float | None = Field(default=None, ge=0, le=1)
     seed: int = 0
 
+    def score(self, tokens: TokenView) -> Tensor:
+        """Return a score of each token, ``(sample, token)``; the lowest leave first."""
+        raise NotImplementedError
+
     @property
-    def ranked(self) -> str:
-        """What rows are ranked by; empty where they are not."""
-        what = self.choose.partition("-")[0]
-        return what if what in {"attention", "change", "summary"} else ""
+    def control(self) -> str:
+        """Whether the highest (``reversed``) or any (``random``) leave instead of the lowest."""
+        return self.choose.partition("-")[2]
+
+    def plan(self) -> ReductionPlan:
+        """Return the plan that has this step alone."""
+        title = self.title or self.choose.partition("-")[0]
+        if self.control:
+            title += f", {self.control}"
+        amount = self.ratio if isinstance(self.ratio, str) else f"{self.ratio:.0%}"
+        if self.below is not None:
+            amount = f"below {self.below:.0%}"
+        return ReductionPlan(
+            name=f"{title}: {amount} after layer {self.after_layer}", steps=(self,)
+        )
 
     @model_validator(mode="after")
-    def _ranks_what_there_is(self) -> PruneStep:
+    def _check_choice(self) -> PruneStep:
+        own = type(self).model_fields["choose"].default
+        name, _, control = self.choose.partition("-")
         message = ""
-        if not self.ranked and (self.below is not None or self.share == "knee"):
-            asked = "share: knee" if self.below is None else f"below: {self.below}"
-            message = f"{asked} needs ranked rows. Give choose: attention, change or summary."
-        elif self.below is not None and self.ranked == "summary":
-            message = "below needs scores that are never negative; similarities are. Give a share."
-        elif self.below is not None and self.share != 1:
-            message = "Give either share or below, not both."
-        elif self.behind == 0 and self.ranked in {"attention", "change"}:
-            message = f"No layer lies before the first whose {self.ranked} could rank rows."
-        elif self.ranked == "summary" and self.withdraw != "perceptual":
-            message = "Only perceptual rows are similar to a summary. Give withdraw: perceptual."
+        if name != own or control not in (_CONTROLS if self.needs else ("",)):
+            endings = f", {own}-reversed or {own}-random" if self.needs else ""
+            message = f"choose: {self.choose} is not defined. Give choose: {own}{endings}."
+        elif not self.needs and (self.below is not None or self.ratio == "knee"):
+            asked = "ratio: knee" if self.below is None else f"below: {self.below}"
+            message = (
+                f"{asked} needs a score that the model computes; choose: {name} has none. Give "
+                "choose: attention, change or summary."
+            )
+        elif self.below is not None and not self.nonnegative:
+            message = (
+                f"below needs scores that are never negative; those of {name} can be. Give a ratio."
+            )
+        elif self.below is not None and self.ratio != 1:
+            message = "Give either ratio or below, not both."
+        elif self.after_layer == 0 and self.needs - {"summary"}:
+            message = (
+                f"choose: {name} reads what a layer computes, and no layer precedes the first. "
+                "Choose first, strided, random or summary, or a later layer."
+            )
+        elif "summary" in self.needs and self.prune != "perceptual":
+            message = (
+                f"choose: {name} compares perceptual tokens with the encoder's CLS token; textual "
+                "tokens have no such score. Name perceptual tokens."
+            )
         if message:
             raise ValueError(message)
         return self
 
 
-PlanStep = Annotated[SkipStep | ParallelStep | PruneStep, Field(union_mode="left_to_right")]
+def make_step(given: Mapping[str, Any]) -> SkipStep | ParallelStep | PruneStep:
+    """Make a step from a mapping, as plans in YAML and JSON write it.
+
+    Parameters
+    ----------
+    given : mapping
+        Has one of the keys ``skip``, ``parallel`` and ``prune``.
+
+    Raises
+    ------
+    ParameterError
+        If it has none of them, or a key that was renamed.
+    UnknownNameError
+        If no method has the value of ``choose``.
+    pydantic.ValidationError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> step = make_step({"prune": "perceptual", "after_layer": 2, "choose": "attention"})
+    >>> type(step).__name__, step.ratio
+    ('FastV', 1.0)
+    """
+    # The methods import this module.
+    from ima.token_reduction.methods import list_scorers
+
+    renamed = [f"{old!r} is now {new!r}" for old, new in _RENAMED_KEYS.items() if old in given]
+    if renamed:
+        message = f"{', '.join(renamed)}. Rename the key{'s' if len(renamed) > 1 else ''}."
+        raise ParameterError(message)
+    if "skip" in given:
+        return SkipStep.model_validate(given)
+    if "parallel" in given:
+        return ParallelStep.model_validate(given)
+    if "prune" not in given:
+        message = f"One of {', '.join(_KINDS)} is needed; found {', '.join(map(str, given))}."
+        raise ParameterError(message)
+    scorers = list_scorers()
+    choose = str(given.get("choose", "strided"))
+    name = choose.partition("-")[0]
+    if name not in scorers:
+        raise UnknownNameError.among("value of choose", choose, scorers)
+    return scorers[name].model_validate({**given, "choose": choose})
+
+
+def _read_step(given: Any) -> Any:
+    return make_step(given) if isinstance(given, Mapping) else given
+
+
+PlanStep = Annotated[
+    SerializeAsAny[SkipStep | ParallelStep | PruneStep], BeforeValidator(_read_step)
+]
 
 
 class ReductionPlan(_Strict):
-    """What one method leaves out, step by step.
+    """What a method leaves out, step by step.
 
     Parameters
     ----------
     name : str
-        What tables call it.
-    steps : tuple of Skip, Parallel or Withdraw
-        All apply at once; rows withdrawn twice leave at the earlier layer.
+        How tables call the plan.
+    steps : tuple of SkipStep, ParallelStep or PruneStep
+        All of them apply; a token that two steps prune leaves after the earlier layer.
 
     Examples
     --------
-    >>> plan = Plan(name="FFN of half of the percepts", steps=[{"skip": "ffn", "share": 0.5}])
-    >>> plan.steps[0].layers.of(4)
+    >>> steps = [{"skip": "ffn", "ratio": 0.5}]
+    >>> plan = ReductionPlan(name="half of the perceptual tokens skip the FFN", steps=steps)
+    >>> plan.steps[0].layers.resolve(4)
     [1, 2, 3, 4]
     """
 
@@ -173,70 +294,77 @@ class ReductionPlan(_Strict):
     steps: tuple[PlanStep, ...] = ()
 
     @property
-    def skips(self) -> tuple[SkipStep, ...]:
-        """The steps in which rows bypass a sub-block."""
+    def skip_steps(self) -> tuple[SkipStep, ...]:
+        """The steps in which tokens skip a sub-block."""
         return tuple(step for step in self.steps if isinstance(step, SkipStep))
 
     @property
-    def withdrawals(self) -> tuple[PruneStep, ...]:
-        """The steps in which rows leave, the earliest layer first."""
-        found = (step for step in self.steps if isinstance(step, PruneStep))
-        return tuple(sorted(found, key=lambda step: step.behind))
+    def prune_steps(self) -> tuple[PruneStep, ...]:
+        """The steps in which tokens leave, the earliest layer first."""
+        steps = (step for step in self.steps if isinstance(step, PruneStep))
+        return tuple(sorted(steps, key=lambda step: step.after_layer))
 
     @property
-    def parallel(self) -> tuple[ParallelStep, ...]:
-        """The steps that let attention and FFN run in parallel."""
+    def parallel_steps(self) -> tuple[ParallelStep, ...]:
+        """The steps in which attention and FFN run in parallel."""
         return tuple(step for step in self.steps if isinstance(step, ParallelStep))
 
     def check(self, model: FrozenModel) -> None:
-        """Refuse what a model cannot run, before it runs.
+        """Refuse a plan that a model cannot run, before anything runs.
 
         Raises
         ------
         ParameterError
-            If a step names a layer that it lacks, if it has no perceptual tokens and they are
-            named, or if its blocks or its attention are not of a kind that this plan can change.
+            If a step names a layer that the model lacks, if it names perceptual tokens and the
+            model has none, or if the plan cannot change the model's blocks or attention.
         """
         layers = model.layers
         for step in self.steps:
             named, lowest = (
-                ([step.behind], 0)
+                ([step.after_layer], 0)
                 if isinstance(step, PruneStep)
                 else (resolve_layers(step, layers), 1)
             )
             beyond = [layer for layer in named if not lowest <= layer <= layers]
             if beyond or not named:
-                asked = ", ".join(map(str, beyond)) or "no layer"
-                message = f"{self.name!r} names layer {asked}; {model.name!r} has 1 to {layers}."
+                asked = f"layer {', '.join(map(str, beyond))}" if beyond else "no layer"
+                message = f"{self.name!r} names {asked}; {model.name!r} has layers 1 to {layers}."
                 raise ParameterError(message)
-        kinds = {step.rows for step in self.skips} | {step.withdraw for step in self.withdrawals}
-        if "perceptual" in kinds and model.modality == "text":
+        groups = {step.tokens for step in self.skip_steps}
+        groups |= {step.prune for step in self.prune_steps}
+        if "perceptual" in groups and model.modality == "text":
             message = (
-                f"{self.name!r} names perceptual rows; {model.name!r} is a language model alone. "
-                "Name textual or prompt rows, or another model: ima models list."
+                f"{self.name!r} names perceptual tokens; {model.name!r} is a language model alone. "
+                "Name textual or prompt tokens, or take another model: ima models list."
             )
             raise ParameterError(message)
-        summary = any(step.ranked == "summary" for step in self.withdrawals)
-        if summary and (model.perception is None or not model.perception.summarised):
+        choices = [*self.prune_steps, *(step.selection for step in self.skip_steps)]
+        by_summary = any("summary" in step.needs for step in choices)
+        if by_summary and (model.perception is None or not model.perception.summarised):
             message = (
                 f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
-                "no perceptual token for each patch, or none that we know the patch of. Choose by "
+                "no perceptual token for each patch, or none whose patch is known. Choose by "
                 "attention or change, or take a model such as llava-mini-3."
             )
             raise ParameterError(message)
-        anatomy = model.anatomy
-        if self.steps and anatomy.residual != "sequential":
+        if self.steps and model.hook_points.residual != "sequential":
             message = (
                 f"{self.name!r} needs blocks in which the FFN follows attention; those of "
-                f"{model.name!r} are {anatomy.residual}."
+                f"{model.name!r} are {model.hook_points.residual}."
             )
             raise ParameterError(message)
 
 
 def resolve_layers(step: SkipStep | ParallelStep, layers: int) -> list[int]:
-    """Return the layers that a step names, for a model of so many blocks."""
+    """Return the layers that a step names in a model of ``layers`` blocks.
+
+    Examples
+    --------
+    >>> resolve_layers(ParallelStep(parallel=LayerRange(start=2)), 4)
+    [2, 3, 4]
+    """
     named = step.layers if isinstance(step, SkipStep) else step.parallel
-    return named.of(layers) if isinstance(named, LayerRange) else list(named)
+    return named.resolve(layers) if isinstance(named, LayerRange) else list(named)
 
 
 def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
@@ -245,7 +373,12 @@ def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
     Raises
     ------
     ParameterError
-        If it cannot be read or is no plan; the message says what is wrong where.
+        If the file cannot be read or holds no plan; the message names the step and the key.
+
+    Examples
+    --------
+    >>> read_plan("plan.yaml").prune_steps  # doctest: +SKIP
+    (FastV(prune='perceptual', after_layer=2, ratio=0.5, choose='attention', …),)
     """
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -256,76 +389,50 @@ def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
 
 
 def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
-    """Make a plan of what YAML or JSON held.
+    """Make a plan from the contents of a YAML or JSON file.
+
+    Parameters
+    ----------
+    given : mapping
+        With ``name`` and ``steps``.
+    source : str
+        Where it comes from, for error messages.
 
     Raises
     ------
     ParameterError
         If it is no plan.
+    UnknownNameError
+        If no method has the value of ``choose``.
+
+    Examples
+    --------
+    >>> parse_plan({"name": "no FFN", "steps": [{"skip": "ffn"}]}).skip_steps[0].tokens
+    'perceptual'
     """
     if not isinstance(given, dict):
         message = f"{source} must hold name and steps; it holds {type(given).__name__}."
         raise ParameterError(message)
-    known: dict[str, type[SkipStep | ParallelStep | PruneStep]] = {
-        "skip": SkipStep,
-        "parallel": ParallelStep,
-        "withdraw": PruneStep,
-    }
     steps = []
+    place = source
     try:
         for number, step in enumerate(given.get("steps") or [], start=1):
-            # Without this a wrong step would be told of as of every kind of step.
-            kind = next((kind for key, kind in known.items() if key in step), None)
-            if kind is None:
-                message = f"{source}, step {number}: one of skip, parallel, withdraw is needed."
+            place = f"{source}, step {number}"
+            if not isinstance(step, dict):
+                message = f"one of {', '.join(_KINDS)} is needed; found {step!r}."
                 raise ParameterError(message)
-            steps.append(kind.model_validate(step))
+            steps.append(make_step(step))
+        place = source
         return ReductionPlan.model_validate({**given, "steps": steps})
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = f"{source}: {place or 'a step'}: {first['msg']}."
-        raise ParameterError(message) from error
+        raise ParameterError(f"{place}: {_read_message(error)}") from error
+    except (ParameterError, UnknownNameError) as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
-def select_tokens(
-    candidates: TokenFlags, ids: Sequence[str], *, share: float, how: SelectionRule, seed: int = 0
-) -> TokenFlags:
-    """Choose a share of each sample's rows.
-
-    Parameters
-    ----------
-    candidates : ndarray
-        ``(sample, position)`` bool: the rows to choose from.
-    ids : sequence of str
-        The samples' ids: a random choice depends on them and not on who else is in the batch.
-    share : float
-        Of a sample's candidates; rounded to whole rows, halves to even.
-    how : {"first", "strided", "random"}
-        The first ones; evenly spaced ones; any.
-    seed : int
-        Of the random choice.
-
-    Returns
-    -------
-    ndarray
-        ``(sample, position)`` bool, a part of ``candidates``.
-
-    Examples
-    --------
-    >>> choose(np.ones((1, 4), bool), ["a"], share=0.5, how="strided").astype(int)
-    array([[1, 0, 1, 0]])
-    """
-    found = np.zeros_like(candidates)
-    for row, sample in enumerate(ids):
-        places = np.flatnonzero(candidates[row])
-        count = round(share * len(places))
-        if how == "first":
-            taken = np.arange(count)
-        elif how == "strided":
-            taken = np.arange(count) * len(places) // max(count, 1)
-        else:
-            rng = np.random.default_rng([seed, zlib.crc32(sample.encode())])
-            taken = rng.permutation(len(places))[:count]
-        found[row, places[taken]] = True
-    return found
+def _read_message(error: ValidationError) -> str:
+    """Return the first message of a validation error, with the key that it is about."""
+    first = error.errors()[0]
+    # Pydantic names the arms of a union too; a key is enough.
+    key = f"{first['loc'][0]}: " if first["loc"] else ""
+    return f"{key}{first['msg'].removeprefix('Value error, ').rstrip('.')}."

@@ -1,11 +1,11 @@
-"""Reports on plans: score, operations, rows of the cache and time of each, side by side (I3)."""
+"""Compare plans: score, operations, cached tokens and time of each, side by side (I3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,19 @@ from ima.models.perception import reuse_perception
 from ima.stats.intervals import Interval, draw_bootstrap_weights
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.apply import apply_plan
-from ima.token_reduction.cost import DECODED_TOKENS, compute_prefill_cost, time_plans
+from ima.token_reduction.cost import (
+    DECODED_TOKENS,
+    PrefillCost,
+    compute_prefill_cost,
+    time_plans,
+)
 from ima.token_reduction.plans import ReductionPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ima.data.samples import Sample
-    from ima.models import Batch
+    from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
 UNREDUCED_PLAN = ReductionPlan(name="nothing left out")
@@ -34,15 +39,15 @@ UNREDUCED_PLAN = ReductionPlan(name="nothing left out")
 
 @dataclass(frozen=True)
 class PlanReport:
-    """What a model did under several plans.
+    """Scores and costs of a model under several plans.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        A row per plan, :data:`UNREDUCED_PLAN` first: ``plan``, ``metric``, ``score``, ``low``, ``high``,
-        ``n``; of the prompts, per sample, ``gflops`` (of these ``gflops attention``) and ``cached``
-        rows; seconds ``prefill``, ``decode`` (a token) and ``whole``; and the ratios of the costs
-        to those of the plain model, with ``ratio`` behind their names.
+        A row per plan, :data:`UNREDUCED_PLAN` first: ``plan``, ``metric``, ``score``, ``low``,
+        ``high``, ``n``; per prompt ``gflops`` (of which attention ``gflops attention``) and
+        ``cached`` tokens; seconds ``prefill``, ``decode`` (a token) and ``whole``; and for each
+        cost ``COST ratio``, its ratio to that of the unreduced model.
     by_sample : mapping of str to ndarray
         By plan the score of each sample, ``(sample,)``.
     """
@@ -61,72 +66,81 @@ def compare_plans(
     timed_samples: int | None = None,
     decoded: int = DECODED_TOKENS,
 ) -> PlanReport:
-    """Run a model under several plans, and as it is.
+    """Run a model unreduced and under several plans.
 
     Parameters
     ----------
     model : FrozenModel
-        What answers.
+        The model.
     samples : sequence of Sample
-        Of one task.
-    plans : sequence of Plan
+        Samples of one task.
+    plans : sequence of ReductionPlan
         Their names must differ.
     batch_size : int
         Samples that run at once.
     repeats : int
-        Rounds of timing; 0 leaves the timing out.
+        Rounds of timing; 0 omits the timing.
     timed_samples : int or None
-        How many of the first samples are timed, at once; None times a whole batch.
+        Number of the first samples that are timed, at once; None times a whole batch.
     decoded : int
-        Tokens that are decoded to time it.
+        Tokens that are decoded when decoding is timed.
 
     Returns
     -------
-    Report
+    PlanReport
         Scores and costs side by side.
 
     Raises
     ------
     ParameterError
         If names repeat, a plan does not fit the model, or samples have no score.
+
+    Examples
+    --------
+    >>> report = compare_plans(model, samples, [FastV(after_layer=2, ratio=0.5).plan()])
+    ... # doctest: +SKIP
+    >>> report.table[["plan", "score", "gflops ratio"]]  # doctest: +SKIP
     """
-    named = {plan.name: plan for plan in (UNREDUCED_PLAN, *plans)}
-    if len(named) <= len(plans):
+    by_name = {plan.name: plan for plan in (UNREDUCED_PLAN, *plans)}
+    if len(by_name) <= len(plans):
         message = f"Names of plans must differ; got {', '.join(plan.name for plan in plans)}."
         raise ParameterError(message)
-    for plan in named.values():
+    for plan in by_name.values():
         plan.check(model)
-    held = list(samples)
-    scorer = SampleScorer(held)
+    samples = list(samples)
+    scorer = SampleScorer(samples)
     metric = next((name for name in MAIN_SCORES if name in scorer.metrics), None)
     if metric is None:
-        message = "The samples have no reference to be scored by. Take others."
+        message = (
+            "The samples cannot be scored: they have no references. Take samples with references."
+        )
         raise ParameterError(message)
-    rows, each = [], {}
     with reuse_perception():
-        answered = [_answers(model, held, plan, batch_size) for plan in named.values()]
-    for plan, (said, costs) in zip(named.values(), answered, strict=True):
-        values = scorer(held, said)[:, scorer.metrics.index(metric)].astype(float)
-        each[plan.name] = values
-        found = compute_mean_score(values)
-        row = {"plan": plan.name, "metric": metric, "score": found.value, "low": found.low}
-        rows.append(row | {"high": found.high, "n": found.n} | costs)
+        runs = [_answer(model, samples, plan, batch_size) for plan in by_name.values()]
+    rows, by_sample = [], {}
+    for plan, (answers, costs) in zip(by_name.values(), runs, strict=True):
+        values = scorer(samples, answers)[:, scorer.metrics.index(metric)].astype(float)
+        by_sample[plan.name] = values
+        mean = compute_mean_score(values)
+        row = {"plan": plan.name, "metric": metric, "score": mean.value, "low": mean.low}
+        rows.append(row | {"high": mean.high, "n": mean.n} | costs)
     table = pd.DataFrame(rows)
     if repeats:
-        first = held[: timed_samples or batch_size]
-        times = time_plans(model, first, named, repeats=repeats, decoded=decoded)
+        timed = samples[: timed_samples or batch_size]
+        times = time_plans(model, timed, by_name, repeats=repeats, decoded=decoded)
         for name in ("prefill", "decode", "whole"):
             table[name] = [times[plan][name] for plan in table["plan"]]
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return PlanReport(table, each)
+    return PlanReport(table, by_sample)
 
 
-def _answers(
+def _answer(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, batch_size: int
 ) -> tuple[list[str], dict[str, float]]:
-    costs: list[Any] = []
+    """Return a model's answers under a plan, and the mean cost of a prompt."""
+    costs: list[PrefillCost] = []
 
     @contextmanager
     def around(batch: Batch) -> Iterator[None]:
@@ -134,29 +148,29 @@ def _answers(
             yield
         costs.append(compute_prefill_cost(model, trace))
 
-    said = model.generate(samples, batch_size=batch_size, around=around)
-    each = 1e9 * len(samples)
-    return said, {
-        "gflops": sum(one.total for one in costs) / each,
-        "gflops attention": sum(one.attention for one in costs) / each,
-        "cached": sum(one.cached for one in costs) / len(samples),
+    answers = model.generate(samples, batch_size=batch_size, around=around)
+    giga = 1e9 * len(samples)
+    return answers, {
+        "gflops": sum(cost.total_flops for cost in costs) / giga,
+        "gflops attention": sum(cost.attention_flops for cost in costs) / giga,
+        "cached": sum(cost.cached_tokens for cost in costs) / len(samples),
     }
 
 
 def compute_relative_score(
     values: FloatArray,
-    plain: FloatArray,
+    unreduced: FloatArray,
     *,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Return a score as a share of the plain model's, on the same samples (I3).
+    """Return a score as a fraction of the unreduced model's, on the same samples (I3).
 
     Parameters
     ----------
-    values, plain : ndarray
-        ``(sample,)`` each: scores under a plan, and of the plain model.
+    values, unreduced : ndarray
+        ``(sample,)`` each: scores under a plan, and of the unreduced model.
     resamples : int
         Bootstrap resamples of samples, the same for both.
     seed : int
@@ -167,22 +181,32 @@ def compute_relative_score(
     Raises
     ------
     ParameterError
-        If the plain model scores nothing: no share of it can be kept.
+        If the unreduced model scores 0.
+
+    Examples
+    --------
+    >>> interval = compute_relative_score(np.array([1.0, 0.0]), np.array([1.0, 1.0]))
+    >>> interval.value, interval.n
+    (0.5, 2)
     """
-    if not plain.mean() > 0:
-        message = "The plain model scores 0 on these samples: no share of it can be kept."
+    if not unreduced.mean() > 0:
+        message = (
+            "The unreduced model scores 0 on these samples, so that no fraction of its score is "
+            "defined. Take other samples."
+        )
         raise ParameterError(message)
-    drawn = draw_bootstrap_weights(len(plain), resamples=resamples, seed=seed).to_numpy()
-    below = drawn @ plain
-    shares = (drawn @ values)[below > 0] / below[below > 0]
-    value = float(values.mean() / plain.mean())
-    return Interval.of_draws(value, shares, n=len(plain), level=level)
+    weights = draw_bootstrap_weights(len(unreduced), resamples=resamples, seed=seed).to_numpy()
+    denominator = weights @ unreduced
+    positive = denominator > 0
+    ratios = (weights @ values)[positive] / denominator[positive]
+    value = float(values.mean() / unreduced.mean())
+    return Interval.of_draws(value, ratios, n=len(unreduced), level=level)
 
 
 def compute_score_gain(
     first: FloatArray, second: FloatArray, *, resamples: int = 1000, seed: int = 0
 ) -> Interval:
-    """Return how much better one score is than another, on the same samples.
+    """Return the mean difference of two scores on the same samples, first less second.
 
     Parameters
     ----------
@@ -192,88 +216,107 @@ def compute_score_gain(
         Bootstrap resamples of samples, the same for both.
     seed : int
         Same seed, same interval.
+
+    Examples
+    --------
+    >>> compute_score_gain(np.array([1.0, 1.0]), np.array([1.0, 0.0])).value
+    0.5
     """
-    gap = first - second
-    drawn = draw_bootstrap_weights(len(gap), resamples=resamples, seed=seed).to_numpy() @ gap
-    return Interval.of_draws(float(gap.mean()), drawn, n=len(gap))
+    gains = first - second
+    weights = draw_bootstrap_weights(len(gains), resamples=resamples, seed=seed).to_numpy()
+    return Interval.of_draws(float(gains.mean()), weights @ gains, n=len(gains))
 
 
 def compute_kept_alignment(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 16
 ) -> FloatArray:
-    """Ask whether percepts that a plan keeps are more similar to text than those it drops.
+    """Compare the similarity to text of the perceptual tokens that stay and that leave.
 
     Parameters
     ----------
     model : FrozenModel
-        What runs.
+        The model.
     samples : sequence of Sample
-        With their references, whose tokens are among the text.
-    plan : Plan
-        Withdraws percepts once; both groups are compared where they part.
+        With references, whose tokens are part of the text.
+    plan : ReductionPlan
+        Prunes perceptual tokens once; both groups are compared at the layer after which it prunes.
     batch_size : int
         Samples that run at once.
 
     Returns
     -------
     ndarray
-        ``(sample,)``: mean cosine, with the mean textual state of the sample, of percepts that stay
-        less that of those that leave; samples of which all or none leave are left out.
+        ``(sample,)``: mean cosine with the sample's mean textual state of the tokens that stay,
+        less that of the tokens that leave. Samples in which all or none leave are omitted.
 
     Raises
     ------
     ParameterError
-        If the plan does not withdraw once.
+        If the plan does not have exactly one prune step.
+
+    Examples
+    --------
+    >>> plan = FastV(after_layer=2, ratio=0.5).plan()  # doctest: +SKIP
+    >>> compute_kept_alignment(model, samples, plan).mean()  # doctest: +SKIP
+    0.04
     """
-    if len(plan.withdrawals) != 1:
-        message = f"{plan.name!r} withdraws {len(plan.withdrawals)} times; once is needed."
+    if len(plan.prune_steps) != 1:
+        message = (
+            f"{plan.name!r} has {len(plan.prune_steps)} prune steps; exactly one is needed. Take "
+            "another plan."
+        )
         raise ParameterError(message)
-    behind = plan.withdrawals[0].behind
-    found: list[float] = []
+    layer = plan.prune_steps[0].after_layer
+    differences: list[float] = []
     for batch in model.stream(samples, batch_size=batch_size):
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
-        stays = trace.present[-1]
-        states = capture_activations(model, batch, taps=["resid_post"])["resid_post"][
-            behind
+        present = trace.present[-1]
+        states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"][
+            layer
         ].float()
         for row in range(len(batch)):
             perceptual, text = batch.modality[row] > 0, batch.modality[row] == 0
-            kept, gone = perceptual & stays[row], perceptual & ~stays[row]
-            if not kept.any() or not gone.any():
+            stays, leaves = perceptual & present[row], perceptual & ~present[row]
+            if not stays.any() or not leaves.any():
                 continue
             mean = states[row][text].mean(dim=0, keepdim=True)
-            near = torch.cosine_similarity(states[row], mean, dim=-1)
-            found.append(float(near[kept].mean() - near[gone].mean()))
-    return np.array(found)
+            cosine = torch.cosine_similarity(states[row], mean, dim=-1)
+            differences.append(float(cosine[stays].mean() - cosine[leaves].mean()))
+    return np.array(differences)
 
 
 def count_kept_perceptual_tokens(
     model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, *, batch_size: int = 32
 ) -> FloatArray:
-    """Count the percepts that a plan leaves in the stream.
+    """Count the perceptual tokens that a plan leaves in the residual stream.
 
     Parameters
     ----------
     model : FrozenModel
-        What runs.
+        The model.
     samples : sequence of Sample
         Their prompts are read without an answer.
-    plan : Plan
-        Withdraws percepts.
+    plan : ReductionPlan
+        Prunes perceptual tokens.
     batch_size : int
         Samples that run at once.
 
     Returns
     -------
     ndarray
-        ``(sample, layer)``: perceptual rows that enter the block of layer 1 … L.
+        ``(sample, layer)``: perceptual tokens that enter the block of layer 1 … L.
+
+    Examples
+    --------
+    >>> count_kept_perceptual_tokens(model, samples, VTW(after_layer=1).plan())  # doctest: +SKIP
+    array([[64.,  0.,  0.]])
     """
-    found: list[FloatArray] = []
+    counts: list[FloatArray] = []
     for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
-        percepts = batch.modality > 0
-        counts = torch.stack([(rows & percepts).sum(dim=1) for rows in trace.present], dim=1)
-        found.append(counts.double().cpu().numpy())
-    return np.concatenate(found)
+        perceptual = batch.modality > 0
+        layers = [(present & perceptual).sum(dim=1) for present in trace.present]
+        counts.append(torch.stack(layers, dim=1).double().cpu().numpy())
+    return np.concatenate(counts)

@@ -1,4 +1,4 @@
-"""Rows of a running batch: which are still in the stream, and how masks and positions follow."""
+"""Tokens of a running batch: which remain in the residual stream, with their masks and positions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class PackedTokens:
-    """Rows of each sample, moved to the right end of a shorter sequence, in their order.
+    """Tokens of each sample, moved in their order to the right end of a shorter sequence.
 
     Parameters
     ----------
     places : Tensor
-        ``(sample, new position)`` int64: the old position of each row; 0 where there is none.
+        ``(sample, new position)`` int64: the old position of each token; 0 at padding.
     real : Tensor
-        ``(sample, new position)`` bool: false at padding, which stands on the left.
+        ``(sample, new position)`` bool: false at padding, which is on the left.
     """
 
     places: Tensor
@@ -30,170 +30,175 @@ class PackedTokens:
         """Whether no sample needs padding."""
         return bool(self.real.all())
 
-    def take(self, states: Tensor) -> Tensor:
-        """Return rows of ``(sample, position, ...)``."""
-        index = self.places.reshape(*self.places.shape, *[1] * (states.ndim - 2))
-        return states.gather(1, index.expand(-1, -1, *states.shape[2:]))
+    def take(self, values: Tensor) -> Tensor:
+        """Return the tokens of ``(sample, position, ...)``."""
+        index = self.places.reshape(*self.places.shape, *[1] * (values.ndim - 2))
+        return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
 
-    def put(self, rows: Tensor, *, length: int) -> Tensor:
-        """Return ``(sample, position, ...)``: the rows at their old places, zeros elsewhere."""
-        found = rows.new_zeros(rows.shape[0], length, *rows.shape[2:])
+    def put(self, tokens: Tensor, *, length: int) -> Tensor:
+        """Return ``(sample, position, ...)``: the tokens at their old positions, zeros elsewhere."""
+        values = tokens.new_zeros(tokens.shape[0], length, *tokens.shape[2:])
         sample, new = self.real.nonzero(as_tuple=True)
-        found[sample, self.places[sample, new]] = rows[sample, new]
-        return found
+        values[sample, self.places[sample, new]] = tokens[sample, new]
+        return values
 
-    def positions(self, values: Tensor, *, dim: int) -> Tensor:
-        """Return positions along ``dim``, behind which at most one dim of values follows.
+    def take_positions(self, values: Tensor, *, dim: int) -> Tensor:
+        """Return the tokens' position ids or rotary tables.
 
-        Position ids are ``(…, sample or 1, position)``, rotary tables
-        ``(…, sample or 1, position, feature)``.
+        Position ids are ``(…, sample or 1, position)`` with ``dim`` -1, rotary tables
+        ``(…, sample or 1, position, feature)`` with ``dim`` -2.
         """
-        behind = -1 - dim
+        features = -1 - dim
         shape = list(values.shape)
         shape[dim - 1] = len(self.places)
         values = values.expand(shape)
-        index = self.places.reshape(*[1] * (values.ndim - 2 - behind), *self.places.shape)
-        index = index.reshape(*index.shape, *[1] * behind)
+        index = self.places.reshape(*[1] * (values.ndim - 2 - features), *self.places.shape)
+        index = index.reshape(*index.shape, *[1] * features)
         target = list(values.shape)
         target[dim] = self.places.shape[1]
         return values.gather(dim, index.expand(target))
 
-    def mask(self, given: Tensor | None, *, like: Tensor) -> Tensor | None:
-        """Return the mask of attention among the rows.
+    def prompt_mask(self, mask: Tensor | None, *, like: Tensor) -> Tensor | None:
+        """Return the attention mask among the tokens.
 
         Parameters
         ----------
-        given : Tensor or None
-            ``(sample or 1, 1, position, position)``, of the longer sequence: bool, or numbers that
+        mask : Tensor or None
+            ``(sample or 1, 1, position, position)`` of the longer sequence: bool, or numbers that
             are added; None is causal attention without padding.
         like : Tensor
-            States of the model, for dtype and device.
+            States of the model, for the device.
 
         Returns
         -------
         Tensor or None
-            None where attention among the rows is causal without padding.
+            None where attention among the tokens is causal without padding.
         """
-        if given is None and self.whole:
+        if mask is None and self.whole:
             return None
         count = self.places.shape[1]
         order = torch.arange(count, device=like.device)
-        if given is None:
-            allowed = (order[:, None] >= order[None])[None, None] & self.real[:, None, None]
-            # A padded row attends to itself, else its softmax would be over nothing.
-            return allowed | torch.eye(count, dtype=torch.bool, device=like.device)
-        rows = self.rows_of(given)
-        cut = self.columns_of(rows)
+        # A padded token attends to itself, else its softmax would be over nothing.
         eye = torch.eye(count, dtype=torch.bool, device=like.device)
-        if given.dtype == torch.bool:
+        if mask is None:
+            return ((order[:, None] >= order[None])[None, None] & self.real[:, None, None]) | eye
+        cut = self.take_mask_keys(self.take_mask_queries(mask))
+        if mask.dtype == torch.bool:
             return (cut & self.real[:, None, None]) | eye
         closed = ~self.real[:, None, None] & ~eye
         cut = cut.masked_fill(closed, torch.finfo(cut.dtype).min)
         return cut.masked_fill(eye & ~self.real[:, None, :, None], 0.0)
 
-    def rows_of(self, mask: Tensor) -> Tensor:
-        """Return the rows of a mask ``(sample or 1, head, position, key)``."""
+    def take_mask_queries(self, mask: Tensor) -> Tensor:
+        """Return the tokens' queries of a mask ``(sample or 1, head, position, key)``."""
         mask = mask.expand(len(self.places), *mask.shape[1:])
         index = self.places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
         return mask.gather(2, index)
 
-    def columns_of(self, mask: Tensor) -> Tensor:
-        """Return the columns of a mask ``(sample or 1, head, query, position)``."""
+    def take_mask_keys(self, mask: Tensor) -> Tensor:
+        """Return the tokens' keys of a mask ``(sample or 1, head, query, position)``."""
         mask = mask.expand(len(self.places), *mask.shape[1:])
         index = self.places[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
         return mask.gather(3, index)
 
-    def later_mask(self, given: Tensor | None, *, prompt: int, keys: int) -> Tensor | None:
-        """Return the mask of one row that is decoded after the prompt.
+    def decoding_mask(self, mask: Tensor | None, *, prompt_length: int, keys: int) -> Tensor | None:
+        """Return the mask of one token that is decoded after the prompt.
 
         Parameters
         ----------
-        given : Tensor or None
-            ``(sample or 1, 1, 1, key)`` over the whole prompt and what was decoded; None allows
-            all. Where rows left before the first layer the model makes it for fewer keys, and
-            what it says of them is not looked at.
-        prompt : int
-            Rows of the whole prompt.
+        mask : Tensor or None
+            ``(sample or 1, 1, 1, key)`` over the whole prompt and the decoded tokens; None allows
+            all. Where tokens left before the first layer, the model makes it for fewer keys, and
+            it is not read.
+        prompt_length : int
+            Tokens of the whole prompt.
         keys : int
-            Keys of the layer: the rows that are left, and what was decoded.
+            Keys of the layer: the tokens that remain, and the decoded ones.
         """
-        if given is None and self.whole:
+        if mask is None and self.whole:
             return None
         decoded = keys - self.places.shape[1]
-        if given is None or given.shape[-1] < prompt + decoded:
+        if mask is None or mask.shape[-1] < prompt_length + decoded:
             later = self.real.new_ones(len(self.real), decoded)
             allowed = torch.cat([self.real, later], dim=1)[:, None, None]
-            if given is None or given.dtype == torch.bool:
+            if mask is None or mask.dtype == torch.bool:
                 return allowed
-            closed = torch.zeros_like(allowed, dtype=given.dtype)
-            return closed.masked_fill(~allowed, torch.finfo(given.dtype).min)
-        own = self.columns_of(given[..., :prompt])
-        if given.dtype == torch.bool:
+            closed = torch.zeros_like(allowed, dtype=mask.dtype)
+            return closed.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+        own = self.take_mask_keys(mask[..., :prompt_length])
+        if mask.dtype == torch.bool:
             own = own & self.real[:, None, None]
         else:
             own = own.masked_fill(~self.real[:, None, None], torch.finfo(own.dtype).min)
-        later = given[..., prompt : prompt + decoded].expand(len(own), -1, -1, -1)
+        later = mask[..., prompt_length : prompt_length + decoded].expand(len(own), -1, -1, -1)
         return torch.cat([own, later], dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveTokens:
-    """The rows that run in a sub-block, handed to it one behind the other.
+    """The tokens that run in a sub-block, concatenated over samples.
 
     Parameters
     ----------
-    runs : Tensor
+    active : Tensor
         ``(sample, position)`` bool.
     """
 
-    runs: Tensor
+    active: Tensor
 
     @cached_property
     def index(self) -> Tensor:
-        """Their places among all rows of all samples, int64."""
-        return self.runs.reshape(-1).nonzero()[:, 0]
+        """Their places among all tokens of all samples, int64."""
+        return self.active.reshape(-1).nonzero()[:, 0]
 
     @cached_property
     def packed(self) -> PackedTokens:
-        """The same at the right end of each sample."""
-        return pack_tokens(self.runs)
+        """The same tokens at the right end of each sample."""
+        return pack_tokens(self.active)
 
     def take(self, states: Tensor) -> Tensor:
-        """Return the rows of ``(…, feature)``, in as many dims as they came in."""
+        """Return the active tokens of ``(…, feature)``, with the same number of dims."""
         index = self.index.to(states.device)
-        chosen = states.reshape(-1, states.shape[-1]).index_select(0, index)
-        return chosen if states.ndim == 2 else chosen.unsqueeze(0)
+        tokens = states.reshape(-1, states.shape[-1]).index_select(0, index)
+        return tokens if states.ndim == 2 else tokens.unsqueeze(0)
 
     def put(self, output: Any, *, flat: bool = False) -> Any:
-        """Return the rows that ran at their places, and zeros at those of the others.
+        """Return the active tokens at their places, and zeros at the others.
 
         Parameters
         ----------
         output : Tensor or tuple
-            What the sub-block returned; of a tuple, the first is meant.
+            Output of the sub-block; the first element of a tuple.
         flat : bool
             Whether sample and position stay in one dim.
         """
-        rows = output[0] if isinstance(output, tuple) else output
-        found = rows.new_zeros(self.runs.numel(), rows.shape[-1])
-        index = self.index.to(rows.device)
-        found = found.index_copy(0, index, rows.reshape(-1, rows.shape[-1]))
+        tokens = output[0] if isinstance(output, tuple) else output
+        states = tokens.new_zeros(self.active.numel(), tokens.shape[-1])
+        index = self.index.to(tokens.device)
+        states = states.index_copy(0, index, tokens.reshape(-1, tokens.shape[-1]))
         if not flat:
-            found = found.reshape(*self.runs.shape, -1)
-        return (found, *output[1:]) if isinstance(output, tuple) else found
+            states = states.reshape(*self.active.shape, -1)
+        return (states, *output[1:]) if isinstance(output, tuple) else states
 
 
 def pack_tokens(kept: Tensor) -> PackedTokens:
-    """Return the kept rows of each sample at the right end of a sequence as long as the longest.
+    """Pack the kept tokens of each sample at the right end of the shortest sequence for all.
 
     Parameters
     ----------
     kept : Tensor
-        ``(sample, position)`` bool; at least one row of a sample is kept.
+        ``(sample, position)`` bool; at least one token is kept.
+
+    Examples
+    --------
+    >>> kept = torch.tensor([[True, False, True], [False, True, False]])
+    >>> packed = pack_tokens(kept)
+    >>> packed.places.tolist(), packed.real.tolist()
+    ([[0, 2], [0, 1]], [[True, True], [False, True]])
     """
     counts = kept.sum(dim=1)
     longest = int(counts.max())
-    # A stable sort puts kept rows last, in their order.
+    # A stable sort puts kept tokens last, in their order.
     order = torch.argsort(kept.to(torch.int8), dim=1, stable=True)
     places = order[:, kept.shape[1] - longest :]
     new = torch.arange(longest, device=kept.device)
@@ -201,6 +206,12 @@ def pack_tokens(kept: Tensor) -> PackedTokens:
     return PackedTokens(torch.where(real, places, 0), real)
 
 
-def repeat_for_beams(values: Tensor, like: Any) -> Tensor:
-    """Return rows for each beam of a sample, next to each other as generation lays them out."""
+def repeat_for_beams(values: Tensor, like: Tensor) -> Tensor:
+    """Repeat each sample for its beams, adjacent as generation lays them out.
+
+    Examples
+    --------
+    >>> repeat_for_beams(torch.tensor([1, 2]), torch.zeros(4, 3)).tolist()
+    [1, 1, 2, 2]
+    """
     return values.repeat_interleave(like.shape[0] // values.shape[0], dim=0)

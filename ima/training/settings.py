@@ -1,4 +1,4 @@
-"""Settings of a training: the paper's recipe, and what may be chosen otherwise."""
+"""Settings of a training: the recipe of the paper, and what a user may change."""
 
 from __future__ import annotations
 
@@ -9,38 +9,69 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ima.errors import ParameterError
 
+_LANGUAGE_MODELS = {"opt-6.7b": "facebook/opt-6.7b", "vicuna-7b": "lmsys/vicuna-7b-v1.5"}
+#: AudioMAE is published outside transformers, and CLAP was not in the paper's released runs.
+_ENCODERS = {
+    "vit": "google/vit-large-patch16-224",
+    "clip": "openai/clip-vit-large-patch14",
+    "mae": "facebook/vit-mae-large",
+    "timesformer": "facebook/timesformer-base-finetuned-k400",
+    "xclip": "microsoft/xclip-large-patch14",
+    "videomae": "MCG-NJU/videomae-large",
+    "ast": "MIT/ast-finetuned-audioset-10-10-0.4593",
+    "clap": "laion/clap-htsat-unfused",
+}
+#: The paper's pairs of a language model and an encoder, by name ``language/encoder``, with their
+#: Hugging Face ids: what ``ima train --pair`` fills in.
+MODEL_PAIRS: Mapping[str, dict[str, str]] = {
+    f"{language}/{encoder}": {"language": _LANGUAGE_MODELS[language], "encoder": _ENCODERS[encoder]}
+    for language in _LANGUAGE_MODELS
+    for encoder in _ENCODERS
+}
+
 
 class TrainingSettings(BaseModel):
-    """How a connector is trained (paper §2, single task).
+    """Settings for training a connector (paper §2, single task).
 
     Parameters
     ----------
     language, encoder : str
-        Folders or Hugging Face ids; both stay frozen.
+        Folders or Hugging Face ids of the two frozen models.
     data : str
-        A data set whose splits ``train`` and ``validation`` are read, or a folder of samples.
+        A data set with splits ``train`` and ``validation``, or a folder of samples.
     out : str
-        The folder that becomes the model; a training that was stopped goes on there.
+        The folder that becomes the model. An interrupted training in it resumes.
     epochs : int
         Passes over the training samples.
     learning_rate : float
-        Peak, after a linear warm-up of ``warmup`` steps; a cosine falls from it to 0.
+        Peak, reached after a linear warm-up of ``warmup`` steps; a cosine decays from it to 0.
+    weight_decay : float
+        Of AdamW, on all weights of the connector.
     batch_size, accumulation : int
         Samples of a forward pass on each device, and passes whose gradients are summed.
     precision : {"float32", "bfloat16", "float16"}
-        Of the frozen parts and, mixed with float32, of the connector's passes.
+        Dtype of the frozen models and, with float32 weights, of the connector's forward pass.
     width, feed_forward, queries, layers : int
-        Sizes of the connector; the defaults are the paper's.
+        Sizes of the connector; the defaults are those of the paper.
     samples : int or None
-        How many training samples from the start; None takes all.
+        Number of training samples, taken from the start; None takes all.
     checkpoints : int
-        How many times weights are kept along the way, evenly, beside the untrained and the last.
+        Number of evenly spaced checkpoints, besides the untrained and the final weights.
     save_every : int
-        Steps between two states from which a stopped training goes on.
+        Steps between two saved states from which an interrupted training resumes.
     seed : int
-        Of the connector's weights and the order of samples.
+        Seed of the connector's initial weights and of the order of samples.
     device : str or None
-        None takes a GPU where there is one.
+        None uses a GPU if there is one.
+
+    Examples
+    --------
+    >>> settings = TrainingSettings(
+    ...     language="facebook/opt-125m", encoder="google/vit-base-patch16-224",
+    ...     data="photos", out="model", epochs=3,
+    ... )
+    >>> settings.epochs, settings.queries
+    (3, 10)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,13 +98,13 @@ class TrainingSettings(BaseModel):
     device: str | None = None
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any]) -> TrainingSettings:
-        """Return settings of which each has its type and lies in its range.
+    def from_values(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """Return settings made from values whose type and range are checked.
 
         Raises
         ------
         ParameterError
-            If one has not.
+            If a value has the wrong type or is out of range.
         """
         try:
             return cls(**values)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from ima.claims import CLAIMS, Record, read_missing
+from ima.claims import CLAIMS, ClaimRecord, read_unmeasurable_claims
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -106,7 +106,7 @@ def test_no_page_shows_what_should_have_been_filled_in(site):
 
 def test_claims_are_complete_records():
     records = json.loads((ROOT / "_build" / "claims.json").read_text(encoding="utf-8"))
-    checked = [Record.model_validate(entry) for entry in records]  # recomputes each verdict
+    checked = [ClaimRecord.model_validate(entry) for entry in records]  # recomputes each verdict
     assert {"F1.1", "F1.2"} <= {record.claim for record in checked}
     for record in checked:
         assert (ROOT / record.notebook).is_file()
@@ -119,7 +119,10 @@ def test_the_front_page_shows_every_claim_with_its_verdict(site):
     page = site[SITE / "book" / "index.html"]
     head, *rows = page.find("table").find_all("tr")
     models = [cell.get_text(" ", strip=True) for cell in head.find_all("th")][1:]
-    unserved = {one.model for one in read_missing((ROOT / "book" / "runs").glob("*.claims.json"))}
+    unserved = {
+        one.model
+        for one in read_unmeasurable_claims((ROOT / "book" / "runs").glob("*.claims.json"))
+    }
     assert {model for _, model in measured} | unserved == set(models)
     cells = {
         (row.find("td").get_text(" ", strip=True).split()[0], model): cell
@@ -134,4 +137,4 @@ def test_the_front_page_shows_every_claim_with_its_verdict(site):
     assert [label.get_text(strip=True) for label in page.select(".sd-tab-label")] == models
     tabs = page.select_one(".sd-tab-set").get_text(" ")
     for record in records:
-        assert str(Record.model_validate(record).interval) in tabs
+        assert str(ClaimRecord.model_validate(record).interval) in tabs

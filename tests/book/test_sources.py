@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ima.notebook import runner
-from ima.notebook.parameters import check
+from ima.notebook.parameters import check_parameter_values
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -89,12 +89,12 @@ def test_the_search_for_typed_results_finds_them():
 @pytest.mark.parametrize("size", ["small", "standard", "full"])
 def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
     settings = {**config(), "size": size}
-    caching = runner.parameters(ROOT / "notebooks" / "caching.md")
+    caching = runner.read_notebook_parameters(ROOT / "notebooks" / "caching.md")
     for values in plan.caches(settings).values():
-        check(caching, values=values)
+        check_parameter_values(caching, values=values)
     for name in settings["runs"]:
-        taken = runner.parameters(ROOT / "notebooks" / f"{name}.md")
-        check(taken, values=plan.parameters(settings, name))
+        taken = runner.read_notebook_parameters(ROOT / "notebooks" / f"{name}.md")
+        check_parameter_values(taken, values=plan.parameters(settings, name))
 
 
 def test_the_published_edition_has_every_model_of_the_zoo():
@@ -123,7 +123,7 @@ def test_sizes_grow():
     for size in sizes.values():
         own = size["findings"]
         assert own["keep_tokens"] <= own["samples"]
-        assert own["lens"] <= own["samples"]
+        assert own["logit_lens"] <= own["samples"]
     assert config()["size"] == "standard"
 
 

@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "keep_tokens": 5,
     "batch_size": 2,
     "unit": 2,
-    "taps": ("fc1", "resid_post"),
+    "hook_points": ("mlp_post", "resid_post"),
 }
 
 

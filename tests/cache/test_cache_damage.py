@@ -32,7 +32,7 @@ def whole(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
         keep_tokens=3,
         batch_size=2,
         unit=2,
-        taps=["resid_post"],
+        hook_points=["resid_post"],
     )
     return path
 
@@ -224,7 +224,7 @@ def test_a_killed_repair_leaves_an_unfinished_cache(
         keep_tokens=3,
         batch_size=2,
         unit=2,
-        taps=["resid_post"],
+        hook_points=["resid_post"],
     )
     assert snapshot(copy) == files
 

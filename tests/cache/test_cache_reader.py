@@ -38,15 +38,15 @@ def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
         "norms",
         "drift",
         "tokens",
-        "lens",
-        "inputs",
+        "logit_lens",
+        "input_norms",
     }
     mean = cache["means/resid_post/mean"]
     assert mean.dims == ("sample", "kind", "layer", "hidden")
     assert mean.shape == (7, 2, model.layers + 1, model.hidden)
     assert mean.sel(kind="textual", layer=0).dtype == np.float32
-    assert cache["means/fc1/mean"].coords["layer"].to_numpy().tolist() == [1, 2, 3]
-    state = cache["tokens/sa/state"]
+    assert cache["means/mlp_post/mean"].coords["layer"].to_numpy().tolist() == [1, 2, 3]
+    state = cache["tokens/attn_out/state"]
     assert state.dims == ("token", "layer", "hidden")
     assert set(state.coords) == {"layer", "sample", "position", "modality", "token_id"}
     samples = cache["samples"].to_dataset()
@@ -62,8 +62,8 @@ def test_kept_tokens_belong_to_the_first_samples(finished: Path) -> None:
     cache = ima.open_cache(finished)
     samples = cache["samples"].to_dataset()
     counts = (samples["n_perceptual"] + samples["n_textual"]).to_numpy()[:4]
-    for tap in HOOK_POINTS:
-        tokens = cache[f"tokens/{tap}"].to_dataset()
+    for hook_point in HOOK_POINTS:
+        tokens = cache[f"tokens/{hook_point}"].to_dataset()
         assert tokens["sample"].to_numpy().tolist() == np.repeat(range(4), counts).tolist()
         kinds = tokens["modality"].to_numpy() == 0
         for row in range(4):
@@ -71,7 +71,7 @@ def test_kept_tokens_belong_to_the_first_samples(finished: Path) -> None:
                 at = np.flatnonzero(chosen & (tokens["sample"].to_numpy() == row))
                 np.testing.assert_allclose(
                     tokens["state"].isel(token=at).astype("float32").mean("token"),
-                    cache[f"means/{tap}/mean"].isel(sample=row).sel(kind=kind),
+                    cache[f"means/{hook_point}/mean"].isel(sample=row).sel(kind=kind),
                     atol=5e-2,
                 )
 
@@ -81,12 +81,12 @@ def test_opening_reads_no_data(finished: Path, tmp_path: Path) -> None:
     for key, content in snapshot(finished).items():
         (copy / key).parent.mkdir(parents=True, exist_ok=True)
         (copy / key).write_bytes(content)
-    chunk = copy / "means/fc1/mean/c/0/0/0/0"
+    chunk = copy / "means/mlp_post/mean/c/0/0/0/0"
     chunk.write_bytes(b"broken")
     cache = ima.open_cache(copy)
-    cache["means/fc2/mean"].load()
+    cache["means/mlp_out/mean"].load()
     with pytest.raises(ValueError, match=r".+"):
-        cache["means/fc1/mean"].load()
+        cache["means/mlp_post/mean"].load()
 
 
 PLAIN = """
@@ -96,12 +96,12 @@ sys.modules["ima"] = sys.modules["torch"] = None
 import xarray as xr
 path = sys.argv[1]
 tree = xr.open_datatree(path, engine="zarr")
-group = xr.open_zarr(path, group="means/fc1", chunks=None)
-tokens = xr.open_zarr(path, group="tokens/sa", chunks=None)
-assert (group["mean"] == tree["means/fc1/mean"]).all()
-assert tokens.sizes["token"] == tree["tokens/sa"].sizes["token"]
+group = xr.open_zarr(path, group="means/mlp_post", chunks=None)
+tokens = xr.open_zarr(path, group="tokens/attn_out", chunks=None)
+assert (group["mean"] == tree["means/mlp_post/mean"]).all()
+assert tokens.sizes["token"] == tree["tokens/attn_out"].sizes["token"]
 assert set(tokens.coords) == {"layer", "sample", "position", "modality", "token_id"}
-mean = tree["means/fc1/mean"].sel(kind="textual", layer=2)
+mean = tree["means/mlp_post/mean"].sel(kind="textual", layer=2)
 print(json.dumps({"mean": mean.values.tolist(), "id": tree["samples/id"].values.tolist()}))
 """
 
@@ -114,7 +114,7 @@ def test_plain_xarray_reads_the_same_without_ima_and_without_warnings(finished: 
     assert run.stderr == ""
     plain = json.loads(run.stdout)
     cache = ima.open_cache(finished)
-    own = cache["means/fc1/mean"].sel(kind="textual", layer=2).to_numpy()
+    own = cache["means/mlp_post/mean"].sel(kind="textual", layer=2).to_numpy()
     np.testing.assert_array_equal(np.array(plain["mean"], dtype="float32"), own)
     assert plain["id"] == cache["samples/id"].to_numpy().tolist()
 
@@ -122,7 +122,7 @@ def test_plain_xarray_reads_the_same_without_ima_and_without_warnings(finished: 
 def test_reading_needs_no_torch(finished: Path) -> None:
     code = (
         "import sys; import ima; assert 'xarray' not in sys.modules; "
-        "from ima.cache import info, verify; tree = ima.open_cache(sys.argv[1]); "
+        "from ima.cache import info, verify; tree = ima.cache.reader.open_cache(sys.argv[1]); "
         "info(sys.argv[1]); assert verify(sys.argv[1]).ok; "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
@@ -137,7 +137,7 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
         ima.open_cache(partial)
     command = (
         f"ima cache create --model {MODEL} --dataset tiny:test --samples 7 --out {partial} "
-        "--keep-tokens 4 --batch-size 2 --unit 3 --lens 5 --inputs"
+        "--keep-tokens 4 --batch-size 2 --unit 3 --logit-lens 5 --input-norms"
     )
     assert command in str(caught.value)
     assert "allow_partial=True" in str(caught.value)
@@ -145,18 +145,18 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
     tree, whole = ima.open_cache(partial, allow_partial=True), ima.open_cache(finished)
     assert tree["samples"].sizes["sample"] == 3
     assert tree["drift"].sizes["sample"] == 3
-    for path in ("means/resid_post/mean", "norms/sa/median", "samples/loss"):
+    for path in ("means/resid_post/mean", "norms/attn_out/median", "samples/loss"):
         np.testing.assert_array_equal(tree[path], whole[path][:3])
-    tokens = tree["tokens/fc1"].to_dataset()
+    tokens = tree["tokens/mlp_post"].to_dataset()
     assert set(tokens["sample"].to_numpy().tolist()) == {0, 1, 2}
     np.testing.assert_array_equal(
-        tokens["state"], whole["tokens/fc1/state"][: tokens.sizes["token"]]
+        tokens["state"], whole["tokens/mlp_post/state"][: tokens.sizes["token"]]
     )
-    np.testing.assert_array_equal(tree["lens/entropy"], whole["lens/entropy"][:3])
-    squares = "inputs/mlp.down_proj/sum_squares"
+    np.testing.assert_array_equal(tree["logit_lens/entropy"], whole["logit_lens/entropy"][:3])
+    squares = "input_norms/mlp.down_proj/sum_squares"
     np.testing.assert_array_equal(tree[squares], whole[squares][:1])
     tokens_seen = tree["samples"]["n_perceptual"].sum() + tree["samples"]["n_textual"].sum()
-    assert tree["inputs/count"].sum() == tokens_seen
+    assert tree["input_norms/count"].sum() == tokens_seen
 
 
 def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path) -> None:
@@ -167,13 +167,13 @@ def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path)
     parameters = parse_cache_parameters(read_cache_attributes(locate_store(partial)))
     words = shlex.split(parameters.command("a path.zarr"))
     assert words[words.index("--out") + 1] == "a path.zarr"
-    assert words.pop() == "--inputs"
+    assert words.pop() == "--input-norms"
     options = {
         word.removeprefix("--").replace("-", "_"): value
         for word, value in zip(words[3::2], words[4::2], strict=True)
     }
     for name, value in SETTINGS.items():
-        if name != "inputs":
+        if name != "input_norms":
             assert options[name] == str(value)
 
 
@@ -184,13 +184,13 @@ def test_info_sums_up_a_cache(finished: Path) -> None:
     assert found["done"] == found["samples"] == 7
     assert found["finished"]
     assert found["finish"] is None
-    assert found["taps"] == list(HOOK_POINTS)
+    assert found["hook_points"] == list(HOOK_POINTS)
     assert found["model"]["name"] == MODEL
     assert found["dataset"]["name"] == "tiny"
-    group = found["groups"]["means/fc1"]
+    group = found["groups"]["means/mlp_post"]
     assert group["arrays"]["mean"]["shape"] == {"sample": 7, "kind": 2, "layer": 3, "hidden": 48}
     assert group["bytes"] == sum(
-        len(content) for key, content in files.items() if key.startswith("means/fc1/")
+        len(content) for key, content in files.items() if key.startswith("means/mlp_post/")
     )
     assert json.loads(json.dumps(found)) == found
 
@@ -235,9 +235,9 @@ def test_urls_work_in_place_of_a_path(
     create_cache(model, dataset=image_set(7), path=url, **SETTINGS)
     assert describe_cache(url)["finished"]
 
-    damaged = f"{root}/norms/sa/mean/c/1/0/0"
+    damaged = f"{root}/norms/attn_out/mean/c/1/0/0"
     files.pipe_file(damaged, b"broken")
     report: Any = repair_cache(url, model=model, dataset=image_set(7))
     assert report.ok
     assert report.repaired == (1,)
-    assert files.cat_file(damaged) == snapshot(finished)["norms/sa/mean/c/1/0/0"]
+    assert files.cat_file(damaged) == snapshot(finished)["norms/attn_out/mean/c/1/0/0"]

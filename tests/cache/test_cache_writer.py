@@ -71,7 +71,7 @@ def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> N
     assert attributes["model"]["name"] == MODEL
     assert len(attributes["model"]["weights_hash"]) == 64
     assert attributes["dataset"]["fingerprint"] == image_set(7).fingerprint
-    assert attributes["parameters"]["taps"] == list(ima.hook_points.HOOK_POINTS)
+    assert attributes["parameters"]["hook_points"] == list(ima.hook_points.HOOK_POINTS)
     assert attributes["parameters"]["seed"] == 0
     assert set(attributes["execution"]["packages"]) == {
         "ima",
@@ -138,11 +138,11 @@ def test_a_failure_in_the_first_unit_leaves_nothing(model: FrozenModel, tmp_path
     def spoil(_module: Any, _arguments: Any, output: torch.Tensor) -> torch.Tensor:
         return output * (float("nan") if output.shape[0] == 1 else 1.0)
 
-    handle = model.anatomy.blocks[0].mlp.register_forward_hook(spoil)
+    handle = model.hook_points.blocks[0].mlp.register_forward_hook(spoil)
     try:
         # The unit's second batch holds one sample, after tokens of the first were written.
         path = tmp_path / "new" / "deep" / "nan.zarr"
-        with pytest.raises(ActivationError, match=r"Tap 'fc2', layer 1: NaN .* 's2'"):
+        with pytest.raises(ActivationError, match=r"Hook point 'mlp_out', layer 1: NaN .* 's2'"):
             create_cache(
                 model, dataset=image_set(3), path=path, samples=3, keep_tokens=3, batch_size=2
             )
@@ -161,7 +161,7 @@ def test_a_second_writer_is_refused(model: FrozenModel, finished: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
     # A lock file that a killed writer left behind locks nothing.
     path.with_name("locked.zarr.lock").touch()
-    create_cache(model, dataset=image_set(2), path=path, samples=2, taps=["sa"])
+    create_cache(model, dataset=image_set(2), path=path, samples=2, hook_points=["attn_out"])
     assert [entry.name for entry in tmp_path.iterdir()] == ["locked.zarr"]
 
 
@@ -172,12 +172,12 @@ def test_other_parameters_are_refused_by_name(model: FrozenModel, finished: Path
             model,
             dataset=image_set(6),
             path=finished,
-            **(SETTINGS | {"samples": 6, "taps": ["sa"], "dtype": "float32"}),
+            **(SETTINGS | {"samples": 6, "hook_points": ["attn_out"], "dtype": "float32"}),
         )
     for line in (
         "samples: the cache has 7, asked 6",
         "dtype: the cache has 'float16', asked 'float32'",
-        "taps: the cache has ['ln1',",
+        "hook_points: the cache has ['ln1',",
         "dataset.fingerprint: the cache has '",
         "overwrite=True (--overwrite)",
     ):
@@ -198,9 +198,16 @@ def test_an_unfinished_cache_is_not_finished_by_another_kind_of_run(
 def test_overwrite_replaces_a_cache_and_nothing_else(
     model: FrozenModel, partial: Path, tmp_path: Path
 ) -> None:
-    create_cache(model, dataset=image_set(2), path=partial, samples=2, taps=["sa"], overwrite=True)
+    create_cache(
+        model,
+        dataset=image_set(2),
+        path=partial,
+        samples=2,
+        hook_points=["attn_out"],
+        overwrite=True,
+    )
     cache = ima.open_cache(partial)
-    assert list(cache["means"].children) == ["sa"]
+    assert list(cache["means"].children) == ["attn_out"]
     assert cache["samples"].sizes["sample"] == 2
     folder = tmp_path / "thesis"
     folder.mkdir()
@@ -219,9 +226,17 @@ def test_overwrite_replaces_a_cache_and_nothing_else(
         ({"keep_tokens": 9}, ParameterError, "keep_tokens=9 .* at most samples=7"),
         ({"batch_size": 0}, ParameterError, "'batch_size'"),
         ({"dtype": "bfloat16"}, ParameterError, "'dtype': input should be 'float16' or 'float32'"),
-        ({"taps": ()}, ParameterError, "at least one tap"),
-        ({"taps": "sa"}, ParameterError, "'taps': .*found 'sa' \\(str\\)"),
-        ({"taps": ["resid"]}, UnknownNameError, "Unknown tap 'resid'. Did you mean 'resid_mid'"),
+        ({"hook_points": ()}, ParameterError, "at least one hook point"),
+        (
+            {"hook_points": "attn_out"},
+            ParameterError,
+            "'hook_points': .*found 'attn_out' \\(str\\)",
+        ),
+        (
+            {"hook_points": ["resid"]},
+            UnknownNameError,
+            "Unknown hook point 'resid'. Did you mean 'resid_mid'",
+        ),
         ({"model": "llama-mimi"}, UnknownNameError, "Unknown model 'llama-mimi'. Did you mean"),
         ({"dataset": "mini-image-captoin"}, UnknownNameError, "Unknown data ?set"),
         ({"path": "foo://cache.zarr"}, CacheError, "Cannot open 'foo://cache.zarr'"),
@@ -273,7 +288,13 @@ def test_another_schema_version_is_refused(
 def test_predictions_are_what_the_model_generates(model: FrozenModel, tmp_path: Path) -> None:
     path = tmp_path / "predict.zarr"
     create_cache(
-        model, dataset=image_set(3), path=path, samples=3, taps=["sa"], predict=True, loss=False
+        model,
+        dataset=image_set(3),
+        path=path,
+        samples=3,
+        hook_points=["attn_out"],
+        predict=True,
+        loss=False,
     )
     samples = ima.open_cache(path)["samples"].to_dataset()
     assert samples["prediction"].to_numpy().tolist() == model.generate(list(image_set(3)))
@@ -285,7 +306,7 @@ def test_chunks_and_shards_of_a_large_model() -> None:
         samples=200,
         unit=choose_unit_size(200, layers=32, hidden=4096),
         layers=32,
-        widths={"fc1": 11008, "resid_post": 4096},
+        widths={"mlp_post": 11008, "resid_post": 4096},
         tokens=20_000,
     )
     for array in layout.arrays():

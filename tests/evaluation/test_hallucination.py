@@ -13,8 +13,8 @@ from ima.metrics.hallucination import (
     score_chair,
     score_pope,
 )
-from ima.miniature.polling import NEGATIVES, absent_noun, beside
-from ima.miniature.world import DOMAINS, partner
+from ima.miniature.polling import POLL_NEGATIVES, choose_absent_noun, count_noun_cooccurrences
+from ima.miniature.world import DOMAINS, get_partner_noun
 
 
 def picture(*nouns):
@@ -78,7 +78,7 @@ def test_polls_without_any_yes_have_no_precision():
 
 
 @pytest.mark.parametrize("modality", list(DOMAINS))
-@pytest.mark.parametrize("negatives", NEGATIVES)
+@pytest.mark.parametrize("negatives", POLL_NEGATIVES)
 def test_polls_ask_about_as_many_absent_as_present_objects(modality, negatives):
     samples = open_samples(f"mini-{modality}-poll-{negatives}", n=30)
     assert [sample.references[0] for sample in samples] == ["yes", "no"] * 15
@@ -89,22 +89,22 @@ def test_polls_ask_about_as_many_absent_as_present_objects(modality, negatives):
 
 
 def test_negatives_follow_what_the_world_does():
-    domain, counts = DOMAINS["image"], beside("image")
+    domain, counts = DOMAINS["image"], count_noun_cooccurrences("image")
     assert (counts == counts.T).all()
     nouns = domain.nouns
     assert (
-        absent_noun("image", {"heart"}, negatives="popular", index=0)
+        choose_absent_noun("image", {"heart"}, negatives="popular", index=0)
         == nouns[int(np.argmax(np.diag(counts)))]
     )
     for noun in nouns[2:]:
-        found = absent_noun("image", {noun}, negatives="adversarial", index=0)
+        found = choose_absent_noun("image", {noun}, negatives="adversarial", index=0)
         row = counts[nouns.index(noun)].copy()
         row[nouns.index(noun)] = 0
         assert found == nouns[int(row.argmax())]
-    assert absent_noun("image", {"star"}, negatives="adversarial", index=0) == partner(
-        domain, "star"
-    )
-    drawn = {absent_noun("image", {"star"}, negatives="random", index=i) for i in range(60)}
+    assert choose_absent_noun(
+        "image", {"star"}, negatives="adversarial", index=0
+    ) == get_partner_noun(domain, "star")
+    drawn = {choose_absent_noun("image", {"star"}, negatives="random", index=i) for i in range(60)}
     assert drawn == set(nouns) - {"star"}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
-from ima.miniature.episodes import open_episodes, shuffled
+from ima.miniature.episodes import open_episodes, swap_demonstration_images
 from ima.models import load_model
 from ima.token_reduction import aggregation
 from ima.token_reduction.aggregation import (
@@ -68,7 +68,7 @@ def test_rows_are_states_of_the_frozen_model_through_the_map(model, episodes, tr
     at = 0
     for each in one.demonstrations:
         read = model.encode([each], target=False)
-        states = capture_activations(model, read, taps=["resid_post"])["resid_post"][2]
+        states = capture_activations(model, read, hook_points=["resid_post"])["resid_post"][2]
         expected = trained.projection(states[0, read.modality[0] == 0])
         found = batch.embeds[0, at : at + len(expected)]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -82,7 +82,7 @@ def test_blocks_behind_the_depth_do_not_run(model, episodes):
     ran = []
     handles = [
         block.register_forward_hook(lambda *_, at=at: ran.append(at))
-        for at, block in enumerate(model.anatomy.blocks, start=1)
+        for at, block in enumerate(model.hook_points.blocks, start=1)
     ]
     capture_text_states(model, episodes[0].demonstrations[0], depth=1)
     assert ran == [1]
@@ -157,13 +157,13 @@ def test_an_episode_asks_about_what_only_a_demonstration_shows():
         assert each.prompt == found[0].demonstrations[at].prompt
         assert (each.load() == following.load()).all()
         assert each.id not in {one.id for one in found[0].demonstrations}
-    for one, foreign in zip(found, shuffled(found), strict=True):
+    for one, foreign in zip(found, swap_demonstration_images(found), strict=True):
         assert foreign.query == one.query
         for words, each in zip(one.demonstrations, foreign.demonstrations, strict=True):
             assert each.prompt == words.prompt
             source = next(d for o in found for d in o.demonstrations if d.media == each.media)
             assert source.prompt.split()[-2] not in one.nouns
     with pytest.raises(ParameterError, match="1 episodes show too little that is none of"):
-        shuffled(found[:1])
+        swap_demonstration_images(found[:1])
     assert found == open_episodes("test", n=30)
     assert found[:3] != open_episodes("test", n=3, seed=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ima.data.samples import open_samples
-from ima.miniature.episodes import open_episodes, shuffled
+from ima.miniature.episodes import open_episodes, swap_demonstration_images
 from ima.models import load_model
 from ima.stats.correlation import compute_rank_correlation
 from ima.token_reduction import paper_plans, report
@@ -84,7 +84,7 @@ def test_states_of_words_tell_what_their_pictures_show(model):
         ),
         "shuffled": prepend_demonstrations(
             model,
-            {one.query.id: one.demonstrations for one in shuffled(given)},
+            {one.query.id: one.demonstrations for one in swap_demonstration_images(given)},
             aggregation=aggregation,
         ),
         "nothing": model,

@@ -42,11 +42,13 @@ def model(request: pytest.FixtureRequest, tiny_zoo: Path) -> FrozenModel:
     )
     torch.manual_seed(0)
     language = OPTForCausalLM(sizes).eval().requires_grad_(requires_grad=False)
-    return replace(found, language=language, anatomy=find_hook_points(language))
+    return replace(found, language=language, hook_points=find_hook_points(language))
 
 
 def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
-    return list(capture_activations(model, batch, taps=["resid_post"])["resid_post"].values())
+    return list(
+        capture_activations(model, batch, hook_points=["resid_post"])["resid_post"].values()
+    )
 
 
 def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:

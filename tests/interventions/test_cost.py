@@ -78,7 +78,7 @@ def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
             if cached.get_seq_length(0) == batch.attention_mask.shape[1]:
                 held.append([cached.get_seq_length(at) for at in range(model.layers)])
 
-        block = model.anatomy.blocks[0]
+        block = model.hook_points.blocks[0]
         handle = block.register_forward_pre_hook(note, with_kwargs=True)
         with apply_plan(model, batch, plan) as trace:
             yield

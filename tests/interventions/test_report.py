@@ -122,7 +122,7 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     batch = model.encode(samples[:1])
     with apply_plan(model, batch, plan) as trace:
         model.forward(batch)
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"][1][0]
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"][1][0]
     mean = states[batch.modality[0] == 0].mean(0)
     near = torch.cosine_similarity(states, mean[None], dim=-1)
     perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]

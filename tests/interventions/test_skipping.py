@@ -92,7 +92,7 @@ def masked_behind(model, batch, gone, *, behind, beams=1):
 
     with ExitStack() as hooks:
         for layer in range(behind, model.layers):
-            block, hook = model.anatomy.blocks[layer], partial(before, layer=layer)
+            block, hook = model.hook_points.blocks[layer], partial(before, layer=layer)
             hooks.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
 
@@ -104,7 +104,7 @@ def last_states(model, found):
     def note(_module, _args, output):
         found.append((output[0] if isinstance(output, tuple) else output)[:, -1].clone())
 
-    handle = model.anatomy.blocks[-1].register_forward_hook(note)
+    handle = model.hook_points.blocks[-1].register_forward_hook(note)
     yield
     handle.remove()
 
@@ -119,7 +119,7 @@ def silenced(model, batch, rows, *, site, layer):
         told = torch.where(flat, torch.zeros_like(told), told)
         return (told, *output[1:]) if isinstance(output, tuple) else told
 
-    handle = model.anatomy.tap(site, layer=layer).module.register_forward_hook(after)
+    handle = model.hook_points.get_hook_point(site, layer=layer).module.register_forward_hook(after)
     yield
     handle.remove()
 
@@ -131,7 +131,9 @@ def counting(model, rows):
     def note(_module, args):
         rows.append(args[0].reshape(-1, args[0].shape[-1]).shape[0])
 
-    handle = model.anatomy.tap("fc1", layer=1).module.register_forward_pre_hook(note)
+    handle = model.hook_points.get_hook_point("mlp_post", layer=1).module.register_forward_pre_hook(
+        note
+    )
     yield
     handle.remove()
 
@@ -199,20 +201,20 @@ def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
         name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}]
     )
     with apply_plan(model, batch, plan) as trace:
-        found = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
-    sites = {"ffn": ["fc2"], "attention": ["sa"], "block": ["sa", "fc2"]}[what]
-    names = {"sa": "attention", "fc2": "ffn"}
+        found = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
+    sites = {"ffn": ["mlp_out"], "attention": ["attn_out"], "block": ["attn_out", "mlp_out"]}[what]
+    names = {"attn_out": "attention", "mlp_out": "ffn"}
     with ExitStack() as hooks:
         for site in sites:
             rows = trace.skipped[names[site]][1]
             assert rows.sum() > 0
             assert not (rows & (batch.modality <= 0)).any()
             hooks.enter_context(silenced(model, batch, rows, site=site, layer=2))
-        expected = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+        expected = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     real = batch.attention_mask.bool()
     for layer, state in expected.items():
         torch.testing.assert_close(found[layer][real], state[real], atol=1e-4, rtol=1e-4)
-    plain = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    plain = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     assert not torch.allclose(found[2][real], plain[2][real], atol=1e-4)
     for name in ("attention", "ffn"):
         others = [rows.any() for at, rows in enumerate(trace.skipped[name]) if at != 1]
@@ -275,15 +277,15 @@ def test_the_ffn_of_a_skipped_row_is_not_computed(models, kind):
 def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
-    taps = ["resid_mid", "ln2", "fc2", "sa", "resid_post"]
+    hook_points = ["resid_mid", "ln2", "mlp_out", "attn_out", "resid_post"]
     with apply_plan(model, batch, ReductionPlan(name="x", steps=[{"parallel": [2]}])):
-        found = capture_activations(model, batch, taps=taps)
-    norm = model.anatomy.tap("ln2", layer=2).module
+        found = capture_activations(model, batch, hook_points=hook_points)
+    norm = model.hook_points.get_hook_point("ln2", layer=2).module
     entering = found["resid_post"][1]
     expected = norm(entering)
     torch.testing.assert_close(found["ln2"][2].reshape(expected.shape), expected)
-    total = entering + found["sa"][2].reshape(entering.shape)
-    total = total + found["fc2"][2].reshape(entering.shape)
+    total = entering + found["attn_out"][2].reshape(entering.shape)
+    total = total + found["mlp_out"][2].reshape(entering.shape)
     torch.testing.assert_close(found["resid_post"][2], total, atol=1e-4, rtol=1e-4)
 
 
@@ -292,10 +294,10 @@ def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
 def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side):
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
-    config = model.anatomy.blocks[0].get_submodule(model.anatomy.attention).config
+    config = model.hook_points.blocks[0].get_submodule(model.hook_points.attention).config
     before = config._attn_implementation
     weights = []
-    attention = model.anatomy.blocks[1].get_submodule(model.anatomy.attention)
+    attention = model.hook_points.blocks[1].get_submodule(model.hook_points.attention)
     handle = attention.register_forward_hook(lambda _m, _a, output: weights.append(output[1]))
     config._attn_implementation = "eager"
     model.forward(batch)
@@ -320,7 +322,7 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
 def test_rows_that_a_layer_moves_least_leave_first(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     moved = (states[2] - states[1]).norm(dim=-1)
     for choose, sign in (("change", 1), ("change-reversed", -1)):
         step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}

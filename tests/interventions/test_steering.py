@@ -29,7 +29,9 @@ def vector(model: FrozenModel) -> np.ndarray:
 
 
 def states(model: FrozenModel, batch: object) -> list[torch.Tensor]:
-    return list(capture_activations(model, batch, taps=["resid_post"])["resid_post"].values())
+    return list(
+        capture_activations(model, batch, hook_points=["resid_post"])["resid_post"].values()
+    )
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -40,7 +42,7 @@ def test_perceptual_tokens_move_by_the_vector_at_the_layer_and_text_does_not(
     before = states(model, batch)
     with steering.add_steering_vector(model, batch, layer=layer, by=vector):
         inputs = []
-        last = model.anatomy.blocks[layer if layer < model.layers else layer - 1]
+        last = model.hook_points.blocks[layer if layer < model.layers else layer - 1]
         handle = last.register_forward_pre_hook(
             lambda _, args, kwargs: inputs.append(args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,

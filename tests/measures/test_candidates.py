@@ -24,7 +24,7 @@ def stores(tiny_zoo, tmp_path_factory):
     return [
         str(
             create_cache(
-                model, path=folder / f"{at}.zarr", taps=["resid_post"], predict=True, **GIVEN
+                model, path=folder / f"{at}.zarr", hook_points=["resid_post"], predict=True, **GIVEN
             )
         )
         for at, model in enumerate(MODELS)
@@ -78,7 +78,7 @@ def test_a_candidate_survives_its_record(read, tmp_path):
 def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
     path = create_cache(
         "llama-mini/vit/image-caption", dataset="mini-image-caption", samples=16, predict=True,
-        path=tmp_path / "a.zarr", taps=["resid_post"], progress=False,
+        path=tmp_path / "a.zarr", hook_points=["resid_post"], progress=False,
     )  # fmt: skip
     from ima.data.samples import open_samples
     from ima.metrics.hallucination import count_chair_mentions
@@ -148,10 +148,14 @@ def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, 
         **GIVEN, "dataset": "mini-text-qa"})  # fmt: skip
     with pytest.raises(CacheError, match="no perceptual tokens"):
         model_summary.compute_model_summary(other)
-    taps = create_cache(MODELS[2], path=tmp_path / "fc1.zarr", taps=["fc1"], **GIVEN)
-    with pytest.raises(UnknownNameError, match="Unknown tap 'resid_post'"):
-        model_summary.compute_model_summary(taps)
-    plain = create_cache(MODELS[2], path=tmp_path / "plain.zarr", taps=["resid_post"], **GIVEN)
+    hook_points = create_cache(
+        MODELS[2], path=tmp_path / "mlp_post.zarr", hook_points=["mlp_post"], **GIVEN
+    )
+    with pytest.raises(UnknownNameError, match="Unknown hook point 'resid_post'"):
+        model_summary.compute_model_summary(hook_points)
+    plain = create_cache(
+        MODELS[2], path=tmp_path / "plain.zarr", hook_points=["resid_post"], **GIVEN
+    )
     read = [model_summary.compute_model_summary(path, resamples=5) for path in (plain, *stores[:3])]
     with pytest.raises(ParameterError, match=r"No scores in plain\.zarr.*--predict"):
         model_summary.correlate_proxies(read)

@@ -25,7 +25,7 @@ def stores(tiny_zoo, tmp_path_factory):
             f"llama-mini/{model}",
             dataset=f"mini-{name}",
             samples=6,
-            taps=["sa", "resid_post"],
+            hook_points=["attn_out", "resid_post"],
             path=folder / f"{name}.zarr",
             progress=False,
         )
@@ -66,12 +66,14 @@ def test_only_keeps_a_task(stores):
 
 
 def test_another_tap_begins_at_layer_one(stores):
-    assert open_cache_set([stores["image-qa"]], tap="sa").layers == [1, 2, 3]
+    assert open_cache_set([stores["image-qa"]], hook_point="attn_out").layers == [1, 2, 3]
 
 
 def test_a_tap_that_was_not_cached_is_named(stores):
-    with pytest.raises(UnknownNameError, match=r"Unknown tap 'fc1'.*resid_post, sa.*made without"):
-        open_cache_set([stores["image-qa"]], tap="fc1")
+    with pytest.raises(
+        UnknownNameError, match=r"Unknown hook point 'mlp_post'.*resid_post, attn_out.*made without"
+    ):
+        open_cache_set([stores["image-qa"]], hook_point="mlp_post")
 
 
 def test_no_caches_are_refused():
@@ -134,5 +136,5 @@ def test_arrays_of_all_caches_know_which_contents_they_share(stores):
     ids = [norms[name]["id"].values.tolist() for name in norms]
     assert ids[0] == ids[1] != ids[2]
     assert list(family.only(task="qa").arrays("samples/loss")) == ["mini-image-qa"]
-    with pytest.raises(CacheError, match=r"holds no /lens\. It holds: .*means"):
-        family.arrays("lens/entropy")
+    with pytest.raises(CacheError, match=r"holds no /logit_lens\. It holds: .*means"):
+        family.arrays("logit_lens/entropy")

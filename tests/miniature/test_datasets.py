@@ -6,21 +6,21 @@ import pytest
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import speech
-from ima.miniature.clips import FRAMES
-from ima.miniature.datasets import NAMES, Situation
-from ima.miniature.scenes import RGB
-from ima.miniature.sounds import HERTZ, RATE
+from ima.miniature.clips import CLIP_FRAMES
+from ima.miniature.datasets import DATASET_NAMES, Situation
+from ima.miniature.scenes import COLOUR_RGB
+from ima.miniature.sounds import PITCH_HERTZ, SOUND_SAMPLING_RATE
 from ima.miniature.world import Entity
 
-MEDIA = [name for name in NAMES if not name.startswith("mini-text")]
+MEDIA = [name for name in DATASET_NAMES if not name.startswith("mini-text")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATASET_NAMES)
 def test_first_samples_do_not_depend_on_how_many_there_are(name):
     assert list(open_samples(name, n=3)) == list(open_samples(name, n=5)[:3])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATASET_NAMES)
 def test_seed_and_split_change_every_sample_set(name):
     prints = {
         open_samples(asked, n=5, seed=seed).fingerprint
@@ -29,7 +29,7 @@ def test_seed_and_split_change_every_sample_set(name):
     assert len(prints) == 4
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATASET_NAMES)
 def test_samples_have_ids_prompts_and_references(name):
     samples = open_samples(name, n=20)
     assert len({s.id for s in samples}) == 20
@@ -50,7 +50,7 @@ def test_an_object_has_its_colour_at_its_place():
         image, coverage = situation.render()
         for entity, cover in zip(situation.entities(), coverage, strict=True):
             mean = image[cover > 0.99].mean(axis=0)
-            distances = {name: np.abs(mean - rgb).sum() for name, rgb in RGB.items()}
+            distances = {name: np.abs(mean - rgb).sum() for name, rgb in COLOUR_RGB.items()}
             assert min(distances, key=distances.get) == entity.attributes["colour"]
             rows, columns = np.nonzero(cover > 0.5)
             place = entity.attributes["place"].split()
@@ -80,7 +80,7 @@ def test_objects_of_a_clip_do_what_is_said():
                 centre = [(frame.sum(axis=1 - axis) * grid).sum() / frame.sum() for frame in cover]
                 forward = motion.endswith(("down", "right"))
                 assert (centre[-1] - centre[0] > 8) if forward else (centre[0] - centre[-1] > 8)
-        assert coverage.shape[1] == FRAMES
+        assert coverage.shape[1] == CLIP_FRAMES
 
 
 def test_events_sound_at_their_pitch_and_in_their_order():
@@ -93,9 +93,11 @@ def test_events_sound_at_their_pitch_and_in_their_order():
         for entity, (start, end) in zip(situation.entities(), spans, strict=True):
             if entity.noun != "flute" or entity.attributes["contour"] != "steady":
                 continue
-            part = sound[int(start * RATE) : int(end * RATE)]
-            peak = np.fft.rfftfreq(part.size, 1 / RATE)[np.abs(np.fft.rfft(part)).argmax()]
-            nearest = min(HERTZ, key=lambda name: abs(np.log(peak / HERTZ[name])))
+            part = sound[int(start * SOUND_SAMPLING_RATE) : int(end * SOUND_SAMPLING_RATE)]
+            peak = np.fft.rfftfreq(part.size, 1 / SOUND_SAMPLING_RATE)[
+                np.abs(np.fft.rfft(part)).argmax()
+            ]
+            nearest = min(PITCH_HERTZ, key=lambda name: abs(np.log(peak / PITCH_HERTZ[name])))
             assert nearest == entity.attributes["pitch"]
 
 
@@ -127,7 +129,7 @@ def test_relation_questions_ask_for_the_ends_of_a_picture_read_from_left_to_righ
         assert sample.truth["question"]["kind"] == "relation"
     assert asked == {f"question : what comes {end} ? answer :" for end in ("first", "last")}
     alike = (Entity("ring", {"colour": "red"}), Entity("ring", {"colour": "blue"}))
-    assert speech.relation_questions(alike) == []
+    assert speech.make_relation_questions(alike) == []
 
 
 def test_text_samples_need_no_media_and_balance_the_domains():

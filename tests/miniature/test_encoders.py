@@ -9,14 +9,18 @@ import torch
 from ima.miniature import contrastive, grounding, masking, speech
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
-from ima.miniature.encoders import SPECS, build
-from ima.miniature.inflation import TIME, inflate, sinusoids
+from ima.miniature.encoders import MINI_ENCODERS, build_encoder
+from ima.miniature.inflation import (
+    TIME_EMBEDDING_SCALE,
+    inflate_image_encoder,
+    make_sinusoidal_embeddings,
+)
 from ima.miniature.pools import build_pool
-from ima.miniature.world import get_domain, held_out
+from ima.miniature.world import get_domain, list_held_out_pairs
 from ima.models.encoders import read_encoder_tokens, slice_spectrograms
-from ima.training.optimization import Recipe
+from ima.training.loop import TrainingRecipe
 
-FEW = Recipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
+FEW = TrainingRecipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}
 
 
@@ -26,7 +30,7 @@ def tokenizer():
 
 
 def small(name):
-    spec = SPECS[name]
+    spec = MINI_ENCODERS[name]
     return replace(spec, sizes={**spec.sizes, **SMALL})
 
 
@@ -35,30 +39,34 @@ def test_a_spoiled_caption_differs_from_the_true_one(modality):
     for i in range(30):
         situation = Situation(modality, "train", i, 0)
         entities = situation.entities()
-        spoiled = contrastive.spoil(situation, np.random.default_rng(i))
+        spoiled = contrastive.make_hard_negative(situation, np.random.default_rng(i))
         assert len(spoiled) == len(entities)
         assert spoiled != entities
-        right, wrong = (contrastive.caption_of(situation, e) for e in (entities, spoiled))
+        right, wrong = (
+            contrastive.make_training_caption(situation, e) for e in (entities, spoiled)
+        )
         assert right != wrong
         changed = [a != b for a, b in zip(entities, spoiled, strict=True)]
         assert sum(changed) in {1, 2}
         first = get_domain(modality).first
         pairs = {(e.noun, e.attributes[first]) for e in spoiled}
-        assert pairs.isdisjoint(held_out(modality))
+        assert pairs.isdisjoint(list_held_out_pairs(modality))
 
 
 def test_captions_tell_where_objects_are():
     situation = Situation("image", "train", 0, 0)
     entities = situation.entities()
-    said = contrastive.caption_of(situation, entities)
+    said = contrastive.make_training_caption(situation, entities)
     assert all(entity.attributes["place"] in said for entity in entities)
 
 
 def test_padding_changes_no_similarity(tokenizer):
-    pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
+    pair = contrastive.DualEncoder(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
     values = torch.from_numpy(build_pool("image", "train", n=2).values(np.arange(2)))
     short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
-    alone, beside = (contrastive.tokenize(texts, tokenizer) for texts in ([short], [short, long]))
+    alone, beside = (
+        contrastive.tokenize_caption_batch(texts, tokenizer) for texts in ([short], [short, long])
+    )
     with torch.no_grad():
         whole, single = pair(values, alone, [alone] * 2)
         wholes, singles = pair(values, beside, [beside] * 2)
@@ -67,7 +75,7 @@ def test_padding_changes_no_similarity(tokenizer):
 
 
 def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
-    pair = contrastive.Pair(small("clip"), vocabulary=tokenizer.get_vocab_size())
+    pair = contrastive.DualEncoder(small("clip"), vocabulary=tokenizer.get_vocab_size())
     right = torch.cat([torch.eye(4), torch.zeros(4, 4)], dim=1)
     spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1)
     own = torch.tensor([[0, 1, 2]]).expand(4, 3)
@@ -87,18 +95,18 @@ def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
 def test_each_patch_is_told_what_it_shows_and_where(modality):
     pool = build_pool(modality, "train", n=6)
-    told = grounding.tell(pool, np.arange(1, 6), np.random.default_rng(0))
-    domain, grid = get_domain(modality), grounding.GRID[modality]
+    told = grounding.describe_patches(pool, np.arange(1, 6), np.random.default_rng(0))
+    domain, grid = get_domain(modality), grounding.PLACE_GRID_SIZES[modality]
     nouns, first = pool.labels["noun"][1:], pool.labels[domain.first][1:]
     for part in told:
-        assert part.texts[0] == grounding.NOTHING
+        assert part.texts[0] == grounding.EMPTY_PATCH_TEXT
         assert len(set(part.texts)) == len(part.texts)
         assert ((part.own == 0) == (nouns == 0)).all()
     for sample, position in np.argwhere(nouns > 0):
         said, where = (part.texts[part.own[sample, position]].split() for part in told)
         assert domain.nouns[nouns[sample, position] - 1] in said
         assert domain.attributes[domain.first][first[sample, position] - 1] in said
-        place = [speech.NUMBERS.index(where[at]) for at in (1, 3)]
+        place = [speech.NUMBER_WORDS.index(where[at]) for at in (1, 3)]
         assert place == [
             min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
         ]
@@ -107,9 +115,9 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
 def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modality):
     pool = build_pool(modality, "train", n=12)
-    told, _ = grounding.tell(pool, np.arange(12), np.random.default_rng(0))
+    told, _ = grounding.describe_patches(pool, np.arange(12), np.random.default_rng(0))
     used = {told.texts[i] for i in np.unique(told.own)}
-    wrong = [text for text in told.texts if text not in used | {grounding.NOTHING}]
+    wrong = [text for text in told.texts if text not in used | {grounding.EMPTY_PATCH_TEXT}]
     assert len(wrong) > len(used)
     for text in wrong:
         words = text.replace("an ", "a ").split()
@@ -119,7 +127,7 @@ def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modalit
         ]
         # A motion has up to two words.
         assert min(differing) in {1, 2}
-        for noun, value in held_out(modality):
+        for noun, value in list_held_out_pairs(modality):
             assert not {noun, value} <= set(words)
 
 
@@ -127,34 +135,34 @@ def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modalit
 def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
     spec = small(name)
     pool = build_pool(spec.modality, "train", n=64)
-    model, result = contrastive.train(
+    model, result = contrastive.train_text_aligned_encoder(
         spec,
         pool,
         tokenizer=tokenizer,
         recipe=FEW,
-        checkpoint=tmp_path / "a.pt",
+        state_path=tmp_path / "a.pt",
         probe_pool=pool.first(8),
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_what", "patch_where"}
-    found = contrastive.score(model, pool.first(6), tokenizer)
+    found = contrastive.score_caption_choices(model, pool.first(6), tokenizer)
     assert found["retrieval"].n == found["spoiled"].n == found["patch_where"].n == 6
 
 
 def inflated(pictures, **changed):
     sizes = {"image_size": 32, "num_attention_heads": 2, "num_frames": 3, **SMALL, **changed}
-    spec = SPECS["xclip"]
-    clips = build(replace(spec, sizes={**spec.sizes, **sizes})).eval()
+    spec = MINI_ENCODERS["xclip"]
+    clips = build_encoder(replace(spec, sizes={**spec.sizes, **sizes})).eval()
     frames = torch.from_numpy(build_pool("image", "train", n=6).values(np.arange(6)))
     frames = torch.nn.functional.interpolate(frames, size=(32, 32))
-    inflate(clips, pictures, like=frames)
+    inflate_image_encoder(clips, pictures, like=frames)
     return clips, frames
 
 
 def pictures(size):
-    spec = SPECS["clip"]
+    spec = MINI_ENCODERS["clip"]
     sizes = {**spec.sizes, **SMALL, "image_size": size, "num_attention_heads": 2}
-    model = build(replace(spec, sizes=sizes)).eval()
+    model = build_encoder(replace(spec, sizes=sizes)).eval()
     tower = getattr(model, "vision_model", model)
     with torch.no_grad():
         # As after training: norms with gains of their own, positions that matter.
@@ -181,12 +189,12 @@ def test_before_training_an_inflated_encoder_reads_frames_as_the_one_of_pictures
     shuffled = own[:, 1:].flip(1)
     assert torch.cosine_similarity(patches[:, :, 0], shuffled, dim=-1).mean() < 0.8
     places = clips.embeddings.position_embeddings[0, 1:]
-    scale = TIME * (places - places.mean(0)).std()
+    scale = TIME_EMBEDDING_SCALE * (places - places.mean(0)).std()
     torch.testing.assert_close(times.std(), scale, rtol=0.1, atol=0)
 
 
 def test_a_linear_map_tells_the_time_from_embeddings_of_frames():
-    waves = sinusoids(8, 16)
+    waves = make_sinusoidal_embeddings(8, 16)
     assert waves.shape == (8, 16)
     torch.testing.assert_close(waves.mean(0), torch.zeros(16), atol=1e-6, rtol=0)
     near = torch.cosine_similarity(waves[:-1], waves[1:], dim=-1)
@@ -209,15 +217,15 @@ def test_an_encoder_of_another_shape_is_refused():
 
 
 def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
-    spec, tower = small("xclip"), build(small("clip"))
+    spec, tower = small("xclip"), build_encoder(small("clip"))
     pool = build_pool("video", "train", n=24)
-    none = Recipe(steps=1, learning_rate=1e-9, warmup=0, probe_every=1)
-    model, _ = contrastive.train(
+    none = TrainingRecipe(steps=1, learning_rate=1e-9, warmup=0, probe_every=1)
+    model, _ = contrastive.train_text_aligned_encoder(
         spec,
         pool,
         tokenizer=tokenizer,
         recipe=none,
-        checkpoint=tmp_path / "a.pt",
+        state_path=tmp_path / "a.pt",
         probe_pool=pool.first(8),
         begins=tower,
     )
@@ -231,13 +239,13 @@ def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
 def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, name):
     spec = small(name)
     pool = build_pool(spec.modality, "train", n=64)
-    model, result = masking.train(
-        spec, pool, recipe=FEW, checkpoint=tmp_path / "a.pt", probe_pool=pool.first(4)
+    model, result = masking.train_masked_autoencoder(
+        spec, pool, recipe=FEW, state_path=tmp_path / "a.pt", probe_pool=pool.first(4)
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert masking.score(model, pool.first(4))["explained"].n == 4
+    assert masking.score_reconstruction(model, pool.first(4))["explained"].n == 4
     kept = model.encoder()
-    assert type(kept) is type(build(spec))
+    assert type(kept) is type(build_encoder(spec))
     tokens = read_encoder_tokens(kept, torch.from_numpy(pool.values(np.arange(2))))
     assert tokens.shape[0] == 2
     assert tokens.shape[2] == SMALL["hidden_size"]
@@ -247,7 +255,7 @@ def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, nam
 @torch.no_grad()
 def test_self_supervised_encoders_know_where_a_patch_is(name):
     spec = small(name)
-    kept = masking.Filler(spec).encoder().eval()
+    kept = masking.MaskedAutoencoder(spec).encoder().eval()
     values = torch.from_numpy(build_pool(spec.modality, "train", n=1).values(np.arange(1)))
     tokens = read_encoder_tokens(kept, torch.zeros_like(values))[0, spec.specials :]
     # Patches with the same content differ by their place alone.
@@ -255,11 +263,11 @@ def test_self_supervised_encoders_know_where_a_patch_is(name):
 
 
 def test_the_same_patches_of_a_clip_are_hidden_in_all_frames():
-    mask = masking.hidden_patches(SPECS["videomae"], 3, np.random.default_rng(0))
+    mask = masking.draw_hidden_patches(MINI_ENCODERS["videomae"], 3, np.random.default_rng(0))
     frames = mask.reshape(3, 4, 36)
     assert (frames == frames[:, :1]).all()
     assert (mask.sum(axis=1) == 4 * 27).all()
-    sound = masking.hidden_patches(SPECS["audiomae"], 3, np.random.default_rng(0))
+    sound = masking.draw_hidden_patches(MINI_ENCODERS["audiomae"], 3, np.random.default_rng(0))
     assert (sound.sum(axis=1) == round(0.7 * 48)).all()
     assert not (sound[0] == sound[1]).all()
 

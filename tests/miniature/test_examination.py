@@ -7,16 +7,16 @@ import pytest
 from ima.data.samples import open_samples
 from ima.files import read_json, write_json
 from ima.miniature.examination import (
-    EXAMINATION,
-    ceiling,
+    EXAMINATION_VERSION,
+    answer_with_majority,
     examine_model,
-    in_words,
-    majority,
+    replace_media_with_text,
+    score_ceiling,
     score_zoo,
     swap_descriptions,
-    zoo_at,
+    use_zoo_root,
 )
-from ima.miniature.world import COLOURS
+from ima.miniature.world import OBJECT_COLOURS
 from ima.models import load_model
 
 
@@ -33,7 +33,7 @@ def test_swapped_descriptions_come_from_the_same_modality():
 
 def test_the_zoo_is_looked_for_elsewhere_and_then_as_before(monkeypatch, tmp_path):
     monkeypatch.setenv("IMA_ZOO", "before")
-    with zoo_at(tmp_path):
+    with use_zoo_root(tmp_path):
         assert os.environ["IMA_ZOO"] == str(tmp_path)
     assert os.environ["IMA_ZOO"] == "before"
 
@@ -50,7 +50,7 @@ def test_only_models_without_scores_are_examined(tiny_zoo):
         again = read_json(path)
         assert again["scores"]["exact_match"]["n"] == 4
         assert again["floors"]["exact_match"]["n"] == 4
-        assert again["examined"] == EXAMINATION
+        assert again["examined"] == EXAMINATION_VERSION
         assert {k: v for k, v in again.items() if k not in told} == {
             k: v for k, v in card.items() if k not in told
         }
@@ -61,10 +61,12 @@ def test_only_models_without_scores_are_examined(tiny_zoo):
 
 @pytest.mark.parametrize("task", ["caption", "qa"])
 def test_every_control_names_the_same_metrics(tiny_zoo, task):
-    with zoo_at(tiny_zoo):
+    with use_zoo_root(tiny_zoo):
         model = load_model(f"llama-mini/ast/audio-{task}")
         language = load_model("llama-mini")
-        found = examine_model(model, lambda kind, data: ceiling(language, data, kind, n=4), n=4)
+        found = examine_model(
+            model, lambda kind, data: score_ceiling(language, data, kind, n=4), n=4
+        )
     polled = {name for name in found["scores"] if name.startswith("poll_")}
     assert bool(polled) == (task == "qa")
     # A model that names nothing has no share of mentions.
@@ -77,7 +79,7 @@ def test_every_control_names_the_same_metrics(tiny_zoo, task):
 
 def test_what_is_the_case_is_told_in_words_before_the_question():
     sample = open_samples("mini-image-qa", n=1)[0]
-    told = in_words(sample)
+    told = replace_media_with_text(sample)
     assert told.prompt.endswith(sample.prompt)
     assert (told.modality, told.media, told.references) == ("text", None, sample.references)
     for entity in sample.truth["entities"]:
@@ -86,11 +88,11 @@ def test_what_is_the_case_is_told_in_words_before_the_question():
 
 def test_the_majority_answers_by_kind_and_from_training_only():
     samples = open_samples("mini-image-qa", n=60)
-    answers = majority("mini-image-qa", samples)
+    answers = answer_with_majority("mini-image-qa", samples)
     kinds = {s.truth["question"]["kind"]: a for s, a in zip(samples, answers, strict=True)}
     assert len(set(answers)) == len(set(kinds.values()))
     assert all(
         kinds[s.truth["question"]["kind"]] == a for s, a in zip(samples, answers, strict=True)
     )
     assert kinds["exists"] in {"yes", "no"}
-    assert kinds["colour"] in COLOURS
+    assert kinds["colour"] in OBJECT_COLOURS

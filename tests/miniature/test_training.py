@@ -12,13 +12,13 @@ from ima.files import replace_file, write_json
 from ima.miniature import connectors, language_model
 from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
-from ima.miniature.induction import start_rotary
+from ima.miniature.induction import init_rotary_induction
 from ima.miniature.pools import build_pool
 from ima.models.connector import Connector
-from ima.training.optimization import Recipe, fit, learning_rate_at
+from ima.training.loop import TrainingRecipe, compute_learning_rate, fit_model
 
-LLAMA = language_model.SPECS["llama-mini"]
-RECIPE = Recipe(steps=12, learning_rate=0.05, warmup=3, probe_every=4, save_every=5)
+LLAMA = language_model.MINI_LANGUAGE_MODELS["llama-mini"]
+RECIPE = TrainingRecipe(steps=12, learning_rate=0.05, warmup=3, probe_every=4, save_every=5)
 
 
 class Killed(Exception):
@@ -42,7 +42,7 @@ def run(path, *, dies_at=None, kept=None):
         assert all(torch.equal(before[name], state[name]) for name in state)
 
     how = {} if kept is None else {"milestones": (3, 7, 9), "keep": keep}
-    result = fit(model, step_loss, RECIPE, name="line", checkpoint=path, **how)
+    result = fit_model(model, step_loss, RECIPE, name="line", state_path=path, **how)
     return model.state_dict(), result.curve
 
 
@@ -67,7 +67,7 @@ def test_milestones_are_kept_with_the_same_weights(tmp_path, dies_at):
 
 
 def test_the_learning_rate_rises_and_falls():
-    rates = [learning_rate_at(step, RECIPE) for step in range(RECIPE.steps)]
+    rates = [compute_learning_rate(step, RECIPE) for step in range(RECIPE.steps)]
     assert max(rates) == pytest.approx(RECIPE.learning_rate)
     assert rates[:3] == sorted(rates[:3])
     assert rates[3:] == sorted(rates[3:], reverse=True)
@@ -76,8 +76,8 @@ def test_the_learning_rate_rises_and_falls():
 def test_a_restart_repeats_the_cosine_and_keeps_what_was_before_it():
     once = replace(RECIPE, steps=8)
     twice = replace(RECIPE, steps=20, restart=8)
-    rates = [learning_rate_at(step, twice) for step in range(twice.steps)]
-    assert rates[:8] == [learning_rate_at(step, once) for step in range(8)]
+    rates = [compute_learning_rate(step, twice) for step in range(twice.steps)]
+    assert rates[:8] == [compute_learning_rate(step, once) for step in range(8)]
     assert rates[8] == pytest.approx(RECIPE.learning_rate)
     assert rates[8:] == sorted(rates[8:], reverse=True)
 
@@ -104,7 +104,9 @@ def tokenizer():
 # Learned positions lie beside the words and not in a bias: some words disturb them.
 @pytest.mark.parametrize(("name", "least"), [("llama-mini", 0.7), ("opt-mini", 0.2)])
 def test_the_first_block_begins_by_looking_back(tokenizer, name, least):
-    model = language_model.build(language_model.SPECS[name], tokenizer, seed=3, num_hidden_layers=2)
+    model = language_model.build_language_model(
+        language_model.MINI_LANGUAGE_MODELS[name], tokenizer, seed=3, num_hidden_layers=2
+    )
     model.set_attn_implementation("eager")
     with torch.no_grad():
         found = model(input_ids=torch.arange(5, 25)[None], output_attentions=True).attentions[0][0]
@@ -115,31 +117,34 @@ def test_the_first_block_begins_by_looking_back(tokenizer, name, least):
 
 def test_the_start_of_training_depends_on_the_seed_alone(tokenizer):
     a, b, other = (
-        language_model.build(LLAMA, tokenizer, seed=seed, num_hidden_layers=2) for seed in (3, 3, 4)
+        language_model.build_language_model(LLAMA, tokenizer, seed=seed, num_hidden_layers=2)
+        for seed in (3, 3, 4)
     )
     same = [torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True)]
     assert all(same)
     weight = "model.layers.1.self_attn.q_proj.weight"
     assert not torch.equal(a.state_dict()[weight], other.state_dict()[weight])
-    start_rotary(a, seed=4)
+    init_rotary_induction(a, seed=4)
     assert not torch.equal(a.state_dict()[weight], b.state_dict()[weight])
 
 
 @pytest.mark.parametrize("task", ["caption", "qa"])
 def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, task):
-    language = language_model.build(LLAMA, tokenizer, seed=3, num_hidden_layers=2)
+    language = language_model.build_language_model(LLAMA, tokenizer, seed=3, num_hidden_layers=2)
     before = {k: v.clone() for k, v in language.state_dict().items()}
     situations = [Situation("image", "train", i, 0) for i in range(8)]
-    connector = Connector(connectors.config_for(16, hidden=language.config.hidden_size), seed=0)
+    connector = Connector(
+        connectors.make_connector_config(16, hidden=language.config.hidden_size), seed=0
+    )
     untrained = {name: value.clone() for name, value in connector.state_dict().items()}
-    result = connectors.train(
+    result = connectors.train_connector_on_features(
         connector,
         language=language,
         features=torch.randn(8, 6, 16, generator=torch.Generator().manual_seed(0)),
-        texts=connectors.prepare_texts(situations, task, tokenizer),
-        recipe=Recipe(steps=10, learning_rate=3e-3, warmup=2, probe_every=2),
+        texts=connectors.tokenize_turns(situations, task, tokenizer),
+        recipe=TrainingRecipe(steps=10, learning_rate=3e-3, warmup=2, probe_every=2),
         name="test",
-        checkpoint=tmp_path / "c.pt",
+        state_path=tmp_path / "c.pt",
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert all(torch.equal(before[k], v) for k, v in language.state_dict().items())
@@ -149,7 +154,7 @@ def test_a_connector_learns_while_the_language_model_stays(tokenizer, tmp_path, 
 
 
 def test_texts_weigh_the_answers_only(tokenizer):
-    texts = connectors.prepare_texts([Situation("audio", "train", 0, 0)], "caption", tokenizer)
+    texts = connectors.tokenize_turns([Situation("audio", "train", 0, 0)], "caption", tokenizer)
     answer = texts.ids[0, 0][texts.weights[0, 0] == 1]
     assert (
         tokenizer.decode(list(answer), skip_special_tokens=True).strip()
@@ -196,12 +201,12 @@ def test_rows_of_all_tasks_hold_a_caption_first_and_every_kind_of_question():
     seen = set()
     for index in range(20):
         situation = Situation("image", "train", index, 0)
-        rows = connectors.multitask_turns(situation)
-        assert len(rows) == len(connectors.ROWS)
-        (caption,) = connectors.caption_turns(situation)
+        rows = connectors.make_multitask_turns(situation)
+        assert len(rows) == len(connectors.MULTITASK_ROW_KINDS)
+        (caption,) = connectors.make_caption_turns(situation)
         assert rows[-1] == caption
         assert rows[0][:1] == caption
-        assert all(0 < len(row) <= connectors.TURNS for row in rows)
+        assert all(0 < len(row) <= connectors.TURNS_PER_ROW for row in rows)
         assert all(answer in {"yes", "no"} for _, answer in rows[2])
         seen |= {prompt.split()[2] for row in rows[:2] for prompt, _ in row if "question" in prompt}
     # What, where, how, is there …

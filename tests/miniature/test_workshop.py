@@ -7,18 +7,18 @@ from ima.data.samples import open_samples
 from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.files import read_json, write_json
 from ima.miniature import connectors, encoders, language_model, short_runs
-from ima.miniature.workshop import REDUCED, Part, Workshop
-from ima.miniature.zoo import choose_parts, parts_of, train_zoo
+from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooPart, ZooWorkshop
+from ima.miniature.zoo import choose_parts, make_zoo_parts, train_zoo
 from ima.models import list_models, load_model
 from ima.models.zoo import hash_state_dict, make_checkpoint_path
 from ima.studies.model_summary import PROXIES
-from ima.studies.short_runs import read_runs, train_runs
+from ima.studies.short_runs import read_short_runs, train_short_runs
 
 PART = "encoders/vit"
 
 
 def test_a_part_of_another_recipe_is_made_again(tmp_path):
-    workshop = Workshop(tmp_path, REDUCED)
+    workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
     assert not workshop.done(PART, {"steps": 1})
     workshop.finish(PART, {"recipe": {"steps": 1}})
     assert workshop.done(PART, {"steps": 1})
@@ -27,7 +27,7 @@ def test_a_part_of_another_recipe_is_made_again(tmp_path):
 
 
 def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
-    workshop = Workshop(tmp_path, REDUCED)
+    workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
     workshop.done(PART, {"steps": 1})
     workshop.checkpoint(PART).write_bytes(b"half")
     assert not workshop.done(PART, {"steps": 1})
@@ -37,7 +37,7 @@ def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
 
 
 def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
-    workshop = Workshop(tmp_path, REDUCED)
+    workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
     workshop.done(PART, {"steps": 1})
     kept = make_checkpoint_path(workshop.folder(PART), 1)
     kept.parent.mkdir(parents=True)
@@ -51,7 +51,7 @@ def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
 @pytest.mark.parametrize("keep", [True, False])
 def test_parts_of_the_present_zoo_are_kept_only_when_asked(tmp_path, keep):
     write_json(tmp_path / PART / "card.json", {"recipe": {"steps": 1}})
-    workshop = Workshop(tmp_path, REDUCED, keep=keep)
+    workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN, keep=keep)
     assert workshop.done(PART, {"steps": 1}) is keep
     assert not workshop.done(PART, {"steps": 2})
 
@@ -60,7 +60,7 @@ def test_parts_of_the_present_zoo_are_kept_only_when_asked(tmp_path, keep):
 def test_what_is_delivered_leaves_other_parts_alone_unless_it_is_all(tmp_path, whole):
     write_json(tmp_path / PART / "card.json", {"recipe": "old"})
     write_json(tmp_path / "encoders/other/card.json", {"recipe": "other"})
-    workshop = Workshop(tmp_path, REDUCED)
+    workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
     assert not workshop.done(PART, {"steps": 1})
     workshop.finish(PART, {"recipe": {"steps": 1}})
     workshop.deliver([PART], whole=whole)
@@ -70,7 +70,7 @@ def test_what_is_delivered_leaves_other_parts_alone_unless_it_is_all(tmp_path, w
 
 
 def part(name, **needs):
-    return Part(name, {}, lambda recipe: {}, needs=needs)
+    return ZooPart(name, {}, lambda recipe: {}, needs=needs)
 
 
 def test_chosen_parts_come_with_what_they_need():
@@ -83,16 +83,16 @@ def test_chosen_parts_come_with_what_they_need():
 
 
 def test_every_part_stands_behind_what_it_needs(tmp_path):
-    parts = parts_of(Workshop(tmp_path, REDUCED))
+    parts = make_zoo_parts(ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN))
     seen = set()
     for one in parts:
         assert set(one.needs.values()) <= seen, one.name
         seen.add(one.name)
     assert len(seen) == len(parts)
-    for objective in encoders.OBJECTIVES:
-        of = {spec.name for spec in encoders.SPECS.values() if spec.objective == objective}
-        assert {encoders.SPECS[name].modality for name in of} == {"image", "video", "audio"}
-        for language in language_model.SPECS:
+    for objective in encoders.PRETRAINING_OBJECTIVES:
+        of = {spec.name for spec in encoders.MINI_ENCODERS.values() if spec.objective == objective}
+        assert {encoders.MINI_ENCODERS[name].modality for name in of} == {"image", "video", "audio"}
+        for language in language_model.MINI_LANGUAGE_MODELS:
             tasks = [name for name in seen if name.startswith(f"connectors/{language}/")]
             found = sum(name.split("/")[2] in of for name in tasks)
             assert found == (6 if language == "opt-mini" or objective == "supervised" else 0)
@@ -110,9 +110,12 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     train_zoo(root=root, reduced=True, device="cpu")
     monkeypatch.setenv("IMA_ZOO", str(root))
     records = list_models()
-    supervised = [s for s in encoders.SPECS.values() if s.objective == "supervised"]
+    supervised = [s for s in encoders.MINI_ENCODERS.values() if s.objective == "supervised"]
     assert (
-        len(records) == len(language_model.SPECS) + 2 * (len(encoders.SPECS) + len(supervised)) + 4
+        len(records)
+        == len(language_model.MINI_LANGUAGE_MODELS)
+        + 2 * (len(encoders.MINI_ENCODERS) + len(supervised))
+        + 4
     )
     assert all(record["scores"] and record["floors"] for record in records)
     model = load_model("llama-mini/ast/audio-qa")
@@ -120,7 +123,7 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     assert not (root / ".training").exists()
     kept = next(r["checkpoints"] for r in records if r["name"] == "llama-mini/ast/audio-qa")
     assert kept[0] == 0
-    assert len(kept) > len(connectors.MILESTONES["qa"])
+    assert len(kept) > len(connectors.CHECKPOINT_RATIOS["qa"])
     hashes = {load_model(f"llama-mini/ast/audio-qa@{step}").weights_hash for step in kept}
     assert len(hashes) == len(kept)
     load_model("opt-mini/mae/image-caption")
@@ -136,17 +139,21 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
         for card in root.glob(f"{pattern}/card.json")
     ]
     assert {read_json(card)["language_state"] for card in cards} == {state}
-    swept = train_runs(root=root, runs=short_runs.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
-    found = read_runs()
-    assert list(found) == sorted(run.name for run in short_runs.RUNS[:2])
-    first_run = found[short_runs.RUNS[0].name]
+    swept = train_short_runs(
+        root=root, runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
+    )
+    found = read_short_runs()
+    assert list(found) == sorted(run.name for run in short_runs.SHORT_RUNS[:2])
+    first_run = found[short_runs.SHORT_RUNS[0].name]
     assert first_run.samples == 16
     assert set(first_run.proxies) == set(PROXIES)
     assert {"exact_set", "chair_s"} <= set(first_run.scores)
     assert first_run.model == "opt-mini/vit/image-caption"
     before = {path: path.read_bytes() for path in swept.iterdir()}
     # What is there is not made again.
-    train_runs(root=root, runs=short_runs.RUNS[:2], plan=REDUCED, samples=16, resamples=10)
+    train_short_runs(
+        root=root, runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
+    )
     assert {path: path.read_bytes() for path in swept.iterdir()} == before
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")

@@ -11,11 +11,11 @@ from ima.miniature.world import (
     DOMAINS,
     FAVOURITE_RATE,
     SPLIT_CODES,
-    content_split,
     draw_entities,
-    favourite,
-    held_out,
-    partner,
+    get_content_split,
+    get_favourite_attribute,
+    get_partner_noun,
+    list_held_out_pairs,
 )
 
 MODALITIES = tuple(DOMAINS)
@@ -41,7 +41,7 @@ def test_held_out_combinations_are_in_the_test_split_only(modality):
     first = DOMAINS[modality].first
 
     def novel(entities):
-        return any((e.noun, e.attributes[first]) in held_out(modality) for e in entities)
+        return any((e.noun, e.attributes[first]) in list_held_out_pairs(modality) for e in entities)
 
     for split in ("train", "calibration", "validation"):
         assert not any(novel(e) for e in drawn(modality, split))
@@ -53,13 +53,15 @@ def test_held_out_combinations_are_in_the_test_split_only(modality):
 def test_familiar_test_contents_hash_to_the_test_split(modality):
     first = DOMAINS[modality].first
     for entities in drawn(modality, "test"):
-        if all((e.noun, e.attributes[first]) not in held_out(modality) for e in entities):
-            assert content_split(entities) == "test"
+        if all(
+            (e.noun, e.attributes[first]) not in list_held_out_pairs(modality) for e in entities
+        ):
+            assert get_content_split(entities) == "test"
 
 
 def test_order_and_place_do_not_move_a_content_to_another_split():
     for entities in drawn("image", "train", n=30):
-        assert content_split(entities[::-1]) == content_split(entities)
+        assert get_content_split(entities[::-1]) == get_content_split(entities)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -68,8 +70,8 @@ def test_partners_appear_together_more_often_than_their_frequencies_say(modality
     scenes = [{e.noun for e in entities} for entities in drawn(modality, "train", n=1500)]
     noun = domain.nouns[0]
     with_noun = [scene for scene in scenes if noun in scene]
-    beside = np.mean([partner(domain, noun) in scene for scene in with_noun])
-    overall = np.mean([partner(domain, noun) in scene for scene in scenes])
+    beside = np.mean([get_partner_noun(domain, noun) in scene for scene in with_noun])
+    overall = np.mean([get_partner_noun(domain, noun) in scene for scene in scenes])
     assert beside > overall + 0.1
 
 
@@ -82,9 +84,10 @@ def test_nouns_are_skewed_and_have_a_favourite_value(modality):
     values = domain.attributes[domain.first]
     share = np.mean(
         [
-            e.attributes[domain.first] == favourite(domain, e.noun)
+            e.attributes[domain.first] == get_favourite_attribute(domain, e.noun)
             for e in entities
-            if (e.noun, favourite(domain, e.noun)) not in held_out(modality)
+            if (e.noun, get_favourite_attribute(domain, e.noun))
+            not in list_held_out_pairs(modality)
         ]
     )
     assert share > 1 / len(values) + FAVOURITE_RATE / 2

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 Attend = Callable[[Tensor], Tensor]
-Taps = dict[str, Tensor]
+Activations = dict[str, Tensor]
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60,
@@ -60,7 +60,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 
 
 def build(name: str, *, seed: int = 0) -> Any:
-    """Return a model with weights large enough that no tap resembles another."""
+    """Return a model with weights large enough that no hook point resembles another."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
@@ -79,65 +79,75 @@ def _gated(block: Any, states: Tensor) -> Tensor:
     return act(mlp.gate_proj(states)) * mlp.up_proj(states)
 
 
-def sequential(block: Any, x: Tensor, attend: Attend) -> Taps:
+def sequential(block: Any, x: Tensor, attend: Attend) -> Activations:
     ln1 = block.input_layernorm(x)
     sa = attend(ln1)
     ln2 = block.post_attention_layernorm(x + sa)
     fc1 = _gated(block, ln2)
     fc2 = block.mlp.down_proj(fc1)
-    return _taps(ln1=ln1, sa=sa, mid=x + sa, ln2=ln2, fc1=fc1, fc2=fc2, post=x + sa + fc2)
+    return _hook_points(
+        ln1=ln1, attn_out=sa, mid=x + sa, ln2=ln2, mlp_post=fc1, mlp_out=fc2, post=x + sa + fc2
+    )
 
 
-def sandwich(block: Any, x: Tensor, attend: Attend) -> Taps:
+def sandwich(block: Any, x: Tensor, attend: Attend) -> Activations:
     ln1 = block.input_layernorm(x)
     sa = block.post_attention_layernorm(attend(ln1))
     ln2 = block.pre_feedforward_layernorm(x + sa)
     fc1 = _gated(block, ln2)
     fc2 = block.post_feedforward_layernorm(block.mlp.down_proj(fc1))
-    return _taps(ln1=ln1, sa=sa, mid=x + sa, ln2=ln2, fc1=fc1, fc2=fc2, post=x + sa + fc2)
+    return _hook_points(
+        ln1=ln1, attn_out=sa, mid=x + sa, ln2=ln2, mlp_post=fc1, mlp_out=fc2, post=x + sa + fc2
+    )
 
 
-def shared_norm(block: Any, x: Tensor, attend: Attend) -> Taps:
+def shared_norm(block: Any, x: Tensor, attend: Attend) -> Activations:
     ln1 = block.input_layernorm(x)
     sa = attend(ln1)
     fc1 = block.mlp.activation_fn(block.mlp.fc1(ln1))
     fc2 = block.mlp.fc2(fc1)
-    return _taps(ln1=ln1, sa=sa, fc1=fc1, fc2=fc2, post=x + sa + fc2)
+    return _hook_points(ln1=ln1, attn_out=sa, mlp_post=fc1, mlp_out=fc2, post=x + sa + fc2)
 
 
-def neox(block: Any, x: Tensor, attend: Attend) -> Taps:
+def neox(block: Any, x: Tensor, attend: Attend) -> Activations:
     ln1 = block.input_layernorm(x)
     sa = attend(ln1)
     middle = {} if block.use_parallel_residual else {"mid": x + sa}
     ln2 = block.post_attention_layernorm(middle.get("mid", x))
     fc1 = nn.functional.gelu(block.mlp.dense_h_to_4h(ln2))
     fc2 = block.mlp.dense_4h_to_h(fc1)
-    return _taps(ln1=ln1, sa=sa, **middle, ln2=ln2, fc1=fc1, fc2=fc2, post=x + sa + fc2)
+    return _hook_points(
+        ln1=ln1, attn_out=sa, **middle, ln2=ln2, mlp_post=fc1, mlp_out=fc2, post=x + sa + fc2
+    )
 
 
-def opt(block: Any, x: Tensor, attend: Attend) -> Taps:
+def opt(block: Any, x: Tensor, attend: Attend) -> Activations:
     ln1 = block.self_attn_layer_norm(x)
     sa = attend(ln1)
     ln2 = block.final_layer_norm(x + sa)
     fc1 = torch.relu(block.fc1(ln2))
     fc2 = block.fc2(fc1)
-    return _taps(ln1=ln1, sa=sa, mid=x + sa, ln2=ln2, fc1=fc1, fc2=fc2, post=x + sa + fc2)
+    return _hook_points(
+        ln1=ln1, attn_out=sa, mid=x + sa, ln2=ln2, mlp_post=fc1, mlp_out=fc2, post=x + sa + fc2
+    )
 
 
-def post_norm(block: Any, x: Tensor, attend: Attend) -> Taps:
+def post_norm(block: Any, x: Tensor, attend: Attend) -> Activations:
     sa = attend(x)
     mid = block.self_attn_layer_norm(x + sa)
     fc1 = torch.relu(block.fc1(mid))
     fc2 = block.fc2(fc1)
-    return _taps(sa=sa, mid=mid, fc1=fc1, fc2=fc2, post=block.final_layer_norm(mid + fc2))
+    return _hook_points(
+        attn_out=sa, mid=mid, mlp_post=fc1, mlp_out=fc2, post=block.final_layer_norm(mid + fc2)
+    )
 
 
-def _taps(*, post: Tensor, mid: Tensor | None = None, **others: Tensor) -> Taps:
+def _hook_points(*, post: Tensor, mid: Tensor | None = None, **others: Tensor) -> Activations:
     middle = {} if mid is None else {"resid_mid": mid}
     return {**others, **middle, "resid_post": post}
 
 
-BY_HAND: dict[str, Callable[[Any, Tensor, Attend], Taps]] = {
+BY_HAND: dict[str, Callable[[Any, Tensor, Attend], Activations]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3"), sequential),
     **dict.fromkeys(("gemma2", "gemma3"), sandwich),
     **dict.fromkeys(("neox", "neox-sequential"), neox),

@@ -32,19 +32,19 @@ def attention_of(block):
     return block.attention if hasattr(block, "attention") else block.self_attn
 
 
-def run(language, anatomy):
-    """Return what the taps read, the hidden states, and how each attention was called."""
+def run(language, hook_points):
+    """Return what the hook points read, the hidden states, and how each attention was called."""
     states, calls = {}, {}
     with ExitStack() as stack, torch.no_grad():
-        for name in anatomy.taps:
-            for layer in anatomy.layers_of(name):
-                tap = anatomy.tap(name, layer=layer)
-                handle = tap.attach(
+        for name in hook_points.available:
+            for layer in hook_points.layers_of(name):
+                hook_point = hook_points.get_hook_point(name, layer=layer)
+                handle = hook_point.attach(
                     lambda state, key=(name, layer): states.setdefault(key, state.clone()),
                     samples=len(IDS),
                 )
                 stack.callback(handle.remove)
-        for layer, block in enumerate(anatomy.blocks, start=1):
+        for layer, block in enumerate(hook_points.blocks, start=1):
             handle = attention_of(block).register_forward_pre_hook(
                 lambda _, args, kwargs, key=layer: calls.setdefault(key, (args, kwargs)),
                 with_kwargs=True,
@@ -59,9 +59,9 @@ def run(language, anatomy):
 @torch.no_grad()
 def test_every_tap_equals_the_block_computed_by_hand(model):
     name, language = model
-    anatomy = find_hook_points(language)
-    states, hidden_states, calls = run(language, anatomy)
-    for layer, block in enumerate(anatomy.blocks, start=1):
+    hook_points = find_hook_points(language)
+    states, hidden_states, calls = run(language, hook_points)
+    for layer, block in enumerate(hook_points.blocks, start=1):
         args, kwargs = calls[layer]
         rest = {key: value for key, value in kwargs.items() if key != "hidden_states"}
 
@@ -69,24 +69,26 @@ def test_every_tap_equals_the_block_computed_by_hand(model):
             return attention_of(block)(x, *args[1:], **rest)[0]
 
         expected = BY_HAND[name](block, hidden_states[layer - 1], attend)
-        assert set(expected) == set(anatomy.taps)
-        for tap, value in expected.items():
-            found = states[tap, layer]
-            assert found.shape == (*IDS.shape, anatomy.width(tap))
-            torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-5, msg=f"{tap} {layer}")
+        assert set(expected) == set(hook_points.available)
+        for hook_point, value in expected.items():
+            found = states[hook_point, layer]
+            assert found.shape == (*IDS.shape, hook_points.width(hook_point))
+            torch.testing.assert_close(
+                found, value, rtol=1e-5, atol=1e-5, msg=f"{hook_point} {layer}"
+            )
 
 
 def test_residual_states_are_those_of_transformers_and_the_last_is_not_normed(model):
     _, language = model
-    anatomy = find_hook_points(language)
-    states, hidden_states, _ = run(language, anatomy)
-    for layer in range(anatomy.layers):
+    hook_points = find_hook_points(language)
+    states, hidden_states, _ = run(language, hook_points)
+    for layer in range(hook_points.layers):
         assert torch.equal(states["resid_post", layer], hidden_states[layer])
-    final = states["resid_post", anatomy.layers]
+    final = states["resid_post", hook_points.layers]
     with torch.no_grad():
-        normed = anatomy.projection(anatomy.final_norm(final))
+        normed = hook_points.projection(hook_points.final_norm(final))
         logits = language(input_ids=IDS, attention_mask=MASK).logits
-        torch.testing.assert_close(anatomy.logits(final), logits)
+        torch.testing.assert_close(hook_points.compute_logits(final), logits)
     torch.testing.assert_close(normed, hidden_states[-1])
 
 
@@ -94,43 +96,45 @@ def test_the_audit_passes_and_leaves_no_hook_behind(model):
     _, language = model
     before = torch.get_rng_state()
     audit_hook_points(language, find_hook_points(language))
-    anatomy = find_hook_points(language)
-    for name in anatomy.taps:
-        for layer in anatomy.layers_of(name):
-            module = anatomy.tap(name, layer=layer).module
+    hook_points = find_hook_points(language)
+    for name in hook_points.available:
+        for layer in hook_points.layers_of(name):
+            module = hook_points.get_hook_point(name, layer=layer).module
             assert not module._forward_pre_hooks
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_audit_finds_a_tap_at_the_wrong_place(model):
     _, language = model
-    anatomy = find_hook_points(language)
-    anatomy.sites["sa"] = ("", "output")
-    with pytest.raises(ModelError, match=r"'sa'.*of layer 1 and what the model computes differ by"):
-        audit_hook_points(language, anatomy)
+    hook_points = find_hook_points(language)
+    hook_points.sites["attn_out"] = ("", "output")
+    with pytest.raises(
+        ModelError, match=r"'attn_out'.*of layer 1 and what the model computes differ by"
+    ):
+        audit_hook_points(language, hook_points)
 
 
 def test_undefined_taps_say_why():
     phi, neox, opt = (find_hook_points(build(name)) for name in ("phi", "neox", "opt-post-norm"))
     with pytest.raises(ParameterError, match=r"'resid_mid' does not exist.*parallel.*Available: l"):
-        neox.tap("resid_mid", layer=1)
+        neox.get_hook_point("resid_mid", layer=1)
     with pytest.raises(ParameterError, match="share one norm, read at 'ln1'"):
         phi.width("ln2")
     with pytest.raises(ParameterError, match="norm the sums"):
         opt.layers_of("ln1")
-    assert neox.taps == ("ln1", "sa", "ln2", "fc1", "fc2", "resid_post")
+    assert neox.available == ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out", "resid_post")
 
 
 def test_layers_and_names_are_checked():
-    anatomy = find_hook_points(build("llama"))
-    assert anatomy.taps == HOOK_POINT_PLACES
-    assert anatomy.layers_of("resid_post") == range(4)
-    assert anatomy.layers_of("fc1") == range(1, 4)
-    assert (anatomy.width("fc1"), anatomy.width("sa")) == (48, 32)
+    hook_points = find_hook_points(build("llama"))
+    assert hook_points.available == HOOK_POINT_PLACES
+    assert hook_points.layers_of("resid_post") == range(4)
+    assert hook_points.layers_of("mlp_post") == range(1, 4)
+    assert (hook_points.width("mlp_post"), hook_points.width("attn_out")) == (48, 32)
     with pytest.raises(ParameterError, match="'ln1' has layers 1…3; got 0"):
-        anatomy.tap("ln1", layer=0)
+        hook_points.get_hook_point("ln1", layer=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'resid_post'"):
-        anatomy.tap("resid_pots", layer=1)
+        hook_points.get_hook_point("resid_pots", layer=1)
 
 
 GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
@@ -139,11 +143,14 @@ GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (GraniteConfig(**GATED, residual_multiplier=0.5), "the sum of 'sa' and its input of layer"),
+        (
+            GraniteConfig(**GATED, residual_multiplier=0.5),
+            "the sum of 'attn_out' and its input of layer",
+        ),
         (CohereConfig(**GATED), "the logits of the last residual state"),
         (
             MixtralConfig(**GATED),
-            "no feed-forward layer in MixtralSparseMoeBlock, for 'fc1' and 'fc2'; looked for",
+            "no feed-forward layer in MixtralSparseMoeBlock, for 'mlp_post' and 'mlp_out'; looked for",
         ),
         (
             GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1),
@@ -179,7 +186,9 @@ def test_a_registered_family_is_read(monkeypatch):
     with pytest.raises(ModelError, match=r"ima\.models\.register\('gpt2', attention='…'\)"):
         find_hook_points(language)
     register_architecture("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
-    with pytest.raises(ModelError, match=r"'fc1' and 'fc2'.*found c_fc, c_proj.*last_linear='…'"):
+    with pytest.raises(
+        ModelError, match=r"'mlp_post' and 'mlp_out'.*found c_fc, c_proj.*last_linear='…'"
+    ):
         find_hook_points(language)
     register_architecture(
         "gpt2",
@@ -189,10 +198,10 @@ def test_a_registered_family_is_read(monkeypatch):
         last_linear="c_proj",
         final_norm="ln_f",
     )
-    anatomy = find_hook_points(language)
-    audit_hook_points(language, anatomy)
-    assert anatomy.taps == HOOK_POINT_PLACES
-    assert anatomy.width("fc1") == 128
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
+    assert hook_points.available == HOOK_POINT_PLACES
+    assert hook_points.width("mlp_post") == 128
 
 
 def test_a_part_that_no_block_has_cannot_be_registered():

@@ -106,7 +106,7 @@ def test_padding_side_and_batch_size_change_no_value(model, samples):
 
 def test_the_decoder_runs_without_its_head(model, samples):
     calls = []
-    handle = model.anatomy.unembedding.register_forward_hook(lambda *_: calls.append(1))
+    handle = model.hook_points.unembedding.register_forward_hook(lambda *_: calls.append(1))
     try:
         assert model.forward(model.encode(samples)) is None
         assert calls == []
@@ -131,7 +131,7 @@ def greedy(model, one, *, source=None, n=12):
         if token == model.tokenizer.eos_token_id:
             break
         ids.append(token)
-        step = model.anatomy.embedding(torch.tensor([[token]]))
+        step = model.hook_points.embedding(torch.tensor([[token]]))
         embeds = torch.cat([embeds, step], dim=1)
     return model.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
@@ -307,7 +307,7 @@ def test_padding_changes_no_value_in_any_family(family):
         weights_hash="",
         language=language,
         tokenizer=make_tokenizer(),
-        anatomy=find_hook_points(language),
+        hook_points=find_hook_points(language),
     )
     language.resize_token_embeddings(len(model.tokenizer), mean_resizing=False)
     texts = [Sample(str(n), "text", "qa", "the circle" + " red" * n, ("blue",)) for n in (0, 3, 9)]

@@ -82,13 +82,13 @@ def test_captured_states_are_the_models_own_hidden_states(models, name):
     model = models(name)
     samples = three(model)
     batch = model.encode(samples)
-    states = capture_activations(model, batch, taps=["resid_post"])["resid_post"]
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     with torch.no_grad():
         own = model.language(**raw(model, samples), output_hidden_states=True, use_cache=False)
     real = batch.attention_mask.bool()
     for layer in range(model.layers):
         assert torch.equal(states[layer][real], own.hidden_states[layer][real]), layer
-    normed = model.anatomy.final_norm(states[model.layers])
+    normed = model.hook_points.final_norm(states[model.layers])
     torch.testing.assert_close(normed[real], own.hidden_states[-1][real])
     assert torch.equal(model.forward(batch, logits=True)[real], own.logits[real])
 
@@ -98,7 +98,7 @@ def test_perceptual_and_textual_tokens_are_told_apart(models, name):
     model = models(name)
     samples = three(model)
     batch = model.encode(samples)
-    embedded = model.anatomy.embedding(raw(model, samples)["input_ids"])
+    embedded = model.hook_points.embedding(raw(model, samples)["input_ids"])
     merged = (batch.embeds != embedded).any(dim=-1) & batch.attention_mask.bool()
     perceptual, textual = batch.kinds.unbind(dim=1)
     assert torch.equal(perceptual, merged)  # what the model wrote over its placeholders
@@ -116,14 +116,20 @@ def test_perceptual_and_textual_tokens_are_told_apart(models, name):
 def test_padding_and_company_change_nothing(models, name):
     model = models(name)
     samples = three(model)
-    taps = [tap for tap in model.anatomy.taps if tap != "fc1"]
-    together = compute_batch_statistics(model, model.encode(samples), taps=taps, loss=True)
+    hook_points = [
+        hook_point for hook_point in model.hook_points.available if hook_point != "mlp_post"
+    ]
+    together = compute_batch_statistics(
+        model, model.encode(samples), hook_points=hook_points, loss=True
+    )
     for row, one in enumerate(samples):
-        alone = compute_batch_statistics(model, model.encode([one]), taps=taps, loss=True)
-        for tap in taps:
+        alone = compute_batch_statistics(
+            model, model.encode([one]), hook_points=hook_points, loss=True
+        )
+        for hook_point in hook_points:
             torch.testing.assert_close(
-                torch.from_numpy(together.means[tap][row]),
-                torch.from_numpy(alone.means[tap][0]),
+                torch.from_numpy(together.means[hook_point][row]),
+                torch.from_numpy(alone.means[hook_point][0]),
                 rtol=1e-4,
                 atol=1e-4,
                 equal_nan=True,
@@ -147,11 +153,11 @@ def test_generation_is_the_models_own(models, name):
 def test_media_attended_to_across_are_no_tokens(models):
     model = models("mllama")
     assert model.modalities == ("image",)
-    assert model.anatomy.taps == ("resid_post",)
+    assert model.hook_points.available == ("resid_post",)
     batch = model.encode(three(model))
     assert batch.kinds.sum(-1)[:, 0].tolist() == [0, 0, 0]
     with pytest.raises(ParameterError, match="attend across"):
-        capture_activations(model, batch, taps=["sa"])
+        capture_activations(model, batch, hook_points=["attn_out"])
     with pytest.raises(SampleError, match="accepts image"):
         model.encode([sample("text")])
 
@@ -205,25 +211,25 @@ def test_a_folder_without_a_processor_is_refused(folders, tmp_path):
 def test_a_decoder_goes_on_from_what_enters_it(name):
     """Processors that need torchvision or mistral-common cannot be built here; the models can."""
     language, inputs = bare(name)
-    anatomy = find_hook_points(language)
-    audit_hook_points(language, anatomy)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
     model = HubModel(
         name=name,
         card={"setup": "MT"},
         weights_hash="",
         language=language,
         tokenizer=None,
-        anatomy=anatomy,
+        hook_points=hook_points,
         placeholders=find_placeholder_ids(language.config, None),
     )
     embeds, extra = model._entering(inputs)
-    merged = (embeds != anatomy.embedding(inputs["input_ids"])).any(dim=-1)
+    merged = (embeds != hook_points.embedding(inputs["input_ids"])).any(dim=-1)
     assert torch.equal(merged, model._perceptual(inputs["input_ids"]))
     with torch.no_grad():
         own = language(**inputs, use_cache=False)
         given = {"inputs_embeds": embeds, **extra, "use_cache": False}
-        again = anatomy.trunk(**given).last_hidden_state
-    assert torch.equal(anatomy.words(again), own.logits)
+        again = hook_points.trunk(**given).last_hidden_state
+    assert torch.equal(hook_points.unembed(again), own.logits)
 
 
 def test_pickled_weights_are_read_only_when_asked(tmp_path):

@@ -223,7 +223,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def settings(folders, data, tmp_path):
     def make(**changes):
-        return TrainingSettings.checked(
+        return TrainingSettings.from_values(
             {
                 "language": str(folders("language")),
                 "encoder": str(folders("vit")),

@@ -22,7 +22,7 @@ from ima.miniature import short_runs
 from ima.models import load_model
 from ima.notebook import runner
 from ima.studies import model_summary
-from ima.studies.short_runs import FOLDER, read_runs
+from ima.studies.short_runs import SWEEP_FOLDER, read_short_runs
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
@@ -38,7 +38,7 @@ CALIBRATED = ["image-caption", "audio-qa"]
 
 
 def run(name, folder, **parameters):
-    path = runner.run(
+    path = runner.run_notebook(
         SOURCES / f"{name}.md", output=folder / f"{name}.ipynb", parameters=parameters
     )
     return nbformat.read(path, as_version=4)
@@ -89,9 +89,9 @@ def stores(tiny_zoo, tmp_path_factory):
                 model,
                 dataset=f"mini-{name}",
                 samples=16,
-                taps=["sa", "resid_post"],
+                hook_points=["attn_out", "resid_post"],
                 keep_tokens=4,
-                lens=8,
+                logit_lens=8,
                 predict=name.endswith("qa"),
                 path=folder / f"{model.replace('/', '-')}.zarr",
                 progress=False,
@@ -113,8 +113,8 @@ def calibrated(tiny_zoo, tmp_path_factory):
                 dataset=f"mini-{name}:calibration",
                 samples=8,
                 unit=2,
-                taps=["resid_post"],
-                inputs=True,
+                hook_points=["resid_post"],
+                input_norms=True,
                 loss=False,
                 path=folder / f"{model.replace('/', '-')}.zarr",
                 progress=False,
@@ -158,11 +158,11 @@ def test_caching_runs_on_part_of_the_taps(tiny_zoo, tmp_path):
             model="llama-mini/ast/audio-qa",
             dataset="mini-audio-qa",
             samples=4,
-            taps=["fc1"],
+            hook_points=["mlp_post"],
             out=str(tmp_path / "two.zarr"),
         )
     )
-    assert known["tap"] == "'fc1'"
+    assert known["hook_point"] == "'mlp_post'"
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_finding1_records_what_it_prints(stores, tmp_path):
         embedded=6,
     )
     known = check_page(notebook)
-    records = claims.read(path)
+    records = claims.read_claim_records(path)
     shown = [entry.claim for entry in records if entry.model == "llama-mini (ST)"]
     assert shown == ["F1.1", "F1.2", "F1.2"]
     assert [entry.claim for entry in records[3:]] == ["F1.1", "F1.2", "F1.2"]
@@ -186,7 +186,7 @@ def test_finding1_records_what_it_prints(stores, tmp_path):
     assert records[0].n == int(known["contents"]) == 48
     verdicts = [known[key] for key in ("f11_verdict", "f12_verdict", "f12_cluster_verdict")]
     assert verdicts == [repr(entry.verdict) for entry in records[:3]]
-    assert known["f11_result"] == repr(claims.sentence(records[0]))
+    assert known["f11_result"] == repr(claims.describe_claim_record(records[0]))
 
 
 FINDINGS = {
@@ -203,7 +203,7 @@ def test_a_finding_records_what_it_prints(stores, tmp_path, name):
     check_page(
         run(name, tmp_path, caches=stores, claims=str(path), resamples=20, **FEW.get(name, {}))
     )
-    records = claims.read(path)
+    records = claims.read_claim_records(path)
     for family in ("llama-mini (ST)", "opt-mini (ST)"):
         counted = Counter(entry.claim for entry in records if entry.model == family)
         assert counted == FINDINGS[name]
@@ -226,10 +226,10 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
     known = check_page(
         run("finding2", tmp_path, masks=str(masks), resamples=3, sequential=4, **given)
     )
-    assert [entry.claim for entry in claims.read(path)] == ["F2.1"] * 4
+    assert [entry.claim for entry in claims.read_claim_records(path)] == ["F2.1"] * 4
     assert int(known["files"]) == len(list(masks.glob("*.zarr"))) == 12
     check_page(run("finding2-transfer", tmp_path, scored=4, repeats=1, **given))
-    found = [(entry.claim, entry.model) for entry in claims.read(path)]
+    found = [(entry.claim, entry.model) for entry in claims.read_claim_records(path)]
     names = ["llama-mini"] * 3 + ["opt-mini"] * 2  # a little is removed from the first alone
     assert found == [("F2.2", f"{name} (ST)") for name in names]
 
@@ -251,7 +251,7 @@ def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     repaired = [table for table in tables if "gain of the whole model" in table]
     assert len(repaired) == 1
     assert len(re.findall(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", repaired[0])) == 2
-    found = [(entry.claim, entry.model) for entry in claims.read(path)]
+    found = [(entry.claim, entry.model) for entry in claims.read_claim_records(path)]
     # At two shares, against the best blind mask and against the whole model.
     assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini") for _ in "1234"]
 
@@ -261,11 +261,11 @@ def test_alignment_is_followed_and_controlled(stores, tmp_path):
     path = tmp_path / "claims.json"
     given = {"claims": str(path), "samples": 6, "resamples": 20}
     check_page(run("finding3-controls", tmp_path, caches=stores, **given))
-    found = [(entry.claim, entry.model) for entry in claims.read(path)]
+    found = [(entry.claim, entry.model) for entry in claims.read_claim_records(path)]
     assert found == [("F3.4", "llama-mini (ST)"), ("F3.4", "opt-mini (ST)")]
     given["models"] = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
     check_page(run("finding3-training", tmp_path, caches=str(tmp_path / "steps"), **given))
-    assert [entry.claim for entry in claims.read(path)] == ["F3.2", "F3.2"]
+    assert [entry.claim for entry in claims.read_claim_records(path)] == ["F3.2", "F3.2"]
 
 
 @pytest.fixture
@@ -274,14 +274,17 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
     root = tmp_path / "zoo"
     shutil.copytree(tiny_zoo, root)
     rng = np.random.default_rng(0)
-    for at, chosen in enumerate(r for r in short_runs.RUNS if r.encoder == "vit"):
+    for at, chosen in enumerate(r for r in short_runs.SHORT_RUNS if r.encoder == "vit"):
         proxies = {name: rng.random(11) for name in model_summary.PROXIES}
         proxies[model_summary.IMA_SCORE] = np.full(11, at / 10)
         scores = {"exact_set": np.full(11, at / 20), "chair_s": np.full(11, at / 30)}
         scores["chair_i"] = rng.random(11)
         one = model_summary.ModelSummary("run", "mini-image-caption", "", 9, proxies, scores)
-        record = {"run": {"encoder": "vit"}, "recipe": {"parts": short_runs.parts_of(root, "vit")}}
-        path = root / FOLDER / f"{chosen.name}.json"
+        record = {
+            "run": {"encoder": "vit"},
+            "recipe": {"parts": short_runs.hash_run_parts(root, "vit")},
+        }
+        path = root / SWEEP_FOLDER / f"{chosen.name}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(record | one.record()))
     monkeypatch.setenv("IMA_ZOO", str(root))
@@ -295,13 +298,15 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
     shared |= {"claims": str(path), "caches": str(tmp_path / "proxy"), "samples": 16}
     shared |= {"resamples": 10}
     known = check_page(run("implication1", tmp_path, **shared))
-    (found,) = claims.read(path)
+    (found,) = claims.read_claim_records(path)
     assert (found.claim, found.verdict, found.value, found.n) == ("I1", "supported", 1.0, 8)
     assert known["of"] == known["up"] == "1"
     given = {"steered": "llama-mini/vit/image-caption", "layer": 1, "amounts": [-1.0, 0.0, 1.0]}
     given |= {"polls": ["poll-adversarial"], "calibration": 8}
     known = check_page(run("implication2", tmp_path, **shared, **given))
-    verdicts = {entry.statistic.split(", ")[-1]: entry.verdict for entry in claims.read(path)}
+    verdicts = {
+        entry.statistic.split(", ")[-1]: entry.verdict for entry in claims.read_claim_records(path)
+    }
     assert verdicts["chair_s"] == "contradicted"
     assert known["apart_of"] == "1"
 
@@ -334,7 +339,7 @@ def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
     known = check_page(run("implication3", tmp_path, claims=str(path), **given))
     assert known["layers"] == "3"
     assert ("before" in known["returned"]) is bool(retrained)
-    (found,) = claims.read(path)
+    (found,) = claims.read_claim_records(path)
     assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
 
 
@@ -347,12 +352,12 @@ def test_demonstrations_leave_their_images(multitask_zoo, tmp_path):
 
 
 def test_short_runs_of_other_weights_are_refused(swept_zoo):
-    changed = next((swept_zoo / FOLDER).iterdir())
+    changed = next((swept_zoo / SWEEP_FOLDER).iterdir())
     record = json.loads(changed.read_text())
     record["recipe"]["parts"]["encoder"] = "0"
     changed.write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"another language model or encoder.*ima zoo sweep"):
-        read_runs()
+        read_short_runs()
 
 
 PAGES = sorted(path.stem for path in SOURCES.glob("*.md"))
@@ -373,7 +378,9 @@ def test_sources_follow_the_house_rules(name):
             figure, image = (cell.metadata["mystnb"][key] for key in ("figure", "image"))
             assert len(figure["caption"]) > 20
             assert len(image["alt"]) > 20
-    comments = [parameter.comment for parameter in runner.parameters(SOURCES / f"{name}.md")]
+    comments = [
+        parameter.comment for parameter in runner.read_notebook_parameters(SOURCES / f"{name}.md")
+    ]
     assert comments
     assert all(comments)
 

@@ -63,15 +63,15 @@ def own(tmp_path_factory):
                 dataset=opened,
                 samples=20,
                 keep_tokens=8,
-                lens=8,
+                logit_lens=8,
                 path=folder / f"{data}.zarr",
                 **given,
             )
         )
         found["calibration"].append(
             create_cache(
-                model, dataset=f"{opened}:calibration", samples=12, inputs=True, loss=False,
-                taps=["resid_post"], path=folder / f"{data}-calibration.zarr", **given,
+                model, dataset=f"{opened}:calibration", samples=12, input_norms=True, loss=False,
+                hook_points=["resid_post"], path=folder / f"{data}-calibration.zarr", **given,
             )
         )  # fmt: skip
     return found
@@ -97,7 +97,7 @@ def test_papermill_alone_runs_a_page_on_a_readers_model(own, tmp_path, name):
         input=made.stdout,
         capture_output=True,
     )
-    records = claims.read(found)
+    records = claims.read_claim_records(found)
     assert [record.claim for record in records] == expected
     assert {record.model for record in records} == {"tiny-qwen2-5-vl (MT)"}
     cells = nbformat.read(out, as_version=4).cells

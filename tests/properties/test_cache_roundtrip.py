@@ -29,12 +29,16 @@ from ima.hook_points import HOOK_POINTS
 @st.composite
 def layouts(draw: st.DrawFn) -> CacheLayout:
     samples = draw(st.integers(1, 9))
-    taps = draw(st.lists(st.sampled_from(HOOK_POINTS), min_size=1, max_size=3, unique=True))
+    hook_points = draw(st.lists(st.sampled_from(HOOK_POINTS), min_size=1, max_size=3, unique=True))
     return CacheLayout(
         samples=samples,
         unit=draw(st.integers(1, samples)),
         layers=draw(st.integers(1, 4)),
-        widths={tap: draw(st.integers(1, 12)) for tap in HOOK_POINTS if tap in taps},
+        widths={
+            hook_point: draw(st.integers(1, 12))
+            for hook_point in HOOK_POINTS
+            if hook_point in hook_points
+        },
         tokens=draw(st.integers(0, 30)),
         dtype=draw(st.sampled_from(["float16", "float32"])),
         loss=draw(st.booleans()),
@@ -47,7 +51,7 @@ def attributes(layout: CacheLayout) -> dict[str, object]:
         model="m",
         dataset="d",
         samples=layout.samples,
-        taps=tuple(layout.widths),
+        hook_points=tuple(layout.widths),
         dtype=layout.dtype,
         loss=layout.loss,
         predict=layout.predict,

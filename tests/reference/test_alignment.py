@@ -321,17 +321,20 @@ def test_the_margin_inside_the_block_is_the_weakest_taps():
     close += 5
     close = close.isel(layer=slice(1, None))
     nearer = close + rng.normal(size=close.shape) * 0.1 + 5
-    taps = {
-        "sa": {"a": close},
-        "fc2": {"a": nearer},
+    hook_points = {
+        "attn_out": {"a": close},
+        "mlp_out": {"a": nearer},
         "resid_post": {"a": apart},
     }
-    found = inside.compute_hook_point_alignment(taps, resamples=100)
+    found = inside.compute_hook_point_alignment(hook_points, resamples=100)
     assert found["layer"].values.tolist() == [1, 2, 3, 4]
     got = inside.compute_block_margin(found)
-    own = {tap: float(found["estimate"].sel(tap=tap).mean()) for tap in taps}
-    assert got.value == pytest.approx(min(own["sa"], own["fc2"]) - own["resid_post"])
+    own = {
+        hook_point: float(found["estimate"].sel(hook_point=hook_point).mean())
+        for hook_point in hook_points
+    }
+    assert got.value == pytest.approx(min(own["attn_out"], own["mlp_out"]) - own["resid_post"])
     assert got.low > 0
     assert got.n == 40
     with pytest.raises(ParameterError, match="resid_post"):
-        inside.compute_block_margin(found.sel(tap=["sa", "fc2"]))
+        inside.compute_block_margin(found.sel(hook_point=["attn_out", "mlp_out"]))

@@ -55,9 +55,9 @@ def alone(model: FrozenModel) -> list[tuple[Any, Any]]:
         ]
 
 
-def states(cache: xr.DataTree, tap: str, row: int) -> npt.NDArray[np.float32]:
+def states(cache: xr.DataTree, hook_point: str, row: int) -> npt.NDArray[np.float32]:
     """Return the cached states of a sample, dims (layer, token, hidden)."""
-    tokens = cache[f"tokens/{tap}"].to_dataset()
+    tokens = cache[f"tokens/{hook_point}"].to_dataset()
     found = tokens["state"].isel(token=np.flatnonzero(tokens["sample"].to_numpy() == row))
     return found.transpose("layer", "token", "hidden").to_numpy()
 
@@ -98,19 +98,19 @@ def test_other_taps_equal_the_submodules_outputs(
                 fc2 = block.mlp.down_proj(fc1)
             parts = {
                 "ln1": ln1,
-                "sa": sa,
+                "attn_out": sa,
                 "resid_mid": before + sa,
                 "ln2": ln2,
-                "fc1": fc1,
-                "fc2": fc2,
+                "mlp_post": fc1,
+                "mlp_out": fc2,
                 "resid_post": before + sa + fc2,
             }
             assert tuple(parts) == HOOK_POINTS
-            for tap, own in parts.items():
-                index = layer if tap == "resid_post" else layer - 1
-                cached = states(cache, tap, row)[index]
+            for hook_point, own in parts.items():
+                index = layer if hook_point == "resid_post" else layer - 1
+                cached = states(cache, hook_point, row)[index]
                 np.testing.assert_allclose(
-                    cached, own[0].numpy(), atol=1e-4, rtol=1e-4, err_msg=f"{tap} {layer}"
+                    cached, own[0].numpy(), atol=1e-4, rtol=1e-4, err_msg=f"{hook_point} {layer}"
                 )
 
 
@@ -122,14 +122,14 @@ def test_statistics_equal_numpy_without_padding(
         for kind, chosen in zip(TOKEN_KINDS, (~textual, textual), strict=True):
             count = cache["samples"][f"n_{kind}"].to_numpy()[row]
             assert count == chosen.sum()
-            for tap in HOOK_POINTS:
-                state = states(cache, tap, row).astype(np.float64)[:, chosen]
+            for hook_point in HOOK_POINTS:
+                state = states(cache, hook_point, row).astype(np.float64)[:, chosen]
                 at = {"sample": row, "kind": TOKEN_KINDS.index(kind)}
                 norm = np.sqrt((state**2).sum(axis=-1))
                 for path, own in {
-                    f"means/{tap}/mean": state.mean(axis=1),
-                    f"norms/{tap}/mean": norm.mean(axis=1),
-                    f"norms/{tap}/median": np.median(norm, axis=1),
+                    f"means/{hook_point}/mean": state.mean(axis=1),
+                    f"norms/{hook_point}/mean": norm.mean(axis=1),
+                    f"norms/{hook_point}/median": np.median(norm, axis=1),
                 }.items():
                     np.testing.assert_allclose(
                         cache[path].isel(at).to_numpy(), own, rtol=1e-5, atol=1e-5, err_msg=path

@@ -106,7 +106,7 @@ def test_the_likeliest_words_are_counted_over_samples():
 
 
 def test_data_sets_of_two_language_models_are_refused():
-    with pytest.raises(ParameterError, match="--lens"):
+    with pytest.raises(ParameterError, match="--logit-lens"):
         vocabulary.compute_divergence_terms({})
     with pytest.raises(ParameterError, match="one language model"):
         vocabulary.compute_divergence_terms(

@@ -14,10 +14,10 @@ from ima.data.importers.rows import make_samples_from_rows, open_hf_dataset
 
 __all__ = [
     "IMPORTERS",
-    "PublishedSample",
     "Importer",
     "PublishedFiles",
-    "make_samples_from_rows",
+    "PublishedSample",
     "import_data",
+    "make_samples_from_rows",
     "open_hf_dataset",
 ]

@@ -1,7 +1,7 @@
-"""Prunes and stores a language model of random weights; prints how much memory that took at most.
+"""Prune and store a language model of random weights; print the peak memory that this takes.
 
-Weights of a block are drawn when the block is asked for and gone when the next one is, as if they
-came from a disk: what stays in memory is what the code under test keeps.
+The weights of a block are drawn when the block is read and freed when the next one is, as if they
+came from disk. So memory holds only what the code under test keeps.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ VOCABULARY = 64
 
 
 class Blocks:
-    """Blocks of which one has weights."""
+    """Blocks, only one of which has weights at a time."""
 
     def __init__(self, blocks):
-        self.blocks, self.there = blocks, None
+        self.blocks, self.drawn = blocks, None
 
     def __len__(self):
         return len(self.blocks)
 
     def __iter__(self):
-        return (self[at] for at in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, at):
-        if self.there != at:
-            if self.there is not None:
-                self.blocks[self.there].to("meta")
-            self.there = at
-            generator = torch.Generator().manual_seed(at)
-            block = self.blocks[at].to_empty(device="cpu")
+    def __getitem__(self, index):
+        if self.drawn != index:
+            if self.drawn is not None:
+                self.blocks[self.drawn].to("meta")
+            self.drawn = index
+            generator = torch.Generator().manual_seed(index)
+            block = self.blocks[index].to_empty(device="cpu")
             for weight in block.parameters():
                 weight.data.normal_(generator=generator)
-        return self.blocks[at]
+        return self.blocks[index]
 
 
 def random_model(hidden, intermediate, layers):
@@ -63,34 +63,38 @@ def random_model(hidden, intermediate, layers):
         part.to_empty(device="cpu")
         for weight in part.parameters():
             weight.data.zero_()
-    anatomy = find_hook_points(language)
+    hook_points = find_hook_points(language)
     return FrozenModel(
         name="random",
         card={},
         weights_hash="0",
         language=language,
         tokenizer=None,
-        anatomy=replace(anatomy, blocks=Blocks(anatomy.blocks)),
+        hook_points=replace(hook_points, blocks=Blocks(hook_points.blocks)),
     )
 
 
 def main(folder, hidden, intermediate, layers):
     model = random_model(hidden, intermediate, layers)
     rng = np.random.default_rng(0)
-    sizes = {name: intermediate if "down" in name else hidden for name in model.anatomy.linears}
+    sizes = {
+        name: intermediate if "down" in name else hidden
+        for name in model.hook_points.linear_in_features
+    }
 
-    def squares(_model, _path, **_given):
+    def draw_norms(_model, _path, **_given):
         return {name: rng.gamma(1.0, size=(layers, size)) for name, size in sizes.items()}
 
-    # No cache of such a model is at hand; what it would hold is all that is made up.
-    alpha_subnet.checked_squares = squares
+    # Input norms stand in for those of a cache, which does not exist for such a model.
+    alpha_subnet.read_cache_input_norms = draw_norms
     masks = alpha_subnet.build_lazy_masks(model, ["one", "two"], method="alpha", sparsity=0.5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = sparse_checkpoint.write_sparse_checkpoint(model, masks, Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert size.spent <= 1.05 * size.bound
+    assert size.bits_per_weight <= 1.05 * size.bits_per_weight_bound
     assert size.weights == layers * sum(
-        w.shape[0] * w.shape[1] for w in shapes_of(model.language, model.anatomy.linears)
+        w.shape[0] * w.shape[1]
+        for w in shapes_of(model.language, model.hook_points.linear_in_features)
     )
     sys.stdout.write(f"{(peak - before) * 1024} {size.weights // layers}\n")
 
