@@ -1,4 +1,4 @@
-"""Shapes: how fast a model of a published size is captured, with random weights of that size."""
+"""Speed of models with the shapes of published models and random weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ima.timing import time_fastest_runs
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a decoder and of what it reads.
+    """Sizes of a LLaMA decoder and of its input.
 
     Parameters
     ----------
     hidden, intermediate, layers, heads, vocabulary : int
-        Of the decoder, built as LLaMA.
-    perceptual, textual : int
+        Sizes of the decoder.
+    n_perceptual_tokens, n_text_tokens : int
         Tokens of a sample.
     """
 
@@ -32,14 +32,15 @@ class ModelShape:
     layers: int
     heads: int
     vocabulary: int
-    perceptual: int
-    textual: int
+    n_perceptual_tokens: int
+    n_text_tokens: int
 
 
+#: Shapes by name of a published or a small model.
 MODEL_SHAPES: Mapping[str, ModelShape] = {
     "llava-1.5-7b": ModelShape(4096, 11008, 32, 32, 32064, 576, 64),
     "llava-1.5-13b": ModelShape(5120, 13824, 40, 40, 32064, 576, 64),
-    # Small enough for two cores, with as many percepts as LLaVA-1.5.
+    # Small enough for two cores, with as many perceptual tokens as LLaVA-1.5.
     "llama-12": ModelShape(512, 1408, 12, 8, 1024, 576, 64),
     "tiny": ModelShape(32, 48, 3, 4, 60, 6, 4),
 }
@@ -54,40 +55,48 @@ def benchmark_model_shape(
     device: str = "cpu",
     precision: str = "float32",
 ) -> list[StepTiming]:
-    """Time a forward pass alone and one whose activations are reduced, on random weights.
+    """Time a forward pass and one that measures all hook points, on random weights.
 
     Parameters
     ----------
     name : str
         One of :data:`MODEL_SHAPES`.
     samples : int
-        How many samples run.
+        Number of samples.
     batch_size : int
         Samples per forward pass.
     repeats : int
-        How often each step is timed.
+        Number of timed runs of each step.
     device, precision : str
-        Where the model runs, and in which dtype.
+        Device and dtype of the model.
 
     Returns
     -------
-    list of Timing
-        The pass, and the pass with all hook points measured, with its ratio to the first.
+    list of StepTiming
+        The plain pass, and the measuring pass relative to it.
 
     Raises
     ------
     UnknownNameError
-        If there is no such shape.
+        If no shape has this name.
     ParameterError
         If a number is not positive.
+
+    Examples
+    --------
+    >>> [timing.step for timing in benchmark_model_shape("tiny", samples=4)]  # doctest: +SKIP
+    ['run the model', 'run it and measure all hook points']
     """
-    shape = _shape(name)
+    shape = _get_shape(name)
     if min(samples, batch_size, repeats) < 1:
-        message = "samples, batch_size and repeats must be at least 1."
+        message = (
+            "samples, batch_size and repeats must be at least 1; "
+            f"got {samples}, {batch_size} and {repeats}."
+        )
         raise ParameterError(message)
     from ima.capture import compute_batch_statistics
 
-    model, batch = _random(shape, batch_size, device, precision)
+    model, batch = _make_random_model(shape, batch_size, device, precision)
     count = max(1, samples // batch_size)
 
     def plain_pass() -> None:
@@ -99,14 +108,13 @@ def benchmark_model_shape(
         for _ in range(count):
             compute_batch_statistics(model, batch)
 
-    timed = time_fastest_runs(
+    seconds = time_fastest_runs(
         {FORWARD_STEP: plain_pass, MEASURE_STEP: measured_pass}, repeats=repeats
     )
-    plain = StepTiming(FORWARD_STEP, timed[FORWARD_STEP], count * batch_size)
-    ratio = timed[MEASURE_STEP] / timed[FORWARD_STEP]
+    plain, measured = seconds[FORWARD_STEP], seconds[MEASURE_STEP]
     return [
-        plain,
-        StepTiming(MEASURE_STEP, timed[MEASURE_STEP], count * batch_size, ratio, FORWARD_STEP),
+        StepTiming(FORWARD_STEP, plain, count * batch_size),
+        StepTiming(MEASURE_STEP, measured, count * batch_size, measured / plain, FORWARD_STEP),
     ]
 
 
@@ -118,31 +126,37 @@ def benchmark_plans(
     device: str = "cpu",
     precision: str = "float32",
 ) -> pd.DataFrame:
-    """Ask whether the time of a prompt falls as its operations do when rows are left out.
+    """Measure whether skipping tokens reduces the time of a prompt as it reduces operations.
 
     Parameters
     ----------
     name : str
         One of :data:`MODEL_SHAPES`, with random weights.
     batch_size : int
-        Samples that run at once.
+        Samples of the batch.
     repeats : int
-        Rounds of timing, the plans in turn; the fastest counts.
+        Number of timed rounds, plans in turn; the fastest counts.
     device, precision : str
-        Where the model runs, and in which dtype.
+        Device and dtype of the model.
 
     Returns
     -------
     pandas.DataFrame
-        ``plan``; ``gflops`` and ``prefill`` as shares of those with nothing left out; and ``way``:
-        how far the time falls for each part by which the operations fall, 1 at best.
+        ``plan``; ``gflops`` and ``prefill`` (time) as fractions of the full computation; and
+        ``efficiency``, the saved fraction of the time divided by the saved fraction of the
+        operations, 1 at best.
 
     Raises
     ------
     UnknownNameError
-        If there is no such shape.
+        If no shape has this name.
+
+    Examples
+    --------
+    >>> benchmark_plans("tiny", repeats=1).columns.tolist()  # doctest: +SKIP
+    ['plan', 'gflops', 'prefill', 'efficiency']
     """
-    shape = _shape(name)
+    shape = _get_shape(name)
     from ima.token_reduction.apply import apply_plan
     from ima.token_reduction.cost import compute_prefill_cost
     from ima.token_reduction.methods.fastv import FastV
@@ -150,7 +164,7 @@ def benchmark_plans(
     from ima.token_reduction.methods.vtw import VTW
     from ima.token_reduction.plans import ReductionPlan
 
-    model, batch = _random(shape, batch_size, device, precision)
+    model, batch = _make_random_model(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
         ReductionPlan(name="nothing left out"),
@@ -168,52 +182,57 @@ def benchmark_plans(
 
     operations = {plan.name: compute_prefill_cost(model, run(plan)).total_flops for plan in plans}
     seconds = time_fastest_runs({plan.name: partial(run, plan) for plan in plans}, repeats=repeats)
-    plain = plans[0].name
+    full = plans[0].name
     rows = []
     for plan in plans[1:]:
-        share, time = operations[plan.name] / operations[plain], seconds[plan.name] / seconds[plain]
-        way = (1 - time) / (1 - share)
-        rows.append({"plan": plan.name, "gflops": share, "prefill": time, "way": way})
+        ratio, time = operations[plan.name] / operations[full], seconds[plan.name] / seconds[full]
+        efficiency = (1 - time) / (1 - ratio)
+        rows.append({"plan": plan.name, "gflops": ratio, "prefill": time, "efficiency": efficiency})
     return pd.DataFrame(rows)
 
 
 def benchmark_nm_sparsity(
     name: str = "llava-1.5-7b", *, tokens: int = 4096, repeats: int = 5, device: str = "cuda"
 ) -> pd.DataFrame:
-    """Time linear layers that keep two of four weights, as torch's own sparse tensors run them.
+    """Time linear layers that keep two of four weights as torch's semi-structured sparse tensors.
 
     Parameters
     ----------
     name : str
         One of :data:`MODEL_SHAPES`, with random float16 weights.
     tokens : int
-        Rows that go through a layer at once.
+        Tokens that a layer processes at once.
     repeats : int
-        Rounds of timing, dense and sparse in turn; the fastest counts.
+        Number of timed rounds, dense and sparse in turn; the fastest counts.
     device : str
         A GPU whose tensor cores multiply 2:4 sparse matrices.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each kind of linear layer: ``layer``; ``time``, as a share of the dense layer with
-        the same zeros; ``difference``, the largest of an output, in units of its standard
-        deviation.
+        One row for each kind of linear layer: ``layer``; ``time`` as a fraction of the dense
+        layer's with the same zeros; ``difference``, the largest difference of an output in standard
+        deviations of the outputs.
 
     Raises
     ------
     UnknownNameError
-        If there is no such shape.
+        If no shape has this name.
     ParameterError
-        If the device is no GPU.
+        If the device is not a GPU.
+
+    Examples
+    --------
+    >>> benchmark_nm_sparsity("llava-1.5-7b")["time"].max()  # doctest: +SKIP
+    0.72
     """
-    shape = _shape(name)
+    shape = _get_shape(name)
     import torch
     from torch.nn.functional import linear
     from torch.sparse import to_sparse_semi_structured
 
     if torch.device(device).type != "cuda":
-        message = f"2:4 sparse weights are multiplied by a GPU's tensor cores; got {device!r}."
+        message = f"2:4 sparse weights need a GPU's tensor cores; got device {device!r}."
         raise ParameterError(message)
     rows = []
     sizes = {
@@ -226,29 +245,37 @@ def benchmark_nm_sparsity(
         least = weight.abs().argsort(dim=-1)[..., :2]
         dense = weight.scatter(-1, least, 0.0).reshape(out, into)
         sparse = to_sparse_semi_structured(dense)
-        given = torch.randn(tokens, into, device=device, dtype=torch.float16)
+        inputs = torch.randn(tokens, into, device=device, dtype=torch.float16)
 
-        def run(matrix: torch.Tensor, given: torch.Tensor = given) -> torch.Tensor:
-            found = linear(given, matrix)
+        def multiply(matrix: torch.Tensor, inputs: torch.Tensor = inputs) -> torch.Tensor:
+            outputs = linear(inputs, matrix)
             _wait(device)
-            return found
+            return outputs
 
-        gap = (run(dense) - run(sparse)).float()
-        ways = {"dense": partial(run, dense), "sparse": partial(run, sparse)}
-        seconds = time_fastest_runs(ways, repeats=repeats)
-        row = {"layer": label, "time": seconds["sparse"] / seconds["dense"]}
-        rows.append(row | {"difference": float(gap.abs().max() / run(dense).float().std())})
+        gap = (multiply(dense) - multiply(sparse)).float()
+        steps = {"dense": partial(multiply, dense), "sparse": partial(multiply, sparse)}
+        seconds = time_fastest_runs(steps, repeats=repeats)
+        deviation = multiply(dense).float().std()
+        rows.append(
+            {
+                "layer": label,
+                "time": seconds["sparse"] / seconds["dense"],
+                "difference": float(gap.abs().max() / deviation),
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def _shape(name: str) -> ModelShape:
+def _get_shape(name: str) -> ModelShape:
     if name not in MODEL_SHAPES:
         raise UnknownNameError.among(kind="shape", asked=name, available=MODEL_SHAPES)
     return MODEL_SHAPES[name]
 
 
-def _random(shape: ModelShape, size: int, device: str, precision: str) -> tuple[Any, Any]:
-    """Return a frozen model of a shape with random weights, and a batch that it reads."""
+def _make_random_model(
+    shape: ModelShape, size: int, device: str, precision: str
+) -> tuple[Any, Any]:
+    """Return a frozen model of a shape with random weights, and a random batch for it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -278,13 +305,15 @@ def _random(shape: ModelShape, size: int, device: str, precision: str) -> tuple[
         language=language,
         tokenizer=None,
         hook_points=find_hook_points(language),
-        # Its percepts come from nowhere: they are random numbers.
-        perception=cast("Any", SimpleNamespace(modality="image", queries=shape.perceptual)),
+        # The model has no encoder; its perceptual tokens are random numbers.
+        perception=cast(
+            "Any", SimpleNamespace(modality="image", queries=shape.n_perceptual_tokens)
+        ),
     )
-    length = shape.perceptual + shape.textual
+    length = shape.n_perceptual_tokens + shape.n_text_tokens
     mask = torch.ones(size, length, dtype=torch.int64, device=device)
     modality = torch.zeros(size, length, dtype=torch.int8, device=device)
-    modality[:, : shape.perceptual] = 1
+    modality[:, : shape.n_perceptual_tokens] = 1
     batch = Batch(
         embeds=torch.randn(size, length, shape.hidden, device=device).to(language.dtype),
         attention_mask=mask,
@@ -298,7 +327,7 @@ def _random(shape: ModelShape, size: int, device: str, precision: str) -> tuple[
 
 
 def _wait(device: str) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished."""
     import torch
 
     if torch.device(device).type == "cuda":

@@ -1,4 +1,4 @@
-"""How fast this machine goes from samples to a cache and back."""
+"""Speed of this machine from samples to a cache and back."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import cosine_over_pairs
 from ima.timing import time_fastest_runs
 
-#: What every model is timed at.
+#: Steps that are timed for every model.
 FORWARD_STEP, MEASURE_STEP = "run the model", "run it and measure all hook points"
 _PLAIN_FILES_STEP, CACHE_WRITE_STEP = "write means to plain files", "write them to a cache"
-_ROWS = 64
-#: Numbers of samples whose similarity is computed, to show how the cost grows.
-_COMPARED = (50, 100, 200)
-_PRODUCT, _LOOP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
-_AGAINST = {
+_WRITTEN_SAMPLES = 64
+#: Numbers of samples that are compared, to show how the cost grows.
+_COMPARED_SAMPLES = (50, 100, 200)
+_MEANS_STEP, _PAIRS_STEP = "compare {} samples with {}: means", "compare {} samples with {}: pairs"
+_REFERENCE_STEPS = {
     MEASURE_STEP: FORWARD_STEP,
     CACHE_WRITE_STEP: _PLAIN_FILES_STEP,
-    **{_LOOP.format(n, n): _PRODUCT.format(n, n) for n in _COMPARED},
+    **{_PAIRS_STEP.format(n, n): _MEANS_STEP.format(n, n) for n in _COMPARED_SAMPLES},
 }
 
 
 @dataclass(frozen=True)
 class StepTiming:
-    """One step of the way, timed.
+    """Time of one step.
 
     Parameters
     ----------
     step : str
-        What was timed.
+        The step that was timed.
     seconds : float
-        The fastest of the repeats: what the machine can do when nothing disturbs it.
+        Time of the fastest repeat: the speed of the machine when nothing disturbs it.
     samples : int
-        How many samples went through.
+        Number of samples processed.
     ratio : float or None
-        Seconds per second of ``against``, timed in the same run.
+        Time relative to the step ``against``, timed in the same run.
     against : str
-        The step that would be there without this package; empty where there is none.
+        The step that is needed without this package, too; empty if there is none.
     """
 
     step: str
@@ -86,36 +86,44 @@ def benchmark_caching(
     Parameters
     ----------
     model : str
-        What :func:`ima.models.load_model` takes.
+        A model that :func:`ima.models.load_model` takes.
     dataset : str
-        What :func:`ima.data.samples.open_samples` takes.
+        A data set that :func:`ima.data.samples.open_samples` takes.
     samples : int
-        How many samples.
+        Number of samples.
     batch_size : int
         Samples per forward pass.
     repeats : int
-        How often each step is timed.
+        Number of timed runs of each step.
     device : str
-        Where the model runs.
+        Device of the model.
 
     Returns
     -------
-    list of Timing
-        Making the samples, encoding, a forward pass alone, one that measures all hook points, making the
-        whole cache, reading the means of one hook point; and the means of a model of 32 layers of 4096
-        units written to plain files and to a cache. Measuring has its ratio to the pass alone,
-        and writing to a cache its ratio to writing plain files. At last the mean cosine over all
-        pairs of two sets of vectors, as one product of means and pair by pair, for growing sets.
+    list of StepTiming
+        Making the samples, encoding them, a forward pass, a forward pass that measures all hook
+        points (relative to the plain one), making the whole cache, and reading the means of one
+        hook point. Then writing the means of a model of 32 layers of width 4096 to plain files and
+        to a cache (relative to plain files). Last, the mean cosine over all pairs of two sets of
+        vectors, pair by pair (relative to the product of two means), for growing sets.
 
     Raises
     ------
     ParameterError
         If a number is not positive.
+
+    Examples
+    --------
+    >>> timings = benchmark_caching(  # doctest: +SKIP
+    ...     "llama-mini/vit/image-caption", dataset="mini-image-caption", samples=16
+    ... )
+    >>> timings[0].step, round(timings[0].rate)  # doctest: +SKIP
+    ('make the samples', 350)
     """
     if min(samples, batch_size, repeats) < 1:
         message = (
             "samples, batch_size and repeats must be at least 1; "
-            f"found {samples}, {batch_size} and {repeats}."
+            f"got {samples}, {batch_size} and {repeats}."
         )
         raise ParameterError(message)
     from ima.capture import compute_batch_statistics
@@ -123,10 +131,10 @@ def benchmark_caching(
     from ima.models import load_model
 
     frozen = load_model(model, device=device)
-    opened = open_samples(dataset, n=samples)
-    batches = frozen.batches(opened, batch_size=batch_size)
+    sample_set = open_samples(dataset, n=samples)
+    batches = frozen.batches(sample_set, batch_size=batch_size)
 
-    def make() -> None:
+    def make_samples() -> None:
         for sample in open_samples(dataset, n=samples):
             if sample.media is not None:
                 sample.load()
@@ -134,10 +142,10 @@ def benchmark_caching(
     with tempfile.TemporaryDirectory(prefix="ima-bench-") as folder:
         store = Path(folder) / "bench.zarr"
 
-        def write() -> None:
+        def make_cache() -> None:
             create_cache(
                 frozen,
-                dataset=opened,
+                dataset=sample_set,
                 path=store,
                 samples=samples,
                 batch_size=batch_size,
@@ -145,70 +153,87 @@ def benchmark_caching(
                 progress=False,
             )
 
-        plain, stored, rows = _writers(Path(folder))
+        write_files, write_cache = _make_writers(Path(folder))
         steps: dict[str, tuple[Callable[[], object], int]] = {
-            "make the samples": (make, samples),
-            "encode them": (lambda: frozen.batches(opened, batch_size=batch_size), samples),
+            "make the samples": (make_samples, samples),
+            "encode them": (lambda: frozen.batches(sample_set, batch_size=batch_size), samples),
             FORWARD_STEP: (lambda: [frozen.forward(batch) for batch in batches], samples),
             MEASURE_STEP: (
                 lambda: [compute_batch_statistics(frozen, batch) for batch in batches],
                 samples,
             ),
-            "make a whole cache": (write, samples),
-            "read the means of one hook point": (lambda: _read(store), samples),
-            _PLAIN_FILES_STEP: (plain, rows),
-            CACHE_WRITE_STEP: (stored, rows),
-            **_comparisons(),
+            "make a whole cache": (make_cache, samples),
+            "read the means of one hook point": (lambda: _read_means(store), samples),
+            _PLAIN_FILES_STEP: (write_files, _WRITTEN_SAMPLES),
+            CACHE_WRITE_STEP: (write_cache, _WRITTEN_SAMPLES),
+            **_make_comparisons(),
         }
-        best = time_fastest_runs({step: run for step, (run, _) in steps.items()}, repeats=repeats)
+        seconds = time_fastest_runs(
+            {step: run for step, (run, _) in steps.items()}, repeats=repeats
+        )
     timings = []
     for step, (_, count) in steps.items():
-        against = _AGAINST.get(step, "")
-        ratio = best[step] / best[against] if against else None
-        timings.append(StepTiming(step, best[step], count, ratio, against))
+        against = _REFERENCE_STEPS.get(step, "")
+        ratio = seconds[step] / seconds[against] if against else None
+        timings.append(StepTiming(step, seconds[step], count, ratio, against))
     return timings
 
 
 def tabulate_pairwise_cost(timings: Sequence[StepTiming]) -> pd.DataFrame:
-    """Return how the cost of comparing samples grows, from :func:`benchmark_caching`.
+    """Tabulate how the cost of comparing samples grows with their number.
+
+    Parameters
+    ----------
+    timings : sequence of StepTiming
+        The result of :func:`benchmark_caching`.
 
     Returns
     -------
     pandas.DataFrame
-        A row per way and number of samples: ``way`` (``means``, ``pairs``), ``samples``,
+        One row for each way and number of samples: ``way`` (``means``, ``pairs``), ``samples``,
         ``seconds``.
+
+    Examples
+    --------
+    >>> tabulate_pairwise_cost(timings).columns.tolist()  # doctest: +SKIP
+    ['way', 'samples', 'seconds']
     """
-    ways = {"means": _PRODUCT, "pairs": _LOOP}
+    ways = {"means": _MEANS_STEP, "pairs": _PAIRS_STEP}
     seconds = {timing.step: timing.seconds for timing in timings}
     rows = [
         {"way": way, "samples": n, "seconds": seconds[step.format(n, n)]}
         for way, step in ways.items()
-        for n in _COMPARED
+        for n in _COMPARED_SAMPLES
     ]
     return pd.DataFrame(rows)
 
 
 def describe_machine(device: str = "cpu") -> dict[str, str | int]:
-    """Say where something was timed.
+    """Describe the machine on which something is timed.
 
     Parameters
     ----------
     device : str
-        Where models ran.
+        Device of the models.
 
     Returns
     -------
     dict
-        ``device`` (the processor's or the accelerator's name), ``cores`` that this process may use,
+        ``device`` (name of the processor or accelerator), ``cores`` that this process may use,
         ``threads`` of torch, and the version of ``torch``.
+
+    Examples
+    --------
+    >>> sorted(describe_machine())
+    ['cores', 'device', 'threads', 'torch']
     """
     import torch
 
     name = platform.processor() or platform.machine()
-    facts = Path("/proc/cpuinfo")
-    if facts.is_file():
-        told = (line.partition(":") for line in facts.read_text(encoding="utf-8").splitlines())
-        name = next((value.strip() for key, _, value in told if "model name" in key), name)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
+        name = next((value.strip() for key, _, value in lines if "model name" in key), name)
     if torch.device(device).type == "cuda":
         name = torch.cuda.get_device_name(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -221,28 +246,36 @@ def describe_machine(device: str = "cpu") -> dict[str, str | int]:
 
 
 def write_timings(
-    path: str | os.PathLike[str], timings: Sequence[StepTiming], *, what: str, device: str
+    path: str | os.PathLike[str], timings: Sequence[StepTiming], *, title: str, device: str
 ) -> Path:
-    """Keep timings with the machine that they are of, as JSON.
+    """Write timings and a description of the machine as JSON.
 
     Parameters
     ----------
     path : str or path
-        Where to.
-    timings : sequence of Timing
-        From :func:`benchmark_caching` or :func:`ima.bench.model_shapes.benchmark_model_shape`.
-    what : str
-        What was timed: the data set, or the shape and the precision.
+        Path of the file.
+    timings : sequence of StepTiming
+        The result of :func:`benchmark_caching` or
+        :func:`ima.bench.model_shapes.benchmark_model_shape`.
+    title : str
+        What was timed: the data set, or the model shape and its precision.
     device : str
-        Where it ran.
+        Device of the models.
 
     Returns
     -------
     Path
-        The file written.
+        The file that was written.
+
+    Examples
+    --------
+    >>> write_timings(  # doctest: +SKIP
+    ...     "here.json", timings, title="mini-image-caption", device="cpu"
+    ... )
+    PosixPath('here.json')
     """
     record = {
-        "what": what,
+        "what": title,
         **describe_machine(device),
         "timings": [vars(timing) for timing in timings],
     }
@@ -251,23 +284,28 @@ def write_timings(
 
 
 def read_timings(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read what :func:`write_timings` kept.
+    """Read all files of a folder that :func:`write_timings` wrote.
 
     Parameters
     ----------
     folder : str or path
-        Of JSON files; may be missing.
+        Folder of JSON files; it may be missing.
 
     Returns
     -------
     pandas.DataFrame
-        A row a timing: ``device``, ``what``, ``step``, ``seconds``, ``samples``, ``ratio`` and
-        ``against``.
+        One row for each timing: ``device``, ``what`` was timed, ``step``, ``seconds``, ``samples``,
+        ``ratio`` and ``against``.
 
     Raises
     ------
     ParameterError
-        If a file is no such record.
+        If a file was not written by :func:`write_timings`.
+
+    Examples
+    --------
+    >>> read_timings("data/benchmarks")["device"].unique()  # doctest: +SKIP
+    array(['NVIDIA H100 80GB HBM3'], dtype=object)
     """
     columns = ["device", "what", "step", "seconds", "samples", "ratio", "against"]
     rows = []
@@ -284,48 +322,53 @@ def read_timings(folder: str | os.PathLike[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]:
-    """Return two functions that write the same numbers, and how many samples they are of."""
+def _make_writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return two functions that write the same numbers, to plain files and to a cache."""
     hidden, layers = 4096, 32
-    unit = choose_unit_size(_ROWS, layers=layers, hidden=hidden)
-    layout = CacheLayout(samples=_ROWS, unit=unit, layers=layers, widths={"resid_post": hidden})
+    unit = choose_unit_size(_WRITTEN_SAMPLES, layers=layers, hidden=hidden)
+    layout = CacheLayout(
+        samples=_WRITTEN_SAMPLES, unit=unit, layers=layers, widths={"resid_post": hidden}
+    )
     shape = (unit, len(TOKEN_KINDS), layers + 1, hidden)
     means = np.random.default_rng(0).standard_normal(shape, dtype="float32")
     location = locate_store(folder / "writes.zarr")
     write_store_metadata(location, build_store_metadata(layout.arrays(), {}))
     array = location.group("r+")["means/resid_post/mean"]
 
-    # New files each time: Zarr would read a shard that is there before it writes it anew.
-    def plain() -> None:
+    # Files are new in each run: Zarr would read an existing shard before writing it again.
+    def write_files() -> None:
         for number in range(layout.units):
             (folder / f"plain-{number}").unlink(missing_ok=True)
             (folder / f"plain-{number}").write_bytes(means.data)
 
-    def stored() -> None:
+    def write_cache() -> None:
         shutil.rmtree(folder / "writes.zarr/means/resid_post/mean/c", ignore_errors=True)
         for number in range(layout.units):
             start, stop = layout.bounds(number)
             array[start:stop] = means
 
-    return plain, stored, _ROWS
+    return write_files, write_cache
 
 
-def _comparisons() -> dict[str, tuple[Callable[[], object], int]]:
-    """Return the same similarity computed in O(N d) and pair by pair, for growing N."""
+def _make_comparisons() -> dict[str, tuple[Callable[[], object], int]]:
+    """Return steps that compute one mean cosine in O(N d) and pair by pair, for growing N."""
     hidden = 4096
     rng = np.random.default_rng(0)
     steps: dict[str, tuple[Callable[[], object], int]] = {}
-    for n in _COMPARED:
+    for n in _COMPARED_SAMPLES:
         a, b = (
             xr.DataArray(rng.standard_normal((n, hidden)), dims=("sample", "hidden"))
             for _ in range(2)
         )
-        steps[_PRODUCT.format(n, n)] = (partial(cosine_over_pairs, a, b), n)
-        steps[_LOOP.format(n, n)] = (partial(_pair_by_pair, a.to_numpy(), b.to_numpy()), n)
+        steps[_MEANS_STEP.format(n, n)] = (partial(cosine_over_pairs, a, b), n)
+        steps[_PAIRS_STEP.format(n, n)] = (
+            partial(_average_cosine_by_pair, a.to_numpy(), b.to_numpy()),
+            n,
+        )
     return steps
 
 
-def _pair_by_pair(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+def _average_cosine_by_pair(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
     total = 0.0
     for x in a:
         for y in b:
@@ -333,5 +376,5 @@ def _pair_by_pair(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> flo
     return total / (len(a) * len(b))
 
 
-def _read(store: Path) -> None:
+def _read_means(store: Path) -> None:
     open_cache(store)["means/resid_post/mean"].load()

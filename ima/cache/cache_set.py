@@ -1,4 +1,4 @@
-"""Families: the caches of one language model in one setup, read side by side."""
+"""Cache sets: the caches of one language model in one setup, opened together."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CacheSet:
-    """Mean-pooled tokens of several data sets, all read by the same frozen language model.
+    """Caches of several data sets, all made by the same frozen language model.
 
     Parameters
     ----------
     name : str
         Language model and setup, for example ``"llama-mini (ST)"``.
     means : mapping of str to xarray.DataArray
-        By data set: ``(sample, kind, layer, hidden)``, read from disk where it is used.
+        By data set, the mean-pooled tokens ``(sample, kind, layer, hidden)``, loaded lazily.
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
-        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``,
-        under which name the data set was opened.
+        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``:
+        the name that opens the data set, which may select a split.
     trees : mapping of str to xarray.DataTree
-        By data set: the whole cache.
+        By data set, the whole cache.
+
+    Examples
+    --------
+    >>> cache_set = open_cache_set(["image-caption.zarr", "audio-caption.zarr"])  # doctest: +SKIP
+    >>> cache_set.name, cache_set.layers  # doctest: +SKIP
+    >>> cache_set.read_arrays("norms/resid_post/median")  # doctest: +SKIP
     """
 
     name: str
@@ -53,140 +59,159 @@ class CacheSet:
 
     @property
     def layers(self) -> list[int]:
-        """Labels of the layers."""
+        """The labels of the layers."""
         return [int(layer) for layer in next(iter(self.means.values()))["layer"].to_numpy()]
 
-    def source(self, notebook: str) -> dict[str, str]:
-        """Say of what a record is: model, data sets, and the notebook that measures it."""
+    def describe_source(self) -> dict[str, str]:
+        """Return the fields ``model`` and ``dataset`` of a claim record."""
         datasets = sorted(str(name) for name in self.members["dataset"].unique())
-        return {"model": self.name, "dataset": ", ".join(datasets), "notebook": notebook}
+        return {"model": self.name, "dataset": ", ".join(datasets)}
 
-    def ids(self) -> dict[str, list[str]]:
-        """Return which content each sample of each data set is of, in order."""
+    def list_sample_ids(self) -> dict[str, list[str]]:
+        """List the ids of the samples of each data set; samples of one content share an id."""
         return {
             name: [str(i) for i in tree["samples"]["id"].to_numpy()]
             for name, tree in self.trees.items()
         }
 
-    def titles(self) -> dict[str, str]:
-        """Return a short title of each data set: its modality and its task."""
+    def make_titles(self) -> dict[str, str]:
+        """Return a short title for each data set: its modality and its task."""
         return {
             str(name): f"{self.modalities[str(name)]} {self.tasks[str(name)]}"
             for name in self.members.index
         }
 
-    def arrays(self, path: str) -> dict[str, xr.DataArray]:
-        """Return one array of every cache, read from disk where it is used.
+    def read_arrays(self, path: str) -> dict[str, xr.DataArray]:
+        """Return the same array of every cache, loaded lazily.
 
         Parameters
         ----------
         path : str
-            Place in the caches, for example ``"norms/resid_post/median"``.
+            Path of the array in a cache, for example ``"norms/resid_post/median"``.
 
         Returns
         -------
         dict of str to xarray.DataArray
-            By data set; a ``sample`` dim has the coord ``id``, which says which data sets show the
-            same contents.
+            By data set. The coord ``id`` of the dim ``sample`` is the id of the content: data sets
+            that show the same contents share ids.
 
         Raises
         ------
         CacheError
-            If a cache was made without it.
+            If a cache does not hold the array.
         """
-        found: dict[str, xr.DataArray] = {}
+        arrays: dict[str, xr.DataArray] = {}
         for name, tree in self.trees.items():
             group = path.rpartition("/")[0]
             if f"/{group}" not in tree.groups:
                 message = (
                     f"{self.members['path'][name]} holds no /{group}. It holds: "
-                    f"{', '.join(sorted(tree.children))}. See `ima cache create --help`."
+                    f"{', '.join(sorted(tree.children))}. See: ima cache create --help."
                 )
                 raise CacheError(message)
             values: Any = tree[path]
             if "sample" in values.dims:
                 ids = tree["samples"]["id"].to_numpy()[: values.sizes["sample"]].astype(object)
                 values = values.assign_coords(id=("sample", ids))
-            found[name] = values
-        return found
+            arrays[name] = values
+        return arrays
 
     def read_hook_points(self) -> dict[str, dict[str, xr.DataArray]]:
-        """Return the mean-pooled tokens at every hook point that all caches hold, by hook point and data set."""
-        held = set.intersection(*(set(tree["means"].children) for tree in self.trees.values()))
+        """Return the mean-pooled tokens by hook point and data set.
+
+        Only the hook points that all caches hold are returned.
+        """
+        common = set.intersection(*(set(tree["means"].children) for tree in self.trees.values()))
         return {
-            hook_point: self.arrays(f"means/{hook_point}/mean")
+            hook_point: self.read_arrays(f"means/{hook_point}/mean")
             for hook_point in HOOK_POINTS
-            if hook_point in held
+            if hook_point in common
         }
 
-    def norms(self, statistic: str = "median") -> dict[str, dict[str, xr.DataArray]]:
-        """Return a statistic of token norms at every hook point that all caches hold."""
+    def read_norms(self, statistic: str = "median") -> dict[str, dict[str, xr.DataArray]]:
+        """Return a statistic of token norms by hook point and data set."""
         return {
-            hook_point: self.arrays(f"norms/{hook_point}/{statistic}")
+            hook_point: self.read_arrays(f"norms/{hook_point}/{statistic}")
             for hook_point in self.read_hook_points()
         }
 
-    def only(self, *, task: str) -> CacheSet:
-        """Return the data sets of one task.
+    def select_task(self, task: str) -> CacheSet:
+        """Return the cache set of the data sets of one task.
 
         Raises
         ------
         UnknownNameError
-            If no data set has that task.
+            If no data set has this task.
         """
-        kept = self.members[self.members["task"] == task]
-        if kept.empty:
+        members = self.members[self.members["task"] == task]
+        if members.empty:
             available = self.members["task"].unique()
             raise UnknownNameError.among(kind="task", asked=task, available=available)
-        return self._part(kept)
+        return self._select(members)
 
-    def firsts(self) -> CacheSet:
-        """Return the first data set of each modality."""
-        return self._part(self.members.groupby("modality", sort=False).head(1))
+    def select_first_per_modality(self) -> CacheSet:
+        """Return the cache set of the first data set of each modality."""
+        return self._select(self.members.groupby("modality", sort=False).head(1))
 
-    def _part(self, kept: pd.DataFrame) -> CacheSet:
-        means = {name: self.means[name] for name in kept.index}
+    def _select(self, members: pd.DataFrame) -> CacheSet:
+        means = {name: self.means[name] for name in members.index}
         trees = {name: tree for name, tree in self.trees.items() if name in means}
-        return CacheSet(self.name, means, kept, trees)
+        return CacheSet(self.name, means, members, trees)
 
 
-def show_cache_sources(families: Mapping[str, CacheSet]) -> Styler:
-    """Show which caches families were read from, a row per cache."""
-    paths = pd.concat({name: family.members[["path"]] for name, family in families.items()})
+def show_cache_sources(cache_sets: Mapping[str, CacheSet]) -> Styler:
+    """Show the paths of the caches as a table, one row per cache.
+
+    Parameters
+    ----------
+    cache_sets : mapping of str to CacheSet
+        From :func:`open_cache_sets`.
+
+    Examples
+    --------
+    >>> show_cache_sources(open_cache_sets(["image-caption.zarr"]))  # doctest: +SKIP
+    """
+    paths = pd.concat({name: each.members[["path"]] for name, each in cache_sets.items()})
     return paths.rename(columns={"path": "cache"}).style
 
 
 def open_cache_sets(
     paths: Sequence[str | os.PathLike[str]], *, hook_point: str = "resid_post"
 ) -> dict[str, CacheSet]:
-    """Open caches of any models and put those side by side that share a language model.
+    """Open caches of any models, grouped by language model and setup.
 
     Parameters
     ----------
     paths : sequence of str or path
         The caches.
     hook_point : str
-        Which states.
+        The hook point of the mean-pooled tokens.
 
     Returns
     -------
-    dict of str to Family
-        By name, in the order in which the first cache of each is given.
+    dict of str to CacheSet
+        By name, in the order of the first cache of each.
 
     Raises
     ------
     ParameterError
-        If no path is given, or one twice.
+        If no path is given, or a path is given twice.
     UnknownNameError
         If a cache does not hold the hook point.
     CacheError
         If a cache cannot be read.
+
+    Examples
+    --------
+    >>> list(open_cache_sets(["opt-image-qa.zarr", "llava-image-qa.zarr"]))  # doctest: +SKIP
+    ['opt-mini (ST)', 'llava-mini-3 (MT)']
     """
     groups: dict[str, dict[str | os.PathLike[str], xr.DataTree]] = {}
-    for path, tree in _opened(paths):
-        groups.setdefault(_family_name(tree), {})[path] = tree
+    for path, tree in _open_caches(paths):
+        groups.setdefault(_name_set_of(tree), {})[path] = tree
     return {
-        name: _family(list(group.items()), hook_point=hook_point) for name, group in groups.items()
+        name: _join_caches(list(group.items()), hook_point=hook_point)
+        for name, group in groups.items()
     }
 
 
@@ -200,13 +225,13 @@ def open_cache_set(
     paths : sequence of str or path
         The caches, one per data set.
     hook_point : str
-        Which states.
+        The hook point of the mean-pooled tokens.
 
     Returns
     -------
-    Family
-        One entry per cache, under the name of its data set (and of its model, where two
-        caches hold the same data set).
+    CacheSet
+        One entry per cache. Its name is that of the data set, with the model where two caches hold
+        the same data set.
 
     Raises
     ------
@@ -216,51 +241,55 @@ def open_cache_set(
         If a cache does not hold the hook point.
     CacheError
         If a cache cannot be read.
+
+    Examples
+    --------
+    >>> open_cache_set(["image-caption.zarr", "audio-caption.zarr"]).name  # doctest: +SKIP
+    'llama-mini (ST)'
     """
-    return _family(_opened(paths), hook_point=hook_point)
+    return _join_caches(_open_caches(paths), hook_point=hook_point)
 
 
-_Opened = list[tuple[str | os.PathLike[str], xr.DataTree]]
+_Caches = list[tuple[str | os.PathLike[str], xr.DataTree]]
 
 
-def _opened(paths: Sequence[str | os.PathLike[str]]) -> _Opened:
+def _open_caches(paths: Sequence[str | os.PathLike[str]]) -> _Caches:
     if not paths:
         message = "No caches given. Make one with `ima cache create`, or all with `make book`."
         raise ParameterError(message)
     return [(path, open_cache(path)) for path in paths]
 
 
-def _family(opened: _Opened, *, hook_point: str) -> CacheSet:
+def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
     rows, arrays, trees = [], [], []
-    for path, tree in opened:
-        held = sorted(tree["means"].children)
-        if hook_point not in held:
+    for path, tree in caches:
+        available = sorted(tree["means"].children)
+        if hook_point not in available:
             hint = f"{os.fspath(path)} was made without it."
             raise UnknownNameError.among(
-                kind="hook point", asked=hook_point, available=held, hint=hint
+                kind="hook point", asked=hook_point, available=available, hint=hint
             )
-        # A caption and a question about one picture have one id: they are one sample.
+        # A caption and a question about one picture share an id: they are one content.
         ids = tree["samples"]["id"].to_numpy().astype(object)
         arrays.append(tree["means"][hook_point]["mean"].assign_coords(id=("sample", ids)))
         trees.append(tree)
-        rows.append(_member(tree, path=os.fspath(path)))
-    members = pd.DataFrame(rows)
-    families = members["family"].unique()
-    if len(families) > 1:
+        rows.append(_describe_cache(tree, path=os.fspath(path)))
+    names = list(dict.fromkeys(_name_set_of(tree) for tree in trees))
+    if len(names) > 1:
         message = (
-            f"The caches are of {len(families)} language models or setups: {', '.join(families)}. "
-            "Similarities compare states of one: give the caches of one of them."
+            f"The caches are of {len(names)} language models or setups: {', '.join(names)}. "
+            "Similarities compare states of one language model: pass the caches of one."
         )
         raise ParameterError(message)
-    _require_one_model(str(families[0]), trees)
-    members.index = pd.Index(_names(members))
+    _require_one_model(names[0], trees)
+    members = pd.DataFrame(rows)
+    members.index = pd.Index(_name_members(members))
     means = dict(zip(members.index, arrays, strict=True))
-    kept = dict(zip(members.index, trees, strict=True))
-    return CacheSet(str(families[0]), means, members.drop(columns="family"), kept)
+    return CacheSet(names[0], means, members, dict(zip(members.index, trees, strict=True)))
 
 
 def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:
-    """Refuse caches of two models that share a name, for example of two folders."""
+    """Refuse caches of two models with the same name, for example from two folders."""
     models = [tree.attrs["model"] for tree in trees]
     hashes = {model["weights_hash"] for model in models if model["setup"] != "ST"}
     if len(hashes) > 1:
@@ -269,67 +298,68 @@ def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:
         raise ParameterError(message)
 
 
-def _member(tree: xr.DataTree, *, path: str) -> dict[str, object]:
-    model, dataset = tree.attrs["model"], tree.attrs["dataset"]
+def _describe_cache(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     samples = tree["samples"].to_dataset()
-    found = {}
+    common = {}
     for name in ("modality", "task"):
         values = sorted({str(value) for value in samples[name].to_numpy()})
         if len(values) != 1:
             message = f"{path} holds samples of more than one {name}: {', '.join(values)}."
             raise CacheError(message)
-        found[name] = values[0]
+        common[name] = values[0]
     return {
-        "model": model["name"],
-        "dataset": dataset["name"],
-        **found,
+        "model": tree.attrs["model"]["name"],
+        "dataset": tree.attrs["dataset"]["name"],
+        **common,
         "samples": samples.sizes["sample"],
         "perceptual": float(samples["n_perceptual"].mean()),
         "textual": float(samples["n_textual"].mean()),
         "path": path,
         "opened": tree.attrs["parameters"]["dataset"],
-        "family": _family_name(tree),
     }
 
 
 def name_cache_set(
     model: str, *, setup: str, objective: str | None = None, language: str | None = None
 ) -> str:
-    """Return the name of the family that a model belongs to.
+    """Return the name of the cache set to which the caches of a model belong.
 
-    A single-task model is named language/encoder/modality-task; its family shares the language and
-    what the encoders were trained to do. Supervised encoders are the paper's default and not named.
+    A single-task model is named language/encoder/modality-task. Its cache set contains all
+    single-task models that share the language model and the training objective of the encoder. The
+    name omits the objective of supervised encoders, the paper's default.
 
     Parameters
     ----------
     model : str
-        Name of the model, with or without a step.
+        Name of the model, with or without ``@STEP``.
     setup : str
         Setup of the paper: ST, MT or LM.
     objective : str or None
-        What its encoder was trained to do.
+        Training objective of the encoder.
     language : str or None
-        The language model of a single-task model whose name does not tell it.
+        The language model of a single-task model, if its name does not start with it.
 
     Examples
     --------
-    >>> family_of("opt-mini/vit/image-qa", setup="ST"), family_of("llava-mini-3@500", setup="MT")
-    ('opt-mini (ST)', 'llava-mini-3 (MT)')
-    >>> family_of("/models/llava-1.5-7b-hf", setup="MT"), family_of("org/llava", setup="MT")
-    ('llava-1.5-7b-hf (MT)', 'org/llava (MT)')
-    >>> family_of("opt-mini/mae/image-qa", setup="ST", objective="self-supervised")
+    >>> name_cache_set("opt-mini/vit/image-qa", setup="ST")
+    'opt-mini (ST)'
+    >>> name_cache_set("opt-mini/mae/image-qa", setup="ST", objective="self-supervised")
     'opt-mini (ST, self-supervised)'
+    >>> name_cache_set("llava-mini-3@500", setup="MT")
+    'llava-mini-3 (MT)'
+    >>> name_cache_set("/models/llava-1.5-7b-hf", setup="MT")
+    'llava-1.5-7b-hf (MT)'
     """
     name = model.split("@", maxsplit=1)[0]
     if setup != "ST":
-        # Of a folder its own name, not where it lies.
+        # A model from a folder is named by the folder, without its path.
         short = name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
         return f"{short} ({setup})"
     kind = f", {objective}" if objective not in (None, "supervised") else ""
     return f"{language or name.split('/')[0]} ({setup}{kind})"
 
 
-def _family_name(tree: xr.DataTree) -> str:
+def _name_set_of(tree: xr.DataTree) -> str:
     model = tree.attrs["model"]
     return name_cache_set(
         model["name"],
@@ -339,11 +369,11 @@ def _family_name(tree: xr.DataTree) -> str:
     )
 
 
-def _names(members: pd.DataFrame) -> list[str]:
+def _name_members(members: pd.DataFrame) -> list[str]:
     names = []
     for row in members.itertuples():
-        twice = (members["dataset"] == row.dataset).sum() > 1
-        names.append(f"{row.dataset} · {row.model}" if twice else str(row.dataset))
+        shared = (members["dataset"] == row.dataset).sum() > 1
+        names.append(f"{row.dataset} · {row.model}" if shared else str(row.dataset))
     if len(set(names)) < len(names):
         message = f"A cache is given twice: {', '.join(members['path'])}."
         raise ParameterError(message)

@@ -341,7 +341,7 @@ def bench_command(
     if out is not None:
         from ima.bench.speed import write_timings
 
-        write_timings(out, timings, what=dataset, device=device)
+        write_timings(out, timings, title=dataset, device=device)
     if as_json:
         typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
         return

@@ -1,4 +1,4 @@
-"""Commands on data sets: import what others publish, check what lies in a folder."""
+"""Commands on data sets: import published ones, check the samples of a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from ima.cli.console import print_table
 
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: import them, check them.")
+data_app = typer.Typer(no_args_is_help=True, help="Import and check data sets.")
 
 _DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
 
@@ -24,7 +24,7 @@ def data_check(
         typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
     ] = None,
 ) -> None:
-    """Read every line and every medium of a folder, and name the samples that cannot be used."""
+    """Read every record and medium of a folder, and list the samples that cannot be used."""
     from ima.data.folders import check_data_folder, filter_data_folder
 
     samples, problems = check_data_folder(folder)
@@ -39,8 +39,8 @@ def data_check(
         typer.echo(f"{path} holds {len(samples) - len(bad)} samples; left out: {len(bad)}.")
     elif problems:
         typer.echo(
-            f"{len(problems)} of {len(samples)} samples cannot be used. Mend their media, or leave "
-            f"them out: ima data check {folder} --keep NEW"
+            f"{len(problems)} of {len(samples)} samples cannot be used. Repair their media, or "
+            f"leave them out: ima data check {folder} --keep NEW"
         )
         raise typer.Exit(1)
     else:
@@ -53,24 +53,25 @@ def data_import(
     *,
     annotations: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A file as its owner publishes it; may be repeated."),
+        typer.Option(metavar="FILE", help="An annotation file as published; may be repeated."),
     ] = None,
-    media: Annotated[Path | None, typer.Option(metavar="DIR", help="The media.")] = None,
+    media: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of media.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder.")] = None,
-    samples: Annotated[int | None, typer.Option(help="How many from the start.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text before the answer; {question} is the question.")
     ] = None,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out samples whose media are not there.")
+        bool, typer.Option("--skip-missing", help="Leave out samples whose media are missing.")
     ] = False,
 ) -> None:
-    """Turn a published data set into a folder of samples; without KIND: list what can be read."""
-    from ima.data.importers import IMPORTERS, import_data
+    """Turn a published data set into a data folder; without KIND, list the known data sets."""
+    from ima.data.importers.entries import import_data
+    from ima.data.importers.registry import load_importers
     from ima.errors import ParameterError
 
     if not kind:
-        rows = [[name, importer.needs] for name, importer in IMPORTERS.items()]
+        rows = [[name, importer.needs] for name, importer in load_importers().items()]
         print_table(["kind", "files"], rows=rows)
         return
     if out is None or not annotations:
@@ -95,24 +96,26 @@ def data_rows(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     modality: Annotated[str, typer.Option(help="text, image, video or audio.")],
     references: Annotated[str, typer.Option(help="The column of captions or answers.")],
-    media: Annotated[str, typer.Option(help="The column of media; left out for text.")] = "",
+    media: Annotated[str, typer.Option(help="The column of media; none for text.")] = "",
     task: Annotated[str, typer.Option(help="caption or qa.")] = "qa",
     prompt: Annotated[str, typer.Option(help="A template with columns in braces.")] = "",
-    identity: Annotated[str, typer.Option("--id", help="The column of ids; else a count.")] = "",
+    identity: Annotated[
+        str, typer.Option("--id", help="The column of ids; by default rows are numbered.")
+    ] = "",
     split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
-    samples: Annotated[int | None, typer.Option(help="How many from the start.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
 ) -> None:
-    """Turn a data set of Hugging Face's library into a folder of samples."""
+    """Turn a Hugging Face data set into a data folder."""
     from itertools import islice
 
     from ima.data.folders import write_data_folder
-    from ima.data.importers import make_samples_from_rows, open_hf_dataset
+    from ima.data.importers.rows import make_samples_from_rows, open_hf_dataset
     from ima.data.samples import MODALITIES
     from ima.errors import UnknownNameError
 
     if modality not in MODALITIES:
         raise UnknownNameError.among(kind="modality", asked=modality, available=MODALITIES)
-    found = make_samples_from_rows(
+    made = make_samples_from_rows(
         islice(open_hf_dataset(source, split=split), samples),
         modality=modality,
         task=task,
@@ -122,8 +125,8 @@ def data_rows(
         id=identity or None,
         name=source,
     )
-    path = write_data_folder(found, out)
-    typer.echo(f"{path} is a folder of {len(found)} samples. Check it: ima data check {path}")
+    path = write_data_folder(made, out)
+    typer.echo(f"{path} is a folder of {len(made)} samples. Check it: ima data check {path}")
 
 
 @data_app.command("schema")

@@ -1,4 +1,4 @@
-"""Data sets on disk: a folder with ``samples.jsonl`` and media files."""
+"""Data folders: ``samples.jsonl`` with one record per sample, beside the media files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SampleRecord(BaseModel):
     id : str
         Unique in the file.
     modality : {"text", "image", "video", "audio"}
-        What the media is.
+        Kind of the medium.
     task : str
         ``"caption"`` or ``"qa"``.
     prompt : str
@@ -38,11 +38,16 @@ class SampleRecord(BaseModel):
     references : tuple of str
         Acceptable answers.
     truth : dict
-        What is true of the sample.
+        Ground truth of the sample.
     media : str or None
         File name relative to the folder; None for text.
     split : {"train", "calibration", "validation", "test"}
-        What the sample is for.
+        Split that the sample belongs to.
+
+    Examples
+    --------
+    >>> SampleRecord(id="1", modality="text", task="qa", prompt="cold ?", references=["yes"]).split
+    'test'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -60,18 +65,18 @@ class SampleRecord(BaseModel):
 def read_data_folder(
     path: Path, *, n: int | None = None, split: str = "test", at_most: bool = False
 ) -> SampleSet:
-    """Read a data set folder.
+    """Read a data folder.
 
     Parameters
     ----------
     path : Path
         Folder that holds ``samples.jsonl``; media are read when a sample is loaded.
     n : int or None
-        How many samples from the start; None takes all.
+        Number of samples from the start; None takes all.
     split : str
-        Those of which split; lines without one are of ``test``.
+        Which split; records that name none belong to ``test``.
     at_most : bool
-        Whether fewer than ``n`` are enough.
+        Whether to accept fewer than ``n`` samples.
 
     Returns
     -------
@@ -84,6 +89,11 @@ def read_data_folder(
         If the file is missing or a line cannot be used; the message names file and line.
     ParameterError
         If the folder holds fewer than ``n`` samples.
+
+    Examples
+    --------
+    >>> read_data_folder(Path("data/vqav2"), n=100)[0].prompt  # doctest: +SKIP
+    'What colour is the bus? Answer the question using a single word or phrase.'
     """
     file = _file(Path(path))
     every = list(_lines(file))
@@ -105,14 +115,14 @@ def read_data_folder(
 
 @dataclass(frozen=True)
 class SampleProblem:
-    """What is wrong with one sample.
+    """Why a sample cannot be used.
 
     Parameters
     ----------
     id : str
-        The sample's.
+        Id of the sample.
     text : str
-        The error.
+        The error message.
     """
 
     id: str
@@ -120,7 +130,7 @@ class SampleProblem:
 
 
 def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProblem]]:
-    """Read every line of a data set folder and load every medium.
+    """Read every record of a data folder and load every medium.
 
     Parameters
     ----------
@@ -129,15 +139,19 @@ def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProble
 
     Returns
     -------
-    lines : list of Line
-        Of every sample.
-    problems : list of Problem
-        Samples that cannot be used, in order.
+    lines : list of SampleRecord
+        The record of every sample.
+    problems : list of SampleProblem
+        The samples that cannot be used, in order.
 
     Raises
     ------
     SampleError
         If a line cannot be read.
+
+    Examples
+    --------
+    >>> records, problems = check_data_folder(Path("data/vqav2"))  # doctest: +SKIP
     """
     file = _file(Path(path))
     lines, problems = [], []
@@ -153,7 +167,7 @@ def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProble
 
 
 def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) -> Path:
-    """Write a data set folder again, without some samples.
+    """Copy a data folder without some of its samples.
 
     Parameters
     ----------
@@ -162,12 +176,17 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
     path : Path
         A folder that does not exist yet.
     leave_out : collection of str
-        Ids of samples.
+        Ids of the samples to leave out.
 
     Raises
     ------
     ParameterError
         If ``path`` exists, or no sample would be left.
+
+    Examples
+    --------
+    >>> filter_data_folder(Path("a"), Path("b"), leave_out={"broken"})  # doctest: +SKIP
+    PosixPath('b')
     """
     lines = [line for _, line in _lines(_file(Path(folder))) if line.id not in leave_out]
     if not lines:
@@ -178,7 +197,13 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
 
 
 def make_sample_schema() -> dict[str, Any]:
-    """Return the JSON schema of a line of ``samples.jsonl``."""
+    """Return the JSON schema of a line of ``samples.jsonl``.
+
+    Examples
+    --------
+    >>> make_sample_schema()["required"]
+    ['id', 'modality', 'task']
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **SampleRecord.model_json_schema(),
@@ -186,12 +211,12 @@ def make_sample_schema() -> dict[str, Any]:
 
 
 def write_data_folder(samples: SampleSet, path: Path) -> Path:
-    """Write a set of samples as a data set folder.
+    """Write a set of samples as a data folder.
 
     Parameters
     ----------
     samples : SampleSet
-        Images become png, clips npz, sounds wav, all without loss.
+        Images become png, videos npz and sounds wav, all without loss.
     path : Path
         A folder that does not exist yet; it appears only when it is complete.
 
@@ -204,6 +229,12 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
     ------
     ParameterError
         If ``path`` exists.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> write_data_folder(open_samples("mini-image-qa", n=3), Path("three"))  # doctest: +SKIP
+    PosixPath('three')
     """
     with _complete(path) as folder:
         records = []
@@ -223,17 +254,17 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
 def write_sample_records(
     lines: Sequence[SampleRecord], path: Path, *, media: Sequence[Path | None]
 ) -> Path:
-    """Write a data set folder whose media are files already; samples of one file share it.
+    """Write a data folder for media that are files already; samples may share a file.
 
     Parameters
     ----------
-    lines : sequence of Line
-        One per sample; their own ``media`` are not looked at.
+    lines : sequence of SampleRecord
+        One per sample; their own ``media`` are ignored.
     path : Path
         A folder that does not exist yet; it appears only when it is complete.
     media : sequence of Path or None
-        Where each sample's medium lies: a file, or a folder of frames. It is linked where the file
-        system can, else copied.
+        The medium of each sample: a file, or a folder of frames. It is linked where the file system
+        allows it, copied elsewhere.
 
     Returns
     -------
@@ -244,6 +275,12 @@ def write_sample_records(
     ------
     ParameterError
         If ``path`` exists.
+
+    Examples
+    --------
+    >>> record = SampleRecord(id="1", modality="image", task="qa", references=["yes"])
+    >>> write_sample_records([record], Path("one"), media=[Path("cat.png")])  # doctest: +SKIP
+    PosixPath('one')
     """
     names: dict[Path, str] = {}
     taken: set[str] = set()
@@ -265,7 +302,7 @@ def write_sample_records(
 
 @contextmanager
 def _complete(path: Path) -> Iterator[Path]:
-    """Give a folder that becomes ``path`` when all is written, and leaves nothing otherwise."""
+    """Yield a folder that becomes ``path`` when all is written; an error leaves nothing."""
     path = Path(path)
     if path.exists():
         message = f"{path} exists. Choose another folder or remove it first."

@@ -1,4 +1,4 @@
-"""Media files: pictures, clips and sounds as arrays, and back."""
+"""Media files: read images, videos and sounds as arrays, and write them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _ARRAY_SUFFIXES = (".npy", ".npz")
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 _AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
-#: A container is read at so many moments, the middles of equal spans of its time.
+#: Frames taken from a video container: the middles of so many equal spans of its time.
 _MAX_VIDEO_FRAMES = 32
-#: More bytes than this, unpacked, are refused.
+#: Files that unpack to more bytes than this are refused.
 MAX_MEDIA_BYTES = 1 << 30
 
 
@@ -33,22 +33,27 @@ def read_media(path: Path, modality: Modality) -> Media:
     Parameters
     ----------
     path : Path
-        An image: png, jpg or webp. A clip: npy, npz with one array, a folder of pictures in the
-        order of their names, or a container (mp4, mov, webm, mkv, avi), read at :data:`_MAX_VIDEO_FRAMES`
-        moments. A sound: wav, flac or ogg of any rate.
+        An image: png, jpg or webp. A video: npy, npz with one array, a folder of frames in the
+        order of their names, or a container (mp4, mov, webm, mkv, avi), of which at most 32 frames
+        are taken at equal distances. A sound: wav, flac or ogg at any sampling rate.
     modality : {"image", "video", "audio"}
-        What it holds.
+        What the file holds.
 
     Returns
     -------
     ndarray
-        An image ``(height, width, channel)`` uint8, a clip ``(frame, height, width, channel)``
+        An image ``(height, width, channel)`` uint8, a video ``(frame, height, width, channel)``
         uint8, or a sound ``(time,)`` float32 in [-1, 1] at 16 kHz, one channel.
 
     Raises
     ------
     SampleError
-        If the file cannot be read, or is not of a known kind.
+        If the file cannot be read, or has an unknown format.
+
+    Examples
+    --------
+    >>> read_media(Path("cat.png"), "image").shape  # doctest: +SKIP
+    (224, 224, 3)
     """
     readers = {"image": _read_picture, "video": _read_clip, "audio": _read_sound}
     try:
@@ -61,7 +66,27 @@ def read_media(path: Path, modality: Modality) -> Media:
 
 
 def write_media(media: Media, stem: Path, modality: Modality) -> Path:
-    """Write one media file without loss and return its path, the stem with an ending."""
+    """Write one media file without loss.
+
+    Parameters
+    ----------
+    media : ndarray
+        As :func:`read_media` returns it.
+    stem : Path
+        Where to write, without a suffix.
+    modality : {"image", "video", "audio"}
+        Decides the format: png, npz or wav.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Examples
+    --------
+    >>> write_media(np.zeros(16_000, np.float32), Path("silence"), "audio")  # doctest: +SKIP
+    PosixPath('silence.wav')
+    """
     if modality == "image":
         from PIL import Image
 
@@ -79,7 +104,13 @@ def write_media(media: Media, stem: Path, modality: Modality) -> Path:
 
 
 def hash_media(path: Path) -> str:
-    """Return the sha256 of a media file, or of the files of a folder of frames."""
+    """Return the sha256 of a media file, or of all files of a folder of frames.
+
+    Examples
+    --------
+    >>> hash_media(Path("cat.png"))[:8]  # doctest: +SKIP
+    'a1b2c3d4'
+    """
     result = hashlib.sha256()
     for file in _frames(path) if path.is_dir() else [path]:
         result.update(file.read_bytes())
@@ -134,7 +165,7 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
     if path.suffix.lower() != ".wav":
         return _read_packed_sound(path)
     with warnings.catch_warnings():
-        # Chunks that hold tags or cue points are of no use here.
+        # Chunks with tags or cue points are not needed.
         warnings.simplefilter("ignore", wavfile.WavFileWarning)
         rate, sound = wavfile.read(path)
     if sound.dtype == np.uint8:
@@ -147,10 +178,23 @@ def _read_sound(path: Path) -> npt.NDArray[np.float32]:
 
 
 def resample_to_mono(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.float32]:
-    """Return a sound ``(time,)`` or ``(time, channel)`` in [-1, 1] at 16 kHz, one channel."""
+    """Return a sound with one channel at 16 kHz.
+
+    Parameters
+    ----------
+    wave : ndarray
+        ``(time,)`` or ``(time, channel)`` in [-1, 1].
+    rate : int
+        Its sampling rate, in Hz.
+
+    Examples
+    --------
+    >>> resample_to_mono(np.array([[0.0, 1.0], [0.5, 0.5]]), rate=16_000)
+    array([0.5, 0.5], dtype=float32)
+    """
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
-    # The filter may overshoot at full scale.
+    # The resampling filter can overshoot at full scale.
     sound: npt.NDArray[np.float32] = (
         wave
         if rate == SAMPLING_RATE
@@ -160,7 +204,20 @@ def resample_to_mono(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.flo
 
 
 def resample_sound(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:
-    """Return a sound ``(time,)`` at another rate."""
+    """Resample a sound.
+
+    Parameters
+    ----------
+    wave : ndarray
+        ``(time,)``.
+    rate, to : int
+        Its sampling rate and the new one, in Hz.
+
+    Examples
+    --------
+    >>> resample_sound(np.ones(480), 48_000, to=16_000).shape
+    (160,)
+    """
     from scipy.signal import resample_poly
 
     if rate == to:
@@ -171,11 +228,18 @@ def resample_sound(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray
 
 
 def select_middle_frames(count: int, *, of: int) -> npt.NDArray[np.int64]:
-    """Return the moments in the middles of equal spans of a clip, all of it where counts agree.
+    """Return the indices of frames in the middles of equal spans of a video.
+
+    Parameters
+    ----------
+    count : int
+        Number of frames to take.
+    of : int
+        Number of frames of the video.
 
     Examples
     --------
-    >>> middles(2, of=8), middles(3, of=3)
+    >>> select_middle_frames(2, of=8), select_middle_frames(3, of=3)
     (array([2, 6]), array([0, 1, 2]))
     """
     return ((np.arange(count) + 0.5) * of / count).astype(np.int64)
@@ -197,7 +261,7 @@ def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
 
 
 def _read_container(path: Path) -> npt.NDArray[np.uint8]:
-    """Decode a container once, and keep the frames at the middles of equal spans of it."""
+    """Count the frames of a container, then decode and keep the middles of equal spans."""
     try:
         import av
     except ImportError as error:
@@ -222,7 +286,10 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
 
 def _limit(path: Path, size: int) -> None:
     if size > MAX_MEDIA_BYTES:
-        message = f"{path} unpacks to {size} bytes, more than {MAX_MEDIA_BYTES}. Cut it, or raise the limit."
+        message = (
+            f"{path} unpacks to {size} bytes, more than {MAX_MEDIA_BYTES}. Cut it, or raise the "
+            "limit."
+        )
         raise SampleError(message)
 
 

@@ -1,4 +1,4 @@
-"""Samples: what a model is shown, what it is asked, and what is true of it."""
+"""Samples: a medium, a prompt, reference answers, and the ground truth where it is known."""
 
 from __future__ import annotations
 
@@ -28,20 +28,27 @@ class Sample:
     id : str
         Unique within its set.
     modality : {"text", "image", "video", "audio"}
-        What the media is; ``"text"`` has none.
+        Kind of the medium; ``"text"`` has none.
     task : str
         ``"caption"`` or ``"qa"``.
     prompt : str
-        Text that stands before the answer.
+        Text before the answer.
     references : tuple of str
-        Acceptable answers; the first is the one that teacher forcing uses.
+        Acceptable answers; teacher forcing uses the first.
     truth : mapping
-        What is true of the sample, for example ``{"objects": [...]}``; JSON-serialisable.
+        Ground truth, for example ``{"objects": [...]}``; JSON-serialisable.
     media : callable or None
-        Returns the media: an image ``(height, width, channel)`` uint8, a clip
+        Returns the medium: an image ``(height, width, channel)`` uint8, a video
         ``(frame, height, width, channel)`` uint8, a sound ``(time,)`` float32 in [-1, 1] at 16 kHz.
     digest : str or None
-        The sha256 of the media where they come from a file, and so are no function of the record.
+        The sha256 of a medium that is read from a file. A generated medium follows from the other
+        fields and has none.
+
+    Examples
+    --------
+    >>> sample = Sample("1", "text", "qa", "question : is ice cold ? answer :", ("yes",))
+    >>> sample.references[0]
+    'yes'
     """
 
     id: str
@@ -54,12 +61,12 @@ class Sample:
     digest: str | None = None
 
     def load(self) -> Media:
-        """Return the media.
+        """Return the medium.
 
         Raises
         ------
         SampleError
-            If the sample has no media.
+            If the sample has no medium.
         """
         if self.media is None:
             message = (
@@ -70,7 +77,7 @@ class Sample:
         return self.media()
 
     def record(self) -> dict[str, Any]:
-        """Return the sample without its media, as JSON-serialisable values."""
+        """Return the sample without its medium, as JSON-serialisable values."""
         record = {
             "id": self.id,
             "modality": self.modality,
@@ -89,11 +96,17 @@ class SampleSet(Sequence[Sample]):
     Parameters
     ----------
     name : str
-        The name under which :func:`open_samples` found the set, without its split.
+        Name of the data set, without its split.
     split : str
-        One of ``train``, ``calibration``, ``validation``, ``test``.
+        ``train``, ``calibration``, ``validation`` or ``test``.
     samples : tuple of Sample
         The samples, in order.
+
+    Examples
+    --------
+    >>> samples = SampleSet("ice", "test", (Sample("1", "text", "qa", "cold ?", ("yes",)),))
+    >>> len(samples), samples[0].prompt
+    (1, 'cold ?')
     """
 
     name: str
@@ -117,7 +130,7 @@ class SampleSet(Sequence[Sample]):
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 over the records of all samples; media are functions of the records."""
+        """The sha256 over the records of all samples, which determine their media."""
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(json.dumps(sample.record(), sort_keys=True).encode())
@@ -132,16 +145,16 @@ def open_samples(
     Parameters
     ----------
     name : str
-        ``"mini-image-caption"``, with ``":train"``, ``":calibration"``, ``":validation"`` or
-        ``":test"`` (the default) behind it; or the path of a folder that holds ``samples.jsonl``,
-        with or without a split behind it.
+        A named data set such as ``"mini-image-caption"``, or a folder that holds
+        ``samples.jsonl``. A split may follow after a colon: ``:train``, ``:calibration``,
+        ``:validation`` or ``:test``, the default.
     n : int or None
-        How many samples from the start; None takes all that a folder holds, or 200 of the
-        miniature world, which has no end.
+        Number of samples from the start. None takes all samples of a folder, or 200 of a generated
+        data set, which has no end.
     seed : int
-        Seed of the miniature world.
+        Seed of a generated data set.
     at_most : bool
-        Whether fewer than ``n`` are enough where a folder holds fewer.
+        Whether to accept fewer than ``n`` samples where a folder holds fewer.
 
     Returns
     -------
@@ -153,7 +166,13 @@ def open_samples(
     UnknownNameError
         If no such data set exists.
     ParameterError
-        If ``n`` is not positive, or exceeds what a folder holds.
+        If ``n`` is not positive, or a folder holds fewer samples.
+
+    Examples
+    --------
+    >>> samples = open_samples("mini-image-qa:train", n=2)
+    >>> samples.split, len(samples), samples[0].modality
+    ('train', 2, 'image')
     """
     from pathlib import Path
 
@@ -173,12 +192,17 @@ def open_samples(
 
 
 def convert_to_uint8(media: Media) -> npt.NDArray[np.uint8]:
-    """Return pixel media as uint8, refusing anything else.
+    """Return pixels as uint8 and refuse any other dtype.
 
     Raises
     ------
     SampleError
         If the array is not uint8.
+
+    Examples
+    --------
+    >>> convert_to_uint8(np.zeros((2, 2, 3), np.uint8)).shape
+    (2, 2, 3)
     """
     if media.dtype != np.uint8:
         message = f"Pixels must be uint8 in 0…255; found {media.dtype}."

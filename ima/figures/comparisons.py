@@ -65,7 +65,7 @@ def plot_models_by_proxy(
             axes.set_ylabel(one.metric.replace("_", " "))
         for axes in places[-grid.shape[1] :]:
             axes.set_xlabel(xlabel)
-        seen = {_modality(point) for one in comparisons for point in one.points.values()}
+        seen = {_modality(point) for one in comparisons for point in one.summaries.values()}
         handles = [
             Line2D(
                 [],
@@ -83,7 +83,7 @@ def plot_models_by_proxy(
 
 
 def _models(axes: Axes, one: ModelComparison, name: str) -> None:
-    kept = {title: p for title, p in one.points.items() if one.metric in p.scores}
+    kept = {title: p for title, p in one.summaries.items() if one.metric in p.scores}
     xs = [_interval(point.proxies[name], point) for point in kept.values()]
     ys = [_interval(point.scores[one.metric], point) for point in kept.values()]
     if one.kind == "training":

@@ -70,14 +70,14 @@ def plot_skipped_and_pruned(swept: pd.DataFrame) -> Figure:
     Parameters
     ----------
     swept : pandas.DataFrame
-        ``task``, ``way`` (``not updated``, ``withdrawn``), ``layer``, ``score``, ``low``, ``high``.
+        ``task``, ``way`` (``not updated``, ``pruned``), ``layer``, ``score``, ``low``, ``high``.
 
     Returns
     -------
     matplotlib.figure.Figure
         A panel a task, a curve a way with its 95 % interval.
     """
-    looks = {"not updated": ("#0072B2", "o", "-"), "withdrawn": ("#D55E00", "X", "--")}
+    looks = {"not updated": ("#0072B2", "o", "-"), "pruned": ("#D55E00", "X", "--")}
     tasks = list(dict.fromkeys(swept["task"]))
     with open_panel_grid(len(tasks), columns=2, base=0.8, row=2.6) as (figure, grid, places):
         for axes, task in zip(places, tasks, strict=True):
@@ -115,7 +115,7 @@ def plot_divergence_by_layer(divergence: Mapping[int, float], *, threshold: floa
         axes.axhline(threshold, color=SERIES_COLOURS["null"], linestyle=":")
         axes.set_yscale("symlog", linthresh=threshold)
         top = 2 * max(divergence.values())
-        axes.set(xlabel="withdrawn behind layer", ylabel="KL divergence (nats)", ylim=(0, top))
+        axes.set(xlabel="pruned after layer", ylabel="KL divergence (nats)", ylim=(0, top))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -126,7 +126,7 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        ``choose``, ``start``, ``share`` and ``kept``: a row for each plan.
+        ``choose``, ``start``, ``ratio`` and ``kept``: a row for each plan.
 
     Returns
     -------
@@ -141,8 +141,8 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
     ):
         for axes, choice in zip(grid[0], choices, strict=True):
             own = table[table["choose"] == choice]
-            cells = own.pivot_table(index="start", columns="share", values="kept")
-            cells.columns = [f"{share:.0%}" for share in cells.columns]
+            cells = own.pivot_table(index="start", columns="ratio", values="kept")
+            cells.columns = [f"{ratio:.0%}" for ratio in cells.columns]
             sns.heatmap(
                 cells, ax=axes, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f",
                 annot_kws={"fontsize": "x-small"}, cbar=False,

@@ -47,7 +47,9 @@ def tokenize_captions(texts: Sequence[str], *, tokenizer: CaptionTokenizer = "wo
     if tokenizer == "words":
         return [" ".join(_WORD.findall(text.lower())) for text in texts]
     if tokenizer != "ptb":
-        raise UnknownNameError.among("tokenizer", tokenizer, CAPTION_TOKENIZERS)
+        raise UnknownNameError.among(
+            kind="tokenizer", asked=tokenizer, available=CAPTION_TOKENIZERS
+        )
     if shutil.which("java") is None:
         message = (
             "tokenizer='ptb' runs Stanford's tokenizer, which needs Java, but there is no `java` "

@@ -39,7 +39,7 @@ def pluralize_noun(noun: str) -> str:
 
     Examples
     --------
-    >>> [plural(noun) for noun in ("ring", "box", "berry", "key")]
+    >>> [pluralize_noun(noun) for noun in ("ring", "box", "berry", "key")]
     ['rings', 'boxes', 'berries', 'keys']
     """
     if noun.endswith("y") and noun[-2] not in "aeiou":

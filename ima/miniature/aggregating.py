@@ -14,7 +14,12 @@ from torch import nn
 
 from ima.files import read_json
 from ima.miniature import corpus, episodes, multitask, speech
-from ima.miniature.answers import check_answer_tokens, compute_next_token_loss, pad_token_rows
+from ima.miniature.answers import (
+    compute_answer_accuracy,
+    compute_answer_logits,
+    compute_next_token_loss,
+    pad_token_rows,
+)
 from ima.miniature.cards import make_card, make_data_record
 from ima.miniature.materials import TrainingMaterials
 from ima.miniature.workshop import ZooPart
@@ -163,20 +168,21 @@ class _Trainer:
         return compute_next_token_loss(self._logits(rows), rows.ids, rows.weights)
 
     def probe(self) -> dict[str, float]:
-        """Return the share of answers about demonstrations whose tokens are all the likeliest."""
-        right: list[bool] = []
-        for start in range(0, len(self.fixed.ids), _BATCH_SIZE):
-            part = slice(start, start + _BATCH_SIZE)
-            rows = _Rows(*(getattr(self.fixed, name)[part] for name in _Rows.__annotations__))
-            right += check_answer_tokens(self._logits(rows), rows.ids, rows.weights.cpu().numpy())
-        return {"validation": sum(right) / len(right)}
+        """Return the fraction of answers about demonstrations that are entirely right."""
+        batches = [
+            _Rows(*(value[start : start + _BATCH_SIZE] for value in vars(self.fixed).values()))
+            for start in range(0, len(self.fixed.ids), _BATCH_SIZE)
+        ]
+        return {
+            "validation": compute_answer_accuracy(
+                (self._logits(rows), rows.ids, rows.weights.cpu().numpy()) for rows in batches
+            )
+        }
 
     def _logits(self, rows: _Rows) -> torch.Tensor:
-        told = self.projection(rows.states).flatten(1, 2)
-        prefix = torch.cat([told, self.projector(rows.features)], dim=1)
-        words = self.language.get_input_embeddings()(rows.ids)
-        logits: torch.Tensor = self.language(inputs_embeds=torch.cat([prefix, words], 1)).logits
-        return logits[:, prefix.shape[1] - 1 :]
+        demonstrations = self.projection(rows.states).flatten(1, 2)
+        prefix = torch.cat([demonstrations, self.projector(rows.features)], dim=1)
+        return compute_answer_logits(self.language, prefix, rows.ids)
 
     def _rows(
         self, pictures: _Pictures, rng: np.random.Generator, count: int, *, own: int

@@ -1,8 +1,9 @@
-"""Answers behind perceptual tokens: rows of one length, their loss, and how many are right."""
+"""Answers after perceptual tokens: padded rows, their logits, their loss, and their accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +15,23 @@ from ima.miniature.language_model import compute_weighted_token_loss
 def pad_token_rows(
     encoded: Sequence[tuple[Sequence[int], Sequence[float]]],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return token ids and weights of rows, with zeros behind the shorter ones.
+    """Pad token ids and weights of rows with zeros at the end.
 
     Parameters
     ----------
     encoded : sequence of (sequence of int, sequence of float)
-        Ids of a row, and how much each counts as a target.
+        Token ids of a row, and the weight of each as a target of the loss.
 
     Returns
     -------
-    (ndarray, ndarray)
-        ``(row, position)`` each: int64 ids, float32 weights.
+    ids, weights : ndarray
+        ``(row, position)``, int64 and float32.
+
+    Examples
+    --------
+    >>> ids, weights = pad_token_rows([([5, 6, 7], [0, 1, 1]), ([8], [1])])
+    >>> ids.tolist()
+    [[5, 6, 7], [8, 0, 0]]
     """
     shape = (len(encoded), max(len(ids) for ids, _ in encoded))
     all_ids, all_weights = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
@@ -34,18 +41,52 @@ def pad_token_rows(
     return all_ids, all_weights
 
 
+def compute_answer_logits(language: Any, prefix: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Run a language model on embeddings followed by text.
+
+    Parameters
+    ----------
+    language : PreTrainedModel
+        A causal language model.
+    prefix : Tensor
+        Embeddings before the text, ``(row, query, hidden)``.
+    ids : Tensor
+        The text, ``(row, position)``.
+
+    Returns
+    -------
+    Tensor
+        ``(row, 1 + position, vocabulary)``, from the last embedding before the text on: it
+        predicts the first token of the text.
+
+    Examples
+    --------
+    >>> compute_answer_logits(language, connector(tokens), ids).shape  # doctest: +SKIP
+    torch.Size([32, 41, 512])
+    """
+    words = language.get_input_embeddings()(ids)
+    logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
+    return logits[:, prefix.shape[1] - 1 :]
+
+
 def compute_next_token_loss(
     logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Return the next-token loss on answers.
+    """Return the weighted mean next-token loss on answers, in nats.
 
     Parameters
     ----------
     logits : Tensor
-        ``(row, 1 + position, vocabulary)``: from the last token before the text on, which predicts
-        the first word.
+        ``(row, 1 + position, vocabulary)``, from :func:`compute_answer_logits`.
     ids, weights : Tensor
-        ``(row, position)``: the text, and how much each token counts as a target.
+        ``(row, position)``: the text, and the weight of each token as a target.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(1, 3, 4)
+    >>> loss = compute_next_token_loss(logits, torch.tensor([[1, 2]]), torch.tensor([[0.0, 1.0]]))
+    >>> round(loss.exp().item(), 4)
+    4.0
     """
     # One position before the text, so that position i predicts token i.
     shifted = torch.cat([ids[:, :1], ids], dim=1)
@@ -56,16 +97,44 @@ def compute_next_token_loss(
 def check_answer_tokens(
     logits: torch.Tensor, ids: torch.Tensor, weights: npt.NDArray[np.float32]
 ) -> list[bool]:
-    """Say of each answer whether all of its tokens are the likeliest.
+    """Return, per answer, whether each of its tokens is the most likely one.
 
     Parameters
     ----------
     logits, ids, weights
-        As :func:`compute_next_token_loss` takes them; tokens in a row that count are one answer.
+        As in :func:`compute_next_token_loss`. Consecutive tokens of weight 1 form one answer.
+
+    Examples
+    --------
+    >>> ids, weights = torch.tensor([[1, 0, 2]]), np.array([[1, 0, 1]], np.float32)
+    >>> logits = torch.nn.functional.one_hot(torch.tensor([[1, 0, 1, 0]]), 3)
+    >>> check_answer_tokens(logits, ids, weights)
+    [True, False]
     """
     hits = (logits.argmax(-1)[:, :-1] == ids).cpu().numpy()
-    found = []
+    answers = []
     for hit, weight in zip(hits, weights, strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
-        found += [bool(hit[start:end].all()) for start, end in edges.reshape(-1, 2).astype(int)]
-    return found
+        answers += [bool(hit[start:end].all()) for start, end in edges.reshape(-1, 2).astype(int)]
+    return answers
+
+
+def compute_answer_accuracy(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor, npt.NDArray[np.float32]]],
+) -> float:
+    """Return the fraction of answers whose tokens are all the most likely ones.
+
+    Parameters
+    ----------
+    batches : iterable of (Tensor, Tensor, ndarray)
+        Logits, ids and weights, as in :func:`check_answer_tokens`.
+
+    Examples
+    --------
+    >>> ids, weights = torch.tensor([[1, 0, 2]]), np.array([[1, 0, 1]], np.float32)
+    >>> logits = torch.nn.functional.one_hot(torch.tensor([[1, 0, 1, 0]]), 3)
+    >>> compute_answer_accuracy([(logits, ids, weights)])
+    0.5
+    """
+    right = [answer for batch in batches for answer in check_answer_tokens(*batch)]
+    return sum(right) / len(right)

@@ -14,7 +14,12 @@ import torch
 from torch import nn
 
 from ima.miniature import corpus, speech
-from ima.miniature.answers import check_answer_tokens, compute_next_token_loss, pad_token_rows
+from ima.miniature.answers import (
+    compute_answer_accuracy,
+    compute_answer_logits,
+    compute_next_token_loss,
+    pad_token_rows,
+)
 from ima.miniature.datasets import Situation
 from ima.miniature.pools import SamplePool
 from ima.models.connector import ConnectorConfig
@@ -176,45 +181,45 @@ def train_connector_on_features(
     around: ForwardContext | None = None,
     device: str = "cpu",
 ) -> TrainingResult:
-    """Train a connector by the next-token loss on answers; nothing else changes.
+    """Train a connector with the next-token loss on answers; everything else stays frozen.
 
     Parameters
     ----------
     connector : torch.nn.Module
-        Maps an encoder's tokens to perceptual tokens; changed in place, and then in evaluation mode
-        on the CPU.
+        Maps an encoder's tokens to perceptual tokens. Changed in place; afterwards in evaluation
+        mode on the CPU.
     language : PreTrainedModel
         The language model.
     features : Tensor
         ``(sample, position, width)``: the encoder's tokens.
-    texts : Texts
-        Of the same samples.
+    texts : TokenizedTurns
+        Texts of the same samples.
     recipe : TrainingRecipe
         Steps, learning rate, seed.
     name : str
-        Shown in the progress.
+        Shown in the progress bar.
     state_path : Path
-        Where the training resumes from.
+        The state from which an interrupted training resumes.
     batch : int
-        Samples in a step.
+        Samples per step.
     tuned : bool
-        Whether the language model is trained as well; else it is frozen.
-    validation : (Tensor, Texts) or None
-        Samples for the curve.
+        Whether the language model is trained too.
+    validation : (Tensor, TokenizedTurns) or None
+        Features and texts for the curve.
     keep : callable or None
-        Stores the weights after the steps in ``milestones``; takes the number of finished steps
-        and the connector's state.
+        Stores the weights at ``milestones``, given the number of finished steps and the
+        connector's state dict.
     milestones : collection of int
-        See ``keep``.
+        Numbers of finished steps.
     around : callable or None
-        Changes how the language model runs, in every step and for the curve.
+        Makes a context in which the language model runs, in steps and for the curve.
     device : str
         Where to train.
 
     Returns
     -------
-    Result
-        The curve: loss, and the share of validation answers whose tokens are all the likeliest.
+    TrainingResult
+        The curve: loss, and the fraction of validation answers that are entirely right.
     """
     language = language.to(device).eval().requires_grad_(requires_grad=tuned)
     connector = connector.to(device)
@@ -222,11 +227,8 @@ def train_connector_on_features(
 
     def logits_of(tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         prefix = connector(tokens)
-        words = language.get_input_embeddings()(ids)
         with around(prefix, ids) if around else nullcontext():
-            logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
-        # The last perceptual token predicts the first word.
-        return logits[:, prefix.shape[1] - 1 :]
+            return compute_answer_logits(language, prefix, ids)
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
@@ -243,7 +245,15 @@ def train_connector_on_features(
     def probe() -> dict[str, float]:
         if validation is None:
             return {}
-        return {"validation": _answers_right(logits_of, *validation, device=device)}
+        tokens, turns = validation
+        batches = (slice(start, start + 32) for start in range(0, len(tokens), 32))
+        return {
+            "validation": compute_answer_accuracy(
+                (logits_of(tokens[rows].float().to(device), ids), ids, turns.weights[rows, 0])
+                for rows in batches
+                for ids in [torch.from_numpy(turns.ids[rows, 0]).to(device)]
+            )
+        }
 
     result = fit_model(
         trained,
@@ -258,19 +268,3 @@ def train_connector_on_features(
     connector.cpu().eval()
     language.cpu().eval().requires_grad_(requires_grad=False)
     return result
-
-
-def _answers_right(
-    logits_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    features: torch.Tensor,
-    texts: TokenizedTurns,
-    *,
-    device: str,
-) -> float:
-    right: list[bool] = []
-    for start in range(0, len(features), 32):
-        part = slice(start, start + 32)
-        ids = torch.from_numpy(texts.ids[part, 0]).to(device)
-        logits = logits_of(features[part].float().to(device), ids)
-        right += check_answer_tokens(logits, ids, texts.weights[part, 0])
-    return sum(right) / len(right)

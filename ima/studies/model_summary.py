@@ -137,7 +137,7 @@ def compute_model_summary(
     curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
     for baseline in baselines.ALIGNMENT_BASELINES:
         curve = curves["estimate"].sel(rival=baseline)
-        # The last layer belongs to no block's input; the IMA score leaves it out too.
+        # Without the last layer, as in the IMA score.
         proxies[baseline] = np.array([float(curve.isel(layer=slice(None, -1)).mean())])
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
     tree = cache_set.trees[name]
@@ -245,8 +245,8 @@ def correlate_proxies(
     Examples
     --------
     >>> summaries = [
-    ...     ModelSummary(f"m{i}", "data", "", 9, {IMA_SCORE: np.array([i])}, {"cider": np.array([i])})
-    ...     for i in range(5)
+    ...     ModelSummary(f"m{i}", "data", "", 9, {IMA_SCORE: value}, {"cider": value**2})
+    ...     for i, value in enumerate(np.arange(5.0)[:, None])
     ... ]
     >>> table = correlate_proxies(summaries, metric="cider", resamples=20)
     >>> table[table["coefficient"] == "spearman"]["value"].tolist()

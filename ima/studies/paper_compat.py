@@ -1,4 +1,4 @@
-"""Both readings of what caches hold: as the released code computes it, and as it was meant."""
+"""Compare the formulas of the released code with the fixed ones, on the same caches."""
 
 from __future__ import annotations
 
@@ -13,53 +13,8 @@ from ima.measures import cones, norms, vocabulary
 from ima.metrics.answers import score_exact_match
 
 FORMULA_VERSIONS = ("fixed", "released")
+#: By formula version, ``(layer,)``.
 CurvePair = dict[str, xr.DataArray]
-
-
-def compute_paper_compat_curves(family: CacheSet, *, seed: int = 0) -> dict[str, CurvePair]:
-    """Compute three curves of a family in both readings (paper.md §5).
-
-    Parameters
-    ----------
-    family : Family
-        Caches with ``/tokens/resid_post`` and ``/logit_lens``.
-    seed : int
-        Of random halves.
-
-    Returns
-    -------
-    dict of str to dict of str to xarray.DataArray
-        By title, ``fixed`` and ``released`` ``(layer,)``, mean over data sets.
-    """
-    said = family.arrays("logit_lens/log_probability")
-    found: dict[str, CurvePair] = {title: {} for title in _TITLES}
-    for reading in FORMULA_VERSIONS:
-        compat = reading == "released"
-        similar = cones.compute_similarity_terms(
-            family.means, resamples=1, seed=seed, paper_compat=compat
-        )
-        words = vocabulary.compute_divergence_terms(
-            said, resamples=1, seed=seed, paper_compat=compat
-        )
-        changed = [
-            norms.compute_token_changes(
-                tree["tokens/resid_post"].to_dataset(), step=1, paper_compat=compat
-            )
-            for tree in family.trees.values()
-        ]
-        pooled = xr.concat(
-            [part.sel(kind="perceptual").mean("sample") for part in changed], dim="dataset"
-        )
-        found[_TITLES[0]][reading] = cones.average_terms_by_curve(similar)["estimate"].sel(
-            curve="PvsT"
-        )
-        found[_TITLES[1]][reading] = vocabulary.average_divergence_terms(words)["estimate"].sel(
-            curve="KL(P‖T)", drop=True
-        )
-        found[_TITLES[2]][reading] = pooled.mean("dataset")
-    return found
-
-
 _TITLES = (
     "PvsT: all pairs, or matched pairs",
     "KL(P‖T): P of this layer, or of layer 0",
@@ -67,8 +22,68 @@ _TITLES = (
 )
 
 
+def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[str, CurvePair]:
+    """Compute three curves with both versions of their formulas (paper.md §5).
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        Caches with ``/tokens/resid_post`` and ``/logit_lens``.
+    seed : int
+        Seed of the random halves.
+
+    Returns
+    -------
+    dict of str to dict of str to xarray.DataArray
+        By title, ``fixed`` and ``released`` ``(layer,)``, mean over data sets.
+
+    Examples
+    --------
+    >>> pairs = compute_paper_compat_curves(open_cache_set(paths))  # doctest: +SKIP
+    >>> tabulate_curve_shifts(pairs)  # doctest: +SKIP
+    """
+    log_probs = cache_set.read_arrays("logit_lens/log_probability")
+    pairs: dict[str, CurvePair] = {title: {} for title in _TITLES}
+    for version in FORMULA_VERSIONS:
+        compat = version == "released"
+        similarities = cones.compute_similarity_terms(
+            cache_set.means, resamples=1, seed=seed, paper_compat=compat
+        )
+        divergences = vocabulary.compute_divergence_terms(
+            log_probs, resamples=1, seed=seed, paper_compat=compat
+        )
+        changes = [
+            norms.compute_token_changes(
+                tree["tokens/resid_post"].to_dataset(), step=1, paper_compat=compat
+            )
+            for tree in cache_set.trees.values()
+        ]
+        pooled = xr.concat(
+            [part.sel(kind="perceptual").mean("sample") for part in changes], dim="dataset"
+        )
+        cosine = cones.average_terms_by_curve(similarities)["estimate"]
+        divergence = vocabulary.average_divergence_terms(divergences)["estimate"]
+        pairs[_TITLES[0]][version] = cosine.sel(curve="PvsT")
+        pairs[_TITLES[1]][version] = divergence.sel(curve="KL(P‖T)", drop=True)
+        pairs[_TITLES[2]][version] = pooled.mean("dataset")
+    return pairs
+
+
 def tabulate_curve_shifts(pairs: Mapping[str, CurvePair]) -> pd.DataFrame:
-    """Say how far the released form of each curve lies from the fixed one."""
+    """Tabulate the difference between the released and the fixed version of each curve.
+
+    Parameters
+    ----------
+    pairs : mapping of str to dict of str to xarray.DataArray
+        From :func:`compute_paper_compat_curves`.
+
+    Examples
+    --------
+    >>> fixed = xr.DataArray([0.25, 0.5], dims="layer", coords={"layer": [0, 1]})
+    >>> table = tabulate_curve_shifts({"PvsT": {"fixed": fixed, "released": fixed + fixed}})
+    >>> table["largest change"].tolist()
+    ['+0.500']
+    """
     rows = []
     for title, pair in pairs.items():
         shift = pair["released"] - pair["fixed"]
@@ -84,30 +99,45 @@ def tabulate_curve_shifts(pairs: Mapping[str, CurvePair]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def score_stored_answers(family: CacheSet) -> dict[str, list[float]]:
-    """Score the stored answers whole, and cut to the length of the true one.
+def score_stored_answers(cache_set: CacheSet) -> dict[str, list[float]]:
+    """Score the stored answers by exact match, whole and cut to the length of the reference.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        Caches of questions with predictions; other caches are skipped.
 
     Returns
     -------
     dict of str to list of float
-        ``fixed`` and ``released``: exact match of each answer of the caches of questions; empty
-        where no predictions were stored.
+        ``fixed`` (whole) and ``released`` (cut): the score of each answer.
+
+    Examples
+    --------
+    >>> scores = score_stored_answers(open_cache_set(paths))  # doctest: +SKIP
+    >>> {version: sum(each) / len(each) for version, each in scores.items()}  # doctest: +SKIP
     """
-    found: dict[str, list[float]] = {reading: [] for reading in FORMULA_VERSIONS}
-    for name, tree in family.trees.items():
+    scores: dict[str, list[float]] = {version: [] for version in FORMULA_VERSIONS}
+    for name, tree in cache_set.trees.items():
         samples = tree["samples"].to_dataset()
-        if family.tasks[name] != "qa" or "prediction" not in samples:
+        if cache_set.tasks[name] != "qa" or "prediction" not in samples:
             continue
         texts = samples["prediction"].to_numpy()
         for text, references in zip(texts, samples["references"].to_numpy(), strict=True):
-            for reading, hits in found.items():
-                compat = reading == "released"
+            for version, hits in scores.items():
+                compat = version == "released"
                 hits.append(
                     score_exact_match(str(text), json.loads(references), paper_compat=compat)
                 )
-    return found
+    return scores
 
 
-def count_contents(family: CacheSet) -> int:
-    """Return how many different contents the caches hold."""
-    return len(set().union(*family.ids().values()))
+def count_contents(cache_set: CacheSet) -> int:
+    """Count the different contents that the caches hold.
+
+    Examples
+    --------
+    >>> count_contents(open_cache_set(paths))  # doctest: +SKIP
+    600
+    """
+    return len(set().union(*cache_set.list_sample_ids().values()))

@@ -1,4 +1,4 @@
-"""Short runs of connectors as points of a correlation (I1, I2): trained, cached, summarised."""
+"""Short training runs of connectors, summarized as models for the correlations of I1 and I2."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_short_runs(
     samples: int = 200,
     resamples: int = 200,
 ) -> Path:
-    """Train each run and write down what a cache of it says; finished runs are left as they are.
+    """Train the short runs and store the summary of each; finished runs are not repeated.
 
     Parameters
     ----------
@@ -40,40 +40,45 @@ def train_short_runs(
         A finished zoo; None takes ``$IMA_ZOO`` or ``data/zoo`` of the checkout. The summaries go
         into its folder ``sweep``.
     runs : sequence of ShortRun or None
-        Which; None takes all.
-    plan : Plan or None
-        How much work goes into each, and where; None takes what was published.
+        The runs; None takes all.
+    plan : ZooPlan or None
+        Length of the training; None takes that of the published zoo.
     samples : int
-        Test samples that each reads.
+        Number of test samples.
     resamples : int
-        Bootstrap resamples of samples that are kept of each number.
+        Bootstrap resamples of samples.
 
     Returns
     -------
     Path
         The folder of the summaries.
+
+    Examples
+    --------
+    >>> train_short_runs()  # doctest: +SKIP
+    PosixPath('data/zoo/sweep')
     """
     from ima.miniature.short_runs import SHORT_RUNS, ShortRunTrainer, cache_short_run
     from ima.miniature.workshop import PUBLISHED_ZOO_PLAN
 
     root = zoo.get_zoo_root() if root is None else root
     folder = root / SWEEP_FOLDER
-    shop = ShortRunTrainer(root, PUBLISHED_ZOO_PLAN if plan is None else plan)
+    trainer = ShortRunTrainer(root, PUBLISHED_ZOO_PLAN if plan is None else plan)
     for run in SHORT_RUNS if runs is None else runs:
         path = folder / f"{run.name}.json"
-        recipe = shop.recipe(run)
+        recipe = trainer.recipe(run)
         settings = {"samples": samples, "resamples": resamples}
         if path.exists() and read_json(path)["recipe"] == {**recipe, **settings}:
             continue
         with tempfile.TemporaryDirectory() as scratch:
-            result = shop.train(run, Path(scratch))
-            cached = cache_short_run(Path(scratch), samples=samples)
-            found = compute_model_summary(cached, resamples=resamples).record()
-        summary = {"run": asdict(run), "recipe": {**recipe, **settings}, **result, **found}
+            result = trainer.train(run, Path(scratch))
+            cache = cache_short_run(Path(scratch), samples=samples)
+            summary = compute_model_summary(cache, resamples=resamples).to_record()
+        record = {"run": asdict(run), "recipe": {**recipe, **settings}, **result, **summary}
         with replace_file(path) as partial:
-            # Thousands of draws: no line each.
-            partial.write_text(json.dumps(summary) + "\n", encoding="utf-8")
-        logger.info("%s: %s", run.name, {k: round(v[0], 3) for k, v in found["scores"].items()})
+            # Not indented: a line for each of thousands of draws would be too long a file.
+            partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        logger.info("%s: %s", run.name, {k: round(v[0], 3) for k, v in summary["scores"].items()})
     return folder
 
 
@@ -88,20 +93,25 @@ def read_short_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     Raises
     ------
     ModelError
-        If a summary is of other weights of language model or encoder than the zoo holds.
+        If a run was trained with another language model or encoder than the zoo holds.
+
+    Examples
+    --------
+    >>> runs = read_short_runs()  # doctest: +SKIP
+    >>> next(iter(runs.values())).scores["cider"][0]  # doctest: +SKIP
     """
     from ima.miniature.short_runs import hash_run_parts
 
     root = zoo.get_zoo_root() if root is None else root
-    found = {}
+    summaries = {}
     for path in sorted((root / SWEEP_FOLDER).glob("*.json")):
         record = read_json(path)
         parts = hash_run_parts(root, record["run"]["encoder"])
         if record["recipe"]["parts"] != parts:
             message = (
-                f"{path} was made with another language model or encoder than {root} holds. Make "
-                "it again: ima zoo sweep"
+                f"{path} was made with another language model or encoder than {root} holds. "
+                "Repeat the run: ima zoo sweep"
             )
             raise ModelError(message)
-        found[path.stem] = ModelSummary.of_record(record, path=str(path))
-    return found
+        summaries[path.stem] = ModelSummary.from_record(record, path=str(path))
+    return summaries

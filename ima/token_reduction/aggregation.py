@@ -280,7 +280,7 @@ def prepend_demonstrations(
     """
     if type(model) is not FrozenModel:
         message = (
-            f"The own processor of {model.name!r} builds its prompts, so that demonstrations cannot "
+            f"The processor of {model.name!r} builds its prompts, so that demonstrations cannot "
             "precede them. Take a model of the zoo or of `ima train`."
         )
         raise ParameterError(message)
@@ -310,8 +310,8 @@ class _DemonstrationEmbedder:
             width = aggregation.projection.in_features
             if aggregation.model != model.name or width != model.hidden:
                 message = (
-                    f"The map was trained with {aggregation.model!r}, not {model.name!r}. Load that "
-                    "model, or train a map for this one."
+                    f"The map was trained with {aggregation.model!r}, not {model.name!r}. Load "
+                    "that model, or train a map for this one."
                 )
                 raise ParameterError(message)
             if bank is not None and bank.depth != aggregation.depth:

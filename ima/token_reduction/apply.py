@@ -112,7 +112,7 @@ class _Run:
         #: Blocks that lay sample and position in one dim before their FFN.
         self.flat: dict[int, bool] = {}
         self.prefill = True
-        #: By sub-block and layer: the tokens of the prompt that skip it, and whether decoded ones do.
+        #: By sub-block and layer: the prompt's tokens that skip it, and whether decoded ones do.
         self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
         self._active: dict[tuple[int, int, int, torch.device], ActiveTokens] = {}
         for step in plan.skip_steps:
@@ -271,7 +271,7 @@ class _Run:
         if cache is None:
             message = (
                 f"{self.model.name!r} does not hand its blocks past_key_values by name, so that "
-                "nothing can be decoded after tokens were pruned. Skip tokens, or run prompts alone."
+                "nothing can be decoded after tokens are pruned. Use skip steps instead."
             )
             raise ModelError(message)
         keys = int(cache.get_seq_length(layer - 1)) + 1

@@ -24,7 +24,7 @@ class AttentionWatcher(Protocol):
     """Sees queries and keys, and says which tokens attend."""
 
     def watch(self, layer: int, queries: Tensor, keys: Tensor, *, scale: float) -> None:
-        """Receive a layer's queries and keys, ``(sample, head, token, feature)``, with positions."""
+        """Receive queries and keys of a layer, ``(sample, head, token, feature)``."""
 
     def active_tokens(self, sub_block: str, layer: int) -> ActiveTokens | None:
         """Return the tokens that attend; None if all do."""

@@ -86,7 +86,7 @@ def compute_prefill_cost(model: FrozenModel, trace: PlanTrace) -> PrefillCost:
 
 
 def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
-    """Count the weights of query and output, of key and value, and of the FFN; and query's width."""
+    """Count weights of query and output, key and value, and FFN; and return query's width."""
     attention = block.get_submodule(model.hook_points.attention)
     projections = {
         name: module for name, module in attention.named_children() if isinstance(module, nn.Linear)

@@ -259,7 +259,8 @@ def make_step(given: Mapping[str, Any]) -> SkipStep | ParallelStep | PruneStep:
     choose = str(given.get("choose", "strided"))
     name = choose.partition("-")[0]
     if name not in scorers:
-        raise UnknownNameError.among("value of choose", choose, scorers)
+        kind = "value of choose"
+        raise UnknownNameError.among(kind, choose, scorers)
     return scorers[name].model_validate({**given, "choose": choose})
 
 
@@ -425,9 +426,11 @@ def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
         place = source
         return ReductionPlan.model_validate({**given, "steps": steps})
     except ValidationError as error:
-        raise ParameterError(f"{place}: {_read_message(error)}") from error
+        message = f"{place}: {_read_message(error)}"
+        raise ParameterError(message) from error
     except (ParameterError, UnknownNameError) as error:
-        raise type(error)(f"{place}: {error}") from error
+        message = f"{place}: {error}"
+        raise type(error)(message) from error
 
 
 def _read_message(error: ValidationError) -> str:

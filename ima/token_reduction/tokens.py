@@ -1,4 +1,4 @@
-"""Tokens of a running batch: which remain in the residual stream, with their masks and positions."""
+"""Tokens of a running batch that remain in the residual stream, with masks and positions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PackedTokens:
         return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
 
     def put(self, tokens: Tensor, *, length: int) -> Tensor:
-        """Return ``(sample, position, ...)``: the tokens at their old positions, zeros elsewhere."""
+        """Return ``(sample, position, ...)``: tokens at old positions, zeros elsewhere."""
         values = tokens.new_zeros(tokens.shape[0], length, *tokens.shape[2:])
         sample, new = self.real.nonzero(as_tuple=True)
         values[sample, self.places[sample, new]] = tokens[sample, new]

@@ -33,7 +33,7 @@ def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from ima.capture import writer
 
     path = tmp_path / "partial.zarr"
-    write = writer.write_unit
+    write = writer.write_work_unit
 
     def stop(unit: int, **arguments: Any) -> None:
         if unit == 1:
@@ -42,7 +42,7 @@ def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         write(unit, **arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "write_unit", stop)
+        patch.setattr(writer, "write_work_unit", stop)
         with pytest.raises(OSError, match="disk full"):
             create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     return path

@@ -163,7 +163,7 @@ def test_repair_computes_the_damaged_unit_only(
 
     write = module.write_work_unit
     monkeypatch.setattr(
-        module, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
+        module, "write_work_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
     )
     (copy / "means/resid_post/mean/c/1/0/0/0").write_bytes(b"")
     report = repair_cache(copy, model=model, dataset=SAMPLES)
@@ -212,7 +212,7 @@ def test_a_killed_repair_leaves_an_unfinished_cache(
 
     (copy / "drift/cosine/c/1/0/0/0").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_unit", die)
+        patch.setattr(module, "write_work_unit", die)
         with pytest.raises(KeyboardInterrupt):
             repair_cache(copy, model=model, dataset=SAMPLES)
     assert verify_cache(copy).done == 2

@@ -46,7 +46,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
     def never(*_: Any, **__: Any) -> None:
         pytest.fail("a finished cache was computed again")
 
-    monkeypatch.setattr(writer, "write_unit", never)
+    monkeypatch.setattr(writer, "write_work_unit", never)
     create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == stamps
     # Neither batch size nor device make it another cache once it is finished.
@@ -105,9 +105,9 @@ def test_a_stopped_writer_continues_where_it_was(
     model: FrozenModel, partial: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units = []
-    write = writer.write_unit
+    write = writer.write_work_unit
     monkeypatch.setattr(
-        writer, "write_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
+        writer, "write_work_unit", lambda unit, **rest: (units.append(unit), write(unit, **rest))
     )
     create_cache(model, dataset=image_set(7), path=partial, **SETTINGS)
     assert units == [1, 2]
@@ -118,14 +118,14 @@ def test_an_error_says_that_finished_units_are_kept(
     model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "full.zarr"
-    write = writer.write_unit
+    write = writer.write_work_unit
 
     def stop(unit: int, **arguments: Any) -> None:
         if unit:
             raise OSError(28, "No space left on device")
         write(unit, **arguments)
 
-    monkeypatch.setattr(writer, "write_unit", stop)
+    monkeypatch.setattr(writer, "write_work_unit", stop)
     with pytest.raises(CacheError) as caught:
         create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     assert "No space left on device" in str(caught.value)
@@ -327,7 +327,7 @@ def test_a_small_model_still_has_units_to_resume() -> None:
 def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
     from ima.capture import work_units
 
-    real, sizes = work_units.measure, []
+    real, sizes = work_units.compute_batch_statistics, []
 
     def measure(model, batch, **given):
         sizes.append(len(batch))
@@ -339,7 +339,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on(tmp_path, monke
     given = {"dataset": "mini-image-caption", "samples": 7, "keep_tokens": 5, "progress": False}
     model = "llama-mini/vit/image-caption"
     whole = create_cache(model, path=tmp_path / "whole.zarr", batch_size=2, **given)
-    monkeypatch.setattr(work_units, "measure", measure)
+    monkeypatch.setattr(work_units, "compute_batch_statistics", measure)
     with caplog.at_level("WARNING", logger="ima"):
         path = create_cache(model, path=tmp_path / "a.zarr", batch_size=7, **given)
     assert sizes[:3] == [7, 4, 2]
@@ -356,7 +356,7 @@ def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, m
         message = "CUDA out of memory"
         raise torch.OutOfMemoryError(message)
 
-    monkeypatch.setattr(work_units, "measure", measure)
+    monkeypatch.setattr(work_units, "compute_batch_statistics", measure)
     with pytest.raises(ModelError, match=r"One sample does not fit.*device='auto'"):
         create_cache(
             "llama-mini/vit/image-caption",

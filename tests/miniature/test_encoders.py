@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ima.miniature import contrastive, grounding, masking, speech
-from ima.miniature.corpus import train_tokenizer
 from ima.miniature.datasets import Situation
 from ima.miniature.encoders import MINI_ENCODERS, build_encoder
 from ima.miniature.inflation import (
@@ -22,11 +21,6 @@ from ima.training.loop import TrainingRecipe
 
 FEW = TrainingRecipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(seed=1, samples=400)
 
 
 def small(name):

@@ -15,9 +15,10 @@ from transformers import (
 )
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.hook_points import HOOK_POINTS
 from ima.models import architectures, register_architecture
 from ima.models.audit import audit_hook_points
-from ima.models.hook_points import HOOK_POINT_PLACES, find_hook_points
+from ima.models.hook_points import find_hook_points
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 29], [11, 2, 50, 33, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
@@ -114,7 +115,7 @@ def test_the_audit_finds_a_tap_at_the_wrong_place(model):
         audit_hook_points(language, hook_points)
 
 
-def test_undefined_taps_say_why():
+def test_undefined_hook_points_say_why():
     phi, neox, opt = (find_hook_points(build(name)) for name in ("phi", "neox", "opt-post-norm"))
     with pytest.raises(ParameterError, match=r"'resid_mid' does not exist.*parallel.*Available: l"):
         neox.get_hook_point("resid_mid", layer=1)
@@ -127,7 +128,7 @@ def test_undefined_taps_say_why():
 
 def test_layers_and_names_are_checked():
     hook_points = find_hook_points(build("llama"))
-    assert hook_points.available == HOOK_POINT_PLACES
+    assert hook_points.available == HOOK_POINTS
     assert hook_points.layers_of("resid_post") == range(4)
     assert hook_points.layers_of("mlp_post") == range(1, 4)
     assert (hook_points.width("mlp_post"), hook_points.width("attn_out")) == (48, 32)
@@ -183,7 +184,9 @@ def gpt2():
 def test_a_registered_family_is_read(monkeypatch):
     monkeypatch.setattr(architectures, "_REGISTERED", {})
     language = gpt2()
-    with pytest.raises(ModelError, match=r"ima\.models\.register\('gpt2', attention='…'\)"):
+    with pytest.raises(
+        ModelError, match=r"ima\.models\.register_architecture\('gpt2', attention='…'\)"
+    ):
         find_hook_points(language)
     register_architecture("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
     with pytest.raises(
@@ -200,7 +203,7 @@ def test_a_registered_family_is_read(monkeypatch):
     )
     hook_points = find_hook_points(language)
     audit_hook_points(language, hook_points)
-    assert hook_points.available == HOOK_POINT_PLACES
+    assert hook_points.available == HOOK_POINTS
     assert hook_points.width("mlp_post") == 128
 
 

@@ -45,7 +45,7 @@ def zero_dropped_features(model, structure):
     """Set the columns that read dropped neurons and heads to zero."""
     roles = find_layer_roles(model)
     width = get_attention(model, 0).head_dim
-    for index, block in enumerate(model.anatomy.blocks):
+    for index, block in enumerate(model.hook_points.blocks):
         down, out = (get_linear(block, name) for name in (roles.down, roles.out))
         groups = get_linear(block, roles.keys[0]).out_features // width
         group_of = np.arange(out.in_features) * groups // out.in_features
@@ -56,7 +56,7 @@ def zero_dropped_features(model, structure):
 
 
 def count_block_parameters(model):
-    return sum(p.numel() for block in model.anatomy.blocks for p in block.parameters())
+    return sum(p.numel() for block in model.hook_points.blocks for p in block.parameters())
 
 
 def test_a_smaller_model_is_the_full_one_with_zeros(model):

@@ -48,7 +48,7 @@ def assert_same_bits(a, b):
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8])
 def test_a_checkpoint_is_the_masked_model_bit_for_bit(model, tmp_path, sparsity):
     with torch.no_grad():
-        for block in model.anatomy.blocks:
+        for block in model.hook_points.blocks:
             block.mlp.up_proj.weight[0, :4] = torch.tensor([0.0, -0.0, 0.0, -0.0])
     masks = draw_masks(model, sparsity)
     size = write_sparse_checkpoint(model, masks, tmp_path / "out")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +10,12 @@ import torch
 import transformers as hf
 from tinyhub import SIGLIP, TEXT, square, tokenizer
 
-import ima.models
-from ima.data.folders import SAMPLES_FILE, write_data_folder
-from ima.data.samples import Sample, SampleSet, open_samples
-from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
-from ima.models import zoo
+from ima.data.samples import Sample
+from ima.errors import ModelError
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import LoadOptions
-from ima.models.single import is_single_task, load_single_task_parts
+from ima.models.single import load_single_task_parts
 from ima.models.towers import ENCODER_SPECS, load_encoder_and_processor
-from ima.training import MODEL_PAIRS, TrainingSettings, train_connector
 
 PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 SMALL = {
@@ -198,125 +192,3 @@ def test_a_masked_autoencoder_is_read_unmasked_in_order(folders):
 def test_a_family_that_is_no_encoder_is_refused(folders):
     with pytest.raises(ModelError, match="is a 'llama'; encoders that can be read: vit, clip"):
         load_encoder_and_processor("x", folders("language"), loading=PLAIN)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Pictures of two colours, each told in one word."""
-    path = tmp_path_factory.mktemp("data") / "colours"
-    samples = []
-    for index in range(24):
-        pixels = np.zeros((28, 28, 3), np.uint8)
-        pixels[..., index % 2] = 200
-        word = ("red", "green")[index % 2]
-        samples.append(
-            Sample(str(index), "image", "caption", "caption :", (word,), {}, lambda p=pixels: p)
-        )
-    write_data_folder(SampleSet("colours", "test", tuple(samples)), path)
-    lines = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
-    for number, line in enumerate(lines):
-        line["split"] = "train" if number < 16 else "validation" if number < 20 else "test"
-    (path / SAMPLES_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-@pytest.fixture
-def settings(folders, data, tmp_path):
-    def make(**changes):
-        return TrainingSettings.from_values(
-            {
-                "language": str(folders("language")),
-                "encoder": str(folders("vit")),
-                "data": str(data),
-                "out": str(tmp_path / "model"),
-                "epochs": 8,
-                "batch_size": 4,
-                "learning_rate": 3e-3,
-                "warmup": 2,
-                "width": 16,
-                "feed_forward": 16,
-                "layers": 1,
-                "checkpoints": 2,
-                "save_every": 10,
-                "device": "cpu",
-                **changes,
-            }
-        )
-
-    return make
-
-
-def test_a_connector_learns_and_becomes_a_model(settings, data):
-    path = train_connector(settings())
-    card = json.loads((Path(path) / zoo.CARD_FILE).read_text())
-    losses = [entry["validation"] for entry in card["curve"]]
-    assert losses[-1] < losses[0]
-    assert [entry["step"] for entry in card["checkpoints"]] == [0, 11, 21]
-    model = ima.models.load_model(path)
-    assert (model.setup, model.modality, model.task) == ("ST", "image", "caption")
-    chosen = open_samples(str(data))
-    said = model.encode(chosen)
-    early = ima.models.load_model(f"{path}@0").encode(chosen)
-    assert not torch.allclose(said.embeds, early.embeds)
-    assert ima.models.load_model(f"{path}@11").weights_hash != model.weights_hash
-    with pytest.raises(UnknownNameError, match="Available: 0, 11, 21"):
-        ima.models.load_model(f"{path}@12")
-    with pytest.raises(ParameterError, match="is trained"):
-        train_connector(settings())
-
-
-def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, monkeypatch):
-    from ima.training import connector
-
-    whole = train_connector(settings(out=str(tmp_path / "whole")))
-    real, count = connector._Run._step, []
-
-    def stopping(self, step):
-        count.append(step)
-        if len(count) == 15:
-            raise KeyboardInterrupt
-        return real(self, step)
-
-    monkeypatch.setattr(connector._Run, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train_connector(settings())
-    assert is_single_task(tmp_path / "model") is False
-    monkeypatch.setattr(connector._Run, "_step", real)
-    again = train_connector(settings())
-    hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, again)]
-    assert hashes[0] == hashes[1]
-
-
-def test_accumulated_passes_are_one_batch(settings, tmp_path):
-    one = train_connector(settings(out=str(tmp_path / "one"), epochs=1, batch_size=8))
-    two = train_connector(
-        settings(out=str(tmp_path / "two"), epochs=1, batch_size=4, accumulation=2)
-    )
-    first, second = (
-        ima.models.load_model(path).encode([sample("image")]).embeds for path in (one, two)
-    )
-    start = ima.models.load_model(f"{one}@0").encode([sample("image")]).embeds
-    # Adam blows up the last bits of a bias without a gradient; what comes out hardly moves.
-    assert (first - second).abs().max() < 1e-2 * (first - start).abs().max()
-
-
-def test_other_settings_and_other_folders_are_refused(settings, tmp_path):
-    path = tmp_path / "model"
-    path.mkdir()
-    (path / "notes.txt").touch()
-    with pytest.raises(ParameterError, match="is no training"):
-        train_connector(settings())
-    (path / "notes.txt").unlink()
-    with pytest.raises(ParameterError, match=r"Setting 'epochs': .*found 0"):
-        settings(epochs=0)
-    empty = write_data_folder(SampleSet("e", "test", (sample("image"),)), tmp_path / "empty")
-    with pytest.raises(SampleError, match="no samples of split 'train'"):
-        train_connector(settings(data=str(empty)))
-
-
-def test_the_papers_pairs_are_ready():
-    assert len(MODEL_PAIRS) == 16
-    assert MODEL_PAIRS["opt-6.7b/vit"] == {
-        "language": "facebook/opt-6.7b",
-        "encoder": "google/vit-large-patch16-224",
-    }

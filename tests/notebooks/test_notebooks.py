@@ -150,7 +150,7 @@ def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     check_page(run("benchmark", tmp_path, **{**given, "recorded": str(tmp_path / "none")}))
 
 
-def test_caching_runs_on_part_of_the_taps(tiny_zoo, tmp_path):
+def test_caching_runs_on_part_of_the_hook_points(tiny_zoo, tmp_path):
     known = check_page(
         run(
             "caching",
@@ -286,7 +286,7 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
         }
         path = root / SWEEP_FOLDER / f"{chosen.name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(record | one.record()))
+        path.write_text(json.dumps(record | one.to_record()))
     monkeypatch.setenv("IMA_ZOO", str(root))
     return root
 
@@ -333,9 +333,9 @@ def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
     assert multitask_zoo.is_dir()
     path = tmp_path / "claims.json"
     given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
-    given |= {"searched": 4, "start": 1, "behind": 1, "layers": [1, 2], "repeats": 1}
+    given |= {"searched": 4, "start": 1, "after_layer": 1, "layers": [1, 2], "repeats": 1}
     given |= {"single": ["llama-mini/ast/audio-qa"], "retrained": retrained}
-    given |= {"starts": [1, 3], "part": [0.5, 1.0]}
+    given |= {"starts": [1, 3], "ratios": [0.5, 1.0]}
     known = check_page(run("implication3", tmp_path, claims=str(path), **given))
     assert known["layers"] == "3"
     assert ("before" in known["returned"]) is bool(retrained)

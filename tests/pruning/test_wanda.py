@@ -65,8 +65,8 @@ def test_sequential_masks_see_what_pruned_blocks_pass_on(model: FrozenModel, cac
         }
         with apply_masks(model, Masks(earlier)):
             norms = compute_batch_statistics(
-                model, model.encode(image_set(6)), taps=["ln1"], inputs=True
-            ).squares
+                model, model.encode(image_set(6)), hook_points=["ln1"], input_norms=True
+            ).input_norms
         for name, layers in get_linear_weights(model).items():
             expected = subnetworks.compute_wanda_mask(
                 layers[index], norms[name].sum(0)[index], sparsity=0.5

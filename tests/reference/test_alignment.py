@@ -313,7 +313,7 @@ def test_rivals_stand_between_their_nulls_and_one():
         baselines.compute_baseline_curves(dataset(10, seed=0))
 
 
-def test_the_margin_inside_the_block_is_the_weakest_taps():
+def test_the_margin_inside_the_block_is_the_weakest_hook_points():
     rng = np.random.default_rng(8)
     apart, close = dataset(40, seed=9), dataset(40, seed=9)
     apart[:, 0] -= 2

@@ -77,7 +77,7 @@ def test_residual_states_equal_transformers_hidden_states(
         np.testing.assert_allclose(normed, own[-1], atol=1e-4, rtol=1e-5)
 
 
-def test_other_taps_equal_the_submodules_outputs(
+def test_other_hook_points_equal_the_submodules_outputs(
     cache: xr.DataTree, model: FrozenModel, alone: list[tuple[Any, Any]]
 ) -> None:
     body = model.language.model

@@ -92,6 +92,19 @@ def test_intervals_tell_samples_and_models_apart(rng):
     assert loose.over_samples.low < exact.over_samples.low
 
 
+def test_holm_is_the_step_down_procedure(rng):
+    for _ in range(50):
+        p = rng.random(6) ** 3
+        for level in (0.01, 0.05, 0.2):
+            rejected = np.zeros(6, dtype=bool)
+            for rank, index in enumerate(np.argsort(p)):
+                if p[index] > level / (6 - rank):
+                    break
+                rejected[index] = True
+            adjusted = correlation.adjust_p_values_holm(p.tolist())
+            assert ((adjusted <= level) == rejected).all()
+
+
 def test_families_of_tests_are_adjusted_as_scipy_does(rng):
     p = rng.uniform(size=9)
     np.testing.assert_allclose(correlation.adjust_p_values_bh(p), stats.false_discovery_control(p))

@@ -1,17 +1,26 @@
-"""Data sets of sounds: AudioCaps, Clotho and ClothoAQA."""
+"""Audio data sets: AudioCaps, Clotho and ClothoAQA."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ima.data.importers.entries import PublishedFiles, PublishedSample, sort_answers_by_frequency
+from ima.data.importers.registry import register_importer
 
 
+@register_importer("audiocaps", needs="Give test.csv or its like, and a folder with YOUTUBEID.wav.")
 def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read AudioCaps (Kim et al. 2019), one sample per clip.
 
-    Media are not published with it; ``YOUTUBEID.wav``, ``YOUTUBEID_START.wav`` and
-    ``AUDIOCAPID.wav`` are looked for, with or without a Y before, as flac too.
+    The data set is published without media. The reader looks for ``YOUTUBEID.wav``,
+    ``YOUTUBEID_START.wav`` and ``AUDIOCAPID.wav``, also with a leading Y and as flac.
+
+    Examples
+    --------
+    >>> annotations, media = Path("test.csv"), Path("audio")  # doctest: +SKIP
+    >>> files = PublishedFiles((annotations,), media)  # doctest: +SKIP
+    >>> next(read_audiocaps(files)).references  # doctest: +SKIP
+    ('A dog barks.', …)
     """
     captions: dict[str, list[str]] = {}
     rows: dict[str, dict[str, str]] = {}
@@ -30,8 +39,17 @@ def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
         )
 
 
+@register_importer("clotho", needs="Give clotho_captions_evaluation.csv and the folder evaluation.")
 def read_clotho(published: PublishedFiles) -> Iterator[PublishedSample]:
-    """Read Clotho (arXiv:1910.09387): five captions a sound."""
+    """Read Clotho (arXiv:1910.09387): five captions per sound.
+
+    Examples
+    --------
+    >>> annotations, media = Path("clotho.csv"), Path("evaluation")  # doctest: +SKIP
+    >>> files = PublishedFiles((annotations,), media)  # doctest: +SKIP
+    >>> next(read_clotho(files)).references  # doctest: +SKIP
+    ('Rain falls.', …)
+    """
     names = [f"caption_{number}" for number in range(1, 6)]
     for row in published.tables("file_name", *names):
         yield PublishedSample(
@@ -43,13 +61,22 @@ def read_clotho(published: PublishedFiles) -> Iterator[PublishedSample]:
         )
 
 
+@register_importer("clothoaqa", needs="Give clotho_aqa_test.csv and the folder audio_files.")
 def read_clotho_aqa(published: PublishedFiles) -> Iterator[PublishedSample]:
-    """Read ClothoAQA (arXiv:2204.09634): each question was answered by three people."""
-    asked: dict[tuple[str, str], list[str]] = {}
+    """Read ClothoAQA (arXiv:2204.09634): three people answered each question.
+
+    Examples
+    --------
+    >>> annotations, media = Path("clotho_aqa_test.csv"), Path("audio_files")  # doctest: +SKIP
+    >>> files = PublishedFiles((annotations,), media)  # doctest: +SKIP
+    >>> next(read_clotho_aqa(files)).references  # doctest: +SKIP
+    ('yes', 'yes', 'no')
+    """
+    answers_by_question: dict[tuple[str, str], list[str]] = {}
     for row in published.tables("file_name", "QuestionText", "answer"):
         key = (row["file_name"], row["QuestionText"].strip())
-        asked.setdefault(key, []).append(row["answer"].strip())
-    for number, ((name, question), answers) in enumerate(asked.items()):
+        answers_by_question.setdefault(key, []).append(row["answer"].strip())
+    for number, ((name, question), answers) in enumerate(answers_by_question.items()):
         yield PublishedSample(
             id=f"{name}-{number}",
             modality="audio",

@@ -1,4 +1,4 @@
-"""Entries: what an importer found, and the folder that is made of it."""
+"""Published samples: what an importer yields, and the data folder that is made of them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,25 @@ class PublishedSample:
     Parameters
     ----------
     id : str
-        Its publisher's id.
+        Id that the publisher gave.
     modality : {"text", "image", "video", "audio"}
-        What its medium is.
+        Kind of the medium.
     task : str
         ``"caption"`` or ``"qa"``.
     references : tuple of str
         Captions or answers.
     media : Path or None
-        Where the medium lies.
+        File of the medium.
     question : str
-        Of a question, its text.
+        Text of the question, where there is one.
     truth : dict
-        What else is known of it.
+        Other ground truth.
+
+    Examples
+    --------
+    >>> cat = PublishedSample("7", "image", "qa", ("yes",), None, question="Is it a cat?")
+    >>> cat.prompt(None)
+    'Is it a cat? Answer the question using a single word or phrase.'
     """
 
     id: str
@@ -57,23 +63,28 @@ class PublishedSample:
     truth: dict[str, Any] = field(default_factory=dict)
 
     def prompt(self, template: str | None) -> str:
-        """Return the text before the answer."""
-        given = template or (
+        """Return the text before the answer: a template, or the usual one of the task."""
+        chosen = template or (
             _CAPTION_PROMPTS.get(self.modality, "") if self.task == "caption" else _ANSWER_PROMPT
         )
-        return given.replace("{question}", self.question)
+        return chosen.replace("{question}", self.question)
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The files of a data set as they were downloaded.
+    """The files of a data set, as downloaded.
 
     Parameters
     ----------
     annotations : tuple of Path
-        Files of annotations, in any order: what is what is told by what they hold.
+        Annotation files, in any order; importers recognise them by their contents.
     media : Path or None
         The folder of media.
+
+    Examples
+    --------
+    >>> PublishedFiles((), Path("val2014")).file("1.jpg", "1.png").as_posix()
+    'val2014/1.jpg'
     """
 
     annotations: tuple[Path, ...]
@@ -81,43 +92,43 @@ class PublishedFiles:
 
     @cached_property
     def documents(self) -> list[Any]:
-        """What the annotation files hold that are JSON, each read once.
+        """The contents of the annotation files, which are JSON; each is read once.
 
         Raises
         ------
         SampleError
-            If one is no JSON.
+            If a file is not JSON.
         """
-        found = []
+        documents = []
         for path in self.annotations:
             try:
-                found.append(json.loads(path.read_text(encoding="utf-8")))
+                documents.append(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError) as error:
                 raise _unreadable(path, error) from error
-        return found
+        return documents
 
     def document(self, *keys: str) -> dict[str, Any]:
-        """Return the JSON file that holds some keys.
+        """Return the contents of the JSON file that has some keys.
 
         Raises
         ------
         SampleError
-            If none does.
+            If no file has them.
         """
-        for found in self.documents:
-            if isinstance(found, dict) and set(keys) <= found.keys():
-                return found
+        for document in self.documents:
+            if isinstance(document, dict) and set(keys) <= document.keys():
+                return document
         names = ", ".join(str(path) for path in self.annotations) or "none given"
         message = f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
         raise SampleError(message)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Read the annotation files that hold a JSON object in each line.
+        """Read the annotation files, which hold one JSON object per line.
 
         Raises
         ------
         SampleError
-            If a line is none.
+            If a line is not JSON.
         """
         for path in self.annotations:
             for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -128,7 +139,7 @@ class PublishedFiles:
                         raise _unreadable(path, error, line=number) from error
 
     def tables(self, *columns: str) -> Iterator[dict[str, str]]:
-        """Read the annotation files that are tables with a header, row by row.
+        """Read the annotation files, which are tables with a header, row by row.
 
         Raises
         ------
@@ -148,7 +159,7 @@ class PublishedFiles:
                 yield from reader
 
     def file(self, *names: str) -> Path:
-        """Return where a medium lies: the first of some names that exists, or the first of all."""
+        """Return the first of some file names that exists, or the first of all."""
         folder = self.media or Path()
         return next(
             (folder / name for name in names if (folder / name).exists()), folder / names[0]
@@ -156,7 +167,13 @@ class PublishedFiles:
 
 
 def sort_answers_by_frequency(answers: Sequence[Any]) -> tuple[str, ...]:
-    """Return all answers, the one that most people gave first: teacher forcing reads that one."""
+    """Return all answers, the most frequent first: teacher forcing reads that one.
+
+    Examples
+    --------
+    >>> sort_answers_by_frequency(["red", "blue", "blue"])
+    ('blue', 'blue', 'red')
+    """
     texts = [str(answer) for answer in answers]
     return tuple(sorted(texts, key=lambda text: (-texts.count(text), texts.index(text))))
 
@@ -171,24 +188,24 @@ def import_data(
     prompt: str | None = None,
     skip_missing: bool = False,
 ) -> Path:
-    """Turn a published data set into a folder of samples.
+    """Turn a published data set into a data folder.
 
     Parameters
     ----------
     kind : str
-        A name of :data:`ima.data.importers.IMPORTERS`.
+        A name of :func:`ima.data.importers.registry.load_importers`.
     annotations : sequence of Path
-        Its files of annotations, in any order.
+        Its annotation files, in any order.
     media : Path or None
-        The folder of its media; None where the annotations hold them.
+        The folder of its media; None where it has none.
     out : Path
         A folder that does not exist yet; it appears only when it is complete.
     samples : int or None
-        How many from the start; None takes all.
+        Number of samples from the start; None takes all.
     prompt : str or None
-        Text before the answer; ``{question}`` stands for a sample's question.
+        Text before the answer, in which ``{question}`` stands for the sample's question.
     skip_missing : bool
-        Whether to leave out samples whose media are not there.
+        Whether to leave out samples whose media are missing.
 
     Returns
     -------
@@ -200,30 +217,40 @@ def import_data(
     UnknownNameError
         If there is no such importer.
     ParameterError
-        If ``out`` exists, or a file that was given does not.
+        If ``out`` exists, or an input file does not.
     SampleError
         If the files are not of that kind, hold no samples, or media are missing.
-    """
-    from ima.data.importers.registry import IMPORTERS
 
-    if kind not in IMPORTERS:
-        raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(IMPORTERS))
+    Examples
+    --------
+    >>> import_data(  # doctest: +SKIP
+    ...     "coco",
+    ...     annotations=[Path("captions_val2017.json")],
+    ...     media=Path("val2017"),
+    ...     out=Path("data/coco"),
+    ... )
+    PosixPath('data/coco')
+    """
+    from ima.data.importers.registry import load_importers
+
+    importers = load_importers()
+    if kind not in importers:
+        raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(importers))
     for path in [*annotations, *([] if media is None else [media])]:
         if not path.exists():
-            message = f"{path} does not exist. {IMPORTERS[kind].needs}"
+            message = f"{path} does not exist. {importers[kind].needs}"
             raise ParameterError(message)
     published = PublishedFiles(tuple(annotations), media)
     try:
-        found = IMPORTERS[kind].read(published)
-        entries = _present(found, skip=skip_missing, samples=samples)
+        entries = _present(importers[kind].read(published), skip=skip_missing, samples=samples)
     except (KeyError, TypeError, AttributeError) as error:
         message = (
             f"The files are not as {kind} publishes them: {type(error).__name__} {error}. "
-            f"{IMPORTERS[kind].needs}"
+            f"{importers[kind].needs}"
         )
         raise SampleError(message) from error
     if not entries:
-        message = f"The files hold no sample of {kind}. {IMPORTERS[kind].needs}"
+        message = f"The files hold no sample of {kind}. {importers[kind].needs}"
         raise SampleError(message)
     lines = [
         SampleRecord(
@@ -242,10 +269,10 @@ def import_data(
 def _present(
     entries: Iterator[PublishedSample], *, skip: bool, samples: int | None
 ) -> list[PublishedSample]:
-    """Return the entries whose media are there, and report the others."""
+    """Return the samples whose media exist, and report the others."""
     missing: list[PublishedSample] = []
 
-    def there() -> Iterator[PublishedSample]:
+    def existing() -> Iterator[PublishedSample]:
         for entry in entries:
             if entry.media is None or entry.media.exists():
                 yield entry
@@ -254,7 +281,7 @@ def _present(
                 if not skip and len(missing) >= 20:
                     return
 
-    kept = list(itertools.islice(there(), samples))
+    kept = list(itertools.islice(existing(), samples))
     if missing:
         names = ", ".join(f"{entry.id!r} ({entry.media})" for entry in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -267,4 +294,4 @@ def _present(
 
 def _unreadable(path: Path, error: Exception, *, line: int | None = None) -> SampleError:
     where = f"{path}, line {line}" if line else str(path)
-    return SampleError(f"{where} is no JSON: {error}.")
+    return SampleError(f"{where} is not JSON: {error}.")

@@ -1,71 +1,69 @@
-"""The importers: how each data set is published, and how its files are read."""
+"""The registry of importers: each file of this package adds its own."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ima.data.importers import audio, images, videos
+from ima.data import importers
 from ima.data.importers.entries import PublishedFiles, PublishedSample
+
+_Reader = Callable[[PublishedFiles], Iterator[PublishedSample]]
+_REGISTERED: dict[str, Importer] = {}
 
 
 @dataclass(frozen=True)
 class Importer:
-    """How to read one data set.
+    """How a published data set is read.
 
     Parameters
     ----------
     read : callable
-        From the published files to entries, in their order.
+        Takes the files and yields the samples.
     needs : str
-        Which files it needs.
+        Which files it needs, as a sentence for error messages.
     """
 
-    read: Callable[[PublishedFiles], Iterator[PublishedSample]]
+    read: _Reader
     needs: str
 
 
-#: By name, every data set that can be imported.
-IMPORTERS: Mapping[str, Importer] = {
-    "coco": Importer(
-        images.read_coco,
-        "Give captions_val2017.json, with instances_val2017.json beside it for the objects that "
-        "are there, and the folder of images.",
-    ),
-    "vqav2": Importer(
-        images.read_vqa,
-        "Give v2_OpenEnded_mscoco_val2014_questions.json, v2_mscoco_val2014_annotations.json and "
-        "the folder val2014.",
-    ),
-    "okvqa": Importer(
-        images.read_vqa,
-        "Give OpenEnded_mscoco_val2014_questions.json, mscoco_val2014_annotations.json and the "
-        "folder val2014.",
-    ),
-    "gqa": Importer(
-        images.read_gqa,
-        "Give testdev_balanced_questions.json or another file of questions, and images.",
-    ),
-    "textvqa": Importer(
-        images.read_textvqa, "Give TextVQA_0.5.1_val.json and the folder train_images."
-    ),
-    "pope": Importer(
-        images.read_pope, "Give coco_pope_random.json or its like, and the folder val2014."
-    ),
-    "msrvtt": Importer(
-        videos.read_msrvtt,
-        "Give train_val_videodatainfo.json or its like, and the folder of videos.",
-    ),
-    "msvd": Importer(
-        videos.read_msvd, "Give AllVideoDescriptions.txt and the folder YouTubeClips."
-    ),
-    "audiocaps": Importer(
-        audio.read_audiocaps, "Give test.csv or its like, and a folder with YOUTUBEID.wav."
-    ),
-    "clotho": Importer(
-        audio.read_clotho, "Give clotho_captions_evaluation.csv and the folder evaluation."
-    ),
-    "clothoaqa": Importer(
-        audio.read_clotho_aqa, "Give clotho_aqa_test.csv and the folder audio_files."
-    ),
-}
+def register_importer(name: str, *, needs: str) -> Callable[[_Reader], _Reader]:
+    """Register a function that reads a published data set.
+
+    Parameters
+    ----------
+    name : str
+        What ``ima data import`` calls the data set.
+    needs : str
+        Which files it needs, as a sentence for error messages.
+
+    Examples
+    --------
+    >>> @register_importer("birds", needs="Give birds.json and the folder of images.")
+    ... def read_birds(published):
+    ...     yield from ()
+    >>> _REGISTERED.pop("birds").needs
+    'Give birds.json and the folder of images.'
+    """
+
+    def register(read: _Reader) -> _Reader:
+        _REGISTERED[name] = Importer(read, needs)
+        return read
+
+    return register
+
+
+def load_importers() -> Mapping[str, Importer]:
+    """Import every module of this package and return the importers by name.
+
+    Examples
+    --------
+    >>> sorted(load_importers())[:3]
+    ['audiocaps', 'clotho', 'clothoaqa']
+    """
+    for module in pkgutil.iter_modules(importers.__path__, f"{importers.__name__}."):
+        importlib.import_module(module.name)
+    return dict(_REGISTERED)

@@ -1,4 +1,4 @@
-"""Rows: samples from a data set of Hugging Face's library, or anything that yields dicts."""
+"""Rows: samples from a Hugging Face data set, or from anything that yields dicts."""
 
 from __future__ import annotations
 
@@ -24,49 +24,56 @@ def make_samples_from_rows(
     references: _Column,
     media: _Column | None = None,
     prompt: _Column = "",
-    id: _Column | None = None,  # the field's name
+    id: _Column | None = None,  # as the field of a sample
     name: str = "rows",
     split: str = "test",
 ) -> SampleSet:
-    """Make samples of rows, for example of a ``datasets.Dataset``.
+    """Make samples from rows, for example of a ``datasets.Dataset``.
 
     Parameters
     ----------
     rows : iterable of mapping
-        Rows as the library gives them: pictures are PIL images, sounds are ``{"array",
-        "sampling_rate"}`` or decoders of them, videos arrays of frames.
+        Rows as the library yields them: PIL images, sounds as ``{"array", "sampling_rate"}`` or
+        audio decoders, videos as arrays of frames.
     modality : {"text", "image", "video", "audio"}
-        What the media are.
+        Kind of the media.
     task : str
         ``"caption"`` or ``"qa"``.
     references : str or callable
-        The column of captions or answers, one or a list; or what makes them of a row.
+        The column of captions or answers, one or a list per row; or a function of the row.
     media : str or callable or None
-        The column of the medium.
+        The column of the media.
     prompt : str or callable
-        The text before the answer: a template with columns in braces, or what makes it of a row.
+        The text before the answer: a template with columns in braces, or a function of the row.
     id : str or callable or None
-        The column of the id; None counts.
-    name : str
-        Of the set.
-    split : str
-        Of the set.
+        The column of ids; None numbers the rows.
+    name, split : str
+        Name and split of the set.
 
     Returns
     -------
     SampleSet
-        Its media stay in the rows; each has its digest.
+        Media are kept in memory, each with its sha256.
 
     Raises
     ------
     SampleError
         If a row lacks a column, or a medium cannot be read.
+
+    Examples
+    --------
+    >>> rows = [{"question": "cold ?", "answer": "yes"}]
+    >>> samples = make_samples_from_rows(
+    ...     rows, modality="text", task="qa", prompt="{question}", references="answer"
+    ... )
+    >>> samples[0].prompt, samples[0].references
+    ('cold ?', ('yes',))
     """
     samples = []
     for number, row in enumerate(rows):
         where = f"{name}, row {number}"
-        found = _value(row, references, where)
-        texts = [found] if isinstance(found, str) else list(found)
+        value = _value(row, references, where)
+        texts = [value] if isinstance(value, str) else list(value)
         medium = (
             None if media is None else _convert_media(_value(row, media, where), modality, where)
         )
@@ -88,12 +95,12 @@ def make_samples_from_rows(
 
 
 def open_hf_dataset(source: str, *, split: str) -> Any:
-    """Open a data set of Hugging Face's library: a folder that it saved, or an id of the hub.
+    """Open a Hugging Face data set: a folder of ``save_to_disk``, or an id of the hub.
 
     Parameters
     ----------
     source : str
-        A folder of ``save_to_disk``, or an id; ``id:configuration`` where it has several.
+        A folder, or an id; ``id:configuration`` where the data set has several.
     split : str
         Which split.
 
@@ -101,16 +108,20 @@ def open_hf_dataset(source: str, *, split: str) -> Any:
     ------
     SampleError
         If the library is not installed, or there is no such data set or split.
+
+    Examples
+    --------
+    >>> rows = open_hf_dataset("lmms-lab/POPE", split="test")  # doctest: +SKIP
     """
     try:
         import datasets
     except ImportError as error:
-        message = "Data sets of Hugging Face need their library: pip install datasets."
+        message = "Hugging Face data sets need their library: pip install datasets."
         raise SampleError(message) from error
     try:
         if Path(source).is_dir():
-            found = datasets.load_from_disk(source)
-            return found[split] if isinstance(found, Mapping) else found
+            opened = datasets.load_from_disk(source)
+            return opened[split] if isinstance(opened, Mapping) else opened
         name, _, configuration = source.partition(":")
         return datasets.load_dataset(name, configuration or None, split=split)
     # The library raises its own, the hub's and the system's errors, with no common base.
@@ -120,12 +131,12 @@ def open_hf_dataset(source: str, *, split: str) -> Any:
 
 
 def _convert_media(value: Any, modality: Modality, where: str) -> Media:
-    """Return a medium of a row as :class:`ima.data.samples.Sample` wants it.
+    """Return the medium of a row in the form of :class:`ima.data.samples.Sample`.
 
     Raises
     ------
     SampleError
-        If it is none of that modality.
+        If it is not of that modality.
     """
     from ima.data.media import resample_to_mono
 
@@ -134,12 +145,12 @@ def _convert_media(value: Any, modality: Modality, where: str) -> Media:
     if modality == "audio" and isinstance(value, Mapping) and "array" in value:
         return resample_to_mono(np.asarray(value["array"]), rate=int(value["sampling_rate"]))
     if modality == "audio" and hasattr(value, "get_all_samples"):
-        read = value.get_all_samples()
-        return resample_to_mono(np.asarray(read.data).T, rate=int(read.sample_rate))
+        decoded = value.get_all_samples()
+        return resample_to_mono(np.asarray(decoded.data).T, rate=int(decoded.sample_rate))
     array = np.asarray(value) if modality in ("image", "video") else None
     if array is not None and array.dtype == np.uint8:
         return array
-    message = f"{where}: a {type(value).__name__} is no {modality}."
+    message = f"{where}: expected media of modality {modality!r}; found {type(value).__name__}."
     raise SampleError(message)
 
 

@@ -1,17 +1,30 @@
-"""Data sets of videos: MSR-VTT and MSVD."""
+"""Video data sets: MSR-VTT and MSVD."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ima.data.importers.entries import PublishedFiles, PublishedSample
+from ima.data.importers.registry import register_importer
 from ima.errors import SampleError
 
 _ENDINGS = (".mp4", ".avi", ".webm", ".mkv", "")
 
 
+@register_importer(
+    "msrvtt",
+    needs="Give train_val_videodatainfo.json or its like, and the folder of videos.",
+)
 def read_msrvtt(published: PublishedFiles) -> Iterator[PublishedSample]:
-    """Read MSR-VTT (Xu et al. 2016), one sample per video; ``truth["split"]`` is its split."""
+    """Read MSR-VTT (Xu et al. 2016), one sample per video; ``truth["split"]`` is its split.
+
+    Examples
+    --------
+    >>> annotations, media = Path("train_val_videodatainfo.json"), Path("videos")  # doctest: +SKIP
+    >>> files = PublishedFiles((annotations,), media)  # doctest: +SKIP
+    >>> next(read_msrvtt(files)).references  # doctest: +SKIP
+    ('A man sings.', …)
+    """
     document = published.document("videos", "sentences")
     captions: dict[str, list[str]] = {}
     for sentence in document["sentences"]:
@@ -22,8 +35,17 @@ def read_msrvtt(published: PublishedFiles) -> Iterator[PublishedSample]:
             yield _video(published, name, captions[name], split=str(video.get("split", "")))
 
 
+@register_importer("msvd", needs="Give AllVideoDescriptions.txt and the folder YouTubeClips.")
 def read_msvd(published: PublishedFiles) -> Iterator[PublishedSample]:
-    """Read MSVD (Chen & Dolan 2011): lines of a clip's name and a description of it."""
+    """Read MSVD (Chen & Dolan 2011): each line names a clip and describes it.
+
+    Examples
+    --------
+    >>> annotations, media = Path("descriptions.txt"), Path("YouTubeClips")  # doctest: +SKIP
+    >>> files = PublishedFiles((annotations,), media)  # doctest: +SKIP
+    >>> next(read_msvd(files)).references  # doctest: +SKIP
+    ('a man sings', …)
+    """
     captions: dict[str, list[str]] = {}
     for path in published.annotations:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

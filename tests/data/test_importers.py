@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from ima.data.importers import IMPORTERS, import_data, make_samples_from_rows
+from ima.data.importers.entries import import_data
+from ima.data.importers.registry import load_importers
+from ima.data.importers.rows import make_samples_from_rows
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
@@ -167,7 +169,7 @@ def imported(kind, folder, **given):
 
 
 def test_every_importer_is_tried():
-    assert set(CASES) == set(IMPORTERS)
+    assert set(CASES) == set(load_importers())
 
 
 @pytest.mark.parametrize("kind", list(CASES))
@@ -228,7 +230,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
         import_data("coco", annotations=[tmp_path / "no.json"], media=None, out=tmp_path / "out")
     bad = tmp_path / "bad.json"
     bad.write_text("{")
-    with pytest.raises(SampleError, match=r"bad\.json is no JSON"):
+    with pytest.raises(SampleError, match=r"bad\.json is not JSON"):
         import_data("gqa", annotations=[bad], media=None, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -252,12 +254,12 @@ def test_rows_become_samples():
         modality="audio", task="caption", media="audio", references="text",
     )  # fmt: skip
     assert heard.load().shape == (1600,)
-    with pytest.raises(SampleError, match="row 0: a str is no image"):
+    with pytest.raises(SampleError, match="row 0: expected media of modality .image.; found str"):
         make_samples_from_rows([{"image": "a.png", "a": "x"}], **given)
 
 
 class Library(dict):
-    """Stands for Hugging Face's library, which is no requirement."""
+    """Stand in for Hugging Face's library, which is optional."""
 
     def load_dataset(self, name, configuration, *, split):
         return self[name, configuration, split]
@@ -313,7 +315,7 @@ def test_the_commands_import_check_and_describe(tmp_path, capsys):
     assert len(open_samples(str(tmp_path / "kept"))) == 1
     capsys.readouterr()
     assert command("data", "schema") == 0
-    assert json.loads(capsys.readouterr().out)["title"] == "Line"
+    assert json.loads(capsys.readouterr().out)["title"] == "SampleRecord"
     assert command("data", "import", "coco", "--out", tmp_path / "x") == 1
     assert "--annotations" in capsys.readouterr().err
 

@@ -138,8 +138,8 @@ def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
     samples = open_samples("mini-image-caption", n=5)
     whole = model.perception.queries
     steps = [
-        {"withdraw": "perceptual", "behind": 0, "share": 0.5},
-        {"withdraw": "perceptual", "behind": 2},
+        {"prune": "perceptual", "after_layer": 0, "ratio": 0.5},
+        {"prune": "perceptual", "after_layer": 2},
     ]
     found = count_kept_perceptual_tokens(
         model, samples, ReductionPlan(name="x", steps=steps), batch_size=2

@@ -46,8 +46,8 @@ def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     assert model_comparison.compute_proxy_interval(
         table, comparison="b", name=INPUT_IMA_SCORE
     ).value == pytest.approx(-1.0)
-    gain = [one.proxies[MATCHED_GAIN][0] for one in given[0].points.values()]
-    score = [one.scores["exact_match"][0] for one in given[0].points.values()]
+    gain = [one.proxies[MATCHED_GAIN][0] for one in given[0].summaries.values()]
+    score = [one.scores["exact_match"][0] for one in given[0].summaries.values()]
     expected = stats.spearmanr(gain, score).statistic
     assert model_comparison.compute_proxy_interval(
         table, comparison="a", name=MATCHED_GAIN
@@ -72,10 +72,12 @@ def test_too_few_models_are_said_plainly_and_have_no_row():
 
 def test_a_missing_score_and_one_that_is_the_same_for_all_are_said():
     other = comparison("other", 4, metric="cider")
-    asked = model_comparison.ModelComparison("x", "runs", "lm", "data", "exact_match", other.points)
+    asked = model_comparison.ModelComparison(
+        "x", "runs", "lm", "data", "exact_match", other.summaries
+    )
     assert "has no exact_match" in asked.reason
     flat = comparison("flat", 5, slope=0.0)
-    for one in flat.points.values():
+    for one in flat.summaries.values():
         one.scores["exact_match"][0] = 0.25
     assert flat.reason == "all models have the same exact_match, 0.250"
 

@@ -238,7 +238,7 @@ def test_media_outside_the_folder_are_refused(tmp_path, name):
 
 
 def test_media_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "LIMIT", 80)
+    monkeypatch.setattr(media, "MAX_MEDIA_BYTES", 80)
     Image.fromarray(IMAGE).save(tmp_path / "p.png")
     np.savez_compressed(tmp_path / "c.npz", frames=CLIP)
     for name, modality in [("p.png", "image"), ("c.npz", "video")]:

@@ -44,7 +44,7 @@ def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(mod
     curve = np.array(list(found.divergence.values()))
     assert curve[0] > 10 * curve[len(curve) // 2 :].max()
     assert curve[-1] == 0.0
-    (chosen,) = found.plan.withdrawals
+    (chosen,) = found.plan.prune_steps
     half = paper_plans.make_vtw_plan(behind=chosen.behind // 2)
     held = open_samples("mini-image-caption", n=60)
     told = report.compare_plans(model, held, [found.plan, half], repeats=0).by_sample

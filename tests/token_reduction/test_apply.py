@@ -144,23 +144,23 @@ def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side)
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
     for behind in range(model.layers + 1):
-        plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": behind}])
+        plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": behind}])
         with masked_behind(model, batch, batch.modality > 0, behind=behind):
             expected = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
         found = last_logits(model, batch, plan)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     plain = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
     assert torch.equal(found, plain)
-    plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1}])
+    plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": 1}])
     assert not torch.allclose(last_logits(model, batch, plan), plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("behind", [0, 1])
-@pytest.mark.parametrize("share", [0.34, 1.0])
+@pytest.mark.parametrize("after_layer", [0, 1])
+@pytest.mark.parametrize("ratio", [0.34, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
     model = models(kind)
-    step = {"withdraw": "perceptual", "behind": behind, "share": share, "choose": "random"}
+    step = {"prune": "perceptual", "after_layer": behind, "ratio": share, "choose": "random"}
     gone = []
 
     @contextmanager
@@ -198,7 +198,7 @@ def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
     model = models(kind)
     batch = model.encode(samples(kind), side="right")
     plan = ReductionPlan(
-        name="x", steps=[{"skip": what, "layers": [2], "share": 0.5, "choose": "random"}]
+        name="x", steps=[{"skip": what, "layers": [2], "ratio": 0.5, "choose": "random"}]
     )
     with apply_plan(model, batch, plan) as trace:
         found = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
@@ -228,10 +228,10 @@ def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, k
     plain = model.forward(batch, logits=True)
     empty = [
         ReductionPlan(name="x"),
-        ReductionPlan(name="x", steps=[{"skip": "ffn", "share": 0.0}]),
-        ReductionPlan(name="x", steps=[{"skip": "block", "share": 0.0}]),
-        ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.0}]),
-        ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": model.layers}]),
+        ReductionPlan(name="x", steps=[{"skip": "ffn", "ratio": 0.0}]),
+        ReductionPlan(name="x", steps=[{"skip": "block", "ratio": 0.0}]),
+        ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": 1, "ratio": 0.0}]),
+        ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": model.layers}]),
     ]
     for plan in empty:
         with apply_plan(model, batch, plan):
@@ -245,7 +245,7 @@ def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, k
 def test_generated_rows_can_bypass_too(models, kind):
     model = models(kind)
     given = samples(kind)
-    plan = ReductionPlan(name="x", steps=[{"skip": "ffn", "rows": "generated"}])
+    plan = ReductionPlan(name="x", steps=[{"skip": "ffn", "tokens": "generated"}])
     counted = []
 
     @contextmanager
@@ -305,7 +305,7 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
     config._attn_implementation = before
     scores = weights[0].mean(dim=1)[torch.arange(len(batch)), ends(batch)]
     for choose, sign in (("attention", 1), ("attention-reversed", -1)):
-        step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
+        step = {"prune": "perceptual", "after_layer": 2, "ratio": 0.5, "choose": choose}
         with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         left = trace.present[-1]
@@ -325,7 +325,7 @@ def test_rows_that_a_layer_moves_least_leave_first(models, kind):
     states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     moved = (states[2] - states[1]).norm(dim=-1)
     for choose, sign in (("change", 1), ("change-reversed", -1)):
-        step = {"withdraw": "perceptual", "behind": 2, "share": 0.5, "choose": choose}
+        step = {"prune": "perceptual", "after_layer": 2, "ratio": 0.5, "choose": choose}
         with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         for row in range(len(batch)):
@@ -340,15 +340,15 @@ def test_two_withdrawals_follow_each_other(models):
     model = models("llama")
     batch = model.encode(samples("llama"))
     steps = [
-        {"withdraw": "perceptual", "behind": 1, "share": 0.5, "choose": "first"},
-        {"withdraw": "perceptual", "behind": 2},
+        {"prune": "perceptual", "after_layer": 1, "ratio": 0.5, "choose": "first"},
+        {"prune": "perceptual", "after_layer": 2},
     ]
     with apply_plan(model, batch, ReductionPlan(name="x", steps=steps)) as trace:
         model.forward(batch)
     counts = [int((rows & (batch.modality > 0)).sum()) for rows in trace.present]
     whole = int((batch.modality > 0).sum())
     assert counts == [whole, whole // 2, 0]
-    one = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 2}])
+    one = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": 2}])
     assert (
         last_logits(model, batch, ReductionPlan(name="x", steps=steps)).shape
         == last_logits(model, batch, one).shape
@@ -376,11 +376,11 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
     ):
         pass
     text = load_model("llama-mini")
-    plan = ReductionPlan(name="percepts", steps=[{"withdraw": "perceptual", "behind": 1}])
+    plan = ReductionPlan(name="percepts", steps=[{"prune": "perceptual", "after_layer": 1}])
     with pytest.raises(ParameterError, match="is a language model alone"):
         plan.check(text)
     summary = ReductionPlan(
-        name="near", steps=[{"withdraw": "perceptual", "behind": 0, "choose": "summary"}]
+        name="near", steps=[{"prune": "perceptual", "after_layer": 0, "choose": "summary"}]
     )
     with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
         summary.check(model)
@@ -388,10 +388,10 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
         summary.check(models("llava"))
 
 
-@pytest.mark.parametrize("behind", [0, 1])
+@pytest.mark.parametrize("after_layer", [0, 1])
 def test_beams_go_on_without_withdrawn_rows(models, behind):
     model = models("llama")
-    step = {"withdraw": "perceptual", "behind": behind, "share": 0.5}
+    step = {"prune": "perceptual", "after_layer": behind, "ratio": 0.5}
 
     @contextmanager
     def cut(batch):

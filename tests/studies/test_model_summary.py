@@ -67,8 +67,8 @@ def test_a_candidate_holds_what_the_pages_measure(stores, read):
 
 def test_a_candidate_survives_its_record(read, tmp_path):
     path = tmp_path / "one.json"
-    path.write_text(json.dumps(read[0].record()))
-    again = model_summary.ModelSummary.of_record(json.loads(path.read_text()), path=read[0].path)
+    path.write_text(json.dumps(read[0].to_record()))
+    again = model_summary.ModelSummary.from_record(json.loads(path.read_text()), path=read[0].path)
     assert (again.model, again.dataset, again.samples) == (MODELS[0], "mini-image-qa", 20)
     assert again.metric == "exact_match"
     for name, values in read[0].proxies.items():

@@ -56,22 +56,22 @@ def test_one_picture_is_one_content_in_both_tasks(stores):
 
 def test_only_keeps_a_task(stores):
     whole = open_cache_set(list(stores.values()))
-    first = whole.firsts()
+    first = whole.select_first_per_modality()
     assert list(first.modalities.values()) == list(dict.fromkeys(whole.modalities.values()))
     assert list(first.means) == list(first.trees) == list(first.members.index)
-    family = whole.only(task="caption")
+    family = whole.select_task("caption")
     assert list(family.means) == ["mini-image-caption", "mini-audio-caption"]
     with pytest.raises(UnknownNameError, match="Did you mean 'caption'"):
-        family.only(task="captions")
+        family.select_task("captions")
 
 
 def test_another_tap_begins_at_layer_one(stores):
     assert open_cache_set([stores["image-qa"]], hook_point="attn_out").layers == [1, 2, 3]
 
 
-def test_a_tap_that_was_not_cached_is_named(stores):
+def test_a_hook_point_that_was_not_cached_is_named(stores):
     with pytest.raises(
-        UnknownNameError, match=r"Unknown hook point 'mlp_post'.*resid_post, attn_out.*made without"
+        UnknownNameError, match=r"Unknown hook point 'mlp_post'.*attn_out, resid_post.*made without"
     ):
         open_cache_set([stores["image-qa"]], hook_point="mlp_post")
 
@@ -130,11 +130,11 @@ def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch
 
 def test_arrays_of_all_caches_know_which_contents_they_share(stores):
     family = open_cache_set(list(stores.values()))
-    norms = family.arrays("norms/resid_post/median")
+    norms = family.read_arrays("norms/resid_post/median")
     assert list(norms) == list(family.means)
     assert norms["mini-image-qa"].dims == ("sample", "kind", "layer")
     ids = [norms[name]["id"].values.tolist() for name in norms]
     assert ids[0] == ids[1] != ids[2]
-    assert list(family.only(task="qa").arrays("samples/loss")) == ["mini-image-qa"]
+    assert list(family.select_task("qa").read_arrays("samples/loss")) == ["mini-image-qa"]
     with pytest.raises(CacheError, match=r"holds no /logit_lens\. It holds: .*means"):
-        family.arrays("logit_lens/entropy")
+        family.read_arrays("logit_lens/entropy")

@@ -20,12 +20,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 KINDS = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-caption"}
 PLANS = {
     "plain": [],
-    "half of the FFN": [{"skip": "ffn", "share": 0.5}],
+    "half of the FFN": [{"skip": "ffn", "ratio": 0.5}],
     "no attention": [{"skip": "attention", "layers": [2]}],
-    "no attention at all": [{"skip": "attention", "layers": [2], "rows": "prompt"}],
-    "no block": [{"skip": "block", "layers": [1, 3], "share": 0.34}],
-    "withdrawn": [{"withdraw": "perceptual", "behind": 1}],
-    "both": [{"skip": "ffn"}, {"withdraw": "perceptual", "behind": 2, "share": 0.5}],
+    "no attention at all": [{"skip": "attention", "layers": [2], "tokens": "prompt"}],
+    "no block": [{"skip": "block", "layers": [1, 3], "ratio": 0.34}],
+    "withdrawn": [{"prune": "perceptual", "after_layer": 1}],
+    "both": [{"skip": "ffn"}, {"prune": "perceptual", "after_layer": 2, "ratio": 0.5}],
 }
 
 
@@ -56,19 +56,19 @@ def test_operations_are_those_that_torch_counts(models, kind, steps):
     # The fused kernel of a CPU is not among those that torch counts.
     with apply_plan(model, batch, plan) as trace, sdpa_kernel(SDPBackend.MATH), counter:
         model.forward(batch)
-    found = compute_prefill_cost(model, trace)
+    cost = compute_prefill_cost(model, trace)
     counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     linear = sum(n for op, n in counts.items() if "mm" in op and "bmm" not in op)
-    assert found.linear == linear
+    assert cost.linear_flops == linear
     attention = sum(n for op, n in counts.items() if "attention" in op or "bmm" in op)
-    assert found.attention == attention
-    assert found.total == found.linear + found.attention
+    assert cost.attention_flops == attention
+    assert cost.total_flops == cost.linear_flops + cost.attention_flops
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "llava"])
 def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
     model = models(kind)
-    plan = ReductionPlan(name="x", steps=[{"withdraw": "perceptual", "behind": 1, "share": 0.5}])
+    plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": 1, "ratio": 0.5}])
     held = []
 
     @contextmanager
@@ -86,7 +86,7 @@ def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
         rows = [int(rows.sum(1).max()) for rows in trace.present]
         assert held[0] == rows
         assert rows[1] < rows[0]
-        assert compute_prefill_cost(model, trace).cached == len(batch) * sum(rows)
+        assert compute_prefill_cost(model, trace).cached_tokens == len(batch) * sum(rows)
 
     model.generate(same(kind), max_new_tokens=3, min_new_tokens=3, around=around)
 

@@ -23,7 +23,7 @@ def test_models_are_listed_with_what_they_can_be_asked(tiny_zoo):
     assert not any(entry.name == "llama-mini" for entry in found)
     sound = next(entry for entry in found if entry.name == "llama-mini/ast/audio-qa")
     assert (sound.dataset, sound.encoder) == ("mini-audio-qa", "ast")
-    assert sound.family == "llama-mini (ST)"
+    assert sound.cache_set_name == "llama-mini (ST)"
     assert (sound.run, sound.step) == ("llama-mini/ast/audio-qa", None)
 
 
@@ -50,7 +50,7 @@ def test_what_differs_in_one_thing_stands_side_by_side(tiny_zoo):
     short = {"a": ModelSummary("run", "mini-image-caption", "", 9, {}, {})}
     metrics = {"qa": ["exact_match"], "poll-random": ["exact_match"], "caption": ["x", "y"]}
     lined = experiment_grid.build_comparisons(
-        found, metrics=metrics, short=short, short_family="opt-mini (ST)"
+        found, metrics=metrics, short_runs=short, short_runs_name="opt-mini (ST)"
     )
     titles = [each.title for each in lined]
     assert len(titles) == len(set(titles))
@@ -60,5 +60,5 @@ def test_what_differs_in_one_thing_stands_side_by_side(tiny_zoo):
     assert "llama-mini/vit/image-qa in training, polls (random)" in titles
     assert titles[-2:] == ["short runs, captions, x", "short runs, captions, y"]
     encoders = lined[titles.index("llama-mini, all encoders, questions")]
-    assert set(encoders.points) == {"vit", "timesformer", "ast"}
+    assert set(encoders.summaries) == {"vit", "timesformer", "ast"}
     assert encoders.kind == "encoders"

@@ -1,0 +1,123 @@
+"""`ima subnet`: what it writes loads, and what it cannot do it says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tinysamples import image_set
+
+from ima import cli
+from ima.capture.writer import create_cache
+from ima.models import load_model
+from ima.models.linear_layers import get_linear_weights
+
+NAME = "llama-mini/vit/image-caption"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_zoo):
+    return load_model(NAME)
+
+
+@pytest.fixture(scope="module")
+def caches(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subnet")
+    return [
+        create_cache(
+            model, dataset=f"mini-image-{task}:calibration", path=folder / f"{task}.zarr",
+            samples=4, unit=2, taps=["ln1"], inputs=True,
+        )
+        for task in ("caption", "qa")
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def run_subnet(tmp_path, capsys):
+    """Run the command in this process; return exit code, standard output and error."""
+
+    def run(paths, *options):
+        words = [word for path in paths for word in ("--caches", path)]
+        words = ["subnet", NAME, *words, "--out", tmp_path / "out", *options]
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def measured_here(monkeypatch):
+    """Load models in this process instead of a new one for each."""
+    monkeypatch.setattr(
+        "ima.cli.subnet._measure_load",
+        lambda spec: {"seconds": 1.0, "megabytes": float(load_model(spec).layers)},
+    )
+
+
+@pytest.mark.usefixtures("measured_here")
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--method", "wanda"),
+        ("--pattern", "2:4"),
+        ("--method", "magnitude"),
+        ("--pattern", "neurons"),
+        ("--method", "sparsegpt"),
+        ("--method", "sparsegpt", "--pattern", "2:4"),
+    ],
+    ids=" ".join,
+)
+def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, run_subnet, options):
+    code, out, _ = run_subnet(caches, *options, "--json")
+    assert code == 0
+    record = json.loads(out)
+    assert record["bits per weight"] <= 1.05 * record["bound"]
+    before, loaded = (
+        get_linear_weights(model),
+        get_linear_weights(load_model(str(tmp_path / "out"))),
+    )
+    kept = {name: weight != 0 for name, weight in loaded.items()}
+    n_kept = sum(mask.sum() for mask in kept.values())
+    n_all = sum(weight.size for weight in before.values())
+    assert n_kept / n_all == pytest.approx(1 - record["sparsity"], abs=0.02)
+    for name, mask in kept.items():
+        if "sparsegpt" in options:
+            assert np.abs(loaded[name] - before[name])[mask].max() > 1e-3
+        if "2:4" in options:
+            assert (mask.reshape(*mask.shape[:-1], -1, 4).sum(-1) <= 2).all()
+
+
+def test_the_table_says_what_loading_takes(caches, run_subnet):
+    code, out, _ = run_subnet(caches)
+    assert code == 0
+    assert "peak memory" in out
+    assert "weights of the blocks are removed" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sparsity", "1.0"), "sparsity must be above 0 and below 1; got 1.0"),
+        (
+            ("--method", "magic"),
+            "method must be one of alpha, wanda, magnitude, sparsegpt; got 'magic'",
+        ),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_do(caches, run_subnet, options, message):
+    code, _, err = run_subnet(caches, *options)
+    assert code == 1
+    assert message in " ".join(err.split())
+
+
+def test_caches_without_inputs_are_refused(model, tmp_path, run_subnet):
+    plain = tmp_path / "plain.zarr"
+    create_cache(model, dataset=image_set(2), path=plain, samples=2, taps=["ln1"])
+    code, _, err = run_subnet([plain, plain])
+    assert code == 1
+    assert "The cache holds no /inputs" in err
+    assert not (tmp_path / "out").exists()
