@@ -1,4 +1,4 @@
-"""Progress of long work: one bar with an estimate, silent where nobody watches."""
+"""Progress of long work: one bar with an estimate, hidden where standard error is no terminal."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from tqdm import tqdm
 
 
 def make_progress_bar(
-    *, total: int, what: str, unit: str, initial: int = 0, show: bool = True
+    *, total: int, description: str, unit: str, initial: int = 0, show: bool = True
 ) -> Any:
-    """Return a progress bar; use it in a ``with`` block and call ``update(n)``.
+    """Make a progress bar for a ``with`` block.
 
     Parameters
     ----------
     total : int
-        How many units there are.
-    what : str
-        What is being done.
+        Total number of units.
+    description : str
+        Name of the work.
     unit : str
-        What is counted, for example ``"sample"``.
+        Name of a unit, for example ``"sample"``.
     initial : int
-        How many of them were done before.
+        Number of units that were done before.
     show : bool
-        Whether to show it; it never shows where standard error is not a terminal.
+        Whether to show the bar where standard error is a terminal.
+
+    Examples
+    --------
+    >>> with make_progress_bar(total=2, description="coco", unit="sample", show=False) as bar:
+    ...     bar.update(2)
     """
     return tqdm(
         total=total,
-        desc=what,
+        desc=description,
         unit=f" {unit}",
         initial=initial,
         disable=None if show else True,

@@ -178,7 +178,7 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
 ) -> None:
     monkeypatch.setattr("ima.capture.logit_lens.LOGIT_BLOCK_SIZE", 1)
     batch = model.encode([*image_set(3), text_sample("t")])
-    found = compute_batch_statistics(model, batch, hook_points=["ln1"], logit_lens=4).lens
+    found = compute_batch_statistics(model, batch, hook_points=["ln1"], logit_lens=4).logit_lens
     states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
     for layer, state in states.items():
         logits = model.language.lm_head(model.language.model.norm(state))
@@ -197,7 +197,7 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(
                 assert found["entropy"][row, kind, layer] == pytest.approx(expected, rel=1e-4)
     assert (
         compute_batch_statistics(model, batch, hook_points=["ln1"], logit_lens=2)
-        .lens["entropy"]
+        .logit_lens["entropy"]
         .shape[0]
         == 2
     )

@@ -178,11 +178,11 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
             raise CacheError(message)
         return value
 
-    found = unserved.each("F1.5", {"one": 1, "two": -1, "three": 3}, measure)
+    found = unserved.measure_each("F1.5", {"one": 1, "two": -1, "three": 3}, measure)
     assert found == {"one": 1, "three": 3}
     with pytest.raises(CacheError):  # the model that a page shows in full
-        unserved.each("F1.5", {"one": -1}, measure)
-    with pytest.raises(KeyError), unserved.noting("F1.5", model="four"):
+        unserved.measure_each("F1.5", {"one": -1}, measure)
+    with pytest.raises(KeyError), unserved.record_errors("F1.5", model="four"):
         raise KeyError
     path = unserved.write(tmp_path / "finding1-words.claims.json")
     assert path.name == "finding1-words.unserved.json"
@@ -192,5 +192,5 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path):
     assert "| one | two |" in text.splitlines()[0]
     assert "cannot be measured" in text
     assert "holds no /logit_lens. Make it." in text
-    assert unserved.listing().data["model"].tolist() == ["two"]
-    assert "None" in claims.UnmeasurableLog("x").listing().data
+    assert unserved.show_table().data["model"].tolist() == ["two"]
+    assert "None" in claims.UnmeasurableLog().show_table().data

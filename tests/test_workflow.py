@@ -182,7 +182,7 @@ def making(tmp_path, monkeypatch):
             message = "stopped"
             raise NotebookError(message)
 
-    monkeypatch.setattr(cache.runner, "run", run)
+    monkeypatch.setattr(cache.runner, "run_notebook", run)
 
     def make(samples=3, code="a"):
         cache.make(

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ima.claims.registry import list_claim_pages
+
 #: Editions, smallest first. A family of models is in the edition that it names and in larger ones.
 SIZES = ("small", "standard", "full")
 
@@ -31,7 +33,10 @@ def check_size(config: Config) -> str:
 
 
 def complete(config: Config) -> dict[str, Any]:
-    """Add the model and the data of a reader to the configuration, where she gave some.
+    """Add the runs that record claims to the configuration, and a reader's own model and data.
+
+    Every page of a claim in :mod:`ima.claims.registry` is a run that records claims. A page that the
+    configuration does not list opens the caches of findings and keeps its notebook's defaults.
 
     ``own_model`` is a name, a folder or a hub's id; ``own_data`` data sets or folders of samples
     separated by commas; ``own_samples``, ``own_device`` and ``own_precision`` may be left out.
@@ -41,9 +46,13 @@ def complete(config: Config) -> dict[str, Any]:
     SystemExit
         If one of model and data is missing, or a folder holds no samples.
     """
+    runs = {name: dict(entry) for name, entry in config["runs"].items()}
+    for page in list_claim_pages():
+        runs.setdefault(page, {"caches": "findings"})["claims"] = True
+    config = {**config, "runs": runs}
     model, data = (str(config.get(name) or "") for name in ("own_model", "own_data"))
     if not model and not data:
-        return dict(config)
+        return config
     if not model or not data:
         given, missing = ("MODEL", "DATA") if model else ("DATA", "MODEL")
         message = (

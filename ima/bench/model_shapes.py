@@ -167,7 +167,7 @@ def benchmark_plans(
     model, batch = _make_random_model(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
-        ReductionPlan(name="nothing left out"),
+        ReductionPlan(name="full computation"),
         SkipSubBlock(sub_block="ffn").plan(),
         SkipSubBlock(sub_block="block", start=third).plan(),
         VTW(after_layer=third).plan(),

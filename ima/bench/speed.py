@@ -132,7 +132,7 @@ def benchmark_caching(
 
     frozen = load_model(model, device=device)
     sample_set = open_samples(dataset, n=samples)
-    batches = frozen.batches(sample_set, batch_size=batch_size)
+    batches = frozen.encode_batches(sample_set, batch_size=batch_size)
 
     def make_samples() -> None:
         for sample in open_samples(dataset, n=samples):
@@ -156,7 +156,10 @@ def benchmark_caching(
         write_files, write_cache = _make_writers(Path(folder))
         steps: dict[str, tuple[Callable[[], object], int]] = {
             "make the samples": (make_samples, samples),
-            "encode them": (lambda: frozen.batches(sample_set, batch_size=batch_size), samples),
+            "encode them": (
+                lambda: frozen.encode_batches(sample_set, batch_size=batch_size),
+                samples,
+            ),
             FORWARD_STEP: (lambda: [frozen.forward(batch) for batch in batches], samples),
             MEASURE_STEP: (
                 lambda: [compute_batch_statistics(frozen, batch) for batch in batches],

@@ -235,7 +235,7 @@ def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
         loss=parameters["loss"],
         predict=parameters["predict"],
         metrics=tuple(sizes.get("metrics", ())),
-        logit_lens=parameters["logit_lens"],
+        logit_lens=parameters.get("logit_lens", 0),
         vocabulary=sizes.get("vocabulary", 0),
         linear_in_features=sizes.get("linear_in_features", {}),
     )

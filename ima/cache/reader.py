@@ -13,6 +13,7 @@ import xarray as xr
 
 from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION
+from ima.cache.schema1 import SCHEMA_1_VERSION, upgrade_attributes, upgrade_path, upgrade_tree
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
@@ -53,14 +54,16 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     attributes = read_cache_attributes(location)
     done = read_done_mask(location)
     if not done.all() and not allow_partial:
-        command = parse_cache_parameters(attributes).command(location.address)
         message = (
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
-            f"Finish it with: {command} — or open what is there with allow_partial=True."
+            f"Finish it with: {_command(attributes, location)} — or open what is there with "
+            "allow_partial=True."
         )
         raise CacheIncompleteError(message)
     # What the store's own consolidated metadata says is one read for all groups.
     tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
+    if attributes["schema_version"] == SCHEMA_1_VERSION:
+        tree = upgrade_tree(tree)
     return tree if done.all() else _finished(tree, done)
 
 
@@ -99,6 +102,8 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
         group["arrays"][array.name] = {"dtype": array.dtype, "shape": shape}
     for key, size in sizes.items():
         owner = key.split("/c/")[0].removesuffix(f"/{ROOT_METADATA_FILE}")
+        if attributes["schema_version"] == SCHEMA_1_VERSION:
+            owner = upgrade_path(owner)
         for name, group in groups.items():
             if owner == name or owner.rpartition("/")[0] == name:
                 group["bytes"] += size
@@ -110,7 +115,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
         "samples": int(done.size),
         "done": int(done.sum()),
         "finished": finished,
-        "finish": None if finished else parameters.command(location.address),
+        "finish": None if finished else _command(attributes, location),
         "hook_points": list(parameters.hook_points),
         "keep_tokens": parameters.keep_tokens,
         "dtype": parameters.dtype,
@@ -124,7 +129,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
-    """Return the attributes of a cache of this schema version.
+    """Return the attributes of a cache, with the names of schema 2.
 
     Raises
     ------
@@ -158,13 +163,19 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         )
         raise CacheSchemaError(message)
     version = attributes.get("schema_version")
-    if version != CACHE_SCHEMA_VERSION:
+    if version not in (SCHEMA_1_VERSION, CACHE_SCHEMA_VERSION):
         message = (
             f"{location.address!r} has schema version {version!r}; this version of ima reads "
-            f"{CACHE_SCHEMA_VERSION!r}. Make it again at another path, or read it with plain xarray."
+            f"{SCHEMA_1_VERSION!r} and {CACHE_SCHEMA_VERSION!r}. Make it again at another path, or "
+            "read it with plain xarray."
         )
         raise CacheSchemaError(message)
-    return dict(attributes)
+    return upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
+
+
+def _command(attributes: Mapping[str, Any], location: StoreLocation) -> str:
+    command = parse_cache_parameters(attributes).command(location.address)
+    return f"{command} --overwrite" if attributes["schema_version"] == SCHEMA_1_VERSION else command
 
 
 def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:

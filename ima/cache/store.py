@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +17,13 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import zarr
+from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from ima.cache.schema import ArraySpec
 from ima.errors import CacheError, CacheLockedError
+from ima.files import replace_file, replace_folder
 
 ROOT_METADATA_FILE = "zarr.json"
 ROOT_DIGEST_KEY = "sha256"
@@ -64,11 +65,8 @@ class StoreLocation:
         if self.local is None:
             self.files.pipe_file(f"{self.root}/{key}", content)
             return
-        target = self.local / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(target)
+        with replace_file(self.local / key) as partial:
+            partial.write_bytes(content)
 
     def delete(self, key: str) -> None:
         """Remove a file, if it exists."""
@@ -125,8 +123,8 @@ def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
 def lock_store(location: StoreLocation) -> Iterator[None]:
     """Hold the right to write a store.
 
-    The lock is the operating system's, on a file beside the store: it ends with the process that
-    holds it, however that ends. A store that is not on a local disk is not locked.
+    The operating system holds the lock, on a file beside the store: the lock ends with its process,
+    even with a killed one. A store that is not on a local disk is not locked.
 
     Raises
     ------
@@ -134,70 +132,47 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
         If another process is writing the store.
     CacheError
         If the folder around the store cannot be written.
+
+    Examples
+    --------
+    >>> with lock_store(locate_store("mine.zarr")):  # doctest: +SKIP
+    ...     ...
     """
     if location.local is None:
         yield
         return
-    import fcntl
-
     beside = location.local.with_name(f"{location.local.name}.lock")
-    made = [parent for parent in beside.parents if not parent.exists()]
-    above = beside.parents[len(made)]
+    missing = [parent for parent in beside.parents if not parent.exists()]
+    above = beside.parents[len(missing)]
     if not above.is_dir():
-        raise make_unwritable_error(
-            location, NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder")
-        )
+        raise make_unwritable_error(location, f"{above} is not a folder")
+    # A writer that ends removes its file: a file opened just before has to be opened again.
+    lock = FileLock(beside, timeout=0.1, poll_interval=0.01)
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
-        handle = _open_lock(beside, fcntl)
-    except CacheLockedError:
-        raise
+        lock.acquire()
+    except Timeout:
+        message = (
+            f"Another process is writing {location.address!r}. Wait until it has finished, or give "
+            "another path."
+        )
+        raise CacheLockedError(message) from None
     except OSError as error:
-        raise make_unwritable_error(location, error) from error
+        raise make_unwritable_error(location, error.strerror or str(error)) from error
     try:
         yield
     finally:
         beside.unlink(missing_ok=True)
-        os.close(handle)
+        lock.release()
         if not location.local.exists():
-            for parent in made:
-                _remove_if_empty(parent)
+            for parent in missing:
+                # Not empty where somebody else wrote meanwhile.
+                with suppress(OSError):
+                    parent.rmdir()
 
 
-def _open_lock(beside: Path, fcntl: Any) -> int:
-    while True:
-        handle = os.open(beside, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            message = (
-                f"Another process is writing {str(beside.with_suffix(''))!r}. Wait until it has "
-                "finished, or give another path."
-            )
-            raise CacheLockedError(message) from None
-        try:
-            if beside.stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        except FileNotFoundError:
-            pass
-        # The writer before us removed the file between our opening and locking it.
-        os.close(handle)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise
-
-
-def make_unwritable_error(location: StoreLocation, error: OSError) -> CacheError:
+def make_unwritable_error(location: StoreLocation, reason: str) -> CacheError:
     """Return the error for a place where nothing can be written."""
-    reason = error.strerror or str(error)
     message = (
         f"Cannot write a cache to {location.address!r}: {reason}. Give a path in a folder that you "
         "may write to."
@@ -305,17 +280,14 @@ def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes])
         for key, content in contents.items():
             location.write(key, content)
         return
-    begun = location.local.with_name(f"{location.local.name}.new")
-    shutil.rmtree(begun, ignore_errors=True)
     try:
-        for key, content in contents.items():
-            target = begun / key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        begun.replace(location.local)
+        with replace_folder(location.local) as partial:
+            for key, content in contents.items():
+                target = partial / key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
     except OSError as error:
-        shutil.rmtree(begun, ignore_errors=True)
-        raise make_unwritable_error(location, error) from error
+        raise make_unwritable_error(location, error.strerror or str(error)) from error
 
 
 def _codecs(array: ArraySpec) -> list[Any]:

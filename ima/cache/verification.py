@@ -1,11 +1,12 @@
-"""Check of a store: which files are missing or fail their checksum, and what they hold."""
+"""Verification of caches: which files are missing or damaged, and which samples they hold."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ import zarr
 
 from ima.cache.provenance import parse_cache_layout
 from ima.cache.reader import read_cache_attributes
-from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec, CacheLayout
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
+from ima.cache.schema1 import SCHEMA_1_VERSION, downgrade_path, upgrade_path
 from ima.cache.store import (
     ROOT_DIGEST_KEY,
     ROOT_METADATA_FILE,
@@ -46,6 +48,8 @@ class CacheProblem:
         Ids of the samples whose numbers it holds.
     reason : str
         What is wrong.
+    units : tuple of int
+        Units of work to compute again; empty where no model is needed.
     """
 
     file: str
@@ -54,6 +58,7 @@ class CacheProblem:
     chunk: tuple[int, ...] | None
     samples: tuple[str, ...]
     reason: str
+    units: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         array = f", array {self.array!r}" if self.array else ""
@@ -63,323 +68,23 @@ class CacheProblem:
 
 
 @dataclass(frozen=True)
-class CacheCheckResult:
-    """What is known of a store after every file was read.
-
-    Parameters
-    ----------
-    attributes : mapping
-        How it was made.
-    layout : Layout
-        Its sizes.
-    done : array (sample)
-        Which samples are finished.
-    files : int
-        How many files there are.
-    problems : tuple of Problem
-        What is damaged.
-    restore : mapping of str to bytes
-        Contents of the damaged files that do not depend on a model.
-    delete : tuple of str
-        Damaged files that do.
-    units : frozenset of int
-        Units that have to be computed again.
-    unexpected : tuple of str
-        Files that do not belong to the cache.
-    """
-
-    attributes: Mapping[str, Any]
-    layout: CacheLayout
-    done: npt.NDArray[np.bool_]
-    files: int
-    problems: tuple[CacheProblem, ...]
-    restore: Mapping[str, bytes]
-    delete: tuple[str, ...]
-    units: frozenset[int]
-    unexpected: tuple[str, ...]
-
-
-def check_cache_files(location: StoreLocation) -> CacheCheckResult:
-    """Read every file of a store.
-
-    Raises
-    ------
-    CacheError
-        If there is no cache.
-    CacheSchemaError
-        If what is there is not a cache of this schema version.
-    CacheCorruptError
-        If root and copy of the attributes are both damaged.
-    """
-    attributes, metadata = _trusted(location)
-    layout = parse_cache_layout(attributes)
-    store = _Store(location, layout, sizes=location.sizes())
-    problems: list[CacheProblem] = []
-    restore: dict[str, bytes] = {}
-    for key, content in metadata.items():
-        if key not in store.sizes or location.read(key) != content:
-            reason = "altered" if key in store.sizes else "missing"
-            path = key.removesuffix(ROOT_METADATA_FILE).removesuffix("/")
-            array = next((array for array in store.arrays if array.path == path), None)
-            group, name = (array.group, array.name) if array else (path, "")
-            problems.append(CacheProblem(key, group, name, None, (), f"metadata {reason}"))
-            restore[key] = content
-    readable = [
-        array for array in store.arrays if f"{array.path}/{ROOT_METADATA_FILE}" not in restore
-    ]
-    for array in readable:
-        key = f"{array.path}/c/0"
-        if array.values is not None and (reason := store.fault(array, key)):
-            problems.append(CacheProblem(key, array.group, array.name, (0,), (), reason))
-            restore[key] = build_store_metadata(store.arrays, _without_digest(attributes))[key]
-    damaged: dict[str, set[int]] = {}
-    data = [array for array in readable if array.values is None]
-    # What says which samples are done, and which tokens they have, comes first.
-    first = ("samples/done", "samples/n_perceptual", "samples/n_textual")
-    for array in sorted(data, key=lambda array: (array.path not in first, array.path != first[0])):
-        for problem, units in store.problems(array):
-            problems.append(problem)
-            damaged.setdefault(problem.file, set()).update(units)
-    known = set(metadata) | {
-        f"{array.path}/c/{'/'.join(map(str, index))}"
-        for array in store.arrays
-        for index in _grid(array)
-    }
-    return CacheCheckResult(
-        attributes=attributes,
-        layout=layout,
-        done=store.done,
-        files=len(store.sizes),
-        problems=tuple(problems),
-        restore=restore,
-        delete=tuple(damaged),
-        units=frozenset(unit for units in damaged.values() for unit in units),
-        unexpected=tuple(sorted(set(store.sizes) - known)),
-    )
-
-
-def _trusted(location: StoreLocation) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return attributes and metadata files as they were written."""
-    if location.exists() and is_root_intact(location.read(ROOT_METADATA_FILE)):
-        attributes, root = read_cache_attributes(location), location.read(ROOT_METADATA_FILE)
-    else:
-        attributes = _copied_attributes(location)
-        root = build_store_metadata(
-            parse_cache_layout(attributes).arrays(), _without_digest(attributes)
-        )[ROOT_METADATA_FILE]
-        if json.loads(root)["attributes"] != attributes:
-            raise _lost(location)
-    entries = json.loads(root)["consolidated_metadata"]["metadata"]
-    files = {
-        ROOT_METADATA_FILE: root,
-        **{
-            f"{path}/{ROOT_METADATA_FILE}": serialize_node_metadata(entry)
-            for path, entry in entries.items()
-        },
-    }
-    return attributes, files
-
-
-def _copied_attributes(location: StoreLocation) -> dict[str, Any]:
-    attributes: Any = None
-    if location.exists(_COPY):
-        try:
-            attributes = json.loads(location.read(_COPY))["attributes"]
-        except (ValueError, KeyError, TypeError):
-            attributes = None
-    if (
-        not isinstance(attributes, dict)
-        or attributes.get("schema") != CACHE_SCHEMA
-        or attributes.get("schema_version") != CACHE_SCHEMA_VERSION
-    ):
-        read_cache_attributes(location)
-        raise _lost(location)
-    return attributes
-
-
-def _lost(location: StoreLocation) -> CacheCorruptError:
-    return CacheCorruptError(
-        f"The root of {location.address!r} is damaged, and so is its copy in {_COPY}: nothing "
-        "says any more what the store holds. Remove it and make it again."
-    )
-
-
-def _without_digest(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if name != ROOT_DIGEST_KEY}
-
-
-def _grid(array: ArraySpec) -> Iterator[tuple[int, ...]]:
-    counts = [-(-size // part) for size, part in zip(array.shape, array.files, strict=True)]
-    return itertools.product(*map(range, counts))
-
-
-class _Store:
-    """Reads a store's arrays file by file, learning on the way what the files hold."""
-
-    def __init__(
-        self, location: StoreLocation, layout: CacheLayout, *, sizes: Mapping[str, int]
-    ) -> None:
-        self.location, self.layout, self.sizes = location, layout, sizes
-        self.arrays = layout.arrays()
-        self.done = np.zeros(layout.samples, dtype=bool)
-        self.counts = np.zeros(layout.samples, dtype=np.int64)
-        self.opened: dict[str, Any] = {}
-        self.ids = self._names()
-
-    def _names(self) -> list[str]:
-        """Return the samples' ids, or their rows where the ids are damaged or not written."""
-        names = [f"row {row}" for row in range(self.layout.samples)]
-        array = next(array for array in self.arrays if array.path == "samples/id")
-        for index in _grid(array):
-            (rows,) = _region(array, index, array.files)
-            values = self._read(array, (rows,))
-            if not isinstance(values, Exception) and all(values):
-                names[rows] = [str(value) for value in values]
-        return names
-
-    def fault(self, array: ArraySpec, key: str) -> str:
-        """Return what is wrong with a coord, or nothing."""
-        if key not in self.sizes:
-            return "missing"
-        values = self._read(array, (slice(None),))
-        if isinstance(values, Exception):
-            return _reason(values)
-        return "" if np.array_equal(values, np.asarray(array.values)) else "altered"
-
-    def problems(self, array: ArraySpec) -> Iterator[tuple[CacheProblem, set[int]]]:
-        """Yield what is damaged of an array, with the units that it holds."""
-        for index in _grid(array):
-            key = f"{array.path}/c/{'/'.join(map(str, index))}"
-            region = _region(array, index, array.files)
-            rows = self._rows(array, region[0])
-            units = {int(row) // self.layout.unit for row in rows}
-            expected = any(self.done[self.layout.bounds(unit)[0]] for unit in units)
-            if array.name == "done" and array.group == "samples":
-                expected = key in self.sizes or self._complete(index[0])
-            if not expected:
-                continue
-            for chunk, part, reason in self._faults(array, key, index, region):
-                ids = tuple(self.ids[row] for row in self._rows(array, part[0]))
-                yield CacheProblem(key, array.group, array.name, chunk, ids, reason), units
-
-    def _faults(
-        self, array: ArraySpec, key: str, index: tuple[int, ...], region: tuple[slice, ...]
-    ) -> Iterator[tuple[tuple[int, ...] | None, tuple[slice, ...], str]]:
-        if key not in self.sizes:
-            yield None, region, "missing"
-            return
-        if self.sizes[key] == 0:
-            # Zarr takes an empty shard for one that holds fill values only.
-            yield None, region, "empty"
-            return
-        values = self._read(array, region)
-        if not isinstance(values, Exception):
-            self._learn(array, region[0], values)
-            return
-        whole, bad = 0, []
-        for inner in itertools.product(
-            *(
-                range(i * size // chunk, min(-(-(i + 1) * size // chunk), -(-length // chunk)))
-                for i, size, chunk, length in zip(
-                    index, array.files, array.chunks, array.shape, strict=True
-                )
-            )
-        ):
-            whole += 1
-            part = _region(array, inner, array.chunks)
-            fault = self._read(array, part)
-            if isinstance(fault, Exception):
-                bad.append((inner, part, _reason(fault)))
-        if len(bad) == whole > 1:
-            yield None, region, f"all {whole} chunks of the shard: {_reason(values)}"
-        else:
-            yield from bad
-
-    def _read(self, array: ArraySpec, region: tuple[slice, ...]) -> Any:
-        try:
-            if array.path not in self.opened:
-                address = f"{self.location.address}/{array.path}"
-                self.opened[array.path] = zarr.open_array(address, mode="r")
-            return np.asarray(self.opened[array.path][region])
-        # Damaged bytes make codecs fail in every way that they have.
-        except Exception as error:
-            return error
-
-    def _learn(self, array: ArraySpec, rows: slice, values: npt.NDArray[Any]) -> None:
-        if array.path == "samples/done":
-            self.done[rows] = values
-        elif array.path in ("samples/n_perceptual", "samples/n_textual"):
-            self.counts[rows] += values
-
-    def _rows(self, array: ArraySpec, part: slice) -> list[int]:
-        """Return the samples whose numbers a stretch of an array's first dim holds."""
-        if array.dims[0] == "sample":
-            return list(range(part.start, part.stop))
-        if array.dims[0] == "vocabulary":
-            # Written with the first unit.
-            return list(range(*self.layout.bounds(0)))
-        if array.dims[0] == "unit":
-            return [
-                row
-                for unit in range(part.start, part.stop)
-                for row in range(*self.layout.bounds(unit))
-            ]
-        # Behind a sample whose count is not known no token can be attributed.
-        missing = np.flatnonzero(self.counts == 0)
-        known = int(missing[0]) if missing.size else self.layout.samples
-        behind = np.cumsum(self.counts[:known])
-        first = int(np.searchsorted(behind, part.start, side="right"))
-        last = int(np.searchsorted(behind, min(part.stop, self.layout.tokens) - 1, side="right"))
-        return list(range(first, min(last + 1, known)))
-
-    def _complete(self, unit: int) -> bool:
-        """Return whether all of a unit but ``done`` is there."""
-        return all(
-            f"{array.path}/c/{'/'.join(map(str, (unit, *rest)))}" in self.sizes
-            for array in self.arrays
-            if array.dims[0] in ("sample", "unit")
-            and unit * array.files[0] < array.shape[0]
-            and array.path != "samples/done"
-            for rest in itertools.product(
-                *(
-                    range(-(-size // part))
-                    for size, part in zip(array.shape[1:], array.files[1:], strict=True)
-                )
-            )
-        )
-
-
-def _region(array: ArraySpec, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(
-        slice(i * part, min((i + 1) * part, length))
-        for i, part, length in zip(index, size, array.shape, strict=True)
-    )
-
-
-def _reason(error: Exception) -> str:
-    if "checksum" in str(error):
-        return "the checksum does not match"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-@dataclass(frozen=True)
 class VerificationReport:
-    """What :func:`verify_cache` found.
+    """Result of :func:`verify_cache`.
 
     Parameters
     ----------
     path : str
         The store.
     ok : bool
-        Whether everything that the store says it holds is there, now, unaltered.
+        Whether everything that the store should hold is there, now, unaltered.
     samples, done : int
-        How many samples the store has room for, and how many are finished.
+        Number of samples that the store has room for, and number of finished ones.
     files : int
-        How many files were read.
-    problems : tuple of Problem
-        What was damaged.
+        Number of files read.
+    problems : tuple of CacheProblem
+        Damage found.
     repaired : tuple of int
-        Units that were computed again.
+        Units of work that were computed again.
     unexpected : tuple of str
         Files that do not belong to the cache.
     """
@@ -408,37 +113,270 @@ def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
 
     Returns
     -------
-    Report
-        Samples that are not finished are no problem; damage is.
+    VerificationReport
+        Damage is a problem; an unfinished sample is not.
 
     Raises
     ------
     CacheError
         If there is no cache.
     CacheSchemaError
-        If what is there is not a cache of this schema version.
+        If the store is not a cache, or has an unknown schema version.
     CacheCorruptError
-        If the root and its copy are both damaged, so that nothing says what the store holds.
+        If the root and its copy are both damaged: nothing states what the store holds.
+
+    Examples
+    --------
+    >>> verify_cache("data/caches/llama-mini--image.zarr").ok  # doctest: +SKIP
+    True
     """
     location = locate_store(path)
-    return report_of(location, check_cache_files(location))
-
-
-def report_of(
-    location: StoreLocation,
-    checked: CacheCheckResult,
-    *,
-    problems: Sequence[CacheProblem] | None = None,
-    repaired: Collection[int] = (),
-) -> VerificationReport:
-    """Return the report of a check, with what was found and repaired before it."""
+    attributes, metadata = read_trusted_metadata(location)
+    store = _Store(location, attributes)
+    problems = tuple(store.check(metadata))
     return VerificationReport(
         path=location.address,
-        ok=not checked.problems,
-        samples=checked.layout.samples,
-        done=int(checked.done.sum()),
-        files=checked.files,
-        problems=tuple(checked.problems if problems is None else problems),
-        repaired=tuple(sorted(repaired)),
-        unexpected=checked.unexpected,
+        ok=not problems,
+        samples=store.layout.samples,
+        done=int(store.done.sum()),
+        files=len(store.sizes),
+        problems=problems,
+        unexpected=tuple(sorted(set(store.sizes) - set(metadata) - store.list_chunk_files())),
     )
+
+
+def read_trusted_metadata(location: StoreLocation) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the attributes of a store and its metadata files, by key, as they were written.
+
+    They come from the root, or where the root is damaged from the copy of its attributes.
+
+    Raises
+    ------
+    CacheCorruptError
+        If the root and its copy are both damaged.
+    """
+    if location.exists() and is_root_intact(location.read(ROOT_METADATA_FILE)):
+        attributes, root = read_cache_attributes(location), location.read(ROOT_METADATA_FILE)
+    else:
+        attributes = _read_copied_attributes(location)
+        root = build_initial_files(attributes)[ROOT_METADATA_FILE]
+        if json.loads(root)["attributes"] != attributes:
+            raise _make_lost_error(location)
+    entries = json.loads(root)["consolidated_metadata"]["metadata"]
+    children = {
+        f"{path}/{ROOT_METADATA_FILE}": serialize_node_metadata(entry)
+        for path, entry in entries.items()
+    }
+    return attributes, {ROOT_METADATA_FILE: root, **children}
+
+
+def build_initial_files(attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return all files of a store that do not depend on a model, by key."""
+    without_digest = {name: value for name, value in attributes.items() if name != ROOT_DIGEST_KEY}
+    return build_store_metadata(parse_cache_layout(attributes).arrays(), without_digest)
+
+
+def _read_copied_attributes(location: StoreLocation) -> dict[str, Any]:
+    attributes: Any = None
+    if location.exists(_COPY):
+        with suppress(ValueError, KeyError, TypeError):
+            attributes = json.loads(location.read(_COPY))["attributes"]
+    attributes = attributes if isinstance(attributes, dict) else {}
+    schema, version = attributes.get("schema"), attributes.get("schema_version")
+    if (schema, version) == (CACHE_SCHEMA, SCHEMA_1_VERSION):
+        message = (
+            f"The root of {location.address!r} is damaged, and ima does not repair caches of "
+            f"schema version {version!r}. Remove it and make it again."
+        )
+        raise CacheCorruptError(message)
+    if (schema, version) != (CACHE_SCHEMA, CACHE_SCHEMA_VERSION):
+        read_cache_attributes(location)
+        raise _make_lost_error(location)
+    return attributes
+
+
+def _make_lost_error(location: StoreLocation) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"The root of {location.address!r} is damaged, and so is its copy in {_COPY}: nothing "
+        "states any more what the store holds. Remove it and make it again."
+    )
+
+
+class _Store:
+    """A store read file by file; what is read first says what to expect of the rest."""
+
+    def __init__(self, location: StoreLocation, attributes: Mapping[str, Any]) -> None:
+        self.location, self.layout = location, parse_cache_layout(attributes)
+        self.old = attributes["schema_version"] == SCHEMA_1_VERSION
+        self.sizes = location.sizes()
+        self.arrays = self.layout.arrays()
+        self.done = np.zeros(self.layout.samples, dtype=bool)
+        self.counts = np.zeros(self.layout.samples, dtype=np.int64)
+        self.opened: dict[str, Any] = {}
+        self.ids = self._read_ids()
+
+    def check(self, metadata: Mapping[str, bytes]) -> Iterator[CacheProblem]:
+        """Yield the damage: of metadata, of coords, then of data."""
+        unreadable = set()
+        for key, content in metadata.items():
+            if key not in self.sizes or self.location.read(key) != content:
+                path = key.removesuffix(ROOT_METADATA_FILE).removesuffix("/")
+                path = upgrade_path(path) if self.old else path
+                unreadable.add(path)
+                array = next((array for array in self.arrays if array.path == path), None)
+                group, name = (array.group, array.name) if array else (path, "")
+                reason = "altered" if key in self.sizes else "missing"
+                yield CacheProblem(key, group, name, None, (), f"metadata {reason}")
+        readable = [array for array in self.arrays if array.path not in unreadable]
+        for array in readable:
+            if array.values is not None:
+                yield from self._check_coord(array)
+        # These say which samples are done, and how many tokens they have.
+        first = ("samples/done", "samples/n_perceptual", "samples/n_textual")
+        data = {array.path: array for array in readable if array.values is None}
+        for path in [path for path in first if path in data] + [
+            path for path in data if path not in first
+        ]:
+            yield from self._check_data(data[path])
+
+    def list_chunk_files(self) -> set[str]:
+        """Return the files that a finished store has for the chunks of its arrays."""
+        return {self._get_key(array, index) for array in self.arrays for index in _grid(array)}
+
+    def _get_path(self, array: ArraySpec) -> str:
+        return downgrade_path(array.path) if self.old else array.path
+
+    def _get_key(self, array: ArraySpec, index: tuple[int, ...]) -> str:
+        return f"{self._get_path(array)}/c/{'/'.join(map(str, index))}"
+
+    def _read_ids(self) -> list[str]:
+        """Return the samples' ids, or their rows where the ids are damaged or not written."""
+        names = [f"row {row}" for row in range(self.layout.samples)]
+        array = next(array for array in self.arrays if array.path == "samples/id")
+        for index in _grid(array):
+            (rows,) = _region(array, index, array.files)
+            values = self._read(array, (rows,))
+            if not isinstance(values, Exception) and all(values):
+                names[rows] = [str(value) for value in values]
+        return names
+
+    def _check_coord(self, array: ArraySpec) -> Iterator[CacheProblem]:
+        key, reason = self._get_key(array, (0,)), ""
+        values = self._read(array, (slice(None),)) if key in self.sizes else None
+        if values is None:
+            reason = "missing"
+        elif isinstance(values, Exception):
+            reason = _describe_error(values)
+        elif not np.array_equal(values, np.asarray(array.values)):
+            reason = "altered"
+        if reason:
+            yield CacheProblem(key, array.group, array.name, (0,), (), reason)
+
+    def _check_data(self, array: ArraySpec) -> Iterator[CacheProblem]:
+        for index in _grid(array):
+            key = self._get_key(array, index)
+            region = _region(array, index, array.files)
+            rows = self._list_samples(array, region[0])
+            units = tuple(sorted({row // self.layout.unit for row in rows}))
+            expected = any(self.done[self.layout.bounds(unit)[0]] for unit in units)
+            if array.name == "done" and array.group == "samples":
+                expected = key in self.sizes or self._complete(index[0])
+            if not expected:
+                continue
+            for chunk, part, reason in self._find_damage(array, key, region):
+                ids = tuple(self.ids[row] for row in self._list_samples(array, part[0]))
+                yield CacheProblem(key, array.group, array.name, chunk, ids, reason, units)
+
+    def _find_damage(
+        self, array: ArraySpec, key: str, region: tuple[slice, ...]
+    ) -> Iterator[tuple[tuple[int, ...] | None, tuple[slice, ...], str]]:
+        if key not in self.sizes:
+            yield None, region, "missing"
+            return
+        if self.sizes[key] == 0:
+            # Zarr takes an empty shard for one that holds fill values only.
+            yield None, region, "empty"
+            return
+        values = self._read(array, region)
+        if not isinstance(values, Exception):
+            self._learn(array, region[0], values)
+            return
+        chunks = itertools.product(
+            *(
+                range(part.start // size, -(-part.stop // size))
+                for part, size in zip(region, array.chunks, strict=True)
+            )
+        )
+        parts = {chunk: _region(array, chunk, array.chunks) for chunk in chunks}
+        errors = {chunk: self._read(array, part) for chunk, part in parts.items()}
+        damaged = [chunk for chunk, error in errors.items() if isinstance(error, Exception)]
+        if len(damaged) == len(parts) > 1:
+            yield None, region, f"all {len(parts)} chunks of the shard: {_describe_error(values)}"
+        else:
+            for chunk in damaged:
+                yield chunk, parts[chunk], _describe_error(errors[chunk])
+
+    def _read(self, array: ArraySpec, region: tuple[slice, ...]) -> Any:
+        try:
+            if array.path not in self.opened:
+                address = f"{self.location.address}/{self._get_path(array)}"
+                self.opened[array.path] = zarr.open_array(address, mode="r")
+            return np.asarray(self.opened[array.path][region])
+        # Damaged bytes make codecs fail in every way that they have.
+        except Exception as error:
+            return error
+
+    def _learn(self, array: ArraySpec, rows: slice, values: npt.NDArray[Any]) -> None:
+        if array.path == "samples/done":
+            self.done[rows] = values
+        elif array.path in ("samples/n_perceptual", "samples/n_textual"):
+            self.counts[rows] += values
+
+    def _list_samples(self, array: ArraySpec, part: slice) -> list[int]:
+        """Return the samples whose numbers a stretch of an array's first dim holds."""
+        if array.dims[0] == "sample":
+            return list(range(part.start, part.stop))
+        if array.dims[0] == "vocabulary":
+            # Written with the first unit.
+            return list(range(*self.layout.bounds(0)))
+        if array.dims[0] == "unit":
+            return [
+                row
+                for unit in range(part.start, part.stop)
+                for row in range(*self.layout.bounds(unit))
+            ]
+        # After a sample of unknown token count, tokens cannot be attributed to samples.
+        missing = np.flatnonzero(self.counts == 0)
+        known = int(missing[0]) if missing.size else self.layout.samples
+        ends = np.cumsum(self.counts[:known])
+        first = int(np.searchsorted(ends, part.start, side="right"))
+        last = int(np.searchsorted(ends, min(part.stop, self.layout.tokens) - 1, side="right"))
+        return list(range(first, min(last + 1, known)))
+
+    def _complete(self, unit: int) -> bool:
+        """Return whether all of a unit but ``done`` is there."""
+        return all(
+            self._get_key(array, index) in self.sizes
+            for array in self.arrays
+            if array.dims[0] in ("sample", "unit") and array.path != "samples/done"
+            for index in _grid(array)
+            if index[0] == unit
+        )
+
+
+def _grid(array: ArraySpec) -> Iterator[tuple[int, ...]]:
+    counts = [-(-size // part) for size, part in zip(array.shape, array.files, strict=True)]
+    return itertools.product(*map(range, counts))
+
+
+def _region(array: ArraySpec, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(
+        slice(i * part, min((i + 1) * part, length))
+        for i, part, length in zip(index, size, array.shape, strict=True)
+    )
+
+
+def _describe_error(error: Exception) -> str:
+    if "checksum" in str(error):
+        return "the checksum does not match"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,16 +1,20 @@
-"""Repair of caches: the units that a check finds damaged are computed again."""
+"""Repair of caches: compute the damaged units of work again, and no others."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ima.cache.provenance import list_attribute_differences, parse_cache_parameters
+from ima.cache.schema1 import require_schema_2
 from ima.cache.store import StoreLocation, locate_store, lock_store
 from ima.cache.verification import (
-    CacheCheckResult,
+    CacheProblem,
     VerificationReport,
-    check_cache_files,
-    report_of,
+    build_initial_files,
+    read_trusted_metadata,
+    verify_cache,
 )
 from ima.capture.work_units import write_work_unit
 from ima.capture.writer import make_job_attributes, prepare_capture_job, set_stored_thread_count
@@ -25,18 +29,18 @@ def repair_cache(
     model: FrozenModel | None = None,
     dataset: SampleSet | None = None,
 ) -> VerificationReport:
-    """Compute the damaged units of a cache, and no others, again: it has the bytes it had before.
+    """Give a damaged cache back the bytes that it had.
 
     Parameters
     ----------
     path : str or path
         A local folder or an fsspec URL.
     model, dataset : FrozenModel, SampleSet, optional
-        What made the cache, where it cannot be opened by the names in the cache's attributes.
+        What made the cache, where the names in its attributes do not open it.
 
     Returns
     -------
-    Report
+    VerificationReport
         What was damaged, and which units were computed again.
 
     Raises
@@ -44,62 +48,66 @@ def repair_cache(
     CacheError
         If there is no cache, or repair would not give the same bytes.
     CacheSchemaError
-        If what is there is not a cache of this schema version.
+        If the store is not a cache, or a damaged one of schema 1, which is not written.
     CacheCorruptError
-        If the root and its copy are both damaged, so that nothing says what the store holds.
+        If the root and its copy are both damaged: nothing states what the store holds.
+
+    Examples
+    --------
+    >>> repair_cache("data/caches/llama-mini--image.zarr").repaired  # doctest: +SKIP
+    (3,)
     """
     location = locate_store(path)
-    checked = check_cache_files(location)
-    problems, repaired = list(checked.problems), set[int]()
+    report = verify_cache(path)
+    problems, repaired = list(report.problems), set[int]()
     if problems:
         with lock_store(location):
-            while checked.problems:
-                _repair(location, checked, model=model, dataset=dataset)
-                repaired |= checked.units
-                # What was damaged can hide other damage: metadata its data, counts their tokens.
-                checked = check_cache_files(location)
-                if not set(checked.problems).isdisjoint(problems):
+            while report.problems:
+                _repair(location, report.problems, model=model, dataset=dataset)
+                repaired |= {unit for problem in report.problems for unit in problem.units}
+                # Damage can hide other damage: that of metadata its data, that of counts tokens.
+                report = verify_cache(path)
+                if not set(report.problems).isdisjoint(problems):
                     break
-                problems += checked.problems
-    return report_of(location, checked, problems=problems, repaired=repaired)
+                problems += report.problems
+    return replace(report, problems=tuple(problems), repaired=tuple(sorted(repaired)))
 
 
 def _repair(
     location: StoreLocation,
-    checked: CacheCheckResult,
+    problems: Sequence[CacheProblem],
     *,
     model: FrozenModel | None,
     dataset: SampleSet | None,
 ) -> None:
-    if not checked.units:
-        _restore(location, checked)
-        return
-    parameters = parse_cache_parameters(checked.attributes)
-    work = prepare_capture_job(
-        parameters, model=model or parameters.model, dataset=dataset or parameters.dataset
-    )
-    differing = list_attribute_differences(
-        checked.attributes, make_job_attributes(work), execution=True
-    )
-    if differing:
-        lines = "\n".join(f"  {line}" for line in differing)
-        message = (
-            f"Repairing {location.address!r} here would not give the bytes that it had:\n{lines}\n"
-            "Repair it with what made it, or make it again with --overwrite."
+    attributes, metadata = read_trusted_metadata(location)
+    parameters = parse_cache_parameters(attributes)
+    command = parameters.command(location.address)
+    require_schema_2(attributes, address=location.address, command=command)
+    initial = {**build_initial_files(attributes), **metadata}
+    units = sorted({unit for problem in problems for unit in problem.units})
+    if units:
+        job = prepare_capture_job(
+            parameters, model=model or parameters.model, dataset=dataset or parameters.dataset
         )
-        raise CacheError(message)
+        differing = list_attribute_differences(attributes, make_job_attributes(job), execution=True)
+        if differing:
+            lines = "\n".join(f"  {line}" for line in differing)
+            message = (
+                f"Repairing {location.address!r} here would not give the bytes that it had:\n"
+                f"{lines}\nRepair it with what made it, or make it again with --overwrite."
+            )
+            raise CacheError(message)
     # A repair that is killed leaves an unfinished cache, never a finished one with holes.
-    for unit in sorted(checked.units):
+    for unit in units:
         location.delete(f"samples/done/c/{unit}")
-    for key in checked.delete:
-        location.delete(key)
-    _restore(location, checked)
-    store = location.group("r+")
-    with set_stored_thread_count(checked.attributes):
-        for unit in sorted(checked.units):
-            write_work_unit(unit, work=work, store=lambda: store)
-
-
-def _restore(location: StoreLocation, checked: CacheCheckResult) -> None:
-    for key, content in checked.restore.items():
-        location.write(key, content)
+    for problem in problems:
+        if problem.file in initial:
+            location.write(problem.file, initial[problem.file])
+        else:
+            location.delete(problem.file)
+    if units:
+        store = location.group("r+")
+        with set_stored_thread_count(attributes):
+            for unit in units:
+                write_work_unit(unit, work=job, store=lambda: store)

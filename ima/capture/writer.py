@@ -22,6 +22,7 @@ from ima.cache.provenance import (
 )
 from ima.cache.reader import read_cache_attributes, read_done_mask
 from ima.cache.schema import CacheLayout
+from ima.cache.schema1 import require_schema_2
 from ima.cache.store import (
     ROOT_METADATA_FILE,
     StoreLocation,
@@ -189,7 +190,7 @@ def prepare_capture_job(
     widths = {
         hook_point: model.hook_points.width(hook_point) for hook_point in parameters.hook_points
     }
-    counted = model.lengths(chosen, perceptual=parameters.keep_tokens)
+    counted = model.count_tokens(chosen, perceptual=parameters.keep_tokens)
     lengths = np.array(counted, dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
@@ -277,6 +278,9 @@ def _compare(
     location: StoreLocation, *, stored: Mapping[str, Any], asked: Mapping[str, Any]
 ) -> None:
     finished = read_done_mask(location).all()
+    if not finished:
+        command = parse_cache_parameters(stored).command(location.address)
+        require_schema_2(stored, address=location.address, command=command)
     differing = list_attribute_differences(stored, asked, execution=not finished)
     if not differing:
         return
@@ -360,4 +364,4 @@ def _readable_errors(location: StoreLocation, parameters: CacheParameters) -> It
                 f"are kept; continue with: {parameters.command(location.address)}"
             )
             raise CacheError(message) from error
-        raise make_unwritable_error(location, error) from error
+        raise make_unwritable_error(location, error.strerror or str(error)) from error

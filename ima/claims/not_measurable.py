@@ -1,4 +1,4 @@
-"""What a notebook could not measure, and why: models that it cannot serve are listed, not lost."""
+"""Claims that a page cannot measure on a model: listed with the reason instead of stopping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ima.claims.registry import CLAIMS
 from ima.errors import CacheError, ImaError
+from ima.files import replace_file
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from ima.cache.cache_set import CacheSet
 
-_FILE_SUFFIX = ".unserved.json"
+_FILE_SUFFIX = ".not_measurable.json"
 _T = TypeVar("_T")
 _Measured = TypeVar("_Measured")
 
@@ -29,9 +31,9 @@ class UnmeasurableClaim:
     Parameters
     ----------
     claim, model, notebook : str
-        Which.
+        Id of the claim, name of the model, and path of the notebook.
     reason : str
-        The error, in one line.
+        The error message, in one line.
     """
 
     claim: str
@@ -42,129 +44,149 @@ class UnmeasurableClaim:
 
 @dataclass
 class UnmeasurableLog:
-    """Collects what one notebook cannot measure.
+    """List of the claims that one page cannot measure.
 
     Parameters
     ----------
-    notebook : str
-        The notebook's source.
+    notebook : str or None
+        Path of the notebook; None takes the notebook that each claim declares.
+    claims : list of UnmeasurableClaim
+        The list.
+
+    Examples
+    --------
+    >>> log = UnmeasurableLog()
+    >>> with log.record_errors("F1.5", model="opt-mini (ST)"):
+    ...     raise CacheError("no logit lens in the cache")
+    >>> [(each.claim, each.reason) for each in log.claims]
+    [('F1.5', 'no logit lens in the cache')]
     """
 
-    notebook: str
-    found: list[UnmeasurableClaim] = field(default_factory=list)
+    notebook: str | None = None
+    claims: list[UnmeasurableClaim] = field(default_factory=list)
 
     @contextmanager
-    def noting(self, claim: str, *, model: str) -> Iterator[None]:
-        """Note an error of the package instead of stopping; any other error stops.
+    def record_errors(self, claim: str, *, model: str) -> Iterator[None]:
+        """Catch an error of this package and list it; other errors are raised.
 
         Parameters
         ----------
         claim, model : str
-            What is measured meanwhile.
+            What the block measures.
         """
         try:
             yield
         except ImaError as error:
-            self._note(claim, model, error)
+            self._append(claim, model, error)
 
-    def _note(self, claim: str, model: str, error: ImaError) -> None:
+    def _append(self, claim: str, model: str, error: ImaError) -> None:
+        notebook = CLAIMS[claim].notebook if self.notebook is None else self.notebook
         reason = " ".join(str(error).split())
-        self.found.append(UnmeasurableClaim(claim, model, self.notebook, reason))
+        self.claims.append(UnmeasurableClaim(claim, model, notebook, reason))
 
-    def perceiving(self, families: Mapping[str, CacheSet], *claims: str) -> dict[str, CacheSet]:
-        """Return the families that have perceptual tokens, and note the others.
+    def select_with_perceptual_tokens(
+        self, cache_sets: Mapping[str, CacheSet], *claims: str
+    ) -> dict[str, CacheSet]:
+        """Select the cache sets with perceptual tokens, and list the others.
 
         Parameters
         ----------
-        families : mapping of str to Family
+        cache_sets : mapping of str to CacheSet
             From :func:`ima.cache.cache_set.open_cache_sets`.
         *claims : str
-            What cannot be measured without perceptual tokens.
+            Ids of the claims that need perceptual tokens.
 
         Raises
         ------
         CacheError
-            If none has any.
+            If no cache set has perceptual tokens.
         """
-        found = {}
-        for name, family in families.items():
-            if (family.members["perceptual"] > 0).all():
-                found[name] = family
+        selected = {}
+        for name, cache_set in cache_sets.items():
+            if (cache_set.members["perceptual"] > 0).all():
+                selected[name] = cache_set
                 continue
             for claim in claims:
-                self._note(claim, name, _no_percepts(family))
-        if not found:
-            raise _no_percepts(next(iter(families.values())))
-        return found
+                self._append(claim, name, _no_perceptual_tokens(cache_set))
+        if not selected:
+            raise _no_perceptual_tokens(next(iter(cache_sets.values())))
+        return selected
 
-    def each(
-        self, claim: str, families: Mapping[str, _T], measure: Callable[[_T], _Measured]
+    def measure_each(
+        self, claim: str, cache_sets: Mapping[str, _T], measure: Callable[[_T], _Measured]
     ) -> dict[str, _Measured]:
-        """Measure a claim on each family, and note those where it cannot be done.
+        """Measure a claim on each model, and list the models that raise an error.
 
         Parameters
         ----------
         claim : str
-            What is measured.
-        families : mapping of str to object
-            By name. On the first, which a page shows in full, an error stops.
+            Id of the claim.
+        cache_sets : mapping of str to object
+            The models, by name. An error of the first is raised, because a page shows it in full.
         measure : callable
-            From a family to what is found.
+            Takes an entry of ``cache_sets`` and returns the result.
 
         Returns
         -------
         dict
-            By name, of the families that were measured.
+            The results of the measured models, by name.
         """
-        found: dict[str, _Measured] = {}
-        for name, family in families.items():
-            if not found:
-                found[name] = measure(family)
+        results: dict[str, _Measured] = {}
+        for name, cache_set in cache_sets.items():
+            if not results:
+                results[name] = measure(cache_set)
                 continue
-            with self.noting(claim, model=name):
-                found[name] = measure(family)
-        return found
+            with self.record_errors(claim, model=name):
+                results[name] = measure(cache_set)
+        return results
 
-    def listing(self) -> Styler | Markdown:
-        """Show what was noted as a table, or say that there is nothing."""
+    def show_table(self) -> Styler | Markdown:
+        """Show the list as a table, or a sentence if it is empty."""
         import pandas as pd
         from IPython.display import Markdown
 
-        if not self.found:
-            text = "None: every model that the page was given was measured."
+        if not self.claims:
+            text = "None: this page measured every model that it was given."
             return Markdown(text)  # type: ignore[no-untyped-call]
         columns = ["claim", "model", "reason"]
-        return pd.DataFrame([asdict(one) for one in self.found])[columns].style.hide(axis="index")
+        return pd.DataFrame(map(asdict, self.claims))[columns].style.hide(axis="index")
 
-    def write(self, claims: str | Path) -> Path:
-        """Write what was noted beside the file of records, also where it is nothing."""
-        path = _make_log_path(claims)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([asdict(one) for one in self.found], indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
+    def write(self, path: str | Path) -> Path:
+        """Write the list, even if it is empty, next to the file of claim records ``path``."""
+        own = _make_log_path(path)
+        text = json.dumps([asdict(each) for each in self.claims], indent=1, ensure_ascii=False)
+        with replace_file(own) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+        return own
 
 
-def _no_percepts(family: CacheSet) -> CacheError:
-    paths = ", ".join(family.members["path"])
+def _no_perceptual_tokens(cache_set: CacheSet) -> CacheError:
+    paths = ", ".join(cache_set.members["path"])
     return CacheError(
-        f"{paths}: no perceptual tokens. The model reads text alone, or attends to media across; "
-        "the claim is about perceptual tokens among the others."
+        f"{paths}: no perceptual tokens. The model reads text only, or its language model attends "
+        "to media by cross-attention; the claim compares perceptual tokens with textual ones."
     )
 
 
-def _make_log_path(claims: str | Path) -> Path:
-    """Return the file of what is missing that stands beside a file of records."""
-    path = Path(claims)
+def _make_log_path(records: str | Path) -> Path:
+    path = Path(records)
     return path.with_name(path.name.replace(".claims.json", "") + _FILE_SUFFIX)
 
 
 def read_unmeasurable_claims(paths: Iterable[str | Path]) -> list[UnmeasurableClaim]:
-    """Read what notebooks could not measure, from beside their files of records."""
-    found = []
+    """Read the claims that pages could not measure.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        The files of claim records; the lists are read from the files next to them, if they exist.
+
+    Examples
+    --------
+    >>> read_unmeasurable_claims(["book/runs/finding1.claims.json"])  # doctest: +SKIP
+    """
+    claims = []
     for path in map(_make_log_path, paths):
         if path.is_file():
-            found += [
-                UnmeasurableClaim(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))
-            ]
-    return found
+            claims += [UnmeasurableClaim(**each) for each in json.loads(path.read_text("utf-8"))]
+    return claims

@@ -1,4 +1,4 @@
-"""What the front page says of the claims: a table claims × models, and the numbers behind it."""
+"""Show claim records: the table on the front page, a sentence per record, and the table of a page."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ VERDICT_SYMBOLS: Mapping[Verdict, str] = {
     "contradicted": "✗",
     "inconclusive": "○",
 }
-#: What the names of models say of their setup.
 _SETUP_NOTE = (
-    "ST: single-task models, each with a connector of its own for one task and modality. MT: "
-    "multitask models, one connector for all. Where a claim is about many models, it stands under "
+    "ST: single-task models, each with its own connector for one task and one modality. MT: "
+    "multitask models with one connector for all. A claim about a set of models is listed under "
     "the language model that they share."
 )
 _NOT_MEASURABLE_MARK = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
@@ -36,91 +35,88 @@ def format_claims_table(
     pages: Mapping[str, str] | None = None,
     missing: Sequence[UnmeasurableClaim] = (),
 ) -> str:
-    """Write what became of the claims as MyST markdown: a table of symbols, then the numbers.
+    """Format the verdicts on all claims as MyST markdown: a table of symbols, then the numbers.
 
     Parameters
     ----------
-    records : sequence of Record
-        What was measured.
+    records : sequence of ClaimRecord
+        The measured claims.
     models : sequence of str
-        Columns to show even where nothing was measured; models of the records follow.
+        Columns to show even without records; the models of the records follow.
     pages : mapping of str to str or None
-        From a notebook's source path to the page to link to.
-    missing : sequence of Missing
-        What notebooks could not measure.
+        Links to the pages of the book, by the path of the notebook.
+    missing : sequence of UnmeasurableClaim
+        The claims that pages could not measure.
 
     Returns
     -------
     str
-        A table with a row for each claim of the paper and a column for each model, of a symbol per
-        record that links to its page; and a set of tabs, one per model, with verdict, value,
-        interval and n of each record, the reason where a notebook could not measure it, and "not
-        yet measured" elsewhere.
-    """
-    known = [*models, *(entry.model for entry in records), *(one.model for one in missing)]
-    columns = list(dict.fromkeys(known)) or ["any model"]
-    head = ["Claim", *columns]
-    lines = [_row(head), _row(["---", *[":-:"] * len(columns)])]
-    for claim in CLAIMS.values():
-        said = f'<small class="claim">{claim.sentence}</small>'
-        cells = [f"**{claim.id}** {claim.name}<br>{said}"]
-        for column in columns:
-            marks = [_mark(entry, pages=pages or {}) for entry in _own(records, claim.id, column)]
-            if not marks and any((m.claim, m.model) == (claim.id, column) for m in missing):
-                marks = [_NOT_MEASURABLE_MARK]
-            cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
-        lines.append(_row(cells))
-    key = ", ".join(
-        f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
-        for verdict, symbol in VERDICT_SYMBOLS.items()
-    )
-    unserved = f", {_NOT_MEASURABLE_MARK} cannot be measured" if missing else ""
-    lines += [
-        "",
-        f"{key}{unserved}, {_NOT_MEASURED_MARK} not measured. A symbol leads to its page.",
-        "",
-    ]
-    lines += [_SETUP_NOTE, ""]
-    lines += ["::::{tab-set}"]
-    for column in columns:
-        lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
-        lines += [_row(["---"] * 3), *_details(records, missing, column, pages=pages or {}), ":::"]
-    return "\n".join([*lines, "::::"]) + "\n"
-
-
-def describe_claim_record(entry: ClaimRecord) -> str:
-    """Say in words what a record found, whichever way it came out.
-
-    Parameters
-    ----------
-    entry : Record
-        A measured claim.
-
-    Returns
-    -------
-    str
-        The verdict, the numbers and where the interval lies.
+        A table with a row per claim, a column per model and a linked symbol per record. Below it, a
+        tab per model with the verdict, value, interval and n of each record, the reason if a page
+        could not measure the claim, and "not yet measured" otherwise.
 
     Examples
     --------
-    >>> from ima.claims import record
-    >>> from ima.stats.intervals import Interval
-    >>> print(sentence(record("F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600), model="m",
-    ...                       dataset="d", notebook="notebooks/finding1.md")))
-    F1.1 is contradicted by m: -0.200 [-0.300, -0.100], n = 600; the interval lies below the \
-null of 0, and the claim puts it above.
+    >>> print(format_claims_table([], models=["opt-mini (ST)"]).splitlines()[0])
+    | Claim | opt-mini (ST) |
     """
-    side = "above" if entry.direction == "greater" else "below"
-    if entry.verdict == "inconclusive":
-        text, where = f"{entry.claim} is inconclusive for", "holds"
-    elif entry.verdict == "supported":
-        text, where = f"{entry.claim} is supported by", f"lies {side}"
-    else:
-        other = "below" if side == "above" else "above"
-        text, where = f"{entry.claim} is contradicted by", f"lies {other}"
+    links = pages or {}
+    names = [*models, *(record.model for record in records), *(each.model for each in missing)]
+    columns = list(dict.fromkeys(names)) or ["any model"]
+    lines = [_row(["Claim", *columns]), _row(["---", *[":-:"] * len(columns)])]
+    unmeasurable = {(each.claim, each.model) for each in missing}
+    for claim in CLAIMS.values():
+        sentence = f'<small class="claim">{claim.sentence}</small>'
+        cells = [f"**{claim.id}** {claim.name}<br>{sentence}"]
+        for column in columns:
+            marks = [_mark(record, links) for record in _select(records, claim.id, column)]
+            if not marks and (claim.id, column) in unmeasurable:
+                marks = [_NOT_MEASURABLE_MARK]
+            cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
+        lines.append(_row(cells))
+    legend = [
+        f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
+        for verdict, symbol in VERDICT_SYMBOLS.items()
+    ]
+    if missing:
+        legend.append(f"{_NOT_MEASURABLE_MARK} cannot be measured")
+    legend.append(f"{_NOT_MEASURED_MARK} not measured")
+    lines += ["", f"{', '.join(legend)}. Each symbol links to its page.", "", _SETUP_NOTE, ""]
+    lines += ["::::{tab-set}"]
+    for column in columns:
+        lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
+        lines += [_row(["---"] * 3), *_list_details(records, missing, column, links), ":::"]
+    return "\n".join([*lines, "::::"]) + "\n"
+
+
+def describe_claim_record(record: ClaimRecord) -> str:
+    """Describe the verdict of a record in words, with its numbers.
+
+    Parameters
+    ----------
+    record : ClaimRecord
+        A measured claim.
+
+    Examples
+    --------
+    >>> from ima.claims import make_claim_record
+    >>> from ima.stats.intervals import Interval
+    >>> print(describe_claim_record(make_claim_record(
+    ...     "F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600), model="opt-mini (ST)", dataset="d")))
+    F1.1 is contradicted by opt-mini (ST): -0.200 [-0.300, -0.100], n = 600. The interval lies \
+below 0; the claim predicts a value above 0.
+    """
+    sides = ("above", "below") if record.direction == "greater" else ("below", "above")
+    null, predicted, opposite = f"{record.null:g}", *sides
+    verdict, position = {
+        "supported": ("supported by", f"lies {predicted} {null}, as the claim predicts"),
+        "contradicted": ("contradicted by", f"lies {opposite} {null}"),
+        "inconclusive": ("inconclusive for", f"contains {null}"),
+    }[record.verdict]
+    if record.verdict != "supported":
+        position += f"; the claim predicts a value {predicted} {null}"
     return (
-        f"{text} {entry.model}: {entry.interval}; the interval {where} the null of "
-        f"{entry.null:g}, and the claim puts it {side}."
+        f"{record.claim} is {verdict} {record.model}: {record.interval}. The interval {position}."
     )
 
 
@@ -129,23 +125,28 @@ def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
 
     Parameters
     ----------
-    records : sequence of Record
-        What was measured.
+    records : sequence of ClaimRecord
+        The measured claims.
 
     Returns
     -------
     pandas.io.formats.style.Styler
-        A row per record; claim and statistic stand in it where records differ in them, the data
-        set where they would not differ otherwise.
+        A row per record. The columns claim and statistic appear if the records differ in them, the
+        column data set if the rows would otherwise be ambiguous.
+
+    Examples
+    --------
+    >>> from ima.claims import read_claim_records
+    >>> show_claim_records(read_claim_records("finding1.claims.json"))  # doctest: +SKIP
     """
     import pandas as pd
 
     columns = ["model", "claim", "statistic", "value", "low", "high", "n", "null", "verdict"]
-    table = pd.DataFrame([entry.model_dump() for entry in records])
+    table = pd.DataFrame([record.model_dump() for record in records])
     if table.duplicated(columns[:3]).any():
         columns.insert(1, "dataset")
-    same = [name for name in ("claim", "statistic") if len(set(table[name])) == 1]
-    table = table[columns].drop(columns=same).rename(columns={"dataset": "data set"})
+    constant = [name for name in ("claim", "statistic") if len(set(table[name])) == 1]
+    table = table[columns].drop(columns=constant).rename(columns={"dataset": "data set"})
     return table.style.hide(axis="index").format(precision=3)
 
 
@@ -153,44 +154,43 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _own(records: Sequence[ClaimRecord], claim: str, model: str) -> list[ClaimRecord]:
-    return [entry for entry in records if (entry.claim, entry.model) == (claim, model)]
+def _select(records: Sequence[ClaimRecord], claim: str, model: str) -> list[ClaimRecord]:
+    return [record for record in records if (record.claim, record.model) == (claim, model)]
 
 
-def _mark(entry: ClaimRecord, *, pages: Mapping[str, str]) -> str:
-    """Return a record's symbol, which says what it means to who points at it or hears it read."""
-    said = f"{entry.claim} {entry.verdict}"
+def _mark(record: ClaimRecord, links: Mapping[str, str]) -> str:
+    """Return the symbol of a record, with a label for screen readers and a tooltip."""
+    label = f"{record.claim} {record.verdict}"
     symbol = (
-        f'<span class="verdict {entry.verdict}" role="img" aria-label="{said}" title="{said}">'
-        f"{VERDICT_SYMBOLS[entry.verdict]}</span>"
+        f'<span class="verdict {record.verdict}" role="img" aria-label="{label}" title="{label}">'
+        f"{VERDICT_SYMBOLS[record.verdict]}</span>"
     )
-    return f"[{symbol}]({pages[entry.notebook]})" if entry.notebook in pages else symbol
+    return f"[{symbol}]({links[record.notebook]})" if record.notebook in links else symbol
 
 
-def _details(
+def _list_details(
     records: Sequence[ClaimRecord],
     missing: Sequence[UnmeasurableClaim],
     model: str,
-    *,
-    pages: Mapping[str, str],
+    links: Mapping[str, str],
 ) -> list[str]:
     rows = []
-    reasons = {one.claim: one.reason for one in missing if one.model == model}
+    reasons = {each.claim: each.reason for each in missing if each.model == model}
     for claim in CLAIMS.values():
-        name = f"**{claim.id}** {claim.name}"
-        own = _own(records, claim.id, model)
+        title = f"**{claim.id}** {claim.name}"
+        own = _select(records, claim.id, model)
         if not own:
-            word = "cannot be measured" if claim.id in reasons else "not yet measured"
-            text = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
-            rows.append(_row([name, f'<span class="verdict unmeasured">{word}</span>', text]))
-        said = Counter(entry.statistic for entry in own)
-        for entry in own:
-            word = f"{_mark(entry, pages={})} {entry.verdict}"
-            if entry.notebook in pages:
-                word = f"[{word}]({pages[entry.notebook]})"
-            what = entry.statistic
-            if said[what] > 1:
-                what += f"; on {entry.dataset}"
-            shown = f"{entry.interval}<br><small>{what}</small>"
-            rows.append(_row([name, word, shown]))
+            status = "cannot be measured" if claim.id in reasons else "not yet measured"
+            reason = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
+            rows.append(_row([title, f'<span class="verdict unmeasured">{status}</span>', reason]))
+        counts = Counter(record.statistic for record in own)
+        for record in own:
+            verdict = f"{_mark(record, {})} {record.verdict}"
+            if record.notebook in links:
+                verdict = f"[{verdict}]({links[record.notebook]})"
+            statistic = record.statistic
+            if counts[statistic] > 1:
+                statistic += f"; on {record.dataset}"
+            number = f"{record.interval}<br><small>{statistic}</small>"
+            rows.append(_row([title, verdict, number]))
     return rows

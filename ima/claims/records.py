@@ -1,37 +1,47 @@
-"""Records: claims measured on a model, each with the verdict that its numbers give."""
+"""Claim records: a claim measured on a model, with the verdict computed from its numbers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ima.claims.registry import CLAIMS, ClaimDirection
 from ima.errors import ParameterError, UnknownNameError
+from ima.files import replace_file
 from ima.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    from ima.claims.not_measurable import UnmeasurableLog
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 
 
 def compute_verdict(interval: Interval, *, direction: ClaimDirection, null: float) -> Verdict:
-    """Judge an interval against the null.
+    """Compare an interval with the null value of a claim.
 
     Parameters
     ----------
     interval : Interval
         The measured statistic.
     direction : {"greater", "less"}
-        On which side of the null the claim puts it.
+        The side of the null on which the claim expects the statistic.
     null : float
-        The value at which the claim says nothing.
+        The value that neither supports nor contradicts the claim.
 
     Returns
     -------
     {"supported", "contradicted", "inconclusive"}
-        Whether the interval excludes the null in the claimed direction, in the other, or not.
+        Supported if the interval lies on the expected side of the null, contradicted if it lies on
+        the other side, inconclusive if it contains the null.
+
+    Raises
+    ------
+    UnknownNameError
+        If the direction does not exist.
 
     Examples
     --------
@@ -55,7 +65,7 @@ def compute_verdict(interval: Interval, *, direction: ClaimDirection, null: floa
 
 
 class ClaimRecord(BaseModel):
-    """A claim measured on one model; its verdict must be the one that its numbers give."""
+    """A claim measured on one model. A verdict that does not follow from the numbers is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -98,10 +108,10 @@ def make_claim_record(
     interval: Interval,
     model: str,
     dataset: str,
-    notebook: str,
     statistic: str | None = None,
+    notebook: str | None = None,
 ) -> ClaimRecord:
-    """Record a measured claim with its computed verdict.
+    """Make the record of a measured claim, with its computed verdict.
 
     Parameters
     ----------
@@ -110,80 +120,98 @@ def make_claim_record(
     interval : Interval
         The measured statistic.
     model, dataset : str
-        What it was measured on.
-    notebook : str
-        Path of the notebook's source, relative to the repository.
+        Names of the model and of the data sets.
     statistic : str or None
-        What was measured, where it is a second statistic beside the claim's own; direction
-        and null are the claim's.
+        Description of a statistic other than the claim's own, with the same direction and null.
+    notebook : str or None
+        Path of the notebook, relative to the repository; None takes the one that the claim declares.
 
     Returns
     -------
-    Record
+    ClaimRecord
         The claim, the numbers, and the verdict.
 
     Raises
     ------
     UnknownNameError
-        If no such claim exists.
+        If the claim does not exist.
 
     Examples
     --------
-    >>> made = record("F1.1", interval=Interval(0.2, 0.1, 0.3, n=600), model="llama-mini (ST)",
-    ...               dataset="mini-image-caption", notebook="notebooks/finding1.md")
-    >>> made.verdict
-    'supported'
+    >>> record = make_claim_record("F1.1", interval=Interval(0.2, 0.1, 0.3, n=600),
+    ...                            model="llama-mini (ST)", dataset="mini-image-caption")
+    >>> record.verdict, record.notebook
+    ('supported', 'notebooks/finding1.md')
     """
     if claim not in CLAIMS:
         raise UnknownNameError.among(kind="claim", asked=claim, available=CLAIMS)
-    known = CLAIMS[claim]
+    declared = CLAIMS[claim]
     return ClaimRecord(
         claim=claim,
         model=model,
         dataset=dataset,
-        statistic=statistic or known.statistic,
+        statistic=statistic or declared.statistic,
         value=interval.value,
         low=interval.low,
         high=interval.high,
         n=interval.n,
-        null=known.null,
-        direction=known.direction,
-        verdict=compute_verdict(interval, direction=known.direction, null=known.null),
-        notebook=notebook,
+        null=declared.null,
+        direction=declared.direction,
+        verdict=compute_verdict(interval, direction=declared.direction, null=declared.null),
+        notebook=notebook or declared.notebook,
     )
 
 
-def write_claim_records(records: Sequence[ClaimRecord], path: str | Path) -> Path:
-    """Write records as a JSON list, all or nothing.
+def write_claim_records(
+    records: Sequence[ClaimRecord], path: str | Path, *, log: UnmeasurableLog | None = None
+) -> Path:
+    """Write the records of a page as a JSON list.
 
     Parameters
     ----------
-    records : sequence of Record
-        What was measured.
+    records : sequence of ClaimRecord
+        The measured claims.
     path : str or Path
-        Where to; missing folders are made.
+        The file, usually ``*.claims.json``. It appears when it is complete.
+    log : UnmeasurableLog or None
+        The claims that the page could not measure, written next to the records.
 
     Returns
     -------
     Path
-        The file written.
+        The file of the records.
+
+    Examples
+    --------
+    >>> write_claim_records(records, "finding1.claims.json", log=log)  # doctest: +SKIP
+    PosixPath('finding1.claims.json')
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([entry.model_dump() for entry in records], indent=1, ensure_ascii=False)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps([record.model_dump() for record in records], indent=1, ensure_ascii=False)
+    with replace_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    if log is not None:
+        log.write(path)
     return path
 
 
 def read_claim_records(path: str | Path) -> list[ClaimRecord]:
-    """Read records, checking fields and verdicts.
+    """Read claim records and check their fields and verdicts.
+
+    Parameters
+    ----------
+    path : str or Path
+        From :func:`write_claim_records`.
 
     Raises
     ------
     ParameterError
-        If the file is not a list of records, or a verdict is not the one computed.
+        If the file is not a list of records, or a verdict does not follow from its numbers.
+
+    Examples
+    --------
+    >>> read_claim_records("book/runs/finding1.claims.json")[0].verdict  # doctest: +SKIP
+    'supported'
     """
     path = Path(path)
     try:
@@ -192,45 +220,50 @@ def read_claim_records(path: str | Path) -> list[ClaimRecord]:
     except (json.JSONDecodeError, ValidationError, TypeError) as error:
         message = (
             f"{path} is not a list of claim records: {error}. "
-            "Run the notebook that writes it again, for example with `make book`."
+            "Run the notebook that writes it, for example with `make book`."
         )
         raise ParameterError(message) from error
 
 
 def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> list[ClaimRecord]:
-    """Gather the records of all notebooks into one file.
+    """Collect the records of all notebooks in one file.
 
     Parameters
     ----------
     paths : iterable of str or Path
         The ``.claims.json`` files.
     out : str or Path
-        Where the list goes, usually ``_build/claims.json``.
+        The file to write, usually ``_build/claims.json``.
 
     Returns
     -------
-    list of Record
-        In the paper's order, then by model and statistic.
+    list of ClaimRecord
+        In the order of the claims, then by model, data set and statistic.
 
     Raises
     ------
     ParameterError
-        If two notebooks record the same statistic of the same claim, model and dataset.
+        If two notebooks record the same statistic of the same claim, model and data set.
+
+    Examples
+    --------
+    >>> paths = Path("book/runs").glob("*.claims.json")
+    >>> collect_claim_records(paths, out="_build/claims.json")  # doctest: +SKIP
     """
-    found: dict[tuple[str, str, str, str], tuple[ClaimRecord, Path]] = {}
+    by_key: dict[tuple[str, str, str, str], tuple[ClaimRecord, Path]] = {}
     for path in map(Path, paths):
-        for entry in read_claim_records(path):
-            key = (entry.claim, entry.model, entry.dataset, entry.statistic)
-            if key in found:
+        for record in read_claim_records(path):
+            key = (record.claim, record.model, record.dataset, record.statistic)
+            if key in by_key:
                 message = (
-                    f"{entry.claim} is recorded twice for {entry.model} on {entry.dataset} "
-                    f"({entry.statistic}): in {found[key][1]} and in {path}. Keep one of them."
+                    f"{record.claim} is recorded twice for {record.model} on {record.dataset} "
+                    f"({record.statistic}): in {by_key[key][1]} and in {path}. Keep one of them."
                 )
                 raise ParameterError(message)
-            found[key] = (entry, path)
+            by_key[key] = (record, path)
     order = list(CLAIMS)
-    records = [entry for entry, _ in found.values()]
-    # A claim's own statistic comes before the second ones beside it.
+    records = [record for record, _ in by_key.values()]
+    # The claim's own statistic comes before other statistics.
     records.sort(
         key=lambda r: (
             order.index(r.claim),

@@ -120,7 +120,7 @@ def _run_sparsegpt(
         kept, group = parse_pattern(pattern)
         removed = (group - kept, group)
     return compute_sparsegpt_masks(
-        model, model.batches(samples), sparsity=sparsity, pattern=removed
+        model, model.encode_batches(samples), sparsity=sparsity, pattern=removed
     )
 
 

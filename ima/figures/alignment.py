@@ -79,11 +79,11 @@ def plot_alignment_baselines(found: Mapping[str, xr.Dataset]) -> Figure:
     matplotlib.figure.Figure
         Four panels with 95 % intervals; dotted, the null of each curve.
     """
-    rivals = next(iter(found.values()))["rival"].to_numpy()
+    rivals = next(iter(found.values()))["baseline"].to_numpy()
     with open_figure(rows=2, columns=2, height=5.4) as (figure, grid):
         for axes, rival in zip(grid.flat, rivals, strict=True):
             for name, part in found.items():
-                own = part.sel(rival=rival)
+                own = part.sel(baseline=rival)
                 plot_layer_curve(
                     axes, values=own["estimate"], low=own["low"], high=own["high"], name=name
                 )

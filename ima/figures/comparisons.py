@@ -23,7 +23,7 @@ from ima.figures.style import (
     plot_interval_line,
     plot_null_line,
 )
-from ima.measures.similarity import FloatArray
+from ima.stats import FloatArray
 from ima.stats.intervals import Interval
 from ima.studies.model_comparison import ModelComparison
 from ima.studies.model_summary import ModelSummary

@@ -102,7 +102,7 @@ def plot_overlap_by_modality(
     matplotlib.figure.Figure
         One panel per share, on one scale, with chance.
     """
-    from ima.measures.subnetworks import compute_chance_iou
+    from ima.measures.overlap import compute_chance_iou
 
     with open_figure(columns=len(found), height=3.2, sharey=True) as (figure, grid):
         for axes, (sparsity, parts) in zip(grid[0], found.items(), strict=True):

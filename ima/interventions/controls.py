@@ -207,7 +207,7 @@ def run_control_conditions(
     >>> list(run_control_conditions(model, samples, depths=[1.0]))  # doctest: +SKIP
     ['as it is', 'noise', 'random blocks', 'separated']
     """
-    batches = model.batches(samples, batch_size=batch_size)
+    batches = model.encode_batches(samples, batch_size=batch_size)
     states = {"as it is": _pool(model, batches), **_pool_random(model, batches, seed=seed)}
     for layer in sorted({round(depth * model.layers) for depth in depths}):
         title = "separated" if layer == model.layers else f"separated up to {layer}"
@@ -238,7 +238,7 @@ def redraw_random_controls(
     >>> list(redraw_random_controls(model, samples, draw=1))  # doctest: +SKIP
     ['noise', 'random blocks']
     """
-    batches = model.batches(samples, batch_size=batch_size)
+    batches = model.encode_batches(samples, batch_size=batch_size)
     states = _pool_random(model, batches, seed=seed + draw * _SEED_DISTANCE)
     return _label(states, samples=samples)
 

@@ -135,7 +135,7 @@ def compute_steering_vector(
     (128,)
     """
     sums = np.zeros((2, model.hidden))
-    for batch in model.batches(samples):
+    for batch in model.encode_batches(samples):
         means = compute_batch_statistics(model, batch, hook_points=["resid_post"]).means[
             "resid_post"
         ]

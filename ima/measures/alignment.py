@@ -1,4 +1,12 @@
-"""Implicit alignment (F3): how similar perceptual and textual tokens are, and the IMA score."""
+"""Implicit alignment (F3): how similar perceptual and textual tokens are, and the IMA score.
+
+Figure 7 of the paper, for mean-pooled tokens P and T of data set d at layers l = 0 … L::
+
+    PvsT(d, l) = mean_ij cos(P_d,i,l , T_d,j,l)
+    IMA score  = mean over d and l = 0 … L-1 of PvsT(d, l)
+
+The released code also has a version that takes P at the model's input: P_d,i,0.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +18,18 @@ import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.similarity import (
-    FloatArray,
     compute_matched_cosines,
     compute_pair_cosine_draws,
     compute_weighted_means,
     correct_shared_pair_draws,
     normalize_vectors,
 )
-from ima.stats.contents import draw_dataset_weights
+from ima.stats import FloatArray
 from ima.stats.correlation import compute_permutation_p, correlate_rows
-from ima.stats.intervals import Interval, draw_bootstrap_weights
+from ima.stats.intervals import Interval
+from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights
 
-#: Where the perceptual tokens are taken: beside the textual ones, or at the model's input.
+#: The layer of the perceptual tokens: that of the textual tokens, or layer 0.
 ALIGNMENT_VERSIONS = ("same layer", "input")
 AlignmentVersion = Literal["same layer", "input"]
 
@@ -33,18 +41,15 @@ def compute_alignment_curve(
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute PvsT at each layer, within each data set, over all pairs of samples.
-
-    paper.md §3, F3. The released code has two versions: the perceptual tokens of the same layer, or
-    those that enter the model (layer 0) against the textual ones of each layer.
+    """Compute PvsT at each layer within each data set, over all pairs of samples.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
-        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``, all of one language
-        model; a coord ``id`` on ``sample`` tells which data sets show the same contents.
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``, all from one
+        language model. The coord ``id`` on ``sample`` identifies contents that data sets share.
     version : {"same layer", "input"}
-        Which perceptual tokens.
+        Layer of the perceptual tokens.
     resamples : int
         Number of bootstrap resamples of contents.
     seed : int
@@ -58,46 +63,73 @@ def compute_alignment_curve(
     Raises
     ------
     UnknownNameError
-        If there is no such version.
+        If the version does not exist.
     ParameterError
         If no data sets are given, layers differ, or a data set lacks a kind of token.
+
+    Examples
+    --------
+    >>> states = xr.DataArray(
+    ...     [[[[1.0, 0.0]], [[0.0, 1.0]]], [[[1.0, 0.0]], [[1.0, 0.0]]]],
+    ...     dims=("sample", "kind", "layer", "hidden"),
+    ...     coords={"kind": ["perceptual", "textual"], "layer": [0]},
+    ... )
+    >>> compute_alignment_curve({"caption": states}, resamples=2)["estimate"].values
+    array([[0.5]])
     """
     if version not in ALIGNMENT_VERSIONS:
         raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
-    layers = _layers(means)
+    layers = _check_layers(means)
     weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
-    out = np.empty((1 + resamples, len(means), layers.size))
+    values = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
-        drawn, rows = weights[name], np.arange(array.sizes["sample"])
+        own, rows = weights[name], np.arange(array.sizes["sample"])
         for at in range(layers.size):
             textual = array.isel(layer=at).sel(kind="textual")
             if at == 0 or version == "same layer":
                 perceptual = array.isel(layer=at).sel(kind="perceptual")
-                (averaged,) = compute_weighted_means(perceptual, [drawn])
-            out[:, number, at] = correct_shared_pair_draws(
-                compute_pair_cosine_draws(averaged, compute_weighted_means(textual, [drawn])[0]),
-                weights_a=drawn,
-                weights_b=drawn,
-                own=compute_matched_cosines(perceptual, textual, rows_a=rows, rows_b=rows),
+                (perceptual_means,) = compute_weighted_means(perceptual, [own])
+            (textual_means,) = compute_weighted_means(textual, [own])
+            values[:, number, at] = correct_shared_pair_draws(
+                compute_pair_cosine_draws(perceptual_means, textual_means),
+                weights_a=own,
+                weights_b=own,
+                matched_cosines=compute_matched_cosines(
+                    perceptual, textual, rows_a=rows, rows_b=rows
+                ),
                 rows_a=rows,
                 rows_b=rows,
             )
     return xr.Dataset(
         {
-            "estimate": (("dataset", "layer"), out[0]),
-            "draws": (("draw", "dataset", "layer"), out[1:]),
+            "estimate": (("dataset", "layer"), values[0]),
+            "draws": (("draw", "dataset", "layer"), values[1:]),
         },
         coords={"dataset": list(means), "layer": layers},
         attrs={"samples": n, "version": version, "resamples": resamples, "seed": seed},
     )
 
 
-def compute_ima_score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Return the IMA score: the mean of PvsT over layers 0 … L-1 and data sets.
+def _check_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    if not means:
+        message = "No data sets given; an alignment needs at least one."
+        raise ParameterError(message)
+    first, *rest = (array["layer"] for array in means.values())
+    if not all(layers.equals(first) for layers in rest):
+        message = (
+            "The data sets are not from one language model: their layers differ. Give caches of "
+            "one language model."
+        )
+        raise ParameterError(message)
+    return first
+
+
+def compute_ima_score(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Compute the IMA score: the mean of PvsT over layers 0 … L-1 and data sets.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    curve : xarray.Dataset
         From :func:`compute_alignment_curve`, or some of its data sets.
     level : float
         Coverage of the percentile interval.
@@ -106,17 +138,54 @@ def compute_ima_score(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     -------
     Interval
         The score, a cosine.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.2, 0.4, 0.9]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> print(compute_ima_score(curve.assign_attrs(samples=8)))  # leaves out the last layer
+    0.300 [0.300, 0.300], n = 8
     """
-    value, draws = compute_ima_score_draws(found)
-    return Interval.of_draws(value, draws, n=int(found.attrs["samples"]), level=level)
+    value, draws = compute_ima_score_draws(curve)
+    return Interval.of_draws(value, draws, n=int(curve.attrs["samples"]), level=level)
 
 
-def correlate_with_depth(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F3.1: Spearman's rank correlation of PvsT, averaged over data sets, with the layer.
+def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
+    """Compute the IMA score and its value in every resample.
+
+    Scores of models that read the same samples, drawn with the same seed, can be compared draw by
+    draw.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    curve : xarray.Dataset
+        From :func:`compute_alignment_curve`.
+
+    Returns
+    -------
+    score : float
+        The score.
+    draws : ndarray
+        ``(draw,)``.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.75, 1.0]], dims=("dataset", "layer"))
+    >>> compute_ima_score_draws(
+    ...     xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    ... )
+    (0.5, array([0.5]))
+    """
+    inner = curve[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
+    return float(inner["estimate"]), inner["draws"].to_numpy()
+
+
+def correlate_with_depth(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F3.1: Spearman's correlation of PvsT, averaged over data sets, with the layer.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
     level : float
         Coverage of the percentile interval.
@@ -124,123 +193,198 @@ def correlate_with_depth(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        In [-1, 1], over samples, and at least as wide as what random orders of so many layers give:
-        it leaves 0 out only where both do. See :func:`compute_depth_p`.
+        In [-1, 1]. The interval is over samples and at least as wide as random orders of as many
+        layers give. It excludes 0 only where both do. See also :func:`compute_depth_p`.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([np.linspace(0, 1, 12)], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> print(correlate_with_depth(curve.assign_attrs(samples=8)))
+    1.000 [0.420, 1.000], n = 8
     """
-    both = found[["estimate", "draws"]].mean("dataset")
-    curves = np.vstack([both["estimate"], both["draws"]])
-    value, *drawn = _in_order(curves)
-    over_samples = Interval.of_draws(value, drawn, n=int(found.attrs["samples"]), level=level)
-    return _as_wide_as_random_orders(over_samples, points=[curves.shape[1]], level=level)
+    mean = curve[["estimate", "draws"]].mean("dataset")
+    curves = np.vstack([mean["estimate"], mean["draws"]])
+    value, *draws = _correlate_with_order(curves)
+    over_samples = Interval.of_draws(value, draws, n=int(curve.attrs["samples"]), level=level)
+    return _widen_by_random_orders(over_samples, points=[curves.shape[1]], level=level)
 
 
-def _in_order(values: FloatArray) -> FloatArray:
+def _correlate_with_order(values: FloatArray) -> FloatArray:
     """Correlate each row ``(row, point)`` with the order of its points."""
     order = np.arange(values.shape[1], dtype=np.float64)
     return correlate_rows(np.broadcast_to(order, values.shape), values)
 
 
-def _as_wide_as_random_orders(
-    found: Interval, *, points: Sequence[int], level: float, orders: int = 9999
+def _widen_by_random_orders(
+    interval: Interval, *, points: Sequence[int], level: float, orders: int = 9999
 ) -> Interval:
-    """Widen the interval of a mean rank correlation by what random orders of its points give."""
+    """Widen the interval of a mean rank correlation to what random orders of its points give."""
     rng = np.random.default_rng(0)
-    drawn = np.zeros(orders)
+    draws = np.zeros(orders)
     for count in points:
         ranks = np.argsort(rng.random((orders, count)), axis=1).astype(np.float64)
-        drawn += _in_order(ranks) / len(points)
-    far = float(np.quantile(np.abs(drawn), level, method="higher"))
-    low, high = max(-1.0, found.value - far), min(1.0, found.value + far)
+        draws += _correlate_with_order(ranks) / len(points)
+    reach = float(np.quantile(np.abs(draws), level, method="higher"))
+    low, high = max(-1.0, interval.value - reach), min(1.0, interval.value + reach)
     return Interval.around(
-        found.value, low=min(found.low, low), high=max(found.high, high), n=found.n
+        interval.value, low=min(interval.low, low), high=max(interval.high, high), n=interval.n
     )
 
 
-def compute_depth_rise(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure by how much PvsT, averaged over data sets, is higher at the last layer than at 0.
+def compute_depth_rise(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Compute how much higher PvsT, averaged over data sets, is at the last layer than at layer 0.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
     level : float
         Coverage of the percentile interval.
+
+    Returns
+    -------
+    Interval
+        A difference of cosines.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.5, 0.75]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> compute_depth_rise(curve.assign_attrs(samples=8)).value
+    0.5
     """
-    both = found[["estimate", "draws"]].mean("dataset")
-    rise = both.isel(layer=-1, drop=True) - both.isel(layer=0, drop=True)
-    draws, n = rise["draws"].to_numpy(), int(found.attrs["samples"])
+    mean = curve[["estimate", "draws"]].mean("dataset")
+    rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=0, drop=True)
+    draws, n = rise["draws"].to_numpy(), int(curve.attrs["samples"])
     return Interval.of_draws(float(rise["estimate"]), draws, n=n, level=level)
 
 
-def compute_depth_p(found: xr.Dataset, *, seed: int = 0) -> float:
-    """Return how often random orders of the layers correlate as much with depth, two-sided.
+def compute_depth_p(curve: xr.Dataset, *, seed: int = 0) -> float:
+    """Compute the two-sided p-value of the correlation of PvsT with depth.
 
-    Neighbouring layers are alike, which no random order keeps: p is smaller than it should be.
+    The test permutes the layers. Neighbouring layers are correlated and random orders are not, so
+    p is too small.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
     seed : int
-        Of the orders.
+        Seed of the random orders.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.1, 0.2, 0.3, 0.4]], dims=("dataset", "layer"))
+    >>> round(compute_depth_p(xr.Dataset({"estimate": values})), 3)  # 2 of 24 orders
+    0.083
     """
-    values = found["estimate"].mean("dataset").to_numpy()
+    values = curve["estimate"].mean("dataset").to_numpy()
     return compute_permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
 
 
-def compute_ima_score_draws(found: xr.Dataset) -> tuple[float, FloatArray]:
-    """Return the IMA score and its value in every resample, ``(draw,)``.
-
-    Scores of models that read the same samples, drawn with the same seed, can be compared draw by
-    draw.
+def correlate_with_step(
+    runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
+) -> Interval:
+    """Measure F3.2: Spearman's correlation of the IMA score with the training step.
 
     Parameters
     ----------
-    found : xarray.Dataset
-        From :func:`compute_alignment_curve`.
+    runs : mapping of str to mapping of int to xarray.Dataset
+        By run and training step, from :func:`compute_alignment_curve` with the same seed and
+        number of resamples; within a run of the same samples.
+    level : float
+        Coverage of the percentile interval over contents.
+
+    Returns
+    -------
+    Interval
+        Mean over runs, in [-1, 1]. The interval is over contents, which n counts, and at least as
+        wide as random orders of as many steps give. It excludes 0 only where both do.
+
+    Raises
+    ------
+    ParameterError
+        If a run has fewer than three steps.
+
+    Examples
+    --------
+    >>> def make_curve(score):
+    ...     values = xr.DataArray([[score, 0.0]], dims=("dataset", "layer"))
+    ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    ...     return curve.assign_attrs(samples=8)
+    >>> run = {step: make_curve(-0.01 * step) for step in (0, 10, 20)}
+    >>> print(correlate_with_step({"run": run}))  # three steps are too few
+    -1.000 [-1.000, 0.000], n = 8
     """
-    inner = found[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
-    return float(inner["estimate"]), inner["draws"].to_numpy()
+    values, draws, n = [], [], 0
+    for name, steps in runs.items():
+        if len(steps) < 3:
+            message = f"{name} has {len(steps)} steps; an order needs at least 3."
+            raise ParameterError(message)
+        scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
+        value, *run_draws = _correlate_with_order(
+            np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)
+        )
+        values.append(value)
+        draws.append(run_draws)
+        n += int(next(iter(steps.values())).attrs["samples"])
+    mean = float(np.mean(values))
+    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n, level=level)
+    points = [len(steps) for steps in runs.values()]
+    return _widen_by_random_orders(over_contents, points=points, level=level)
 
 
 def compute_margin_over_controls(
-    found: xr.Dataset, others: Mapping[str, xr.Dataset]
+    curve: xr.Dataset, controls: Mapping[str, xr.Dataset]
 ) -> tuple[Interval, str]:
-    """Measure F3.4: the IMA score less the largest of the same model's under other conditions.
+    """Measure F3.4: the IMA score minus the largest score of the same model under a control.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
-    others : mapping of str to xarray.Dataset
-        By condition, of the same samples, with the same seed and resamples.
+    controls : mapping of str to xarray.Dataset
+        By control, from the same samples, with the same seed and number of resamples.
 
     Returns
     -------
     interval : Interval
-        The difference, contents resampled in both at once.
+        The difference; contents are resampled in both at once.
     largest : str
-        The condition that it is compared with.
+        The control with the largest score.
+
+    Examples
+    --------
+    >>> def make_curve(score):
+    ...     values = xr.DataArray([[score, 0.0]], dims=("dataset", "layer"))
+    ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    ...     return curve.assign_attrs(samples=8)
+    >>> controls = {"noise": make_curve(0.25), "random blocks": make_curve(0.125)}
+    >>> margin, largest = compute_margin_over_controls(make_curve(0.75), controls)
+    >>> margin.value, largest
+    (0.5, 'noise')
     """
-    value, draws = compute_ima_score_draws(found)
-    drawn = {name: compute_ima_score_draws(part) for name, part in others.items()}
-    largest = max(drawn, key=lambda name: drawn[name][0])
-    other, other_draws = drawn[largest]
-    n = int(found.attrs["samples"])
-    return Interval.of_draws(value - other, draws - other_draws, n=n, level=0.95), largest
+    value, draws = compute_ima_score_draws(curve)
+    scores = {name: compute_ima_score_draws(control) for name, control in controls.items()}
+    largest = max(scores, key=lambda name: scores[name][0])
+    control_value, control_draws = scores[largest]
+    n = int(curve.attrs["samples"])
+    margin = Interval.of_draws(value - control_value, draws - control_draws, n=n, level=0.95)
+    return margin, largest
 
 
 def compute_matched_gain(
     means: xr.DataArray, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Measure how much more similar a sample's percepts are to its own text than to all texts.
+    """Compute how much more similar a sample's perceptual tokens are to its own text than to all.
 
     Parameters
     ----------
     means : xarray.DataArray
         ``(sample, kind, layer, hidden)`` of one data set.
     resamples : int
-        Bootstrap resamples of samples.
+        Number of bootstrap resamples of samples.
     seed : int
         Same seed, same interval.
     level : float
@@ -249,81 +393,61 @@ def compute_matched_gain(
     Returns
     -------
     Interval
-        Mean over layers 0 … L-1 and samples of the cosine of matched pairs less that of all pairs.
+        Mean over layers 0 … L-1 and samples of the cosine of matched pairs minus that of all pairs.
+
+    Examples
+    --------
+    >>> states = np.eye(2)[:, None, None] * np.ones((2, 2, 2, 1))  # own text alike, others not
+    >>> means = xr.DataArray(
+    ...     states, {"kind": ["perceptual", "textual"]}, ("sample", "kind", "layer", "hidden")
+    ... )
+    >>> compute_matched_gain(means, resamples=2).value
+    0.5
     """
-    gaps = []
+    gains = []
     for at in range(means.sizes["layer"] - 1):
-        p, t = (_directions(means, kind=kind, at=at) for kind in ("perceptual", "textual"))
-        gaps.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
-    share = np.mean(gaps, axis=0)
-    drawn = draw_bootstrap_weights(len(share), resamples=resamples, seed=seed).to_numpy() @ share
-    return Interval.of_draws(float(share.mean()), drawn, n=len(share), level=level)
+        p, t = (_normalize_layer(means, kind=kind, at=at) for kind in ("perceptual", "textual"))
+        gains.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
+    gain = np.mean(gains, axis=0)
+    draws = draw_bootstrap_weights(len(gain), resamples=resamples, seed=seed).to_numpy() @ gain
+    return Interval.of_draws(float(gain.mean()), draws, n=len(gain), level=level)
 
 
-def correlate_with_step(
-    runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
-) -> Interval:
-    """Measure F3.2: Spearman's rank correlation of the IMA score with the training step.
-
-    Parameters
-    ----------
-    runs : mapping of str to mapping of int to xarray.Dataset
-        By run and training step, from :func:`compute_alignment_curve`, all with the same seed and resamples; within a
-        run of the same samples.
-    level : float
-        Coverage of the percentile interval over contents.
-
-    Returns
-    -------
-    Interval
-        Mean over runs, in [-1, 1], over contents, which its n counts, and at least as wide as what
-        random orders of so many steps give: it leaves 0 out only where both do.
-
-    Raises
-    ------
-    ParameterError
-        If a run has fewer than three steps.
-    """
-    values, draws, n = [], [], 0
-    for name, steps in runs.items():
-        if len(steps) < 3:
-            message = f"{name} has {len(steps)} steps; an order needs at least 3."
-            raise ParameterError(message)
-        scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
-        value, *drawn = _in_order(
-            np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)
-        )
-        values.append(value)
-        draws.append(drawn)
-        n += int(next(iter(steps.values())).attrs["samples"])
-    mean = float(np.mean(values))
-    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n, level=level)
-    points = [len(steps) for steps in runs.values()]
-    return _as_wide_as_random_orders(over_contents, points=points, level=level)
+def _normalize_layer(means: xr.DataArray, *, kind: str, at: int) -> FloatArray:
+    directions: FloatArray = normalize_vectors(means.isel(layer=at).sel(kind=kind)).to_numpy()
+    return directions
 
 
-def stack_alignment_curves(parts: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
-    """Put results of :func:`compute_alignment_curve` side by side, each averaged over data sets.
+def stack_alignment_curves(curves: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
+    """Stack several alignment curves along a new dim, each averaged over data sets.
 
     Parameters
     ----------
-    parts : mapping of str to xarray.Dataset
-        By label of the new dim.
+    curves : mapping of str to xarray.Dataset
+        By label on the new dim, from :func:`compute_alignment_curve`.
     dim : str
-        Its name.
+        Name of the new dim.
 
     Returns
     -------
     xarray.Dataset
         ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.5]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> stacked = stack_alignment_curves({"as it is": curve, "noise": curve}, dim="condition")
+    >>> dict(stacked["estimate"].sizes)
+    {'condition': 2, 'layer': 2}
     """
-    index = xr.DataArray(list(parts), dims=dim, name=dim)
-    averaged = [part[["estimate", "draws"]].mean("dataset") for part in parts.values()]
+    index = xr.DataArray(list(curves), dims=dim, name=dim)
+    averaged = [curve[["estimate", "draws"]].mean("dataset") for curve in curves.values()]
     return xr.concat(averaged, dim=index)
 
 
 def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
-    """Compare perceptual tokens of every layer with textual ones of every layer.
+    """Compare the perceptual tokens of every layer with the textual tokens of every layer.
 
     Parameters
     ----------
@@ -335,35 +459,26 @@ def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
     xarray.DataArray
         ``(perceptual, textual)``, mean cosine over all pairs of samples; both dims hold labels of
         layers.
+
+    Examples
+    --------
+    >>> states = np.eye(2)[None, None] * np.ones((3, 2, 1, 1))  # layer 0 and 1 are orthogonal
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> compute_cross_layer_cosine(means).values
+    array([[1., 0.],
+           [0., 1.]])
     """
     sides = []
     for kind in ("perceptual", "textual"):
-        averaged = [
-            _directions(means, kind=kind, at=at).mean(axis=0) for at in range(means.sizes["layer"])
+        layer_means = [
+            _normalize_layer(means, kind=kind, at=at).mean(axis=0)
+            for at in range(means.sizes["layer"])
         ]
-        sides.append(np.stack(averaged))
+        sides.append(np.stack(layer_means))
     layers = means["layer"].to_numpy()
     return xr.DataArray(
         sides[0] @ sides[1].T,
         dims=("perceptual", "textual"),
         coords={"perceptual": layers, "textual": layers},
     )
-
-
-def _directions(array: xr.DataArray, *, kind: str, at: int) -> FloatArray:
-    directions: FloatArray = normalize_vectors(array.isel(layer=at).sel(kind=kind)).to_numpy()
-    return directions
-
-
-def _layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    if not means:
-        message = "No data sets given; an alignment needs at least one."
-        raise ParameterError(message)
-    first, *rest = (array["layer"] for array in means.values())
-    if not all(layers.equals(first) for layers in rest):
-        message = (
-            "The data sets are not from one language model: their layers differ. Give caches of "
-            "one of them."
-        )
-        raise ParameterError(message)
-    return first

@@ -1,6 +1,7 @@
-"""Rivals of the IMA score along the depth: retrieval, neighbours, CKA and Fréchet distance.
+"""Baselines of the IMA score over layers: retrieval, mutual k-NN, CKA and Fréchet distance.
 
-Each has an interval and a null at every layer of a data set.
+:mod:`ima.measures.representation_similarity` has the formulas. Here each baseline gets an interval
+and a null at every layer of a data set.
 """
 
 from __future__ import annotations
@@ -8,137 +9,145 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures import representation_similarity
-from ima.measures.similarity import FloatArray
-from ima.stats.intervals import draw_bootstrap_weights
+from ima.measures.representation_similarity import (
+    compute_cka,
+    compute_frechet_distance,
+    compute_mutual_knn,
+    compute_retrieval_hits,
+)
+from ima.stats import FloatArray, RowIndices
+from ima.stats.resampling import draw_bootstrap_weights
 
 ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
-#: Groups of samples that are left out in turn, for the measures that are no means over samples.
+#: Number of groups of samples that the jackknife leaves out in turn.
 JACKKNIFE_GROUPS = 10
-_NORMAL = 1.959964
+_Z_95 = 1.959964
 
 
 def compute_baseline_curves(
     means: xr.DataArray,
     *,
-    neighbours: int = 10,
+    n_neighbors: int = 10,
     permutations: int = 20,
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute all rivals at each layer of a data set.
+    """Compute all baselines at each layer of a data set.
+
+    Retrieval and mutual k-NN are means over samples and get bootstrap intervals. CKA and the
+    Fréchet distance get jackknife intervals over groups of samples, because a bootstrap resample
+    contains samples twice.
 
     Parameters
     ----------
     means : xarray.DataArray
-        Mean-pooled tokens ``(sample, kind, layer, hidden)``; a layer at a time is read.
-    neighbours : int
-        The k of mutual k-NN; at most a quarter of the samples.
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
+    n_neighbors : int
+        The k of mutual k-NN, limited to a quarter of the samples.
     permutations : int
-        Random pairings of samples, whose mean is the null of the first three. The null of the
-        Fréchet distance is the distance between two halves of the textual samples.
+        Number of random pairings of samples. Their mean is the null of the first three baselines.
+        The null of the Fréchet distance is the distance between two halves of the textual samples.
     resamples : int
-        Bootstrap resamples of samples, for retrieval and neighbours; the intervals of the other two
-        are a jackknife's over groups of samples, because a resample holds samples twice.
+        Number of bootstrap resamples of samples.
     seed : int
         Same seed, same result.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate``, ``low``, ``high`` (95 %) and ``null`` ``(rival, layer)``.
+        ``estimate``, ``low``, ``high`` (95 %) and ``null`` ``(baseline, layer)``.
 
     Raises
     ------
     ParameterError
         If there are fewer than 16 samples.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> curves = compute_baseline_curves(means, permutations=2, resamples=10)
+    >>> curves["estimate"].sel(baseline="retrieval@1").values  # both kinds are equal
+    array([1.])
     """
     n = means.sizes["sample"]
     if n < 16:
-        message = f"The rivals compare samples with one another: at least 16; got {n}."
+        message = f"The baselines compare samples with each other: at least 16 needed; got {n}."
         raise ParameterError(message)
-    k = min(neighbours, n // 4)
+    k = min(n_neighbors, n // 4)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(permutations)]
     groups = np.array_split(rng.permutation(n), JACKKNIFE_GROUPS)
+    halves = np.array_split(orders[0] if orders else np.arange(n), 2)
     weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
-    found = np.empty((4, len(ALIGNMENT_BASELINES), means.sizes["layer"]))
+    values = np.empty((4, len(ALIGNMENT_BASELINES), means.sizes["layer"]))
     for at in range(means.sizes["layer"]):
-        a, b = (
+        p, t = (
             means.isel(layer=at).sel(kind=kind).to_numpy().astype(np.float64)
             for kind in ("perceptual", "textual")
         )
-        shares = [
-            representation_similarity.compute_retrieval_hits(a, b),
-            representation_similarity.compute_mutual_knn(a, b, k=k),
-        ]
-        for number, share in enumerate(shares):
-            ends = np.quantile(weights @ share, [0.025, 0.975])
-            found[:3, number, at] = share.mean(), *ends
-        found[:3, 2, at] = _jackknife(representation_similarity.compute_cka, a, b, groups)
-        found[:3, 3, at] = _jackknife(
-            representation_similarity.compute_frechet_distance, a, b, groups
-        )
-        found[3, 0, at] = np.mean(
-            [
-                representation_similarity.compute_retrieval_hits(a, b[order]).mean()
-                for order in orders
-            ]
-        )
-        found[3, 1, at] = np.mean(
-            [
-                representation_similarity.compute_mutual_knn(a, b[order], k=k).mean()
-                for order in orders
-            ]
-        )
-        found[3, 2, at] = np.mean(
-            [representation_similarity.compute_cka(a, b[order]) for order in orders]
-        )
-        halves = np.array_split(orders[0] if orders else np.arange(n), 2)
-        found[3, 3, at] = representation_similarity.compute_frechet_distance(
-            b[halves[0]], b[halves[1]]
-        )
-    dims = ("rival", "layer")
+        for number, hits in enumerate(
+            [compute_retrieval_hits(p, t), compute_mutual_knn(p, t, k=k)]
+        ):
+            ends = np.quantile(weights @ hits, [0.025, 0.975])
+            values[:3, number, at] = hits.mean(), *ends
+        values[:3, 2, at] = _jackknife(compute_cka, p, t, groups)
+        values[:3, 3, at] = _jackknife(compute_frechet_distance, p, t, groups)
+        shuffled = [t[order] for order in orders]
+        values[3, 0, at] = np.mean([compute_retrieval_hits(p, other).mean() for other in shuffled])
+        values[3, 1, at] = np.mean([compute_mutual_knn(p, other, k=k).mean() for other in shuffled])
+        values[3, 2, at] = np.mean([compute_cka(p, other) for other in shuffled])
+        values[3, 3, at] = compute_frechet_distance(t[halves[0]], t[halves[1]])
     names = ("estimate", "low", "high", "null")
     return xr.Dataset(
-        {name: (dims, values) for name, values in zip(names, found, strict=True)},
-        coords={"rival": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
-        attrs={"samples": n, "neighbours": k, "permutations": permutations, "seed": seed},
+        {name: (("baseline", "layer"), own) for name, own in zip(names, values, strict=True)},
+        coords={"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
+        attrs={"samples": n, "n_neighbors": k, "permutations": permutations, "seed": seed},
     )
-
-
-def describe_best_layer(found: xr.Dataset, *, rival: str) -> str:
-    """Say where a rival is highest, and what chance gives.
-
-    Parameters
-    ----------
-    found : xarray.Dataset
-        From :func:`compute_baseline_curves`.
-    rival : str
-        One of :data:`ALIGNMENT_BASELINES`.
-    """
-    own = found.sel(rival=rival)
-    layer = int(own["estimate"].idxmax())
-    top = own.sel(layer=layer)
-    ends = f"[{float(top['low']):.2f}, {float(top['high']):.2f}]"
-    chance = f"null {float(own['null'].mean()):.3f}"
-    return f"{float(top['estimate']):.2f} {ends} at layer {layer} ({chance})"
 
 
 def _jackknife(
     measure: Callable[[FloatArray, FloatArray], float],
     a: FloatArray,
     b: FloatArray,
-    groups: list[npt.NDArray[np.int64]],
+    groups: list[RowIndices],
 ) -> tuple[float, float, float]:
-    """Return a measure with the interval that leaving out groups of samples gives."""
+    """Compute a measure with its jackknife interval, leaving out one group of samples at a time."""
     value = measure(a, b)
-    rest = [np.setdiff1d(np.arange(len(a)), group) for group in groups]
-    left = np.array([measure(a[kept], b[kept]) for kept in rest])
+    kept = [np.setdiff1d(np.arange(len(a)), group) for group in groups]
+    values = np.array([measure(a[rows], b[rows]) for rows in kept])
     count = len(groups)
-    spread = float(np.sqrt((count - 1) / count * ((left - left.mean()) ** 2).sum()))
-    return value, value - _NORMAL * spread, value + _NORMAL * spread
+    error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+    return value, value - _Z_95 * error, value + _Z_95 * error
+
+
+def describe_best_layer(curves: xr.Dataset, *, baseline: str) -> str:
+    """Describe in words where a baseline is highest, and its null.
+
+    Parameters
+    ----------
+    curves : xarray.Dataset
+        From :func:`compute_baseline_curves`.
+    baseline : str
+        One of :data:`ALIGNMENT_BASELINES`.
+
+    Examples
+    --------
+    >>> values = {"estimate": [[0.2, 0.6]], "low": [[0.1, 0.5]], "high": [[0.3, 0.7]]}
+    >>> curves = xr.Dataset(
+    ...     {name: (("baseline", "layer"), own) for name, own in values.items()},
+    ...     coords={"baseline": ["retrieval@1"], "layer": [0, 1]},
+    ... )
+    >>> describe_best_layer(curves.assign(null=curves["low"] * 0), baseline="retrieval@1")
+    '0.60 [0.50, 0.70] at layer 1 (null 0.000)'
+    """
+    own = curves.sel(baseline=baseline)
+    layer = int(own["estimate"].idxmax())
+    best = own.sel(layer=layer)
+    ends = f"[{float(best['low']):.2f}, {float(best['high']):.2f}]"
+    null = f"null {float(own['null'].mean()):.3f}"
+    return f"{float(best['estimate']):.2f} {ends} at layer {layer} ({null})"

@@ -1,4 +1,13 @@
-"""Narrow cones (F1.1): the four similarities of perceptual and textual tokens, layer by layer."""
+"""Narrow cones (F1.1): how similar perceptual and textual tokens are, layer by layer.
+
+Figure 2 of the paper, for mean-pooled perceptual tokens P and textual tokens T of data sets d::
+
+    PvsT = mean over d      of mean_ij cos(P_d,i, T_d,j)
+    PvsP = mean over d ≠ d' of mean_ij cos(P_d,i, P_d',j)      TvsT the same of T
+    P intra = mean over d of the cosine between two halves of P_d    T intra the same of T
+
+F1.1 is the minimum over layers of min(PvsP − PvsT, TvsT − PvsT).
+"""
 
 from __future__ import annotations
 
@@ -11,21 +20,18 @@ import xarray as xr
 from ima.errors import ParameterError
 from ima.measures.similarity import (
     SAMPLE_BLOCK_SIZE,
-    FloatArray,
-    RowIndices,
     compute_matched_cosines,
     compute_pair_cosine_draws,
     compute_weighted_means,
     correct_shared_pair_draws,
-    draw_weights_with_data,
     split_into_halves,
 )
-from ima.stats.contents import draw_dataset_weights
+from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
-from ima.stats.resampling import BootstrapWeights, draw_resample_counts
+from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, draw_resample_counts
 
 CONE_CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
-_SHORT = {"perceptual": "P", "textual": "T"}
+_KINDS = {"P": "perceptual", "T": "textual"}
 
 
 def compute_similarity_terms(
@@ -35,67 +41,83 @@ def compute_similarity_terms(
     seed: int = 0,
     paper_compat: bool = False,
 ) -> xr.Dataset:
-    """Compute PvsT, PvsP, TvsT and intra for every data set and pair of data sets.
+    """Compute PvsT, PvsP, TvsT and intra of every data set and pair of data sets.
 
-    The four similarities of paper.md §3, F1. Samples are resampled within each data set, and a
-    sample brings its perceptual and its textual mean along together, in all data sets that
-    show it.
+    Contents are resampled. A content brings its perceptual and its textual means along, from all
+    data sets that show it.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
-        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``; a coord ``id`` on
-        ``sample`` tells which data sets show the same contents.
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``. The coord ``id`` on
+        ``sample`` identifies contents that data sets share.
     resamples : int
         Number of bootstrap resamples.
     seed : int
         Same seed, same draws.
     paper_compat : bool
-        Matched pairs instead of all pairs, as in the released code (paper.md §5): the i-th
-        perceptual with the i-th textual mean.
+        Average matched pairs instead of all pairs, as the released code does: the
+        i-th perceptual mean with the i-th textual mean.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)``; coords on ``term``:
-        ``curve`` (one of :data:`CONE_CURVES`), ``left`` and ``right`` (data sets).
+        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)``, cosines. Coords on
+        ``term``: ``curve`` (one of :data:`CONE_CURVES`), ``left`` and ``right`` (data sets).
 
     Raises
     ------
     ParameterError
         If a data set has fewer than four samples, or layers or hidden sizes differ.
+
+    Examples
+    --------
+    >>> kinds = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> states = xr.DataArray(
+    ...     np.random.default_rng(0).normal(size=(4, 2, 1, 8)),
+    ...     dims=("sample", "kind", "layer", "hidden"),
+    ...     coords=kinds,
+    ... )
+    >>> terms = compute_similarity_terms({"caption": states, "qa": states + 1}, resamples=2)
+    >>> terms["curve"].values.tolist()[:4]
+    ['PvsT', 'PvsT', 'PvsP', 'P intra']
     """
-    layers = _common_layers(means)
-    kinds = {name: _kinds(array) for name, array in means.items()}
-    terms = list(_terms(kinds))
-    weights, owners, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
+    layers = _check_layers(means)
+    kinds = {name: _list_present_kinds(array) for name, array in means.items()}
+    terms = list(_list_terms(kinds))
+    weights, contents, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     if paper_compat:
-        # The i-th of every data set form one unit: they are drawn together.
+        # The i-th samples of all data sets form one unit and are drawn together.
         n = min(array.sizes["sample"] for array in means.values())
-        weights = dict.fromkeys(means, draw_weights_with_data(n, resamples=resamples, seed=seed))
-    out = np.empty((1 + resamples, len(terms), len(layers)))
+        shared = BootstrapWeights(draw_resample_counts(n, resamples=resamples, seed=seed))
+        weights = dict.fromkeys(means, shared)
+    values = np.empty((1 + resamples, len(terms), len(layers)))
     for at in range(len(layers)):
-        layer = {
+        states = {
             (name, kind): array.isel(layer=at).sel(kind=kind)
             for name, array in means.items()
             for kind in kinds[name]
         }
         if paper_compat:
-            score = _matched(layer, weights)
+            score = _score_matched_pairs(states, weights)
         else:
-            score = _all_pairs(layer, weights, owners=owners)
+            score = _score_all_pairs(states, weights, contents=contents)
         for number, (curve, left, right) in enumerate(terms):
             if curve.endswith("intra"):
-                kind = "perceptual" if curve.startswith("P") else "textual"
-                out[:, number, at] = _intra(layer[left, kind], resamples=resamples, seed=seed)
+                values[:, number, at] = _score_halves(
+                    states[left, _KINDS[curve[0]]], resamples=resamples, seed=seed
+                )
             else:
-                out[:, number, at] = score(curve, left, right)
+                values[:, number, at] = score(curve, left, right)
     term = {
         name: ("term", [entry[i] for entry in terms])
         for i, name in enumerate(("curve", "left", "right"))
     }
     return xr.Dataset(
-        {"estimate": (("term", "layer"), out[0]), "draws": (("draw", "term", "layer"), out[1:])},
+        {
+            "estimate": (("term", "layer"), values[0]),
+            "draws": (("draw", "term", "layer"), values[1:]),
+        },
         coords={**term, "layer": layers},
         attrs={
             "samples": n,
@@ -106,27 +128,137 @@ def compute_similarity_terms(
     )
 
 
+def _check_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
+    if not means:
+        message = "No data sets given; similarities need at least one."
+        raise ParameterError(message)
+    first, *rest = means.values()
+    for name, array in means.items():
+        if array.sizes["sample"] < 4:
+            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
+            raise ParameterError(message)
+    for array in rest:
+        same = array["layer"].equals(first["layer"])
+        if not same or array.sizes["hidden"] != first.sizes["hidden"]:
+            sizes = {name: dict(array.sizes) for name, array in means.items()}
+            message = (
+                f"The data sets are not from one language model: {sizes}. "
+                "Give caches whose layers and hidden size agree."
+            )
+            raise ParameterError(message)
+    return first["layer"]
+
+
+def _list_present_kinds(array: xr.DataArray) -> list[str]:
+    """List the kinds of tokens in a data set: a text-only one has no perceptual tokens."""
+    present: dict[str, bool] = dict.fromkeys(map(str, array["kind"].to_numpy()), False)
+    # One number of each vector shows whether the vector is present.
+    first = array.isel(layer=0, hidden=0)
+    for start in range(0, array.sizes["sample"], SAMPLE_BLOCK_SIZE):
+        block = slice(start, start + SAMPLE_BLOCK_SIZE)
+        numbers = first.isel(sample=block).transpose("kind", "sample").to_numpy()
+        for kind, values in zip(present, numbers, strict=True):
+            present[kind] |= bool(np.isfinite(values).any())
+        if all(present.values()):
+            break
+    return [kind for kind, there in present.items() if there]
+
+
+def _list_terms(kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
+    for name, own in kinds.items():
+        if len(own) == 2:
+            yield "PvsT", name, name
+    for letter, kind in _KINDS.items():
+        names = [name for name, own in kinds.items() if kind in own]
+        for left, right in combinations(names, 2):
+            yield f"{letter}vs{letter}", left, right
+        for name in names:
+            yield f"{letter} intra", name, name
+
+
+_States = Mapping[tuple[str, str], xr.DataArray]
+_Score = Callable[[str, str, str], FloatArray]
+
+
+def _score_all_pairs(
+    states: _States,
+    weights: Mapping[str, BootstrapWeights],
+    *,
+    contents: Mapping[str, RowIndices],
+) -> _Score:
+    means = {
+        key: compute_weighted_means(vectors, [weights[key[0]]])[0]
+        for key, vectors in states.items()
+    }
+
+    def score(curve: str, left: str, right: str) -> FloatArray:
+        a, b = (left, _KINDS[curve[0]]), (right, _KINDS[curve[-1]])
+        _, rows_a, rows_b = np.intersect1d(contents[left], contents[right], return_indices=True)
+        rows = {"rows_a": rows_a, "rows_b": rows_b}
+        return correct_shared_pair_draws(
+            compute_pair_cosine_draws(means[a], means[b]),
+            weights_a=weights[left],
+            weights_b=weights[right],
+            matched_cosines=compute_matched_cosines(states[a], states[b], **rows),
+            **rows,
+        )
+
+    return score
+
+
+def _score_matched_pairs(states: _States, weights: Mapping[str, BootstrapWeights]) -> _Score:
+    def score(curve: str, left: str, right: str) -> FloatArray:
+        a, b = states[left, _KINDS[curve[0]]], states[right, _KINDS[curve[-1]]]
+        rows = np.arange(weights[left].shape[1])
+        return weights[left] @ compute_matched_cosines(a, b, rows_a=rows, rows_b=rows)
+
+    return score
+
+
+def _score_halves(vectors: xr.DataArray, *, resamples: int, seed: int) -> FloatArray:
+    """Compute the all-pairs cosine between two halves, each resampled on its own."""
+    n = vectors.sizes["sample"]
+    order = xr.DataArray(np.arange(n), dims="sample")
+    weights = []
+    for number, half in enumerate(split_into_halves(order, seed=seed)):
+        counts = np.zeros((1 + resamples, n), np.uint8)
+        counts[:, half.to_numpy()] = draw_resample_counts(
+            half.size, resamples=resamples, seed=(seed, number)
+        )
+        weights.append(BootstrapWeights(counts))
+    return compute_pair_cosine_draws(*compute_weighted_means(vectors, weights))
+
+
 def average_terms_by_curve(terms: xr.Dataset, *, names: Sequence[str] = CONE_CURVES) -> xr.Dataset:
-    """Average the terms of each curve: over data sets, or over pairs of data sets.
+    """Average the terms of each curve, over data sets or over pairs of data sets.
 
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`compute_similarity_terms`, or a part of its terms.
+        From :func:`compute_similarity_terms`, or some of its terms.
     names : sequence of str
-        The curves that there may be, in order.
+        Names of the possible curves, in the order of the result.
 
     Returns
     -------
     xarray.Dataset
         ``estimate`` ``(curve, layer)``, ``draws`` ``(draw, curve, layer)``, and ``terms``
-        ``(curve,)``, how many were averaged.
+        ``(curve,)``, the number of averaged terms.
+
+    Examples
+    --------
+    >>> terms = xr.Dataset(
+    ...     {"estimate": (("term", "layer"), [[0.2], [0.4]])},
+    ...     coords={"curve": ("term", ["PvsT", "PvsT"])},
+    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
+    >>> average_terms_by_curve(terms)["estimate"].round(2).values.tolist()
+    [[0.3]]
     """
-    found = [name for name in names if name in terms["curve"].values]
-    index = xr.DataArray(found, dims="curve", name="curve")
-    chosen = [terms.isel(term=terms["curve"].values == name) for name in found]
-    averaged = xr.concat([part[["estimate", "draws"]].mean("term") for part in chosen], dim=index)
-    averaged["terms"] = ("curve", [part.sizes["term"] for part in chosen])
+    present = [name for name in names if name in terms["curve"].values]
+    index = xr.DataArray(present, dims="curve", name="curve")
+    parts = [terms.isel(term=terms["curve"].values == name) for name in present]
+    averaged = xr.concat([part[["estimate", "draws"]].mean("term") for part in parts], dim=index)
+    averaged["terms"] = ("curve", [part.sizes["term"] for part in parts])
     return averaged.assign_attrs(terms.attrs)
 
 
@@ -141,13 +273,22 @@ def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(side, layer)`` and ``draws`` ``(draw, side, layer)``; side names what PvsT
-        was subtracted from.
+        ``estimate`` ``(side, layer)`` and ``draws`` ``(draw, side, layer)``; ``side`` is the curve
+        from which PvsT is subtracted.
 
     Raises
     ------
     ParameterError
         If a curve is missing, as PvsP is where only one data set was given.
+
+    Examples
+    --------
+    >>> averaged = xr.Dataset(
+    ...     {"estimate": (("curve", "layer"), [[0.2], [0.5], [0.6]])},
+    ...     coords={"curve": ["PvsT", "PvsP", "TvsT"]},
+    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
+    >>> compute_cone_gaps(averaged)["estimate"].round(2).values.tolist()
+    [[0.3], [0.4]]
     """
     missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"].values]
     if missing:
@@ -162,7 +303,7 @@ def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
 
 
 def compute_cone_margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F1.1: by how much PvsT stays below both others at the layer where it is closest.
+    """Measure F1.1: how far PvsT stays below PvsP and TvsT where it comes closest.
 
     Parameters
     ----------
@@ -174,119 +315,19 @@ def compute_cone_margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interva
     Returns
     -------
     Interval
-        Of the minimum over layers of min(PvsP − PvsT, TvsT − PvsT).
+        The minimum over layers of min(PvsP − PvsT, TvsT − PvsT), a difference of cosines.
+
+    Examples
+    --------
+    >>> averaged = xr.Dataset(
+    ...     {"estimate": (("curve", "layer"), [[0.2], [0.5], [0.6]])},
+    ...     coords={"curve": ["PvsT", "PvsP", "TvsT"]},
+    ...     attrs={"samples": 8},
+    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
+    >>> print(compute_cone_margin(averaged))
+    0.300 [0.300, 0.300], n = 8
     """
     gap = compute_cone_gaps(averaged)
     low, high = compute_simultaneous_band(gap["draws"], level=level)
-    return compute_minimum_interval(
-        gap["estimate"], low=low, high=high, n=int(averaged.attrs["samples"])
-    )
-
-
-def _common_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    if not means:
-        message = "No data sets given; similarities need at least one."
-        raise ParameterError(message)
-    first, *rest = means.values()
-    for name, array in means.items():
-        if array.sizes["sample"] < 4:
-            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
-            raise ParameterError(message)
-    for array in rest:
-        same = array["layer"].equals(first["layer"])
-        if not same or array.sizes["hidden"] != first.sizes["hidden"]:
-            found = {name: dict(array.sizes) for name, array in means.items()}
-            message = (
-                f"The data sets are not from one language model: {found}. "
-                "Give caches whose layers and hidden size agree."
-            )
-            raise ParameterError(message)
-    return first["layer"]
-
-
-def _kinds(array: xr.DataArray) -> list[str]:
-    """Return the kinds that a data set has at all: a text-only one has no perceptual tokens."""
-    found: dict[str, bool] = dict.fromkeys(map(str, array["kind"].to_numpy()), False)
-    # One number of each vector says whether it is there.
-    first = array.isel(layer=0, hidden=0)
-    for start in range(0, array.sizes["sample"], SAMPLE_BLOCK_SIZE):
-        part = first.isel(sample=slice(start, start + SAMPLE_BLOCK_SIZE)).transpose(
-            "kind", "sample"
-        )
-        for kind, values in zip(found, part.to_numpy(), strict=True):
-            found[kind] |= bool(np.isfinite(values).any())
-        if all(found.values()):
-            break
-    return [kind for kind, there in found.items() if there]
-
-
-def _terms(kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
-    for name, own in kinds.items():
-        if len(own) == 2:
-            yield "PvsT", name, name
-    for kind, letter in _SHORT.items():
-        having = [name for name, own in kinds.items() if kind in own]
-        for left, right in combinations(having, 2):
-            yield f"{letter}vs{letter}", left, right
-        for name in having:
-            yield f"{letter} intra", name, name
-
-
-_Score = Callable[[str, str, str], FloatArray]
-
-
-def _all_pairs(
-    layer: Mapping[tuple[str, str], xr.DataArray],
-    weights: Mapping[str, BootstrapWeights],
-    *,
-    owners: Mapping[str, RowIndices],
-) -> _Score:
-    averaged = {
-        key: compute_weighted_means(vectors, [weights[key[0]]])[0] for key, vectors in layer.items()
-    }
-
-    def score(curve: str, left: str, right: str) -> FloatArray:
-        a, b = (left, _kind(curve[0])), (right, _kind(curve[-1]))
-        _, rows_a, rows_b = np.intersect1d(owners[left], owners[right], return_indices=True)
-        return correct_shared_pair_draws(
-            compute_pair_cosine_draws(averaged[a], averaged[b]),
-            weights_a=weights[left],
-            weights_b=weights[right],
-            own=compute_matched_cosines(layer[a], layer[b], rows_a=rows_a, rows_b=rows_b),
-            rows_a=rows_a,
-            rows_b=rows_b,
-        )
-
-    return score
-
-
-def _matched(
-    layer: Mapping[tuple[str, str], xr.DataArray], weights: Mapping[str, BootstrapWeights]
-) -> _Score:
-    def score(curve: str, left: str, right: str) -> FloatArray:
-        a, b = layer[left, _kind(curve[0])], layer[right, _kind(curve[-1])]
-        rows = np.arange(weights[left].shape[1])
-        averaged: FloatArray = weights[left] @ compute_matched_cosines(
-            a, b, rows_a=rows, rows_b=rows
-        )
-        return averaged
-
-    return score
-
-
-def _kind(letter: str) -> str:
-    return "perceptual" if letter == "P" else "textual"
-
-
-def _intra(vectors: xr.DataArray, *, resamples: int, seed: int) -> FloatArray:
-    """Return the all-pairs cosine between halves; each half is resampled on its own."""
-    n = vectors.sizes["sample"]
-    order = xr.DataArray(np.arange(n), dims="sample")
-    weights = []
-    for number, half in enumerate(split_into_halves(order, seed=seed)):
-        counts = np.zeros((1 + resamples, n), np.uint8)
-        counts[:, half.to_numpy()] = draw_resample_counts(
-            half.size, resamples=resamples, seed=(seed, number)
-        )
-        weights.append(BootstrapWeights(counts))
-    return compute_pair_cosine_draws(*compute_weighted_means(vectors, weights))
+    n = int(averaged.attrs["samples"])
+    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)

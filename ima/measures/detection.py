@@ -1,36 +1,38 @@
-"""Detection (I2): whether alignment tells, by sample or by word, what is wrong."""
+"""Detection (I2): whether alignment separates samples or words with a fault from those without.
+
+For a number x of each sample and a flag, over pairs of a flagged sample i and another sample j::
+
+    AUC = P(x_i > x_j) + P(x_i = x_j) / 2
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
-from ima.measures.similarity import FloatArray, compute_matched_cosines, normalize_array
+from ima.measures.similarity import compute_matched_cosines, normalize_array
+from ima.stats import BoolArray, FloatArray
 from ima.stats.intervals import Interval
-
-FlagArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a number tells two groups of samples apart.
+    """How well a number separates two groups of samples.
 
     Parameters
     ----------
     difference : Interval
-        Mean of the number where the flag is set less where it is not.
+        Mean of the number over flagged samples minus its mean over the others.
     auc : Interval
-        Probability that a sample with the flag has the larger number than one without, ties
-        counting half; 0.5 tells nothing.
+        Probability that a flagged sample has the larger number, ties counting half; 0.5 is chance.
     p : float
-        Two-sided, of the Mann-Whitney test.
+        Two-sided p-value of the Mann-Whitney test.
     flagged : int
-        Samples with the flag.
+        Number of flagged samples.
     """
 
     difference: Interval
@@ -40,17 +42,25 @@ class Detection:
 
 
 def compute_sample_alignment(means: xr.DataArray) -> FloatArray:
-    """Return how similar each sample's percepts are to its own text.
+    """Compute how similar each sample's perceptual tokens are to its own text.
 
     Parameters
     ----------
     means : xarray.DataArray
-        Mean-pooled tokens ``(sample, kind, layer, hidden)``; a layer at a time is read.
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
 
     Returns
     -------
     ndarray
-        ``(sample,)``: cosine of the two means, averaged over layers 0 … L-1 as in the IMA score.
+        ``(sample,)``, cosine of the two means, averaged over layers 0 … L-1 as in the IMA score.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
+    >>> vectors = np.array([[[[1.0, 0.0]] * 2, [[0.6, 0.8]] * 2]])
+    >>> means = xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))
+    >>> compute_sample_alignment(means)
+    array([0.6])
     """
     rows = np.arange(means.sizes["sample"])
     inner = [means.isel(layer=at) for at in range(means.sizes["layer"] - 1)]
@@ -60,42 +70,42 @@ def compute_sample_alignment(means: xr.DataArray) -> FloatArray:
         )
         for layer in inner
     ]
-    found: FloatArray = np.mean(cosines, axis=0)
-    return found
+    mean: FloatArray = np.mean(cosines, axis=0)
+    return mean
 
 
-def compute_auc(values: FloatArray, flags: FlagArray) -> float:
-    """Return the area under the ROC curve; see :class:`Detection`.
+def compute_auc(values: FloatArray, flags: BoolArray) -> float:
+    """Compute the area under the ROC curve; see :class:`Detection`.
 
     Examples
     --------
-    >>> auc(np.array([0.1, 0.2, 0.3]), np.array([False, False, True]))
+    >>> compute_auc(np.array([0.1, 0.2, 0.3]), np.array([False, False, True]))
     1.0
     """
     ranks = stats.rankdata(values)
-    inside = int(flags.sum())
-    above = ranks[flags].sum() - inside * (inside + 1) / 2
-    return float(above / (inside * (len(values) - inside)))
+    flagged = int(flags.sum())
+    above = ranks[flags].sum() - flagged * (flagged + 1) / 2
+    return float(above / (flagged * (len(values) - flagged)))
 
 
 def evaluate_detection(
     values: FloatArray,
-    flags: FlagArray,
+    flags: BoolArray,
     *,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Detection:
-    """Ask whether a number tells flagged samples from the others.
+    """Evaluate how well a number separates flagged samples from the others.
 
     Parameters
     ----------
     values : ndarray
         ``(sample,)``.
     flags : ndarray
-        ``(sample,)`` bool; at least two are set and two are not.
+        ``(sample,)`` bool; at least two are set and at least two are not.
     resamples : int
-        Bootstrap resamples of samples, within each group.
+        Number of bootstrap resamples of samples, within each group.
     seed : int
         Same seed, same intervals.
     level : float
@@ -105,9 +115,16 @@ def evaluate_detection(
     ------
     ParameterError
         If a group has fewer than two samples, or the shapes differ.
+
+    Examples
+    --------
+    >>> flags = np.array([True, True, False, False])
+    >>> result = evaluate_detection(np.array([0.75, 1.0, 0.0, 0.25]), flags, resamples=10)
+    >>> result.difference.value, result.auc.value, result.flagged
+    (0.75, 1.0, 2)
     """
     if values.shape != flags.shape:
-        message = f"One flag a number is needed; got {flags.shape} and {values.shape}."
+        message = f"Each number needs one flag; got {flags.shape} flags for {values.shape} numbers."
         raise ParameterError(message)
     groups = [np.flatnonzero(flags), np.flatnonzero(~flags)]
     if min(map(len, groups)) < 2:
@@ -118,16 +135,16 @@ def evaluate_detection(
         raise ParameterError(message)
     rng = np.random.default_rng(seed)
     differences, areas = np.empty(resamples), np.empty(resamples)
-    for at in range(resamples):
-        drawn = [rows[rng.integers(len(rows), size=len(rows))] for rows in groups]
-        differences[at] = values[drawn[0]].mean() - values[drawn[1]].mean()
-        both = np.concatenate(drawn)
-        areas[at] = compute_auc(values[both], np.arange(len(both)) < len(drawn[0]))
+    for draw in range(resamples):
+        rows = [group[rng.integers(len(group), size=len(group))] for group in groups]
+        differences[draw] = values[rows[0]].mean() - values[rows[1]].mean()
+        both = np.concatenate(rows)
+        areas[draw] = compute_auc(values[both], np.arange(len(both)) < len(rows[0]))
     n = len(values)
-    gap = float(values[flags].mean() - values[~flags].mean())
+    difference = float(values[flags].mean() - values[~flags].mean())
     test = stats.mannwhitneyu(values[flags], values[~flags], alternative="two-sided")
     return Detection(
-        Interval.of_draws(gap, differences, n=n, level=level),
+        Interval.of_draws(difference, differences, n=n, level=level),
         Interval.of_draws(compute_auc(values, flags), areas, n=n, level=level),
         float(test.pvalue),
         len(groups[0]),
@@ -135,25 +152,25 @@ def evaluate_detection(
 
 
 def compute_object_auc(
-    percepts: xr.DataArray,
+    perceptual_tokens: xr.DataArray,
     words: xr.DataArray,
-    there: FlagArray,
+    present: BoolArray,
     *,
     resamples: int = 500,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Ask whether percepts are more similar to the words of what is there than to other words.
+    """Compute how well perceptual tokens separate the words of objects in a sample from others.
 
     Parameters
     ----------
-    percepts : xarray.DataArray
+    perceptual_tokens : xarray.DataArray
         Mean-pooled perceptual tokens ``(sample, layer, hidden)``.
     words : xarray.DataArray
         States of words that the language model reads in text alone, ``(word, layer, hidden)``.
-    there : ndarray
-        ``(sample, word)`` bool: which of them each sample shows.
+    present : ndarray
+        ``(sample, word)`` bool, the objects that each sample shows.
     resamples : int
-        Bootstrap resamples of samples.
+        Number of bootstrap resamples of samples.
     seed : int
         Same seed, same intervals.
 
@@ -162,49 +179,55 @@ def compute_object_auc(
     xarray.Dataset
         ``estimate``, ``low`` and ``high`` (95 %) ``(layer,)``: the area under the ROC curve over
         samples for each word, averaged over words, so that a word that is similar to everything
-        counts no more than others; 0.5 says nothing. Attributes ``samples`` and ``words``.
+        counts no more than others; 0.5 is chance. Attributes ``samples`` and ``words``.
 
     Raises
     ------
     ParameterError
-        If the shapes do not fit, or no word is there in some samples and not in others.
+        If the shapes do not fit, or every object is in all samples or in none.
+
+    Examples
+    --------
+    >>> states = xr.DataArray(np.eye(2)[:, None], {"layer": [0]}, ("sample", "layer", "hidden"))
+    >>> present = np.eye(2, dtype=bool)
+    >>> words = states.rename(sample="word")
+    >>> compute_object_auc(states, words, present, resamples=10)["estimate"].values
+    array([1.])
     """
-    samples, count = there.shape
-    if (samples, count) != (percepts.sizes["sample"], words.sizes["word"]):
+    samples, count = present.shape
+    if (samples, count) != (perceptual_tokens.sizes["sample"], words.sizes["word"]):
         message = (
-            f"One flag a sample and word is needed; got {there.shape} for "
-            f"{percepts.sizes['sample']} samples and {words.sizes['word']} words."
+            f"Each sample and word needs one flag; got {present.shape} for "
+            f"{perceptual_tokens.sizes['sample']} samples and {words.sizes['word']} words."
         )
         raise ParameterError(message)
     rng = np.random.default_rng(seed)
-    drawn = np.concatenate(
-        [np.arange(samples)[None], rng.integers(samples, size=(resamples, samples))]
-    )
-    layers = percepts["layer"].to_numpy()
-    found = np.empty((len(drawn), len(layers)))
+    resampled = rng.integers(samples, size=(resamples, samples))
+    draws = np.concatenate([np.arange(samples)[None], resampled])
+    layers = perceptual_tokens["layer"].to_numpy()
+    areas = np.empty((len(draws), len(layers)))
     for at in range(len(layers)):
         cosines = (
-            normalize_array(percepts.isel(layer=at).to_numpy())
+            normalize_array(perceptual_tokens.isel(layer=at).to_numpy())
             @ normalize_array(words.isel(layer=at).to_numpy()).T
         )
-        for number, rows in enumerate(drawn):
-            found[number, at] = _mean_auc(cosines[rows], there[rows])
-    if np.isnan(found[0]).any():
-        message = "No word is there in some samples and absent in others: nothing to tell apart."
+        for number, rows in enumerate(draws):
+            areas[number, at] = _average_auc(cosines[rows], present[rows])
+    if np.isnan(areas[0]).any():
+        message = "Every object is in all samples or in none: there is nothing to separate."
         raise ParameterError(message)
-    low, high = np.nanquantile(found[1:], [0.025, 0.975], axis=0)
+    low, high = np.nanquantile(areas[1:], [0.025, 0.975], axis=0)
     return xr.Dataset(
-        {name: ("layer", values) for name, values in
-         (("estimate", found[0]), ("low", low), ("high", high))},
+        {"estimate": ("layer", areas[0]), "low": ("layer", low), "high": ("layer", high)},
         coords={"layer": layers},
         attrs={"samples": samples, "words": count},
-    )  # fmt: skip
+    )
 
 
-def _mean_auc(cosines: FloatArray, there: FlagArray) -> float:
+def _average_auc(cosines: FloatArray, present: BoolArray) -> float:
     areas = [
-        compute_auc(cosines[:, word], there[:, word])
-        for word in range(there.shape[1])
-        if 0 < there[:, word].sum() < len(there)
+        compute_auc(cosines[:, word], present[:, word])
+        for word in range(present.shape[1])
+        if 0 < present[:, word].sum() < len(present)
     ]
     return float(np.mean(areas)) if areas else float("nan")

@@ -1,4 +1,4 @@
-"""Embedding: points in two dimensions, at a few layers that stand for the depth of the model."""
+"""Embedding: states in two dimensions, at a few layers that represent the model's depth."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import xarray as xr
+from sklearn.manifold import TSNE
 
 from ima.errors import ParameterError
-from ima.measures.labelled_states import RowIndices, read_layer_states
+from ima.measures.labelled_states import read_layer_states
+from ima.stats import RowIndices
 
 # The paper shows layers 0, 1, 4, 8, 16, 24, 31 and 32 of 32.
 _DEPTHS = (0, 4 / 32, 8 / 32, 16 / 32, 24 / 32, 1)
 
 
 def select_depth_layers(layers: Sequence[int]) -> list[int]:
-    """Choose layers as the paper does, at the same relative depths.
+    """Select layers at the relative depths that the paper shows.
 
     Parameters
     ----------
@@ -26,15 +28,15 @@ def select_depth_layers(layers: Sequence[int]) -> list[int]:
     Returns
     -------
     list of int
-        The first two, the last two and three between, without repeats.
+        The first two, the last two and up to four layers between them, without repeats.
 
     Examples
     --------
-    >>> chosen_layers(range(33))
+    >>> select_depth_layers(range(33))
     [0, 1, 4, 8, 16, 24, 31, 32]
-    >>> chosen_layers(range(13))
+    >>> select_depth_layers(range(13))
     [0, 1, 2, 3, 6, 9, 11, 12]
-    >>> chosen_layers(range(3))
+    >>> select_depth_layers(range(3))
     [0, 1, 2]
     """
     last = len(layers) - 1
@@ -45,29 +47,29 @@ def select_depth_layers(layers: Sequence[int]) -> list[int]:
 def compute_tsne(
     means: Mapping[str, xr.DataArray],
     *,
-    points: pd.DataFrame,
+    states: pd.DataFrame,
     rows: RowIndices,
     layers: Sequence[int],
     perplexity: float = 30,
     seed: int = 0,
 ) -> xr.DataArray:
-    """Embed points by t-SNE of their cosine distances, each layer on its own.
+    """Embed states by t-SNE of their cosine distances, each layer on its own.
 
-    Distances between clusters and their sizes mean nothing in such a picture; the probe and the
-    silhouette are the measures.
+    The distances between clusters and their sizes mean nothing in such a picture; the linear probe
+    and the silhouette are the measures.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
-    points : pandas.DataFrame
+    states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
     rows : ndarray
-        Which points.
+        Rows of `states`.
     layers : sequence of int
         Labels of the layers.
     perplexity : float
-        Neighbours that count; at most a third of the points is used.
+        Effective number of neighbours, limited to a third of the states.
     seed : int
         Same seed, same picture.
 
@@ -79,25 +81,31 @@ def compute_tsne(
     Raises
     ------
     ParameterError
-        If there are fewer than ten points.
-    """
-    from openTSNE import TSNE
+        If there are fewer than ten states.
 
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> vectors = np.random.default_rng(0).normal(size=(6, 2, 1, 4))
+    >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
+    >>> from ima.measures.labelled_states import list_labelled_states
+    >>> states = list_labelled_states(means, modalities={"caption": "image"})
+    >>> compute_tsne(means, states=states, rows=states.index.to_numpy(), layers=[0]).shape
+    (1, 12, 2)
+    """
     if len(rows) < 10:
-        message = f"A t-SNE of {len(rows)} points shows nothing; give at least 10."
+        message = f"A t-SNE of {len(rows)} states shows nothing; give at least 10."
         raise ParameterError(message)
     embedded = []
     for layer in layers:
-        x = read_layer_states(means, points=points, rows=rows, layer=layer)
-        engine = TSNE(
+        x = read_layer_states(means, states=states, rows=rows, layer=layer)
+        tsne = TSNE(
             perplexity=min(perplexity, (len(rows) - 1) / 3),
             metric="cosine",
-            neighbors="exact",
-            negative_gradient_method="bh",
+            init="random",
             random_state=seed,
-            n_jobs=1,
         )
-        embedded.append(np.asarray(engine.fit(x)))
+        embedded.append(tsne.fit_transform(x))
     return xr.DataArray(
         np.stack(embedded),
         dims=("layer", "point", "axis"),

@@ -1,19 +1,16 @@
-"""Points: one per sample and kind of token, with the classes that separability asks about."""
+"""Labelled states: one mean state per sample and kind of token, with classes to tell apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.stats.contents import list_sample_contents
-
-RowIndices = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from ima.stats import FloatArray, RowIndices
+from ima.stats.resampling import list_sample_contents
 
 PROBE_PROBLEMS: Mapping[str, str] = {
     "modality": "text, image, video or audio tokens",
@@ -30,7 +27,7 @@ def list_labelled_states(
     modalities: Mapping[str, str],
     tasks: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """List the points of a family of data sets.
+    """List the mean states of several data sets with their labels.
 
     Parameters
     ----------
@@ -45,31 +42,38 @@ def list_labelled_states(
     -------
     pandas.DataFrame
         A row per data set, sample and kind that has tokens, with the columns of
-        :func:`ima.stats.contents.list_sample_contents` and ``kind``, ``source`` (modality of the media),
-        ``modality`` (``"text"`` for textual points) and ``task``.
+        :func:`ima.stats.resampling.list_sample_contents` and ``kind``, ``source`` (modality of the
+        media), ``modality`` (``"text"`` for textual states) and ``task``.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = xr.DataArray(np.ones((2, 2, 1, 4)), coords, ("sample", "kind", "layer", "hidden"))
+    >>> states = list_labelled_states({"caption": means}, modalities={"caption": "image"})
+    >>> states[["sample", "kind", "modality"]].values.tolist()[1:3]
+    [[1, 'perceptual', 'image'], [0, 'textual', 'text']]
     """
     parts = []
-    listed = list_sample_contents(means)
+    samples = list_sample_contents(means)
     for name, array in means.items():
         first = array.isel(layer=0)
         present = xr.ufuncs.isfinite(first).all("hidden").transpose("kind", "sample")
-        own = listed[listed["dataset"] == name].reset_index(drop=True)
+        own = samples[samples["dataset"] == name].reset_index(drop=True)
+        source, task = modalities[name], (tasks or {}).get(name, "")
         for kind in map(str, present["kind"].values):
             part = own[present.sel(kind=kind).to_numpy()]
-            source = modalities[name]
             modality = "text" if kind == "textual" else source
-            task = (tasks or {}).get(name, "")
             parts.append(part.assign(kind=kind, source=source, modality=modality, task=task))
-    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return joined
+    states: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return states
 
 
-def get_class_labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
-    """Return the classes of the points that a problem is about.
+def get_class_labels(states: pd.DataFrame, *, problem: str) -> pd.Series[str]:
+    """Get the classes that a problem asks to tell apart.
 
     Parameters
     ----------
-    points : pandas.DataFrame
+    states : pandas.DataFrame
         From :func:`list_labelled_states`.
     problem : str
         One of :data:`PROBE_PROBLEMS`.
@@ -77,85 +81,111 @@ def get_class_labels(points: pd.DataFrame, *, problem: str) -> pd.Series[str]:
     Returns
     -------
     pandas.Series
-        Class names; the index holds the rows of `points` that take part.
+        Class names; the index holds the rows of `states` that take part.
 
     Raises
     ------
     UnknownNameError
-        If no such problem exists.
+        If the problem does not exist.
     ParameterError
-        If fewer than two classes are present.
+        If there are fewer than two classes.
+
+    Examples
+    --------
+    >>> states = pd.DataFrame({"kind": ["perceptual", "textual"], "modality": ["image", "text"]})
+    >>> get_class_labels(states, problem="modality").tolist()
+    ['image', 'text']
     """
     if problem not in PROBE_PROBLEMS:
         raise UnknownNameError.among(kind="problem", asked=problem, available=PROBE_PROBLEMS)
     if problem == "perceptual":
-        found = points.loc[points["kind"] == "perceptual", "modality"]
+        classes = states.loc[states["kind"] == "perceptual", "modality"]
     elif problem == "text source":
-        found = points.loc[points["kind"] == "textual", "source"]
+        classes = states.loc[states["kind"] == "textual", "source"]
     else:
-        found = points[problem]
-    if found.nunique() < 2:
+        classes = states[problem]
+    if classes.nunique() < 2:
         message = (
             f"Separability of {PROBE_PROBLEMS[problem]} needs at least two classes; found "
-            f"{', '.join(found.unique()) or 'none'}. Give caches of more modalities."
+            f"{', '.join(classes.unique()) or 'none'}. Give caches of more modalities."
         )
         raise ParameterError(message)
-    return found
+    return classes
 
 
 def balance_classes(classes: pd.Series[str], *, seed: int) -> pd.Series[str]:
-    """Draw the same number of points of every class, so that accuracy is balanced accuracy.
+    """Draw the same number of states of every class, so that accuracy is balanced accuracy.
 
     Parameters
     ----------
     classes : pandas.Series
         From :func:`get_class_labels`.
     seed : int
-        Same seed, same points.
+        Same seed, same states.
 
     Returns
     -------
     pandas.Series
-        As many of each class as the rarest has, in the order of `classes`.
+        As many states of each class as the rarest class has, in the order of `classes`.
+
+    Examples
+    --------
+    >>> balance_classes(pd.Series(["text", "image", "text", "text"]), seed=0).tolist()
+    ['image', 'text']
     """
     rng = np.random.default_rng(seed)
     least = int(classes.value_counts().min())
-    kept = [
-        rng.permutation(rows.to_numpy())[:least]
-        for _, rows in sorted(classes.groupby(classes).groups.items())
+    rows = [
+        rng.permutation(own.to_numpy())[:least]
+        for _, own in sorted(classes.groupby(classes).groups.items())
     ]
-    return classes.loc[np.sort(np.concatenate(kept))]
+    return classes.loc[np.sort(np.concatenate(rows))]
 
 
 def read_layer_states(
-    means: Mapping[str, xr.DataArray], *, points: pd.DataFrame, rows: RowIndices, layer: int
+    means: Mapping[str, xr.DataArray], *, states: pd.DataFrame, rows: RowIndices, layer: int
 ) -> FloatArray:
-    """Read the vectors of points at one layer.
+    """Read the vectors of some states at one layer.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
         ``(sample, kind, layer, hidden)``; only this layer is read.
-    points : pandas.DataFrame
+    states : pandas.DataFrame
         From :func:`list_labelled_states`.
     rows : ndarray
-        Which points.
+        Rows of `states`.
     layer : int
         Label of the layer.
 
     Returns
     -------
     ndarray
-        ``(point, hidden)``, float64.
+        ``(state, hidden)``, float64, in the order of `rows`.
+
+    Raises
+    ------
+    ParameterError
+        If a state is not finite.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> vectors = np.arange(8.0).reshape(2, 2, 1, 2)
+    >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
+    >>> states = list_labelled_states(means, modalities={"caption": "image"})
+    >>> read_layer_states(means, states=states, rows=np.array([3, 0]), layer=0)
+    array([[6., 7.],
+           [0., 1.]])
     """
-    chosen = points.loc[rows]
+    selected = states.loc[rows]
     width = next(iter(means.values())).sizes["hidden"]
-    out = np.empty((len(chosen), width))
-    place = pd.Series(np.arange(len(chosen)), index=chosen.index)
-    for (name, kind), group in chosen.groupby(["dataset", "kind"]):
-        found = means[str(name)].sel(layer=layer, kind=str(kind)).to_numpy()
-        out[place[group.index]] = found[group["sample"].to_numpy()]
-    if not np.isfinite(out).all():
+    vectors = np.empty((len(selected), width))
+    place = pd.Series(np.arange(len(selected)), index=selected.index)
+    for (name, kind), group in selected.groupby(["dataset", "kind"]):
+        own = means[str(name)].sel(layer=layer, kind=str(kind)).to_numpy()
+        vectors[place[group.index]] = own[group["sample"].to_numpy()]
+    if not np.isfinite(vectors).all():
         message = f"States at layer {layer} are not finite; the cache is damaged or unfinished."
         raise ParameterError(message)
-    return out
+    return vectors

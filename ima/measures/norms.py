@@ -1,4 +1,10 @@
-"""Norms and change along the depth (F1.3, F1.4): how large states are, and how slowly they turn."""
+"""Norms and change over layers (F1.3, F1.4): how large states are and how slowly they turn.
+
+Figure 3 of the paper, for perceptual states P_l and textual states T_l at layers l::
+
+    F1.3  min over l of mean over data sets of log₂(median ‖P_l‖ / median ‖T_l‖)
+    F1.4  mean over early l of cos(P_l, P_l+n) − cos(T_l, T_l+n)
+"""
 
 from __future__ import annotations
 
@@ -11,15 +17,14 @@ import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.hook_points import TOKEN_KINDS
-from ima.measures.similarity import FloatArray, RowIndices
-from ima.stats.contents import draw_dataset_weights
+from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
-from ima.stats.resampling import BootstrapWeights
+from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
 
 ChangeMeasure = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
-#: How a token's states at two layers are compared: the cosine; the cosine if the state before had
-#: the median norm of textual tokens at its layer and changed by what it does; the cosine after the
-#: mean of the kind at each layer is taken away; the length of the change over that of the state.
+#: Ways to compare a token's states x and y at two layers: their cosine; the cosine of m·x/|x| and
+#: m·x/|x| + (y - x), with m the median norm of textual tokens at the layer of x; the cosine after
+#: the mean over the tokens of the kind is subtracted at each layer; |y - x| / |x|.
 CHANGE_MEASURES: tuple[ChangeMeasure, ...] = (
     "cosine", "norm-matched cosine", "mean-centred cosine", "relative change"
 )  # fmt: skip
@@ -33,9 +38,9 @@ def average_over_samples(
     Parameters
     ----------
     values : mapping of str to xarray.DataArray
-        By data set ``(sample, kind, layer)``, for example ``/norms/resid_post/median``: the median
-        over a sample's tokens of the L2 norm. A coord ``id`` on ``sample`` tells which data sets
-        show the same contents.
+        By data set ``(sample, kind, layer)``, for example ``/norms/resid_post/median``, the median
+        L2 norm of a sample's tokens. The coord ``id`` on ``sample`` identifies contents that data
+        sets share.
     resamples : int
         Number of bootstrap resamples.
     seed : int
@@ -46,17 +51,30 @@ def average_over_samples(
     xarray.Dataset
         ``estimate`` ``(dataset, kind, layer)`` and ``draws`` ``(draw, dataset, kind, layer)``; NaN
         where a data set has no tokens of a kind.
+
+    Raises
+    ------
+    ParameterError
+        If no data sets are given.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> norms = xr.DataArray([[[3.0], [1.0]], [[5.0], [1.0]]], coords, ("sample", "kind", "layer"))
+    >>> average_over_samples({"caption": norms}, resamples=10)["estimate"].values.tolist()
+    [[[4.0], [1.0]]]
     """
     if not values:
         message = "No data sets given; an average needs at least one."
         raise ParameterError(message)
     weights, _, n = draw_dataset_weights(values, resamples=resamples, seed=seed)
     first = next(iter(values.values()))
-    out = np.stack([_weighted(array, weights[name]) for name, array in values.items()], axis=1)
+    means = [_compute_weighted_means(array, weights[name]) for name, array in values.items()]
+    stacked = np.stack(means, axis=1)
     return xr.Dataset(
         {
-            "estimate": (("dataset", "kind", "layer"), out[0]),
-            "draws": (("draw", "dataset", "kind", "layer"), out[1:]),
+            "estimate": (("dataset", "kind", "layer"), stacked[0]),
+            "draws": (("draw", "dataset", "kind", "layer"), stacked[1:]),
         },
         coords={
             "dataset": list(values),
@@ -67,73 +85,87 @@ def average_over_samples(
     )
 
 
-def _weighted(array: xr.DataArray, weights: BootstrapWeights) -> FloatArray:
-    """Return the mean of ``(sample, kind, layer)`` in every resample, ``(draw, kind, layer)``."""
+def _compute_weighted_means(array: xr.DataArray, weights: BootstrapWeights) -> FloatArray:
+    """Average ``(sample, kind, layer)`` in every resample to ``(draw, kind, layer)``."""
     values = array.transpose("sample", "kind", "layer").to_numpy().astype(np.float64)
     flat = weights @ values.reshape(len(values), -1)
     return flat.reshape(len(weights), *values.shape[1:])
 
 
-def select_early_layers(found: xr.Dataset, *, share: float = 0.25) -> xr.Dataset:
-    """Keep the first layers: a share of the depth, at least one layer."""
-    return found.isel(layer=slice(max(1, math.ceil(share * found.sizes["layer"]))))
+def select_early_layers(averaged: xr.Dataset, *, ratio: float = 0.25) -> xr.Dataset:
+    """Select the first layers: a ratio of all layers, rounded up, at least one.
+
+    Examples
+    --------
+    >>> select_early_layers(xr.Dataset(coords={"layer": range(13)}))["layer"].values
+    array([0, 1, 2, 3])
+    """
+    return averaged.isel(layer=slice(max(1, math.ceil(ratio * averaged.sizes["layer"]))))
 
 
 def average_layer_drift(
     cosines: Mapping[str, xr.DataArray], *, step: int, resamples: int = 1000, seed: int = 0
 ) -> xr.Dataset:
-    """Average the cosine of tokens with themselves some layers on.
+    """Average the cosine between each token's states at layers l and l + `step`.
 
     Parameters
     ----------
     cosines : mapping of str to xarray.DataArray
         ``/drift/cosine`` of each data set, ``(sample, kind, step, layer)``.
     step : int
-        Layers between the two states.
+        Number of layers between the two states.
     resamples, seed : int
         As in :func:`average_over_samples`.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`average_over_samples`, at the layers that have one so many layers on.
+        As from :func:`average_over_samples`, at the layers l for which layer l + `step` exists.
 
     Raises
     ------
     ParameterError
-        If the caches do not hold the step, or the model has not so many layers.
+        If the caches do not contain the step, or the model has too few layers.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "step": [1], "layer": [0, 1]}
+    >>> dims = ("sample", "kind", "step", "layer")
+    >>> drift = xr.DataArray(np.full((4, 2, 1, 2), 0.5), coords, dims)
+    >>> average_layer_drift({"caption": drift}, step=1, resamples=10)["layer"].values
+    array([0])
     """
     for name, array in cosines.items():
-        held = array["step"].to_numpy().tolist()
-        if step not in held or array.sizes["layer"] <= step:
+        steps = array["step"].to_numpy().tolist()
+        if step not in steps or array.sizes["layer"] <= step:
             message = (
-                f"{name} holds no drift over {step} layers: steps {held}, "
+                f"{name} has no drift over {step} layers: it has steps {steps} and "
                 f"{array.sizes['layer']} layers."
             )
             raise ParameterError(message)
-    chosen = {
+    selected = {
         name: array.sel(step=step).isel(layer=slice(None, -step)) for name, array in cosines.items()
     }
-    return average_over_samples(chosen, resamples=resamples, seed=seed)
+    return average_over_samples(selected, resamples=resamples, seed=seed)
 
 
 def average_token_changes(
     trees: Mapping[str, xr.DataTree],
     *,
     hook_point: str = "resid_post",
-    ways: Sequence[ChangeMeasure] = CHANGE_MEASURES,
+    measures: Sequence[ChangeMeasure] = CHANGE_MEASURES,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, xr.Dataset]:
-    """Compare tokens with themselves one layer on.
+    """Average how much each token changes from one layer to the next.
 
     Parameters
     ----------
     trees : mapping of str to xarray.DataTree
-        Caches; those that keep no tokens are left out.
+        Caches; those without single tokens are left out.
     hook_point : str
-        Whose states.
-    ways : sequence of str
+        Hook point of the states.
+    measures : sequence of str
         Some of :data:`CHANGE_MEASURES`.
     resamples, seed : int
         As in :func:`average_over_samples`.
@@ -141,30 +173,161 @@ def average_token_changes(
     Returns
     -------
     dict of str to xarray.Dataset
-        By way of comparing, as :func:`average_over_samples`; empty where no cache keeps tokens.
+        By measure, as from :func:`average_over_samples`; empty where no cache has single tokens.
+
+    Examples
+    --------
+    >>> cache = ima.open_cache("runs/mini-llava/caption.zarr")  # doctest: +SKIP
+    >>> average_token_changes({"caption": cache}, measures=["cosine"])  # doctest: +SKIP
     """
-    found: dict[str, dict[str, xr.DataArray]] = {}
+    changes: dict[str, dict[str, xr.DataArray]] = {}
     for name, tree in trees.items():
         if "tokens" not in tree.children:
             continue
         tokens = tree[f"tokens/{hook_point}"].to_dataset()
         ids = tree["samples"]["id"].to_numpy().astype(object)
-        for change in ways:
-            values = compute_token_changes(tokens, step=1, change=change)
+        for measure in measures:
+            values = compute_token_changes(tokens, step=1, measure=measure)
             own = ids[: values.sizes["sample"]]
-            found.setdefault(change, {})[name] = values.assign_coords(id=("sample", own))
+            changes.setdefault(measure, {})[name] = values.assign_coords(id=("sample", own))
     return {
-        change: average_over_samples(held, resamples=resamples, seed=seed)
-        for change, held in found.items()
+        measure: average_over_samples(by_dataset, resamples=resamples, seed=seed)
+        for measure, by_dataset in changes.items()
     }
 
 
-def compute_norm_ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
-    """Measure F1.3: log₂ of perceptual over textual norm at the layer where it is least.
+def compute_token_changes(
+    tokens: xr.Dataset,
+    *,
+    step: int,
+    measure: ChangeMeasure = "cosine",
+    paper_compat: bool = False,
+) -> xr.DataArray:
+    """Compare each token's states at two layers, and average over a sample's tokens of a kind.
+
+    A token of large norm turns slowly for that reason alone, and a mean that all tokens share makes
+    every cosine large. The norm-matched and the mean-centred cosine remove these two effects. A
+    block reads its input through a norm layer, so its output does not depend on the input's norm:
+    the norm-matched cosine is the one that a state of another norm would have had. The relative
+    change is no control, because it divides by the norm in question.
 
     Parameters
     ----------
-    found : xarray.Dataset
+    tokens : xarray.Dataset
+        ``/tokens/<hook point>`` of a cache: ``state`` ``(token, layer, hidden)`` with the coords
+        ``sample`` and ``modality``. Two layers are read at a time.
+    step : int
+        Number of layers between the two states.
+    measure : {"cosine", "norm-matched cosine", "mean-centred cosine", "relative change"}
+        One of :data:`CHANGE_MEASURES`.
+    paper_compat : bool
+        Compare each token with the tokens of *other* samples of its kind at the later layer, as the
+        indices of the released code do; for the cosine only.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(sample, kind, layer)``, with the label of the earlier layer.
+
+    Raises
+    ------
+    ParameterError
+        If there are too few layers, or `paper_compat` is combined with another measure.
+    UnknownNameError
+        If the measure does not exist.
+
+    Examples
+    --------
+    >>> tokens = xr.Dataset(
+    ...     {"state": (("token", "layer", "hidden"), [[[1.0, 0.0], [0.6, 0.8]], [[2.0, 0.0]] * 2])},
+    ...     coords={"layer": [0, 1], "sample": ("token", [0, 0]), "modality": ("token", [1, 0])},
+    ... )
+    >>> compute_token_changes(tokens, step=1).values.tolist()
+    [[[0.6], [1.0]]]
+    """
+    if paper_compat and measure != "cosine":
+        message = f"The released code compares by cosine; {measure!r} has no released form."
+        raise ParameterError(message)
+    if measure not in CHANGE_MEASURES:
+        raise UnknownNameError.among(kind="measure", asked=measure, available=CHANGE_MEASURES)
+    labels = tokens["layer"].to_numpy()
+    if not 1 <= step < len(labels):
+        message = f"step must be between 1 and {len(labels) - 1}; got {step}."
+        raise ParameterError(message)
+    sample = tokens["sample"].to_numpy()
+    kind = np.where(tokens["modality"].to_numpy() > 0, 0, 1)
+    samples = int(sample.max()) + 1
+    group = sample * 2 + kind
+    counts = np.bincount(group, minlength=2 * samples).astype(np.float64)
+    values = np.empty((samples, 2, len(labels) - step))
+    for at in range(len(labels) - step):
+        before, after = (
+            tokens["state"].isel(layer=layer).to_numpy().astype(np.float64)
+            for layer in (at, at + step)
+        )
+        if paper_compat:
+            changes = _compare_with_other_samples(before, after, kind=kind, sample=sample)
+        else:
+            changes = _compare_states(before, after, kind=kind, measure=measure)
+        total = np.bincount(group, weights=changes, minlength=2 * samples)
+        with np.errstate(invalid="ignore"):
+            mean = total / np.where(counts > 0, counts, np.nan)
+        values[:, :, at] = mean.reshape(samples, 2)
+    return xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer"),
+        coords={"kind": list(TOKEN_KINDS), "layer": labels[: len(labels) - step]},
+    )
+
+
+def _compare_states(
+    before: FloatArray, after: FloatArray, *, kind: RowIndices, measure: ChangeMeasure
+) -> FloatArray:
+    if measure == "relative change":
+        return _compute_norms(after - before) / _compute_norms(before)
+    if measure == "norm-matched cosine":
+        norms = _compute_norms(before)
+        median = np.median(norms[kind == 1] if (kind == 1).any() else norms)
+        scaled = before * (median / norms)[:, None]
+        before, after = scaled, scaled + (after - before)
+    elif measure == "mean-centred cosine":
+        before, after = (
+            side - np.stack([side[kind == k].mean(axis=0) for k in (0, 1)])[kind]
+            for side in (before, after)
+        )
+    product = np.einsum("th,th->t", before, after)
+    cosines: FloatArray = product / (_compute_norms(before) * _compute_norms(after))
+    return cosines
+
+
+def _compare_with_other_samples(
+    before: FloatArray, after: FloatArray, *, kind: RowIndices, sample: RowIndices
+) -> FloatArray:
+    """Compute each token's mean cosine with the later tokens of its kind in other samples."""
+    before, after = (side / _compute_norms(side)[:, None] for side in (before, after))
+    cosines = np.empty(len(before))
+    for k in (0, 1):
+        rows = np.flatnonzero(kind == k)
+        whole = after[rows].sum(axis=0)
+        for number in np.unique(sample[rows]):
+            own = rows[sample[rows] == number]
+            others = len(rows) - len(own)
+            total = whole - after[own].sum(axis=0)
+            cosines[own] = before[own] @ total / others if others else np.nan
+    return cosines
+
+
+def _compute_norms(vectors: FloatArray) -> FloatArray:
+    norms: FloatArray = np.linalg.norm(vectors, axis=1)
+    return norms
+
+
+def compute_norm_ratio(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+    """Measure F1.3: log₂ of perceptual over textual norm at the layer where it is smallest.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
         From :func:`average_over_samples` of norms, at the layers that the claim is about.
     level : float
         Coverage, simultaneous over layers.
@@ -172,149 +335,51 @@ def compute_norm_ratio(found: xr.Dataset, *, level: float = 0.95) -> Interval:
     Returns
     -------
     Interval
-        Minimum over layers of the mean over data sets of log₂(‖P‖ / ‖T‖); 0 where both are equal, 1
-        where perceptual norms are twice as large.
+        Minimum over layers of the mean over data sets of log₂(‖P‖ / ‖T‖): 0 where both norms are
+        equal, 1 where perceptual norms are twice as large.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> norms = xr.DataArray([[[4.0], [1.0]]], coords, ("dataset", "kind", "layer"))
+    >>> averaged = xr.Dataset({"estimate": norms, "draws": norms.expand_dims("draw")})
+    >>> print(compute_norm_ratio(averaged.assign_attrs(samples=8)))
+    2.000 [2.000, 2.000], n = 8
     """
-    logs: xr.Dataset = xr.apply_ufunc(np.log2, found[["estimate", "draws"]])
-    both = logs.sel(kind="perceptual", drop=True) - logs.sel(kind="textual", drop=True)
-    gap = both.mean("dataset")
+    logs: xr.Dataset = xr.apply_ufunc(np.log2, averaged[["estimate", "draws"]])
+    gap = _subtract_textual(logs).mean("dataset")
     low, high = compute_simultaneous_band(gap["draws"], level=level)
-    return compute_minimum_interval(
-        gap["estimate"], low=low, high=high, n=int(found.attrs["samples"])
-    )
+    n = int(averaged.attrs["samples"])
+    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)
 
 
-def compute_drift_gap(found: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_drift_gap(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.4: how much less perceptual tokens turn than textual ones in the early layers.
 
     Parameters
     ----------
-    found : xarray.Dataset
-        From :func:`average_over_samples` of a cosine between layers ``layer`` and ``layer + n``, at the layers
-        that are averaged.
+    averaged : xarray.Dataset
+        From :func:`average_layer_drift` or :func:`average_token_changes`, at the layers to average.
     level : float
         Coverage of the percentile interval.
 
     Returns
     -------
     Interval
-        Mean over layers and data sets of cosine of P less cosine of T.
+        Mean over layers and data sets of the cosine of P minus the cosine of T.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> cosines = xr.DataArray([[[0.75], [0.5]]], coords, ("dataset", "kind", "layer"))
+    >>> averaged = xr.Dataset({"estimate": cosines, "draws": cosines.expand_dims("draw")})
+    >>> print(compute_drift_gap(averaged.assign_attrs(samples=8)))
+    0.250 [0.250, 0.250], n = 8
     """
-    part = found[["estimate", "draws"]]
-    gap = (part.sel(kind="perceptual", drop=True) - part.sel(kind="textual", drop=True)).mean(
-        ("dataset", "layer")
-    )
-    n = int(found.attrs["samples"])
+    gap = _subtract_textual(averaged[["estimate", "draws"]]).mean(("dataset", "layer"))
+    n = int(averaged.attrs["samples"])
     return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=n, level=level)
 
 
-def compute_token_changes(
-    kept: xr.Dataset, *, step: int, change: ChangeMeasure = "cosine", paper_compat: bool = False
-) -> xr.DataArray:
-    """Compare each token's states at two layers, and average over a sample's tokens of a kind.
-
-    A token of a large norm turns slowly for that reason alone, and a mean that all tokens share
-    makes every cosine large; the norm-matched and the mean-centred cosine say how much of the plain
-    one is that. A block reads its input through a norm layer, so what it adds does not depend on
-    the length of the state: the norm-matched cosine is what a shorter or longer state would have
-    had. The relative change is no control: the norm that it divides by is what is in question.
-
-    Parameters
-    ----------
-    kept : xarray.Dataset
-        ``/tokens/<hook_point>`` of a cache: ``state`` ``(token, layer, hidden)`` with the coords
-        ``sample`` and ``modality``. Two layers at a time are read.
-    step : int
-        How many layers lie between the two.
-    change : {"cosine", "norm-matched cosine", "mean-centred cosine", "relative change"}
-        What is computed.
-    paper_compat : bool
-        Compare each token with the tokens of *other* samples of its kind at the later layer, as the
-        released code does by its indices (paper.md §5); of the cosine only.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(sample, kind, layer)``, the earlier layer's label.
-
-    Raises
-    ------
-    ParameterError
-        If there are not so many layers, or the released form of another comparison is asked for.
-    UnknownNameError
-        If there is no such comparison.
-    """
-    if paper_compat and change != "cosine":
-        message = f"The released code compares by cosine; {change!r} has no released form."
-        raise ParameterError(message)
-    if change not in CHANGE_MEASURES:
-        raise UnknownNameError.among(kind="change", asked=change, available=CHANGE_MEASURES)
-    labels = kept["layer"].to_numpy()
-    if not 1 <= step < len(labels):
-        message = f"step must be between 1 and {len(labels) - 1}; got {step}."
-        raise ParameterError(message)
-    owner = kept["sample"].to_numpy()
-    kind = np.where(kept["modality"].to_numpy() > 0, 0, 1)
-    samples = int(owner.max()) + 1
-    group = owner * 2 + kind
-    counts = np.bincount(group, minlength=2 * samples).astype(np.float64)
-    out = np.empty((samples, 2, len(labels) - step))
-    for at in range(len(labels) - step):
-        before, after = (
-            kept["state"].isel(layer=layer).to_numpy().astype(np.float64)
-            for layer in (at, at + step)
-        )
-        if paper_compat:
-            compared = _with_others(before, after, kind=kind, owner=owner)
-        else:
-            compared = _compare(before, after, kind=kind, change=change)
-        total = np.bincount(group, weights=compared, minlength=2 * samples)
-        with np.errstate(invalid="ignore"):
-            out[:, :, at] = (total / np.where(counts > 0, counts, np.nan)).reshape(samples, 2)
-    return xr.DataArray(
-        out,
-        dims=("sample", "kind", "layer"),
-        coords={"kind": list(TOKEN_KINDS), "layer": labels[: len(labels) - step]},
-    )
-
-
-def _compare(
-    before: FloatArray, after: FloatArray, *, kind: RowIndices, change: ChangeMeasure
-) -> FloatArray:
-    if change == "relative change":
-        return _length(after - before) / _length(before)
-    if change == "norm-matched cosine":
-        lengths = _length(before)
-        common = np.median(lengths[kind == 1] if (kind == 1).any() else lengths)
-        moved = before * (common / lengths)[:, None]
-        before, after = moved, moved + (after - before)
-    elif change == "mean-centred cosine":
-        before, after = (
-            side - np.stack([side[kind == k].mean(axis=0) for k in (0, 1)])[kind]
-            for side in (before, after)
-        )
-    product = np.einsum("th,th->t", before, after)
-    found: FloatArray = product / (_length(before) * _length(after))
-    return found
-
-
-def _with_others(
-    before: FloatArray, after: FloatArray, *, kind: RowIndices, owner: RowIndices
-) -> FloatArray:
-    """Return each token's mean cosine with the later tokens of its kind in other samples."""
-    before, after = (side / _length(side)[:, None] for side in (before, after))
-    found = np.empty(len(before))
-    for k in (0, 1):
-        rows = np.flatnonzero(kind == k)
-        whole = after[rows].sum(axis=0)
-        for sample in np.unique(owner[rows]):
-            own = rows[owner[rows] == sample]
-            others = len(rows) - len(own)
-            total = whole - after[own].sum(axis=0)
-            found[own] = before[own] @ total / others if others else np.nan
-    return found
-
-
-def _length(vectors: FloatArray) -> FloatArray:
-    found: FloatArray = np.linalg.norm(vectors, axis=1)
-    return found
+def _subtract_textual(values: xr.Dataset) -> xr.Dataset:
+    return values.sel(kind="perceptual", drop=True) - values.sel(kind="textual", drop=True)

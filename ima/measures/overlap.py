@@ -1,4 +1,10 @@
-"""Overlap of what sets of tokens activate (F2.1): every pair of sets, every layer, every null."""
+"""Overlap of subnetworks (F2.1): how many weights two sets of tokens both activate, and the nulls.
+
+For two masks A and B of kept weights (:mod:`ima.measures.subnetworks`)::
+
+    IoU(A, B) = |A ∧ B| / |A ∨ B|
+    F2.1      = mean over data sets of IoU(perceptual, textual) minus that of a null
+"""
 
 from __future__ import annotations
 
@@ -6,46 +12,123 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
+from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
-from ima.measures import subnetworks
-from ima.measures.similarity import FloatArray
-from ima.measures.subnetworks import Mask
+from ima.measures.subnetworks import (
+    LinearWeights,
+    Mask,
+    compute_magnitude_masks,
+    compute_wanda_masks,
+    flatten_masks,
+    permute_wanda_masks,
+)
+from ima.stats import FloatArray
 from ima.stats.intervals import Interval
 
-# A data set and a kind of token.
+#: A data set and a kind of token.
 TokenSetKey = tuple[str, str]
-#: Of each set of tokens and linear layer ``(unit, layer, in_features)``: sums of squares in units
-#: of samples.
+#: By set of tokens and linear layer ``(unit, layer, in_features)``: sums of squares of the inputs
+#: over units of samples.
 InputNormsByTokenSet = Mapping[TokenSetKey, Mapping[str, FloatArray]]
-LinearWeights = Mapping[str, npt.NDArray[np.float32]]
-#: Two of the nulls: Wanda's masks under inputs in random order, and the mask by the size of weights
-#: against Wanda's.
+#: Two of the nulls: Wanda's masks with the inputs in random order, and the mask by the size of
+#: weights alone against Wanda's.
 PERMUTED_NULL, MAGNITUDE_NULL = "permuted inputs", "size alone"
+
+
+def compute_iou(a: Mask, b: Mask) -> float:
+    """Compute the overlap of two masks, ``|A ∧ B| / |A ∨ B|``.
+
+    Raises
+    ------
+    ParameterError
+        If the shapes differ, or both masks keep nothing.
+
+    Examples
+    --------
+    >>> compute_iou(np.array([True, True, False]), np.array([True, False, False]))
+    0.5
+    """
+    if a.shape != b.shape:
+        message = f"Masks of one layer have one shape; got {a.shape} and {b.shape}."
+        raise ParameterError(message)
+    either = int((a | b).sum())
+    if either == 0:
+        message = "Both masks keep nothing: their overlap is not defined."
+        raise ParameterError(message)
+    return int((a & b).sum()) / either
+
+
+def compute_chance_iou(sparsity: float) -> float:
+    """Compute the expected overlap of two independent masks, ``k² / (2k - k²)``, k = 1 - sparsity.
+
+    Examples
+    --------
+    >>> [round(compute_chance_iou(sparsity), 3) for sparsity in (0.3, 0.5, 0.7)]
+    [0.538, 0.333, 0.176]
+    """
+    kept = 1 - sparsity
+    return kept / (2 - kept)
+
+
+def compute_pairwise_iou(masks: Sequence[Mask]) -> FloatArray:
+    """Compute the overlaps of all pairs of masks, ``(mask, mask)``.
+
+    Examples
+    --------
+    >>> compute_pairwise_iou([np.array([True, True]), np.array([True, False])])
+    array([[1. , 0.5],
+           [0.5, 1. ]])
+    """
+    packed = [np.packbits(mask) for mask in masks]
+    overlaps = np.ones((len(masks), len(masks)))
+    for i, a in enumerate(packed):
+        for j in range(i):
+            both = int(np.bitwise_count(a & packed[j]).sum())
+            either = int(np.bitwise_count(a | packed[j]).sum())
+            overlaps[i, j] = overlaps[j, i] = both / either if either else np.nan
+    return overlaps
+
+
+def compute_layer_iou(a: Mapping[str, Mask], b: Mapping[str, Mask]) -> xr.DataArray:
+    """Compute the overlap of two models' masks in each linear layer, ``(linear, layer)``.
+
+    Examples
+    --------
+    >>> a, b = {"q": np.array([[[True, True]]])}, {"q": np.array([[[True, False]]])}
+    >>> compute_layer_iou(a, b).values
+    array([[0.5]])
+    """
+    values = [
+        [compute_iou(x, y) for x, y in zip(mask, b[name], strict=True)] for name, mask in a.items()
+    ]
+    layers = np.arange(1, 1 + len(values[0]))
+    return xr.DataArray(
+        values, dims=("linear", "layer"), coords={"linear": list(a), "layer": layers}
+    )
 
 
 @dataclass(frozen=True)
 class MaskOverlaps:
-    """Overlaps of the weights that sets of tokens activate, at one share left out.
+    """Overlaps of the masks of sets of tokens, at one sparsity.
 
     Parameters
     ----------
     sparsity : float
-        The share.
+        Ratio of each row's weights that is removed.
     kept : mapping of (str, str) to ndarray
-        By data set and kind: all weights of the blocks in one row, true where kept.
+        By data set and kind ``(weight,)``: all weights of the blocks, true where kept.
     matrix : pandas.DataFrame
         Overlap of all pairs of sets; rows and columns are (data set, kind).
     layers : mapping of str to xarray.DataArray
-        By data set ``(linear, layer)``: perceptual against textual tokens.
+        By data set ``(linear, layer)``: overlap of perceptual and textual tokens.
     nulls : mapping of str to xarray.DataArray
         :data:`PERMUTED_NULL` and :data:`MAGNITUDE_NULL` ``(linear, layer)``, mean over data sets.
     summary : mapping of str to float
-        ``perceptual–textual``: mean over data sets; and its nulls :data:`PERMUTED_NULL`, :data:`MAGNITUDE_NULL`
-        and ``chance``.
+        ``perceptual–textual``, the mean over data sets, and its nulls :data:`PERMUTED_NULL`,
+        :data:`MAGNITUDE_NULL` and ``chance``.
     """
 
     sparsity: float
@@ -57,7 +140,7 @@ class MaskOverlaps:
 
 
 def compute_mask_overlaps(
-    weights: LinearWeights, units: InputNormsByTokenSet, *, sparsity: float, seed: int = 0
+    weights: LinearWeights, input_norms: InputNormsByTokenSet, *, sparsity: float, seed: int = 0
 ) -> MaskOverlaps:
     """Compute Wanda's masks of sets of tokens and how far they overlap.
 
@@ -65,51 +148,86 @@ def compute_mask_overlaps(
     ----------
     weights : mapping of str to ndarray
         By linear layer ``(layer, out_features, in_features)``.
-    units : mapping
+    input_norms : mapping
         See :data:`InputNormsByTokenSet`; both kinds of each data set.
     sparsity : float
-        Share that is left out of each row.
+        Ratio of each row's weights that is removed.
     seed : int
-        Of permuted inputs.
+        Seed of the permuted inputs.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> weights = {"q": rng.normal(size=(1, 4, 6))}
+    >>> norms = {("coco", kind): {"q": rng.random((3, 1, 6))} for kind in TOKEN_KINDS}
+    >>> overlaps = compute_mask_overlaps(weights, norms, sparsity=0.5)
+    >>> overlaps.layers["coco"].sizes
+    Frozen({'linear': 1, 'layer': 1})
     """
-    own = {
-        key: subnetworks.compute_wanda_masks(weights, _summed(squares), sparsity=sparsity)
-        for key, squares in units.items()
-    }
-    kept = {key: subnetworks.flatten_masks(masks) for key, masks in own.items()}
+    squares = _sum_over_units(input_norms)
     rng = np.random.default_rng(seed)
-    null = {
-        key: _permuted(weights, _summed(squares), sparsity, rng) for key, squares in units.items()
+    masks = {
+        key: compute_wanda_masks(weights, own, sparsity=sparsity) for key, own in squares.items()
     }
-    size = subnetworks.compute_magnitude_masks(weights, sparsity=sparsity)
-    against = {
-        PERMUTED_NULL: [
-            subnetworks.compute_layer_iou(*_both(null, name)) for name in _datasets(units)
-        ],
-        MAGNITUDE_NULL: [subnetworks.compute_layer_iou(size, masks) for masks in own.values()],
+    permuted = {
+        key: permute_wanda_masks(weights, own, sparsity=sparsity, rng=rng)
+        for key, own in squares.items()
+    }
+    magnitude = compute_magnitude_masks(weights, sparsity=sparsity)
+    kept = {key: flatten_masks(own) for key, own in masks.items()}
+    null = {key: flatten_masks(own) for key, own in permuted.items()}
+    names = _list_datasets(input_norms)
+    layers, permuted_layers = (
+        {name: compute_layer_iou(*(own[name, kind] for kind in TOKEN_KINDS)) for name in names}
+        for own in (masks, permuted)
+    )
+    null_layers = {
+        PERMUTED_NULL: list(permuted_layers.values()),
+        MAGNITUDE_NULL: [compute_layer_iou(magnitude, own) for own in masks.values()],
     }
     index = pd.MultiIndex.from_tuples(list(kept))
-    matrix = subnetworks.compute_pairwise_iou(list(kept.values()))
+    matrix = compute_pairwise_iou(list(kept.values()))
     return MaskOverlaps(
         sparsity,
         kept,
         pd.DataFrame(matrix, index=index, columns=index),
-        {name: subnetworks.compute_layer_iou(*_both(own, name)) for name in _datasets(units)},
-        {name: xr.concat(found, dim="dataset").mean("dataset") for name, found in against.items()},
+        layers,
+        {name: xr.concat(own, dim="dataset").mean("dataset") for name, own in null_layers.items()},
         {
-            "perceptual–textual": _within(kept),
-            PERMUTED_NULL: _within(
-                {key: subnetworks.flatten_masks(masks) for key, masks in null.items()}
-            ),
-            MAGNITUDE_NULL: _beside(subnetworks.flatten_masks(size), kept),
-            "chance": subnetworks.compute_chance_iou(sparsity),
+            "perceptual–textual": _average_kind_iou(kept),
+            PERMUTED_NULL: _average_kind_iou(null),
+            MAGNITUDE_NULL: _average_iou(flatten_masks(magnitude), kept),
+            "chance": compute_chance_iou(sparsity),
         },
     )
 
 
+def average_overlap_by_kind(matrix: pd.DataFrame) -> dict[str, float]:
+    """Average the overlaps of all pairs of different sets, by their kinds: P–P, P–T, T–T.
+
+    Parameters
+    ----------
+    matrix : pandas.DataFrame
+        From :class:`MaskOverlaps`.
+
+    Examples
+    --------
+    >>> index = pd.MultiIndex.from_product([["coco"], TOKEN_KINDS])
+    >>> average_overlap_by_kind(pd.DataFrame([[1.0, 0.5], [0.5, 1.0]], index, index))
+    {'P–T': 0.5}
+    """
+    overlaps: dict[str, list[float]] = {}
+    letters, values = [str(kind)[0].upper() for _, kind in matrix.index], matrix.to_numpy()
+    for i, first in enumerate(letters):
+        for j, second in enumerate(letters[:i]):
+            name = "–".join(sorted((first, second)))
+            overlaps.setdefault(name, []).append(float(values[i, j]))
+    return {name: float(np.mean(own)) for name, own in sorted(overlaps.items())}
+
+
 def compute_overlap_excess(
     weights: LinearWeights,
-    units: InputNormsByTokenSet,
+    input_norms: InputNormsByTokenSet,
     *,
     sparsity: float,
     ids: Mapping[str, Sequence[str]],
@@ -117,117 +235,100 @@ def compute_overlap_excess(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Measure F2.1: overlap of perceptual and textual tokens less that of its nulls.
+    """Measure F2.1: overlap of perceptual and textual tokens minus that of its nulls.
 
     Parameters
     ----------
-    weights, units, sparsity
-        As of :func:`compute_mask_overlaps`.
+    weights, input_norms, sparsity
+        As in :func:`compute_mask_overlaps`.
     ids : mapping of str to sequence of str
-        Of each data set, which contents its samples are of, in order. Data sets of the same
-        contents, a caption and a question about each picture, are drawn together, and contents are
-        the n of the interval.
+        Contents of each data set's samples, in order. Data sets of the same contents, such as a
+        caption and a question about each picture, are drawn together. n counts contents.
     resamples : int
-        Bootstrap resamples of units of samples; each computes all masks again. A resample repeats
-        some units and lacks others, so its masks agree a little less: intervals lean downwards.
+        Number of bootstrap resamples of units of samples; each computes all masks again. A resample
+        repeats some units and lacks others, so its masks agree slightly less and intervals are
+        biased downwards.
     seed : int
-        Of resamples and permutations.
+        Seed of resamples and permutations.
     level : float
         Coverage of the percentile interval.
 
     Returns
     -------
     dict of str to Interval
-        By :data:`PERMUTED_NULL` and :data:`MAGNITUDE_NULL`: the mean over data sets of the difference of overlaps.
+        By :data:`PERMUTED_NULL` and :data:`MAGNITUDE_NULL`: the mean over data sets of the
+        difference of overlaps.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> weights = {"q": rng.normal(size=(1, 4, 6))}
+    >>> norms = {("coco", kind): {"q": rng.random((3, 1, 6))} for kind in TOKEN_KINDS}
+    >>> ids = {"coco": ["a", "b", "c"]}
+    >>> excess = compute_overlap_excess(weights, norms, sparsity=0.5, ids=ids, resamples=2)
+    >>> list(excess), excess["size alone"].n
+    (['permuted inputs', 'size alone'], 3)
     """
-    groups = list(dict.fromkeys(tuple(ids[name]) for name in _datasets(units)))
-    drawn = [_difference(weights, units, sparsity, seed)]
+    names = _list_datasets(input_norms)
+    groups = list(dict.fromkeys(tuple(ids[name]) for name in names))
+    excess = [_compute_excess(weights, input_norms, sparsity=sparsity, seed=seed)]
     for draw in range(resamples):
-        again: dict[TokenSetKey, dict[str, FloatArray]] = {}
-        for name in _datasets(units):
-            at = groups.index(tuple(ids[name]))
-            count = len(next(iter(units[name, TOKEN_KINDS[0]].values())))
+        resampled: dict[TokenSetKey, dict[str, FloatArray]] = {}
+        for name in names:
+            group = groups.index(tuple(ids[name]))
+            count = len(next(iter(input_norms[name, TOKEN_KINDS[0]].values())))
             # Both kinds of a sample are drawn together.
-            rows = np.random.default_rng((seed, draw, at)).integers(count, size=count)
+            rows = np.random.default_rng((seed, draw, group)).integers(count, size=count)
             for kind in TOKEN_KINDS:
-                again[name, kind] = {k: array[rows] for k, array in units[name, kind].items()}
-        drawn.append(_difference(weights, again, sparsity, (seed, draw)))
+                own = input_norms[name, kind]
+                resampled[name, kind] = {linear: own[linear][rows] for linear in own}
+        excess.append(_compute_excess(weights, resampled, sparsity=sparsity, seed=(seed, draw)))
     n = len(set().union(*groups))
-    found = {}
-    for at, name in enumerate((PERMUTED_NULL, MAGNITUDE_NULL)):
-        values = [one[at] for one in drawn]
-        found[name] = Interval.of_draws(values[0], values[1:] or values, n=n, level=level)
-    return found
-
-
-def average_overlap_by_kind(matrix: pd.DataFrame) -> dict[str, float]:
-    """Average the overlaps of all pairs of different sets, by their kinds: P–P, P–T, T–T."""
-    found: dict[str, list[float]] = {}
-    letters, values = [str(kind)[0].upper() for _, kind in matrix.index], matrix.to_numpy()
-    for i, first in enumerate(letters):
-        for j, second in enumerate(letters[:i]):
-            name = "–".join(sorted((first, second)))
-            found.setdefault(name, []).append(float(values[i, j]))
-    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
-
-
-def _difference(
-    weights: LinearWeights,
-    units: InputNormsByTokenSet,
-    sparsity: float,
-    seed: int | tuple[int, int],
-) -> tuple[float, float]:
-    """Return how far the overlap exceeds that of permuted inputs, and that of size alone."""
-    rng = np.random.default_rng(seed)
-    kept, null = {}, {}
-    for key, squares in units.items():
-        total = _summed(squares)
-        kept[key] = subnetworks.flatten_masks(
-            subnetworks.compute_wanda_masks(weights, total, sparsity=sparsity)
-        )
-        null[key] = subnetworks.flatten_masks(_permuted(weights, total, sparsity, rng))
-    size = subnetworks.flatten_masks(
-        subnetworks.compute_magnitude_masks(weights, sparsity=sparsity)
-    )
-    return _within(kept) - _within(null), _within(kept) - _beside(size, kept)
-
-
-def _permuted(
-    weights: LinearWeights,
-    squares: Mapping[str, FloatArray],
-    sparsity: float,
-    rng: np.random.Generator,
-) -> dict[str, Mask]:
     return {
-        name: subnetworks.compute_permuted_wanda_mask(
-            weight, squares[name], sparsity=sparsity, rng=rng
+        null: Interval.of_draws(values[0], values[1:] or values, n=n, level=level)
+        for null, values in zip(
+            (PERMUTED_NULL, MAGNITUDE_NULL), zip(*excess, strict=True), strict=True
         )
-        for name, weight in weights.items()
     }
 
 
-def _both(
-    masks: Mapping[TokenSetKey, dict[str, Mask]], name: str
-) -> tuple[dict[str, Mask], dict[str, Mask]]:
-    return masks[name, TOKEN_KINDS[0]], masks[name, TOKEN_KINDS[1]]
+def _compute_excess(
+    weights: LinearWeights,
+    input_norms: InputNormsByTokenSet,
+    *,
+    sparsity: float,
+    seed: int | tuple[int, int],
+) -> tuple[float, float]:
+    """Compute how far the overlap exceeds that of permuted inputs, and that of size alone."""
+    rng = np.random.default_rng(seed)
+    kept, null = {}, {}
+    for key, own in _sum_over_units(input_norms).items():
+        kept[key] = flatten_masks(compute_wanda_masks(weights, own, sparsity=sparsity))
+        null[key] = flatten_masks(permute_wanda_masks(weights, own, sparsity=sparsity, rng=rng))
+    magnitude = flatten_masks(compute_magnitude_masks(weights, sparsity=sparsity))
+    overlap = _average_kind_iou(kept)
+    return overlap - _average_kind_iou(null), overlap - _average_iou(magnitude, kept)
 
 
-def _beside(size: Mask, kept: Mapping[TokenSetKey, Mask]) -> float:
-    return float(np.mean([subnetworks.compute_iou(size, mask) for mask in kept.values()]))
+def _sum_over_units(
+    input_norms: InputNormsByTokenSet,
+) -> dict[TokenSetKey, dict[str, FloatArray]]:
+    return {
+        key: {name: array.sum(axis=0) for name, array in squares.items()}
+        for key, squares in input_norms.items()
+    }
 
 
-def _within(kept: Mapping[TokenSetKey, Mask]) -> float:
-    names = _datasets(kept)
-    pairs = [
-        subnetworks.compute_iou(kept[name, TOKEN_KINDS[0]], kept[name, TOKEN_KINDS[1]])
-        for name in names
-    ]
-    return float(np.mean(pairs))
+def _average_iou(mask: Mask, others: Mapping[TokenSetKey, Mask]) -> float:
+    return float(np.mean([compute_iou(mask, other) for other in others.values()]))
 
 
-def _datasets(keys: Mapping[TokenSetKey, object]) -> Sequence[str]:
+def _average_kind_iou(masks: Mapping[TokenSetKey, Mask]) -> float:
+    """Average the overlap of perceptual and textual tokens over data sets."""
+    perceptual, textual = TOKEN_KINDS
+    pairs = [(masks[name, perceptual], masks[name, textual]) for name in _list_datasets(masks)]
+    return float(np.mean([compute_iou(*pair) for pair in pairs]))
+
+
+def _list_datasets(keys: Mapping[TokenSetKey, object]) -> list[str]:
     return list(dict.fromkeys(name for name, _ in keys))
-
-
-def _summed(squares: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    return {name: array.sum(axis=0) for name, array in squares.items()}

@@ -1,55 +1,61 @@
-"""Do matched pairs fit? Other measures of alignment, beside the IMA score.
+"""Representation similarity: other measures of alignment beside the IMA score.
 
-All compare two sets of vectors of the same samples, row by row: the mean perceptual and the mean
-textual token of each. None of them asks that both lie in one direction, as the cosine does.
+All compare two sets of vectors of the same samples, the mean perceptual and the mean textual token
+of each. Unlike the cosine, none of them requires that both lie in one direction. With centred sets
+X and Y::
+
+    retrieval@1       the most similar y of x_i is y_i
+    mutual k-NN       |kNN(x_i) ∩ kNN(y_i)| / k                             Huh et al. 2024
+    linear CKA        HSIC(XXᵀ, YYᵀ) / √(HSIC(XXᵀ, XXᵀ) HSIC(YYᵀ, YYᵀ))     Kornblith et al. 2019
+    Fréchet distance  |μ_x − μ_y|² + tr(A + B − 2 (AB)^½), over tr(A + B)   Dowson & Landau 1982
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy import linalg
 
 from ima.errors import ParameterError
-from ima.measures.similarity import FloatArray, normalize_array
+from ima.measures.similarity import normalize_array
+from ima.stats import BoolArray, FloatArray
 
 
 def compute_retrieval_hits(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return whether the most similar vector of the other set is the sample's own (retrieval@1).
+    """Compute whether the most similar vector of the other set belongs to the same sample.
 
     Chance is one over the number of samples.
 
     Parameters
     ----------
     a, b : ndarray
-        ``(sample, hidden)``; similarity is the cosine after each set's mean is taken away, because
+        ``(sample, hidden)``. Similarity is the cosine after each set's mean is subtracted, because
         a shared offset would make all vectors of a set alike.
 
     Returns
     -------
     ndarray
-        ``(sample,)`` in [0, 1], the mean of both directions. Where several vectors are equally the
-        most similar, as those of equal texts are, the own one counts as one of them.
+        ``(sample,)`` in [0, 1], the mean of both directions. Ties share a hit: where m vectors are
+        equally the most similar, as those of equal texts are, the sample's own one counts 1/m.
 
     Examples
     --------
     >>> a = np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
-    >>> retrieval(a, a * 3)
+    >>> compute_retrieval_hits(a, a * 3)
     array([1., 1., 1.])
     """
     _check(a, b)
-    cosines = normalize_array(_centred(a)) @ normalize_array(_centred(b)).T
-    return (_own_first(cosines) + _own_first(cosines.T)) / 2
+    cosines = normalize_array(_centre(a)) @ normalize_array(_centre(b)).T
+    return (_find_own_best(cosines) + _find_own_best(cosines.T)) / 2
 
 
-def _own_first(cosines: FloatArray) -> FloatArray:
+def _find_own_best(cosines: FloatArray) -> FloatArray:
     best = cosines >= cosines.max(axis=1, keepdims=True) - 1e-12
-    found: FloatArray = np.diag(best) / best.sum(axis=1)
-    return found
+    hits: FloatArray = np.diag(best) / best.sum(axis=1)
+    return hits
 
 
 def compute_mutual_knn(a: FloatArray, b: FloatArray, *, k: int = 10) -> FloatArray:
-    """Return which share of a sample's k nearest neighbours is the same in both sets.
+    """Compute the fraction of a sample's k nearest neighbours that both sets agree on.
 
     The mutual k-nearest-neighbour metric of Huh et al. 2024 (arXiv:2405.07987). Chance is
     ``k / (n - 1)``.
@@ -57,26 +63,32 @@ def compute_mutual_knn(a: FloatArray, b: FloatArray, *, k: int = 10) -> FloatArr
     Parameters
     ----------
     a, b : ndarray
-        ``(sample, hidden)``; nearest by cosine, each set's mean taken away.
+        ``(sample, hidden)``. Neighbours are nearest by cosine after each set's mean is subtracted.
     k : int
-        Number of neighbours, a sample itself not counted.
+        Number of neighbours; a sample is not its own neighbour.
 
     Returns
     -------
     ndarray
         ``(sample,)`` in [0, 1].
+
+    Examples
+    --------
+    >>> a = np.array([[2.0, 0.0], [2.0, 0.1], [-2.0, 0.0], [-2.0, 0.1]])
+    >>> compute_mutual_knn(a, a * 3, k=1)
+    array([1., 1., 1., 1.])
     """
     _check(a, b)
     if not 1 <= k < len(a) - 1:
         message = f"k must be between 1 and the number of samples less 2, {len(a) - 2}; got {k}."
         raise ParameterError(message)
-    near = [_nearest(vectors, k) for vectors in (a, b)]
+    near = [_find_nearest(vectors, k) for vectors in (a, b)]
     shared: FloatArray = (near[0] & near[1]).sum(axis=1) / k
     return shared
 
 
-def _nearest(vectors: FloatArray, k: int) -> npt.NDArray[np.bool_]:
-    directions = normalize_array(_centred(vectors))
+def _find_nearest(vectors: FloatArray, k: int) -> BoolArray:
+    directions = normalize_array(_centre(vectors))
     cosines = directions @ directions.T
     np.fill_diagonal(cosines, -np.inf)
     near = np.zeros(cosines.shape, dtype=bool)
@@ -85,11 +97,11 @@ def _nearest(vectors: FloatArray, k: int) -> npt.NDArray[np.bool_]:
 
 
 def compute_cka(a: FloatArray, b: FloatArray) -> float:
-    """Return linear centred kernel alignment, without the bias that few samples bring.
+    """Compute linear centred kernel alignment without the bias of small samples.
 
     Kornblith et al. 2019 (arXiv:1905.00414) with the unbiased HSIC of Song et al. 2012, as in
-    Nguyen et al. 2021 (arXiv:2010.15327): 0 on average for sets that have nothing to do with each
-    other, whatever the number of samples; 1 for sets that agree up to rotation and scale.
+    Nguyen et al. 2021 (arXiv:2010.15327). It is 0 on average for unrelated sets, whatever the
+    number of samples, and 1 for sets that agree up to rotation and scale.
 
     Parameters
     ----------
@@ -100,20 +112,27 @@ def compute_cka(a: FloatArray, b: FloatArray) -> float:
     -------
     float
         At most 1; below 0 by chance.
+
+    Examples
+    --------
+    >>> a = np.random.default_rng(0).normal(size=(10, 3))
+    >>> round(compute_cka(a, 2 * a[:, ::-1] + 5), 9)
+    1.0
     """
     _check(a, b)
     if len(a) < 4:
         message = f"CKA without bias needs at least 4 samples; got {len(a)}."
         raise ParameterError(message)
-    kernels = [side @ side.T for side in (_centred(a), _centred(b))]
-    own = [_hsic(kernel, kernel) for kernel in kernels]
+    kernels = [side @ side.T for side in (_centre(a), _centre(b))]
+    own = [_compute_hsic(kernel, kernel) for kernel in kernels]
     if min(own) <= 0:
-        message = "CKA compares differences between samples; in one set there are none."
+        message = "CKA compares differences between samples; all samples of one set are equal."
         raise ParameterError(message)
-    return float(_hsic(*kernels) / np.sqrt(own[0] * own[1]))
+    return float(_compute_hsic(*kernels) / np.sqrt(own[0] * own[1]))
 
 
-def _hsic(k: FloatArray, m: FloatArray) -> float:
+def _compute_hsic(k: FloatArray, m: FloatArray) -> float:
+    """Compute the unbiased HSIC of two kernels ``(sample, sample)`` (Song et al. 2012)."""
     n = len(k)
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     whole = (k * m).sum()
@@ -123,11 +142,11 @@ def _hsic(k: FloatArray, m: FloatArray) -> float:
 
 
 def compute_frechet_distance(a: FloatArray, b: FloatArray) -> float:
-    """Return the Fréchet distance of two sets seen as normal distributions, as a share of spread.
+    """Compute the Fréchet distance of two sets as normal distributions, relative to their spread.
 
     ``|mean_a - mean_b|² + tr(A + B - 2 (A B)^½)`` (Dowson & Landau 1982) over ``tr(A + B)``, with
     the covariances A and B, so that layers of different scale can be compared. The trace of the
-    root is the sum of the singular values of the sets' cross product, which needs no covariance:
+    root is the sum of the singular values of the sets' cross product. This needs no covariance, so
     the number of samples may be below the number of dims.
 
     Parameters
@@ -138,21 +157,21 @@ def compute_frechet_distance(a: FloatArray, b: FloatArray) -> float:
     Returns
     -------
     float
-        0 for equal sets. Fewer samples than dims make it larger: compare it with the distance of
+        0 for equal sets. Fewer samples than dims increase it: compare it with the distance between
         two halves of one set.
 
     Examples
     --------
     >>> a = np.random.default_rng(0).normal(size=(50, 3))
-    >>> round(abs(frechet(a, a)), 9)
+    >>> round(abs(compute_frechet_distance(a, a)), 9)
     0.0
     """
-    x, y = _centred(a), _centred(b)
+    x, y = _centre(a), _centre(b)
     spread = (x**2).sum() / (len(x) - 1) + (y**2).sum() / (len(y) - 1)
     if not spread > 0:
         message = "A Fréchet distance needs sets with some spread."
         raise ParameterError(message)
-    # The singular values of x yᵀ are those of the small triangles of both.
+    # The singular values of x yᵀ are those of the product of their small QR triangles.
     small = [linalg.qr(side, mode="r")[0][: side.shape[1]] for side in (x, y)]
     product = small[0] @ small[1].T
     root = np.linalg.svd(product, compute_uv=False).sum() / np.sqrt((len(x) - 1) * (len(y) - 1))
@@ -166,6 +185,6 @@ def _check(a: FloatArray, b: FloatArray) -> None:
         raise ParameterError(message)
 
 
-def _centred(vectors: FloatArray) -> FloatArray:
+def _centre(vectors: FloatArray) -> FloatArray:
     centred: FloatArray = vectors - vectors.mean(axis=0)
     return centred

@@ -1,4 +1,13 @@
-"""Separability (F1.2): linear probe and silhouette of modality, layer by layer."""
+"""Separability (F1.2): linear probe and silhouette of modality, layer by layer.
+
+At each layer, for balanced classes of mean-pooled states::
+
+    probe       accuracy of logistic regression on held-out samples; chance is 1 / classes
+    silhouette  mean of (b − a) / max(a, b); a and b are a state's mean cosine distances to its own
+                class and to the nearest other class (Rousseeuw 1987)
+
+F1.2 is the minimum over layers of accuracy − chance.
+"""
 
 from __future__ import annotations
 
@@ -14,69 +23,84 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.labelled_states import (
-    FloatArray,
-    balance_classes,
-    get_class_labels,
-    read_layer_states,
-)
-from ima.stats.contents import draw_joint_counts
+from ima.measures.labelled_states import balance_classes, get_class_labels, read_layer_states
+from ima.stats import BoolArray, FloatArray, RowIndices
 from ima.stats.intervals import (
     Interval,
     compute_minimum_interval,
     compute_simultaneous_band,
     compute_wilson_interval,
 )
+from ima.stats.resampling import draw_joint_counts
 
 ProbeSplit = Literal["sample", "task"]
-_BoolArray = npt.NDArray[np.bool_]
 
 
 def evaluate_linear_probe(
     means: Mapping[str, xr.DataArray],
     *,
-    points: pd.DataFrame,
+    states: pd.DataFrame,
     problem: str = "modality",
     split: ProbeSplit = "sample",
-    test_share: float = 0.3,
+    test_ratio: float = 0.3,
     permutations: int = 10,
     seed: int = 0,
     level: float = 0.95,
 ) -> xr.Dataset:
-    """Train a linear probe on some samples and test it on others, at every layer.
+    """Train a linear probe on some contents and test it on others, at every layer.
 
-    Classes are balanced in training and in test, so accuracy is balanced accuracy and chance is
-    one over their number. A sample is either trained on or tested on, with all its points.
+    Classes are balanced in training and in test, so accuracy is balanced accuracy. All states of a
+    content are on the same side.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
-    points : pandas.DataFrame
+    states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
     problem : str
-        What to tell apart, one of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
+        One of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
     split : {"sample", "task"}
-        Test on held-out samples of the same data sets; or on those of each task in turn with
-        training on the other tasks, which a probe passes only on what connectors that were
-        trained apart have in common.
-    test_share : float
-        Share of the samples that is held out.
+        ``"sample"`` tests on held-out contents of the same data sets. ``"task"`` tests on the
+        held-out contents of each task in turn and trains on the other tasks; a probe passes this
+        test only by what separately trained connectors have in common.
+    test_ratio : float
+        Ratio of the contents that is held out.
     permutations : int
-        How often to train on permuted labels.
+        Number of trainings on permuted labels.
     seed : int
         Same seed, same splits.
     level : float
-        Coverage of the interval at each layer, over test samples (Wilson).
+        Coverage of the interval at each layer, over test contents (Wilson).
 
     Returns
     -------
     xarray.Dataset
         ``accuracy``, ``low``, ``high`` ``(layer,)`` and ``null`` ``(permutation, layer)``; attrs
         ``classes``, ``chance``, ``test_samples``, ``train_samples``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the problem or the split does not exist.
+    ParameterError
+        If `test_ratio` is not between 0 and 1, there are too few tasks, or a side of a split lacks
+        a class.
+
+    Examples
+    --------
+    >>> vectors = np.random.default_rng(0).normal(size=(20, 2, 1, 4))
+    >>> vectors[:, 0] += 10
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
+    >>> from ima.measures.labelled_states import list_labelled_states
+    >>> states = list_labelled_states(means, modalities={"caption": "image"})
+    >>> probe = evaluate_linear_probe(means, states=states, permutations=0)
+    >>> probe["accuracy"].values, probe.attrs["classes"], probe.attrs["chance"]
+    (array([1.]), ['image', 'text'], 0.5)
     """
-    classes = get_class_labels(points, problem=problem)
-    folds = list(_folds(points, classes=classes, split=split, test_share=test_share, seed=seed))
+    classes = get_class_labels(states, problem=problem)
+    folds = list(_draw_folds(states, classes=classes, split=split, ratio=test_ratio, seed=seed))
     layers = next(iter(means.values()))["layer"]
     accuracy = np.zeros(layers.size)
     null = np.zeros((permutations, layers.size))
@@ -84,21 +108,24 @@ def evaluate_linear_probe(
     shuffles = [[rng.permutation(len(train)) for train, _ in folds] for _ in range(permutations)]
     for at, layer in enumerate(layers.values):
         for number, (train, test) in enumerate(folds):
-            x, held = (
+            x_train, x_test = (
                 read_layer_states(
-                    means, points=points, rows=side.index.to_numpy(), layer=int(layer)
+                    means, states=states, rows=side.index.to_numpy(), layer=int(layer)
                 )
                 for side in (train, test)
             )
-            share = len(test) / sum(len(other) for _, other in folds)
-            y, truth = train.to_numpy(), test.to_numpy()
-            accuracy[at] += share * _fit(x, y).score(held, truth)
+            weight = len(test) / sum(len(other) for _, other in folds)
+            y_train, y_test = train.to_numpy(), test.to_numpy()
+            accuracy[at] += weight * _fit_probe(x_train, y_train).score(x_test, y_test)
             for row, shuffle in enumerate(shuffles):
-                null[row, at] += share * _fit(x, y[shuffle[number]]).score(held, truth)
+                probe = _fit_probe(x_train, y_train[shuffle[number]])
+                null[row, at] += weight * probe.score(x_test, y_test)
     curve = xr.DataArray(accuracy, dims="layer", coords={"layer": layers})
-    tested = points.loc[pd.Index(np.concatenate([t.index for _, t in folds])), "owner"].nunique()
-    trained = points.loc[pd.Index(np.concatenate([t.index for t, _ in folds])), "owner"].nunique()
-    low, high = compute_wilson_interval(curve, n=tested, level=level)
+    n_train, n_test = (
+        int(states.loc[np.concatenate([side.index for side in sides]), "content"].nunique())
+        for sides in zip(*folds, strict=True)
+    )
+    low, high = compute_wilson_interval(curve, n=n_test, level=level)
     return xr.Dataset(
         {"accuracy": curve, "low": low, "high": high, "null": (("permutation", "layer"), null)},
         attrs={
@@ -106,37 +133,91 @@ def evaluate_linear_probe(
             "split": split,
             "classes": sorted(classes.unique()),
             "chance": 1 / classes.nunique(),
-            "test_samples": int(tested),
-            "train_samples": int(trained),
+            "test_samples": n_test,
+            "train_samples": n_train,
         },
     )
 
 
-def compute_probe_margin(probed: xr.Dataset, *, level: float = 0.95) -> Interval:
+def _fit_probe(x: FloatArray, y: npt.NDArray[np.object_]) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x, y)
+
+
+def _draw_folds(
+    states: pd.DataFrame, *, classes: pd.Series[str], split: str, ratio: float, seed: int
+) -> Iterator[tuple[pd.Series[str], pd.Series[str]]]:
+    """Draw balanced training and test classes that share no content."""
+    own = states.loc[classes.index]
+    sides = _draw_sides(own, split=split, ratio=ratio, seed=seed)
+    for number, (fitted, held_out) in enumerate(sides):
+        train, test = classes[fitted], classes[held_out]
+        if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
+            message = (
+                f"Each side of a split by {split} must have every class of "
+                f"{', '.join(sorted(classes.unique()))}. Give more samples or more data sets."
+            )
+            raise ParameterError(message)
+        yield balance_classes(train, seed=seed + number), balance_classes(test, seed=seed + number)
+
+
+def _draw_sides(
+    states: pd.DataFrame, *, split: str, ratio: float, seed: int
+) -> list[tuple[BoolArray, BoolArray]]:
+    """Draw which states are for training and which for testing, per fold."""
+    if split not in ("sample", "task"):
+        raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
+    if not 0 < ratio < 1:
+        message = f"test_ratio must lie between 0 and 1; got {ratio}."
+        raise ParameterError(message)
+    rng = np.random.default_rng(seed)
+    drawn: set[int] = set()
+    for _, group in states.groupby("stratum", sort=True):
+        contents = rng.permutation(np.sort(group["content"].unique()))
+        drawn.update(contents[: max(1, round(ratio * len(contents)))].tolist())
+    held_out = states["content"].isin(drawn).to_numpy()
+    if split == "sample":
+        return [(~held_out, held_out)]
+    tasks = sorted(states["task"].unique())
+    if len(tasks) < 2:
+        message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
+        raise ParameterError(message)
+    # Tasks may show the same contents: those tested in one task are not trained on in another.
+    within = [(states["task"] == task).to_numpy() for task in tasks]
+    return [(~task & ~held_out, task & held_out) for task in within]
+
+
+def compute_probe_margin(probe: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.2: by how much the probe beats chance at the layer where it is weakest.
 
     Parameters
     ----------
-    probed : xarray.Dataset
+    probe : xarray.Dataset
         From :func:`evaluate_linear_probe`.
     level : float
-        Coverage, simultaneous over layers (Bonferroni): layers share their test samples.
+        Coverage, simultaneous over layers (Bonferroni), because layers share their test contents.
 
     Returns
     -------
     Interval
-        Of the minimum over layers of balanced accuracy minus chance.
+        Minimum over layers of balanced accuracy minus chance.
+
+    Examples
+    --------
+    >>> accuracy = ("layer", [1.0, 0.75])
+    >>> probe = xr.Dataset({"accuracy": accuracy}, attrs={"chance": 0.5, "test_samples": 100})
+    >>> print(compute_probe_margin(probe))
+    0.250 [0.143, 0.333], n = 100
     """
-    curve, n = probed["accuracy"], int(probed.attrs["test_samples"])
+    curve, n = probe["accuracy"], int(probe.attrs["test_samples"])
     low, high = compute_wilson_interval(curve, n=n, level=1 - (1 - level) / curve.size)
-    chance = float(probed.attrs["chance"])
+    chance = float(probe.attrs["chance"])
     return compute_minimum_interval(curve - chance, low=low - chance, high=high - chance, n=n)
 
 
 def compute_silhouette(
     means: Mapping[str, xr.DataArray],
     *,
-    points: pd.DataFrame,
+    states: pd.DataFrame,
     problem: str = "modality",
     resamples: int = 200,
     permutations: int = 10,
@@ -144,25 +225,23 @@ def compute_silhouette(
 ) -> xr.Dataset:
     """Compute the silhouette of the classes by cosine distance, at every layer.
 
-    The silhouette of a point is (b − a) / max(a, b), with a the mean distance to its own class and
-    b to the nearest other (Rousseeuw 1987): 1 is a cluster of its own, 0 a border, below 0
-    another class is nearer. The cosine distance makes it exact in O(points · classes · hidden):
-    the mean distance to a class is one minus the product with the class's mean direction.
-
-    Samples are resampled with all their points; copies of a point are not its neighbours.
+    1 is a cluster of its own, 0 a border; below 0 another class is nearer. The cosine distance
+    makes the silhouette exact in O(states · classes · hidden): the mean distance to a class is one
+    minus the product with the class's mean direction. Contents are resampled with all their
+    states; copies of a state are not its neighbours.
 
     Parameters
     ----------
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
-    points : pandas.DataFrame
+    states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
     problem : str
-        The classes, one of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
+        One of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
     resamples : int
         Number of bootstrap resamples.
     permutations : int
-        How often to permute the classes.
+        Number of permutations of the classes.
     seed : int
         Same seed, same draws.
 
@@ -172,12 +251,23 @@ def compute_silhouette(
         ``estimate`` ``(layer,)``, ``by_class`` ``(class, layer)``, ``draws`` ``(draw, layer)``,
         ``class_draws`` ``(draw, class, layer)`` and ``null`` ``(permutation, layer)``; attrs
         ``classes``, ``samples``.
+
+    Examples
+    --------
+    >>> vectors = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]]] * 4)
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
+    >>> from ima.measures.labelled_states import list_labelled_states
+    >>> states = list_labelled_states(means, modalities={"caption": "image"})
+    >>> compute_silhouette(means, states=states, resamples=2)["estimate"].values
+    array([1.])
     """
-    classes = balance_classes(get_class_labels(points, problem=problem), seed=seed)
+    classes = balance_classes(get_class_labels(states, problem=problem), seed=seed)
     rows = classes.index.to_numpy()
     names, codes = np.unique(classes.to_numpy(), return_inverse=True)
     layers = next(iter(means.values()))["layer"]
-    weights, _ = draw_joint_counts(points.loc[rows], resamples=resamples, seed=seed)
+    counts, _ = draw_joint_counts(states.loc[rows], resamples=resamples, seed=seed)
+    weights = counts.astype(np.float64)
     uniform = weights[:1]
     rng = np.random.default_rng((seed, 1))
     shuffles = [rng.permutation(codes) for _ in range(permutations)]
@@ -186,17 +276,16 @@ def compute_silhouette(
     members = [codes == code for code in range(len(names))]
     null = np.empty((permutations, layers.size))
     for at, layer in enumerate(layers.values):
-        x = read_layer_states(means, points=points, rows=rows, layer=int(layer))
+        x = read_layer_states(means, states=states, rows=rows, layer=int(layer))
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
-        single = _silhouettes(x, codes=codes, weights=uniform)[0]
-        for number, row in enumerate(weights):
-            own = single if number == 0 else _silhouettes(x, codes=codes, weights=row[None])[0]
-            scores[number, at] = np.average(own, weights=row)
-            for code, rows_of in enumerate(members):
-                if row[rows_of].any():
-                    by_class[number, code, at] = np.average(own[rows_of], weights=row[rows_of])
+        for draw, weight in enumerate(weights):
+            own = _compute_silhouettes(x, codes=codes, weights=weight[None])[0]
+            scores[draw, at] = np.average(own, weights=weight)
+            for code, member in enumerate(members):
+                if weight[member].any():
+                    by_class[draw, code, at] = np.average(own[member], weights=weight[member])
         for number, shuffle in enumerate(shuffles):
-            null[number, at] = _silhouettes(x, codes=shuffle, weights=uniform).mean()
+            null[number, at] = _compute_silhouettes(x, codes=shuffle, weights=uniform).mean()
     return xr.Dataset(
         {
             "estimate": ("layer", scores[0]),
@@ -209,17 +298,38 @@ def compute_silhouette(
         attrs={
             "problem": problem,
             "classes": list(names),
-            "samples": int(points.loc[rows, "owner"].nunique()),
+            "samples": int(states.loc[rows, "content"].nunique()),
         },
     )
 
 
-def compute_silhouette_margin(scored: xr.Dataset, *, level: float = 0.95) -> Interval:
+def _compute_silhouettes(x: FloatArray, *, codes: RowIndices, weights: FloatArray) -> FloatArray:
+    """Compute the silhouette of each state ``(draw, state)`` under weights ``(draw, state)``."""
+    member = codes[None] == np.unique(codes)[:, None]
+    class_weights = weights[:, None] * member[None]
+    size = class_weights.sum(2)
+    # Sum of cosine distances from every state to every class.
+    distance = size[:, None] - np.einsum("ph,dch->dpc", x, class_weights @ x)
+    others = np.take_along_axis(size, codes[None], axis=1) - weights
+    own = np.take_along_axis(distance, codes[None, :, None], axis=2)[..., 0]
+    # Distances of a state to its own copies are zero up to rounding and do not count.
+    a = np.divide(own, others, out=np.zeros_like(own), where=others > 0)
+    mean = np.divide(
+        distance, size[:, None], out=np.full_like(distance, np.inf), where=size[:, None] > 0
+    )
+    np.put_along_axis(mean, codes[None, :, None], np.inf, axis=2)
+    b = mean.min(2)
+    scale = np.maximum(a, b)
+    score = np.divide(b - a, scale, out=np.zeros_like(a), where=(scale > 0) & np.isfinite(scale))
+    return np.where(others > 0, score, 0.0)
+
+
+def compute_silhouette_margin(silhouette: xr.Dataset, *, level: float = 0.95) -> Interval:
     """Measure F1.2 a second way: the silhouette of the class and layer where it is lowest.
 
     Parameters
     ----------
-    scored : xarray.Dataset
+    silhouette : xarray.Dataset
         From :func:`compute_silhouette`.
     level : float
         Coverage, simultaneous over classes and layers.
@@ -227,78 +337,17 @@ def compute_silhouette_margin(scored: xr.Dataset, *, level: float = 0.95) -> Int
     Returns
     -------
     Interval
-        Of the minimum over classes and layers of the mean silhouette of a class: a class that is no
-        cluster does not hide behind the others. Resamples that hold no point of a class are left
-        out.
+        Minimum over classes and layers of the mean silhouette of a class, so that other classes
+        cannot mask one that is no cluster. Resamples without a state of some class are left out.
+
+    Examples
+    --------
+    >>> by_class = xr.DataArray([[0.25], [0.5]], dims=("class", "layer"))
+    >>> silhouette = xr.Dataset({"by_class": by_class, "class_draws": by_class.expand_dims("draw")})
+    >>> print(compute_silhouette_margin(silhouette.assign_attrs(samples=8)))
+    0.250 [0.250, 0.250], n = 8
     """
-    draws = scored["class_draws"].dropna("draw")
+    draws = silhouette["class_draws"].dropna("draw")
     low, high = compute_simultaneous_band(draws, level=level)
-    return compute_minimum_interval(
-        scored["by_class"], low=low, high=high, n=int(scored.attrs["samples"])
-    )
-
-
-def _fit(x: FloatArray, y: npt.NDArray[np.object_]) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000)).fit(x, y)
-
-
-def _folds(
-    points: pd.DataFrame, *, classes: pd.Series[str], split: str, test_share: float, seed: int
-) -> Iterator[tuple[pd.Series[str], pd.Series[str]]]:
-    """Yield balanced training and test classes that share no sample."""
-    own = points.loc[classes.index]
-    sides = _sides(own, split=split, test_share=test_share, seed=seed)
-    for number, (fitted, held) in enumerate(sides):
-        train, test = classes[fitted], classes[held]
-        if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
-            message = (
-                f"Each side of a split by {split} must hold every class of "
-                f"{', '.join(sorted(classes.unique()))}. Give more samples or more data sets."
-            )
-            raise ParameterError(message)
-        yield balance_classes(train, seed=seed + number), balance_classes(test, seed=seed + number)
-
-
-def _sides(
-    own: pd.DataFrame, *, split: str, test_share: float, seed: int
-) -> list[tuple[_BoolArray, _BoolArray]]:
-    """Return which points are trained on and which tested, per fold."""
-    if split not in ("sample", "task"):
-        raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
-    if not 0 < test_share < 1:
-        message = f"test_share must lie between 0 and 1; got {test_share}."
-        raise ParameterError(message)
-    rng = np.random.default_rng(seed)
-    chosen: set[int] = set()
-    for _, group in own.groupby("stratum", sort=True):
-        owners = rng.permutation(np.sort(group["owner"].unique()))
-        chosen.update(owners[: max(1, round(test_share * len(owners)))].tolist())
-    held = own["owner"].isin(chosen).to_numpy()
-    if split == "sample":
-        return [(~held, held)]
-    tasks = sorted(own["task"].unique())
-    if len(tasks) < 2:
-        message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
-        raise ParameterError(message)
-    # Tasks may show the same samples, so those tested on one task are not trained on in another.
-    within = [(own["task"] == task).to_numpy() for task in tasks]
-    return [(~task & ~held, task & held) for task in within]
-
-
-def _silhouettes(x: FloatArray, *, codes: npt.NDArray[np.int64], weights: FloatArray) -> FloatArray:
-    """Return the silhouette of each point ``(draw, point)`` under weights ``(draw, point)``."""
-    member = codes[None] == np.unique(codes)[:, None]
-    heavy = weights[:, None] * member[None]
-    size = heavy.sum(2)
-    # Sum of cosine distances from every point to every class.
-    far = size[:, None] - np.einsum("ph,dch->dpc", x, heavy @ x)
-    inside = np.take_along_axis(size, codes[None], axis=1) - weights
-    own = np.take_along_axis(far, codes[None, :, None], axis=2)[..., 0]
-    # Distances of a point to its own copies are zero up to rounding and count for nothing.
-    a = np.divide(own, inside, out=np.zeros_like(own), where=inside > 0)
-    mean = np.divide(far, size[:, None], out=np.full_like(far, np.inf), where=size[:, None] > 0)
-    np.put_along_axis(mean, codes[None, :, None], np.inf, axis=2)
-    b = mean.min(2)
-    scale = np.maximum(a, b)
-    score = np.divide(b - a, scale, out=np.zeros_like(a), where=(scale > 0) & np.isfinite(scale))
-    return np.where(inside > 0, score, 0.0)
+    n = int(silhouette.attrs["samples"])
+    return compute_minimum_interval(silhouette["by_class"], low=low, high=high, n=n)

@@ -1,10 +1,10 @@
-"""Similarity of token sets: mean cosines over all pairs of samples, without visiting the pairs.
+"""Similarity of token sets: the mean cosine over all pairs of samples, without visiting the pairs.
 
-For unit vectors the mean over all pairs is one product of two means (paper.md §3, F1)::
+For unit vectors the mean over all pairs is one product of two means::
 
     mean_ij cos(a_i, b_j) = mean_i(a_i / |a_i|) · mean_j(b_j / |b_j|)
 
-which is exact and costs O(N·d) where the double loop costs O(N²·d).
+This is exact and costs O(N·d); the double loop costs O(N²·d).
 """
 
 from __future__ import annotations
@@ -17,12 +17,47 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.stats.resampling import BootstrapWeights, draw_resample_counts
+from ima.stats import FloatArray, RowIndices
+from ima.stats.resampling import BootstrapWeights
 
-FloatArray = npt.NDArray[np.float64]
-RowIndices = npt.NDArray[np.int64]
-#: Samples whose states are in memory at once.
+#: Number of samples whose states are in memory at once.
 SAMPLE_BLOCK_SIZE = 256
+
+
+def cosine_over_pairs(
+    a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False
+) -> xr.DataArray:
+    """Compute the mean cosine between two sets of vectors, over all pairs.
+
+    Parameters
+    ----------
+    a, b : xarray.DataArray
+        ``(sample, ..., hidden)``; the two may have different numbers of samples.
+    paper_compat : bool
+        Average only the cosines of the i-th vector of `a` with the i-th of `b`, up to the length
+        of the shorter set, as the released code does.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(...)``, for example ``(layer,)``.
+
+    Examples
+    --------
+    >>> a = xr.DataArray([[1.0, 0.0], [0.0, 1.0]], dims=("sample", "hidden"))
+    >>> float(cosine_over_pairs(a, a).round(3))
+    0.5
+    >>> float(cosine_over_pairs(a, a, paper_compat=True).round(3))
+    1.0
+    """
+    if paper_compat:
+        n = min(a.sizes["sample"], b.sizes["sample"])
+        left, right = (
+            normalize_vectors(side.isel(sample=slice(n))).drop_vars("sample", errors="ignore")
+            for side in (a, b)
+        )
+        return (left * right).sum("hidden").mean("sample")
+    return (normalize_vectors(a).mean("sample") * normalize_vectors(b).mean("sample")).sum("hidden")
 
 
 def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:
@@ -41,21 +76,31 @@ def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ParameterError
-        If a vector is zero or not finite: its direction means nothing.
+        If a vector is zero or not finite, so that it has no direction.
+
+    Examples
+    --------
+    >>> normalize_vectors(xr.DataArray([[3.0, 4.0]], dims=("sample", "hidden"))).values
+    array([[0.6, 0.8]])
     """
     axis = vectors.get_axis_num("hidden")
     return vectors.copy(data=normalize_array(vectors.to_numpy(), axis=axis))
 
 
 def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
-    """Scale vectors of a plain array to length one; see :func:`normalize_vectors`.
+    """Scale the vectors of a plain array to length one; see :func:`normalize_vectors`.
 
     Parameters
     ----------
     vectors : ndarray
         For example ``(vector, hidden)``.
     axis : int
-        Along which a vector lies.
+        The axis along which a vector lies.
+
+    Examples
+    --------
+    >>> normalize_array(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
     """
     wide = vectors.astype(np.float64)
     length = np.sqrt((wide**2).sum(axis=axis, keepdims=True))
@@ -66,64 +111,12 @@ def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
             "Leave out samples without tokens of this kind."
         )
         raise ParameterError(message)
-    found: FloatArray = wide / length
-    return found
-
-
-def _average_unit_vectors(vectors: xr.DataArray, *, dim: str = "sample") -> xr.DataArray:
-    """Average directions over samples.
-
-    Parameters
-    ----------
-    vectors : xarray.DataArray
-        ``(sample, ..., hidden)``.
-    dim : str
-        The dim to average over.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(..., hidden)``; shorter than one unless all samples point the same way.
-    """
-    return normalize_vectors(vectors).mean(dim)
-
-
-def cosine_over_pairs(
-    a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False
-) -> xr.DataArray:
-    """Return the mean cosine between two sets of vectors, over all pairs.
-
-    Parameters
-    ----------
-    a, b : xarray.DataArray
-        ``(sample, ..., hidden)``; the two may have different numbers of samples.
-    paper_compat : bool
-        Average the cosines of the i-th of `a` with the i-th of `b` only, as the released
-        code does, up to the shorter of the two (paper.md §5).
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(...)``, for example ``(layer,)``.
-
-    Examples
-    --------
-    >>> a = xr.DataArray([[1.0, 0.0], [0.0, 1.0]], dims=("sample", "hidden"))
-    >>> float(cross(a, a).round(3)), float(cross(a, a, paper_compat=True).round(3))
-    (0.5, 1.0)
-    """
-    if paper_compat:
-        n = min(a.sizes["sample"], b.sizes["sample"])
-        left, right = (
-            normalize_vectors(side.isel(sample=slice(n))).drop_vars("sample", errors="ignore")
-            for side in (a, b)
-        )
-        return (left * right).sum("hidden").mean("sample")
-    return (_average_unit_vectors(a) * _average_unit_vectors(b)).sum("hidden")
+    directions: FloatArray = wide / length
+    return directions
 
 
 def split_into_halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Split samples at random into two disjoint halves, the second the larger by at most one.
+    """Split samples at random into two disjoint halves; the second may have one sample more.
 
     Parameters
     ----------
@@ -141,6 +134,12 @@ def split_into_halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray
     ------
     ParameterError
         If there are fewer than two samples.
+
+    Examples
+    --------
+    >>> first, second = split_into_halves(xr.DataArray(np.arange(5), dims="sample"), seed=0)
+    >>> first.size, sorted([*first.values.tolist(), *second.values.tolist()])
+    (2, [0, 1, 2, 3, 4])
     """
     n = vectors.sizes["sample"]
     if n < 2:
@@ -150,148 +149,157 @@ def split_into_halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray
     return vectors.isel(sample=order[: n // 2]), vectors.isel(sample=order[n // 2 :])
 
 
-def draw_weights_with_data(
-    n: int, *, resamples: int, seed: int | tuple[int, ...]
-) -> BootstrapWeights:
-    """Return the weights of the data themselves and, below, of their bootstrap resamples.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    resamples : int
-        Number of resamples.
-    seed : int or tuple of int
-        Same seed, same weights.
-
-    Returns
-    -------
-    Weights
-        ``(1 + draw, sample)``; row 0 is uniform, so that row 0 of any result is the estimate.
-    """
-    return BootstrapWeights(draw_resample_counts(n, resamples=resamples, seed=seed))
-
-
-def compute_pair_cosine_draws(means_a: FloatArray, means_b: FloatArray) -> FloatArray:
-    """Return :func:`cosine_over_pairs` of each resample, for sets with no sample in common.
-
-    Parameters
-    ----------
-    means_a, means_b : ndarray
-        Weighted means of unit vectors ``(1 + draw, hidden)``: weights times vectors.
-
-    Returns
-    -------
-    ndarray
-        ``(1 + draw,)``.
-    """
-    product: FloatArray = np.einsum("dh,dh->d", means_a, means_b)
-    return product
-
-
 def compute_weighted_means(
     vectors: xr.DataArray, weights: Sequence[FloatArray | BootstrapWeights]
 ) -> list[FloatArray]:
-    """Average directions with several sets of weights, reading a block of samples at a time.
+    """Average directions with several sets of weights, reading one block of samples at a time.
 
     Parameters
     ----------
     vectors : xarray.DataArray
-        ``(sample, hidden)``, read from disk where it is used.
-    weights : sequence of ndarray or Weights
+        ``(sample, hidden)``; may still be on disk.
+    weights : sequence of ndarray or BootstrapWeights
         Each ``(draw, sample)``.
 
     Returns
     -------
     list of ndarray
-        Each ``(draw, hidden)``.
+        One ``(draw, hidden)`` for each set of weights.
+
+    Examples
+    --------
+    >>> vectors = xr.DataArray([[2.0, 0.0], [0.0, 5.0]], dims=("sample", "hidden"))
+    >>> compute_weighted_means(vectors, [np.array([[0.5, 0.5], [1.0, 0.0]])])[0]
+    array([[0.5, 0.5],
+           [1. , 0. ]])
     """
     n, hidden = vectors.sizes["sample"], vectors.sizes["hidden"]
-    found = [np.zeros((len(own), hidden)) for own in weights]
+    means = [np.zeros((len(own), hidden)) for own in weights]
     for start in range(0, n, SAMPLE_BLOCK_SIZE):
-        rows = slice(start, start + SAMPLE_BLOCK_SIZE)
-        directions = normalize_array(vectors.isel(sample=rows).to_numpy())
-        found = [
-            total + own[:, rows] @ directions for total, own in zip(found, weights, strict=True)
+        block = slice(start, start + SAMPLE_BLOCK_SIZE)
+        directions = normalize_array(vectors.isel(sample=block).to_numpy())
+        means = [
+            total + own[:, block] @ directions for total, own in zip(means, weights, strict=True)
         ]
-    return found
+    return means
+
+
+def compute_pair_cosine_draws(means_a: FloatArray, means_b: FloatArray) -> FloatArray:
+    """Compute :func:`cosine_over_pairs` in each resample, for sets that share no sample.
+
+    Parameters
+    ----------
+    means_a, means_b : ndarray
+        ``(1 + draw, hidden)``, from :func:`compute_weighted_means`.
+
+    Returns
+    -------
+    ndarray
+        ``(1 + draw,)``.
+
+    Examples
+    --------
+    >>> compute_pair_cosine_draws(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]]))
+    array([0.5])
+    """
+    product: FloatArray = np.einsum("dh,dh->d", means_a, means_b)
+    return product
 
 
 def compute_matched_cosines(
     a: xr.DataArray, b: xr.DataArray, *, rows_a: RowIndices, rows_b: RowIndices
 ) -> FloatArray:
-    """Return the cosine of each pair of vectors, reading a block of pairs at a time.
+    """Compute the cosine of each given pair of vectors, reading one block of pairs at a time.
 
     Parameters
     ----------
     a, b : xarray.DataArray
-        ``(sample, hidden)``, read from disk where they are used.
+        ``(sample, hidden)``; may still be on disk.
     rows_a, rows_b : ndarray
-        Rows of `a` and of `b`, pair by pair.
+        ``(pair,)``, rows of `a` and of `b`.
 
     Returns
     -------
     ndarray
         ``(pair,)``.
+
+    Examples
+    --------
+    >>> a = xr.DataArray([[3.0, 4.0], [1.0, 0.0]], dims=("sample", "hidden"))
+    >>> compute_matched_cosines(a, a, rows_a=np.array([0, 1]), rows_b=np.array([1, 1]))
+    array([0.6, 1. ])
     """
-    found = np.empty(len(rows_a))
-    for start in range(0, len(found), SAMPLE_BLOCK_SIZE):
-        part = slice(start, start + SAMPLE_BLOCK_SIZE)
+    cosines = np.empty(len(rows_a))
+    for start in range(0, len(cosines), SAMPLE_BLOCK_SIZE):
+        block = slice(start, start + SAMPLE_BLOCK_SIZE)
         left, right = (
-            normalize_array(side.isel(sample=rows[part]).to_numpy())
+            normalize_array(side.isel(sample=rows[block]).to_numpy())
             for side, rows in ((a, rows_a), (b, rows_b))
         )
-        found[part] = np.einsum("sh,sh->s", left, right)
-    return found
+        cosines[block] = np.einsum("sh,sh->s", left, right)
+    return cosines
 
 
 def correct_shared_pair_draws(
-    total: FloatArray,
+    draws: FloatArray,
     *,
     weights_a: FloatArray | BootstrapWeights,
     weights_b: FloatArray | BootstrapWeights,
-    own: FloatArray,
+    matched_cosines: FloatArray,
     rows_a: RowIndices,
     rows_b: RowIndices,
 ) -> FloatArray:
-    """Return :func:`cosine_over_pairs` of each resample, for sets of vectors of which some share a sample.
+    """Compute :func:`cosine_over_pairs` in each resample, for sets that share some samples.
 
-    Such are the perceptual and the textual mean of one sample, or a picture's in two data sets. A
-    sample is drawn with all its vectors. All pairs of N samples hold N matched pairs (i, i), a
-    share of 1/N; in a resample the copies of a sample make that share about 2/N, which would shift
-    the draws wherever matched pairs are more similar than others. So matched and unmatched pairs
-    are averaged apart and joined with the shares of the data.
+    Examples of such sets are the perceptual and the textual means of the same samples, or the
+    means of one picture in two data sets. A sample is drawn with all its vectors. Among all pairs
+    of N samples a fraction 1/N are matched pairs (i, i). In a resample, copies of a sample raise
+    this fraction to about 2/N, which would shift the draws wherever matched pairs are more similar
+    than others. Matched and unmatched pairs are therefore averaged apart and joined with the
+    fractions of the data.
 
     Parameters
     ----------
-    total : ndarray
-        ``(1 + draw,)``, :func:`compute_pair_cosine_draws` of the two sets: all pairs with their weights.
-    weights_a, weights_b : ndarray or Weights
+    draws : ndarray
+        ``(1 + draw,)``, from :func:`compute_pair_cosine_draws` of the two sets.
+    weights_a, weights_b : ndarray or BootstrapWeights
         ``(1 + draw, sample)`` of each set, drawn together; row 0 is uniform.
-    own : ndarray
-        ``(pair,)``: from :func:`compute_matched_cosines`.
+    matched_cosines : ndarray
+        ``(pair,)``, from :func:`compute_matched_cosines`.
     rows_a, rows_b : ndarray
-        Rows of both sets that are of the same sample, pair by pair.
+        ``(pair,)``, rows of the two sets that belong to the same sample.
 
     Returns
     -------
     ndarray
-        ``(1 + draw,)``; entry 0 equals ``cross(a, b)``.
+        ``(1 + draw,)``; entry 0 equals ``cosine_over_pairs(a, b)``.
+
+    Examples
+    --------
+    >>> weights = np.array([[0.5, 0.5], [1.0, 0.0]])  # of two samples with orthogonal means
+    >>> both = {"weights_a": weights, "weights_b": weights}
+    >>> rows = {"rows_a": np.arange(2), "rows_b": np.arange(2)}
+    >>> draws = np.array([0.5, 1.0])  # the second resample has only one sample, twice
+    >>> correct_shared_pair_draws(draws, **both, matched_cosines=np.ones(2), **rows)
+    array([0.5, 1. ])
     """
     if not len(rows_a):
-        return total
-    drawn, present, single, double = (np.zeros(len(total)) for _ in range(4))
-    for start in range(0, len(own), SAMPLE_BLOCK_SIZE):
-        part = slice(start, start + SAMPLE_BLOCK_SIZE)
-        left, right = weights_a[:, rows_a[part]], weights_b[:, rows_b[part]]
+        return draws
+    # Sums over matched pairs of w_a·w_b, w_a, w_a·cosine and w_a·w_b·cosine.
+    pair_weight, weight, single, double = (np.zeros(len(draws)) for _ in range(4))
+    for start in range(0, len(matched_cosines), SAMPLE_BLOCK_SIZE):
+        block = slice(start, start + SAMPLE_BLOCK_SIZE)
+        left, right = weights_a[:, rows_a[block]], weights_b[:, rows_b[block]]
         both = left * right
-        drawn += both.sum(1)
-        present += left.sum(1)
-        single += left @ own[part]
-        double += both @ own[part]
-    share = drawn[0]
-    # A resample without shared samples has only unmatched pairs, one of a single sample none.
-    matched = np.divide(single, present, out=total.copy(), where=present > 1e-12)
-    unmatched = np.divide(total - double, 1 - drawn, out=matched.copy(), where=drawn < 1 - 1e-12)
-    joined: FloatArray = share * matched + (1 - share) * unmatched
+        pair_weight += both.sum(1)
+        weight += left.sum(1)
+        single += left @ matched_cosines[block]
+        double += both @ matched_cosines[block]
+    ratio = pair_weight[0]
+    # A resample without shared samples has only unmatched pairs; one of a single sample has none.
+    matched = np.divide(single, weight, out=draws.copy(), where=weight > 1e-12)
+    unmatched = np.divide(
+        draws - double, 1 - pair_weight, out=matched.copy(), where=pair_weight < 1 - 1e-12
+    )
+    joined: FloatArray = ratio * matched + (1 - ratio) * unmatched
     return joined

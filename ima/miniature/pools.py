@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ima.miniature.datasets import Situation
 from ima.miniature.sounds import SOUND_SECONDS
 from ima.miniature.world import Entity, get_domain
-from ima.models import features
+from ima.models import encoders
 from ima.progress import make_progress_bar
 
 _PATCH_SIZE = 8
@@ -71,9 +71,9 @@ class SamplePool:
         """Return the encoder's input for some samples."""
         media = self.media[chosen]
         if self.modality == "image":
-            return features.scale_images(list(media))
+            return encoders.scale_images(list(media))
         if self.modality == "video":
-            return features.scale_clips(list(media))
+            return encoders.scale_clips(list(media))
         return media.astype(np.float32)
 
 
@@ -104,7 +104,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePoo
 def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
     if modality != "audio":
         return raw
-    return np.asarray(features.compute_log_mel_spectrograms([raw])[0], np.float16)
+    return np.asarray(encoders.compute_log_mel_spectrograms([raw])[0], np.float16)
 
 
 def _values_of(entities: tuple[Entity, ...], name: str, modality: str) -> npt.NDArray[np.int64]:

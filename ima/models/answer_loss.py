@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ima.data.samples import Sample
 from ima.models.batch import Batch, assemble_batch
+from ima.models.chat_template import tokenize_sample
 from ima.models.frozen import FrozenModel
 from ima.models.llava import drop_cls_token
-from ima.models.text import tokenize_sample
 
 
 def compute_answer_loss(

@@ -1,4 +1,4 @@
-"""Batches: sequences of perceptual and textual embeddings, padded to one length."""
+"""Batches: sequences of perceptual and text embeddings, padded to one length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ima.data.samples import MODALITIES, Modality
-from ima.models.text import TextTokens
+from ima.models.chat_template import TextTokens
 
 PaddingSide = Literal["right", "left"]
 PADDING_CODE = -1
@@ -18,32 +18,32 @@ PADDING_CODE = -1
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Padded sequences, ready for a decoder.
+    """Padded sequences: the input of a decoder.
 
     Parameters
     ----------
     embeds : Tensor
         Input embeddings, dims (sample, position, hidden); zero at padding.
     attention_mask : Tensor
-        1 at real positions, 0 at padding, dims (sample, position), int64.
+        1 at real positions, 0 at padding; dims (sample, position), int64.
     position_ids : Tensor
-        Counts real positions from 0, dims (sample, position), int64; 0 at padding.
+        Numbers of real positions from 0, 0 at padding; dims (sample, position), int64.
     modality : Tensor
-        Code of :data:`ima.data.samples.MODALITIES` (0 text, 1 image, 2 video, 3 audio), dims
-        (sample, position), int8. -1 at what no statistic may count: padding, and a BOS token that
-        a model's own tokenizer puts first.
+        Index in :data:`ima.data.samples.MODALITIES` (0 text, 1 image, 2 video, 3 audio); dims
+        (sample, position), int8. -1 at positions that no statistic counts: padding, template
+        tokens, and a BOS token that the tokenizer puts first.
     token_id : Tensor
-        Vocabulary ids, dims (sample, position), int64; -1 where perceptual or padding.
+        Vocabulary ids, -1 at perceptual tokens and padding; dims (sample, position), int64.
     answer : Tensor
-        True at the tokens of the reference and its end of sequence, dims (sample, position).
+        True at the tokens of the reference and its end of sequence; dims (sample, position).
     sample_ids : tuple of str
-        The samples' ids, in order.
+        Ids of the samples, in order.
     summary : Tensor or None
-        Cosine of the patch that a perceptual token is made of with the encoder's CLS token, dims
-        (sample, position), 0 at other tokens; None where percepts are not made of one patch each.
+        Cosine similarity between the patch of a perceptual token and the encoder's CLS token, 0 at
+        other tokens; dims (sample, position). None if perceptual tokens are not single patches.
     extra : mapping
-        What else this model's decoder takes, in place of the masks and positions above where it
-        has its own: positions in three directions, masks of its own form, states for single layers.
+        Further arguments of this model's decoder. They override the masks and positions above:
+        three-dimensional positions, masks of another form, states for single layers.
     """
 
     embeds: Tensor = field(repr=False)
@@ -62,31 +62,31 @@ class Batch:
     @property
     def inputs(self) -> dict[str, Any]:
         """The decoder's keyword arguments."""
-        given = {
+        common = {
             "inputs_embeds": self.embeds,
             "attention_mask": self.attention_mask,
             "position_ids": self.position_ids,
         }
-        return given | dict(self.extra)
+        return common | dict(self.extra)
 
     @property
     def kinds(self) -> Tensor:
-        """Which tokens are perceptual and which textual, dims (sample, kind, position), bool."""
+        """Masks of perceptual and of textual tokens, dims (sample, kind, position), bool."""
         return torch.stack([self.modality > 0, self.modality == 0], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedTokens:
-    """Rows that stand before a sample's own percepts and text: of demonstrations.
+    """Embedded tokens of one sequence, such as the demonstrations before a sample.
 
     Parameters
     ----------
     states : Tensor
-        Embeddings, dims (row, hidden).
+        Embeddings, dims (position, hidden).
     modality : Tensor
-        As in :class:`Batch`, dims (row,), int8, on the CPU.
+        As in :class:`Batch`, dims (position,), int8, on the CPU.
     token_id : Tensor
-        As in :class:`Batch`, dims (row,), int64, on the CPU.
+        As in :class:`Batch`, dims (position,), int64, on the CPU.
     """
 
     states: Tensor = field(repr=False)
@@ -97,8 +97,8 @@ class EmbeddedTokens:
         return len(self.states)
 
     @classmethod
-    def joined(cls, parts: Sequence[EmbeddedTokens]) -> EmbeddedTokens:
-        """Return the rows of all parts, one after the other."""
+    def concatenate(cls, parts: Sequence[EmbeddedTokens]) -> EmbeddedTokens:
+        """Join sequences, one after the other."""
         return cls(
             torch.cat([part.states for part in parts]),
             torch.cat([part.modality.cpu() for part in parts]),
@@ -114,96 +114,107 @@ def assemble_batch(
     modalities: Sequence[Modality],
     sample_ids: Sequence[str],
     summaries: Sequence[Tensor | None] = (),
-    before: Sequence[EmbeddedTokens | None] = (),
+    prefixes: Sequence[EmbeddedTokens | None] = (),
     side: PaddingSide = "right",
 ) -> Batch:
     """Put perceptual tokens before text and pad to the longest sequence.
 
     Parameters
     ----------
-    texts : sequence of Tokens
+    texts : sequence of TextTokens
         One per sample.
     embedded : sequence of Tensor
         Embeddings of ``lead + ids`` per sample, dims (position, hidden).
     perceptual : sequence of Tensor or None
-        Perceptual tokens per sample, dims (query, hidden); None for text alone.
+        Perceptual tokens per sample, dims (query, hidden); None for a text without a medium.
     modalities : sequence of str
         Modality per sample.
     sample_ids : sequence of str
         Id per sample.
     summaries : sequence of Tensor or None
         Similarity of each perceptual token's patch to the encoder's CLS token, dims (query,), per
-        sample; empty where it is not known.
-    before : sequence of Rows or None
-        What stands before the percepts of each sample; empty where nothing does.
+        sample; empty if unknown.
+    prefixes : sequence of EmbeddedTokens or None
+        Tokens before the perceptual tokens of each sample; empty for none.
     side : {"right", "left"}
-        Where the padding goes. It changes no value at a real position.
+        Side of the padding. It changes no value at a real position.
 
     Returns
     -------
     Batch
         On the device of ``embedded``.
+
+    Examples
+    --------
+    >>> text = TextTokens(lead=(), ids=(5, 6, 2), answer=1)
+    >>> batch = assemble_batch(
+    ...     [text], embedded=[torch.zeros(3, 4)], perceptual=[torch.ones(2, 4)],
+    ...     modalities=["image"], sample_ids=["a"],
+    ... )
+    >>> batch.modality.tolist(), batch.token_id.tolist()
+    ([[1, 1, 0, 0, 0]], [[-1, -1, 5, 6, 2]])
+    >>> batch.answer.tolist()
+    [[False, False, False, True, True]]
     """
     device = embedded[0].device
-    nothing = [None] * len(texts)
-    made = [
-        _rows(text, embeds, percept, modality, earlier)
-        for text, embeds, percept, modality, earlier in zip(
-            texts, embedded, perceptual, modalities, before or nothing, strict=True
+    sequences = [
+        _join_parts(text, embeds, tokens, modality, prefix)
+        for text, embeds, tokens, modality, prefix in zip(
+            texts, embedded, perceptual, modalities, prefixes or [None] * len(texts), strict=True
         )
     ]
     answers = []
-    for text, rows in zip(texts, made, strict=True):
-        answer = torch.zeros(len(rows), dtype=torch.bool)
-        answer[len(rows) - len(text.ids) + text.answer :] = True
+    for text, sequence in zip(texts, sequences, strict=True):
+        answer = torch.zeros(len(sequence), dtype=torch.bool)
+        answer[len(sequence) - len(text.ids) + text.answer :] = True
         answers.append(answer)
     summary = None
     if any(values is not None for values in summaries):
-        near = [torch.zeros(len(rows)) for rows in made]
-        for row, text, values in zip(near, texts, summaries, strict=True):
+        padded_summaries = [torch.zeros(len(sequence)) for sequence in sequences]
+        for row, text, values in zip(padded_summaries, texts, summaries, strict=True):
             if values is not None:
-                # Percepts end where the text begins.
+                # Perceptual tokens end where the text begins.
                 end = len(row) - len(text.ids)
                 row[end - len(values) : end] = values.float().cpu()
-        summary = _pad(near, side, 0.0).to(device)
-    states = [rows.states for rows in made]
-    mask = _pad([torch.ones(len(state), dtype=torch.int64) for state in states], side, 0)
+        summary = _pad(padded_summaries, side, 0.0).to(device)
+    mask = _pad([torch.ones(len(sequence), dtype=torch.int64) for sequence in sequences], side, 0)
     return Batch(
-        embeds=_pad(states, side, 0.0),
+        embeds=_pad([sequence.states for sequence in sequences], side, 0.0),
         attention_mask=mask.to(device),
         position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).mul(mask).to(device),
-        modality=_pad([rows.modality for rows in made], side, PADDING_CODE).to(device),
-        token_id=_pad([rows.token_id for rows in made], side, PADDING_CODE).to(device),
+        modality=_pad([sequence.modality for sequence in sequences], side, PADDING_CODE).to(device),
+        token_id=_pad([sequence.token_id for sequence in sequences], side, PADDING_CODE).to(device),
         answer=_pad(answers, side, False).to(device),
         sample_ids=tuple(sample_ids),
         summary=summary,
     )
 
 
-def _rows(
+def _join_parts(
     text: TextTokens,
     embeds: Tensor,
-    percept: Tensor | None,
+    perceptual: Tensor | None,
     modality: Modality,
-    before: EmbeddedTokens | None,
+    prefix: EmbeddedTokens | None,
 ) -> EmbeddedTokens:
-    """Return the rows of one sample: lead, what stands before, percepts, text."""
+    """Return the sequence of one sample: lead, prefix, perceptual tokens, text."""
     lead = len(text.lead)
-    parts = [_words(embeds[:lead], text.lead, PADDING_CODE)]
-    if before is not None:
-        parts.append(before)
-    if percept is not None:
-        code = torch.full((len(percept),), MODALITIES.index(modality), dtype=torch.int8)
-        parts.append(EmbeddedTokens(percept, code, torch.full((len(percept),), PADDING_CODE)))
-    return EmbeddedTokens.joined([*parts, _words(embeds[lead:], text.ids, 0)])
+    parts = [_label_text(embeds[:lead], text.lead, PADDING_CODE)]
+    if prefix is not None:
+        parts.append(prefix)
+    if perceptual is not None:
+        n = len(perceptual)
+        codes = torch.full((n,), MODALITIES.index(modality), dtype=torch.int8)
+        parts.append(EmbeddedTokens(perceptual, codes, torch.full((n,), PADDING_CODE)))
+    return EmbeddedTokens.concatenate([*parts, _label_text(embeds[lead:], text.ids, 0)])
 
 
-def _words(embeds: Tensor, ids: Sequence[int], code: int) -> EmbeddedTokens:
+def _label_text(embeds: Tensor, ids: Sequence[int], code: int) -> EmbeddedTokens:
     codes = torch.full((len(ids),), code, dtype=torch.int8)
     return EmbeddedTokens(embeds, codes, torch.tensor(ids, dtype=torch.int64))
 
 
-def _pad(rows: Sequence[Tensor], side: PaddingSide, value: float) -> Tensor:
+def _pad(sequences: Sequence[Tensor], side: PaddingSide, value: float) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
-        list(rows), batch_first=True, padding_value=value, padding_side=side
+        list(sequences), batch_first=True, padding_value=value, padding_side=side
     )

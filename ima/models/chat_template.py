@@ -1,4 +1,4 @@
-"""Dialogues: a sample as a model's own chat template writes it, and which tokens are whose."""
+"""From a sample's text to token ids: as plain text, or as the model's chat template writes it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,110 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.data.samples import Modality, Sample
-from ima.errors import ModelError
-from ima.models.text import make_empty_text_error
+from ima.errors import ModelError, SampleError
 
-# Private-use characters: no template and no sample holds them.
+# Private-use characters: no template and no sample contains them.
 _PROMPT, _ANSWER = "\ue000", "\ue001"
 
-#: Whose a token is: the template's, the sample's prompt or its answer.
+#: Who owns a token: the template, the sample's prompt, or its answer.
 TEMPLATE_OWNER, PROMPT_OWNER, ANSWER_OWNER = -1, 0, 1
 
 
 @dataclass(frozen=True)
+class TextTokens:
+    """The text of one sample as token ids.
+
+    Parameters
+    ----------
+    lead : tuple of int
+        Tokens that the tokenizer puts before any text (BOS); none in the zoo.
+    ids : tuple of int
+        Prompt, reference and end-of-sequence token.
+    answer : int
+        Index in ``ids`` at which the answer begins; its length if there is no answer.
+    """
+
+    lead: tuple[int, ...]
+    ids: tuple[int, ...]
+    answer: int
+
+
+def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextTokens:
+    """Tokenize a sample's text without a chat template: ``prompt + " " + references[0]``.
+
+    Parameters
+    ----------
+    sample : Sample
+        A sample with a prompt, references, or both.
+    tokenizer : PreTrainedTokenizerBase
+        The tokenizer of the language model.
+    target : bool
+        Whether the first reference and the end-of-sequence token follow the prompt.
+
+    Returns
+    -------
+    TextTokens
+        With ``target=False``, ``ids`` may be empty.
+
+    Raises
+    ------
+    SampleError
+        If ``target`` is set and the sample has no reference.
+
+    Examples
+    --------
+    >>> tokenize_sample(sample, tokenizer=model.tokenizer, target=True)  # doctest: +SKIP
+    TextTokens(lead=(), ids=(61, 9, 14, 80, 2), answer=2)
+    """
+    prompt = sample.prompt.strip()
+    prompt_ids = _tokenize(prompt, tokenizer)
+    lead = _find_lead(tokenizer)
+    if not target:
+        return TextTokens(lead=lead, ids=prompt_ids, answer=len(prompt_ids))
+    reference = sample.references[0].strip() if sample.references else ""
+    if not reference:
+        raise make_empty_text_error(sample, what="no reference text")
+    ids = _tokenize(f"{prompt} {reference}" if prompt else reference, tokenizer)
+    # The answer starts where the whole text first differs from the prompt alone.
+    answer = next(
+        (index for index, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b),
+        min(len(prompt_ids), len(ids)),
+    )
+    return TextTokens(lead=lead, ids=(*ids, tokenizer.eos_token_id), answer=answer)
+
+
+def make_empty_text_error(sample: Sample, *, what: str = "an empty text") -> SampleError:
+    """Return the error for a sample without text.
+
+    Examples
+    --------
+    >>> sample = Sample("a", "text", "caption", prompt="", references=())
+    >>> print(make_empty_text_error(sample))
+    Sample 'a' has an empty text. Give it a prompt and at least one reference.
+    """
+    return SampleError(
+        f"Sample {sample.id!r} has {what}. Give it a prompt and at least one reference."
+    )
+
+
+def _tokenize(text: str, tokenizer: Any) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+
+def _find_lead(tokenizer: Any) -> tuple[int, ...]:
+    plain, special = _tokenize("a", tokenizer), tuple(tokenizer("a")["input_ids"])
+    return special[: special.index(plain[0])] if len(special) > len(plain) else ()
+
+
+@dataclass(frozen=True)
 class RenderedText:
-    """One sample's text, before a placeholder becomes as many tokens as its medium takes.
+    """The text of one sample in its chat template, with one placeholder for the medium.
 
     Parameters
     ----------
     head, prompt, middle, answer : str
-        In this order they are the text. ``head`` holds the placeholder, ``answer`` the reference
-        and what ends it; it is empty where the model is to answer.
+        The text in this order. ``head`` contains the placeholder. ``answer`` is the reference and
+        the end of the turn; it is empty if the model is to answer.
     """
 
     head: str
@@ -38,40 +123,49 @@ class RenderedText:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return self.head + self.prompt + self.middle + self.answer
 
 
 @dataclass(frozen=True)
 class ChatFrame:
-    """What a chat template puts around a prompt and an answer.
+    """The text that a chat template puts around a prompt and an answer.
 
     Parameters
     ----------
     head, middle, end : str
-        Before the prompt, between prompt and answer where an answer is known, and behind it.
-    asking : str
-        Between prompt and answer where the model is to answer.
+        Text before the prompt, between prompt and answer if an answer is given, and after it.
+    generation_prompt : str
+        Text after the prompt if the model is to answer.
+
+    Examples
+    --------
+    >>> frame = ChatFrame("USER: <image> ", " ASSISTANT: ", "</s>", " ASSISTANT:")
+    >>> sample = Sample("a", "image", "qa", prompt="What is it?", references=("A cat",))
+    >>> frame.render(sample, target=True).text
+    'USER: <image> What is it? ASSISTANT: A cat</s>'
+    >>> frame.render(sample, target=False).text
+    'USER: <image> What is it? ASSISTANT:'
     """
 
     head: str
     middle: str
     end: str
-    asking: str
+    generation_prompt: str
 
     def render(self, sample: Sample, *, target: bool) -> RenderedText:
-        """Put a sample's text in the frame.
+        """Put the text of a sample into the frame.
 
         Raises
         ------
         SampleError
-            If the sample has no text, or a reference is wanted and there is none.
+            If the sample has no text, or ``target`` is set and it has no reference.
         """
         prompt = sample.prompt.strip()
         if not target:
             if not prompt:
                 raise make_empty_text_error(sample)
-            return RenderedText(self.head, prompt, self.asking, "")
+            return RenderedText(self.head, prompt, self.generation_prompt, "")
         reference = sample.references[0].strip() if sample.references else ""
         if not reference:
             raise make_empty_text_error(sample, what="no reference text")
@@ -79,109 +173,137 @@ class ChatFrame:
 
 
 def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> ChatFrame:
-    """Read from a processor how it frames a sample of one modality.
+    """Read from a processor what its chat template puts around a sample of one modality.
 
     Parameters
     ----------
     processor : ProcessorMixin or PreTrainedTokenizerBase
-        With a chat template or without.
+        With or without a chat template.
     modality : str
-        ``"text"`` for none.
+        Modality of the medium; ``"text"`` for none.
     placeholder : str
-        What stands for the medium where there is no template.
+        The text that marks the medium if there is no template.
 
     Returns
     -------
-    Frame
-        Without a template: the placeholder, the prompt, a space and the answer.
+    ChatFrame
+        Without a template: the placeholder, the prompt, a space, the answer.
 
     Raises
     ------
     ModelError
-        If the template loses the prompt or the medium.
+        If the template drops the prompt or the answer.
+
+    Examples
+    --------
+    >>> frame = read_chat_frame(processor, "image", placeholder="<image>")  # doctest: +SKIP
+    >>> frame.generation_prompt  # doctest: +SKIP
+    ' ASSISTANT:'
     """
     tokenizer = getattr(processor, "tokenizer", processor)
     end = tokenizer.eos_token or ""
     if takes_suffix(processor):
-        # It writes a line's end behind the prompt by itself.
+        # The processor itself ends the prompt with a line break.
         return ChatFrame(placeholder, "\n", end, "\n")
     if getattr(processor, "chat_template", None) is None:
         return ChatFrame(placeholder if modality != "text" else "", " ", end, "")
     medium = [] if modality == "text" else [{"type": modality}]
-    ask = [{"role": "user", "content": [*medium, {"type": "text", "text": _PROMPT}]}]
-    told = [*ask, {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}]
-    asked = processor.apply_chat_template(ask, add_generation_prompt=True, tokenize=False)
-    whole = processor.apply_chat_template(told, tokenize=False)
-    if _PROMPT not in asked or _PROMPT not in whole or _ANSWER not in whole:
+    question = [{"role": "user", "content": [*medium, {"type": "text", "text": _PROMPT}]}]
+    dialogue = [*question, {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}]
+    unanswered = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    answered = processor.apply_chat_template(dialogue, tokenize=False)
+    if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
         message = (
             f"The chat template of {type(processor).__name__} does not write a prompt and an "
-            f"answer given as a list of contents; it writes {asked!r}."
+            f"answer given as a list of contents; it writes {unanswered!r}."
         )
         raise ModelError(message)
-    head, asking = asked.split(_PROMPT, 1)
-    _, rest = whole.split(_PROMPT, 1)
-    middle, behind = rest.split(_ANSWER, 1)
-    return ChatFrame(head, middle, behind.rstrip() or end, asking)
+    head, generation_prompt = unanswered.split(_PROMPT, 1)
+    _, after_prompt = answered.split(_PROMPT, 1)
+    middle, after_answer = after_prompt.split(_ANSWER, 1)
+    return ChatFrame(head, middle, after_answer.rstrip() or end, generation_prompt)
 
 
 def takes_suffix(processor: Any) -> bool:
-    """Return whether a processor takes the answer apart from the prompt, as PaliGemma's does."""
+    """Return whether a processor takes the answer separately from the prompt, as PaliGemma's does.
+
+    Examples
+    --------
+    >>> takes_suffix(object())
+    False
+    """
     return type(processor).__name__.endswith("PaliGemmaProcessor")
 
 
 def label_token_owners(
     rendered: RenderedText, tokenizer: Any
 ) -> tuple[tuple[int, ...], npt.NDArray[np.int8]]:
-    """Say whose each token behind the head is.
+    """Tokenize a rendered text and label each token after the head with its owner.
 
     Parameters
     ----------
-    rendered : Rendered
+    rendered : RenderedText
         The text.
     tokenizer : PreTrainedTokenizerBase
-        A fast one: it says which characters each token covers.
+        A fast tokenizer, which reports the characters that each token covers.
 
     Returns
     -------
     ids : tuple of int
-        Tokens behind the head. A token across a border belongs to the part of its last character.
-    whose : ndarray
+        Tokens after the head. A token that spans two parts belongs to the part of its last
+        character.
+    owners : ndarray
         ``(token,)`` int8: :data:`TEMPLATE_OWNER`, :data:`PROMPT_OWNER` or :data:`ANSWER_OWNER`.
 
     Raises
     ------
     ModelError
-        If the tokenizer cannot say it.
+        If the tokenizer does not report characters.
+
+    Examples
+    --------
+    >>> ids, owners = label_token_owners(rendered, model.tokenizer)  # doctest: +SKIP
+    >>> owners  # doctest: +SKIP
+    array([ 0,  0,  0, -1, -1,  1,  1], dtype=int8)
     """
     if not getattr(tokenizer, "is_fast", False):
         message = (
-            f"{type(tokenizer).__name__} does not say which characters its tokens cover, so prompt "
-            "and template cannot be told apart. Save the model with its fast tokenizer "
+            f"{type(tokenizer).__name__} does not report which characters its tokens cover, so "
+            "prompt and template cannot be separated. Save the model with its fast tokenizer "
             "(tokenizer.json)."
         )
         raise ModelError(message)
     encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-    starts = np.cumsum([len(rendered.head), len(rendered.prompt), len(rendered.middle)])
+    prompt, middle, answer = np.cumsum(
+        [len(rendered.head), len(rendered.prompt), len(rendered.middle)]
+    )
     last = np.array([max(stop - 1, start) for start, stop in encoded["offset_mapping"]], dtype=int)
-    behind = last >= starts[0]
-    whose = np.select(
-        [last < starts[1], last < starts[2]], [PROMPT_OWNER, TEMPLATE_OWNER], default=ANSWER_OWNER
+    after_head = last >= prompt
+    owners = np.select(
+        [last < middle, last < answer], [PROMPT_OWNER, TEMPLATE_OWNER], default=ANSWER_OWNER
     ).astype(np.int8)
-    ids = tuple(int(i) for i, kept in zip(encoded["input_ids"], behind, strict=True) if kept)
-    return ids, whose[behind]
+    ids = np.array(encoded["input_ids"], dtype=int)[after_head]
+    return tuple(map(int, ids)), owners[after_head]
 
 
 def find_placeholder_ids(config: Any, processor: Any) -> dict[Modality, int]:
-    """Return the ids of the tokens that media take the place of.
+    """Return, by modality, the id of the token that marks the places of a medium.
 
     Parameters
     ----------
     config : PreTrainedConfig
-        Of the model; what it says goes before what the processor says.
+        Configuration of the model; it takes precedence over the processor.
     processor : ProcessorMixin
-        Of the model.
+        Processor of the model.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> config = SimpleNamespace(image_token_index=32000)
+    >>> find_placeholder_ids(config, SimpleNamespace(audio_token_id=7))
+    {'image': 32000, 'audio': 7}
     """
-    found: dict[Modality, int] = {}
+    placeholders: dict[Modality, int] = {}
     modalities: tuple[Modality, ...] = ("image", "video", "audio")
     for modality in modalities:
         names = [f"{modality}_token_id", f"{modality}_token_index"]
@@ -189,8 +311,8 @@ def find_placeholder_ids(config: Any, processor: Any) -> dict[Modality, int]:
         sources = [(part, name) for part in parts for name in names] + [(processor, names[0])]
         ids = [value for source, name in sources if isinstance(value := _get(source, name), int)]
         if ids:
-            found[modality] = ids[0]
-    return found
+            placeholders[modality] = ids[0]
+    return placeholders
 
 
 def _get(source: Any, name: str) -> Any:

@@ -13,12 +13,11 @@ from torch import Tensor
 from ima.data.samples import Modality, Sample
 from ima.errors import ParameterError, SampleError
 from ima.models.batch import Batch, EmbeddedTokens, PaddingSide, assemble_batch
+from ima.models.chat_template import TextTokens, make_empty_text_error, tokenize_sample
 from ima.models.hook_points import HookPoints
-from ima.models.perception import Perception
-from ima.models.sources import PerceptualSource, choose_perceptual_sources
-from ima.models.text import TextTokens, make_empty_text_error, tokenize_sample
+from ima.models.perception import Perception, PerceptualSource, choose_perceptual_sources
 
-#: Enters a context around the answers to one batch of prompts; see :meth:`FrozenModel.generate`.
+#: Makes the context in which one batch of prompts is answered; see :meth:`FrozenModel.generate`.
 BatchContext = Callable[[Batch], AbstractContextManager[None]]
 
 
@@ -26,20 +25,20 @@ BatchContext = Callable[[Batch], AbstractContextManager[None]]
 class FrozenModel:
     """A model of the paper: encoder, connector and language model, none of them trainable.
 
-    Made by :func:`ima.models.load_model`.
+    :func:`ima.models.load_model` makes it.
 
     Parameters
     ----------
     name : str
         The name under which it was loaded.
     card : mapping
-        What is known of it: configuration, training, scores.
+        Its configuration, training and scores.
     weights_hash : str
-        The sha256 over the weights of all its parts.
+        The sha256 of the weights of all its parts.
     language : PreTrainedModel
         A causal language model of transformers.
     tokenizer : PreTrainedTokenizerBase
-        Its tokenizer.
+        The tokenizer of the language model.
     hook_points : HookPoints
         The language model's parts and hook points.
     perception : Perception or None
@@ -56,12 +55,12 @@ class FrozenModel:
 
     @property
     def setup(self) -> str:
-        """Setup of the paper: ``"ST"``, single task; ``"LM"``, a language model alone."""
+        """Setup of the paper: ``"ST"`` single task, ``"MT"`` multitask, ``"LM"`` text only."""
         return str(self.card["setup"])
 
     @property
     def modality(self) -> Modality:
-        """What the model perceives; ``"text"`` for a language model alone."""
+        """The modality that the model perceives; ``"text"`` for a language model alone."""
         return "text" if self.perception is None else self.perception.modality
 
     @property
@@ -71,7 +70,7 @@ class FrozenModel:
 
     @property
     def task(self) -> str | None:
-        """The task that the connector was trained for; None for a language model alone."""
+        """The task of the connector's training; None for a language model alone."""
         return self.card.get("task")
 
     @property
@@ -86,7 +85,7 @@ class FrozenModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.hook_points.embedding.weight.device  # type: ignore[return-value]
 
     @torch.no_grad()
@@ -98,11 +97,11 @@ class FrozenModel:
         Parameters
         ----------
         samples : sequence of Sample
-            At least one; of the model's modalities.
+            At least one, of the model's modalities.
         side : {"right", "left"}
-            Where padding goes. It changes no value at a real position.
+            Side of the padding. It changes no value at a real position.
         target : bool
-            Whether the first reference and an end-of-sequence token follow the prompt.
+            Whether the first reference and the end-of-sequence token follow the prompt.
 
         Returns
         -------
@@ -112,7 +111,13 @@ class FrozenModel:
         Raises
         ------
         SampleError
-            If a sample has the wrong modality, no media, no text, or too much of it.
+            If a sample has the wrong modality, no media, no text, or too long a text.
+
+        Examples
+        --------
+        >>> batch = model.encode(samples)  # doctest: +SKIP
+        >>> batch.embeds.shape  # doctest: +SKIP
+        torch.Size([8, 52, 128])
         """
         texts = self._texts(samples, target=target)
         for sample, text in zip(samples, texts, strict=True):
@@ -120,38 +125,42 @@ class FrozenModel:
                 raise make_empty_text_error(sample)
         return self._batch(samples, texts=texts, sources=samples, side=side)
 
-    def stream(
-        self, samples: Sequence[Sample], *, batch_size: int = 16, **given: Any
+    def iterate_batches(
+        self, samples: Sequence[Sample], *, batch_size: int = 16, **options: Any
     ) -> Iterator[Batch]:
-        """Encode samples in batches of one size, one by one; ``given`` goes to :meth:`encode`."""
+        """Yield encoded batches of one size, in order; ``options`` go to :meth:`encode`."""
         for start in range(0, len(samples), batch_size):
-            yield self.encode(samples[start : start + batch_size], **given)
+            yield self.encode(samples[start : start + batch_size], **options)
 
-    def batches(self, samples: Sequence[Sample], *, batch_size: int = 16) -> list[Batch]:
-        """Encode samples in batches of one size, in order; see :meth:`encode`."""
-        return list(self.stream(samples, batch_size=batch_size))
+    def encode_batches(self, samples: Sequence[Sample], *, batch_size: int = 16) -> list[Batch]:
+        """Return the encoded batches of one size, in order; see :meth:`encode`."""
+        return list(self.iterate_batches(samples, batch_size=batch_size))
 
     @torch.no_grad()
     def forward(self, batch: Batch, *, logits: bool = False) -> Tensor | None:
-        """Run the decoder; hooks see the activations.
+        """Run the decoder; its hooks receive the activations.
 
         Parameters
         ----------
         batch : Batch
             From :meth:`encode`.
         logits : bool
-            Whether to run the unembedding as well, which on a small model costs as much as the
-            decoder itself.
+            Whether to run the unembedding too; in a small model it costs as much as the decoder.
 
         Returns
         -------
         Tensor or None
-            Logits, dims (sample, position, vocabulary), if asked for.
+            Logits, dims (sample, position, vocabulary), if requested.
+
+        Examples
+        --------
+        >>> model.forward(batch, logits=True).shape  # doctest: +SKIP
+        torch.Size([8, 52, 512])
         """
         states = self.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
         return self.hook_points.unembed(states) if logits else None
 
-    def lengths(
+    def count_tokens(
         self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
     ) -> list[tuple[int, int]]:
         """Count tokens without running a model or loading media.
@@ -159,19 +168,24 @@ class FrozenModel:
         Parameters
         ----------
         samples : sequence of Sample
-            Of the model's modalities.
+            Samples of the model's modalities.
         target : bool
-            Whether the first reference is counted.
+            Whether to count the first reference.
         perceptual : int or None
-            From how many samples, from the start, perceptual tokens must be counted, where that
-            takes their media; None counts all. Those that are not counted are -1.
+            For models that must load media to count perceptual tokens: number of samples, from
+            the start, for which to do so. None counts all.
 
         Returns
         -------
         list of (int, int)
-            Perceptual and textual tokens of each sample.
+            Perceptual and textual tokens of each sample; -1 perceptual tokens if not counted.
+
+        Examples
+        --------
+        >>> model.count_tokens(samples[:2])  # doctest: +SKIP
+        [(10, 21), (10, 18)]
         """
-        del perceptual  # every medium becomes as many tokens
+        del perceptual  # Every medium becomes the same number of tokens.
         queries = 0 if self.perception is None else self.perception.queries
         return [
             (0 if sample.modality == "text" else queries, len(text.ids))
@@ -196,23 +210,23 @@ class FrozenModel:
         Parameters
         ----------
         samples : sequence of Sample
-            Their references are not looked at.
+            Their references are not read.
         max_new_tokens : int
-            Where a text ends that does not end itself.
+            Maximum length of an answer, in tokens.
         min_new_tokens : int
-            Before so many tokens no text ends, which is for timing.
+            Minimum length of an answer, in tokens; for timing.
         num_beams : int
-            1 decodes greedily.
+            Beams of the search; 1 decodes greedily.
         perceptual : {"own", "shuffled", "none"}
-            Whose perceptual tokens each sample gets: its own; another sample's, by a derangement
-            of the given samples, which is the floor of a model that does not perceive; nobody's.
+            Perceptual tokens of each sample: its own; another sample's, by a derangement, which
+            gives the score of a model that does not perceive; none.
         seed : int
             Seed of the derangement.
         batch_size : int
-            Samples that run at once.
+            Samples per forward pass.
         around : callable or None
-            Given each batch of prompts, padded on the left, it returns a context in which the
-            model answers them: so ``ima.interventions`` learns which tokens are perceptual.
+            Maps each batch of prompts, padded on the left, to a context in which the model
+            answers them. Interventions use it to learn which tokens are perceptual.
 
         Returns
         -------
@@ -224,8 +238,13 @@ class FrozenModel:
         SampleError
             If a sample has the wrong modality, no media, or no text.
         ParameterError
-            If a number is below 1 or beyond the model's positions, or fewer than two samples are
+            If a number is below 1 or exceeds the model's positions, or fewer than two samples are
             to be shuffled.
+
+        Examples
+        --------
+        >>> model.generate(samples[:2], max_new_tokens=8)  # doctest: +SKIP
+        ['a small red circle', 'two blue squares']
         """
         for name, value in {
             "max_new_tokens": max_new_tokens,
@@ -256,7 +275,7 @@ class FrozenModel:
     def _prompts(
         self, samples: Sequence[Sample], sources: Sequence[Sample | None]
     ) -> Sequence[Any]:
-        """Return the texts after which the model is to answer, whatever each sample perceives."""
+        """Return the texts that the model is to answer; they do not depend on the sources."""
         del sources
         return self._texts(samples, target=False)
 
@@ -269,7 +288,7 @@ class FrozenModel:
         settings: Any,
         around: BatchContext | None,
     ) -> Tensor:
-        """Generate after the prompts of some samples; return the new ids alone."""
+        """Answer one batch of prompts; return the new token ids."""
         batch = self._batch(samples, texts=texts, sources=sources, side="left")
         self._require_room(batch.embeds.shape[1], max_new_tokens=settings.max_new_tokens)
         with around(batch) if around else nullcontext():
@@ -333,10 +352,10 @@ class FrozenModel:
         side: PaddingSide,
     ) -> Batch:
         perceptual, summaries = self._perceive(sources)
-        before = self._before(samples)
-        for sample, text, *others in zip(samples, texts, perceptual, before, strict=True):
-            others_rows = sum(len(rows) for rows in others if rows is not None)
-            length = len(text.lead) + len(text.ids) + others_rows
+        prefixes = self._get_prefixes(samples)
+        for sample, text, *parts in zip(samples, texts, perceptual, prefixes, strict=True):
+            length = len(text.lead) + len(text.ids)
+            length += sum(len(part) for part in parts if part is not None)
             if length == 0:
                 raise make_empty_text_error(sample)
             if length > self._positions:
@@ -358,26 +377,29 @@ class FrozenModel:
             modalities=[sample.modality for sample in samples],
             sample_ids=[sample.id for sample in samples],
             summaries=summaries,
-            before=before,
+            prefixes=prefixes,
             side=side,
         )
 
-    def _before(self, samples: Sequence[Sample]) -> Sequence[EmbeddedTokens | None]:
-        """Return what stands before each sample's percepts: nothing, unless a subclass knows."""
+    def _get_prefixes(self, samples: Sequence[Sample]) -> Sequence[EmbeddedTokens | None]:
+        """Return the tokens before each sample's perceptual tokens; here none."""
         return [None] * len(samples)
 
     def _perceive(
         self, sources: Sequence[Sample | None]
     ) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """Return each source's perceptual tokens, and what they say of the encoder's summary."""
-        seen = [source for source in sources if source is not None and source.modality != "text"]
-        nobody: list[Tensor | None] = [None] * len(sources)
-        if self.perception is None or not seen:
-            return nobody, nobody
-        perceptual, summary = self.perception.perceive(seen)
-        found: tuple[list[Tensor | None], list[Tensor | None]] = (nobody, list(nobody))
-        own = [at for at, s in enumerate(sources) if s is not None and s.modality != "text"]
-        for row, at in enumerate(own):
-            found[0][at] = perceptual[row]
-            found[1][at] = None if summary is None else summary[row]
-        return found
+        """Return each source's perceptual tokens, and their similarities to the CLS token."""
+        perceptual: list[Tensor | None] = [None] * len(sources)
+        summaries: list[Tensor | None] = [None] * len(sources)
+        with_media = {
+            index: source
+            for index, source in enumerate(sources)
+            if source is not None and source.modality != "text"
+        }
+        if self.perception is None or not with_media:
+            return perceptual, summaries
+        tokens, summary = self.perception.perceive(list(with_media.values()))
+        for row, index in enumerate(with_media):
+            perceptual[index] = tokens[row]
+            summaries[index] = None if summary is None else summary[row]
+        return perceptual, summaries

@@ -65,7 +65,11 @@ class HubModel(FrozenModel):
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities of the samples that the model accepts."""
         # Blocks that attend across do not run on text alone.
-        return tuple(m for m in MODALITIES if self._reads(m) or (m == "text" and not self.crosses))
+        return tuple(
+            m
+            for m in MODALITIES
+            if self._reads(m) or (m == "text" and not self.uses_cross_attention)
+        )
 
     @property
     def modality(self) -> Modality:
@@ -73,7 +77,7 @@ class HubModel(FrozenModel):
         return next(m for m in self.modalities if m != "text")
 
     @property
-    def crosses(self) -> bool:
+    def uses_cross_attention(self) -> bool:
         """Whether media are attended to across, and are no tokens of the sequence."""
         return (
             getattr(self.language.config.get_text_config(), "cross_attention_layers", None)
@@ -112,7 +116,7 @@ class HubModel(FrozenModel):
         inputs = self._inputs(samples, rendered, sources=samples, side=side)
         return self._batch_of(samples, rendered, inputs)
 
-    def lengths(
+    def count_tokens(
         self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
     ) -> list[tuple[int, int]]:
         """Count tokens; perceptual ones by the processor, without running the model.
@@ -143,7 +147,7 @@ class HubModel(FrozenModel):
             found.append((seen, int((whose != TEMPLATE_OWNER).sum())))
         return found
 
-    def frame(self, modality: Modality) -> ChatFrame:
+    def read_chat_frame(self, modality: Modality) -> ChatFrame:
         """Return what the model's chat template puts around a sample."""
         if modality not in self._frames:
             token = self.placeholders.get(modality)
@@ -166,7 +170,7 @@ class HubModel(FrozenModel):
             )
             raise SampleError(message)
         modality: Modality = "text" if source is None else source.modality
-        return self.frame(modality).render(sample, target=target)
+        return self.read_chat_frame(modality).render(sample, target=target)
 
     def _inputs(
         self,
@@ -225,7 +229,7 @@ class HubModel(FrozenModel):
         return {"audio": sounds, "sampling_rate": rate}
 
     def _perceptual(self, ids: Tensor) -> Tensor:
-        if self.crosses:
+        if self.uses_cross_attention:
             return torch.zeros_like(ids, dtype=torch.bool)
         marks = torch.tensor(sorted(set(self.placeholders.values())), device=ids.device)
         return torch.isin(ids, marks)
@@ -246,7 +250,11 @@ class HubModel(FrozenModel):
             marks = torch.from_numpy(whose).to(ids.device)
             modality[row][places[marks != TEMPLATE_OWNER]] = 0
             answer[row][places[marks == ANSWER_OWNER]] = True
-            if sample.modality != "text" and not self.crosses and not perceptual[row].any():
+            if (
+                sample.modality != "text"
+                and not self.uses_cross_attention
+                and not perceptual[row].any()
+            ):
                 message = f"{self.name!r} made no token of the medium of sample {sample.id!r}."
                 raise ModelError(message)
         return Batch(

@@ -58,11 +58,10 @@ def get_block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[n
     >>> get_block_weights(load_model("llama-mini"), 1)["mlp.up_proj"].shape  # doctest: +SKIP
     (352, 128)
     """
+    # The names are read from the first block, which may not be in memory with this one.
+    names = tuple(model.hook_points.linear_in_features)
     block = model.hook_points.blocks[layer - 1]
-    return {
-        name: get_linear(block, name).weight.detach().float().cpu().numpy()
-        for name in model.hook_points.linear_in_features
-    }
+    return {name: get_linear(block, name).weight.detach().float().cpu().numpy() for name in names}
 
 
 def get_linear_weights(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Perception: media → encoder tokens → perceptual tokens of a language model."""
+"""Perception: from media to encoder tokens to the perceptual tokens of a language model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,31 +15,43 @@ from torch import Tensor, nn
 
 from ima.data.media import select_middle_frames
 from ima.data.samples import Media, Modality, Sample, convert_to_uint8
-from ima.errors import SampleError
-from ima.models import features
+from ima.errors import ParameterError, SampleError
 from ima.models.connector import Connector
-from ima.models.encoders import read_encoder_tokens
+from ima.models.encoders import (
+    compute_log_mel_spectrograms,
+    read_encoder_tokens,
+    scale_clips,
+    scale_images,
+)
 from ima.models.llava import drop_cls_token
 
+PerceptualSource = Literal["own", "shuffled", "none"]
+
 _PerceptualTokens = tuple[Tensor, Tensor | None]
-#: What :func:`reuse_perception` remembers, by the objects that stand for encoder and samples.
+#: The results that :func:`reuse_perception` keeps, by the ids of the perception and the samples.
 PerceptionMemory = dict[tuple[int, ...], tuple["Perception", Sequence[Sample], _PerceptualTokens]]
 _memory: ContextVar[PerceptionMemory | None] = ContextVar("_memory", default=None)
 
 
 @contextmanager
 def reuse_perception(memory: PerceptionMemory | None = None) -> Iterator[None]:
-    """Perceive a batch of samples once, however often models run it in this context.
+    """Encode each batch of samples only once in this context, however often models run on it.
 
-    A batch is met again if it holds the same sample objects in the same order and is read by the
-    same :class:`Perception`; so nothing changes but time. The encoder and the connector must not
-    be trained meanwhile.
+    A batch counts as the same if it holds the same sample objects in the same order and the same
+    :class:`Perception` reads it. Results do not change; encoder and connector must not be trained
+    in the context.
 
     Parameters
     ----------
     memory : dict or None
-        Filled, and read again where it is given again; None forgets on leaving. It keeps the
-        samples and their percepts alive.
+        Filled here, and read if passed again; None forgets everything on exit. It keeps the
+        samples and their perceptual tokens alive.
+
+    Examples
+    --------
+    >>> with reuse_perception():  # doctest: +SKIP
+    ...     plain = model.generate(samples)
+    ...     again = model.generate(samples, num_beams=4)
     """
     token = _memory.set({} if memory is None else memory)
     try:
@@ -55,16 +67,16 @@ class Perception:
     Parameters
     ----------
     modality : str
-        What the encoder perceives.
+        The modality that the encoder reads.
     encoder : PreTrainedModel
-        One that :func:`ima.models.encoders.read_encoder_tokens` reads.
+        An encoder that :func:`ima.models.encoders.read_encoder_tokens` reads.
     connector : torch.nn.Module
-        Feeds the language model.
+        Maps encoder tokens to perceptual tokens.
     queries : int
         Number of perceptual tokens per sample.
     cls : bool
-        Whether the connector reads the encoder's first token, its CLS token, as well. It does in
-        the single task models of the paper, and does not in LLaVA.
+        Whether the connector also reads the encoder's first token, its CLS token: True for the
+        single-task models of the paper, False for LLaVA.
     """
 
     modality: Modality
@@ -95,13 +107,13 @@ class Perception:
         return self.perceive(samples)[0]
 
     @property
-    def summarised(self) -> bool:
-        """Whether each perceptual token is made of one patch, beside which a CLS token stands."""
+    def has_summary(self) -> bool:
+        """Whether each perceptual token comes from one patch and the encoder has a CLS token."""
         return not self.cls and not isinstance(self.connector, Connector)
 
     @torch.no_grad()
     def perceive(self, samples: Sequence[Sample]) -> _PerceptualTokens:
-        """Return the perceptual tokens, and how similar the patch of each is to the CLS token.
+        """Return the perceptual tokens, and the similarity of each one's patch to the CLS token.
 
         Parameters
         ----------
@@ -113,26 +125,26 @@ class Perception:
         perceptual : Tensor
             Dims (sample, query, hidden).
         summary : Tensor or None
-            Cosines, dims (sample, query), in the encoder's last layer; None unless
-            :attr:`summarised`.
+            Cosines in the encoder's last layer, dims (sample, query); None unless
+            :attr:`has_summary`.
         """
         memory = _memory.get()
         if memory is None:
-            return self._perceived(samples)
+            return self._compute(samples)
         key = (id(self), *map(id, samples))
         if key not in memory:
-            # Objects that are held here leave their ids to no other ones.
-            memory[key] = (self, list(samples), self._perceived(samples))
+            # While the memory holds these objects, no other object can take their ids.
+            memory[key] = (self, list(samples), self._compute(samples))
         return memory[key][-1]
 
-    def _perceived(self, samples: Sequence[Sample]) -> _PerceptualTokens:
+    def _compute(self, samples: Sequence[Sample]) -> _PerceptualTokens:
         weight = next(self.connector.parameters())
         tokens = self.tokens(samples).to(weight.dtype)
         perceptual: Tensor = self.connector(tokens if self.cls else drop_cls_token(tokens))
-        if not self.summarised:
+        if not self.has_summary:
             return perceptual, None
-        first, rest = tokens[:, :1].float(), drop_cls_token(tokens).float()
-        return perceptual, torch.cosine_similarity(rest, first, dim=-1)
+        cls_token, patches = tokens[:, :1].float(), drop_cls_token(tokens).float()
+        return perceptual, torch.cosine_similarity(patches, cls_token, dim=-1)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
@@ -145,15 +157,15 @@ class Perception:
         config = self.encoder.config
         if self.modality == "image":
             size = config.image_size
-            return features.scale_images([_image(s, s.load(), size=size) for s in samples])
+            return scale_images([_load_image(s, s.load(), size=size) for s in samples])
         if self.modality == "video":
             frames, size = config.num_frames, config.image_size
-            return features.scale_clips([_clip(s, frames=frames, size=size) for s in samples])
-        return features.compute_log_mel_spectrograms([_sound(s) for s in samples])
+            return scale_clips([_load_clip(s, frames=frames, size=size) for s in samples])
+        return compute_log_mel_spectrograms([_load_sound(s) for s in samples])
 
 
-def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
-    _require(sample, image, ndim=3, dims="(height, width, channel)")
+def _load_image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
+    _require_dims(sample, image, ndim=3, dims="(height, width, channel)")
     pixels = convert_to_uint8(image)
     if pixels.shape[2] != 3:
         message = f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}."
@@ -166,26 +178,95 @@ def _image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
+def _load_clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
     clip = sample.load()
-    _require(sample, clip, ndim=4, dims="(frame, height, width, channel)")
+    _require_dims(sample, clip, ndim=4, dims="(frame, height, width, channel)")
     chosen = select_middle_frames(frames, of=len(clip))
-    return np.stack([_image(sample, clip[index], size=size) for index in chosen])
+    return np.stack([_load_image(sample, clip[index], size=size) for index in chosen])
 
 
-def _sound(sample: Sample) -> npt.NDArray[np.float32]:
+def _load_sound(sample: Sample) -> npt.NDArray[np.float32]:
     sound = sample.load()
-    _require(sample, sound, ndim=1, dims="(time,)")
+    _require_dims(sample, sound, ndim=1, dims="(time,)")
     if not np.issubdtype(sound.dtype, np.floating) or not np.isfinite(sound).all():
         message = f"Sample {sample.id!r}: a sound must be finite floats; found {sound.dtype}."
         raise SampleError(message)
     return sound.astype(np.float32)
 
 
-def _require(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:
+def _require_dims(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:
     if media.ndim != ndim or 0 in media.shape:
         message = (
-            f"Sample {sample.id!r}: media of modality {sample.modality!r} has dims {dims}; "
+            f"Sample {sample.id!r}: media of modality {sample.modality!r} must have dims {dims}; "
             f"found shape {media.shape}."
         )
         raise SampleError(message)
+
+
+def choose_perceptual_sources(
+    samples: Sequence[Sample], *, perceptual: PerceptualSource, seed: int
+) -> list[Sample | None]:
+    """Return, per sample, the sample whose media it perceives.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples without media perceive nothing.
+    perceptual : {"own", "shuffled", "none"}
+        Each sample's own media; another sample's, by a random derangement; nothing.
+    seed : int
+        Seed of the derangement.
+
+    Returns
+    -------
+    list of Sample or None
+        One per sample.
+
+    Raises
+    ------
+    ParameterError
+        If fewer than two samples with media are to be shuffled.
+
+    Examples
+    --------
+    >>> samples = [Sample(name, "image", "caption", "caption :", ("x",)) for name in "abc"]
+    >>> choose_perceptual_sources(samples, perceptual="none", seed=0)
+    [None, None, None]
+    >>> others = choose_perceptual_sources(samples, perceptual="shuffled", seed=0)
+    >>> any(other is own for other, own in zip(others, samples))
+    False
+    """
+    if perceptual == "own":
+        return list(samples)
+    if perceptual == "none":
+        return [None] * len(samples)
+    if perceptual != "shuffled":
+        choices = ", ".join(map(repr, get_args(PerceptualSource)))
+        message = f"perceptual must be one of {choices}; got {perceptual!r}."
+        raise ParameterError(message)
+    with_media = [index for index, sample in enumerate(samples) if sample.modality != "text"]
+    if len(with_media) < 2:
+        message = f"Shuffling needs at least 2 samples with media; got {len(with_media)}."
+        raise ParameterError(message)
+    sources: list[Sample | None] = [None] * len(samples)
+    permutation = draw_derangement(len(with_media), seed=seed)
+    for index, other in zip(with_media, permutation, strict=True):
+        sources[index] = samples[with_media[other]]
+    return sources
+
+
+def draw_derangement(n: int, *, seed: int) -> list[int]:
+    """Return a random permutation of n ≥ 2 items that leaves none in its place.
+
+    Examples
+    --------
+    >>> sorted(draw_derangement(5, seed=0))
+    [0, 1, 2, 3, 4]
+    >>> any(i == j for i, j in enumerate(draw_derangement(5, seed=0)))
+    False
+    """
+    # In a random order, each item is followed by its neighbour: one cycle, so no fixed point.
+    order = np.random.default_rng(seed).permutation(n)
+    result = np.empty(n, dtype=int)
+    result[order] = np.roll(order, 1)
+    return [int(index) for index in result]

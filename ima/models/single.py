@@ -50,13 +50,13 @@ class SingleTaskParts:
     tokenizer: Any
     encoder: Any
     processor: Any
-    family: EncoderSpec
+    encoder_spec: EncoderSpec
     hashes: Mapping[str, str]
 
     @property
     def modality(self) -> Modality:
         """What the encoder perceives."""
-        return self.family.modality
+        return self.encoder_spec.modality
 
     @property
     def encoder_width(self) -> int:
@@ -70,7 +70,7 @@ class SingleTaskParts:
         """Width of the language model's embeddings."""
         return int(self.language.get_input_embeddings().weight.shape[1])
 
-    def put_together(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
+    def build_model(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
         """Return the whole model with a connector."""
         config: Any = connector.config
         tower = EncoderTower(
@@ -79,7 +79,7 @@ class SingleTaskParts:
             connector=connector,
             queries=config.queries,
             processor=self.processor,
-            family=self.family,
+            encoder_spec=self.encoder_spec,
         )
         state = zoo.hash_state_dict(connector.state_dict())
         return build_frozen_model(
@@ -118,7 +118,7 @@ def load_single_task_parts(made_of: Mapping[str, str], *, loading: LoadOptions) 
         tokenizer=load_tokenizer(folders["language"]),
         encoder=encoder,
         processor=processor,
-        family=family,
+        encoder_spec=family,
         hashes={role: hash_folder_weights(folder, loading) for role, folder in folders.items()},
     )
 
@@ -153,7 +153,7 @@ def load_single_task_model(
         zoo.verify_weights(path, expected=card["sha256"] if step is None else kept[step]["sha256"])
         connector.load_state_dict(load_file(path))
     card["language"] = Path(card["made_of"]["language"]).name
-    return parts.put_together(connector, name=name, card=card)
+    return parts.build_model(connector, name=name, card=card)
 
 
 def _card(folder: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class EncoderTower(Perception):
     """
 
     processor: Any = field(repr=False)
-    family: EncoderSpec = field(repr=False)
+    encoder_spec: EncoderSpec = field(repr=False)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
@@ -124,7 +124,7 @@ class EncoderTower(Perception):
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
         }
-        return self.family.read(self.encoder, moved)
+        return self.encoder_spec.read(self.encoder, moved)
 
     def _processed(self, media: Sequence[Any]) -> dict[str, Tensor]:
         from PIL import Image

@@ -12,7 +12,6 @@ from scipy import stats
 
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
-from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
 from ima.pruning.alpha_subnet import ALPHA_SUBNET, build_alpha_at_sparsity
 from ima.pruning.masks import (
@@ -29,7 +28,8 @@ from ima.pruning.transfer import (
     compute_sign_flip_p,
     compute_task_difference,
 )
-from ima.stats.correlation import adjust_p_values_holm
+from ima.stats import FloatArray
+from ima.stats.multiplicity import adjust_p_values_holm
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel

@@ -17,8 +17,8 @@ from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.files import replace_folder
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
-from ima.measures.similarity import FloatArray
 from ima.models.linear_layers import get_linear_weights
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.cache.cache_set import CacheSet

@@ -12,9 +12,9 @@ import xarray as xr
 
 from ima.capture import capture_activations, logit_lens
 from ima.capture.input_norms import InputNormAccumulator
-from ima.measures import subnetworks
-from ima.measures.similarity import FloatArray
+from ima.measures import overlap, subnetworks
 from ima.models.linear_layers import get_linear_weights
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
@@ -26,7 +26,7 @@ def compute_padding_ratio(batches: Sequence[Batch]) -> float:
 
     Examples
     --------
-    >>> compute_padding_ratio(model.batches(samples))  # doctest: +SKIP
+    >>> compute_padding_ratio(model.encode_batches(samples))  # doctest: +SKIP
     0.14
     """
     padding = sum(int((batch.modality < 0).sum()) for batch in batches)
@@ -67,8 +67,8 @@ def compare_padding_masks(
         for each in (batches, [_treat_padding_as_text(batch) for batch in batches])
     )
     return {
-        "fixed": subnetworks.compute_layer_iou(clean, clean).mean("linear"),
-        "released": subnetworks.compute_layer_iou(clean, padded).mean("linear"),
+        "fixed": overlap.compute_layer_iou(clean, clean).mean("linear"),
+        "released": overlap.compute_layer_iou(clean, padded).mean("linear"),
     }
 
 

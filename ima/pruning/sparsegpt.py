@@ -182,7 +182,7 @@ def compute_sparsegpt_masks(
 
     Examples
     --------
-    >>> masks = compute_sparsegpt_masks(model, model.batches(samples))  # doctest: +SKIP
+    >>> masks = compute_sparsegpt_masks(model, model.encode_batches(samples))  # doctest: +SKIP
     >>> masks.updated_weights["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 352, 128)
     """

@@ -16,7 +16,6 @@ from ima.cache.cache_set import CacheSet
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ParameterError
 from ima.measures import subnetworks
-from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.batch import Batch
 from ima.models.frozen import FrozenModel
@@ -29,7 +28,9 @@ from ima.pruning.masks import (
     load_cache_set_models,
 )
 from ima.pruning.wanda import apply_masks, open_calibration_samples
-from ima.stats.intervals import Interval, draw_bootstrap_weights
+from ima.stats import FloatArray
+from ima.stats.intervals import Interval
+from ima.stats.resampling import draw_bootstrap_weights
 
 #: Rows of a table of scores besides the tasks' own masks.
 WHOLE_MODEL, MAGNITUDE_ONLY, RANDOM_MASKS = "whole model", "size alone", "random"
@@ -83,7 +84,7 @@ class EvaluationTask:
         if key not in self._calibration:
             self._calibration[key] = open_calibration_samples(path, n=n)
         with reuse_perception(self._memory):
-            return self.model.batches(self._calibration[key])
+            return self.model.encode_batches(self._calibration[key])
 
     def compute_scores(self, masks: Masks | None = None) -> FloatArray:
         """Answer all samples greedily, with or without masks; return their scores ``(sample,)``."""

@@ -18,7 +18,7 @@ from ima.capture.input_norms import InputNormAccumulator
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
-from ima.measures import subnetworks
+from ima.measures import overlap, subnetworks
 from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
 
@@ -138,7 +138,7 @@ def compute_sequential_masks(
     >>> compute_sequential_masks(model, samples, sparsity=0.5).sparsity  # doctest: +SKIP
     0.5
     """
-    batches = model.batches(samples, batch_size=batch_size)
+    batches = model.encode_batches(samples, batch_size=batch_size)
     attributes = {
         "method": "wanda",
         "sequential": True,
@@ -271,7 +271,7 @@ def compare_wanda_variants(
     >>> round(overlaps["one pass"], 2)  # doctest: +SKIP
     0.77
     """
-    batches = model.batches(open_calibration_samples(path, n=samples))
+    batches = model.encode_batches(open_calibration_samples(path, n=samples))
     one_pass, by_block = (
         {
             kind: subnetworks.flatten_masks(
@@ -282,10 +282,10 @@ def compare_wanda_variants(
         for sequential in (False, True)
     )
     return {
-        "one pass": subnetworks.compute_iou(one_pass["perceptual"], one_pass["textual"]),
-        "block after block": subnetworks.compute_iou(by_block["perceptual"], by_block["textual"]),
+        "one pass": overlap.compute_iou(one_pass["perceptual"], one_pass["textual"]),
+        "block after block": overlap.compute_iou(by_block["perceptual"], by_block["textual"]),
         **{
-            f"both forms, {kind}": subnetworks.compute_iou(one_pass[kind], by_block[kind])
+            f"both forms, {kind}": overlap.compute_iou(one_pass[kind], by_block[kind])
             for kind in ("perceptual", "textual")
         },
     }

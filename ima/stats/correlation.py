@@ -1,45 +1,42 @@
-"""Proxies (I1, I2): whether one number of a model goes with another, across models."""
+"""Rank correlations across models (I1, I2), with intervals and a permutation test."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations as orders
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from ima.errors import ParameterError, UnknownNameError
+from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval
-from ima.stats.resampling import FloatArray
 
 RankCoefficient = Literal["spearman", "kendall"]
 RANK_COEFFICIENTS: tuple[RankCoefficient, ...] = ("spearman", "kendall")
-#: With fewer points no correlation is computed: four have 24 orders, so p cannot be below 1/12.
+#: Fewer models give no correlation. Four have 24 orders, so p is at least 1/12.
 MIN_MODELS = 4
-#: All orders of the points are tried up to this many; beyond, random ones.
+#: The permutation test is exact up to this many orders of the models (8 models).
 MAX_EXACT_ORDERS = 40_320
 
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """A rank correlation across models, with what makes it uncertain kept apart.
+    """A rank correlation across models, with its two sources of uncertainty kept apart.
 
     Parameters
     ----------
     coefficient : {"spearman", "kendall"}
-        Which.
+        The coefficient.
     over_samples : Interval
-        Its value; the interval holds these models fixed and resamples the samples that both numbers
-        of each model are means over; n counts models.
+        Its value. The interval holds the models fixed and resamples the samples over which both
+        numbers of each model are averaged; n counts models.
     over_models : Interval
-        The same value; the interval resamples models.
+        The same value. The interval resamples models.
     p : float
-        Two-sided, of no association: exact over all orders of the models where these are few, else
-        over random ones.
+        Two-sided p-value of no association, from :func:`compute_permutation_p`.
     """
 
     coefficient: RankCoefficient
@@ -57,73 +54,115 @@ def compute_rank_correlation(
     seed: int = 0,
     level: float = 0.95,
 ) -> RankCorrelation:
-    """Correlate two numbers of several models.
+    """Correlate two numbers across several models.
 
     Parameters
     ----------
     x, y : ndarray
-        ``(1 + draw, model)``: row 0 holds the numbers, the others their values in resamples of the
-        samples, drawn together for both; or ``(model,)`` where there are no resamples.
+        ``(model,)``, or ``(1 + draw, model)``: row 0 holds the numbers, the other rows their values
+        in resamples of the samples, drawn together for both.
     coefficient : {"spearman", "kendall"}
         Spearman's rho, or Kendall's tau-b.
     resamples : int
-        Bootstrap resamples of models; those in which a number is the same for all say nothing
-        and are drawn again.
+        Number of bootstrap resamples of models. A resample in which all models have the same
+        number is drawn again, because it has no correlation.
     seed : int
-        Of resamples and of random orders.
+        Seed of the resamples and of the random orders.
     level : float
         Coverage of the percentile intervals.
 
     Returns
     -------
-    Association
-        Of row 0.
+    RankCorrelation
+        The correlation of row 0.
 
     Raises
     ------
     ParameterError
-        If there are fewer than :data:`MIN_MODELS` models, the shapes differ, a number is not finite, or
-        one is the same for all models.
+        If there are fewer than :data:`MIN_MODELS` models, the shapes differ, a number is not
+        finite, or all models have the same number.
     UnknownNameError
-        If there is no such coefficient.
+        If the coefficient does not exist.
+
+    Examples
+    --------
+    >>> score, loss = np.array([0.2, 0.4, 0.5, 0.9]), np.array([3.0, 2.0, 2.5, 1.0])
+    >>> result = compute_rank_correlation(score, loss, resamples=100)
+    >>> round(result.over_samples.value, 2), round(result.p, 2)
+    (-0.8, 0.33)
     """
     if coefficient not in RANK_COEFFICIENTS:
         raise UnknownNameError.among(
             kind="coefficient", asked=coefficient, available=RANK_COEFFICIENTS
         )
-    left, right = np.atleast_2d(x), np.atleast_2d(y)
-    _check(left, right)
-    count = left.shape[1]
-    # All by one rule: scipy's value differs in its last bit, and so left its own interval.
-    value = float(correlate_rows(left[:1], right[:1], coefficient=coefficient)[0])
-    told = (np.ptp(left[1:], axis=1) > 0) & (np.ptp(right[1:], axis=1) > 0)
-    drawn = correlate_rows(left[1:][told], right[1:][told], coefficient=coefficient)
-    rows = np.array(_rows(left[0], right[0], resamples, np.random.default_rng(seed)))
-    models = correlate_rows(left[0][rows], right[0][rows], coefficient=coefficient)
+    x, y = np.atleast_2d(x), np.atleast_2d(y)
+    _check(x, y)
+    n = x.shape[1]
+    # scipy's value may differ from correlate_rows in the last bit and then leave its own interval.
+    value = float(correlate_rows(x[:1], y[:1], coefficient=coefficient)[0])
+    varied = (np.ptp(x[1:], axis=1) > 0) & (np.ptp(y[1:], axis=1) > 0)
+    sample_draws = correlate_rows(x[1:][varied], y[1:][varied], coefficient=coefficient)
+    models = np.array(_resample_models(x[0], y[0], resamples, np.random.default_rng(seed)))
+    model_draws = correlate_rows(x[0][models], y[0][models], coefficient=coefficient)
     return RankCorrelation(
         coefficient,
-        Interval.of_draws(value, drawn if len(drawn) else [value], n=count, level=level),
-        Interval.of_draws(value, models, n=count, level=level),
-        compute_permutation_p(left[0], right[0], coefficient=coefficient, seed=seed),
+        Interval.of_draws(value, sample_draws if len(sample_draws) else [value], n=n, level=level),
+        Interval.of_draws(value, model_draws, n=n, level=level),
+        compute_permutation_p(x[0], y[0], coefficient=coefficient, seed=seed),
     )
+
+
+def _check(x: FloatArray, y: FloatArray) -> None:
+    if x.shape != y.shape:
+        message = f"Both numbers need the same models and draws; got {x.shape} and {y.shape}."
+        raise ParameterError(message)
+    if x.shape[1] < MIN_MODELS:
+        message = (
+            f"A correlation across models needs at least {MIN_MODELS}; got {x.shape[1]}. With "
+            "fewer models, no order of them is surprising."
+        )
+        raise ParameterError(message)
+    for values in (x[0], y[0]):
+        if not np.isfinite(values).all():
+            message = "A model's number is missing or not finite."
+            raise ParameterError(message)
+        if np.ptp(values) == 0:
+            message = "A number is the same for all models: it has no rank correlation."
+            raise ParameterError(message)
+
+
+def _resample_models(
+    x: FloatArray, y: FloatArray, resamples: int, rng: np.random.Generator
+) -> list[RowIndices]:
+    resampled: list[RowIndices] = []
+    while len(resampled) < resamples:
+        rows = rng.integers(len(x), size=len(x))
+        if np.ptp(x[rows]) > 0 and np.ptp(y[rows]) > 0:
+            resampled.append(rows)
+    return resampled
 
 
 def correlate_rows(
     x: FloatArray, y: FloatArray, *, coefficient: RankCoefficient = "spearman"
 ) -> FloatArray:
-    """Return the rank correlation of each row, ties counted as scipy counts them.
+    """Compute the rank correlation of each row; ties count as in scipy.
 
     Parameters
     ----------
     x, y : ndarray
-        ``(row, model)``; no row of either is the same for all models.
+        ``(row, model)``; each row has at least two distinct values.
     coefficient : {"spearman", "kendall"}
-        Which.
+        The coefficient.
 
     Returns
     -------
     ndarray
-        ``(row,)``; equal rows give equal bits, however many there are.
+        ``(row,)``. Equal rows give equal bits, however many rows there are.
+
+    Examples
+    --------
+    >>> correlate_rows(np.array([[1.0, 2.0, 3.0]]), np.array([[10.0, 30.0, 20.0]]))
+    array([0.5])
     """
     if coefficient == "spearman":
         a, b = (stats.rankdata(side, axis=1) for side in (x, y))
@@ -133,8 +172,8 @@ def correlate_rows(
         first, second = np.triu_indices(x.shape[1], k=1)
         a, b = (np.sign(side[:, first] - side[:, second]) for side in (x, y))
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)  # the order of a sum follows memory
-    found: FloatArray = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return found.clip(-1.0, 1.0)
+    cosines: FloatArray = (a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    return cosines.clip(-1.0, 1.0)
 
 
 def compute_permutation_p(
@@ -145,105 +184,49 @@ def compute_permutation_p(
     permutations: int = 9999,
     seed: int = 0,
 ) -> float:
-    """Return how often an order of the models is as far from no association, two-sided.
+    """Compute the two-sided p-value of no association, by permuting the models.
 
     Parameters
     ----------
     x, y : ndarray
         ``(model,)``.
     coefficient : {"spearman", "kendall"}
-        Which.
+        The coefficient.
     permutations : int
-        Random orders, where all are more than :data:`MAX_EXACT_ORDERS`; the order of the data counts as one of
-        them, so that p is never 0.
+        Number of random orders when there are more than :data:`MAX_EXACT_ORDERS`. The observed
+        order counts as one of them, so p is never 0.
     seed : int
-        Of random orders.
-    """
-    count = len(x)
-    ranks = [stats.rankdata(values) for values in (x, y)]
-    found = abs(_statistic(ranks[0], ranks[1][None], coefficient)[0])
-    if math.factorial(count) <= MAX_EXACT_ORDERS:
-        tried = np.array(list(orders(ranks[1])))
-        extra = 0
-    else:
-        rng = np.random.default_rng(seed)
-        tried = np.array([rng.permutation(ranks[1]) for _ in range(permutations)])
-        extra = 1
-    # Sums of equal numbers in another order differ in their last bits.
-    extreme = np.abs(_statistic(ranks[0], tried, coefficient)) >= found - 1e-9
-    return float((extreme.sum() + extra) / (len(tried) + extra))
-
-
-def adjust_p_values_bh(p: Sequence[float]) -> FloatArray:
-    """Return p-values adjusted for a family of tests (Benjamini & Hochberg 1995)."""
-    found: FloatArray = stats.false_discovery_control(np.asarray(p, dtype=np.float64), method="bh")
-    return found
-
-
-def adjust_p_values_holm(p: Sequence[float]) -> FloatArray:
-    """Return p-values adjusted so that one false finding among all is unlikely (Holm 1979).
-
-    Parameters
-    ----------
-    p : sequence of float
-        Of tests that need not be independent.
+        Seed of the random orders.
 
     Returns
     -------
-    ndarray
-        In the same order, at most 1.
+    float
+        Fraction of orders whose coefficient is at least as far from 0 as the observed one.
 
     Examples
     --------
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
+    >>> p = compute_permutation_p(np.arange(5.0), np.arange(5.0))  # 2 of 120 orders
+    >>> round(p, 4)
+    0.0167
     """
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    found = np.empty_like(values)
-    found[order] = np.minimum(steps, 1.0)
-    return found
+    fixed, permuted = stats.rankdata(x), stats.rankdata(y)
 
+    def distance_from_none(order: npt.NDArray[Any], axis: int) -> Any:
+        """Return a sum that grows with the coefficient's size; it is exact in floating point."""
+        if coefficient == "spearman":
+            return np.abs(order @ (fixed - fixed.mean()))
+        first, second = np.triu_indices(len(fixed), k=1)
+        signs = np.sign(fixed[first] - fixed[second])
+        return np.abs(np.sign(order[..., first] - order[..., second]) @ signs)
 
-def _statistic(
-    fixed: npt.NDArray[np.float64], tried: npt.NDArray[np.float64], coefficient: RankCoefficient
-) -> FloatArray:
-    """Return what orders of ranks are compared by: it rises and falls with the coefficient."""
-    if coefficient == "spearman":
-        moved: FloatArray = tried @ (fixed - fixed.mean())
-        return moved
-    above = np.triu_indices(len(fixed), k=1)
-    sides = np.sign(fixed[above[0]] - fixed[above[1]])
-    concordant: FloatArray = np.sign(tried[:, above[0]] - tried[:, above[1]]) @ sides
-    return concordant
-
-
-def _rows(
-    x: FloatArray, y: FloatArray, resamples: int, rng: np.random.Generator
-) -> list[npt.NDArray[np.int64]]:
-    found: list[npt.NDArray[np.int64]] = []
-    while len(found) < resamples:
-        rows = rng.integers(len(x), size=len(x))
-        if np.ptp(x[rows]) > 0 and np.ptp(y[rows]) > 0:
-            found.append(rows)
-    return found
-
-
-def _check(x: FloatArray, y: FloatArray) -> None:
-    if x.shape != y.shape:
-        message = f"Both numbers need the same models and draws; got {x.shape} and {y.shape}."
-        raise ParameterError(message)
-    if x.shape[1] < MIN_MODELS:
-        message = (
-            f"A correlation across models needs at least {MIN_MODELS}; got {x.shape[1]}. With fewer, "
-            "no order of them would be surprising."
-        )
-        raise ParameterError(message)
-    for values in (x[0], y[0]):
-        if not np.isfinite(values).all():
-            message = "A number of a model is missing or not finite."
-            raise ParameterError(message)
-        if np.ptp(values) == 0:
-            message = "A number is the same for all models: it has no rank correlation."
-            raise ParameterError(message)
+    exact = math.factorial(len(x)) <= MAX_EXACT_ORDERS
+    test = stats.permutation_test(
+        (permuted,),
+        distance_from_none,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=np.inf if exact else permutations,
+        alternative="greater",
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)

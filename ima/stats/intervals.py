@@ -1,4 +1,4 @@
-"""Inference: how sure a number is. Resampling weights, percentile intervals, simultaneous bands."""
+"""Intervals: percentile and Wilson intervals, simultaneous bands, the minimum of a curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
-from ima.stats.resampling import draw_resample_counts
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Interval:
     low, high : float
         The ends of the interval.
     n : int
-        How many independent samples the estimate rests on.
+        Number of independent samples that the estimate rests on.
 
     Raises
     ------
@@ -58,7 +57,13 @@ class Interval:
 
     @classmethod
     def around(cls, value: float, *, low: float, high: float, n: int) -> Interval:
-        """Return the interval with these ends, wide enough to hold the estimate itself."""
+        """Make an interval with these ends, widened where needed to contain the estimate.
+
+        Examples
+        --------
+        >>> print(Interval.around(0.5, low=0.6, high=0.7, n=10))
+        0.500 [0.500, 0.700], n = 10
+        """
         value = float(value)
         return cls(value=value, low=min(float(low), value), high=max(float(high), value), n=n)
 
@@ -66,7 +71,13 @@ class Interval:
     def of_draws(
         cls, value: float, draws: npt.ArrayLike, *, n: int, level: float = 0.95
     ) -> Interval:
-        """Return the percentile interval of an estimate from its value in each resample."""
+        """Make the percentile interval of an estimate from its value in each resample.
+
+        Examples
+        --------
+        >>> print(Interval.of_draws(0.5, [0.4, 0.5, 0.6], n=10, level=0.5))
+        0.500 [0.450, 0.550], n = 10
+        """
         tail = (1 - level) / 2
         low, high = np.quantile(np.asarray(draws), [tail, 1 - tail])
         return cls.around(value, low=low, high=high, n=n)
@@ -75,52 +86,28 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 
 
-def draw_bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> xr.DataArray:
-    """Draw how often each sample occurs in each resample, as weights that sum to one.
-
-    A weighted mean over ``sample`` is then the mean of the resample, and all resamples of a
-    statistic that is built from means are one matrix product.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples; each resample has as many.
-    resamples : int
-        Number of resamples.
-    seed : int or tuple of int
-        Same seed, same weights.
-
-    Returns
-    -------
-    xarray.DataArray
-        Weights ``(draw, sample)``, multiples of ``1 / n``.
-
-    Examples
-    --------
-    >>> weights = bootstrap_weights(4, resamples=3, seed=0)
-    >>> weights.sum("sample").values
-    array([1., 1., 1.])
-    """
-    counts = draw_resample_counts(n, resamples=resamples, seed=seed)[1:]
-    return xr.DataArray(counts / n, dims=("draw", "sample"))
-
-
 def compute_percentile_interval(
     draws: xr.DataArray, *, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the pointwise percentile interval of bootstrap draws.
+    """Compute the pointwise percentile interval of bootstrap draws.
 
     Parameters
     ----------
     draws : xarray.DataArray
         ``(draw, ...)``.
     level : float
-        Coverage of each interval on its own.
+        Coverage of the interval at each point.
 
     Returns
     -------
     low, high : xarray.DataArray
         ``(...)``, the same dims without ``draw``.
+
+    Examples
+    --------
+    >>> low, high = compute_percentile_interval(xr.DataArray(np.arange(101.0), dims="draw"))
+    >>> float(low.round(2)), float(high.round(2))
+    (2.5, 97.5)
     """
     tail = (1 - level) / 2
     ends = draws.quantile([tail, 1 - tail], dim="draw")
@@ -131,10 +118,11 @@ def compute_percentile_interval(
 def compute_simultaneous_band(
     draws: xr.DataArray, *, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return a simultaneous percentile band: it holds the whole curve, not each point, at `level`.
+    """Compute the simultaneous percentile band of a curve.
 
-    The pointwise percentiles are widened until a share `level` of the resampled curves lies within
-    them at every point at once (Mandel & Betensky 2008). With one point it is
+    The band contains the whole curve with probability `level`; a pointwise interval does so only at
+    each point. Pointwise percentiles are widened until a fraction `level` of the resampled curves
+    lies within them at every point (Mandel & Betensky 2008). For one point the band is
     :func:`compute_percentile_interval` up to one order statistic.
 
     Parameters
@@ -148,12 +136,20 @@ def compute_simultaneous_band(
     -------
     low, high : xarray.DataArray
         ``(...)``, the same dims without ``draw``.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=(1000, 8))
+    >>> curves = xr.DataArray(noise, dims=("draw", "layer"))
+    >>> low, high = compute_simultaneous_band(curves)
+    >>> float(((curves >= low) & (curves <= high)).all("layer").mean().round(2))
+    0.95
     """
     draws = draws.transpose("draw", ...)
     flat = draws.values.reshape(draws.sizes["draw"], -1)
     ranks = stats.rankdata(flat, method="max", axis=0)
     reverse = stats.rankdata(-flat, method="max", axis=0)
-    # How deep inside the pointwise order statistics a curve's most extreme point lies.
+    # Depth of each curve: how far its most extreme point lies inside the order statistics.
     depth = np.minimum(ranks, reverse).min(axis=1)
     inside = np.sort(depth)[math.floor((1 - level) * len(depth))]
     cut = max(int(inside) - 1, 0)
@@ -167,43 +163,49 @@ def compute_simultaneous_band(
 def compute_minimum_interval(
     estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n: int
 ) -> Interval:
-    """Return the interval of the minimum of a curve from its simultaneous band.
+    """Compute the interval of a curve's minimum from the curve's simultaneous band.
 
-    Where the whole curve lies in the band, its minimum lies between the minima of the band's
-    two edges. The minimum of resampled curves would not do: the minimum of noisy points
-    is biased downwards, which would make "contradicted" too easy.
+    Where the whole curve lies in the band, its minimum lies between the minima of the band's two
+    edges. The minima of resampled curves would not do: the minimum of noisy points is biased
+    downwards, so that "contradicted" would come too easily.
 
     Parameters
     ----------
     estimate, low, high : xarray.DataArray
         ``(...)``, the curve and the edges of its :func:`compute_simultaneous_band`.
     n : int
-        How many independent samples the curve rests on.
+        Number of independent samples that the curve rests on.
 
     Returns
     -------
     Interval
         The minimum over all dims.
+
+    Examples
+    --------
+    >>> curve = xr.DataArray([0.5, 0.2, 0.4], dims="layer")
+    >>> print(compute_minimum_interval(curve, low=curve - 0.1, high=curve + 0.1, n=20))
+    0.200 [0.100, 0.300], n = 20
     """
     return Interval.around(float(estimate.min()), low=float(low.min()), high=float(high.min()), n=n)
 
 
 def compute_wilson_interval(
-    share: xr.DataArray, *, n: int, level: float = 0.95
+    ratio: xr.DataArray, *, n: int, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return Wilson's interval of a share, which stays honest where the share is 0 or 1.
+    """Compute Wilson's interval of a ratio.
 
-    Resampling gives an interval of no width for a perfect score; this one says how many
-    errors so few samples could have hidden.
+    Resampling gives a perfect score an interval of no width. Wilson's interval says how many errors
+    so few samples could have missed.
 
     Parameters
     ----------
-    share : xarray.DataArray
-        ``(...)``, shares in [0, 1] over `n` independent samples.
+    ratio : xarray.DataArray
+        ``(...)``, ratios in [0, 1] over `n` independent samples.
     n : int
         Number of samples.
     level : float
-        Coverage of each interval on its own.
+        Coverage of the interval at each point.
 
     Returns
     -------
@@ -212,11 +214,11 @@ def compute_wilson_interval(
 
     Examples
     --------
-    >>> low, high = wilson(xr.DataArray([1.0]), n=100)
+    >>> low, high = compute_wilson_interval(xr.DataArray([1.0]), n=100)
     >>> float(low[0].round(3)), float(high[0].round(3))
     (0.963, 1.0)
     """
     z = float(stats.norm.ppf(0.5 + level / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    centre = (ratio + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(ratio * (1 - ratio) / n + z**2 / (4 * n**2))
     return (centre - half).clip(0, 1), (centre + half).clip(0, 1)

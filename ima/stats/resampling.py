@@ -1,71 +1,29 @@
-"""Weights of samples in bootstrap resamples, one byte each: they grow with samples, slowly."""
+"""Bootstrap resamples: which samples show the same content, how often each is drawn, its weight.
+
+A caption and a question about one picture are not two independent samples. They show one content,
+and contents are what is resampled. Counts take one byte per sample and resample.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import xarray as xr
 
 from ima.errors import ParameterError
+from ima.stats import FloatArray, RowIndices
 
-FloatArray = npt.NDArray[np.float64]
 ResampleCounts = npt.NDArray[np.uint8]
-#: Samples whose weights are numbers of eight bytes at a time.
+#: Number of samples whose weights are expanded to eight bytes at a time.
 WEIGHT_BLOCK_SIZE = 256
 
 
-class BootstrapWeights:
-    """How often each sample occurs in the data and in every resample, as weights that sum to one.
-
-    Columns are made when they are asked for: ``weights[:, columns]``, and the products of all of
-    them with values, ``weights @ values``, a block at a time.
-
-    Parameters
-    ----------
-    counts : ndarray
-        ``(1 + draw, sample)`` uint8; row 0 is the data themselves. A resample without any of these
-        samples takes each of them once.
-
-    Examples
-    --------
-    >>> weights = Weights(np.array([[1, 1], [2, 0]], np.uint8))
-    >>> weights[:, [0]]
-    array([[0.5],
-           [1. ]])
-    >>> weights @ np.array([1.0, 3.0])
-    array([2., 1.])
-    """
-
-    def __init__(self, counts: ResampleCounts) -> None:
-        empty: npt.NDArray[np.bool_] = np.asarray(counts.sum(axis=1, dtype=np.int64) == 0)
-        self.counts = np.where(empty[:, None], np.uint8(1), counts) if empty.any() else counts
-        self.totals = self.counts.sum(axis=1, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Resamples and one more, and samples."""
-        rows, samples = self.counts.shape
-        return rows, samples
-
-    def __getitem__(self, key: Any) -> FloatArray:
-        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
-        found: FloatArray = self.counts[rows][..., columns] / self.totals[rows][..., None]
-        return found
-
-    def __matmul__(self, values: npt.NDArray[Any]) -> FloatArray:
-        found: FloatArray = np.zeros((len(self), *values.shape[1:]))
-        for start in range(0, self.shape[1], WEIGHT_BLOCK_SIZE):
-            part = slice(start, start + WEIGHT_BLOCK_SIZE)
-            found += self[:, part] @ values[part]
-        return found
-
-
 def draw_resample_counts(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> ResampleCounts:
-    """Draw how often each of n samples occurs in the data and in every resample of as many.
+    """Draw how often each of n samples occurs in each bootstrap resample of size n.
 
     Parameters
     ----------
@@ -79,15 +37,223 @@ def draw_resample_counts(n: int, *, resamples: int, seed: int | tuple[int, ...])
     Returns
     -------
     ndarray
-        ``(1 + draw, sample)`` uint8; row 0 is all ones.
+        ``(1 + draw, sample)`` uint8. Row 0 stands for the data and is all ones.
+
+    Raises
+    ------
+    ParameterError
+        If there are no samples or no resamples.
+
+    Examples
+    --------
+    >>> counts = draw_resample_counts(4, resamples=2, seed=0)
+    >>> counts[0], counts.sum(axis=1)
+    (array([1, 1, 1, 1], dtype=uint8), array([4, 4, 4], dtype=uint64))
     """
     if n < 1 or resamples < 1:
         message = f"A bootstrap needs samples and resamples; got n = {n}, resamples = {resamples}."
         raise ParameterError(message)
     rng = np.random.default_rng(seed)
-    found = np.ones((1 + resamples, n), np.uint8)
-    even = np.full(n, 1 / n)
-    # Row by row: all rows at once would be eight bytes each before they become one.
-    for row in found[1:]:
-        row[:] = rng.multinomial(n, even)
-    return found
+    counts = np.ones((1 + resamples, n), np.uint8)
+    uniform = np.full(n, 1 / n)
+    # Drawing all rows at once would take eight bytes per count before they become one.
+    for row in counts[1:]:
+        row[:] = rng.multinomial(n, uniform)
+    return counts
+
+
+def draw_bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...]) -> xr.DataArray:
+    """Draw the weight of each sample in each bootstrap resample.
+
+    A weighted mean over ``sample`` is the mean of a resample, so all resamples of a mean are one
+    matrix product.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples; each resample has as many.
+    resamples : int
+        Number of resamples.
+    seed : int or tuple of int
+        Same seed, same weights.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(draw, sample)``, multiples of ``1 / n``; rows sum to one.
+
+    Examples
+    --------
+    >>> weights = draw_bootstrap_weights(4, resamples=3, seed=0)
+    >>> weights.sum("sample").values
+    array([1., 1., 1.])
+    """
+    counts = draw_resample_counts(n, resamples=resamples, seed=seed)[1:]
+    return xr.DataArray(counts / n, dims=("draw", "sample"))
+
+
+class BootstrapWeights:
+    """Weights of samples in the data and in each resample; rows sum to one.
+
+    Weights are computed from the counts on access: ``weights[:, columns]`` gives some of them,
+    ``weights @ values`` multiplies all of them, one block of samples at a time.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``(1 + draw, sample)`` uint8. Row 0 stands for the data. A row of zeros counts each sample
+        once.
+
+    Examples
+    --------
+    >>> weights = BootstrapWeights(np.array([[1, 1], [2, 0]], np.uint8))
+    >>> weights[:, [0]]
+    array([[0.5],
+           [1. ]])
+    >>> weights @ np.array([1.0, 3.0])
+    array([2., 1.])
+    """
+
+    def __init__(self, counts: ResampleCounts) -> None:
+        empty = np.asarray(counts.sum(axis=1, dtype=np.int64) == 0)
+        self.counts = np.where(empty[:, None], np.uint8(1), counts) if empty.any() else counts
+        self.totals = self.counts.sum(axis=1, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows, which is one more than the number of resamples, and of samples."""
+        rows, samples = self.counts.shape
+        return rows, samples
+
+    def __getitem__(self, key: Any) -> FloatArray:
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        weights: FloatArray = self.counts[rows][..., columns] / self.totals[rows][..., None]
+        return weights
+
+    def __matmul__(self, values: npt.NDArray[Any]) -> FloatArray:
+        product: FloatArray = np.zeros((len(self), *values.shape[1:]))
+        for start in range(0, self.shape[1], WEIGHT_BLOCK_SIZE):
+            block = slice(start, start + WEIGHT_BLOCK_SIZE)
+            product += self[:, block] @ values[block]
+        return product
+
+
+def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+    """List the samples of several data sets with a number for the content of each.
+
+    The coord ``id`` on ``sample`` identifies the content. Without it, each sample is a content of
+    its own.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        ``(sample, ...)`` of each data set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per data set and sample, with the columns ``dataset``, ``sample`` (row in the data
+        set), ``content`` (number of the content) and ``stratum`` (number of the group of data sets
+        that share contents, directly or through other data sets).
+
+    Examples
+    --------
+    >>> ids = {"caption": ["cat", "dog"], "qa": ["dog", "dog"]}
+    >>> data = {k: xr.DataArray([0, 0], {"id": ("sample", v)}, "sample") for k, v in ids.items()}
+    >>> list_sample_contents(data)[["dataset", "sample", "content", "stratum"]].values.tolist()
+    [['caption', 0, 0, 0], ['caption', 1, 1, 0], ['qa', 0, 1, 0], ['qa', 1, 1, 0]]
+    """
+    parts = []
+    for name, array in means.items():
+        n = array.sizes["sample"]
+        if "id" in array.coords:
+            ids = [str(i) for i in array["id"].to_numpy()]
+        else:
+            ids = [f"{name}/{i}" for i in range(n)]
+        parts.append(pd.DataFrame({"dataset": name, "sample": range(n), "id": ids}))
+    samples = pd.concat(parts, ignore_index=True)
+    samples["content"] = pd.factorize(samples.pop("id"))[0]
+    stratum = {name: number for number, name in enumerate(means)}
+    for _, group in samples.groupby("content"):
+        sharing = {stratum[name] for name in group["dataset"]}
+        if len(sharing) > 1:
+            stratum = {n: min(sharing) if s in sharing else s for n, s in stratum.items()}
+    samples["stratum"] = samples["dataset"].map(stratum)
+    return samples
+
+
+def draw_joint_counts(
+    samples: pd.DataFrame, *, resamples: int, seed: int
+) -> tuple[ResampleCounts, RowIndices]:
+    """Draw how often each sample occurs when contents are resampled within strata.
+
+    Parameters
+    ----------
+    samples : pandas.DataFrame
+        From :func:`list_sample_contents`, or some of its rows.
+    resamples : int
+        Number of resamples.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    counts : ndarray
+        ``(1 + draw, row)`` uint8 for the rows of `samples`. Row 0 is all ones.
+    contents : ndarray
+        ``(row,)``, the content of each row.
+
+    Examples
+    --------
+    >>> samples = pd.DataFrame({"content": [0, 1, 1], "stratum": [0, 0, 0]})
+    >>> counts, _ = draw_joint_counts(samples, resamples=5, seed=0)
+    >>> bool((counts[:, 1] == counts[:, 2]).all())  # one content is drawn as a whole
+    True
+    """
+    counts = np.empty((1 + resamples, len(samples)), np.uint8)
+    for number, (_, group) in enumerate(samples.groupby("stratum", sort=True)):
+        contents, place = np.unique(group["content"].to_numpy(), return_inverse=True)
+        drawn = draw_resample_counts(len(contents), resamples=resamples, seed=(seed, number))
+        counts[:, samples.index.get_indexer(group.index)] = drawn[:, place]
+    return counts, samples["content"].to_numpy()
+
+
+def draw_dataset_weights(
+    means: Mapping[str, xr.DataArray], *, resamples: int, seed: int
+) -> tuple[dict[str, BootstrapWeights], dict[str, RowIndices], int]:
+    """Draw the weights of each data set's samples; data sets of the same contents share draws.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        ``(sample, ...)`` of each data set.
+    resamples : int
+        Number of resamples.
+    seed : int
+        Same seed, same weights.
+
+    Returns
+    -------
+    weights : dict of str to BootstrapWeights
+        ``(1 + draw, sample)``; rows sum to one, row 0 is uniform.
+    contents : dict of str to ndarray
+        ``(sample,)``, the number of each sample's content.
+    n : int
+        Number of contents, which is the number of independent samples.
+
+    Examples
+    --------
+    >>> means = {"a": xr.DataArray(np.zeros(4), dims="sample")}
+    >>> weights, contents, n = draw_dataset_weights(means, resamples=2, seed=0)
+    >>> weights["a"].shape, contents["a"].tolist(), n
+    ((3, 4), [0, 1, 2, 3], 4)
+    """
+    samples = list_sample_contents(means)
+    counts, contents = draw_joint_counts(samples, resamples=resamples, seed=seed)
+    rows = {name: (samples["dataset"] == name).to_numpy() for name in means}
+    weights = {name: BootstrapWeights(counts[:, own]) for name, own in rows.items()}
+    n = int(samples["content"].nunique())
+    return weights, {name: contents[own] for name, own in rows.items()}, n

@@ -1,4 +1,4 @@
-"""A score: the mean of per-sample values with its 95 % interval and n."""
+"""Scores: means of per-sample values and ratios of sums, with their 95 % intervals and n."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.stats.intervals import (
-    Interval,
-    compute_percentile_interval,
-    compute_wilson_interval,
-    draw_bootstrap_weights,
-)
+from ima.stats import FloatArray
+from ima.stats.intervals import Interval, compute_percentile_interval, compute_wilson_interval
+from ima.stats.resampling import draw_bootstrap_weights
 
 
 def compute_mean_score(
@@ -24,10 +21,10 @@ def compute_mean_score(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
-    """Return the mean over samples with its 95 % interval.
+    """Compute the mean over samples with its 95 % interval.
 
     The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
-    an interval of no width; else it is the percentile bootstrap.
+    an interval of no width. Otherwise it is the percentile bootstrap.
 
     Parameters
     ----------
@@ -45,7 +42,7 @@ def compute_mean_score(
 
     Examples
     --------
-    >>> round(mean_score([1.0] * 100).low, 3)
+    >>> round(compute_mean_score([1.0] * 100).low, 3)
     0.963
     """
     array = np.asarray(values, float)
@@ -64,20 +61,20 @@ def compute_mean_score(
 
 
 def compute_pooled_score(
-    counts: npt.NDArray[np.float64],
-    statistic: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    counts: FloatArray,
+    statistic: Callable[[FloatArray], FloatArray],
     *,
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
-    """Return a score of the whole set, such as a ratio of sums, with its 95 % interval.
+    """Compute a score of the whole set, such as a ratio of sums, with its 95 % interval.
 
-    The interval is the percentile bootstrap over samples: sums are formed anew in each resample.
+    The interval is the percentile bootstrap over samples; each resample has its own sums.
 
     Parameters
     ----------
     counts : ndarray
-        ``(sample, part)``: what the sums are of.
+        ``(sample, part)``, the terms of the sums.
     statistic : callable
         Maps sums ``(..., part)`` to scores ``(...)``.
     seed : int
@@ -93,7 +90,7 @@ def compute_pooled_score(
     Examples
     --------
     >>> hits = np.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> round(pooled_score(hits, lambda sums: sums[..., 0] / sums[..., 1]).value, 3)
+    >>> round(compute_pooled_score(hits, lambda sums: sums[..., 0] / sums[..., 1]).value, 3)
     0.667
     """
     if len(counts) == 0:
@@ -101,18 +98,18 @@ def compute_pooled_score(
         raise ParameterError(message)
     weights = draw_bootstrap_weights(len(counts), resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = statistic(weights.values @ counts)
-    # A resample in which nothing was counted says nothing about a ratio.
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+        draws = statistic(weights.values @ counts)
+    # A resample in which nothing was counted has no ratio.
+    low, high = np.nanquantile(draws, [0.025, 0.975])
     return Interval.around(float(statistic(counts.sum(axis=0))), low=low, high=high, n=len(counts))
 
 
 def make_interval_record(interval: Interval) -> dict[str, float | int]:
-    """Return an interval as the JSON record that cards and claims hold.
+    """Make the JSON record of an interval that cards and claims contain.
 
     Examples
     --------
-    >>> as_record(Interval(0.5, 0.25, 0.75, 4))
+    >>> make_interval_record(Interval(0.5, 0.25, 0.75, 4))
     {'value': 0.5, 'low': 0.25, 'high': 0.75, 'n': 4}
     """
     return {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ima.errors import ParameterError
-from ima.stats import correlation
+from ima.stats import correlation, multiplicity
 from ima.stats.intervals import Interval
 from ima.studies.model_summary import ModelSummary, correlate_proxies
 
@@ -117,7 +117,7 @@ def correlate_comparisons(
         message = f"No comparison can be correlated: {reasons}."
         raise ParameterError(message)
     table = pd.concat(parts, ignore_index=True)
-    table["p adjusted"] = correlation.adjust_p_values_bh(table["p"].tolist())
+    table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
     return table[[*columns, *(name for name in table.columns if name not in columns)]]
 
 

@@ -15,11 +15,9 @@ import xarray as xr
 from ima.cache.cache_set import open_cache_set
 from ima.errors import CacheError, ParameterError
 from ima.measures import alignment, baselines
-from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES
-from ima.stats import correlation
-from ima.stats.contents import draw_dataset_weights
-from ima.stats.resampling import BootstrapWeights
+from ima.stats import FloatArray, correlation, multiplicity
+from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
 
 IMA_SCORE, INPUT_IMA_SCORE = "IMA score", "IMA score (input)"
 MATCHED_GAIN = "matched less all pairs"
@@ -136,7 +134,7 @@ def compute_model_summary(
     proxies[MATCHED_GAIN] = np.array([gain.value])
     curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
     for baseline in baselines.ALIGNMENT_BASELINES:
-        curve = curves["estimate"].sel(rival=baseline)
+        curve = curves["estimate"].sel(baseline=baseline)
         # Without the last layer, as in the IMA score.
         proxies[baseline] = np.array([float(curve.isel(layer=slice(None, -1)).mean())])
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
@@ -280,7 +278,7 @@ def correlate_proxies(
                 }
             )
     table = pd.DataFrame(rows)
-    table["p adjusted"] = correlation.adjust_p_values_bh(table["p"].tolist())
+    table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
     return table
 
 

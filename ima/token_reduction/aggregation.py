@@ -234,7 +234,7 @@ class FewShotModel(FrozenModel):
 
     before: Mapping[str, EmbeddedTokens] = ()  # type: ignore[assignment]
 
-    def _before(self, samples: Sequence[Sample]) -> list[EmbeddedTokens | None]:
+    def _get_prefixes(self, samples: Sequence[Sample]) -> list[EmbeddedTokens | None]:
         return [self.before.get(sample.id) for sample in samples]
 
 
@@ -286,7 +286,7 @@ def prepend_demonstrations(
         raise ParameterError(message)
     embed = _DemonstrationEmbedder(model, content, aggregation, bank)
     before = {
-        key: EmbeddedTokens.joined([embed(sample) for sample in demonstrations])
+        key: EmbeddedTokens.concatenate([embed(sample) for sample in demonstrations])
         for key, demonstrations in episodes.items()
     }
     own = {field.name: getattr(model, field.name) for field in fields(FrozenModel)}

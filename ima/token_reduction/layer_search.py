@@ -80,7 +80,7 @@ def compute_plan_divergence(
         message = "At least one sample is needed; got none."
         raise ParameterError(message)
     total = dict.fromkeys(plans, 0.0)
-    for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
+    for batch in model.iterate_batches(samples, batch_size=batch_size, side="left", target=False):
         unreduced = _compute_next_log_probs(model, batch, ReductionPlan(name="unreduced"))
         for key, plan in plans.items():
             reduced = _compute_next_log_probs(model, batch, plan)

@@ -341,7 +341,7 @@ class ReductionPlan(_Strict):
             raise ParameterError(message)
         choices = [*self.prune_steps, *(step.selection for step in self.skip_steps)]
         by_summary = any("summary" in step.needs for step in choices)
-        if by_summary and (model.perception is None or not model.perception.summarised):
+        if by_summary and (model.perception is None or not model.perception.has_summary):
             message = (
                 f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
                 "no perceptual token for each patch, or none whose patch is known. Choose by "

@@ -13,10 +13,11 @@ import torch
 
 from ima.capture import capture_activations
 from ima.errors import ParameterError
-from ima.measures.similarity import FloatArray
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.perception import reuse_perception
-from ima.stats.intervals import Interval, draw_bootstrap_weights
+from ima.stats import FloatArray
+from ima.stats.intervals import Interval
+from ima.stats.resampling import draw_bootstrap_weights
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.cost import (
@@ -268,7 +269,7 @@ def compute_kept_alignment(
         raise ParameterError(message)
     layer = plan.prune_steps[0].after_layer
     differences: list[float] = []
-    for batch in model.stream(samples, batch_size=batch_size):
+    for batch in model.iterate_batches(samples, batch_size=batch_size):
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         present = trace.present[-1]
@@ -313,7 +314,7 @@ def count_kept_perceptual_tokens(
     array([[64.,  0.,  0.]])
     """
     counts: list[FloatArray] = []
-    for batch in model.stream(samples, batch_size=batch_size, side="left", target=False):
+    for batch in model.iterate_batches(samples, batch_size=batch_size, side="left", target=False):
         with apply_plan(model, batch, plan) as trace:
             model.forward(batch)
         perceptual = batch.modality > 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ima.errors import ParameterError
-from ima.measures.similarity import FloatArray
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.token_reduction.plans import PruneStep

@@ -202,7 +202,7 @@ def _load_untrained(settings: TrainingSettings, *, device: str) -> FrozenModel:
         layers=settings.layers,
     )
     card = {"setup": "ST", "name": settings.out, "modality": parts.modality, "task": None}
-    return parts.put_together(Connector(config, seed=settings.seed), name=settings.out, card=card)
+    return parts.build_model(Connector(config, seed=settings.seed), name=settings.out, card=card)
 
 
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:

@@ -54,7 +54,7 @@ class TrainingRecipe:
     steps: int
     learning_rate: float
     seed: int = 0
-    warmup: int = 50
+    warmup: int = 100
     weight_decay: float = 0.05
     final: float = 0.05
     restart: int | None = None

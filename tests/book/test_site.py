@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
+from contents import read_contents
 
 from ima.claims import CLAIMS, ClaimRecord, read_unmeasurable_claims
 
@@ -45,7 +45,7 @@ def prose(site):
 
 
 def test_every_chapter_is_there():
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    toc = read_contents()
     chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     for chapter in [toc["root"], *chapters]:
         assert (SITE / f"{chapter}.html").is_file()

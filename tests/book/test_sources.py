@@ -10,6 +10,7 @@ import api
 import plan
 import pytest
 import yaml
+from contents import read_contents
 
 from ima.notebook import runner
 from ima.notebook.parameters import check_parameter_values
@@ -34,8 +35,8 @@ def config():
     return yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
 
 
-def contents():
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+def list_chapters():
+    toc = read_contents()
     chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     return [toc["root"], *chapters]
 
@@ -45,7 +46,7 @@ def test_every_chapter_has_a_source():
     runs = {name: ROOT / "notebooks" / f"{name}.md" for name in settings["runs"]}
     for name in plan.caches({**settings, "size": "small"}):  # a chapter is in every edition
         runs[f"caching-{name}"] = ROOT / "notebooks" / "caching.md"
-    for chapter in contents():
+    for chapter in list_chapters():
         path = ROOT / f"{chapter}.md"
         if chapter.startswith("book/runs/"):
             path = runs[chapter.removeprefix("book/runs/")]
@@ -53,7 +54,7 @@ def test_every_chapter_has_a_source():
 
 
 def test_every_page_and_notebook_is_a_chapter():
-    listed = contents()
+    listed = list_chapters()
     assert len(listed) == len(set(listed))
     for page in PAGES:
         assert f"book/{page.stem}" in listed
@@ -88,7 +89,7 @@ def test_the_search_for_typed_results_finds_them():
 
 @pytest.mark.parametrize("size", ["small", "standard", "full"])
 def test_the_workflow_gives_notebooks_parameters_that_they_take(size):
-    settings = {**config(), "size": size}
+    settings = plan.complete({**config(), "size": size})
     caching = runner.read_notebook_parameters(ROOT / "notebooks" / "caching.md")
     for values in plan.caches(settings).values():
         check_parameter_values(caching, values=values)

@@ -34,7 +34,7 @@ def write(path: Path, model: Any, *, kill_at: int | None, counts: Path | None = 
         seen = [0]
 
         def audit(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in ("open", "os.rename", "os.mkdir") and str(path) in str(arguments[0]):
+            if event in ("open", "os.rename", "os.mkdir") and path.name in str(arguments[0]):
                 seen[0] += 1
                 if seen[0] == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)

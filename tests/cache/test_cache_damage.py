@@ -116,6 +116,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
                 (1, 0, 0),
                 ("s2", "s3"),
                 "the checksum does not match",
+                (1,),
             ),
         ),
         (
@@ -128,6 +129,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
                 (0, 0, 0, 0),
                 ("s0", "s1"),
                 "the checksum does not match",
+                (0,),
             ),
         ),
         (
@@ -139,6 +141,7 @@ def test_a_shard_cut_at_any_length_is_found(copy: Path, files: dict[str, bytes])
                 (1,),
                 ("s2", "s3"),
                 "the checksum does not match",
+                (1,),
             ),
         ),
     ],
@@ -159,7 +162,7 @@ def test_repair_computes_the_damaged_unit_only(
     copy: Path, files: dict[str, bytes], model: FrozenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units = []
-    import ima.capture.work_units as module
+    import ima.capture.repair as module
 
     write = module.write_work_unit
     monkeypatch.setattr(

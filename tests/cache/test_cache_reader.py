@@ -122,8 +122,8 @@ def test_plain_xarray_reads_the_same_without_ima_and_without_warnings(finished: 
 def test_reading_needs_no_torch(finished: Path) -> None:
     code = (
         "import sys; import ima; assert 'xarray' not in sys.modules; "
-        "from ima.cache import info, verify; tree = ima.cache.reader.open_cache(sys.argv[1]); "
-        "info(sys.argv[1]); assert verify(sys.argv[1]).ok; "
+        "from ima.cache import describe_cache, verify_cache; tree = ima.open_cache(sys.argv[1]); "
+        "describe_cache(sys.argv[1]); assert verify_cache(sys.argv[1]).ok; "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     run = subprocess.run(
@@ -205,13 +205,13 @@ def test_what_is_not_a_cache_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheSchemaError, match="a Zarr store and not a cache of ima"):
         ima.open_cache(tmp_path / "other.zarr")
     for text, error, message in (
-        ('"schema_version": "2"', CacheSchemaError, "schema version '2'; this version of ima"),
-        ('"schema_version" "1"', CacheCorruptError, "is not JSON"),
+        ('"schema_version": "3"', CacheSchemaError, "schema version '3'; this version of ima"),
+        ('"schema_version" "2"', CacheCorruptError, "is not JSON"),
     ):
         broken = tmp_path / "broken.zarr"
         broken.mkdir(exist_ok=True)
         root = (finished / "zarr.json").read_text()
-        (broken / "zarr.json").write_text(root.replace('"schema_version": "1"', text))
+        (broken / "zarr.json").write_text(root.replace('"schema_version": "2"', text))
         for read in (ima.open_cache, describe_cache):
             with pytest.raises(error, match=message):
                 read(broken)

@@ -1,4 +1,4 @@
-"""Families: caches of one language model side by side, and what does not belong together."""
+"""Cache sets: caches of one language model opened together; other caches are refused."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ def stores(tiny_zoo, tmp_path_factory):
 
 
 def test_members_and_means_agree(stores):
-    family = open_cache_set(list(stores.values()))
-    assert family.name == "llama-mini (ST)"
-    assert list(family.means) == ["mini-image-caption", "mini-image-qa", "mini-audio-caption"]
-    assert list(family.members["modality"]) == ["image", "image", "audio"]
-    assert family.tasks["mini-image-qa"] == "qa"
-    assert family.layers == [0, 1, 2, 3]
-    assert (family.members["perceptual"] > 0).all()
-    means = family.means["mini-image-qa"]
+    cache_set = open_cache_set(list(stores.values()))
+    assert cache_set.name == "llama-mini (ST)"
+    assert list(cache_set.means) == ["mini-image-caption", "mini-image-qa", "mini-audio-caption"]
+    assert list(cache_set.members["modality"]) == ["image", "image", "audio"]
+    assert cache_set.tasks["mini-image-qa"] == "qa"
+    assert cache_set.layers == [0, 1, 2, 3]
+    assert (cache_set.members["perceptual"] > 0).all()
+    means = cache_set.means["mini-image-qa"]
     assert means.dims == ("sample", "kind", "layer", "hidden")
 
 
 def test_one_picture_is_one_content_in_both_tasks(stores):
-    family = open_cache_set(list(stores.values()))
+    cache_set = open_cache_set(list(stores.values()))
     listed = labelled_states.list_labelled_states(
-        family.means, modalities=family.modalities, tasks=family.tasks
+        cache_set.means, modalities=cache_set.modalities, tasks=cache_set.tasks
     )
-    assert listed["owner"].nunique() == 12
-    terms = cones.compute_similarity_terms(family.means, resamples=3)
+    assert listed["content"].nunique() == 12
+    terms = cones.compute_similarity_terms(cache_set.means, resamples=3)
     assert terms.attrs["samples"] == 12
 
 
-def test_only_keeps_a_task(stores):
+def test_a_task_and_the_first_of_each_modality_can_be_selected(stores):
     whole = open_cache_set(list(stores.values()))
     first = whole.select_first_per_modality()
     assert list(first.modalities.values()) == list(dict.fromkeys(whole.modalities.values()))
     assert list(first.means) == list(first.trees) == list(first.members.index)
-    family = whole.select_task("caption")
-    assert list(family.means) == ["mini-image-caption", "mini-audio-caption"]
+    cache_set = whole.select_task("caption")
+    assert list(cache_set.means) == ["mini-image-caption", "mini-audio-caption"]
     with pytest.raises(UnknownNameError, match="Did you mean 'caption'"):
-        family.select_task("captions")
+        cache_set.select_task("captions")
 
 
 def test_another_tap_begins_at_layer_one(stores):
@@ -113,7 +113,7 @@ def test_measures_claims_and_figures_need_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch):
+def test_caches_are_grouped_by_language_model_and_setup(stores, monkeypatch):
     def renamed(path):
         tree = open_cache(path)
         if "audio" in str(path):
@@ -129,12 +129,12 @@ def test_families_are_told_apart_by_language_model_and_setup(stores, monkeypatch
 
 
 def test_arrays_of_all_caches_know_which_contents_they_share(stores):
-    family = open_cache_set(list(stores.values()))
-    norms = family.read_arrays("norms/resid_post/median")
-    assert list(norms) == list(family.means)
+    cache_set = open_cache_set(list(stores.values()))
+    norms = cache_set.read_arrays("norms/resid_post/median")
+    assert list(norms) == list(cache_set.means)
     assert norms["mini-image-qa"].dims == ("sample", "kind", "layer")
     ids = [norms[name]["id"].values.tolist() for name in norms]
     assert ids[0] == ids[1] != ids[2]
-    assert list(family.select_task("qa").read_arrays("samples/loss")) == ["mini-image-qa"]
+    assert list(cache_set.select_task("qa").read_arrays("samples/loss")) == ["mini-image-qa"]
     with pytest.raises(CacheError, match=r"holds no /logit_lens\. It holds: .*means"):
-        family.read_arrays("logit_lens/entropy")
+        cache_set.read_arrays("logit_lens/entropy")

@@ -280,8 +280,10 @@ def test_another_schema_version_is_refused(
     model: FrozenModel, partial: Path, finished: Path
 ) -> None:
     root = partial / "zarr.json"
-    root.write_text(root.read_text().replace('"schema_version": "1"', '"schema_version": "9"'))
-    with pytest.raises(CacheSchemaError, match="schema version '9'; this version of ima reads '1'"):
+    root.write_text(root.read_text().replace('"schema_version": "2"', '"schema_version": "9"'))
+    with pytest.raises(
+        CacheSchemaError, match="schema version '9'; this version of ima reads '1' and '2'"
+    ):
         create_cache(model, dataset=image_set(7), path=partial, **SETTINGS)
 
 

@@ -27,7 +27,7 @@ def caches(model, tmp_path_factory):
     return [
         create_cache(
             model, dataset=f"mini-image-{task}:calibration", path=folder / f"{task}.zarr",
-            samples=4, unit=2, taps=["ln1"], inputs=True,
+            samples=4, unit=2, hook_points=["ln1"], input_norms=True,
         )
         for task in ("caption", "qa")
     ]  # fmt: skip
@@ -116,8 +116,8 @@ def test_the_command_refuses_what_it_cannot_do(caches, run_subnet, options, mess
 
 def test_caches_without_inputs_are_refused(model, tmp_path, run_subnet):
     plain = tmp_path / "plain.zarr"
-    create_cache(model, dataset=image_set(2), path=plain, samples=2, taps=["ln1"])
+    create_cache(model, dataset=image_set(2), path=plain, samples=2, hook_points=["ln1"])
     code, _, err = run_subnet([plain, plain])
     assert code == 1
-    assert "The cache holds no /inputs" in err
+    assert "The cache holds no /input_norms" in err
     assert not (tmp_path / "out").exists()

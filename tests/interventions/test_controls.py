@@ -1,4 +1,4 @@
-"""Controls: noise for percepts, untrained blocks, kinds that cannot see each other."""
+"""Controls: noise, untrained blocks, token kinds that cannot attend to each other."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:
 def test_noise_that_would_be_overwritten_is_refused(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     inside = replace(batch, extra={"inputs_embeds": None, "input_ids": batch.token_id})
-    with pytest.raises(ModelError, match="merges media inside its decoder"):
+    with pytest.raises(ModelError, match="inserts perceptual tokens inside its decoder"):
         replace_tokens_with_noise(inside, seed=1)
 
 
@@ -88,7 +88,7 @@ def test_separated_text_knows_nothing_of_percepts(model: FrozenModel) -> None:
     batch = model.encode(image_set(4))
     noisy = replace_tokens_with_noise(batch, seed=2)
     textual = batch.modality == 0
-    with attention_knockout(model, batch, until=model.layers):
+    with attention_knockout(model, batch, last_layer=model.layers):
         own, other = states(model, batch), states(model, noisy)
     for a, b in zip(own, other, strict=True):
         assert torch.equal(a[textual], b[textual])
@@ -102,7 +102,7 @@ def test_separated_text_knows_nothing_of_percepts(model: FrozenModel) -> None:
 def test_above_the_last_separated_layer_the_kinds_meet(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     noisy, textual = replace_tokens_with_noise(batch, seed=2), batch.modality == 0
-    with attention_knockout(model, batch, until=1):
+    with attention_knockout(model, batch, last_layer=1):
         own, other = states(model, batch), states(model, noisy)
     assert torch.equal(own[1][textual], other[1][textual])
     assert not torch.allclose(own[2][textual], other[2][textual])
@@ -111,12 +111,12 @@ def test_above_the_last_separated_layer_the_kinds_meet(model: FrozenModel) -> No
 def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     whole = states(model, batch)
-    with attention_knockout(model, batch, until=0):
+    with attention_knockout(model, batch, last_layer=0):
         for a, b in zip(states(model, batch), whole, strict=True):
             assert torch.equal(a, b)
     with (
         pytest.raises(ParameterError, match="between 0"),
-        attention_knockout(model, batch, until=99),
+        attention_knockout(model, batch, last_layer=99),
     ):
         pass
 
@@ -129,7 +129,7 @@ def test_each_draw_has_noise_and_blocks_of_its_own(model: FrozenModel) -> None:
         assert draws[0][title].identical(draws[2][title])
         for one, other in ((first, draws[0]), (draws[0], draws[1])):
             same = np.isclose(one[title], other[title]).all(axis=(0, 3))
-            # What a condition leaves alone at the input, and nothing behind the first block.
+            # Only the unchanged kind agrees at the input; nothing agrees after the first block.
             assert not same[:, 1:].any()
             assert same[1, 0]
             assert same[0, 0] == (title == "random blocks")

@@ -40,7 +40,7 @@ def test_perceptual_tokens_move_by_the_vector_at_the_layer_and_text_does_not(
 ) -> None:
     batch = model.encode(image_set(3))
     before = states(model, batch)
-    with steering.add_steering_vector(model, batch, layer=layer, by=vector):
+    with steering.add_steering_vector(model, batch, layer=layer, offset=vector):
         inputs = []
         last = model.hook_points.blocks[layer if layer < model.layers else layer - 1]
         handle = last.register_forward_pre_hook(
@@ -68,18 +68,18 @@ def test_no_amount_changes_no_answer_and_a_large_one_does(
     samples = image_set(4)
     plain = model.generate(samples)
     for beams in (1, 2):
-        still = partial(steering.add_steering_vector, model, layer=1, by=0.0 * vector)
+        still = partial(steering.add_steering_vector, model, layer=1, offset=0.0 * vector)
         assert model.generate(samples, around=still, num_beams=beams) == model.generate(
             samples, num_beams=beams
         )
-    far = partial(steering.add_steering_vector, model, layer=1, by=100.0 * vector)
+    far = partial(steering.add_steering_vector, model, layer=1, offset=100.0 * vector)
     assert model.generate(samples, around=far) != plain
     assert model.generate(samples) == plain
 
 
 def test_moving_by_the_gap_puts_one_mean_on_the_other(model: FrozenModel) -> None:
     samples = image_set(4)
-    by = steering.compute_steering_vector(model, samples, layer=1)
+    offset = steering.compute_steering_vector(model, samples, layer=1)
     batch = model.encode(samples)
     states_at = states(model, batch)[1].double()
 
@@ -87,7 +87,7 @@ def test_moving_by_the_gap_puts_one_mean_on_the_other(model: FrozenModel) -> Non
         return torch.stack([states_at[i][kind[i]].mean(0) for i in range(len(samples))]).mean(0)
 
     expected = mean(batch.modality == 0) - mean(batch.modality > 0)
-    np.testing.assert_allclose(by, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(offset, expected.numpy(), atol=1e-5)
 
 
 def test_a_random_vector_is_as_long_and_depends_on_its_seed(vector: np.ndarray) -> None:
@@ -100,11 +100,11 @@ def test_a_random_vector_is_as_long_and_depends_on_its_seed(vector: np.ndarray) 
 
 def test_a_sweep_has_each_amount_in_both_directions(model: FrozenModel) -> None:
     captioned = open_samples("mini-image-caption", n=4)
-    asked = {"random": open_samples("mini-image-poll-random", n=4)}
+    polls = {"random": open_samples("mini-image-poll-random", n=4)}
     table = steering.sweep_steering(
         model,
         captioned,
-        asked,
+        polls,
         calibration=open_samples("mini-image-caption:calibration", n=4),
         layer=1,
         amounts=(-1.0, 0.0, 1.0),
@@ -123,11 +123,11 @@ def test_what_cannot_be_steered_is_refused(model: FrozenModel, vector: np.ndarra
     beyond = model.layers + 1
     with (
         pytest.raises(ParameterError, match=f"between 0 and {model.layers}; got {beyond}"),
-        steering.add_steering_vector(model, batch, layer=beyond, by=vector),
+        steering.add_steering_vector(model, batch, layer=beyond, offset=vector),
     ):
         pass
     with (
-        pytest.raises(ParameterError, match="A vector of"),
-        steering.add_steering_vector(model, batch, layer=1, by=vector[:-1]),
+        pytest.raises(ParameterError, match="offset must be a vector of"),
+        steering.add_steering_vector(model, batch, layer=1, offset=vector[:-1]),
     ):
         pass

@@ -18,7 +18,7 @@ def test_exact_match_compares_whole_answers():
     assert normalize_answer("Red!") == "red"
 
 
-def test_binding_counts_only_answers_that_guessing_could_miss():
+def test_binding_counts_only_questions_that_guessing_could_miss():
     samples = [question("red"), question("blue"), question("red", candidates=("red",))]
     scores = score_answers(samples, ["red", "red", "red"])
     assert scores["exact_match"].value == pytest.approx(2 / 3)
@@ -27,7 +27,7 @@ def test_binding_counts_only_answers_that_guessing_could_miss():
     assert scores["binding_guess"].value == pytest.approx(1 / 2)
 
 
-def test_novel_and_familiar_samples_are_told_apart():
+def test_novel_and_familiar_samples_are_scored_apart():
     samples = [question("red", novel=True), question("red"), question("red")]
     scores = score_answers(samples, ["blue", "red", "red"])
     assert (scores["novel"].value, scores["familiar"].value) == (0, 1)

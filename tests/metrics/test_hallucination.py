@@ -62,13 +62,13 @@ def test_an_answer_says_yes_unless_its_first_sentence_says_no(text, yes):
 def test_polls_are_scored_as_a_confusion_matrix():
     samples = [poll("yes")] * 4 + [poll("no")] * 4
     predictions = ["yes", "yes", "yes", "no", "yes", "no", "no", "no"]
-    found = {name: score.value for name, score in score_pope(samples, predictions).items()}
-    assert found["accuracy"] == 6 / 8
-    assert found["precision"] == found["recall"] == found["f1"] == 3 / 4
-    assert found["yes_ratio"] == 4 / 8
+    scores = {name: score.value for name, score in score_pope(samples, predictions).items()}
+    assert scores["accuracy"] == 6 / 8
+    assert scores["precision"] == scores["recall"] == scores["f1"] == 3 / 4
+    assert scores["yes_ratio"] == 4 / 8
 
 
 def test_polls_without_any_yes_have_no_precision():
-    found = score_pope([poll("yes"), poll("no")] * 5, ["no"] * 10)
-    assert (found["precision"].value, found["recall"].value, found["f1"].value) == (0, 0, 0)
-    assert (found["accuracy"].value, found["yes_ratio"].value) == (0.5, 0)
+    scores = score_pope([poll("yes"), poll("no")] * 5, ["no"] * 10)
+    assert (scores["precision"].value, scores["recall"].value, scores["f1"].value) == (0, 0, 0)
+    assert (scores["accuracy"].value, scores["yes_ratio"].value) == (0.5, 0)

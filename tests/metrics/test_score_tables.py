@@ -1,4 +1,4 @@
-"""Tables of scores: what stands beside a score, and how far a model goes from floor to ceiling."""
+"""Tables of scores: floors and ceilings of each score, and the score normalized by them."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ RECORDS = [
 ]  # fmt: skip
 
 
-def test_every_score_is_a_row_with_what_stands_beside_it():
+def test_every_score_is_a_row_with_its_floors_and_ceiling():
     scores = score_tables.tabulate_card_scores(RECORDS).set_index(["model", "metric"])
     row = scores.loc[("a/b/image-qa", "exact_match")]
     assert (row["value"], row["floor_value"], row["none_value"], row["words_n"]) == (
@@ -40,24 +40,27 @@ def test_every_score_is_a_row_with_what_stands_beside_it():
     assert scores.loc[("m", "poll_random/f1"), "task"] == "qa"
 
 
-def test_the_way_from_the_floor_to_the_ceiling():
+def test_scores_are_normalized_from_floor_to_ceiling():
     main = score_tables.select_main_scores(score_tables.tabulate_card_scores(RECORDS)).set_index(
         "model"
     )
-    assert main.loc["a/b/image-qa", "way"] == pytest.approx(0.5)
-    # Without room between floor and ceiling there is no way to go.
-    assert np.isnan(main.loc["m", "way"])
+    assert main.loc["a/b/image-qa", "normalized_score"] == pytest.approx(0.5)
+    # A ceiling that is not above the floor allows no normalization.
+    assert np.isnan(main.loc["m", "normalized_score"])
 
 
 def test_scores_along_training_keep_their_step():
     first = {"caption/exact_set": score(0.1), "caption/cider": score(1.0)}
-    kept = [{"step": 0, "scores": first}, {"step": 5, "scores": {"caption/exact_set": score(0.3)}}]
+    checkpoints = [
+        {"step": 0, "scores": first},
+        {"step": 5, "scores": {"caption/exact_set": score(0.3)}},
+    ]
     cards = [
-        {"name": "m", "modality": "image", "task": "multitask", "checkpoints": kept},
+        {"name": "m", "modality": "image", "task": "multitask", "checkpoints": checkpoints},
         {"name": "plain", "modality": "image", "task": "qa"},
     ]
-    found = score_tables.tabulate_checkpoint_scores(cards)
-    assert found[["step", "metric", "value"]].to_numpy().tolist() == [
+    table = score_tables.tabulate_checkpoint_scores(cards)
+    assert table[["step", "metric", "value"]].to_numpy().tolist() == [
         [0, "exact_set", 0.1],
         [5, "exact_set", 0.3],
     ]

@@ -13,7 +13,7 @@ from ima.errors import ParameterError, SampleError
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_hook_points
-from ima.models.sources import choose_perceptual_sources, draw_derangement
+from ima.models.perception import choose_perceptual_sources, draw_derangement
 
 SHAPES = {"image": (64, 64, 3), "video": (8, 64, 64, 3), "audio": (32_000,)}
 
@@ -65,7 +65,7 @@ def test_a_sequence_is_perceptual_tokens_prompt_reference_end(model, samples):
     queries = 0 if model.modality == "text" else 10
     code = MODALITIES.index(model.modality)
     for row, (one, (n_perceptual, n_textual)) in enumerate(
-        zip(samples, model.lengths(samples), strict=True)
+        zip(samples, model.count_tokens(samples), strict=True)
     ):
         length = n_perceptual + n_textual
         assert n_perceptual == queries
@@ -91,7 +91,7 @@ def test_without_target_the_prompt_stands_alone(model, samples):
     assert not batch.answer.any()
     ids = batch.token_id[0]
     assert model.tokenizer.decode(ids[ids >= 0]) == samples[0].prompt
-    assert model.lengths(samples, target=False)[0][1] == int((ids >= 0).sum())
+    assert model.count_tokens(samples, target=False)[0][1] == int((ids >= 0).sum())
 
 
 def test_padding_side_and_batch_size_change_no_value(model, samples):
@@ -203,7 +203,7 @@ def test_the_perceptual_tokens_follow_the_media(tiny_zoo, encoder, modality):
 
 
 def test_the_connector_reads_all_tokens_of_the_last_layer(image_model):
-    from ima.models.features import scale_images
+    from ima.models.encoders import scale_images
 
     one = sample("image")
     perception = image_model.perception

@@ -108,8 +108,11 @@ def test_perceptual_and_textual_tokens_are_told_apart(models, name):
         answer = model.tokenizer.decode(batch.token_id[row][batch.answer[row]])
         assert answer.startswith(one.references[0])
     counts = [tuple(row) for row in batch.kinds.sum(-1).tolist()]
-    assert model.lengths(samples) == counts
-    assert model.lengths(samples, perceptual=1) == [counts[0], *((-1, n) for _, n in counts[1:])]
+    assert model.count_tokens(samples) == counts
+    assert model.count_tokens(samples, perceptual=1) == [
+        counts[0],
+        *((-1, n) for _, n in counts[1:]),
+    ]
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))

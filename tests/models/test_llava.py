@@ -7,7 +7,7 @@ from tinyzoo import multitask_parts
 
 from ima.data.samples import open_samples
 from ima.errors import UnknownNameError
-from ima.models import features, list_models, llava, load_model, zoo
+from ima.models import encoders, list_models, llava, load_model, zoo
 
 PLACEHOLDER = 7
 
@@ -46,7 +46,7 @@ def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
     samples = open_samples("mini-image-caption", n=2)
     batch = model.encode(samples)
     assert (batch.modality == 1).sum() == 2 * 16
-    values = torch.from_numpy(features.scale_images([sample.load() for sample in samples]))
+    values = torch.from_numpy(encoders.scale_images([sample.load() for sample in samples]))
     with torch.no_grad():
         theirs = model.language.model.get_image_features(pixel_values=values).pooler_output
     ours = torch.stack(
@@ -63,7 +63,7 @@ def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, s
     model = load_model("llava-tiny")
     samples = list(open_samples("mini-image-caption", n=3))
     batch = model.encode(samples, side=side)
-    values = torch.from_numpy(features.scale_images([sample.load() for sample in samples]))
+    values = torch.from_numpy(encoders.scale_images([sample.load() for sample in samples]))
     with torch.no_grad():
         tokens = model.perception.encoder(values).last_hidden_state
     for row, own in enumerate(tokens):
@@ -74,7 +74,7 @@ def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, s
     # A connector whose queries read all patches has no patch for each token.
     other = load_model("llama-mini/vit/image-caption")
     assert other.encode(samples).summary is None
-    assert not other.perception.summarised
+    assert not other.perception.has_summary
 
 
 def test_a_checkpoint_that_was_not_kept_names_those_that_were(multitask_zoo):

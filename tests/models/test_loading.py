@@ -229,7 +229,7 @@ def test_a_token_that_the_tokenizer_puts_first_is_attended_to_and_never_counted(
     assert batch.modality[0, 0] == -1
     assert batch.attention_mask.all()
     assert (batch.modality[0, 1:] == 0).all()
-    assert model.lengths([sample]) == [(0, batch.modality.shape[1] - 1)]
+    assert model.count_tokens([sample]) == [(0, batch.modality.shape[1] - 1)]
 
 
 @pytest.mark.parametrize(

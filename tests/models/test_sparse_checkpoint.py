@@ -68,7 +68,7 @@ def test_a_checkpoint_is_the_masked_model_bit_for_bit(model, tmp_path, sparsity)
 
 
 def test_updated_weights_are_stored_as_they_are(model, tmp_path):
-    masks = compute_sparsegpt_masks(model, model.batches(list(image_set(4))), sparsity=0.5)
+    masks = compute_sparsegpt_masks(model, model.encode_batches(list(image_set(4))), sparsity=0.5)
     with pytest.raises(ParameterError, match="come with updated weights"):
         masks.save(tmp_path / "masks.zarr")
     write_sparse_checkpoint(model, masks, tmp_path / "out")

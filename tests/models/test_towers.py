@@ -164,7 +164,7 @@ def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
             encoder_width=parts.encoder_width, hidden=parts.hidden, width=16, heads=4, layers=1
         )
     )
-    model = parts.put_together(connector, name="x", card={"setup": "ST"})
+    model = parts.build_model(connector, name="x", card={"setup": "ST"})
     samples = [sample(family.modality, index) for index in range(2)]
     together = model.perception.tokens(samples)
     count = TOWERS[name]()[2]

@@ -26,7 +26,7 @@ PAGES = {
     "implication4": (
         "calibration",
         {
-            "shares": [0.5],
+            "sparsities": [0.5],
             "swept": [0.6],
             "smaller": [0.5],
             "scored": 3,

@@ -22,7 +22,7 @@ from ima.cache.store import (
     write_array_rows,
     write_store_metadata,
 )
-from ima.cache.verification import check_cache_files
+from ima.cache.verification import verify_cache
 from ima.hook_points import HOOK_POINTS
 
 
@@ -118,7 +118,7 @@ def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
                 np.testing.assert_array_equal(found.to_numpy(), written[array.path])
                 if array.dtype != "string":
                     assert found.dtype == array.dtype
-        assert check_cache_files(location).problems == ()
+        assert verify_cache(location.address).problems == ()
 
 
 @settings(max_examples=15, deadline=None)

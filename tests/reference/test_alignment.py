@@ -11,7 +11,13 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures import alignment, baselines, inside, representation_similarity, token_pairs
+from ima.measures import (
+    alignment,
+    baselines,
+    hook_point_comparison,
+    representation_similarity,
+    token_pairs,
+)
 
 
 def dataset(n, *, seed, layers=5, hidden=7):
@@ -326,9 +332,9 @@ def test_the_margin_inside_the_block_is_the_weakest_hook_points():
         "mlp_out": {"a": nearer},
         "resid_post": {"a": apart},
     }
-    found = inside.compute_hook_point_alignment(hook_points, resamples=100)
+    found = hook_point_comparison.compute_hook_point_alignment(hook_points, resamples=100)
     assert found["layer"].values.tolist() == [1, 2, 3, 4]
-    got = inside.compute_block_margin(found)
+    got = hook_point_comparison.compute_block_margin(found)
     own = {
         hook_point: float(found["estimate"].sel(hook_point=hook_point).mean())
         for hook_point in hook_points
@@ -337,4 +343,4 @@ def test_the_margin_inside_the_block_is_the_weakest_hook_points():
     assert got.low > 0
     assert got.n == 40
     with pytest.raises(ParameterError, match="resid_post"):
-        inside.compute_block_margin(found.sel(hook_point=["attn_out", "mlp_out"]))
+        hook_point_comparison.compute_block_margin(found.sel(hook_point=["attn_out", "mlp_out"]))

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cosine
 from sklearn.metrics.pairwise import cosine_similarity
 
 from ima.measures import cones, similarity
-from ima.stats.contents import draw_dataset_weights
+from ima.stats.resampling import draw_dataset_weights
 
 LAYERS, HIDDEN = 3, 8
 

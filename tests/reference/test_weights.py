@@ -5,7 +5,7 @@ import pytest
 
 from ima.errors import ParameterError
 from ima.stats import resampling
-from ima.stats.intervals import draw_bootstrap_weights
+from ima.stats.resampling import draw_bootstrap_weights
 
 
 def test_counts_are_those_of_the_bootstrap_with_the_same_seed():

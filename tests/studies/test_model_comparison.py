@@ -1,4 +1,4 @@
-"""Comparisons: correlations over sets of models, adjusted together; too few are said to be."""
+"""Comparisons: correlations across sets of models, with p-values adjusted together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ima.studies import model_comparison
 from ima.studies.model_summary import IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN, ModelSummary
 
 
-def candidate(name, ima, score, *, rng, metric="exact_match"):
+def summarize(name, ima, score, *, rng, metric="exact_match"):
     draws = 20
     proxies = {
         IMA_SCORE: np.concatenate([[ima], ima + 0.01 * rng.standard_normal(draws)]),
@@ -25,16 +25,16 @@ def candidate(name, ima, score, *, rng, metric="exact_match"):
 def comparison(title, count, *, seed=0, slope=1.0, metric="exact_match"):
     rng = np.random.default_rng(seed)
     values = rng.permutation(np.linspace(0.1, 0.9, count))
-    points = {
-        f"m{at}": candidate(f"m{at}", value, slope * value, rng=rng, metric=metric)
+    summaries = {
+        f"m{at}": summarize(f"m{at}", value, slope * value, rng=rng, metric=metric)
         for at, value in enumerate(values)
     }
-    return model_comparison.ModelComparison(title, "encoders", "lm (ST)", "data", metric, points)
+    return model_comparison.ModelComparison(title, "encoders", "lm (ST)", "data", metric, summaries)
 
 
 def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
-    given = [comparison("a", 6), comparison("b", 7, seed=1)]
-    table = model_comparison.correlate_comparisons(given, resamples=100)
+    comparisons = [comparison("a", 6), comparison("b", 7, seed=1)]
+    table = model_comparison.correlate_comparisons(comparisons, resamples=100)
     assert len(table) == 2 * 3 * 2
     rho = model_comparison.compute_proxy_interval(table, comparison="a", name=IMA_SCORE)
     assert (rho.value, rho.n) == (pytest.approx(1.0), 6)
@@ -46,20 +46,20 @@ def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     assert model_comparison.compute_proxy_interval(
         table, comparison="b", name=INPUT_IMA_SCORE
     ).value == pytest.approx(-1.0)
-    gain = [one.proxies[MATCHED_GAIN][0] for one in given[0].summaries.values()]
-    score = [one.scores["exact_match"][0] for one in given[0].summaries.values()]
+    gain = [summary.proxies[MATCHED_GAIN][0] for summary in comparisons[0].summaries.values()]
+    score = [summary.scores["exact_match"][0] for summary in comparisons[0].summaries.values()]
     expected = stats.spearmanr(gain, score).statistic
     assert model_comparison.compute_proxy_interval(
         table, comparison="a", name=MATCHED_GAIN
     ).value == pytest.approx(expected)
     adjusted = stats.false_discovery_control(table["p"], method="bh")
     np.testing.assert_allclose(table["p adjusted"], adjusted)
-    furthest = model_comparison.select_best_proxies(table)
-    assert furthest["comparison"].tolist() == ["a", "b"]
-    assert (furthest["value"].abs() > 0.99).all()
+    best = model_comparison.select_best_proxies(table)
+    assert best["comparison"].tolist() == ["a", "b"]
+    assert (best["value"].abs() > 0.99).all()
 
 
-def test_too_few_models_are_said_plainly_and_have_no_row():
+def test_too_few_models_give_a_reason_and_no_row():
     few = comparison("few", 3)
     table = model_comparison.correlate_comparisons([few, comparison("enough", 5)], resamples=50)
     assert set(table["comparison"]) == {"enough"}
@@ -70,15 +70,15 @@ def test_too_few_models_are_said_plainly_and_have_no_row():
         model_comparison.correlate_comparisons([few])
 
 
-def test_a_missing_score_and_one_that_is_the_same_for_all_are_said():
+def test_a_missing_score_and_equal_scores_give_a_reason():
     other = comparison("other", 4, metric="cider")
-    asked = model_comparison.ModelComparison(
+    missing = model_comparison.ModelComparison(
         "x", "runs", "lm", "data", "exact_match", other.summaries
     )
-    assert "has no exact_match" in asked.reason
+    assert "has no exact_match" in missing.reason
     flat = comparison("flat", 5, slope=0.0)
-    for one in flat.summaries.values():
-        one.scores["exact_match"][0] = 0.25
+    for summary in flat.summaries.values():
+        summary.scores["exact_match"][0] = 0.25
     assert flat.reason == "all models have the same exact_match, 0.250"
 
 
@@ -86,5 +86,5 @@ def test_titles_must_differ_and_rows_must_be_there():
     with pytest.raises(ParameterError, match="Titles of comparisons must differ"):
         model_comparison.correlate_comparisons([comparison("a", 5), comparison("a", 5)])
     table = model_comparison.correlate_comparisons([comparison("a", 5)], resamples=20)
-    with pytest.raises(ParameterError, match="0 rows of nothing in a"):
+    with pytest.raises(ParameterError, match="one row of nothing in a; the table has 0"):
         model_comparison.compute_proxy_interval(table, comparison="a", name="nothing")

@@ -1,4 +1,4 @@
-"""Candidates: ranked by alignment from their caches, with and without scores."""
+"""Model summaries: proxies and scores from caches, correlated across models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIVEN = {"dataset": "mini-image-qa", "samples": 20, "progress": False}
 
 @pytest.fixture(scope="module")
 def stores(tiny_zoo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("candidates")
+    folder = tmp_path_factory.mktemp("summaries")
     return [
         str(
             create_cache(
@@ -32,24 +32,24 @@ def stores(tiny_zoo, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def read(stores):
+def summaries(stores):
     return [model_summary.compute_model_summary(path, resamples=30) for path in stores]
 
 
 def command(capsys, *words):
     with pytest.raises(SystemExit) as stopped:
         main([*map(str, words)])
-    said = capsys.readouterr()
-    return stopped.value.code, said.out, said.err
+    output = capsys.readouterr()
+    return stopped.value.code, output.out, output.err
 
 
-def test_a_candidate_holds_what_the_pages_measure(stores, read):
+def test_a_summary_holds_what_the_pages_measure(stores, summaries):
     from ima.cache.cache_set import open_cache_set
     from ima.measures import alignment
 
     means = open_cache_set([stores[0]]).means
     curve = alignment.compute_alignment_curve(means, resamples=30)
-    first = read[0]
+    first = summaries[0]
     np.testing.assert_allclose(
         first.proxies[model_summary.IMA_SCORE][0], alignment.compute_ima_score(curve).value
     )
@@ -65,13 +65,15 @@ def test_a_candidate_holds_what_the_pages_measure(stores, read):
     )
 
 
-def test_a_candidate_survives_its_record(read, tmp_path):
+def test_a_summary_survives_its_record(summaries, tmp_path):
     path = tmp_path / "one.json"
-    path.write_text(json.dumps(read[0].to_record()))
-    again = model_summary.ModelSummary.from_record(json.loads(path.read_text()), path=read[0].path)
+    path.write_text(json.dumps(summaries[0].to_record()))
+    again = model_summary.ModelSummary.from_record(
+        json.loads(path.read_text()), path=summaries[0].path
+    )
     assert (again.model, again.dataset, again.samples) == (MODELS[0], "mini-image-qa", 20)
     assert again.metric == "exact_match"
-    for name, values in read[0].proxies.items():
+    for name, values in summaries[0].proxies.items():
         np.testing.assert_allclose(again.proxies[name], values, atol=1e-5)
 
 
@@ -84,28 +86,32 @@ def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
     from ima.metrics.hallucination import count_chair_mentions
 
     tree = open_cache(path)
-    said = [str(text) for text in tree["samples/prediction"].to_numpy()]
-    counts = count_chair_mentions(open_samples("mini-image-caption", n=16), said)
-    found = model_summary.compute_model_summary(path, resamples=8).scores
-    assert found["chair_s"][0] == pytest.approx((counts[:, 0] > 0).mean())
+    predictions = [str(text) for text in tree["samples/prediction"].to_numpy()]
+    counts = count_chair_mentions(open_samples("mini-image-caption", n=16), predictions)
+    scores = model_summary.compute_model_summary(path, resamples=8).scores
+    assert scores["chair_s"][0] == pytest.approx((counts[:, 0] > 0).mean())
     mentions = max(counts[:, 1].sum(), 1.0)
-    assert found["chair_i"][0] == pytest.approx(counts[:, 0].sum() / mentions)
-    assert len(found["chair_i"]) == 9
+    assert scores["chair_i"][0] == pytest.approx(counts[:, 0].sum() / mentions)
+    assert len(scores["chair_i"]) == 9
 
 
-def test_scores_come_from_a_table(read, tmp_path):
+def test_scores_come_from_a_table(summaries, tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\n" + "".join(f"{m},{at}\n" for at, m in enumerate(MODELS)))
-    scores = model_summary.read_score_table(path, read)
+    scores = model_summary.read_score_table(path, summaries)
     assert scores.tolist() == [0, 1, 2, 3]
-    table = model_summary.correlate_proxies(read, scores=scores)
+    table = model_summary.correlate_proxies(summaries, scores=scores)
     assert len(table) == 2 * len(model_summary.PROXIES)
     assert (table["models"] == 4).all()
     assert (table["p"] >= 2 / 24 - 1e-9).all()
     assert (table["p adjusted"] >= table["p"] - 1e-12).all()
-    own = dict(zip(MODELS, (one.proxies[model_summary.IMA_SCORE][0] for one in read), strict=True))
+    own = dict(
+        zip(MODELS, (one.proxies[model_summary.IMA_SCORE][0] for one in summaries), strict=True)
+    )
     path.write_text("model,score\n" + "".join(f"{m},{value}\n" for m, value in own.items()))
-    same = model_summary.correlate_proxies(read, scores=model_summary.read_score_table(path, read))
+    same = model_summary.correlate_proxies(
+        summaries, scores=model_summary.read_score_table(path, summaries)
+    )
     first = same[same["proxy"] == model_summary.IMA_SCORE]
     assert first["value"].tolist() == [1.0, 1.0]
 
@@ -115,25 +121,25 @@ def test_scores_come_from_a_table(read, tmp_path):
     [
         ("model,score\nx,1\n", "has no score of .*It has: x"),
         ("name,score\nx,1\n", "needs the columns model .or cache. and score; found name, score"),
-        ("model,score\nx,1\nx,2\n", "names more than once: x"),
+        ("model,score\nx,1\nx,2\n", "more than one score of x"),
     ],
 )
-def test_bad_tables_are_refused(read, tmp_path, text, message):
+def test_bad_tables_are_refused(summaries, tmp_path, text, message):
     path = tmp_path / "scores.csv"
     path.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        model_summary.read_score_table(path, read)
+        model_summary.read_score_table(path, summaries)
     with pytest.raises(ParameterError, match="Cannot read the scores"):
-        model_summary.read_score_table(tmp_path / "none.csv", read)
+        model_summary.read_score_table(tmp_path / "none.csv", summaries)
 
 
-def test_the_command_ranks_and_says_when_it_cannot_correlate(stores, tmp_path, capsys):
+def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path, capsys):
     small = ("--resamples", 5, "--json")
     code, out, _ = command(capsys, "proxy", *stores[2:], *small)
     assert code == 0
-    told = json.loads(out)
-    assert told["correlations"] == []
-    assert len(told["candidates"]) == 2
+    record = json.loads(out)
+    assert record["correlations"] == []
+    assert len(record["candidates"]) == 2
     code, out, _ = command(capsys, "proxy", *stores[2:], "--resamples", 5)
     assert "2 models are too few for a correlation, which needs 4" in " ".join(out.split())
     path = tmp_path / "scores.csv"
@@ -156,9 +162,11 @@ def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, 
     plain = create_cache(
         MODELS[2], path=tmp_path / "plain.zarr", hook_points=["resid_post"], **GIVEN
     )
-    read = [model_summary.compute_model_summary(path, resamples=5) for path in (plain, *stores[:3])]
+    summaries = [
+        model_summary.compute_model_summary(path, resamples=5) for path in (plain, *stores[:3])
+    ]
     with pytest.raises(ParameterError, match=r"No scores in plain\.zarr.*--predict"):
-        model_summary.correlate_proxies(read)
+        model_summary.correlate_proxies(summaries)
     _, out, _ = command(capsys, "proxy", plain, "--resamples", 5)
     assert "No scores are known: the order is by the IMA score alone" in out
     store = tmp_path / "old.zarr"

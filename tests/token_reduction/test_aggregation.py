@@ -1,4 +1,4 @@
-"""AIM: how many rows a prompt has, what they are, and that a bank changes no bit."""
+"""AIM: how many tokens a prompt has, what they are, and that a bank changes no bit."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def words(model, sample):
 def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, trained):
     percepts = model.perception.queries
     for how, extra in (("states", 0), ("words", 0), ("whole", percepts)):
-        made = prepend_demonstrations(model, of(episodes), how=how, aggregation=trained)
+        made = prepend_demonstrations(model, of(episodes), content=how, aggregation=trained)
         batch = made.encode([one.query for one in episodes], side="left", target=False)
         for row, one in enumerate(episodes):
             shown = sum(words(model, each) + extra for each in one.demonstrations)
@@ -120,13 +120,13 @@ def test_what_does_not_fit_is_refused(model, episodes, trained, tmp_path):
             model, given, aggregation=trained, bank=DemonstrationBank({}, model.weights_hash, 1)
         )
     empty = DemonstrationBank({}, model.weights_hash, 2)
-    with pytest.raises(ParameterError, match="The bank holds no demonstration 'test-picture-"):
+    with pytest.raises(ParameterError, match="The bank has no demonstration 'test-picture-"):
         prepend_demonstrations(model, given, aggregation=trained, bank=empty)
     with pytest.raises(ParameterError, match=r"depth must be a layer of .*, 1 to 3; got 4"):
         capture_text_states(model, episodes[0].demonstrations[0], depth=4)
     path = tmp_path / "bank.safetensors"
     DemonstrationBank.of(model, episodes[0].demonstrations, depth=2).save(path)
-    with pytest.raises(ModelError, match="Make it anew with this model"):
+    with pytest.raises(ModelError, match="Compute it again with this model"):
         DemonstrationBank.read(path, model=other)
     path.write_bytes(b"")
     with pytest.raises(ModelError, match="Cannot read the bank"):

@@ -1,4 +1,4 @@
-"""Skipping: a row that is left out changes the others as if it had been masked, in every model."""
+"""Plans at work: leaving tokens out equals masking them, in every kind of model."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def ends(batch):
 
 
 def last_logits(model, batch, plan):
-    """Return logits at the last row of each sample, wherever a plan has put it."""
+    """Return logits at the last token of each sample, wherever a plan has moved it."""
     with apply_plan(model, batch, plan) as trace:
         logits = model.forward(batch, logits=True)
     present = trace.present[-1] if trace.present else batch.attention_mask.bool()
@@ -73,8 +73,8 @@ def last_logits(model, batch, plan):
 
 
 @contextmanager
-def masked_behind(model, batch, gone, *, behind, beams=1):
-    """Let no row attend to some rows behind a layer: the reference of a withdrawal."""
+def masked_after(model, batch, gone, *, after_layer, beams=1):
+    """Let no token attend to some tokens after a layer: the reference of pruning."""
     length = batch.attention_mask.shape[1]
     order = torch.arange(length)
     real = batch.attention_mask.bool().repeat_interleave(beams, dim=0)
@@ -91,7 +91,7 @@ def masked_behind(model, batch, gone, *, behind, beams=1):
         return args, {**kwargs, "attention_mask": torch.cat([open_columns, later], dim=-1)}
 
     with ExitStack() as hooks:
-        for layer in range(behind, model.layers):
+        for layer in range(after_layer, model.layers):
             block, hook = model.hook_points.blocks[layer], partial(before, layer=layer)
             hooks.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
@@ -99,7 +99,7 @@ def masked_behind(model, batch, gone, *, behind, beams=1):
 
 @contextmanager
 def last_states(model, found):
-    """Note the state that the last block leaves at the last row, at each pass."""
+    """Note the state of the last token after the last block, at each pass."""
 
     def note(_module, _args, output):
         found.append((output[0] if isinstance(output, tuple) else output)[:, -1].clone())
@@ -111,13 +111,13 @@ def last_states(model, found):
 
 @contextmanager
 def silenced(model, batch, rows, *, site, layer):
-    """Add nothing for some rows in a sub-block: the reference of a bypass."""
+    """Add nothing for some tokens in a sub-block: the reference of skipping."""
 
     def after(_module, _args, output):
-        told = output[0] if isinstance(output, tuple) else output
-        flat = rows.reshape(*told.shape[:-1], 1) if told.ndim == 2 else rows[..., None]
-        told = torch.where(flat, torch.zeros_like(told), told)
-        return (told, *output[1:]) if isinstance(output, tuple) else told
+        states = output[0] if isinstance(output, tuple) else output
+        silent = rows.reshape(*states.shape[:-1], 1) if states.ndim == 2 else rows[..., None]
+        states = torch.where(silent, torch.zeros_like(states), states)
+        return (states, *output[1:]) if isinstance(output, tuple) else states
 
     handle = model.hook_points.get_hook_point(site, layer=layer).module.register_forward_hook(after)
     yield
@@ -126,7 +126,7 @@ def silenced(model, batch, rows, *, site, layer):
 
 @contextmanager
 def counting(model, rows):
-    """Note how many rows the last linear layer of the first FFN is given at each pass."""
+    """Note how many tokens the last linear layer of the first FFN receives at each pass."""
 
     def note(_module, args):
         rows.append(args[0].reshape(-1, args[0].shape[-1]).shape[0])
@@ -140,12 +140,12 @@ def counting(model, rows):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side):
+def test_pruned_tokens_are_as_good_as_masked_at_every_layer(models, kind, side):
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
-    for behind in range(model.layers + 1):
-        plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": behind}])
-        with masked_behind(model, batch, batch.modality > 0, behind=behind):
+    for after_layer in range(model.layers + 1):
+        plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": after_layer}])
+        with masked_after(model, batch, batch.modality > 0, after_layer=after_layer):
             expected = model.forward(batch, logits=True)[torch.arange(len(batch)), ends(batch)]
         found = last_logits(model, batch, plan)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -158,9 +158,9 @@ def test_withdrawn_rows_are_as_good_as_masked_at_every_layer(models, kind, side)
 @pytest.mark.parametrize("after_layer", [0, 1])
 @pytest.mark.parametrize("ratio", [0.34, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
+def test_generation_goes_on_without_pruned_tokens(models, kind, ratio, after_layer):
     model = models(kind)
-    step = {"prune": "perceptual", "after_layer": behind, "ratio": share, "choose": "random"}
+    step = {"prune": "perceptual", "after_layer": after_layer, "ratio": ratio, "choose": "random"}
     gone = []
 
     @contextmanager
@@ -168,7 +168,10 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
         with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         gone.append(batch.attention_mask.bool() & ~trace.present[-1])
-        with masked_behind(model, batch, gone[-1], behind=behind), last_states(model, expected):
+        with (
+            masked_after(model, batch, gone[-1], after_layer=after_layer),
+            last_states(model, expected),
+        ):
             yield
 
     @contextmanager
@@ -187,14 +190,14 @@ def test_generation_goes_on_without_withdrawn_rows(models, kind, share, behind):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     counts = gone[0].sum(1)
     whole = (model.encode(given, side="left", target=False).modality > 0).sum(1)
-    assert counts.tolist() == [round(share * int(n)) for n in whole]
-    if share == 1.0:
+    assert counts.tolist() == [round(ratio * int(n)) for n in whole]
+    if ratio == 1.0:
         assert found != model.generate(given, max_new_tokens=6)
 
 
 @pytest.mark.parametrize("what", ["ffn", "attention", "block"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_row_that_bypasses_a_sub_block_adds_nothing_there(models, kind, what):
+def test_a_token_that_skips_a_sub_block_adds_nothing_there(models, kind, what):
     model = models(kind)
     batch = model.encode(samples(kind), side="right")
     plan = ReductionPlan(
@@ -242,7 +245,7 @@ def test_a_plan_that_leaves_nothing_out_is_the_plain_model_bit_for_bit(models, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_generated_rows_can_bypass_too(models, kind):
+def test_generated_tokens_can_skip_too(models, kind):
     model = models(kind)
     given = samples(kind)
     plan = ReductionPlan(name="x", steps=[{"skip": "ffn", "tokens": "generated"}])
@@ -261,7 +264,7 @@ def test_generated_rows_can_bypass_too(models, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_ffn_of_a_skipped_row_is_not_computed(models, kind):
+def test_the_ffn_of_a_skipped_token_is_not_computed(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
     seen = []
@@ -291,7 +294,7 @@ def test_in_parallel_the_ffn_reads_what_attention_reads(models, kind):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side):
+def test_the_least_attended_tokens_leave_first(models, kind, side):
     model = models(kind)
     batch = model.encode(samples(kind), side=side)
     config = model.hook_points.blocks[0].get_submodule(model.hook_points.attention).config
@@ -319,7 +322,7 @@ def test_rows_that_the_last_one_attends_to_least_leave_first(models, kind, side)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_a_layer_moves_least_leave_first(models, kind):
+def test_the_tokens_that_a_layer_changes_least_leave_first(models, kind):
     model = models(kind)
     batch = model.encode(samples(kind))
     states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
@@ -336,7 +339,7 @@ def test_rows_that_a_layer_moves_least_leave_first(models, kind):
             assert gone == set(order[: round(0.5 * len(order))].tolist())
 
 
-def test_two_withdrawals_follow_each_other(models):
+def test_two_prune_steps_follow_each_other(models):
     model = models("llama")
     batch = model.encode(samples("llama"))
     steps = [
@@ -355,7 +358,20 @@ def test_two_withdrawals_follow_each_other(models):
     )
 
 
-def test_rows_come_back_to_their_places():
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_last_token_of_a_prompt_is_never_pruned(models, side):
+    model = models("llama")
+    batch = model.encode(samples("llama"), side=side)
+    plan = ReductionPlan(name="x", steps=[{"prune": "prompt", "after_layer": 0}])
+    with apply_plan(model, batch, plan) as trace:
+        model.forward(batch)
+    expected = torch.zeros_like(batch.attention_mask, dtype=torch.bool)
+    expected[torch.arange(len(batch)), ends(batch)] = True
+    for present in trace.present:
+        assert torch.equal(present, expected)
+
+
+def test_tokens_return_to_their_places():
     kept = torch.tensor([[1, 0, 1, 1, 0], [0, 1, 0, 0, 0]], dtype=torch.bool)
     packed = pack_tokens(kept)
     states = torch.arange(20.0).reshape(2, 5, 2)
@@ -371,7 +387,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
     batch = model.encode(samples("llama"))
     beyond = ReductionPlan(name="far", steps=[{"skip": "ffn", "layers": [9]}])
     with (
-        pytest.raises(ParameterError, match=r"'far' names layer 9; .* has 1 to 3"),
+        pytest.raises(ParameterError, match=r"'far' names layer 9; .* has layers 1 to 3"),
         apply_plan(model, batch, beyond),
     ):
         pass
@@ -389,9 +405,9 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
 
 
 @pytest.mark.parametrize("after_layer", [0, 1])
-def test_beams_go_on_without_withdrawn_rows(models, behind):
+def test_beams_go_on_without_pruned_tokens(models, after_layer):
     model = models("llama")
-    step = {"prune": "perceptual", "after_layer": behind, "ratio": 0.5}
+    step = {"prune": "perceptual", "after_layer": after_layer, "ratio": 0.5}
 
     @contextmanager
     def cut(batch):
@@ -403,7 +419,7 @@ def test_beams_go_on_without_withdrawn_rows(models, behind):
         with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
             model.forward(batch)
         gone = (batch.attention_mask.bool() & ~trace.present[-1]).repeat_interleave(2, dim=0)
-        with masked_behind(model, batch, gone, behind=behind, beams=2):
+        with masked_after(model, batch, gone, after_layer=after_layer, beams=2):
             yield
 
     given = samples("llama")

@@ -1,4 +1,4 @@
-"""Systems on the committed models: what their authors say of them, where it holds here."""
+"""Methods on the committed models: what their authors claim, where it holds here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from ima.data.samples import open_samples
 from ima.miniature.episodes import open_episodes, swap_demonstration_images
 from ima.models import load_model
 from ima.stats.correlation import compute_rank_correlation
-from ima.token_reduction import paper_plans, report
+from ima.token_reduction import report
 from ima.token_reduction.aggregation import (
     DemonstrationBank,
     load_aggregation,
     prepend_demonstrations,
 )
+from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
+from ima.token_reduction.methods.vtw import VTW, search_vtw
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "llava-mini-3"
@@ -40,12 +42,12 @@ def lowest_gain(first, second):
 
 def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(model):
     calibration = list(open_samples("mini-image-qa:calibration", n=20))
-    found = paper_plans.search_vtw(model, calibration)
+    found = search_vtw(model, calibration)
     curve = np.array(list(found.divergence.values()))
     assert curve[0] > 10 * curve[len(curve) // 2 :].max()
     assert curve[-1] == 0.0
     (chosen,) = found.plan.prune_steps
-    half = paper_plans.make_vtw_plan(behind=chosen.behind // 2)
+    half = VTW(after_layer=chosen.after_layer // 2).plan()
     held = open_samples("mini-image-caption", n=60)
     told = report.compare_plans(model, held, [found.plan, half], repeats=0).by_sample
     plain = told[report.UNREDUCED_PLAN.name].mean()
@@ -55,7 +57,7 @@ def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(mod
 
 def test_more_percepts_stay_of_pictures_of_more_objects_and_serve_better_than_others(model):
     held = list(open_samples("mini-image-qa", n=600))
-    pair = [paper_plans.make_interaction_plan(behind=3, control=how) for how in ("", "random")]
+    pair = [ImageTextInteraction(after_layer=3, control=how).plan() for how in ("", "random")]
     objects = np.array([len(sample.truth["entities"]) for sample in held], dtype=float)
     kept = report.count_kept_perceptual_tokens(model, held, pair[0])
     for layer in (0, -1):
@@ -80,7 +82,7 @@ def test_states_of_words_tell_what_their_pictures_show(model):
             bank=bank,
         ),
         "words": prepend_demonstrations(
-            model, {one.query.id: one.demonstrations for one in given}, how="words"
+            model, {one.query.id: one.demonstrations for one in given}, content="words"
         ),
         "shuffled": prepend_demonstrations(
             model,

@@ -1,4 +1,4 @@
-"""Cost: operations as torch counts them, rows of the cache as it holds them, time in turn."""
+"""Cost: operations as torch counts them, cached tokens as the cache holds them, time in turn."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -24,7 +24,7 @@ PLANS = {
     "no attention": [{"skip": "attention", "layers": [2]}],
     "no attention at all": [{"skip": "attention", "layers": [2], "tokens": "prompt"}],
     "no block": [{"skip": "block", "layers": [1, 3], "ratio": 0.34}],
-    "withdrawn": [{"prune": "perceptual", "after_layer": 1}],
+    "pruned": [{"prune": "perceptual", "after_layer": 1}],
     "both": [{"skip": "ffn"}, {"prune": "perceptual", "after_layer": 2, "ratio": 0.5}],
 }
 
@@ -66,7 +66,7 @@ def test_operations_are_those_that_torch_counts(models, kind, steps):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "llava"])
-def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
+def test_cached_tokens_are_those_that_the_cache_holds(models, kind):
     model = models(kind)
     plan = ReductionPlan(name="x", steps=[{"prune": "perceptual", "after_layer": 1, "ratio": 0.5}])
     held = []
@@ -94,7 +94,7 @@ def test_rows_of_the_cache_are_those_that_it_holds(models, kind):
 def test_plans_are_timed_in_turn(models):
     plans = {
         "plain": ReductionPlan(name="plain"),
-        "cut": ReductionPlan(name="cut", steps=PLANS["withdrawn"]),
+        "cut": ReductionPlan(name="cut", steps=PLANS["pruned"]),
     }
     found = time_plans(models("llama"), same("llama"), plans, repeats=1, decoded=4)
     assert set(found) == set(plans)

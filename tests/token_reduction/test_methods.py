@@ -1,4 +1,4 @@
-"""Methods: the contract of every file in the folder, what each leaves out, and that one file adds one."""
+"""Methods: the contract of every file, what each leaves out, and that one file adds a method."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def check_run(model, plan):
     """Run a plan: text and the last token stay, and the model answers."""
     batch = model.encode(image_set(3))
     with apply_plan(model, batch, plan) as trace:
-        outputs = model.forward(batch)
-    assert outputs.isfinite().all()
+        logits = model.forward(batch, logits=True)
+    assert logits.isfinite().all()
     text = batch.modality == 0
     for present in trace.present:
         assert (present & text).sum() == text.sum()
@@ -244,7 +244,7 @@ def test_one_new_file_adds_a_method(model, key_norm, tmp_path, capsys):
     assert (unreduced["plan"], reduced["plan"]) == ("nothing left out", "KNorm")
     assert reduced["cached ratio"] < 1
     # By hand: the norms of the keys of the first layer, positions included.
-    batch = model.encode(image_set(2))
+    batch = model.encode(image_set(3))
     step = cls(after_layer=1, ratio=0.5)
     views = []
     plan = ReductionPlan(name="KNorm", steps=(step, cls(after_layer=2, ratio=0.5)))

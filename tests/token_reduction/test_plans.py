@@ -41,7 +41,7 @@ def test_a_plan_is_read_from_yaml(tmp_path):
         ("name: x\nsteps: [{skip: ffn, ratio: 2}]", "ratio: Input should be less than or equal"),
         ("name: x\nsteps: [{skip: ffn, rate: 2}]", "rate: Extra inputs are not permitted"),
         ("name: x\nsteps: [{skip: ffn, tokens: generated, ratio: 0.5}]", "they come one by one"),
-        ("name: x\nsteps: [{skip: ffn, choose: attention}]", "choose: attention reads what a layer"),
+        ("name: x\nsteps: [{skip: ffn, choose: attention}]", "attention reads what a layer"),
         ("name: x\nsteps: [{prune: perceptual}]", "step 1: after_layer: Field required"),
         ("name: x\nsteps: [{prune: perceptual, after_layer: -1}]", "greater than or equal to 0"),
         ("name: x\nsteps: [{prune: perceptual, after_layer: 1, ratio: knee}]", "needs a score"),
@@ -59,7 +59,7 @@ def test_a_plan_is_read_from_yaml(tmp_path):
             "scores that are never negative",
         ),
         (
-            "name: x\nsteps: [{prune: prompt, after_layer: 1, choose: change, below: 0.1, ratio: 0}]",
+            "name: x\nsteps: [{prune: prompt, after_layer: 1, choose: change, below: 1, ratio: 0}]",
             "either ratio or below",
         ),
         (
@@ -89,7 +89,7 @@ def test_an_absent_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"withdraw": "perceptual", "after_layer": 1}, "'withdraw' is now 'prune'. Rename the key."),
+        ({"withdraw": "prompt", "after_layer": 1}, "'withdraw' is now 'prune'. Rename the key."),
         ({"prune": "perceptual", "behind": 1}, "'behind' is now 'after_layer'. Rename the key."),
         ({"skip": "ffn", "share": 0.5}, "'share' is now 'ratio'. Rename the key."),
         ({"skip": "ffn", "rows": "prompt"}, "'rows' is now 'tokens'. Rename the key."),

@@ -1,4 +1,4 @@
-"""Reports on plans, by function and by command."""
+"""Comparisons of plans, by function and by command."""
 
 import json
 
@@ -11,8 +11,10 @@ from ima.capture import capture_activations
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.models import load_model
-from ima.token_reduction import paper_plans
 from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.methods.fastv import FastV
+from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
+from ima.token_reduction.methods.vtw import VTW
 from ima.token_reduction.plans import ReductionPlan
 from ima.token_reduction.report import (
     UNREDUCED_PLAN,
@@ -32,10 +34,10 @@ def command(capsys, *words):
     return stopped.value.code, said.out, said.err
 
 
-def test_plans_stand_beside_the_plain_model(tiny_zoo):
+def test_plans_are_compared_with_the_unreduced_model(tiny_zoo):
     model = load_model(MODEL)
     samples = open_samples("mini-image-caption", n=5)
-    plans = [paper_plans.make_vtw_plan(behind=1), paper_plans.make_skip_plan("ffn")]
+    plans = [VTW(after_layer=1).plan(), SkipSubBlock(sub_block="ffn").plan()]
     found = compare_plans(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
     assert found.by_sample[plans[0].name].shape == (5,)
@@ -78,7 +80,7 @@ def test_the_command_runs_plans_from_files(tiny_zoo, tmp_path, capsys):
     assert code == 0
     assert "all FFN" in out
     assert "GFLOPs" in out
-    path.write_text("name: far\nsteps: [{withdraw: perceptual, behind: 40}]\n")
+    path.write_text("name: far\nsteps: [{prune: perceptual, after_layer: 40}]\n")
     code, _, err = command(capsys, "skip", MODEL, *given)
     assert code == 1
     assert "'far' names layer 40" in err
@@ -97,10 +99,10 @@ def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
     with pytest.raises(ParameterError, match="Names of plans must differ"):
         compare_plans(model, samples, [ReductionPlan(name="a"), ReductionPlan(name="a")])
     with pytest.raises(ParameterError, match="names layer 7"):
-        compare_plans(model, samples, [paper_plans.make_vtw_plan(behind=7)])
+        compare_plans(model, samples, [VTW(after_layer=7).plan()])
 
 
-def test_a_share_of_the_score_is_of_the_same_samples():
+def test_a_relative_score_is_of_the_same_samples():
     rng = np.random.default_rng(0)
     plain = (rng.random(200) < 0.8).astype(float)
     same = compute_relative_score(plain, plain, resamples=50)
@@ -113,10 +115,10 @@ def test_a_share_of_the_score_is_of_the_same_samples():
         compute_relative_score(plain, np.zeros(200))
 
 
-def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
+def test_tokens_that_stay_are_compared_with_those_that_leave(tiny_zoo):
     model = load_model(MODEL)
     samples = list(open_samples("mini-image-caption", n=3))
-    plan = paper_plans.make_fastv_plan(behind=1)
+    plan = FastV(after_layer=1, ratio=0.5).plan()
     found = compute_kept_alignment(model, samples, plan, batch_size=2)
     assert found.shape == (3,)
     batch = model.encode(samples[:1])
@@ -128,12 +130,12 @@ def test_kept_percepts_are_compared_with_dropped_ones(tiny_zoo):
     perceptual, stays = batch.modality[0] > 0, trace.present[-1][0]
     by_hand = near[perceptual & stays].mean() - near[perceptual & ~stays].mean()
     assert found[0] == pytest.approx(float(by_hand), abs=1e-5)
-    assert compute_kept_alignment(model, samples, paper_plans.make_vtw_plan(behind=1)).size == 0
-    with pytest.raises(ParameterError, match="withdraws 0 times"):
-        compute_kept_alignment(model, samples, paper_plans.make_skip_plan("ffn"))
+    assert compute_kept_alignment(model, samples, VTW(after_layer=1).plan()).size == 0
+    with pytest.raises(ParameterError, match="has 0 prune steps"):
+        compute_kept_alignment(model, samples, SkipSubBlock(sub_block="ffn").plan())
 
 
-def test_percepts_that_stay_are_counted_by_layer(tiny_zoo):
+def test_perceptual_tokens_that_stay_are_counted_by_layer(tiny_zoo):
     model = load_model(MODEL)
     samples = open_samples("mini-image-caption", n=5)
     whole = model.perception.queries

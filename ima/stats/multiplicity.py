@@ -1,0 +1,58 @@
+"""Multiplicity: p-values adjusted for the number of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from ima.stats import FloatArray
+
+
+def adjust_p_values_bh(p: Sequence[float]) -> FloatArray:
+    """Adjust p-values to control the false discovery rate (Benjamini & Hochberg 1995).
+
+    Parameters
+    ----------
+    p : sequence of float
+        p-values of independent or positively dependent tests.
+
+    Returns
+    -------
+    ndarray
+        ``(test,)`` in the order of `p`, at most 1.
+
+    Examples
+    --------
+    >>> adjust_p_values_bh([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    adjusted: FloatArray = stats.false_discovery_control(np.asarray(p, np.float64), method="bh")
+    return adjusted
+
+
+def adjust_p_values_holm(p: Sequence[float]) -> FloatArray:
+    """Adjust p-values to control the chance of any false discovery (Holm 1979).
+
+    Parameters
+    ----------
+    p : sequence of float
+        p-values of tests, which may depend on each other.
+
+    Returns
+    -------
+    ndarray
+        ``(test,)`` in the order of `p`, at most 1.
+
+    Examples
+    --------
+    >>> adjust_p_values_holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(steps, 1.0)
+    return adjusted

@@ -1,0 +1,46 @@
+"""Fill in the book's table of contents: a part lists the pages of its claims before its chapters."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ima.claims.registry import list_claim_pages
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "book" / "_toc.yml"
+
+
+def read_contents(template: Path = TEMPLATE) -> dict[str, Any]:
+    """Return the table of contents as Jupyter Book takes it.
+
+    The captions of parts choose the claims of the registry. A chapter of the template stands at the
+    end of its part, or after the page of a claim that it names under ``after``.
+
+    Raises
+    ------
+    SystemExit
+        If a chapter names a page that no claim of its part has.
+    """
+    contents: dict[str, Any] = yaml.safe_load(template.read_text(encoding="utf-8"))
+    for part in contents["parts"]:
+        pages = list_claim_pages(part["caption"])
+        chapters = [{"file": f"book/runs/{page}"} for page in pages]
+        for chapter in part["chapters"]:
+            page = chapter.pop("after", None)
+            if page is not None and page not in pages:
+                message = f"No claim of {part['caption']} has the page {page!r}: {template}"
+                raise SystemExit(message)
+            place = len(chapters)
+            if page is not None:
+                place = chapters.index({"file": f"book/runs/{page}"}) + 1
+            chapters.insert(place, chapter)
+        part["chapters"] = chapters
+    return contents
+
+
+if __name__ == "__main__":
+    text = yaml.safe_dump(read_contents(), sort_keys=False, allow_unicode=True)
+    Path(sys.argv[1]).write_text(text, encoding="utf-8")
