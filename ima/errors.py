@@ -22,13 +22,13 @@ class UnknownNameError(ImaError, ValueError):
         Parameters
         ----------
         kind : str
-            What was looked up, for example ``"hook point"``.
+            Kind of the name, for example ``"hook point"``.
         asked : object
-            The name that was not found.
+            The unknown name.
         available : iterable of str
             The names that exist.
         hint : str
-            The command or call that helps.
+            A command or call that helps.
 
         Examples
         --------
@@ -71,11 +71,11 @@ class CacheIncompleteError(CacheError):
 
 
 class CacheSchemaError(CacheError):
-    """A cache of another schema version or without the schema's groups."""
+    """A cache with an unknown schema version, or without the schema's groups."""
 
 
 class CacheDifferentError(CacheError):
-    """A cache of other parameters than are asked for."""
+    """A cache whose parameters differ from the requested ones."""
 
 
 class CacheLockedError(CacheError):

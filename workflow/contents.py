@@ -1,4 +1,4 @@
-"""Fill in the book's table of contents: a part lists the pages of its claims before its chapters."""
+"""Add the pages of claims to the book's table of contents."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def check_size(config: Config) -> str:
 def complete(config: Config) -> dict[str, Any]:
     """Add the runs that record claims to the configuration, and a reader's own model and data.
 
-    Every page of a claim in :mod:`ima.claims.registry` is a run that records claims. A page that the
-    configuration does not list opens the caches of findings and keeps its notebook's defaults.
+    Every page of a claim in :mod:`ima.claims.registry` is a run that records claims. A page that
+    the configuration does not list opens the caches of findings and keeps its notebook's defaults.
 
     ``own_model`` is a name, a folder or a hub's id; ``own_data`` data sets or folders of samples
     separated by commas; ``own_samples``, ``own_device`` and ``own_precision`` may be left out.

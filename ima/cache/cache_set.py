@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import xarray as xr
 
-from ima.cache import open_cache
+from ima.cache.reader import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
 

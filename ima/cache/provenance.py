@@ -16,116 +16,110 @@ from ima.hook_points import HOOK_POINTS, order_hook_points
 
 _RECORDED_PACKAGES = ("numpy", "torch", "transformers", "zarr")
 
-# Names of what the sections "model", "dataset" and "layout" identify better.
+# The sections "model", "dataset" and "layout" of the attributes identify these better.
 _ALIASES = ("model", "dataset", "unit")
+# Two runs of one cache may differ in these, but the last bits of its numbers depend on them.
+_EXECUTION = ("batch_size", "device")
 
 
 class CacheParameters(BaseModel):
-    """What a cache holds and how it is computed.
+    """The settings of a cache: what it holds and how it is computed.
 
-    Parameters
-    ----------
-    model : str
-        What :func:`ima.models.load_model` takes.
-    dataset : str
-        What :func:`ima.data.samples.open_samples` takes.
-    samples : int
-        How many samples from the start of the data set.
-    hook_points : tuple of str
-        Hook points, in the order of a block.
-    keep_tokens : int
-        From how many samples, from the start, every token's state is stored.
-    batch_size : int
-        Samples per forward pass.
-    unit : int or None
-        Samples per unit of work; None follows :func:`ima.cache.chunking.choose_unit_size`.
-    device : str
-        Where the model runs.
-    precision : {"float32", "float16", "bfloat16"}
-        Dtype of the model's weights.
-    dtype : {"float16", "float32"}
-        Dtype of the token states.
-    seed : int
-        Seed of the miniature world.
-    loss : bool
-        Whether ``/samples`` holds the loss on the answer.
-    predict : bool
-        Whether ``/samples`` holds what the model generates.
-    logit_lens : int
-        From how many samples, from the start, ``/logit_lens`` holds distributions over the vocabulary.
-    input_norms : bool
-        Whether ``/input_norms`` holds sums of squares of what enters the linear layers.
+    Each field is a keyword argument of :func:`ima.capture.writer.create_cache`, an option of
+    ``ima cache create`` and a parameter of ``notebooks/caching.md``.
+
+    Examples
+    --------
+    >>> CacheParameters(model="llama-mini", dataset="mini-image-caption", predict=True).loss
+    True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model: str = Field(min_length=1)
-    dataset: str = Field(min_length=1)
-    samples: int = Field(default=200, ge=1)
-    hook_points: tuple[str, ...] = HOOK_POINTS
-    keep_tokens: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=16, ge=1)
-    unit: int | None = Field(default=None, ge=1)
-    device: str = "cpu"
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    dtype: Literal["float16", "float32"] = "float16"
-    seed: int = Field(default=0, ge=0)
-    loss: bool = True
-    predict: bool = False
-    logit_lens: int = Field(default=0, ge=0)
-    input_norms: bool = False
+    model: str = Field(min_length=1, description="zoo name, local folder, or Hugging Face id")
+    dataset: str = Field(
+        min_length=1, description="name of a data set, or a folder with samples.jsonl"
+    )
+    samples: int = Field(
+        default=200, ge=1, description="how many samples from the start of the data set"
+    )
+    hook_points: tuple[str, ...] = Field(
+        default=HOOK_POINTS, description="hook points whose activations are stored"
+    )
+    keep_tokens: int = Field(
+        default=0, ge=0, description="from how many samples every token's state is kept"
+    )
+    batch_size: int = Field(default=16, ge=1, description="samples per forward pass")
+    unit: int | None = Field(
+        default=None,
+        ge=1,
+        description="samples per unit of work, which a killed run loses at most; chosen by default",
+    )
+    device: str = Field(
+        default="cpu", description='where the model runs, e.g. "cuda"; "auto" spreads a large model'
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = Field(
+        default="float32", description="dtype of the model's weights: float32, bfloat16 or float16"
+    )
+    dtype: Literal["float16", "float32"] = Field(
+        default="float16", description="dtype of the token states: float16 or float32"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the miniature world")
+    loss: bool = Field(default=True, description="store the loss on each reference")
+    predict: bool = Field(
+        default=False, description="store what the model generates, and the scores of each sample"
+    )
+    logit_lens: int = Field(
+        default=0,
+        ge=0,
+        description="from how many samples distributions over the vocabulary are kept",
+    )
+    input_norms: bool = Field(
+        default=False, description="store what Wanda needs of the linear layers"
+    )
 
     @field_validator("hook_points", mode="before")
     @classmethod
-    def _tuple(cls, hook_points: Any) -> Any:
-        return tuple(hook_points) if isinstance(hook_points, list) else hook_points
+    def _make_tuple(cls, names: Any) -> Any:
+        return tuple(names) if isinstance(names, list) else names
 
     def command(self, path: str) -> str:
         """Return the command line that makes, or finishes, such a cache."""
         words = ["ima", "cache", "create", "--model", self.model, "--dataset", self.dataset]
         words += ["--samples", str(self.samples), "--out", path]
-        if self.hook_points != HOOK_POINTS:
-            words += ["--hook-points", ",".join(self.hook_points)]
-        for name in (
-            "keep_tokens",
-            "batch_size",
-            "unit",
-            "device",
-            "precision",
-            "dtype",
-            "seed",
-            "logit_lens",
-        ):
-            value = getattr(self, name)
-            if value != type(self).model_fields[name].default:
-                words += [f"--{name.replace('_', '-')}", str(value)]
-        if not self.loss:
-            words.append("--no-loss")
-        if self.predict:
-            words.append("--predict")
-        if self.input_norms:
-            words.append("--input-norms")
+        for name, field in type(self).model_fields.items():
+            value, option = getattr(self, name), name.replace("_", "-")
+            if name in ("model", "dataset", "samples") or value == field.default:
+                continue
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                words += [f"--{option}", text]
         return shlex.join(words)
 
 
 def validate_cache_parameters(values: Mapping[str, Any]) -> CacheParameters:
-    """Return parameters of which each has its type and lies in its range.
+    """Return parameters, each of its type and within its range.
 
     Raises
     ------
     ParameterError
         If a value has another type or lies outside its range.
     UnknownNameError
-        If a hook point does not exist.
+        If a parameter or a hook point does not exist.
 
     Examples
     --------
-    >>> check({"model": "m", "dataset": "d", "samples": 0})
+    >>> validate_cache_parameters({"model": "m", "dataset": "d", "samples": 0})
     Traceback (most recent call last):
     ...
     ima.errors.ParameterError: Parameter 'samples': input should be greater than or equal to 1; \
 found 0 (int).
     """
+    for name in values.keys() - CacheParameters.model_fields.keys():
+        unknown = UnknownNameError.among("parameter", name, list(CacheParameters.model_fields))
+        raise unknown
     try:
         parameters = CacheParameters(**values)
     except ValidationError as error:
@@ -143,11 +137,11 @@ found 0 (int).
     if not parameters.hook_points:
         message = f"A cache needs at least one hook point. Available: {', '.join(HOOK_POINTS)}."
         raise ParameterError(message)
-    for name, what in {"keep_tokens": "states", "logit_lens": "distributions"}.items():
+    for name, content in {"keep_tokens": "states", "logit_lens": "distributions"}.items():
         if getattr(parameters, name) > parameters.samples:
             message = (
-                f"{name}={getattr(parameters, name)} asks for the {what} of more samples than the "
-                f"cache holds. Give at most samples={parameters.samples}."
+                f"{name}={getattr(parameters, name)} asks for the {content} of more samples than "
+                f"the cache holds. Give at most samples={parameters.samples}."
             )
             raise ParameterError(message)
     return parameters.model_copy(update={"hook_points": order_hook_points(parameters.hook_points)})
@@ -182,7 +176,7 @@ def make_cache_attributes(
     import torch
 
     values = parameters.model_dump(mode="json")
-    execution = {name: values.pop(name) for name in ("batch_size", "device")}
+    execution = {name: values.pop(name) for name in _EXECUTION}
     return {
         "schema": CACHE_SCHEMA,
         "schema_version": CACHE_SCHEMA_VERSION,
@@ -216,7 +210,7 @@ def make_cache_attributes(
 
 def parse_cache_parameters(stored: Mapping[str, Any]) -> CacheParameters:
     """Return the parameters of a store from its attributes."""
-    execution = {name: stored["execution"][name] for name in ("batch_size", "device")}
+    execution = {name: stored["execution"][name] for name in _EXECUTION}
     return validate_cache_parameters({**stored["parameters"], **execution})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from ima.cache.store import (
 from ima.capture.work_units import CaptureJob, write_work_unit
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import CacheDifferentError, CacheError, ImaError, ParameterError, SampleError
-from ima.hook_points import HOOK_POINTS
 from ima.metrics.sample_scores import SampleScorer
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
@@ -49,23 +48,11 @@ def create_cache(
     *,
     dataset: str | SampleSet,
     path: str | os.PathLike[str],
-    samples: int = 200,
-    hook_points: Sequence[str] = HOOK_POINTS,
-    keep_tokens: int = 0,
-    batch_size: int = 16,
-    unit: int | None = None,
-    device: str = "cpu",
-    precision: str = "float32",
-    dtype: str = "float16",
-    seed: int = 0,
-    loss: bool = True,
-    predict: bool = False,
-    logit_lens: int = 0,
-    input_norms: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    **settings: Any,
 ) -> Path | str:
-    """Run a frozen model over samples and store its activations, or continue to do so.
+    """Run a frozen model over samples and store its activations, or continue a stopped run.
 
     Parameters
     ----------
@@ -76,39 +63,14 @@ def create_cache(
     path : str or path
         The store: a local folder, or an fsspec URL. Only local folders are locked against a
         second writer.
-    samples : int
-        How many samples from the start of the data set.
-    hook_points : sequence of str
-        Which of the seven hook points.
-    keep_tokens : int
-        From how many samples, from the start, to store every token's state.
-    batch_size : int
-        Samples per forward pass; a batch does not cross units.
-    unit : int or None
-        Samples per unit of work, which is what a killed run loses at most; None follows
-        :func:`ima.cache.chunking.choose_unit_size`.
-    device : str
-        Where to run; of no effect for a model that is already loaded. ``"auto"`` spreads a large
-        model over all devices.
-    precision : {"float32", "float16", "bfloat16"}
-        Dtype of the weights; of no effect for a model that is already loaded.
-    dtype : {"float16", "float32"}
-        Dtype of the token states. Means are float32.
-    seed : int
-        Seed of the miniature world.
-    loss : bool
-        Whether to store the mean next-token loss on each answer.
-    predict : bool
-        Whether to store what the model generates for each prompt.
-    logit_lens : int
-        From how many samples, from the start, to store what residual states say of the next word:
-        distributions over the vocabulary.
-    input_norms : bool
-        Whether to store sums of squares of what enters the linear layers, all that Wanda needs.
     overwrite : bool
-        Whether to replace a cache of other parameters.
+        Whether to replace a cache of other settings.
     progress : bool
         Whether to show a progress bar on a terminal.
+    **settings
+        Other fields of :class:`ima.cache.provenance.CacheParameters`, such as ``samples``,
+        ``hook_points`` and ``keep_tokens``. A loaded model determines ``device`` and ``precision``
+        itself.
 
     Returns
     -------
@@ -118,9 +80,9 @@ def create_cache(
     Raises
     ------
     UnknownNameError
-        If the model, the data set or a hook point does not exist.
+        If the model, the data set, a setting or a hook point does not exist.
     ParameterError
-        If a parameter has the wrong type or lies outside its range.
+        If a setting has the wrong type or lies outside its range.
     SampleError
         If a sample cannot be used.
     ActivationError
@@ -128,29 +90,30 @@ def create_cache(
     CacheError
         If the store cannot be written.
     CacheDifferentError
-        If it holds a cache of other parameters.
+        If it holds a cache of other settings.
     CacheLockedError
         If another process is writing the store.
+    CacheSchemaError
+        If it holds an unfinished cache of schema 1.
+
+    Examples
+    --------
+    >>> create_cache(  # doctest: +SKIP
+    ...     "llama-mini/vit/image-caption",
+    ...     dataset="mini-image-caption",
+    ...     path="mine.zarr",
+    ...     samples=50,
+    ...     hook_points=["resid_post"],
+    ... )
+    PosixPath('mine.zarr')
     """
+    if isinstance(model, FrozenModel):
+        settings |= {"device": str(model.device), "precision": _get_precision(model)}
     parameters = validate_cache_parameters(
         {
             "model": model if isinstance(model, str) else model.name,
-            "dataset": f"{dataset.name}:{dataset.split}"
-            if isinstance(dataset, SampleSet)
-            else dataset,
-            "samples": samples,
-            "hook_points": hook_points,
-            "keep_tokens": keep_tokens,
-            "batch_size": batch_size,
-            "unit": unit,
-            "device": device if isinstance(model, str) else str(model.device),
-            "precision": precision if isinstance(model, str) else _precision(model),
-            "dtype": dtype,
-            "seed": seed,
-            "loss": loss,
-            "predict": predict,
-            "logit_lens": logit_lens,
-            "input_norms": input_norms,
+            "dataset": dataset if isinstance(dataset, str) else f"{dataset.name}:{dataset.split}",
+            **settings,
         }
     )
     location = locate_store(path)
@@ -229,7 +192,7 @@ def make_job_attributes(work: CaptureJob) -> dict[str, Any]:
             "task": model.task,
             **{key: value for key, value in more.items() if value},
             "weights_hash": model.weights_hash,
-            "dtype": _precision(model),
+            "dtype": _get_precision(model),
         },
         dataset={
             "name": work.samples.name,
@@ -240,7 +203,7 @@ def make_job_attributes(work: CaptureJob) -> dict[str, Any]:
     )
 
 
-def _precision(model: FrozenModel) -> str:
+def _get_precision(model: FrozenModel) -> str:
     return str(model.language.dtype).removeprefix("torch.")
 
 
@@ -323,7 +286,7 @@ def _run(
     try:
         with make_progress_bar(
             total=layout.samples,
-            what=f"caching {work.model.name}",
+            description=f"caching {work.model.name}",
             unit="sample",
             initial=finished,
             show=progress,

@@ -1,4 +1,4 @@
-"""Show claim records: the table on the front page, a sentence per record, and the table of a page."""
+"""Show claim records: the front page's table, a sentence per record, and a page's table."""
 
 from __future__ import annotations
 
@@ -101,8 +101,9 @@ def describe_claim_record(record: ClaimRecord) -> str:
     --------
     >>> from ima.claims import make_claim_record
     >>> from ima.stats.intervals import Interval
-    >>> print(describe_claim_record(make_claim_record(
-    ...     "F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600), model="opt-mini (ST)", dataset="d")))
+    >>> record = make_claim_record("F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600),
+    ...                            model="opt-mini (ST)", dataset="mini-image-caption")
+    >>> print(describe_claim_record(record))
     F1.1 is contradicted by opt-mini (ST): -0.200 [-0.300, -0.100], n = 600. The interval lies \
 below 0; the claim predicts a value above 0.
     """

@@ -45,11 +45,11 @@ def compute_verdict(interval: Interval, *, direction: ClaimDirection, null: floa
 
     Examples
     --------
-    >>> verdict(Interval(0.2, 0.1, 0.3, n=50), direction="greater", null=0.0)
+    >>> compute_verdict(Interval(0.2, 0.1, 0.3, n=50), direction="greater", null=0.0)
     'supported'
-    >>> verdict(Interval(0.2, 0.1, 0.3, n=50), direction="less", null=0.0)
+    >>> compute_verdict(Interval(0.2, 0.1, 0.3, n=50), direction="less", null=0.0)
     'contradicted'
-    >>> verdict(Interval(0.2, -0.1, 0.3, n=50), direction="greater", null=0.0)
+    >>> compute_verdict(Interval(0.2, -0.1, 0.3, n=50), direction="greater", null=0.0)
     'inconclusive'
     """
     if direction not in ("greater", "less"):
@@ -124,7 +124,7 @@ def make_claim_record(
     statistic : str or None
         Description of a statistic other than the claim's own, with the same direction and null.
     notebook : str or None
-        Path of the notebook, relative to the repository; None takes the one that the claim declares.
+        Path of the notebook, relative to the repository; None takes the claim's notebook.
 
     Returns
     -------

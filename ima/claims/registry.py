@@ -132,8 +132,8 @@ CLAIMS: Mapping[str, Claim] = {
             "steering blocks",
             "Inside the blocks perceptual and textual tokens are more similar than in the residual "
             "stream.",
-            "minimum over hook points inside the block of their PvsT minus that of the residual stream, "
-            "mean over layers",
+            "minimum over hook points inside the block of their PvsT minus that of the residual "
+            "stream, mean over layers",
             page="finding3",
         ),
         Claim(

@@ -14,7 +14,7 @@ from ima.figures.comparisons import (
     plot_proxy_correlations,
     plot_steering_sweep,
 )
-from ima.figures.findings import (
+from ima.figures.layer_curves import (
     plot_cone_gaps,
     plot_modality_similarity,
     plot_norm_curves,
@@ -24,13 +24,13 @@ from ima.figures.findings import (
     plot_token_similarity,
     plot_tsne_by_layer,
 )
-from ima.figures.media import plot_images, plot_scores_with_floors, plot_spectrograms
-from ima.figures.overlap import (
+from ima.figures.masks import (
     plot_mask_score_heatmap,
     plot_overlap_by_linear,
     plot_overlap_by_modality,
     plot_overlap_heatmap,
 )
+from ima.figures.media import plot_images, plot_scores_with_floors, plot_spectrograms
 from ima.figures.panels import plot_curve_panels, plot_paper_compat_curves
 from ima.figures.plans import (
     plot_divergence_by_layer,
@@ -39,6 +39,7 @@ from ima.figures.plans import (
     plot_skip_grid,
     plot_skipped_and_pruned,
 )
+from ima.figures.scores import plot_training_curves, plot_zoo_scores
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_LABELS,
@@ -48,7 +49,6 @@ from ima.figures.style import (
     set_theme,
 )
 from ima.figures.subnets import plot_score_by_sparsity, plot_sparsity_heatmap, plot_vote_agreement
-from ima.figures.zoo import plot_training_curves, plot_zoo_scores
 
 __all__ = [
     "SERIES_COLOURS",

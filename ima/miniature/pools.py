@@ -85,7 +85,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePoo
     media: list[npt.NDArray[Any]] = []
     labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
     counts, places = [], []
-    with make_progress_bar(total=n, what=f"{modality} {split}", unit="sample") as watch:
+    with make_progress_bar(total=n, description=f"{modality} {split}", unit="sample") as watch:
         for situation in situations:
             raw, where = situation.render()
             media.append(_stored(raw, modality))

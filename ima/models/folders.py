@@ -1,4 +1,4 @@
-"""Folders: language and multimodal models as they lie on a disk or a hub."""
+"""Language and multimodal models in a folder or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How weights are loaded, and what a folder may do.
+    """How weights are loaded, and what loading may execute.
 
     Parameters
     ----------
     device : torch.device or None
-        Where to; None spreads a model over all devices and the host's memory.
+        Device of the weights; None spreads a model over all devices and the host's memory.
     dtype : torch.dtype
-        Of the weights.
+        Dtype of the weights.
     trust_remote_code : bool
-        Whether code that lies beside the weights may run.
+        Whether code in the model's folder may run.
     pickled_weights : bool
-        Whether weights that are no safetensors may be unpickled.
+        Whether pickled weights (``*.bin``) may be loaded, which can run code.
     """
 
     device: torch.device | None
@@ -52,22 +52,27 @@ class LoadOptions:
 
     @property
     def files(self) -> list[str]:
-        """Patterns of the files that a hub is asked for."""
-        more = ["*.bin"] if self.pickled_weights else []
-        return [*_HUB_FILES, *more, *(["*.py"] if self.trust_remote_code else [])]
+        """Patterns of the files to download from a hub."""
+        pickled = ["*.bin"] if self.pickled_weights else []
+        return [*_HUB_FILES, *pickled, *(["*.py"] if self.trust_remote_code else [])]
 
 
 def load_from_folder(name: str, *, folder: Path, loading: LoadOptions) -> FrozenModel:
-    """Load what lies in a folder: a multimodal model, or a language model alone.
+    """Load the model in a folder: a multimodal model, or a language model alone.
 
     Raises
     ------
     ModelError
-        If there are no weights that may be loaded, or they are not understood.
+        If there are no weights that may be loaded, or the architecture is unknown.
+
+    Examples
+    --------
+    >>> options = LoadOptions(torch.device("cpu"), torch.float32)
+    >>> load_from_folder("mine", folder=Path("models/mine"), loading=options)  # doctest: +SKIP
     """
     weights_hash = hash_folder_weights(folder, loading)
     if _is_multimodal(folder, loading):
-        return _multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
+        return _load_multimodal(name, folder=folder, weights_hash=weights_hash, loading=loading)
     card = {"name": name, "kind": "language", "setup": "LM", "modality": None, "task": None}
     return load_language_model(
         name, folder=folder, card=card, weights_hash=weights_hash, loading=loading
@@ -80,22 +85,27 @@ def hash_folder_weights(folder: Path, loading: LoadOptions) -> str:
     Raises
     ------
     ModelError
-        If there are none that may be loaded.
+        If there are no weights that may be loaded.
+
+    Examples
+    --------
+    >>> hash_folder_weights(Path("models/mine"), options)[:12]  # doctest: +SKIP
+    '3b1f0c5e9a77'
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files and loading.pickled_weights:
         files = sorted(folder.glob("*.bin"))
     if not files:
         pickled = ", ".join(path.name for path in folder.glob("*.bin"))
-        found = f"found {pickled}, which may run code when read: pickled_weights=True reads it. "
+        hint = f"found {pickled}, which can run code when loaded: pickled_weights=True loads it. "
         message = (
-            f"{folder} holds no *.safetensors; {found if pickled else ''}Save the model there with "
+            f"{folder} holds no *.safetensors; {hint if pickled else ''}Save the model there with "
             "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
         )
         raise ModelError(message)
     hashes = {path.name: zoo.hash_file(path) for path in files}
-    alone = list(hashes) == [zoo.WEIGHTS_FILE]
-    return hashes[zoo.WEIGHTS_FILE] if alone else zoo.combine_hashes(hashes)
+    single_file = list(hashes) == [zoo.WEIGHTS_FILE]
+    return hashes[zoo.WEIGHTS_FILE] if single_file else zoo.combine_hashes(hashes)
 
 
 def _is_multimodal(folder: Path, loading: LoadOptions) -> bool:
@@ -111,12 +121,17 @@ def _is_multimodal(folder: Path, loading: LoadOptions) -> bool:
 
 
 def load_model_config(folder: Path, loading: LoadOptions) -> Any:
-    """Read the configuration in a folder.
+    """Load the configuration in a folder.
 
     Raises
     ------
     ModelError
-        If there is none, or reading it would run code that is not trusted.
+        If there is none, or loading it would run code that is not trusted.
+
+    Examples
+    --------
+    >>> load_model_config(Path("models/mine"), options).model_type  # doctest: +SKIP
+    'llama'
     """
     from transformers import AutoConfig
 
@@ -125,13 +140,15 @@ def load_model_config(folder: Path, loading: LoadOptions) -> Any:
             folder, local_files_only=True, trust_remote_code=loading.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        asks = "custom code" in str(error)
-        hint = " If you trust it: trust_remote_code=True." if asks else ""
+        needs_trust = "custom code" in str(error)
+        hint = " If you trust it: trust_remote_code=True." if needs_trust else ""
         message = f"{folder} holds no usable configuration: {str(error).splitlines()[0]}{hint}"
         raise ModelError(message) from error
 
 
-def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: LoadOptions) -> HubModel:
+def _load_multimodal(
+    name: str, *, folder: Path, weights_hash: str, loading: LoadOptions
+) -> HubModel:
     from transformers import AutoModelForMultimodalLM
 
     language = load_pretrained(AutoModelForMultimodalLM, folder, loading=loading)
@@ -156,21 +173,26 @@ def _multimodal(name: str, *, folder: Path, weights_hash: str, loading: LoadOpti
 
 
 def download_model(spec: str, *, loading: LoadOptions) -> Path:
-    """Return the folder to which a model of a hub was fetched; ``HF_HUB_OFFLINE`` is respected.
+    """Download a model from Hugging Face and return its folder; respects ``HF_HUB_OFFLINE``.
 
     Raises
     ------
     ModelError
-        If it cannot be fetched.
+        If it cannot be downloaded.
+
+    Examples
+    --------
+    >>> download_model("facebook/opt-125m", loading=options)  # doctest: +SKIP
+    PosixPath('/home/me/.cache/huggingface/hub/models--facebook--opt-125m/…')
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(spec, allow_patterns=loading.files))
-    # The hub's client raises its own, requests' and the system's errors, with no common base.
+    # The hub's client raises its own errors, requests' and the system's; they share no base class.
     except Exception as error:
         message = (
-            f"Model {spec!r} is neither in the zoo nor a folder, and could not be fetched from "
+            f"Model {spec!r} is neither in the zoo nor a folder, and could not be downloaded from "
             f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]}. "
             "`ima models list` shows the zoo."
         )
@@ -186,7 +208,19 @@ def load_language_model(
     loading: LoadOptions,
     perception: Perception | None = None,
 ) -> FrozenModel:
-    """Load a causal language model and its tokenizer, and put what perceives before it."""
+    """Load a causal language model and its tokenizer, optionally with an encoder and a connector.
+
+    Raises
+    ------
+    ModelError
+        If weights or tokenizer cannot be loaded, or the architecture is unknown.
+
+    Examples
+    --------
+    >>> load_language_model(
+    ...     "mine", folder=folder, card={"setup": "LM"}, weights_hash="", loading=options
+    ... )  # doctest: +SKIP
+    """
     from transformers import AutoModelForCausalLM
 
     return build_frozen_model(
@@ -208,7 +242,20 @@ def build_frozen_model(
     tokenizer: Any,
     perception: Perception | None,
 ) -> FrozenModel:
-    """Put a model together, freeze it, and check that its hook points read what it computes."""
+    """Combine the parts of a model, freeze them, and audit the hook points.
+
+    Raises
+    ------
+    ModelError
+        If the architecture is unknown, or a hook point does not read what the model computes.
+
+    Examples
+    --------
+    >>> build_frozen_model(
+    ...     "mine", card={"setup": "LM"}, weights_hash="", language=language,
+    ...     tokenizer=tokenizer, perception=None,
+    ... )  # doctest: +SKIP
+    """
     weight = language.get_input_embeddings().weight
     language.eval().requires_grad_(requires_grad=False)
     for module in () if perception is None else (perception.encoder, perception.connector):
@@ -232,7 +279,12 @@ def load_tokenizer(folder: Path) -> Any:
     Raises
     ------
     ModelError
-        If there is none, or it does not say how a text ends.
+        If there is none, or it has no end-of-sequence token.
+
+    Examples
+    --------
+    >>> load_tokenizer(Path("models/mine")).eos_token  # doctest: +SKIP
+    '</s>'
     """
     from transformers import AutoTokenizer
 
@@ -242,7 +294,7 @@ def load_tokenizer(folder: Path) -> Any:
         message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
     if tokenizer.eos_token_id is None:
-        message = f"The tokenizer in {folder} has no end-of-sequence token; texts could not end."
+        message = f"The tokenizer in {folder} has no end-of-sequence token, so texts cannot end."
         raise ModelError(message)
     return tokenizer
 
@@ -255,14 +307,30 @@ def load_pretrained(
     ignored: tuple[str, ...] = (),
     **options: Any,
 ) -> Any:
-    """Load weights into a class of transformers, on the device that was asked for.
+    """Load weights into a class of transformers.
 
-    Modules whose names begin with one of ``ignored`` may be missing: they are not used.
+    Parameters
+    ----------
+    auto_class : type
+        A class with ``from_pretrained``.
+    folder : Path
+        The model's folder.
+    loading : LoadOptions
+        Device, dtype, and what loading may execute.
+    ignored : tuple of str
+        Prefixes of modules whose weights may be missing, because nothing uses them.
+    **options
+        Further arguments of ``from_pretrained``.
 
     Raises
     ------
     ModelError
-        If they cannot be read, or do not fill the model.
+        If the weights cannot be read, or do not fill the model.
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM
+    >>> load_pretrained(AutoModelForCausalLM, Path("models/mine"), loading=options)  # doctest: +SKIP
     """
     if loading.device is None:
         options["device_map"] = "auto"
@@ -272,7 +340,7 @@ def load_pretrained(
                 folder,
                 dtype=loading.dtype,
                 local_files_only=True,
-                use_safetensors=not _pickled(folder, loading),
+                use_safetensors=not _must_unpickle(folder, loading),
                 trust_remote_code=loading.trust_remote_code,
                 output_loading_info=True,
                 **options,
@@ -293,7 +361,7 @@ def load_pretrained(
     return model if loading.device is None else model.to(loading.device)
 
 
-def _pickled(folder: Path, loading: LoadOptions) -> bool:
+def _must_unpickle(folder: Path, loading: LoadOptions) -> bool:
     return loading.pickled_weights and not any(folder.glob("*.safetensors"))
 
 

@@ -29,8 +29,8 @@ from ima.models.chat_template import (
 from ima.models.frozen import BatchContext, FrozenModel
 from ima.models.processors import NoVideoProcessor
 
-# What belongs to a call of the decoder and not to the batch.
-_OF_THE_CALL = (
+# Arguments that belong to a single call of the decoder, not to the batch.
+_CALL_ARGUMENTS = (
     "input_ids",
     "inputs_embeds",
     "past_key_values",
@@ -46,16 +46,15 @@ _OF_THE_CALL = (
 class HubModel(FrozenModel):
     """A multimodal model that reads samples through its own processor.
 
-    The model itself merges media into text; what enters its decoder is taken there, so that
-    whatever the family does before (tiles, frames, positions in three directions, masks) is its own
-    code.
+    The model's own code merges media into text (tiles, frames, three-dimensional positions,
+    masks). Encoding a batch runs that code up to the decoder and records the decoder's inputs.
 
     Parameters
     ----------
     processor : ProcessorMixin
-        Its processor.
+        The model's processor.
     placeholders : mapping of str to int
-        By modality: the token that the medium takes the place of.
+        By modality, the id of the token whose places the medium takes.
     """
 
     processor: Any = field(repr=False, default=None)
@@ -64,7 +63,7 @@ class HubModel(FrozenModel):
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities of the samples that the model accepts."""
-        # Blocks that attend across do not run on text alone.
+        # Models with cross-attention to the medium do not run on text alone.
         return tuple(
             m
             for m in MODALITIES
@@ -73,12 +72,12 @@ class HubModel(FrozenModel):
 
     @property
     def modality(self) -> Modality:
-        """What the model perceives first of all."""
+        """The first modality, other than text, that the model perceives."""
         return next(m for m in self.modalities if m != "text")
 
     @property
     def uses_cross_attention(self) -> bool:
-        """Whether media are attended to across, and are no tokens of the sequence."""
+        """Whether blocks attend to media by cross-attention; media are then no tokens."""
         return (
             getattr(self.language.config.get_text_config(), "cross_attention_layers", None)
             is not None
@@ -91,24 +90,23 @@ class HubModel(FrozenModel):
             "video": ("video_processor",),
             "audio": ("feature_extractor", "audio_processor"),
         }[modality]
-        found = next(
-            (p for n in names if (p := getattr(self.processor, n, None)) is not None), None
-        )
-        return found is not None and not isinstance(found, NoVideoProcessor)
+        parts = (getattr(self.processor, name, None) for name in names)
+        part = next((part for part in parts if part is not None), None)
+        return part is not None and not isinstance(part, NoVideoProcessor)
 
     @torch.no_grad()
     def encode(
         self, samples: Sequence[Sample], *, side: PaddingSide = "right", target: bool = True
     ) -> Batch:
-        """Turn samples into a padded batch, as the model's own processor orders them.
+        """Turn samples into a padded batch, in the token order of the model's own processor.
 
-        Tokens of the template, before the medium and around prompt and answer, are neither
-        perceptual nor textual; see :class:`ima.models.batch.Batch`.
+        Tokens of the chat template are neither perceptual nor textual; see
+        :class:`ima.models.Batch`.
 
         Raises
         ------
         SampleError
-            If a sample has the wrong modality, no media, no text, or too much of it.
+            If a sample has the wrong modality, no media, no text, or too long a text.
         ModelError
             If the processor does not put the medium before the prompt.
         """
@@ -119,36 +117,36 @@ class HubModel(FrozenModel):
     def count_tokens(
         self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None
     ) -> list[tuple[int, int]]:
-        """Count tokens; perceptual ones by the processor, without running the model.
+        """Count tokens without running the model; the processor gives the perceptual ones.
 
         Parameters
         ----------
         samples : sequence of Sample
-            Of the model's modalities.
+            Samples of the model's modalities.
         target : bool
-            Whether the first reference is counted.
+            Whether to count the first reference.
         perceptual : int or None
-            From how many samples, from the start, media are processed to count their tokens; None
-            processes all.
+            Number of samples, from the start, whose media are processed to count their tokens;
+            None processes all.
 
         Returns
         -------
         list of (int, int)
-            Perceptual and textual tokens of each sample; -1 perceptual ones where not counted.
+            Perceptual and textual tokens of each sample; -1 perceptual tokens if not counted.
         """
-        found = []
+        counts = []
         for number, sample in enumerate(samples):
             rendered = self._render(sample, source=sample, target=target)
-            _, whose = label_token_owners(rendered, self.tokenizer)
-            seen = -1
+            _, owners = label_token_owners(rendered, self.tokenizer)
+            n_perceptual = -1
             if perceptual is None or number < perceptual:
                 inputs = self._inputs([sample], [rendered], sources=[sample], side="right")
-                seen = int(self._perceptual(inputs["input_ids"]).sum())
-            found.append((seen, int((whose != TEMPLATE_OWNER).sum())))
-        return found
+                n_perceptual = int(self._mark_perceptual(inputs["input_ids"]).sum())
+            counts.append((n_perceptual, int((owners != TEMPLATE_OWNER).sum())))
+        return counts
 
     def read_chat_frame(self, modality: Modality) -> ChatFrame:
-        """Return what the model's chat template puts around a sample."""
+        """Return the text that the model's chat template puts around a sample."""
         if modality not in self._frames:
             token = self.placeholders.get(modality)
             placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
@@ -159,7 +157,7 @@ class HubModel(FrozenModel):
 
     @cached_property
     def _frames(self) -> dict[Modality, ChatFrame]:
-        """Frames read so far: every sample of a modality has the same."""
+        """Frames read so far; all samples of a modality share one."""
         return {}
 
     def _render(self, sample: Sample, *, source: Sample | None, target: bool) -> RenderedText:
@@ -180,7 +178,7 @@ class HubModel(FrozenModel):
         sources: Sequence[Sample | None],
         side: PaddingSide,
     ) -> dict[str, Any]:
-        """Return what the processor makes of texts and media, on the model's device."""
+        """Return the processor's output for texts and media, on the model's device."""
         kinds = {"text" if source is None else source.modality for source in sources}
         if len(kinds) > 1:
             message = (
@@ -188,33 +186,31 @@ class HubModel(FrozenModel):
             )
             raise SampleError(message)
         (modality,) = kinds
-        texts = [one.text for one in rendered]
-        given: dict[str, Any] = {"padding": True, "padding_side": side, "return_tensors": "pt"}
+        texts = [text.text for text in rendered]
+        options: dict[str, Any] = {"padding": True, "padding_side": side, "return_tensors": "pt"}
         if takes_suffix(self.processor):
-            texts = [one.head + one.prompt for one in rendered]
-            if any(one.answer for one in rendered):
-                ends = len(self.tokenizer.eos_token)
-                given["suffix"] = [one.answer[:-ends] for one in rendered]
+            texts = [text.head + text.prompt for text in rendered]
+            if any(text.answer for text in rendered):
+                end_length = len(self.tokenizer.eos_token)
+                options["suffix"] = [text.answer[:-end_length] for text in rendered]
         else:
-            begin = self.tokenizer.bos_token
-            given["add_special_tokens"] = not (begin and texts[0].startswith(begin))
+            bos = self.tokenizer.bos_token
+            options["add_special_tokens"] = not (bos and texts[0].startswith(bos))
         if modality != "text":
             media = [source.load() for source in sources if source is not None]
-            given |= self._media(sources, media, modality=modality)
+            options |= self._prepare_media(media, modality=modality)
         try:
-            made = self.processor(text=texts, **given)
+            inputs = self.processor(text=texts, **options)
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:
             message = (
-                f"The processor of {self.name!r} cannot read {samples[0].id!r} and what follows: "
+                f"The processor of {self.name!r} cannot read the batch of {samples[0].id!r}: "
                 f"{type(error).__name__}: {str(error).splitlines()[0]}"
             )
             raise SampleError(message) from error
-        made.pop("labels", None)
-        return dict(made.to(self.device, self.language.dtype))
+        inputs.pop("labels", None)
+        return dict(inputs.to(self.device, self.language.dtype))
 
-    def _media(
-        self, sources: Sequence[Sample | None], media: Sequence[Media], *, modality: Modality
-    ) -> dict[str, Any]:
+    def _prepare_media(self, media: Sequence[Media], *, modality: Modality) -> dict[str, Any]:
         from PIL import Image
 
         if modality == "image":
@@ -228,34 +224,34 @@ class HubModel(FrozenModel):
         ]
         return {"audio": sounds, "sampling_rate": rate}
 
-    def _perceptual(self, ids: Tensor) -> Tensor:
+    def _mark_perceptual(self, ids: Tensor) -> Tensor:
         if self.uses_cross_attention:
             return torch.zeros_like(ids, dtype=torch.bool)
-        marks = torch.tensor(sorted(set(self.placeholders.values())), device=ids.device)
-        return torch.isin(ids, marks)
+        placeholders = torch.tensor(sorted(set(self.placeholders.values())), device=ids.device)
+        return torch.isin(ids, placeholders)
 
     def _batch_of(
         self, samples: Sequence[Sample], rendered: Sequence[RenderedText], inputs: dict[str, Any]
     ) -> Batch:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        embeds, extra = self._entering(inputs)
-        perceptual = self._perceptual(ids) & mask.bool()
+        embeds, extra = self._capture_decoder_inputs(inputs)
+        perceptual = self._mark_perceptual(ids) & mask.bool()
         modality = torch.full(ids.shape, PADDING_CODE, dtype=torch.int8, device=ids.device)
         answer = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
-        for row, (sample, one) in enumerate(zip(samples, rendered, strict=True)):
+        for row, (sample, text) in enumerate(zip(samples, rendered, strict=True)):
             modality[row][perceptual[row]] = MODALITIES.index(sample.modality)
-            own, whose = label_token_owners(one, self.tokenizer)
-            places = mask[row].nonzero().squeeze(-1)[-len(own) :]
-            self._compare(sample, ids[row][places], own)
-            marks = torch.from_numpy(whose).to(ids.device)
-            modality[row][places[marks != TEMPLATE_OWNER]] = 0
-            answer[row][places[marks == ANSWER_OWNER]] = True
+            text_ids, owners = label_token_owners(text, self.tokenizer)
+            positions = mask[row].nonzero().squeeze(-1)[-len(text_ids) :]
+            self._require_text(sample, ids[row][positions], text_ids)
+            owner = torch.from_numpy(owners).to(ids.device)
+            modality[row][positions[owner != TEMPLATE_OWNER]] = 0
+            answer[row][positions[owner == ANSWER_OWNER]] = True
             if (
                 sample.modality != "text"
                 and not self.uses_cross_attention
                 and not perceptual[row].any()
             ):
-                message = f"{self.name!r} made no token of the medium of sample {sample.id!r}."
+                message = f"{self.name!r} made no token from the medium of sample {sample.id!r}."
                 raise ModelError(message)
         return Batch(
             embeds=embeds,
@@ -268,50 +264,53 @@ class HubModel(FrozenModel):
             extra=extra,
         )
 
-    def _compare(self, sample: Sample, found: Tensor, own: Sequence[int]) -> None:
-        if found.tolist() != list(own):
+    def _require_text(self, sample: Sample, ids: Tensor, expected: Sequence[int]) -> None:
+        if ids.tolist() != list(expected):
             message = (
-                f"The processor of {self.name!r} does not end sample {sample.id!r} as its chat "
-                "template writes it: the text behind the medium is tokenized otherwise."
+                f"The processor of {self.name!r} tokenizes the text after the medium of sample "
+                f"{sample.id!r} differently from the text that its chat template writes."
             )
             raise ModelError(message)
 
-    def _entering(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """Run the model up to its decoder, and return what enters there."""
+    def _capture_decoder_inputs(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Run the model up to its decoder, and return the decoder's embeddings and arguments."""
         trunk, ids = self.hook_points.trunk, inputs["input_ids"]
-        taken: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
+        first_states: list[Tensor] = []
 
-        def take(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def record_arguments(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             bound = inspect.signature(trunk.forward).bind_partial(*args, **kwargs).arguments
             further = bound.pop("kwargs", {})
-            taken.update({**bound, **further})
-            if taken.get("inputs_embeds") is not None:
+            arguments.update({**bound, **further})
+            if arguments.get("inputs_embeds") is not None:
                 raise _ReachedError
 
-        def begin(state: Tensor) -> None:
-            taken["begun"] = state
+        def record_state(state: Tensor) -> None:
+            first_states.append(state)
             raise _ReachedError
 
         with ExitStack() as hooks:
-            hooks.callback(trunk.register_forward_pre_hook(take, with_kwargs=True).remove)
+            hooks.callback(
+                trunk.register_forward_pre_hook(record_arguments, with_kwargs=True).remove
+            )
             first = self.hook_points.get_hook_point("resid_post", layer=0).attach(
-                begin, samples=len(ids)
+                record_state, samples=len(ids)
             )
             hooks.callback(first.remove)
             with suppress(_ReachedError):
                 self.language(**inputs, use_cache=False)
-        kept = {
+        extra = {
             name: value
-            for name, value in taken.items()
-            if name not in _OF_THE_CALL and value is not None
+            for name, value in arguments.items()
+            if name not in _CALL_ARGUMENTS and value is not None
         }
-        embeds = taken.get("inputs_embeds")
+        embeds = arguments.get("inputs_embeds")
         if embeds is None:
-            # The family merges media inside its decoder, or reads text alone.
-            embeds = taken["begun"]
-            kept |= {"input_ids": ids, "inputs_embeds": None}
-        # Without positions of its own a decoder counts by itself.
-        return embeds, {"position_ids": None, "attention_mask": inputs["attention_mask"]} | kept
+            # The model merges media inside its decoder, or reads text alone.
+            (embeds,) = first_states
+            extra |= {"input_ids": ids, "inputs_embeds": None}
+        # A decoder that received no positions numbers them itself.
+        return embeds, {"position_ids": None, "attention_mask": inputs["attention_mask"]} | extra
 
     def _answer(
         self,
@@ -325,10 +324,10 @@ class HubModel(FrozenModel):
         inputs = self._inputs(samples, texts, sources=sources, side="left")
         length = inputs["input_ids"].shape[1]
         self._require_room(length, max_new_tokens=settings.max_new_tokens)
-        inside: Any = nullcontext()
+        context: Any = nullcontext()
         if around:
-            inside = around(self._batch_of(samples, texts, inputs))
-        with inside:
+            context = around(self._batch_of(samples, texts, inputs))
+        with context:
             ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
@@ -342,4 +341,4 @@ class HubModel(FrozenModel):
 
 
 class _ReachedError(Exception):
-    """The decoder was reached."""
+    """The forward pass reached the decoder."""

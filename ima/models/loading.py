@@ -1,4 +1,4 @@
-"""Loading: from a name, a folder or a Hugging Face id to a frozen model."""
+"""Loading of a frozen model by its zoo name, folder or Hugging Face id."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ima.models.frozen import FrozenModel
 from ima.models.perception import Perception
 from ima.models.single import is_single_task, load_single_task_model
 
-# Parts are put together in float32 in the host's memory, and moved as a whole.
+# Parts are combined in float32 on the CPU; the whole model then moves to its device and dtype.
 _PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -43,16 +43,16 @@ def load_model(
     pickled_weights: bool = False,
 ) -> FrozenModel:
     """Load a model; see :func:`ima.models.load_model`."""
-    where = None if device == "auto" else _device(device)
+    target_device = None if device == "auto" else _parse_device(device)
     if dtype not in MODEL_DTYPES:
         message = f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."
         raise ParameterError(message)
-    loading = LoadOptions(where, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
+    loading = LoadOptions(target_device, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
     if zoo.split_checkpoint_name(spec)[0] in zoo.list_model_names():
-        if where is None:
+        if target_device is None:
             message = f"device='auto' is for large models; {spec!r} fits on one device."
             raise ParameterError(message)
-        return _from_zoo(spec, loading=loading)
+        return _load_from_zoo(spec, loading=loading)
     if is_single_task(Path(zoo.split_checkpoint_name(spec)[0])):
         name, step = zoo.split_checkpoint_name(spec)
         return load_single_task_model(spec, Path(name), step=step, loading=loading)
@@ -68,31 +68,32 @@ def load_model(
     return load_from_folder(spec, folder=download_model(spec, loading=loading), loading=loading)
 
 
-def _device(device: str) -> torch.device:
+def _parse_device(device: str) -> torch.device:
     try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
+        parsed = torch.device(device)
+        torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         message = f"Device {device!r} cannot be used here: {reason} Use device='cpu'."
         raise ParameterError(message) from error
-    return where
+    return parsed
 
 
-def _from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
+def _load_from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
     name, step = zoo.split_checkpoint_name(spec)
     card = zoo.read_card(zoo.find_model_folder(name))
     if card.get("kind") == "multitask":
-        return _multitask(spec, card=card, step=step, loading=loading)
+        return _load_multitask(spec, card=card, step=step, loading=loading)
     language, *rest = name.split("/")
     folder = zoo.get_zoo_root() / "language" / language
-    hashes = {"language": _verified(folder, card=card)}
+    hashes = {"language": _verify_part(folder, card=card)}
     perception = None
     if rest:
         encoder = zoo.get_zoo_root() / "encoders" / rest[0]
-        hashes["encoder"] = _verified(encoder, card=card)
+        hashes["encoder"] = _verify_part(encoder, card=card)
         card = {**card, "objective": zoo.read_card(encoder).get("objective")}
-        connector, hashes["connector"] = _connector(card, step=step)
+        connector = Connector(ConnectorConfig(**card["configuration"]), seed=_get_seed(card, step))
+        hashes["connector"] = _load_trained(connector, card=card, step=step)
         perception = Perception(
             modality=card["modality"],
             encoder=load_encoder(encoder),
@@ -111,28 +112,28 @@ def _from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
     )
 
 
-def _multitask(
+def _load_multitask(
     spec: str,
     *,
     card: dict[str, Any],
     step: int | None,
     loading: LoadOptions,
 ) -> FrozenModel:
-    """Load a model of LLaVA's class from the parts that its card names."""
+    """Load a model of class LLaVA from the parts that its card names."""
     from transformers import AutoModelForCausalLM
 
     folders = {role: zoo.get_zoo_root() / part for role, part in card["made_of"].items()}
-    hashes = {role: _verified(folder, card=card) for role, folder in folders.items()}
+    hashes = {role: _verify_part(folder, card=card) for role, folder in folders.items()}
     encoder = load_encoder(folders["encoder"])
     language = load_pretrained(AutoModelForCausalLM, folders["language"], loading=_PLAIN)
     config = llava.ProjectorConfig(**card["projector"])
     projector = llava.build_projector(
-        config, encoder=encoder, language=language, seed=_seed(card, step)
+        config, encoder=encoder, language=language, seed=_get_seed(card, step)
     )
     trained = nn.ModuleDict({"projector": projector})
     if card["tuned"]:
         trained["language"] = language
-    hashes["trained"] = _fill(trained, card=card, step=step)
+    hashes["trained"] = _load_trained(trained, card=card, step=step)
     tokenizer = load_tokenizer(folders["language"])
     tokens = config.tokens(encoder)
     model = llava.assemble_llava(
@@ -155,35 +156,33 @@ def _multitask(
     )
 
 
-def _verified(folder: Path, *, card: dict[str, Any]) -> str:
-    """Check a part's weights against its card, and its card against the model's.
-
-    Returns
-    -------
-    str
-        The sha256 of the weights.
-    """
-    part = zoo.read_card(folder)
-    found = str(part["sha256"])
-    zoo.verify_weights(folder / zoo.WEIGHTS_FILE, expected=found)
+def _verify_part(folder: Path, *, card: dict[str, Any]) -> str:
+    """Check a part's weights against its own card and the model's card; return their sha256."""
+    sha256 = str(zoo.read_card(folder)["sha256"])
+    zoo.verify_weights(folder / zoo.WEIGHTS_FILE, expected=sha256)
     role = {"language": "language", "encoders": "encoder"}[folder.parent.name]
-    expected = card.get("parts", {role: found}).get(role)
-    if expected != found:
+    expected = card.get("parts", {role: sha256}).get(role)
+    if expected != sha256:
         message = (
             f"The connector {card['name']!r} was trained with another {role} than the zoo holds: "
-            f"expected sha256 {expected}, found {found}. Run `make zoo`."
+            f"expected sha256 {expected}, found {sha256}. Run `make zoo`."
         )
         raise ModelError(message)
-    return found
+    return sha256
 
 
 def load_encoder(folder: Path) -> Any:
-    """Load an encoder of the zoo, whose card names its class of transformers, in float32.
+    """Load an encoder of the zoo in float32; its card names its class of transformers.
 
     Raises
     ------
     ModelError
         If its card or its weights cannot be used.
+
+    Examples
+    --------
+    >>> load_encoder(zoo.get_zoo_root() / "encoders" / "vit").config.hidden_size  # doctest: +SKIP
+    128
     """
     import transformers
 
@@ -191,48 +190,40 @@ def load_encoder(folder: Path) -> Any:
 
     encoder = getattr(transformers, class_name, None)
     if encoder is None:
-        message = f"The card {folder / zoo.CARD_FILE} asks for {class_name!r}, not in transformers."
+        message = (
+            f"The card {folder / zoo.CARD_FILE} names class {class_name!r}, which transformers "
+            "lacks."
+        )
         raise ModelError(message)
     options: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(encoder.__init__).parameters:
-        # A pooler that the file lacks would be filled with random numbers.
+        # transformers would fill a pooler that is missing in the file with random numbers.
         with safe_open(folder / zoo.WEIGHTS_FILE, framework="pt") as file:
             names = list(file.keys())
         options["add_pooling_layer"] = any("pooler." in name for name in names)
     return load_pretrained(encoder, folder, loading=_PLAIN, **options)
 
 
-def _connector(card: dict[str, Any], *, step: int | None) -> tuple[Connector, str]:
-    """Return a connector as it was after a number of steps, or at the end, and its sha256."""
-    connector = Connector(ConnectorConfig(**card["configuration"]), seed=_seed(card, step))
-    return connector, _fill(connector, card=card, step=step)
-
-
-def _seed(card: dict[str, Any], step: int | None) -> int:
-    """Return the seed of the weights before the first step, where those are asked for."""
+def _get_seed(card: dict[str, Any], step: int | None) -> int:
+    """Return the seed of the untrained weights if ``step`` is 0; else any."""
     return 0 if step is None else int(zoo.get_checkpoint_record(card, step).get("seed", 0))
 
 
-def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
-    """Load what was trained, as it was after a number of steps or at the end.
+def _load_trained(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
+    """Load the trained weights after a number of steps, or the final ones; return their sha256.
 
-    Weights before the first step are those that their seed made; they are checked.
-
-    Returns
-    -------
-    str
-        The sha256 of the weights.
+    The untrained weights are not stored: the seed made them, and their hash is checked.
     """
     path, expected = zoo.find_model_folder(card["name"]) / zoo.WEIGHTS_FILE, str(card["sha256"])
     if step is not None:
-        entry = zoo.get_checkpoint_record(card, step)
-        expected = str(entry["sha256"])
-        if "seed" in entry:
+        checkpoint = zoo.get_checkpoint_record(card, step)
+        expected = str(checkpoint["sha256"])
+        if "seed" in checkpoint:
             _verify_untrained(trained, card=card, expected=expected)
             return expected
-        part = zoo.get_zoo_root() / entry["part"]
-        final = zoo.read_card(part)["sha256"] == expected
-        path = part / zoo.WEIGHTS_FILE if final else zoo.make_checkpoint_path(part, step)
+        part = zoo.get_zoo_root() / checkpoint["part"]
+        is_final = zoo.read_card(part)["sha256"] == expected
+        path = part / zoo.WEIGHTS_FILE if is_final else zoo.make_checkpoint_path(part, step)
     zoo.verify_weights(path, expected=expected)
     weights = {key: value.float() for key, value in load_file(path).items()}
     try:
@@ -240,7 +231,7 @@ def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
     except RuntimeError as error:
         message = f"The weights of connector {card['name']!r} do not fit its card: {error}"
         raise ModelError(message) from error
-    # Tied weights are stored once.
+    # Tied weights are stored only once.
     missing = [name for name in missing if not name.endswith("lm_head.weight")]
     if missing or unexpected:
         names = ", ".join([*missing, *unexpected][:3])
@@ -250,11 +241,11 @@ def _fill(trained: nn.Module, *, card: dict[str, Any], step: int | None) -> str:
 
 
 def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str) -> None:
-    """Check weights that a seed made, and round them as trained weights are stored."""
+    """Check the weights that a seed made, and round them to float16 as stored weights are."""
     if zoo.hash_state_dict(trained.state_dict()) != expected:
         message = (
-            f"The untrained weights of {card['name']!r} come from a seed, and torch "
-            f"{torch.__version__} makes others of it than torch {card['trained']['torch']} did. "
+            f"The untrained weights of {card['name']!r} come from a seed. torch "
+            f"{torch.__version__} draws other weights than torch {card['trained']['torch']} did. "
             "Install that version, or run `make zoo`."
         )
         raise ModelError(message)

@@ -1,4 +1,4 @@
-"""Single-task models of one's own: a trained connector between an encoder and a language model."""
+"""Users' single-task models: a trained connector between an encoder and a language model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ima.models.folders import (
 from ima.models.frozen import FrozenModel
 from ima.models.towers import EncoderSpec, EncoderTower, load_encoder_and_processor
 
-#: What the card of such a model says that it is.
+#: The ``kind`` on the card of such a model.
 SINGLE_TASK_KIND = "single-task"
 
 
@@ -39,11 +39,11 @@ class SingleTaskParts:
     language, tokenizer : object
         A causal language model and its tokenizer.
     encoder, processor : object
-        An encoder and what feeds it.
-    family : Family
-        How the encoder is read.
+        An encoder and its processor.
+    encoder_spec : EncoderSpec
+        How the encoder is loaded and read.
     hashes : mapping of str to str
-        The sha256 of the weights of each.
+        The sha256 of the weights of language model and encoder.
     """
 
     language: Any
@@ -55,7 +55,7 @@ class SingleTaskParts:
 
     @property
     def modality(self) -> Modality:
-        """What the encoder perceives."""
+        """The modality that the encoder reads."""
         return self.encoder_spec.modality
 
     @property
@@ -71,7 +71,7 @@ class SingleTaskParts:
         return int(self.language.get_input_embeddings().weight.shape[1])
 
     def build_model(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
-        """Return the whole model with a connector."""
+        """Return the model that these parts form with a connector."""
         config: Any = connector.config
         tower = EncoderTower(
             modality=self.modality,
@@ -92,76 +92,108 @@ class SingleTaskParts:
         )
 
 
-def load_single_task_parts(made_of: Mapping[str, str], *, loading: LoadOptions) -> SingleTaskParts:
+def load_single_task_parts(specs: Mapping[str, str], *, loading: LoadOptions) -> SingleTaskParts:
     """Load the frozen parts of a single-task model.
 
     Parameters
     ----------
-    made_of : mapping of str to str
+    specs : mapping of str to str
         ``language`` and ``encoder``: folders or Hugging Face ids.
-    loading : Loading
-        Where, as what, and what the folders may do.
+    loading : LoadOptions
+        Device, dtype, and what loading may execute.
 
     Raises
     ------
     ModelError
-        If one of them cannot be loaded.
+        If a part cannot be loaded.
+
+    Examples
+    --------
+    >>> specs = {"language": "facebook/opt-125m", "encoder": "google/vit-base-patch16-224"}
+    >>> load_single_task_parts(specs, loading=options).encoder_width  # doctest: +SKIP
+    768
     """
     from transformers import AutoModelForCausalLM
 
-    folders = {role: _folder(spec, loading) for role, spec in made_of.items()}
-    encoder, processor, family = load_encoder_and_processor(
-        made_of["encoder"], folders["encoder"], loading=loading
+    folders = {role: _find_folder(spec, loading) for role, spec in specs.items()}
+    encoder, processor, encoder_spec = load_encoder_and_processor(
+        specs["encoder"], folders["encoder"], loading=loading
     )
     return SingleTaskParts(
         language=load_pretrained(AutoModelForCausalLM, folders["language"], loading=loading),
         tokenizer=load_tokenizer(folders["language"]),
         encoder=encoder,
         processor=processor,
-        encoder_spec=family,
+        encoder_spec=encoder_spec,
         hashes={role: hash_folder_weights(folder, loading) for role, folder in folders.items()},
     )
 
 
 def is_single_task(folder: Path) -> bool:
-    """Return whether a folder is what :func:`ima.training.train_connector` leaves."""
+    """Return whether a folder holds a model that ``ima train`` finished.
+
+    Examples
+    --------
+    >>> is_single_task(Path("no/such/folder"))
+    False
+    """
     path = folder / zoo.CARD_FILE
-    return path.is_file() and _card(folder).get("kind") == SINGLE_TASK_KIND
+    return path.is_file() and _read_card(folder).get("kind") == SINGLE_TASK_KIND
 
 
 def load_single_task_model(
     name: str, folder: Path, *, step: int | None, loading: LoadOptions
 ) -> FrozenModel:
-    """Load a trained single-task model, at its end or as it was after a number of steps.
+    """Load a trained single-task model, with its final weights or those of a checkpoint.
+
+    Parameters
+    ----------
+    name : str
+        The name of the loaded model.
+    folder : Path
+        A folder in which ``ima train`` finished.
+    step : int or None
+        Number of training steps of the checkpoint; None loads the final weights.
+    loading : LoadOptions
+        Device, dtype, and what loading may execute.
 
     Raises
     ------
     ModelError
         If weights are missing or altered.
     UnknownNameError
-        If no weights were kept after that step.
+        If there is no checkpoint of that step.
+
+    Examples
+    --------
+    >>> load_single_task_model(
+    ...     "mine", Path("models/mine"), step=None, loading=options
+    ... ).setup  # doctest: +SKIP
+    'ST'
     """
-    card = _card(folder)
+    card = _read_card(folder)
     parts = load_single_task_parts(card["made_of"], loading=loading)
-    kept = {entry["step"]: entry for entry in card["checkpoints"]}
-    if step is not None and step not in kept:
-        raise UnknownNameError.among(kind="step", asked=step, available=map(str, kept))
-    seed = int(kept[step].get("seed", 0)) if step is not None else 0
+    checkpoints = {entry["step"]: entry for entry in card["checkpoints"]}
+    if step is not None and step not in checkpoints:
+        raise UnknownNameError.among(kind="step", asked=step, available=map(str, checkpoints))
+    weights = {"sha256": card["sha256"]} if step is None else checkpoints[step]
+    # The untrained weights are not stored: their seed makes them.
+    seed = int(weights.get("seed", 0))
     connector = Connector(ConnectorConfig(**card["configuration"]), seed=seed)
-    if step is None or "seed" not in kept[step]:
+    if "seed" not in weights:
         path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
-        zoo.verify_weights(path, expected=card["sha256"] if step is None else kept[step]["sha256"])
+        zoo.verify_weights(path, expected=weights["sha256"])
         connector.load_state_dict(load_file(path))
     card["language"] = Path(card["made_of"]["language"]).name
     return parts.build_model(connector, name=name, card=card)
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _read_card(folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = json.loads((folder / zoo.CARD_FILE).read_text(encoding="utf-8"))
     return card
 
 
-def _folder(spec: str, loading: LoadOptions) -> Path:
+def _find_folder(spec: str, loading: LoadOptions) -> Path:
     if (Path(spec) / "config.json").is_file():
         return Path(spec)
     if Path(spec).exists() or spec.count("/") != 1:

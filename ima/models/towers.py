@@ -1,4 +1,4 @@
-"""Towers: encoders of transformers with their own processors, as the paper's pairs use them."""
+"""Encoder towers: encoders of transformers with their own processors, as in the paper's pairs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """How the encoders of a family are loaded and read.
+    """How encoders of one architecture are loaded and read.
 
     Parameters
     ----------
     cls : str
-        Class of transformers; its ``last_hidden_state`` is read.
+        Class of transformers.
     modality : str
-        What it perceives.
+        The modality that the encoder reads.
     read : callable
-        From the model and the processed media to tokens ``(sample, position, width)``.
+        Maps the model and the processed media to tokens, dims (sample, position, width).
     """
 
     cls: str
@@ -39,13 +39,13 @@ class EncoderSpec:
     read: _TokenReader
 
 
-def _last(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+def _read_last_layer(model: Any, values: Mapping[str, Tensor]) -> Tensor:
     states: Tensor = model(**values).last_hidden_state
     return states
 
 
-def _all_patches(model: Any, values: Mapping[str, Tensor]) -> Tensor:
-    """Read a masked autoencoder with nothing masked, its patches in their order."""
+def _read_unmasked(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read a masked autoencoder with no patch masked and the patches in order."""
     pixels = values["pixel_values"]
     patches = model.embeddings.patch_embeddings.num_patches
     order = torch.arange(patches, device=pixels.device).expand(len(pixels), -1)
@@ -53,40 +53,40 @@ def _all_patches(model: Any, values: Mapping[str, Tensor]) -> Tensor:
     return states
 
 
-def _frame_by_frame(model: Any, values: Mapping[str, Tensor]) -> Tensor:
-    """Read an encoder that takes frames in a row, and put the frames of a clip side by side."""
+def _read_frames(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read an encoder that takes single frames, and concatenate the tokens of a clip's frames."""
     clips = values["pixel_values"]
     states: Tensor = model(pixel_values=clips.flatten(0, 1)).last_hidden_state
     return states.reshape(len(clips), -1, states.shape[-1])
 
 
-def _map(model: Any, values: Mapping[str, Tensor]) -> Tensor:
-    """Read an encoder whose last layer is a map over time and frequency."""
+def _read_map(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    """Read an encoder whose last layer is a map of time and frequency."""
     states: Tensor = model(**values).last_hidden_state
     return states.flatten(2).transpose(1, 2)
 
 
-def _encoder_of(model: Any, values: Mapping[str, Tensor]) -> Tensor:
-    return _last(model.get_encoder(), values)
+def _read_encoder_half(model: Any, values: Mapping[str, Tensor]) -> Tensor:
+    return _read_last_layer(model.get_encoder(), values)
 
 
-#: By ``model_type``: every family of encoders that can stand before a language model.
+#: By ``model_type``, the encoders that can be connected to a language model.
 ENCODER_SPECS: Mapping[str, EncoderSpec] = {
-    "vit": EncoderSpec("ViTModel", "image", _last),
-    "clip": EncoderSpec("CLIPVisionModel", "image", _last),
-    "clip_vision_model": EncoderSpec("CLIPVisionModel", "image", _last),
-    "siglip": EncoderSpec("SiglipVisionModel", "image", _last),
-    "siglip_vision_model": EncoderSpec("SiglipVisionModel", "image", _last),
-    "vit_mae": EncoderSpec("ViTMAEModel", "image", _all_patches),
-    "dinov2": EncoderSpec("Dinov2Model", "image", _last),
-    "timesformer": EncoderSpec("TimesformerModel", "video", _last),
-    "videomae": EncoderSpec("VideoMAEModel", "video", _last),
-    "xclip": EncoderSpec("XCLIPVisionModel", "video", _frame_by_frame),
-    "xclip_vision_model": EncoderSpec("XCLIPVisionModel", "video", _frame_by_frame),
-    "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _last),
-    "clap": EncoderSpec("ClapAudioModel", "audio", _map),
-    "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _map),
-    "whisper": EncoderSpec("WhisperModel", "audio", _encoder_of),
+    "vit": EncoderSpec("ViTModel", "image", _read_last_layer),
+    "clip": EncoderSpec("CLIPVisionModel", "image", _read_last_layer),
+    "clip_vision_model": EncoderSpec("CLIPVisionModel", "image", _read_last_layer),
+    "siglip": EncoderSpec("SiglipVisionModel", "image", _read_last_layer),
+    "siglip_vision_model": EncoderSpec("SiglipVisionModel", "image", _read_last_layer),
+    "vit_mae": EncoderSpec("ViTMAEModel", "image", _read_unmasked),
+    "dinov2": EncoderSpec("Dinov2Model", "image", _read_last_layer),
+    "timesformer": EncoderSpec("TimesformerModel", "video", _read_last_layer),
+    "videomae": EncoderSpec("VideoMAEModel", "video", _read_last_layer),
+    "xclip": EncoderSpec("XCLIPVisionModel", "video", _read_frames),
+    "xclip_vision_model": EncoderSpec("XCLIPVisionModel", "video", _read_frames),
+    "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _read_last_layer),
+    "clap": EncoderSpec("ClapAudioModel", "audio", _read_map),
+    "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _read_map),
+    "whisper": EncoderSpec("WhisperModel", "audio", _read_encoder_half),
 }
 
 
@@ -97,8 +97,8 @@ class EncoderTower(Perception):
     Parameters
     ----------
     processor : ImageProcessingMixin or FeatureExtractionMixin
-        Turns media into what the encoder takes.
-    family : Family
+        Turns media into the encoder's inputs.
+    encoder_spec : EncoderSpec
         How the encoder is read.
     """
 
@@ -116,17 +116,17 @@ class EncoderTower(Perception):
         """
         weight = next(self.encoder.parameters())
         try:
-            values = self._processed([sample.load() for sample in samples])
+            values = self._process([sample.load() for sample in samples])
         except (ValueError, TypeError) as error:
-            message = f"The processor of the encoder cannot read {samples[0].id!r}: {error}"
+            message = f"The encoder's processor cannot read the batch of {samples[0].id!r}: {error}"
             raise SampleError(message) from error
-        moved = {
+        inputs = {
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
         }
-        return self.encoder_spec.read(self.encoder, moved)
+        return self.encoder_spec.read(self.encoder, inputs)
 
-    def _processed(self, media: Sequence[Any]) -> dict[str, Tensor]:
+    def _process(self, media: Sequence[Any]) -> dict[str, Tensor]:
         from PIL import Image
 
         if self.modality == "image":
@@ -138,13 +138,13 @@ class EncoderTower(Perception):
                 resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
             ]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
-        count = int(self.encoder.config.num_frames)
+        n_frames = int(self.encoder.config.num_frames)
         clips = []
         for clip in media:
-            chosen = select_middle_frames(count, of=len(clip))
+            chosen = select_middle_frames(n_frames, of=len(clip))
             frames = [Image.fromarray(convert_to_uint8(clip[index])) for index in chosen]
             pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
-            clips.append(pixels.reshape(count, *pixels.shape[-3:]))
+            clips.append(pixels.reshape(n_frames, *pixels.shape[-3:]))
         return {"pixel_values": torch.stack(clips)}
 
 
@@ -156,37 +156,49 @@ def load_encoder_and_processor(
     Parameters
     ----------
     spec : str
-        Under which name it was asked for, for errors.
+        The requested name, for error messages.
     folder : Path
-        Where it lies.
-    loading : Loading
+        The encoder's folder.
+    loading : LoadOptions
         Device and dtype.
 
     Returns
     -------
-    encoder, processor, family
+    encoder, processor, encoder_spec
 
     Raises
     ------
     ModelError
-        If its family is none of :data:`ENCODER_SPECS`, or its processor cannot be built.
+        If its architecture is not in :data:`ENCODER_SPECS`, or its processor cannot be built.
+
+    Examples
+    --------
+    >>> encoder, processor, encoder_spec = load_encoder_and_processor(
+    ...     "google/vit-base-patch16-224", folder, loading=options
+    ... )  # doctest: +SKIP
+    >>> encoder_spec.modality  # doctest: +SKIP
+    'image'
     """
     import transformers
     from transformers import AutoFeatureExtractor, AutoImageProcessor
 
     kind = load_model_config(folder, loading).model_type
     if kind not in ENCODER_SPECS:
-        message = f"{spec} is a {kind!r}; encoders that can be read: {', '.join(ENCODER_SPECS)}."
+        message = f"{spec} is a {kind!r}; supported encoders: {', '.join(ENCODER_SPECS)}."
         raise ModelError(message)
-    family = ENCODER_SPECS[kind]
+    encoder_spec = ENCODER_SPECS[kind]
     options = {"mask_ratio": 0.0} if kind == "vit_mae" else {}
     encoder = load_pretrained(
-        getattr(transformers, family.cls), folder, loading=loading, ignored=("pooler.",), **options
+        getattr(transformers, encoder_spec.cls),
+        folder,
+        loading=loading,
+        ignored=("pooler.",),
+        **options,
     )
-    auto: Any = AutoFeatureExtractor if family.modality == "audio" else AutoImageProcessor
+    auto: Any = AutoFeatureExtractor if encoder_spec.modality == "audio" else AutoImageProcessor
     try:
         processor = auto.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
         message = f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
-    return encoder.eval().requires_grad_(requires_grad=False), processor, family
+    return encoder.eval().requires_grad_(requires_grad=False), processor, encoder_spec

@@ -80,7 +80,7 @@ class NotebookParameter:
 
         Examples
         --------
-        >>> Parameter("hook points", "list[str]", [], "which").parse("attn_out,mlp_post")
+        >>> Parameter("hook_points", "list[str]", [], "which").parse("attn_out,mlp_post")
         ['attn_out', 'mlp_post']
         >>> Parameter("samples", "int", 200, "how many").parse("48")
         48

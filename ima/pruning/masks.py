@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from ima.cache import open_cache
+from ima.cache.reader import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.files import replace_folder
 from ima.hook_points import TOKEN_KINDS

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ima.cache import open_cache
+from ima.cache.reader import open_cache
 from ima.capture.input_norms import InputNormAccumulator
 from ima.data.samples import open_samples
 from ima.errors import ParameterError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -79,7 +79,7 @@ class SkipStep(_Strict):
         Fraction of the group in each sample that skips, rounded to whole tokens.
     choose : str
         Which tokens of the group skip: the ``choose`` of a method that reads nothing that a layer
-        computes (``first``, ``strided``, ``random``, ``summary``).
+        computes, such as ``strided`` and ``random``.
     seed : int
         Seed of a random choice; the choice also depends on the sample's id.
     """
@@ -195,7 +195,7 @@ class PruneStep(Method):
             asked = "ratio: knee" if self.below is None else f"below: {self.below}"
             message = (
                 f"{asked} needs a score that the model computes; choose: {name} has none. Give "
-                "choose: attention, change or summary."
+                f"choose: {_join_scorers(lambda scorer: bool(scorer.needs))}."
             )
         elif self.below is not None and not self.nonnegative:
             message = (
@@ -205,8 +205,9 @@ class PruneStep(Method):
             message = "Give either ratio or below, not both."
         elif self.after_layer == 0 and self.needs - {"summary"}:
             message = (
-                f"choose: {name} reads what a layer computes, and no layer precedes the first. "
-                "Choose first, strided, random or summary, or a later layer."
+                f"choose: {name} reads what a layer computes; no layer precedes the first. Give "
+                f"choose: {_join_scorers(lambda scorer: scorer.needs <= {'summary'})}, or a later "
+                "layer."
             )
         elif "summary" in self.needs and self.prune != "perceptual":
             message = (
@@ -216,6 +217,13 @@ class PruneStep(Method):
         if message:
             raise ValueError(message)
         return self
+
+
+def _join_scorers(condition: Callable[[type[PruneStep]], bool]) -> str:
+    """Return the values of ``choose`` whose methods meet a condition."""
+    from ima.token_reduction.methods import list_scorers
+
+    return " or ".join(name for name, scorer in sorted(list_scorers().items()) if condition(scorer))
 
 
 def make_step(given: Mapping[str, Any]) -> SkipStep | ParallelStep | PruneStep:
@@ -344,8 +352,8 @@ class ReductionPlan(_Strict):
         if by_summary and (model.perception is None or not model.perception.has_summary):
             message = (
                 f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
-                "no perceptual token for each patch, or none whose patch is known. Choose by "
-                "attention or change, or take a model such as llava-mini-3."
+                "no perceptual token for each patch, or none whose patch is known. Give another "
+                "value of choose, or take a model such as llava-mini-3."
             )
             raise ParameterError(message)
         if self.steps and model.hook_points.residual != "sequential":

@@ -174,7 +174,7 @@ def run_training_loop(
     begun, seconds_before = time.monotonic(), result.seconds
     model.train()
     with make_progress_bar(
-        total=recipe.steps, what=name, unit="step", initial=start, show=is_main
+        total=recipe.steps, description=name, unit="step", initial=start, show=is_main
     ) as progress:
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:

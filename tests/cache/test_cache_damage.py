@@ -10,8 +10,7 @@ import pytest
 from tinycaches import snapshot
 from tinysamples import image_set
 
-from ima.cache import verify_cache
-from ima.cache.verification import CacheProblem
+from ima.cache.verification import CacheProblem, verify_cache
 from ima.capture import writer
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache

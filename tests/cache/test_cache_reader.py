@@ -17,7 +17,7 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import CAPTIONS, image_set
 
 import ima
-from ima.cache import describe_cache
+from ima.cache.reader import describe_cache
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
 from ima.errors import (

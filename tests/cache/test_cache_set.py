@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from ima.cache import open_cache
 from ima.cache.cache_set import open_cache_set, open_cache_sets
+from ima.cache.reader import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import cones, labelled_states
 

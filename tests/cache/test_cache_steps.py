@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ima.cache import open_cache
+from ima.cache.reader import open_cache
 from ima.capture.training_runs import cache_training_run
 from ima.errors import CacheDifferentError, ParameterError
 

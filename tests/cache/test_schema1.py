@@ -12,9 +12,10 @@ from tinycaches import snapshot
 from tinysamples import image_set
 
 import ima
-from ima.cache import describe_cache, verify_cache
 from ima.cache.cache_set import open_cache_set
+from ima.cache.reader import describe_cache
 from ima.cache.schema1 import downgrade_path, upgrade_path
+from ima.cache.verification import verify_cache
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
 from ima.errors import CacheCorruptError, CacheIncompleteError, CacheSchemaError

@@ -281,5 +281,5 @@ def test_offline_means_offline(tmp_path):
         check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
     )
-    assert "could not be fetched from Hugging Face" in made.stderr
+    assert "could not be downloaded from Hugging Face" in made.stderr
     assert "offline" in made.stderr.lower()

@@ -190,5 +190,5 @@ def test_a_masked_autoencoder_is_read_unmasked_in_order(folders):
 
 
 def test_a_family_that_is_no_encoder_is_refused(folders):
-    with pytest.raises(ModelError, match="is a 'llama'; encoders that can be read: vit, clip"):
+    with pytest.raises(ModelError, match="is a 'llama'; supported encoders: vit, clip"):
         load_encoder_and_processor("x", folders("language"), loading=PLAIN)

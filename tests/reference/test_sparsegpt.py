@@ -1,4 +1,4 @@
-"""SparseGPT against the elimination that it shortens, in plain NumPy, and its promises."""
+"""SparseGPT against the elimination that it abbreviates, in plain NumPy, and its guarantees."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ima.pruning.sparsegpt import compute_sparsegpt_masks, solve_sparsegpt_layer
 from ima.pruning.wanda import apply_masks
 
 
-def given(rows=6, columns=12, tokens=40, seed=0):
+def draw_layer(rows=6, columns=12, tokens=40, seed=0):
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(columns, columns))
     inputs = rng.normal(size=(tokens, columns)) @ mixing
     return rng.normal(size=(rows, columns)), inputs
 
 
-def eliminated(weight, inputs, *, sparsity, damping=0.01):
-    """Prune column by column, the inverse of what is left found anew each time."""
+def eliminate(weight, inputs, *, sparsity, damping=0.01):
+    """Prune column by column; invert the remaining moments for each column."""
     w = weight.copy()
     h = inputs.T @ inputs
     h += damping * np.diag(h).mean() * np.eye(len(h))
@@ -42,22 +42,22 @@ def eliminated(weight, inputs, *, sparsity, damping=0.01):
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.7])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_blocks_of_all_columns_are_plain_elimination(sparsity, seed):
-    weight, inputs = given(seed=seed)
+    weight, inputs = draw_layer(seed=seed)
     moments = torch.from_numpy(inputs.T @ inputs)
-    found, kept = solve_sparsegpt_layer(torch.from_numpy(weight), moments, sparsity=sparsity)
-    expected, mask = eliminated(weight, inputs, sparsity=sparsity)
+    updated, kept = solve_sparsegpt_layer(torch.from_numpy(weight), moments, sparsity=sparsity)
+    expected, mask = eliminate(weight, inputs, sparsity=sparsity)
     assert (kept.numpy() == mask).all()
-    np.testing.assert_allclose(found.numpy(), expected, rtol=2e-3, atol=2e-3)
-    assert (found.numpy()[~mask] == 0).all()
+    np.testing.assert_allclose(updated.numpy(), expected, rtol=2e-3, atol=2e-3)
+    assert (updated.numpy()[~mask] == 0).all()
     # A common factor of the inputs changes nothing.
     again, _ = solve_sparsegpt_layer(torch.from_numpy(weight), 9.0 * moments, sparsity=sparsity)
-    torch.testing.assert_close(found, again, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(updated, again, rtol=1e-3, atol=1e-3)
 
 
 def test_the_update_makes_up_for_what_is_removed():
-    weight, inputs = given(rows=16, columns=32, tokens=200)
+    weight, inputs = draw_layer(rows=16, columns=32, tokens=200)
     for block_size in (8, 32):
-        found, kept = solve_sparsegpt_layer(
+        updated, kept = solve_sparsegpt_layer(
             torch.from_numpy(weight),
             torch.from_numpy(inputs.T @ inputs),
             sparsity=0.5,
@@ -65,7 +65,7 @@ def test_the_update_makes_up_for_what_is_removed():
         )
         share = 1 - kept.double().mean().item()
         assert share == pytest.approx(0.5)
-        lost = np.linalg.norm(inputs @ (weight - found.numpy()).T)
+        lost = np.linalg.norm(inputs @ (weight - updated.numpy()).T)
         cut = np.linalg.norm(inputs @ (weight - weight * kept.numpy()).T)
         wanda = subnetworks.compute_wanda_mask(weight, (inputs**2).sum(0), sparsity=0.5)
         assert lost < 0.8 * cut
@@ -73,29 +73,29 @@ def test_the_update_makes_up_for_what_is_removed():
 
 
 def test_two_of_four_are_removed():
-    weight, inputs = given(columns=16)
+    weight, inputs = draw_layer(columns=16)
     moments = torch.from_numpy(inputs.T @ inputs)
-    found, kept = solve_sparsegpt_layer(
+    updated, kept = solve_sparsegpt_layer(
         torch.from_numpy(weight), moments, pattern=(2, 4), block_size=8
     )
     assert (kept.reshape(6, 4, 4).sum(-1) == 2).all()
-    assert (found[~kept] == 0).all()
+    assert (updated[~kept] == 0).all()
     cut = np.linalg.norm(inputs @ (weight - weight * kept.numpy()).T)
-    assert np.linalg.norm(inputs @ (weight - found.numpy()).T) < cut
+    assert np.linalg.norm(inputs @ (weight - updated.numpy()).T) < cut
 
 
 def test_an_input_that_never_fires_loses_its_weights():
-    weight, inputs = given()
+    weight, inputs = draw_layer()
     inputs[:, 3] = 0.0
-    found, _ = solve_sparsegpt_layer(
+    updated, _ = solve_sparsegpt_layer(
         torch.from_numpy(weight), torch.from_numpy(inputs.T @ inputs), sparsity=0.25
     )
-    assert not found[:, 3].any()
-    assert found.isfinite().all()
+    assert not updated[:, 3].any()
+    assert updated.isfinite().all()
 
 
 def test_what_does_not_fit_is_refused():
-    weight, inputs = given()
+    weight, inputs = draw_layer()
     moments = torch.from_numpy(inputs.T @ inputs)
     with pytest.raises(ParameterError, match=r"moments \(11, 11\) do not match"):
         solve_sparsegpt_layer(torch.from_numpy(weight), moments[:11, :11])
@@ -104,7 +104,6 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_model_is_pruned_block_after_block_and_put_back(tiny_zoo):
-    assert tiny_zoo.is_dir()
     model = load_model("llama-mini/vit/image-caption")
     before = get_linear_weights(model)
     samples = list(image_set(5))

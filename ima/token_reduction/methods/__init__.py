@@ -22,12 +22,13 @@ def list_methods() -> dict[str, type[Method]]:
     >>> list_methods()["fastv"].__name__
     'FastV'
     """
-    methods = {}
+    methods: dict[str, type[Method]] = {}
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{file.name}")
         for value in vars(module).values():
-            if isinstance(value, type) and value.__module__ == module.__name__:
-                methods |= {file.name: value} if issubclass(value, Method) else {}
+            is_method = isinstance(value, type) and issubclass(value, Method)
+            if is_method and value.__module__ == module.__name__:
+                methods[file.name] = value
     return methods
 
 

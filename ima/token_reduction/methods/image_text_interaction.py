@@ -15,7 +15,7 @@ INTERACTION_THRESHOLD = 0.5
 
 
 class ImageTextInteraction(Method):
-    """Prune perceptual tokens before the first layer by the image, and after one by the prompt.
+    """Prune perceptual tokens first by the image, then by the prompt.
 
     Image-text interaction pruning (arXiv:2409.01162). Before the first layer the tokens leave
     whose patches lie beyond the knee of the similarities to the encoder's CLS token. After one

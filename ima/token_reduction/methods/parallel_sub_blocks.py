@@ -8,7 +8,7 @@ from ima.token_reduction.plans import LayerRange, Method, ParallelStep, Reductio
 
 
 class ParallelSubBlocks(Method):
-    """Let attention and FFN read the same input in all layers from one on (arXiv:2405.16700, §4).
+    """Let attention and FFN read the same input from a layer on (arXiv:2405.16700, §4).
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from ima.token_reduction.plans import (
 
 
 class SkipSubBlock(Method):
-    """Let tokens skip a sub-block in all layers from one on (arXiv:2405.16700, §4).
+    """Let tokens skip a sub-block from a layer on (arXiv:2405.16700, §4).
 
     Parameters
     ----------

@@ -1,0 +1,158 @@
+"""`ima cache`: make, describe and verify caches of activations."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from pydantic.fields import FieldInfo
+
+from ima.cache.provenance import CacheParameters
+from ima.cli.console import AsJson, format_bytes, format_shape, print_record, print_table
+
+cache_app = typer.Typer(
+    no_args_is_help=True, help="Make, describe and verify caches of activations."
+)
+
+_CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
+
+
+def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., None]:
+    """Return the command ``create``, with an option for each setting of a cache.
+
+    Parameters
+    ----------
+    settings_model : type
+        The model of the settings: names, types, defaults and descriptions of the options.
+
+    Returns
+    -------
+    callable
+        A command for typer.
+
+    Examples
+    --------
+    >>> import inspect
+    >>> list(inspect.signature(make_create_command(CacheParameters)).parameters)[:4]
+    ['model', 'dataset', 'out', 'samples']
+    """
+
+    def create(*, out: str, overwrite: bool, model: str, **settings: Any) -> None:
+        """Run a frozen model over samples and store its activations; continue a stopped run."""
+        from ima.capture.writer import create_cache
+
+        for name, value in settings.items():
+            if _is_list(fields[name]):
+                names = [part.strip() for part in value.split(",") if part.strip()]
+                settings[name] = names or fields[name].default
+        path = create_cache(model, path=out, overwrite=overwrite, **settings)
+        samples = settings["samples"]
+        typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")
+
+    fields = settings_model.model_fields
+    settings = {name: _make_option(name, field) for name, field in fields.items()}
+    options = {
+        "model": settings.pop("model"),
+        "dataset": settings.pop("dataset"),
+        "out": Annotated[str, typer.Option(metavar="PATH", help="A .zarr folder, or its URL.")],
+        **settings,
+        "overwrite": Annotated[
+            bool, typer.Option("--overwrite", help="Replace a cache of other settings.")
+        ],
+    }
+    defaults = {
+        name: "" if _is_list(field) else field.default
+        for name, field in fields.items()
+        if not field.is_required()
+    } | {"overwrite": False}
+    create.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(name, inspect.Parameter.empty),
+                annotation=annotation,
+            )
+            for name, annotation in options.items()
+        ]
+    )
+    create.__annotations__ = {**options, "return": None}
+    return create
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return isinstance(field.default, tuple)
+
+
+def _make_option(name: str, field: FieldInfo) -> Any:
+    description = str(field.description)
+    text = f"{description[:1].upper()}{description[1:]}."
+    if _is_list(field):
+        text = f"{text[:-1]}, separated by commas; empty: all."
+    flags = [f"--{name.replace('_', '-')}"] if field.default is False else []
+    known: Any = field.annotation if field.annotation in (int, bool, int | None) else str
+    return Annotated[known, typer.Option(*flags, help=text)]
+
+
+cache_app.command("create")(make_create_command(CacheParameters))
+
+
+@cache_app.command("info")
+def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
+    """Describe what a cache holds and how it was made."""
+    from ima.cache.reader import describe_cache
+
+    record = describe_cache(path)
+    if as_json:
+        typer.echo(json.dumps(record, indent=1))
+        return
+    groups = record.pop("groups")
+    parameters = record["parameters"]
+    record["parameters"] = {key: value for key, value in parameters.items() if key not in record}
+    print_record(record)
+    rows = []
+    for name, group in groups.items():
+        arrays = group["arrays"]
+        # A coord repeats the name of its dim.
+        names = ", ".join(name for name, array in arrays.items() if name not in array["shape"])
+        first = next(iter(arrays.values()))
+        rows.append([f"/{name}", names, format_shape(first["shape"]), format_bytes(group["bytes"])])
+    print_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
+
+
+@cache_app.command("verify")
+def cache_verify(
+    path: _CachePath,
+    repair: Annotated[bool, typer.Option("--repair", help="Compute damage again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every file of a cache against its checksums; exit with 1 if one is damaged."""
+    if repair:
+        from ima.capture.repair import repair_cache
+
+        report = repair_cache(path)
+    else:
+        from ima.cache.verification import verify_cache
+
+        report = verify_cache(path)
+    if as_json:
+        typer.echo(json.dumps(report.record(), indent=1))
+    else:
+        for problem in report.problems:
+            typer.echo(str(problem))
+        for name in report.unexpected:
+            typer.echo(f"{name} does not belong to the cache")
+        summary = (
+            f"{report.path}: {report.files} files read, {report.done} of {report.samples} samples "
+            f"finished, {len(report.problems)} damaged pieces"
+        )
+        if repair and report.ok and report.problems:
+            summary += f", all repaired ({len(report.repaired)} units computed again)"
+        typer.echo(summary)
+        if not report.ok and not repair:
+            typer.echo(f"Compute what is damaged again: ima cache verify {path} --repair")
+    if not report.ok:
+        raise typer.Exit(1)

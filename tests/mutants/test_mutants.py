@@ -1,0 +1,148 @@
+"""Planted faults: each is one wrong line in a copy of the package, and the suite must fail on it.
+
+Run with ``make test ARGS="-m mutants"``; the default selection leaves these tests out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.mutants
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: a text of a module, what replaces it, and the tests that must notice."""
+
+    module: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = {
+    "HSIC": Mutant(
+        "measures/representation_similarity.py",
+        "rows = 2 / (n - 2) *",
+        "rows = 2 / (n - 1) *",
+        ("tests/reference/test_alignment.py",),
+    ),
+    "retrieval ties": Mutant(
+        "measures/representation_similarity.py",
+        "np.diag(best) / best.sum(axis=1)",
+        "np.diag(best) * 1.0",
+        ("tests/reference/test_alignment.py",),
+    ),
+    "a band": Mutant(
+        "stats/intervals.py",
+        "cut = max(int(inside) - 1, 0)",
+        "cut = int(inside) + 2",
+        ("tests/stats", "tests/measures"),
+    ),
+    "the logit lens": Mutant(
+        "capture/logit_lens.py",
+        "    if paper_compat:\n        state = hook_points.final_norm(state)",
+        "    state = hook_points.final_norm(state)",
+        ("tests/capture", "tests/reference/test_hidden_states.py"),
+    ),
+    "ranking order": Mutant(
+        "token_reduction/scoring.py",
+        'np.argsort(-own if step.control == "reversed" else own, kind="stable")',
+        'np.argsort(own if step.control == "reversed" else -own, kind="stable")',
+        ("tests/token_reduction/test_scoring.py", "tests/token_reduction/test_methods.py"),
+    ),
+    "VQA's rule": Mutant(
+        "metrics/vqa.py",
+        "(agreeing - (other == answer)) / 3",
+        "agreeing / 3",
+        ("tests/metrics/test_vqa.py",),
+    ),
+    "a checksum": Mutant(
+        "cache/store.py",
+        "        return [Crc32cCodec()]\n"
+        "    return [ZstdCodec(level=3, checksum=True), Crc32cCodec()]",
+        "        return []\n    return [ZstdCodec(level=3, checksum=False)]",
+        ("tests/cache/test_cache_damage.py",),
+    ),
+    "the verdict": Mutant(
+        "claims/records.py",
+        "above, below = interval.low > null, interval.high < null",
+        "above, below = interval.value > null, interval.value < null",
+        ("tests/claims",),
+    ),
+    "FLOPs": Mutant(
+        "token_reduction/cost.py",
+        "attention += 4 * int((attending * present).sum())",
+        "attention += 2 * int((attending * present).sum())",
+        ("tests/token_reduction/test_cost.py",),
+    ),
+    "a mask": Mutant(
+        "measures/subnetworks.py",
+        "largest_removed = np.partition(scores, removed - 1, axis=-1)[..., removed - 1 : removed]",
+        "largest_removed = np.partition(scores, removed, axis=-1)[..., removed : removed + 1]",
+        ("tests/reference/test_subnetworks.py",),
+    ),
+    "a resume": Mutant(
+        "capture/writer.py",
+        "if not done[start:stop].all():",
+        "if not done[start:stop].any() and unit > 0:",
+        ("tests/cache/test_cache_kill.py", "tests/cache/test_cache_writer.py"),
+    ),
+    "a claim": Mutant(
+        "measures/cones.py",
+        'compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)',
+        'compute_minimum_interval(-gap["estimate"], low=-high, high=-low, n=n)',
+        ("tests/measures/test_cones.py",),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package that takes the place of the installed one."""
+    root = tmp_path_factory.mktemp("mutants")
+    shutil.copytree(ROOT / "ima", root / "ima", ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def run(copy, *arguments):
+    # -P keeps the current folder off the path, where the package itself lies.
+    return subprocess.run(
+        [sys.executable, "-P", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(copy), "IMA_ZOO": str(ROOT / "data" / "zoo")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_copy_is_what_runs(copy):
+    shown = run(copy, "-c", "import ima.claims; print(ima.claims.__file__)").stdout
+    assert Path(shown.strip()).is_relative_to(copy)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_suite_kills(copy, name):
+    mutant = MUTANTS[name]
+    path = copy / "ima" / mutant.module
+    original = path.read_text(encoding="utf-8")
+    assert original.count(mutant.right) == 1, f"{mutant.module} no longer holds {mutant.right!r}"
+    path.write_text(original.replace(mutant.right, mutant.wrong), encoding="utf-8")
+    try:
+        done = run(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests)
+    finally:
+        path.write_text(original, encoding="utf-8")
+    # 1: tests ran, and some failed. Anything else says nothing about the fault.
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "failed" in done.stdout.splitlines()[-1]
+    assert "ImportError" not in done.stdout
