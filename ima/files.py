@@ -1,4 +1,4 @@
-"""Where the zoo lives on disk and how its files are written: whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from typing import Any
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and move it to its place when that succeeded."""
+    """Yield a temporary path; the file written there replaces ``path`` if no error occurs.
+
+    Parameters
+    ----------
+    path : Path
+        The file; missing parent folders are made.
+
+    Examples
+    --------
+    >>> with replace_file(folder / "card.json") as partial:  # doctest: +SKIP
+    ...     partial.write_text("{}")
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
         os.replace(partial, path)  # noqa: PTH105 - atomic, also over an existing file
@@ -25,11 +36,16 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Give a new folder to write to, and put it in the place of another when that succeeded.
+    """Yield a new folder, which replaces ``folder`` if no error occurs.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; missing parent folders are made.
 
     Examples
     --------
-    >>> with replace_folder(tmp_path / "masks") as partial:  # doctest: +SKIP
+    >>> with replace_folder(parent / "masks") as partial:  # doctest: +SKIP
     ...     (partial / "readme.txt").write_text("complete or absent")
     """
     partial = folder.with_name(f".{folder.name}.partial")
@@ -44,12 +60,23 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON with stable formatting, whole or not at all."""
+    """Write a JSON object with stable formatting, whole or not at all.
+
+    Examples
+    --------
+    >>> write_json(folder / "card.json", {"name": "llama-mini"})  # doctest: +SKIP
+    """
     with replace_file(path) as partial:
         partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
+    """Read a JSON object.
+
+    Examples
+    --------
+    >>> read_json(folder / "card.json")  # doctest: +SKIP
+    {'name': 'llama-mini'}
+    """
     value: dict[str, Any] = json.loads(path.read_text())
     return value

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 from tinyzoo import make_tokenizer
 
-from ima.models.processors import NoVideoProcessor, _class_of, drop_video_processor
+from ima.models.processors import NoVideoProcessor, _find_processor_class, drop_video_processor
 
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
@@ -82,7 +82,7 @@ def _class_of_name(name: str) -> Any:
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
     kind = next(k for k, v in PROCESSOR_MAPPING_NAMES.items() if v == f"{name}Processor")
-    return _class_of(kind)
+    return _find_processor_class(kind)
 
 
 def llava() -> tuple[Any, Any]:

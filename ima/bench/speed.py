@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.cache.chunking import choose_unit_size
+from ima.cache.schema import choose_unit_size
 from ima.cache.reader import open_cache
 from ima.cache.schema import CacheLayout
 from ima.cache.store import build_store_metadata, locate_store, write_store_metadata

@@ -1,4 +1,4 @@
-"""Provenance of a cache: its parameters, checked, and the attributes that repeat the run."""
+"""Provenance of a cache: its settings, and the attributes that are needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -154,24 +154,31 @@ def make_cache_attributes(
     dataset: Mapping[str, Any],
     layout: CacheLayout,
 ) -> dict[str, Any]:
-    """Return the attributes of a store: all that is needed to repeat the run.
+    """Return the attributes of a store: everything that is needed to repeat the run.
 
     Parameters
     ----------
     parameters : CacheParameters
-        What was asked for.
+        The settings.
     model : mapping
         Name, setup, modality, task, weights hash and dtype.
     dataset : mapping
         Name, split and fingerprint.
-    layout : Layout
+    layout : CacheLayout
         Sizes of the arrays.
 
     Returns
     -------
     dict
-        ``execution`` holds what may differ without making it another cache, but not within one:
-        the last bits of the numbers depend on it.
+        Two runs that differ only in ``execution`` make the same cache. Within a cache it must not
+        change, because the last bits of the numbers depend on it.
+
+    Examples
+    --------
+    >>> make_cache_attributes(  # doctest: +SKIP
+    ...     parameters, model={"name": "llama-mini"}, dataset={"name": "tiny"}, layout=layout
+    ... )["parameters"]["samples"]
+    200
     """
     import torch
 
@@ -209,13 +216,25 @@ def make_cache_attributes(
 
 
 def parse_cache_parameters(stored: Mapping[str, Any]) -> CacheParameters:
-    """Return the parameters of a store from its attributes."""
+    """Return the settings of a store from its attributes.
+
+    Examples
+    --------
+    >>> parse_cache_parameters(open_cache("mine.zarr").attrs).samples  # doctest: +SKIP
+    200
+    """
     execution = {name: stored["execution"][name] for name in _EXECUTION}
     return validate_cache_parameters({**stored["parameters"], **execution})
 
 
 def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
-    """Return the sizes of a store's arrays from its attributes."""
+    """Return the sizes of a store's arrays from its attributes.
+
+    Examples
+    --------
+    >>> parse_cache_layout(open_cache("mine.zarr").attrs).layers  # doctest: +SKIP
+    12
+    """
     parameters, sizes = stored["parameters"], stored["layout"]
     return CacheLayout(
         samples=parameters["samples"],
@@ -236,41 +255,47 @@ def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
 
 
 def list_attribute_differences(
-    stored: Mapping[str, Any], asked: Mapping[str, Any], *, execution: bool
+    stored: Mapping[str, Any], requested: Mapping[str, Any], *, execution: bool
 ) -> list[str]:
-    """Return a line per attribute in which two runs differ.
+    """Return one line for each attribute in which two runs differ.
 
     Parameters
     ----------
-    stored, asked : mapping
-        Attributes of the store and of the run that is asked for.
+    stored, requested : mapping
+        Attributes of the store and of the requested run.
     execution : bool
         Whether to compare device, batch size and versions, too.
+
+    Examples
+    --------
+    >>> stored, requested = ({"parameters": {"samples": n}} for n in (200, 100))
+    >>> list_attribute_differences(stored, requested, execution=False)
+    ['samples: the cache has 200, requested 100']
     """
-    left, right = (_compared(source, execution=execution) for source in (stored, asked))
+    left, right = (_select_compared(source, execution=execution) for source in (stored, requested))
     return [
         f"{name.removeprefix('parameters.')}: the cache has {left.get(name)!r}, "
-        f"asked {right.get(name)!r}"
+        f"requested {right.get(name)!r}"
         for name in sorted(left.keys() | right.keys())
         if left.get(name) != right.get(name)
     ]
 
 
-def _compared(source: Mapping[str, Any], *, execution: bool) -> dict[str, Any]:
+def _select_compared(source: Mapping[str, Any], *, execution: bool) -> dict[str, Any]:
     sections = ["model", "dataset", "parameters", "layout", *(["execution"] if execution else [])]
-    # What a cache of an earlier version does not mention has its default.
+    # A setting that an earlier version did not know has its default.
     defaults = {name: field.default for name, field in CacheParameters.model_fields.items()}
-    known = {"parameters": {**defaults, **source.get("parameters", {})}}
-    flat = _flat({section: {**source, **known}.get(section, {}) for section in sections})
+    complete = {**source, "parameters": {**defaults, **source.get("parameters", {})}}
+    flat = _flatten({section: complete.get(section, {}) for section in sections})
     ignored = [f"parameters.{name}" for name in _ALIASES] + ["execution.threads"]
     return {name: value for name, value in flat.items() if name not in ignored}
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
     return flat

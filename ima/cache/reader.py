@@ -1,4 +1,4 @@
-"""Reader of caches: a store as an xarray tree, refused where it is not what it should be."""
+"""Reader of caches: open a store as an xarray tree, and describe it without reading its data."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     path : str or path
         A local folder or an fsspec URL.
     allow_partial : bool
-        Whether to open a cache that is not finished; the tree then holds its finished samples.
+        Whether to open an unfinished cache; the tree then holds its finished samples.
 
     Returns
     -------
     xarray.DataTree
-        Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift`` and, where they were asked
-        for, ``tokens/<hook_point>``, ``logit_lens`` and ``input_norms/<linear>``. Dims: sample, kind, layer, hidden,
-        token, step, vocabulary, unit, in_features. The root's attributes say how the cache was
-        made.
+        Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift`` and, if the
+        settings include them, ``tokens/<hook_point>``, ``logit_lens`` and
+        ``input_norms/<linear>``. Dims: sample, kind, layer, hidden, token, step, vocabulary, unit,
+        in_features. The root's attributes describe the run that made the cache. A cache of schema
+        1 opens with these names, too.
 
     Raises
     ------
     CacheError
         If there is nothing at the path.
     CacheSchemaError
-        If what is there is not a cache, or one of another schema version.
+        If the store is not a cache, or has an unknown schema version.
     CacheIncompleteError
         If it is not finished; the message has the command that finishes it.
 
@@ -60,15 +61,15 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
             "allow_partial=True."
         )
         raise CacheIncompleteError(message)
-    # What the store's own consolidated metadata says is one read for all groups.
+    # Consolidated metadata needs one read for all groups.
     tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
         tree = upgrade_tree(tree)
-    return tree if done.all() else _finished(tree, done)
+    return tree if done.all() else _select_finished(tree, done)
 
 
 def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Say what a cache holds and how it was made, without reading its data.
+    """Describe what a cache holds and how it was made, without reading its data.
 
     Parameters
     ----------
@@ -79,16 +80,21 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``path``, ``model``, ``dataset``, ``samples``, ``done``, ``finished``, ``finish`` (the
-        command that finishes it; None where it is finished), ``hook_points``, ``keep_tokens``, ``dtype``,
-        ``unit``, ``groups`` (per group: its bytes, and shape and dims per array), ``bytes``,
-        ``schema_version``, ``parameters``, ``execution``.
+        command that finishes the cache; None if it is finished), ``hook_points``, ``keep_tokens``,
+        ``dtype``, ``unit``, ``groups`` (per group: its bytes, and shape and dims per array),
+        ``bytes``, ``schema_version``, ``parameters``, ``execution``.
 
     Raises
     ------
     CacheError
         If there is nothing at the path.
     CacheSchemaError
-        If what is there is not a cache, or one of another schema version.
+        If the store is not a cache, or has an unknown schema version.
+
+    Examples
+    --------
+    >>> describe_cache("data/caches/llama-mini--image.zarr")["samples"]  # doctest: +SKIP
+    200
     """
     location = locate_store(path)
     attributes = read_cache_attributes(location)
@@ -136,17 +142,23 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     CacheError
         If there is nothing at the location.
     CacheSchemaError
-        If what is there is not a cache, or one of another schema version.
+        If the store is not a cache, or has an unknown schema version.
     CacheCorruptError
         If its root is not JSON.
+
+    Examples
+    --------
+    >>> read_cache_attributes(locate_store("mine.zarr"))["model"]["setup"]  # doctest: +SKIP
+    'ST'
     """
     if not location.exists():
-        found = "a folder without it" if location.files.isdir(location.root) else "nothing"
+        is_folder = location.files.isdir(location.root)
         message = (
-            f"No cache at {location.address!r}: looked for {ROOT_METADATA_FILE}, found {found}. Make one with "
+            f"No cache at {location.address!r}: looked for {ROOT_METADATA_FILE}, found "
+            f"{'a folder without it' if is_folder else 'nothing'}. Make one with "
             f"`ima cache create --model … --dataset … --out {location.address}`."
         )
-        raise CacheSchemaError(message) if "folder" in found else CacheError(message)
+        raise CacheSchemaError(message) if is_folder else CacheError(message)
     try:
         document = json.loads(location.read(ROOT_METADATA_FILE))
     except ValueError as error:
@@ -179,12 +191,17 @@ def _command(attributes: Mapping[str, Any], location: StoreLocation) -> str:
 
 
 def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
-    """Return which samples are finished, dims (sample).
+    """Return which samples are finished, dims ``(sample,)``.
 
     Raises
     ------
     CacheCorruptError
-        If that cannot be read.
+        If the array cannot be read.
+
+    Examples
+    --------
+    >>> read_done_mask(locate_store("mine.zarr")).all()  # doctest: +SKIP
+    True
     """
     try:
         done: npt.NDArray[np.bool_] = np.asarray(location.group()["samples/done"][...])
@@ -197,13 +214,13 @@ def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
     return done
 
 
-def _finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataTree:
+def _select_finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataTree:
     rows = np.flatnonzero(done)
 
     def select(dataset: xr.Dataset) -> xr.Dataset:
         if "token" in dataset.dims:
             sample = dataset["sample"].to_numpy()
-            # -1 is the fill value of rows that are not written.
+            # Rows that are not written have the fill value -1.
             return dataset.isel(token=np.flatnonzero((sample >= 0) & done[sample]))
         if "unit" in dataset.dims:
             # A unit is done when its samples are.

@@ -1,4 +1,4 @@
-"""The files of a store: where they lie, how a new one appears at once, who may write."""
+"""Files of a store: where they are, how they are written, and who may write."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _BLANK = "0" * 64
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """Where a store lies.
+    """Location of a store.
 
     Parameters
     ----------
     address : str
-        What Zarr and xarray open: a local path or an fsspec URL.
+        Address for Zarr and xarray: a local path or an fsspec URL.
     root : str
         The store's folder as its file system names it.
     files : fsspec.AbstractFileSystem
         The file system.
     local : Path or None
-        The folder, where it is on a local disk.
+        The folder if it is on a local disk, else None.
     """
 
     address: str
@@ -61,7 +61,7 @@ class StoreLocation:
         return content
 
     def write(self, key: str, content: bytes) -> None:
-        """Put a file in place at once."""
+        """Write a file whole or not at all."""
         if self.local is None:
             self.files.pipe_file(f"{self.root}/{key}", content)
             return
@@ -75,8 +75,8 @@ class StoreLocation:
 
     def sizes(self) -> dict[str, int]:
         """Return every file of the store with its size in bytes."""
-        found = self.files.find(self.root, detail=True)
-        return {name.removeprefix(f"{self.root}/"): entry["size"] for name, entry in found.items()}
+        entries = self.files.find(self.root, detail=True)
+        return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in entries.items()}
 
     def remove(self) -> None:
         """Remove the store."""
@@ -86,23 +86,28 @@ class StoreLocation:
             self.files.rm(self.root, recursive=True)
 
     def clean(self) -> None:
-        """Remove what a killed writer had begun to write and not put in place."""
+        """Remove the temporary files that a killed writer left."""
         if self.local is not None:
             for leftover in self.local.rglob("*.partial"):
                 leftover.unlink()
 
     def group(self, mode: Literal["r", "r+"] = "r") -> Any:
-        """Open the store as a Zarr group, whose items are read by path."""
+        """Open the store as a Zarr group."""
         return zarr.open_group(self.address, mode=mode, use_consolidated=False)
 
 
 def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
-    """Return where a store lies, from a local path or an fsspec URL such as ``s3://…``.
+    """Return the location of a store, from a local path or an fsspec URL such as ``s3://…``.
 
     Raises
     ------
     CacheError
         If no file system knows the URL's protocol.
+
+    Examples
+    --------
+    >>> locate_store("memory://mine.zarr").address, locate_store("memory://mine.zarr").local
+    ('memory://mine.zarr', None)
     """
     text = os.fspath(path)
     try:
@@ -172,7 +177,14 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
 
 
 def make_unwritable_error(location: StoreLocation, reason: str) -> CacheError:
-    """Return the error for a place where nothing can be written."""
+    """Return the error for a location that cannot be written.
+
+    Examples
+    --------
+    >>> str(make_unwritable_error(locate_store("memory://a.zarr"), "read-only"))
+    "Cannot write a cache to 'memory://a.zarr': read-only. Give a path in a folder that you may \
+write to."
+    """
     message = (
         f"Cannot write a cache to {location.address!r}: {reason}. Give a path in a folder that you "
         "may write to."
@@ -187,8 +199,8 @@ def build_store_metadata(
 
     Parameters
     ----------
-    arrays : sequence of Array
-        What the store holds.
+    arrays : sequence of ArraySpec
+        Arrays of the store.
     attributes : mapping
         Attributes of the root and of ``/samples``: either can be rebuilt from the other.
 
@@ -196,6 +208,12 @@ def build_store_metadata(
     -------
     dict of str to bytes
         Contents per key, the same for the same arguments; the root comes last.
+
+    Examples
+    --------
+    >>> files = build_store_metadata(layout.arrays(), attributes)  # doctest: +SKIP
+    >>> list(files)[-1]  # doctest: +SKIP
+    'zarr.json'
     """
     buffers: dict[str, Any] = {}
     memory = MemoryStore(buffers)
@@ -211,8 +229,8 @@ def build_store_metadata(
             dtype=array.dtype,
             chunks=array.chunks,
             shards=array.shards,
-            compressors=_codecs(array),
-            fill_value=_fill(array.dtype),
+            compressors=_choose_codecs(array),
+            fill_value=_choose_fill_value(array.dtype),
             dimension_names=array.dims,
             attributes=dict(array.attributes),
         )
@@ -246,7 +264,13 @@ def _seal_metadata(contents: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def serialize_node_metadata(entry: Mapping[str, Any]) -> bytes:
-    """Return the metadata file of a node from its entry in the root's consolidated metadata."""
+    r"""Return the metadata file of a node from its entry in the root's consolidated metadata.
+
+    Examples
+    --------
+    >>> serialize_node_metadata({"node_type": "group", "consolidated_metadata": {}})
+    b'{\n  "node_type": "group"\n}'
+    """
     return _serialize_json({key: entry[key] for key in entry if key != "consolidated_metadata"})
 
 
@@ -255,17 +279,42 @@ def _serialize_json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=2).encode()
 
 
-def write_array_rows(group: Any, *, path: str, rows: slice, values: npt.NDArray[Any]) -> None:
+def write_array_rows(group: Any, *, path: str, index: slice, values: npt.NDArray[Any]) -> None:
     """Write rows of an array.
 
-    Every chunk gets a file, even one that holds nothing but fill values, so that a missing file is
+    Every chunk gets a file, even one that holds nothing but fill values: a missing file is always
     a fault and never a value.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        The store.
+    path : str
+        The array, for example ``"means/resid_post/mean"``.
+    index : slice
+        Rows of the first dim.
+    values : array
+        Their values.
+
+    Examples
+    --------
+    >>> group = zarr.group()
+    >>> _ = group.create_array("done", shape=4, chunks=2, dtype="bool")
+    >>> write_array_rows(group, path="done", index=slice(0, 2), values=np.ones(2, bool))
+    >>> group["done"][:].tolist()
+    [True, True, False, False]
     """
-    group[path].with_config({"write_empty_chunks": True})[rows] = values
+    group[path].with_config({"write_empty_chunks": True})[index] = values
 
 
 def is_root_intact(content: bytes) -> bool:
-    """Return whether the root's bytes have the digest that they state."""
+    """Return whether the root's bytes have the digest that they state.
+
+    Examples
+    --------
+    >>> is_root_intact(b'{"attributes": {"sha256": "not a digest"}}')
+    False
+    """
     try:
         stated = str(json.loads(content)["attributes"][ROOT_DIGEST_KEY]).encode()
     except (ValueError, KeyError, TypeError):
@@ -275,7 +324,12 @@ def is_root_intact(content: bytes) -> bool:
 
 
 def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes]) -> None:
-    """Write a skeleton so that a reader sees all of it or nothing."""
+    """Write the metadata of a new store; readers of a local disk see all of it or nothing.
+
+    Examples
+    --------
+    >>> write_store_metadata(locate_store("mine.zarr"), files)  # doctest: +SKIP
+    """
     if location.local is None:
         for key, content in contents.items():
             location.write(key, content)
@@ -290,21 +344,21 @@ def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes])
         raise make_unwritable_error(location, error.strerror or str(error)) from error
 
 
-def _codecs(array: ArraySpec) -> list[Any]:
-    # Floats of activations shrink by 6 % at twice the time; the rest shrinks well. The crc32c
-    # stands last, because zstd's own checksum does not cover its header.
-    if np.issubdtype(_numpy(array.dtype), np.floating):
+def _choose_codecs(array: ArraySpec) -> list[Any]:
+    # Compression shrinks activations by 6 % and doubles the time; other arrays shrink well. The
+    # crc32c comes last, because zstd's own checksum does not cover its header.
+    if np.issubdtype(_to_numpy_dtype(array.dtype), np.floating):
         return [Crc32cCodec()]
     return [ZstdCodec(level=3, checksum=True), Crc32cCodec()]
 
 
-def _fill(dtype: str) -> Any:
+def _choose_fill_value(dtype: str) -> Any:
     if dtype == "string":
         return ""
     if dtype == "bool":
         return False
-    return np.nan if np.issubdtype(_numpy(dtype), np.floating) else -1
+    return np.nan if np.issubdtype(_to_numpy_dtype(dtype), np.floating) else -1
 
 
-def _numpy(dtype: str) -> np.dtype[Any]:
+def _to_numpy_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype(object if dtype == "string" else dtype)

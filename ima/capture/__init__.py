@@ -1,4 +1,4 @@
-"""Capture of activations: hook points of a running model to tensors and to per-sample statistics."""
+"""Capture: run a model over samples, reduce its activations to statistics, and write a cache."""
 
 from ima.capture.hooks import attach_hooks, capture_activations
 from ima.capture.statistics import FLOAT16_MAX, BatchStatistics, compute_batch_statistics

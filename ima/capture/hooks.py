@@ -1,4 +1,4 @@
-"""Hook points of a running model: call-backs with activations, and whole activations of a batch."""
+"""Hooks of a running model: activations of a batch at hook points, and states of single words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import xarray as xr
 from torch import Tensor
 
+from ima.data.samples import Sample
+from ima.errors import ParameterError
 from ima.hook_points import HOOK_POINTS
 
 if TYPE_CHECKING:
-    from ima.models.batch import Batch
+    from ima.models import Batch
     from ima.models.frozen import FrozenModel
     from ima.models.hook_points import HookPoints
 
@@ -25,19 +28,29 @@ def attach_hooks(
     samples: int,
     callback: Callable[[str, int, Tensor], None],
 ) -> Iterator[None]:
-    """Call back with each hook point of each layer while a model runs, and with nothing afterwards.
+    """Call back with the activations of each layer while a model runs; remove the hooks afterwards.
 
     Parameters
     ----------
     hook_points : HookPoints
-        Where the hook points are.
+        The model's hook points.
     names : sequence of str
-        Which hook points.
+        Hook points to read.
     samples : int
-        Samples in the batch.
+        Number of samples in the batch.
     callback : callable
-        Receives hook point, layer and the activations, dims (sample, position, hidden): a view that
-        the model may overwrite.
+        Receives name, layer and the activations ``(sample, position, hidden)``: a view that the
+        model may overwrite.
+
+    Examples
+    --------
+    >>> def show(name, layer, state):
+    ...     print(name, layer, tuple(state.shape))
+    >>> with attach_hooks(  # doctest: +SKIP
+    ...     model.hook_points, names=["mlp_out"], samples=1, callback=show
+    ... ):
+    ...     model.forward(batch, logits=False)
+    mlp_out 1 (1, 40, 192)
     """
     with ExitStack() as hooks:
         for name in names:
@@ -46,10 +59,8 @@ def attach_hooks(
                 def receive(state: Tensor, name: str = name, layer: int = layer) -> None:
                     callback(name, layer, state)
 
-                handle = hook_points.get_hook_point(name, layer=layer).attach(
-                    receive, samples=samples
-                )
-                hooks.callback(handle.remove)
+                hook_point = hook_points.get_hook_point(name, layer=layer)
+                hooks.callback(hook_point.attach(receive, samples=samples).remove)
         yield
 
 
@@ -65,13 +76,13 @@ def capture_activations(
     batch : Batch
         What :meth:`ima.models.frozen.FrozenModel.encode` returned.
     hook_points : sequence of str
-        Which hook points.
+        Hook points to read.
 
     Returns
     -------
     dict of str to dict of int to Tensor
-        Copies per hook point and layer, dims (sample, position, hidden), on the model's device, padding
-        included. Layer 0 exists for ``resid_post`` only: the input of the first block.
+        Copies per hook point and layer, ``(sample, position, hidden)``, on the model's device,
+        padding included. Layer 0 exists for ``resid_post`` only: the input of the first block.
 
     Raises
     ------
@@ -79,18 +90,76 @@ def capture_activations(
         If there is no such hook point.
     ParameterError
         If this model does not have the hook point.
+
+    Examples
+    --------
+    >>> batch = model.encode(samples)  # doctest: +SKIP
+    >>> states = capture_activations(model, batch, hook_points=["resid_post"])  # doctest: +SKIP
+    >>> states["resid_post"][0].shape  # doctest: +SKIP
+    torch.Size([2, 40, 192])
     """
     states: dict[str, dict[int, Tensor]] = {name: {} for name in hook_points}
 
-    def keep(name: str, layer: int, state: Tensor) -> None:
+    def store(name: str, layer: int, state: Tensor) -> None:
         # A view would keep the whole activation alive, and the model may write to it.
         states[name][layer] = state.clone()
 
+    samples = len(batch.sample_ids)
     with (
         torch.no_grad(),
-        attach_hooks(
-            model.hook_points, names=hook_points, samples=len(batch.sample_ids), callback=keep
-        ),
+        attach_hooks(model.hook_points, names=hook_points, samples=samples, callback=store),
     ):
         model.forward(batch, logits=False)
     return states
+
+
+def capture_word_states(model: FrozenModel, words: Sequence[str], *, prompt: str) -> xr.DataArray:
+    """Return the residual stream at words that the model reads after a prompt, without media.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model that reads the words.
+    words : sequence of str
+        Distinct words, at least one.
+    prompt : str
+        Text before each word, for example ``"caption : a"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(word, layer, hidden)`` float32: the mean over a word's tokens; layer 0 is the input of
+        the first block.
+
+    Raises
+    ------
+    ParameterError
+        If no words are given, or one is given twice.
+
+    Examples
+    --------
+    >>> states = capture_word_states(  # doctest: +SKIP
+    ...     load_model("llama-mini"), ["circle", "square"], prompt="caption : a"
+    ... )
+    >>> states.sel(word="circle", layer=3).shape  # doctest: +SKIP
+    (192,)
+    """
+    if not words or len(set(words)) < len(words):
+        message = f"Distinct words are needed; got {', '.join(words) or 'none'}."
+        raise ParameterError(message)
+    samples = [
+        Sample(id=word, modality="text", task="caption", prompt=prompt, references=(word,))
+        for word in words
+    ]
+    batch = model.encode(samples)
+    # The last token of an answer ends the sequence and belongs to no word.
+    last = batch.answer & ~torch.roll(batch.answer, -1, dims=1)
+    in_word = (batch.answer & ~last).unsqueeze(-1)
+    states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
+    means = [
+        ((state * in_word).sum(dim=1) / in_word.sum(dim=1)).float().cpu().numpy()
+        for state in states.values()
+    ]
+    return xr.DataArray(
+        means, dims=("layer", "word", "hidden"), coords={"layer": list(states), "word": list(words)}
+    ).transpose("word", "layer", "hidden")

@@ -1,4 +1,4 @@
-"""What enters the linear layers: sums of squares, which are all that Wanda needs (F2)."""
+"""Input norms: sums of squares of the inputs of linear layers, all that Wanda needs (F2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ima.models.batch import Batch
+    from ima.models import Batch
     from ima.models.hook_points import HookPoints
 
 
@@ -22,7 +22,7 @@ class InputNormAccumulator:
     hook_points : HookPoints
         The blocks.
     batch : Batch
-        What will run; its padding counts nowhere.
+        The batch that will run; its padding does not count.
     """
 
     def __init__(self, hook_points: HookPoints, batch: Batch) -> None:
@@ -36,7 +36,7 @@ class InputNormAccumulator:
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
-        """Add up while the model runs; the hooks are gone afterwards."""
+        """Add up squares while the model runs; remove the hooks afterwards."""
         with ExitStack() as hooks:
             for layer, block in enumerate(self.hook_points.blocks):
                 for name in self.hook_points.linear_in_features:
@@ -56,16 +56,16 @@ class InputNormAccumulator:
     def _add(self, name: str, layer: int, value: Tensor) -> None:
         samples, _, positions = self.weights.shape
         # Some blocks flatten (sample, position).
-        wide = value.reshape(samples, positions, value.shape[-1]).float()
-        wide = wide.masked_fill(self.padding.to(wide.device), 0.0)
-        found = torch.einsum("skp,spi->ki", self.weights.to(wide.device), wide.square())
-        known = self.sums[name][layer]
-        self.sums[name][layer] = found if known.numel() == 0 else known + found
+        inputs = value.reshape(samples, positions, value.shape[-1]).float()
+        inputs = inputs.masked_fill(self.padding.to(inputs.device), 0.0)
+        added = torch.einsum("skp,spi->ki", self.weights.to(inputs.device), inputs.square())
+        before = self.sums[name][layer]
+        self.sums[name][layer] = added if before.numel() == 0 else before + added
 
     def get_sums(self) -> dict[str, Tensor]:
-        """Return ``(kind, layer, in_features)`` of each linear layer."""
-        home = self.weights.device
+        """Return the sums of squares ``(kind, layer, in_features)`` of each linear layer."""
+        device = self.weights.device
         return {
-            name: torch.stack([layer.to(home) for layer in layers], dim=1)
+            name: torch.stack([layer.to(device) for layer in layers], dim=1)
             for name, layers in self.sums.items()
         }

@@ -1,7 +1,7 @@
-"""The vocabulary lens (F1.5): what residual states say if the model's last step reads them.
+"""The logit lens (F1.5): vocabulary distributions that the model's last step reads from states.
 
-Distributions are reduced block by block of tokens; never is a softmax over all tokens of a batch in
-memory.
+Distributions are reduced block by block of tokens: the softmax over all tokens of a batch is never
+in memory as a whole.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ima.models.hook_points import HookPoints
 
-#: Numbers (tokens times words of the vocabulary) that are held at once: 64 MiB of float32.
+#: Numbers (tokens times words of the vocabulary) in memory at once: 64 MiB of float32.
 LOGIT_BLOCK_SIZE = 2**24
 
 
@@ -26,18 +26,18 @@ def apply_logit_lens(
     block_size: int = LOGIT_BLOCK_SIZE,
     paper_compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Reduce the distributions over the vocabulary of each sample's tokens of each kind.
+    """Average the vocabulary distributions of each sample's tokens, per kind of token.
 
     Parameters
     ----------
     hook_points : HookPoints
-        The final norm and the unembedding, which read states before that norm.
+        Provides the final norm and the unembedding.
     state : Tensor
-        Residual states ``(sample, position, hidden)``.
+        Residual states ``(sample, position, hidden)`` before the final norm.
     kinds : Tensor
         ``(sample, kind, position)`` bool: which tokens are of which kind; padding is of none.
     block_size : int
-        Numbers held at once.
+        Numbers (tokens times words) in memory at once.
     paper_compat : bool
         Apply the final norm twice, as the released code does to the last layer (paper.md §5).
 
@@ -45,19 +45,28 @@ def apply_logit_lens(
     -------
     log_probability : Tensor
         ``(sample, kind, vocabulary)``: log of the mean over tokens of the probabilities; NaN where
-        there is no such token.
+        the sample has no token of the kind.
     entropy : Tensor
         ``(sample, kind)``: mean over tokens of their entropy, in nats.
+
+    Examples
+    --------
+    >>> states = capture_activations(model, batch)["resid_post"]  # doctest: +SKIP
+    >>> log_probability, entropy = apply_logit_lens(  # doctest: +SKIP
+    ...     model.hook_points, states[3], kinds=batch.kinds
+    ... )
+    >>> log_probability.shape  # doctest: +SKIP
+    torch.Size([2, 2, 1024])
     """
     if paper_compat:
         state = hook_points.final_norm(state)
-    samples, found, _ = kinds.shape
+    samples, n_kinds, _ = kinds.shape
     words = hook_points.vocab_size
     rows = max(1, block_size // words)
-    total = state.new_full((samples, found, words), -torch.inf, dtype=torch.float32)
-    entropy = state.new_zeros((samples, found), dtype=torch.float32)
+    total = state.new_full((samples, n_kinds, words), -torch.inf, dtype=torch.float32)
+    entropy = state.new_zeros((samples, n_kinds), dtype=torch.float32)
     for i in range(samples):
-        for k in range(found):
+        for k in range(n_kinds):
             tokens = state[i, kinds[i, k]]
             for part in torch.split(tokens, rows):
                 logs = hook_points.compute_logits(part).float().log_softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Batches of a unit: as large as memory allows, their media read ahead while the model runs."""
+"""Batches: as large as memory allows, with media that are read ahead while the model runs."""
 
 from __future__ import annotations
 
@@ -21,43 +21,48 @@ logger = logging.getLogger("ima")
 
 @dataclass
 class AdaptiveBatchSize:
-    """Samples of a forward pass: halved where memory runs out, and kept so.
+    """Number of samples in a forward pass, halved for good when memory runs out.
 
     Parameters
     ----------
     value : int
-        How many, at most.
+        The largest number of samples.
     """
 
     value: int
 
-    def over(
+    def compute_batches(
         self, start: int, stop: int, compute: Callable[[int, int], _T]
     ) -> Iterator[tuple[int, int, _T]]:
-        """Compute batch after batch; one that does not fit is computed in halves.
+        """Compute batch after batch; a batch that does not fit is computed in halves.
 
         Parameters
         ----------
         start, stop : int
-            First sample, and the one behind the last.
+            First sample, and the one after the last.
         compute : callable
-            From a batch's first sample and the one behind its last to what is made of it.
+            Maps a batch's first sample and the one after its last to a result.
 
         Yields
         ------
-        first, last, made
-            The batch and what was made of it.
+        first, last, result
+            The batch and its result.
 
         Raises
         ------
         ModelError
             If not even one sample fits.
+
+        Examples
+        --------
+        >>> list(AdaptiveBatchSize(2).compute_batches(0, 3, lambda first, last: last - first))
+        [(0, 2, 2), (2, 3, 1)]
         """
         first = start
         while first < stop:
             last = min(first + self.value, stop)
             try:
-                made = compute(first, last)
+                result = compute(first, last)
             except torch.OutOfMemoryError as error:
                 if last - first == 1:
                     message = (
@@ -66,22 +71,22 @@ class AdaptiveBatchSize:
                     )
                     raise ModelError(message) from error
                 self.value = (last - first + 1) // 2
-                logger.warning("memory ran out: going on with %d samples a batch", self.value)
+                logger.warning("memory ran out: continuing with %d samples per batch", self.value)
             else:
-                yield first, last, made
+                yield first, last, result
                 first = last
                 continue
-            # Outside the handler, which holds the frames that hold the tensors.
+            # Not in the handler: until it ends, frames of the failed pass hold tensors.
             torch.cuda.empty_cache()
 
 
 class MediaPrefetcher:
-    """Gives samples whose media are read already, and reads the next ones meanwhile.
+    """Samples with media in memory; the next media are read in the background.
 
     Parameters
     ----------
     samples : sequence of Sample
-        All of them.
+        All samples.
     """
 
     def __init__(self, samples: Sequence[Sample]) -> None:
@@ -101,14 +106,14 @@ class MediaPrefetcher:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def take(self, first: int, last: int, *, until: int) -> list[Sample]:
-        """Return samples, and begin to read as many behind them.
+        """Return samples, and start to read as many that follow.
 
         Parameters
         ----------
         first, last : int
-            First sample, and the one behind the last.
+            First sample, and the one after the last.
         until : int
-            Nothing at or behind this is read ahead.
+            Reading ahead stops before this sample.
 
         Raises
         ------
@@ -116,17 +121,17 @@ class MediaPrefetcher:
             If a medium cannot be read.
         """
         self._read(first, min(2 * last - first, until))
-        found = []
+        samples = []
         for index in range(first, last):
             sample = self._samples[index]
             if index in self._reading:
                 media = self._reading[index].result()
-                sample = replace(sample, media=partial(_same, media))
-            found.append(sample)
-        return found
+                sample = replace(sample, media=partial(_return_media, media))
+            samples.append(sample)
+        return samples
 
     def drop(self, last: int) -> None:
-        """Forget the media before a sample: they will not be asked for again."""
+        """Forget the media of all samples before this one."""
         self._reading = {at: reading for at, reading in self._reading.items() if at >= last}
 
     def _read(self, first: int, last: int) -> None:
@@ -136,5 +141,5 @@ class MediaPrefetcher:
                 self._reading[index] = self._pool.submit(sample.load)
 
 
-def _same(media: Media) -> Media:
+def _return_media(media: Media) -> Media:
     return media

@@ -110,4 +110,4 @@ def _repair(
         store = location.group("r+")
         with set_stored_thread_count(attributes):
             for unit in units:
-                write_work_unit(unit, work=job, store=lambda: store)
+                write_work_unit(unit, job=job, store=lambda: store)

@@ -1,4 +1,4 @@
-"""Statistics of a running model's activations, accumulated sample by sample on its device."""
+"""Statistics of activations, accumulated per sample on the device of the running model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BatchStatistics:
     Parameters
     ----------
     sample_ids : tuple of str
-        Which samples.
+        The samples.
     counts : array (sample, kind)
         Tokens per kind.
     means : dict of str to array (sample, kind, layer, hidden)
@@ -47,13 +47,13 @@ class BatchStatistics:
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
     logit_lens : dict of str to array
-        What residual states say of the next word (see :func:`ima.capture.logit_lens.apply_logit_lens`):
-        ``log_probability`` (sample, kind, layer, vocabulary) and ``entropy`` (sample, kind, layer),
-        of the samples that were asked for.
+        Predictions of the next word from residual states
+        (:func:`ima.capture.logit_lens.apply_logit_lens`): ``log_probability`` (sample, kind, layer,
+        vocabulary) and ``entropy`` (sample, kind, layer), of the first samples.
     input_norms : dict of str to array (kind, layer, in_features)
-        Sums over the batch's tokens of the squares of each input of each linear layer.
+        Sums over the batch's tokens of the squares of each input, per linear layer.
     states : dict of str to array (layer, token, hidden)
-        States of the tokens that were asked for, per hook point.
+        States of the tokens of the first samples, per hook point.
     coords : dict of str to array (token)
         ``sample`` (row of the batch), ``position``, ``modality`` and ``token_id`` of these tokens.
     """
@@ -90,40 +90,46 @@ def compute_batch_statistics(
     batch : Batch
         What :meth:`ima.models.frozen.FrozenModel.encode` returned.
     hook_points : sequence of str
-        Which hook points.
+        Hook points to measure.
     loss : bool
         Whether to compute the loss on the answer.
     keep : int
-        From how many samples, from the start of the batch, to return every token's state.
+        Number of samples, from the start of the batch, whose token states are returned.
     dtype : {"float16", "float32"}
         Dtype of these states.
     logit_lens : int
-        How many samples, from the start of the batch, to read through the logit lens.
+        Number of samples, from the start of the batch, to read through the logit lens.
     input_norms : bool
-        Whether to sum the squares of what enters the linear layers.
+        Whether to sum the squares of the inputs of linear layers.
 
     Returns
     -------
-    Measured
-        No statistic contains a padding position.
+    BatchStatistics
+        No statistic includes padding.
 
     Raises
     ------
     ActivationError
         If an activation is NaN or infinite, or a state is beyond the range of the dtype.
+
+    Examples
+    --------
+    >>> statistics = compute_batch_statistics(model, model.encode(samples))  # doctest: +SKIP
+    >>> statistics.means["resid_post"].shape  # doctest: +SKIP
+    (2, 2, 13, 192)
     """
     reducer = _Reducer(
         model.hook_points, batch, names=hook_points, keep=keep, dtype=dtype, logit_lens=logit_lens
     )
     squares = InputNormAccumulator(model.hook_points, batch) if input_norms else None
-    wanted = tuple(hook_points)
-    if (loss or logit_lens) and "resid_post" not in wanted:
-        wanted = (*wanted, "resid_post")
+    names = tuple(hook_points)
+    if (loss or logit_lens) and "resid_post" not in names:
+        names = (*names, "resid_post")
     with torch.no_grad(), ExitStack() as hooks:
         hooks.enter_context(
             attach_hooks(
                 model.hook_points,
-                names=wanted,
+                names=names,
                 samples=len(batch.sample_ids),
                 callback=reducer.receive,
             )
@@ -131,11 +137,11 @@ def compute_batch_statistics(
         if squares is not None:
             hooks.enter_context(squares.accumulate())
         model.forward(batch, logits=False)
-        found = reducer.result(loss=loss)
+        statistics = reducer.collect(loss=loss)
     if squares is None:
-        return found
-    summed = {name: total.cpu().numpy() for name, total in squares.get_sums().items()}
-    return replace(found, input_norms=summed)
+        return statistics
+    sums = {name: total.cpu().numpy() for name, total in squares.get_sums().items()}
+    return replace(statistics, input_norms=sums)
 
 
 class _Reducer:
@@ -156,10 +162,10 @@ class _Reducer:
         modality = batch.modality
         self.real = modality >= 0
         self.padded = not bool(self.real.all())
-        # Dims (sample, kind, position), kinds in the order of KINDS.
+        # Dims (sample, kind, position), kinds in the order of TOKEN_KINDS.
         self.kinds = batch.kinds
         self.counts = self.kinds.sum(dim=-1)
-        # A sample without a token of a kind has no mean of it: 0/0 is the NaN that says so.
+        # A sample without a token of a kind has no mean of it: 0/0 gives NaN.
         self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
         self.kept = self.real.clone()
         self.kept[keep:] = False
@@ -171,48 +177,48 @@ class _Reducer:
         self.directions: dict[int, Tensor] = {}
         self.cosines: dict[tuple[int, int], Tensor] = {}
         self.last: Tensor | None = None
-        self.readings: list[tuple[Tensor, Tensor]] = []
-        self.copies: dict[torch.device, tuple[Tensor, ...]] = {}
+        self.lens_outputs: list[tuple[Tensor, Tensor]] = []
+        self.masks_by_device: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def receive(self, name: str, layer: int, state: Tensor) -> None:
         """Reduce one hook point of one layer, dims (sample, position, hidden)."""
         if name == "resid_post" and layer == self.hook_points.layers:
             self.last = state.clone()
-        real, weights, kinds = self._on(state.device)
+        real, weights, kinds = self._get_masks(state.device)
         if name == "resid_post" and self.logit_lens:
             shown, kinds = state[: self.logit_lens], kinds[: self.logit_lens]
-            self.readings.append(apply_logit_lens(self.hook_points, shown, kinds=kinds))
+            self.lens_outputs.append(apply_logit_lens(self.hook_points, shown, kinds=kinds))
         if name not in self.names:
             return
         if self.keep:
-            self._store(name, layer, state)
+            self._keep_states(name, layer, state)
         value = state.float()
         if self.padded:
             value = value.masked_fill(~real.unsqueeze(-1), 0.0)
-        home = self.real.device
-        self.means[name].append(torch.bmm(weights, value).to(home))
+        device = self.real.device
+        self.means[name].append(torch.bmm(weights, value).to(device))
         norm = torch.linalg.vector_norm(value, dim=-1)
-        self.norms[name].append(norm.to(home))
+        self.norms[name].append(norm.to(device))
         if name == "resid_post":
-            self._drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
+            self._add_drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return masks and weights where a block is: a large model lies on several devices."""
-        if device not in self.copies:
-            self.copies[device] = tuple(
+    def _get_masks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks and weights on a device: the blocks of a large model are on several."""
+        if device not in self.masks_by_device:
+            self.masks_by_device[device] = tuple(
                 part.to(device) for part in (self.real, self.weights, self.kinds)
             )
-        real, weights, kinds = self.copies[device]
+        real, weights, kinds = self.masks_by_device[device]
         return real, weights, kinds
 
-    def _store(self, name: str, layer: int, state: Tensor) -> None:
+    def _keep_states(self, name: str, layer: int, state: Tensor) -> None:
         rows = state[self.kept.to(state.device)]
         if self.dtype == torch.float16:
             peak = rows.abs().amax(dim=-1)
             self.peaks.append((name, layer, peak.to(self.kept.device)))
         self.states[name].append(rows.to(self.dtype).cpu().numpy())
 
-    def _drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
+    def _add_drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
         self.directions[layer] = direction
         for step in DRIFT_STEPS:
             if layer - step in self.directions:
@@ -222,29 +228,29 @@ class _Reducer:
                 self.cosines[step, layer - step] = mean.to(self.counts.device)
         self.directions.pop(layer - max(DRIFT_STEPS), None)
 
-    def result(self, *, loss: bool) -> BatchStatistics:
-        """Move the statistics to host memory, refusing what is not finite."""
+    def collect(self, *, loss: bool) -> BatchStatistics:
+        """Return the statistics in host memory; refuse activations that are not finite."""
         norms = {name: torch.stack(layers) for name, layers in self.norms.items()}
-        self._check(norms)
+        self._require_finite(norms)
         return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
             counts=self.counts.to(torch.int32).cpu().numpy(),
             means={name: torch.stack(self.means[name], dim=2).cpu().numpy() for name in self.names},
             norms={
                 name: {
-                    "median": self._median(layers).cpu().numpy(),
+                    "median": self._compute_median(layers).cpu().numpy(),
                     "mean": torch.einsum("skp,lsp->skl", self.weights, layers).cpu().numpy(),
                 }
                 for name, layers in norms.items()
             },
-            drift=self._drifts() if "resid_post" in self.names else None,
-            loss=self._loss() if loss else None,
-            logit_lens=self._read() if self.readings else {},
+            drift=self._stack_drift() if "resid_post" in self.names else None,
+            loss=self._compute_loss() if loss else None,
+            logit_lens=self._stack_lens_outputs() if self.lens_outputs else {},
             states={name: np.stack(layers) for name, layers in self.states.items() if layers},
-            coords=self._coords() if self.keep else {},
+            coords=self._make_coords() if self.keep else {},
         )
 
-    def _median(self, norms: Tensor) -> Tensor:
+    def _compute_median(self, norms: Tensor) -> Tensor:
         """Return the median over tokens, (layer, sample, position) → (sample, kind, layer)."""
         ranked = norms.unsqueeze(2).masked_fill(~self.kinds, torch.inf).sort(dim=-1).values
         count = self.counts.expand(ranked.shape[:-1]).unsqueeze(-1)
@@ -253,7 +259,7 @@ class _Reducer:
         median = (lower + upper) / 2
         return median.masked_fill(count.squeeze(-1) == 0, torch.nan).permute(1, 2, 0)
 
-    def _drifts(self) -> npt.NDArray[np.float32]:
+    def _stack_drift(self) -> npt.NDArray[np.float32]:
         samples, kinds = self.counts.shape
         shape = (samples, kinds, len(DRIFT_STEPS), self.hook_points.layers + 1)
         drift = torch.full(shape, torch.nan, device=self.counts.device)
@@ -261,30 +267,34 @@ class _Reducer:
             drift[:, :, DRIFT_STEPS.index(step), layer] = cosine
         return drift.cpu().numpy()
 
-    def _loss(self) -> npt.NDArray[np.float32]:
+    def _compute_loss(self) -> npt.NDArray[np.float32]:
         if self.last is None:
-            message = "The model ran without calling its last block: there is no state to read."
+            message = (
+                "The model ran without calling its last block: the loss has no state to start from."
+            )
             raise ModelError(message)
         losses = []
-        # A first token has nothing before it that could predict it.
+        # No token comes before the first one to predict it.
         attended = self.batch.attention_mask.bool()
         predicted = self.batch.answer & attended.roll(1, dims=1)
         predicted[:, 0] = False
         last = self.last.to(self.batch.token_id.device)
         for state, ids, answer in zip(last, self.batch.token_id, predicted, strict=True):
-            places = answer.nonzero().squeeze(-1)
-            logits = self.hook_points.compute_logits(state[places - 1]).float().to(ids.device)
-            losses.append(torch.nn.functional.cross_entropy(logits, ids[places]))
+            positions = answer.nonzero().squeeze(-1)
+            logits = self.hook_points.compute_logits(state[positions - 1]).float().to(ids.device)
+            losses.append(torch.nn.functional.cross_entropy(logits, ids[positions]))
         return torch.stack(losses).cpu().numpy()
 
-    def _read(self) -> dict[str, npt.NDArray[np.float32]]:
-        parts = zip(("log_probability", "entropy"), zip(*self.readings, strict=True), strict=True)
+    def _stack_lens_outputs(self) -> dict[str, npt.NDArray[np.float32]]:
+        parts = zip(
+            ("log_probability", "entropy"), zip(*self.lens_outputs, strict=True), strict=True
+        )
         return {
             name: torch.stack([layer.cpu() for layer in layers], dim=2).numpy()
             for name, layers in parts
         }
 
-    def _coords(self) -> dict[str, npt.NDArray[Any]]:
+    def _make_coords(self) -> dict[str, npt.NDArray[Any]]:
         sample, _ = self.kept.nonzero(as_tuple=True)
         coords = {
             "sample": sample.to(torch.int32),
@@ -294,22 +304,22 @@ class _Reducer:
         }
         return {name: value.cpu().numpy() for name, value in coords.items()}
 
-    def _check(self, norms: dict[str, Tensor]) -> None:
-        faulty = {
+    def _require_finite(self, norms: dict[str, Tensor]) -> None:
+        not_finite = {
             (int(index) + self.hook_points.layers_of(name)[0], HOOK_POINTS.index(name)): layers[
                 int(index)
             ]
             for name, layers in norms.items()
             for index in (~torch.isfinite(layers)).flatten(1).any(dim=1).nonzero()
         }
-        if faulty:
-            # The first in the order of computation: what comes after it is its consequence.
-            layer, order = min(faulty)
-            rows = (~torch.isfinite(faulty[layer, order])).any(dim=-1)
+        if not_finite:
+            # Only the first in the order of computation: the later ones follow from it.
+            layer, order = min(not_finite)
+            rows = (~torch.isfinite(not_finite[layer, order])).any(dim=-1)
             message = (
-                f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in samples "
-                f"{self._list_samples(rows)}. Nothing of this batch is stored. Look at these samples and "
-                "at the model's weights, or load it in float32."
+                f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in "
+                f"samples {self._list_samples(rows)}. Nothing of this batch is stored. Look at "
+                "these samples and at the model's weights, or load it in float32."
             )
             raise ActivationError(message)
         for name, label, peak in self.peaks:
@@ -319,8 +329,8 @@ class _Reducer:
                 tokens[self.kept] = peak > FLOAT16_MAX
                 message = (
                     f"Hook point {name!r}, layer {label}: a state of {largest:.6g} in samples "
-                    f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the largest "
-                    "float16. Nothing of this batch is stored. Use dtype='float32' "
+                    f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the "
+                    "largest float16. Nothing of this batch is stored. Use dtype='float32' "
                     "(--dtype float32)."
                 )
                 raise ActivationError(message)

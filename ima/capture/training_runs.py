@@ -1,4 +1,4 @@
-"""Caches along training: one for each step at which a model's weights were kept."""
+"""Caches of a training run: one for each step whose weights were kept."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ima.stats.intervals import Interval
 
 @dataclass(frozen=True)
 class TrainingRunCaches:
-    """The caches of a model along its training.
+    """The caches of a model at the steps of its training.
 
     Parameters
     ----------
     model, setup, dataset : str
-        Whose, in which setup of the paper, and what it read.
+        The model, its setup in the paper, and the data set that it read.
     paths : dict of int to Path
-        By finished step of training, in order; 0 is before the first.
+        Cache per finished step of training, in order; step 0 is before training.
     scores : dict of int to Interval
-        Task score of the steps that were scored; of several tasks, of the first.
+        Task score per scored step; with several tasks, that of the first task.
     """
 
     model: str
@@ -34,8 +34,8 @@ class TrainingRunCaches:
     paths: dict[int, Path]
     scores: dict[int, Interval]
 
-    def means(self, step: int) -> dict[str, xr.DataArray]:
-        """Return mean-pooled tokens of the residual stream at a step, by data set."""
+    def read_means(self, step: int) -> dict[str, xr.DataArray]:
+        """Return the mean-pooled tokens of the residual stream at a step, by data set."""
         tree = open_cache(self.paths[step])
         ids = tree["samples"]["id"].to_numpy().astype(object)
         means: Any = tree["means/resid_post/mean"]
@@ -45,29 +45,36 @@ class TrainingRunCaches:
 def cache_residual_stream(
     model: str, *, path: str | os.PathLike[str], replace: bool = False, **settings: Any
 ) -> Path:
-    """Cache the residual stream of one model, unless it is there.
+    """Cache the residual stream of one model, unless the cache exists.
 
     Parameters
     ----------
     model : str
         What :func:`ima.models.load_model` takes.
     path : str or path
-        Where to.
+        The cache.
     replace : bool
-        Whether to replace a cache of other weights or settings, as a zoo that was trained again
-        leaves it behind; else it is an error.
+        Whether to replace a cache of other weights or settings, for example after the zoo was
+        trained again.
     **settings
-        Of ``ima.capture.writer.create_cache``.
+        Arguments of :func:`ima.capture.writer.create_cache`.
 
     Returns
     -------
     Path
-        Where the cache is.
+        The cache.
 
     Raises
     ------
     CacheDifferentError
-        If a cache of other weights or settings is there and not to be replaced.
+        If the path holds a cache of other weights or settings, and ``replace`` is false.
+
+    Examples
+    --------
+    >>> cache_residual_stream(  # doctest: +SKIP
+    ...     "llama-mini/vit/image-qa", path="qa.zarr", dataset="mini-image-qa", samples=50
+    ... )
+    PosixPath('qa.zarr')
     """
     from ima.capture.writer import create_cache
 
@@ -82,11 +89,11 @@ def cache_residual_stream(
 
 
 def make_cache_name(model: str, dataset: str) -> str:
-    """Return the folder name of a cache, which says whose it is.
+    """Return the folder name of a cache: the model and its data set.
 
     Examples
     --------
-    >>> cache_name("llama-mini/vit/image-qa@50", "mini-image-qa")
+    >>> make_cache_name("llama-mini/vit/image-qa@50", "mini-image-qa")
     'llama-mini-vit-image-qa@50--mini-image-qa.zarr'
     """
     return f"{model.replace('/', '-')}--{dataset.replace(':', '-').replace('/', '-')}.zarr"
@@ -107,47 +114,57 @@ def cache_training_run(
     model : str
         A model with checkpoints; `ima models list` shows them.
     folder : str or path
-        Where the caches go; finished ones are left as they are.
+        Folder of the caches; finished ones are left as they are.
     samples : int
-        Test samples of the model's own data set.
+        Number of test samples of the model's own data set.
     device : str
-        Where to run.
+        Device that runs the model.
     replace : bool
-        Whether to replace caches of other weights or settings, as a zoo that was trained again
-        leaves them behind; else they are an error.
+        Whether to replace caches of other weights or settings, for example after the zoo was
+        trained again.
 
     Returns
     -------
-    Steps
-        What was cached.
+    TrainingRunCaches
+        The caches and the scores of their steps.
 
     Raises
     ------
     ParameterError
-        If no weights along the model's training were kept.
+        If the zoo holds no weights of the model's training steps.
     CacheError
-        If a cache of other weights or settings is there and not to be replaced.
+        If a path holds a cache of other weights or settings, and ``replace`` is false.
+
+    Examples
+    --------
+    >>> caches = cache_training_run(  # doctest: +SKIP
+    ...     "llama-mini/vit/image-qa", folder="data/caches/steps", samples=50
+    ... )
+    >>> list(caches.paths)  # doctest: +SKIP
+    [0, 50, 100, 200]
     """
     from ima.metrics.score_tables import select_main_record_scores
     from ima.models import load_model
 
     loaded = load_model(model, device=device)
-    kept = {int(entry["step"]): entry for entry in loaded.card.get("checkpoints", [])}
-    if not kept:
-        message = f"{model} has no weights along its training. Choose another: ima models list."
+    checkpoints = {int(entry["step"]): entry for entry in loaded.card.get("checkpoints", [])}
+    if not checkpoints:
+        message = f"{model} has no weights of its training steps. Choose another: ima models list."
         raise ParameterError(message)
     dataset = str(loaded.card["dataset"])
-    paths = {step: Path(folder) / make_cache_name(f"{model}@{step}", dataset) for step in kept}
+    paths = {
+        step: Path(folder) / make_cache_name(f"{model}@{step}", dataset) for step in checkpoints
+    }
     settings = {"dataset": dataset, "samples": samples, "loss": False, "device": device}
     for step, path in paths.items():
         cache_residual_stream(f"{model}@{step}", path=path, replace=replace, **settings)
-    judged_by = {
+    main_scores = {
         step: list(select_main_record_scores(entry.get("scores", {}), task=loaded.task).values())
-        for step, entry in kept.items()
+        for step, entry in checkpoints.items()
     }
     scores = {
-        step: Interval(**{field: found[0][field] for field in ("value", "low", "high", "n")})
-        for step, found in judged_by.items()
-        if found
+        step: Interval(**{field: records[0][field] for field in ("value", "low", "high", "n")})
+        for step, records in main_scores.items()
+        if records
     }
     return TrainingRunCaches(model, loaded.setup, dataset, paths, scores)

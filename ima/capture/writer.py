@@ -1,4 +1,4 @@
-"""Writer of caches: checks everything, then computes unit after unit, resuming where it stopped."""
+"""Writer of caches: check everything, then compute unit after unit; a stopped run continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ima.cache.chunking import choose_unit_size
 from ima.cache.provenance import (
     CacheParameters,
     list_attribute_differences,
@@ -21,7 +20,7 @@ from ima.cache.provenance import (
     validate_cache_parameters,
 )
 from ima.cache.reader import read_cache_attributes, read_done_mask
-from ima.cache.schema import CacheLayout
+from ima.cache.schema import CacheLayout, choose_unit_size
 from ima.cache.schema1 import require_schema_2
 from ima.cache.store import (
     ROOT_METADATA_FILE,
@@ -118,17 +117,23 @@ def create_cache(
     )
     location = locate_store(path)
     with lock_store(location):
-        stored = _existing(location)
-        work = prepare_capture_job(parameters, model=model, dataset=dataset)
-        asked = make_job_attributes(work)
+        stored = _read_existing(location)
+        job = prepare_capture_job(parameters, model=model, dataset=dataset)
+        requested = make_job_attributes(job)
         if stored is not None and not overwrite:
-            _compare(location, stored=stored, asked=asked)
+            _require_same_cache(location, stored=stored, requested=requested)
             if read_done_mask(location).all():
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
-        keep = None if overwrite else stored
-        with set_stored_thread_count(keep or asked), _readable_errors(location, work.parameters):
-            _run(location, work=work, asked=asked, resume=keep is not None, progress=progress)
+        resumed = None if overwrite else stored
+        with set_stored_thread_count(resumed or requested), _readable_errors(location, parameters):
+            _write_units(
+                location,
+                job=job,
+                attributes=requested,
+                resume=resumed is not None,
+                progress=progress,
+            )
     return location.local or location.address
 
 
@@ -137,69 +142,93 @@ def prepare_capture_job(
 ) -> CaptureJob:
     """Open samples and model and check that they fit, without writing anything.
 
+    Parameters
+    ----------
+    parameters : CacheParameters
+        The settings.
+    model, dataset : str, FrozenModel or SampleSet
+        As for :func:`create_cache`.
+
+    Returns
+    -------
+    CaptureJob
+        Everything that determines the numbers of the cache.
+
     Raises
     ------
     SampleError
         If a sample has no media or an empty text, or the model does not take its modality.
     ParameterError
-        If the data set holds fewer samples than are asked for, or the model lacks a hook point.
+        If the data set holds too few samples, or the model lacks a hook point.
+
+    Examples
+    --------
+    >>> job = prepare_capture_job(  # doctest: +SKIP
+    ...     parameters, model=parameters.model, dataset=parameters.dataset
+    ... )
+    >>> job.layout.units  # doctest: +SKIP
+    7
     """
-    chosen = _samples(parameters, dataset)
-    for sample in chosen:
+    samples = _open_samples(parameters, dataset)
+    for sample in samples:
         if sample.modality != "text" and sample.media is None:
             sample.load()
     if isinstance(model, str):
         model = load_model(model, device=parameters.device, dtype=parameters.precision)
-    widths = {
-        hook_point: model.hook_points.width(hook_point) for hook_point in parameters.hook_points
-    }
-    counted = model.count_tokens(chosen, perceptual=parameters.keep_tokens)
-    lengths = np.array(counted, dtype=np.int64)
+    widths = {name: model.hook_points.width(name) for name in parameters.hook_points}
+    counts = model.count_tokens(samples, perceptual=parameters.keep_tokens)
+    lengths = np.array(counts, dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
-        message = f"Sample {chosen[int(empty[0])].id!r} has an empty text."
+        message = f"Sample {samples[int(empty[0])].id!r} has an empty text."
         raise SampleError(message)
     unit = parameters.unit or choose_unit_size(
-        len(chosen), layers=model.layers, hidden=model.hidden
+        len(samples), layers=model.layers, hidden=model.hidden
     )
     layout = CacheLayout(
-        samples=len(chosen),
-        unit=min(unit, len(chosen)),
+        samples=len(samples),
+        unit=min(unit, len(samples)),
         layers=model.layers,
         widths=widths,
         tokens=int(lengths[: parameters.keep_tokens].sum()),
         dtype=parameters.dtype,
         loss=parameters.loss,
         predict=parameters.predict,
-        metrics=SampleScorer(chosen).metrics if parameters.predict else (),
+        metrics=SampleScorer(samples).metrics if parameters.predict else (),
         logit_lens=parameters.logit_lens,
         vocabulary=model.hook_points.vocab_size if parameters.logit_lens else 0,
         linear_in_features=model.hook_points.linear_in_features if parameters.input_norms else {},
     )
-    return CaptureJob(model, chosen, parameters, layout, lengths)
+    return CaptureJob(model, samples, parameters, layout, lengths)
 
 
-def make_job_attributes(work: CaptureJob) -> dict[str, Any]:
-    """Return the attributes of the store that the work fills."""
-    model = work.model
-    more = {key: model.card.get(key) for key in ("objective", "language")}
+def make_job_attributes(job: CaptureJob) -> dict[str, Any]:
+    """Return the attributes of the store that a job fills.
+
+    Examples
+    --------
+    >>> make_job_attributes(job)["dataset"]["split"]  # doctest: +SKIP
+    'test'
+    """
+    model = job.model
+    optional = {key: model.card.get(key) for key in ("objective", "language")}
     return make_cache_attributes(
-        work.parameters,
+        job.parameters,
         model={
             "name": model.name,
             "setup": model.setup,
             "modality": model.modality,
             "task": model.task,
-            **{key: value for key, value in more.items() if value},
+            **{key: value for key, value in optional.items() if value},
             "weights_hash": model.weights_hash,
             "dtype": _get_precision(model),
         },
         dataset={
-            "name": work.samples.name,
-            "split": work.samples.split,
-            "fingerprint": work.samples.fingerprint,
+            "name": job.samples.name,
+            "split": job.samples.split,
+            "fingerprint": job.samples.fingerprint,
         },
-        layout=work.layout,
+        layout=job.layout,
     )
 
 
@@ -207,7 +236,7 @@ def _get_precision(model: FrozenModel) -> str:
     return str(model.language.dtype).removeprefix("torch.")
 
 
-def _samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet:
+def _open_samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet:
     if isinstance(dataset, str):
         return open_samples(dataset, n=parameters.samples, seed=parameters.seed)
     if len(dataset) < parameters.samples:
@@ -219,8 +248,8 @@ def _samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet
     return dataset[: parameters.samples]
 
 
-def _existing(location: StoreLocation) -> dict[str, Any] | None:
-    """Return the attributes of the cache that is there, or None where nothing is."""
+def _read_existing(location: StoreLocation) -> dict[str, Any] | None:
+    """Return the attributes of the cache at a location, or None if there is nothing."""
     if location.exists():
         location.clean()
         return read_cache_attributes(location)
@@ -230,55 +259,55 @@ def _existing(location: StoreLocation) -> dict[str, Any] | None:
         return None
     if location.local.exists():
         message = (
-            f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). Give another "
-            "path, or remove it."
+            f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). "
+            "Give another path, or remove it."
         )
         raise CacheError(message)
     return None
 
 
-def _compare(
-    location: StoreLocation, *, stored: Mapping[str, Any], asked: Mapping[str, Any]
+def _require_same_cache(
+    location: StoreLocation, *, stored: Mapping[str, Any], requested: Mapping[str, Any]
 ) -> None:
     finished = read_done_mask(location).all()
+    command = parse_cache_parameters(stored).command(location.address)
     if not finished:
-        command = parse_cache_parameters(stored).command(location.address)
         require_schema_2(stored, address=location.address, command=command)
-    differing = list_attribute_differences(stored, asked, execution=not finished)
+    differing = list_attribute_differences(stored, requested, execution=not finished)
     if not differing:
         return
     lines = "\n".join(f"  {line}" for line in differing)
-    if list_attribute_differences(stored, asked, execution=False):
+    if list_attribute_differences(stored, requested, execution=False):
         advice = "Give another path, or replace it with overwrite=True (--overwrite)."
     else:
         advice = (
-            "Its unfinished rest would not be bit-identical to an uninterrupted run. Finish it "
-            f"as it was begun: {parse_cache_parameters(stored).command(location.address)} — or start "
-            "again with overwrite=True (--overwrite)."
+            "Its remaining samples would not have the bits of an uninterrupted run. Finish it with "
+            f"the settings that it was begun with: {command} — or start again with overwrite=True "
+            "(--overwrite)."
         )
     message = f"{location.address!r} holds another cache:\n{lines}\n{advice}"
     raise CacheDifferentError(message)
 
 
-def _run(
+def _write_units(
     location: StoreLocation,
     *,
-    work: CaptureJob,
-    asked: Mapping[str, Any],
+    job: CaptureJob,
+    attributes: Mapping[str, Any],
     resume: bool,
     progress: bool,
 ) -> None:
-    layout = work.layout
+    layout = job.layout
     done = read_done_mask(location) if resume else np.zeros(layout.samples, dtype=bool)
     opened: list[Any] = [location.group("r+")] if resume else []
     if done.any():
-        logger.info("%s: %d of %d samples are there", location.address, done.sum(), done.size)
+        logger.info("%s holds %d of %d samples already", location.address, done.sum(), done.size)
 
     def store() -> Any:
         if not opened:
             if location.exists():
                 location.remove()
-            write_store_metadata(location, build_store_metadata(layout.arrays(), asked))
+            write_store_metadata(location, build_store_metadata(layout.arrays(), attributes))
             opened.append(location.group("r+"))
         return opened[0]
 
@@ -286,17 +315,17 @@ def _run(
     try:
         with make_progress_bar(
             total=layout.samples,
-            description=f"caching {work.model.name}",
+            description=f"caching {job.model.name}",
             unit="sample",
             initial=finished,
             show=progress,
-        ) as shown:
+        ) as progress_bar:
             for unit in range(layout.units):
                 start, stop = layout.bounds(unit)
                 if not done[start:stop].all():
-                    write_work_unit(unit, work=work, store=store)
+                    write_work_unit(unit, job=job, store=store)
                     finished += stop - start
-                    shown.update(stop - start)
+                    progress_bar.update(stop - start)
     except BaseException:
         if opened and finished == 0:
             location.remove()
@@ -305,7 +334,14 @@ def _run(
 
 @contextmanager
 def set_stored_thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
-    """Compute with as many threads as a store says: a sum's last bits depend on them."""
+    """Compute with the stored number of threads: the last bits of sums depend on it.
+
+    Examples
+    --------
+    >>> with set_stored_thread_count({"execution": {"threads": 1}}):
+    ...     torch.get_num_threads()
+    1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(stored["execution"]["threads"])
     try:

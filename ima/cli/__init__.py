@@ -1,4 +1,4 @@
-"""The command line: each command calls one function of the package and prints what it returns."""
+"""The command line: each command calls one function of the package and prints its result."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def models_list(as_json: AsJson = False) -> None:
 @claims_app.command("collect")
 def claims_collect(
     files: Annotated[
-        list[Path], typer.Argument(metavar="RUN.claims.json...", help="What the runs recorded.")
+        list[Path], typer.Argument(metavar="RUN.claims.json...", help="The records of each run.")
     ],
     out: Annotated[Path, typer.Option(help="All records in one list.")] = Path(
         "_build/claims.json"
@@ -80,23 +80,23 @@ def claims_collect(
     ),
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
-    from ima import claims as registry
+    from ima import claims
+    from ima.files import replace_file
 
-    records = registry.collect_claim_records(files, out=out)
-    # The table is included in a page one folder above it; a run's page stands beside its records.
+    records = claims.collect_claim_records(files, out=out)
+    # A page one folder above includes the table; each run's page is beside its records.
     book = table.parent.parent
     pages = {
         record.notebook: os.path.relpath(
             path.with_name(path.name.replace(".claims.json", ".ipynb")), start=book
         )
         for path in files
-        for record in registry.read_claim_records(path)
+        for record in claims.read_claim_records(path)
     }
-    table.parent.mkdir(parents=True, exist_ok=True)
-    missing = registry.read_unmeasurable_claims(files)
-    table.write_text(
-        registry.format_claims_table(records, pages=pages, missing=missing), encoding="utf-8"
-    )
+    missing = claims.read_unmeasurable_claims(files)
+    text = claims.format_claims_table(records, pages=pages, missing=missing)
+    with replace_file(table) as partial:
+        partial.write_text(text, encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 
@@ -106,15 +106,15 @@ def bench_command(
     model: Annotated[str, typer.Option(help="A name of `ima models list`.")] = (
         "llama-mini/vit/image-caption"
     ),
-    dataset: Annotated[str, typer.Option(help="The samples.")] = "mini-image-caption",
-    samples: Annotated[int, typer.Option(help="How many samples.")] = 64,
+    dataset: Annotated[str, typer.Option(help="A data set.")] = "mini-image-caption",
+    samples: Annotated[int, typer.Option(help="Number of samples.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
-    repeats: Annotated[int, typer.Option(help="The fastest of so many is shown.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Number of repeats; the fastest is shown.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     shape: Annotated[
         str, typer.Option(help="Random weights of a published size instead: llava-1.5-7b …")
     ] = "",
-    precision: Annotated[str, typer.Option(help="Of these: float32, bfloat16.")] = "float32",
+    precision: Annotated[str, typer.Option(help="Dtype of random weights: float32 or bfloat16.")] = "float32",
     out: Annotated[
         Path | None, typer.Option(help="Keep the timings here, for the benchmark page.")
     ] = None,
@@ -152,7 +152,12 @@ def bench_command(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: 0 when done, 1 with a message when not, 2 when misused."""
+    """Run the command line; exit with 1 and a message on an error, with 2 on misuse.
+
+    Examples
+    --------
+    >>> main(["cache", "info", "mine.zarr"])  # doctest: +SKIP
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("ima").setLevel(logging.INFO)
     try:

@@ -1,4 +1,4 @@
-"""What the command line prints: tables and the words for sizes, shapes and scores."""
+"""Output of the command line: tables, and texts for sizes, shapes and scores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def print_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, as wide as the terminal or, in a pipe, as its content.
+    """Print a table, as wide as the terminal or, in a pipe, as wide as its content.
 
     Parameters
     ----------
     head : sequence of str
-        Names of the columns; all empty prints none.
+        Names of the columns; if all are empty, the table has no header.
     rows : sequence of sequence of str
         One text per column.
+
+    Examples
+    --------
+    >>> print_table(["model", "score"], rows=[["opt-mini", "0.9"]])  # doctest: +SKIP
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -35,38 +39,43 @@ def print_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_record(record: Mapping[str, Any]) -> None:
-    """Print one line for each field that has a value; fields of fields as ``model.name``."""
+    """Print one line for each field that has a value; nested fields are named ``model.name``.
+
+    Examples
+    --------
+    >>> print_record({"model": {"name": "opt-mini"}, "bytes": 1200})  # doctest: +SKIP
+    """
     print_table(["", ""], rows=[[key, text] for key, text in _fields(record)])
 
 
 def format_scores(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return scores in one line.
+    """Format scores in one line.
 
     Examples
     --------
-    >>> show_scores({"accuracy": {"value": 0.91234, "low": 0.9, "high": 0.93, "n": 500}})
+    >>> format_scores({"accuracy": {"value": 0.91234, "low": 0.9, "high": 0.93, "n": 500}})
     'accuracy 0.912'
     """
     return ", ".join(f"{name} {score['value']:.3f}" for name, score in scores.items())
 
 
 def format_shape(shape: Mapping[str, int]) -> str:
-    """Return the named dims of an array in one line.
+    """Format the named dims of an array in one line.
 
     Examples
     --------
-    >>> show_shape({"sample": 200, "layer": 13})
+    >>> format_shape({"sample": 200, "layer": 13})
     'sample 200, layer 13'
     """
     return ", ".join(f"{dim} {size}" for dim, size in shape.items())
 
 
 def format_bytes(size: int) -> str:
-    """Return a number of bytes as one reads it.
+    """Format a number of bytes with a unit.
 
     Examples
     --------
-    >>> show_bytes(18_500_000)
+    >>> format_bytes(18_500_000)
     '18.5 MB'
     """
     value = float(size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
 from ima.errors import ParameterError, SampleError
+from ima.files import replace_folder
 
 SAMPLES_FILE = "samples.jsonl"
 
@@ -307,15 +307,8 @@ def _complete(path: Path) -> Iterator[Path]:
     if path.exists():
         message = f"{path} exists. Choose another folder or remove it first."
         raise ParameterError(message)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with replace_folder(path) as folder:
         yield folder
-        folder.chmod(0o755)
-        folder.rename(path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _link(source: Path, target: Path) -> None:

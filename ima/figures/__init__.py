@@ -1,4 +1,4 @@
-"""Figures: one theme and one colour per modality for the whole book."""
+"""Figures of the book: one theme, and one colour and marker per series."""
 
 from ima.figures.alignment import (
     plot_alignment_baselines,
@@ -16,8 +16,10 @@ from ima.figures.comparisons import (
 )
 from ima.figures.layer_curves import (
     plot_cone_gaps,
+    plot_curve_panels,
     plot_modality_similarity,
     plot_norm_curves,
+    plot_paper_compat_curves,
     plot_probe_accuracy,
     plot_silhouette_curves,
     plot_similarity_curves,
@@ -29,9 +31,11 @@ from ima.figures.masks import (
     plot_overlap_by_linear,
     plot_overlap_by_modality,
     plot_overlap_heatmap,
+    plot_score_by_sparsity,
+    plot_sparsity_heatmap,
+    plot_vote_agreement,
 )
-from ima.figures.media import plot_images, plot_scores_with_floors, plot_spectrograms
-from ima.figures.panels import plot_curve_panels, plot_paper_compat_curves
+from ima.figures.media import plot_images, plot_spectrograms
 from ima.figures.plans import (
     plot_divergence_by_layer,
     plot_score_by_cost,
@@ -39,7 +43,7 @@ from ima.figures.plans import (
     plot_skip_grid,
     plot_skipped_and_pruned,
 )
-from ima.figures.scores import plot_training_curves, plot_zoo_scores
+from ima.figures.scores import plot_scores_with_floors, plot_training_curves, plot_zoo_scores
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_LABELS,
@@ -48,7 +52,6 @@ from ima.figures.style import (
     plot_layer_curve,
     set_theme,
 )
-from ima.figures.subnets import plot_score_by_sparsity, plot_sparsity_heatmap, plot_vote_agreement
 
 __all__ = [
     "SERIES_COLOURS",

@@ -1,4 +1,4 @@
-"""Figures of implicit alignment (F3): curves of PvsT, layer against layer, rivals, hook points."""
+"""Figures of implicit alignment (F3): layer against layer, baselines, training, hook points."""
 
 from __future__ import annotations
 
@@ -20,84 +20,85 @@ from ima.figures.style import (
     open_figure,
     open_panel_grid,
     plot_layer_curve,
+    plot_named_curves,
     plot_null_line,
 )
 from ima.stats.intervals import Interval, compute_percentile_interval
 
-#: Markers and dashes of runs that are no modality.
-_OTHER = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
+#: Markers and dashes of runs that are not named by a modality.
+_OTHER_RUNS = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
 
 
 def plot_layer_similarity(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
-    """Draw the similarity of perceptual tokens of each layer with textual ones of each layer.
+    """Plot the similarity of perceptual tokens of each layer with textual tokens of each layer.
 
     Parameters
     ----------
     panels : mapping of str to xarray.DataArray
-        Title to the result of :func:`ima.measures.alignment.compute_cross_layer_cosine`.
+        By title, from :func:`ima.measures.alignment.compute_cross_layer_cosine`.
     columns : int
         Panels in a row.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One heat map per entry, on one scale.
+        Heat maps with the same colour scale.
+
+    Examples
+    --------
+    >>> plot_layer_similarity({"image": compute_cross_layer_cosine(means)})  # doctest: +SKIP
     """
     low = min(float(matrix.min()) for matrix in panels.values())
     high = max(float(matrix.max()) for matrix in panels.values())
-    with open_panel_grid(len(panels), columns=columns, base=0.6, row=2.4) as (figure, grid, places):
+    with open_panel_grid(
+        len(panels), columns=columns, base_height=0.6, row_height=2.4,
+        ylabel="layer of perceptual tokens",
+    ) as (figure, grid, places):  # fmt: skip
         image: Any = None
         for axes, (title, matrix) in zip(places, panels.items(), strict=True):
             layers = matrix["textual"].to_numpy()
-            extent = (layers[0] - 0.5, layers[-1] + 0.5) * 2
             image = axes.imshow(
-                matrix,
-                origin="lower",
-                extent=extent,
-                vmin=low,
-                vmax=high,
-                cmap=sns.color_palette("cividis", as_cmap=True),
-            )
+                matrix, origin="lower", extent=(layers[0] - 0.5, layers[-1] + 0.5) * 2,
+                vmin=low, vmax=high, cmap=sns.color_palette("cividis", as_cmap=True),
+            )  # fmt: skip
             axes.set(title=title, xlabel="layer of textual tokens")
             axes.grid(visible=False)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("layer of perceptual tokens")
         figure.colorbar(image, ax=grid.ravel().tolist(), label="mean cosine", shrink=0.8)
     return figure
 
 
-def plot_alignment_baselines(found: Mapping[str, xr.Dataset]) -> Figure:
-    """Draw the rivals of the IMA score over layers, a panel for each, a curve per data set.
+def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figure:
+    """Plot the baselines of the IMA score over layers, a panel per baseline, a curve per data set.
 
     Parameters
     ----------
-    found : mapping of str to xarray.Dataset
-        Name of a modality to the result of :func:`ima.measures.baselines.compute_baseline_curves`.
+    baseline_curves : mapping of str to xarray.Dataset
+        By modality, from :func:`ima.measures.baselines.compute_baseline_curves`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Four panels with 95 % intervals; dotted, the null of each curve.
+        Four panels with 95 % intervals; the dotted lines are the nulls.
+
+    Examples
+    --------
+    >>> plot_alignment_baselines({"image": compute_baseline_curves(means)})  # doctest: +SKIP
     """
-    rivals = next(iter(found.values()))["baseline"].to_numpy()
+    baselines = next(iter(baseline_curves.values()))["baseline"].to_numpy()
     with open_figure(rows=2, columns=2, height=5.4) as (figure, grid):
-        for axes, rival in zip(grid.flat, rivals, strict=True):
-            for name, part in found.items():
-                own = part.sel(baseline=rival)
+        for axes, baseline in zip(grid.flat, baselines, strict=True):
+            for name, curves in baseline_curves.items():
+                curve = curves.sel(baseline=baseline)
                 plot_layer_curve(
-                    axes, values=own["estimate"], low=own["low"], high=own["high"], name=name
+                    axes, values=curve["estimate"], low=curve["low"], high=curve["high"], name=name
                 )
                 axes.plot(
-                    own["layer"],
-                    own["null"],
-                    color=SERIES_COLOURS[name],
-                    linestyle=":",
+                    curve["layer"], curve["null"], color=SERIES_COLOURS[name], linestyle=":",
                     linewidth=1,
-                )
-            axes.set(title=rival, xlabel="layer")
-        plot_null_line(
-            grid[0, 0], float("nan"), label="null: shuffled pairs, or halves of the text"
-        )
+                )  # fmt: skip
+            axes.set(title=baseline, xlabel="layer")
+        label = "null: shuffled pairs, or halves of the text"
+        plot_null_line(grid[0, 0], float("nan"), label=label)
         add_outside_legend(figure, grid[0, 0], columns=2)
     return figure
 
@@ -105,38 +106,45 @@ def plot_alignment_baselines(found: Mapping[str, xr.Dataset]) -> Figure:
 def plot_score_by_step(
     panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], *, ylabel: str
 ) -> Figure:
-    """Draw a score against the training step, a panel per version, a curve per run.
+    """Plot a score against the training step, a curve per run.
 
     Parameters
     ----------
     panels : mapping
-        Title to run to step to the score. A run that is named by its modality has the modality's
-        colour; others are black, each with a marker and dashes of its own.
+        By title, run and step, the score. A run named by its modality has the modality's colour;
+        the others are black, with different markers and dashes.
     ylabel : str
-        What is drawn.
+        Name of the score.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Steps on a scale of square roots, which shows the first ones.
+        One panel per title. The x axis has a square-root scale, which spreads the first steps.
+
+    Examples
+    --------
+    >>> scores = {0: Interval(0.1, 0.0, 0.2, n=60), 100: Interval(0.3, 0.2, 0.4, n=60)}
+    >>> figure = plot_score_by_step({"same layer": {"image": scores}}, ylabel="IMA score")
+    >>> figure.axes[0].get_xlabel()
+    'training step'
     """
     with open_figure(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
         for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
-            others = cycle(_OTHER)
-            for name, steps in runs.items():
+            others = cycle(_OTHER_RUNS)
+            for name, scores in runs.items():
                 values, low, high = (
-                    [getattr(score, side) for score in steps.values()]
-                    for side in ("value", "low", "high")
+                    [getattr(score, field) for score in scores.values()]
+                    for field in ("value", "low", "high")
                 )
                 colour = SERIES_COLOURS.get(name, SERIES_COLOURS["textual"])
                 marker, line = (
                     (SERIES_MARKERS[name], "-") if name in SERIES_MARKERS else next(others)
                 )
                 axes.plot(
-                    list(steps), values, color=colour, marker=marker, linestyle=line, label=name,
+                    list(scores), values, color=colour, marker=marker, linestyle=line, label=name,
                     clip_on=False,
                 )  # fmt: skip
-                axes.fill_between(list(steps), low, high, color=colour, alpha=0.18, linewidth=0)
+                axes.fill_between(list(scores), low, high, color=colour, alpha=0.18, linewidth=0)
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.set_xlim(left=0)
@@ -152,74 +160,78 @@ def plot_layer_curves_by_step(
     first: str = "before training",
     last: str = "last step",
 ) -> Figure:
-    """Draw curves over layers at steps, as those of training, a panel per run.
+    """Plot curves over layers at several steps, for example of training, a panel per run.
 
     Parameters
     ----------
     panels : mapping
-        Title to step to ``(layer,)``.
+        By title and step, ``(layer,)``.
     first, last : str
-        Names of the first and of the last step.
+        Labels of the first and the last step.
 
     Returns
     -------
     matplotlib.figure.Figure
         Later steps are darker.
+
+    Examples
+    --------
+    >>> curves = {step: curve["estimate"].mean("dataset") for step, curve in by_step.items()}
+    ... # doctest: +SKIP
+    >>> plot_layer_curves_by_step({"image": curves})  # doctest: +SKIP
     """
-    most = max(len(steps) for steps in panels.values())
-    palette = sns.color_palette("cividis_r", most)
-    count = len(panels)
-    with open_panel_grid(count, columns=4, base=1.0, row=2.4, sharey=True) as (figure, grid, drawn):
-        for axes, (title, steps) in zip(drawn, panels.items(), strict=True):
-            for at, values in enumerate(steps.values()):
-                label = first if at == 0 else last
+    palette = sns.color_palette("cividis_r", max(len(steps) for steps in panels.values()))
+    with open_panel_grid(
+        len(panels), columns=4, base_height=1.0, row_height=2.4, sharey=True,
+        ylabel="mean cosine (PvsT)",
+    ) as (figure, grid, places):  # fmt: skip
+        for axes, (title, steps) in zip(places, panels.items(), strict=True):
+            labels = {len(steps) - 1: last, 0: first}
+            for i, values in enumerate(steps.values()):
                 axes.plot(
-                    values["layer"],
-                    values,
-                    color=palette[at],
-                    linewidth=2.4 if at in (0, len(steps) - 1) else 1.2,
-                    linestyle="--" if at == 0 else "-",
-                    label=label if at in (0, len(steps) - 1) else None,
-                )
+                    values["layer"], values, color=palette[i], label=labels.get(i),
+                    linewidth=2.4 if i in labels else 1.2, linestyle="--" if i == 0 else "-",
+                )  # fmt: skip
             axes.set(title=title, xlabel="layer")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes in grid[:, 0]:
-            axes.set_ylabel("mean cosine (PvsT)")
         add_outside_legend(figure, grid[0, 0])
     return figure
 
 
-def plot_hook_point_statistics(rows: Mapping[str, xr.Dataset], *, logarithmic: str = "") -> Figure:
-    """Draw statistics of hook points, perceptual tokens on the left and textual ones on the right.
+def plot_hook_point_statistics(
+    statistics: Mapping[str, xr.Dataset], *, log_statistic: str = ""
+) -> Figure:
+    """Plot statistics at hook points, perceptual tokens on the left, textual tokens on the right.
 
     Parameters
     ----------
-    rows : mapping of str to xarray.Dataset
-        What is drawn to ``estimate`` ``(hook_point, kind, layer)`` and ``draws``.
-    logarithmic : str
-        The row whose scale is.
+    statistics : mapping of str to xarray.Dataset
+        By name, ``estimate`` ``(hook_point, kind, layer)`` and ``draws``.
+    log_statistic : str
+        The statistic with a logarithmic y axis.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row of two panels per entry, on one scale.
+        A row of two panels per statistic, with the same y axis.
+
+    Examples
+    --------
+    >>> norms = compute_hook_point_norms(cache_set.read_norms())  # doctest: +SKIP
+    >>> plot_hook_point_statistics({"L2 norm": norms}, log_statistic="L2 norm")  # doctest: +SKIP
     """
-    height = 1.1 + 2.3 * len(rows)
-    with open_figure(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
-        for line, (title, found) in zip(grid, rows.items(), strict=True):
-            low, high = compute_percentile_interval(found["draws"])
-            for axes, kind in zip(line, found["kind"].to_numpy(), strict=True):
-                for hook_point in found["hook_point"].to_numpy():
-                    own = [
-                        s.sel(hook_point=hook_point, kind=kind)
-                        for s in (found["estimate"], low, high)
-                    ]
-                    plot_layer_curve(
-                        axes, values=own[0], low=own[1], high=own[2], name=str(hook_point)
-                    )
+    rows = len(statistics)
+    with open_figure(rows=rows, columns=2, height=1.1 + 2.3 * rows, sharey="row") as (figure, grid):
+        for row, (title, curves) in zip(grid, statistics.items(), strict=True):
+            low, high = compute_percentile_interval(curves["draws"])
+            for axes, kind in zip(row, curves["kind"].to_numpy(), strict=True):
+                estimate, bottom, top = (
+                    part.sel(kind=kind) for part in (curves["estimate"], low, high)
+                )
+                plot_named_curves(axes, estimate, dim="hook_point", low=bottom, high=top)
                 axes.set(title=f"{kind} tokens", xlabel="layer")
-                if title == logarithmic:
+                if title == log_statistic:
                     axes.set_yscale("log")
-            line[0].set_ylabel(title)
+            row[0].set_ylabel(title)
         add_outside_legend(figure, grid[0, 0], columns=2)
     return figure

@@ -1,4 +1,4 @@
-"""Figures of the implications (I1, I2): models against their scores, proxies, steering."""
+"""Figures that compare models (I1, I2): scores against proxies, object detection, steering."""
 
 from __future__ import annotations
 
@@ -28,77 +28,78 @@ from ima.stats.intervals import Interval
 from ima.studies.model_comparison import ModelComparison
 from ima.studies.model_summary import ModelSummary
 
-#: With more points their names would cover each other.
+#: The names of more points would overlap.
 _MAX_NAMED_MODELS = 9
 
 
 def plot_models_by_proxy(
     comparisons: Sequence[ModelComparison], *, name: str, xlabel: str, columns: int = 3
 ) -> Figure:
-    """Draw models by a proxy and their score, a panel for each comparison.
+    """Plot the score of models against a proxy, a panel for each comparison.
 
     Parameters
     ----------
-    comparisons : sequence of Comparison
+    comparisons : sequence of ModelComparison
         At least one.
     name : str
-        Which proxy is on the x axis.
+        The proxy on the x axis.
     xlabel : str
-        What it is called.
+        Label of the x axis.
     columns : int
         Panels in a row.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A point a model with its 95 % intervals over samples, in the colour of its modality; weights
-        of one run joined in the order of training, the last one filled black.
+        A point per model with 95 % intervals over samples, in the colour of its modality. A line
+        joins the checkpoints of a training run; the last one is black.
+
+    Examples
+    --------
+    >>> plot_models_by_proxy(comparisons, name="IMA score", xlabel="cosine")  # doctest: +SKIP
     """
-    with open_panel_grid(len(comparisons), columns=columns, base=0.9, row=2.5) as (
+    with open_panel_grid(len(comparisons), columns=columns, base_height=0.9, row_height=2.5) as (
         figure,
         grid,
         places,
     ):
-        for axes, one in zip(places, comparisons, strict=True):
-            _models(axes, one, name)
-            axes.set_title(_broken(one.title), fontsize="small")
-            axes.set_ylabel(one.metric.replace("_", " "))
+        for axes, comparison in zip(places, comparisons, strict=True):
+            _plot_comparison(axes, comparison, name)
+            axes.set_title(_break_title(comparison.title), fontsize="small")
+            axes.set_ylabel(comparison.metric.replace("_", " "))
         for axes in places[-grid.shape[1] :]:
             axes.set_xlabel(xlabel)
-        seen = {_modality(point) for one in comparisons for point in one.summaries.values()}
+        shown = {_get_modality(own) for each in comparisons for own in each.summaries.values()}
         handles = [
             Line2D(
-                [],
-                [],
-                color=SERIES_COLOURS[m],
-                marker=SERIES_MARKERS[m],
-                linestyle="",
-                label=SERIES_LABELS.get(m, m),
+                [], [], color=SERIES_COLOURS[modality], marker=SERIES_MARKERS[modality],
+                linestyle="", label=modality,
             )
-            for m in ("image", "video", "audio")
-            if m in seen
-        ]
+            for modality in ("image", "video", "audio")
+            if modality in shown
+        ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def _models(axes: Axes, one: ModelComparison, name: str) -> None:
-    kept = {title: p for title, p in one.summaries.items() if one.metric in p.scores}
-    xs = [_interval(point.proxies[name], point) for point in kept.values()]
-    ys = [_interval(point.scores[one.metric], point) for point in kept.values()]
-    if one.kind == "training":
+def _plot_comparison(axes: Axes, comparison: ModelComparison, name: str) -> None:
+    metric, is_training = comparison.metric, comparison.kind == "training"
+    scored = {t: own for t, own in comparison.summaries.items() if metric in own.scores}
+    xs = [_make_interval(own.proxies[name], own) for own in scored.values()]
+    ys = [_make_interval(own.scores[metric], own) for own in scored.values()]
+    if is_training:
         axes.plot([x.value for x in xs], [y.value for y in ys], color="0.6", linewidth=0.9)
-    for (title, point), x, y in zip(kept.items(), xs, ys, strict=True):
-        modality = _modality(point)
-        last = one.kind == "training" and title == list(kept)[-1]
+    for (title, summary), x, y in zip(scored.items(), xs, ys, strict=True):
+        modality = _get_modality(summary)
+        is_last = is_training and title == list(scored)[-1]
         axes.errorbar(
             x.value, y.value,
             xerr=[[x.value - x.low], [x.high - x.value]],
             yerr=[[y.value - y.low], [y.high - y.value]],
             color=SERIES_COLOURS[modality], marker=SERIES_MARKERS[modality], elinewidth=0.7,
-            markerfacecolor="black" if last else SERIES_COLOURS[modality],
+            markerfacecolor="black" if is_last else SERIES_COLOURS[modality],
         )  # fmt: skip
-        if len(kept) <= _MAX_NAMED_MODELS and one.kind != "training":
+        if len(scored) <= _MAX_NAMED_MODELS and not is_training:
             axes.annotate(
                 title, (x.value, y.value), xytext=(4, 4), textcoords="offset points",
                 fontsize="xx-small",
@@ -107,38 +108,42 @@ def _models(axes: Axes, one: ModelComparison, name: str) -> None:
     axes.margins(0.15)
 
 
-def _interval(values: FloatArray, point: ModelSummary) -> Interval:
+def _make_interval(values: FloatArray, summary: ModelSummary) -> Interval:
     draws = values[1:] if len(values) > 1 else values
-    return Interval.of_draws(values[0], draws, n=point.samples)
+    return Interval.of_draws(values[0], draws, n=summary.samples)
 
 
-def _modality(point: ModelSummary) -> str:
-    return next((m for m in SERIES_COLOURS if m in point.dataset.split("-")), "text")
+def _get_modality(summary: ModelSummary) -> str:
+    return next((m for m in SERIES_COLOURS if m in summary.dataset.split("-")), "text")
 
 
-def _broken(title: str) -> str:
-    """Break a long title behind a comma or a slash, near its middle."""
+def _break_title(title: str) -> str:
+    """Break a long title after a comma, slash or space near its middle."""
     if len(title) < 30:
         return title
     places = [i + 1 for i, letter in enumerate(title) if letter in ",/ "]
-    at = min(places, key=lambda place: abs(place - len(title) / 2), default=len(title))
-    return f"{title[:at].rstrip()}\n{title[at:].lstrip()}"
+    middle = min(places, key=lambda place: abs(place - len(title) / 2), default=len(title))
+    return f"{title[:middle].rstrip()}\n{title[middle:].lstrip()}"
 
 
 def plot_proxy_correlations(table: pd.DataFrame, *, level: float = 0.05) -> Figure:
-    """Draw how well each proxy goes with the score, in each comparison.
+    """Plot the correlation of each proxy with the score in each comparison as a heat map.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From :func:`ima.studies.model_comparison.correlate_comparisons`.
     level : float
-        Adjusted p below which a number has a star.
+        Numbers with an adjusted p below this level have a star.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A heat map of Spearman's correlations: comparisons in rows, with their number of models.
+        Spearman's correlations, comparisons in rows with their number of models.
+
+    Examples
+    --------
+    >>> plot_proxy_correlations(correlate_comparisons(comparisons))  # doctest: +SKIP
     """
     spearman = table[table["coefficient"] == "spearman"]
     order = list(dict.fromkeys(spearman["comparison"]))
@@ -147,7 +152,7 @@ def plot_proxy_correlations(table: pd.DataFrame, *, level: float = 0.05) -> Figu
     p = spearman.pivot_table(index="comparison", columns="proxy", values="p adjusted")
     stars = p < level
     values, stars = values.loc[order, proxies], stars.loc[order, proxies]
-    told = values.map(lambda v: "" if np.isnan(v) else f"{v:.2f}") + stars.map(
+    cells = values.map(lambda value: "" if np.isnan(value) else f"{value:.2f}") + stars.map(
         lambda star: "*" if star else ""
     )
     counts = spearman.drop_duplicates("comparison").set_index("comparison")["models"]
@@ -155,7 +160,7 @@ def plot_proxy_correlations(table: pd.DataFrame, *, level: float = 0.05) -> Figu
     with open_figure(height=0.34 * len(order) + 1.9) as (figure, grid):
         axes = grid[0, 0]
         sns.heatmap(
-            values, ax=axes, annot=told.to_numpy(), fmt="", cmap="RdBu_r", vmin=-1, vmax=1,
+            values, ax=axes, annot=cells.to_numpy(), fmt="", cmap="RdBu_r", vmin=-1, vmax=1,
             annot_kws={"fontsize": "x-small"}, cbar_kws={"label": "Spearman correlation"},
         )  # fmt: skip
         axes.set(xlabel="", ylabel="")
@@ -164,29 +169,33 @@ def plot_proxy_correlations(table: pd.DataFrame, *, level: float = 0.05) -> Figu
     return figure
 
 
-def plot_object_auc(found: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw how well percepts tell the words of what is there from other words, by layer.
+def plot_object_auc(auc_by_model: Mapping[str, pd.DataFrame]) -> Figure:
+    """Plot how well perceptual tokens separate the words of present objects from other words.
 
     Parameters
     ----------
-    found : mapping of str to pandas.DataFrame
-        By model: ``layer``, ``estimate``, ``low``, ``high`` and ``modality``, the same in all rows.
+    auc_by_model : mapping of str to pandas.DataFrame
+        By model, ``layer``, ``estimate``, ``low``, ``high`` and a constant ``modality``.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel a modality, in shades of its colour a curve a model with its 95 % interval; one half
-        says nothing.
+        A panel per modality, a curve per model with its 95 % interval. At 0.5 the tokens do not
+        separate the words.
+
+    Examples
+    --------
+    >>> auc = compute_object_auc(tokens, words, present=present)  # doctest: +SKIP
+    >>> table = auc.to_dataframe().reset_index().assign(modality="image")  # doctest: +SKIP
+    >>> plot_object_auc({"opt-mini/vit/image-caption": table})  # doctest: +SKIP
     """
-    grouped: dict[str, dict[str, pd.DataFrame]] = {}
-    for title, curve in found.items():
-        grouped.setdefault(str(curve["modality"].iloc[0]), {})[title] = curve
-    with open_panel_grid(len(grouped), columns=3, base=1.6, row=2.4, sharey=True) as (
-        figure,
-        grid,
-        places,
-    ):
-        for axes, (modality, curves) in zip(places, grouped.items(), strict=True):
+    by_modality: dict[str, dict[str, pd.DataFrame]] = {}
+    for title, curve in auc_by_model.items():
+        by_modality.setdefault(str(curve["modality"].iloc[0]), {})[title] = curve
+    with open_panel_grid(
+        len(by_modality), columns=3, base_height=1.6, row_height=2.4, sharey=True
+    ) as (figure, grid, places):
+        for axes, (modality, curves) in zip(places, by_modality.items(), strict=True):
             shades = sns.light_palette(SERIES_COLOURS[modality], len(curves) + 2)[2:]
             for shade, line, (title, curve) in zip(
                 shades, cycle(("-", "--", "-.", ":")), curves.items(), strict=False
@@ -207,12 +216,12 @@ def plot_object_auc(found: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def plot_steering_sweep(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
-    """Draw errors over how far perceptual tokens were moved, a panel for each metric.
+def plot_steering_sweep(sweep: pd.DataFrame, *, columns: int = 3) -> Figure:
+    """Plot error rates over the length of the steering vector, a panel for each metric.
 
     Parameters
     ----------
-    swept : pandas.DataFrame
+    sweep : pandas.DataFrame
         From :func:`ima.interventions.steering.sweep_steering`.
     columns : int
         Panels in a row.
@@ -220,53 +229,57 @@ def plot_steering_sweep(swept: pd.DataFrame, *, columns: int = 3) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Toward text and in a random direction, with 95 % intervals.
+        A curve toward text and a curve in a random direction, with 95 % intervals.
+
+    Examples
+    --------
+    >>> plot_steering_sweep(sweep_steering(model, vectors, ...))  # doctest: +SKIP
     """
-    looks = {"toward text": ("#D55E00", "o", "-"), "random direction": ("#7F7F7F", "s", "--")}
-    metrics = list(dict.fromkeys(swept["metric"]))
-    with open_panel_grid(len(metrics), columns=columns, base=0.8, row=2.4) as (
-        figure,
-        grid,
-        places,
-    ):
+    styles = {"toward text": ("#D55E00", "o", "-"), "random direction": ("#7F7F7F", "s", "--")}
+    metrics = list(dict.fromkeys(sweep["metric"]))
+    with open_panel_grid(
+        len(metrics), columns=columns, base_height=0.8, row_height=2.4, ylabel="fraction"
+    ) as (figure, _, places):
         for axes, metric in zip(places, metrics, strict=True):
-            for direction, look in looks.items():
-                own = swept[(swept["metric"] == metric) & (swept["direction"] == direction)]
-                plot_interval_line(axes, own, x="amount", label=direction, look=look)
+            for direction, style in styles.items():
+                rows = sweep[(sweep["metric"] == metric) & (sweep["direction"] == direction)]
+                plot_interval_line(axes, rows, x="amount", label=direction, style=style)
             axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-            axes.set(title=metric.replace("_", " "), xlabel="moved by (distances of the means)")
+            axes.set(title=metric.replace("_", " "), xlabel="shift (distances between the means)")
             axes.xaxis.label.set_fontsize("small")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("share")
         add_outside_legend(figure, places[0], columns=2)
     return figure
 
 
-def plot_pairwise_cost(timed: pd.DataFrame) -> Figure:
-    """Draw how the cost of a mean over all pairs grows with the number of samples.
+def plot_pairwise_cost(costs: pd.DataFrame) -> Figure:
+    """Plot how the cost of a mean over all pairs grows with the number of samples.
 
     Parameters
     ----------
-    timed : pandas.DataFrame
-        From ``ima.bench.speed.tabulate_pairwise_cost``.
+    costs : pandas.DataFrame
+        From :func:`ima.bench.speed.tabulate_pairwise_cost`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Seconds over samples, a curve a way, on logarithmic scales.
+        Seconds over samples, a curve per way, on logarithmic scales.
+
+    Examples
+    --------
+    >>> plot_pairwise_cost(tabulate_pairwise_cost(timings))  # doctest: +SKIP
     """
-    looks = {
+    styles = {
         "means": ("#000000", "s", "product of means"),
         "pairs": ("#D55E00", "X", "pair by pair"),
     }
     with open_figure(height=3.0) as (figure, grid):
         axes = grid[0, 0]
-        for way, (colour, marker, label) in looks.items():
-            own = timed[timed["way"] == way]
-            axes.plot(own["samples"], own["seconds"], color=colour, marker=marker, label=label)
+        for way, (colour, marker, label) in styles.items():
+            rows = costs[costs["way"] == way]
+            axes.plot(rows["samples"], rows["seconds"], color=colour, marker=marker, label=label)
         axes.set(xscale="log", yscale="log", xlabel="samples", ylabel="seconds")
-        counts = sorted(set(timed["samples"]))
-        axes.set_xticks(counts, [str(n) for n in counts])
+        counts = sorted(set(costs["samples"]))
+        axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
         add_outside_legend(figure, axes, columns=2)
     return figure

@@ -1,13 +1,13 @@
-"""Figures of findings: curves over layers, and points in two dimensions."""
+"""Figures of curves over layers, with intervals, and of t-SNE embeddings layer by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from ima.figures.style import (
     SERIES_COLOURS,
@@ -16,34 +16,99 @@ from ima.figures.style import (
     open_figure,
     open_panel_grid,
     plot_layer_curve,
+    plot_named_curves,
     plot_null_line,
 )
+from ima.stats.intervals import compute_percentile_interval
+
+_X_LABEL = "layer (0: input of the language model)"
+
+
+def plot_curve_panels(
+    panels: Mapping[str, xr.Dataset],
+    *,
+    dim: str,
+    ylabel: str,
+    columns: int = 3,
+    legend_columns: int = 2,
+    logarithmic: bool = False,
+    sharey: bool = True,
+    null: float | None = None,
+    null_label: str = "",
+) -> Figure:
+    """Plot curves over layers, one for each label of a dim, in a panel per model or data set.
+
+    Parameters
+    ----------
+    panels : mapping of str to xarray.Dataset
+        By title, ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
+    dim : str
+        Its labels are the names of the series. Curves without a finite value are left out.
+    ylabel : str
+        Quantity and unit.
+    columns, legend_columns : int
+        Panels in a row, and columns of the legend.
+    logarithmic : bool
+        Logarithmic y axis.
+    sharey : bool
+        The same y axis for all panels.
+    null : float or None
+        A value to mark in each panel, labelled ``null_label``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per entry, with 95 % percentile intervals.
+
+    Examples
+    --------
+    >>> panels = {"opt-mini (ST)": norms.mean("dataset")}  # doctest: +SKIP
+    >>> plot_curve_panels(panels, dim="kind", ylabel="median L2 norm")  # doctest: +SKIP
+    """
+    with open_panel_grid(
+        len(panels), columns=columns, base_height=1.1, row_height=2.3, sharey=sharey, ylabel=ylabel
+    ) as (figure, grid, places):
+        for axes, (title, curves) in zip(places, panels.items(), strict=True):
+            low, high = compute_percentile_interval(curves["draws"])
+            plot_named_curves(axes, curves["estimate"], dim=dim, low=low, high=high)
+            if null is not None:
+                plot_null_line(axes, null, label=null_label)
+            axes.set(title=title, xlabel="layer")
+            if logarithmic:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(ScalarFormatter())
+                axes.yaxis.set_minor_formatter(NullFormatter())
+        add_outside_legend(figure, grid[0, 0], columns=legend_columns)
+    return figure
 
 
 def plot_similarity_curves(
     averaged: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray
 ) -> Figure:
-    """Draw the similarities of F1.1 over layers.
+    """Plot the similarities of F1.1 over layers.
 
     Parameters
     ----------
     averaged : xarray.Dataset
         From :func:`ima.measures.cones.average_terms_by_curve`.
     low, high : xarray.DataArray
-        Interval at each point, ``(curve, layer)``.
+        Pointwise interval, ``(curve, layer)``.
 
     Returns
     -------
     matplotlib.figure.Figure
         One curve per similarity.
+
+    Examples
+    --------
+    >>> low, high = compute_percentile_interval(averaged["draws"])  # doctest: +SKIP
+    >>> plot_similarity_curves(averaged, low=low, high=high)  # doctest: +SKIP
     """
     with open_figure(height=3.8) as (figure, grid):
         axes = grid[0, 0]
-        for name in averaged["curve"].to_numpy():
-            own = (side.sel(curve=name) for side in (averaged["estimate"], low, high))
-            values, bottom, top = own
-            plot_layer_curve(axes, values=values, low=bottom, high=top, name=str(name))
-        axes.set(xlabel="layer (0: input of the language model)", ylabel="mean cosine similarity")
+        plot_named_curves(axes, averaged["estimate"], dim="curve", low=low, high=high)
+        axes.set(xlabel=_X_LABEL, ylabel="mean cosine similarity")
         add_outside_legend(figure, axes, columns=2)
     return figure
 
@@ -51,27 +116,29 @@ def plot_similarity_curves(
 def plot_modality_similarity(
     parts: Mapping[str, xr.Dataset], *, intervals: Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 ) -> Figure:
-    """Draw the similarities within each modality, one panel each, on one scale.
+    """Plot the similarities within each modality, in panels with the same y axis.
 
     Parameters
     ----------
     parts : mapping of str to xarray.Dataset
-        Modality to its curves, from :func:`ima.measures.cones.average_terms_by_curve`.
+        By modality, from :func:`ima.measures.cones.average_terms_by_curve`.
     intervals : mapping of str to (low, high)
-        Modality to the interval at each point, ``(curve, layer)``.
+        By modality, the pointwise interval, each ``(curve, layer)``.
 
     Returns
     -------
     matplotlib.figure.Figure
         One panel per modality.
+
+    Examples
+    --------
+    >>> intervals = {"image": (low, high)}  # doctest: +SKIP
+    >>> plot_modality_similarity({"image": averaged}, intervals=intervals)  # doctest: +SKIP
     """
     with open_figure(columns=len(parts), height=3.4, sharey=True) as (figure, grid):
         for axes, (modality, part) in zip(grid[0], parts.items(), strict=True):
             low, high = intervals[modality]
-            for name in part["curve"].to_numpy():
-                own = (side.sel(curve=name) for side in (part["estimate"], low, high))
-                values, bottom, top = own
-                plot_layer_curve(axes, values=values, low=bottom, high=top, name=str(name))
+            plot_named_curves(axes, part["estimate"], dim="curve", low=low, high=high)
             axes.set(title=modality, xlabel="layer")
         grid[0, 0].set_ylabel("mean cosine similarity")
         fullest = max(grid[0], key=lambda axes: len(axes.lines))
@@ -79,32 +146,36 @@ def plot_modality_similarity(
     return figure
 
 
-def plot_token_similarity(found: Mapping[str, xr.DataArray]) -> Figure:
-    """Draw similarities of single tokens, one panel per way to reduce pairs of tokens.
+def plot_token_similarity(similarity_by_reduction: Mapping[str, xr.DataArray]) -> Figure:
+    """Plot similarities of single tokens, one panel for each way to reduce pairs of tokens.
 
     Parameters
     ----------
-    found : mapping of str to xarray.DataArray
-        From :func:`ima.measures.token_pairs.average_token_pair_terms`: reduction to ``(curve, layer)``.
+    similarity_by_reduction : mapping of str to xarray.DataArray
+        ``(curve, layer)``, from :func:`ima.measures.token_pairs.average_token_pair_terms`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per entry, on one scale.
+        Panels with the same y axis.
+
+    Examples
+    --------
+    >>> plot_token_similarity(average_token_pair_terms(terms))  # doctest: +SKIP
     """
-    with open_panel_grid(len(found), base=0.8, row=2.2, sharey=True) as (figure, grid, panels):
-        for axes, (title, values) in zip(panels, found.items(), strict=True):
-            for name in values["curve"].to_numpy():
-                plot_layer_curve(axes, values=values.sel(curve=name), name=str(name))
+    with open_panel_grid(
+        len(similarity_by_reduction), base_height=0.8, row_height=2.2, sharey=True,
+        ylabel="cosine of tokens",
+    ) as (figure, grid, panels):  # fmt: skip
+        for axes, (title, values) in zip(panels, similarity_by_reduction.items(), strict=True):
+            plot_named_curves(axes, values, dim="curve")
             axes.set(title=title, xlabel="layer")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("cosine of tokens")
         add_outside_legend(figure, grid[0, 0], columns=3)
     return figure
 
 
 def plot_cone_gaps(gap: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) -> Figure:
-    """Draw how far PvsT lies below the other two, against zero.
+    """Plot how far PvsT lies below PvsP and TvsT.
 
     Parameters
     ----------
@@ -116,138 +187,135 @@ def plot_cone_gaps(gap: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) ->
     Returns
     -------
     matplotlib.figure.Figure
-        A curve per side and the null.
+        Two curves and the null.
+
+    Examples
+    --------
+    >>> low, high = compute_simultaneous_band(gap["draws"])  # doctest: +SKIP
+    >>> plot_cone_gaps(gap, low=low, high=high)  # doctest: +SKIP
     """
     with open_figure(height=3.0) as (figure, grid):
         axes = grid[0, 0]
-        for name in gap["side"].to_numpy():
-            own = (side.sel(side=name) for side in (gap["estimate"], low, high))
-            values, bottom, top = own
-            plot_layer_curve(
-                axes, values=values, low=bottom, high=top, name=str(name), label=f"{name} − PvsT"
-            )
+        plot_named_curves(axes, gap["estimate"], dim="side", low=low, high=high, suffix=" − PvsT")
         plot_null_line(axes, 0, label="null: no difference")
-        axes.set(xlabel="layer (0: input of the language model)", ylabel="difference of cosines")
+        axes.set(xlabel=_X_LABEL, ylabel="difference of cosines")
         add_outside_legend(figure, axes)
     return figure
 
 
 def plot_probe_accuracy(
-    probed: Mapping[str, xr.Dataset], *, names: Mapping[str, str] | None = None
+    accuracies: Mapping[str, xr.Dataset], *, names: Mapping[str, str] | None = None
 ) -> Figure:
-    """Draw held-out accuracy over layers, one panel per question, with chance and permuted labels.
+    """Plot the accuracy of linear probes over layers, with chance and permuted labels.
 
     Parameters
     ----------
-    probed : mapping of str to xarray.Dataset
-        Title to the result of :func:`ima.measures.separability.evaluate_linear_probe`.
+    accuracies : mapping of str to xarray.Dataset
+        By title, from :func:`ima.measures.separability.evaluate_linear_probe`.
     names : mapping of str to str or None
-        Title to the name that chooses the colour.
+        By title, the series that selects the colour.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per entry, on one scale.
+        Panels with the same y axis.
+
+    Examples
+    --------
+    >>> plot_probe_accuracy({"four modalities": accuracy})  # doctest: +SKIP
     """
-    with open_panel_grid(len(probed), base=0.6, row=2.4, sharey=True) as (figure, grid, panels):
-        for axes, (title, part) in zip(panels, probed.items(), strict=True):
-            name = (names or {}).get(title, "perceptual")
+    with open_panel_grid(
+        len(accuracies), base_height=0.6, row_height=2.4, sharey=True, ylabel="balanced accuracy"
+    ) as (figure, grid, panels):
+        for axes, (title, probe) in zip(panels, accuracies.items(), strict=True):
             plot_layer_curve(
-                axes,
-                values=part["accuracy"],
-                low=part["low"],
-                high=part["high"],
-                name=name,
-                label="held-out samples",
-            )
-            plot_null_line(axes, part.attrs["chance"], label="chance")
-            if part.sizes.get("permutation"):
-                layer, null = part["layer"], part["null"]
+                axes, values=probe["accuracy"], low=probe["low"], high=probe["high"],
+                name=(names or {}).get(title, "perceptual"), label="held-out samples",
+            )  # fmt: skip
+            plot_null_line(axes, probe.attrs["chance"], label="chance")
+            if probe.sizes.get("permutation"):
+                null = probe["null"]
                 axes.fill_between(
-                    layer,
-                    null.min("permutation"),
-                    null.max("permutation"),
-                    color=SERIES_COLOURS["null"],
-                    alpha=0.3,
-                    linewidth=0,
+                    probe["layer"], null.min("permutation"), null.max("permutation"),
+                    color=SERIES_COLOURS["null"], alpha=0.3, linewidth=0,
                     label="permuted labels (range)",
-                )
+                )  # fmt: skip
             axes.set(title=title, xlabel="layer", ylim=(0, 1.04))
-        for axes in grid[:, 0]:
-            axes.set_ylabel("balanced accuracy")
         add_outside_legend(figure, grid[0, 0])
     return figure
 
 
-def plot_silhouette_curves(scored: xr.Dataset) -> Figure:
-    """Draw the silhouette of each modality and of all over layers, with permuted classes.
+def plot_silhouette_curves(silhouettes: xr.Dataset) -> Figure:
+    """Plot the silhouette of each modality and of all over layers, with permuted classes.
 
     Parameters
     ----------
-    scored : xarray.Dataset
+    silhouettes : xarray.Dataset
         From :func:`ima.measures.separability.compute_silhouette`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A curve per class, their mean in bold with its interval.
+        A curve per class, and the mean over classes with its interval.
+
+    Examples
+    --------
+    >>> plot_silhouette_curves(compute_silhouette(states, labels=labels))  # doctest: +SKIP
     """
     with open_figure(height=3.4) as (figure, grid):
         axes = grid[0, 0]
-        for name in scored["class"].to_numpy():
-            plot_layer_curve(axes, values=scored["by_class"].sel({"class": name}), name=str(name))
-        low, high = (scored["draws"].quantile(q, "draw") for q in (0.025, 0.975))
+        plot_named_curves(axes, silhouettes["by_class"], dim="class")
+        low, high = (silhouettes["draws"].quantile(q, "draw") for q in (0.025, 0.975))
         plot_layer_curve(
-            axes, values=scored["estimate"], low=low, high=high, name="perceptual", label="all"
-        )
+            axes, values=silhouettes["estimate"], low=low, high=high, name="perceptual",
+            label="all",
+        )  # fmt: skip
         axes.plot(
-            scored["layer"],
-            scored["null"].mean("permutation"),
-            color=SERIES_COLOURS["null"],
-            linestyle="--",
-            label="permuted classes",
-        )
+            silhouettes["layer"], silhouettes["null"].mean("permutation"),
+            color=SERIES_COLOURS["null"], linestyle="--", label="permuted classes",
+        )  # fmt: skip
         plot_null_line(axes, 0, label="null: on the border")
-        axes.set(xlabel="layer (0: input of the language model)", ylabel="silhouette (cosine)")
+        axes.set(xlabel=_X_LABEL, ylabel="silhouette (cosine)")
         add_outside_legend(figure, axes)
     return figure
 
 
 def plot_tsne_by_layer(
-    embedded: xr.DataArray, *, classes: pd.Series[str], columns: int = 4
+    embedding: xr.DataArray, *, classes: pd.Series[str], columns: int = 4
 ) -> Figure:
-    """Draw points in two dimensions, a panel per layer.
+    """Plot the points of a t-SNE embedding, a panel per layer.
 
     Parameters
     ----------
-    embedded : xarray.DataArray
+    embedding : xarray.DataArray
         ``(layer, point, axis)``.
     classes : pandas.Series
-        Modality of each point, in the order of the points.
+        Modality of each point.
     columns : int
         Panels in a row.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The strip.
+        One panel per layer.
+
+    Examples
+    --------
+    >>> plot_tsne_by_layer(compute_tsne(states), classes=listed["modality"])  # doctest: +SKIP
     """
-    layers = embedded["layer"].to_numpy()
-    with open_panel_grid(len(layers), columns=columns, base=0.7, row=1.9) as (figure, grid, panels):
+    layers = embedding["layer"].to_numpy()
+    with open_panel_grid(len(layers), columns=columns, base_height=0.7, row_height=1.9) as (
+        figure,
+        grid,
+        panels,
+    ):
         for axes, layer in zip(panels, layers, strict=True):
             for name in sorted(classes.unique()):
-                x, y = embedded.sel(layer=layer).to_numpy()[(classes == name).to_numpy()].T
+                x, y = embedding.sel(layer=layer).to_numpy()[(classes == name).to_numpy()].T
                 axes.scatter(
-                    x,
-                    y,
-                    s=7,
-                    alpha=0.6,
-                    linewidth=0,
-                    rasterized=True,
-                    label=name,
-                    color=SERIES_COLOURS[name],
-                    marker=SERIES_MARKERS[name],
-                )
+                    x, y, s=7, alpha=0.6, linewidth=0, rasterized=True, label=name,
+                    color=SERIES_COLOURS[name], marker=SERIES_MARKERS[name],
+                )  # fmt: skip
             axes.set(title=f"layer {layer}", xticks=[], yticks=[])
         add_outside_legend(figure, grid[0, 0], columns=4)
         for handle in figure.legends[0].legend_handles:
@@ -256,7 +324,7 @@ def plot_tsne_by_layer(
 
 
 def plot_norm_curves(norms: xr.DataArray, *, ylabel: str = "L2 norm") -> Figure:
-    """Draw the norm of perceptual and textual tokens over layers, with the spread over samples.
+    """Plot the norm of perceptual and textual tokens over layers, with the spread over samples.
 
     Parameters
     ----------
@@ -268,16 +336,52 @@ def plot_norm_curves(norms: xr.DataArray, *, ylabel: str = "L2 norm") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Medians with the middle half of the samples.
+        Medians with the interquartile range of the samples.
+
+    Examples
+    --------
+    >>> tree = ima.open_cache("data/caches/opt-image-qa.zarr")  # doctest: +SKIP
+    >>> plot_norm_curves(tree["norms/resid_post/median"])  # doctest: +SKIP
     """
     with open_figure(height=3.0) as (figure, grid):
         axes = grid[0, 0]
-        for kind in norms["kind"].to_numpy():
-            own = norms.sel(kind=kind)
-            if not np.isfinite(own).any():
-                continue
-            low, middle, high = (own.quantile(q, "sample") for q in (0.25, 0.5, 0.75))
-            plot_layer_curve(axes, values=middle, low=low, high=high, name=str(kind))
+        kinds = norms.dropna("kind", how="all")
+        low, middle, high = (kinds.quantile(q, "sample") for q in (0.25, 0.5, 0.75))
+        plot_named_curves(axes, middle, dim="kind", low=low, high=high)
         axes.set(xlabel="layer", ylabel=ylabel)
         add_outside_legend(figure, axes)
+    return figure
+
+
+def plot_paper_compat_curves(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
+    """Plot curves computed here beside those of the released code.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        By title, ``fixed`` and ``released`` ``(layer,)``, from
+        :func:`ima.studies.paper_compat.compute_paper_compat_curves`. A title consists of the
+        quantity and the difference, separated by a colon.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels in a row.
+
+    Examples
+    --------
+    >>> plot_paper_compat_curves(compute_paper_compat_curves(cache_set))  # doctest: +SKIP
+    """
+    with open_panel_grid(len(panels), columns=2, base_height=0.6, row_height=2.4) as (
+        figure,
+        _,
+        places,
+    ):
+        for axes, (title, curves) in zip(places, panels.items(), strict=True):
+            for name, values in curves.items():
+                plot_layer_curve(axes, values=values, name=name)
+            quantity, _, difference = title.partition(": ")
+            axes.set_title(difference, fontsize=9)
+            axes.set(xlabel="layer", ylabel=quantity)
+        add_outside_legend(figure, places[0])
     return figure

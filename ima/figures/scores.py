@@ -1,4 +1,4 @@
-"""Figures of the zoo: how good its models are, and how they came to be."""
+"""Figures of task scores: models between their floors and ceilings, and scores along training."""
 
 from __future__ import annotations
 
@@ -12,102 +12,144 @@ from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import SERIES_COLOURS, SERIES_MARKERS, add_outside_legend, open_figure
 
-#: Marker and name of what stands beside a score, by the prefix of its columns.
-_BESIDE = {
+#: Marker and label of a reference score, by the prefix of its columns.
+_REFERENCES = {
     "majority": ("+", "most frequent answer"),
-    "none": ("x", "no percepts"),
-    "words": ("|", "ceiling: told in words"),
+    "none": ("x", "no perceptual tokens"),
+    "words": ("|", "text-only ceiling"),
 }
 _ROW = 0.25  # inches
 _TITLE = 0.45
 
 
-def plot_zoo_scores(scores: pd.DataFrame, *, xlabel: str) -> Figure:
-    """Draw every model's score between its floors and its ceiling, one panel a task.
+def plot_scores_with_floors(
+    scores: pd.DataFrame, *, xlabel: str, names: tuple[str, str] = ("score", "floor")
+) -> Figure:
+    """Plot scores with intervals beside their floors.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`ima.metrics.score_tables.select_main_scores`, with ``group``, the panel's title, and
-        ``name``, the row's.
+        Columns ``name``, ``modality``, ``value``, ``low``, ``high``, and the last three with the
+        prefix ``floor_``; NaN if there is no floor.
     xlabel : str
-        What the score is, with its unit.
+        Name of the score, and its unit.
+    names : tuple of str
+        Labels of scores and floors.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Filled: the score; open: with another sample's percepts; both with intervals.
+        A row per model: a filled marker for the score, an open marker for the floor.
+
+    Examples
+    --------
+    >>> row = {"name": "opt-mini", "modality": "text", "value": 0.9, "low": 0.8, "high": 1.0}
+    >>> figure = plot_scores_with_floors(pd.DataFrame([row | {"floor_value": np.nan}]), xlabel="")
+    >>> figure.axes[0].get_yticklabels()[0].get_text()
+    'opt-mini'
+    """
+    with open_figure(height=0.9 + 0.34 * len(scores)) as (figure, grid):
+        axes = grid[0, 0]
+        for place, row in enumerate(scores.to_dict("records")):
+            _plot_dot(axes, row, place, "floor_", label=names[1])
+            _plot_dot(axes, row, place, "", label=names[0])
+        axes.set(xlabel=xlabel)
+        _name_rows(axes, scores)
+        add_outside_legend(figure, axes, columns=4)
+    return figure
+
+
+def plot_zoo_scores(scores: pd.DataFrame, *, xlabel: str) -> Figure:
+    """Plot the score of every model between its floors and its ceiling, one panel per task.
+
+    Parameters
+    ----------
+    scores : pandas.DataFrame
+        From :func:`ima.metrics.score_tables.select_main_scores`, with ``group``, the title of the
+        panel, and ``name``, the label of the row.
+    xlabel : str
+        Name of the score, and its unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Filled markers for scores, open markers for scores with the perceptual tokens of another
+        sample, both with intervals.
+
+    Examples
+    --------
+    >>> scores = select_main_scores(tabulate_card_scores(list_models()))  # doctest: +SKIP
+    >>> rows = scores.assign(group=scores["task"], name=scores["model"])  # doctest: +SKIP
+    >>> plot_zoo_scores(rows, xlabel="fraction of test samples")  # doctest: +SKIP
     """
     groups = list(dict.fromkeys(scores["group"]))
     sizes = [int((scores["group"] == group).sum()) for group in groups]
     ratios = [_ROW * size + _TITLE for size in sizes]
     with open_figure(
         rows=len(groups), height=sum(ratios) + 1.0, sharex=True, height_ratios=ratios
-    ) as (
-        figure,
-        grid,
-    ):
+    ) as (figure, grid):
         for axes, group in zip(grid[:, 0], groups, strict=True):
-            _rungs(axes, scores[scores["group"] == group])
+            rows = scores[scores["group"] == group]
+            for place, row in enumerate(rows.to_dict("records")):
+                for prefix, (sign, label) in _REFERENCES.items():
+                    size = 14 if sign == "|" else 6
+                    value = row[f"{prefix}_value"]
+                    axes.plot(value, place, sign, color="#4D4D4D", markersize=size, label=label)
+                _plot_dot(axes, row, place, "floor_", label="tokens of another sample")
+                _plot_dot(axes, row, place, "", label="score")
+            _name_rows(axes, rows)
             axes.set_title(group)
         grid[-1, 0].set(xlabel=xlabel, xlim=(-0.03, 1.03))
         add_outside_legend(figure, grid[:, 0], columns=3)
     return figure
 
 
-def _rungs(axes: Axes, scores: pd.DataFrame) -> None:
-    for place, row in enumerate(scores.to_dict("records")):
-        colour, marker = SERIES_COLOURS[row["modality"]], SERIES_MARKERS[row["modality"]]
-        for prefix, (sign, label) in _BESIDE.items():
-            size = 14 if sign == "|" else 6
-            axes.plot(
-                row[f"{prefix}_value"], place, sign, color="#4D4D4D", markersize=size, label=label
-            )
-        _dot(axes, row, place, "floor_", color=colour, fmt=marker, fillstyle="none")
-        _dot(axes, row, place, "", color=colour, fmt=marker)
+def _plot_dot(axes: Axes, row: Any, place: int, prefix: str, *, label: str) -> None:
+    value, modality = row[f"{prefix}value"], row["modality"]
+    if np.isfinite(value):
+        ends = [[value - row[f"{prefix}low"]], [row[f"{prefix}high"] - value]]
+        axes.errorbar(
+            value, place, xerr=ends, capsize=2, fmt=SERIES_MARKERS[modality],
+            color=SERIES_COLOURS[modality], fillstyle="none" if prefix else "full",
+            label=f"{modality}: {label}",
+        )  # fmt: skip
+
+
+def _name_rows(axes: Axes, scores: pd.DataFrame) -> None:
     axes.set(yticks=range(len(scores)), ylim=(len(scores) - 0.5, -0.5))
     axes.set_yticklabels(scores["name"])
 
 
-def _dot(axes: Axes, row: Any, place: int, prefix: str, **style: Any) -> None:
-    value = row[f"{prefix}value"]
-    if np.isfinite(value):
-        ends = [[value - row[f"{prefix}low"]], [row[f"{prefix}high"] - value]]
-        label = f"{row['modality']}: " + ("another's percepts" if prefix else "score")
-        axes.errorbar(value, place, xerr=ends, capsize=2, label=label, **style)
-
-
 def plot_training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
-    """Draw scores along training, one panel a task, one line a model.
+    """Plot scores along training, one panel per task, one line per model.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`ima.metrics.score_tables.tabulate_checkpoint_scores`, with ``group``, the panel's title.
+        From :func:`ima.metrics.score_tables.tabulate_checkpoint_scores`, with ``group``, the title
+        of the panel.
     ylabel : str
-        What the score is, with its unit.
+        Name of the score, and its unit.
+
+    Examples
+    --------
+    >>> scores = tabulate_checkpoint_scores(cards)  # doctest: +SKIP
+    >>> plot_training_curves(scores.assign(group=scores["task"]), ylabel="exact match")
+    ... # doctest: +SKIP
     """
     groups = list(dict.fromkeys(scores["group"]))
     with open_figure(columns=len(groups), height=3.2, sharey=True) as (figure, grid):
         for axes, group in zip(grid[0], groups, strict=True):
-            for (_, modality), line in scores[scores["group"] == group].groupby(
-                ["model", "modality"], sort=False
-            ):
-                at = line.sort_values("step")
+            rows = scores[scores["group"] == group]
+            for (_, modality), run in rows.groupby(["model", "modality"], sort=False):
+                steps, colour = run.sort_values("step"), SERIES_COLOURS[modality]
                 axes.plot(
-                    at["step"],
-                    at["value"],
-                    color=SERIES_COLOURS[modality],
-                    marker=SERIES_MARKERS[modality],
+                    steps["step"], steps["value"], color=colour, marker=SERIES_MARKERS[modality],
                     label=modality,
-                )
+                )  # fmt: skip
                 axes.fill_between(
-                    at["step"],
-                    at["low"],
-                    at["high"],
-                    color=SERIES_COLOURS[modality],
-                    alpha=0.18,
-                    lw=0,
+                    steps["step"], steps["low"], steps["high"], color=colour, alpha=0.18, lw=0
                 )
             axes.set(title=group, xlabel="training steps of the connector", ylim=(-0.03, 1.03))
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))

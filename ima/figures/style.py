@@ -1,12 +1,13 @@
-"""Style of the book: one theme, and one colour, marker and name per thing shown."""
+"""Style of the book: one theme, and one colour, marker and label per series."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
@@ -19,101 +20,57 @@ from matplotlib.ticker import MaxNLocator
 CurveStyle = tuple[Any, str, str]
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
-SERIES_COLOURS: Mapping[str, str] = {
-    "text": "#000000",
-    "image": "#0072B2",
-    "video": "#D55E00",
-    "audio": "#009E73",
-    "perceptual": "#CC79A7",
-    "textual": "#000000",
-    "PvsT": "#D55E00",
-    "PvsP": "#0072B2",
-    "TvsT": "#000000",
-    "P intra": "#56B4E9",
-    "T intra": "#7F7F7F",
-    "KL(P‖T)": "#D55E00",
-    "KL(P‖P')": "#0072B2",
-    "KL(T‖T')": "#000000",
-    "KL(T halves)": "#7F7F7F",
-    "same layer": "#D55E00",
-    "fixed": "#000000",
-    "released": "#D55E00",
-    "as it is": "#D55E00",
-    "noise": "#56B4E9",
-    "random blocks": "#7F7F7F",
-    "separated": "#0072B2",
-    "input": "#0072B2",
-    "ln1": "#56B4E9",
-    "attn_out": "#0072B2",
-    "resid_mid": "#7F7F7F",
-    "ln2": "#E69F00",
-    "mlp_post": "#CC79A7",
-    "mlp_out": "#009E73",
-    "resid_post": "#000000",
-    "null": "#7F7F7F",
+_BLACK, _GREY, _BLUE, _SKY = "#000000", "#7F7F7F", "#0072B2", "#56B4E9"
+_GREEN, _ORANGE, _VERMILION, _PURPLE = "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+_DASHED = (3, 1)
+
+
+class _Series(NamedTuple):
+    colour: str
+    marker: str = ""
+    label: str = ""  # empty: the name explains itself
+    dashes: tuple[int, ...] = (1, 0)
+
+
+_SERIES: Mapping[str, _Series] = {
+    "text": _Series(_BLACK, "s"),
+    "image": _Series(_BLUE, "o"),
+    "video": _Series(_VERMILION, "^"),
+    "audio": _Series(_GREEN, "D"),
+    "perceptual": _Series(_PURPLE, "o"),
+    "textual": _Series(_BLACK, "s"),
+    "PvsT": _Series(_VERMILION, "X", "perceptual–textual (PvsT)"),
+    "PvsP": _Series(_BLUE, "o", "perceptual–perceptual (PvsP)"),
+    "TvsT": _Series(_BLACK, "s", "textual–textual (TvsT)"),
+    "P intra": _Series(_SKY, "o", "perceptual, halves of a data set", _DASHED),
+    "T intra": _Series(_GREY, "s", "textual, halves of a data set", _DASHED),
+    "KL(P‖T)": _Series(_VERMILION, "X", "perceptual from textual, KL(P‖T)"),
+    "KL(P‖P')": _Series(_BLUE, "o", "perceptual between data sets"),
+    "KL(T‖T')": _Series(_BLACK, "s", "textual between data sets"),
+    "KL(T halves)": _Series(_GREY, "", "textual, halves of a data set (null)", _DASHED),
+    "same layer": _Series(_VERMILION, "X", "perceptual tokens of the same layer"),
+    "input": _Series(_BLUE, "o", "perceptual tokens at the input of the model"),
+    "fixed": _Series(_BLACK, "s", "as computed here"),
+    "released": _Series(_VERMILION, "X", "as in the released code", _DASHED),
+    "as it is": _Series(_VERMILION, "X"),
+    "noise": _Series(_SKY, "v", "noise as perceptual tokens"),
+    "random blocks": _Series(_GREY, "P"),
+    "separated": _Series(_BLUE, "o", "attention knockout in all blocks"),
+    "ln1": _Series(_SKY, "v", "ln1: input of attention"),
+    "attn_out": _Series(_BLUE, "o", "attn_out: output of attention"),
+    "resid_mid": _Series(_GREY, "P", "resid_mid: residual stream after attention"),
+    "ln2": _Series(_ORANGE, "^", "ln2: input of the MLP"),
+    "mlp_post": _Series(_PURPLE, "D", "mlp_post: hidden units of the MLP"),
+    "mlp_out": _Series(_GREEN, "X", "mlp_out: output of the MLP"),
+    "resid_post": _Series(_BLACK, "s", "resid_post: residual stream after the block"),
+    "null": _Series(_GREY, "", "", (1, 1)),
 }
+SERIES_COLOURS: Mapping[str, str] = {name: series.colour for name, series in _SERIES.items()}
 SERIES_MARKERS: Mapping[str, str] = {
-    "text": "s",
-    "image": "o",
-    "video": "^",
-    "audio": "D",
-    "perceptual": "o",
-    "textual": "s",
-    "PvsT": "X",
-    "PvsP": "o",
-    "TvsT": "s",
-    "P intra": "o",
-    "T intra": "s",
-    "KL(P‖T)": "X",
-    "KL(P‖P')": "o",
-    "KL(T‖T')": "s",
-    "same layer": "X",
-    "fixed": "s",
-    "released": "X",
-    "as it is": "X",
-    "noise": "v",
-    "random blocks": "P",
-    "separated": "o",
-    "input": "o",
-    "ln1": "v",
-    "attn_out": "o",
-    "resid_mid": "P",
-    "ln2": "^",
-    "mlp_post": "D",
-    "mlp_out": "X",
-    "resid_post": "s",
+    name: series.marker for name, series in _SERIES.items() if series.marker
 }
-_SERIES_DASHES: Mapping[str, tuple[int, ...]] = {
-    "P intra": (3, 1),
-    "T intra": (3, 1),
-    "KL(T halves)": (3, 1),
-    "released": (3, 1),
-    "null": (1, 1),
-}
-# Labels wherever a short name would not explain itself.
 SERIES_LABELS: Mapping[str, str] = {
-    "PvsT": "perceptual–textual (PvsT)",
-    "PvsP": "perceptual–perceptual (PvsP)",
-    "TvsT": "textual–textual (TvsT)",
-    "P intra": "perceptual, halves of a set",
-    "T intra": "textual, halves of a set",
-    "fixed": "as computed here",
-    "released": "as in the released code",
-    "noise": "noise for percepts",
-    "separated": "kinds separated in all blocks",
-    "same layer": "perceptual tokens of the same layer",
-    "input": "perceptual tokens at the model's input",
-    "ln1": "ln1: what attention reads",
-    "attn_out": "attn_out: what attention adds",
-    "resid_mid": "resid_mid: stream after attention",
-    "ln2": "ln2: what the network reads",
-    "mlp_post": "mlp_post: hidden units",
-    "mlp_out": "mlp_out: what the network adds",
-    "resid_post": "resid_post: stream after the block",
-    "KL(P‖T)": "perceptual from textual, KL(P‖T)",
-    "KL(P‖P')": "perceptual between data sets",
-    "KL(T‖T')": "textual between data sets",
-    "KL(T halves)": "textual, halves of a set (null)",
+    name: series.label for name, series in _SERIES.items() if series.label
 }
 FIGURE_WIDTH = 7.2  # inches: the text column of the book
 _STYLE: Mapping[str, Any] = {
@@ -137,12 +94,17 @@ _STYLE: Mapping[str, Any] = {
     "svg.hashsalt": "ima",
 }
 
-#: Markers of things that are no modality, told apart by their number.
-_NUMBERED = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+#: Markers of series that have no entry in the table above, by number.
+_NUMBERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def set_theme() -> None:
-    """Apply the book's theme, and SVG output where a notebook is running."""
+    """Apply the book's theme; in a notebook, also use SVG output.
+
+    Examples
+    --------
+    >>> set_theme()  # doctest: +SKIP
+    """
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=dict(_STYLE))
     from IPython import get_ipython
 
@@ -156,9 +118,9 @@ def set_theme() -> None:
 
 @contextmanager
 def open_figure(
-    *, rows: int = 1, columns: int = 1, height: float = 3.0, **given: Any
+    *, rows: int = 1, columns: int = 1, height: float = 3.0, **subplot_options: Any
 ) -> Iterator[tuple[Figure, npt.NDArray[Any]]]:
-    """Yield a figure of the book's width with its axes, and close it at the end.
+    """Yield a figure of the book's width and its axes, and close the figure at the end.
 
     Parameters
     ----------
@@ -166,63 +128,108 @@ def open_figure(
         Grid of axes.
     height : float
         Height of the figure in inches.
-    **given
-        Passed on to :func:`matplotlib.pyplot.subplots`.
+    **subplot_options
+        Passed to :func:`matplotlib.pyplot.subplots`.
+
+    Yields
+    ------
+    figure, grid
+        ``grid`` is the array of axes ``(row, column)``.
+
+    Examples
+    --------
+    >>> with open_figure(columns=2) as (figure, grid):  # doctest: +SKIP
+    ...     grid[0, 0].plot([0, 1], [0, 1])
     """
     figure, axes = plt.subplots(
-        rows, columns, figsize=(FIGURE_WIDTH, height), squeeze=False, **given
+        rows, columns, figsize=(FIGURE_WIDTH, height), squeeze=False, **subplot_options
     )
     yield figure, axes
-    # A notebook shows the figure that a cell returns; one that stayed open would appear twice.
+    # A notebook shows the figure that a cell returns. An open figure would be shown twice.
     plt.close(figure)
 
 
 @contextmanager
 def open_panel_grid(
-    count: int, *, columns: int = 3, base: float, row: float, **given: Any
+    count: int,
+    *,
+    columns: int = 3,
+    base_height: float,
+    row_height: float,
+    ylabel: str = "",
+    **subplot_options: Any,
 ) -> Iterator[tuple[Figure, npt.NDArray[Any], list[Axes]]]:
-    """Yield a figure with so many panels in a grid, without the ones that would stay empty.
+    """Yield a figure with ``count`` panels in a grid, without empty panels.
 
     Parameters
     ----------
     count : int
-        How many panels.
+        Number of panels.
     columns : int
-        At most so many in a row.
-    base, row : float
-        Height of the figure in inches: what it has anyhow, and for each row.
-    **given
-        Passed on to :func:`open_figure`.
+        Largest number of panels in a row.
+    base_height, row_height : float
+        The figure is ``base_height + rows * row_height`` inches high.
+    ylabel : str
+        Label of the y axis of the first panel of each row.
+    **subplot_options
+        Passed to :func:`open_figure`.
 
     Yields
     ------
     figure, grid, panels
-        ``grid`` has rows and columns; ``panels`` are its axes in order, as many as asked for.
+        ``grid`` is the array of axes ``(row, column)``; ``panels`` lists the first ``count`` axes.
+
+    Examples
+    --------
+    >>> with open_panel_grid(5, base_height=1, row_height=2) as (figure, _, panels):
+    ...     for axes in panels:
+    ...         axes.plot([0, 1], [0, 1])  # doctest: +SKIP
     """
     columns = min(columns, count)
     rows = -(-count // columns)
-    with open_figure(rows=rows, columns=columns, height=base + row * rows, **given) as (
+    height = base_height + row_height * rows
+    with open_figure(rows=rows, columns=columns, height=height, **subplot_options) as (
         figure,
         grid,
     ):
         for axes in grid.flat[count:]:
             axes.remove()
         yield figure, grid, list(grid.flat[:count])
+        if ylabel:
+            for axes in grid[:, 0]:
+                axes.set_ylabel(ylabel)
 
 
 def add_outside_legend(
     figure: Figure, axes: Axes | Iterable[Axes], *, columns: int = 3, title: str = ""
 ) -> None:
-    """Put one legend of some axes below the figure, outside the data."""
-    seen: dict[str, Any] = {}
-    for one in (axes,) if isinstance(axes, Axes) else axes:
-        handles, texts = one.get_legend_handles_labels()
-        seen = {**dict(zip(texts, handles, strict=True)), **seen}
-        if own := one.get_legend():
-            own.remove()
+    """Add one legend for several axes below the figure, outside the data.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    axes : Axes or iterable of Axes
+        Axes whose labelled artists the legend lists, each label once.
+    columns : int
+        Columns of the legend.
+    title : str
+        Title of the legend.
+
+    Examples
+    --------
+    >>> add_outside_legend(figure, panels, columns=2)  # doctest: +SKIP
+    """
+    entries: dict[str, Any] = {}
+    for each in (axes,) if isinstance(axes, Axes) else axes:
+        handles, labels = each.get_legend_handles_labels()
+        entries = {**dict(zip(labels, handles, strict=True)), **entries}
+        if legend := each.get_legend():
+            legend.remove()
     figure.legend(
-        seen.values(), seen.keys(), loc="outside lower center", ncols=columns, title=title or None
-    )
+        entries.values(), entries.keys(), loc="outside lower center", ncols=columns,
+        title=title or None,
+    )  # fmt: skip
 
 
 def plot_layer_curve(
@@ -235,66 +242,121 @@ def plot_layer_curve(
     label: str | None = None,
     dim: str = "layer",
 ) -> None:
-    """Draw one curve over layers with its interval.
+    """Plot one curve over layers with its interval.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-        Where.
+        The axes.
     values, low, high : xarray.DataArray
         ``(layer,)``.
     name : str
-        What it is: chooses colour, marker and dashes.
+        Name of the series, which selects colour, marker and dashes: a key of
+        :data:`SERIES_COLOURS`.
     label : str or None
-        Text of the legend; None takes the name's own.
+        Text of the legend; None takes that of the series.
     dim : str
         The dim along the x axis.
+
+    Examples
+    --------
+    >>> plot_layer_curve(axes, values=curves["estimate"], name="PvsT")  # doctest: +SKIP
     """
-    x = values[dim].to_numpy()
-    colour = SERIES_COLOURS[name]
+    x, series = values[dim].to_numpy(), _SERIES[name]
     axes.plot(
-        x,
-        values,
-        color=colour,
-        marker=SERIES_MARKERS.get(name, ""),
-        dashes=_SERIES_DASHES.get(name, (1, 0)),
-        label=SERIES_LABELS.get(name, name) if label is None else label,
-    )
+        x, values, color=series.colour, marker=series.marker, dashes=series.dashes,
+        label=series.label or name if label is None else label,
+    )  # fmt: skip
     if low is not None and high is not None:
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=series.colour, alpha=0.18, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def plot_interval_line(
-    axes: Axes, rows: pd.DataFrame, *, x: str, label: str, look: CurveStyle
+def plot_named_curves(
+    axes: Axes,
+    estimate: xr.DataArray,
+    *,
+    dim: str,
+    low: xr.DataArray | None = None,
+    high: xr.DataArray | None = None,
+    suffix: str = "",
 ) -> None:
-    """Draw ``value`` over a column with the interval from ``low`` to ``high``, in order of x.
+    """Plot a curve over layers for each label of a dim, which is the name of the series.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-        Where.
-    rows : pandas.DataFrame
+        The axes.
+    estimate, low, high : xarray.DataArray
+        ``(dim, layer)``. A curve without a finite value is left out.
+    dim : str
+        The dim.
+    suffix : str
+        Appended to the names in the legend; empty takes the labels of the series.
+
+    Examples
+    --------
+    >>> plot_named_curves(axes, norms["estimate"], dim="kind")  # doctest: +SKIP
+    """
+    for name in map(str, estimate[dim].to_numpy()):
+        values, bottom, top = (
+            None if part is None else part.sel({dim: name}) for part in (estimate, low, high)
+        )
+        if values is not None and np.isfinite(values).any():
+            label = name + suffix if suffix else None
+            plot_layer_curve(axes, values=values, low=bottom, high=top, name=name, label=label)
+
+
+def plot_interval_line(
+    axes: Axes, table: pd.DataFrame, *, x: str, label: str, style: CurveStyle
+) -> None:
+    """Plot the column ``value`` over the column ``x``, with the interval from ``low`` to ``high``.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    table : pandas.DataFrame
         Columns ``value``, ``low``, ``high`` and ``x``.
     x, label : str
         The column along the x axis, and the text of the legend.
-    look : tuple
+    style : tuple
         Colour, marker and line style.
+
+    Examples
+    --------
+    >>> plot_interval_line(axes, sweep, x="layer", label="pruned", style=("#D55E00", "X", "--"))
+    ... # doctest: +SKIP
     """
-    colour, marker, line = look
-    rows = rows.sort_values(x)
-    axes.plot(rows[x], rows["value"], color=colour, marker=marker, linestyle=line, label=label)
-    axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+    colour, marker, line = style
+    table = table.sort_values(x)
+    axes.plot(table[x], table["value"], color=colour, marker=marker, linestyle=line, label=label)
+    axes.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
 
 
-def get_numbered_style(at: int) -> dict[str, Any]:
-    """Return a colour and a marker that no other number has: filled first, then open."""
-    colours = sns.color_palette("colorblind", len(_NUMBERED))
-    colour = colours[at % len(colours)]
-    face = colour if at < len(_NUMBERED) else "none"
-    return {"color": colour, "marker": _NUMBERED[at % len(_NUMBERED)], "markerfacecolor": face}
+def get_numbered_style(index: int) -> dict[str, Any]:
+    """Return the colour and marker of a number; markers are filled first, then open.
+
+    Examples
+    --------
+    >>> get_numbered_style(0)["marker"], get_numbered_style(10)["markerfacecolor"]
+    ('o', 'none')
+    """
+    count = len(_NUMBERED_MARKERS)
+    colour = sns.color_palette("colorblind", count)[index % count]
+    face = colour if index < count else "none"
+    return {
+        "color": colour,
+        "marker": _NUMBERED_MARKERS[index % count],
+        "markerfacecolor": face,
+    }
 
 
 def plot_null_line(axes: Axes, value: float, *, label: str) -> None:
-    """Draw the value at which a claim says nothing."""
+    """Plot the null value of a claim as a dotted horizontal line.
+
+    Examples
+    --------
+    >>> plot_null_line(axes, 0.5, label="chance")  # doctest: +SKIP
+    """
     axes.axhline(value, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4, label=label)

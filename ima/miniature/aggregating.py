@@ -74,10 +74,10 @@ class _Rows:
 def make_aggregation_part(materials: TrainingMaterials) -> ZooPart:
     """Return the part of the zoo that this module trains."""
     plan = materials.workshop.plan
-    recipe = plan.recipe(_RECIPE)
+    recipe = plan.scale_recipe(_RECIPE)
     record = {
         **asdict(recipe),
-        "pool": plan.pool(multitask.MULTITASK_MODALITY),
+        "pool": plan.get_pool_size(multitask.MULTITASK_MODALITY),
         "batch": _BATCH_SIZE,
         "shots": _N_SHOTS,
         "depth": _READ_LAYER,
@@ -95,7 +95,7 @@ def _make(
     materials: TrainingMaterials, recipe: TrainingRecipe, record: Mapping[str, Any]
 ) -> dict[str, Any]:
     workshop = materials.workshop
-    language, tokenizer = materials.language(multitask.MULTITASK_LANGUAGE)
+    language, tokenizer = materials.get_language_model(multitask.MULTITASK_LANGUAGE)
     frozen = hash_state_dict(language.state_dict())
     trainer = _Trainer(materials, language, tokenizer, recipe)
     projection = trainer.projection
@@ -104,14 +104,14 @@ def _make(
         trainer.loss,
         recipe,
         name="aggregation",
-        state_path=workshop.checkpoint(_PART_NAME),
+        state_path=workshop.get_checkpoint_path(_PART_NAME),
         probe=trainer.probe,
     )
     if hash_state_dict(language.cpu().state_dict()) != frozen:
         message = "Training the map changed the language model, which must stay frozen."
         raise RuntimeError(message)
     projection.cpu().eval()
-    folder = workshop.folder(_PART_NAME)
+    folder = workshop.get_part_folder(_PART_NAME)
     save_weights(projection.state_dict(), folder / WEIGHTS_FILE)
     card = make_card(_MODEL_NAME, "aggregation", projection, folder, recipe=record, result=result)
     dataset = f"mini-{multitask.MULTITASK_MODALITY}-caption"
@@ -142,9 +142,9 @@ class _Trainer:
         self.language = language.to(self.device).eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self.hook_points = find_hook_points(language)
-        folder = materials.workshop.folder(f"multitask/{_MODEL_NAME}")
+        folder = materials.workshop.get_part_folder(f"multitask/{_MODEL_NAME}")
         config = llava.ProjectorConfig(**read_json(folder / CARD_FILE)["projector"])
-        encoder = materials.encoder(multitask.MULTITASK_ENCODER)
+        encoder = materials.load_encoder(multitask.MULTITASK_ENCODER)
         self.projector = llava.build_projector(config, encoder=encoder, language=language)
         begun = load_file(folder / WEIGHTS_FILE)
         self.projector.load_state_dict(
@@ -217,11 +217,13 @@ class _Trainer:
         )
 
     def _pictures(self, materials: TrainingMaterials, split: str) -> _Pictures:
-        pool = materials.pool(multitask.MULTITASK_MODALITY, split)
+        pool = materials.get_pool(multitask.MULTITASK_MODALITY, split)
         features = llava.drop_cls_token(
-            materials.tokens(multitask.MULTITASK_ENCODER, multitask.MULTITASK_MODALITY, split)
+            materials.get_encoder_tokens(
+                multitask.MULTITASK_ENCODER, multitask.MULTITASK_MODALITY, split
+            )
         )
-        entities = [one.entities() for one in pool.situations]
+        entities = [one.get_entities() for one in pool.situations]
         alone = episodes.find_single_object_images(pool.situations)
         states = self._states(features[alone], [entities[at][0].noun for at in alone])
         return _Pictures(features, entities, alone, states)

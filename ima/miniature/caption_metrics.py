@@ -62,7 +62,7 @@ def count_named_entities(caption: str, modality: str, *, full: bool = False) -> 
                     found[-1].setdefault(name, value)
             else:
                 pending[name] = value
-    names = _told(domain) if full else (domain.first,)
+    names = _told(domain) if full else (domain.first_attribute,)
     return Counter((e["noun"], *(e.get(name, "") for name in names)) for e in found)
 
 
@@ -75,7 +75,7 @@ def _count_true_entities(
 ) -> Named:
     """Return the entities of a sample's truth in the form of :func:`count_named_entities`."""
     domain = get_domain(modality)
-    names = _told(domain) if full else (domain.first,)
+    names = _told(domain) if full else (domain.first_attribute,)
     return Counter((e["noun"], *(e[name] for name in names)) for e in entities)
 
 

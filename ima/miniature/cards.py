@@ -29,15 +29,15 @@ def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: in
     save_weights(state, make_checkpoint_path(folder, step))
 
 
-def compute_checkpoint_steps(shares: Sequence[float], *, steps: int) -> tuple[int, ...]:
+def compute_checkpoint_steps(ratios: Sequence[float], *, steps: int) -> tuple[int, ...]:
     """Return the numbers of finished steps, before the last, at which weights are kept.
 
     Examples
     --------
-    >>> milestones((1 / 16, 1 / 8, 1 / 2), steps=2000)
+    >>> compute_checkpoint_steps((1 / 16, 1 / 8, 1 / 2), steps=2000)
     (125, 250, 1000)
     """
-    wanted = {max(1, round(share * steps)) for share in shares}
+    wanted = {max(1, round(ratio * steps)) for ratio in ratios}
     return tuple(sorted(step for step in wanted if step < steps))
 
 

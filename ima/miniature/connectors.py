@@ -79,7 +79,7 @@ class TokenizedTurns:
     ids: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
 
-    def first(self, n: int) -> TokenizedTurns:
+    def select_first(self, n: int) -> TokenizedTurns:
         """Return the rows of the first ``n`` samples."""
         return TokenizedTurns(self.ids[:n], self.weights[:n])
 
@@ -96,13 +96,13 @@ def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig
 
 def make_caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for captioning: the canonical caption."""
-    canonical = speech.make_captions(situation.modality, situation.entities())[0]
+    canonical = speech.make_captions(situation.modality, situation.get_entities())[0]
     return [[(speech.CAPTION_PROMPT, canonical)]]
 
 
 def _make_question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     """Return the turns of a sample's rows for question answering."""
-    rng, entities = situation.rng(_ASKING), situation.entities()
+    rng, entities = situation.make_rng(_ASKING), situation.get_entities()
     asked = [
         speech.make_questions(situation.modality, entities, rng) for _ in range(_QUESTION_ROWS)
     ]
@@ -117,7 +117,7 @@ def make_multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
     what is there, and a caption alone. Among the many short answers of one row a caption would be
     learned much more slowly.
     """
-    rng, entities = situation.rng(_ASKING), situation.entities()
+    rng, entities = situation.make_rng(_ASKING), situation.get_entities()
     caption = make_caption_turns(situation)[0]
     mixed, asked, checked = _make_question_turns(situation)
     related = [(q.prompt, q.answer) for q in speech.make_relation_questions(entities)]
@@ -159,7 +159,7 @@ def encode_pool(
     parts = []
     for start in range(0, len(pool), batch):
         chosen = np.arange(start, min(start + batch, len(pool)))
-        values = torch.from_numpy(pool.values(chosen)).to(device)
+        values = torch.from_numpy(pool.make_encoder_input(chosen)).to(device)
         parts.append(read_encoder_tokens(encoder, values).to(torch.float16).cpu())
     return torch.cat(parts)
 

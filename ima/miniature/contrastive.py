@@ -48,7 +48,9 @@ CAPTION_ASPECTS = ("what", "where")
 
 def make_training_caption(situation: Situation, entities: Sequence[Entity]) -> str:
     """Return the caption that a sample is trained with, which also tells places in a picture."""
-    return speech.describe_entities(situation.modality, entities, situation.rng(0), style="caption")
+    return speech.describe_entities(
+        situation.modality, entities, situation.make_rng(0), style="caption"
+    )
 
 
 def make_hard_negative(situation: Situation, rng: np.random.Generator) -> tuple[Entity, ...]:
@@ -57,7 +59,7 @@ def make_hard_negative(situation: Situation, rng: np.random.Generator) -> tuple[
     In half of the cases in which two entities differ in an attribute, they exchange it. No pair of
     noun and first attribute comes about that only the test split holds.
     """
-    domain, entities = get_domain(situation.modality), situation.entities()
+    domain, entities = get_domain(situation.modality), situation.get_entities()
     forbidden = list_held_out_pairs(situation.modality) - _pairs(domain, entities)
     while True:
         found = _spoil_once(domain, entities, rng)
@@ -66,7 +68,7 @@ def make_hard_negative(situation: Situation, rng: np.random.Generator) -> tuple[
 
 
 def _pairs(domain: Domain, entities: Sequence[Entity]) -> set[tuple[str, str]]:
-    return {(entity.noun, entity.attributes[domain.first]) for entity in entities}
+    return {(entity.noun, entity.attributes[domain.first_attribute]) for entity in entities}
 
 
 def _spoil_once(
@@ -144,7 +146,7 @@ class DualEncoder(nn.Module):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         super().__init__()
-        self.encoder, self.specials = build_encoder(spec), spec.specials
+        self.encoder, self.n_special_tokens = build_encoder(spec), spec.n_special_tokens
         width = int(spec.sizes["hidden_size"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed + 1)
@@ -180,7 +182,7 @@ class DualEncoder(nn.Module):
         """
         tokens = read_encoder_tokens(self.encoder, values).float()
         whole = _unit(self.pooled(tokens[:, 0])) @ _unit(self.sentence(self._read(captions))).T
-        patches = tokens[:, self.specials :]
+        patches = tokens[:, self.n_special_tokens :]
         heads = zip(self.single, self.phrase, texts, strict=True)
         return whole, [
             _unit(head(patches)) @ _unit(phrase(self._read(told))).T for head, phrase, told in heads
@@ -191,7 +193,7 @@ class DualEncoder(nn.Module):
         words: torch.Tensor = self.reader(input_ids=captions.ids).last_hidden_state
         return words[torch.arange(len(words)), captions.mask.sum(1) - 1].float()
 
-    def loss(
+    def compute_loss(
         self, whole: torch.Tensor, single: Sequence[torch.Tensor], own: Sequence[torch.Tensor]
     ) -> torch.Tensor:
         """Return the contrastive loss of what :meth:`forward` returns.
@@ -229,7 +231,7 @@ def _make_caption_texts(
 ) -> list[str]:
     """Return the captions of some samples, and then as many in which one word is wrong."""
     situations = [pool.situations[i] for i in chosen]
-    right = [make_training_caption(s, s.entities()) for s in situations]
+    right = [make_training_caption(s, s.get_entities()) for s in situations]
     return right + [make_training_caption(s, make_hard_negative(s, rng)) for s in situations]
 
 
@@ -279,9 +281,9 @@ def _make_contrastive_batch(
     """Return the encoder's input, captions, and in each respect texts of patches and whose."""
     captions = tokenize_caption_batch(_make_caption_texts(pool, chosen, rng), tokenizer)
     told = grounding.describe_patches(pool, chosen, rng)
-    values = torch.from_numpy(pool.values(chosen)).to(device)
+    values = torch.from_numpy(pool.make_encoder_input(chosen)).to(device)
     texts = [_to(tokenize_caption_batch(part.texts, tokenizer), device) for part in told]
-    own = [torch.from_numpy(part.own).to(device) for part in told]
+    own = [torch.from_numpy(part.text_index).to(device) for part in told]
     return values, _to(captions, device), texts, own
 
 
@@ -297,12 +299,12 @@ def train_text_aligned_encoder(
     recipe: TrainingRecipe,
     state_path: Path,
     probe_pool: SamplePool,
-    begins: nn.Module | None = None,
+    start_encoder: nn.Module | None = None,
     device: str = "cpu",
 ) -> tuple[DualEncoder, TrainingResult]:
     """Train one encoder by contrast with the captions of a pool of the training split.
 
-    Where ``begins``, an encoder of pictures, is given, the encoder of clips begins with its
+    Where ``start_encoder``, an encoder of pictures, is given, the encoder of clips begins with its
     weights (:func:`ima.miniature.inflation.inflate_image_encoder`).
 
     Returns
@@ -314,9 +316,9 @@ def train_text_aligned_encoder(
     """
     size = ENCODER_BATCH_SIZES[spec.modality]
     model = DualEncoder(spec, vocabulary=tokenizer.get_vocab_size())
-    if begins is not None:
-        frames = pool.values(np.arange(min(size, len(pool))))[:, 0]
-        inflate_image_encoder(model.encoder, begins, like=torch.from_numpy(frames))
+    if start_encoder is not None:
+        frames = pool.make_encoder_input(np.arange(min(size, len(pool))))[:, 0]
+        inflate_image_encoder(model.encoder, start_encoder, like=torch.from_numpy(frames))
     model = model.to(device)
     # Half precision pays where there are many tokens.
     mixed = spec.modality == "video" and has_bfloat16(device)
@@ -327,7 +329,7 @@ def train_text_aligned_encoder(
         *given, own = _make_contrastive_batch(pool, chosen, tokenizer, rng, device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
             whole, single = model(*given)
-        return model.loss(whole.float(), [fits.float() for fits in single], own)
+        return model.compute_loss(whole.float(), [fits.float() for fits in single], own)
 
     def probe() -> dict[str, float]:
         found = _check_caption_choices(model, probe_pool, tokenizer, device)

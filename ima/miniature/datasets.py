@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ima.data.samples import Sample, SampleSet
 from ima.errors import UnknownNameError
-from ima.miniature import clips, scenes, sounds, speech
+from ima.miniature import scenes, sounds, speech
 from ima.miniature.corpus import draw_textual_places
 from ima.miniature.world import (
     DOMAINS,
@@ -65,27 +65,27 @@ class Situation:
     index: int
     seed: int
 
-    def rng(self, purpose: int) -> np.random.Generator:
+    def make_rng(self, purpose: int) -> np.random.Generator:
         """Return the source of randomness for one purpose, independent of all others."""
         codes = (_MODALITY_CODES[self.modality], SPLIT_CODES[self.split])
         return np.random.default_rng([self.seed, *codes, self.index, purpose])
 
-    def entities(self) -> tuple[Entity, ...]:
+    def get_entities(self) -> tuple[Entity, ...]:
         """Return what is there: objects from left to right, events in order of time."""
-        return tuple(item[0] for item in self.placed())
+        return tuple(item[0] for item in self.get_placed_entities())
 
-    def placed(self) -> list[Any]:
+    def get_placed_entities(self) -> list[Any]:
         """Return the entities with where and when they are."""
         return list(_placed(self))
 
-    def place(self) -> list[Any]:
+    def place_entities(self) -> list[Any]:
         """Draw the entities and give each its place in space or time."""
-        entities = draw_entities(self.modality, self.split, self.rng(0))
-        rng = self.rng(_PLACING)
+        entities = draw_entities(self.modality, self.split, self.make_rng(0))
+        rng = self.make_rng(_PLACING)
         if self.modality == "image":
             return scenes.place_image_objects(entities, rng)
         if self.modality == "video":
-            return clips.place_clip_objects(entities, rng)
+            return scenes.place_clip_objects(entities, rng)
         return sounds.place_sound_events(entities, rng)
 
     def render(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -99,26 +99,26 @@ class Situation:
             Image: coverage ``(object, height, width)``; clip: ``(object, frame, height, width)``;
             sound: ``(event, [start, end])`` in seconds.
         """
-        placed, rng = self.placed(), self.rng(_RENDERING)
+        placed, rng = self.get_placed_entities(), self.make_rng(_RENDERING)
         if self.modality == "image":
             return scenes.render_image(placed, rng)
         if self.modality == "video":
-            return clips.render_clip(placed, rng)
+            return scenes.render_clip(placed, rng)
         spans = np.array([[start, start + duration] for _, start, duration in placed])
         return sounds.render_sound(placed, rng), spans
 
-    def media(self) -> npt.NDArray[Any]:
+    def render_media(self) -> npt.NDArray[Any]:
         """Return the media alone."""
         return self.render()[0]
 
-    def relations(self) -> list[tuple[int, str, int]]:
+    def list_relations(self) -> list[tuple[int, str, int]]:
         """Return what holds between entities i and j: (i, relation, j)."""
         if self.modality == "audio":
-            n = len(self.placed())
+            n = len(self.get_placed_entities())
             return [(i, "before", j) for i in range(n) for j in range(i + 1, n)]
         centres = [
             item[1:3] if self.modality == "image" else tuple(item[1][0, :2])
-            for item in self.placed()
+            for item in self.get_placed_entities()
         ]
         found = []
         for i, a in enumerate(centres):
@@ -129,15 +129,15 @@ class Situation:
                     found.append((i, "above", j))
         return found
 
-    def truth(self) -> dict[str, Any]:
+    def make_truth(self) -> dict[str, Any]:
         """Return the ground truth as JSON-serialisable values."""
-        entities = self.entities()
-        first = get_domain(self.modality).first
+        entities = self.get_entities()
+        first = get_domain(self.modality).first_attribute
         pairs = {(e.noun, e.attributes[first]) for e in entities}
         return {
             "modality": self.modality,
-            "entities": [e.record() for e in entities],
-            "relations": [list(r) for r in self.relations()],
+            "entities": [e.to_record() for e in entities],
+            "relations": [list(r) for r in self.list_relations()],
             "novel": not pairs.isdisjoint(list_held_out_pairs(self.modality)),
         }
 
@@ -145,7 +145,7 @@ class Situation:
 # Drawing repeats until a content fits its split, and a situation is asked several times in a row.
 @lru_cache(maxsize=64)
 def _placed(situation: Situation) -> tuple[Any, ...]:
-    return tuple(situation.place())
+    return tuple(situation.place_entities())
 
 
 def _draw_question(
@@ -170,23 +170,25 @@ def _make_caption_sample(situation: Situation, sample_id: str) -> Sample:
         modality=situation.modality,  # type: ignore[arg-type]
         task="caption",
         prompt=speech.CAPTION_PROMPT,
-        references=speech.make_captions(situation.modality, situation.entities()),
-        truth=situation.truth(),
-        media=situation.media,
+        references=speech.make_captions(situation.modality, situation.get_entities()),
+        truth=situation.make_truth(),
+        media=situation.render_media,
     )
 
 
 def make_question_sample(situation: Situation, sample_id: str) -> Sample:
     """Return a sample that asks one question about what is seen or heard."""
-    question = _draw_question(situation.modality, situation.entities(), situation.rng(_ASKING))
+    question = _draw_question(
+        situation.modality, situation.get_entities(), situation.make_rng(_ASKING)
+    )
     return Sample(
         id=sample_id,
         modality=situation.modality,  # type: ignore[arg-type]
         task="qa",
         prompt=question.prompt,
         references=(question.answer,),
-        truth={**situation.truth(), "question": _question_truth(question)},
-        media=situation.media,
+        truth={**situation.make_truth(), "question": _question_truth(question)},
+        media=situation.render_media,
     )
 
 
@@ -194,19 +196,19 @@ def _make_relation_sample(index: int, sample_id: str, *, split: str, seed: int) 
     """Return a sample that asks which object comes first or last, from left to right."""
     while True:
         situation = Situation("image", split, index, seed)
-        asked = speech.make_relation_questions(situation.entities())
+        asked = speech.make_relation_questions(situation.get_entities())
         if asked:
             break
         index += _ELSEWHERE
-    question = asked[int(situation.rng(_ASKING).integers(len(asked)))]
+    question = asked[int(situation.make_rng(_ASKING).integers(len(asked)))]
     return Sample(
         id=sample_id,
         modality="image",
         task="qa",
         prompt=question.prompt,
         references=(question.answer,),
-        truth={**situation.truth(), "question": _question_truth(question)},
-        media=situation.media,
+        truth={**situation.make_truth(), "question": _question_truth(question)},
+        media=situation.render_media,
     )
 
 
@@ -228,7 +230,7 @@ def _make_text_sample(index: int, sample_id: str, *, split: str, seed: int) -> S
         truth={
             "modality": modality,
             "style": style,
-            "entities": [e.record() for e in entities],
+            "entities": [e.to_record() for e in entities],
             "question": _question_truth(question),
         },
     )

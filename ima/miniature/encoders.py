@@ -40,11 +40,11 @@ class MiniEncoderSpec:
         Names of classes of transformers.
     sizes : mapping
         Arguments of the configuration.
-    specials : int
+    n_special_tokens : int
         Tokens before the patches (CLS; AST has two).
     recipe : TrainingRecipe
         How it is trained.
-    begins : str or None
+    start_encoder : str or None
         Encoder of the zoo whose weights it begins with; None: from the recipe's seed.
     """
 
@@ -54,9 +54,9 @@ class MiniEncoderSpec:
     model: str
     config: str
     sizes: Mapping[str, Any]
-    specials: int
+    n_special_tokens: int
     recipe: TrainingRecipe
-    begins: str | None = None
+    start_encoder: str | None = None
 
 
 _DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -112,7 +112,7 @@ MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
         MiniEncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
             _LIKE_PICTURES, 1,
-            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), begins="clip",
+            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), start_encoder="clip",
         ),
         MiniEncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",

@@ -21,15 +21,15 @@ from ima.training.loop import TrainingRecipe, TrainingResult
 def make_encoder_part(materials: TrainingMaterials, spec: MiniEncoderSpec) -> ZooPart:
     """Return an encoder as a part of the zoo."""
     plan = materials.workshop.plan
-    recipe = plan.recipe(spec.recipe)
-    record = {**asdict(recipe), "pool": plan.encoder_pool(spec.modality)}
+    recipe = plan.scale_recipe(spec.recipe)
+    record = {**asdict(recipe), "pool": plan.get_encoder_pool_size(spec.modality)}
     if spec.objective == "text-aligned":
         record["respects"] = list(contrastive.CAPTION_ASPECTS)
         record["wrong"] = grounding.N_WRONG_TEXTS[spec.modality]
         if spec.modality == "video":
             record["grid"] = grounding.PLACE_GRID_SIZES[spec.modality]
     make = partial(_make, materials, spec, recipe)
-    needs = {"begins": f"encoders/{spec.begins}"} if spec.begins else {}
+    needs = {"begins": f"encoders/{spec.start_encoder}"} if spec.start_encoder else {}
     return ZooPart(f"encoders/{spec.name}", record, make, needs=needs)
 
 
@@ -40,7 +40,7 @@ def _make(
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"encoders/{spec.name}"
-    folder = workshop.folder(part)
+    folder = workshop.get_part_folder(part)
     encoder, result, scores = _train(materials, spec, recipe)
     save_float16_model(encoder, folder)
     card = make_card(spec.name, "encoder", encoder, folder, recipe=record, result=result)
@@ -55,24 +55,24 @@ def _train(
 ) -> tuple[Any, TrainingResult, dict[str, Interval]]:
     workshop = materials.workshop
     how: dict[str, Any] = {
-        "pool": materials.pool(spec.modality, "train").first(
-            workshop.plan.encoder_pool(spec.modality)
+        "pool": materials.get_pool(spec.modality, "train").select_first(
+            workshop.plan.get_encoder_pool_size(spec.modality)
         ),
-        "probe_pool": materials.pool(spec.modality, "validation"),
+        "probe_pool": materials.get_pool(spec.modality, "validation"),
         "recipe": recipe,
-        "state_path": workshop.checkpoint(f"encoders/{spec.name}"),
+        "state_path": workshop.get_checkpoint_path(f"encoders/{spec.name}"),
         "device": workshop.plan.device,
     }
-    test = build_pool(spec.modality, "test", n=workshop.plan.scored)
+    test = build_pool(spec.modality, "test", n=workshop.plan.n_test_samples)
     if spec.objective == "supervised":
         labeller, result = labelling.train_supervised_encoder(spec, **how)
         return labeller.encoder, result, labelling.score_patch_labels(labeller, test)
     if spec.objective == "text-aligned":
-        tokenizer = materials.tokenizer()
-        begins = materials.encoder(spec.begins) if spec.begins else None
+        tokenizer = materials.get_tokenizer()
+        start_encoder = materials.load_encoder(spec.start_encoder) if spec.start_encoder else None
         pair, result = contrastive.train_text_aligned_encoder(
-            spec, tokenizer=tokenizer, begins=begins, **how
+            spec, tokenizer=tokenizer, start_encoder=start_encoder, **how
         )
         return pair.encoder, result, contrastive.score_caption_choices(pair, test, tokenizer)
     filler, result = masking.train_masked_autoencoder(spec, **how)
-    return filler.encoder(), result, masking.score_reconstruction(filler, test)
+    return filler.make_encoder(), result, masking.score_reconstruction(filler, test)

@@ -37,7 +37,7 @@ class Episode:
     query: Sample
     demonstrations: tuple[Sample, ...]
 
-    def swapped(self) -> Episode:
+    def swap_images(self) -> Episode:
         """Return the episode with the picture of the next demonstration behind each one's words."""
         following = (*self.demonstrations[1:], self.demonstrations[0])
         return Episode(self.query, _behind(self.demonstrations, following))
@@ -91,21 +91,21 @@ def _behind(words: Sequence[Sample], shown: Sequence[Sample]) -> tuple[Sample, .
 
 def _make_demonstration(situation: Situation, sample_id: str) -> Sample:
     """Return a picture of one object with the words that name it, in place of a prompt."""
-    (entity,) = situation.entities()
+    (entity,) = situation.get_entities()
     return Sample(
         id=sample_id,
         modality="image",
         task="qa",
         prompt=DEMONSTRATION_TEXT.format(noun=speech.add_article(entity.noun)),
         references=(),
-        truth=situation.truth(),
-        media=situation.media,
+        truth=situation.make_truth(),
+        media=situation.render_media,
     )
 
 
 def find_single_object_images(situations: Sequence[Situation]) -> list[int]:
     """Return which situations hold one entity."""
-    return [at for at, one in enumerate(situations) if len(one.entities()) == 1]
+    return [at for at, one in enumerate(situations) if len(one.get_entities()) == 1]
 
 
 def draw_episode(
@@ -177,7 +177,11 @@ def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[
 @cache
 def _pool(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
     situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_PICTURES)]
-    return situations, [one.entities() for one in situations], find_single_object_images(situations)
+    return (
+        situations,
+        [one.get_entities() for one in situations],
+        find_single_object_images(situations),
+    )
 
 
 def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
@@ -187,7 +191,7 @@ def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]
         query, shown = draw_episode(entities, alone, shots=shots, rng=rng)
         asked = [q for at in shown for q in make_attribute_questions(entities[at], rng)]
         question = asked[int(rng.integers(len(asked)))]
-        told = [entities[at][0].record() for at in shown]
+        told = [entities[at][0].to_record() for at in shown]
         before = make_question_sample(situations[query], f"{split}-episode-{number}")
         yield Episode(
             Sample(
@@ -196,7 +200,11 @@ def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]
                 task="qa",
                 prompt=question.prompt,
                 references=(question.answer,),
-                truth={**situations[query].truth(), "demonstrated": told, "kind": question.kind},
+                truth={
+                    **situations[query].make_truth(),
+                    "demonstrated": told,
+                    "kind": question.kind,
+                },
                 media=before.media,
             ),
             tuple(_make_demonstration(situations[at], f"{split}-picture-{at}") for at in shown),

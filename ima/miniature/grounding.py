@@ -38,12 +38,12 @@ class PatchTexts:
     ----------
     texts : tuple of str
         Distinct; :data:`EMPTY_PATCH_TEXT` first. Some may be true of no patch.
-    own : ndarray
+    text_index : ndarray
         ``(sample, position)`` int64: the number of the text that is true of a patch.
     """
 
     texts: tuple[str, ...]
-    own: npt.NDArray[np.int64]
+    text_index: npt.NDArray[np.int64]
 
 
 def describe_patches(
@@ -107,7 +107,7 @@ def _wrong(
         found = key.copy()
         at = int(rng.integers(len(known)))
         found[at] = (key[at] + rng.integers(1, known[at])) % known[at]
-        pair = (domain.nouns[found[0]], domain.attributes[domain.first][found[1]])
+        pair = (domain.nouns[found[0]], domain.attributes[domain.first_attribute][found[1]])
         # A pair that only the test split holds would be learned to be wrong.
         if at > 1 or pair not in list_held_out_pairs(modality):
             return found

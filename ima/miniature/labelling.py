@@ -45,14 +45,14 @@ class PatchLabeller(nn.Module):
         super().__init__()
         domain = get_domain(spec.modality)
         values = {"noun": domain.nouns, **domain.attributes}
-        self.encoder, self.specials = encoder, spec.specials
+        self.encoder, self.n_special_tokens = encoder, spec.n_special_tokens
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed + 1)
             width = int(spec.sizes["hidden_size"])
             self.heads = nn.ModuleDict(
                 {k: nn.Linear(width, len(v) + 1) for k, v in values.items() if k != "place"}
             )
-            self.count = nn.Linear(width, domain.most + 1)
+            self.count = nn.Linear(width, domain.max_entities + 1)
             self.where = nn.Linear(width, 2)
 
     def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -61,7 +61,7 @@ class PatchLabeller(nn.Module):
         ``where`` is no logit but the place, ``(sample, position, 2)``.
         """
         tokens = self.encoder(values).last_hidden_state
-        patches = tokens[:, self.specials :]
+        patches = tokens[:, self.n_special_tokens :]
         found = {name: head(patches) for name, head in self.heads.items()}
         return {**found, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
 
@@ -91,7 +91,7 @@ def _make_labelled_batch(
     pool: SamplePool, chosen: npt.NDArray[np.int64], device: str
 ) -> _LabelledBatch:
     """Return the encoder's input and the labels of some samples of a pool."""
-    values = torch.from_numpy(pool.values(chosen)).to(device)
+    values = torch.from_numpy(pool.make_encoder_input(chosen)).to(device)
     known: dict[str, npt.NDArray[Any]] = {**pool.labels, "where": pool.places}
     labels = {k: torch.from_numpy(v[chosen]).to(device) for k, v in known.items()}
     return values, labels

@@ -1,4 +1,4 @@
-"""Words of the text corpus beyond scenes: people, things, animals and what is true of them."""
+"""Words of the documents that describe no scene, and the facts about them."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class MaskedAutoencoder(nn.Module):
         hidden = patches[mask].reshape(filled.shape)
         return nn.functional.mse_loss(filled, hidden)
 
-    def encoder(self) -> nn.Module:
+    def make_encoder(self) -> nn.Module:
         """Return the trained encoder as the class that the zoo loads."""
         if self.spec.modality != "image":
             found: nn.Module = self.model.videomae
@@ -156,7 +156,7 @@ def _compute_patch_errors(
     """Return the error of each sample of a pool, the same patches hidden at each call."""
     found = []
     for i in range(len(pool)):
-        values = torch.from_numpy(pool.values(np.array([i]))).to(device)
+        values = torch.from_numpy(pool.make_encoder_input(np.array([i]))).to(device)
         found.append(float(model(values, np.random.default_rng([_PROBE_SEED, i]))))
     return np.array(found)
 
@@ -180,13 +180,15 @@ def train_masked_autoencoder(
         The curve; ``explained`` is the share of the hidden patches' variance that is filled in
         rightly, on the first samples of ``probe_pool``.
     """
-    shown = pool.values(np.arange(min(len(pool), _FOR_VARIANCE)))
+    shown = pool.make_encoder_input(np.arange(min(len(pool), _FOR_VARIANCE)))
     model = MaskedAutoencoder(spec, variance=float(shown.var())).to(device)
     size = ENCODER_BATCH_SIZES[spec.modality]
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
-        values = torch.from_numpy(pool.values(rng.integers(len(pool), size=size))).to(device)
+        values = torch.from_numpy(pool.make_encoder_input(rng.integers(len(pool), size=size))).to(
+            device
+        )
         loss: torch.Tensor = model(values, rng)
         return loss
 

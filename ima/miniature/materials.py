@@ -32,41 +32,41 @@ class TrainingMaterials:
         self._language: tuple[str, Any, Any] | None = None
         self._tokenizer: Any = None
 
-    def pool(self, modality: str, split: str) -> SamplePool:
+    def get_pool(self, modality: str, split: str) -> SamplePool:
         """Return rendered samples with labels."""
         if (modality, split) not in self._pools:
             self._pools = {key: pool for key, pool in self._pools.items() if key[0] == modality}
-            n = self.workshop.plan.pool(modality) if split == "train" else N_PROBE_SAMPLES
+            n = self.workshop.plan.get_pool_size(modality) if split == "train" else N_PROBE_SAMPLES
             self._pools[modality, split] = build_pool(modality, split, n=n)
         return self._pools[modality, split]
 
-    def tokens(self, encoder: str, modality: str, split: str) -> torch.Tensor:
+    def get_encoder_tokens(self, encoder: str, modality: str, split: str) -> torch.Tensor:
         """Return what a finished encoder makes of a pool, ``(sample, position, width)`` float16."""
         if (encoder, split) not in self._tokens:
             self._tokens = {key: kept for key, kept in self._tokens.items() if key[0] == encoder}
             self._tokens[encoder, split] = connectors.encode_pool(
-                self.encoder(encoder),
-                self.pool(modality, split),
+                self.load_encoder(encoder),
+                self.get_pool(modality, split),
                 device=self.workshop.plan.device,
             )
         return self._tokens[encoder, split]
 
-    def tokenizer(self) -> Any:
+    def get_tokenizer(self) -> Any:
         """Return the tokenizer of all language models (of `tokenizers`)."""
         if self._tokenizer is None:
             self._tokenizer = corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
         return self._tokenizer
 
-    def encoder(self, name: str) -> Any:
+    def load_encoder(self, name: str) -> Any:
         """Return a finished encoder."""
-        return load_encoder(self.workshop.folder(f"encoders/{name}"))
+        return load_encoder(self.workshop.get_part_folder(f"encoders/{name}"))
 
-    def language(self, name: str, *, fresh: bool = False) -> tuple[Any, Any]:
+    def get_language_model(self, name: str, *, fresh: bool = False) -> tuple[Any, Any]:
         """Return a finished language model, frozen, and its tokenizer (of `tokenizers`).
 
         A fresh one is loaded for the caller alone, who may train it.
         """
-        folder = self.workshop.folder(f"language/{name}")
+        folder = self.workshop.get_part_folder(f"language/{name}")
         if fresh:
             return load_zoo_language_model(folder)
         if self._language is None or self._language[0] != name:

@@ -74,11 +74,11 @@ class MultitaskVariant:
         Name of the model.
     kind : {"mlp", "qformer"}
         Its projector.
-    staged : bool
+    after_caption_stage : bool
         Whether the projector was trained on captions before.
-    tuned : bool
+    trains_language_model : bool
         Whether the language model is trained as well.
-    followed : bool
+    keeps_checkpoints : bool
         Whether weights are kept along the way.
     recipe : TrainingRecipe
         How it is trained.
@@ -91,9 +91,9 @@ class MultitaskVariant:
 
     name: str
     kind: str
-    staged: bool
-    tuned: bool
-    followed: bool
+    after_caption_stage: bool
+    trains_language_model: bool
+    keeps_checkpoints: bool
     recipe: TrainingRecipe
     task: str = "multitask"
     plan: ReductionPlan | None = None
@@ -112,7 +112,7 @@ class MultitaskVariant:
             "language": f"language/{MULTITASK_LANGUAGE}",
             "encoder": f"encoders/{MULTITASK_ENCODER}",
         }
-        return {**needs, "start": _CAPTION_STAGE_PART} if self.staged else needs
+        return {**needs, "start": _CAPTION_STAGE_PART} if self.after_caption_stage else needs
 
 
 MULTITASK_VARIANTS = (
@@ -135,15 +135,15 @@ def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
     """Return the stage before, the four variants, and the one that is trained under a plan."""
     plan, found = materials.workshop.plan, []
     for variant in MULTITASK_VARIANTS:
-        recipe = plan.recipe(variant.recipe)
+        recipe = plan.scale_recipe(variant.recipe)
         kept = compute_checkpoint_steps(
-            _KEPT_STEP_RATIOS if variant.followed else (), steps=recipe.steps
+            _KEPT_STEP_RATIOS if variant.keeps_checkpoints else (), steps=recipe.steps
         )
         record = {
             **asdict(recipe),
-            "pool": plan.pool(MULTITASK_MODALITY),
+            "pool": plan.get_pool_size(MULTITASK_MODALITY),
             "batch": _STEP_SAMPLES,
-            "tuned": variant.tuned,
+            "tuned": variant.trains_language_model,
             "projector": variant.kind,
             "milestones": list(kept),
         }
@@ -172,26 +172,28 @@ def _make(
     recipe: TrainingRecipe,
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
-    workshop, folder = materials.workshop, materials.workshop.folder(variant.part)
+    workshop, folder = materials.workshop, materials.workshop.get_part_folder(variant.part)
     # A tuned language model is another one afterwards: the shared one must stay what it is.
-    language, tokenizer = materials.language(MULTITASK_LANGUAGE, fresh=variant.tuned)
-    encoder = materials.encoder(MULTITASK_ENCODER)
+    language, tokenizer = materials.get_language_model(
+        MULTITASK_LANGUAGE, fresh=variant.trains_language_model
+    )
+    encoder = materials.load_encoder(MULTITASK_ENCODER)
     features = llava.drop_cls_token(
-        materials.tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "train")
+        materials.get_encoder_tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "train")
     )
     config = make_projector_config(
         variant.kind, width=features.shape[-1], hidden=language.config.hidden_size
     )
     projector = llava.build_projector(config, encoder=encoder, language=language, seed=recipe.seed)
     untrained = hash_state_dict(_named(projector.state_dict()))
-    if variant.staged:
-        begun = load_file(workshop.folder(_CAPTION_STAGE_PART) / WEIGHTS_FILE)
+    if variant.after_caption_stage:
+        begun = load_file(workshop.get_part_folder(_CAPTION_STAGE_PART) / WEIGHTS_FILE)
         projector.load_state_dict(
             {name.removeprefix("projector."): value.float() for name, value in begun.items()}
         )
 
     def data(split: str) -> connectors.TokenizedTurns:
-        situations = materials.pool(MULTITASK_MODALITY, split).situations
+        situations = materials.get_pool(MULTITASK_MODALITY, split).situations
         return connectors.tokenize_turns(situations, variant.task, tokenizer)
 
     frozen = hash_state_dict(language.state_dict())
@@ -202,12 +204,12 @@ def _make(
         texts=data("train"),
         recipe=recipe,
         name=variant.name,
-        state_path=workshop.checkpoint(variant.part),
+        state_path=workshop.get_checkpoint_path(variant.part),
         batch=_STEP_SAMPLES,
-        tuned=variant.tuned,
+        tuned=variant.trains_language_model,
         validation=(
             llava.drop_cls_token(
-                materials.tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "validation")
+                materials.get_encoder_tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "validation")
             ),
             data("validation"),
         ),
@@ -216,12 +218,15 @@ def _make(
         around=_around(variant, materials, projector),
         device=workshop.plan.device,
     )
-    if not variant.tuned and hash_state_dict(language.state_dict()) != frozen:
+    if not variant.trains_language_model and hash_state_dict(language.state_dict()) != frozen:
         message = f"Training {variant.name} changed the language model, which must stay frozen."
         raise RuntimeError(message)
-    save_weights(_trained(projector, language if variant.tuned else None), folder / WEIGHTS_FILE)
+    save_weights(
+        _trained(projector, language if variant.trains_language_model else None),
+        folder / WEIGHTS_FILE,
+    )
     card = make_card(variant.name, "multitask", projector, folder, recipe=record, result=result)
-    if variant.tuned:
+    if variant.trains_language_model:
         card["parameters"] += sum(p.numel() for p in language.parameters())
     card |= {
         "class": "LlavaForConditionalGeneration",
@@ -231,7 +236,7 @@ def _make(
         "parts": {role: record["parts"][role] for role in ("language", "encoder")},
         "made_of": {role: variant.needs[role] for role in ("language", "encoder")},
         "projector": config.model_dump(),
-        "tuned": variant.tuned,
+        "tuned": variant.trains_language_model,
         "language_state": frozen,
         "checkpoints": _checkpoints(variant, folder, recipe, record, untrained=untrained),
     }
@@ -259,9 +264,13 @@ def make_plan_context(plan: ReductionPlan, model: FrozenModel) -> connectors.For
 def _around(variant: MultitaskVariant, materials: TrainingMaterials, projector: nn.Module) -> Any:
     if variant.plan is None:
         return None
-    language, tokenizer = materials.language(MULTITASK_LANGUAGE)
+    language, tokenizer = materials.get_language_model(MULTITASK_LANGUAGE)
     percepts = Perception(
-        MULTITASK_MODALITY, materials.encoder(MULTITASK_ENCODER), projector, queries=0, cls=False
+        MULTITASK_MODALITY,
+        materials.load_encoder(MULTITASK_ENCODER),
+        projector,
+        queries=0,
+        cls=False,
     )
     model = FrozenModel(
         variant.name, {"setup": "MT"}, "", language, tokenizer, find_hook_points(language), percepts
@@ -320,7 +329,7 @@ def _checkpoints(
     *,
     untrained: str,
 ) -> list[dict[str, Any]]:
-    if not variant.followed:
+    if not variant.keeps_checkpoints:
         return []
     steps = [*record["milestones"], recipe.steps]
     return [

@@ -94,9 +94,9 @@ def make_poll_sample(
     about : bool
         Whether it asks about a noun that is there.
     """
-    present = {entity.noun for entity in situation.entities()}
+    present = {entity.noun for entity in situation.get_entities()}
     if about:
-        rng = situation.rng(_POLLING)
+        rng = situation.make_rng(_POLLING)
         noun = sorted(present)[int(rng.integers(len(present)))]
     else:
         noun = choose_absent_noun(
@@ -113,8 +113,8 @@ def make_poll_sample(
         prompt=question.prompt,
         references=(answer,),
         truth={
-            **situation.truth(),
+            **situation.make_truth(),
             "question": {"kind": f"poll/{negatives}", "candidates": ["no", "yes"], "noun": noun},
         },
-        media=situation.media,
+        media=situation.render_media,
     )

@@ -57,7 +57,7 @@ class SamplePool:
     def __len__(self) -> int:
         return len(self.situations)
 
-    def first(self, n: int) -> SamplePool:
+    def select_first(self, n: int) -> SamplePool:
         """Return the pool of the first ``n`` samples."""
         return replace(
             self,
@@ -67,7 +67,7 @@ class SamplePool:
             situations=self.situations[:n],
         )
 
-    def values(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def make_encoder_input(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return the encoder's input for some samples."""
         media = self.media[chosen]
         if self.modality == "image":
@@ -89,7 +89,7 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePoo
         for situation in situations:
             raw, where = situation.render()
             media.append(_stored(raw, modality))
-            entities = situation.entities()
+            entities = situation.get_entities()
             owner = _owner(where, modality)
             places.append(_places(where, modality, owner))
             for name in names:

@@ -1,4 +1,4 @@
-"""Text that describes no scene: lists, stories, arithmetic, comparisons, instructions, facts."""
+"""Documents about other things than scenes: lists, stories, arithmetic, instructions, facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ima.miniature.world import OBJECT_COLOURS
 
 _Turn = tuple[str, str]
 _Rng = np.random.Generator
-#: What a writer returns: an opening text and turns of (prompt, answer).
+#: The output of a writer: an opening text and turns of (prompt, answer).
 _Page = tuple[str, list[_Turn]]
 
 
@@ -43,7 +43,7 @@ _WORDS = tuple(
 
 
 def _write_key_values(rng: _Rng) -> _Page:
-    """Keys with one or two values each, then every key again with its values."""
+    """List keys with one or two values each, then ask for the values of every key, twice."""
     n, width = int(rng.integers(2, 6)), int(rng.integers(1, 3))
     words = _draw_items(rng, _WORDS, n * (1 + width))
     rows = [words[i * (1 + width) : (i + 1) * (1 + width)] for i in range(n)]
@@ -55,7 +55,7 @@ def _write_key_values(rng: _Rng) -> _Page:
 
 
 def _write_possessions(rng: _Rng) -> _Page:
-    """Tell who has which thing in which colour and place; some give theirs away."""
+    """Say who has which thing, in which colour and where; somebody may give a thing away."""
     n = int(rng.integers(2, 5))
     names, things = _draw_items(rng, lx.PERSON_NAMES, n), _draw_items(rng, lx.THINGS, n)
     colours, places = _draw_items(rng, OBJECT_COLOURS, n), _draw_items(rng, lx.LOCATIONS, n)
@@ -79,7 +79,7 @@ def _write_possessions(rng: _Rng) -> _Page:
 
 
 def _write_story(rng: _Rng) -> _Page:
-    """Tell a short story with a beginning, a turn and an end, and ask about it."""
+    """Tell a short story and ask about it."""
     a, b = _draw_items(rng, lx.PERSON_NAMES, 2)
     job, day, weather = (
         _draw_item(rng, lx.JOBS),
@@ -110,7 +110,7 @@ def _write_story(rng: _Rng) -> _Page:
 
 
 def _write_arithmetic(rng: _Rng) -> _Page:
-    """Small sums and differences, in words and in digits."""
+    """Ask for small sums and differences, in words and in digits."""
     turns = []
     for _ in range(int(rng.integers(4, 9))):
         a, b = sorted(int(k) for k in rng.integers(0, 6, 2))
@@ -132,7 +132,7 @@ def _write_arithmetic(rng: _Rng) -> _Page:
 
 
 def _write_word_problem(rng: _Rng) -> _Page:
-    """Somebody has some, gets or loses some: how many are left."""
+    """Ask how many things somebody has after getting or eating some."""
     lines, turns = [], []
     for name in _draw_items(rng, lx.PERSON_NAMES, 2):
         a, b = sorted(int(k) for k in rng.integers(0, 6, 2))
@@ -147,18 +147,15 @@ def _write_word_problem(rng: _Rng) -> _Page:
 
 
 def _write_comparison(rng: _Rng) -> _Page:
-    """Compare sizes of animals that the corpus knows, and of people that the text introduces."""
+    """Compare the sizes of animals, a fixed fact, and the ages of people, given in the text."""
     turns = []
     for _ in range(3):
         i, j = sorted(int(k) for k in rng.choice(len(lx.ANIMALS), 2, replace=False))
         small, large = lx.ANIMALS[i][0], lx.ANIMALS[j][0]
         pair = (small, large) if rng.random() < 0.5 else (large, small)
-        word, right = ("bigger", large) if rng.random() < 0.5 else ("smaller", small)
-        turns.append(
-            _make_turn(
-                f"which is {word} , {add_article(pair[0])} or {add_article(pair[1])} ?", right
-            )
-        )
+        word, answer = ("bigger", large) if rng.random() < 0.5 else ("smaller", small)
+        text = f"which is {word} , {add_article(pair[0])} or {add_article(pair[1])} ?"
+        turns.append(_make_turn(text, answer))
     names = _draw_items(rng, lx.PERSON_NAMES, 3)
     text = f"{names[0]} is older than {names[1]} . {names[1]} is older than {names[2]} ."
     turns += [
@@ -169,7 +166,7 @@ def _write_comparison(rng: _Rng) -> _Page:
 
 
 def _write_counting(rng: _Rng) -> _Page:
-    """Count how often things stand in a list."""
+    """Count how often each thing occurs in a list."""
     kinds = _draw_items(rng, lx.FOODS[:16] + lx.THINGS[:16], int(rng.integers(2, 4)))
     counts = [int(k) for k in rng.integers(1, 5, len(kinds))]
     row = [k for k, c in zip(kinds, counts, strict=True) for _ in range(c)]
@@ -182,19 +179,19 @@ def _write_counting(rng: _Rng) -> _Page:
 
 
 def _write_negation(rng: _Rng) -> _Page:
-    """Say what things are not and what they are."""
+    """Say what things are not, and what they are."""
     lines, turns = [], []
     for thing in _draw_items(rng, lx.THINGS, int(rng.integers(2, 4))):
         wrong, right, other = _draw_items(rng, OBJECT_COLOURS + lx.MATERIALS, 3)
         lines.append(f"the {thing} is not {wrong} but {right} .")
-        asked = _draw_item(rng, (wrong, right, other))
-        turns.append(_make_turn(f"is the {thing} {asked} ?", "yes" if asked == right else "no"))
+        value = _draw_item(rng, (wrong, right, other))
+        turns.append(_make_turn(f"is the {thing} {value} ?", "yes" if value == right else "no"))
         turns.append(_make_turn(f"what is the {thing} ?", right))
     return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))]
 
 
 def _write_instruction(rng: _Rng) -> _Page:
-    """Follow instructions over a row of words: repeat, reverse, first, last, which is missing."""
+    """Give instructions on a row of words: repeat it, reverse it, name one of its words."""
     turns = []
     for _ in range(int(rng.integers(2, 5))):
         words = _draw_items(rng, _WORDS, int(rng.integers(2, 6)))
@@ -236,7 +233,7 @@ def _write_facts(rng: _Rng) -> _Page:
 
 
 def _write_chronicle(rng: _Rng) -> _Page:
-    """Tell what people do with things, one sentence after another, and ask who did what."""
+    """Say in one sentence per person what they do with a thing, and ask who does what."""
     n = int(rng.integers(3, 6))
     names, things = _draw_items(rng, lx.PERSON_NAMES, n), _draw_items(rng, lx.THINGS + lx.FOODS, n)
     verbs = _draw_items(rng, lx.VERBS, n)

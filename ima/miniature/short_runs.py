@@ -92,7 +92,7 @@ class ShortRunTrainer:
 
     def recipe(self, run: ShortRun) -> dict[str, Any]:
         """Return all that decides what a run becomes."""
-        recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
+        recipe = self.plan.scale_recipe(replace(_RECIPE, seed=run.seed))
         return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
                 "parts": hash_run_parts(self.root, run.encoder)}  # fmt: skip
 
@@ -104,7 +104,7 @@ class ShortRunTrainer:
         tokens = self._tokens_of(run.encoder)
         size = self._pool_size(run)
         texts = {split: self._texts_of(split, tokenizer) for split in ("train", "validation")}
-        recipe = self.plan.recipe(replace(_RECIPE, seed=run.seed))
+        recipe = self.plan.scale_recipe(replace(_RECIPE, seed=run.seed))
         sizes = connectors.make_connector_config(
             tokens["train"].shape[-1], hidden=language.config.hidden_size
         ).model_copy(update={"width": run.width, "feed_forward": 2 * run.width})
@@ -113,7 +113,7 @@ class ShortRunTrainer:
             connector,
             language=language,
             features=tokens["train"][:size],
-            texts=texts["train"].first(size),
+            texts=texts["train"].select_first(size),
             recipe=recipe,
             name=run.name,
             state_path=scratch / "checkpoint.pt",
@@ -145,11 +145,11 @@ class ShortRunTrainer:
         return self._texts[split]
 
     def _pool_size(self, run: ShortRun) -> int:
-        return max(64, round(run.pool * self.plan.share))
+        return max(64, round(run.pool * self.plan.ratio))
 
     def _pool(self, split: str) -> SamplePool:
         if split not in self._pools:
-            most = max(64, round(max(_SWEEP_POOL_SIZES) * self.plan.share))
+            most = max(64, round(max(_SWEEP_POOL_SIZES) * self.plan.ratio))
             n = most if split == "train" else min(N_PROBE_SAMPLES, most)
             self._pools[split] = build_pool(_SWEEP_MODALITY, split, n=n)
         return self._pools[split]

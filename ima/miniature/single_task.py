@@ -64,7 +64,7 @@ class _ConnectorRun:
 
 
 def make_single_task_parts(
-    materials: TrainingMaterials, spec: MiniEncoderSpec, *, language: str, followed: bool
+    materials: TrainingMaterials, spec: MiniEncoderSpec, *, language: str, keep_checkpoints: bool
 ) -> list[ZooPart]:
     """Return the connectors between one encoder and one language model, captioning first.
 
@@ -76,21 +76,21 @@ def make_single_task_parts(
         The encoder.
     language : str
         Name of the language model.
-    followed : bool
+    keep_checkpoints : bool
         Whether they are trained to the end and their weights kept along the way; else they are
         trained as long as those of the other encoders, to be compared with them.
     """
     plan, found = materials.workshop.plan, []
-    recipes = connectors.CONNECTOR_RECIPES if followed else connectors.COMPARISON_RECIPES
+    recipes = connectors.CONNECTOR_RECIPES if keep_checkpoints else connectors.COMPARISON_RECIPES
     for task, published in recipes[spec.modality].items():
-        recipe = plan.recipe(published)
+        recipe = plan.scale_recipe(published)
         kept = compute_checkpoint_steps(
-            connectors.CHECKPOINT_RATIOS[task] if followed else (), steps=recipe.steps
+            connectors.CHECKPOINT_RATIOS[task] if keep_checkpoints else (), steps=recipe.steps
         )
         run = _ConnectorRun(language, spec.name, spec.modality, task, recipe, kept)
         record = {
             **asdict(recipe),
-            "pool": plan.pool(spec.modality),
+            "pool": plan.get_pool_size(spec.modality),
             "batch": connectors.CONNECTOR_BATCH_SIZES[spec.modality],
             "width": connectors.CONNECTOR_WIDTH,
             "milestones": list(kept),
@@ -104,16 +104,16 @@ def _make(
     materials: TrainingMaterials, run: _ConnectorRun, record: Mapping[str, Any]
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"connectors/{run.name}"
-    folder = workshop.folder(part)
-    language, tokenizer = materials.language(run.language)
-    start = workshop.folder(run.needs["start"]) if "start" in run.needs else None
+    folder = workshop.get_part_folder(part)
+    language, tokenizer = materials.get_language_model(run.language)
+    start = workshop.get_part_folder(run.needs["start"]) if "start" in run.needs else None
     earlier = _earlier(start) if start else []
     before = earlier[-1]["step"] if earlier else 0
 
     def data(split: str) -> tuple[torch.Tensor, connectors.TokenizedTurns]:
-        situations = materials.pool(run.modality, split).situations
+        situations = materials.get_pool(run.modality, split).situations
         texts = connectors.tokenize_turns(situations, run.task, tokenizer)
-        return materials.tokens(run.encoder, run.modality, split), texts
+        return materials.get_encoder_tokens(run.encoder, run.modality, split), texts
 
     features, texts = data("train")
     frozen = hash_state_dict(language.state_dict())
@@ -131,7 +131,7 @@ def _make(
         texts=texts,
         recipe=run.recipe,
         name=run.name,
-        state_path=workshop.checkpoint(part),
+        state_path=workshop.get_checkpoint_path(part),
         batch=connectors.CONNECTOR_BATCH_SIZES[run.modality],
         validation=data("validation"),
         milestones=run.milestones,

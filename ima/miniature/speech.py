@@ -1,4 +1,4 @@
-"""What is said about a scene, a clip or a sound: descriptions, captions, questions and answers."""
+"""Descriptions, captions, questions and answers about the entities of a sample."""
 
 from __future__ import annotations
 
@@ -12,25 +12,13 @@ import numpy as np
 from ima.metrics.hallucination import pluralize_noun
 from ima.miniature.world import Domain, Entity, get_domain, list_held_out_pairs
 
-NUMBER_WORDS = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-)
+NUMBER_WORDS = tuple("zero one two three four five six seven eight nine ten".split())
 _ENTITY_WORDS = {"image": "objects", "video": "objects", "audio": "sounds"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its answer, and what an informed guess would choose from.
+    """A question, its answer, and the answers that an informed guess would choose from.
 
     Parameters
     ----------
@@ -38,10 +26,10 @@ class Question:
         Group for scoring: an attribute's name, ``which``, ``exists``, ``pair``, ``count``,
         ``order`` or ``relation``.
     text, answer : str
-        The question without ``question :`` and its answer.
+        The question without ``question :``, and its answer.
     candidates : tuple of str
-        The distinct answers that are true of *some* entity of the sample; guessing among them is
-        right in ``1 / len(candidates)`` of the cases. Empty where the notion does not apply.
+        The distinct answers that are true of *some* entity of the sample. A guess among them is
+        right with probability ``1 / len(candidates)``. Empty where there is no such set.
     """
 
     kind: str
@@ -51,12 +39,12 @@ class Question:
 
     @property
     def prompt(self) -> str:
-        """The text up to where the answer stands."""
+        """The text before the answer."""
         return f"question : {self.text} answer :"
 
 
 CAPTION_PROMPT = "caption :"
-#: Entities of a sample whose first attribute a yes-or-no question is asked about.
+#: Number of entities whose first attribute is the subject of a yes-or-no question.
 _N_QUERIED_ENTITIES = 2
 _ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
     "colour": ("what colour is the {noun} ?", "which colour does the {noun} have ?"),
@@ -70,74 +58,97 @@ _ATTRIBUTE_QUESTIONS: dict[str, tuple[str, ...]] = {
 
 
 def add_article(words: str) -> str:
-    """Return the words with ``a`` or ``an`` before them."""
+    """Return the words with ``a`` or ``an`` before them.
+
+    Examples
+    --------
+    >>> add_article("orange ring")
+    'an orange ring'
+    """
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def join_phrases(parts: Sequence[str]) -> str:
-    """Join noun phrases with commas and a final ``and``."""
+    """Join noun phrases with commas and a final ``and``.
+
+    Examples
+    --------
+    >>> join_phrases(["a ring", "a star", "a heart"])
+    'a ring , a star and a heart'
+    """
     return parts[0] if len(parts) == 1 else " , ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def make_noun_phrase(modality: str, entity: Entity, *, full: bool = True) -> str:
-    """Return the noun phrase of an entity, attributes before the noun.
+    """Return the noun phrase of an entity.
+
+    Parameters
+    ----------
+    modality : str
+        ``"image"``, ``"video"`` or ``"audio"``.
+    entity : Entity
+        Object or event.
+    full : bool
+        Whether the phrase has all attributes except the place, or the first attribute only.
 
     Examples
     --------
-    >>> phrase("image", Entity("ring", {"colour": "red", "size": "big"}))
-    'a big red ring'
+    >>> ring = Entity("ring", {"colour": "red", "size": "big"})
+    >>> make_noun_phrase("image", ring), make_noun_phrase("image", ring, full=False)
+    ('a big red ring', 'a red ring')
     """
     a = entity.attributes
-    if modality == "image":
-        words = (
-            f"{a['size']} {a['colour']} {entity.noun}" if full else f"{a['colour']} {entity.noun}"
-        )
-    elif modality == "video":
-        return add_article(f"{a['colour']} {entity.noun}") + (
-            f" that {a['motion']}" if full else ""
-        )
-    else:
-        words = f"{a['pitch']} {entity.noun}"
-        if full:
-            words = f"{a['loudness']} {a['contour']} {words}"
-    return add_article(words)
+    words = f"{a[get_domain(modality).first_attribute]} {entity.noun}"
+    if not full:
+        return add_article(words)
+    if modality == "video":
+        return f"{add_article(words)} that {a['motion']}"
+    lead = a["size"] if modality == "image" else f"{a['loudness']} {a['contour']}"
+    return add_article(f"{lead} {words}")
 
 
 def make_captions(modality: str, entities: Sequence[Entity]) -> tuple[str, ...]:
-    """Return the reference captions, the canonical one first."""
+    """Return the reference captions; the first one is canonical.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "grows"})
+    >>> make_captions("video", [ring])[:2]
+    ('a red ring that grows', 'the clip shows a red ring that grows')
+    """
     phrases = [make_noun_phrase(modality, e) for e in entities]
     if modality == "audio":
         order = " , then ".join(phrases)
         return (order, f"you hear {order}", f"the sound of {join_phrases(phrases)}")
+    caption = join_phrases(phrases)
     if modality == "video":
-        return (
-            join_phrases(phrases),
-            f"the clip shows {join_phrases(phrases)}",
-            f"we watch {join_phrases(phrases)}",
-        )
-    return (
-        join_phrases(phrases),
-        f"the picture shows {join_phrases(phrases)}",
-        f"there is {join_phrases(phrases)}",
-    )
+        return (caption, f"the clip shows {caption}", f"we watch {caption}")
+    return (caption, f"the picture shows {caption}", f"there is {caption}")
 
 
 def describe_entities(
     modality: str, entities: Sequence[Entity], rng: np.random.Generator, *, style: str | None = None
 ) -> str:
-    """Describe the entities in words, the noun before its attributes or behind them.
+    """Describe the entities in words.
 
     Parameters
     ----------
     modality : str
-        Which domain.
+        ``"image"``, ``"video"`` or ``"audio"``.
     entities : sequence of Entity
-        In the order in which they are told; of an image, with places.
+        Entities in the order of the description; those of an image have places.
     rng : numpy.random.Generator
-        Draws the style if it is not given.
+        Draws the style if it is None.
     style : {"list", "sentence", "caption"} or None
         ``list``: circle red small top left ; …, ``sentence``: the circle is red …, ``caption``: a
         small red circle at the top left ….
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "grows"})
+    >>> rng = np.random.default_rng(0)
+    >>> [describe_entities("video", [ring], rng, style=s) for s in ("list", "sentence")]
+    ['ring red grows .', 'the ring is red and grows .']
     """
     style = style or str(rng.choice(["list", "sentence", "caption"], p=[0.4, 0.35, 0.25]))
     domain = get_domain(modality)
@@ -147,7 +158,7 @@ def describe_entities(
         ]
         return " ; ".join(lines) + " ."
     if style == "sentence":
-        return " ".join(_sentence(modality, e, i) for i, e in enumerate(entities))
+        return " ".join(_make_sentence(modality, e, i) for i, e in enumerate(entities))
     phrases = [make_noun_phrase(modality, e) for e in entities]
     if modality == "image":
         phrases = [
@@ -158,7 +169,7 @@ def describe_entities(
     return join_phrases(phrases) + " ."
 
 
-def _sentence(modality: str, entity: Entity, index: int) -> str:
+def _make_sentence(modality: str, entity: Entity, index: int) -> str:
     a = entity.attributes
     if modality == "image":
         return f"the {entity.noun} is {a['colour']} , {a['size']} , at the {a['place']} ."
@@ -171,183 +182,207 @@ def _sentence(modality: str, entity: Entity, index: int) -> str:
 def make_questions(
     modality: str, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    """Return every kind of question that has one true answer, in random order.
+    """Return questions of every kind that have exactly one true answer, in random order.
 
     Parameters
     ----------
     modality : str
-        Which domain.
+        ``"image"``, ``"video"`` or ``"audio"``.
     entities : sequence of Entity
-        What is true, in order.
+        Entities of the sample, in order; those of an image have places.
     rng : numpy.random.Generator
         Draws wording, negatives and order.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "grows"})
+    >>> questions = make_questions("video", [ring], np.random.default_rng(0))
+    >>> sorted(question.kind for question in questions)
+    ['colour', 'count', 'exists', 'motion', 'pair', 'which']
     """
     domain = get_domain(modality)
-    found = [
-        *_attribute_questions(domain, entities, rng),
-        *_which_questions(domain, entities),
-        *_existence_questions(domain, entities, rng),
-        _count_question(domain, entities, rng),
+    questions = [
+        *_make_attribute_questions(domain, entities, rng),
+        *_make_which_questions(domain, entities),
+        *_make_existence_questions(domain, entities, rng),
+        _make_count_question(domain, entities, rng),
     ]
     if modality == "audio":
-        found += _order_questions(entities)
-    return [found[i] for i in rng.permutation(len(found))]
+        questions += _make_order_questions(entities)
+    return [questions[i] for i in rng.permutation(len(questions))]
 
 
-def _attribute_questions(
+def _make_attribute_questions(
     domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    nouns = Counter(e.noun for e in entities)
-    found = []
+    noun_counts = Counter(e.noun for e in entities)
+    questions = []
     for entity in entities:
-        if nouns[entity.noun] > 1:
+        if noun_counts[entity.noun] > 1:
             continue
         for name in domain.attributes:
             template = str(rng.choice(_ATTRIBUTE_QUESTIONS[name]))
-            among = tuple(sorted({e.attributes[name] for e in entities}))
+            candidates = tuple(sorted({e.attributes[name] for e in entities}))
             text = template.format(noun=entity.noun)
-            found.append(Question(name, text, entity.attributes[name], among))
-    return found
+            questions.append(Question(name, text, entity.attributes[name], candidates))
+    return questions
 
 
-def _which_questions(domain: Domain, entities: Sequence[Entity]) -> list[Question]:
-    name = "motion" if domain.modality == "video" else domain.first
-    values = Counter(e.attributes[name] for e in entities)
-    among = tuple(sorted({e.noun for e in entities}))
+def _make_which_questions(domain: Domain, entities: Sequence[Entity]) -> list[Question]:
+    name = "motion" if domain.modality == "video" else domain.first_attribute
+    value_counts = Counter(e.attributes[name] for e in entities)
+    verb = "what" if name == "motion" else "what is"
     return [
-        Question(
-            "which",
-            f"what {value} ?" if name == "motion" else f"what is {value} ?",
-            entity.noun,
-            among,
-        )
+        Question("which", f"{verb} {value} ?", entity.noun, _list_nouns(entities))
         for entity in entities
-        if values[value := entity.attributes[name]] == 1
+        if value_counts[value := entity.attributes[name]] == 1
     ]
 
 
-def _existence_questions(
+def _make_existence_questions(
     domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    present, pairs = _present(domain, entities)
+    present, pairs = _list_present(domain, entities)
     absent = [noun for noun in domain.nouns if noun not in present]
-    asked = entities[int(rng.integers(len(entities)))]
-    noun = asked.noun if rng.random() < 0.5 else str(rng.choice(absent))
-    found = [_exists(noun, present)]
+    entity = entities[int(rng.integers(len(entities)))]
+    noun = entity.noun if rng.random() < 0.5 else str(rng.choice(absent))
+    questions = [_ask_noun(noun, present)]
     for entity in (entities[i] for i in rng.permutation(len(entities))[:_N_QUERIED_ENTITIES]):
-        pair = (entity.noun, entity.attributes[domain.first])
+        pair = (entity.noun, entity.attributes[domain.first_attribute])
         if rng.random() < 0.5:
-            pair = _wrong_pair(domain, pair, pairs, rng)
-        found.append(_pair(pair, pairs))
-    return found
+            pair = _draw_wrong_pair(domain, pair, pairs, rng)
+        questions.append(_ask_pair(pair, pairs))
+    return questions
 
 
 def make_yes_no_questions(
     modality: str, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    """Return many yes-or-no questions about what is there, about as many of each answer.
+    """Return many yes-or-no questions; "yes" and "no" are about equally frequent.
 
     Parameters
     ----------
     modality : str
-        Which domain.
+        ``"image"``, ``"video"`` or ``"audio"``.
     entities : sequence of Entity
-        What is true.
+        Entities of the sample.
     rng : numpy.random.Generator
-        Draws what is asked about, and the order.
+        Draws the subjects and the order.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "grows"})
+    >>> questions = make_yes_no_questions("video", [ring], np.random.default_rng(0))
+    >>> sorted(question.answer for question in questions)
+    ['no', 'no', 'no', 'yes', 'yes']
     """
     domain = get_domain(modality)
-    present, pairs = _present(domain, entities)
-    wrong = sorted({_wrong_pair(domain, p, pairs, rng) for p in sorted(pairs) for _ in range(2)})
+    present, pairs = _list_present(domain, entities)
+    wrong = sorted(
+        {_draw_wrong_pair(domain, p, pairs, rng) for p in sorted(pairs) for _ in range(2)}
+    )
     wrong = [wrong[i] for i in rng.permutation(len(wrong))[: len(pairs)]]
     absent = [noun for noun in domain.nouns if noun not in present]
     nouns = [*rng.permutation(sorted(present))[:2], *rng.permutation(absent)[:2]]
-    found = [_pair(pair, pairs) for pair in (*sorted(pairs), *wrong)]
-    found += [_exists(str(noun), present) for noun in nouns]
-    return [found[i] for i in rng.permutation(len(found))]
+    questions = [_ask_pair(pair, pairs) for pair in (*sorted(pairs), *wrong)]
+    questions += [_ask_noun(str(noun), present) for noun in nouns]
+    return [questions[i] for i in rng.permutation(len(questions))]
 
 
-def _present(domain: Domain, entities: Sequence[Entity]) -> tuple[set[str], set[tuple[str, str]]]:
-    """Return the nouns that are there, and with which first attribute."""
-    return {e.noun for e in entities}, {(e.noun, e.attributes[domain.first]) for e in entities}
+def _list_nouns(entities: Sequence[Entity]) -> tuple[str, ...]:
+    return tuple(sorted({e.noun for e in entities}))
 
 
-def _exists(noun: str, present: set[str]) -> Question:
-    return Question("exists", f"is there {add_article(noun)} ?", _yes(noun in present))
+def _list_present(
+    domain: Domain, entities: Sequence[Entity]
+) -> tuple[set[str], set[tuple[str, str]]]:
+    """Return the nouns of a sample, and their pairs with the first attribute."""
+    return {e.noun for e in entities}, {
+        (e.noun, e.attributes[domain.first_attribute]) for e in entities
+    }
 
 
-def _pair(pair: tuple[str, str], pairs: set[tuple[str, str]]) -> Question:
+def _ask_noun(noun: str, present: set[str]) -> Question:
+    answer = "yes" if noun in present else "no"
+    return Question("exists", f"is there {add_article(noun)} ?", answer)
+
+
+def _ask_pair(pair: tuple[str, str], pairs: set[tuple[str, str]]) -> Question:
     text = f"is there {add_article(f'{pair[1]} {pair[0]}')} ?"
-    return Question("pair", text, _yes(pair in pairs), ("no", "yes"))
+    return Question("pair", text, "yes" if pair in pairs else "no", ("no", "yes"))
 
 
-def _wrong_pair(
+def _draw_wrong_pair(
     domain: Domain,
     pair: tuple[str, str],
     pairs: set[tuple[str, str]],
     rng: np.random.Generator,
 ) -> tuple[str, str]:
-    """Return a pair that is not there, mostly built of what is: only binding tells it apart."""
-    # Held-out pairs would be asked about in training with one answer only.
+    """Return an absent pair.
+
+    In three cases out of four it combines a noun and a value that are both present, so that only
+    a model that binds attributes to nouns can reject it.
+    """
+    # The training split holds no held-out pair: the answer about one would always be "no".
     excluded = pairs | list_held_out_pairs(domain.modality)
-    crossed = sorted({(n, v) for n, _ in pairs for _, v in pairs} - excluded)
-    if not crossed or rng.random() < 0.25:
-        values = domain.attributes[domain.first]
-        crossed = [(pair[0], v) for v in values if (pair[0], v) not in excluded]
-    return crossed[int(rng.integers(len(crossed)))]
+    candidates = sorted({(n, v) for n, _ in pairs for _, v in pairs} - excluded)
+    if not candidates or rng.random() < 0.25:
+        values = domain.attributes[domain.first_attribute]
+        candidates = [(pair[0], v) for v in values if (pair[0], v) not in excluded]
+    return candidates[int(rng.integers(len(candidates)))]
 
 
-def _yes(truth: bool) -> str:
-    return "yes" if truth else "no"
-
-
-def _count_question(
+def _make_count_question(
     domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
 ) -> Question:
-    nouns = Counter(e.noun for e in entities)
+    words, count = _ENTITY_WORDS[domain.modality], len(entities)
     if domain.modality != "audio" and rng.random() < 0.5:
         noun = entities[int(rng.integers(len(entities)))].noun
-        return Question(
-            "count", f"how many {pluralize_noun(noun)} are there ?", NUMBER_WORDS[nouns[noun]]
-        )
-    word = _ENTITY_WORDS[domain.modality]
-    return Question("count", f"how many {word} are there ?", NUMBER_WORDS[len(entities)])
+        words, count = pluralize_noun(noun), sum(e.noun == noun for e in entities)
+    return Question("count", f"how many {words} are there ?", NUMBER_WORDS[count])
 
 
 def make_relation_questions(entities: Sequence[Entity]) -> list[Question]:
-    """Return the questions about how the objects of a picture lie to one another.
+    """Return questions about the order of an image's objects from left to right.
 
-    A picture is read from left to right, as its captions tell it. These words the language models
-    know from sounds, in which one event comes before another: told a picture in words, they answer
-    such questions, and do not answer what is left of an object, of which they have read nothing.
+    The questions ask what comes first and last, because the language models know these words from
+    sounds. Given an image as text, they can answer such questions; they cannot say what is left of
+    an object, because their corpus never uses that phrase.
 
     Parameters
     ----------
     entities : sequence of Entity
-        What is there, from left to right.
+        Objects from left to right.
 
     Returns
     -------
     list of Question
-        None where all objects have one name: any answer would be right.
+        Empty if all objects share one noun, because every answer would be right.
+
+    Examples
+    --------
+    >>> [q.answer for q in make_relation_questions([Entity("ring", {}), Entity("star", {})])]
+    ['ring', 'star']
     """
-    if len({e.noun for e in entities}) < 2:
+    if len(_list_nouns(entities)) < 2:
         return []
-    return [replace(question, kind="relation") for question in _ends(entities)]
+    return [replace(question, kind="relation") for question in _ask_first_and_last(entities)]
 
 
-def _ends(entities: Sequence[Entity]) -> list[Question]:
-    among = tuple(sorted({e.noun for e in entities}))
+def _ask_first_and_last(entities: Sequence[Entity]) -> list[Question]:
+    nouns = _list_nouns(entities)
     return [
-        Question("order", "what comes first ?", entities[0].noun, among),
-        Question("order", "what comes last ?", entities[-1].noun, among),
+        Question("order", "what comes first ?", entities[0].noun, nouns),
+        Question("order", "what comes last ?", entities[-1].noun, nouns),
     ]
 
 
-def _order_questions(entities: Sequence[Entity]) -> list[Question]:
-    among = tuple(sorted({e.noun for e in entities}))
-    found = _ends(entities)
+def _make_order_questions(entities: Sequence[Entity]) -> list[Question]:
+    nouns = _list_nouns(entities)
+    questions = _ask_first_and_last(entities)
     for before, after in pairwise(entities):
-        found.append(Question("order", f"what comes after the {before.noun} ?", after.noun, among))
-        found.append(Question("order", f"what comes before the {after.noun} ?", before.noun, among))
-    return found
+        questions += [
+            Question("order", f"what comes after the {before.noun} ?", after.noun, nouns),
+            Question("order", f"what comes before the {after.noun} ?", before.noun, nouns),
+        ]
+    return questions

@@ -23,37 +23,37 @@ class ZooPlan:
 
     Parameters
     ----------
-    share : float
+    ratio : float
         Share of every recipe's steps and of every pool; 1 makes the published zoo.
-    scored : int
+    n_test_samples : int
         Test samples per score.
     device : str
         Where to train: ``"cpu"`` or ``"cuda"``.
     """
 
-    share: float = 1.0
-    scored: int = 300
+    ratio: float = 1.0
+    n_test_samples: int = 300
     device: str = "cpu"
 
-    def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
+    def scale_recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return a recipe cut to the plan's share."""
-        steps = max(4, round(recipe.steps * self.share))
-        restart = recipe.restart and max(1, round(recipe.restart * self.share))
+        steps = max(4, round(recipe.steps * self.ratio))
+        restart = recipe.restart and max(1, round(recipe.restart * self.ratio))
         every = min(recipe.probe_every, steps)
         return replace(recipe, steps=steps, probe_every=every, restart=restart)
 
-    def pool(self, modality: str) -> int:
+    def get_pool_size(self, modality: str) -> int:
         """Return how many samples a connector is trained on."""
-        return max(64, round(CONNECTOR_POOL_SIZES[modality] * self.share))
+        return max(64, round(CONNECTOR_POOL_SIZES[modality] * self.ratio))
 
-    def encoder_pool(self, modality: str) -> int:
+    def get_encoder_pool_size(self, modality: str) -> int:
         """Return how many of them, the first ones, an encoder is trained on."""
-        return max(64, round(ENCODER_POOL_SIZES[modality] * self.share))
+        return max(64, round(ENCODER_POOL_SIZES[modality] * self.ratio))
 
 
 #: The published zoo, and one that exercises every line within a minute or two.
 PUBLISHED_ZOO_PLAN = ZooPlan()
-REDUCED_ZOO_PLAN = ZooPlan(share=0.002, scored=12)
+REDUCED_ZOO_PLAN = ZooPlan(ratio=0.002, n_test_samples=12)
 
 
 @dataclass(frozen=True)
@@ -95,49 +95,50 @@ class ZooWorkshop:
         self.root, self.plan, self.keep = root, plan, keep
         self.place = root / _WORKSHOP_FOLDER
 
-    def folder(self, part: str) -> Path:
+    def get_part_folder(self, part: str) -> Path:
         """Return the folder of a part, for example ``encoders/vit``."""
         return self.place / part
 
-    def checkpoint(self, part: str) -> Path:
+    def get_checkpoint_path(self, part: str) -> Path:
         """Return where a training keeps what it resumes from."""
         return self.place / _CHECKPOINT_FOLDER / f"{part.replace('/', '--')}.pt"
 
-    def whole_recipe(self, part: ZooPart) -> dict[str, Any]:
+    def make_full_recipe(self, part: ZooPart) -> dict[str, Any]:
         """Return a part's recipe with the sha256 of the weights that it needs."""
         if not part.needs:
             return dict(part.recipe)
         parts = {
-            role: hash_file(self.folder(name) / WEIGHTS_FILE) for role, name in part.needs.items()
+            role: hash_file(self.get_part_folder(name) / WEIGHTS_FILE)
+            for role, name in part.needs.items()
         }
         return {**part.recipe, "parts": parts}
 
-    def done(self, part: str, recipe: Mapping[str, Any]) -> bool:
+    def is_done(self, part: str, recipe: Mapping[str, Any]) -> bool:
         """Return whether a part is finished under this recipe; drop what another recipe left."""
-        for found in (self.folder(part), self.root / part):
+        for found in (self.get_part_folder(part), self.root / part):
             card = found / CARD_FILE
             if found == self.root / part and not self.keep:
                 break
             if card.exists() and read_json(card).get("recipe") == recipe:
-                if found != self.folder(part):
-                    shutil.rmtree(self.folder(part), ignore_errors=True)
-                    shutil.copytree(found, self.folder(part))
+                if found != self.get_part_folder(part):
+                    shutil.rmtree(self.get_part_folder(part), ignore_errors=True)
+                    shutil.copytree(found, self.get_part_folder(part))
                 return True
-        note = self.checkpoint(part).with_suffix(".json")
+        note = self.get_checkpoint_path(part).with_suffix(".json")
         begun = note.exists() and read_json(note) == recipe
-        if not begun or (self.folder(part) / CARD_FILE).exists():
-            shutil.rmtree(self.folder(part), ignore_errors=True)
+        if not begun or (self.get_part_folder(part) / CARD_FILE).exists():
+            shutil.rmtree(self.get_part_folder(part), ignore_errors=True)
         if not begun:
-            self.checkpoint(part).unlink(missing_ok=True)
+            self.get_checkpoint_path(part).unlink(missing_ok=True)
         write_json(note, recipe)
         return False
 
-    def finish(self, part: str, card: Mapping[str, Any]) -> None:
+    def finish_part(self, part: str, card: Mapping[str, Any]) -> None:
         """Write the card, which makes the part a finished one, and drop its checkpoint."""
-        write_json(self.folder(part) / CARD_FILE, card)
-        self.checkpoint(part).unlink(missing_ok=True)
+        write_json(self.get_part_folder(part) / CARD_FILE, card)
+        self.get_checkpoint_path(part).unlink(missing_ok=True)
 
-    def deliver(self, made: Sequence[str], *, whole: bool) -> None:
+    def replace_old_parts(self, made: Sequence[str], *, whole: bool) -> None:
         """Put finished parts in the place of the old ones.
 
         Parameters
@@ -154,5 +155,5 @@ class ZooWorkshop:
             place = self.root / part
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(parents=True, exist_ok=True)
-            self.folder(part).rename(place)
+            self.get_part_folder(part).rename(place)
         shutil.rmtree(self.place)

@@ -1,16 +1,16 @@
-"""What exists in the miniature world, how often, and which split a content belongs to.
+"""The vocabulary of the miniature world: what exists, how often, and in which split.
 
-The world is skewed on purpose, because hallucination needs expectations to go wrong (paper.md, I2):
+The world is skewed on purpose, because a model hallucinates what it has learned to expect (I2):
 
-- nouns are not equally frequent (:data:`_NOUN_WEIGHTS`);
-- each noun has a partner that appears beside it in :data:`_PARTNER_RATE` of the cases in which a
-  further entity is drawn (circle with square, bell with drum, …);
-- each noun has a favourite value of its first attribute, taken at :data:`FAVOURITE_RATE`
-  (circles are often red); no favourite is held out.
+- nouns differ in frequency (``_NOUN_WEIGHTS``);
+- each noun has a partner (circle and square, bell and drum, …); each further entity of a sample is
+  the partner of an earlier one with probability ``_PARTNER_RATE``;
+- each noun has a favourite value of its first attribute, chosen with probability
+  :data:`FAVOURITE_RATE` (circles are often red). No favourite is held out.
 
-Contents are divided between the splits by a hash of the *content key*, the set of
-(noun, attributes) without positions, so that no split holds a content of another. Combinations of
-noun and first attribute listed by :func:`list_held_out_pairs` appear in the test split only.
+A hash of the *content*, which is the multiset of (noun, attributes) without positions, assigns each
+sample to a split, so no content appears in two splits. The pairs of noun and first attribute that
+:func:`list_held_out_pairs` lists appear in the test split only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FAVOURITE_RATE = 0.25
 _REPEAT_RATE = 0.15
 _NOVEL_RATE = 0.25
 _NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
+#: Probability of 1, 2, … entities, by the largest number.
+_COUNT_PROBABILITIES = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
 _SPLIT_BOUNDS = {
     "train": (0, 70),
     "calibration": (70, 80),
@@ -55,7 +57,7 @@ _TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whi
 _PITCHES = ("low", "middle", "high")
 _LOUDNESSES = ("soft", "loud")
 _CONTOURS = ("rising", "falling", "steady", "trembling")
-#: Other words for the nouns, by which a caption may name them.
+#: Synonyms of the nouns that a caption may use.
 NOUN_SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "circle": ("disc", "disk", "dot"),
     "square": ("box", "block"),
@@ -72,7 +74,7 @@ IMAGE_PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 @dataclass(frozen=True)
 class Domain:
-    """The grammar of one modality: what its entities are and which attributes they have.
+    """The vocabulary of one modality: its entities and their attributes.
 
     Parameters
     ----------
@@ -81,61 +83,71 @@ class Domain:
     nouns : tuple of str
         Names of the entities.
     attributes : mapping of str to tuple of str
-        Attribute name to its values, in the order in which facts state them. The first is the one
-        that names an entity together with its noun (red circle, high bell).
-    most : int
-        The largest number of entities in one sample.
+        Values of each attribute, in the order in which descriptions list them. The first attribute
+        identifies an entity together with its noun (red circle, high bell).
+    max_entities : int
+        Largest number of entities in a sample.
     """
 
     modality: str
     nouns: tuple[str, ...]
     attributes: Mapping[str, tuple[str, ...]]
-    most: int
+    max_entities: int
 
     @property
-    def first(self) -> str:
+    def first_attribute(self) -> str:
         """Name of the attribute that identifies an entity together with its noun."""
         return next(iter(self.attributes))
 
 
 DOMAINS: dict[str, Domain] = {
     "image": Domain(
-        "image", _SHAPES, {"colour": OBJECT_COLOURS, "size": _SIZES, "place": IMAGE_PLACES}, most=4
+        "image",
+        _SHAPES,
+        {"colour": OBJECT_COLOURS, "size": _SIZES, "place": IMAGE_PLACES},
+        max_entities=4,
     ),
-    "video": Domain("video", _SHAPES, {"colour": OBJECT_COLOURS, "motion": _MOTIONS}, most=3),
+    "video": Domain(
+        "video", _SHAPES, {"colour": OBJECT_COLOURS, "motion": _MOTIONS}, max_entities=3
+    ),
     "audio": Domain(
         "audio",
         _TIMBRES,
         {"pitch": _PITCHES, "loudness": _LOUDNESSES, "contour": _CONTOURS},
-        most=3,
+        max_entities=3,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Entity:
-    """One object or event: a noun and its attributes (without ``place`` until it is placed)."""
+    """One object or event: a noun and its attributes; ``place`` is missing until it is placed."""
 
     noun: str
     attributes: Mapping[str, str]
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The content of the entity: its noun and all attributes but its place."""
+        """The noun and all attributes except the place."""
         return (self.noun, *(v for k, v in self.attributes.items() if k != "place"))
 
-    def record(self) -> dict[str, str]:
+    def to_record(self) -> dict[str, str]:
         """Return the entity as a flat JSON-serialisable mapping."""
         return {"noun": self.noun, **self.attributes}
 
 
 def get_domain(modality: str) -> Domain:
-    """Return the domain of a modality.
+    """Return the vocabulary of a modality.
 
     Raises
     ------
     UnknownNameError
         If the miniature world has no such modality.
+
+    Examples
+    --------
+    >>> get_domain("audio").first_attribute
+    'pitch'
     """
     if modality not in DOMAINS:
         unknown = UnknownNameError.among("modality", modality, DOMAINS)
@@ -145,15 +157,16 @@ def get_domain(modality: str) -> Domain:
 
 @cache
 def list_held_out_pairs(modality: str) -> frozenset[tuple[str, str]]:
-    """Return the (noun, first attribute) pairs that only the test split holds.
+    """Return the pairs of noun and first attribute that appear in the test split only.
 
     Examples
     --------
-    >>> len(held_out("image")), ("circle", "purple") in held_out("image")
+    >>> pairs = list_held_out_pairs("image")
+    >>> len(pairs), ("circle", "purple") in pairs
     (8, True)
     """
     domain = get_domain(modality)
-    values = domain.attributes[domain.first]
+    values = domain.attributes[domain.first_attribute]
     step = 1 if len(values) == len(domain.nouns) else 2
     return frozenset(
         (noun, values[(i + 4) % len(values)])
@@ -163,44 +176,70 @@ def list_held_out_pairs(modality: str) -> frozenset[tuple[str, str]]:
 
 
 def get_favourite_attribute(domain: Domain, noun: str) -> str:
-    """Return the value of the first attribute that the noun takes more often than others."""
-    values = domain.attributes[domain.first]
+    """Return the most frequent value of a noun's first attribute.
+
+    Examples
+    --------
+    >>> get_favourite_attribute(get_domain("image"), "circle")
+    'red'
+    """
+    values = domain.attributes[domain.first_attribute]
     return values[domain.nouns.index(noun) % len(values)]
 
 
 def get_partner_noun(domain: Domain, noun: str) -> str:
-    """Return the noun that appears most often beside this one."""
+    """Return the noun that appears most often together with another.
+
+    Examples
+    --------
+    >>> get_partner_noun(get_domain("audio"), "bell")
+    'drum'
+    """
     return domain.nouns[domain.nouns.index(noun) ^ 1]
 
 
 def get_content_split(entities: tuple[Entity, ...]) -> str:
-    """Return the split that a content belongs to, a function of its entities' keys alone."""
+    """Return the split of a content; order and places of its entities do not matter.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "size": "big"})
+    >>> star = Entity("star", {"colour": "blue", "size": "small"})
+    >>> get_content_split((ring, star)) == get_content_split((star, ring))
+    True
+    """
     text = "|".join(sorted("/".join(entity.key) for entity in entities))
     bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
     return next(name for name, (low, high) in _SPLIT_BOUNDS.items() if low <= bucket < high)
 
 
-def draw_entities(
-    modality: str, split: str, rng: np.random.Generator, *, count: int | None = None
-) -> tuple[Entity, ...]:
+def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[Entity, ...]:
     """Draw the entities of one sample of a split.
 
     Parameters
     ----------
     modality : str
-        Which domain.
+        ``"image"``, ``"video"`` or ``"audio"``.
     split : str
-        Which split; only ``"test"`` holds the :func:`list_held_out_pairs` pairs, in :data:`_NOVEL_RATE` of
-        its samples (and none in the others).
+        A fraction ``_NOVEL_RATE`` of the samples of ``"test"`` hold a pair of
+        :func:`list_held_out_pairs`; no sample of another split does.
     rng : numpy.random.Generator
-        Source of randomness; drawing repeats until the content belongs to the split.
-    count : int or None
-        Number of entities; None draws it.
+        Source of randomness. Drawing repeats until the content belongs to the split.
 
     Returns
     -------
     tuple of Entity
-        Entities whose (noun, first attribute) pairs are distinct.
+        Entities with distinct pairs of noun and first attribute.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such modality or split.
+
+    Examples
+    --------
+    >>> [e.noun for e in draw_entities("image", "test", np.random.default_rng(0))]
+    ['star', 'triangle']
     """
     domain = get_domain(modality)
     if split not in _SPLIT_BOUNDS:
@@ -208,34 +247,27 @@ def draw_entities(
         raise unknown
     novel = split == "test" and rng.random() < _NOVEL_RATE
     while True:
-        n = (
-            count
-            if count is not None
-            else int(rng.choice(domain.most, p=_COUNT_P[domain.most])) + 1
-        )
+        n = int(rng.choice(domain.max_entities, p=_COUNT_PROBABILITIES[domain.max_entities])) + 1
         entities = _draw_once(domain, n, rng)
-        pairs = {(e.noun, e.attributes[domain.first]) for e in entities}
+        pairs = {(e.noun, e.attributes[domain.first_attribute]) for e in entities}
         is_novel = not pairs.isdisjoint(list_held_out_pairs(modality))
         if is_novel == novel and (novel or get_content_split(entities) == split):
             return entities
 
 
-_COUNT_P = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
-
-
 def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity, ...]:
     weights = np.asarray(_NOUN_WEIGHTS) / sum(_NOUN_WEIGHTS)
-    repeats = domain.modality != "audio"
+    may_repeat = domain.modality != "audio"
     nouns: list[str] = []
     while len(nouns) < n:
         roll = rng.random()
         if nouns and roll < _PARTNER_RATE:
             noun = get_partner_noun(domain, nouns[int(rng.integers(len(nouns)))])
-        elif nouns and repeats and roll < _PARTNER_RATE + _REPEAT_RATE:
+        elif nouns and may_repeat and roll < _PARTNER_RATE + _REPEAT_RATE:
             noun = nouns[int(rng.integers(len(nouns)))]
         else:
             noun = domain.nouns[int(rng.choice(len(weights), p=weights))]
-        if repeats or noun not in nouns:
+        if may_repeat or noun not in nouns:
             nouns.append(noun)
     entities: list[Entity] = []
     taken: set[tuple[str, str]] = set()
@@ -247,8 +279,8 @@ def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity
                 if name != "place"
             }
             if rng.random() < FAVOURITE_RATE:
-                attributes[domain.first] = get_favourite_attribute(domain, noun)
-            pair = (noun, attributes[domain.first])
+                attributes[domain.first_attribute] = get_favourite_attribute(domain, noun)
+            pair = (noun, attributes[domain.first_attribute])
             if pair not in taken:
                 break
         taken.add(pair)

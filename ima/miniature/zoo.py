@@ -90,11 +90,11 @@ def train_zoo(
     parts = make_zoo_parts(workshop)
     chosen = choose_parts(parts, only)
     for part in chosen:
-        recipe = workshop.whole_recipe(part)
-        if not workshop.done(part.name, recipe):
-            workshop.finish(part.name, part.make(recipe))
-    examination.score_zoo(workshop.place, n=plan.scored)
-    workshop.deliver([part.name for part in chosen], whole=len(chosen) == len(parts))
+        recipe = workshop.make_full_recipe(part)
+        if not workshop.is_done(part.name, recipe):
+            workshop.finish_part(part.name, part.make(recipe))
+    examination.score_zoo(workshop.place, n=plan.n_test_samples)
+    workshop.replace_old_parts([part.name for part in chosen], whole=len(chosen) == len(parts))
     logger.info("made the zoo %s in %.0f s", workshop.root, time.monotonic() - begun)
     return workshop.root
 
@@ -125,10 +125,10 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
         for language in language_model.MINI_LANGUAGE_MODELS:
             # The encoders of the paper's default runs serve both language models, and their
             # connectors to one are kept along the way.
-            followed = language == _CHECKPOINTED_LANGUAGE
-            if spec.objective == "supervised" or not followed:
+            keep_checkpoints = language == _CHECKPOINTED_LANGUAGE
+            if spec.objective == "supervised" or not keep_checkpoints:
                 parts += single_task.make_single_task_parts(
-                    materials, spec, language=language, followed=followed
+                    materials, spec, language=language, keep_checkpoints=keep_checkpoints
                 )
     return [
         *parts,
@@ -138,7 +138,7 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
 
 
 def _language_part(materials: TrainingMaterials, spec: language_model.MiniLanguageSpec) -> ZooPart:
-    recipe = materials.workshop.plan.recipe(spec.recipe)
+    recipe = materials.workshop.plan.scale_recipe(spec.recipe)
     record = {
         **asdict(recipe),
         "tokenizer_seed": corpus.TOKENIZER_SEED,
@@ -155,15 +155,15 @@ def _make_language(
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"language/{spec.name}"
-    folder = workshop.folder(part)
+    folder = workshop.get_part_folder(part)
     model, result = language_model.train_language_model(
         spec,
-        materials.tokenizer(),
+        materials.get_tokenizer(),
         recipe=recipe,
-        state_path=workshop.checkpoint(part),
+        state_path=workshop.get_checkpoint_path(part),
         device=workshop.plan.device,
     )
-    _save_tokenizer(materials.tokenizer(), folder)
+    _save_tokenizer(materials.get_tokenizer(), folder)
     save_float16_model(model, folder)
     card = make_card(spec.name, "language", model, folder, recipe=record, result=result)
     card["data"] |= {

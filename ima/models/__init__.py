@@ -35,32 +35,39 @@ def load_model(
     Parameters
     ----------
     spec : str
-        A name of the zoo (``"llama-mini/vit/image-caption"``, or ``"llama-mini"`` for the
-        language model alone), a local folder, or a Hugging Face id: of a model that reads images,
-        video or sounds beside text (LLaVA, Qwen-VL, Gemma 3 …), or of a causal language model.
+        A name in the zoo (``"llama-mini/vit/image-caption"``; ``"llama-mini"`` for the language
+        model alone), a local folder, or a Hugging Face id: of a model that reads images, video or
+        sound (LLaVA, Qwen-VL, Gemma 3 …), or of a causal language model.
     device : str
-        A device of torch, for example ``"cuda"``; ``"auto"`` spreads a large model over all devices
-        and the host's memory.
+        A torch device, such as ``"cuda"``; ``"auto"`` spreads a large model over all devices and
+        the host's memory.
     dtype : {"float32", "float16", "bfloat16", "float64"}
-        Of the weights.
+        Dtype of the weights.
     trust_remote_code : bool
-        Whether code that lies beside the weights may run.
+        Whether code in the model's folder may run.
     pickled_weights : bool
-        Whether weights that are no safetensors may be unpickled, which may run code.
+        Whether pickled weights (``*.bin``) may be loaded, which can run code.
 
     Returns
     -------
     FrozenModel
-        In evaluation mode, nothing trainable, its hook points audited. No random state is touched.
+        In evaluation mode, without gradients, with audited hook points. The global random state
+        does not change.
 
     Raises
     ------
     UnknownNameError
         If no model has this name.
     ModelError
-        If its weights are missing or altered, or its structure is not understood.
+        If weights are missing or altered, or the architecture is unknown.
     ParameterError
         If ``device`` or ``dtype`` cannot be used.
+
+    Examples
+    --------
+    >>> model = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> model.generate(ima.data.open_samples("mini-image-caption", n=1))  # doctest: +SKIP
+    ['a small red circle left of a large blue square']
     """
     from ima.models.loading import load_model
 
@@ -73,7 +80,7 @@ def load_model(
     )
 
 
-# Listing models must not wait for torch.
+# These classes import torch; listing models does not.
 def __getattr__(name: str) -> Any:
     if name == "Batch":
         from ima.models.batch import Batch

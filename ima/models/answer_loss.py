@@ -1,4 +1,4 @@
-"""The loss on answers, through a connector that may learn while the rest is frozen."""
+"""The loss on answers, through a connector that may be trained while the rest is frozen."""
 
 from __future__ import annotations
 
@@ -18,49 +18,45 @@ from ima.models.llava import drop_cls_token
 def compute_answer_loss(
     model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
 ) -> Tensor:
-    """Return the next-token loss, mean over an answer's tokens and over samples, in nats.
+    """Return the next-token loss on answers, mean over tokens and then over samples, in nats.
 
     Parameters
     ----------
-    model, samples, connector
-        As :func:`_encode_samples` takes them.
+    model : FrozenModel
+        Its encoder and language model are used.
+    samples : sequence of Sample
+        Samples of the model's modality, with references.
+    connector : torch.nn.Module
+        Takes the place of the model's connector; gradients flow back to it.
+
+    Examples
+    --------
+    >>> loss = compute_answer_loss(
+    ...     model, samples, connector=model.perception.connector
+    ... )  # doctest: +SKIP
+    >>> loss.backward()  # doctest: +SKIP
     """
     batch = _encode_samples(model, samples, connector=connector)
     states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
-    rows, places = batch.answer.nonzero(as_tuple=True)
-    logits = model.hook_points.unembed(states[rows, places - 1])
+    rows, positions = batch.answer.nonzero(as_tuple=True)
+    logits = model.hook_points.unembed(states[rows, positions - 1])
     loss = nn.functional.cross_entropy(
-        logits.float(), batch.token_id[rows, places], reduction="none"
+        logits.float(), batch.token_id[rows, positions], reduction="none"
     )
-    # Every sample counts as much, however its batch is cut.
+    # Every sample has the same weight, whatever the batch size.
     return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
 
 
 def _encode_samples(
     model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
 ) -> Batch:
-    """Turn samples into a batch through a connector that may learn.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Its encoder and language model.
-    samples : sequence of Sample
-        All of its modality.
-    connector : torch.nn.Module
-        Between the two.
-
-    Returns
-    -------
-    Batch
-        Of whose perceptual tokens gradients flow back.
-    """
+    """Encode samples; gradients flow from the perceptual tokens back to the connector."""
     assert model.perception is not None
     texts = [tokenize_sample(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
     weight: Any = model.hook_points.embedding.weight
     with torch.no_grad():
         tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
-        read = tokens if model.perception.cls else drop_cls_token(tokens)
+        tokens = tokens if model.perception.cls else drop_cls_token(tokens)
         embedded = [
             model.hook_points.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
             for text in texts
@@ -68,7 +64,7 @@ def _encode_samples(
     return assemble_batch(
         texts,
         embedded=embedded,
-        perceptual=list(connector(read).to(weight.dtype)),
+        perceptual=list(connector(tokens).to(weight.dtype)),
         modalities=[sample.modality for sample in samples],
         sample_ids=[sample.id for sample in samples],
     )

@@ -1,4 +1,4 @@
-"""Names of a decoder's parts, and how a family that has other names is registered."""
+"""Names of a decoder's modules, and how to register an architecture with other names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ima.errors import ParameterError
 
 @dataclass(frozen=True)
 class BlockModuleNames:
-    """Under which names the parts of a decoder's blocks are looked for, first match first.
+    """Candidate names of the modules of a decoder's blocks; the first match counts.
 
     Parameters
     ----------
     attention, first_norm, second_norm, network, last_linear, final_norm : tuple of str
-        Of sub-modules; ``last_linear`` inside the network, ``final_norm`` beside the blocks, the
-        others inside a block. A block without its own ``network`` holds the linear layers itself.
+        Names of submodules: ``last_linear`` inside the network, ``final_norm`` next to the blocks,
+        the others inside a block. A block without a ``network`` holds the linear layers itself.
     """
 
     attention: tuple[str, ...] = ("self_attn", "attention")
@@ -34,15 +34,15 @@ _REGISTERED: dict[str, BlockModuleNames] = {}
 
 
 def register_architecture(model_type: str, **names: str) -> None:
-    """Name the parts of a family's blocks, where they are not among the names that are looked for.
+    """Register the module names of an architecture whose hook points are not found otherwise.
 
     Parameters
     ----------
     model_type : str
-        The family, as ``config.json`` names it: ``"gpt2"``.
+        The architecture, as ``config.json`` names it.
     **names : str
-        What the family calls its ``attention``, ``first_norm``, ``second_norm``, ``network``,
-        ``last_linear`` and ``final_norm``.
+        The architecture's names for ``attention``, ``first_norm``, ``second_norm``, ``network``,
+        ``last_linear`` and ``final_norm``; those not given keep their default candidates.
 
     Raises
     ------
@@ -51,18 +51,26 @@ def register_architecture(model_type: str, **names: str) -> None:
 
     Examples
     --------
-    >>> register("gpt2", attention="attn", first_norm="ln_1", second_norm="ln_2",
-    ...          last_linear="c_proj", final_norm="ln_f")
+    >>> register_architecture("gpt2", attention="attn", first_norm="ln_1", second_norm="ln_2",
+    ...                       last_linear="c_proj", final_norm="ln_f")
+    >>> get_block_module_names("gpt2").attention
+    ('attn',)
     """
-    known = [part.name for part in fields(BlockModuleNames)]
+    parts = [part.name for part in fields(BlockModuleNames)]
     for name in names:
-        if name not in known:
-            message = f"A block has no part {name!r}. Its parts: {', '.join(known)}."
+        if name not in parts:
+            message = f"A block has no part {name!r}. Its parts: {', '.join(parts)}."
             raise ParameterError(message)
-    given = {name: (value,) for name, value in names.items()}
-    _REGISTERED[model_type] = replace(BlockModuleNames(), **given)
+    candidates = {name: (value,) for name, value in names.items()}
+    _REGISTERED[model_type] = replace(BlockModuleNames(), **candidates)
 
 
 def get_block_module_names(model_type: str) -> BlockModuleNames:
-    """Return the names of a family's parts."""
+    """Return the candidate module names of an architecture.
+
+    Examples
+    --------
+    >>> get_block_module_names("llama").network
+    ('mlp',)
+    """
     return _REGISTERED.get(model_type, BlockModuleNames())

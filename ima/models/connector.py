@@ -1,4 +1,4 @@
-"""The connector: learned queries read an encoder's tokens and become a language model's prefix."""
+"""The connector: learned queries that turn an encoder's tokens into a language model's prefix."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class ConnectorConfig(BaseModel):
     Parameters
     ----------
     encoder_width : int
-        Hidden size of the encoder that is read.
+        Hidden size of the encoder.
     hidden : int
-        Hidden size of the language model that is fed.
+        Hidden size of the language model.
     width : int
-        Hidden size of the connector itself.
+        Hidden size of the connector.
     queries : int
-        Number of learned queries, and so of perceptual tokens.
+        Number of learned queries, which is the number of perceptual tokens.
     layers : int
         Pre-norm transformer layers.
     heads : int
@@ -27,10 +27,10 @@ class ConnectorConfig(BaseModel):
     feed_forward : int
         Hidden size of the layers' feed-forward networks.
     expansion : int
-        The query outputs go up to ``expansion · width`` before they go to ``hidden``. Four gives
-        the 7.4 M parameters that the paper reports for its sizes.
+        The query outputs pass through ``expansion · width`` units on their way to ``hidden``. Four
+        gives the 7.4 M parameters that the paper reports for its sizes.
     dropout : float
-        Probability of dropout in the layers while training; nothing is dropped in evaluation mode.
+        Probability of dropout in the layers during training.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Connector(nn.Module):
     config : ConnectorConfig
         The sizes.
     seed : int
-        Seed of the initial weights. The global random state is left as it was.
+        Seed of the initial weights. The global random state does not change.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class Connector(nn.Module):
             torch.manual_seed(seed)
             self.down = nn.Linear(config.encoder_width, config.width)
             self.queries = nn.Parameter(torch.randn(config.queries, config.width) * 0.02)
-            # One by one: nn.TransformerEncoder would copy one layer's initial weights to all.
+            # nn.TransformerEncoder would copy the initial weights of one layer to all.
             self.layers = nn.ModuleList(
                 nn.TransformerEncoderLayer(
                     config.width,

@@ -329,8 +329,10 @@ def load_pretrained(
 
     Examples
     --------
-    >>> from transformers import AutoModelForCausalLM
-    >>> load_pretrained(AutoModelForCausalLM, Path("models/mine"), loading=options)  # doctest: +SKIP
+    >>> from transformers import AutoModelForCausalLM  # doctest: +SKIP
+    >>> load_pretrained(
+    ...     AutoModelForCausalLM, Path("models/mine"), loading=options
+    ... )  # doctest: +SKIP
     """
     if loading.device is None:
         options["device_map"] = "auto"

@@ -1,32 +1,32 @@
-"""HookPoints of a decoder: where in its module tree the seven hook points of each block are read.
+"""Hook points of a decoder: where in its module tree the activations of each block are read.
 
 ========== ====================================== =================== ======================
 name       what it is                             read at             TransformerLens
 ========== ====================================== =================== ======================
-ln1        what attention reads                   norm, output        ``ln1.hook_normalized``
-attn_out   what attention adds to the residual    attention, output   ``hook_attn_out``
-resid_mid  residual stream between the sub-blocks second norm, input  ``hook_resid_mid``
-ln2        what the feed-forward network reads    second norm, output ``ln2.hook_normalized``
+ln1        input of attention                     norm, output        ``ln1.hook_normalized``
+attn_out   attention's addition to the residual   attention, output   ``hook_attn_out``
+resid_mid  residual stream after attention        second norm, input  ``hook_resid_mid``
+ln2        input of the feed-forward network      second norm, output ``ln2.hook_normalized``
 mlp_post   hidden units after the activation      last linear, input  ``mlp.hook_post``
            (gated networks: act(gate) · up)
-mlp_out    what the network adds to the residual  network, output     ``hook_mlp_out``
+mlp_out    the network's addition to the residual network, output     ``hook_mlp_out``
 resid_post residual stream after the block        block, output       ``hook_resid_post``
 ========== ====================================== =================== ======================
 
-Layer 0 of ``resid_post`` is the input of the first block, with position embeddings where the model
-adds them; the last one is taken before the final norm. TransformerLens reports norms before their
-learned scale; here ``ln1`` and ``ln2`` are the norms' whole outputs.
+Layer 0 of ``resid_post`` is the input of the first block, including position embeddings if the
+model adds them. The last layer is read before the final norm. ``ln1`` and ``ln2`` include the
+norm's learned scale; TransformerLens reports them without it.
 
-Not every block is sequential and pre-norm:
+Some blocks are not sequential and pre-norm:
 
-- Gemma 2 and 3 norm the outputs of attention and network before adding them: ``attn_out`` and ``mlp_out`` are
-  the normed values, because those enter the residual stream.
-- Parallel blocks (Phi, most GPT-NeoX) add attention and network to the same input: there is no
-  ``resid_mid``, and where both share one norm (Phi) there is no ``ln2``.
-- Where some blocks attend across to the medium (Llama 3.2 Vision) there is the residual stream
-  alone, and no perceptual token in it.
-- Post-norm blocks (OPT-350m) norm the sum: there is no ``ln1`` and no ``ln2``; ``resid_mid`` and
-  ``resid_post`` are the normed sums.
+- Gemma 2 and 3 normalise the outputs of attention and network before adding them. ``attn_out`` and
+  ``mlp_out`` are the normalised values, because these enter the residual stream.
+- Parallel blocks (Phi, most GPT-NeoX) add attention and network to the same input: they have no
+  ``resid_mid``, and no ``ln2`` if both share one norm (Phi).
+- Models with cross-attention to the medium in some blocks (Llama 3.2 Vision) have only
+  ``resid_post``, and no perceptual tokens in it.
+- Post-norm blocks (OPT-350m) normalise the sums: they have no ``ln1`` and no ``ln2``, and
+  ``resid_mid`` and ``resid_post`` are the normalised sums.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HookSide = Literal["input", "output"]
 _ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _CROSS_ATTENTION = ("cross_attn",)
-#: What reading a part is for: the hook points that an error names.
+#: By part of a block: its description, and the hook points that need it, for error messages.
 _ROLES = {
     "attention": ("attention", "'attn_out'"),
     "first_norm": ("norm before attention", "'ln1'"),
@@ -57,7 +57,7 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One place in one block where activations are read.
+    """A place in one block where activations are read.
 
     Parameters
     ----------
@@ -77,19 +77,19 @@ class HookPoint:
     side: _HookSide
 
     def attach(self, callback: Callable[[Tensor], None], *, samples: int) -> RemovableHandle:
-        """Call back with the activations at every forward pass, until the handle is removed.
+        """Pass the activations of every forward pass to a callback.
 
         Parameters
         ----------
         callback : callable
-            Receives a view, dims (sample, position, hidden); copy what is kept.
+            Receives a view, dims (sample, position, hidden); it must copy what it keeps.
         samples : int
-            Samples in the batch: some blocks flatten (sample, position) and this undoes it.
+            Samples in the batch, to restore (sample, position) in blocks that flatten them.
 
         Returns
         -------
         RemovableHandle
-            Its ``remove()`` takes this hook away and no other.
+            ``remove()`` removes this hook only.
         """
 
         def receive(value: Any) -> None:
@@ -107,31 +107,31 @@ class HookPoint:
 
 @dataclass(frozen=True)
 class HookPoints:
-    """The parts of a decoder-only language model.
+    """The modules of a decoder-only language model, and where its hook points are.
 
     Parameters
     ----------
     trunk : nn.Module
-        The decoder: embeddings to the normed states of the last block.
+        The decoder, from embeddings to the states after the final norm.
     embedding : nn.Module
-        Token ids to embeddings.
+        From token ids to embeddings.
     blocks : tuple of nn.Module
         The decoder blocks, in order.
     final_norm : nn.Module
-        What follows the last block; an identity where there is none.
+        The norm after the last block; an identity if there is none.
     projection : nn.Module
-        From the residual stream to the unembedding's width; an identity almost everywhere.
+        From the residual stream to the unembedding's width; an identity in almost all models.
     unembedding : nn.Module
         The linear layer to the vocabulary.
     softcap : float or None
-        Bound c of the logits, c · tanh(logits / c), where the model has one.
+        Bound c of the logits, c · tanh(logits / c); None for no bound.
     sites : mapping
-        Hook point to (path inside a block, side); the empty path is the block itself.
+        From hook point to (path inside a block, side); the empty path is the block itself.
     undefined : mapping
-        Hook point to the reason why these blocks do not have it.
+        From hook point to the reason why these blocks do not have it.
     residual : {"sequential", "parallel", "post-norm", "crossing"}
-        How a block's two halves meet the residual stream; ``"crossing"`` where some blocks attend
-        across to the medium.
+        How attention and network are added to the residual stream; ``"crossing"`` if some blocks
+        have cross-attention to the medium.
     attention : str
         Path of attention inside a block.
     hidden, intermediate : int
@@ -159,18 +159,18 @@ class HookPoints:
 
     @property
     def available(self) -> tuple[str, ...]:
-        """The hook points that these blocks have, in the order in which a block computes them."""
+        """The hook points of these blocks, in order of computation."""
         return tuple(name for name in HOOK_POINTS if name in self.sites)
 
     @property
     def vocab_size(self) -> int:
-        """Number of words that the unembedding tells apart."""
-        words: Any = self.unembedding.out_features
-        return int(words)
+        """Number of outputs of the unembedding."""
+        out_features: Any = self.unembedding.out_features
+        return int(out_features)
 
     @property
     def linear_in_features(self) -> dict[str, int]:
-        """The linear layers of a block, by path inside it: how many inputs each has."""
+        """Number of inputs of each linear layer of a block, by the layer's path in the block."""
         return {
             name: module.in_features
             for name, module in self.blocks[0].named_modules()
@@ -178,7 +178,7 @@ class HookPoints:
         }
 
     def layers_of(self, name: str) -> range:
-        """Return the layers at which a hook point exists: 0…L for ``resid_post``, else 1…L."""
+        """Return the layers of a hook point: 0…L for ``resid_post``, else 1…L."""
         self._require(name)
         return range(0 if name == "resid_post" else 1, self.layers + 1)
 
@@ -188,7 +188,7 @@ class HookPoints:
         return self.intermediate if name == "mlp_post" else self.hidden
 
     def get_hook_point(self, name: str, *, layer: int) -> HookPoint:
-        """Return where a hook point of a layer is read.
+        """Return a hook point of one layer.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class HookPoints:
         return HookPoint(name=name, layer=layer, module=module, side=side)
 
     def compute_logits(self, states: Tensor) -> Tensor:
-        """Read residual states as the model reads its last one (the logit lens, paper F1.5).
+        """Unembed residual states as the model unembeds its last one (logit lens, paper F1.5).
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class HookPoints:
         return self.unembed(self.projection(self.final_norm(states)))
 
     def unembed(self, states: Tensor) -> Tensor:
-        """Return the logits of what the trunk returned, dims (…, vocabulary)."""
+        """Return the logits of the trunk's output, dims (…, vocabulary)."""
         logits: Tensor = self.unembedding(states)
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
@@ -231,8 +231,7 @@ class HookPoints:
 
     def _require(self, name: str) -> None:
         if name not in HOOK_POINTS:
-            error = UnknownNameError.among("hook point", name, HOOK_POINTS)
-            raise error
+            raise UnknownNameError.among(kind="hook point", asked=name, available=HOOK_POINTS)
         if name in self.undefined:
             available = ", ".join(self.available)
             message = (
@@ -243,7 +242,7 @@ class HookPoints:
 
 
 def find_hook_points(language: Any) -> HookPoints:
-    """Find the parts of a language model in its module tree.
+    """Find the hook points of a language model by the names of its submodules.
 
     Parameters
     ----------
@@ -253,13 +252,17 @@ def find_hook_points(language: Any) -> HookPoints:
     Returns
     -------
     HookPoints
-        Found by the names of sub-modules; :func:`ima.models.audit.audit_hook_points` compares what it reads
-        with what the model computes.
+        :func:`ima.models.audit.audit_hook_points` compares them with what the model computes.
 
     Raises
     ------
     ModelError
-        If the tree has no decoder blocks, or blocks without the expected parts.
+        If the module tree has no decoder blocks, or a block lacks an expected part.
+
+    Examples
+    --------
+    >>> find_hook_points(language).available  # doctest: +SKIP
+    ('ln1', 'attn_out', 'resid_mid', 'ln2', 'mlp_post', 'mlp_out', 'resid_post')
     """
     config = language.config.get_text_config()
     names = get_block_module_names(config.model_type)
@@ -309,27 +312,27 @@ def find_hook_points(language: Any) -> HookPoints:
         sites["resid_mid"] = (first_norm, "output")
         for name in ("ln1", "ln2"):
             del sites[name]
-            undefined[name] = "its blocks norm the sums, not the inputs of attention and network"
+            undefined[name] = "its blocks normalise sums, not the inputs of attention and network"
     return HookPoints(
         **common,
         sites=sites,
         undefined=undefined,
         residual=residual,
         attention=attention,
-        intermediate=_inputs_of(block.get_submodule(down)),
+        intermediate=_count_inputs(block.get_submodule(down)),
     )
 
 
-def _inputs_of(linear: nn.Module) -> int:
-    """Return how many inputs a linear layer has; GPT-2's keeps its weights the other way round."""
-    known: Any = getattr(linear, "in_features", None)
+def _count_inputs(linear: nn.Module) -> int:
+    """Return the number of inputs of a linear layer; GPT-2's has a transposed weight."""
+    in_features: Any = getattr(linear, "in_features", None)
     weight: Any = linear.weight
-    return int(known if known is not None else weight.shape[0])
+    return int(in_features if in_features is not None else weight.shape[0])
 
 
 def _crossing(common: Mapping[str, Any], *, intermediate: int) -> HookPoints:
-    """Return the hook points of a decoder some of whose blocks attend across to the medium."""
-    reason = "some of its blocks attend across to the medium and have other parts"
+    """Return the hook points of a decoder with cross-attention to the medium in some blocks."""
+    reason = "some of its blocks have cross-attention to the medium and other parts"
     return HookPoints(
         **common,
         sites={"resid_post": ("", "output")},
@@ -341,7 +344,7 @@ def _crossing(common: Mapping[str, Any], *, intermediate: int) -> HookPoints:
 
 
 def _trunk(language: Any, layers: int, names: BlockModuleNames) -> tuple[nn.Module, nn.ModuleList]:
-    # An encoder beside the decoder may have as many blocks: the decoder goes first.
+    # An encoder next to the decoder may have as many blocks, so the decoder is searched first.
     roots = [language.get_decoder(), language.base_model]
     for module in (module for root in roots if root is not None for module in root.modules()):
         for child in module.children():
@@ -351,14 +354,15 @@ def _trunk(language: Any, layers: int, names: BlockModuleNames) -> tuple[nn.Modu
     message = (
         f"{type(language).__name__} has no list of {layers} decoder blocks with a sub-module "
         f"named {' or '.join(names.attention)}. Models built like OPT, LLaMA, Qwen, Gemma, "
-        f"Mistral, Phi or GPT-NeoX are understood. {_advice(language, 'attention')}"
+        f"Mistral, Phi or GPT-NeoX are supported. {_advice(language, 'attention')}"
     )
     raise ModelError(message)
 
 
 def _advice(language: Any, part: str) -> str:
-    kind = language.config.get_text_config().model_type
-    return f"Name it before loading: ima.models.register_architecture({kind!r}, {part}='…')."
+    model_type = language.config.get_text_config().model_type
+    call = f"ima.models.register_architecture({model_type!r}, {part}='…')"
+    return f"Register its name before loading: {call}."
 
 
 def _first(module: nn.Module, names: tuple[str, ...]) -> str | None:
@@ -366,15 +370,15 @@ def _first(module: nn.Module, names: tuple[str, ...]) -> str | None:
 
 
 def _path(language: Any, module: nn.Module, names: BlockModuleNames, part: str) -> str:
-    wanted: tuple[str, ...] = getattr(names, part)
-    found = _first(module, wanted)
-    if found is None:
+    candidates: tuple[str, ...] = getattr(names, part)
+    name = _first(module, candidates)
+    if name is None:
         role, hook_points = _ROLES[part]
-        children = ", ".join(name for name, _ in module.named_children())
+        children = ", ".join(child for child, _ in module.named_children())
         message = (
             f"{type(language).__name__}: no {role} in {type(module).__name__}, for {hook_points}; "
-            f"looked for {', '.join(wanted)}; found {children or 'nothing'}. "
+            f"looked for {', '.join(candidates)}; found {children or 'nothing'}. "
             f"{_advice(language, part)}"
         )
         raise ModelError(message)
-    return found
+    return name

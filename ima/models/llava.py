@@ -1,4 +1,4 @@
-"""Multitask models: LLaVA's class around a frozen encoder, a projector and a language model."""
+"""Multitask models: class LLaVA made of a frozen encoder, a projector and a language model."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from torch import Tensor, nn
 
 from ima.models.connector import Connector, ConnectorConfig
 
-#: The byte-level token of byte 0, which no text holds: it marks the places of image tokens, so that
-#: the frozen vocabulary need not grow.
+#: The byte-level token of byte 0, which no text contains. It marks the places of image tokens, so
+#: the frozen vocabulary needs no new token.
 IMAGE_PLACEHOLDER = "Ā"
 
 
 class ProjectorConfig(BaseModel):
-    """What lies between the encoder and the language model of a multitask model.
+    """Configuration of the projector from the encoder to the language model.
 
     Parameters
     ----------
     kind : {"mlp", "qformer"}
-        LLaVA's perceptron of two layers, which makes one token of each patch; or the connector of
-        the single task models, whose queries read all patches.
+        ``"mlp"``: LLaVA's perceptron of two layers, one token per patch. ``"qformer"``: the
+        connector of the single-task models, whose queries read all patches.
     connector : ConnectorConfig or None
         Sizes of the latter.
+
+    Examples
+    --------
+    >>> ProjectorConfig(kind="mlp").connector is None
+    True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +39,7 @@ class ProjectorConfig(BaseModel):
     connector: ConnectorConfig | None = None
 
     def tokens(self, encoder: Any) -> int:
-        """Return how many tokens an image becomes."""
+        """Return the number of tokens per image."""
         if self.connector is not None:
             return self.connector.queries
         return int((encoder.config.image_size // encoder.config.patch_size) ** 2)
@@ -43,7 +48,15 @@ class ProjectorConfig(BaseModel):
 def build_projector(
     config: ProjectorConfig, *, encoder: Any, language: Any, seed: int = 0
 ) -> nn.Module:
-    """Return an untrained projector; the global random state is left as it was."""
+    """Return an untrained projector; the global random state does not change.
+
+    Examples
+    --------
+    >>> build_projector(
+    ...     ProjectorConfig(kind="mlp"), encoder=encoder, language=language, seed=0
+    ... )  # doctest: +SKIP
+    LlavaMultiModalProjector(…)
+    """
     if config.connector is not None:
         return Connector(config.connector, seed=seed)
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -58,20 +71,26 @@ def build_projector(
 def assemble_llava(
     *, encoder: Any, projector: nn.Module, language: Any, tokens: int, placeholder: int
 ) -> Any:
-    """Return a ``LlavaForConditionalGeneration`` made of these very modules.
+    """Return a ``LlavaForConditionalGeneration`` that contains these very modules.
 
     Parameters
     ----------
     encoder : CLIPVisionModel
-        Its last layer is read, without the CLS token: LLaVA's ``default`` strategy.
+        The projector reads its last layer without the CLS token: LLaVA's ``default`` strategy.
     projector : torch.nn.Module
-        Of :func:`build_projector`.
+        From :func:`build_projector`.
     language : PreTrainedModel
-        A causal language model with parts ``model`` and ``lm_head``.
+        A causal language model with modules ``model`` and ``lm_head``.
     tokens : int
-        Tokens that an image becomes.
+        Number of tokens per image.
     placeholder : int
         Id of the token that marks their places.
+
+    Examples
+    --------
+    >>> assemble_llava(
+    ...     encoder=encoder, projector=projector, language=language, tokens=64, placeholder=3
+    ... )  # doctest: +SKIP
     """
     from transformers import LlavaForConditionalGeneration
 
@@ -86,14 +105,20 @@ def assemble_llava(
 
 
 def drop_cls_token(tokens: Tensor) -> Tensor:
-    """Return an encoder's tokens without the first, its CLS token."""
+    """Return an encoder's tokens without the first one, the CLS token.
+
+    Examples
+    --------
+    >>> tuple(drop_cls_token(torch.zeros(2, 65, 128)).shape)
+    (2, 64, 128)
+    """
     return tokens[:, 1:]
 
 
 def _config(encoder: Any, language: Any, *, tokens: int, placeholder: int) -> Any:
     from transformers import LlavaConfig
 
-    # Copies: the configuration of the whole changes how the parts of it attend.
+    # Copies, because LlavaConfig changes the attention implementation of its parts.
     return LlavaConfig(
         vision_config=copy.deepcopy(encoder.config),
         text_config=copy.deepcopy(language.config),

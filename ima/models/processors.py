@@ -1,4 +1,4 @@
-"""Processors of models from a folder or a hub: transformers' own, also without torchvision."""
+"""Processors of multimodal models: those of transformers, also without torchvision."""
 
 from __future__ import annotations
 
@@ -11,38 +11,43 @@ from ima.errors import ModelError
 
 
 def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = False) -> Any:
-    """Load what turns media and text into a model's inputs.
+    """Load the processor that turns media and text into a model's inputs.
 
     Parameters
     ----------
     folder : Path
-        Where the model is.
+        The model's folder.
     model_type : str
-        Its family, as its configuration names it.
+        The architecture, as the model's configuration names it.
     trust_remote_code : bool
         Whether code in the folder may run.
 
     Returns
     -------
     ProcessorMixin
-        Transformers' processor of the family. Where torchvision is not installed, one that reads no
-        video, with the image processor that needs Pillow alone.
+        The processor of transformers. Without torchvision: one that reads no video and whose image
+        processor needs Pillow only.
 
     Raises
     ------
     ModelError
-        If the folder has none, or it cannot be built here.
+        If the folder has no processor, or it cannot be built here.
+
+    Examples
+    --------
+    >>> load_processor(Path("models/qwen"), model_type="qwen2_5_vl")  # doctest: +SKIP
+    Qwen2_5_VLProcessor(…)
     """
     from transformers import AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
-    given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    own = None if is_torchvision_available() else _class_of(model_type)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    cls = None if is_torchvision_available() else _find_processor_class(model_type)
     try:
-        if own is not None and "video_processor" in own.get_attributes():
-            return _load_without_video(own, folder, given)
+        if cls is not None and "video_processor" in cls.get_attributes():
+            return _load_without_video(cls, folder, options)
         auto: Any = AutoProcessor
-        processor = auto.from_pretrained(folder, **given)
+        processor = auto.from_pretrained(folder, **options)
     except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
         hint = "" if is_torchvision_available() else " Some processors need torchvision."
         message = (
@@ -60,9 +65,9 @@ def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = F
 
 
 class NoVideoProcessor(dict[str, Any]):
-    """Stands where a processor keeps its video processor, and refuses videos.
+    """Takes the place of a processor's video processor, and raises an error for videos.
 
-    A dict, because processors write their parts as JSON when they log what they are.
+    It is a dict, because processors write their parts as JSON when they are logged.
     """
 
     model_input_names: tuple[str, ...] = ()
@@ -72,7 +77,7 @@ class NoVideoProcessor(dict[str, Any]):
     size: dict[str, int] = {"longest_edge": 0}  # noqa: RUF012
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        """Refuse.
+        """Raise an error.
 
         Raises
         ------
@@ -84,7 +89,14 @@ class NoVideoProcessor(dict[str, Any]):
 
 
 def drop_video_processor(cls: type[Any]) -> type[Any]:
-    """Return a processor class that takes :class:`NoVideoProcessor` for its video processor."""
+    """Return a processor class that accepts :class:`NoVideoProcessor` as its video processor.
+
+    Examples
+    --------
+    >>> from transformers import Qwen2_5_VLProcessor  # doctest: +SKIP
+    >>> drop_video_processor(Qwen2_5_VLProcessor).__name__  # doctest: +SKIP
+    'Qwen2_5_VLProcessor'
+    """
 
     def check(self: Any, name: str, argument: Any) -> Any:
         if isinstance(argument, NoVideoProcessor):
@@ -94,7 +106,7 @@ def drop_video_processor(cls: type[Any]) -> type[Any]:
     return type(cls.__name__, (cls,), {"check_argument_for_proper_class": check})
 
 
-def _load_without_video(cls: type[Any], folder: Path, given: dict[str, Any]) -> Any:
+def _load_without_video(cls: type[Any], folder: Path, options: dict[str, Any]) -> Any:
     from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
     autos: dict[str, Any] = {
@@ -105,17 +117,17 @@ def _load_without_video(cls: type[Any], folder: Path, given: dict[str, Any]) -> 
     parts = [
         NoVideoProcessor()
         if name == "video_processor"
-        else autos[name].from_pretrained(folder, **given)
+        else autos[name].from_pretrained(folder, **options)
         for name in cls.get_attributes()
     ]
-    settings, _ = cls.get_processor_dict(folder, **given)
+    settings, _ = cls.get_processor_dict(folder, **options)
     return drop_video_processor(cls).from_args_and_dict(parts, settings)
 
 
-def _class_of(model_type: str) -> type[Any] | None:
-    """Return the processor class of a family, found in the files of transformers itself.
+def _find_processor_class(model_type: str) -> type[Any] | None:
+    """Return the processor class of an architecture, found in the files of transformers.
 
-    Transformers hides a class whose video processor cannot be imported.
+    transformers hides a class whose video processor cannot be imported.
     """
     import transformers.models
     from transformers.models.auto import processing_auto
@@ -130,6 +142,6 @@ def _class_of(model_type: str) -> type[Any] | None:
                 )
             except ImportError:
                 return None
-            found: type[Any] = getattr(module, str(name))
-            return found
+            cls: type[Any] = getattr(module, str(name))
+            return cls
     return None

@@ -243,7 +243,7 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
                 for key in file.keys():  # noqa: SIM118 - the file is no mapping
                     name, _, suffix = key.rpartition(".")
                     if f".{suffix}" == _VALUES:
-                        state[name].copy_(_unpack_weight(file, name, record["shapes"][name]))
+                        state[name].copy_(_unpack_weight(file, name, state[name].shape))
                     elif f".{suffix}" not in {_BITS, _DEFLATED}:
                         state[key].copy_(file.get_tensor(key))
     except (SafetensorError, KeyError, ValueError, zlib.error) as error:
@@ -264,7 +264,6 @@ class _CheckpointWriter:
             first_names.setdefault(id(tensor), name)
         self.unwritten = set(first_names.values())
         self.sha256: dict[str, str] = {}
-        self.shapes: dict[str, list[int]] = {}
         self.weights = self.kept_weights = self.value_bits = 0
         self.packed_bytes = self.other_bytes = 0
 
@@ -313,7 +312,6 @@ class _CheckpointWriter:
             "weights_hash": model.weights_hash,
             "sha256": self.sha256,
             "sparsity": size.sparsity,
-            "shapes": self.shapes,
             **details,
         }
         write_json(self.folder / SPARSE_RECORD_FILE, record)
@@ -321,7 +319,6 @@ class _CheckpointWriter:
 
     def _pack(self, name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Tensor]:
         packed = _pack_weight(name, weight, kept)
-        self.shapes[name] = list(weight.shape)
         self.weights += weight.numel()
         self.kept_weights += int(kept.sum())
         self.packed_bytes += sum(part.nbytes for part in packed.values())
@@ -350,7 +347,7 @@ def _pack_weight(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict
     return {name + _VALUES: values, name + suffix: torch.from_numpy(mask.copy())}
 
 
-def _unpack_weight(file: Any, name: str, shape: list[int]) -> Tensor:
+def _unpack_weight(file: Any, name: str, shape: torch.Size) -> Tensor:
     """Return a weight that :func:`_pack_weight` packed, zero where removed."""
     values = file.get_tensor(name + _VALUES)
     if name + _BITS in file.keys():  # noqa: SIM118 - the file is no mapping
@@ -358,7 +355,7 @@ def _unpack_weight(file: Any, name: str, shape: list[int]) -> Tensor:
     else:
         deflated = file.get_tensor(name + _DEFLATED).numpy().tobytes()
         bits = np.frombuffer(zlib.decompress(deflated), dtype=np.uint8)
-    kept = torch.from_numpy(np.unpackbits(bits, count=int(np.prod(shape))).astype(bool))
+    kept = torch.from_numpy(np.unpackbits(bits, count=shape.numel()).astype(bool))
     weight = torch.zeros(kept.numel(), dtype=values.dtype)
     weight[kept] = values
     return weight.reshape(shape)

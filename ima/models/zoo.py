@@ -1,4 +1,4 @@
-"""The zoo on disk: which models there are, what their cards say, and whether their bytes agree."""
+"""The zoo on disk: its models, their cards, and the hashes of their weights."""
 
 from __future__ import annotations
 
@@ -21,20 +21,26 @@ CARD_RECORD_FIELDS = (
     "scores",
     "floors",
 )
-#: What a record holds besides, where a card tells it.
+#: Further fields of a record, if the card has them.
 CARD_DETAIL_FIELDS = ("controls", "beams", "checkpoints")
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
-#: Folders of what is loaded by name; the last holds what is neither listed nor scored by itself.
+#: Folders of models that load by name; models in the last are neither listed nor scored.
 _MODEL_FOLDERS = ("language", "connectors", "multitask", "skipping")
-#: Separates a model's name from the number of training steps after which its connector was kept.
+#: Separates a model's name from the number of training steps of a checkpoint.
 CHECKPOINT_SEPARATOR = "@"
 
 
 def get_zoo_root() -> Path:
-    """Return the zoo's folder: ``$IMA_ZOO``, or ``data/zoo`` of the checkout."""
-    chosen = os.environ.get("IMA_ZOO")
-    return Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "data" / "zoo"
+    """Return the zoo's folder: ``$IMA_ZOO``, or ``data/zoo`` of the checkout.
+
+    Examples
+    --------
+    >>> get_zoo_root()  # doctest: +SKIP
+    PosixPath('/home/me/ima/data/zoo')
+    """
+    variable = os.environ.get("IMA_ZOO")
+    return Path(variable) if variable else Path(__file__).resolve().parents[2] / "data" / "zoo"
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -43,17 +49,22 @@ def list_models() -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Sorted by name: ``name``, ``setup``, ``modality``, ``task``, ``dataset``, ``parameters``
-        (of what was trained for this model), ``scores`` and ``floors`` (with another
-        sample's percepts); ``controls``, scores without percepts, of the most frequent answer, and
-        of the language model that is told in words; ``beams``, scores of beam search by the number
-        of beams; and ``checkpoints``, the steps of training after which its weights were kept:
-        ``NAME@STEP`` loads them.
+        Sorted by name. ``name``, ``setup``, ``modality``, ``task``, ``dataset``; ``parameters``,
+        the number of weights trained for this model; ``scores``; ``floors``, scores with another
+        sample's perceptual tokens; ``controls``, scores without perceptual tokens, of the most
+        frequent answer, and of the language model given descriptions in words; ``beams``, scores of
+        beam search by number of beams; and ``checkpoints``, the training steps whose weights
+        ``NAME@STEP`` loads.
 
     Raises
     ------
     ModelError
         If a card cannot be read.
+
+    Examples
+    --------
+    >>> [record["name"] for record in list_models()]  # doctest: +SKIP
+    ['llama-mini', 'llama-mini/ast/audio-caption', …]
     """
     cards = [
         read_card(path.parent)
@@ -74,64 +85,89 @@ def list_models() -> list[dict[str, Any]]:
 
 
 def list_encoders() -> list[dict[str, Any]]:
-    """List the cards of the zoo's encoders, sorted by name; see :func:`read_card`."""
+    """List the cards of the zoo's encoders, sorted by name; see :func:`read_card`.
+
+    Examples
+    --------
+    >>> [card["name"] for card in list_encoders()][:3]  # doctest: +SKIP
+    ['ast', 'audiomae', 'clap']
+    """
     return [
         read_card(path.parent) for path in sorted(get_zoo_root().glob(f"encoders/*/{CARD_FILE}"))
     ]
 
 
 def list_model_names() -> list[str]:
-    """Return the names under which the zoo's models load, without those of their checkpoints.
+    """Return the names of the zoo's models, without checkpoints.
 
-    Those that were trained while something was left out are among them, and are not in
-    :func:`list_models`.
-    """
-    under = [
-        read_card(path.parent)["name"]
-        for path in get_zoo_root().glob(f"{_MODEL_FOLDERS[-1]}/*/{CARD_FILE}")
-    ]
-    return sorted([record["name"] for record in list_models()] + under)
-
-
-def split_checkpoint_name(name: str) -> tuple[str, int | None]:
-    """Return a model's name and the step behind its ``@``, if there is one.
+    Models trained under a token-reduction plan are included; :func:`list_models` omits them.
 
     Examples
     --------
-    >>> split_name("llama-mini/vit/image-caption@125"), split_name("llama-mini")
-    (('llama-mini/vit/image-caption', 125), ('llama-mini', None))
+    >>> "llama-mini" in list_model_names()  # doctest: +SKIP
+    True
+    """
+    trained_under_plans = [
+        read_card(path.parent)["name"]
+        for path in get_zoo_root().glob(f"{_MODEL_FOLDERS[-1]}/*/{CARD_FILE}")
+    ]
+    return sorted([record["name"] for record in list_models()] + trained_under_plans)
+
+
+def split_checkpoint_name(name: str) -> tuple[str, int | None]:
+    """Split a name into the model's name and the step after ``@``, if there is one.
+
+    Examples
+    --------
+    >>> split_checkpoint_name("llama-mini/vit/image-caption@125")
+    ('llama-mini/vit/image-caption', 125)
+    >>> split_checkpoint_name("llama-mini")
+    ('llama-mini', None)
     """
     model, _, step = name.partition(CHECKPOINT_SEPARATOR)
     return (model, int(step)) if step.isdecimal() else (name, None)
 
 
 def get_checkpoint_record(card: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Return what a card says of the weights that were kept after a number of steps.
+    """Return a card's record of one checkpoint.
 
     Returns
     -------
     dict
-        ``step``; ``sha256``; and ``part``, whose file it is, or ``seed``, which makes the weights
-        before the first step anew.
+        ``step``; ``sha256``; and ``part``, the folder with the weights, or ``seed``, which
+        generates the untrained weights.
 
     Raises
     ------
     UnknownNameError
-        If none were kept after this step.
+        If the card has no checkpoint of this step.
+
+    Examples
+    --------
+    >>> card = {"name": "m", "checkpoints": [{"step": 0, "seed": 3, "sha256": "…"}]}
+    >>> get_checkpoint_record(card, 0)["seed"]
+    3
     """
-    kept = {entry["step"]: entry for entry in card.get("checkpoints", ())}
-    if step not in kept:
-        known = [f"{card['name']}{CHECKPOINT_SEPARATOR}{found}" for found in kept]
-        unknown = UnknownNameError.among(
-            "checkpoint", f"{card['name']}{CHECKPOINT_SEPARATOR}{step}", known
+    checkpoints: dict[int, dict[str, Any]] = {
+        entry["step"]: entry for entry in card.get("checkpoints", ())
+    }
+    if step not in checkpoints:
+        prefix = f"{card['name']}{CHECKPOINT_SEPARATOR}"
+        available = [f"{prefix}{known}" for known in checkpoints]
+        raise UnknownNameError.among(
+            kind="checkpoint", asked=f"{prefix}{step}", available=available
         )
-        raise unknown
-    found: dict[str, Any] = kept[step]
-    return found
+    return checkpoints[step]
 
 
 def make_unknown_model_error(spec: str) -> UnknownNameError:
-    """Return the error for a name that no model has."""
+    """Return the error for an unknown model name.
+
+    Examples
+    --------
+    >>> raise make_unknown_model_error("lama-mini")  # doctest: +SKIP
+    UnknownNameError: Unknown model 'lama-mini'. Did you mean 'llama-mini'? …
+    """
     return UnknownNameError.among(
         "model",
         spec,
@@ -150,47 +186,73 @@ def read_card(folder: Path) -> dict[str, Any]:
     ------
     ModelError
         If it is missing, is not JSON, or lacks an entry.
+
+    Examples
+    --------
+    >>> read_card(get_zoo_root() / "encoders" / "vit")["class"]  # doctest: +SKIP
+    'ViTModel'
     """
     path = folder / CARD_FILE
     try:
         card: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        message = f"Cannot read the card {path}: {error}. `make zoo` makes it anew."
+        message = f"Cannot read the card {path}: {error}. `make zoo` rebuilds it."
         raise ModelError(message) from error
     missing = [
         key for key in (*CARD_RECORD_FIELDS, "class", "configuration", "sha256") if key not in card
     ]
     if missing:
-        message = f"The card {path} lacks {', '.join(missing)}. `make zoo` makes it anew."
+        message = f"The card {path} lacks {', '.join(missing)}. `make zoo` rebuilds it."
         raise ModelError(message)
     return card
 
 
 def hash_file(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     hash_file(Path(file.name))[:8]
+    'e3b0c442'
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model_folder(name: str) -> Path:
-    """Return the folder of a model of the zoo that is loaded by its name."""
-    places = [get_zoo_root() / kind / name for kind in _MODEL_FOLDERS]
-    return next((place for place in places if (place / CARD_FILE).is_file()), places[0])
-
-
-def make_checkpoint_path(folder: Path, step: int) -> Path:
-    """Return where a part keeps its weights as they were after a number of steps.
+    """Return the folder of a model of the zoo.
 
     Examples
     --------
-    >>> checkpoint_path(Path("connectors"), 125).as_posix()
+    >>> find_model_folder("llama-mini/vit/image-qa").parent.name  # doctest: +SKIP
+    'vit'
+    """
+    candidates = [get_zoo_root() / kind / name for kind in _MODEL_FOLDERS]
+    return next((path for path in candidates if (path / CARD_FILE).is_file()), candidates[0])
+
+
+def make_checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the file of a part's weights after a number of training steps.
+
+    Examples
+    --------
+    >>> make_checkpoint_path(Path("connectors"), 125).as_posix()
     'connectors/checkpoints/000125.safetensors'
     """
     return folder / "checkpoints" / f"{step:06d}.safetensors"
 
 
 def hash_state_dict(state: Mapping[str, Any]) -> str:
-    """Return one sha256 over the names and the float16 values of a state dict's tensors."""
+    """Return one sha256 of the names and float16 values of all tensors in a state dict.
+
+    Examples
+    --------
+    >>> import torch
+    >>> hash_state_dict({"w": torch.zeros(2)}) == hash_state_dict({"w": torch.ones(2)})
+    False
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())
@@ -199,12 +261,16 @@ def hash_state_dict(state: Mapping[str, Any]) -> str:
 
 
 def verify_weights(path: Path, *, expected: str) -> None:
-    """Compare a file of weights with the sha256 that its card tells.
+    """Check a file of weights against the sha256 on its card.
 
     Raises
     ------
     ModelError
-        If it is missing or holds other weights than the card describes.
+        If the file is missing or its sha256 differs.
+
+    Examples
+    --------
+    >>> verify_weights(folder / WEIGHTS_FILE, expected=card["sha256"])  # doctest: +SKIP
     """
     if not path.is_file():
         message = f"The weights {path} are missing. `make zoo` makes them."
@@ -212,18 +278,18 @@ def verify_weights(path: Path, *, expected: str) -> None:
     found = hash_file(path)
     if found != expected:
         message = (
-            f"The weights {path} are not the ones that their card describes: expected sha256 "
-            f"{expected}, found {found}. Restore the file or run `make zoo`."
+            f"The weights {path} differ from their card: expected sha256 {expected}, found "
+            f"{found}. Restore the file or run `make zoo`."
         )
         raise ModelError(message)
 
 
 def combine_hashes(parts: Mapping[str, str]) -> str:
-    """Return one sha256 for the parts of a model, each given by its own.
+    """Combine the sha256 of each part of a model into one.
 
     Examples
     --------
-    >>> combined_hash({"a": "1", "b": "2"}) == combined_hash({"b": "2", "a": "1"})
+    >>> combine_hashes({"a": "1", "b": "2"}) == combine_hashes({"b": "2", "a": "1"})
     True
     """
     lines = "\n".join(f"{name} {digest}" for name, digest in sorted(parts.items()))

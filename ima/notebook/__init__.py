@@ -1,5 +1,19 @@
-"""Notebooks: run them with checked parameters, whole or not at all, and quote numbers in prose."""
+"""Notebooks: run them with checked parameters, and quote their numbers in the prose."""
 
-from ima.notebook.prose import say
 
-__all__ = ["say"]
+def say(**numbers: object) -> None:
+    """Store numbers by name, so that the prose can quote them as ``{glue:text}`name```.
+
+    Parameters
+    ----------
+    **numbers : object
+        The page shows the text of each value.
+
+    Examples
+    --------
+    >>> say(samples=200, model="llama-mini (ST)")  # doctest: +SKIP
+    """
+    from myst_nb import glue
+
+    for name, value in numbers.items():
+        glue(name, value, display=False)

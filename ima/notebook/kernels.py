@@ -1,4 +1,4 @@
-"""The Jupyter kernel that runs notebooks: always the interpreter that asked for it."""
+"""The Jupyter kernel that runs notebooks: the same Python interpreter as the caller's."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jupyter_client.manager import AsyncKernelManager
 
 
 class CurrentPythonKernelManager(AsyncKernelManager):
-    """Start the running interpreter's own kernel, whatever kernels the user has installed.
+    """Start a kernel of the running interpreter, independent of the kernels that are installed.
 
-    It talks over sockets in a folder of its own: TCP ports are picked before the kernel binds
-    them, so that two kernels that start at the same moment can pick the same one.
+    The kernel communicates through sockets in a temporary folder. TCP ports are chosen before the
+    kernel binds them, so two kernels that start at the same moment can choose the same port.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # A short path: the name of a socket must stay below about a hundred characters.
+        # A short path, because the name of a socket has at most about a hundred characters.
         self._folder = tempfile.TemporaryDirectory(prefix="ima-")
         connection = Path(self._folder.name) / "k"
         super().__init__(
@@ -37,7 +37,7 @@ class CurrentPythonKernelManager(AsyncKernelManager):
 
     async def _async_start_kernel(self, **kwargs: Any) -> None:
         environment = dict(kwargs.pop("env", None) or os.environ)
-        # tqdm asks for a widget that no page can show.
+        # tqdm warns that a widget is missing, which no page could show.
         filters = [environment.get("PYTHONWARNINGS", ""), "ignore:IProgress not found"]
         environment["PYTHONWARNINGS"] = ",".join(filter(None, filters))
         await super()._async_start_kernel(env=environment, **kwargs)

@@ -1,4 +1,4 @@
-"""Parameters of a notebook: declared with a type and a comment, checked before anything runs."""
+"""Parameters of a notebook: declared with a type and a comment, and checked before it runs."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class NotebookParameter:
-    """One line ``name: type = default  # what it is`` of a notebook's parameter cell.
+    """A line ``name: type = default  # comment`` of a notebook's parameter cell.
 
     Parameters
     ----------
     name : str
-        The variable that the notebook reads.
+        Name of the variable.
     annotation : str
         The type as written, for example ``"list[str] | None"``.
     default : object
-        The value that holds where none is given.
+        The default value.
     comment : str
-        What it means.
+        The meaning of the parameter.
     """
 
     name: str
@@ -57,7 +57,7 @@ class NotebookParameter:
 
         Examples
         --------
-        >>> Parameter("samples", "int", 200, "how many").check("many")
+        >>> NotebookParameter("samples", "int", 200, "how many").check("many")
         Traceback (most recent call last):
         ...
         ima.errors.ParameterError: Parameter 'samples' must be int; found 'many' (str).
@@ -65,24 +65,24 @@ class NotebookParameter:
         try:
             checked = self._adapter().validate_python(value, strict=True)
         except ValidationError:
-            raise self._wrong(value) from None
+            raise self._make_type_error(value) from None
         return checked
 
     def parse(self, text: str) -> Any:
-        """Read the value from a command line, where everything is text.
+        """Parse the value from the text of a command line.
 
-        Lists are JSON (``'["attn_out", "mlp_post"]'``) or separated by commas (``attn_out,mlp_post``).
+        Lists are JSON (``'["ln1", "ln2"]'``) or separated by commas (``ln1,ln2``).
 
         Raises
         ------
         ParameterError
-            If the text does not read as the declared type.
+            If the text is not a value of the declared type.
 
         Examples
         --------
-        >>> Parameter("hook_points", "list[str]", [], "which").parse("attn_out,mlp_post")
+        >>> NotebookParameter("hook_points", "list[str]", [], "which").parse("attn_out,mlp_post")
         ['attn_out', 'mlp_post']
-        >>> Parameter("samples", "int", 200, "how many").parse("48")
+        >>> NotebookParameter("samples", "int", 200, "how many").parse("48")
         48
         """
         adapter = self._adapter()
@@ -95,19 +95,19 @@ class NotebookParameter:
             pass
         try:
             return adapter.validate_python(json.loads(text), strict=True)
-        except ValueError:  # neither JSON nor of that type: pydantic's error is a ValueError too
+        except ValueError:  # not JSON, or of another type: pydantic's error is a ValueError too
             pass
         if self.annotation.startswith(("list", "tuple")):
             try:
                 return adapter.validate_json(json.dumps([_scalar(part) for part in _split(text)]))
             except ValidationError:
                 pass
-        raise self._wrong(text)
+        raise self._make_type_error(text)
 
     def _adapter(self) -> TypeAdapter[Any]:
         return TypeAdapter(_resolve(ast.parse(self.annotation, mode="eval").body, self.name))
 
-    def _wrong(self, value: Any) -> ParameterError:
+    def _make_type_error(self, value: Any) -> ParameterError:
         message = (
             f"Parameter {self.name!r} must be {self.annotation}; "
             f"found {value!r} ({type(value).__name__})."
@@ -116,26 +116,26 @@ class NotebookParameter:
 
 
 def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
-    """Read the parameters that a cell declares.
+    """Parse the parameters that a cell declares.
 
     Parameters
     ----------
     source : str
-        The code of the cell tagged ``parameters``: lines ``name: type = literal  # comment``.
+        Code of the cell tagged ``parameters``: lines ``name: type = literal  # comment``.
 
     Returns
     -------
-    tuple of Parameter
+    tuple of NotebookParameter
         In the order of the cell.
 
     Raises
     ------
     ParameterError
-        If a line has no type, or its value is not a literal.
+        If a line has no type, or its value is not a literal of that type.
 
     Examples
     --------
-    >>> declared("samples: int = 200  # samples per data set")[0].comment
+    >>> parse_parameter_cell("samples: int = 200  # samples per data set")[0].comment
     'samples per data set'
     """
     comments = {
@@ -143,7 +143,7 @@ def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found = []
+    parameters = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
@@ -153,7 +153,7 @@ def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
             or node.value is None
         ):
             message = (
-                "A parameter cell holds lines such as 'samples: int = 200  # how many'; "
+                "A parameter cell contains lines such as 'samples: int = 200  # how many'; "
                 f"found {ast.unparse(node)!r}."
             )
             raise ParameterError(message)
@@ -170,8 +170,8 @@ def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
         comment = next((comments[line] for line in lines if line in comments), "")
         parameter = NotebookParameter(node.target.id, annotation, default, comment)
         parameter.check(default)
-        found.append(parameter)
-    return tuple(found)
+        parameters.append(parameter)
+    return tuple(parameters)
 
 
 def check_parameter_values(
@@ -186,17 +186,17 @@ def check_parameter_values(
     Parameters
     ----------
     parameters : sequence of Parameter
-        What :func:`parse_parameter_cell` found.
-    values : mapping
-        Names and values.
+        From :func:`parse_parameter_cell`.
+    values : mapping of str to object
+        By name.
     text : bool
-        Whether the values come from a command line and are to be read from text.
+        The values are texts of a command line, to be parsed.
     hint : str
-        The command that lists the parameters, shown when a name is unknown.
+        The command that lists the parameters; the error of an unknown name shows it.
 
     Returns
     -------
-    dict
+    dict of str to object
         The values in their declared types.
 
     Raises
@@ -205,19 +205,27 @@ def check_parameter_values(
         If a name is not declared.
     ParameterError
         If a value has another type.
+
+    Examples
+    --------
+    >>> declared = parse_parameter_cell("samples: int = 200  # samples per data set")
+    >>> check_parameter_values(declared, values={"samples": "48"}, text=True)
+    {'samples': 48}
     """
-    known = {parameter.name: parameter for parameter in parameters}
+    declared = {parameter.name: parameter for parameter in parameters}
     for name in values:
-        if name not in known:
-            raise UnknownNameError.among(kind="parameter", asked=name, available=known, hint=hint)
+        if name not in declared:
+            raise UnknownNameError.among(
+                kind="parameter", asked=name, available=declared, hint=hint
+            )
     return {
-        name: known[name].parse(value) if text else known[name].check(value)
+        name: declared[name].parse(value) if text else declared[name].check(value)
         for name, value in values.items()
     }
 
 
 def _resolve(node: ast.expr, name: str) -> Any:
-    """Turn an annotation into a type without evaluating code of the notebook."""
+    """Return the type of an annotation without evaluating code of the notebook."""
     if isinstance(node, ast.Constant) and node.value in (None, ...):
         return node.value
     if isinstance(node, ast.Name) and node.id in _TYPES:
@@ -235,7 +243,7 @@ def _resolve(node: ast.expr, name: str) -> Any:
             )
             return _TYPES[node.value.id][arguments]
     message = (
-        f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not understood. "
+        f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not supported. "
         "Available: int, float, str, bool, None, and list, tuple, dict, | of these."
     )
     raise ParameterError(message)

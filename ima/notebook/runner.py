@@ -1,4 +1,4 @@
-"""Notebooks: MyST sources executed with checked parameters, whole or not at all."""
+"""The notebook runner: executes MyST sources with checked parameters."""
 
 from __future__ import annotations
 
@@ -19,44 +19,28 @@ logger = logging.getLogger("ima")
 
 _PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
-# Versions that can change an output; kept in the metadata of every executed notebook.
+# Packages that can change an output; executed notebooks record their versions.
 _PACKAGES = ("ima", "numpy", "scikit-learn", "torch", "transformers", "xarray", "zarr")
 
 
 def _read_notebook_source(source: str | Path) -> Any:
-    """Read a notebook source.
-
-    Parameters
-    ----------
-    source : path
-        A MyST-markdown notebook (``.md``), or an ``.ipynb``.
-
-    Returns
-    -------
-    nbformat.NotebookNode
-        The notebook, without outputs if it was markdown.
-
-    Raises
-    ------
-    NotebookError
-        If there is no such file or it is not a notebook.
-    """
+    """Read a MyST-markdown notebook (``.md``) or an ``.ipynb``."""
     import jupytext
 
     path = Path(source)
     if not path.is_file():
-        beside = sorted(str(p) for p in path.parent.glob("*.md")) if path.parent.is_dir() else []
+        available = ", ".join(sorted(map(str, path.parent.glob("*.md")))) or "none"
         message = (
-            f"No notebook {str(path)!r}. Available there: {', '.join(beside) or 'none'}. "
+            f"No notebook {str(path)!r}. Available in this folder: {available}. "
             "Hint: ima notebook list"
         )
         raise NotebookError(message)
     notebook = jupytext.read(path)
-    written = notebook.metadata.get("jupytext", {}).get("text_representation", {})
-    if path.suffix == ".md" and written.get("format_name") != "myst":
+    representation = notebook.metadata.get("jupytext", {}).get("text_representation", {})
+    if path.suffix == ".md" and representation.get("format_name") != "myst":
         message = (
-            f"{path} is markdown without a notebook header: it needs "
-            "'jupytext: {text_representation: {extension: .md, format_name: myst}}' at its top."
+            f"{path} is markdown without a notebook header. Add at its top: "
+            "'jupytext: {text_representation: {extension: .md, format_name: myst}}'."
         )
         raise NotebookError(message)
     return notebook
@@ -72,10 +56,21 @@ def read_notebook_parameters(source: str | Path) -> tuple[NotebookParameter, ...
 
     Returns
     -------
-    tuple of Parameter
-        Empty if no cell is tagged ``parameters``.
+    tuple of NotebookParameter
+        Empty if no cell has the tag ``parameters``.
+
+    Raises
+    ------
+    NotebookError
+        If the file does not exist or is not a notebook.
+
+    Examples
+    --------
+    >>> [each.name for each in read_notebook_parameters("notebooks/caching.md")][:2]
+    ... # doctest: +SKIP
+    ['model', 'dataset']
     """
-    return _declared(_read_notebook_source(source), source)
+    return _parse_parameters(_read_notebook_source(source), source)
 
 
 def run_notebook(
@@ -88,8 +83,8 @@ def run_notebook(
 ) -> Path:
     """Execute a notebook and write it with its outputs.
 
-    The output appears when the last cell has run. A notebook that fails is kept as
-    ``<output>.failed.ipynb`` for inspection, and an output of an earlier run stays as it was.
+    The output file appears after the last cell has run. If a cell fails, the notebook is saved as
+    ``<output>.failed.ipynb`` and the output of an earlier run does not change.
 
     Parameters
     ----------
@@ -98,16 +93,16 @@ def run_notebook(
     output : path
         The executed ``.ipynb``.
     parameters : mapping or None
-        Values for the cell tagged ``parameters``; the others keep their defaults.
+        Values for the cell tagged ``parameters``; missing ones keep their defaults.
     text : bool
-        Whether the values come from a command line and are to be read from text.
+        The values are texts of a command line, to be parsed.
     cwd : path or None
-        The directory in which the cells run; None is the current one.
+        Working directory of the cells; None takes the current one.
 
     Returns
     -------
     Path
-        The output.
+        The output file.
 
     Raises
     ------
@@ -116,8 +111,15 @@ def run_notebook(
     ParameterError
         If a value has another type than declared.
     NotebookError
-        If a cell fails.
+        If the file is not a notebook, or a cell fails.
+
+    Examples
+    --------
+    >>> run_notebook("notebooks/finding1.md", output="out.ipynb", parameters={"resamples": 100})
+    ... # doctest: +SKIP
+    PosixPath('out.ipynb')
     """
+    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -125,17 +127,17 @@ def run_notebook(
 
     source, output = Path(source), Path(output)
     if output.suffix != ".ipynb":
-        message = f"An executed notebook ends in .ipynb; asked for {str(output)!r}."
+        message = f"The output must end in .ipynb; found {str(output)!r}."
         raise ParameterError(message)
     notebook = _read_notebook_source(source)
     hint = f"ima notebook params {source}"
     values = check_parameter_values(
-        _declared(notebook, source), values=parameters or {}, text=text, hint=hint
+        _parse_parameters(notebook, source), values=parameters or {}, text=text, hint=hint
     )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"Cannot make the folder of {str(output)!r}: {error.strerror}. Choose another."
+        message = f"Cannot create the folder of {str(output)!r}: {error.strerror}. Choose another."
         raise NotebookError(message) from error
     partial = output.with_name(f".{output.stem}.partial.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
@@ -151,33 +153,33 @@ def run_notebook(
                 progress_bar=sys.stderr.isatty(),
                 cwd=cwd,
                 kernel_manager_class=CurrentPythonKernelManager,
-                # Interrupting a kernel that has finished makes it complain about the interrupt.
+                # A kernel that has finished would report the interrupt as an error.
                 shutdown_kernel="immediate",
             )
     except PapermillExecutionError as error:
         partial.replace(failed)
-        what = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
+        reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
         message = (
-            f"Cell {error.exec_count} of {source} failed with {what}\n"
-            f"The notebook up to there is {failed}."
+            f"Cell {error.exec_count} of {source} failed with {reason}\n"
+            f"The notebook up to this cell is {failed}."
         )
         raise NotebookError(message) from None
-    except RuntimeError as error:  # nbclient's word for a kernel that was killed
+    except RuntimeError as error:  # nbclient raises it if the kernel was killed
         partial.unlink(missing_ok=True)
-        message = f"{source} stopped: {error}. If memory ran out, ask for fewer samples at a time."
+        message = f"{source} stopped: {error}. If memory ran out, reduce the number of samples."
         raise NotebookError(message) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _finish(executed, source=source, output=output, values=values)
-    partial.write_text(_dump(executed), encoding="utf-8")
+    _annotate(executed, source=source, output=output, values=values)
+    partial.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     partial.replace(output)
     return output
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Hold back warnings of a logger: papermill calls each parameter of a union type unknown."""
+    """Suppress warnings of a logger: papermill warns about every parameter of a union type."""
     log = logging.getLogger(name)
     level = log.level
     log.setLevel(logging.ERROR)
@@ -187,16 +189,16 @@ def _quiet(name: str) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _declared(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:
+def _parse_parameters(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:
     cells = [c for c in notebook.cells if _PARAMETERS_TAG in c.metadata.get("tags", [])]
     if len(cells) > 1:
-        message = f"{source} has {len(cells)} cells tagged 'parameters'; at most one can be filled."
+        message = f"{source} has {len(cells)} cells tagged 'parameters'; at most one is allowed."
         raise NotebookError(message)
     return parse_parameter_cell(cells[0].source) if cells else ()
 
 
-def _finish(notebook: Any, *, source: Path, output: Path, values: Mapping[str, Any]) -> None:
-    """Hide the parameter cells from the page and note what was run."""
+def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str, Any]) -> None:
+    """Hide the parameter cells from the page and record how the notebook was run."""
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if {_PARAMETERS_TAG, _INJECTED_TAG} & set(tags) and "remove-cell" not in tags:
@@ -208,18 +210,12 @@ def _finish(notebook: Any, *, source: Path, output: Path, values: Mapping[str, A
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
         "parameters": dict(values),
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := _get_version(name))},
     }
 
 
-def _version(package: str) -> str | None:
+def _get_version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # torch is absent where only caches are read
+    except metadata.PackageNotFoundError:  # torch is an optional dependency
         return None
-
-
-def _dump(notebook: Any) -> str:
-    import nbformat
-
-    return str(nbformat.writes(notebook)) + "\n"  # type: ignore[no-untyped-call]

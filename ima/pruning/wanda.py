@@ -204,7 +204,7 @@ def _mask_blocks(
     masks: dict[str, list[subnetworks.Mask]] = {name: [] for name in names}
     with ExitStack() as stack:
         for layer, block, run in iterate_blocks(model, batches):
-            norms = dict.fromkeys(names, 0.0)
+            norms: dict[str, Any] = dict.fromkeys(names, 0.0)
             for index, batch in enumerate(batches):
                 batch_norms = _compute_block_norms(model, batch, layer, partial(run, index), kinds)
                 for name, values in batch_norms.items():

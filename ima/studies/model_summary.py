@@ -134,9 +134,9 @@ def compute_model_summary(
     proxies[MATCHED_GAIN] = np.array([gain.value])
     curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
     for baseline in baselines.ALIGNMENT_BASELINES:
-        curve = curves["estimate"].sel(baseline=baseline)
+        by_layer = curves["estimate"].sel(baseline=baseline)
         # Without the last layer, as in the IMA score.
-        proxies[baseline] = np.array([float(curve.isel(layer=slice(None, -1)).mean())])
+        proxies[baseline] = np.array([float(by_layer.isel(layer=slice(None, -1)).mean())])
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
     tree = cache_set.trees[name]
     if "loss" in tree["samples"]:

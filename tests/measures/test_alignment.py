@@ -19,7 +19,7 @@ def loop(means, *, at_p, at_t):
 
 
 def test_both_versions_are_the_double_loop():
-    means = {"a": dataset(6, seed=0), "b": dataset(4, seed=1)}
+    means = {"a": make_aligned_states(6, seed=0), "b": make_aligned_states(4, seed=1)}
     same = alignment.compute_alignment_curve(means, resamples=3)
     start = alignment.compute_alignment_curve(means, version="input", resamples=3)
     for name, array in means.items():
@@ -31,23 +31,23 @@ def test_both_versions_are_the_double_loop():
 
 
 def test_the_ima_score_leaves_the_last_layer_out():
-    found = alignment.compute_alignment_curve({"a": dataset(30, seed=2)}, resamples=200)
-    got = alignment.compute_ima_score(found)
-    assert got.value == pytest.approx(float(found["estimate"][:, :-1].mean()))
+    curve = alignment.compute_alignment_curve({"a": make_aligned_states(30, seed=2)}, resamples=200)
+    got = alignment.compute_ima_score(curve)
+    assert got.value == pytest.approx(float(curve["estimate"][:, :-1].mean()))
     assert got.low < got.value < got.high
     assert got.n == 30
-    rise = alignment.correlate_with_depth(found)
+    rise = alignment.correlate_with_depth(curve)
     assert rise.value == pytest.approx(1)
     assert rise.low > 0
-    backwards = found.isel(layer=slice(None, None, -1))
+    backwards = curve.isel(layer=slice(None, None, -1))
     assert alignment.correlate_with_depth(backwards).value == pytest.approx(-1)
-    mean = found["estimate"].mean("dataset")
-    gain = alignment.compute_depth_rise(found)
+    mean = curve["estimate"].mean("dataset")
+    gain = alignment.compute_depth_rise(curve)
     assert gain.value == pytest.approx(float(mean[-1] - mean[0]))
     assert 0 < gain.low < gain.value < gain.high
     # Two of all orders of five layers are as extreme as a steady rise.
     assert (
-        alignment.compute_depth_p(found)
+        alignment.compute_depth_p(curve)
         == alignment.compute_depth_p(backwards)
         == pytest.approx(2 / 120)
     )
@@ -56,7 +56,7 @@ def test_the_ima_score_leaves_the_last_layer_out():
 def test_curves_without_an_order_are_seldom_called_ordered():
     """Random curves, known exactly: few intervals leave 0 out, where samples alone leave it all."""
     rng = np.random.default_rng(8)
-    trials, out = 400, 0
+    trials, out = 150, 0
     for _ in range(trials):
         values = rng.random(9)
         exact = xr.Dataset(
@@ -66,14 +66,14 @@ def test_curves_without_an_order_are_seldom_called_ordered():
             },
             attrs={"samples": 50},
         )
-        found = alignment.correlate_with_depth(exact)
-        assert -1 <= found.low <= found.value <= found.high <= 1
-        out += not found.low <= 0 <= found.high
+        interval = alignment.correlate_with_depth(exact)
+        assert -1 <= interval.low <= interval.value <= interval.high <= 1
+        out += not interval.low <= 0 <= interval.high
     assert out / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 
 def test_the_interval_of_the_score_covers_the_score_of_the_population():
-    population = dataset(4000, seed=3)
+    population = make_aligned_states(4000, seed=3)
     truth = alignment.compute_ima_score(
         alignment.compute_alignment_curve({"a": population}, resamples=1)
     ).value
@@ -91,7 +91,7 @@ def test_the_order_of_scores_over_steps():
     steps = {}
     for at, step in enumerate([0, 10, 40, 160]):
         # What all share makes any two more similar.
-        means = dataset(30, seed=11) + 2 * at
+        means = make_aligned_states(30, seed=11) + 2 * at
         steps[step] = alignment.compute_alignment_curve({"a": means}, resamples=50)
     got = alignment.correlate_with_step({"run": steps})
     assert got.value == 1
@@ -104,7 +104,7 @@ def test_the_order_of_scores_over_steps():
 
 
 def test_the_layer_matrix_is_the_double_loop():
-    means = dataset(5, seed=4)
+    means = make_aligned_states(5, seed=4)
     matrix = alignment.compute_cross_layer_cosine(means)
     for p in range(5):
         for t in range(5):
@@ -114,10 +114,10 @@ def test_the_layer_matrix_is_the_double_loop():
 
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="same layer"):
-        alignment.compute_alignment_curve({"a": dataset(5, seed=0)}, version="output")
+        alignment.compute_alignment_curve({"a": make_aligned_states(5, seed=0)}, version="output")
     with pytest.raises(ParameterError, match="No data sets"):
         alignment.compute_alignment_curve({})
     with pytest.raises(ParameterError, match="layers differ"):
         alignment.compute_alignment_curve(
-            {"a": dataset(5, seed=0), "b": dataset(5, seed=0, layers=4)}
+            {"a": make_aligned_states(5, seed=0), "b": make_aligned_states(5, seed=0, layers=4)}
         )

@@ -1,10 +1,12 @@
-"""Narrow cones: made-up states in which the answer is known."""
+"""Narrow cones: made-up states in which the answer is known, and the loop over all pairs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import xarray as xr
+from madestates import make_vectors
+from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError
 from ima.measures import cones, similarity
@@ -46,7 +48,7 @@ def test_one_cone_for_all_is_not_supported():
     assert got.low < 0 < got.high
 
 
-def test_modalities_apart_while_text_meets_percepts_is_contradicted():
+def test_modalities_apart_with_text_near_perceptual_tokens_contradict():
     sets = {"a": states(0, 0), "b": states(1, 1, seed=1)}
     assert cones.compute_cone_margin(measured(sets)).high < 0
 
@@ -96,16 +98,16 @@ def test_paper_compat_averages_matched_pairs():
     np.testing.assert_allclose(terms["estimate"].isel(term=index), expected)
 
 
-def test_text_only_sets_count_among_text_alone():
+def test_text_only_sets_count_for_text_alone():
     text = states(0, 1, seed=2)
     text = text.where(text["kind"] == "textual")
     terms = cones.compute_similarity_terms(
         {"a": states(0, 1), "b": states(0, 1, seed=1), "t": text}
     )
-    found = list(zip(*(terms[name].values for name in ("curve", "left", "right")), strict=True))
-    assert ("TvsT", "a", "t") in found
-    assert ("T intra", "t", "t") in found
-    assert not [entry for entry in found if "t" in entry[1:] and entry[0].startswith("P")]
+    listed = list(zip(*(terms[name].values for name in ("curve", "left", "right")), strict=True))
+    assert ("TvsT", "a", "t") in listed
+    assert ("T intra", "t", "t") in listed
+    assert not [entry for entry in listed if "t" in entry[1:] and entry[0].startswith("P")]
 
 
 def test_one_data_set_has_no_other_to_compare_with():
@@ -130,3 +132,58 @@ def test_a_sample_without_tokens_is_refused():
 def test_too_little_is_refused(sets):
     with pytest.raises(ParameterError, match="at least"):
         cones.compute_similarity_terms(sets)
+
+
+def make_matched_states(n, *, seed):
+    """Make perceptual and textual means with distinct directions and matched pairs closer."""
+    own = make_vectors(n, seed=seed)
+    kinds = [own + 1.0, own * 0.8 + make_vectors(n, seed=seed + 100) * 0.4 - 0.5]
+    return xr.concat(kinds, dim=xr.DataArray(["perceptual", "textual"], dims="kind", name="kind"))
+
+
+@pytest.fixture(scope="module")
+def means():
+    sizes = {"image": 12, "video": 9, "audio": 10}
+    layer = {"layer": np.arange(3)}
+    return {
+        name: make_matched_states(n, seed=number).assign_coords(layer)
+        for number, (name, n) in enumerate(sizes.items())
+    }
+
+
+def side(means, name, kind):
+    return means[name].sel(kind=kind).transpose("sample", "layer", "hidden")
+
+
+def average_cosines(a, b):
+    """Average the cosines of all pairs ``(layer,)``, one by one."""
+    return [
+        np.mean([1 - cosine(x, y) for x in a.values[:, at] for y in b.values[:, at]])
+        for at in range(a.sizes["layer"])
+    ]
+
+
+def test_every_term_is_its_double_loop(means):
+    terms = cones.compute_similarity_terms(means, resamples=3)
+    assert terms.sizes["term"] == 3 + 3 + 3 + 3 + 3
+    kinds = {"P": "perceptual", "T": "textual"}
+    for number in range(terms.sizes["term"]):
+        term = terms.isel(term=number)
+        curve, left, right = (str(term[name].item()) for name in ("curve", "left", "right"))
+        if curve.endswith("intra"):
+            a, b = similarity.split_into_halves(side(means, left, kinds[curve[0]]), seed=0)
+        else:
+            a, b = side(means, left, kinds[curve[0]]), side(means, right, kinds[curve[-1]])
+        np.testing.assert_allclose(term["estimate"], average_cosines(a, b), atol=1e-12)
+
+
+def test_draws_scatter_as_fresh_samples_do():
+    """The bootstrap's spread agrees with the spread over many data sets from the same source."""
+    fresh, spreads = [], []
+    for seed in range(60):
+        made = make_matched_states(40, seed=seed).assign_coords(layer=np.arange(3))
+        terms = cones.compute_similarity_terms({"image": made}, resamples=200, seed=seed)
+        own = terms.isel(term=terms["curve"].values == "PvsT", layer=0, drop=True).squeeze("term")
+        fresh.append(float(own["estimate"]))
+        spreads.append(float(own["draws"].std()))
+    assert np.mean(spreads) == pytest.approx(np.std(fresh), rel=0.3)

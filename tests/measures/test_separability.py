@@ -1,114 +1,18 @@
-"""Separability: agrees with scikit-learn, finds what is there and nothing where nothing is."""
+"""Separability agrees with scikit-learn and finds clusters only where there are some."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import xarray as xr
+from madestates import MODALITIES, make_clusters, make_states
 from sklearn.metrics import balanced_accuracy_score, silhouette_samples, silhouette_score
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures import embedding, labelled_states, separability
-
-HIDDEN = 12
-MODALITIES = {"picture": "image", "sound": "audio"}
-
-
-def states(direction, *, n=40, seed=0, layers=2, spread=0.3, at=slice(None)):
-    """Scatter around a direction per kind at the layers `at`, around nothing elsewhere."""
-    rng = np.random.default_rng(seed)
-    centre = np.zeros((2, layers, HIDDEN))
-    centre[0, at, direction] = 1
-    centre[1, at, 0] = 1
-    return xr.DataArray(
-        centre[None] + spread * rng.normal(size=(n, 2, layers, HIDDEN)),
-        dims=("sample", "kind", "layer", "hidden"),
-        coords={"kind": ["perceptual", "textual"], "layer": np.arange(layers)},
-    )
-
-
-def family(**given):
-    return {"picture": states(1, **given), "sound": states(2, seed=1, **given)}
-
-
-@pytest.fixture(scope="module")
-def clear():
-    return family()
-
-
-@pytest.fixture(scope="module")
-def listed(clear):
-    return labelled_states.list_labelled_states(clear, modalities=MODALITIES)
-
-
-def test_frame_lists_every_sample_once_per_kind(listed):
-    assert len(listed) == 160
-    assert listed["owner"].nunique() == 80
-    assert (listed.groupby("owner")["kind"].nunique() == 2).all()
-    assert set(listed.loc[listed["kind"] == "textual", "modality"]) == {"text"}
-    assert listed.groupby("owner")["source"].nunique().max() == 1
-
-
-def test_frame_leaves_out_kinds_that_a_sample_lacks(clear):
-    text = clear["sound"].where(clear["sound"]["kind"] == "textual")
-    listed = labelled_states.list_labelled_states({**clear, "sound": text}, modalities=MODALITIES)
-    assert len(listed) == 120
-    assert not ((listed["dataset"] == "sound") & (listed["kind"] == "perceptual")).any()
-
-
-@pytest.mark.parametrize(
-    ("problem", "expected"),
-    [
-        ("modality", {"text": 80, "image": 40, "audio": 40}),
-        ("perceptual", {"image": 40, "audio": 40}),
-        ("kind", {"perceptual": 80, "textual": 80}),
-        ("text source", {"image": 40, "audio": 40}),
-    ],
-)
-def test_problems(listed, problem, expected):
-    assert (
-        labelled_states.get_class_labels(listed, problem=problem).value_counts().to_dict()
-        == expected
-    )
-
-
-def test_balanced_draws_as_many_of_every_class(listed):
-    drawn = labelled_states.balance_classes(
-        labelled_states.get_class_labels(listed, problem="modality"), seed=0
-    )
-    assert set(drawn.value_counts()) == {40}
-    assert drawn.index.is_monotonic_increasing
-    assert not drawn.index.equals(
-        labelled_states.balance_classes(
-            labelled_states.get_class_labels(listed, problem="modality"), seed=1
-        ).index
-    )
-
-
-def test_states_come_in_the_order_asked(clear, listed):
-    rows = np.array([150, 3, 77])
-    got = labelled_states.read_layer_states(clear, points=listed, rows=rows, layer=1)
-    for vector, row in zip(got, rows, strict=True):
-        entry = listed.loc[row]
-        expected = clear[entry["dataset"]].sel(kind=entry["kind"], layer=1)[entry["sample"]]
-        np.testing.assert_array_equal(vector, expected)
-
-
-def test_unknown_problem_names_the_closest(listed):
-    with pytest.raises(UnknownNameError, match="Did you mean 'modality'"):
-        labelled_states.get_class_labels(listed, problem="modalty")
-
-
-def test_one_class_cannot_be_told_apart(clear):
-    listed = labelled_states.list_labelled_states(
-        {"picture": clear["picture"]}, modalities=MODALITIES
-    )
-    with pytest.raises(ParameterError, match="at least two classes; found image"):
-        labelled_states.get_class_labels(listed, problem="perceptual")
+from ima.measures import labelled_states, separability
 
 
 def test_probe_finds_clear_clusters_and_permutation_finds_nothing(clear, listed):
-    got = separability.evaluate_linear_probe(clear, points=listed, permutations=5)
+    got = separability.evaluate_linear_probe(clear, states=listed, permutations=5)
     assert (got["accuracy"] > 0.95).all()
     assert got.attrs["chance"] == pytest.approx(1 / 3)
     assert got.attrs["classes"] == ["audio", "image", "text"]
@@ -118,45 +22,45 @@ def test_probe_finds_clear_clusters_and_permutation_finds_nothing(clear, listed)
 
 
 def test_probe_on_noise_stays_at_chance():
-    noise = {"picture": states(1, spread=1, at=[]), "sound": states(2, spread=1, at=[], seed=1)}
+    noise = make_clusters(spread=1, at=[])
     listed = labelled_states.list_labelled_states(noise, modalities=MODALITIES)
     got = separability.evaluate_linear_probe(
-        noise, points=listed, problem="perceptual", permutations=1
+        noise, states=listed, problem="perceptual", permutations=1
     )
     interval = separability.compute_probe_margin(got)
     assert interval.low < 0 < interval.high
 
 
 def test_one_layer_without_clusters_decides():
-    broken = family(layers=3, at=[0, 2], spread=0.5)
+    broken = make_clusters(layers=3, at=[0, 2], spread=0.5)
     listed = labelled_states.list_labelled_states(broken, modalities=MODALITIES)
-    got = separability.evaluate_linear_probe(broken, points=listed, permutations=0)
+    got = separability.evaluate_linear_probe(broken, states=listed, permutations=0)
     assert int(got["accuracy"].idxmin("layer")) == 1
     assert separability.compute_probe_margin(got).low < 0.1
 
 
 def test_a_sample_is_never_on_both_sides(listed):
     classes = labelled_states.get_class_labels(listed, problem="modality")
-    folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
+    folds = separability._draw_folds(listed, classes=classes, split="sample", ratio=0.3, seed=0)
     for train, test in folds:
-        assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
+        assert set(listed.loc[train.index, "content"]).isdisjoint(listed.loc[test.index, "content"])
         assert set(train.value_counts()) == {28}
         assert set(test.value_counts()) == {12}
 
 
 def test_accuracy_is_scikit_learns_balanced_accuracy(clear, listed):
     classes = labelled_states.get_class_labels(listed, problem="perceptual")
-    ((train, test),) = separability._folds(
-        listed, classes=classes, split="sample", test_share=0.3, seed=0
+    ((train, test),) = separability._draw_folds(
+        listed, classes=classes, split="sample", ratio=0.3, seed=0
     )
-    noisy = {name: array + 0.7 * states(5, seed=9) for name, array in clear.items()}
-    x, held = (
-        labelled_states.read_layer_states(noisy, points=listed, rows=side.index.to_numpy(), layer=0)
+    noisy = {name: array + 0.7 * make_states(5, seed=9) for name, array in clear.items()}
+    x, x_test = (
+        labelled_states.read_layer_states(noisy, states=listed, rows=side.index.to_numpy(), layer=0)
         for side in (train, test)
     )
-    guess = separability._fit(x, train.to_numpy()).predict(held)
+    guess = separability._fit_probe(x, train.to_numpy()).predict(x_test)
     got = separability.evaluate_linear_probe(
-        noisy, points=listed, problem="perceptual", permutations=0
+        noisy, states=listed, problem="perceptual", permutations=0
     )
     expected = balanced_accuracy_score(test, guess)
     assert float(got["accuracy"][0]) == pytest.approx(expected)
@@ -165,7 +69,7 @@ def test_accuracy_is_scikit_learns_balanced_accuracy(clear, listed):
 def test_split_by_task_needs_what_tasks_have_in_common():
     """Each task places its modalities elsewhere: separable within tasks, not across them."""
     means = {
-        f"{m}-{t}": states(d, seed=d)
+        f"{m}-{t}": make_states(d, seed=d)
         for d, (m, t) in enumerate(
             [("image", "caption"), ("audio", "caption"), ("audio", "qa"), ("image", "qa")], start=1
         )
@@ -174,10 +78,10 @@ def test_split_by_task_needs_what_tasks_have_in_common():
     tasks = {name: name.split("-")[1] for name in means}
     listed = labelled_states.list_labelled_states(means, modalities=modalities, tasks=tasks)
     within = separability.evaluate_linear_probe(
-        means, points=listed, problem="perceptual", permutations=0
+        means, states=listed, problem="perceptual", permutations=0
     )
     across = separability.evaluate_linear_probe(
-        means, points=listed, problem="perceptual", split="task", permutations=0
+        means, states=listed, problem="perceptual", split="task", permutations=0
     )
     assert (within["accuracy"] > 0.9).all()
     assert (across["accuracy"] < 0.7).all()
@@ -187,49 +91,49 @@ def test_split_by_task_needs_what_tasks_have_in_common():
 def test_one_picture_in_two_data_sets_is_one_sample():
     ids = [f"picture {i}" for i in range(40)]
     means = {
-        name: states(d, seed=d).assign_coords(id=("sample", ids))
+        name: make_states(d, seed=d).assign_coords(id=("sample", ids))
         for d, name in enumerate(["caption", "qa"], start=1)
     }
-    means["sound"] = states(3, seed=3)
+    means["sound"] = make_states(3, seed=3)
     modalities = {"caption": "image", "qa": "image", "sound": "audio"}
     tasks = {"caption": "caption", "qa": "qa", "sound": "caption"}
     listed = labelled_states.list_labelled_states(means, modalities=modalities, tasks=tasks)
     assert len(listed) == 240
-    assert listed["owner"].nunique() == 80
+    assert listed["content"].nunique() == 80
     assert listed["stratum"].nunique() == 2
     classes = labelled_states.get_class_labels(listed, problem="modality")
-    folds = separability._folds(listed, classes=classes, split="sample", test_share=0.3, seed=0)
+    folds = separability._draw_folds(listed, classes=classes, split="sample", ratio=0.3, seed=0)
     for train, test in folds:
-        assert set(listed.loc[train.index, "owner"]).isdisjoint(listed.loc[test.index, "owner"])
-    scored = separability.compute_silhouette(means, points=listed, resamples=2, permutations=1)
+        assert set(listed.loc[train.index, "content"]).isdisjoint(listed.loc[test.index, "content"])
+    scored = separability.compute_silhouette(means, states=listed, resamples=2, permutations=1)
     assert scored.attrs["samples"] <= 80
 
 
 def test_split_by_task_of_one_task_is_refused(clear, listed):
     with pytest.raises(ParameterError, match="needs two tasks"):
-        separability.evaluate_linear_probe(clear, points=listed, split="task")
+        separability.evaluate_linear_probe(clear, states=listed, split="task")
 
 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
         ({"split": "samples"}, UnknownNameError, "Did you mean 'sample'"),
-        ({"test_share": 1.0}, ParameterError, "between 0 and 1"),
+        ({"test_ratio": 1.0}, ParameterError, "between 0 and 1"),
     ],
 )
 def test_bad_splits_are_refused(clear, listed, given, error, message):
     with pytest.raises(error, match=message):
-        separability.evaluate_linear_probe(clear, points=listed, **given)
+        separability.evaluate_linear_probe(clear, states=listed, **given)
 
 
 def test_silhouette_is_scikit_learns(clear, listed):
-    got = separability.compute_silhouette(clear, points=listed, resamples=3, permutations=2)
+    got = separability.compute_silhouette(clear, states=listed, resamples=3, permutations=2)
     drawn = labelled_states.balance_classes(
         labelled_states.get_class_labels(listed, problem="modality"), seed=0
     )
     for layer in (0, 1):
         x = labelled_states.read_layer_states(
-            clear, points=listed, rows=drawn.index.to_numpy(), layer=layer
+            clear, states=listed, rows=drawn.index.to_numpy(), layer=layer
         )
         expected = silhouette_score(x, drawn.to_numpy(), metric="cosine")
         assert float(got["estimate"].sel(layer=layer)) == pytest.approx(expected, abs=1e-9)
@@ -248,7 +152,7 @@ def test_a_resample_is_scikit_learns_silhouette_without_a_points_own_copies():
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     codes = np.repeat([0, 1, 2], 4)
     weights = rng.multinomial(12, np.full(12, 1 / 12)).astype(float)
-    got = separability._silhouettes(x, codes=codes, weights=weights[None])[0]
+    got = separability._compute_silhouettes(x, codes=codes, weights=weights[None])[0]
     far = 1 - x @ x.T
     for i in range(12):
         a = weights[codes == codes[i]] @ far[i, codes == codes[i]]
@@ -263,8 +167,8 @@ def test_a_resample_is_scikit_learns_silhouette_without_a_points_own_copies():
 
 
 def test_silhouette_interval_covers_and_repeats(clear, listed):
-    got = separability.compute_silhouette(clear, points=listed, resamples=200)
-    again = separability.compute_silhouette(clear, points=listed, resamples=200)
+    got = separability.compute_silhouette(clear, states=listed, resamples=200)
+    again = separability.compute_silhouette(clear, states=listed, resamples=200)
     assert got.identical(again)
     interval = separability.compute_silhouette_margin(got)
     assert interval.n == 80
@@ -275,27 +179,3 @@ def test_silhouette_interval_covers_and_repeats(clear, listed):
     assert got["class_draws"].sizes == {"draw": 200, "class": 3, "layer": got.sizes["layer"]}
     shift = got["draws"].mean("draw") - got["estimate"]
     assert (np.abs(shift) < 2 * got["draws"].std("draw")).all()
-
-
-def test_tsne_keeps_clusters_and_repeats(clear, listed):
-    rows = labelled_states.get_class_labels(listed, problem="modality").index.to_numpy()
-    got = embedding.compute_tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
-    assert dict(got.sizes) == {"layer": 1, "point": 160, "axis": 2}
-    assert silhouette_score(got[0], listed["modality"]) > 0.3
-    np.testing.assert_array_equal(
-        got, embedding.compute_tsne(clear, points=listed, rows=rows, layers=[1], seed=3)
-    )
-
-
-def test_tsne_of_few_points_is_refused(clear, listed):
-    with pytest.raises(ParameterError, match="at least 10"):
-        embedding.compute_tsne(clear, points=listed, rows=np.arange(5), layers=[0])
-
-
-@pytest.mark.parametrize("depth", [1, 2, 4, 12, 24, 32, 48])
-def test_chosen_layers_scale_with_depth(depth):
-    chosen = embedding.select_depth_layers(range(depth + 1))
-    assert chosen[0] == 0
-    assert chosen[-1] == depth
-    assert chosen == sorted(set(chosen))
-    assert len(chosen) <= 8

@@ -45,7 +45,7 @@ def test_training_documents_never_tell_or_ask_about_a_held_out_combination(modal
 @pytest.mark.parametrize("modality", DOMAINS)
 def test_checks_are_true_and_say_yes_about_as_often_as_no(modality):
     rng = np.random.default_rng(4)
-    first, answers = DOMAINS[modality].first, []
+    first, answers = DOMAINS[modality].first_attribute, []
     for _ in range(300):
         entities = draw_entities(modality, "train", rng)
         there = {e.noun for e in entities} | {f"{e.attributes[first]} {e.noun}" for e in entities}

@@ -6,9 +6,8 @@ import pytest
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import speech
-from ima.miniature.clips import CLIP_FRAMES
 from ima.miniature.datasets import DATASET_NAMES, Situation
-from ima.miniature.scenes import COLOUR_RGB
+from ima.miniature.scenes import CLIP_FRAMES, COLOUR_RGB
 from ima.miniature.sounds import PITCH_HERTZ, SOUND_SAMPLING_RATE
 from ima.miniature.world import Entity
 
@@ -48,7 +47,7 @@ def test_an_object_has_its_colour_at_its_place():
     for index in range(25):
         situation = Situation("image", "test", index, 0)
         image, coverage = situation.render()
-        for entity, cover in zip(situation.entities(), coverage, strict=True):
+        for entity, cover in zip(situation.get_entities(), coverage, strict=True):
             mean = image[cover > 0.99].mean(axis=0)
             distances = {name: np.abs(mean - rgb).sum() for name, rgb in COLOUR_RGB.items()}
             assert min(distances, key=distances.get) == entity.attributes["colour"]
@@ -60,7 +59,7 @@ def test_an_object_has_its_colour_at_its_place():
 
 def test_objects_of_an_image_stand_from_left_to_right():
     for index in range(20):
-        placed = Situation("image", "test", index, 0).placed()
+        placed = Situation("image", "test", index, 0).get_placed_entities()
         assert [x for _, x, _, _ in placed] == sorted(x for _, x, _, _ in placed)
 
 
@@ -68,7 +67,7 @@ def test_objects_of_a_clip_do_what_is_said():
     for index in range(40):
         situation = Situation("video", "test", index, 0)
         _, coverage = situation.render()
-        for entity, cover in zip(situation.entities(), coverage, strict=True):
+        for entity, cover in zip(situation.get_entities(), coverage, strict=True):
             sizes = cover.sum(axis=(1, 2))
             motion = entity.attributes["motion"]
             assert (sizes == 0).any() == (motion == "blinks")
@@ -90,7 +89,7 @@ def test_events_sound_at_their_pitch_and_in_their_order():
         assert sound.dtype == np.float32
         assert np.abs(sound).max() <= 1
         assert (np.diff(spans[:, 0]) > 0).all()
-        for entity, (start, end) in zip(situation.entities(), spans, strict=True):
+        for entity, (start, end) in zip(situation.get_entities(), spans, strict=True):
             if entity.noun != "flute" or entity.attributes["contour"] != "steady":
                 continue
             part = sound[int(start * SOUND_SAMPLING_RATE) : int(end * SOUND_SAMPLING_RATE)]
@@ -103,10 +102,12 @@ def test_events_sound_at_their_pitch_and_in_their_order():
 
 def test_relations_hold():
     situation = next(
-        s for s in (Situation("image", "test", i, 0) for i in range(50)) if len(s.placed()) == 4
+        s
+        for s in (Situation("image", "test", i, 0) for i in range(50))
+        if len(s.get_placed_entities()) == 4
     )
-    centres = [(x, y) for _, x, y, _ in situation.placed()]
-    relations = situation.relations()
+    centres = [(x, y) for _, x, y, _ in situation.get_placed_entities()]
+    relations = situation.list_relations()
     assert all(centres[i][0] < centres[j][0] for i, r, j in relations if r == "left of")
     assert all(centres[i][1] < centres[j][1] for i, r, j in relations if r == "above")
     assert len(relations) == 12
@@ -114,7 +115,7 @@ def test_relations_hold():
 
 def test_objects_of_a_picture_are_told_from_left_to_right():
     for i in range(20):
-        across = [x for _, x, *_ in Situation("image", "test", i, 0).placed()]
+        across = [x for _, x, *_ in Situation("image", "test", i, 0).get_placed_entities()]
         assert across == sorted(across)
 
 

@@ -32,7 +32,7 @@ def small(name):
 def test_a_spoiled_caption_differs_from_the_true_one(modality):
     for i in range(30):
         situation = Situation(modality, "train", i, 0)
-        entities = situation.entities()
+        entities = situation.get_entities()
         spoiled = contrastive.make_hard_negative(situation, np.random.default_rng(i))
         assert len(spoiled) == len(entities)
         assert spoiled != entities
@@ -42,21 +42,21 @@ def test_a_spoiled_caption_differs_from_the_true_one(modality):
         assert right != wrong
         changed = [a != b for a, b in zip(entities, spoiled, strict=True)]
         assert sum(changed) in {1, 2}
-        first = get_domain(modality).first
+        first = get_domain(modality).first_attribute
         pairs = {(e.noun, e.attributes[first]) for e in spoiled}
         assert pairs.isdisjoint(list_held_out_pairs(modality))
 
 
 def test_captions_tell_where_objects_are():
     situation = Situation("image", "train", 0, 0)
-    entities = situation.entities()
+    entities = situation.get_entities()
     said = contrastive.make_training_caption(situation, entities)
     assert all(entity.attributes["place"] in said for entity in entities)
 
 
 def test_padding_changes_no_similarity(tokenizer):
     pair = contrastive.DualEncoder(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
-    values = torch.from_numpy(build_pool("image", "train", n=2).values(np.arange(2)))
+    values = torch.from_numpy(build_pool("image", "train", n=2).make_encoder_input(np.arange(2)))
     short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
     alone, beside = (
         contrastive.tokenize_caption_batch(texts, tokenizer) for texts in ([short], [short, long])
@@ -74,16 +74,16 @@ def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
     spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1)
     own = torch.tensor([[0, 1, 2]]).expand(4, 3)
     patches = torch.eye(3).expand(4, 3, 3)
-    best = pair.loss(right, [patches] * 2, [own] * 2)
-    assert best < pair.loss(spoiled, [patches] * 2, [own] * 2)
-    assert best < pair.loss(right.flip(0), [patches] * 2, [own] * 2)
+    best = pair.compute_loss(right, [patches] * 2, [own] * 2)
+    assert best < pair.compute_loss(spoiled, [patches] * 2, [own] * 2)
+    assert best < pair.compute_loss(right.flip(0), [patches] * 2, [own] * 2)
     for wrong in ([patches.flip(1), patches], [patches, patches.flip(1)]):
-        assert best < pair.loss(right, wrong, [own] * 2)
+        assert best < pair.compute_loss(right, wrong, [own] * 2)
     # A patch of an object counts more than one of the background.
     empty, occupied = patches.clone(), patches.clone()
     empty[:, 0], occupied[:, 2] = patches[:, 2], patches[:, 0]
-    little = pair.loss(right, [empty, patches], [own] * 2)
-    assert best < little < pair.loss(right, [occupied, patches], [own] * 2)
+    little = pair.compute_loss(right, [empty, patches], [own] * 2)
+    assert best < little < pair.compute_loss(right, [occupied, patches], [own] * 2)
 
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
@@ -91,15 +91,15 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
     pool = build_pool(modality, "train", n=6)
     told = grounding.describe_patches(pool, np.arange(1, 6), np.random.default_rng(0))
     domain, grid = get_domain(modality), grounding.PLACE_GRID_SIZES[modality]
-    nouns, first = pool.labels["noun"][1:], pool.labels[domain.first][1:]
+    nouns, first = pool.labels["noun"][1:], pool.labels[domain.first_attribute][1:]
     for part in told:
         assert part.texts[0] == grounding.EMPTY_PATCH_TEXT
         assert len(set(part.texts)) == len(part.texts)
-        assert ((part.own == 0) == (nouns == 0)).all()
+        assert ((part.text_index == 0) == (nouns == 0)).all()
     for sample, position in np.argwhere(nouns > 0):
-        said, where = (part.texts[part.own[sample, position]].split() for part in told)
+        said, where = (part.texts[part.text_index[sample, position]].split() for part in told)
         assert domain.nouns[nouns[sample, position] - 1] in said
-        assert domain.attributes[domain.first][first[sample, position] - 1] in said
+        assert domain.attributes[domain.first_attribute][first[sample, position] - 1] in said
         place = [speech.NUMBER_WORDS.index(where[at]) for at in (1, 3)]
         assert place == [
             min(int(share * grid), grid - 1) for share in pool.places[1 + sample, position]
@@ -110,7 +110,7 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
 def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modality):
     pool = build_pool(modality, "train", n=12)
     told, _ = grounding.describe_patches(pool, np.arange(12), np.random.default_rng(0))
-    used = {told.texts[i] for i in np.unique(told.own)}
+    used = {told.texts[i] for i in np.unique(told.text_index)}
     wrong = [text for text in told.texts if text not in used | {grounding.EMPTY_PATCH_TEXT}]
     assert len(wrong) > len(used)
     for text in wrong:
@@ -135,11 +135,11 @@ def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
         tokenizer=tokenizer,
         recipe=FEW,
         state_path=tmp_path / "a.pt",
-        probe_pool=pool.first(8),
+        probe_pool=pool.select_first(8),
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_what", "patch_where"}
-    found = contrastive.score_caption_choices(model, pool.first(6), tokenizer)
+    found = contrastive.score_caption_choices(model, pool.select_first(6), tokenizer)
     assert found["retrieval"].n == found["spoiled"].n == found["patch_where"].n == 6
 
 
@@ -147,7 +147,7 @@ def inflated(pictures, **changed):
     sizes = {"image_size": 32, "num_attention_heads": 2, "num_frames": 3, **SMALL, **changed}
     spec = MINI_ENCODERS["xclip"]
     clips = build_encoder(replace(spec, sizes={**spec.sizes, **sizes})).eval()
-    frames = torch.from_numpy(build_pool("image", "train", n=6).values(np.arange(6)))
+    frames = torch.from_numpy(build_pool("image", "train", n=6).make_encoder_input(np.arange(6)))
     frames = torch.nn.functional.interpolate(frames, size=(32, 32))
     inflate_image_encoder(clips, pictures, like=frames)
     return clips, frames
@@ -220,8 +220,8 @@ def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
         tokenizer=tokenizer,
         recipe=none,
         state_path=tmp_path / "a.pt",
-        probe_pool=pool.first(8),
-        begins=tower,
+        probe_pool=pool.select_first(8),
+        start_encoder=tower,
     )
     (block,) = model.encoder.encoder.layer
     (theirs,) = getattr(tower, "vision_model", tower).encoder.layers
@@ -234,13 +234,13 @@ def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, nam
     spec = small(name)
     pool = build_pool(spec.modality, "train", n=64)
     model, result = masking.train_masked_autoencoder(
-        spec, pool, recipe=FEW, state_path=tmp_path / "a.pt", probe_pool=pool.first(4)
+        spec, pool, recipe=FEW, state_path=tmp_path / "a.pt", probe_pool=pool.select_first(4)
     )
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert masking.score_reconstruction(model, pool.first(4))["explained"].n == 4
-    kept = model.encoder()
+    assert masking.score_reconstruction(model, pool.select_first(4))["explained"].n == 4
+    kept = model.make_encoder()
     assert type(kept) is type(build_encoder(spec))
-    tokens = read_encoder_tokens(kept, torch.from_numpy(pool.values(np.arange(2))))
+    tokens = read_encoder_tokens(kept, torch.from_numpy(pool.make_encoder_input(np.arange(2))))
     assert tokens.shape[0] == 2
     assert tokens.shape[2] == SMALL["hidden_size"]
 
@@ -249,9 +249,11 @@ def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, nam
 @torch.no_grad()
 def test_self_supervised_encoders_know_where_a_patch_is(name):
     spec = small(name)
-    kept = masking.MaskedAutoencoder(spec).encoder().eval()
-    values = torch.from_numpy(build_pool(spec.modality, "train", n=1).values(np.arange(1)))
-    tokens = read_encoder_tokens(kept, torch.zeros_like(values))[0, spec.specials :]
+    kept = masking.MaskedAutoencoder(spec).make_encoder().eval()
+    values = torch.from_numpy(
+        build_pool(spec.modality, "train", n=1).make_encoder_input(np.arange(1))
+    )
+    tokens = read_encoder_tokens(kept, torch.zeros_like(values))[0, spec.n_special_tokens :]
     # Patches with the same content differ by their place alone.
     assert torch.cdist(tokens, tokens).fill_diagonal_(1.0).min() > 1e-3
 

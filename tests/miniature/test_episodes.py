@@ -26,7 +26,7 @@ def test_an_episode_asks_about_what_only_a_demonstration_shows():
         for each, noun in zip(one.demonstrations, told, strict=True):
             assert each.prompt.split()[-2] == noun
             assert not set(each.prompt.split()) & set(entity.values()) - {noun}
-    mixed = found[0].swapped()
+    mixed = found[0].swap_images()
     for at, each in enumerate(mixed.demonstrations):
         following = found[0].demonstrations[(at + 1) % 3]
         assert each.prompt == found[0].demonstrations[at].prompt

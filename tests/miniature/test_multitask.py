@@ -56,7 +56,7 @@ def test_a_gradient_reaches_percepts_that_bypass_blocks(tiny_zoo):
 def test_half_of_the_blocks_are_bypassed_by_percepts_alone():
     (step,) = ALTERNATE_BLOCKS_PLAN.steps
     assert (step.skip, step.tokens, step.ratio) == ("block", "perceptual", 1.0)
-    assert step.layers.of(12) == [2, 4, 6, 8, 10, 12]
+    assert step.layers.resolve(12) == [2, 4, 6, 8, 10, 12]
     assert [variant.part for variant in MULTITASK_VARIANTS if variant.plan is not None] == [
         "skipping/llava-mini-3-skipping"
     ]

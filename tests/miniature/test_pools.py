@@ -13,9 +13,9 @@ def test_labels_name_what_is_there(modality):
         nouns = set(pool.labels["noun"][i]) - {0}
         domain = {"image": 8, "video": 8, "audio": 8}[modality]
         assert nouns <= set(range(1, domain + 1))
-        assert 1 <= len(nouns) <= len(situation.entities())
-        assert pool.labels["count"][i] == len(situation.entities())
-    assert pool.values(np.arange(2)).dtype == np.float32
+        assert 1 <= len(nouns) <= len(situation.get_entities())
+        assert pool.labels["count"][i] == len(situation.get_entities())
+    assert pool.make_encoder_input(np.arange(2)).dtype == np.float32
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])

@@ -19,32 +19,32 @@ PART = "encoders/vit"
 
 def test_a_part_of_another_recipe_is_made_again(tmp_path):
     workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
-    assert not workshop.done(PART, {"steps": 1})
-    workshop.finish(PART, {"recipe": {"steps": 1}})
-    assert workshop.done(PART, {"steps": 1})
-    assert not workshop.done(PART, {"steps": 2})
-    assert not workshop.folder(PART).exists()
+    assert not workshop.is_done(PART, {"steps": 1})
+    workshop.finish_part(PART, {"recipe": {"steps": 1}})
+    assert workshop.is_done(PART, {"steps": 1})
+    assert not workshop.is_done(PART, {"steps": 2})
+    assert not workshop.get_part_folder(PART).exists()
 
 
 def test_a_checkpoint_of_another_recipe_is_dropped(tmp_path):
     workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
-    workshop.done(PART, {"steps": 1})
-    workshop.checkpoint(PART).write_bytes(b"half")
-    assert not workshop.done(PART, {"steps": 1})
-    assert workshop.checkpoint(PART).exists()
-    workshop.done(PART, {"steps": 2})
-    assert not workshop.checkpoint(PART).exists()
+    workshop.is_done(PART, {"steps": 1})
+    workshop.get_checkpoint_path(PART).write_bytes(b"half")
+    assert not workshop.is_done(PART, {"steps": 1})
+    assert workshop.get_checkpoint_path(PART).exists()
+    workshop.is_done(PART, {"steps": 2})
+    assert not workshop.get_checkpoint_path(PART).exists()
 
 
 def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
     workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
-    workshop.done(PART, {"steps": 1})
-    kept = make_checkpoint_path(workshop.folder(PART), 1)
+    workshop.is_done(PART, {"steps": 1})
+    kept = make_checkpoint_path(workshop.get_part_folder(PART), 1)
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"early")
-    assert not workshop.done(PART, {"steps": 1})
+    assert not workshop.is_done(PART, {"steps": 1})
     assert kept.exists()
-    assert not workshop.done(PART, {"steps": 2})
+    assert not workshop.is_done(PART, {"steps": 2})
     assert not kept.exists()
 
 
@@ -52,8 +52,8 @@ def test_weights_kept_on_the_way_survive_a_kill(tmp_path):
 def test_parts_of_the_present_zoo_are_kept_only_when_asked(tmp_path, keep):
     write_json(tmp_path / PART / "card.json", {"recipe": {"steps": 1}})
     workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN, keep=keep)
-    assert workshop.done(PART, {"steps": 1}) is keep
-    assert not workshop.done(PART, {"steps": 2})
+    assert workshop.is_done(PART, {"steps": 1}) is keep
+    assert not workshop.is_done(PART, {"steps": 2})
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -61,9 +61,9 @@ def test_what_is_delivered_leaves_other_parts_alone_unless_it_is_all(tmp_path, w
     write_json(tmp_path / PART / "card.json", {"recipe": "old"})
     write_json(tmp_path / "encoders/other/card.json", {"recipe": "other"})
     workshop = ZooWorkshop(tmp_path, REDUCED_ZOO_PLAN)
-    assert not workshop.done(PART, {"steps": 1})
-    workshop.finish(PART, {"recipe": {"steps": 1}})
-    workshop.deliver([PART], whole=whole)
+    assert not workshop.is_done(PART, {"steps": 1})
+    workshop.finish_part(PART, {"recipe": {"steps": 1}})
+    workshop.replace_old_parts([PART], whole=whole)
     assert read_json(tmp_path / PART / "card.json") == {"recipe": {"steps": 1}}
     assert (tmp_path / "encoders/other").exists() is not whole
     assert not workshop.place.exists()
@@ -157,5 +157,5 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in swept.iterdir()} == before
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"
     next(altered.iterdir()).write_bytes(b"")
-    with pytest.raises(ModelError, match="not the ones that their card describes"):
+    with pytest.raises(ModelError, match="differ from their card"):
         [load_model(f"llama-mini/ast/audio-qa@{step}") for step in kept]

@@ -38,7 +38,7 @@ def test_splits_share_no_content(modality):
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_held_out_combinations_are_in_the_test_split_only(modality):
-    first = DOMAINS[modality].first
+    first = DOMAINS[modality].first_attribute
 
     def novel(entities):
         return any((e.noun, e.attributes[first]) in list_held_out_pairs(modality) for e in entities)
@@ -51,7 +51,7 @@ def test_held_out_combinations_are_in_the_test_split_only(modality):
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_familiar_test_contents_hash_to_the_test_split(modality):
-    first = DOMAINS[modality].first
+    first = DOMAINS[modality].first_attribute
     for entities in drawn(modality, "test"):
         if all(
             (e.noun, e.attributes[first]) not in list_held_out_pairs(modality) for e in entities
@@ -81,10 +81,10 @@ def test_nouns_are_skewed_and_have_a_favourite_value(modality):
     entities = [e for scene in drawn(modality, "train", n=1500) for e in scene]
     counts = Counter(e.noun for e in entities)
     assert counts[domain.nouns[0]] > 1.5 * counts[domain.nouns[-1]]
-    values = domain.attributes[domain.first]
+    values = domain.attributes[domain.first_attribute]
     share = np.mean(
         [
-            e.attributes[domain.first] == get_favourite_attribute(domain, e.noun)
+            e.attributes[domain.first_attribute] == get_favourite_attribute(domain, e.noun)
             for e in entities
             if (e.noun, get_favourite_attribute(domain, e.noun))
             not in list_held_out_pairs(modality)

@@ -74,7 +74,8 @@ def random_model(hidden, intermediate, layers):
     )
 
 
-def main(folder, hidden, intermediate, layers):
+def store(folder, hidden, intermediate, layers):
+    """Write a model of so many layers; return the number of weights of a block."""
     model = random_model(hidden, intermediate, layers)
     rng = np.random.default_rng(0)
     sizes = {
@@ -82,26 +83,26 @@ def main(folder, hidden, intermediate, layers):
         for name in model.hook_points.linear_in_features
     }
 
-    def draw_norms(_model, _path, **_given):
+    def draw_norms(_model, _path, **_settings):
         return {name: rng.gamma(1.0, size=(layers, size)) for name, size in sizes.items()}
 
     # Input norms stand in for those of a cache, which does not exist for such a model.
     alpha_subnet.read_cache_input_norms = draw_norms
     masks = alpha_subnet.build_lazy_masks(model, ["one", "two"], method="alpha", sparsity=0.5)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     size = sparse_checkpoint.write_sparse_checkpoint(model, masks, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert size.bits_per_weight <= 1.05 * size.bits_per_weight_bound
-    assert size.weights == layers * sum(
-        w.shape[0] * w.shape[1]
-        for w in shapes_of(model.language, model.hook_points.linear_in_features)
-    )
-    sys.stdout.write(f"{(peak - before) * 1024} {size.weights // layers}\n")
+    block = model.language.model.layers[0]
+    assert size.weights == layers * sum(block.get_submodule(name).weight.numel() for name in sizes)
+    return size.weights // layers
 
 
-def shapes_of(language, linears):
-    block = language.model.layers[0]
-    return [block.get_submodule(name).weight for name in linears]
+def main(folder, hidden, intermediate, *layers):
+    """Store models of growing numbers of layers; print the peak memory after each."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in layers:
+        weights = store(f"{folder}/{number}", hidden, intermediate, number)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sys.stdout.write(f"{(peak - before) * 1024} {weights}\n")
 
 
 if __name__ == "__main__":

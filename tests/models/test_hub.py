@@ -159,7 +159,7 @@ def test_media_attended_to_across_are_no_tokens(models):
     assert model.hook_points.available == ("resid_post",)
     batch = model.encode(three(model))
     assert batch.kinds.sum(-1)[:, 0].tolist() == [0, 0, 0]
-    with pytest.raises(ParameterError, match="attend across"):
+    with pytest.raises(ParameterError, match="have cross-attention"):
         capture_activations(model, batch, hook_points=["attn_out"])
     with pytest.raises(SampleError, match="accepts image"):
         model.encode([sample("text")])

@@ -70,7 +70,7 @@ MUTANTS = {
         "        return [Crc32cCodec()]\n"
         "    return [ZstdCodec(level=3, checksum=True), Crc32cCodec()]",
         "        return []\n    return [ZstdCodec(level=3, checksum=False)]",
-        ("tests/cache/test_cache_damage.py",),
+        ("tests/cache/test_verification.py",),
     ),
     "the verdict": Mutant(
         "claims/records.py",
@@ -94,7 +94,7 @@ MUTANTS = {
         "capture/writer.py",
         "if not done[start:stop].all():",
         "if not done[start:stop].any() and unit > 0:",
-        ("tests/cache/test_cache_kill.py", "tests/cache/test_cache_writer.py"),
+        ("tests/capture/test_killed_writer.py", "tests/capture/test_writer.py"),
     ),
     "a claim": Mutant(
         "measures/cones.py",

@@ -105,7 +105,7 @@ def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
                 for start in range(0, array.shape[0], step):
                     rows = slice(start, start + step)
                     write_array_rows(
-                        group, path=array.path, rows=rows, values=written[array.path][rows]
+                        group, path=array.path, index=rows, values=written[array.path][rows]
                     )
             else:
                 written[array.path] = array.values

@@ -141,7 +141,7 @@ def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path
     assert record["correlations"] == []
     assert len(record["candidates"]) == 2
     code, out, _ = command(capsys, "proxy", *stores[2:], "--resamples", 5)
-    assert "2 models are too few for a correlation, which needs 4" in " ".join(out.split())
+    assert "No correlation: it needs at least 4 models; found 2" in " ".join(out.split())
     path = tmp_path / "scores.csv"
     path.write_text("cache,score\n" + "".join(f"{s},{at}\n" for at, s in enumerate(stores)))
     code, out, _ = command(capsys, "proxy", *stores, "--scores", path, *small)
@@ -168,7 +168,7 @@ def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, 
     with pytest.raises(ParameterError, match=r"No scores in plain\.zarr.*--predict"):
         model_summary.correlate_proxies(summaries)
     _, out, _ = command(capsys, "proxy", plain, "--resamples", 5)
-    assert "No scores are known: the order is by the IMA score alone" in out
+    assert "The caches hold no scores: the models are ordered by the IMA score alone" in out
     store = tmp_path / "old.zarr"
     store.mkdir()
     (store / "zarr.json").write_text(

@@ -46,7 +46,7 @@ def words(model, sample):
     return len(model.tokenizer(sample.prompt, add_special_tokens=False)["input_ids"])
 
 
-def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, trained):
+def test_a_demonstration_costs_one_token_for_each_text_token(model, episodes, trained):
     percepts = model.perception.queries
     for how, extra in (("states", 0), ("words", 0), ("whole", percepts)):
         made = prepend_demonstrations(model, of(episodes), content=how, aggregation=trained)
@@ -59,24 +59,24 @@ def test_a_demonstration_costs_as_many_rows_as_it_has_words(model, episodes, tra
             assert int(kinds) == percepts + extra * len(one.demonstrations)
 
 
-def test_rows_are_states_of_the_frozen_model_through_the_map(model, episodes, trained):
-    one = episodes[0]
-    made = prepend_demonstrations(model, of(episodes), aggregation=trained)
-    batch = made.encode([one.query], target=False)
-    at = 0
-    for each in one.demonstrations:
-        read = model.encode([each], target=False)
-        states = capture_activations(model, read, hook_points=["resid_post"])["resid_post"][2]
-        expected = trained.projection(states[0, read.modality[0] == 0])
-        found = batch.embeds[0, at : at + len(expected)]
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-        at += len(expected)
-    plain = model.encode([one.query], target=False)
-    assert torch.equal(batch.embeds[0, at:], plain.embeds[0])
-    assert torch.equal(batch.modality[0, at:], plain.modality[0])
+def test_tokens_are_projected_states_of_the_frozen_model(model, episodes, trained):
+    episode = episodes[0]
+    few_shot = prepend_demonstrations(model, of(episodes), aggregation=trained)
+    batch = few_shot.encode([episode.query], target=False)
+    start = 0
+    for demonstration in episode.demonstrations:
+        own = model.encode([demonstration], target=False)
+        states = capture_activations(model, own, hook_points=["resid_post"])["resid_post"][2]
+        expected = trained.projection(states[0, own.modality[0] == 0])
+        tokens = batch.embeds[0, start : start + len(expected)]
+        torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=0)
+        start += len(expected)
+    zero_shot = model.encode([episode.query], target=False)
+    assert torch.equal(batch.embeds[0, start:], zero_shot.embeds[0])
+    assert torch.equal(batch.modality[0, start:], zero_shot.modality[0])
 
 
-def test_blocks_behind_the_depth_do_not_run(model, episodes):
+def test_blocks_after_the_depth_do_not_run(model, episodes):
     ran = []
     handles = [
         block.register_forward_hook(lambda *_, at=at: ran.append(at))
@@ -97,8 +97,8 @@ def test_a_bank_changes_no_bit(model, episodes, trained, tmp_path):
     bank = DemonstrationBank.read(tmp_path / "bank.safetensors", model=model)
     queries = [one.query for one in episodes]
     with_bank, without = (
-        prepend_demonstrations(model, of(episodes), aggregation=trained, bank=held)
-        for held in (bank, None)
+        prepend_demonstrations(model, of(episodes), aggregation=trained, bank=given)
+        for given in (bank, None)
     )
     logits = [made.forward(made.encode(queries), logits=True) for made in (with_bank, without)]
     assert torch.equal(*logits)

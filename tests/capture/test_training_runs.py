@@ -24,7 +24,7 @@ def test_every_kept_step_has_a_cache(tiny_zoo: Path, tmp_path: Path) -> None:
     found = cache_training_run(MODEL, folder=tmp_path, samples=4)
     assert list(found.paths) == steps_of(tiny_zoo)
     assert found.setup == "ST"
-    means = found.means(0)[found.dataset]
+    means = found.read_means(0)[found.dataset]
     assert means.dims == ("sample", "kind", "layer", "hidden")
     assert len(set(means["id"].to_numpy().tolist())) == 4
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -38,10 +38,10 @@ def test_other_settings_are_refused_or_replaced(tiny_zoo: Path, tmp_path: Path) 
         cache_training_run(MODEL, folder=tmp_path, samples=5)
     assert open_cache(before.paths[0])["samples"].sizes["sample"] == 4
     after = cache_training_run(MODEL, folder=tmp_path, samples=5, replace=True)
-    assert np.isfinite(after.means(0)[after.dataset].sel(kind="textual")).all()
+    assert np.isfinite(after.read_means(0)[after.dataset].sel(kind="textual")).all()
     assert open_cache(after.paths[0])["samples"].sizes["sample"] == 5
 
 
 def test_a_model_without_kept_weights_is_refused(tiny_zoo: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="no weights along its training"):
+    with pytest.raises(ParameterError, match="no weights of its training steps"):
         cache_training_run("llama-mini", folder=tmp_path, samples=4)

@@ -1,4 +1,4 @@
-"""The notebook runner: checked parameters, whole outputs, kept failures, its own kernel."""
+"""The notebook runner: checked parameters, complete outputs, saved failures, its own kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from ima.errors import NotebookError, ParameterError, UnknownNameError
 from ima.notebook import runner
-from ima.notebook.parameters import NotebookParameter, parse_parameter_cell
 
 HEADER = """---
 jupytext:
@@ -45,8 +44,8 @@ def source(tmp_path):
     return write
 
 
-def result(path):
-    """Return what the last cell of an executed notebook gave."""
+def read_result(path):
+    """Return the output of the last cell of an executed notebook."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     return "".join(notebook["cells"][-1]["outputs"][-1]["data"]["text/plain"])
 
@@ -58,24 +57,24 @@ def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
         output=tmp_path / "deep" / "out.ipynb",
         parameters={"samples": 3, "hook_points": ["attn_out"]},
     )
-    assert result(out) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
+    assert read_result(out) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
 
 
-def test_run_notes_what_was_run_and_hides_the_parameters(source, tmp_path):
+def test_run_records_its_parameters_and_hides_their_cells(source, tmp_path):
     out = runner.run_notebook(
         source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3}
     )
     notebook = json.loads(out.read_text(encoding="utf-8"))
-    noted = notebook["metadata"]["ima"]
-    assert noted["parameters"] == {"samples": 3}
-    assert len(noted["sha256"]) == 64
-    assert noted["packages"]["ima"]
+    recorded = notebook["metadata"]["ima"]
+    assert recorded["parameters"] == {"samples": 3}
+    assert len(recorded["sha256"]) == 64
+    assert recorded["packages"]["ima"]
     assert notebook["metadata"]["papermill"]["output_path"] == str(out)
     tagged = [c for c in notebook["cells"] if "remove-cell" in c["metadata"].get("tags", [])]
     assert len(tagged) == 2
 
 
-def test_a_failing_cell_is_kept_apart_and_an_older_output_stays(source, tmp_path):
+def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, tmp_path):
     out = runner.run_notebook(source("1"), output=tmp_path / "out.ipynb")
     before = out.read_bytes()
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
@@ -114,64 +113,11 @@ def test_wrong_parameters_run_nothing(source, tmp_path, values, error, message):
     assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
 
 
-@pytest.mark.parametrize(
-    ("annotation", "text", "value"),
-    [
-        ("int", "-1", -1),
-        ("float", "1e-3", 0.001),
-        ("bool", "false", False),
-        ("str", "12", "12"),
-        ("str", "none", "none"),
-        ("str | None", "none", None),
-        ("int | None", "4", 4),
-        ("list[str]", "attn_out,mlp_post", ["attn_out", "mlp_post"]),
-        ("list[str]", '["attn_out"]', ["attn_out"]),
-        ("list[int]", "1, 2", [1, 2]),
-        ("tuple[int, ...]", "1,2", (1, 2)),
-        ("dict[str, int]", '{"a": 1}', {"a": 1}),
-    ],
-)
-def test_values_from_a_command_line(annotation, text, value):
-    parsed = NotebookParameter("p", annotation, None, "").parse(text)
-    assert parsed == value
-    assert type(parsed) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("annotation", "text"),
-    [("int", "1.5"), ("int", ""), ("list[int]", "a,b"), ("bool", "perhaps"), ("float", "x")],
-)
-def test_text_of_another_type(annotation, text):
-    with pytest.raises(ParameterError, match="must be"):
-        NotebookParameter("p", annotation, None, "").parse(text)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("samples = 200", "holds lines such as"),
-        ("samples: int", "holds lines such as"),
-        ("samples: int = len('x')", "must be a literal"),
-        ("samples: int = 'x'", "must be int"),
-        ("samples: Array = 1", "'Array', which is not understood"),
-    ],
-)
-def test_declarations_that_are_refused(line, message):
-    with pytest.raises(ParameterError, match=message):
-        parse_parameter_cell(line)
-
-
-def test_a_declaration_over_several_lines_keeps_its_comment():
-    (parameter,) = parse_parameter_cell('caches: list[str] = [  # one each\n    "a",\n    "b",\n]')
-    assert parameter.default == ["a", "b"]
-    assert parameter.comment == "one each"
-
-
 def test_sources_that_are_no_notebooks(tmp_path):
     (tmp_path / "near.md").write_text("# Prose\n", encoding="utf-8")
-    with pytest.raises(NotebookError, match=r"No notebook .* Available there: .*near\.md"):
+    with pytest.raises(NotebookError, match=r"No notebook .* Available in this folder: .*near\.md"):
         runner.run_notebook(tmp_path / "far.md", output=tmp_path / "out.ipynb")
     with pytest.raises(NotebookError, match="without a notebook header"):
         runner.run_notebook(tmp_path / "near.md", output=tmp_path / "out.ipynb")
-    with pytest.raises(ParameterError, match=r"ends in \.ipynb"):
+    with pytest.raises(ParameterError, match=r"must end in \.ipynb"):
         runner.run_notebook(tmp_path / "near.md", output=tmp_path / "out.md")

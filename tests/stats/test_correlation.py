@@ -1,4 +1,4 @@
-"""Associations across models against scipy, on constructed cases, and under the null."""
+"""Rank correlations across models against scipy, on constructed cases, and under the null."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
-@pytest.mark.parametrize("count", [4, 7, 24])
+@pytest.mark.parametrize("count", [4, 6, 24])
 def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
     x = rng.standard_normal(count)
     y = x + rng.standard_normal(count)
-    found = correlation.compute_rank_correlation(x, y, coefficient=coefficient, resamples=50)
+    result = correlation.compute_rank_correlation(x, y, coefficient=coefficient, resamples=50)
     test = stats.spearmanr if coefficient == "spearman" else stats.kendalltau
-    assert found.over_samples.value == pytest.approx(test(x, y).statistic)
-    assert found.over_samples.n == found.over_models.n == count
-    if count > 7:
+    assert result.over_samples.value == pytest.approx(test(x, y).statistic)
+    assert result.over_samples.n == result.over_models.n == count
+    if count > 6:
         return
 
     def statistic(order):
@@ -35,7 +35,7 @@ def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
         (y,), statistic, permutation_type="pairings", n_resamples=np.inf, alternative="two-sided"
     )
     # scipy doubles the smaller tail; both tails of a rank correlation mirror each other.
-    assert found.p == pytest.approx(exact.pvalue, abs=1e-12)
+    assert result.p == pytest.approx(exact.pvalue, abs=1e-12)
 
 
 def test_known_answers():
@@ -55,7 +55,7 @@ def test_known_answers():
 @pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
     """Without an association p falls to a level as often as the level says."""
-    pairs = rng.standard_normal((2000, 2, 6))
+    pairs = rng.standard_normal((1000, 2, 6))
     p = np.array(
         [correlation.compute_permutation_p(x, y, coefficient=coefficient) for x, y in pairs]
     )
@@ -69,7 +69,7 @@ def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
 def test_random_orders_agree_with_all(monkeypatch, rng):
     x, y = rng.standard_normal((2, 7))
     exact = correlation.compute_permutation_p(x, y)
-    monkeypatch.setattr(correlation, "EXACT", 1)
+    monkeypatch.setattr(correlation, "MAX_EXACT_ORDERS", 1)
     assert correlation.compute_permutation_p(x, y, seed=1) == pytest.approx(exact, abs=0.02)
     assert correlation.compute_permutation_p(x, y, seed=1) == correlation.compute_permutation_p(
         x, y, seed=1
@@ -90,24 +90,6 @@ def test_intervals_tell_samples_and_models_apart(rng):
         np.vstack([x, x + noise]), np.tile(y, (101, 1)), resamples=300
     )
     assert loose.over_samples.low < exact.over_samples.low
-
-
-def test_holm_is_the_step_down_procedure(rng):
-    for _ in range(50):
-        p = rng.random(6) ** 3
-        for level in (0.01, 0.05, 0.2):
-            rejected = np.zeros(6, dtype=bool)
-            for rank, index in enumerate(np.argsort(p)):
-                if p[index] > level / (6 - rank):
-                    break
-                rejected[index] = True
-            adjusted = correlation.adjust_p_values_holm(p.tolist())
-            assert ((adjusted <= level) == rejected).all()
-
-
-def test_families_of_tests_are_adjusted_as_scipy_does(rng):
-    p = rng.uniform(size=9)
-    np.testing.assert_allclose(correlation.adjust_p_values_bh(p), stats.false_discovery_control(p))
 
 
 @pytest.mark.parametrize(
@@ -135,11 +117,11 @@ def test_many_correlations_at_once_are_scipys_one_by_one(coefficient, ties, rng)
     x, y = rng.normal(size=(2, 40, 9))
     if ties:
         x, y = x.round(0), y.round(0)
-    told = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
-    found = correlation.correlate_rows(x[told], y[told], coefficient=coefficient)
+    varied = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
+    result = correlation.correlate_rows(x[varied], y[varied], coefficient=coefficient)
     test = {"spearman": stats.spearmanr, "kendall": stats.kendalltau}[coefficient]
-    expected = [test(a, b).statistic for a, b in zip(x[told], y[told], strict=True)]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    expected = [test(a, b).statistic for a, b in zip(x[varied], y[varied], strict=True)]
+    np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)

@@ -16,13 +16,10 @@ def logs(*shape, seed, scale=2.0):
     return log_softmax(np.random.default_rng(seed).normal(size=shape) * scale, axis=-1)
 
 
-def test_divergence_and_entropy_are_scipys():
+def test_divergence_is_scipys():
     p, q = logs(4, 3, 11, seed=0), logs(4, 3, 11, seed=1)
     np.testing.assert_allclose(
         vocabulary.compute_kl_divergence(p, q), rel_entr(np.exp(p), np.exp(q)).sum(-1), rtol=1e-10
-    )
-    np.testing.assert_allclose(
-        vocabulary.compute_entropy(p), stats.entropy(np.exp(p), axis=-1), rtol=1e-10
     )
 
 
@@ -31,7 +28,6 @@ def test_extreme_probabilities_give_numbers():
     q = log_softmax(np.array([-900.0, 0.0, -300.0]))
     assert vocabulary.compute_kl_divergence(p, q) == pytest.approx(900, rel=1e-6)
     assert vocabulary.compute_kl_divergence(p, p) == 0
-    assert vocabulary.compute_entropy(p) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_mixture_is_the_mean_of_probabilities():
@@ -45,7 +41,7 @@ def test_a_mixture_is_the_mean_of_probabilities():
     assert got[0, 1] == pytest.approx(-1990 + np.log(0.5 + 0.5 * np.exp(-10)))
 
 
-def said(n, *, seed, shift=0.0):
+def make_log_probs(n, *, seed, shift=0.0):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(n, 2, 3, 8))
     values[:, 0] += shift * np.arange(8)
@@ -57,9 +53,9 @@ def said(n, *, seed, shift=0.0):
 
 
 def test_curves_compare_mean_distributions():
-    sets = {"a": said(5, seed=0, shift=0.5), "b": said(7, seed=1)}
-    found = vocabulary.compute_divergence_terms(sets, resamples=20)
-    assert list(found["curve"].values) == [
+    sets = {"a": make_log_probs(5, seed=0, shift=0.5), "b": make_log_probs(7, seed=1)}
+    terms = vocabulary.compute_divergence_terms(sets, resamples=20)
+    assert list(terms["curve"].values) == [
         *["KL(P‖T)"] * 2, "KL(T‖T')", "KL(P‖P')", *["KL(T halves)"] * 2
     ]  # fmt: skip
     mean = {
@@ -68,21 +64,23 @@ def test_curves_compare_mean_distributions():
         for kind in ("perceptual", "textual")
     }
     np.testing.assert_allclose(
-        found["estimate"][0],
+        terms["estimate"][0],
         stats.entropy(mean["a", "perceptual"], mean["a", "textual"], axis=-1),
         rtol=1e-9,
     )
     a, b = mean["a", "textual"], mean["b", "textual"]
     both = (stats.entropy(a, b, axis=-1) + stats.entropy(b, a, axis=-1)) / 2
-    np.testing.assert_allclose(found["estimate"][2], both, rtol=1e-9)
-    assert found["draws"].sizes == {"draw": 20, "term": 6, "layer": 3}
-    assert found.attrs["samples"] == 12
+    np.testing.assert_allclose(terms["estimate"][2], both, rtol=1e-9)
+    assert terms["draws"].sizes == {"draw": 20, "term": 6, "layer": 3}
+    assert terms.attrs["samples"] == 12
 
 
 def test_perceptual_tokens_are_farther_from_text_than_halves_of_it():
-    far = vocabulary.compute_divergence_terms({"a": said(60, seed=0, shift=1.0)}, resamples=100)
+    far = vocabulary.compute_divergence_terms(
+        {"a": make_log_probs(60, seed=0, shift=1.0)}, resamples=100
+    )
     assert vocabulary.compute_divergence_margin(far).low > 0
-    same = said(60, seed=1)
+    same = make_log_probs(60, seed=1)
     same[:, 0] = same[:, 1].to_numpy()
     near = vocabulary.compute_divergence_margin(
         vocabulary.compute_divergence_terms({"a": same}, resamples=100)
@@ -95,14 +93,14 @@ def test_the_likeliest_words_are_counted_over_samples():
     values = np.full((4, 2, 1, 5), -5.0)
     for sample, word in enumerate([3, 3, 1, 3]):
         values[sample, 0, 0, word] = 0.0
-    given = xr.DataArray(
+    log_probs = xr.DataArray(
         values,
         dims=("sample", "kind", "layer", "vocabulary"),
         coords={"kind": ["perceptual", "textual"], "layer": [0]},
     )
-    found = vocabulary.find_likeliest_tokens(given, kind="perceptual", words=3)
-    assert found["token_id"].values.tolist() == [[3, 1, -1]]
-    assert found["share"].values.tolist() == [[0.75, 0.25, 0.0]]
+    words = vocabulary.find_likeliest_tokens(log_probs, kind="perceptual", words=3)
+    assert words["token_id"].values.tolist() == [[3, 1, -1]]
+    assert words["ratio"].values.tolist() == [[0.75, 0.25, 0.0]]
 
 
 def test_data_sets_of_two_language_models_are_refused():
@@ -110,17 +108,20 @@ def test_data_sets_of_two_language_models_are_refused():
         vocabulary.compute_divergence_terms({})
     with pytest.raises(ParameterError, match="one language model"):
         vocabulary.compute_divergence_terms(
-            {"a": said(4, seed=0), "b": said(4, seed=1).isel(vocabulary=slice(6))}
+            {
+                "a": make_log_probs(4, seed=0),
+                "b": make_log_probs(4, seed=1).isel(vocabulary=slice(6)),
+            }
         )
 
 
 def test_the_released_form_keeps_the_perceptual_tokens_of_the_first_layer():
-    given = {"a": said(8, seed=4, shift=0.3)}
-    fixed = vocabulary.compute_divergence_terms(given, resamples=2)["estimate"]
-    released = vocabulary.compute_divergence_terms(given, resamples=2, paper_compat=True)[
+    log_probs = {"a": make_log_probs(8, seed=4, shift=0.3)}
+    fixed = vocabulary.compute_divergence_terms(log_probs, resamples=2)["estimate"]
+    released = vocabulary.compute_divergence_terms(log_probs, resamples=2, paper_compat=True)[
         "estimate"
     ]
     assert float(fixed[0, 0]) == pytest.approx(float(released[0, 0]))
-    p = np.exp(given["a"].sel(kind="perceptual", layer=0).to_numpy()).mean(0)
-    t = np.exp(given["a"].sel(kind="textual", layer=2).to_numpy()).mean(0)
+    p = np.exp(log_probs["a"].sel(kind="perceptual", layer=0).to_numpy()).mean(0)
+    t = np.exp(log_probs["a"].sel(kind="textual", layer=2).to_numpy()).mean(0)
     assert float(released[0, 2]) == pytest.approx(stats.entropy(p, t))

@@ -11,29 +11,29 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.measures import norms
 
 
-def kept(seed=0, *, layers=4):
+def make_tokens(seed=0, *, layers=4):
     rng = np.random.default_rng(seed)
-    owner = np.repeat([0, 1, 2], [5, 3, 4])
+    sample_of = np.repeat([0, 1, 2], [5, 3, 4])
     modality = np.array([1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
-    state = rng.normal(size=(len(owner), layers, 6)).cumsum(axis=1) + 1
+    state = rng.normal(size=(len(sample_of), layers, 6)).cumsum(axis=1) + 1
     return xr.Dataset(
         {"state": (("token", "layer", "hidden"), state)},
         coords={
             "layer": np.arange(layers),
-            "sample": ("token", owner),
+            "sample": ("token", sample_of),
             "modality": ("token", modality),
         },
     )
 
 
 @pytest.mark.parametrize("step", [1, 2])
-@pytest.mark.parametrize("change", norms.CHANGE_MEASURES)
-def test_changes_are_the_loop_over_tokens(step, change):
-    given = kept()
-    state = given["state"].to_numpy()
-    kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
-    found = norms.compute_token_changes(given, step=step, change=change)
-    assert found.sizes == {"sample": 3, "kind": 2, "layer": 4 - step}
+@pytest.mark.parametrize("measure", norms.CHANGE_MEASURES)
+def test_changes_are_the_loop_over_tokens(step, measure):
+    tokens = make_tokens()
+    state = tokens["state"].to_numpy()
+    kind = np.where(tokens["modality"].to_numpy() > 0, 0, 1)
+    result = norms.compute_token_changes(tokens, step=step, measure=measure)
+    assert result.sizes == {"sample": 3, "kind": 2, "layer": 4 - step}
     for at in range(4 - step):
         centres = {
             (k, layer): state[kind == k, layer].mean(0) for k in (0, 1) for layer in range(4)
@@ -42,20 +42,20 @@ def test_changes_are_the_loop_over_tokens(step, change):
             for k in (0, 1):
                 values = []
                 for token in range(len(kind)):
-                    if given["sample"][token] != sample or kind[token] != k:
+                    if tokens["sample"][token] != sample or kind[token] != k:
                         continue
                     a, b = state[token, at], state[token, at + step]
-                    if change == "norm-matched cosine":
+                    if measure == "norm-matched cosine":
                         textual = state[kind == 1, at]
-                        common = np.median([np.sqrt(np.sum(one**2)) for one in textual])
+                        common = np.median([np.sqrt(np.sum(vector**2)) for vector in textual])
                         b = b - a + common * a / np.sqrt(np.sum(a**2))
-                    if change == "mean-centred cosine":
+                    if measure == "mean-centred cosine":
                         a, b = a - centres[k, at], b - centres[k, at + step]
-                    if change == "relative change":
+                    if measure == "relative change":
                         values.append(np.linalg.norm(b - a) / np.linalg.norm(a))
                     else:
                         values.append(1 - cosine(a, b))
-                got = float(found[sample, k, at])
+                got = float(result[sample, k, at])
                 if values:
                     assert got == pytest.approx(np.mean(values))
                 else:
@@ -63,10 +63,10 @@ def test_changes_are_the_loop_over_tokens(step, change):
 
 
 def test_identical_states_do_not_change():
-    given = kept()
-    given["state"][:] = given["state"][:, :1].to_numpy()
-    assert np.nanmin(norms.compute_token_changes(given, step=1)) == pytest.approx(1)
-    assert np.nanmax(norms.compute_token_changes(given, step=1, change="relative change")) == 0
+    tokens = make_tokens()
+    tokens["state"][:] = tokens["state"][:, :1].to_numpy()
+    assert np.nanmin(norms.compute_token_changes(tokens, step=1)) == pytest.approx(1)
+    assert np.nanmax(norms.compute_token_changes(tokens, step=1, measure="relative change")) == 0
 
 
 def test_a_norm_explains_what_matching_norms_takes_away():
@@ -75,14 +75,14 @@ def test_a_norm_explains_what_matching_norms_takes_away():
     kind = np.array([1, 1, 0, 0] * 20)
     start = rng.standard_normal((80, 8)) * np.where(kind > 0, 30.0, 1.0)[:, None]
     added = rng.standard_normal((80, 8))
-    given = xr.Dataset(
+    tokens = xr.Dataset(
         {"state": (("token", "layer", "hidden"), np.stack([start, start + added], axis=1))},
         coords={"layer": [0, 1], "sample": ("token", np.repeat(np.arange(20), 4)),
                 "modality": ("token", kind)},
     )  # fmt: skip
     plain, matched = (
-        norms.compute_token_changes(given, step=1, change=change).mean(("sample", "layer"))
-        for change in ("cosine", "norm-matched cosine")
+        norms.compute_token_changes(tokens, step=1, measure=measure).mean(("sample", "layer"))
+        for measure in ("cosine", "norm-matched cosine")
     )
     assert float(plain.sel(kind="perceptual") - plain.sel(kind="textual")) > 0.2
     assert abs(float(matched.sel(kind="perceptual") - matched.sel(kind="textual"))) < 0.1
@@ -100,44 +100,44 @@ def table(seed, *, n=40, gap=0.4):
 
 def test_averages_and_their_statistics():
     sets = {"a": table(0, gap=3.0), "b": table(1, gap=3.0)}
-    found = norms.average_over_samples(sets, resamples=100)
-    np.testing.assert_allclose(found["estimate"].sel(dataset="a"), sets["a"].mean("sample"))
-    least = norms.compute_norm_ratio(found)
-    logs = np.log2(found["estimate"])
+    result = norms.average_over_samples(sets, resamples=100)
+    np.testing.assert_allclose(result["estimate"].sel(dataset="a"), sets["a"].mean("sample"))
+    least = norms.compute_norm_ratio(result)
+    logs = np.log2(result["estimate"])
     gap = (logs.sel(kind="perceptual") - logs.sel(kind="textual")).mean("dataset")
     assert least.value == pytest.approx(float(gap.min()))
     assert least.low > 0
     assert least.n == 80
-    slow = norms.compute_drift_gap(found.isel(layer=slice(2)))
-    part = found["estimate"].isel(layer=slice(2))
+    slow = norms.compute_drift_gap(result.isel(layer=slice(2)))
+    part = result["estimate"].isel(layer=slice(2))
     expected = (part.sel(kind="perceptual") - part.sel(kind="textual")).mean()
     assert slow.value == pytest.approx(float(expected))
 
 
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="relative change"):
-        norms.compute_token_changes(kept(), step=1, change="angle")
+        norms.compute_token_changes(make_tokens(), step=1, measure="angle")
     with pytest.raises(ParameterError, match="between 1 and 3"):
-        norms.compute_token_changes(kept(), step=4)
+        norms.compute_token_changes(make_tokens(), step=4)
     with pytest.raises(ParameterError, match="No data sets"):
         norms.average_over_samples({})
 
 
 def test_the_released_form_compares_tokens_of_different_samples():
-    given = kept(3)
+    tokens = make_tokens(3)
     # All states of a token are one, and yet the released form does not say 1.
-    given["state"][:] = given["state"][:, :1].to_numpy() - 1
-    found = norms.compute_token_changes(given, step=1, paper_compat=True)
-    state = given["state"].to_numpy()[:, 0]
-    kind = np.where(given["modality"].to_numpy() > 0, 0, 1)
-    owner = given["sample"].to_numpy()
+    tokens["state"][:] = tokens["state"][:, :1].to_numpy() - 1
+    result = norms.compute_token_changes(tokens, step=1, paper_compat=True)
+    state = tokens["state"].to_numpy()[:, 0]
+    kind = np.where(tokens["modality"].to_numpy() > 0, 0, 1)
+    sample_of = tokens["sample"].to_numpy()
     for sample in range(3):
         for k in (0, 1):
-            mine = np.flatnonzero((owner == sample) & (kind == k))
-            others = np.flatnonzero((owner != sample) & (kind == k))
+            mine = np.flatnonzero((sample_of == sample) & (kind == k))
+            others = np.flatnonzero((sample_of != sample) & (kind == k))
             pairs = [1 - cosine(state[i], state[j]) for i in mine for j in others]
             if pairs:
-                assert float(found[sample, k, 0]) == pytest.approx(np.mean(pairs))
-    assert np.nanmax(found) < 0.9
+                assert float(result[sample, k, 0]) == pytest.approx(np.mean(pairs))
+    assert np.nanmax(result) < 0.9
     with pytest.raises(ParameterError, match="no released form"):
-        norms.compute_token_changes(given, step=1, change="relative change", paper_compat=True)
+        norms.compute_token_changes(tokens, step=1, measure="relative change", paper_compat=True)

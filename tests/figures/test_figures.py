@@ -184,8 +184,8 @@ def test_a_ladder_has_a_panel_a_task_and_a_row_a_model():
     for axes in figure.axes:
         assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two"]
     assert set(legend(figure)) == {
-        "image: score", "image: another's percepts", "video: score", "video: another's percepts",
-        "no percepts", "most frequent answer", "ceiling: told in words",
+        "image: score", "image: tokens of another sample", "video: score", "video: tokens of another sample",
+        "no perceptual tokens", "most frequent answer", "text-only ceiling",
     }  # fmt: skip
 
 
@@ -283,7 +283,7 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
         # Bars of two masks at one sparsity do not cover each other.
         assert (first.lines[0].get_xdata() < second.lines[0].get_xdata()).all()
     labelled = [axes.get_xlabel() for axes in figure.axes]
-    assert labelled.count("share removed") >= 1
+    assert labelled.count("sparsity") >= 1
 
 
 @pytest.mark.parametrize("rows", [1, 3, 9])
@@ -323,7 +323,7 @@ def test_agreement_is_drawn_beside_what_chance_gives():
     numbers = pd.RangeIndex(1, 4, name="tasks")
     found = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
     chance = pd.Series([0.5, 0.4, 0.1], index=numbers)
-    figure = figures.plot_vote_agreement(found, independent=chance)
+    figure = figures.plot_vote_agreement(found, chance_agreement=chance)
     assert legend(figure) == ["q", "up", "if tasks chose independently"]
     drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
     assert drawn == [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1]]

@@ -1,4 +1,4 @@
-"""Inference: weights are resamples, bands cover whole curves, perfect shares keep a width."""
+"""Intervals: bands cover whole curves, perfect ratios keep a width, minima cover the truth."""
 
 from __future__ import annotations
 
@@ -7,29 +7,13 @@ import pytest
 import xarray as xr
 from scipy.stats import binomtest
 
-from ima.errors import ParameterError
 from ima.stats import intervals
+from ima.stats.resampling import draw_bootstrap_weights
 
 
 def curves(draws, *, layers=12, seed=0, shift=0.0):
     values = np.random.default_rng(seed).normal(shift, 1, size=(draws, layers))
     return xr.DataArray(values, dims=("draw", "layer"))
-
-
-def test_weights_are_resamples():
-    weights = intervals.draw_bootstrap_weights(20, resamples=500, seed=1)
-    assert weights.dims == ("draw", "sample")
-    np.testing.assert_allclose(weights.sum("sample"), 1)
-    np.testing.assert_allclose(weights * 20, np.round(weights * 20), atol=1e-9)
-    assert abs(weights.std() - np.sqrt((1 - 1 / 20) / 20 / 20)) < 0.003
-
-
-def test_weights_repeat_with_the_seed():
-    first, again, other = (
-        intervals.draw_bootstrap_weights(9, resamples=4, seed=seed) for seed in (1, 1, 2)
-    )
-    assert first.identical(again)
-    assert not first.identical(other)
 
 
 def test_percentile_is_numpys():
@@ -76,7 +60,7 @@ def test_minimum_covers_the_truth():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         samples = truth.values + rng.normal(size=(50, 12))
-        weights = intervals.draw_bootstrap_weights(50, resamples=400, seed=seed).values
+        weights = draw_bootstrap_weights(50, resamples=400, seed=seed).values
         draws = xr.DataArray(weights @ samples, dims=("draw", "layer"))
         low, high = intervals.compute_simultaneous_band(draws)
         estimate = xr.DataArray(samples.mean(0), dims="layer")
@@ -91,9 +75,3 @@ def test_wilson_is_scipys(right):
     expected = binomtest(right, 100).proportion_ci(method="wilson")
     assert float(low[0]) == pytest.approx(expected.low)
     assert float(high[0]) == pytest.approx(expected.high)
-
-
-@pytest.mark.parametrize(("n", "resamples"), [(0, 10), (10, 0)])
-def test_a_bootstrap_of_nothing_is_refused(n, resamples):
-    with pytest.raises(ParameterError, match="needs samples and resamples"):
-        intervals.draw_bootstrap_weights(n, resamples=resamples, seed=0)
