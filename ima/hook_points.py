@@ -1,4 +1,4 @@
-"""Hook points: the places in a block whose activations are captured, and the kinds of tokens."""
+"""Names of the hook points, where activations of a block are captured, and of the token kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN_KINDS: tuple[str, ...] = ("perceptual", "textual")
 
 
 def list_hook_point_layers(hook_point: str, layers: int) -> npt.NDArray[np.int32]:
-    """List the layer labels of a hook point in a model with this number of blocks.
+    """Return the layer labels of a hook point in a model with this number of blocks.
 
     Examples
     --------
@@ -32,12 +32,12 @@ def list_hook_point_layers(hook_point: str, layers: int) -> npt.NDArray[np.int32
     return np.arange(0 if hook_point == "resid_post" else 1, layers + 1, dtype="int32")
 
 
-def order_hook_points(hook_points: Sequence[str]) -> tuple[str, ...]:
-    """Order hook points as in :data:`HOOK_POINTS`, without repeats.
+def order_hook_points(names: Sequence[str]) -> tuple[str, ...]:
+    """Return hook points without repeats, in the order of ``HOOK_POINTS``.
 
     Examples
     --------
     >>> order_hook_points(["resid_post", "ln1", "ln1"])
     ('ln1', 'resid_post')
     """
-    return tuple(hook_point for hook_point in HOOK_POINTS if hook_point in hook_points)
+    return tuple(name for name in HOOK_POINTS if name in names)

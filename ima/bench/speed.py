@@ -17,9 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from ima.cache.schema import choose_unit_size
 from ima.cache.reader import open_cache
-from ima.cache.schema import CacheLayout
+from ima.cache.schema import CacheLayout, choose_unit_size
 from ima.cache.store import build_store_metadata, locate_store, write_store_metadata
 from ima.data.samples import open_samples
 from ima.errors import ParameterError

@@ -41,22 +41,23 @@ class CacheParameters(BaseModel):
         min_length=1, description="name of a data set, or a folder with samples.jsonl"
     )
     samples: int = Field(
-        default=200, ge=1, description="how many samples from the start of the data set"
+        default=200, ge=1, description="number of samples, from the start of the data set"
     )
     hook_points: tuple[str, ...] = Field(
         default=HOOK_POINTS, description="hook points whose activations are stored"
     )
     keep_tokens: int = Field(
-        default=0, ge=0, description="from how many samples every token's state is kept"
+        default=0, ge=0, description="number of samples whose token states are all stored"
     )
     batch_size: int = Field(default=16, ge=1, description="samples per forward pass")
     unit: int | None = Field(
         default=None,
         ge=1,
-        description="samples per unit of work, which a killed run loses at most; chosen by default",
+        description="samples per unit of work, the most that a killed run loses; chosen by default",
     )
     device: str = Field(
-        default="cpu", description='where the model runs, e.g. "cuda"; "auto" spreads a large model'
+        default="cpu",
+        description='device that runs the model, e.g. "cuda"; "auto" spreads a large model',
     )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         default="float32", description="dtype of the model's weights: float32, bfloat16 or float16"
@@ -67,15 +68,16 @@ class CacheParameters(BaseModel):
     seed: int = Field(default=0, ge=0, description="seed of the miniature world")
     loss: bool = Field(default=True, description="store the loss on each reference")
     predict: bool = Field(
-        default=False, description="store what the model generates, and the scores of each sample"
+        default=False, description="store generated answers, and the scores of each sample"
     )
     logit_lens: int = Field(
         default=0,
         ge=0,
-        description="from how many samples distributions over the vocabulary are kept",
+        description="number of samples whose vocabulary distributions are stored",
     )
     input_norms: bool = Field(
-        default=False, description="store what Wanda needs of the linear layers"
+        default=False,
+        description="store sums of squares of the inputs of linear layers, which Wanda needs",
     )
 
     @field_validator("hook_points", mode="before")

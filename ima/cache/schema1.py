@@ -54,6 +54,13 @@ def upgrade_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the root attributes of a schema 1 cache with the names of schema 2.
 
     ``schema_version`` stays ``"1"``: it says how the files are named.
+
+    Examples
+    --------
+    >>> parameters, layout = {"taps": ["sa"], "lens": 2}, {"widths": {"sa": 8}}
+    >>> upgraded = upgrade_attributes({"parameters": parameters, "layout": layout})
+    >>> upgraded["parameters"], upgraded["layout"]
+    ({'hook_points': ['attn_out'], 'logit_lens': 2}, {'widths': {'attn_out': 8}})
     """
     parameters = {
         _PARAMETERS.get(name, name): value for name, value in attributes["parameters"].items()
@@ -71,7 +78,13 @@ def _upgrade_hook_point(name: str) -> str:
 
 
 def upgrade_tree(tree: xr.DataTree) -> xr.DataTree:
-    """Return a schema 1 cache with the groups and attributes of schema 2; arrays stay lazy."""
+    """Return a schema 1 cache with the groups and attributes of schema 2; arrays stay lazy.
+
+    Examples
+    --------
+    >>> upgrade_tree(xr.open_datatree("old.zarr", engine="zarr")).groups  # doctest: +SKIP
+    ('/', '/means', '/samples', '/means/mlp_post')
+    """
     groups = {
         upgrade_path(node.path.strip("/")): node.to_dataset(inherit=False) for node in tree.subtree
     }
@@ -88,6 +101,10 @@ def require_schema_2(attributes: Mapping[str, Any], *, address: str, command: st
     ------
     CacheSchemaError
         If the cache has schema 1; the message has the command that makes it again.
+
+    Examples
+    --------
+    >>> require_schema_2({"schema_version": "2"}, address="new.zarr", command="ima cache create")
     """
     if attributes["schema_version"] == SCHEMA_1_VERSION:
         message = (

@@ -148,12 +148,18 @@ def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
 def read_trusted_metadata(location: StoreLocation) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the attributes of a store and its metadata files, by key, as they were written.
 
-    They come from the root, or where the root is damaged from the copy of its attributes.
+    They come from the root or, if the root is damaged, from the copy of its attributes.
 
     Raises
     ------
     CacheCorruptError
         If the root and its copy are both damaged.
+
+    Examples
+    --------
+    >>> attributes, files = read_trusted_metadata(locate_store("mine.zarr"))  # doctest: +SKIP
+    >>> attributes["schema_version"], "zarr.json" in files  # doctest: +SKIP
+    ('2', True)
     """
     if location.exists() and is_root_intact(location.read(ROOT_METADATA_FILE)):
         attributes, root = read_cache_attributes(location), location.read(ROOT_METADATA_FILE)
@@ -171,17 +177,23 @@ def read_trusted_metadata(location: StoreLocation) -> tuple[dict[str, Any], dict
 
 
 def build_initial_files(attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return all files of a store that do not depend on a model, by key."""
+    """Return all files of a store that do not depend on a model, by key.
+
+    Examples
+    --------
+    >>> "means/resid_post/layer/c/0" in build_initial_files(attributes)  # doctest: +SKIP
+    True
+    """
     without_digest = {name: value for name, value in attributes.items() if name != ROOT_DIGEST_KEY}
     return build_store_metadata(parse_cache_layout(attributes).arrays(), without_digest)
 
 
 def _read_copied_attributes(location: StoreLocation) -> dict[str, Any]:
-    attributes: Any = None
+    copied: Any = None
     if location.exists(_COPY):
         with suppress(ValueError, KeyError, TypeError):
-            attributes = json.loads(location.read(_COPY))["attributes"]
-    attributes = attributes if isinstance(attributes, dict) else {}
+            copied = json.loads(location.read(_COPY))["attributes"]
+    attributes: dict[str, Any] = copied if isinstance(copied, dict) else {}
     schema, version = attributes.get("schema"), attributes.get("schema_version")
     if (schema, version) == (CACHE_SCHEMA, SCHEMA_1_VERSION):
         message = (
@@ -227,17 +239,14 @@ class _Store:
                 group, name = (array.group, array.name) if array else (path, "")
                 reason = "altered" if key in self.sizes else "missing"
                 yield CacheProblem(key, group, name, None, (), f"metadata {reason}")
-        readable = [array for array in self.arrays if array.path not in unreadable]
-        for array in readable:
-            if array.values is not None:
-                yield from self._check_coord(array)
-        # These say which samples are done, and how many tokens they have.
-        first = ("samples/done", "samples/n_perceptual", "samples/n_textual")
-        data = {array.path: array for array in readable if array.values is None}
-        for path in [path for path in first if path in data] + [
-            path for path in data if path not in first
-        ]:
-            yield from self._check_data(data[path])
+        # Coords come first, then the arrays that tell which samples are done and have which tokens.
+        order = ("samples/done", "samples/n_perceptual", "samples/n_textual")
+        ranks = {path: rank for rank, path in enumerate(order, start=1)}
+        for array in sorted(
+            (array for array in self.arrays if array.path not in unreadable),
+            key=lambda array: ranks.get(array.path, 4) if array.values is None else 0,
+        ):
+            yield from self._check_array(array)
 
     def list_chunk_files(self) -> set[str]:
         """Return the files that a finished store has for the chunks of its arrays."""
@@ -260,30 +269,18 @@ class _Store:
                 names[rows] = [str(value) for value in values]
         return names
 
-    def _check_coord(self, array: ArraySpec) -> Iterator[CacheProblem]:
-        key, reason = self._get_key(array, (0,)), ""
-        values = self._read(array, (slice(None),)) if key in self.sizes else None
-        if values is None:
-            reason = "missing"
-        elif isinstance(values, Exception):
-            reason = _describe_error(values)
-        elif not np.array_equal(values, np.asarray(array.values)):
-            reason = "altered"
-        if reason:
-            yield CacheProblem(key, array.group, array.name, (0,), (), reason)
-
-    def _check_data(self, array: ArraySpec) -> Iterator[CacheProblem]:
+    def _check_array(self, array: ArraySpec) -> Iterator[CacheProblem]:
         for index in _grid(array):
             key = self._get_key(array, index)
             region = _region(array, index, array.files)
             rows = self._list_samples(array, region[0])
             units = tuple(sorted({row // self.layout.unit for row in rows}))
-            expected = any(self.done[self.layout.bounds(unit)[0]] for unit in units)
-            if array.name == "done" and array.group == "samples":
-                expected = key in self.sizes or self._complete(index[0])
-            if not expected:
-                continue
-            for chunk, part, reason in self._find_damage(array, key, region):
+            if array.path == "samples/done":
+                expected = key in self.sizes or self._is_complete(index[0])
+            else:
+                done = (self.done[self.layout.bounds(unit)[0]] for unit in units)
+                expected = array.values is not None or any(done)
+            for chunk, part, reason in self._find_damage(array, key, region) if expected else ():
                 ids = tuple(self.ids[row] for row in self._list_samples(array, part[0]))
                 yield CacheProblem(key, array.group, array.name, chunk, ids, reason, units)
 
@@ -299,7 +296,12 @@ class _Store:
             return
         values = self._read(array, region)
         if not isinstance(values, Exception):
-            self._learn(array, region[0], values)
+            if array.path == "samples/done":
+                self.done[region[0]] = values
+            elif array.path in ("samples/n_perceptual", "samples/n_textual"):
+                self.counts[region[0]] += values
+            elif array.values is not None and not np.array_equal(values, array.values):
+                yield (0,), region, "altered"
             return
         chunks = itertools.product(
             *(
@@ -326,25 +328,18 @@ class _Store:
         except Exception as error:
             return error
 
-    def _learn(self, array: ArraySpec, rows: slice, values: npt.NDArray[Any]) -> None:
-        if array.path == "samples/done":
-            self.done[rows] = values
-        elif array.path in ("samples/n_perceptual", "samples/n_textual"):
-            self.counts[rows] += values
-
     def _list_samples(self, array: ArraySpec, part: slice) -> list[int]:
-        """Return the samples whose numbers a stretch of an array's first dim holds."""
-        if array.dims[0] == "sample":
+        """Return the samples whose numbers are in a part of an array's first dim."""
+        dim, bounds = array.dims[0], self.layout.bounds
+        if array.values is not None:
+            return []
+        if dim == "sample":
             return list(range(part.start, part.stop))
-        if array.dims[0] == "vocabulary":
+        if dim == "vocabulary":
             # Written with the first unit.
-            return list(range(*self.layout.bounds(0)))
-        if array.dims[0] == "unit":
-            return [
-                row
-                for unit in range(part.start, part.stop)
-                for row in range(*self.layout.bounds(unit))
-            ]
+            return list(range(*bounds(0)))
+        if dim == "unit":
+            return list(range(bounds(part.start)[0], bounds(part.stop - 1)[1]))
         # After a sample of unknown token count, tokens cannot be attributed to samples.
         missing = np.flatnonzero(self.counts == 0)
         known = int(missing[0]) if missing.size else self.layout.samples
@@ -353,7 +348,7 @@ class _Store:
         last = int(np.searchsorted(ends, min(part.stop, self.layout.tokens) - 1, side="right"))
         return list(range(first, min(last + 1, known)))
 
-    def _complete(self, unit: int) -> bool:
+    def _is_complete(self, unit: int) -> bool:
         """Return whether all of a unit but ``done`` is there."""
         return all(
             self._get_key(array, index) in self.sizes

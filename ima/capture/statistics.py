@@ -167,8 +167,8 @@ class _Reducer:
         self.counts = self.kinds.sum(dim=-1)
         # A sample without a token of a kind has no mean of it: 0/0 gives NaN.
         self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
-        self.kept = self.real.clone()
-        self.kept[keep:] = False
+        self.stored = self.real.clone()
+        self.stored[keep:] = False
         self.keep, self.logit_lens = keep, logit_lens
         self.means: dict[str, list[Tensor]] = {name: [] for name in self.names}
         self.norms: dict[str, list[Tensor]] = {name: [] for name in self.names}
@@ -212,10 +212,10 @@ class _Reducer:
         return real, weights, kinds
 
     def _keep_states(self, name: str, layer: int, state: Tensor) -> None:
-        rows = state[self.kept.to(state.device)]
+        rows = state[self.stored.to(state.device)]
         if self.dtype == torch.float16:
             peak = rows.abs().amax(dim=-1)
-            self.peaks.append((name, layer, peak.to(self.kept.device)))
+            self.peaks.append((name, layer, peak.to(self.stored.device)))
         self.states[name].append(rows.to(self.dtype).cpu().numpy())
 
     def _add_drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
@@ -295,12 +295,12 @@ class _Reducer:
         }
 
     def _make_coords(self) -> dict[str, npt.NDArray[Any]]:
-        sample, _ = self.kept.nonzero(as_tuple=True)
+        sample, _ = self.stored.nonzero(as_tuple=True)
         coords = {
             "sample": sample.to(torch.int32),
-            "position": self.batch.position_ids[self.kept].to(torch.int32),
-            "modality": self.batch.modality[self.kept].to(torch.int8),
-            "token_id": self.batch.token_id[self.kept].to(torch.int64),
+            "position": self.batch.position_ids[self.stored].to(torch.int32),
+            "modality": self.batch.modality[self.stored].to(torch.int8),
+            "token_id": self.batch.token_id[self.stored].to(torch.int64),
         }
         return {name: value.cpu().numpy() for name, value in coords.items()}
 
@@ -325,8 +325,8 @@ class _Reducer:
         for name, label, peak in self.peaks:
             largest = float(peak.max())
             if largest > FLOAT16_MAX:
-                tokens = self.kept.clone()
-                tokens[self.kept] = peak > FLOAT16_MAX
+                tokens = self.stored.clone()
+                tokens[self.stored] = peak > FLOAT16_MAX
                 message = (
                     f"Hook point {name!r}, layer {label}: a state of {largest:.6g} in samples "
                     f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the "

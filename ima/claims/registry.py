@@ -84,7 +84,7 @@ CLAIMS: Mapping[str, Claim] = {
         Claim(
             "F1.4",
             "slow change",
-            "Perceptual tokens change slowly from layer to layer, textual tokens change a lot in "
+            "Perceptual tokens change slowly from layer to layer; textual tokens change a lot in "
             "the first layers.",
             "cosine of the same token one layer on, perceptual minus textual, mean over the first "
             "quarter of the layers",
@@ -93,8 +93,8 @@ CLAIMS: Mapping[str, Claim] = {
         Claim(
             "F1.5",
             "no words",
-            "Perceptual tokens are not translated to words: the logit lens reads other vocabulary "
-            "distributions from them than from text.",
+            "Perceptual tokens are not translated to words: through the logit lens, their "
+            "distributions over the vocabulary differ from those of text.",
             "minimum over layers of KL(P‖T) minus KL between two halves of T, in nats",
             page="finding1-words",
         ),
@@ -109,7 +109,7 @@ CLAIMS: Mapping[str, Claim] = {
         Claim(
             "F2.2",
             "transfer",
-            "The weights kept for one task or modality serve the others.",
+            "The weights kept for one task or modality also serve the others.",
             "task score with another modality's mask minus with a random mask, 50 % kept",
             page="finding2-transfer",
         ),
@@ -146,7 +146,7 @@ CLAIMS: Mapping[str, Claim] = {
         Claim(
             "I1",
             "proxy for the task score",
-            "The IMA score goes with the task score.",
+            "The IMA score correlates with the task score.",
             "Spearman correlation of the IMA score with the task score over models",
             page="implication1",
         ),

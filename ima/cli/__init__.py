@@ -114,7 +114,9 @@ def bench_command(
     shape: Annotated[
         str, typer.Option(help="Random weights of a published size instead: llava-1.5-7b …")
     ] = "",
-    precision: Annotated[str, typer.Option(help="Dtype of random weights: float32 or bfloat16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="Dtype of random weights: float32 or bfloat16.")
+    ] = "float32",
     out: Annotated[
         Path | None, typer.Option(help="Keep the timings here, for the benchmark page.")
     ] = None,

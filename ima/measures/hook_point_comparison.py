@@ -52,8 +52,11 @@ def compute_hook_point_alignment(
 
     Examples
     --------
-    >>> cache_set = ima.open_cache_set("runs/mini-llava/*.zarr")  # doctest: +SKIP
-    >>> compute_hook_point_alignment(cache_set.read_hook_points())  # doctest: +SKIP
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
+    >>> states = xr.DataArray([[[[1.0], [1.0]]] * 2], coords, ("sample", "kind", "layer", "hidden"))
+    >>> curves = compute_hook_point_alignment({"resid_post": {"caption": states}}, resamples=2)
+    >>> curves["estimate"].values
+    array([[1.]])
     """
     if not means_by_hook_point:
         message = "No hook points given; F3.3 compares resid_post with those inside the block."
@@ -130,7 +133,7 @@ def compute_hook_point_drift(
 
     Examples
     --------
-    >>> cache = ima.open_cache("runs/mini-llava/caption.zarr")  # doctest: +SKIP
+    >>> cache = ima.open_cache("caption.zarr")  # doctest: +SKIP
     >>> compute_hook_point_drift({"caption": cache}, hook_points=["resid_post"])  # doctest: +SKIP
     """
     without = [name for name, tree in trees.items() if "tokens" not in tree.children]

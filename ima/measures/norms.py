@@ -177,7 +177,7 @@ def average_token_changes(
 
     Examples
     --------
-    >>> cache = ima.open_cache("runs/mini-llava/caption.zarr")  # doctest: +SKIP
+    >>> cache = ima.open_cache("caption.zarr")  # doctest: +SKIP
     >>> average_token_changes({"caption": cache}, measures=["cosine"])  # doctest: +SKIP
     """
     changes: dict[str, dict[str, xr.DataArray]] = {}

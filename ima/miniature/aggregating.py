@@ -32,27 +32,27 @@ from ima.training.loop import TrainingRecipe, fit_model, save_weights
 _MODEL_NAME = "llava-mini-3"
 _PART_NAME = f"aggregation/{_MODEL_NAME}"
 _N_SHOTS, _BATCH_SIZE = 3, 24
-#: Layer whose states are read: half of the way. The authors' depth is their model's.
+#: Layer whose states are read: the middle one. The authors use a layer of their own model.
 _READ_LAYER = 6
-#: Questions of a training row about demonstrations, and about the picture that follows them.
+#: Questions per training row: about demonstrations, and about the image after them.
 _TURNS_PER_ROW = (5, 2)
 _RECIPE = TrainingRecipe(steps=1500, learning_rate=2e-3, seed=51, warmup=60, probe_every=100)
 
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """Pictures of a split, as the frozen parts read them.
+    """Images of a split as the frozen models read them.
 
     Parameters
     ----------
     features : Tensor
-        ``(picture, patch, width)``, of the encoder.
+        Tokens of the encoder, ``(image, patch, width)``.
     entities : list
-        What is in each.
+        The objects in each image.
     alone : list of int
-        Pictures of one object.
+        Indices of images of one object.
     states : Tensor
-        ``(picture of one object, word, hidden)``.
+        States of the text of images of one object, ``(image, token, hidden)``.
     """
 
     features: torch.Tensor
@@ -63,7 +63,7 @@ class _Pictures:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Training rows: states of demonstrations, the picture after them, and turns."""
+    """Training rows: states of demonstrations, the image after them, and turns."""
 
     states: torch.Tensor
     features: torch.Tensor
@@ -72,7 +72,13 @@ class _Rows:
 
 
 def make_aggregation_part(materials: TrainingMaterials) -> ZooPart:
-    """Return the part of the zoo that this module trains."""
+    """Return the part of the zoo that this module trains: AIM's projection.
+
+    Examples
+    --------
+    >>> make_aggregation_part(materials).name  # doctest: +SKIP
+    'aggregation/llava-mini-3'
+    """
     plan = materials.workshop.plan
     recipe = plan.scale_recipe(_RECIPE)
     record = {
@@ -133,7 +139,7 @@ def _make(
 
 
 class _Trainer:
-    """Frozen parts, pictures, and the map between them."""
+    """The frozen models, their images, and the projection that is trained."""
 
     def __init__(
         self, materials: TrainingMaterials, language: Any, tokenizer: Any, recipe: TrainingRecipe
@@ -158,7 +164,7 @@ class _Trainer:
         self.train, self.watched = (
             self._pictures(materials, split) for split in ("train", "validation")
         )
-        # The same rows at every look.
+        # Every probe measures the same rows.
         self.fixed = self._rows(self.watched, np.random.default_rng(recipe.seed), 96, own=0)
 
     def loss(self, step: int) -> torch.Tensor:
@@ -187,7 +193,7 @@ class _Trainer:
     def _rows(
         self, pictures: _Pictures, rng: np.random.Generator, count: int, *, own: int
     ) -> _Rows:
-        """Draw episodes, ``own`` questions of each about the picture that is there."""
+        """Draw episodes with ``own`` questions each about the image after the demonstrations."""
         place = {at: row for row, at in enumerate(pictures.alone)}
         queries, shown, encoded = [], [], []
         for _ in range(count):

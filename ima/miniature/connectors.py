@@ -33,29 +33,28 @@ ForwardContext = Callable[[torch.Tensor, torch.Tensor], AbstractContextManager[A
 CONNECTOR_BATCH_SIZES = {"image": 32, "audio": 32, "video": 20}
 #: Questions that one training row asks about its sample.
 TURNS_PER_ROW = 6
-#: Rows of questions of every kind that are prepared for each training sample, beside one row that
-#: checks what is there.
+#: Rows of mixed questions per training sample, besides one row of yes/no questions.
 _QUESTION_ROWS = 2
-#: Rows of a model for all tasks, by what stands in them first.
+#: The rows of a sample for a multitask model.
 MULTITASK_ROW_KINDS = ("caption and questions", "order and questions", "checks", "caption")
 _ASKING = 9
 _CAPTION = TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=31, warmup=60, probe_every=250)
 _QUESTIONS = TrainingRecipe(steps=1000, learning_rate=1e-3, seed=32, warmup=60, probe_every=100)
-#: By modality and task, in the order of training: the connector for questions begins as the one for
+#: By modality and task, in order of training: the connector for questions starts from the one for
 #: captions.
 CONNECTOR_RECIPES = {
     "image": {"caption": _CAPTION, "qa": _QUESTIONS},
     "audio": {"caption": replace(_CAPTION, steps=1000), "qa": replace(_QUESTIONS, steps=700)},
     "video": {"caption": replace(_CAPTION, steps=2400), "qa": replace(_QUESTIONS, steps=700)},
 }
-#: The same, where nine encoders are compared with one another and each has as many steps.
+#: The same for the comparison of nine encoders, all with equally many steps.
 COMPARISON_RECIPES = {
     "image": {"caption": replace(_CAPTION, steps=1200), "qa": replace(_QUESTIONS, steps=600)},
     "audio": {"caption": replace(_CAPTION, steps=600), "qa": replace(_QUESTIONS, steps=450)},
     "video": {"caption": replace(_CAPTION, steps=1400), "qa": replace(_QUESTIONS, steps=500)},
 }
-#: Shares of a run's steps at which its weights are kept, where checkpoints are wanted. A run that
-#: begins with another run's weights has one more on its way: where it begins.
+#: Fractions of a run's steps at which checkpoints are kept. A run that starts from another run's
+#: weights has these as one more checkpoint.
 CHECKPOINT_RATIOS = {
     "caption": (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4),
     "qa": (1 / 16, 1 / 8, 1 / 4, 1 / 2),
@@ -66,7 +65,7 @@ CONNECTOR_WIDTH, _FEED_FORWARD_WIDTH = 96, 192
 
 @dataclass(frozen=True, eq=False)
 class TokenizedTurns:
-    """Token ids behind the perceptual tokens, several rows per sample, padded to one length.
+    """Token ids after the perceptual tokens, several rows per sample, padded to one length.
 
     Parameters
     ----------
@@ -85,7 +84,13 @@ class TokenizedTurns:
 
 
 def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig:
-    """Return the sizes of a connector between an encoder and a language model of these widths."""
+    """Return the sizes of a connector between an encoder and a language model of these widths.
+
+    Examples
+    --------
+    >>> make_connector_config(128, hidden=64).width
+    96
+    """
     return ConnectorConfig(
         encoder_width=encoder_width,
         hidden=hidden,
@@ -95,34 +100,44 @@ def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig
 
 
 def make_caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
-    """Return the turns of a sample's rows for captioning: the canonical caption."""
+    """Return the one row of a sample for captioning: one turn with the canonical caption.
+
+    Examples
+    --------
+    >>> [[(prompt, caption)]] = make_caption_turns(Situation("image", "train", 0, 0))
+    >>> prompt
+    'caption :'
+    """
     canonical = speech.make_captions(situation.modality, situation.get_entities())[0]
     return [[(speech.CAPTION_PROMPT, canonical)]]
 
 
 def _make_question_turns(situation: Situation) -> list[list[tuple[str, str]]]:
-    """Return the turns of a sample's rows for question answering."""
+    """Return the rows of a sample for question answering, each a list of turns."""
     rng, entities = situation.make_rng(_ASKING), situation.get_entities()
-    asked = [
-        speech.make_questions(situation.modality, entities, rng) for _ in range(_QUESTION_ROWS)
-    ]
-    asked.append(speech.make_yes_no_questions(situation.modality, entities, rng))
-    return [[(q.prompt, q.answer) for q in row[:TURNS_PER_ROW]] for row in asked]
+    rows = [speech.make_questions(situation.modality, entities, rng) for _ in range(_QUESTION_ROWS)]
+    rows.append(speech.make_yes_no_questions(situation.modality, entities, rng))
+    return [[(q.prompt, q.answer) for q in row[:TURNS_PER_ROW]] for row in rows]
 
 
 def make_multitask_turns(situation: Situation) -> list[list[tuple[str, str]]]:
-    """Return the turns of a picture's rows for all tasks at once.
+    """Return the rows of an image for all tasks at once, each a list of turns.
 
-    A caption before questions of every kind, the order of objects among the same, checks of
-    what is there, and a caption alone. Among the many short answers of one row a caption would be
-    learned much more slowly.
+    The rows are :data:`MULTITASK_ROW_KINDS`. The last row holds only the caption, because a caption
+    is learned much more slowly among many short answers.
+
+    Examples
+    --------
+    >>> rows = make_multitask_turns(Situation("image", "train", 0, 0))
+    >>> len(rows), len(rows[-1])
+    (4, 1)
     """
     rng, entities = situation.make_rng(_ASKING), situation.get_entities()
     caption = make_caption_turns(situation)[0]
-    mixed, asked, checked = _make_question_turns(situation)
-    related = [(q.prompt, q.answer) for q in speech.make_relation_questions(entities)]
+    mixed, others, checks = _make_question_turns(situation)
+    relations = [(q.prompt, q.answer) for q in speech.make_relation_questions(entities)]
     rows = [
-        [row[i] for i in rng.permutation(len(row))] for row in (mixed, related + asked, checked)
+        [row[i] for i in rng.permutation(len(row))] for row in (mixed, relations + others, checks)
     ]
     return [*(row[:TURNS_PER_ROW] for row in (caption + rows[0], *rows[1:])), caption]
 
@@ -135,7 +150,14 @@ TURN_MAKERS: dict[str, Callable[[Situation], list[list[tuple[str, str]]]]] = {
 
 
 def tokenize_turns(situations: Sequence[Situation], task: str, tokenizer: Any) -> TokenizedTurns:
-    """Tokenise the turns of all samples."""
+    """Tokenize the turns of all samples for one task.
+
+    Examples
+    --------
+    >>> situations = [Situation("image", "train", index, 0) for index in range(8)]
+    >>> tokenize_turns(situations, "caption", tokenizer).ids.shape  # doctest: +SKIP
+    (8, 1, 24)
+    """
     rows = [
         [
             corpus.encode_document(
@@ -145,7 +167,7 @@ def tokenize_turns(situations: Sequence[Situation], task: str, tokenizer: Any) -
         ]
         for situation in situations
     ]
-    ids, weights = pad_token_rows([one for row in rows for one in row])
+    ids, weights = pad_token_rows([encoded for row in rows for encoded in row])
     shape = (len(rows), len(rows[0]), -1)
     return TokenizedTurns(ids.reshape(shape), weights.reshape(shape))
 
@@ -154,7 +176,14 @@ def tokenize_turns(situations: Sequence[Situation], task: str, tokenizer: Any) -
 def encode_pool(
     encoder: nn.Module, pool: SamplePool, *, device: str, batch: int = 64
 ) -> torch.Tensor:
-    """Return all tokens of the encoder's last layer, ``(sample, position, width)`` float16."""
+    """Return all tokens of the encoder's last layer, ``(sample, position, width)`` float16.
+
+    Examples
+    --------
+    >>> pool = build_pool("image", "train", n=64)  # doctest: +SKIP
+    >>> encode_pool(encoder, pool, device="cpu").shape  # doctest: +SKIP
+    torch.Size([64, 65, 128])
+    """
     encoder = encoder.to(device).eval()
     parts = []
     for start in range(0, len(pool), batch):
@@ -220,6 +249,16 @@ def train_connector_on_features(
     -------
     TrainingResult
         The curve: loss, and the fraction of validation answers that are entirely right.
+
+    Examples
+    --------
+    >>> result = train_connector_on_features(
+    ...     connector, language=language, features=encode_pool(encoder, pool, device="cpu"),
+    ...     texts=tokenize_turns(pool.situations, "caption", tokenizer),
+    ...     recipe=recipe, name="captions", state_path=Path("state.pt"),
+    ... )  # doctest: +SKIP
+    >>> result.curve[-1]["loss"]  # doctest: +SKIP
+    0.41207
     """
     language = language.to(device).eval().requires_grad_(requires_grad=tuned)
     connector = connector.to(device)

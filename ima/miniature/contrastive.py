@@ -42,29 +42,43 @@ _TEXT: dict[str, Any] = {
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 _SPOILING = 11
-#: In which respects single patches choose among texts; see :func:`ima.miniature.grounding.describe_patches`.
+#: Aspects in which single patches choose among texts; see
+#: :func:`ima.miniature.grounding.describe_patches`.
 CAPTION_ASPECTS = ("what", "where")
 
 
 def make_training_caption(situation: Situation, entities: Sequence[Entity]) -> str:
-    """Return the caption that a sample is trained with, which also tells places in a picture."""
+    """Return the training caption of a sample; for images it also describes places.
+
+    Examples
+    --------
+    >>> situation = Situation("image", "train", 0, 0)
+    >>> make_training_caption(situation, situation.get_entities())  # doctest: +SKIP
+    'a small red circle at the top left'
+    """
     return speech.describe_entities(
         situation.modality, entities, situation.make_rng(0), style="caption"
     )
 
 
 def make_hard_negative(situation: Situation, rng: np.random.Generator) -> tuple[Entity, ...]:
-    """Return the entities with one word wrong: a noun, or an attribute.
+    """Return the entities of a situation with one wrong word: a noun or an attribute.
 
-    In half of the cases in which two entities differ in an attribute, they exchange it. No pair of
-    noun and first attribute comes about that only the test split holds.
+    If two entities differ in that word, they exchange it with probability 1/2. The result never
+    contains a pair of noun and first attribute that is reserved for the test split.
+
+    Examples
+    --------
+    >>> situation = Situation("image", "train", 0, 0)
+    >>> make_hard_negative(situation, np.random.default_rng(0)) == situation.get_entities()
+    False
     """
     domain, entities = get_domain(situation.modality), situation.get_entities()
     forbidden = list_held_out_pairs(situation.modality) - _pairs(domain, entities)
     while True:
-        found = _spoil_once(domain, entities, rng)
-        if forbidden.isdisjoint(_pairs(domain, found)):
-            return found
+        negative = _spoil_once(domain, entities, rng)
+        if forbidden.isdisjoint(_pairs(domain, negative)):
+            return negative
 
 
 def _pairs(domain: Domain, entities: Sequence[Entity]) -> set[tuple[str, str]]:
@@ -117,7 +131,13 @@ class TokenizedCaptions:
 
 
 def tokenize_caption_batch(texts: Sequence[str], tokenizer: Any) -> TokenizedCaptions:
-    """Tokenise captions, with an end token behind each."""
+    """Tokenize captions, with an end token after each.
+
+    Examples
+    --------
+    >>> tokenize_caption_batch(["a red circle"], tokenizer).mask.sum()  # doctest: +SKIP
+    tensor(4)
+    """
     end = tokenizer.token_to_id(corpus.END_TOKEN)
     rows = [
         [*encoded.ids[: _MAX_CAPTION_TOKENS - 1], end]
@@ -302,17 +322,42 @@ def train_text_aligned_encoder(
     start_encoder: nn.Module | None = None,
     device: str = "cpu",
 ) -> tuple[DualEncoder, TrainingResult]:
-    """Train one encoder by contrast with the captions of a pool of the training split.
+    """Train a text-aligned encoder by contrast with captions.
 
-    Where ``start_encoder``, an encoder of pictures, is given, the encoder of clips begins with its
-    weights (:func:`ima.miniature.inflation.inflate_image_encoder`).
+    Parameters
+    ----------
+    spec : MiniEncoderSpec
+        The encoder.
+    pool : SamplePool
+        Training samples.
+    tokenizer : Tokenizer
+        Tokenizer of the captions.
+    recipe : TrainingRecipe
+        Schedule and seed.
+    state_path : Path
+        The state from which an interrupted training resumes.
+    probe_pool : SamplePool
+        Validation samples for the curve.
+    start_encoder : torch.nn.Module or None
+        An image encoder whose weights an encoder of clips starts from; see
+        :func:`ima.miniature.inflation.inflate_image_encoder`.
+    device : str
+        Where to train.
 
     Returns
     -------
-    model : Pair
-        On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
-    result : Result
-        The curve, with the shares of :func:`_check_caption_choices` on ``probe_pool``.
+    model : DualEncoder
+        On the CPU, in evaluation mode; the zoo keeps its ``encoder``.
+    result : TrainingResult
+        The curve, with the accuracies of choosing the right caption on ``probe_pool``.
+
+    Examples
+    --------
+    >>> model, result = train_text_aligned_encoder(
+    ...     MINI_ENCODERS["clip"], build_pool("image", "train", n=64), tokenizer=tokenizer,
+    ...     recipe=recipe, state_path=Path("state.pt"),
+    ...     probe_pool=build_pool("image", "validation", n=16),
+    ... )  # doctest: +SKIP
     """
     size = ENCODER_BATCH_SIZES[spec.modality]
     model = DualEncoder(spec, vocabulary=tokenizer.get_vocab_size())
@@ -320,20 +365,20 @@ def train_text_aligned_encoder(
         frames = pool.make_encoder_input(np.arange(min(size, len(pool))))[:, 0]
         inflate_image_encoder(model.encoder, start_encoder, like=torch.from_numpy(frames))
     model = model.to(device)
-    # Half precision pays where there are many tokens.
+    # Half precision is faster only for the many tokens of clips.
     mixed = spec.modality == "video" and has_bfloat16(device)
 
     def step_loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         chosen = rng.choice(len(pool), size=size, replace=False)
-        *given, own = _make_contrastive_batch(pool, chosen, tokenizer, rng, device)
+        *inputs, own = _make_contrastive_batch(pool, chosen, tokenizer, rng, device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
-            whole, single = model(*given)
+            whole, single = model(*inputs)
         return model.compute_loss(whole.float(), [fits.float() for fits in single], own)
 
     def probe() -> dict[str, float]:
-        found = _check_caption_choices(model, probe_pool, tokenizer, device)
-        return {name: float(right.mean()) for name, right in found.items()}
+        choices = _check_caption_choices(model, probe_pool, tokenizer, device)
+        return {name: float(right.mean()) for name, right in choices.items()}
 
     result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
     return model.cpu().eval(), result
@@ -343,6 +388,12 @@ def train_text_aligned_encoder(
 def score_caption_choices(
     model: DualEncoder, pool: SamplePool, tokenizer: Any
 ) -> dict[str, Interval]:
-    """Return how often the right caption is chosen; see :func:`_check_caption_choices`."""
-    found = _check_caption_choices(model, pool, tokenizer, "cpu")
-    return {name: compute_mean_score(right) for name, right in found.items()}
+    """Return how often the right caption is the most similar one, with intervals.
+
+    Examples
+    --------
+    >>> score_caption_choices(model, pool, tokenizer)["retrieval"]  # doctest: +SKIP
+    Interval(value=0.71, low=0.66, high=0.76, n=300)
+    """
+    choices = _check_caption_choices(model, pool, tokenizer, "cpu")
+    return {name: compute_mean_score(right) for name, right in choices.items()}

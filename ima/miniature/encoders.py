@@ -107,12 +107,15 @@ MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
         ),
         MiniEncoderSpec(
             "timesformer", "video", "supervised", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
-            TrainingRecipe(steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800),
+            TrainingRecipe(
+                steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800
+            ),
         ),
         MiniEncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
             _LIKE_PICTURES, 1,
-            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200), start_encoder="clip",
+            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200),
+            start_encoder="clip",
         ),
         MiniEncoderSpec(
             "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
@@ -124,7 +127,13 @@ MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
 
 
 def build_encoder(spec: MiniEncoderSpec) -> nn.Module:
-    """Return the untrained encoder; its initial weights depend on the recipe's seed alone."""
+    """Return the untrained encoder; its initial weights depend only on the recipe's seed.
+
+    Examples
+    --------
+    >>> type(build_encoder(MINI_ENCODERS["vit"])).__name__  # doctest: +SKIP
+    'ViTModel'
+    """
     import transformers
 
     config = getattr(transformers, spec.config)(**spec.sizes)

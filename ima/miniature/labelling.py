@@ -134,18 +134,41 @@ def train_supervised_encoder(
     probe_pool: SamplePool,
     device: str = "cpu",
 ) -> tuple[PatchLabeller, TrainingResult]:
-    """Train one encoder on a pool of the training split.
+    """Train a supervised encoder on labels of its patches.
+
+    Parameters
+    ----------
+    spec : MiniEncoderSpec
+        The encoder.
+    pool : SamplePool
+        Training samples.
+    recipe : TrainingRecipe
+        Schedule and seed.
+    state_path : Path
+        The state from which an interrupted training resumes.
+    probe_pool : SamplePool
+        Validation samples for the curve.
+    device : str
+        Where to train.
 
     Returns
     -------
-    model : Labeller
-        On the CPU, in evaluation mode; its ``encoder`` is what the zoo keeps.
-    result : Result
+    model : PatchLabeller
+        On the CPU, in evaluation mode; the zoo keeps its ``encoder``.
+    result : TrainingResult
         The curve, with the accuracies on ``probe_pool``.
+
+    Examples
+    --------
+    >>> model, result = train_supervised_encoder(
+    ...     MINI_ENCODERS["vit"], build_pool("image", "train", n=64),
+    ...     recipe=recipe, state_path=Path("state.pt"),
+    ...     probe_pool=build_pool("image", "validation", n=16),
+    ... )  # doctest: +SKIP
     """
     model = PatchLabeller(build_encoder(spec), spec).to(device)
     size = ENCODER_BATCH_SIZES[spec.modality]
-    # Half precision pays where there are many tokens.
+    # Half precision is faster only for the many tokens of clips.
     mixed = spec.modality == "video" and has_bfloat16(device)
 
     def step_loss(step: int) -> torch.Tensor:
@@ -158,8 +181,8 @@ def train_supervised_encoder(
         )
 
     def probe() -> dict[str, float]:
-        found = _compute_sample_accuracy(model, probe_pool, device)
-        return {name: float(share.mean()) for name, share in found.items()}
+        accuracies = _compute_sample_accuracy(model, probe_pool, device)
+        return {name: float(accuracy.mean()) for name, accuracy in accuracies.items()}
 
     result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
     return model.cpu().eval(), result
@@ -167,6 +190,12 @@ def train_supervised_encoder(
 
 @torch.no_grad()
 def score_patch_labels(model: PatchLabeller, pool: SamplePool) -> dict[str, Interval]:
-    """Return the share of occupied patches that the heads name rightly, attribute by attribute."""
-    shares = _compute_sample_accuracy(model, pool, "cpu")
-    return {f"patch_{name}": compute_mean_score(share) for name, share in shares.items()}
+    """Return, by attribute, the fraction of occupied patches that the heads label correctly.
+
+    Examples
+    --------
+    >>> score_patch_labels(model, pool)["patch_noun"]  # doctest: +SKIP
+    Interval(value=0.93, low=0.92, high=0.94, n=300)
+    """
+    accuracies = _compute_sample_accuracy(model, pool, "cpu")
+    return {f"patch_{name}": compute_mean_score(values) for name, values in accuracies.items()}

@@ -80,7 +80,14 @@ MINI_LANGUAGE_MODELS: dict[str, MiniLanguageSpec] = {
 def build_language_model(
     spec: MiniLanguageSpec, tokenizer: Any, *, seed: int, **changes: Any
 ) -> torch.nn.Module:
-    """Return an untrained language model whose initial weights depend on the seed alone."""
+    """Return an untrained language model; its initial weights depend only on the seed.
+
+    Examples
+    --------
+    >>> spec = MINI_LANGUAGE_MODELS["llama-mini"]
+    >>> build_language_model(spec, tokenizer, seed=11, num_hidden_layers=2)  # doctest: +SKIP
+    LlamaForCausalLM(…)
+    """
     import transformers
 
     config = getattr(transformers, spec.config)(
@@ -100,14 +107,20 @@ def build_language_model(
 def compute_weighted_token_loss(
     logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Return the next-token loss, averaged with weights.
+    """Return the weighted mean of the next-token loss, in nats.
 
     Parameters
     ----------
     logits : Tensor
         ``(row, position, vocabulary)``.
     ids, weights : Tensor
-        ``(row, position)``: the tokens, and how much each counts as a target.
+        ``(row, position)``: the tokens, and the weight of each as a target.
+
+    Examples
+    --------
+    >>> ids, weights = torch.tensor([[0, 1, 2]]), torch.tensor([[1.0, 1.0, 0.0]])
+    >>> round(compute_weighted_token_loss(torch.zeros(1, 3, 4), ids, weights).exp().item(), 4)
+    4.0
     """
     flat = logits[:, :-1].flatten(0, 1).float()
     loss = nnf.cross_entropy(flat, ids[:, 1:].flatten(), reduction="none")
@@ -116,9 +129,9 @@ def compute_weighted_token_loss(
 
 
 def _make_answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> TrainingProbe:
-    """Return a probe: the share of answers about described validation scenes that are all right.
+    """Return a probe: the fraction of right answers about described validation scenes.
 
-    Each token of an answer must be the most likely one given the true tokens before it.
+    An answer is right if each of its tokens is the most likely one after the true tokens before it.
     """
     ids, spans = _validation_rows(tokenizer, n=n)
 
@@ -173,23 +186,45 @@ def train_language_model(
 ) -> tuple[torch.nn.Module, TrainingResult]:
     """Train a language model along the curriculum of :mod:`ima.miniature.corpus`.
 
+    Parameters
+    ----------
+    spec : MiniLanguageSpec
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    recipe : TrainingRecipe
+        Schedule and seed.
+    state_path : Path
+        The state from which an interrupted training resumes.
+    device : str
+        Where to train.
+    rows : int
+        Rows of text per step.
+
     Returns
     -------
     model : PreTrainedModel
         On the CPU, in evaluation mode.
-    result : Result
+    result : TrainingResult
         The curve: loss, and accuracy on described validation scenes by kind of question.
+
+    Examples
+    --------
+    >>> model, result = train_language_model(
+    ...     MINI_LANGUAGE_MODELS["llama-mini"], tokenizer,
+    ...     recipe=recipe, state_path=Path("state.pt"),
+    ... )  # doctest: +SKIP
     """
     model = build_language_model(spec, tokenizer, seed=recipe.seed).to(device)
     kind, mixed = torch.device(device).type, has_bfloat16(device)
 
-    def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def compute_loss(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed):
             logits = model(input_ids=ids).logits
         return compute_weighted_token_loss(logits, ids, weights)
 
-    worth_it = recipe.steps >= _MIN_COMPILED_STEPS and can_compile(device)
-    compiled = torch.compile(loss_of) if worth_it else loss_of
+    compile_pays = recipe.steps >= _MIN_COMPILED_STEPS and can_compile(device)
+    compiled_loss = torch.compile(compute_loss) if compile_pays else compute_loss
 
     def step_loss(step: int) -> torch.Tensor:
         ids, weights = corpus.pack_documents(
@@ -200,7 +235,7 @@ def train_language_model(
             stage=corpus.get_curriculum_stage(step / recipe.steps),
             context_weight=_CONTEXT_WEIGHT,
         )
-        return compiled(torch.from_numpy(ids).to(device), torch.from_numpy(weights).to(device))
+        return compiled_loss(torch.from_numpy(ids).to(device), torch.from_numpy(weights).to(device))
 
     result = fit_model(
         model,

@@ -131,14 +131,21 @@ class MaskedAutoencoder(nn.Module):
 def draw_hidden_patches(
     spec: MiniEncoderSpec, samples: int, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Draw which patches of clips or spectrograms are hidden, as many in each sample.
+    """Draw the masked patches of clips or spectrograms, equally many in each sample.
 
-    A patch of a clip is hidden in all frames, else its neighbours in time would give it away.
+    A patch of a clip is masked in all frames; otherwise other frames would reveal it.
 
     Returns
     -------
     ndarray
-        ``(sample, position)``.
+        ``(sample, position)`` bool.
+
+    Examples
+    --------
+    >>> from ima.miniature.encoders import MINI_ENCODERS
+    >>> mask = draw_hidden_patches(MINI_ENCODERS["audiomae"], 2, np.random.default_rng(0))
+    >>> mask.sum(axis=1).tolist()
+    [34, 34]
     """
     frames = spec.sizes["num_frames"] // spec.sizes["tubelet_size"]
     size = spec.sizes["image_size"]
@@ -170,15 +177,38 @@ def train_masked_autoencoder(
     probe_pool: SamplePool,
     device: str = "cpu",
 ) -> tuple[MaskedAutoencoder, TrainingResult]:
-    """Train one encoder to fill in what is hidden.
+    """Train a self-supervised encoder to reconstruct masked patches.
+
+    Parameters
+    ----------
+    spec : MiniEncoderSpec
+        The encoder.
+    pool : SamplePool
+        Training samples.
+    recipe : TrainingRecipe
+        Schedule and seed.
+    state_path : Path
+        The state from which an interrupted training resumes.
+    probe_pool : SamplePool
+        Validation samples for the curve.
+    device : str
+        Where to train.
 
     Returns
     -------
-    model : Filler
+    model : MaskedAutoencoder
         On the CPU, in evaluation mode.
-    result : Result
-        The curve; ``explained`` is the share of the hidden patches' variance that is filled in
-        rightly, on the first samples of ``probe_pool``.
+    result : TrainingResult
+        The curve; ``explained`` is the fraction of the masked patches' variance that the
+        reconstruction explains on ``probe_pool``.
+
+    Examples
+    --------
+    >>> model, result = train_masked_autoencoder(
+    ...     MINI_ENCODERS["mae"], build_pool("image", "train", n=64),
+    ...     recipe=recipe, state_path=Path("state.pt"),
+    ...     probe_pool=build_pool("image", "validation", n=16),
+    ... )  # doctest: +SKIP
     """
     shown = pool.make_encoder_input(np.arange(min(len(pool), _FOR_VARIANCE)))
     model = MaskedAutoencoder(spec, variance=float(shown.var())).to(device)
@@ -201,5 +231,11 @@ def train_masked_autoencoder(
 
 @torch.no_grad()
 def score_reconstruction(model: MaskedAutoencoder, pool: SamplePool) -> dict[str, Interval]:
-    """Return the share of the hidden patches' variance that the model fills in rightly."""
+    """Return the fraction of the masked patches' variance that the reconstruction explains.
+
+    Examples
+    --------
+    >>> score_reconstruction(model, pool)["explained"]  # doctest: +SKIP
+    Interval(value=0.64, low=0.62, high=0.66, n=300)
+    """
     return {"explained": compute_mean_score(1 - _compute_patch_errors(model, pool, "cpu"))}

@@ -1,4 +1,4 @@
-"""Multitask models of the zoo (paper §2): four variants of LLaVA that differ in how they were made.
+"""Multitask models of the zoo (paper §2): four variants of LLaVA that differ in their training.
 
 ========== =============== ================= =================== ===========
 variant    language model  connector trained projector           image tokens
@@ -10,8 +10,8 @@ variant    language model  connector trained projector           image tokens
 4          frozen          no                queries (Q-Former)  32
 ========== =============== ================= =================== ===========
 
-Variant 3 is trained once more while percepts bypass half of the blocks (§4): what a plan takes away
-from a trained model, a connector that is trained under it may give back.
+Variant 3 is also trained while perceptual tokens skip half of the blocks (§4), to see whether a
+connector trained under a token-reduction plan regains what the plan costs a trained model.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ MULTITASK_MODALITY: Modality = "image"
 _STEP_SAMPLES = 16
 #: Image tokens of the variant with queries.
 _N_QUERIES = 32
-#: Shares of the training at which weights are kept, where checkpoints are wanted.
+#: Fractions of the training at which checkpoints are kept.
 _KEPT_STEP_RATIOS = (1 / 24, 1 / 12, 1 / 6, 1 / 3, 1 / 2, 3 / 4)
 _STAGE = TrainingRecipe(steps=1200, learning_rate=3e-3, seed=41, warmup=60, probe_every=200)
 _RECIPE = TrainingRecipe(steps=3000, learning_rate=3e-3, seed=42, warmup=60, probe_every=200)
-#: The projector of the variants that are trained on captions first.
+#: The projector, trained on captions, that staged variants start from.
 _CAPTION_STAGE_PART = "stages/clip-caption"
-#: Percepts bypass the second block and every other one behind it: half of them.
+#: Perceptual tokens skip every other block from the second on: half of all blocks.
 ALTERNATE_BLOCKS_PLAN = SkipSubBlock(sub_block="block", start=2, every=2).plan()
 
 
@@ -132,8 +132,14 @@ MULTITASK_VARIANTS = (
 
 
 def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
-    """Return the stage before, the four variants, and the one that is trained under a plan."""
-    plan, found = materials.workshop.plan, []
+    """Return the caption stage, the four variants, and the one trained under a plan.
+
+    Examples
+    --------
+    >>> [part.name for part in make_multitask_parts(materials)][:2]  # doctest: +SKIP
+    ['stages/clip-caption', 'multitask/llava-mini-1']
+    """
+    plan, parts = materials.workshop.plan, []
     for variant in MULTITASK_VARIANTS:
         recipe = plan.scale_recipe(variant.recipe)
         kept = compute_checkpoint_steps(
@@ -152,12 +158,18 @@ def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
         if variant.plan is not None:
             record["plan"] = variant.plan.model_dump(mode="json")
         make = partial(_make, materials, variant, recipe)
-        found.append(ZooPart(variant.part, record, make, needs=variant.needs))
-    return found
+        parts.append(ZooPart(variant.part, record, make, needs=variant.needs))
+    return parts
 
 
 def make_projector_config(kind: str, *, width: int, hidden: int) -> llava.ProjectorConfig:
-    """Return the sizes of a projector between an encoder and a language model of these widths."""
+    """Return the sizes of a projector between an encoder and a language model of these widths.
+
+    Examples
+    --------
+    >>> make_projector_config("qformer", width=128, hidden=64).connector.queries
+    32
+    """
     if kind == "mlp":
         return llava.ProjectorConfig(kind="mlp")
     sizes = connectors.make_connector_config(width, hidden=hidden).model_dump() | {
@@ -247,12 +259,18 @@ def _make(
 
 
 def make_plan_context(plan: ReductionPlan, model: FrozenModel) -> connectors.ForwardContext:
-    """Let the language model of a model leave out in training what a plan leaves out.
+    """Return a context maker under which a model's language model is trained with a plan active.
 
     Raises
     ------
     ParameterError
-        On entering, if the model cannot run the plan.
+        On entering the context, if the model cannot run the plan.
+
+    Examples
+    --------
+    >>> around = make_plan_context(ALTERNATE_BLOCKS_PLAN, model)  # doctest: +SKIP
+    >>> with around(perceptual_tokens, ids):  # doctest: +SKIP
+    ...     logits = compute_answer_logits(model.language, perceptual_tokens, ids)
     """
 
     def around(prefix: torch.Tensor, ids: torch.Tensor) -> AbstractContextManager[Any]:
@@ -279,15 +297,21 @@ def _around(variant: MultitaskVariant, materials: TrainingMaterials, projector: 
 
 
 def make_embedded_batch(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
-    """Return a batch of percepts and the words behind them, as training reads them.
+    """Return the batch that describes perceptual tokens followed by text, without embeddings.
 
     Parameters
     ----------
     prefix : Tensor
-        ``(sample, query, hidden)``; what it holds is not read, and no states are in the batch.
+        Perceptual tokens, ``(sample, query, hidden)``; only their shape is read.
     ids : Tensor
-        ``(sample, position)``. Words that pad a row at its end count as words: nothing before
-        them attends to them.
+        Text, ``(sample, position)``. Padding at the end of a row counts as text, because no token
+        before it attends to it.
+
+    Examples
+    --------
+    >>> batch = make_embedded_batch(torch.zeros(1, 2, 4), torch.tensor([[7, 8]]))
+    >>> batch.modality.tolist()
+    [[1, 1, 0, 0]]
     """
     samples, queries = prefix.shape[:2]
     shape = (samples, queries + ids.shape[1])
@@ -310,7 +334,7 @@ def _named(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _trained(projector: nn.Module, language: nn.Module | None) -> dict[str, torch.Tensor]:
-    """Return the weights that were trained; tied ones once."""
+    """Return the trained weights; tied weights only once."""
     state = _named(projector.state_dict())
     if language is not None:
         state |= {

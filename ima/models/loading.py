@@ -42,7 +42,13 @@ def load_model(
     trust_remote_code: bool = False,
     pickled_weights: bool = False,
 ) -> FrozenModel:
-    """Load a model; see :func:`ima.models.load_model`."""
+    """Load a model; see :func:`ima.models.load_model`.
+
+    Examples
+    --------
+    >>> load_model("llama-mini", device="cpu", dtype="float32").setup  # doctest: +SKIP
+    'LM'
+    """
     target_device = None if device == "auto" else _parse_device(device)
     if dtype not in MODEL_DTYPES:
         message = f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."

@@ -275,11 +275,11 @@ def verify_weights(path: Path, *, expected: str) -> None:
     if not path.is_file():
         message = f"The weights {path} are missing. `make zoo` makes them."
         raise ModelError(message)
-    found = hash_file(path)
-    if found != expected:
+    sha256 = hash_file(path)
+    if sha256 != expected:
         message = (
             f"The weights {path} differ from their card: expected sha256 {expected}, found "
-            f"{found}. Restore the file or run `make zoo`."
+            f"{sha256}. Restore the file or run `make zoo`."
         )
         raise ModelError(message)
 

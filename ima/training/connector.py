@@ -28,7 +28,13 @@ _MAX_VALIDATION_SAMPLES = 64
 
 
 def train_connector(settings: TrainingSettings) -> str:
-    """Train a connector; see :func:`ima.training.train_connector`."""
+    """Train a connector; see :func:`ima.training.train_connector`.
+
+    Examples
+    --------
+    >>> train_connector(settings)  # doctest: +SKIP
+    'model'
+    """
     from accelerate import Accelerator
 
     out = Path(settings.out)

@@ -33,36 +33,7 @@ MODEL_PAIRS: Mapping[str, dict[str, str]] = {
 class TrainingSettings(BaseModel):
     """Settings for training a connector (paper §2, single task).
 
-    Parameters
-    ----------
-    language, encoder : str
-        Folders or Hugging Face ids of the two frozen models.
-    data : str
-        A data set with splits ``train`` and ``validation``, or a folder of samples.
-    out : str
-        The folder that becomes the model. An interrupted training in it resumes.
-    epochs : int
-        Passes over the training samples.
-    learning_rate : float
-        Peak, reached after a linear warm-up of ``warmup`` steps; a cosine decays from it to 0.
-    weight_decay : float
-        Of AdamW, on all weights of the connector.
-    batch_size, accumulation : int
-        Samples of a forward pass on each device, and passes whose gradients are summed.
-    precision : {"float32", "bfloat16", "float16"}
-        Dtype of the frozen models and, with float32 weights, of the connector's forward pass.
-    width, feed_forward, queries, layers : int
-        Sizes of the connector; the defaults are those of the paper.
-    samples : int or None
-        Number of training samples, taken from the start; None takes all.
-    checkpoints : int
-        Number of evenly spaced checkpoints, besides the untrained and the final weights.
-    save_every : int
-        Steps between two saved states from which an interrupted training resumes.
-    seed : int
-        Seed of the connector's initial weights and of the order of samples.
-    device : str or None
-        None uses a GPU if there is one.
+    The fields' descriptions are also the help texts of the options of ``ima train``.
 
     Examples
     --------
@@ -76,26 +47,57 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    language: str = Field(min_length=1)
-    encoder: str = Field(min_length=1)
-    data: str = Field(min_length=1)
-    out: str = Field(min_length=1)
-    epochs: int = Field(default=20, ge=1)
-    learning_rate: float = Field(default=2e-4, gt=0)
-    warmup: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    batch_size: int = Field(default=16, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    width: int = Field(default=256, ge=1)
-    feed_forward: int = Field(default=512, ge=1)
-    queries: int = Field(default=10, ge=1)
-    layers: int = Field(default=5, ge=1)
-    samples: int | None = Field(default=None, ge=1)
-    checkpoints: int = Field(default=5, ge=0)
-    save_every: int = Field(default=200, ge=1)
-    seed: int = Field(default=0, ge=0)
-    device: str | None = None
+    language: str = Field(
+        min_length=1, description="frozen language model: a folder or a Hugging Face id"
+    )
+    encoder: str = Field(min_length=1, description="frozen encoder: a folder or a Hugging Face id")
+    data: str = Field(
+        min_length=1, description="data set, or folder of samples, with splits train and validation"
+    )
+    out: str = Field(
+        min_length=1,
+        description="folder that becomes the model; an interrupted training in it resumes",
+    )
+    epochs: int = Field(default=20, ge=1, description="passes over the training samples")
+    learning_rate: float = Field(
+        default=2e-4, gt=0, description="peak of the learning rate; a cosine decays from it to 0"
+    )
+    warmup: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
+    batch_size: int = Field(
+        default=16, ge=1, description="samples of a forward pass on each device"
+    )
+    accumulation: int = Field(
+        default=1, ge=1, description="forward passes whose gradients are summed"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32",
+        description=(
+            "dtype of the frozen models and, with float32 weights, of the connector's forward "
+            "pass: float32, bfloat16 or float16"
+        ),
+    )
+    width: int = Field(default=256, ge=1, description="hidden size of the connector")
+    feed_forward: int = Field(
+        default=512, ge=1, description="hidden size of the connector's feed-forward networks"
+    )
+    queries: int = Field(default=10, ge=1, description="perceptual tokens per sample")
+    layers: int = Field(default=5, ge=1, description="transformer layers of the connector")
+    samples: int | None = Field(
+        default=None, ge=1, description="number of training samples, from the start; default: all"
+    )
+    checkpoints: int = Field(
+        default=5,
+        ge=0,
+        description="evenly spaced checkpoints, besides the untrained and the final weights",
+    )
+    save_every: int = Field(
+        default=200, ge=1, description="steps between two saved states to resume from"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of initial weights and sample order")
+    device: str | None = Field(
+        default=None, description="device, such as cpu; default: a GPU if any"
+    )
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> TrainingSettings:

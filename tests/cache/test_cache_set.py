@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from ima.cache.cache_set import open_cache_set, open_cache_sets
@@ -101,16 +98,6 @@ def test_two_language_models_are_refused(stores, monkeypatch):
     monkeypatch.setattr("ima.cache.cache_set.open_cache", renamed)
     with pytest.raises(ParameterError, match=r"of 2 language.*llama-mini \(ST\), opt-mini \(ST\)"):
         open_cache_set(list(stores.values()))
-
-
-def test_measures_claims_and_figures_need_no_torch():
-    code = (
-        "import sys\n"
-        "import ima.claims, ima.figures, ima.cache.cache_set, ima.measures.cones\n"
-        "import ima.measures.separability, ima.measures.embedding\n"
-        "assert not {'torch', 'transformers'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_caches_are_grouped_by_language_model_and_setup(stores, monkeypatch):

@@ -1,4 +1,4 @@
-"""Figures: colours and markers tell the same things apart, legends stay outside, n panels fit."""
+"""Figures: distinct colours and markers, legends outside the axes, one panel per entry."""
 
 from __future__ import annotations
 
@@ -184,7 +184,8 @@ def test_a_ladder_has_a_panel_a_task_and_a_row_a_model():
     for axes in figure.axes:
         assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two"]
     assert set(legend(figure)) == {
-        "image: score", "image: tokens of another sample", "video: score", "video: tokens of another sample",
+        "image: score", "image: tokens of another sample",
+        "video: score", "video: tokens of another sample",
         "no perceptual tokens", "most frequent answer", "text-only ceiling",
     }  # fmt: skip
 
@@ -226,20 +227,20 @@ def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
     return model_comparison.ModelComparison(title, kind, "lm (ST)", dataset, "exact_match", points)
 
 
-def test_models_are_drawn_by_proxy_and_score_in_their_modalitys_colour():
-    given = [
+def test_models_have_the_colour_of_their_modality():
+    comparisons = [
         compared("few", 5),
         compared("a run in training, with a long title", 6, kind="training"),
         compared("sounds", 12, dataset="mini-audio-qa"),
     ]
     figure = figures.plot_models_by_proxy(
-        given, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)"
+        comparisons, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)"
     )
     assert len(figure.axes) == 3
     assert legend(figure) == ["image", "audio"]
     assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
     assert all(axes.get_xlabel() for axes in figure.axes)
-    table = model_comparison.correlate_comparisons(given, resamples=10)
+    table = model_comparison.correlate_comparisons(comparisons, resamples=10)
     heat = figures.plot_proxy_correlations(table).axes[0]
     assert [tick.get_text() for tick in heat.get_xticklabels()] == list(model_summary.PROXIES)
     assert heat.get_yticklabels()[0].get_text() == "few (5)"
@@ -302,7 +303,7 @@ def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
     assert height > 0.25 * rows
 
 
-def test_runs_along_training_are_told_apart_from_step_0_on():
+def test_runs_have_different_styles_from_step_0_on():
     runs = {
         name: {
             0: intervals.Interval(0.2 + at / 10, 0.1, 0.5, 9),
@@ -319,19 +320,19 @@ def test_runs_along_training_are_told_apart_from_step_0_on():
     assert legend(figure) == list(runs)
 
 
-def test_agreement_is_drawn_beside_what_chance_gives():
+def test_agreement_is_plotted_with_chance():
     numbers = pd.RangeIndex(1, 4, name="tasks")
-    found = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
+    agreement = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
     chance = pd.Series([0.5, 0.4, 0.1], index=numbers)
-    figure = figures.plot_vote_agreement(found, chance_agreement=chance)
+    figure = figures.plot_vote_agreement(agreement, chance_agreement=chance)
     assert legend(figure) == ["q", "up", "if tasks chose independently"]
     drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
     assert drawn == [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1]]
 
 
-def test_removed_shares_stand_in_their_cells():
-    shares = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
-    figure = figures.plot_sparsity_heatmap(shares)
+def test_sparsities_are_written_in_their_cells():
+    sparsities = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
+    figure = figures.plot_sparsity_heatmap(sparsities)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["0.25", "0.50", "0.75", "0.12"]
     assert figure.axes[0].get_xlabel() == "block"

@@ -55,7 +55,7 @@ def test_the_public_names_are_the_classes_themselves():
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
 
-    assert (ima.models.Batch, ima.models.frozen.FrozenModel) == (Batch, FrozenModel)
+    assert (ima.models.Batch, ima.models.FrozenModel) == (Batch, FrozenModel)
     with pytest.raises(AttributeError, match="no attribute 'Botch'"):
         _ = ima.models.Botch
 

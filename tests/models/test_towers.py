@@ -1,4 +1,4 @@
-"""Encoders of transformers before a language model, and the training of what lies between."""
+"""Encoders of transformers with their own processors, connected to a language model."""
 
 from __future__ import annotations
 

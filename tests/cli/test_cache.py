@@ -1,0 +1,166 @@
+"""`ima cache`: what it prints, how it fails, and its options, which are the settings of a cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import Field
+from typer.testing import CliRunner
+
+from ima.cache.provenance import CacheParameters, validate_cache_parameters
+from ima.cli.cache import make_create_command
+from ima.notebook import runner
+
+MODEL = "llama-mini/vit/image-caption"
+DATASET = "mini-image-caption"
+
+
+def test_cache_info(run_ima, cache_path):
+    code, out, _ = run_ima("cache", "info", cache_path)
+    assert code == 0
+    assert "/means/resid_post" in out
+    assert MODEL in out
+    code, out, _ = run_ima("cache", "info", cache_path, "--json")
+    record = json.loads(out)
+    assert record["finished"]
+    assert record["samples"] == 3
+    assert record["hook_points"] == ["attn_out", "resid_post"]
+
+
+def test_cache_verify_names_damage_and_repairs_it(run_ima, cache_path, tmp_path):
+    store = Path(shutil.copytree(cache_path, tmp_path / "damaged.zarr"))
+    code, out, _ = run_ima("cache", "verify", store)
+    assert code == 0
+    assert "0 damaged pieces" in out
+    chunk = next(
+        path for path in sorted(store.glob("means/attn_out/mean/c/**/*")) if path.is_file()
+    )
+    sound = chunk.read_bytes()
+    chunk.write_bytes(sound[:40] + bytes([sound[40] ^ 1]) + sound[41:])
+    code, out, _ = run_ima("cache", "verify", store)
+    assert code == 1
+    assert "/means/attn_out" in out
+    assert "mini-image-test-000000" in out
+    assert f"ima cache verify {store} --repair" in out
+    code, out, _ = run_ima("cache", "verify", store, "--repair", "--json")
+    assert code == 0
+    assert json.loads(out)["ok"]
+    assert chunk.read_bytes() == sound
+
+
+def test_the_command_that_a_cache_names_is_one_that_the_command_line_takes(
+    run_ima, tmp_path, tiny_zoo
+):
+    asked = validate_cache_parameters(
+        {
+            "model": MODEL,
+            "dataset": DATASET,
+            "samples": 2,
+            "hook_points": ["attn_out"],
+            "keep_tokens": 1,
+            "batch_size": 1,
+            "unit": 1,
+            "dtype": "float32",
+            "seed": 3,
+            "loss": False,
+            "predict": True,
+        }
+    )
+    words = asked.command(str(tmp_path / "named.zarr")).split()
+    assert run_ima(*words[1:])[0] == 0
+    _, out, _ = run_ima("cache", "info", tmp_path / "named.zarr", "--json")
+    stored = json.loads(out)
+    found = {**stored["parameters"], "batch_size": stored["execution"]["batch_size"]}
+    assert {name: found[name] for name in found} == {
+        name: value for name, value in asked.model_dump(mode="json").items() if name in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--model", "llama-mini/vit/image-captoin", f"Did you mean '{MODEL}'?"),
+        ("--dataset", "mini-image-captoin", f"Did you mean '{DATASET}'?"),
+        ("--hook-points", "resid_pots", "Did you mean 'resid_post'?"),
+        ("--samples", "0", "greater than or equal to 1"),
+        ("--dtype", "bfloat16", "float16"),
+        ("--keep-tokens", "9", "keep_tokens=9"),
+        ("--out", "/proc/nowhere/c.zarr", "/proc/nowhere"),
+    ],
+)
+def test_bad_input_of_cache_create(
+    run_ima, create_arguments, tiny_zoo, tmp_path, option, value, message
+):
+    store = tmp_path / "none.zarr"
+    code, out, err = run_ima(*create_arguments(store, option, value))
+    assert code == 1
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert message in err
+    assert not store.exists()
+
+
+def test_a_wrong_type_is_misuse(run_ima, create_arguments, tmp_path):
+    code, _, err = run_ima(*create_arguments(tmp_path / "none.zarr", "--samples", "many"))
+    assert code == 2
+    assert "valid integer" in err
+    assert not (tmp_path / "none.zarr").exists()
+
+
+def test_errors_show_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "ima.cli", "cache", "info", str(tmp_path / "none.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+class ToyParameters(CacheParameters):
+    """The settings of a cache and one more."""
+
+    toy: int = Field(default=3, ge=1, description="how many toys are stored")
+    toy_names: tuple[str, ...] = Field(default=("bear",), description="names of the toys")
+    no_toys: bool = Field(default=False, description="store none")
+
+
+def test_a_new_setting_is_an_option(monkeypatch):
+    app = typer.Typer()
+    app.command()(make_create_command(ToyParameters))
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert "--toy " in shown
+    assert "How many toys are stored." in shown
+    assert "[default: 3]" in shown
+    given = {}
+    monkeypatch.setattr(
+        "ima.capture.writer.create_cache", lambda model, **settings: given.update(settings)
+    )
+    asked = ToyParameters(model="m", dataset="d", toy=4, toy_names=("a", "b"), no_toys=True)
+    words = asked.command("toys.zarr").split()[3:]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert (given["toy"], given["toy_names"], given["no_toys"]) == (4, ["a", "b"], True)
+
+
+def test_the_page_of_a_cache_has_the_settings_as_parameters():
+    source = Path(__file__).parents[2] / "notebooks" / "caching.md"
+    declared = {parameter.name: parameter for parameter in runner.read_notebook_parameters(source)}
+    assert set(declared) == {*CacheParameters.model_fields, "out"}
+    # The page shows a model of the zoo, and what it generates.
+    own = {"model": MODEL, "dataset": DATASET, "predict": True}
+    for name, field in CacheParameters.model_fields.items():
+        default = own.get(name, field.default)
+        given = declared[name].default
+        assert given == (list(default) if isinstance(default, tuple) else default), name
+        assert declared[name].comment == field.description

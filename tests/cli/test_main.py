@@ -1,0 +1,97 @@
+"""The command line as a whole, and the commands of models, claims and timings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ima import claims
+from ima.bench import speed
+from ima.stats.intervals import Interval
+
+MODEL = "llama-mini/vit/image-caption"
+
+
+def test_help_lists_every_group(run_ima):
+    code, out, _ = run_ima("--help")
+    assert code == 0
+    for word in ("cache", "models", "notebook", "claims", "zoo", "bench"):
+        assert word in out
+
+
+def test_models_list(run_ima, tiny_zoo):
+    code, out, _ = run_ima("models", "list")
+    assert code == 0
+    assert MODEL in out
+    code, out, _ = run_ima("models", "list", "--json")
+    fields = {"name", "setup", "modality", "task", "dataset", "parameters", "scores", "floors"}
+    fields |= {"controls", "beams", "checkpoints"}
+    assert all(set(record) == fields for record in json.loads(out))
+
+
+def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):
+    runs = tmp_path / "book" / "runs"
+    entry = claims.make_claim_record(
+        "F1.1",
+        interval=Interval(0.2, 0.1, 0.3, n=60),
+        model="tiny (ST)",
+        dataset="some",
+        notebook="notebooks/finding1.md",
+    )
+    written = claims.write_claim_records([entry], runs / "finding1.claims.json")
+    out, table = tmp_path / "all.json", tmp_path / "book" / "_generated" / "claims.md"
+    code, _, _ = run_ima("claims", "collect", written, "--out", out, "--table", table)
+    assert code == 0
+    assert json.loads(out.read_text(encoding="utf-8")) == [entry.model_dump()]
+    text = table.read_text(encoding="utf-8")
+    assert "(runs/finding1.ipynb)" in text
+    assert text.count("not yet measured") == len(claims.CLAIMS) - 1
+
+
+def test_bench_prints_the_time_of_each_step(run_ima, monkeypatch):
+    code, _, err = run_ima("bench", "--samples", "0")
+    assert code == 1
+    assert "at least 1" in err
+    timings = [speed.StepTiming("a", 1.0, 2), speed.StepTiming("b", 2.0, 2, 2.0, "a")]
+    monkeypatch.setattr(speed, "benchmark_caching", lambda model, **settings: timings)
+    code, out, _ = run_ima("bench", "--json")
+    assert code == 0
+    assert json.loads(out) == [vars(timing) for timing in timings]
+    assert "2.00 × a" in run_ima("bench")[1]
+
+
+def test_bench_keeps_timings_with_their_machine(run_ima, tmp_path):
+    out = tmp_path / "kept" / "here.json"
+    given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
+    assert run_ima("bench", "--shape", "tiny", *given)[0] == 0
+    found = speed.read_timings(out.parent)
+    assert found["step"].tolist() == [speed.FORWARD_STEP, speed.MEASURE_STEP]
+    assert set(found["what"]) == {"tiny, random weights, float32"}
+    assert set(found["device"]) == {speed.describe_machine()["device"]} != {""}
+
+
+def test_every_command_of_the_pages_exists(run_ima):
+    """What the prose tells a reader to type is what the command line takes."""
+    root = Path(__file__).parents[2]
+    texts = [p.read_text(encoding="utf-8") for p in [root / "README.md", *root.glob("book/*.md")]]
+    texts += [p.read_text(encoding="utf-8") for p in root.glob("notebooks/*.md")]
+    told = set()
+    for line in "\n".join(texts).splitlines():
+        words = line.replace("`", " ").strip("$ ").split()
+        if len(words) > 2 and words[0] == "ima":
+            told.add((words[1], *([words[2]] if words[2][0] not in "-[" else [])))
+    assert ("cache", "create") in told
+    for words in sorted(told):
+        assert run_ima(*words, "--help")[0] == 0, f"ima {' '.join(words)}"
+
+
+def test_bench_takes_a_published_size(run_ima):
+    small = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--json")
+    code, out, _ = run_ima("bench", "--shape", "tiny", *small)
+    assert code == 0
+    plain, measured = json.loads(out)
+    assert plain["samples"] == measured["samples"] == 4
+    assert measured["ratio"] > 0
+    code, _, err = run_ima("bench", "--shape", "llava")
+    assert code == 1
+    assert "Available: llama-12, llava-1.5-13b, llava-1.5-7b, tiny" in err
