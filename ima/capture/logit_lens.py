@@ -39,7 +39,7 @@ def apply_logit_lens(
     block_size : int
         Numbers (tokens times words) in memory at once.
     paper_compat : bool
-        Apply the final norm twice, as the released code does to the last layer (paper.md §5).
+        Apply the final norm twice, as the released code does to the last layer.
 
     Returns
     -------

@@ -38,7 +38,7 @@ def score_exact_match(
         Acceptable answers.
     paper_compat : bool
         Cut the prediction to the number of words of the reference, as the released code does
-        (paper.md §5). This tells the model where to stop.
+       . This tells the model where to stop.
 
     Examples
     --------

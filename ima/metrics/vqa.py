@@ -58,7 +58,7 @@ def compute_vqa_accuracy(prediction: str, references: Sequence[str]) -> float:
     Parameters
     ----------
     prediction : str
-        The complete answer, never cut to the length of a reference (paper.md §5, fault 6).
+        The complete answer, never cut to the length of a reference.
     references : sequence of str
         The answers of people, usually ten; a single one counts as given by all.
 

@@ -1,4 +1,4 @@
-"""Captions of the miniature world against the truth: whether just the right entities are named."""
+"""Scores of miniature captions: does a caption name exactly the entities of its sample?"""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from ima.miniature.world import NOUN_SYNONYMS, Domain, get_domain
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 
-Named = Counter[tuple[str, ...]]
-#: Scores that ask for exactly the right entities, and whether for all attributes that are told.
+_EntityCounts = Counter[tuple[str, ...]]
+#: Scores of exact captions, and whether they require all attributes except the place.
 _EXACT = {"exact_set": False, "exact_full": True}
 
 
-def count_named_entities(caption: str, modality: str, *, full: bool = False) -> Named:
-    """Return the entities that a caption names.
+def count_named_entities(caption: str, modality: str, *, full: bool = False) -> _EntityCounts:
+    """Count the entities that a caption names.
 
-    An entity is a noun with the attribute words that stand before it since the last entity; in a
-    clip, what it does stands behind it.
+    An entity is a noun with the attribute words between it and the previous noun. In a caption of a
+    clip, the motion follows the noun.
 
     Parameters
     ----------
     caption : str
-        In the language of ``ima.miniature.speech``.
+        Text as :mod:`ima.miniature.speech` writes it.
     modality : str
-        Which domain's words are looked for.
+        Modality whose words count.
     full : bool
-        Whether an entity counts with all attributes that captions tell, or with its noun and the
-        first one (colour, pitch) alone.
+        Whether an entity is its noun with all attributes except the place, or with the first
+        attribute (colour, pitch) only.
 
     Returns
     -------
     collections.Counter
-        Tuples of the noun and attribute values; an attribute that is not told is ``""``.
+        Counts of tuples (noun, attribute values); a missing attribute is ``""``.
 
     Examples
     --------
-    >>> dict(named_entities("a big red ring and a small blue star", "image"))
+    >>> dict(count_named_entities("a big red ring and a small blue star", "image"))
     {('ring', 'red'): 1, ('star', 'blue'): 1}
     """
     domain = get_domain(modality)
-    found: list[dict[str, str]] = []
+    entities: list[dict[str, str]] = []
     pending: dict[str, str] = {}
     words = caption.lower().replace(",", " ").replace(".", " ").split()
     for i, word in enumerate(words):
         if word in domain.nouns:
-            found.append({"noun": word, **pending})
+            entities.append({"noun": word, **pending})
             pending = {}
             continue
         phrase = f"{word} {words[i + 1]}" if i + 1 < len(words) else word
@@ -58,81 +58,102 @@ def count_named_entities(caption: str, modality: str, *, full: bool = False) -> 
             if value not in values:
                 continue
             if name == "motion":
-                if found:
-                    found[-1].setdefault(name, value)
+                if entities:
+                    entities[-1].setdefault(name, value)
             else:
                 pending[name] = value
-    names = _told(domain) if full else (domain.first_attribute,)
-    return Counter((e["noun"], *(e.get(name, "") for name in names)) for e in found)
+    return _count_entities(entities, domain, full=full)
 
 
-def _told(domain: Domain) -> tuple[str, ...]:
-    return tuple(name for name in domain.attributes if name != "place")
+def _count_entities(
+    entities: Sequence[Mapping[str, str]], domain: Domain, *, full: bool
+) -> _EntityCounts:
+    """Count tuples of a noun and its attribute values."""
+    attributes = [name for name in domain.attributes if name != "place"]
+    names = attributes if full else [domain.first_attribute]
+    return Counter((e["noun"], *(e.get(name, "") for name in names)) for e in entities)
 
 
-def _count_true_entities(
-    entities: Sequence[Mapping[str, str]], modality: str, *, full: bool
-) -> Named:
-    """Return the entities of a sample's truth in the form of :func:`count_named_entities`."""
-    domain = get_domain(modality)
-    names = _told(domain) if full else (domain.first_attribute,)
-    return Counter((e["noun"], *(e[name] for name in names)) for e in entities)
+def _is_exact(sample: Sample, caption: str, *, full: bool) -> bool:
+    modality = sample.truth["modality"]
+    true_entities = _count_entities(sample.truth["entities"], get_domain(modality), full=full)
+    return count_named_entities(caption, modality, full=full) == true_entities
 
 
 def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
     """Score captions of the miniature world.
 
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples of a caption data set.
+    predictions : sequence of str
+        One caption per sample.
+
     Returns
     -------
     dict of str to Interval
         ``exact_set``: exactly the right entities by noun and first attribute (red circle, high
-        bell); ``exact_full``: with every attribute that captions tell; ``exact_nouns``: the right
-        nouns; ``novel`` and ``familiar``: ``exact_set`` with and without combinations that training
-        never showed; ``cider`` and ``bleu4`` against all references; ``chair_s`` and ``chair_i``,
-        of which less is better.
+        bell); ``exact_full``: with all attributes except the place; ``exact_nouns``: the right
+        nouns; ``novel`` and ``familiar``: ``exact_set`` on samples with and without combinations
+        that training never showed; ``cider`` and ``bleu4`` against all references; ``chair_s`` and
+        ``chair_i``, where lower is better.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> samples = open_samples("mini-image-caption", n=10)
+    >>> scores = score_captions(samples, [sample.references[0] for sample in samples])
+    >>> scores["exact_set"].value, scores["chair_i"].value
+    (1.0, 0.0)
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for sample, prediction in zip(samples, predictions, strict=True):
-        truth = sample.truth["entities"]
         for name, full in _EXACT.items():
-            named = count_named_entities(prediction, sample.modality, full=full)
-            right = float(named == _count_true_entities(truth, sample.modality, full=full))
-            groups[name].append(right)
-            if name == "exact_set":
-                groups["novel" if sample.truth["novel"] else "familiar"].append(right)
-                nouns: Counter[str] = Counter()
-                for (noun, *_), count in named.items():
-                    nouns[noun] += count
-                groups["exact_nouns"].append(float(nouns == Counter(e["noun"] for e in truth)))
-    found = {name: compute_mean_score(values) for name, values in groups.items()}
-    found |= score_cider_bleu(predictions, [sample.references for sample in samples])
-    found |= score_chair(count_chair_mentions(samples, predictions))
-    return dict(sorted(found.items()))
+            groups[name].append(float(_is_exact(sample, prediction, full=full)))
+        groups["novel" if sample.truth["novel"] else "familiar"].append(groups["exact_set"][-1])
+        nouns: Counter[str] = Counter()
+        for (noun, *_), count in count_named_entities(prediction, sample.modality).items():
+            nouns[noun] += count
+        true_nouns = Counter(e["noun"] for e in sample.truth["entities"])
+        groups["exact_nouns"].append(float(nouns == true_nouns))
+    scores = {name: compute_mean_score(values) for name, values in groups.items()}
+    scores |= score_cider_bleu(predictions, [sample.references for sample in samples])
+    scores |= score_chair(count_chair_mentions(samples, predictions))
+    return dict(sorted(scores.items()))
 
 
 def objects_of(sample: Sample) -> tuple[Mapping[str, str], Set[str]]:
-    """Return the objects that a caption may name, by every wording, and those that are there."""
+    """Return the names of all objects with their nouns, and the nouns present in a sample.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> names, present = objects_of(open_samples("mini-image-caption", n=1)[0])
+    >>> names["disc"], present <= set(names.values())
+    ('circle', True)
+    """
     nouns = get_domain(sample.truth["modality"]).nouns
-    there = {entity["noun"] for entity in sample.truth["entities"]}
-    return map_object_names(nouns, NOUN_SYNONYMS), there
+    present = {entity["noun"] for entity in sample.truth["entities"]}
+    return map_object_names(nouns, NOUN_SYNONYMS), present
 
 
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:
-    """Return the scores of one caption that need the truth.
+    """Score one caption against the truth of its sample.
 
     Returns
     -------
     dict of str to float
-        ``exact_set`` and ``exact_full`` (0 or 1), ``absent_named`` and ``named`` (mentions of
-        absent objects, and of any).
+        ``exact_set`` and ``exact_full`` (0 or 1), ``absent_named`` (mentions of absent objects) and
+        ``named`` (mentions of any object).
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> sample = open_samples("mini-image-caption", n=1)[0]
+    >>> score_caption(sample, sample.references[0])["exact_full"]
+    1.0
     """
-    modality, entities = sample.truth["modality"], sample.truth["entities"]
-    found = {
-        name: float(
-            count_named_entities(caption, modality, full=full)
-            == _count_true_entities(entities, modality, full=full)
-        )
-        for name, full in _EXACT.items()
-    }
+    scores = {name: float(_is_exact(sample, caption, full=full)) for name, full in _EXACT.items()}
     absent, named = count_chair_mentions([sample], [caption])[0]
-    return found | {"absent_named": float(absent), "named": float(named)}
+    return scores | {"absent_named": float(absent), "named": float(named)}

@@ -1,9 +1,9 @@
-"""The text corpus: documents, their tokenizer, and packed rows for training the language model.
+"""The text corpus: documents, their tokenizer, and packed rows for training a language model.
 
-A document is an opening text and turns. Each turn is a prompt and an answer, and the end token
-follows the answer. Documents that share a row are separated by the start token. A document never
-begins with one, so that whatever stands first in a row — words here, perceptual tokens later — is
-read as the opening of a document.
+A document is an opening text followed by turns. A turn is a prompt and an answer, and the end token
+follows the answer. The start token separates documents that share a row. It never begins a row, so
+the language model reads whatever comes first in a row, be it text or perceptual tokens, as the
+opening of a document.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SPECIAL_TOKENS = (PAD_TOKEN, START_TOKEN, END_TOKEN)
 TOKENIZER_SEED = 1
 _SCENE_WORD_RATIO = 0.48
 _MAX_TURNS = 9
-#: Shares of training after which natural questions, then every kind of document, and then
-#: documents full of yes-or-no questions begin.
+#: Fractions of training at which the next stage begins: natural questions, all kinds of documents,
+#: documents of yes-or-no questions.
 _STAGE_STARTS = (0.04, 0.12, 0.4222)
-#: Share of scene documents that ask yes-or-no questions only, in the last stage.
+#: Fraction of the last stage's scene documents that ask yes-or-no questions only.
 _YES_NO_RATIO = 0.3
 
 
@@ -41,7 +41,7 @@ class Document:
         The modality that the document describes, or the name of its writer in
         :mod:`ima.miniature.prose`.
     opening : str
-        What stands first; may be empty.
+        Text before the first turn; may be empty.
     turns : tuple of (str, str)
         Prompts and answers.
     kinds : tuple of str
@@ -61,14 +61,28 @@ class Document:
 
 
 def get_curriculum_stage(progress: float) -> int:
-    """Return the stage of the curriculum, 0 to 3, at a share of training in [0, 1]."""
+    """Return the stage of the curriculum, 0 to 3, at a fraction of training in [0, 1].
+
+    Examples
+    --------
+    >>> [get_curriculum_stage(progress) for progress in (0, 0.1, 0.3, 0.9)]
+    [0, 1, 2, 3]
+    """
     return sum(progress >= bound for bound in _STAGE_STARTS)
 
 
 def draw_textual_places(
     modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> tuple[Entity, ...]:
-    """Give the objects of an image that exists in words only a place each."""
+    """Draw a place for each object of an image that is described in text only.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "size": "big"})
+    >>> (placed,) = draw_textual_places("image", (ring,), np.random.default_rng(0))
+    >>> placed.attributes["place"]
+    'bottom right'
+    """
     if modality != "image":
         return entities
     places = [str(rng.choice(IMAGE_PLACES)) for _ in entities]
@@ -81,54 +95,59 @@ def draw_textual_places(
 def write_scene_document(
     rng: np.random.Generator, *, modality: str | None = None, split: str = "train", stage: int = 2
 ) -> Document:
-    """Describe a scene, a clip or a sound that nobody draws, and talk about it.
+    """Describe an image, a clip or a sound that is never rendered, and ask about it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Source of randomness.
     modality : str or None
-        Which domain; None draws it.
+        Modality; None draws it.
     split : str
-        Which contents.
+        Split of the contents.
     stage : int
-        0: list the facts and recall them by their noun. 1: ask for attributes of listed facts.
-        2: every style, with captions and every kind of question. 3: as 2, and some documents
-        that only check what is there: a single yes teaches little about which noun has which
-        value, nine of them about one scene teach it.
+        0: list facts and recall them by their noun. 1: ask for attributes of listed facts. 2: all
+        styles, with captions and all kinds of questions. 3: as 2, and some documents ask only
+        yes-or-no questions. One such answer says little about which noun has which value; nine
+        about the same scene say enough.
+
+    Examples
+    --------
+    >>> document = write_scene_document(np.random.default_rng(0), modality="audio", stage=0)
+    >>> document.kind, document.kinds[0]
+    ('audio', 'recall')
     """
     modality = modality or str(rng.choice(list(DOMAINS)))
     domain = DOMAINS[modality]
     entities = draw_textual_places(modality, draw_entities(modality, split, rng), rng)
     entities = tuple(entities[i] for i in rng.permutation(len(entities)))
-    checked = stage == 3 and rng.random() < _YES_NO_RATIO
+    only_yes_no = stage == 3 and rng.random() < _YES_NO_RATIO
     if stage >= 2 and rng.random() < 0.25:
         stage = 1
     style = None if stage >= 2 else "list"
     opening = speech.describe_entities(modality, entities, rng, style=style)
     if stage == 0:
-        nouns = Counter(e.noun for e in entities)
-        told = [e for e in entities if nouns[e.noun] == 1]
+        noun_counts = Counter(e.noun for e in entities)
         turns = [
             (f"recall : {e.noun}", " ".join(e.attributes[a] for a in domain.attributes))
-            for e in told
+            for e in entities
+            if noun_counts[e.noun] == 1
         ]
         kinds = ["recall"] * len(turns)
     else:
-        asked = (speech.make_yes_no_questions if checked else speech.make_questions)(
-            modality, entities, rng
-        )
-        if stage == 1 and not checked:
-            asked = [q for q in asked if q.kind in {*domain.attributes, "which", "order"}]
-        asked = asked[:_MAX_TURNS]
-        turns = [(q.prompt, q.answer) for q in asked]
-        kinds = [q.kind for q in asked]
+        make_questions = speech.make_yes_no_questions if only_yes_no else speech.make_questions
+        questions = make_questions(modality, entities, rng)
+        if stage == 1 and not only_yes_no:
+            questions = [q for q in questions if q.kind in {*domain.attributes, "which", "order"}]
+        questions = questions[:_MAX_TURNS]
+        turns = [(q.prompt, q.answer) for q in questions]
+        kinds = [q.kind for q in questions]
     if stage >= 2 or rng.random() < 0.3:
-        wording = speech.make_captions(modality, entities)
-        caption = wording[0] if rng.random() < 0.6 else str(rng.choice(wording))
-        at = 0 if rng.random() < 0.5 else int(rng.integers(len(turns) + 1))
-        turns.insert(at, (speech.CAPTION_PROMPT, caption))
-        kinds.insert(at, "caption")
+        captions = speech.make_captions(modality, entities)
+        caption = captions[0] if rng.random() < 0.6 else str(rng.choice(captions))
+        position = 0 if rng.random() < 0.5 else int(rng.integers(len(turns) + 1))
+        turns.insert(position, (speech.CAPTION_PROMPT, caption))
+        kinds.insert(position, "caption")
     return Document(modality, opening, tuple(turns), tuple(kinds))
 
 
@@ -144,14 +163,20 @@ _PROSE_STAGES: tuple[dict[str, float], ...] = (
 
 def _write_prose_document(rng: np.random.Generator, *, stage: int = 2) -> Document:
     """Write a document that describes no scene."""
-    shares = _PROSE_STAGES[min(stage, 2)]
-    kind = str(rng.choice(list(shares), p=list(shares.values())))
+    ratios = _PROSE_STAGES[min(stage, 2)]
+    kind = str(rng.choice(list(ratios), p=list(ratios.values())))
     opening, turns = prose.PROSE_WRITERS[kind](rng)
     return Document(kind, opening, tuple(turns), (kind,) * len(turns))
 
 
 def iterate_documents(seed: int, *, split: str = "train", stage: int = 2) -> Iterator[Document]:
-    """Yield documents for ever; at most :data:`_SCENE_WORD_RATIO` of their words describe scenes."""
+    """Yield documents without end; about ``_SCENE_WORD_RATIO`` of their words describe scenes.
+
+    Examples
+    --------
+    >>> next(iterate_documents(seed=0)).kind in DOMAINS
+    True
+    """
     rng = np.random.default_rng(seed)
     scene_words = words = 0
     while True:
@@ -167,10 +192,22 @@ def iterate_documents(seed: int, *, split: str = "train", stage: int = 2) -> Ite
 def train_tokenizer(*, seed: int, vocabulary: int = 1536, samples: int = 20_000) -> Any:
     """Train the byte-pair tokenizer on the corpus.
 
+    Parameters
+    ----------
+    seed : int
+        Seed of the documents.
+    vocabulary, samples : int
+        Number of tokens, and number of documents.
+
     Returns
     -------
     tokenizers.Tokenizer
-        Byte-level; every word, also the first, carries its leading space.
+        Byte-level; every word, including the first, carries its leading space.
+
+    Examples
+    --------
+    >>> train_tokenizer(seed=1, vocabulary=300, samples=20).get_vocab_size()
+    300
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -194,7 +231,25 @@ _PackedRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 def encode_document(
     document: Document, tokenizer: Any, *, context_weight: float
 ) -> tuple[list[int], list[float]]:
-    """Return the token ids of a document and the weight of each in the loss."""
+    """Return the token ids of a document and the weight of each in the loss.
+
+    Parameters
+    ----------
+    document : Document
+        Opening and turns.
+    tokenizer : tokenizers.Tokenizer
+        From :func:`train_tokenizer`.
+    context_weight : float
+        Weight of the opening and of prompts; answers weigh 1.
+
+    Examples
+    --------
+    >>> tokenizer = train_tokenizer(seed=1, vocabulary=400, samples=50)
+    >>> document = Document("", "", (("caption :", "a ring"),), ("caption",))
+    >>> ids, weights = encode_document(document, tokenizer, context_weight=0.0)
+    >>> tokenizer.decode([i for i, weight in zip(ids, weights, strict=True) if weight]).strip()
+    'a ring'
+    """
     end = tokenizer.token_to_id(END_TOKEN)
     pieces: list[tuple[str, float]] = (
         [(document.opening, context_weight)] if document.opening else []
@@ -205,9 +260,9 @@ def encode_document(
     weights: list[float] = []
     encoded = tokenizer.encode_batch([text for text, _ in pieces], add_special_tokens=False)
     for piece, (_, weight) in zip(encoded, pieces, strict=True):
-        new = piece.ids + ([end] if weight == 1.0 else [])
-        ids += new
-        weights += [weight] * len(new)
+        piece_ids = piece.ids + ([end] if weight == 1.0 else [])
+        ids += piece_ids
+        weights += [weight] * len(piece_ids)
     return ids, weights
 
 
@@ -221,28 +276,47 @@ def pack_documents(
     split: str = "train",
     context_weight: float = 0.2,
 ) -> _PackedRows:
-    """Pack documents into rows; a row begins with the beginning of a document.
+    """Pack documents into rows; each row begins with a new document.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        From :func:`train_tokenizer`.
+    seed, count, length : int
+        Seed of the documents, number of rows, and tokens per row.
+    stage, split
+        As in :func:`iterate_documents`.
+    context_weight : float
+        As in :func:`encode_document`.
 
     Returns
     -------
     ids : ndarray
         ``(row, position)`` int64, padded at the end.
     weights : ndarray
-        ``(row, position)`` float32: how much each token counts as a target; 1 in answers, 0
-        in padding.
+        ``(row, position)`` float32, weights of the tokens as targets: 1 in answers, 0 in padding.
+
+    Examples
+    --------
+    >>> tokenizer = train_tokenizer(seed=1, vocabulary=400, samples=50)
+    >>> ids, weights = pack_documents(tokenizer, seed=0, count=2, length=32)
+    >>> ids.shape, weights.shape
+    ((2, 32), (2, 32))
     """
     pad, start = tokenizer.token_to_id(PAD_TOKEN), tokenizer.token_to_id(START_TOKEN)
     ids = np.full((count, length), pad, np.int64)
     weights = np.zeros((count, length), np.float32)
     stream = iterate_documents(seed, split=split, stage=stage)
     for row in range(count):
-        at = 0
-        while at < length - 8:
-            new, weight = encode_document(next(stream), tokenizer, context_weight=context_weight)
-            if at:
-                new, weight = [start, *new], [0.0, *weight]
-            room = min(len(new), length - at)
-            ids[row, at : at + room] = new[:room]
-            weights[row, at : at + room] = weight[:room]
-            at += room
+        filled = 0
+        while filled < length - 8:
+            document_ids, document_weights = encode_document(
+                next(stream), tokenizer, context_weight=context_weight
+            )
+            if filled:
+                document_ids, document_weights = [start, *document_ids], [0.0, *document_weights]
+            end = min(filled + len(document_ids), length)
+            ids[row, filled:end] = document_ids[: end - filled]
+            weights[row, filled:end] = document_weights[: end - filled]
+            filled = end
     return ids, weights

@@ -1,12 +1,21 @@
-"""The named data sets of the miniature world; a sample is a function of seed, split and index."""
+"""The named data sets of the miniature world; seed, split and index determine a sample.
+
+The polls follow POPE (Li et al. 2023, arXiv:2305.10355): half of the questions are about absent
+objects, chosen in one of three ways, each harder than the one before. POPE asks six questions about
+an image; here each situation gets one question, so that answers are independent.
+
+- ``random``: any absent noun of the world;
+- ``popular``: the absent noun that is most frequent in the world;
+- ``adversarial``: the absent noun that co-occurs most often with the present ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +33,18 @@ from ima.miniature.world import (
     list_held_out_pairs,
 )
 
-_CONTENT_TASKS = ("caption", "qa")
-POLL_TASKS = ("poll-random", "poll-popular", "poll-adversarial")
+PollNegatives = Literal["random", "popular", "adversarial"]
+POLL_NEGATIVES: tuple[PollNegatives, ...] = get_args(PollNegatives)
+POLL_TASKS = tuple(f"poll-{negatives}" for negatives in POLL_NEGATIVES)
+#: Training contents in which nouns are counted for polls.
+_N_COUNTED_SAMPLES = 4000
+_COUNTING_SEED = 5
 DATASET_NAMES = (
-    *(f"mini-{m}-{t}" for m in DOMAINS for t in (*_CONTENT_TASKS, *POLL_TASKS)),
+    *(f"mini-{m}-{t}" for m in DOMAINS for t in ("caption", "qa", *POLL_TASKS)),
     "mini-image-relation",
     "mini-text-qa",
 )
-#: How often each kind of question is asked, before kinds that a sample lacks are left out.
+#: Probability of each kind of question, renormalised over the kinds that a sample offers.
 _QUESTION_RATIOS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "image": {"colour": 0.25, "size": 0.12, "place": 0.15, "which": 0.15, "exists": 0.1,
@@ -43,21 +56,21 @@ _QUESTION_RATIOS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     }
 )  # fmt: skip
 _MODALITY_CODES = {"image": 1, "video": 2, "audio": 3, "text": 4}
-_PLACING, _RENDERING, _ASKING = 1, 2, 3
-#: Distance between the situations that are tried for one sample until one has an answer.
-_ELSEWHERE = 10_000_000
+_PLACING, _RENDERING, _ASKING, _POLLING = 1, 2, 3, 4
+#: Added to the index of a situation without a relation question, to try another situation.
+_RETRY_OFFSET = 10_000_000
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What is the case in one sample, and how it can be drawn again.
+    """The content of one sample, which is drawn again from four values whenever it is needed.
 
     Parameters
     ----------
     modality, split : str
-        Which domain and which split.
+        Modality and split.
     index, seed : int
-        The sample's number in its split, and the seed of the world.
+        Index of the sample in its split, and the seed of the world.
     """
 
     modality: str
@@ -66,20 +79,20 @@ class Situation:
     seed: int
 
     def make_rng(self, purpose: int) -> np.random.Generator:
-        """Return the source of randomness for one purpose, independent of all others."""
+        """Return a random generator for one purpose, independent of those for other purposes."""
         codes = (_MODALITY_CODES[self.modality], SPLIT_CODES[self.split])
         return np.random.default_rng([self.seed, *codes, self.index, purpose])
 
     def get_entities(self) -> tuple[Entity, ...]:
-        """Return what is there: objects from left to right, events in order of time."""
+        """Return the entities: objects from left to right, events in temporal order."""
         return tuple(item[0] for item in self.get_placed_entities())
 
     def get_placed_entities(self) -> list[Any]:
-        """Return the entities with where and when they are."""
-        return list(_placed(self))
+        """Return the entities with their positions in space or time."""
+        return list(_place_cached(self))
 
     def place_entities(self) -> list[Any]:
-        """Draw the entities and give each its place in space or time."""
+        """Draw the entities and give each a position in space or time."""
         entities = draw_entities(self.modality, self.split, self.make_rng(0))
         rng = self.make_rng(_PLACING)
         if self.modality == "image":
@@ -89,15 +102,15 @@ class Situation:
         return sounds.place_sound_events(entities, rng)
 
     def render(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Draw or sound the situation.
+        """Render the image, clip or sound.
 
         Returns
         -------
         media : ndarray
             As :class:`ima.data.samples.Sample` describes it.
-        where : ndarray
-            Image: coverage ``(object, height, width)``; clip: ``(object, frame, height, width)``;
-            sound: ``(event, [start, end])`` in seconds.
+        extent : ndarray
+            Coverage ``(object, height, width)`` of an image or ``(object, frame, height, width)``
+            of a clip; ``(event, [start, end])`` of a sound, in seconds.
         """
         placed, rng = self.get_placed_entities(), self.make_rng(_RENDERING)
         if self.modality == "image":
@@ -108,11 +121,11 @@ class Situation:
         return sounds.render_sound(placed, rng), spans
 
     def render_media(self) -> npt.NDArray[Any]:
-        """Return the media alone."""
+        """Return the rendered media alone."""
         return self.render()[0]
 
     def list_relations(self) -> list[tuple[int, str, int]]:
-        """Return what holds between entities i and j: (i, relation, j)."""
+        """Return the relations (i, relation, j) between entities i and j."""
         if self.modality == "audio":
             n = len(self.get_placed_entities())
             return [(i, "before", j) for i in range(n) for j in range(i + 1, n)]
@@ -120,17 +133,17 @@ class Situation:
             item[1:3] if self.modality == "image" else tuple(item[1][0, :2])
             for item in self.get_placed_entities()
         ]
-        found = []
+        relations = []
         for i, a in enumerate(centres):
             for j, b in enumerate(centres):
                 if i != j and a[0] < b[0]:
-                    found.append((i, "left of", j))
+                    relations.append((i, "left of", j))
                 if i != j and a[1] < b[1]:
-                    found.append((i, "above", j))
-        return found
+                    relations.append((i, "above", j))
+        return relations
 
     def make_truth(self) -> dict[str, Any]:
-        """Return the ground truth as JSON-serialisable values."""
+        """Return the ground truth, JSON-serialisable."""
         entities = self.get_entities()
         first = get_domain(self.modality).first_attribute
         pairs = {(e.noun, e.attributes[first]) for e in entities}
@@ -142,24 +155,24 @@ class Situation:
         }
 
 
-# Drawing repeats until a content fits its split, and a situation is asked several times in a row.
+# Drawing repeats until a content fits its split, and callers ask for a situation several times.
 @lru_cache(maxsize=64)
-def _placed(situation: Situation) -> tuple[Any, ...]:
+def _place_cached(situation: Situation) -> tuple[Any, ...]:
     return tuple(situation.place_entities())
 
 
 def _draw_question(
     modality: str, entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> speech.Question:
-    """Draw one question, its kind by :data:`_QUESTION_RATIOS`."""
-    asked = speech.make_questions(modality, entities, rng)
-    shares = {q.kind: _QUESTION_RATIOS[modality][q.kind] for q in asked}
-    p = np.array(list(shares.values()))
-    kind = str(rng.choice(list(shares), p=p / p.sum()))
-    return next(q for q in asked if q.kind == kind)
+    """Draw one question; ``_QUESTION_RATIOS`` has the probabilities of the kinds."""
+    questions = speech.make_questions(modality, entities, rng)
+    ratios = {q.kind: _QUESTION_RATIOS[modality][q.kind] for q in questions}
+    p = np.array(list(ratios.values()))
+    kind = str(rng.choice(list(ratios), p=p / p.sum()))
+    return next(q for q in questions if q.kind == kind)
 
 
-def _question_truth(question: speech.Question) -> dict[str, Any]:
+def _make_question_truth(question: speech.Question) -> dict[str, Any]:
     return {"kind": question.kind, "candidates": list(question.candidates)}
 
 
@@ -176,62 +189,133 @@ def _make_caption_sample(situation: Situation, sample_id: str) -> Sample:
     )
 
 
-def make_question_sample(situation: Situation, sample_id: str) -> Sample:
-    """Return a sample that asks one question about what is seen or heard."""
-    question = _draw_question(
-        situation.modality, situation.get_entities(), situation.make_rng(_ASKING)
-    )
+def _ask_about(
+    situation: Situation, question: speech.Question, sample_id: str, truth: Mapping[str, Any]
+) -> Sample:
+    """Return a sample that asks a question about a situation."""
     return Sample(
         id=sample_id,
         modality=situation.modality,  # type: ignore[arg-type]
         task="qa",
         prompt=question.prompt,
         references=(question.answer,),
-        truth={**situation.make_truth(), "question": _question_truth(question)},
+        truth={**situation.make_truth(), "question": dict(truth)},
         media=situation.render_media,
     )
 
 
-def _make_relation_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
-    """Return a sample that asks which object comes first or last, from left to right."""
-    while True:
-        situation = Situation("image", split, index, seed)
-        asked = speech.make_relation_questions(situation.get_entities())
-        if asked:
-            break
-        index += _ELSEWHERE
-    question = asked[int(situation.make_rng(_ASKING).integers(len(asked)))]
-    return Sample(
-        id=sample_id,
-        modality="image",
-        task="qa",
-        prompt=question.prompt,
-        references=(question.answer,),
-        truth={**situation.make_truth(), "question": _question_truth(question)},
-        media=situation.render_media,
-    )
+def make_question_sample(situation: Situation, sample_id: str) -> Sample:
+    """Return a sample that asks one question about its image, clip or sound.
+
+    Examples
+    --------
+    >>> make_question_sample(Situation("image", "test", 0, 0), "first").modality
+    'image'
+    """
+    entities, rng = situation.get_entities(), situation.make_rng(_ASKING)
+    question = _draw_question(situation.modality, entities, rng)
+    return _ask_about(situation, question, sample_id, _make_question_truth(question))
+
+
+def _make_relation_sample(situation: Situation, sample_id: str) -> Sample:
+    """Return a sample that asks which object of an image comes first or last, left to right."""
+    while not (questions := speech.make_relation_questions(situation.get_entities())):
+        situation = replace(situation, index=situation.index + _RETRY_OFFSET)
+    question = questions[int(situation.make_rng(_ASKING).integers(len(questions)))]
+    return _ask_about(situation, question, sample_id, _make_question_truth(question))
+
+
+@cache
+def count_noun_cooccurrences(modality: str) -> npt.NDArray[np.float64]:
+    """Count the training contents in which two nouns occur together.
+
+    Returns
+    -------
+    ndarray
+        ``(noun, noun)``, symmetric. The diagonal counts the contents that hold the noun.
+
+    Examples
+    --------
+    >>> count_noun_cooccurrences("audio").shape
+    (8, 8)
+    """
+    domain = get_domain(modality)
+    rng = np.random.default_rng(_COUNTING_SEED)
+    occurs = np.zeros((_N_COUNTED_SAMPLES, len(domain.nouns)))
+    for row in occurs:
+        for entity in draw_entities(modality, "train", rng):
+            row[domain.nouns.index(entity.noun)] = 1
+    return occurs.T @ occurs
+
+
+def choose_absent_noun(modality: str, present: set[str], *, negatives: str, index: int) -> str:
+    """Return the noun of a poll question whose answer is no.
+
+    Parameters
+    ----------
+    modality : str
+        ``"image"``, ``"video"`` or ``"audio"``.
+    present : set of str
+        Nouns of the sample.
+    negatives : {"random", "popular", "adversarial"}
+        How the absent noun is chosen.
+    index : int
+        Seed of the random choice.
+
+    Examples
+    --------
+    >>> choose_absent_noun("image", {"triangle"}, negatives="adversarial", index=0)
+    'star'
+    """
+    nouns = get_domain(modality).nouns
+    absent = [noun for noun in nouns if noun not in present]
+    if negatives == "random":
+        return absent[int(np.random.default_rng([_POLLING, index]).integers(len(absent)))]
+    counts = count_noun_cooccurrences(modality)
+    if negatives == "popular":
+        return max(absent, key=lambda noun: counts[nouns.index(noun), nouns.index(noun)])
+    columns = [nouns.index(noun) for noun in sorted(present)]
+    return max(absent, key=lambda noun: counts[nouns.index(noun), columns].sum())
+
+
+def _make_poll_sample(
+    situation: Situation, sample_id: str, *, negatives: str, about_present: bool
+) -> Sample:
+    """Return one question about a noun that is present or, if not ``about_present``, absent."""
+    present = {entity.noun for entity in situation.get_entities()}
+    if about_present:
+        rng = situation.make_rng(_POLLING)
+        noun = sorted(present)[int(rng.integers(len(present)))]
+    else:
+        noun = choose_absent_noun(
+            situation.modality, present, negatives=negatives, index=situation.index
+        )
+    answer = "yes" if about_present else "no"
+    question = speech.Question("poll", f"is there {speech.add_article(noun)} ?", answer)
+    truth = {"kind": f"poll/{negatives}", "candidates": ["no", "yes"], "noun": noun}
+    return _ask_about(situation, question, sample_id, truth)
 
 
 def _make_text_sample(index: int, sample_id: str, *, split: str, seed: int) -> Sample:
-    """Return a sample that describes a situation in words and asks one question about it."""
+    """Return a sample that describes a content in text and asks one question about it."""
     codes = (_MODALITY_CODES["text"], SPLIT_CODES[split])
     rng = np.random.default_rng([seed, *codes, index])
     modality = list(DOMAINS)[index % len(DOMAINS)]
     entities = draw_textual_places(modality, draw_entities(modality, split, rng), rng)
     style = str(rng.choice(["list", "sentence", "caption"]))
     question = _draw_question(modality, entities, rng)
-    described = speech.describe_entities(modality, entities, rng, style=style)
+    description = speech.describe_entities(modality, entities, rng, style=style)
     return Sample(
         id=sample_id,
         modality="text",
         task="qa",
-        prompt=f"{described} {question.prompt}",
+        prompt=f"{description} {question.prompt}",
         references=(question.answer,),
         truth={
             "modality": modality,
             "style": style,
             "entities": [e.to_record() for e in entities],
-            "question": _question_truth(question),
+            "question": _make_question_truth(question),
         },
     )
 
@@ -242,10 +326,10 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     Parameters
     ----------
     name : str
-        One of :data:`DATASET_NAMES`, with ``:train``, ``:calibration``, ``:validation`` or ``:test`` behind
-        it; without, ``:test``.
+        One of :data:`DATASET_NAMES`, followed by ``:train``, ``:calibration``, ``:validation`` or
+        ``:test``; the default split is ``test``.
     n : int
-        How many samples from the start of the split.
+        Number of samples, from the start of the split.
     seed : int
         Seed of the world.
 
@@ -256,7 +340,7 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
 
     Examples
     --------
-    >>> sample = open_dataset("mini-audio-caption", n=1)[0]
+    >>> sample = open_miniature_dataset("mini-audio-caption", n=1)[0]
     >>> sample.modality, sample.load().shape
     ('audio', (32000,))
     """
@@ -270,26 +354,23 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
         unknown = UnknownNameError.among("split", split, SPLIT_CODES)
         raise unknown
     _, modality, task = base.split("-", maxsplit=2)
-    make = partial(_make, modality=modality, task=task, split=split, seed=seed)
+    make = partial(_make_sample, modality=modality, task=task, split=split, seed=seed)
     return SampleSet(base, split, tuple(make(i) for i in range(n)))
 
 
-def _make(index: int, *, modality: str, task: str, split: str, seed: int) -> Sample:
+def _make_sample(index: int, *, modality: str, task: str, split: str, seed: int) -> Sample:
     sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
     if modality == "text":
         return _make_text_sample(index, sample_id, split=split, seed=seed)
-    if task == "relation":
-        return _make_relation_sample(index, sample_id, split=split, seed=seed)
-    if task in POLL_TASKS:
-        from ima.miniature import polling
-
-        return polling.make_poll_sample(
-            Situation(modality, split, index, seed),
-            sample_id,
-            negatives=task.removeprefix("poll-"),
-            about=index % 2 == 0,
-        )
     situation = Situation(modality, split, index, seed)
-    if task == "caption":
-        return _make_caption_sample(situation, sample_id)
-    return make_question_sample(situation, sample_id)
+    if task in POLL_TASKS:
+        negatives = task.removeprefix("poll-")
+        return _make_poll_sample(
+            situation, sample_id, negatives=negatives, about_present=index % 2 == 0
+        )
+    make = {
+        "caption": _make_caption_sample,
+        "qa": make_question_sample,
+        "relation": _make_relation_sample,
+    }
+    return make[task](situation, sample_id)

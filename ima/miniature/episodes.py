@@ -1,4 +1,4 @@
-"""Episodes: pictures that are shown and named, and then a question, about them or about another."""
+"""Episodes for in-context learning (I3): demonstrations, then an image and a question."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.miniature import speech
-from ima.miniature.datasets import Situation, make_question_sample
+from ima.miniature.datasets import Situation
 from ima.miniature.world import Entity
 
 _EPISODE_MODALITY = "image"
-#: Pictures of a split among which episodes are drawn.
-_N_PICTURES = 1200
-#: Words behind the picture of a demonstration: they name the object and say nothing else of it.
+#: Images of a split from which episodes are drawn.
+_N_IMAGES = 1200
+#: Text after the image of a demonstration: it names the object and none of its attributes.
 DEMONSTRATION_TEXT = "there is {noun} ."
 
 
@@ -28,69 +28,80 @@ class Episode:
     Parameters
     ----------
     query : Sample
-        A picture and a question, which is about one of the demonstrations: of what it names there
-        is nothing in the query's own picture.
+        An image and a question about an object of one of the demonstrations. The image of the query
+        shows no object of that name.
     demonstrations : tuple of Sample
-        Pictures of one object each, with words that name it and say nothing else of it.
+        Images of one object each, with a text that names the object and none of its attributes.
     """
 
     query: Sample
     demonstrations: tuple[Sample, ...]
 
     def swap_images(self) -> Episode:
-        """Return the episode with the picture of the next demonstration behind each one's words."""
+        """Return the episode with each demonstration's image replaced by the next one's."""
         following = (*self.demonstrations[1:], self.demonstrations[0])
-        return Episode(self.query, _behind(self.demonstrations, following))
+        return Episode(self.query, _replace_images(self.demonstrations, following))
 
     @property
     def nouns(self) -> set[str]:
-        """What the demonstrations name."""
+        """Nouns of the demonstrated objects."""
         return {str(entity["noun"]) for entity in self.query.truth["demonstrated"]}
 
 
 def swap_demonstration_images(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return episodes with pictures of other episodes behind their words.
+    """Return episodes whose demonstrations show images of other episodes.
 
     Parameters
     ----------
     episodes : sequence of Episode
-        Each takes the next pictures behind it that show none of the objects that it demonstrates.
+        Each takes the next images, cyclically, that show none of the objects it demonstrates.
 
     Raises
     ------
     ParameterError
-        If there are too few such pictures.
+        If there are too few such images.
+
+    Examples
+    --------
+    >>> episodes = open_episodes("test", n=6)
+    >>> swapped = swap_demonstration_images(episodes)[0]
+    >>> swapped.query == episodes[0].query, swapped.demonstrations == episodes[0].demonstrations
+    (True, False)
     """
-    return [_with_foreign(episodes, at) for at in range(len(episodes))]
+    return [_use_other_images(episodes, index) for index in range(len(episodes))]
 
 
-def _with_foreign(episodes: Sequence[Episode], at: int) -> Episode:
-    own = episodes[at]
-    foreign = [
-        shown
-        for other in (*episodes[at + 1 :], *episodes[:at])
-        for shown, entity in zip(
+def _use_other_images(episodes: Sequence[Episode], index: int) -> Episode:
+    episode = episodes[index]
+    n = len(episode.demonstrations)
+    usable = [
+        demonstration
+        for other in (*episodes[index + 1 :], *episodes[:index])
+        for demonstration, entity in zip(
             other.demonstrations, other.query.truth["demonstrated"], strict=True
         )
-        if entity["noun"] not in own.nouns
+        if entity["noun"] not in episode.nouns
     ]
-    if len(foreign) < len(own.demonstrations):
-        nouns = ", ".join(sorted(own.nouns))
-        message = f"{len(episodes)} episodes show too little that is none of {nouns}. Take more."
+    if len(usable) < n:
+        nouns = ", ".join(sorted(episode.nouns))
+        message = (
+            f"Swapping needs {n} demonstrations without {nouns}; {len(episodes)} episodes have "
+            f"{len(usable)}. Open more episodes."
+        )
         raise ParameterError(message)
-    return Episode(own.query, _behind(own.demonstrations, foreign[: len(own.demonstrations)]))
+    return Episode(episode.query, _replace_images(episode.demonstrations, usable[:n]))
 
 
-def _behind(words: Sequence[Sample], shown: Sequence[Sample]) -> tuple[Sample, ...]:
-    """Put the pictures of demonstrations behind the words of others."""
+def _replace_images(texts: Sequence[Sample], images: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Combine the texts of demonstrations with the images of others."""
     return tuple(
-        replace(one, id=f"{one.id}-shows-{other.id}", media=other.media)
-        for one, other in zip(words, shown, strict=True)
+        replace(text, id=f"{text.id}-shows-{image.id}", media=image.media)
+        for text, image in zip(texts, images, strict=True)
     )
 
 
 def _make_demonstration(situation: Situation, sample_id: str) -> Sample:
-    """Return a picture of one object with the words that name it, in place of a prompt."""
+    """Return an image of one object; its prompt is the text that names the object."""
     (entity,) = situation.get_entities()
     return Sample(
         id=sample_id,
@@ -104,57 +115,71 @@ def _make_demonstration(situation: Situation, sample_id: str) -> Sample:
 
 
 def find_single_object_images(situations: Sequence[Situation]) -> list[int]:
-    """Return which situations hold one entity."""
-    return [at for at, one in enumerate(situations) if len(one.get_entities()) == 1]
+    """Return the indices of the situations with a single entity.
+
+    Examples
+    --------
+    >>> find_single_object_images([Situation("image", "test", i, 0) for i in range(9)])
+    [0, 2]
+    """
+    return [
+        index for index, situation in enumerate(situations) if len(situation.get_entities()) == 1
+    ]
 
 
 def draw_episode(
     entities: Sequence[tuple[Entity, ...]],
-    alone: Sequence[int],
+    single_object_images: Sequence[int],
     *,
     shots: int,
     rng: np.random.Generator,
 ) -> tuple[int, list[int]]:
-    """Draw a picture to ask before, and pictures to demonstrate.
+    """Draw the image of a query and the images of its demonstrations.
 
     Parameters
     ----------
     entities : sequence of tuple of Entity
-        Of each picture.
-    alone : sequence of int
-        Pictures of one object.
+        Entities of each image.
+    single_object_images : sequence of int
+        Indices of the images with a single object.
     shots : int
-        How many demonstrations.
+        Number of demonstrations.
     rng : numpy.random.Generator
         Source of randomness.
 
     Returns
     -------
     query : int
-        A picture in which no object is called as a demonstrated one is.
-    shown : list of int
-        Pictures of one object each, no two called alike.
+        Index of an image that shows no noun of the demonstrations.
+    demonstrations : list of int
+        Indices of single-object images with distinct nouns.
 
     Raises
     ------
     ParameterError
-        If too few objects are called differently.
+        If the single-object images have too few distinct nouns.
+
+    Examples
+    --------
+    >>> entities = [(Entity(noun, {}),) for noun in ("ring", "star", "heart")]
+    >>> draw_episode(entities, [0, 1, 2], shots=2, rng=np.random.default_rng(0))
+    (2, [0, 1])
     """
-    nouns = {entities[at][0].noun for at in alone}
+    nouns = {entities[index][0].noun for index in single_object_images}
     if len(nouns) <= shots:
         message = f"{shots} demonstrations need more than {shots} nouns; found {len(nouns)}."
         raise ParameterError(message)
     while True:
         query = int(rng.integers(len(entities)))
         used = {entity.noun for entity in entities[query]}
-        shown: list[int] = []
-        for at in rng.permutation(np.asarray(alone)):
-            noun = entities[at][0].noun
+        demonstrations: list[int] = []
+        for index in rng.permutation(np.asarray(single_object_images)):
+            noun = entities[index][0].noun
             if noun not in used:
                 used.add(noun)
-                shown.append(int(at))
-            if len(shown) == shots:
-                return query, shown
+                demonstrations.append(int(index))
+            if len(demonstrations) == shots:
+                return query, demonstrations
 
 
 def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[Episode]:
@@ -163,20 +188,26 @@ def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[
     Parameters
     ----------
     split : str
-        Whose pictures: ``"train"``, ``"calibration"``, ``"validation"`` or ``"test"``.
+        Split of the images: ``"train"``, ``"calibration"``, ``"validation"`` or ``"test"``.
     n : int
-        How many episodes.
+        Number of episodes.
     shots : int
-        Demonstrations of each.
+        Demonstrations per episode.
     seed : int
-        Of the draws; the pictures are those of world 0.
+        Seed of the draws; the images are always those of world 0.
+
+    Examples
+    --------
+    >>> episode = open_episodes("test", n=1)[0]
+    >>> episode.query.id, len(episode.demonstrations)
+    ('test-episode-0', 3)
     """
-    return list(_episodes(split, n=n, shots=shots, seed=seed))
+    return list(_draw_episodes(split, n=n, shots=shots, seed=seed))
 
 
 @cache
-def _pool(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
-    situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_PICTURES)]
+def _list_images(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
+    situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_IMAGES)]
     return (
         situations,
         [one.get_entities() for one in situations],
@@ -184,36 +215,43 @@ def _pool(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[i
     )
 
 
-def _episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
-    situations, entities, alone = _pool(split)
+def _draw_episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
+    situations, entities, single_object_images = _list_images(split)
     for number in range(n):
         rng = np.random.default_rng([seed, number])
-        query, shown = draw_episode(entities, alone, shots=shots, rng=rng)
-        asked = [q for at in shown for q in make_attribute_questions(entities[at], rng)]
-        question = asked[int(rng.integers(len(asked)))]
-        told = [entities[at][0].to_record() for at in shown]
-        before = make_question_sample(situations[query], f"{split}-episode-{number}")
+        query, shown = draw_episode(entities, single_object_images, shots=shots, rng=rng)
+        questions = [q for index in shown for q in make_attribute_questions(entities[index], rng)]
+        question = questions[int(rng.integers(len(questions)))]
+        demonstrated = [entities[index][0].to_record() for index in shown]
         yield Episode(
             Sample(
-                id=before.id,
+                id=f"{split}-episode-{number}",
                 modality="image",
                 task="qa",
                 prompt=question.prompt,
                 references=(question.answer,),
                 truth={
                     **situations[query].make_truth(),
-                    "demonstrated": told,
+                    "demonstrated": demonstrated,
                     "kind": question.kind,
                 },
-                media=before.media,
+                media=situations[query].render_media,
             ),
-            tuple(_make_demonstration(situations[at], f"{split}-picture-{at}") for at in shown),
+            tuple(_make_demonstration(situations[i], f"{split}-picture-{i}") for i in shown),
         )
 
 
 def make_attribute_questions(
     entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> list[speech.Question]:
-    """Return questions about the attributes of one picture's objects."""
-    asked = speech.make_questions(_EPISODE_MODALITY, entities, rng)
-    return [question for question in asked if question.kind in entities[0].attributes]
+    """Return questions about the attributes of an image's objects.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "size": "big", "place": "top left"})
+    >>> questions = make_attribute_questions((ring,), np.random.default_rng(0))
+    >>> sorted(question.answer for question in questions)
+    ['big', 'red', 'top left']
+    """
+    questions = speech.make_questions(_EPISODE_MODALITY, entities, rng)
+    return [question for question in questions if question.kind in entities[0].attributes]

@@ -1,9 +1,9 @@
-"""Say in words what is at each patch, for encoders that are trained by contrast with texts.
+"""Texts that describe single patches, for the contrastive training of text-aligned encoders.
 
-The phrase of a caption that names an object is matched with the patches that show it, as in
-grounded training by contrast (Zhong et al. 2022, arXiv:2112.09106; Li et al. 2022,
-arXiv:2112.03857). A whole caption alone would do in the long run; on a few thousand small pictures
-it leaves the single patches knowing neither what they show nor where they are.
+A phrase that names an object is matched with the patches that show it, as in grounded contrastive
+training (Zhong et al. 2022, arXiv:2112.09106; Li et al. 2022, arXiv:2112.03857). Captions of whole
+samples would suffice with far more data. With a few thousand small images, they teach the encoder
+neither what a single patch shows nor where it is.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ima.miniature.world import Entity, get_domain, list_held_out_pairs
 
 _IndexArray = npt.NDArray[np.int64]
 
-#: What is said of a patch without object or event; always text 0.
+#: Text of a patch without an entity; always text 0.
 EMPTY_PATCH_TEXT = "nothing"
-#: How finely places are told: columns and rows of a picture, parts of a sound. With as many columns
-#: as a clip has patches, 6, an encoder of clips held places too roughly.
+#: Resolution of places: columns and rows of an image, parts of a sound. With 6 columns, as many as
+#: a clip has patches, the video encoder represented places too coarsely.
 PLACE_GRID_SIZES = {"image": 8, "video": 10, "audio": 10}
-#: Phrases with one word wrong that are made for each right one. A batch of clips shows few things:
-#: with as many wrong phrases as the others, an encoder of clips learned 0.6 of nouns and motions.
+#: Phrases with one wrong word per true phrase. A batch of clips shows few objects: with 3 wrong
+#: phrases, the video encoder learned only 0.6 of nouns and motions.
 N_WRONG_TEXTS = {"image": 3, "video": 15, "audio": 3}
 
 
 @dataclass(frozen=True, eq=False)
 class PatchTexts:
-    """What is said of the patches of some samples, in one respect.
+    """Texts about the patches of some samples, in one respect.
 
     Parameters
     ----------
     texts : tuple of str
-        Distinct; :data:`EMPTY_PATCH_TEXT` first. Some may be true of no patch.
+        Distinct texts, :data:`EMPTY_PATCH_TEXT` first. Some may be true of no patch.
     text_index : ndarray
-        ``(sample, position)`` int64: the number of the text that is true of a patch.
+        ``(sample, position)`` int64: the index of the text that is true of each patch.
     """
 
     texts: tuple[str, ...]
@@ -49,71 +49,79 @@ class PatchTexts:
 def describe_patches(
     pool: SamplePool, chosen: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[PatchTexts, PatchTexts]:
-    """Return what each patch of some samples shows, and where that is.
+    """Describe in separate texts what each patch of some samples shows, and where that entity is.
 
-    Told in one text, the place alone would tell most texts of a batch apart, and the encoder would
-    learn little else.
+    In one joint text, the place alone would distinguish most texts of a batch, and the encoder
+    would learn little else.
 
     Parameters
     ----------
-    pool : Pool
+    pool : SamplePool
         Rendered samples.
     chosen : ndarray
-        ``(sample,)``: which of them.
+        ``(sample,)``: indices of the samples.
     rng : numpy.random.Generator
-        Draws what is wrong in the phrases that are nearly true.
+        Draws the wrong words.
 
     Returns
     -------
-    what, where : Told
-        Phrases (a big red ring), among them nearly true ones; and places (column three row five) of
-        the centre of what a patch shows, or the beginning and the end of a sound.
+    what, where : PatchTexts
+        Phrases (a big red ring), including phrases with one wrong word; and the places of the
+        entities: their centre (column three row five), or start and end of a sound event.
+
+    Examples
+    --------
+    >>> from ima.miniature.pools import build_pool
+    >>> pool = build_pool("image", "train", n=2)
+    >>> what, where = describe_patches(pool, np.array([0, 1]), np.random.default_rng(0))
+    >>> what.texts[0], what.text_index.shape
+    ('nothing', (2, 64))
     """
     names = [name for name in pool.labels if name != "count"]
     labels = np.stack([pool.labels[name][chosen] for name in names], axis=-1)
-    there = labels[..., 0] > 0
-    keys = labels[there] - 1
+    occupied = labels[..., 0] > 0
+    keys = labels[occupied] - 1
     wrong = [
-        _wrong(key, names, pool.modality, rng)
+        _change_one_value(key, names, pool.modality, rng)
         for key in np.unique(keys, axis=0)
         for _ in range(N_WRONG_TEXTS[pool.modality])
     ]
     grid = PLACE_GRID_SIZES[pool.modality]
-    cells = np.minimum((pool.places[chosen][there] * grid).astype(np.int64), grid - 1)
-    what = _told(keys, wrong, there, lambda key: _phrase(key, names, pool.modality))
-    return what, _told(cells, [], there, lambda cell: _place(cell, pool.modality))
+    cells = np.minimum((pool.places[chosen][occupied] * grid).astype(np.int64), grid - 1)
+    what = _index_texts(keys, wrong, occupied, lambda key: _make_phrase(key, names, pool.modality))
+    return what, _index_texts(cells, [], occupied, lambda cell: _name_place(cell, pool.modality))
 
 
-def _told(
-    right: _IndexArray,
-    wrong: list[_IndexArray],
-    there: npt.NDArray[np.bool_],
-    text: Callable[[_IndexArray], str],
+def _index_texts(
+    true_keys: _IndexArray,
+    wrong_keys: list[_IndexArray],
+    occupied: npt.NDArray[np.bool_],
+    make_text: Callable[[_IndexArray], str],
 ) -> PatchTexts:
-    known = np.unique(np.concatenate([right, *(row[None] for row in wrong)]), axis=0)
-    number = {tuple(key): 1 + i for i, key in enumerate(known.tolist())}
-    own = np.zeros(there.shape, np.int64)
-    own[there] = [number[tuple(key)] for key in right.tolist()]
-    return PatchTexts((EMPTY_PATCH_TEXT, *(text(key) for key in known)), own)
+    keys = np.unique(np.concatenate([true_keys, *(key[None] for key in wrong_keys)]), axis=0)
+    index_by_key = {tuple(key): 1 + i for i, key in enumerate(keys.tolist())}
+    text_index = np.zeros(occupied.shape, np.int64)
+    text_index[occupied] = [index_by_key[tuple(key)] for key in true_keys.tolist()]
+    return PatchTexts((EMPTY_PATCH_TEXT, *(make_text(key) for key in keys)), text_index)
 
 
-def _wrong(
+def _change_one_value(
     key: _IndexArray, names: list[str], modality: str, rng: np.random.Generator
 ) -> _IndexArray:
-    """Return the key with one value changed, at random which."""
+    """Return the key with one random value changed."""
     domain = get_domain(modality)
-    known = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:])]
+    n_values = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:])]
     while True:
-        found = key.copy()
-        at = int(rng.integers(len(known)))
-        found[at] = (key[at] + rng.integers(1, known[at])) % known[at]
-        pair = (domain.nouns[found[0]], domain.attributes[domain.first_attribute][found[1]])
-        # A pair that only the test split holds would be learned to be wrong.
-        if at > 1 or pair not in list_held_out_pairs(modality):
-            return found
+        changed = key.copy()
+        i = int(rng.integers(len(n_values)))
+        changed[i] = (key[i] + rng.integers(1, n_values[i])) % n_values[i]
+        pair = (domain.nouns[changed[0]], domain.attributes[domain.first_attribute][changed[1]])
+        # The encoder would learn that a held-out pair is always wrong.
+        if i > 1 or pair not in list_held_out_pairs(modality):
+            return changed
 
 
-def _phrase(key: _IndexArray, names: list[str], modality: str) -> str:
+def _make_phrase(key: _IndexArray, names: list[str], modality: str) -> str:
     domain = get_domain(modality)
     attributes = {
         name: domain.attributes[name][value] for name, value in zip(names[1:], key[1:], strict=True)
@@ -121,6 +129,6 @@ def _phrase(key: _IndexArray, names: list[str], modality: str) -> str:
     return speech.make_noun_phrase(modality, Entity(domain.nouns[key[0]], attributes))
 
 
-def _place(cell: _IndexArray, modality: str) -> str:
+def _name_place(cell: _IndexArray, modality: str) -> str:
     first, second = (speech.NUMBER_WORDS[part] for part in cell)
     return f"from {first} to {second}" if modality == "audio" else f"column {first} row {second}"

@@ -1,4 +1,4 @@
-"""Pools of rendered training samples, with labels of what is where."""
+"""Pools of rendered training samples, with labels of the entity at each patch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ima.progress import make_progress_bar
 _PATCH_SIZE = 8
 _SOUND_PATCH_SECONDS = 0.16
 _SOUND_COLUMNS, _SOUND_ROWS = 12, 4
-#: Least share of a patch that an object or event must cover to be its label.
+#: Least fraction of a patch that an entity must cover to be its label.
 _MIN_PATCH_COVER = {"image": 0.12, "video": 0.12, "audio": 0.3}
-#: How many samples connectors train on, from the start of the split, and encoders, whose labels at
-#: every patch teach more.
+#: Number of training samples, from the start of the split. Encoders need fewer, because they learn
+#: from a label at every patch.
 CONNECTOR_POOL_SIZES = {"image": 30_000, "video": 20_000, "audio": 8_000}
 ENCODER_POOL_SIZES = {"image": 20_000, "video": 8_000, "audio": 8_000}
 
@@ -32,19 +32,19 @@ class SamplePool:
     Parameters
     ----------
     modality, split : str
-        Which situations.
+        Modality and split of the samples.
     media : ndarray
         Images ``(sample, height, width, channel)`` uint8, clips ``(sample, frame, height, width,
         channel)`` uint8, or spectrograms ``(sample, frame, mel)`` float16.
     labels : dict of str to ndarray
-        For ``noun`` and each attribute but the place ``(sample, position)`` int64: 0 where nothing
-        is, else 1 + the number of the value, in the order of the encoder's patches; and ``count``
-        ``(sample,)``.
+        ``noun`` and each attribute except the place, ``(sample, position)`` int64 in the order of
+        the encoder's patches: 0 at empty patches, else 1 + the index of the value. ``count`` is the
+        number of entities, ``(sample,)``.
     places : ndarray
-        ``(sample, position, 2)`` float32, of what is at each patch: its centre (x, y) as a share of
-        the picture's side, or its begin and end as a share of the sound. Zero where nothing is.
+        ``(sample, position, 2)`` float32: centre (x, y) of the entity at each patch as a fraction
+        of the image's side, or its start and end as a fraction of the sound. Zero at empty patches.
     situations : tuple of Situation
-        What is the case in each.
+        Content of each sample.
     """
 
     modality: str
@@ -68,7 +68,7 @@ class SamplePool:
         )
 
     def make_encoder_input(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return the encoder's input for some samples."""
+        """Return the encoder's input of the chosen samples."""
         media = self.media[chosen]
         if self.modality == "image":
             return encoders.scale_images(list(media))
@@ -78,55 +78,63 @@ class SamplePool:
 
 
 def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePool:
-    """Render the first ``n`` samples of a split and label their patches."""
-    domain = get_domain(modality)
+    """Render the first ``n`` samples of a split and label their patches.
+
+    Examples
+    --------
+    >>> pool = build_pool("image", "train", n=2)
+    >>> pool.media.shape, pool.labels["noun"].shape, pool.places.shape
+    ((2, 64, 64, 3), (2, 64), (2, 64, 2))
+    """
     situations = tuple(Situation(modality, split, i, seed) for i in range(n))
-    names = ["noun", *(a for a in domain.attributes if a != "place")]
+    names = ["noun", *(a for a in get_domain(modality).attributes if a != "place")]
     media: list[npt.NDArray[Any]] = []
     labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
     counts, places = [], []
-    with make_progress_bar(total=n, description=f"{modality} {split}", unit="sample") as watch:
+    with make_progress_bar(total=n, description=f"{modality} {split}", unit="sample") as progress:
         for situation in situations:
-            raw, where = situation.render()
-            media.append(_stored(raw, modality))
+            rendered, extent = situation.render()
+            media.append(_compress_media(rendered, modality))
             entities = situation.get_entities()
-            owner = _owner(where, modality)
-            places.append(_places(where, modality, owner))
+            owner = _find_owners(extent, modality)
+            places.append(_locate_owners(extent, modality, owner))
             for name in names:
-                labels[name].append(_values_of(entities, name, domain.modality)[owner])
+                labels[name].append(_label_entities(entities, name, modality)[owner])
             counts.append(len(entities))
-            watch.update(1)
+            progress.update(1)
     stacked = {name: np.stack(rows) for name, rows in labels.items()}
     stacked["count"] = np.array(counts)
     return SamplePool(modality, split, np.stack(media), stacked, np.stack(places), situations)
 
 
-def _stored(raw: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
+def _compress_media(media: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
     if modality != "audio":
-        return raw
-    return np.asarray(encoders.compute_log_mel_spectrograms([raw])[0], np.float16)
+        return media
+    return np.asarray(encoders.compute_log_mel_spectrograms([media])[0], np.float16)
 
 
-def _values_of(entities: tuple[Entity, ...], name: str, modality: str) -> npt.NDArray[np.int64]:
-    """Return the label of each owner: first nobody (0), then the entities."""
+def _label_entities(
+    entities: tuple[Entity, ...], name: str, modality: str
+) -> npt.NDArray[np.int64]:
+    """Return the labels of the owners: 0 for an empty patch, then one label per entity."""
     domain = get_domain(modality)
-    known = domain.nouns if name == "noun" else domain.attributes[name]
-    told = [e.noun if name == "noun" else e.attributes[name] for e in entities]
-    return np.array([0, *(1 + known.index(value) for value in told)])
+    possible = domain.nouns if name == "noun" else domain.attributes[name]
+    values = [e.noun if name == "noun" else e.attributes[name] for e in entities]
+    return np.array([0, *(1 + possible.index(value) for value in values)])
 
 
-def _owner(where: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
-    """Return ``(position,)``: 0 where nothing is, else 1 + the number of the entity."""
+def _find_owners(extent: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
+    """Return ``(position,)``: 0 at empty patches, else 1 + the index of the entity."""
     if modality == "audio":
         edges = np.arange(_SOUND_COLUMNS) * _SOUND_PATCH_SECONDS
-        begin = np.maximum(where[:, :1], edges)
-        end = np.minimum(where[:, 1:], edges + _SOUND_PATCH_SECONDS)
-        cover = np.tile(np.clip(end - begin, 0, None) / _SOUND_PATCH_SECONDS, (1, _SOUND_ROWS))
+        start = np.maximum(extent[:, :1], edges)
+        end = np.minimum(extent[:, 1:], edges + _SOUND_PATCH_SECONDS)
+        cover = np.tile(np.clip(end - start, 0, None) / _SOUND_PATCH_SECONDS, (1, _SOUND_ROWS))
     else:
         if modality == "image":
-            where = where[:, None]
-        n, frames, height, width = where.shape
-        tiles = where.reshape(
+            extent = extent[:, None]
+        n, frames, height, width = extent.shape
+        tiles = extent.reshape(
             n, frames, height // _PATCH_SIZE, _PATCH_SIZE, width // _PATCH_SIZE, _PATCH_SIZE
         )
         # TimeSformer's tokens run over the frames of one patch before the next patch.
@@ -134,21 +142,21 @@ def _owner(where: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
     return np.where(cover.max(axis=0) >= _MIN_PATCH_COVER[modality], 1 + cover.argmax(axis=0), 0)
 
 
-def _places(
-    where: npt.NDArray[Any], modality: str, owner: npt.NDArray[np.int64]
+def _locate_owners(
+    extent: npt.NDArray[Any], modality: str, owner: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
-    """Return ``(position, 2)``: where the owner of each position is."""
+    """Return ``(position, 2)``: centre, or start and end, of the owner of each position."""
     if modality == "audio":
-        spans = where / SOUND_SECONDS
+        spans = extent / SOUND_SECONDS
         return np.concatenate([np.zeros((1, 2)), spans])[owner].astype(np.float32)
     if modality == "image":
-        where = where[:, None]
-    frames, height, width = where.shape[1:]
-    mass = where.sum(axis=(2, 3)).clip(1e-9)
-    x = (where.sum(axis=2) * (np.arange(width) + 0.5)).sum(axis=-1) / mass / width
-    y = (where.sum(axis=3) * (np.arange(height) + 0.5)).sum(axis=-1) / mass / height
-    nobody = np.zeros((1, frames, 2))
-    centres = np.concatenate([nobody, np.stack([x, y], axis=-1)])
+        extent = extent[:, None]
+    frames, height, width = extent.shape[1:]
+    mass = extent.sum(axis=(2, 3)).clip(1e-9)
+    x = (extent.sum(axis=2) * (np.arange(width) + 0.5)).sum(axis=-1) / mass / width
+    y = (extent.sum(axis=3) * (np.arange(height) + 0.5)).sum(axis=-1) / mass / height
+    empty = np.zeros((1, frames, 2))
+    centres = np.concatenate([empty, np.stack([x, y], axis=-1)])
     # TimeSformer's tokens run over the frames of one patch before the next patch.
     frame = np.arange(len(owner)) % frames
     return np.asarray(centres[owner, frame], np.float32)

@@ -90,9 +90,9 @@ def _write_story(rng: _Rng) -> _Page:
     colour, food = _draw_item(rng, OBJECT_COLOURS), _draw_item(rng, lx.FOODS)
     feeling, relief = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
     text = (
-        f"once there was {add_article(job)} whose name was {a} . on {day} , in the {weather} , {a} "
-        f"went to the {place} and lost {add_article(f'{colour} {thing}')} . {a} was sad and ate some "
-        f"{food} . then {b} found the {thing} in the {other} and brought it back . the day had "
+        f"once there was {add_article(job)} whose name was {a} . on {day} , in the {weather} , "
+        f"{a} went to the {place} and lost {add_article(f'{colour} {thing}')} . {a} was sad and "
+        f"ate some {food} . then {b} found the {thing} in the {other} and brought it back . the day had "
         f"been {feeling} , but the evening was {relief} . {a} said thank you to {b} ."
     )
     turns = [

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ima.miniature.world import Entity
 
-RgbPixels = npt.NDArray[np.uint8]
-CanvasArray = npt.NDArray[np.float64]
+_RgbPixels = npt.NDArray[np.uint8]
+_CanvasArray = npt.NDArray[np.float64]
 
 _IMAGE_WIDTH = 64
 _OBJECT_RADII = {"small": (5.5, 6.5), "big": (8.5, 10.0)}
@@ -41,8 +41,8 @@ COLOUR_RGB = {
 
 
 def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
-    shape: str, x: CanvasArray, y: CanvasArray, radius: float
-) -> CanvasArray:
+    shape: str, x: _CanvasArray, y: _CanvasArray, radius: float
+) -> _CanvasArray:
     """Return the approximate signed distance to the outline of a shape.
 
     Parameters
@@ -82,9 +82,9 @@ def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
     return np.minimum(lobes, np.maximum(point, -0.25 * radius - y))
 
 
-def paint_object(
-    canvas: CanvasArray, *, shape: str, rgb: CanvasArray, x: float, y: float, radius: float
-) -> CanvasArray:
+def _paint_object(
+    canvas: _CanvasArray, *, shape: str, rgb: _CanvasArray, x: float, y: float, radius: float
+) -> _CanvasArray:
     """Paint one anti-aliased object onto the canvas ``(height, width, channel)``, in place.
 
     Returns
@@ -100,7 +100,7 @@ def paint_object(
     return coverage
 
 
-def draw_background(width: int, rng: np.random.Generator) -> CanvasArray:
+def _draw_background(width: int, rng: np.random.Generator) -> _CanvasArray:
     """Return a dark background ``(height, width, channel)`` with a random tint and gradient."""
     base = rng.uniform(25, 95) + rng.uniform(-14, 14, 3)
     ramp = np.linspace(-1, 1, width)
@@ -109,13 +109,13 @@ def draw_background(width: int, rng: np.random.Generator) -> CanvasArray:
     return np.asarray(base + plane[..., None])
 
 
-def add_sensor_noise(canvas: CanvasArray, rng: np.random.Generator) -> RgbPixels:
+def _add_sensor_noise(canvas: _CanvasArray, rng: np.random.Generator) -> _RgbPixels:
     """Add sensor noise and return uint8 pixels."""
     noise = rng.normal(0.0, rng.uniform(2.0, 7.0), canvas.shape)
     return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)
 
 
-def draw_colour(name: str, rng: np.random.Generator) -> CanvasArray:
+def _draw_colour(name: str, rng: np.random.Generator) -> _CanvasArray:
     """Return the RGB value of a colour name with a small random deviation."""
     return np.asarray(COLOUR_RGB[name], float) + rng.uniform(-12, 12, 3)
 
@@ -128,13 +128,20 @@ _ObjectPath = npt.NDArray[np.float64]
 def place_image_objects(
     entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> list[_PlacedObject]:
-    """Give each object of a scene a free position and a radius.
+    """Give each object of an image a free position and a radius.
 
     Returns
     -------
     list of (Entity, float, float, float)
         The entity with its ``place`` (the quadrant of its centre), x, y and radius in pixels, from
         left to right.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "size": "big"})
+    >>> ((placed, x, y, radius),) = place_image_objects((ring,), np.random.default_rng(0))
+    >>> placed.attributes["place"], round(x), round(y)
+    ('top left', 22, 12)
     """
     while True:
         placed: list[_PlacedObject] = []
@@ -159,33 +166,47 @@ def place_image_objects(
 
 def render_image(
     placed: list[_PlacedObject], rng: np.random.Generator
-) -> tuple[RgbPixels, CanvasArray]:
-    """Draw a scene.
+) -> tuple[_RgbPixels, _CanvasArray]:
+    """Render an image.
+
+    Parameters
+    ----------
+    placed : list of (Entity, float, float, float)
+        From :func:`place_image_objects`.
+    rng : numpy.random.Generator
+        Draws background, exact colours and noise.
 
     Returns
     -------
     pixels : ndarray
         ``(height, width, channel)`` uint8.
     coverage : ndarray
-        ``(object, height, width)`` in [0, 1], where each object is.
+        ``(object, height, width)`` in [0, 1]: the fraction of each pixel that the object covers.
+
+    Examples
+    --------
+    >>> ring, rng = Entity("ring", {"colour": "red", "size": "big"}), np.random.default_rng(0)
+    >>> pixels, coverage = render_image(place_image_objects((ring,), rng), rng)
+    >>> pixels.shape, coverage.shape
+    ((64, 64, 3), (1, 64, 64))
     """
-    canvas = draw_background(_IMAGE_WIDTH, rng)
+    canvas = _draw_background(_IMAGE_WIDTH, rng)
     coverage = [
-        paint_object(
+        _paint_object(
             canvas,
             shape=entity.noun,
-            rgb=draw_colour(entity.attributes["colour"], rng),
+            rgb=_draw_colour(entity.attributes["colour"], rng),
             x=x,
             y=y,
             radius=radius,
         )
         for entity, x, y, radius in placed
     ]
-    return add_sensor_noise(canvas, rng), np.stack(coverage)
+    return _add_sensor_noise(canvas, rng), np.stack(coverage)
 
 
 def _draw_object_path(motion: str, rng: np.random.Generator) -> _ObjectPath:
-    """Return ``(frame, [x, y, radius, visible])`` of one object, before checks for overlap."""
+    """Return ``(frame, [x, y, radius, visible])`` of one object, which may overlap another."""
     time = np.linspace(0.0, 1.0, CLIP_FRAMES)
     radius = np.full(CLIP_FRAMES, rng.uniform(5.0, 7.0))
     visible = np.ones(CLIP_FRAMES)
@@ -205,39 +226,68 @@ def _draw_object_path(motion: str, rng: np.random.Generator) -> _ObjectPath:
 def place_clip_objects(
     entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> list[tuple[Entity, _ObjectPath]]:
-    """Give each object a path on which it meets no other, from left to right at the start."""
+    """Give each object of a clip a path on which it touches no other object.
+
+    Returns
+    -------
+    list of (Entity, ndarray)
+        The entity and its path ``(frame, [x, y, radius, visible])`` in pixels, from left to right
+        in the first frame.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "moves right"})
+    >>> ((_, path),) = place_clip_objects((ring,), np.random.default_rng(0))
+    >>> path.shape, bool((np.diff(path[:, 0]) > 0).all())
+    ((8, 4), True)
+    """
     while True:
         placed: list[tuple[Entity, _ObjectPath]] = []
         for entity in entities:
             for _ in range(30):
                 path = _draw_object_path(entity.attributes["motion"], rng)
-                if all(_apart(path, other) for _, other in placed):
+                if all(_never_touch(path, other) for _, other in placed):
                     placed.append((entity, path))
                     break
         if len(placed) == len(entities):
             return sorted(placed, key=lambda item: float(item[1][0, 0]))
 
 
-def _apart(a: _ObjectPath, b: _ObjectPath) -> bool:
+def _never_touch(a: _ObjectPath, b: _ObjectPath) -> bool:
     distance = np.hypot(*(a[:, :2] - b[:, :2]).T)
     return bool((distance > a[:, 2] + b[:, 2]).all())
 
 
 def render_clip(
     placed: list[tuple[Entity, _ObjectPath]], rng: np.random.Generator
-) -> tuple[RgbPixels, CanvasArray]:
-    """Draw a clip.
+) -> tuple[_RgbPixels, _CanvasArray]:
+    """Render a clip.
+
+    Parameters
+    ----------
+    placed : list of (Entity, ndarray)
+        From :func:`place_clip_objects`.
+    rng : numpy.random.Generator
+        Draws background, exact colours and noise.
 
     Returns
     -------
     pixels : ndarray
         ``(frame, height, width, channel)`` uint8.
     coverage : ndarray
-        ``(object, frame, height, width)`` in [0, 1]; an object that is invisible while it blinks
-        covers nothing.
+        ``(object, frame, height, width)`` in [0, 1]; zero in the frames in which a blinking object
+        is invisible.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "motion": "grows"})
+    >>> rng = np.random.default_rng(0)
+    >>> pixels, coverage = render_clip(place_clip_objects((ring,), rng), rng)
+    >>> pixels.shape, coverage.shape
+    ((8, 48, 48, 3), (1, 8, 48, 48))
     """
-    base = draw_background(_CLIP_WIDTH, rng)
-    colours = [draw_colour(entity.attributes["colour"], rng) for entity, _ in placed]
+    base = _draw_background(_CLIP_WIDTH, rng)
+    colours = [_draw_colour(entity.attributes["colour"], rng) for entity, _ in placed]
     frames = np.empty((CLIP_FRAMES, _CLIP_WIDTH, _CLIP_WIDTH, 3), np.uint8)
     coverage = np.zeros((len(placed), CLIP_FRAMES, _CLIP_WIDTH, _CLIP_WIDTH))
     for t in range(CLIP_FRAMES):
@@ -245,8 +295,8 @@ def render_clip(
         for i, (entity, path) in enumerate(placed):
             x, y, radius, visible = path[t]
             if visible:
-                coverage[i, t] = paint_object(
+                coverage[i, t] = _paint_object(
                     canvas, shape=entity.noun, rgb=colours[i], x=x, y=y, radius=radius
                 )
-        frames[t] = add_sensor_noise(canvas, rng)
+        frames[t] = _add_sensor_noise(canvas, rng)
     return frames, coverage

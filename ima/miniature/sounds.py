@@ -1,4 +1,4 @@
-"""Sounds of the miniature world: two seconds at 16 kHz with one to three events in order."""
+"""Sounds of the miniature world: one to three events in sequence, in two seconds at 16 kHz."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TIMBRE_PARTIALS: dict[str, tuple[tuple[float, float], ...]] = {
 
 
 def _compute_fundamental(entity: Entity, time: _Signal, rng: np.random.Generator) -> _Signal:
-    """Return the frequency of an event in Hz over ``(time,)``, which follows its contour."""
+    """Return the fundamental frequency of an event in Hz, ``(time,)``; it follows the contour."""
     start = PITCH_HERTZ[entity.attributes["pitch"]] * rng.uniform(0.93, 1.07)
     progress = time / time[-1]
     contour = entity.attributes["contour"]
@@ -43,7 +43,7 @@ def _compute_fundamental(entity: Entity, time: _Signal, rng: np.random.Generator
 
 
 def _synthesize_event(entity: Entity, duration: float, rng: np.random.Generator) -> _Signal:
-    """Return the wave of one event ``(time,)``, its peak near the amplitude of its loudness."""
+    """Return the wave of one event, ``(time,)``; its peak is near its loudness' amplitude."""
     time = np.arange(int(duration * SOUND_SAMPLING_RATE)) / SOUND_SAMPLING_RATE
     phase = 2 * np.pi * np.cumsum(_compute_fundamental(entity, time, rng)) / SOUND_SAMPLING_RATE
     noise = rng.normal(size=time.size)
@@ -68,7 +68,15 @@ def _synthesize_event(entity: Entity, duration: float, rng: np.random.Generator)
 def place_sound_events(
     entities: tuple[Entity, ...], rng: np.random.Generator
 ) -> list[tuple[Entity, float, float]]:
-    """Give each event, in order, a start and a duration in seconds."""
+    """Give each event a start and a duration in seconds; the events keep their order.
+
+    Examples
+    --------
+    >>> bell = Entity("bell", {"pitch": "high", "loudness": "soft", "contour": "steady"})
+    >>> ((_, start, duration),) = place_sound_events((bell,), np.random.default_rng(0))
+    >>> start + duration < SOUND_SECONDS
+    True
+    """
     slot = SOUND_SECONDS / len(entities)
     placed = []
     for i, entity in enumerate(entities):
@@ -79,7 +87,15 @@ def place_sound_events(
 
 
 def render_sound(placed: list[tuple[Entity, float, float]], rng: np.random.Generator) -> _Wave:
-    """Return the sound ``(time,)`` float32 in [-1, 1] at 16 kHz."""
+    """Return the sound, ``(time,)`` float32 in [-1, 1] at 16 kHz.
+
+    Examples
+    --------
+    >>> bell = Entity("bell", {"pitch": "high", "loudness": "soft", "contour": "steady"})
+    >>> rng = np.random.default_rng(0)
+    >>> render_sound(place_sound_events((bell,), rng), rng).shape
+    (32000,)
+    """
     wave = rng.normal(0.0, _NOISE_FLOOR, int(SOUND_SECONDS * SOUND_SAMPLING_RATE))
     for entity, start, duration in placed:
         event = _synthesize_event(entity, duration, rng)

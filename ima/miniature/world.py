@@ -239,7 +239,7 @@ def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[
     Examples
     --------
     >>> [e.noun for e in draw_entities("image", "test", np.random.default_rng(0))]
-    ['star', 'triangle']
+    ['circle', 'square']
     """
     domain = get_domain(modality)
     if split not in _SPLIT_BOUNDS:

@@ -198,11 +198,18 @@ def _parse_parameters(notebook: Any, source: str | Path) -> tuple[NotebookParame
 
 
 def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str, Any]) -> None:
-    """Hide the parameter cells from the page and record how the notebook was run."""
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        if {_PARAMETERS_TAG, _INJECTED_TAG} & set(tags) and "remove-cell" not in tags:
-            cell.metadata["tags"] = [*tags, "remove-cell"]
+    """Collapse the parameters that were used, and record how the notebook was run."""
+    tagged = {
+        tag: [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+        for tag in (_PARAMETERS_TAG, _INJECTED_TAG)
+    }
+    for tag, cells in tagged.items():
+        # Defaults that were replaced would contradict the values that were used.
+        replaced = tag == _PARAMETERS_TAG and tagged[_INJECTED_TAG]
+        for cell in cells:
+            tags = cell.metadata["tags"]
+            if "remove-cell" not in tags:
+                cell.metadata["tags"] = [*tags, "remove-cell" if replaced else "hide-input"]
     notebook.metadata.papermill["input_path"] = str(source)
     notebook.metadata.papermill["output_path"] = str(output)
     notebook.metadata["ima"] = {

@@ -38,7 +38,7 @@ def compare_padding_masks(
 ) -> dict[str, xr.DataArray]:
     """Compare Wanda's masks calibrated without padding and as in the released code.
 
-    The released code pads texts with zeros, attends to the padding and counts it (paper.md §5).
+    The released code pads texts with zeros, attends to the padding and counts it.
 
     Parameters
     ----------

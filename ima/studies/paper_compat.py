@@ -23,7 +23,7 @@ _TITLES = (
 
 
 def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[str, CurvePair]:
-    """Compute three curves with both versions of their formulas (paper.md §5).
+    """Compute three curves with both versions of their formulas.
 
     Parameters
     ----------

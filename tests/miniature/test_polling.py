@@ -5,7 +5,7 @@ import pytest
 
 from ima.data.samples import open_samples
 from ima.errors import UnknownNameError
-from ima.miniature.polling import POLL_NEGATIVES, choose_absent_noun, count_noun_cooccurrences
+from ima.miniature.datasets import POLL_NEGATIVES, choose_absent_noun, count_noun_cooccurrences
 from ima.miniature.world import DOMAINS, get_partner_noun
 
 

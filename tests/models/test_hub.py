@@ -225,9 +225,9 @@ def test_a_decoder_goes_on_from_what_enters_it(name):
         hook_points=hook_points,
         placeholders=find_placeholder_ids(language.config, None),
     )
-    embeds, extra = model._entering(inputs)
+    embeds, extra = model._capture_decoder_inputs(inputs)
     merged = (embeds != hook_points.embedding(inputs["input_ids"])).any(dim=-1)
-    assert torch.equal(merged, model._perceptual(inputs["input_ids"]))
+    assert torch.equal(merged, model._mark_perceptual(inputs["input_ids"]))
     with torch.no_grad():
         own = language(**inputs, use_cache=False)
         given = {"inputs_embeds": embeds, **extra, "use_cache": False}
@@ -240,7 +240,7 @@ def test_pickled_weights_are_read_only_when_asked(tmp_path):
     state = load_file(folder / "model.safetensors")
     torch.save(state, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"found pytorch_model\.bin, which may run code"):
+    with pytest.raises(ModelError, match=r"found pytorch_model\.bin, which can run code"):
         ima.models.load_model(str(folder))
     model = ima.models.load_model(str(folder), pickled_weights=True)
     assert model.layers == 3

@@ -60,7 +60,7 @@ def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
     assert read_result(out) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
 
 
-def test_run_records_its_parameters_and_hides_their_cells(source, tmp_path):
+def test_run_records_its_parameters_and_collapses_their_cell(source, tmp_path):
     out = runner.run_notebook(
         source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3}
     )
@@ -70,8 +70,16 @@ def test_run_records_its_parameters_and_hides_their_cells(source, tmp_path):
     assert len(recorded["sha256"]) == 64
     assert recorded["packages"]["ima"]
     assert notebook["metadata"]["papermill"]["output_path"] == str(out)
-    tagged = [c for c in notebook["cells"] if "remove-cell" in c["metadata"].get("tags", [])]
-    assert len(tagged) == 2
+    tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+    assert ["parameters", "remove-cell"] in tags
+    assert ["injected-parameters", "hide-input"] in tags
+
+
+def test_parameters_that_were_left_as_they_are_are_shown(source, tmp_path):
+    out = runner.run_notebook(source("samples"), output=tmp_path / "out.ipynb")
+    notebook = json.loads(out.read_text(encoding="utf-8"))
+    tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+    assert ["parameters", "hide-input"] in tags
 
 
 def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, tmp_path):
