@@ -1,4 +1,4 @@
-"""Scores of miniature captions: does a caption name exactly the entities of its sample?"""
+"""Scores of miniature captions: whether a caption names exactly the entities of its sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the card of a part, and how its weights are stored."""
+"""The card and the weight files of a part of the zoo."""
 
 from __future__ import annotations
 
@@ -13,24 +13,34 @@ from ima.miniature.world import WORLD_VERSION
 from ima.models.zoo import WEIGHTS_FILE, hash_file, make_checkpoint_path
 from ima.training.loop import TrainingResult, save_weights
 
-#: Setup of a model that is loaded by its card: language model alone, single task, multitask (§2).
+#: Setup of a model (paper §2): language model alone, single task, multitask.
 _SETUP_BY_KIND = {"language": "LM", "connector": "ST", "multitask": "MT"}
 
 
 def save_float16_model(model: Any, folder: Path) -> None:
-    """Save a model of transformers with its weights in float16, which is what everyone loads."""
+    """Save a model of transformers with its weights in float16.
+
+    Examples
+    --------
+    >>> save_float16_model(encoder, workshop.get_part_folder("encoders/vit"))  # doctest: +SKIP
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     model.float()
 
 
 def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: int) -> None:
-    """Save a part's weights as they were after a number of steps."""
+    """Save the weights of a part after ``step`` training steps.
+
+    Examples
+    --------
+    >>> save_checkpoint(connector.state_dict(), folder, step=250)  # doctest: +SKIP
+    """
     save_weights(state, make_checkpoint_path(folder, step))
 
 
 def compute_checkpoint_steps(ratios: Sequence[float], *, steps: int) -> tuple[int, ...]:
-    """Return the numbers of finished steps, before the last, at which weights are kept.
+    """Return the step counts, before the last step, at which weights are kept.
 
     Examples
     --------
@@ -42,7 +52,13 @@ def compute_checkpoint_steps(ratios: Sequence[float], *, steps: int) -> tuple[in
 
 
 def list_kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:
-    """Return what a card says of the weights kept along training; the last are the part's own."""
+    """Return the card's entries for the kept weights; the last entry is the finished part.
+
+    Examples
+    --------
+    >>> list_kept_weights("multitask/llava-mini-3", folder, steps=(125, 3000))  # doctest: +SKIP
+    [{'step': 125, 'part': 'multitask/llava-mini-3', 'sha256': '…'}, …]
+    """
     paths = [*(make_checkpoint_path(folder, step) for step in steps[:-1]), folder / WEIGHTS_FILE]
     return [
         {"step": step, "part": part, "sha256": hash_file(path)}
@@ -51,7 +67,13 @@ def list_kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[
 
 
 def make_data_record(dataset: str, *, n: int) -> dict[str, Any]:
-    """Return which samples a part was trained on."""
+    """Return the card's entry for the samples that a part was trained on.
+
+    Examples
+    --------
+    >>> make_data_record("mini-image-caption", n=2)["samples"]
+    2
+    """
     return {"fingerprint": open_samples(f"{dataset}:train", n=n).fingerprint, "samples": n}
 
 
@@ -64,7 +86,28 @@ def make_card(
     recipe: Mapping[str, Any],
     result: TrainingResult,
 ) -> dict[str, Any]:
-    """Return what all cards hold; the caller fills in what only some have."""
+    """Return the entries that all cards share; the caller adds those of its kind of part.
+
+    Parameters
+    ----------
+    name, kind : str
+        Name of the model, and kind of the part: ``"language"``, ``"encoder"``, ``"connector"``, …
+    model : torch.nn.Module
+        The trained model.
+    folder : Path
+        Folder that holds its weights.
+    recipe : mapping
+        Full recipe of the part.
+    result : TrainingResult
+        Curve, duration and device.
+
+    Examples
+    --------
+    >>> make_card(
+    ...     "vit", "encoder", encoder, folder, recipe=recipe, result=result
+    ... )["kind"]  # doctest: +SKIP
+    'encoder'
+    """
     configuration = {}
     if kind == "connector":
         configuration = model.config.model_dump()

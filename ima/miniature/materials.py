@@ -1,4 +1,4 @@
-"""What trainings share: rendered pools, encoders' tokens, language models."""
+"""Inputs that several trainings share: rendered pools, encoder tokens, language models."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ima.miniature.pools import SamplePool, build_pool
 from ima.miniature.workshop import ZooWorkshop
 from ima.models.loading import load_encoder
 
-#: Samples of the validation split on which trainings are watched.
+#: Validation samples for the curves of trainings.
 N_PROBE_SAMPLES = 256
 
 
 class TrainingMaterials:
-    """Pools of one modality, tokens of one encoder, one language model: the last asked for.
+    """Caches the pools of one modality, the tokens of one encoder and one language model.
 
     Parameters
     ----------
-    workshop : Workshop
-        Where finished parts are.
+    workshop : ZooWorkshop
+        Folder of the finished parts.
     """
 
     def __init__(self, workshop: ZooWorkshop) -> None:
@@ -41,9 +41,11 @@ class TrainingMaterials:
         return self._pools[modality, split]
 
     def get_encoder_tokens(self, encoder: str, modality: str, split: str) -> torch.Tensor:
-        """Return what a finished encoder makes of a pool, ``(sample, position, width)`` float16."""
+        """Return the tokens of a pool, ``(sample, position, width)`` float16."""
         if (encoder, split) not in self._tokens:
-            self._tokens = {key: kept for key, kept in self._tokens.items() if key[0] == encoder}
+            self._tokens = {
+                key: tokens for key, tokens in self._tokens.items() if key[0] == encoder
+            }
             self._tokens[encoder, split] = connectors.encode_pool(
                 self.load_encoder(encoder),
                 self.get_pool(modality, split),
@@ -52,7 +54,7 @@ class TrainingMaterials:
         return self._tokens[encoder, split]
 
     def get_tokenizer(self) -> Any:
-        """Return the tokenizer of all language models (of `tokenizers`)."""
+        """Return the ``tokenizers.Tokenizer`` that all language models share."""
         if self._tokenizer is None:
             self._tokenizer = corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
         return self._tokenizer
@@ -62,9 +64,9 @@ class TrainingMaterials:
         return load_encoder(self.workshop.get_part_folder(f"encoders/{name}"))
 
     def get_language_model(self, name: str, *, fresh: bool = False) -> tuple[Any, Any]:
-        """Return a finished language model, frozen, and its tokenizer (of `tokenizers`).
+        """Return a finished language model, frozen, and its ``tokenizers.Tokenizer``.
 
-        A fresh one is loaded for the caller alone, who may train it.
+        With ``fresh``, load a copy for the caller alone, who may train it.
         """
         folder = self.workshop.get_part_folder(f"language/{name}")
         if fresh:
@@ -75,7 +77,13 @@ class TrainingMaterials:
 
 
 def load_zoo_language_model(folder: Path) -> tuple[Any, Any]:
-    """Load a language model, frozen, in float32, and its tokenizer (of `tokenizers`)."""
+    """Load a language model, frozen and in float32, and its ``tokenizers.Tokenizer``.
+
+    Examples
+    --------
+    >>> folder = get_zoo_root() / "language/llama-mini"  # doctest: +SKIP
+    >>> model, tokenizer = load_zoo_language_model(folder)  # doctest: +SKIP
+    """
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
 

@@ -1,8 +1,8 @@
-"""Short runs of connectors: many models that differ in one thing each, to correlate over (I1, I2).
+"""Short training runs of connectors: many models for the correlations of I1 and I2.
 
-Nine encoders are few points. Connectors between one language model and three encoders of pictures
-are trained for a few hundred steps with different seeds, amounts of data and widths. Their weights
-are not kept; :mod:`ima.studies.short_runs` keeps what a cache of each says.
+Nine encoders give too few points for a correlation. Here, connectors between one language model and
+three image encoders are trained for a few hundred steps with different seeds, amounts of data and
+widths. Their weights are not kept; :mod:`ima.studies.short_runs` keeps a summary of each cache.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SWEEP_DATASET = f"mini-{_SWEEP_MODALITY}-{_SWEEP_TASK}"
 _RECIPE = TrainingRecipe(
     steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400
 )
-#: What the runs differ in.
+#: The factors of the runs.
 _SWEEP_ENCODERS, _SWEEP_SEEDS, _SWEEP_POOL_SIZES, _SWEEP_WIDTHS = (
     ("vit", "clip", "mae"),
     (51, 52),
@@ -48,13 +48,13 @@ class ShortRun:
     Parameters
     ----------
     encoder : str
-        What it connects to the language model.
+        Encoder that the connector reads.
     seed : int
-        Of its initial weights and of the order of samples.
+        Seed of the initial weights and of the order of samples.
     pool : int
-        Training samples.
+        Number of training samples.
     width : int
-        Of the connector; its feed-forward layers are twice as wide.
+        Width of the connector; its feed-forward layers are twice as wide.
     """
 
     encoder: str
@@ -64,7 +64,7 @@ class ShortRun:
 
     @property
     def name(self) -> str:
-        """Name of the run, of its file too."""
+        """Name of the run and of its file."""
         return f"{self.encoder}-{self.pool}-{self.width}-{self.seed}"
 
 
@@ -75,13 +75,19 @@ SHORT_RUNS = tuple(
 
 
 def hash_run_parts(root: Path, encoder: str) -> dict[str, str]:
-    """Return the sha256 of the weights that a run with this encoder needs, by role."""
-    named = {"language": f"language/{SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
-    return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in named.items()}
+    """Return the sha256 of the weights that a run with this encoder needs, by role.
+
+    Examples
+    --------
+    >>> sorted(hash_run_parts(zoo.get_zoo_root(), "vit"))  # doctest: +SKIP
+    ['encoder', 'language']
+    """
+    parts = {"language": f"language/{SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
+    return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in parts.items()}
 
 
 class ShortRunTrainer:
-    """What the runs share: rendered pictures, the language model, the last encoder's tokens."""
+    """Trains short runs; caches the images, the language model and one encoder's tokens."""
 
     def __init__(self, root: Path, plan: ZooPlan) -> None:
         self.root, self.plan = root, plan
@@ -91,13 +97,13 @@ class ShortRunTrainer:
         self._language: tuple[Any, Any] | None = None
 
     def recipe(self, run: ShortRun) -> dict[str, Any]:
-        """Return all that decides what a run becomes."""
+        """Return everything that determines the result of a run."""
         recipe = self.plan.scale_recipe(replace(_RECIPE, seed=run.seed))
         return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
                 "parts": hash_run_parts(self.root, run.encoder)}  # fmt: skip
 
     def train(self, run: ShortRun, scratch: Path) -> dict[str, Any]:
-        """Train one connector into a zoo of its own, with the parts of the real one."""
+        """Train one connector into a scratch zoo that links to the parts of the real one."""
         if self._language is None:
             self._language = load_zoo_language_model(self.root / "language" / SWEEP_LANGUAGE)
         language, tokenizer = self._language
@@ -138,7 +144,7 @@ class ShortRunTrainer:
         return {"trained": card["trained"], "curve": card["curve"]}
 
     def _texts_of(self, split: str, tokenizer: Any) -> connectors.TokenizedTurns:
-        """Tell what is in all pictures of a split, once: that takes as long as a run does."""
+        """Return the tokenised texts of a split; making them takes as long as a run."""
         if split not in self._texts:
             situations = self._pool(split).situations
             self._texts[split] = connectors.tokenize_turns(situations, _SWEEP_TASK, tokenizer)
@@ -168,7 +174,13 @@ class ShortRunTrainer:
 
 
 def cache_short_run(scratch: Path, *, samples: int) -> Path:
-    """Cache what the one model of a scratch zoo does with its test samples."""
+    """Cache the states and predictions of the one model of a scratch zoo on its test samples.
+
+    Examples
+    --------
+    >>> cache_short_run(scratch, samples=300).name  # doctest: +SKIP
+    'cache.zarr'
+    """
     (folder,) = (scratch / "connectors").glob("*/*/*")
     name = str(folder.relative_to(scratch / "connectors"))
     with use_zoo_root(scratch):

@@ -35,7 +35,7 @@ class _ConnectorRun:
     Parameters
     ----------
     language, encoder, modality, task : str
-        What it connects, and for what.
+        The models it connects, its modality and its task.
     recipe : TrainingRecipe
         How it is trained.
     milestones : tuple of int
@@ -56,7 +56,7 @@ class _ConnectorRun:
 
     @property
     def needs(self) -> dict[str, str]:
-        """Parts that must be there before."""
+        """Parts that must be finished first, by role."""
         needs = {"language": f"language/{self.language}", "encoder": f"encoders/{self.encoder}"}
         if self.task == "qa":
             needs["start"] = f"connectors/{self.name.removesuffix('qa')}caption"
@@ -70,45 +70,57 @@ def make_single_task_parts(
 
     Parameters
     ----------
-    materials : Materials
-        What trainings share.
-    spec : EncoderSpec
+    materials : TrainingMaterials
+        Inputs that trainings share.
+    spec : MiniEncoderSpec
         The encoder.
     language : str
         Name of the language model.
     keep_checkpoints : bool
-        Whether they are trained to the end and their weights kept along the way; else they are
-        trained as long as those of the other encoders, to be compared with them.
+        Whether to use the full recipes and to keep checkpoints. Otherwise the connectors are
+        trained for as many steps as those of the other encoders, for a fair comparison.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from ima.miniature.encoders import MINI_ENCODERS
+    >>> from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooWorkshop
+    >>> materials = TrainingMaterials(ZooWorkshop(Path("zoo"), REDUCED_ZOO_PLAN))
+    >>> parts = make_single_task_parts(
+    ...     materials, MINI_ENCODERS["vit"], language="llama-mini", keep_checkpoints=True
+    ... )
+    >>> [part.name for part in parts]
+    ['connectors/llama-mini/vit/image-caption', 'connectors/llama-mini/vit/image-qa']
     """
-    plan, found = materials.workshop.plan, []
+    plan, parts = materials.workshop.plan, []
     recipes = connectors.CONNECTOR_RECIPES if keep_checkpoints else connectors.COMPARISON_RECIPES
     for task, published in recipes[spec.modality].items():
         recipe = plan.scale_recipe(published)
-        kept = compute_checkpoint_steps(
+        checkpoint_steps = compute_checkpoint_steps(
             connectors.CHECKPOINT_RATIOS[task] if keep_checkpoints else (), steps=recipe.steps
         )
-        run = _ConnectorRun(language, spec.name, spec.modality, task, recipe, kept)
+        run = _ConnectorRun(language, spec.name, spec.modality, task, recipe, checkpoint_steps)
         record = {
             **asdict(recipe),
             "pool": plan.get_pool_size(spec.modality),
             "batch": connectors.CONNECTOR_BATCH_SIZES[spec.modality],
             "width": connectors.CONNECTOR_WIDTH,
-            "milestones": list(kept),
+            "milestones": list(checkpoint_steps),
         }
-        make = partial(_make, materials, run)
-        found.append(ZooPart(f"connectors/{run.name}", record, make, needs=run.needs))
-    return found
+        make = partial(_make_connector, materials, run)
+        parts.append(ZooPart(f"connectors/{run.name}", record, make, needs=run.needs))
+    return parts
 
 
-def _make(
+def _make_connector(
     materials: TrainingMaterials, run: _ConnectorRun, record: Mapping[str, Any]
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"connectors/{run.name}"
     folder = workshop.get_part_folder(part)
     language, tokenizer = materials.get_language_model(run.language)
     start = workshop.get_part_folder(run.needs["start"]) if "start" in run.needs else None
-    earlier = _earlier(start) if start else []
-    before = earlier[-1]["step"] if earlier else 0
+    earlier = _list_earlier_checkpoints(start) if start else []
+    earlier_steps = earlier[-1]["step"] if earlier else 0
 
     def data(split: str) -> tuple[torch.Tensor, connectors.TokenizedTurns]:
         situations = materials.get_pool(run.modality, split).situations
@@ -122,8 +134,8 @@ def _make(
         connectors.make_connector_config(width, hidden=hidden), seed=run.recipe.seed
     )
     if start:
-        begun = load_file(start / WEIGHTS_FILE)
-        connector.load_state_dict({name: value.float() for name, value in begun.items()})
+        start_weights = load_file(start / WEIGHTS_FILE)
+        connector.load_state_dict({name: value.float() for name, value in start_weights.items()})
     result = connectors.train_connector_on_features(
         connector,
         language=language,
@@ -135,7 +147,7 @@ def _make(
         batch=connectors.CONNECTOR_BATCH_SIZES[run.modality],
         validation=data("validation"),
         milestones=run.milestones,
-        keep=lambda step, state: save_checkpoint(state, folder, step=before + step),
+        keep=lambda step, state: save_checkpoint(state, folder, step=earlier_steps + step),
         device=workshop.plan.device,
     )
     if hash_state_dict(language.state_dict()) != frozen:
@@ -148,19 +160,21 @@ def _make(
     card |= {"modality": run.modality, "task": run.task, "dataset": dataset, "parts": parts}
     card["data"] |= make_data_record(dataset, n=record["pool"])
     card["language_state"] = frozen
-    card["checkpoints"] = earlier or [_untrained(connector, seed=run.recipe.seed)]
-    steps = [before + step for step in (*run.milestones, run.recipe.steps)]
+    card["checkpoints"] = earlier or [_describe_untrained(connector, seed=run.recipe.seed)]
+    steps = [earlier_steps + step for step in (*run.milestones, run.recipe.steps)]
     card["checkpoints"] += list_kept_weights(part, folder, steps=steps)
     return card
 
 
-def _earlier(start: Path) -> list[dict[str, Any]]:
-    """Return the weights on the way to those that a run begins with, without their scores."""
-    kept: list[dict[str, Any]] = read_json(start / CARD_FILE)["checkpoints"]
-    return [{key: told for key, told in entry.items() if key != "scores"} for entry in kept]
+def _list_earlier_checkpoints(start: Path) -> list[dict[str, Any]]:
+    """Return the checkpoints of the run that a run continues, without their scores."""
+    checkpoints: list[dict[str, Any]] = read_json(start / CARD_FILE)["checkpoints"]
+    return [
+        {key: value for key, value in entry.items() if key != "scores"} for entry in checkpoints
+    ]
 
 
-def _untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
-    """Return the entry of the weights before the first step, which the seed makes anew."""
+def _describe_untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
+    """Return the card's entry for the initial weights, which follow from the seed."""
     digest = hash_state_dict(Connector(connector.config, seed=seed).state_dict())
     return {"step": 0, "seed": seed, "sha256": digest}

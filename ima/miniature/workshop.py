@@ -1,4 +1,4 @@
-"""Where a zoo is made: which parts are done, which are kept, and when they replace the old ones."""
+"""The folder in which a zoo is made: finished parts, checkpoints, and delivery into the zoo."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHECKPOINT_FOLDER = "checkpoints"
 
 @dataclass(frozen=True)
 class ZooPlan:
-    """How much work goes into a zoo.
+    """Amount of training and scoring for a zoo.
 
     Parameters
     ----------
     ratio : float
-        Share of every recipe's steps and of every pool; 1 makes the published zoo.
+        Fraction of every recipe's steps and of every pool; 1 makes the published zoo.
     n_test_samples : int
         Test samples per score.
     device : str
-        Where to train: ``"cpu"`` or ``"cuda"``.
+        ``"cpu"`` or ``"cuda"``.
     """
 
     ratio: float = 1.0
@@ -36,40 +36,41 @@ class ZooPlan:
     device: str = "cpu"
 
     def scale_recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
-        """Return a recipe cut to the plan's share."""
+        """Return a recipe with the plan's fraction of steps."""
         steps = max(4, round(recipe.steps * self.ratio))
         restart = recipe.restart and max(1, round(recipe.restart * self.ratio))
         every = min(recipe.probe_every, steps)
         return replace(recipe, steps=steps, probe_every=every, restart=restart)
 
     def get_pool_size(self, modality: str) -> int:
-        """Return how many samples a connector is trained on."""
+        """Return the number of training samples for a connector."""
         return max(64, round(CONNECTOR_POOL_SIZES[modality] * self.ratio))
 
     def get_encoder_pool_size(self, modality: str) -> int:
-        """Return how many of them, the first ones, an encoder is trained on."""
+        """Return the number of training samples for an encoder: the first ones of the pool."""
         return max(64, round(ENCODER_POOL_SIZES[modality] * self.ratio))
 
 
-#: The published zoo, and one that exercises every line within a minute or two.
+#: The published zoo, and one that runs the whole pipeline within a minute or two.
 PUBLISHED_ZOO_PLAN = ZooPlan()
 REDUCED_ZOO_PLAN = ZooPlan(ratio=0.002, n_test_samples=12)
 
 
 @dataclass(frozen=True)
 class ZooPart:
-    """One part of the zoo: an encoder, a language model, a connector.
+    """One part of the zoo: an encoder, a language model or a connector.
 
     Parameters
     ----------
     name : str
         Its folder in the zoo, for example ``encoders/vit``.
     recipe : mapping
-        All that its weights depend on, JSON-serialisable, but for the parts that it needs.
+        Everything that determines its weights except the parts it needs, JSON-serialisable.
     make : callable
-        Trains it into its folder and returns its card; takes its recipe, the needs included.
+        Trains the part into its folder and returns its card, given the full recipe
+        (:meth:`ZooWorkshop.make_full_recipe`).
     needs : mapping of str to str
-        Role to name of the parts that must be there before it is made.
+        Names of the parts that must be finished first, by role.
     """
 
     name: str
@@ -85,10 +86,10 @@ class ZooWorkshop:
     ----------
     root : Path
         The zoo's folder.
-    plan : Plan
-        How much work goes into it.
+    plan : ZooPlan
+        Amount of training and scoring.
     keep : bool
-        Whether parts of the present zoo are taken over where nothing that they depend on changed.
+        Whether to reuse parts of the present zoo whose full recipe is unchanged.
     """
 
     def __init__(self, root: Path, plan: ZooPlan, *, keep: bool = False) -> None:
@@ -100,11 +101,11 @@ class ZooWorkshop:
         return self.place / part
 
     def get_checkpoint_path(self, part: str) -> Path:
-        """Return where a training keeps what it resumes from."""
+        """Return the file from which the training of a part resumes."""
         return self.place / _CHECKPOINT_FOLDER / f"{part.replace('/', '--')}.pt"
 
     def make_full_recipe(self, part: ZooPart) -> dict[str, Any]:
-        """Return a part's recipe with the sha256 of the weights that it needs."""
+        """Return a part's recipe with the sha256 of the parts that it needs."""
         if not part.needs:
             return dict(part.recipe)
         parts = {
@@ -114,39 +115,38 @@ class ZooWorkshop:
         return {**part.recipe, "parts": parts}
 
     def is_done(self, part: str, recipe: Mapping[str, Any]) -> bool:
-        """Return whether a part is finished under this recipe; drop what another recipe left."""
-        for found in (self.get_part_folder(part), self.root / part):
-            card = found / CARD_FILE
-            if found == self.root / part and not self.keep:
-                break
+        """Return whether a part is finished under this recipe; delete files of other recipes."""
+        folder, checkpoint = self.get_part_folder(part), self.get_checkpoint_path(part)
+        for candidate in (folder, self.root / part) if self.keep else (folder,):
+            card = candidate / CARD_FILE
             if card.exists() and read_json(card).get("recipe") == recipe:
-                if found != self.get_part_folder(part):
-                    shutil.rmtree(self.get_part_folder(part), ignore_errors=True)
-                    shutil.copytree(found, self.get_part_folder(part))
+                if candidate != folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    shutil.copytree(candidate, folder)
                 return True
-        note = self.get_checkpoint_path(part).with_suffix(".json")
-        begun = note.exists() and read_json(note) == recipe
-        if not begun or (self.get_part_folder(part) / CARD_FILE).exists():
-            shutil.rmtree(self.get_part_folder(part), ignore_errors=True)
-        if not begun:
-            self.get_checkpoint_path(part).unlink(missing_ok=True)
-        write_json(note, recipe)
+        recipe_path = checkpoint.with_suffix(".json")
+        is_resumable = recipe_path.exists() and read_json(recipe_path) == recipe
+        if not is_resumable or (folder / CARD_FILE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        if not is_resumable:
+            checkpoint.unlink(missing_ok=True)
+        write_json(recipe_path, recipe)
         return False
 
     def finish_part(self, part: str, card: Mapping[str, Any]) -> None:
-        """Write the card, which makes the part a finished one, and drop its checkpoint."""
+        """Write the card, which marks the part as finished, and delete its checkpoint."""
         write_json(self.get_part_folder(part) / CARD_FILE, card)
         self.get_checkpoint_path(part).unlink(missing_ok=True)
 
     def replace_old_parts(self, made: Sequence[str], *, whole: bool) -> None:
-        """Put finished parts in the place of the old ones.
+        """Replace the old parts of the zoo by the finished ones.
 
         Parameters
         ----------
         made : sequence of str
-            Their names.
+            Names of the finished parts.
         whole : bool
-            Whether they are all that there is to make: then nothing else stays in the zoo.
+            Whether these are all parts of the zoo; if so, other parts are deleted.
         """
         if whole:
             for old in sorted(self.place.iterdir()):

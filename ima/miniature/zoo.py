@@ -1,9 +1,8 @@
-"""Make the zoo: train every model, score it on the test split, and put it where it belongs.
+"""Make the zoo: train every model, score it on the test split, and replace the old zoo.
 
-The new zoo grows in ``data/zoo/.training``, part by part, and replaces the old one when it is
-complete.
-A run that was killed goes on from there: finished parts stay, and a part in the making resumes
-from its last checkpoint. A part whose recipe has changed, or whose parts have, is made again.
+The new zoo grows part by part in ``data/zoo/.training`` and replaces the old one when it is
+complete. An interrupted run resumes: finished parts stay, and an unfinished part continues from its
+last checkpoint. A part is made again if its recipe, or a part that it needs, has changed.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from ima.training.loop import TrainingRecipe
 
 logger = logging.getLogger("ima")
 
-#: The language model whose connectors are followed along their training.
+#: The language model whose connectors keep checkpoints of their training.
 _CHECKPOINTED_LANGUAGE = "llama-mini"
 
 
@@ -51,22 +50,22 @@ def train_zoo(
     only: Sequence[str] = (),
     device: str | None = None,
 ) -> Path:
-    """Train every model of the zoo from nothing, or go on where a killed run stopped.
+    """Train every model of the zoo from scratch, or resume an interrupted run.
 
     Parameters
     ----------
     root : Path or None
         The zoo's folder; None takes ``$IMA_ZOO`` or ``data/zoo`` of the checkout. It is replaced
-        when every model is trained and scored, and not before.
+        only after every model is trained and scored.
     reduced : bool
-        Train each model for a few steps only, which tests the way but makes no useful model.
+        Train each model for a few steps only; this tests the pipeline but makes no useful model.
     keep : bool
-        Take parts of the present zoo over where neither their recipe nor what they need changed.
+        Reuse parts of the present zoo if neither their recipe nor the parts they need changed.
     only : sequence of str
-        Patterns such as ``connectors/llama-mini/*``: make these parts, and what they need. Other
-        parts of the present zoo stay as they are. Empty: all.
+        Patterns such as ``connectors/llama-mini/*``: make these parts and the parts they need, and
+        leave the rest of the present zoo as it is. Empty: make all parts.
     device : str or None
-        Where to train; None takes a GPU when there is one.
+        ``"cpu"`` or ``"cuda"``; None takes a GPU if there is one.
 
     Returns
     -------
@@ -76,9 +75,14 @@ def train_zoo(
     Raises
     ------
     ParameterError
-        If ``device`` is none.
+        If ``device`` is no such device.
     UnknownNameError
-        If a pattern fits no part.
+        If a pattern matches no part.
+
+    Examples
+    --------
+    >>> train_zoo(reduced=True, only=["encoders/*"], device="cpu")  # doctest: +SKIP
+    PosixPath('data/zoo')
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in {"cpu", "cuda"} and not device.startswith("cuda:"):
@@ -86,7 +90,7 @@ def train_zoo(
         raise ParameterError(message)
     plan = replace(REDUCED_ZOO_PLAN if reduced else PUBLISHED_ZOO_PLAN, device=device)
     workshop = ZooWorkshop(zoo.get_zoo_root() if root is None else root, plan, keep=keep)
-    begun = time.monotonic()
+    start_time = time.monotonic()
     parts = make_zoo_parts(workshop)
     chosen = choose_parts(parts, only)
     for part in chosen:
@@ -95,27 +99,42 @@ def train_zoo(
             workshop.finish_part(part.name, part.make(recipe))
     examination.score_zoo(workshop.place, n=plan.n_test_samples)
     workshop.replace_old_parts([part.name for part in chosen], whole=len(chosen) == len(parts))
-    logger.info("made the zoo %s in %.0f s", workshop.root, time.monotonic() - begun)
+    logger.info("made the zoo %s in %.0f s", workshop.root, time.monotonic() - start_time)
     return workshop.root
 
 
 def choose_parts(parts: Sequence[ZooPart], patterns: Sequence[str]) -> list[ZooPart]:
-    """Return the parts that fit a pattern, and all that these need, in the order of making."""
+    """Return the parts that match a pattern and the parts they need, in the order of making.
+
+    Examples
+    --------
+    >>> vit = ZooPart("encoders/vit", {}, dict, needs={})
+    >>> connector = ZooPart("connectors/vit", {}, dict, needs={"encoder": "encoders/vit"})
+    >>> [part.name for part in choose_parts([vit, connector], ["connectors/*"])]
+    ['encoders/vit', 'connectors/vit']
+    """
     by_name = {part.name: part for part in parts}
-    wanted = {name for name in by_name if not patterns}
+    chosen = {name for name in by_name if not patterns}
     for pattern in patterns:
-        found = {name for name in by_name if fnmatchcase(name, pattern)}
-        if not found:
+        matches = {name for name in by_name if fnmatchcase(name, pattern)}
+        if not matches:
             unknown = UnknownNameError.among("part", pattern, by_name)
             raise unknown
-        wanted |= found
-    while more := {need for name in wanted for need in by_name[name].needs.values()} - wanted:
-        wanted |= more
-    return [part for part in parts if part.name in wanted]
+        chosen |= matches
+    while missing := {need for name in chosen for need in by_name[name].needs.values()} - chosen:
+        chosen |= missing
+    return [part for part in parts if part.name in chosen]
 
 
 def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
-    """Return every part of the zoo, each after the parts that it needs."""
+    """Return every part of the zoo, each after the parts that it needs.
+
+    Examples
+    --------
+    >>> parts = make_zoo_parts(ZooWorkshop(Path("zoo"), REDUCED_ZOO_PLAN))
+    >>> parts[0].name
+    'language/llama-mini'
+    """
     materials = TrainingMaterials(workshop)
     parts = [
         _language_part(materials, spec) for spec in language_model.MINI_LANGUAGE_MODELS.values()
@@ -123,8 +142,8 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
     for spec in encoders.MINI_ENCODERS.values():
         parts.append(encoding.make_encoder_part(materials, spec))
         for language in language_model.MINI_LANGUAGE_MODELS:
-            # The encoders of the paper's default runs serve both language models, and their
-            # connectors to one are kept along the way.
+            # Only the supervised encoders, the paper's default, serve both language models. Their
+            # connectors to one of the two keep checkpoints.
             keep_checkpoints = language == _CHECKPOINTED_LANGUAGE
             if spec.objective == "supervised" or not keep_checkpoints:
                 parts += single_task.make_single_task_parts(
