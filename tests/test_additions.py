@@ -76,16 +76,16 @@ def read_toyset(published: PublishedFiles) -> Iterator[PublishedSample]:
         )
 '''
 
-CLAIM = '''        Claim(
+CLAIM = """        Claim(
             "F9.9",
             "toy",
             "Toys are measured.",
             "mean over samples",
             page="toyclaim",
         ),
-'''
+"""
 
-PROBE = '''
+PROBE = """
 import json, sys
 from pathlib import Path
 
@@ -110,7 +110,7 @@ print(json.dumps({
     "chapter": {"file": "book/runs/toyclaim"} in parts["Findings"],
     "run": config["runs"]["toyclaim"].get("claims"),
 }))
-'''
+"""
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def families(config: Config) -> dict[str, dict[str, Any]]:
         for name, entry in config["families"].items()
         if SIZES.index(entry.get("from", SIZES[0])) <= at
     }
-    # A page shows the first family in full: a reader's own stand behind the book's.
+    # A page shows the first cache set in full: the book's come before a reader's own.
     return dict(sorted(kept.items(), key=lambda item: "from" not in item[1]))
 
 
@@ -185,6 +185,6 @@ def folder(config: Config) -> Path:
 
 def store(config: Config, model: str, dataset: str) -> Path:
     """Return where a model's cache of a data set is."""
-    # A split of a data set is named behind a colon.
+    # The name of a split follows a colon.
     name = f"{model.strip('/').replace('/', '-')}--{Path(dataset).name.replace(':', '-')}.zarr"
     return folder(config) / name

@@ -1,4 +1,4 @@
-"""Commands on the zoo: train its models again, score them, train the short runs."""
+"""Commands for the zoo: train its models, train the short runs, score the models."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ zoo_app = typer.Typer(no_args_is_help=True, help="The committed miniature models
 @zoo_app.command("train")
 def zoo_train(
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
+        bool, typer.Option("--reduced", help="Train for a few steps only, to test the pipeline.")
     ] = False,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep what the present zoo has of the same recipe.")
+        bool, typer.Option("--keep", help="Reuse parts of the present zoo with the same recipe.")
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Such parts alone: 'connectors/llama-mini/*'."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Train matching parts and what they need, e.g. 'connectors/llama-mini/*'.",
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; a GPU when there is one.")
+        str | None, typer.Option(help="cpu or cuda; default: a GPU if there is one.")
     ] = None,
 ) -> None:
-    """Train every model again from nothing; continues where a stopped run was."""
+    """Train every model from scratch, or resume an interrupted run."""
     from transformers.utils.logging import disable_progress_bar
 
     from ima.miniature.zoo import train_zoo
@@ -37,11 +40,11 @@ def zoo_train(
 @zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="A few steps each: tests the way, makes no use.")
+        bool, typer.Option("--reduced", help="Train for a few steps only, to test the pipeline.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Train the short runs of connectors that I1 and I2 correlate over; only summaries stay."""
+    """Train the short connector runs for the correlations of I1 and I2; keep summaries only."""
     from dataclasses import replace
 
     from ima.miniature.workshop import PUBLISHED_ZOO_PLAN, REDUCED_ZOO_PLAN
@@ -56,9 +59,9 @@ def zoo_sweep(
 
 @zoo_app.command("score")
 def zoo_score(
-    samples: Annotated[int, typer.Option(help="Test samples for each score.")] = 300,
+    samples: Annotated[int, typer.Option(help="Test samples per score.")] = 300,
 ) -> None:
-    """Examine the models whose cards have no scores, or scores of an older examination."""
+    """Score the models whose cards have no scores or outdated scores."""
     from ima.miniature.examination import score_zoo
     from ima.models.zoo import get_zoo_root
 

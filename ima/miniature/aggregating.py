@@ -40,7 +40,7 @@ _RECIPE = TrainingRecipe(steps=1500, learning_rate=2e-3, seed=51, warmup=60, pro
 
 
 @dataclass(frozen=True, eq=False)
-class _Pictures:
+class _Images:
     """Images of a split as the frozen models read them.
 
     Parameters
@@ -49,7 +49,7 @@ class _Pictures:
         Tokens of the encoder, ``(image, patch, width)``.
     entities : list
         The objects in each image.
-    alone : list of int
+    single_object_images : list of int
         Indices of images of one object.
     states : Tensor
         States of the text of images of one object, ``(image, token, hidden)``.
@@ -57,7 +57,7 @@ class _Pictures:
 
     features: torch.Tensor
     entities: list[Any]
-    alone: list[int]
+    single_object_images: list[int]
     states: torch.Tensor
 
 
@@ -162,7 +162,7 @@ class _Trainer:
             torch.manual_seed(recipe.seed)
             self.projection = nn.Linear(hidden, hidden).to(self.device)
         self.train, self.watched = (
-            self._pictures(materials, split) for split in ("train", "validation")
+            self._read_images(materials, split) for split in ("train", "validation")
         )
         # Every probe measures the same rows.
         self.fixed = self._rows(self.watched, np.random.default_rng(recipe.seed), 96, own=0)
@@ -190,39 +190,39 @@ class _Trainer:
         prefix = torch.cat([demonstrations, self.projector(rows.features)], dim=1)
         return compute_answer_logits(self.language, prefix, rows.ids)
 
-    def _rows(
-        self, pictures: _Pictures, rng: np.random.Generator, count: int, *, own: int
-    ) -> _Rows:
+    def _rows(self, images: _Images, rng: np.random.Generator, count: int, *, own: int) -> _Rows:
         """Draw episodes with ``own`` questions each about the image after the demonstrations."""
-        place = {at: row for row, at in enumerate(pictures.alone)}
+        place = {at: row for row, at in enumerate(images.single_object_images)}
         queries, shown, encoded = [], [], []
         for _ in range(count):
             query, chosen = episodes.draw_episode(
-                pictures.entities, pictures.alone, shots=_N_SHOTS, rng=rng
+                images.entities, images.single_object_images, shots=_N_SHOTS, rng=rng
             )
-            asked = [
+            questions = [
                 q
                 for at in chosen
-                for q in episodes.make_attribute_questions(pictures.entities[at], rng)
+                for q in episodes.make_attribute_questions(images.entities[at], rng)
             ]
-            turns = [asked[at] for at in rng.permutation(len(asked))[: _TURNS_PER_ROW[0]]]
+            turns = [questions[at] for at in rng.permutation(len(questions))[: _TURNS_PER_ROW[0]]]
             turns += speech.make_questions(
-                multitask.MULTITASK_MODALITY, pictures.entities[query], rng
+                multitask.MULTITASK_MODALITY, images.entities[query], rng
             )[:own]
-            told = tuple((turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns)))
-            document = corpus.Document("", "", told, ())
+            chosen_turns = tuple(
+                (turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns))
+            )
+            document = corpus.Document("", "", chosen_turns, ())
             encoded.append(corpus.encode_document(document, self.tokenizer, context_weight=0.0))
             queries.append(query)
             shown.append([place[at] for at in chosen])
         ids, weights = pad_token_rows(encoded)
         return _Rows(
-            pictures.states[torch.tensor(shown)].to(self.device),
-            pictures.features[queries].float().to(self.device),
+            images.states[torch.tensor(shown)].to(self.device),
+            images.features[queries].float().to(self.device),
             torch.from_numpy(ids).to(self.device),
             torch.from_numpy(weights).to(self.device),
         )
 
-    def _pictures(self, materials: TrainingMaterials, split: str) -> _Pictures:
+    def _read_images(self, materials: TrainingMaterials, split: str) -> _Images:
         pool = materials.get_pool(multitask.MULTITASK_MODALITY, split)
         features = llava.drop_cls_token(
             materials.get_encoder_tokens(
@@ -232,7 +232,7 @@ class _Trainer:
         entities = [one.get_entities() for one in pool.situations]
         alone = episodes.find_single_object_images(pool.situations)
         states = self._states(features[alone], [entities[at][0].noun for at in alone])
-        return _Pictures(features, entities, alone, states)
+        return _Images(features, entities, alone, states)
 
     @torch.no_grad()
     def _states(self, features: torch.Tensor, nouns: list[str]) -> torch.Tensor:
@@ -242,7 +242,7 @@ class _Trainer:
         ids = torch.tensor(
             [one.ids for one in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
         )
-        found = []
+        states = []
         for start in range(0, len(ids), 64):
             part = slice(start, start + 64)
             words = self.language.get_input_embeddings()(ids[part].to(self.device))
@@ -251,5 +251,5 @@ class _Trainer:
                 self.hook_points.trunk(
                     inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False
                 )
-            found.append(reached[0][:, seen.shape[1] :].cpu())
-        return torch.cat(found)
+            states.append(reached[0][:, seen.shape[1] :].cpu())
+        return torch.cat(states)

@@ -26,8 +26,8 @@ from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_encoder_tokens
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
-#: Enters a context around one pass of the language model; told perceptual tokens
-#: ``(sample, query, hidden)`` and the ids behind them ``(sample, position)``.
+#: Makes a context for one pass of the language model, given the perceptual tokens
+#: ``(sample, query, hidden)`` and the ids after them, ``(sample, position)``.
 ForwardContext = Callable[[torch.Tensor, torch.Tensor], AbstractContextManager[Any]]
 #: Samples in a step, by modality; a clip has four times as many tokens as an image.
 CONNECTOR_BATCH_SIZES = {"image": 32, "audio": 32, "video": 20}

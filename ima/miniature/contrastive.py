@@ -1,10 +1,10 @@
-"""Train text-aligned encoders: by contrast with captions, right ones and nearly right ones.
+"""Train text-aligned encoders: contrastive learning with true and nearly true captions.
 
-As CLIP (Radford et al. 2021, arXiv:2103.00020), X-CLIP and CLAP do, an encoder and a text encoder
-learn to tell which of a batch's captions belongs to which sample. Two things are added, without
-which so small a batch is told apart by a bag of words: each sample has a caption beside its own in
-which one word is wrong (Yuksekgonul et al. 2023, arXiv:2210.01936), and beside whole samples single
-patches choose among texts, of which one tells what they show (:mod:`ima.miniature.grounding`).
+As in CLIP (Radford et al. 2021, arXiv:2103.00020), X-CLIP and CLAP, an encoder and a text encoder
+learn to match the samples of a batch with their captions. In batches this small, a bag of words
+would suffice for that. Two additions prevent it: each sample also gets a hard negative, its caption
+with one wrong word (Yuksekgonul et al. 2023, arXiv:2210.01936), and single patches are matched with
+texts that describe them (:mod:`ima.miniature.grounding`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model, has_bfloat16
 
-#: Size of the space in which samples and captions meet.
+#: Dimension of the space that samples and captions share.
 _PROJECTION_DIM = 64
 #: Longest caption in tokens.
 _MAX_CAPTION_TOKENS = 64
@@ -86,9 +86,9 @@ def _pairs(domain: Domain, entities: Sequence[Entity]) -> set[tuple[str, str]]:
 
 
 def _spoil_once(
-    domain: Domain, told: Sequence[Entity], rng: np.random.Generator
+    domain: Domain, true_entities: Sequence[Entity], rng: np.random.Generator
 ) -> tuple[Entity, ...]:
-    entities = list(told)
+    entities = list(true_entities)
     names = ["noun", *entities[0].attributes]
     name = names[int(rng.integers(len(names)))]
     i = int(rng.integers(len(entities)))
@@ -152,11 +152,11 @@ def tokenize_caption_batch(texts: Sequence[str], tokenizer: Any) -> TokenizedCap
 
 
 class DualEncoder(nn.Module):
-    """An encoder and a text encoder that meet in one space.
+    """An encoder and a text encoder with a shared embedding space.
 
     Parameters
     ----------
-    spec : EncoderSpec
+    spec : MiniEncoderSpec
         The encoder; only it is kept.
     vocabulary : int
         Number of tokens of the captions' tokenizer.
@@ -188,24 +188,25 @@ class DualEncoder(nn.Module):
         ----------
         values : Tensor
             The encoder's input.
-        captions : Captions
-            Of whole samples.
-        texts : sequence of Captions
-            Of single patches, in each of :data:`CAPTION_ASPECTS`.
+        captions : TokenizedCaptions
+            Captions of whole samples.
+        texts : sequence of TokenizedCaptions
+            Texts about single patches, for each of :data:`CAPTION_ASPECTS`.
 
         Returns
         -------
         whole : Tensor
             ``(sample, caption)``, cosines.
         single : list of Tensor
-            ``(sample, position, text)`` in each respect.
+            ``(sample, position, text)`` for each aspect.
         """
         tokens = read_encoder_tokens(self.encoder, values).float()
         whole = _unit(self.pooled(tokens[:, 0])) @ _unit(self.sentence(self._read(captions))).T
         patches = tokens[:, self.n_special_tokens :]
         heads = zip(self.single, self.phrase, texts, strict=True)
         return whole, [
-            _unit(head(patches)) @ _unit(phrase(self._read(told))).T for head, phrase, told in heads
+            _unit(head(patches)) @ _unit(phrase(self._read(captions))).T
+            for head, phrase, captions in heads
         ]
 
     def _read(self, captions: TokenizedCaptions) -> torch.Tensor:
@@ -221,12 +222,13 @@ class DualEncoder(nn.Module):
         Parameters
         ----------
         whole : Tensor
-            ``(sample, caption)``; the first captions are the samples' own, in order, the others are
-            nearly right captions of the same samples.
+            ``(sample, caption)``: first the true captions in the order of the samples, then the
+            captions with a wrong word.
         single : sequence of Tensor
-            ``(sample, position, text)`` in each respect.
+            ``(sample, position, text)`` for each aspect.
         own : sequence of Tensor
-            ``(sample, position)``: the text of each patch; 0 where nothing is, which weighs little.
+            ``(sample, position)``: the index of each patch's text. Empty patches (0) have a small
+            weight.
         """
         of_whole, *scales = self.scale.clamp(max=np.log(100.0)).exp()
         target = torch.arange(len(whole), device=whole.device)
@@ -249,7 +251,7 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 def _make_caption_texts(
     pool: SamplePool, chosen: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> list[str]:
-    """Return the captions of some samples, and then as many in which one word is wrong."""
+    """Return the captions of some samples, followed by as many with one wrong word."""
     situations = [pool.situations[i] for i in chosen]
     right = [make_training_caption(s, s.get_entities()) for s in situations]
     return right + [make_training_caption(s, make_hard_negative(s, rng)) for s in situations]
@@ -263,27 +265,27 @@ def _check_caption_choices(
     Returns
     -------
     dict of str to ndarray
-        Each ``(sample,)``. ``retrieval``: 1 if it is, among the captions of ``size`` samples, or of
-        as many more as it takes to make equal parts, else 0; ``spoiled``: the same against its own
-        caption with one word wrong; ``patch_what`` and ``patch_where``: the share of its occupied
-        patches whose own text fits best among those of the part, wrong ones included.
+        Each ``(sample,)``. ``retrieval``: whether it is, among the captions of at least ``size``
+        samples; ``spoiled``: whether it is more similar than the caption with one wrong word;
+        ``patch_what`` and ``patch_where``: the fraction of occupied patches whose own text is the
+        most similar one among all texts, wrong ones included.
     """
-    found: dict[str, list[npt.NDArray[np.float64]]] = {}
+    batches: dict[str, list[npt.NDArray[np.float64]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // size)):
         rng, n = np.random.default_rng([_SPOILING, int(part[0])]), len(part)
         batch = _make_contrastive_batch(pool, part, tokenizer, rng, device)
         whole, single = model(*batch[:3])
         whole = whole.cpu()
-        shares = {
+        scores = {
             "retrieval": whole[:, :n].argmax(1) == torch.arange(n),
             "spoiled": whole[:, :n].diagonal() > whole[:, n:].diagonal(),
         }
-        for respect, fits, own in zip(CAPTION_ASPECTS, single, batch[3], strict=True):
-            right = (fits.argmax(-1) == own) & (own > 0)
-            shares[f"patch_{respect}"] = (right.sum(1) / (own > 0).sum(1).clamp(min=1)).cpu()
-        for name, share in shares.items():
-            found.setdefault(name, []).append(share.double().numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        for aspect, similarities, own in zip(CAPTION_ASPECTS, single, batch[3], strict=True):
+            is_right = (similarities.argmax(-1) == own) & (own > 0)
+            scores[f"patch_{aspect}"] = (is_right.sum(1) / (own > 0).sum(1).clamp(min=1)).cpu()
+        for name, values in scores.items():
+            batches.setdefault(name, []).append(values.double().numpy())
+    return {name: np.concatenate(parts) for name, parts in batches.items()}
 
 
 _ContrastiveBatch = tuple[
@@ -298,12 +300,12 @@ def _make_contrastive_batch(
     rng: np.random.Generator,
     device: str,
 ) -> _ContrastiveBatch:
-    """Return the encoder's input, captions, and in each respect texts of patches and whose."""
+    """Return the encoder's input, captions, and each aspect's texts and text indices."""
     captions = tokenize_caption_batch(_make_caption_texts(pool, chosen, rng), tokenizer)
-    told = grounding.describe_patches(pool, chosen, rng)
+    patch_texts = grounding.describe_patches(pool, chosen, rng)
     values = torch.from_numpy(pool.make_encoder_input(chosen)).to(device)
-    texts = [_to(tokenize_caption_batch(part.texts, tokenizer), device) for part in told]
-    own = [torch.from_numpy(part.text_index).to(device) for part in told]
+    texts = [_to(tokenize_caption_batch(part.texts, tokenizer), device) for part in patch_texts]
+    own = [torch.from_numpy(part.text_index).to(device) for part in patch_texts]
     return values, _to(captions, device), texts, own
 
 

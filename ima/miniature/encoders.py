@@ -1,8 +1,8 @@
-"""The encoders of the zoo: three per modality, which differ in what they were trained to do.
+"""The encoders of the zoo: three per modality, with different training objectives.
 
-One is *supervised* by labels of what is where (:mod:`ima.miniature.labelling`), one is *aligned to
-text* by contrast with captions (:mod:`ima.miniature.contrastive`), one is *self-supervised*: it
-fills in what was hidden from it (:mod:`ima.miniature.masking`).
+One is *supervised* by labels of its patches (:mod:`ima.miniature.labelling`), one is *text-aligned*
+by contrastive training with captions (:mod:`ima.miniature.contrastive`), and one is
+*self-supervised*: it reconstructs masked patches (:mod:`ima.miniature.masking`).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ PRETRAINING_OBJECTIVES: tuple[PretrainingObjective, ...] = (
     "text-aligned",
     "self-supervised",
 )
-#: Samples in a step.
+#: Samples per step.
 ENCODER_BATCH_SIZES = {"image": 64, "video": 24, "audio": 64}
 
 
 @dataclass(frozen=True)
 class MiniEncoderSpec:
-    """An encoder of the zoo: its name, its classes in transformers, its sizes, its recipe.
+    """An encoder of the zoo: its classes in transformers, its sizes and its recipe.
 
     Parameters
     ----------
     name, modality : str
-        Folder in the zoo, and what it perceives.
+        Folder in the zoo, and modality.
     objective : {"supervised", "text-aligned", "self-supervised"}
-        What it is trained to do.
+        Training objective.
     model, config : str
         Names of classes of transformers.
     sizes : mapping
@@ -43,9 +43,9 @@ class MiniEncoderSpec:
     n_special_tokens : int
         Tokens before the patches (CLS; AST has two).
     recipe : TrainingRecipe
-        How it is trained.
+        Steps, learning rate, seed.
     start_encoder : str or None
-        Encoder of the zoo whose weights it begins with; None: from the recipe's seed.
+        Encoder of the zoo whose weights it starts from; None for random initial weights.
     """
 
     name: str
@@ -72,8 +72,8 @@ _CLIP = {
     **_SIZES, "hidden_size": 96, "intermediate_size": 288, "image_size": 48, "patch_size": 8,
     "num_frames": 8, **_DROPOUT,
 }  # fmt: skip
-#: Of clips, by one that begins with an encoder of pictures: as wide, with the same activation.
-_LIKE_PICTURES = {
+#: Sizes of a video encoder that starts from an image encoder: same width and activation.
+_LIKE_IMAGE = {
     **_CLIP, **_SIZES, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
 MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
@@ -113,7 +113,7 @@ MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
         ),
         MiniEncoderSpec(
             "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
-            _LIKE_PICTURES, 1,
+            _LIKE_IMAGE, 1,
             TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200),
             start_encoder="clip",
         ),

@@ -1,8 +1,8 @@
-"""Examine the models of a zoo on the test split, between floors that do not perceive and a ceiling.
+"""Score the models of a zoo on the test split, with floors that do not perceive and a ceiling.
 
-Floors: the same model with another sample's percepts (``shuffled``) or none at all (``none``), and
-the most frequent answer of the training split (``majority``). Ceiling: the language model alone,
-given what is the case in words (``words``).
+Floors: the same model with another sample's perceptual tokens (``shuffled``) or without any
+(``none``), and the most frequent answer of the training split (``majority``). Ceiling: the language
+model alone, which reads a description of the sample (``words``).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _Scorer = Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]
 _SCORERS: dict[str, _Scorer] = {"caption": score_captions, "qa": score_answers}
 #: Scores that the entry of a checkpoint keeps.
 _CARD_METRICS = ("exact_set", "cider", "bleu4", "chair_s", "chair_i", "exact_match", "vqa_accuracy")
-#: Where a text ends that does not end itself: well beyond the longest true answer.
+#: Limits of generated texts, well above the longest reference.
 _MAX_NEW_TOKENS = {"caption": 48, "qa": 12}
-#: Beams beside greedy decoding.
+#: Beams of the second decoding; the first is greedy.
 _N_BEAMS = 3
-#: Training samples whose most frequent answers are the majority's.
+#: Training samples in which the most frequent answers are counted.
 _N_MAJORITY_SAMPLES = 2000
-#: Changes when cards that were written before are to be written again.
+#: Cards of another version are scored again.
 EXAMINATION_VERSION = "2"
-#: Style in which the language model is told what is the case.
+#: Style of the descriptions that the language model reads.
 _STYLE = "list"
 
 _MetricIntervals = dict[str, Interval]
@@ -52,23 +52,29 @@ logger = logging.getLogger("ima")
 
 @dataclass(frozen=True)
 class _ExaminationTask:
-    """What a model is asked to do.
+    """A task on which a model is scored.
 
     Parameters
     ----------
     name : str
-        Stands before the names of its scores; empty where a model has one task only.
+        Prefix of the names of its scores; empty for models with a single task.
     task, dataset : str
-        How the answers are scored, and the samples.
+        ``"caption"`` or ``"qa"``, which selects the metrics, and the data set.
     """
 
     name: str
     task: str
     dataset: str
 
-    def named(self, scores: Mapping[str, Interval]) -> _MetricIntervals:
-        """Return scores under names that tell the task."""
+    def prefix_names(self, scores: Mapping[str, Interval]) -> _MetricIntervals:
+        """Return the scores with the task's name before their own."""
         return {f"{self.name}/{key}" if self.name else key: s for key, s in scores.items()}
+
+    def score(self, model: Any, *, n: int, **options: Any) -> _MetricIntervals:
+        """Return the scores of the texts that a model generates."""
+        samples = open_samples(self.dataset, n=n)
+        texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[self.task], **options)
+        return _SCORERS[self.task](samples, texts)
 
 
 #: Tasks of the multitask models.
@@ -81,7 +87,14 @@ _MULTITASK_TASKS = [
 
 @contextmanager
 def use_zoo_root(root: Path) -> Iterator[None]:
-    """Let :func:`ima.models.load_model` look for the zoo in another folder."""
+    """Let :func:`ima.models.load_model` read the zoo in another folder.
+
+    Examples
+    --------
+    >>> with use_zoo_root(Path("scratch")):
+    ...     os.environ["IMA_ZOO"]
+    'scratch'
+    """
     before = os.environ.get("IMA_ZOO")
     os.environ["IMA_ZOO"] = str(root)
     try:
@@ -94,7 +107,7 @@ def use_zoo_root(root: Path) -> Iterator[None]:
 
 
 def score_zoo(root: Path, *, n: int) -> None:
-    """Write scores, floors and ceilings into the cards of a zoo that have none yet.
+    """Write scores, floors and ceilings into the cards of a zoo that lack them.
 
     Parameters
     ----------
@@ -102,15 +115,19 @@ def score_zoo(root: Path, *, n: int) -> None:
         The zoo's folder.
     n : int
         Test samples per score.
+
+    Examples
+    --------
+    >>> score_zoo(get_zoo_root(), n=300)  # doctest: +SKIP
     """
     from ima.models import list_models, load_model
 
-    told: dict[tuple[str, str], _MetricIntervals] = {}
+    ceilings: dict[tuple[str, str], _MetricIntervals] = {}
 
-    def words(language: str, task: str, dataset: str) -> _MetricIntervals:
-        if (language, dataset) not in told:
-            told[language, dataset] = score_ceiling(load_model(language), dataset, task, n=n)
-        return told[language, dataset]
+    def get_ceiling(language: str, task: str, dataset: str) -> _MetricIntervals:
+        if (language, dataset) not in ceilings:
+            ceilings[language, dataset] = score_ceiling(load_model(language), dataset, task, n=n)
+        return ceilings[language, dataset]
 
     with use_zoo_root(root):
         for entry in list_models():
@@ -123,37 +140,38 @@ def score_zoo(root: Path, *, n: int) -> None:
             if model.perception is None:
                 card |= _examine_language(model, n=n)
             else:
-                of_language = card["made_of"]["language"] if "made_of" in card else entry["name"]
-                known = partial(words, of_language.removeprefix("language/").split("/")[0])
-                card |= examine_model(model, known, n=n)
-                for kept in card.get("checkpoints", ()):
-                    model = load_model(f"{entry['name']}{CHECKPOINT_SEPARATOR}{kept['step']}")
-                    kept["scores"] = _examine_checkpoint(model, n=n)
+                language = card["made_of"]["language"] if "made_of" in card else entry["name"]
+                language = language.removeprefix("language/").split("/")[0]
+                card |= examine_model(model, partial(get_ceiling, language), n=n)
+                for checkpoint in card.get("checkpoints", ()):
+                    step = checkpoint["step"]
+                    model = load_model(f"{entry['name']}{CHECKPOINT_SEPARATOR}{step}")
+                    checkpoint["scores"] = _examine_checkpoint(model, n=n)
             write_json(path, card | {"examined": EXAMINATION_VERSION})
 
 
 def _make_score_records(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]:
-    """Return scores as cards hold them."""
+    """Return scores in the form of cards."""
     return {name: make_interval_record(score) for name, score in scores.items()}
 
 
 def _list_model_tasks(model: Any) -> list[_ExaminationTask]:
-    """Return what a model is asked to do; a multitask model's scores begin with the task's name."""
+    """Return the tasks on which a model is scored."""
     if model.task == "multitask":
         return _MULTITASK_TASKS
     return [_ExaminationTask("", model.task, model.card["dataset"])]
 
 
 def examine_model(
-    model: Any, words: Callable[[str, str], _MetricIntervals], *, n: int
+    model: Any, get_ceiling: Callable[[str, str], _MetricIntervals], *, n: int
 ) -> dict[str, Any]:
-    """Score a model that perceives on its tasks, and on polls if it answers questions.
+    """Score a multimodal model on its tasks, and on polls if it answers questions.
 
     Parameters
     ----------
     model : FrozenModel
         The model.
-    words : callable
+    get_ceiling : callable
         Returns the ceiling of a task and a data set.
     n : int
         Test samples per score.
@@ -161,74 +179,86 @@ def examine_model(
     Returns
     -------
     dict
-        ``scores``, ``floors``, ``controls`` (``none``, ``majority``, ``words``) and ``beams``, as
-        cards hold them.
+        ``scores``, ``floors``, ``controls`` (``none``, ``majority``, ``words``) and ``beams``, in
+        the form of cards.
+
+    Examples
+    --------
+    >>> model, language = load_model("llava-mini-3"), load_model("llama-mini")  # doctest: +SKIP
+    >>> examine_model(
+    ...     model, lambda task, dataset: score_ceiling(language, dataset, task, n=50), n=50
+    ... )["scores"]["caption/cider"]  # doctest: +SKIP
     """
     tasks = _list_model_tasks(model)
-    asks = any(task.task == "qa" for task in tasks)
+    answers_questions = any(task.task == "qa" for task in tasks)
 
-    def examined(**how: Any) -> _MetricIntervals:
-        found: _MetricIntervals = {}
+    def score_tasks(**options: Any) -> _MetricIntervals:
+        scores: _MetricIntervals = {}
         for task in tasks:
-            samples = open_samples(task.dataset, n=n)
-            said = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task.task], **how)
-            found |= task.named(_SCORERS[task.task](samples, said))
-        return found | (_score_polls(model, n=n, **how) if asks and "num_beams" not in how else {})
+            scores |= task.prefix_names(task.score(model, n=n, **options))
+        if answers_questions and "num_beams" not in options:
+            scores |= _score_polls(model, n=n, **options)
+        return scores
 
-    likeliest: _MetricIntervals = {}
+    majority: _MetricIntervals = {}
     ceilings: _MetricIntervals = {}
     for task in tasks:
         samples = open_samples(task.dataset, n=n)
-        guessed = answer_with_majority(task.dataset, samples)
-        likeliest |= task.named(_SCORERS[task.task](samples, guessed))
-        ceilings |= task.named(words(task.task, task.dataset))
+        answers = answer_with_majority(task.dataset, samples)
+        majority |= task.prefix_names(_SCORERS[task.task](samples, answers))
+        ceilings |= task.prefix_names(get_ceiling(task.task, task.dataset))
     return {
-        "scores": _make_score_records(examined()),
-        "floors": _make_score_records(examined(perceptual="shuffled")),
+        "scores": _make_score_records(score_tasks()),
+        "floors": _make_score_records(score_tasks(perceptual="shuffled")),
         "controls": {
-            "none": _make_score_records(examined(perceptual="none")),
-            "majority": _make_score_records(likeliest),
+            "none": _make_score_records(score_tasks(perceptual="none")),
+            "majority": _make_score_records(majority),
             "words": _make_score_records(ceilings),
         },
-        "beams": {str(_N_BEAMS): _make_score_records(examined(num_beams=_N_BEAMS))},
+        "beams": {str(_N_BEAMS): _make_score_records(score_tasks(num_beams=_N_BEAMS))},
         "tokenizer": "words",
     }
 
 
 def _examine_checkpoint(model: Any, *, n: int) -> dict[str, Any]:
-    found: _MetricIntervals = {}
+    kept: _MetricIntervals = {}
     for task in _list_model_tasks(model):
-        samples = open_samples(task.dataset, n=n)
-        said = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task.task])
-        scores = _SCORERS[task.task](samples, said)
-        found |= task.named({name: scores[name] for name in _CARD_METRICS if name in scores})
-    return _make_score_records(found)
+        scores = task.score(model, n=n)
+        kept |= task.prefix_names({name: scores[name] for name in _CARD_METRICS if name in scores})
+    return _make_score_records(kept)
 
 
-def _score_polls(model: Any, *, n: int, **how: Any) -> _MetricIntervals:
+def _score_polls(model: Any, *, n: int, **options: Any) -> _MetricIntervals:
     """Score a model on the three polls of its modality: ``poll_random/accuracy`` and so on."""
-    found: _MetricIntervals = {}
+    scores: _MetricIntervals = {}
     for poll in POLL_TASKS:
-        asked = open_samples(f"mini-{model.modality}-{poll}", n=n)
-        said = model.generate(asked, max_new_tokens=_MAX_NEW_TOKENS["qa"], **how)
+        samples = open_samples(f"mini-{model.modality}-{poll}", n=n)
+        answers = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS["qa"], **options)
         name = poll.replace("-", "_")
-        found |= {f"{name}/{key}": score for key, score in score_pope(asked, said).items()}
-    return found
+        scores |= {f"{name}/{key}": score for key, score in score_pope(samples, answers).items()}
+    return scores
 
 
 def score_ceiling(language: Any, dataset: str, task: str, *, n: int) -> _MetricIntervals:
-    """Score a language model on a data set whose samples it is told in words."""
-    samples = open_samples(dataset, n=n)
-    told = [replace_media_with_text(sample) for sample in samples]
-    return _SCORERS[task](samples, language.generate(told, max_new_tokens=_MAX_NEW_TOKENS[task]))
-
-
-def replace_media_with_text(sample: Sample) -> Sample:
-    """Return a sample without media that is told what is the case instead.
+    """Score a language model on a data set whose samples it reads as descriptions.
 
     Examples
     --------
-    >>> sample = in_words(open_samples("mini-audio-caption", n=1)[0])
+    >>> language = load_model("llama-mini")  # doctest: +SKIP
+    >>> score_ceiling(language, "mini-image-qa", "qa", n=50)["exact_match"]  # doctest: +SKIP
+    """
+    samples = open_samples(dataset, n=n)
+    described = [replace_media_with_text(sample) for sample in samples]
+    texts = language.generate(described, max_new_tokens=_MAX_NEW_TOKENS[task])
+    return _SCORERS[task](samples, texts)
+
+
+def replace_media_with_text(sample: Sample) -> Sample:
+    """Return a sample in which a description replaces the media.
+
+    Examples
+    --------
+    >>> sample = replace_media_with_text(open_samples("mini-audio-caption", n=1)[0])
     >>> sample.modality, sample.prompt.endswith(". caption :")
     ('text', True)
     """
@@ -237,42 +267,53 @@ def replace_media_with_text(sample: Sample) -> Sample:
         for record in sample.truth["entities"]
     ]
     rng = np.random.default_rng(0)
-    told = speech.describe_entities(sample.truth["modality"], entities, rng, style=_STYLE)
-    return replace(sample, modality="text", prompt=f"{told} {sample.prompt}", media=None)
+    text = speech.describe_entities(sample.truth["modality"], entities, rng, style=_STYLE)
+    return replace(sample, modality="text", prompt=f"{text} {sample.prompt}", media=None)
 
 
 def answer_with_majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
-    """Answer each sample with the most frequent answer of the training split.
+    """Answer each sample with the training split's most frequent answer to its kind of question.
 
-    Of questions, with the most frequent one to questions of its kind.
+    Examples
+    --------
+    >>> samples = open_samples("mini-image-poll-random", n=2)
+    >>> len(answer_with_majority("mini-image-poll-random", samples))
+    2
     """
-    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in open_samples(f"{dataset}:train", n=_N_MAJORITY_SAMPLES):
-        seen[_kind(sample)][sample.references[0]] += 1
-    everything = sum(seen.values(), Counter[str]())
-    return [seen.get(_kind(s), everything).most_common(1)[0][0] for s in samples]
+        counts[_get_kind(sample)][sample.references[0]] += 1
+    total = sum(counts.values(), Counter[str]())
+    return [counts.get(_get_kind(s), total).most_common(1)[0][0] for s in samples]
 
 
-def _kind(sample: Sample) -> str:
+def _get_kind(sample: Sample) -> str:
     return str(sample.truth.get("question", {}).get("kind", sample.task))
 
 
 def _examine_language(model: Any, *, n: int) -> dict[str, Any]:
-    """Score a language model on described situations; its floor reads another description."""
+    """Score a language model on descriptions; for the floor it reads another description."""
     samples = open_samples("mini-text-qa", n=n)
-    longest = _MAX_NEW_TOKENS["qa"]
-    own = model.generate(samples, max_new_tokens=longest)
-    shuffled = model.generate(swap_descriptions(samples), max_new_tokens=longest)
-    likeliest = answer_with_majority("mini-text-qa", samples)
+    limit = _MAX_NEW_TOKENS["qa"]
+    answers = model.generate(samples, max_new_tokens=limit)
+    shuffled = model.generate(swap_descriptions(samples), max_new_tokens=limit)
+    majority = answer_with_majority("mini-text-qa", samples)
     return {
-        "scores": _make_score_records(score_answers(samples, own)),
+        "scores": _make_score_records(score_answers(samples, answers)),
         "floors": _make_score_records(score_answers(samples, shuffled)),
-        "controls": {"majority": _make_score_records(score_answers(samples, likeliest))},
+        "controls": {"majority": _make_score_records(score_answers(samples, majority))},
     }
 
 
 def swap_descriptions(samples: Sequence[Sample]) -> list[Sample]:
-    """Give each question the description of the next sample of the same modality."""
+    """Give each question the description of the next sample of the same modality.
+
+    Examples
+    --------
+    >>> samples = open_samples("mini-text-qa", n=6)
+    >>> swap_descriptions(samples)[0].references == samples[0].references
+    True
+    """
     swapped = []
     for i, sample in enumerate(samples):
         same = [

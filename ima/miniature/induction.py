@@ -1,11 +1,11 @@
-"""A start from which a small language model learns to look things up within minutes.
+"""Initial weights from which a small language model learns in-context lookup within minutes.
 
-Binding an attribute to its object takes two attention layers that only pay off together: one that
-brings each token the tokens before it, and one that finds the token that followed an earlier
-occurrence of the present one (induction heads; Olsson et al. 2022, arXiv:2209.11895). From random
-weights a 12-layer model of this size sat at what guessing among the present attributes gives for
-over a thousand steps. So the first two blocks *start* near such a circuit, as in mimetic
-initialisation (Trockman & Kolter 2023, arXiv:2305.09828). Nothing is fixed: all weights train.
+Binding an attribute to its object takes two attention layers that are useful only together: one
+copies the previous tokens to each position, and one finds the token that followed an earlier
+occurrence of the current token (induction heads; Olsson et al. 2022, arXiv:2209.11895). From random
+weights, a 12-layer model of this size performed like guessing among the present attributes for over
+a thousand steps. Therefore the first two blocks *start* near such a circuit, as in mimetic
+initialisation (Trockman & Kolter 2023, arXiv:2305.09828). All weights are trained.
 """
 
 from __future__ import annotations
@@ -14,33 +14,38 @@ from typing import Any
 
 import torch
 
-#: How many tokens back each head of the first block looks, head by head.
+#: The number of tokens that each head of the first block looks back.
 _HEAD_OFFSETS = (1, 1, 2, 3)
-#: Size of the query and key biases that make a head look back; 4 puts 0.9 of its weight there.
+#: Size of the query and key biases of these heads; 4 puts 0.9 of the attention on the offset.
 _ATTENTION_BIAS = 4.0
-#: What the two blocks write, relative to what they read.
+#: Gain from the inputs of the two blocks to their outputs.
 _OUTPUT_GAIN = 0.15
-#: Standard deviation of the embeddings: 1/√hidden, so that they have unit length.
+#: Standard deviation of the embeddings: 1/√hidden, for embeddings of unit length.
 _EMBEDDING_STD = 0.088
+#: Factor on the random query and key weights of the first block.
 _EARLY_SCALE = 0.1
-#: Wavelengths of learned positions at the start run from 2π to almost this many times as much.
+#: Wavelengths of the initial learned positions run from 2π to almost this multiple of 2π.
 _WAVELENGTH_BASE = 100.0
 
 
 @torch.no_grad()
 def init_rotary_induction(model: Any, *, seed: int) -> None:
-    """Set the first two blocks of a LLaMA with attention biases near an induction circuit.
+    """Initialise the first two blocks of a LLaMA near an induction circuit.
 
-    Block 1 writes the token ``OFFSETS[h]`` positions back into a rotated copy of the embedding
-    space; block 2 matches the present token against that copy and copies the token it finds.
-    All blocks' outputs are scaled down by the square root of twice the depth.
+    Head ``h`` of block 1 writes the token ``_HEAD_OFFSETS[h]`` positions back into a rotated copy
+    of the embedding space. Block 2 matches the current token against that copy and copies the token
+    it finds. The outputs of all blocks are divided by the square root of twice the depth.
 
     Parameters
     ----------
     model : LlamaForCausalLM
-        With ``attention_bias=True``, four heads, and as many key as query heads; changed in place.
+        Changed in place. Has ``attention_bias=True`` and four heads of queries and of keys.
     seed : int
-        Seed of the random rotations.
+        Seed of the embeddings and the random rotations.
+
+    Examples
+    --------
+    >>> init_rotary_induction(model, seed=11)  # doctest: +SKIP
     """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
@@ -52,8 +57,8 @@ def init_rotary_induction(model: Any, *, seed: int) -> None:
     frequency = config.rope_parameters["rope_theta"] ** (-torch.arange(0, width, 2) / width)
     for head, offset in enumerate(_HEAD_OFFSETS):
         half, whole = head * width + width // 2, (head + 1) * width
-        # RoPE turns the pair (i, i + width/2) by frequency · position: the product of this query
-        # and this key is largest where the positions differ by the offset.
+        # RoPE rotates the pair (i, i + width/2) by frequency · position, so the product of this
+        # query and this key is largest where the positions differ by the offset.
         back.k_proj.bias[head * width : half] = _ATTENTION_BIAS
         back.q_proj.bias[head * width : half] = _ATTENTION_BIAS * torch.cos(frequency * offset)
         back.q_proj.bias[half:whole] = -_ATTENTION_BIAS * torch.sin(frequency * offset)
@@ -63,17 +68,21 @@ def init_rotary_induction(model: Any, *, seed: int) -> None:
 
 @torch.no_grad()
 def init_learned_induction(model: Any, *, seed: int) -> None:
-    """Set the first two blocks of an OPT near the same circuit.
+    """Initialise the first two blocks of an OPT near the same circuit.
 
-    Its positions are learned: they start as sinusoids in the last ``hidden / heads`` dimensions,
-    which words leave free, so that looking back by an offset is one rotation of them.
+    OPT learns its positions. They start as sinusoids in the last ``hidden / heads`` dimensions,
+    which the word embeddings leave free, so that looking back by an offset is a rotation.
 
     Parameters
     ----------
     model : OPTForCausalLM
-        With four heads; changed in place.
+        Changed in place. Has four heads.
     seed : int
-        Seed of the random rotations.
+        Seed of the embeddings and the random rotations.
+
+    Examples
+    --------
+    >>> init_learned_induction(model, seed=12)  # doctest: +SKIP
     """
     generator = torch.Generator().manual_seed(seed)
     config, decoder = model.config, model.model.decoder
@@ -87,12 +96,12 @@ def init_learned_induction(model: Any, *, seed: int) -> None:
     places = decoder.embed_positions.weight
     turned = torch.arange(len(places))[:, None] * frequency
     places.zero_()
-    # Of the same length as a word, so that the normalisation keeps both.
+    # As long as a word embedding, so that the layer norm preserves both.
     places[:, -width:] = torch.cat([turned.cos(), turned.sin()], dim=1) * (2 / width) ** 0.5
     _scale_outputs([(layer.self_attn.out_proj, layer.fc2) for layer in decoder.layers])
     back, find = (layer.self_attn for layer in decoder.layers[:2])
     _read_and_copy(back, find, "out_proj", words, generator)
-    # The normalised position has length √(hidden/2), hence 2 / √hidden for a score like LLaMA's.
+    # The normalised position has length √(hidden/2). This factor gives the same score as in LLaMA.
     focus = _ATTENTION_BIAS * width**0.5 / hidden**0.5
     for projection in (back.q_proj, back.k_proj):
         projection.weight.mul_(_EARLY_SCALE)
@@ -114,20 +123,21 @@ def _scale_outputs(projections: list[tuple[Any, Any]]) -> None:
 def _read_and_copy(
     back: Any, find: Any, out: str, words: torch.Tensor, generator: torch.Generator
 ) -> None:
-    """Let ``back`` write what it attends to into a rotated copy, and ``find`` look it up there.
+    """Make ``back`` write the attended token into a rotated copy, and ``find`` look it up there.
 
-    ``words`` projects on the dimensions in which words are.
+    ``words`` projects onto the dimensions of the word embeddings.
     """
     hidden = len(words)
 
-    def rotation() -> torch.Tensor:
-        turned: torch.Tensor = torch.linalg.qr(torch.randn(hidden, hidden, generator=generator))[0]
-        return turned
+    def draw_rotation() -> torch.Tensor:
+        normal = torch.randn(hidden, hidden, generator=generator)
+        rotation: torch.Tensor = torch.linalg.qr(normal)[0]
+        return rotation
 
-    read, copy, found = rotation(), rotation(), rotation()
+    read, copy, value = draw_rotation(), draw_rotation(), draw_rotation()
     back.v_proj.weight.copy_(read @ words)
     getattr(back, out).weight.copy_(_OUTPUT_GAIN * copy @ read.T)
     find.q_proj.weight.copy_(read @ words)
     find.k_proj.weight.copy_(read @ copy.T)
-    find.v_proj.weight.copy_(found @ words)
-    getattr(find, out).weight.copy_(_OUTPUT_GAIN * found.T)
+    find.v_proj.weight.copy_(value @ words)
+    getattr(find, out).weight.copy_(_OUTPUT_GAIN * value.T)

@@ -1,4 +1,4 @@
-"""Train supervised encoders, on dense labels of what is where."""
+"""Train supervised encoders on labels of their patches."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model, has_bfloat16
 
-#: Share of the loss that positions without any object or event have.
+#: Weight of empty patches in the loss, relative to occupied ones.
 EMPTY_PATCH_WEIGHT = 0.15
-#: Weight of the error in saying where an object or event is, and what counts as near: the side of
-#: a patch of an image.
+#: Weight of the error of places, and the error up to which a place is right: the side of an image
+#: patch.
 _PLACE_WEIGHT = 4.0
 _PLACE_TOLERANCE = 0.125
 
 
 class PatchLabeller(nn.Module):
-    """Linear heads that say, at each patch, noun, attributes and place of what is there.
+    """Linear heads that predict noun, attributes and place of the entity at each patch.
 
-    Without the place an encoder forgets it: labels of what is there can be read off a patch
-    wherever it lies. A connector could then tell neither order nor which patches belong together.
+    Without a loss on places, an encoder forgets them, because noun and attributes do not depend on
+    them. A connector could then recover neither the order of objects nor which patches belong
+    together.
 
     Parameters
     ----------
     encoder : torch.nn.Module
         What is trained; only it is kept.
-    spec : EncoderSpec
+    spec : MiniEncoderSpec
         Its sizes.
     """
 
@@ -62,14 +63,14 @@ class PatchLabeller(nn.Module):
         """
         tokens = self.encoder(values).last_hidden_state
         patches = tokens[:, self.n_special_tokens :]
-        found = {name: head(patches) for name, head in self.heads.items()}
-        return {**found, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
+        logits = {name: head(patches) for name, head in self.heads.items()}
+        return {**logits, "count": self.count(tokens[:, 0]), "where": self.where(patches)}
 
 
 def _compute_labelling_loss(
     logits: Mapping[str, torch.Tensor], labels: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    """Return the loss of attributes, empty patches weighing little, and of places."""
+    """Return the loss of attributes, with a small weight of empty patches, and of places."""
     total = 0.1 * nnf.cross_entropy(logits["count"], labels["count"])
     there = labels["noun"] > 0
     error = (logits["where"] - labels["where"]).abs().sum(-1)
@@ -100,7 +101,7 @@ def _make_labelled_batch(
 def _compute_sample_accuracy(
     model: PatchLabeller, pool: SamplePool, device: str
 ) -> dict[str, npt.NDArray[Any]]:
-    """Return, per attribute, the share of each sample's occupied patches that are named rightly.
+    """Return, by attribute, the fraction of each sample's occupied patches labelled correctly.
 
     Returns
     -------
@@ -111,11 +112,11 @@ def _compute_sample_accuracy(
     shares: dict[str, list[npt.NDArray[Any]]] = {}
     for part in np.array_split(np.arange(len(pool)), max(1, len(pool) // 64)):
         values, labels = _make_labelled_batch(pool, part, device)
-        for name, found in model(values).items():
+        for name, prediction in model(values).items():
             if name == "where":
-                right = ((found - labels[name]).abs() < _PLACE_TOLERANCE).all(-1)
+                right = ((prediction - labels[name]).abs() < _PLACE_TOLERANCE).all(-1)
             else:
-                right = found.argmax(-1) == labels[name]
+                right = prediction.argmax(-1) == labels[name]
             if name == "count":
                 share = right.float()
             else:
@@ -177,7 +178,7 @@ def train_supervised_encoder(
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=mixed):
             logits = model(values)
         return _compute_labelling_loss(
-            {name: found.float() for name, found in logits.items()}, labels
+            {name: values.float() for name, values in logits.items()}, labels
         )
 
     def probe() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Train a language model of the zoo on text only, then freeze it for ever."""
+"""Train a language model of the zoo on text only; afterwards it stays frozen."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ima.training.loop import (
 _ROW_LENGTH = 256
 ROWS_PER_STEP = 16
 _CONTEXT_WEIGHT = 0.1
-#: Compiling takes about as long as it saves over so many steps.
+#: Compilation saves time only in trainings of at least this many steps.
 _MIN_COMPILED_STEPS = 150
 
 
 @dataclass(frozen=True)
 class MiniLanguageSpec:
-    """A language model of the zoo: its name, its classes in transformers, its sizes, its recipe.
+    """A language model of the zoo: its classes in transformers, its sizes and its recipe.
 
     Parameters
     ----------

@@ -1,10 +1,9 @@
-"""Train self-supervised encoders: fill in the patches that were hidden (masked autoencoders).
+"""Train self-supervised encoders to reconstruct masked patches (masked autoencoders).
 
-He et al. 2022, arXiv:2111.06377, for images; Tong et al. 2022, arXiv:2203.12602, for clips; Huang
-et al. 2022, arXiv:2207.06405, for spectrograms. The models are those of transformers, their targets
-the patches' own values. Those of images and spectrograms are normalised patch by patch; those of
-clips are not, because most of their patches show nothing but noise in each colour, which would
-count as much as what moves before it.
+Images follow He et al. 2022 (arXiv:2111.06377), clips Tong et al. 2022 (arXiv:2203.12602), and
+spectrograms Huang et al. 2022 (arXiv:2207.06405). The models are those of transformers; the targets
+are the values of the patches. Each patch of an image or a spectrogram is normalised. Patches of
+clips are not, because most of them show only noise, which would count as much as moving objects.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
-#: Share of the patches that is hidden.
+#: Fraction of masked patches.
 _MASK_RATIOS = {"image": 0.75, "video": 0.75, "audio": 0.7}
 _DECODER: dict[str, Any] = {
     "decoder_hidden_size": 64,
@@ -33,19 +32,19 @@ _DECODER: dict[str, Any] = {
     "decoder_intermediate_size": 128,
 }
 _PROBE_SEED = 78
-#: Training samples from which the variance of values is taken.
+#: Training samples in which the variance of values is estimated.
 _FOR_VARIANCE = 400
 
 
 class MaskedAutoencoder(nn.Module):
-    """An encoder with a decoder that fills in what was hidden from it.
+    """An encoder with a decoder that reconstructs masked patches.
 
     Parameters
     ----------
-    spec : EncoderSpec
+    spec : MiniEncoderSpec
         The encoder; only it is kept.
     variance : float
-        Of the values to be filled in; of no effect where they are normalised.
+        Variance of the targets; without effect on images and sounds, which are normalised.
     """
 
     def __init__(self, spec: MiniEncoderSpec, *, variance: float = 1.0) -> None:
@@ -76,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
 
     @property
     def _side(self) -> int:
-        """Patches along a side of a picture."""
+        """Patches along a side of an image."""
         return int(self.spec.sizes["image_size"] // self.spec.sizes["patch_size"])
 
     def _give_places(self, positions: nn.Parameter) -> None:
@@ -89,40 +88,40 @@ class MaskedAutoencoder(nn.Module):
             positions.copy_(places)
 
     def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Return the mean squared error over hidden patches, as a share of their variance."""
+        """Return the mean squared error of masked patches, relative to their variance."""
         if self.spec.modality == "image":
             noise = rng.random((len(values), self._side**2), dtype=np.float32)
-            found = self.model(values, noise=torch.from_numpy(noise).to(values.device))
+            output = self.model(values, noise=torch.from_numpy(noise).to(values.device))
         else:
             if self.spec.modality == "audio":
                 values = slice_spectrograms(values, frames=self.model.config.num_frames)
             mask = torch.from_numpy(draw_hidden_patches(self.spec, len(values), rng)).to(
                 values.device
             )
-            found = self.model(values, bool_masked_pos=mask)
+            output = self.model(values, bool_masked_pos=mask)
             if self.spec.modality == "video":
-                return self._error(found.logits, values, mask) / self.variance
-        loss: torch.Tensor = found.loss
+                return self._compute_clip_error(output.logits, values, mask) / self.variance
+        loss: torch.Tensor = output.loss
         return loss
 
-    def _error(
-        self, filled: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    def _compute_clip_error(
+        self, reconstruction: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Return the mean squared error over hidden patches of clips, in the input's own units."""
+        """Return the mean squared error of masked patches of clips, in units of the input."""
         sizes, (n, frames, colours, *_) = self.spec.sizes, values.shape
         deep, patch = sizes["tubelet_size"], sizes["patch_size"]
         tubes = values.reshape(
             n, frames // deep, deep, colours, self._side, patch, self._side, patch
         )
         patches = tubes.permute(0, 1, 4, 6, 2, 5, 7, 3).reshape(n, mask.shape[1], -1)
-        hidden = patches[mask].reshape(filled.shape)
-        return nn.functional.mse_loss(filled, hidden)
+        masked = patches[mask].reshape(reconstruction.shape)
+        return nn.functional.mse_loss(reconstruction, masked)
 
     def make_encoder(self) -> nn.Module:
         """Return the trained encoder as the class that the zoo loads."""
         if self.spec.modality != "image":
-            found: nn.Module = self.model.videomae
-            return found
+            trained: nn.Module = self.model.videomae
+            return trained
         encoder = build_encoder(self.spec)
         encoder.load_state_dict(self.model.vit.state_dict())
         return encoder
@@ -160,12 +159,12 @@ def draw_hidden_patches(
 def _compute_patch_errors(
     model: MaskedAutoencoder, pool: SamplePool, device: str
 ) -> npt.NDArray[np.float64]:
-    """Return the error of each sample of a pool, the same patches hidden at each call."""
-    found = []
+    """Return the error of each sample of a pool; every call masks the same patches."""
+    errors = []
     for i in range(len(pool)):
         values = torch.from_numpy(pool.make_encoder_input(np.array([i]))).to(device)
-        found.append(float(model(values, np.random.default_rng([_PROBE_SEED, i]))))
-    return np.array(found)
+        errors.append(float(model(values, np.random.default_rng([_PROBE_SEED, i]))))
+    return np.array(errors)
 
 
 def train_masked_autoencoder(

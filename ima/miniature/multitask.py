@@ -66,7 +66,7 @@ ALTERNATE_BLOCKS_PLAN = SkipSubBlock(sub_block="block", start=2, every=2).plan()
 
 @dataclass(frozen=True)
 class MultitaskVariant:
-    """How a multitask model is made.
+    """The recipe of a multitask model.
 
     Parameters
     ----------
@@ -75,18 +75,17 @@ class MultitaskVariant:
     kind : {"mlp", "qformer"}
         Its projector.
     after_caption_stage : bool
-        Whether the projector was trained on captions before.
+        Whether the projector starts from a training on captions.
     trains_language_model : bool
         Whether the language model is trained as well.
     keeps_checkpoints : bool
-        Whether weights are kept along the way.
+        Whether checkpoints of the training are kept.
     recipe : TrainingRecipe
-        How it is trained.
+        Steps, learning rate, seed.
     task : str
-        What it is trained on: a key of :data:`ima.miniature.connectors.TURN_MAKERS`.
-    plan : Plan or None
-        What the language model leaves out while the connector is trained, and is to leave out
-        when the model is used.
+        Training task: a key of :data:`ima.miniature.connectors.TURN_MAKERS`.
+    plan : ReductionPlan or None
+        Computation that the language model skips, in training and in use.
     """
 
     name: str
@@ -107,7 +106,7 @@ class MultitaskVariant:
 
     @property
     def needs(self) -> dict[str, str]:
-        """Parts that must be there before."""
+        """Parts that must be finished first, by role."""
         needs = {
             "language": f"language/{MULTITASK_LANGUAGE}",
             "encoder": f"encoders/{MULTITASK_ENCODER}",

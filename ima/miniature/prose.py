@@ -92,8 +92,8 @@ def _write_story(rng: _Rng) -> _Page:
     text = (
         f"once there was {add_article(job)} whose name was {a} . on {day} , in the {weather} , "
         f"{a} went to the {place} and lost {add_article(f'{colour} {thing}')} . {a} was sad "
-        f"and ate some {food} . then {b} found the {thing} in the {other} and brought it back . the day had "
-        f"been {feeling} , but the evening was {relief} . {a} said thank you to {b} ."
+        f"and ate some {food} . then {b} found the {thing} in the {other} and brought it back . "
+        f"the day had been {feeling} , but the evening was {relief} . {a} said thank you to {b} ."
     )
     turns = [
         _make_turn(f"who lost the {thing} ?", a),

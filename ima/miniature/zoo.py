@@ -22,19 +22,25 @@ import torch
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import (
     aggregating,
+    contrastive,
     corpus,
     encoders,
-    encoding,
     examination,
+    grounding,
+    labelling,
     language_model,
+    masking,
     multitask,
     single_task,
 )
-from ima.miniature.cards import make_card, save_float16_model
+from ima.miniature.cards import make_card, make_data_record, save_float16_model
 from ima.miniature.materials import TrainingMaterials
+from ima.miniature.pools import build_pool
 from ima.miniature.workshop import PUBLISHED_ZOO_PLAN, REDUCED_ZOO_PLAN, ZooPart, ZooWorkshop
 from ima.models import zoo
-from ima.training.loop import TrainingRecipe
+from ima.stats.intervals import Interval
+from ima.stats.scores import make_interval_record
+from ima.training.loop import TrainingRecipe, TrainingResult
 
 logger = logging.getLogger("ima")
 
@@ -137,10 +143,11 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
     """
     materials = TrainingMaterials(workshop)
     parts = [
-        _language_part(materials, spec) for spec in language_model.MINI_LANGUAGE_MODELS.values()
+        _make_language_part(materials, spec)
+        for spec in language_model.MINI_LANGUAGE_MODELS.values()
     ]
     for spec in encoders.MINI_ENCODERS.values():
-        parts.append(encoding.make_encoder_part(materials, spec))
+        parts.append(_make_encoder_part(materials, spec))
         for language in language_model.MINI_LANGUAGE_MODELS:
             # Only the supervised encoders, the paper's default, serve both language models. Their
             # connectors to one of the two keep checkpoints.
@@ -156,7 +163,9 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
     ]
 
 
-def _language_part(materials: TrainingMaterials, spec: language_model.MiniLanguageSpec) -> ZooPart:
+def _make_language_part(
+    materials: TrainingMaterials, spec: language_model.MiniLanguageSpec
+) -> ZooPart:
     recipe = materials.workshop.plan.scale_recipe(spec.recipe)
     record = {
         **asdict(recipe),
@@ -209,3 +218,63 @@ def _corpus_fingerprint(recipe: TrainingRecipe) -> str:
     stream = corpus.iterate_documents(recipe.seed * 1_000_003)
     texts = "\n".join(next(stream).text for _ in range(200))
     return hashlib.sha256(texts.encode()).hexdigest()
+
+
+def _make_encoder_part(materials: TrainingMaterials, spec: encoders.MiniEncoderSpec) -> ZooPart:
+    """Return the part of an encoder."""
+    plan = materials.workshop.plan
+    recipe = plan.scale_recipe(spec.recipe)
+    record = {**asdict(recipe), "pool": plan.get_encoder_pool_size(spec.modality)}
+    if spec.objective == "text-aligned":
+        record["respects"] = list(contrastive.CAPTION_ASPECTS)
+        record["wrong"] = grounding.N_WRONG_TEXTS[spec.modality]
+        if spec.modality == "video":
+            record["grid"] = grounding.PLACE_GRID_SIZES[spec.modality]
+    make = partial(_make_encoder, materials, spec, recipe)
+    needs = {"begins": f"encoders/{spec.start_encoder}"} if spec.start_encoder else {}
+    return ZooPart(f"encoders/{spec.name}", record, make, needs=needs)
+
+
+def _make_encoder(
+    materials: TrainingMaterials,
+    spec: encoders.MiniEncoderSpec,
+    recipe: TrainingRecipe,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    workshop, part = materials.workshop, f"encoders/{spec.name}"
+    folder = workshop.get_part_folder(part)
+    encoder, result, scores = _train_encoder(materials, spec, recipe)
+    save_float16_model(encoder, folder)
+    card = make_card(spec.name, "encoder", encoder, folder, recipe=record, result=result)
+    card |= {"modality": spec.modality, "objective": spec.objective}
+    card["scores"] = {name: make_interval_record(score) for name, score in scores.items()}
+    card["data"] |= make_data_record(f"mini-{spec.modality}-caption", n=record["pool"])
+    return card
+
+
+def _train_encoder(
+    materials: TrainingMaterials, spec: encoders.MiniEncoderSpec, recipe: TrainingRecipe
+) -> tuple[Any, TrainingResult, dict[str, Interval]]:
+    workshop = materials.workshop
+    arguments: dict[str, Any] = {
+        "pool": materials.get_pool(spec.modality, "train").select_first(
+            workshop.plan.get_encoder_pool_size(spec.modality)
+        ),
+        "probe_pool": materials.get_pool(spec.modality, "validation"),
+        "recipe": recipe,
+        "state_path": workshop.get_checkpoint_path(f"encoders/{spec.name}"),
+        "device": workshop.plan.device,
+    }
+    test = build_pool(spec.modality, "test", n=workshop.plan.n_test_samples)
+    if spec.objective == "supervised":
+        labeller, result = labelling.train_supervised_encoder(spec, **arguments)
+        return labeller.encoder, result, labelling.score_patch_labels(labeller, test)
+    if spec.objective == "text-aligned":
+        tokenizer = materials.get_tokenizer()
+        start_encoder = materials.load_encoder(spec.start_encoder) if spec.start_encoder else None
+        pair, result = contrastive.train_text_aligned_encoder(
+            spec, tokenizer=tokenizer, start_encoder=start_encoder, **arguments
+        )
+        return pair.encoder, result, contrastive.score_caption_choices(pair, test, tokenizer)
+    filler, result = masking.train_masked_autoencoder(spec, **arguments)
+    return filler.make_encoder(), result, masking.score_reconstruction(filler, test)
