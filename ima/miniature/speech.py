@@ -12,7 +12,9 @@ import numpy as np
 from ima.metrics.hallucination import pluralize_noun
 from ima.miniature.world import Domain, Entity, get_domain, list_held_out_pairs
 
-NUMBER_WORDS = tuple("zero one two three four five six seven eight nine ten".split())
+NUMBER_WORDS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+)  # fmt: skip
 _ENTITY_WORDS = {"image": "objects", "video": "objects", "audio": "sounds"}
 
 

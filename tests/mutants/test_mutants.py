@@ -33,13 +33,13 @@ MUTANTS = {
         "measures/representation_similarity.py",
         "rows = 2 / (n - 2) *",
         "rows = 2 / (n - 1) *",
-        ("tests/reference/test_alignment.py",),
+        ("tests/measures/test_representation_similarity.py",),
     ),
     "retrieval ties": Mutant(
         "measures/representation_similarity.py",
         "np.diag(best) / best.sum(axis=1)",
         "np.diag(best) * 1.0",
-        ("tests/reference/test_alignment.py",),
+        ("tests/measures/test_representation_similarity.py",),
     ),
     "a band": Mutant(
         "stats/intervals.py",
@@ -88,7 +88,7 @@ MUTANTS = {
         "measures/subnetworks.py",
         "largest_removed = np.partition(scores, removed - 1, axis=-1)[..., removed - 1 : removed]",
         "largest_removed = np.partition(scores, removed, axis=-1)[..., removed : removed + 1]",
-        ("tests/reference/test_subnetworks.py",),
+        ("tests/measures/test_subnetworks.py",),
     ),
     "a resume": Mutant(
         "capture/writer.py",
