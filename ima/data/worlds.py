@@ -20,7 +20,7 @@ GROUP = "ima.worlds"
 
 @dataclass(frozen=True)
 class World:
-    """What a world offers to those who do not import it.
+    """A world of generated samples, as data and metrics see it.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ class World:
     open_dataset : callable
         ``open_dataset(name, n=…, seed=…)`` returns the first samples of a data set.
     owns : callable
-        Whether a sample carries the truth of this world, wherever it was read from.
+        Whether a sample carries the truth of this world, even if it was read from a folder.
     score_caption : callable
-        From a sample and a caption to the scores that need the truth, by metric.
+        ``score_caption(sample, caption)`` returns the scores that need the truth, by metric.
     objects : callable
-        From a sample to the objects that captions of its kind may name (every wording, mapped to
-        the object) and the set of those that are there.
+        ``objects(sample)`` returns the wordings of all objects that a caption may name, each mapped
+        to its object, and the set of objects that are present.
     """
 
     datasets: tuple[str, ...]
@@ -57,7 +57,13 @@ def load_worlds() -> Mapping[str, World]:
 
 
 def world_of(sample: Sample) -> World | None:
-    """Return the world whose truth a sample carries; None where no world knows it."""
+    """Return the world whose truth a sample carries; None where no world knows it.
+
+    Examples
+    --------
+    >>> world_of(Sample("1", "text", "qa", "cold ?", ("yes",))) is None
+    True
+    """
     return next((world for world in load_worlds().values() if world.owns(sample)), None)
 
 
@@ -77,6 +83,11 @@ def open_named_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     ------
     UnknownNameError
         If no world has a data set of this name, or the data set has no such split.
+
+    Examples
+    --------
+    >>> open_named_dataset("mini-audio-qa:train", n=3).split
+    'train'
     """
     base = name.partition(":")[0]
     worlds = load_worlds().values()

@@ -22,9 +22,9 @@ from ima.stats.intervals import Interval, compute_minimum_interval, compute_simu
 from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
 
 ChangeMeasure = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
-#: Ways to compare a token's states x and y at two layers: their cosine; the cosine of m·x/|x| and
-#: m·x/|x| + (y - x), with m the median norm of textual tokens at the layer of x; the cosine after
-#: the mean over the tokens of the kind is subtracted at each layer; |y - x| / |x|.
+#: Ways to compare a token's states x and y at two layers: their cosine; the cosine of ``m·x/|x|``
+#: and ``m·x/|x| + (y - x)``, with m the median norm of textual tokens at the layer of x; the cosine
+#: after the mean over the tokens of the kind is subtracted at each layer; ``|y - x| / |x|``.
 CHANGE_MEASURES: tuple[ChangeMeasure, ...] = (
     "cosine", "norm-matched cosine", "mean-centred cosine", "relative change"
 )  # fmt: skip

@@ -37,8 +37,8 @@ def score_exact_match(
     references : sequence of str
         Acceptable answers.
     paper_compat : bool
-        Cut the prediction to the number of words of the reference, as the released code does
-       . This tells the model where to stop.
+        Cut the prediction to the number of words of the reference, as the released code does.
+        This tells the model where to stop.
 
     Examples
     --------

@@ -26,7 +26,7 @@ def count_named_entities(caption: str, modality: str, *, full: bool = False) -> 
     Parameters
     ----------
     caption : str
-        Text as :mod:`ima.miniature.speech` writes it.
+        Text as ``ima.miniature.speech`` writes it.
     modality : str
         Modality whose words count.
     full : bool

@@ -101,7 +101,7 @@ class HubModel(FrozenModel):
         """Turn samples into a padded batch, in the token order of the model's own processor.
 
         Tokens of the chat template are neither perceptual nor textual; see
-        :class:`ima.models.Batch`.
+        :class:`ima.models.batch.Batch`.
 
         Raises
         ------

@@ -44,7 +44,7 @@ def build_alpha_subnet(masks: Sequence[Masks]) -> Masks:
     Returns
     -------
     Masks
-        At least as sparse as each of the masks; see :attr:`Masks.sparsity`.
+        At least as sparse as each of the masks; see :class:`ima.pruning.masks.Masks`.
 
     Raises
     ------
