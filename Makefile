@@ -6,8 +6,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# On a machine without an accelerator the CPU wheels of torch save gigabytes:
-#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# On a machine without an accelerator the CPU wheels of torch save gigabytes: give the address of
+# PyTorch's CPU index, make setup TORCH_INDEX=ADDRESS.
 TORCH_INDEX ?=
 
 # MODEL=folder-or-id DATA=folder[,folder] measure a model of yours beside the miniature ones;

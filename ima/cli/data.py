@@ -24,7 +24,7 @@ def data_check(
         typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
     ] = None,
 ) -> None:
-    """Read every record and medium of a folder, and list the samples that cannot be used."""
+    """Read every line and media file of a folder, and list the samples that cannot be used."""
     from ima.data.folders import check_data_folder, filter_data_folder
 
     samples, problems = check_data_folder(folder)
@@ -91,7 +91,9 @@ def data_import(
 
 @data_app.command("rows")
 def data_rows(
-    source: Annotated[str, typer.Argument(help="A folder of save_to_disk, or a hub's id.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder written by save_to_disk, or a Hugging Face id.")
+    ],
     *,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     modality: Annotated[str, typer.Option(help="text, image, video or audio.")],
@@ -102,7 +104,7 @@ def data_rows(
     identity: Annotated[
         str, typer.Option("--id", help="The column of ids; by default rows are numbered.")
     ] = "",
-    split: Annotated[str, typer.Option(help="Which split of it.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
 ) -> None:
     """Turn a Hugging Face data set into a data folder."""

@@ -16,7 +16,7 @@ _COSTS = {"gflops": "GFLOPs", "cached": "cached tokens", "prefill": "prefill",
 
 def skip_command(
     model: Annotated[
-        str, typer.Argument(help="A name from `ima models list`, a folder, or a Hub id.")
+        str, typer.Argument(help="A name from `ima models list`, a folder, or a Hugging Face id.")
     ],
     *,
     plan: Annotated[

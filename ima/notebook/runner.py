@@ -210,6 +210,10 @@ def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str,
             tags = cell.metadata["tags"]
             if "remove-cell" not in tags:
                 cell.metadata["tags"] = [*tags, "remove-cell" if replaced else "hide-input"]
+                cell.metadata["mystnb"] = {
+                    "code_prompt_show": "Show the parameters of this run",
+                    "code_prompt_hide": "Hide the parameters",
+                }
     notebook.metadata.papermill["input_path"] = str(source)
     notebook.metadata.papermill["output_path"] = str(output)
     notebook.metadata["ima"] = {

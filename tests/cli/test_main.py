@@ -26,7 +26,9 @@ def test_models_list(run_ima, tiny_zoo):
     code, out, _ = run_ima("models", "list", "--json")
     fields = {"name", "setup", "modality", "task", "dataset", "parameters", "scores", "floors"}
     fields |= {"controls", "beams", "checkpoints"}
-    assert all(set(record) == fields for record in json.loads(out))
+    records = json.loads(out)
+    assert MODEL in {record["name"] for record in records}
+    assert all(set(record) == fields for record in records)
 
 
 def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tinysamples import image_set
 
@@ -26,9 +27,9 @@ def trained_logits(model, batch, plan):
         return model.language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
 
 
+@pytest.mark.usefixtures("tiny_zoo")
 @torch.no_grad()
-def test_training_under_a_plan_runs_as_the_plan_runs(tiny_zoo):
-    assert tiny_zoo.is_dir()
+def test_training_under_a_plan_runs_as_the_plan_runs():
     model = load_model("llama-mini/vit/image-caption")
     batch = model.encode(image_set(3))
     real = batch.attention_mask.bool()
@@ -40,8 +41,8 @@ def test_training_under_a_plan_runs_as_the_plan_runs(tiny_zoo):
     assert (told - plain)[real].abs().max() > 1e-3
 
 
-def test_a_gradient_reaches_percepts_that_bypass_blocks(tiny_zoo):
-    assert tiny_zoo.is_dir()
+@pytest.mark.usefixtures("tiny_zoo")
+def test_a_gradient_reaches_percepts_that_bypass_blocks():
     model = load_model("llama-mini/vit/image-caption")
     prefix = torch.randn(2, 4, model.hidden, generator=torch.Generator().manual_seed(0))
     prefix.requires_grad_()

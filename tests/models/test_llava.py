@@ -38,8 +38,8 @@ def test_the_start_of_a_projector_depends_on_the_seed_alone(kind):
     assert zoo.hash_state_dict(a.state_dict()) != zoo.hash_state_dict(c.state_dict())
 
 
-def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
-    assert multitask_zoo.is_dir()
+@pytest.mark.usefixtures("multitask_zoo")
+def test_a_multitask_model_loads_from_its_parts():
     assert "llava-tiny" in [record["name"] for record in list_models()]
     model = load_model("llava-tiny")
     assert (model.setup, model.modality, model.task) == ("MT", "image", "multitask")
@@ -57,9 +57,9 @@ def test_a_multitask_model_loads_from_its_parts(multitask_zoo):
     assert model.weights_hash != load_model("llava-tiny@0").weights_hash
 
 
+@pytest.mark.usefixtures("multitask_zoo")
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, side):
-    assert multitask_zoo.is_dir()
+def test_percepts_say_how_similar_their_patch_is_to_the_summary(side):
     model = load_model("llava-tiny")
     samples = list(open_samples("mini-image-caption", n=3))
     batch = model.encode(samples, side=side)
@@ -77,8 +77,8 @@ def test_percepts_say_how_similar_their_patch_is_to_the_summary(multitask_zoo, s
     assert not other.perception.has_summary
 
 
-def test_a_checkpoint_that_was_not_kept_names_those_that_were(multitask_zoo):
-    assert multitask_zoo.is_dir()
+@pytest.mark.usefixtures("multitask_zoo")
+def test_a_checkpoint_that_was_not_kept_names_those_that_were():
     with pytest.raises(UnknownNameError, match=r"Unknown checkpoint 'llava-tiny@5'.*llava-tiny@0"):
         load_model("llava-tiny@5")
     with pytest.raises(UnknownNameError, match="Unknown checkpoint 'llama-mini@5'"):

@@ -324,13 +324,13 @@ def answered(folder, model):
     return str(folder)
 
 
+@pytest.mark.usefixtures("multitask_zoo")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "retrained"),
     [("llama-mini/vit/image-qa", ""), ("llava-tiny", "llava-tiny-skipping")],
 )
-def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
-    assert multitask_zoo.is_dir()
+def test_models_leave_computation_out(tmp_path, name, retrained):
     path = tmp_path / "claims.json"
     given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
     given |= {"searched": 4, "start": 1, "after_layer": 1, "layers": [1, 2], "repeats": 1}
@@ -343,9 +343,9 @@ def test_models_leave_computation_out(multitask_zoo, tmp_path, name, retrained):
     assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
 
 
+@pytest.mark.usefixtures("multitask_zoo")
 @pytest.mark.slow
-def test_demonstrations_leave_their_images(multitask_zoo, tmp_path):
-    assert multitask_zoo.is_dir()
+def test_demonstrations_leave_their_images(tmp_path):
     known = check_page(run("demonstrations", tmp_path, model="llava-tiny", samples=4, shots=2))
     assert (known["depth"], known["layers"]) == ("2", "3")
     assert "n = 4" in known["words"]
