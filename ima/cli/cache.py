@@ -126,7 +126,7 @@ def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
 @cache_app.command("verify")
 def cache_verify(
     path: _CachePath,
-    repair: Annotated[bool, typer.Option("--repair", help="Compute damage again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Recompute the damaged parts.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read every file of a cache against its checksums; exit with 1 if one is damaged."""

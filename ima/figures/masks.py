@@ -236,7 +236,7 @@ def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[
         )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(
-            xlabel="number of tasks whose mask drops a weight", ylabel="fraction of those dropped"
+            xlabel="number of tasks whose mask drops a weight", ylabel="fraction of removed weights"
         )
         axes.set_ylim(bottom=0)
         add_outside_legend(figure, axes, columns=3)

@@ -51,7 +51,7 @@ MUTANTS = {
         "capture/logit_lens.py",
         "    if paper_compat:\n        state = hook_points.final_norm(state)",
         "    state = hook_points.final_norm(state)",
-        ("tests/capture", "tests/reference/test_hidden_states.py"),
+        ("tests/capture/test_logit_lens.py",),
     ),
     "ranking order": Mutant(
         "token_reduction/scoring.py",
@@ -86,8 +86,8 @@ MUTANTS = {
     ),
     "a mask": Mutant(
         "measures/subnetworks.py",
-        "largest_removed = np.partition(scores, removed - 1, axis=-1)[..., removed - 1 : removed]",
-        "largest_removed = np.partition(scores, removed, axis=-1)[..., removed : removed + 1]",
+        "removed = int(scores.shape[-1] * sparsity)",
+        "removed = int(scores.shape[-1] * (1 - sparsity))",
         ("tests/measures/test_subnetworks.py",),
     ),
     "a resume": Mutant(
