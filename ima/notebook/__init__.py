@@ -2,7 +2,7 @@
 
 
 def say(**numbers: object) -> None:
-    """Store numbers by name, so that the prose can quote them as ``{glue:text}`name```.
+    """Store numbers by name, so that the prose can quote them with the role ``glue:text``.
 
     Parameters
     ----------
