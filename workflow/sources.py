@@ -49,7 +49,10 @@ def _without_docstrings(text: str) -> str:
 @functools.cache
 def imported(path: Path, *, root: Path = ROOT) -> frozenset[Path]:
     """Return the modules of the package that a module imports, wherever in it the import stands."""
-    return _modules(ast.parse(path.read_text(encoding="utf-8")), root=root)
+    text = path.read_text(encoding="utf-8")
+    found = _modules(ast.parse(text), root=root)
+    # A package that lists its own files imports them without naming them.
+    return found | frozenset(path.parent.glob("*.py")) if "iter_modules(" in text else found
 
 
 def _modules(tree: ast.AST, *, root: Path) -> frozenset[Path]:
