@@ -58,6 +58,18 @@ class ModelError(ImaError, RuntimeError):
     """A model that cannot be loaded or whose structure is not understood."""
 
 
+class PartError(ImaError, OSError):
+    """A part that others made which cannot be fetched, or whose folder was edited."""
+
+
+class PartAbsentError(PartError):
+    """A part that was not fetched, or was fetched from other archives than today's."""
+
+
+class PartUnreachableError(PartError):
+    """A part whose registry does not answer, most often because there is no network."""
+
+
 class ActivationError(ImaError, ValueError):
     """Activations that must not be stored: NaN, infinity, or beyond the range of the dtype."""
 

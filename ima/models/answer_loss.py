@@ -16,7 +16,11 @@ from ima.models.llava import drop_cls_token
 
 
 def compute_answer_loss(
-    model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    connector: nn.Module,
+    encoder_tokens: Tensor | None = None,
 ) -> Tensor:
     """Return the next-token loss on answers, mean over tokens and then over samples, in nats.
 
@@ -28,6 +32,9 @@ def compute_answer_loss(
         Samples of the model's modality, with references.
     connector : torch.nn.Module
         Takes the place of the model's connector; gradients flow back to it.
+    encoder_tokens : Tensor or None
+        All tokens of the encoder for the samples, dims (sample, position, width), if they are
+        known already; None runs the encoder on the samples' media.
 
     Examples
     --------
@@ -36,7 +43,10 @@ def compute_answer_loss(
     ... )  # doctest: +SKIP
     >>> loss.backward()  # doctest: +SKIP
     """
-    batch = _encode_samples(model, samples, connector=connector)
+    if encoder_tokens is None:
+        assert model.perception is not None
+        encoder_tokens = model.perception.tokens(samples)
+    batch = _encode_samples(model, samples, connector=connector, encoder_tokens=encoder_tokens)
     states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
     rows, positions = batch.answer.nonzero(as_tuple=True)
     logits = model.hook_points.unembed(states[rows, positions - 1])
@@ -48,14 +58,18 @@ def compute_answer_loss(
 
 
 def _encode_samples(
-    model: FrozenModel, samples: Sequence[Sample], *, connector: nn.Module
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    connector: nn.Module,
+    encoder_tokens: Tensor,
 ) -> Batch:
     """Encode samples; gradients flow from the perceptual tokens back to the connector."""
     assert model.perception is not None
     texts = [tokenize_sample(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
     weight: Any = model.hook_points.embedding.weight
     with torch.no_grad():
-        tokens = model.perception.tokens(samples).to(next(connector.parameters()).dtype)
+        tokens = encoder_tokens.to(next(connector.parameters()).dtype)
         tokens = tokens if model.perception.cls else drop_cls_token(tokens)
         embedded = [
             model.hook_points.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
@@ -31,6 +33,10 @@ class ConnectorConfig(BaseModel):
         gives the 7.4 M parameters that the paper reports for its sizes.
     dropout : float
         Probability of dropout in the layers during training.
+    output_norm : float or None
+        L2 norm at which perceptual tokens start: a LayerNorm with the gain for it ends the
+        connector. A connector whose output starts at the norm of the language model's input
+        embeddings learns faster. None, as in the paper: no such LayerNorm.
 
     Examples
     --------
@@ -49,6 +55,7 @@ class ConnectorConfig(BaseModel):
     feed_forward: int = Field(default=256, ge=1)
     expansion: int = Field(default=4, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    output_norm: float | None = Field(default=None, gt=0.0)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ConnectorConfig:
@@ -62,7 +69,8 @@ class Connector(nn.Module):
     """Map encoder tokens to perceptual tokens of a language model (paper §2).
 
     Encoder tokens → linear to ``width`` → concatenated with the learned queries → pre-norm
-    transformer layers → the outputs at the queries → linear up → linear to ``hidden``.
+    transformer layers → the outputs at the queries → linear up → linear to ``hidden`` → LayerNorm,
+    if the configuration has an output norm.
 
     Parameters
     ----------
@@ -102,6 +110,11 @@ class Connector(nn.Module):
             self.norm = nn.LayerNorm(config.width)
             self.up = nn.Linear(config.width, config.expansion * config.width)
             self.out = nn.Linear(config.expansion * config.width, config.hidden)
+        self.scale = nn.Identity()
+        if config.output_norm is not None:
+            self.scale = nn.LayerNorm(config.hidden)
+            # A normalised vector of n elements has the norm √n.
+            nn.init.constant_(self.scale.weight, config.output_norm / math.sqrt(config.hidden))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the perceptual tokens of encoder tokens.
@@ -121,5 +134,5 @@ class Connector(nn.Module):
         for layer in self.layers:
             states = layer(states)
         states = self.norm(states[:, -self.config.queries :])
-        perceptual: Tensor = self.out(self.up(states))
+        perceptual: Tensor = self.scale(self.out(self.up(states)))
         return perceptual

@@ -26,8 +26,10 @@ from ima.models.folders import (
     load_tokenizer,
 )
 from ima.models.frozen import FrozenModel
+from ima.models.parts import MODEL_PARTS
 from ima.models.perception import Perception
-from ima.models.single import is_single_task, load_single_task_model
+from ima.models.single import SINGLE_TASK_KIND, is_single_task, load_single_task_model
+from ima.packages import find_part
 
 # Parts are combined in float32 on the CPU; the whole model then moves to its device and dtype.
 _PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
@@ -54,6 +56,9 @@ def load_model(
         message = f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."
         raise ParameterError(message)
     loading = LoadOptions(target_device, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
+    if spec in MODEL_PARTS:
+        folder = find_part(MODEL_PARTS[spec])
+        return load_from_folder(spec, folder=folder, loading=loading)
     if zoo.split_checkpoint_name(spec)[0] in zoo.list_model_names():
         if target_device is None:
             message = f"device='auto' is for large models; {spec!r} fits on one device."
@@ -87,7 +92,10 @@ def _parse_device(device: str) -> torch.device:
 
 def _load_from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
     name, step = zoo.split_checkpoint_name(spec)
-    card = zoo.read_card(zoo.find_model_folder(name))
+    folder = zoo.find_model_folder(name)
+    card = zoo.read_card(folder)
+    if card.get("kind") == SINGLE_TASK_KIND:
+        return load_single_task_model(spec, folder, step=step, loading=loading)
     if card.get("kind") == "multitask":
         return _load_multitask(spec, card=card, step=step, loading=loading)
     language, *rest = name.split("/")

@@ -24,7 +24,15 @@ from ima.models.folders import (
     load_tokenizer,
 )
 from ima.models.frozen import FrozenModel
-from ima.models.towers import EncoderSpec, EncoderTower, load_encoder_and_processor
+from ima.models.parts import MODEL_PARTS
+from ima.models.towers import (
+    READ_EVERYTHING,
+    EncoderSpec,
+    EncoderTower,
+    ReadingOptions,
+    load_encoder_and_processor,
+)
+from ima.packages import find_part
 
 #: The ``kind`` on the card of such a model.
 SINGLE_TASK_KIND = "single-task"
@@ -44,6 +52,8 @@ class SingleTaskParts:
         How the encoder is loaded and read.
     hashes : mapping of str to str
         The sha256 of the weights of language model and encoder.
+    reading : ReadingOptions
+        How much of a medium the encoder reads.
     """
 
     language: Any
@@ -52,6 +62,7 @@ class SingleTaskParts:
     processor: Any
     encoder_spec: EncoderSpec
     hashes: Mapping[str, str]
+    reading: ReadingOptions = READ_EVERYTHING
 
     @property
     def modality(self) -> Modality:
@@ -62,7 +73,7 @@ class SingleTaskParts:
     def encoder_width(self) -> int:
         """Width of the encoder's tokens."""
         config = self.encoder.config
-        names = ("hidden_size", "d_model")
+        names = ("hidden_size", "d_model", "hidden_dim")
         return int(next(getattr(config, name) for name in names if hasattr(config, name)))
 
     @property
@@ -80,6 +91,7 @@ class SingleTaskParts:
             queries=config.queries,
             processor=self.processor,
             encoder_spec=self.encoder_spec,
+            options=self.reading,
         )
         state = zoo.hash_state_dict(connector.state_dict())
         return build_frozen_model(
@@ -92,20 +104,26 @@ class SingleTaskParts:
         )
 
 
-def load_single_task_parts(specs: Mapping[str, str], *, loading: LoadOptions) -> SingleTaskParts:
+def load_single_task_parts(
+    specs: Mapping[str, str], *, loading: LoadOptions, reading: ReadingOptions = READ_EVERYTHING
+) -> SingleTaskParts:
     """Load the frozen parts of a single-task model.
 
     Parameters
     ----------
     specs : mapping of str to str
-        ``language`` and ``encoder``: folders or Hugging Face ids.
+        ``language`` and ``encoder``: names of parts, folders or Hugging Face ids.
     loading : LoadOptions
         Device, dtype, and what loading may execute.
+    reading : ReadingOptions
+        How much of a medium the encoder reads.
 
     Raises
     ------
     ModelError
         If a part cannot be loaded.
+    PartError
+        If a part is not fetched.
 
     Examples
     --------
@@ -117,7 +135,7 @@ def load_single_task_parts(specs: Mapping[str, str], *, loading: LoadOptions) ->
 
     folders = {role: _find_folder(spec, loading) for role, spec in specs.items()}
     encoder, processor, encoder_spec = load_encoder_and_processor(
-        specs["encoder"], folders["encoder"], loading=loading
+        specs["encoder"], folders["encoder"], loading=loading, reading=reading
     )
     return SingleTaskParts(
         language=load_pretrained(AutoModelForCausalLM, folders["language"], loading=loading),
@@ -126,6 +144,7 @@ def load_single_task_parts(specs: Mapping[str, str], *, loading: LoadOptions) ->
         processor=processor,
         encoder_spec=encoder_spec,
         hashes={role: hash_folder_weights(folder, loading) for role, folder in folders.items()},
+        reading=reading,
     )
 
 
@@ -172,7 +191,9 @@ def load_single_task_model(
     'ST'
     """
     card = _read_card(folder)
-    parts = load_single_task_parts(card["made_of"], loading=loading)
+    reading = ReadingOptions(**card.get("reading", {}))
+    parts = load_single_task_parts(card["made_of"], loading=loading, reading=reading)
+    _verify_parts(parts, card=card)
     checkpoints = {entry["step"]: entry for entry in card["checkpoints"]}
     if step is not None and step not in checkpoints:
         raise UnknownNameError.among(kind="step", asked=step, available=map(str, checkpoints))
@@ -183,7 +204,9 @@ def load_single_task_model(
     if "seed" not in weights:
         path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
         zoo.verify_weights(path, expected=weights["sha256"])
-        connector.load_state_dict(load_file(path))
+        connector.load_state_dict(
+            {name: weight.float() for name, weight in load_file(path).items()}
+        )
     card["language"] = Path(card["made_of"]["language"]).name
     return parts.build_model(connector, name=name, card=card)
 
@@ -193,10 +216,27 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def _verify_parts(parts: SingleTaskParts, *, card: dict[str, Any]) -> None:
+    """Check that the frozen parts are those that the connector was trained with."""
+    for role, expected in card.get("parts", {}).items():
+        if parts.hashes[role] != expected:
+            message = (
+                f"The connector {card['name']!r} was trained with another {role}: "
+                f"{card['made_of'][role]} had the sha256 {expected}, and has "
+                f"{parts.hashes[role]}."
+            )
+            raise ModelError(message)
+
+
 def _find_folder(spec: str, loading: LoadOptions) -> Path:
+    if spec in MODEL_PARTS:
+        return find_part(MODEL_PARTS[spec])
     if (Path(spec) / "config.json").is_file():
         return Path(spec)
     if Path(spec).exists() or spec.count("/") != 1:
-        message = f"{spec!r} is neither a folder with config.json nor a Hugging Face id."
+        message = (
+            f"{spec!r} is neither the name of a part, nor a folder with config.json, nor a Hugging "
+            "Face id. `ima models list` shows the parts."
+        )
         raise ModelError(message)
     return download_model(spec, loading=loading)

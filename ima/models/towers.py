@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception
 
+#: Tokens per second of Whisper's encoder.
+_WHISPER_RATE = 50
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
@@ -37,6 +40,35 @@ class EncoderSpec:
     cls: str
     modality: Modality
     read: _TokenReader
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How much of a medium an encoder reads, and how many of its tokens remain.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Seconds of sound that a Whisper encoder reads; its positions are cut to them. None: 30.
+    frames : int or None
+        Frames of a clip that an encoder of images reads, evenly spaced; their tokens are
+        concatenated. None: it reads images.
+    pool : int
+        Side of the squares of patches whose tokens are averaged. The CLS token stays.
+
+    Examples
+    --------
+    >>> ReadingOptions(frames=8, pool=2).seconds is None
+    True
+    """
+
+    seconds: float | None = None
+    frames: int | None = None
+    pool: int = 1
+
+
+#: An encoder reads whole media, and every token remains.
+READ_EVERYTHING = ReadingOptions()
 
 
 def _read_last_layer(model: Any, values: Mapping[str, Tensor]) -> Tensor:
@@ -61,7 +93,7 @@ def _read_frames(model: Any, values: Mapping[str, Tensor]) -> Tensor:
 
 
 def _read_map(model: Any, values: Mapping[str, Tensor]) -> Tensor:
-    """Read an encoder whose last layer is a map of time and frequency."""
+    """Read an encoder whose last layer is a map: of time and frequency, or of an image."""
     states: Tensor = model(**values).last_hidden_state
     return states.flatten(2).transpose(1, 2)
 
@@ -79,6 +111,7 @@ ENCODER_SPECS: Mapping[str, EncoderSpec] = {
     "siglip_vision_model": EncoderSpec("SiglipVisionModel", "image", _read_last_layer),
     "vit_mae": EncoderSpec("ViTMAEModel", "image", _read_unmasked),
     "dinov2": EncoderSpec("Dinov2Model", "image", _read_last_layer),
+    "efficientnet": EncoderSpec("EfficientNetModel", "image", _read_map),
     "timesformer": EncoderSpec("TimesformerModel", "video", _read_last_layer),
     "videomae": EncoderSpec("VideoMAEModel", "video", _read_last_layer),
     "xclip": EncoderSpec("XCLIPVisionModel", "video", _read_frames),
@@ -100,10 +133,13 @@ class EncoderTower(Perception):
         Turns media into the encoder's inputs.
     encoder_spec : EncoderSpec
         How the encoder is read.
+    options : ReadingOptions
+        How much of a medium the encoder reads, and how many of its tokens remain.
     """
 
     processor: Any = field(repr=False)
     encoder_spec: EncoderSpec = field(repr=False)
+    options: ReadingOptions = READ_EVERYTHING
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
@@ -124,7 +160,29 @@ class EncoderTower(Perception):
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
         }
-        return self.encoder_spec.read(self.encoder, inputs)
+        if self.options.frames is None:
+            return self._pool(self.encoder_spec.read(self.encoder, inputs))
+        pixels = inputs["pixel_values"]
+        tokens = self._pool(
+            self.encoder_spec.read(self.encoder, {"pixel_values": pixels.flatten(0, 1)})
+        )
+        return tokens.reshape(len(pixels), -1, tokens.shape[-1])
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """Average the tokens of squares of patches; a CLS token stays as it is."""
+        pool = self.options.pool
+        if pool == 1:
+            return tokens
+        side = math.isqrt(tokens.shape[1])
+        n_cls = tokens.shape[1] - side * side
+        if n_cls > 1 or side % pool:
+            message = (
+                f"Tokens cannot be averaged over {pool} × {pool} patches: the encoder gives "
+                f"{tokens.shape[1]} tokens, {side} × {side} patches and {n_cls} others."
+            )
+            raise ModelError(message)
+        grid = tokens[:, n_cls:].reshape(len(tokens), side // pool, pool, side // pool, pool, -1)
+        return torch.cat([tokens[:, :n_cls], grid.mean(dim=(2, 4)).flatten(1, 2)], dim=1)
 
     def _process(self, media: Sequence[Any]) -> dict[str, Tensor]:
         from PIL import Image
@@ -138,7 +196,7 @@ class EncoderTower(Perception):
                 resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
             ]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
-        n_frames = int(self.encoder.config.num_frames)
+        n_frames = self.options.frames or int(self.encoder.config.num_frames)
         clips = []
         for clip in media:
             chosen = select_middle_frames(n_frames, of=len(clip))
@@ -149,7 +207,7 @@ class EncoderTower(Perception):
 
 
 def load_encoder_and_processor(
-    spec: str, folder: Path, *, loading: LoadOptions
+    spec: str, folder: Path, *, loading: LoadOptions, reading: ReadingOptions = READ_EVERYTHING
 ) -> tuple[Any, Any, EncoderSpec]:
     """Load an encoder and its processor from a folder.
 
@@ -161,6 +219,8 @@ def load_encoder_and_processor(
         The encoder's folder.
     loading : LoadOptions
         Device and dtype.
+    reading : ReadingOptions
+        How much of a medium it reads.
 
     Returns
     -------
@@ -169,7 +229,8 @@ def load_encoder_and_processor(
     Raises
     ------
     ModelError
-        If its architecture is not in :data:`ENCODER_SPECS`, or its processor cannot be built.
+        If its architecture is not in :data:`ENCODER_SPECS`, its processor cannot be built, or it
+        cannot read as ``reading`` says.
 
     Examples
     --------
@@ -201,4 +262,34 @@ def load_encoder_and_processor(
     except (OSError, ValueError, ImportError) as error:
         message = f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
         raise ModelError(message) from error
+    if reading.seconds is not None:
+        _cut_positions(encoder, processor, seconds=reading.seconds, spec=spec)
+    if reading.frames is not None:
+        if encoder_spec.modality != "image":
+            message = f"{spec} reads {encoder_spec.modality}; only encoders of images read frames."
+            raise ModelError(message)
+        encoder_spec = replace(encoder_spec, modality="video")
     return encoder.eval().requires_grad_(requires_grad=False), processor, encoder_spec
+
+
+def _cut_positions(model: Any, processor: Any, *, seconds: float, spec: str) -> None:
+    """Let a Whisper encoder and its processor read shorter sounds.
+
+    Its positions are sinusoids, so that the first ones mean the same at every length.
+    """
+    if model.config.model_type != "whisper":
+        message = f"{spec} is a {model.config.model_type!r}; only Whisper's positions can be cut."
+        raise ModelError(message)
+    encoder = model.get_encoder()
+    positions = round(seconds * _WHISPER_RATE)
+    longest = encoder.embed_positions.weight.shape[0]
+    if not 1 <= positions <= longest:
+        message = f"{spec} reads up to {longest / _WHISPER_RATE:g} s of sound; asked {seconds:g} s."
+        raise ModelError(message)
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(
+        encoder.embed_positions.weight[:positions].detach()
+    )
+    encoder.config.max_source_positions = positions
+    processor.chunk_length = seconds
+    processor.n_samples = round(seconds * processor.sampling_rate)
+    processor.nb_max_frames = processor.n_samples // processor.hop_length

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ima.data.samples import Sample, SampleSet, open_samples
+from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
-from ima.files import replace_file, write_json
+from ima.files import write_json
 from ima.models import zoo
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import MODEL_DTYPES, LoadOptions
 from ima.models.frozen import FrozenModel
-from ima.models.single import SINGLE_TASK_KIND, load_single_task_parts
-from ima.training.loop import TrainingRecipe, TrainingResult, run_training_loop
+from ima.models.loading import load_model
+from ima.models.single import SINGLE_TASK_KIND, SingleTaskParts, load_single_task_parts
+from ima.models.towers import ReadingOptions
+from ima.training.features import EncoderTokenStore
+from ima.training.loop import (
+    TrainingRecipe,
+    TrainingResult,
+    has_bfloat16,
+    run_training_loop,
+    save_weights,
+)
 from ima.training.settings import TrainingSettings
 
 _STATE_FILE = "training.pt"
@@ -45,7 +55,8 @@ def train_connector(settings: TrainingSettings) -> str:
         gradient_accumulation_steps=settings.accumulation,
         cpu=settings.device == "cpu",
     )
-    model = _load_untrained(settings, device=str(accelerator.device))
+    parts = _load_parts(settings, device=str(accelerator.device))
+    model = _build_untrained(settings, parts)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
     run = _ConnectorRun(settings, model, accelerator)
     result = run.train(out)
@@ -54,7 +65,7 @@ def train_connector(settings: TrainingSettings) -> str:
         message = "Training changed the language model, which must stay frozen."
         raise ModelError(message)
     if accelerator.is_main_process:
-        run.save_model(out, result, language_hash=language_hash)
+        run.save_model(out, result, parts=parts, language_hash=language_hash)
     accelerator.wait_for_everyone()
     return str(out)
 
@@ -67,6 +78,10 @@ class _ConnectorRun:
         self.data = _open_split(settings.data, "train", settings.samples)
         self.validation = _open_split(settings.data, "validation", _MAX_VALIDATION_SAMPLES)
         assert model.perception is not None
+        self.stores = {
+            split.split: _open_token_store(settings, model, split)
+            for split in (self.data, self.validation)
+        }
         connector = model.perception.connector.float().train().requires_grad_()
         optimizer = torch.optim.AdamW(
             connector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -104,14 +119,15 @@ class _ConnectorRun:
             probe_at=self.milestones,
             milestones=self.milestones,
             keep=lambda step: self._save_weights(zoo.make_checkpoint_path(out, step)),
+            stop=self._has_converged,
             is_main=self.accelerator.is_main_process,
         )
 
     def _take_step(self, step: int) -> float:
         mean_loss = 0.0
-        for samples in self._draw_batches(step):
+        for indices in self._draw_batches(step):
             with self.accelerator.accumulate(self.connector):
-                loss = self._compute_loss(samples)
+                loss = self._compute_loss(self.data, indices, step=step)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.connector.parameters(), 1.0)
@@ -120,7 +136,7 @@ class _ConnectorRun:
             mean_loss += float(loss.detach()) / self.settings.accumulation
         return mean_loss
 
-    def _draw_batches(self, step: int) -> Iterator[list[Sample]]:
+    def _draw_batches(self, step: int) -> Iterator[list[int]]:
         """Yield this process's batches of a step; the seed and the step decide which samples."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.data))
@@ -129,42 +145,73 @@ class _ConnectorRun:
         own = chosen[self.accelerator.process_index :: self.accelerator.num_processes]
         for batch in np.array_split(own, self.settings.accumulation):
             if len(batch):
-                yield [self.data[int(index)] for index in batch]
+                yield [int(index) for index in batch]
 
-    def _compute_loss(self, samples: Sequence[Sample]) -> Tensor:
-        with self.accelerator.autocast():
-            return compute_answer_loss(self.model, samples, connector=self.connector)
+    def _compute_loss(self, data: SampleSet, indices: Sequence[int], *, step: int) -> Tensor:
+        store = self.stores[data.split]
+        with self.accelerator.autocast(), self._autocast(step):
+            return compute_answer_loss(
+                self.model,
+                [data[index] for index in indices],
+                connector=self.connector,
+                encoder_tokens=None if store is None else store.read(indices).to(self.model.device),
+            )
+
+    def _autocast(self, step: int) -> AbstractContextManager[Any]:
+        after = self.settings.autocast_after
+        device = self.model.device.type
+        if after is None or step < after or not has_bfloat16(device):
+            return nullcontext()
+        return torch.autocast(device, torch.bfloat16)
+
+    def _has_converged(self, curve: Sequence[Mapping[str, float]]) -> bool:
+        """Return whether the validation loss has not fallen for ``patience`` validations."""
+        losses = [entry["validation"] for entry in curve if "validation" in entry]
+        patience = self.settings.patience
+        return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
 
     def _validate(self) -> dict[str, float]:
         n, size = len(self.validation), self.settings.batch_size
         if n == 0:
             return {}
-        batches = [self.validation[start : start + size] for start in range(0, n, size)]
-        total = sum(float(self._compute_loss(list(batch))) * len(batch) for batch in batches)
+        batches = [range(start, min(n, start + size)) for start in range(0, n, size)]
+        losses = [self._compute_loss(self.validation, batch, step=0) for batch in batches]
+        total = sum(float(loss) * len(batch) for loss, batch in zip(losses, batches, strict=True))
         return {"validation": round(total / n, 5)}
 
     def _save_weights(self, path: Path) -> None:
-        state = self.bare_connector.state_dict()
-        weights = {name: value.float().contiguous().cpu() for name, value in state.items()}
-        with replace_file(path) as partial:
-            save_file(weights, partial)
+        save_weights(self.bare_connector.state_dict(), path)
 
-    def save_model(self, out: Path, result: TrainingResult, *, language_hash: str) -> None:
+    def save_model(
+        self, out: Path, result: TrainingResult, *, parts: SingleTaskParts, language_hash: str
+    ) -> None:
         """Write the weights and the card that make the folder a model."""
         self._save_weights(out / zoo.WEIGHTS_FILE)
         assert self.model.perception is not None
-        checkpoints = [
+        steps = int(result.curve[-1]["step"])
+        kept = ({0} if self.settings.start else set()) | self.milestones
+        checkpoints: list[dict[str, Any]] = [
             {"step": step, "sha256": zoo.hash_file(zoo.make_checkpoint_path(out, step))}
-            for step in sorted(self.milestones)
+            for step in sorted(kept)
+            if step < steps
         ]
+        if not self.settings.start:
+            untrained = zoo.hash_state_dict(
+                Connector(self.bare_connector.config, seed=self.settings.seed).state_dict()
+            )
+            first = {"step": 0, "seed": self.settings.seed, "sha256": untrained}
+            checkpoints = [first, *checkpoints]
         card = {
             "kind": SINGLE_TASK_KIND,
+            "class": type(self.bare_connector).__name__,
             "setup": "ST",
             "name": out.name,
             "modality": self.model.perception.modality,
             "task": self.data[0].task,
             "dataset": self.settings.data,
             "made_of": {"language": self.settings.language, "encoder": self.settings.encoder},
+            "parts": dict(parts.hashes),
+            "reading": asdict(parts.reading),
             "configuration": self.bare_connector.config.model_dump(),
             "parameters": sum(p.numel() for p in self.bare_connector.parameters()),
             "recipe": self.settings.model_dump(),
@@ -172,7 +219,17 @@ class _ConnectorRun:
             "curve": result.curve,
             "language_state": language_hash,
             "sha256": zoo.hash_file(out / zoo.WEIGHTS_FILE),
-            "checkpoints": [{"step": 0, "seed": self.settings.seed}, *checkpoints],
+            "checkpoints": checkpoints,
+            "scores": {},
+            "floors": {},
+            "trained": {
+                "steps": steps,
+                "seconds": round(result.seconds, 1),
+                "device": result.device,
+                "torch": torch.__version__,
+                "bfloat16": self.settings.autocast_after is not None
+                and has_bfloat16(result.device),
+            },
         }
         write_json(out / zoo.CARD_FILE, card)
         (out / _STATE_FILE).unlink(missing_ok=True)
@@ -195,10 +252,22 @@ def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
     path.write_text(record, encoding="utf-8")
 
 
-def _load_untrained(settings: TrainingSettings, *, device: str) -> FrozenModel:
-    specs = {"language": settings.language, "encoder": settings.encoder}
-    loading = LoadOptions(torch.device(device), MODEL_DTYPES[settings.precision])
-    parts = load_single_task_parts(specs, loading=loading)
+def _load_parts(settings: TrainingSettings, *, device: str) -> SingleTaskParts:
+    return load_single_task_parts(
+        {"language": settings.language, "encoder": settings.encoder},
+        loading=LoadOptions(torch.device(device), MODEL_DTYPES[settings.precision]),
+        reading=ReadingOptions(
+            seconds=settings.seconds, frames=settings.frames, pool=settings.pool
+        ),
+    )
+
+
+def _build_untrained(settings: TrainingSettings, parts: SingleTaskParts) -> FrozenModel:
+    output_norm = None
+    if settings.output_norm == "embeddings":
+        embeddings = parts.language.get_input_embeddings().weight.detach()
+        # Four digits, so that the card's number makes the same weights again.
+        output_norm = float(f"{float(embeddings.float().norm(dim=-1).median()):.4g}")
     config = ConnectorConfig(
         encoder_width=parts.encoder_width,
         hidden=parts.hidden,
@@ -206,9 +275,42 @@ def _load_untrained(settings: TrainingSettings, *, device: str) -> FrozenModel:
         feed_forward=settings.feed_forward,
         queries=settings.queries,
         layers=settings.layers,
+        output_norm=output_norm,
     )
+    connector = Connector(config, seed=settings.seed)
+    if settings.start is not None:
+        _copy_start(connector, settings)
     card = {"setup": "ST", "name": settings.out, "modality": parts.modality, "task": None}
-    return parts.build_model(Connector(config, seed=settings.seed), name=settings.out, card=card)
+    return parts.build_model(connector, name=settings.out, card=card)
+
+
+def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
+    """Start from the connector of a trained model, and keep these weights as step 0."""
+    assert settings.start is not None
+    perception = load_model(settings.start, device="cpu", dtype="float32").perception
+    source = None if perception is None else perception.connector
+    if not isinstance(source, Connector) or source.config != connector.config:
+        found = source.config if isinstance(source, Connector) else "no such connector"
+        message = (
+            f"Training cannot start from {settings.start!r}: it has {found}; these settings need "
+            f"{connector.config}."
+        )
+        raise ParameterError(message)
+    connector.load_state_dict(source.state_dict())
+    save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
+
+
+def _open_token_store(
+    settings: TrainingSettings, model: FrozenModel, samples: SampleSet
+) -> EncoderTokenStore | None:
+    """Return the store of the encoder's tokens; None if each batch is encoded anew."""
+    if settings.features is None or not len(samples):
+        return None
+    tower: Any = model.perception
+    processor = tower.processor.to_json_string()
+    encoder = zoo.hash_state_dict(tower.encoder.state_dict())
+    key = "\n".join([samples.fingerprint, encoder, str(tower.options), processor])
+    return EncoderTokenStore(Path(settings.features), samples, tower.tokens, key=key)
 
 
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:

@@ -24,6 +24,8 @@ logger = logging.getLogger("ima")
 _StepLoss = Callable[[int], torch.Tensor]
 #: Takes one step (forward, backward, update), given its number; returns the loss.
 _TakeStep = Callable[[int], float]
+#: Decides, from the curve so far, whether a training ends early.
+StopRule = Callable[[list[dict[str, float]]], bool]
 #: Measures the model between steps; its values go into the curve.
 TrainingProbe = Callable[[], Mapping[str, float]]
 
@@ -113,6 +115,7 @@ def run_training_loop(
     probe_at: Collection[int] = (),
     milestones: Collection[int] = (),
     keep: Callable[[int], None] | None = None,
+    stop: StopRule | None = None,
     is_main: bool = True,
 ) -> TrainingResult:
     """Train from the saved state, where there is one, to the last step of the recipe.
@@ -144,6 +147,8 @@ def run_training_loop(
         with the same weights.
     keep : callable or None
         Stores the current weights, given the number of finished steps.
+    stop : callable or None
+        Called with the curve after each of its entries; True ends the training.
     is_main : bool
         Whether this process shows progress, logs, and writes files; False on all but one process
         of a distributed run.
@@ -192,6 +197,8 @@ def run_training_loop(
                 if is_main:
                     left = elapsed / (done - start) * (recipe.steps - done)
                     _log_entry(name, result.curve[-1], steps=recipe.steps, seconds_left=left)
+                if stop is not None and stop(result.curve):
+                    break
             if is_main and done % recipe.save_every == 0 and done < recipe.steps:
                 state = {
                     "model": model.state_dict(),

@@ -48,9 +48,13 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     language: str = Field(
-        min_length=1, description="frozen language model: a folder or a Hugging Face id"
+        min_length=1,
+        description="frozen language model: a part (smollm2), a folder or a Hugging Face id",
     )
-    encoder: str = Field(min_length=1, description="frozen encoder: a folder or a Hugging Face id")
+    encoder: str = Field(
+        min_length=1,
+        description="frozen encoder: a part (dinov2), a folder or a Hugging Face id",
+    )
     data: str = Field(
         min_length=1, description="data set, or folder of samples, with splits train and validation"
     )
@@ -77,12 +81,47 @@ class TrainingSettings(BaseModel):
             "pass: float32, bfloat16 or float16"
         ),
     )
+    autocast_after: int | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "steps after which matrices are multiplied in bfloat16, where the hardware does it "
+            "fast; early gradients need float32"
+        ),
+    )
     width: int = Field(default=256, ge=1, description="hidden size of the connector")
     feed_forward: int = Field(
         default=512, ge=1, description="hidden size of the connector's feed-forward networks"
     )
     queries: int = Field(default=10, ge=1, description="perceptual tokens per sample")
     layers: int = Field(default=5, ge=1, description="transformer layers of the connector")
+    output_norm: Literal["embeddings", "free"] = Field(
+        default="embeddings",
+        description=(
+            "norm at which perceptual tokens start: the median of the input embeddings, or free "
+            "as in the paper"
+        ),
+    )
+    start: str | None = Field(
+        default=None,
+        description="trained model whose connector this one starts from; default: random weights",
+    )
+    seconds: float | None = Field(
+        default=None, gt=0, description="seconds of sound that a Whisper encoder reads"
+    )
+    frames: int | None = Field(
+        default=None, ge=1, description="frames of a clip that an encoder of images reads"
+    )
+    pool: int = Field(
+        default=1, ge=1, description="side of the squares of patches whose tokens are averaged"
+    )
+    features: str | None = Field(
+        default=None,
+        description=(
+            "folder that keeps the encoder's tokens, so that each sample is encoded once; "
+            "trainings on the same samples share it"
+        ),
+    )
     samples: int | None = Field(
         default=None, ge=1, description="number of training samples, from the start; default: all"
     )
@@ -93,6 +132,11 @@ class TrainingSettings(BaseModel):
     )
     save_every: int = Field(
         default=200, ge=1, description="steps between two saved states to resume from"
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="validations without a lower loss after which training stops; default: never",
     )
     seed: int = Field(default=0, ge=0, description="seed of initial weights and sample order")
     device: str | None = Field(

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from PIL import Image
 from tinyhub import SIGLIP, TEXT, square, tokenizer
 
+from ima.data.media import select_middle_frames
 from ima.data.samples import Sample
 from ima.errors import ModelError
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import LoadOptions
 from ima.models.single import load_single_task_parts
-from ima.models.towers import ENCODER_SPECS, load_encoder_and_processor
+from ima.models.towers import ENCODER_SPECS, ReadingOptions, load_encoder_and_processor
 
 PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 SMALL = {
@@ -57,6 +59,18 @@ TOWERS = {
         hf.Dinov2Model(hf.Dinov2Config(**SMALL, image_size=28, patch_size=14)),
         hf.BitImageProcessorPil(size={"shortest_edge": 28}, crop_size=square(28)),
         5,
+    ),
+    "efficientnet": lambda: (
+        hf.EfficientNetModel(
+            hf.EfficientNetConfig(
+                image_size=64, hidden_dim=1280, in_channels=[32, 8], out_channels=[8, 8],
+                kernel_sizes=[3, 3], depthwise_padding=[], strides=[1, 2], num_block_repeats=[1, 1],
+                expand_ratios=[1, 2], width_coefficient=1.0, depth_coefficient=1.0,
+                initializer_range=0.5,
+            )
+        ),
+        hf.BitImageProcessorPil(size={"shortest_edge": 64}, crop_size=square(64)),
+        16 * 16,
     ),
     "timesformer": lambda: (
         hf.TimesformerModel(hf.TimesformerConfig(**SMALL, **FRAMES)),
@@ -192,3 +206,55 @@ def test_a_masked_autoencoder_is_read_unmasked_in_order(folders):
 def test_a_family_that_is_no_encoder_is_refused(folders):
     with pytest.raises(ModelError, match="is a 'llama'; supported encoders: vit, clip"):
         load_encoder_and_processor("x", folders("language"), loading=PLAIN)
+
+
+def read_tokens(folders, name, modality, **options):
+    specs = {"language": str(folders("language")), "encoder": str(folders(name))}
+    parts = load_single_task_parts(specs, loading=PLAIN, reading=ReadingOptions(**options))
+    config = ConnectorConfig(
+        encoder_width=parts.encoder_width, hidden=parts.hidden, width=16, heads=2, layers=1
+    )
+    model = parts.build_model(Connector(config), name=name, card={"setup": "ST", "name": name})
+    assert model.modality == modality
+    return model.perception.tokens([sample(modality), sample(modality, 1)])
+
+
+def test_pooling_averages_squares_of_patches_and_keeps_the_cls_token(folders):
+    whole = read_tokens(folders, "dinov2", "image")
+    pooled = read_tokens(folders, "dinov2", "image", pool=2)
+    assert pooled.shape == (2, 2, 32)
+    torch.testing.assert_close(pooled[:, 0], whole[:, 0])
+    torch.testing.assert_close(pooled[:, 1], whole[:, 1:].mean(dim=1))
+    grid = read_tokens(folders, "efficientnet", "image").reshape(2, 16, 16, -1)
+    pooled = read_tokens(folders, "efficientnet", "image", pool=4).reshape(2, 4, 4, -1)
+    torch.testing.assert_close(pooled[:, 1, 2], grid[:, 4:8, 8:12].mean(dim=(1, 2)))
+    with pytest.raises(ModelError, match="cannot be averaged over 3 × 3 patches"):
+        read_tokens(folders, "dinov2", "image", pool=3)
+
+
+def test_an_image_encoder_reads_the_frames_of_a_clip(folders):
+    tokens = read_tokens(folders, "dinov2", "video", frames=2)
+    assert tokens.shape == (2, 2 * 5, 32)
+    clip = sample("video").load()
+    chosen = select_middle_frames(2, of=len(clip))
+    parts = load_single_task_parts(
+        {"language": str(folders("language")), "encoder": str(folders("dinov2"))}, loading=PLAIN
+    )
+    for number, index in enumerate(chosen):
+        pixels = parts.processor(images=[Image.fromarray(clip[index])], return_tensors="pt")
+        alone = parts.encoder(**pixels).last_hidden_state[0]
+        torch.testing.assert_close(tokens[0, 5 * number : 5 * number + 5], alone)
+    with pytest.raises(ModelError, match="only encoders of images read frames"):
+        read_tokens(folders, "whisper", "video", frames=2)
+
+
+def test_whisper_reads_short_sounds_as_the_start_of_long_ones(folders):
+    whole = read_tokens(folders, "whisper", "audio")
+    short = read_tokens(folders, "whisper", "audio", seconds=1)
+    assert (whole.shape[1], short.shape[1]) == (100, 50)
+    same = read_tokens(folders, "whisper", "audio", seconds=2)
+    torch.testing.assert_close(same, whole)
+    with pytest.raises(ModelError, match=r"reads up to 2 s of sound; asked 3 s"):
+        read_tokens(folders, "whisper", "audio", seconds=3)
+    with pytest.raises(ModelError, match="only Whisper's positions can be cut"):
+        read_tokens(folders, "clap_audio_model", "audio", seconds=1)

@@ -14,7 +14,7 @@ from tinyhub import TEXT, square, tokenizer
 import ima.models
 from ima.data.folders import SAMPLES_FILE, write_data_folder
 from ima.data.samples import Sample, SampleSet, open_samples
-from ima.errors import ParameterError, SampleError, UnknownNameError
+from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
 from ima.models import zoo
 from ima.models.single import is_single_task
 from ima.training import MODEL_PAIRS, TrainingSettings, connector, train_connector
@@ -159,3 +159,59 @@ def test_the_papers_pairs_are_ready():
         "language": "facebook/opt-6.7b",
         "encoder": "google/vit-large-patch16-224",
     }
+
+
+def test_perceptual_tokens_start_at_the_norm_of_the_embeddings(settings, data):
+    path = train_connector(settings(epochs=1))
+    model = ima.models.load_model(f"{path}@0")
+    tokens = model.perception(open_samples(str(data)))
+    expected = float(model.hook_points.embedding.weight.norm(dim=-1).median())
+    assert tokens.norm(dim=-1).mean() == pytest.approx(expected, rel=0.01)
+
+
+def test_kept_encoder_tokens_train_the_same_connector(settings, tmp_path, monkeypatch):
+    features = tmp_path / "features"
+    plain = train_connector(settings(out=str(tmp_path / "plain")))
+    kept = train_connector(settings(out=str(tmp_path / "kept"), features=str(features)))
+    first, second = (
+        ima.models.load_model(path).encode([make_sample(0)]).embeds for path in (plain, kept)
+    )
+    # Kept tokens are rounded to float16.
+    assert (first - second).abs().max() < 0.05 * first.abs().max()
+    files = {path: path.stat().st_mtime_ns for path in features.glob("*.npy")}
+    assert len(files) == 2
+    again = train_connector(
+        settings(out=str(tmp_path / "again"), features=str(features), learning_rate=1e-3)
+    )
+    assert is_single_task(Path(again))
+    assert {path: path.stat().st_mtime_ns for path in features.glob("*.npy")} == files
+
+
+def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
+    caption = train_connector(settings(out=str(tmp_path / "caption"), epochs=2))
+    path = train_connector(settings(out=str(tmp_path / "next"), start=caption, epochs=1))
+    source, start = (
+        ima.models.load_model(name).perception.connector.state_dict()
+        for name in (caption, f"{path}@0")
+    )
+    assert all(torch.equal(source[name], start[name]) for name in source)
+    with pytest.raises(ParameterError, match="cannot start from"):
+        train_connector(settings(out=str(tmp_path / "wide"), start=caption, width=24))
+
+
+def test_training_stops_when_the_validation_loss_no_longer_falls(settings):
+    path = train_connector(settings(epochs=400, learning_rate=3e-2, save_every=2, patience=2))
+    card = json.loads((Path(path) / zoo.CARD_FILE).read_text())
+    losses = [entry["validation"] for entry in card["curve"]]
+    assert card["trained"]["steps"] < 1600
+    assert min(losses[:-2]) <= min(losses[-2:])
+    assert all(entry["step"] < card["trained"]["steps"] for entry in card["checkpoints"])
+
+
+def test_another_frozen_part_than_in_training_is_refused(settings, tmp_path, parts):
+    path = Path(train_connector(settings(epochs=1)))
+    card = json.loads((path / zoo.CARD_FILE).read_text())
+    card["parts"]["encoder"] = "0" * 64
+    (path / zoo.CARD_FILE).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="trained with another encoder"):
+        ima.models.load_model(str(path))
