@@ -24,24 +24,34 @@ SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --c
 	$(if $(SAMPLES),own_samples=$(SAMPLES)) $(if $(DEVICE),own_device=$(DEVICE)) \
 	$(if $(PRECISION),own_precision=$(PRECISION))
 
-.PHONY: help setup book test lint zoo bench clean
+INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
+	where there is a network: make parts
+
+.PHONY: help setup parts book test lint zoo bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
 		| awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo "  make book and make test install what they need into $(VENV) by themselves."
 
-setup: $(READY)  ## install the pinned environment into .venv
+setup: parts  ## install the pinned environment into .venv, fetch the parts
 
+# tinysoundfont comes without its dependencies: one, which plays sounds aloud, needs a compiler.
 $(READY): pyproject.toml constraints.txt
 	test -x $(PY) || $(BASE_PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,book,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
 	touch $@
 
+# Both are tried, and without a network the rest goes on with what is there.
+parts: $(READY)  ## fetch models, drawings and sounds that others made, where there is a network
+	@$(PY) -m ima.cli models fetch || echo "$(INCOMPLETE)"
+	@$(PY) -m ima.cli data fetch || echo "$(INCOMPLETE)"
+
 # Two calls, so that a cache that was looked at again and did not change reruns no finding.
-book: $(READY)  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or more samples)
+book: parts  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or more samples)
 	$(SNAKEMAKE) -- caches
 	$(SNAKEMAKE) -- site
 	@echo "The book is in _build/html/index.html."

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from ima.cli.cache import cache_app
-from ima.cli.console import AsJson, format_scores, print_table
+from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
+from ima.cli.models import models_app
 from ima.cli.notebook import notebook_app
 from ima.cli.proxy import proxy_command
 from ima.cli.skip import skip_command
@@ -29,7 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Frozen models that see, hear and watch: cache their activations, test the claims.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="The models that can be loaded.")
 claims_app = typer.Typer(no_args_is_help=True, help="The paper's claims and their verdicts.")
 app.add_typer(cache_app, name="cache")
 app.add_typer(models_app, name="models")
@@ -41,30 +41,6 @@ app.command("train")(train_command)
 app.command("proxy")(proxy_command)
 app.command("skip")(skip_command)
 app.command("subnet")(subnet_command)
-
-
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """List the models of the zoo with their scores and the floors of those scores."""
-    from ima.metrics.score_tables import select_main_record_scores
-    from ima.models import list_models
-
-    records = list_models()
-    if as_json:
-        typer.echo(json.dumps(records, indent=1))
-        return
-    rows = [
-        [
-            record["name"],
-            record["setup"] or "",
-            f"{record['parameters']:,}",
-            record["task"] or "",
-            format_scores(select_main_record_scores(record["scores"], task=record["task"])),
-            format_scores(select_main_record_scores(record["floors"], task=record["task"])),
-        ]
-        for record in records
-    ]
-    print_table(["model", "setup", "parameters", "task", "scores", "floors"], rows=rows)
 
 
 @claims_app.command("collect")

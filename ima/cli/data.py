@@ -9,11 +9,33 @@ from typing import Annotated
 
 import typer
 
-from ima.cli.console import print_table
+from ima.cli.console import AsJson, print_table
+from ima.cli.parts import AcceptLicence, Force, PartNames, fetch_parts, print_parts
 
-data_app = typer.Typer(no_args_is_help=True, help="Import and check data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Fetch, import and check data sets.")
 
 _DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: PartNames = None,
+    *,
+    accept_licence: AcceptLicence = False,
+    force: Force = False,
+) -> None:
+    """Fetch what the worlds' samples are made of; without NAME, what the book needs."""
+    from ima.data.worlds import list_data_parts
+
+    fetch_parts(list_data_parts(), names=names or (), accept_licence=accept_licence, force=force)
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """List what the worlds' samples are made of, with licences, and whether it is fetched."""
+    from ima.data.worlds import list_data_parts
+
+    print_parts(list_data_parts().values(), as_json=as_json)
 
 
 @data_app.command("check")

@@ -37,6 +37,20 @@ def zoo_train(
     typer.echo(train_zoo(reduced=reduced, keep=keep, only=only or (), device=device))
 
 
+@zoo_app.command("pretrained")
+def zoo_pretrained(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Train matching connectors, e.g. 'smollm2/dinov2/*'."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples per score.")] = 400,
+) -> None:
+    """Train and score connectors between the parts that packages carry, or resume."""
+    from ima.drawings.zoo import train_pretrained_zoo
+
+    typer.echo(train_pretrained_zoo(only=only or (), samples=samples))
+
+
 @zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[

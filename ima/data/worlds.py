@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 
 from ima.data.samples import Sample, SampleSet
 from ima.errors import UnknownNameError
+from ima.packages.parts import Part
 
 GROUP = "ima.worlds"
 
@@ -35,6 +36,8 @@ class World:
     objects : callable
         ``objects(sample)`` returns the wordings of all objects that a caption may name, each mapped
         to its object, and the set of objects that are present.
+    parts : tuple of Part
+        What its samples are made of and packages carry; `ima data fetch` fetches them.
     """
 
     datasets: tuple[str, ...]
@@ -42,6 +45,7 @@ class World:
     owns: Callable[[Sample], bool]
     score_caption: Callable[[Sample, str], dict[str, float]]
     objects: Callable[[Sample], tuple[Mapping[str, str], Set[str]]]
+    parts: tuple[Part, ...] = ()
 
 
 @cache
@@ -54,6 +58,17 @@ def load_worlds() -> Mapping[str, World]:
     True
     """
     return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
+
+
+def list_data_parts() -> dict[str, Part]:
+    """Return the parts that the samples of all worlds are made of, by name.
+
+    Examples
+    --------
+    >>> all(part.kind == "data" for part in list_data_parts().values())
+    True
+    """
+    return {part.name: part for world in load_worlds().values() for part in world.parts}
 
 
 def world_of(sample: Sample) -> World | None:

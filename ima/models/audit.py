@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ima.errors import ModelError
-from ima.models.hook_points import HookPoints
+from ima.models.hook_points import HookPoints, attach_hooks
 
 _POSITIONS = 4
 
@@ -72,22 +72,14 @@ def _run(
     vocab_size = language.config.get_text_config().vocab_size
     ids = torch.arange(2 * _POSITIONS, device=language.device) * 7 % vocab_size
     states: dict[tuple[str, int], Tensor] = {}
-    handles = []
-    try:
-        for name in hook_points.available:
-            for layer in hook_points.layers_of(name):
 
-                def keep(state: Tensor, key: tuple[str, int] = (name, layer)) -> None:
-                    states[key] = state.clone()
+    def keep(name: str, layer: int, state: Tensor) -> None:
+        states[name, layer] = state.clone()
 
-                hook_point = hook_points.get_hook_point(name, layer=layer)
-                handles.append(hook_point.attach(keep, samples=2))
+    with attach_hooks(hook_points, names=hook_points.available, samples=2, callback=keep):
         output = hook_points.trunk(
             input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
         )
-    finally:
-        for handle in handles:
-            handle.remove()
     logits = language(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
     return states, output.hidden_states, output.last_hidden_state, logits
 

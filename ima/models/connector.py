@@ -129,10 +129,25 @@ class Connector(nn.Module):
         Tensor
             Dims (sample, query, hidden).
         """
+        perceptual: Tensor = self.scale(self.out(self.up(self.read_queries(tokens))))
+        return perceptual
+
+    def read_queries(self, tokens: Tensor) -> Tensor:
+        """Return what the queries read, before it is mapped to the language model.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            All tokens of the encoder's last layer, dims (sample, position, encoder_width).
+
+        Returns
+        -------
+        Tensor
+            Dims (sample, query, width).
+        """
         queries = self.queries.expand(tokens.shape[0], -1, -1)
         states = torch.cat([self.down(tokens), queries], dim=1)
         for layer in self.layers:
             states = layer(states)
-        states = self.norm(states[:, -self.config.queries :])
-        perceptual: Tensor = self.scale(self.out(self.up(states)))
-        return perceptual
+        read: Tensor = self.norm(states[:, -self.config.queries :])
+        return read

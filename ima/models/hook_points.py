@@ -31,9 +31,10 @@ Some blocks are not sequential and pre-norm:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
 from ima.models.architectures import BlockModuleNames, get_block_module_names
 
+_Key = TypeVar("_Key")
 _HookSide = Literal["input", "output"]
 _ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
@@ -61,28 +63,25 @@ class HookPoint:
 
     Parameters
     ----------
-    name : str
-        One of the seven hook points.
-    layer : int
-        Number of the block, from 1; 0 only for the input of the first block.
     module : nn.Module
         The module whose input or output is read.
     side : {"input", "output"}
         Which of the two.
     """
 
-    name: str
-    layer: int
     module: nn.Module
     side: _HookSide
 
-    def attach(self, callback: Callable[[Tensor], None], *, samples: int) -> RemovableHandle:
+    def attach(
+        self, callback: Callable[[Tensor], Tensor | None], *, samples: int
+    ) -> RemovableHandle:
         """Pass the activations of every forward pass to a callback.
 
         Parameters
         ----------
         callback : callable
-            Receives a view, dims (sample, position, hidden); it must copy what it keeps.
+            Receives a view, dims (sample, position, hidden); it must copy what it keeps. What it
+            returns, if not None, takes the place of the activations.
         samples : int
             Samples in the batch, to restore (sample, position) in blocks that flatten them.
 
@@ -92,17 +91,28 @@ class HookPoint:
             ``remove()`` removes this hook only.
         """
 
-        def receive(value: Any) -> None:
-            state = value[0] if isinstance(value, tuple) else value
-            callback(state.reshape(samples, -1, state.shape[-1]) if state.ndim == 2 else state)
+        def receive(state: Tensor) -> Tensor | None:
+            seen = state.reshape(samples, -1, state.shape[-1]) if state.ndim == 2 else state
+            edited = callback(seen)
+            return None if edited is None else edited.reshape(state.shape)
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            edited = receive(args[0] if args else kwargs["hidden_states"])
+            if edited is None:
+                return None
+            if args:
+                return (edited, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": edited}
+
+        def after(_: nn.Module, __: Any, output: Any) -> Any:
+            if not isinstance(output, tuple):
+                return receive(output)
+            edited = receive(output[0])
+            return None if edited is None else (edited, *output[1:])
 
         if self.side == "input":
-
-            def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                receive(args[0] if args else kwargs["hidden_states"])
-
             return self.module.register_forward_pre_hook(before, with_kwargs=True)
-        return self.module.register_forward_hook(lambda _module, _args, output: receive(output))
+        return self.module.register_forward_hook(after)
 
 
 @dataclass(frozen=True)
@@ -202,10 +212,9 @@ class HookPoints:
             message = f"Hook point {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
             raise ParameterError(message)
         if layer == 0:
-            return HookPoint(name=name, layer=0, module=self.blocks[0], side="input")
+            return HookPoint(self.blocks[0], "input")
         path, side = self.sites[name]
-        module = self.blocks[layer - 1].get_submodule(path)
-        return HookPoint(name=name, layer=layer, module=module, side=side)
+        return HookPoint(self.blocks[layer - 1].get_submodule(path), side)
 
     def compute_logits(self, states: Tensor) -> Tensor:
         """Unembed residual states as the model unembeds its last one (logit lens, paper F1.5).
@@ -239,6 +248,80 @@ class HookPoints:
                 f"Available: {available}."
             )
             raise ParameterError(message)
+
+
+@contextmanager
+def attach_hooks(
+    hook_points: HookPoints,
+    *,
+    names: Sequence[str],
+    samples: int,
+    callback: Callable[[str, int, Tensor], None],
+) -> Iterator[None]:
+    """Call back with the activations of each layer while a model runs; remove the hooks afterwards.
+
+    Parameters
+    ----------
+    hook_points : HookPoints
+        The model's hook points.
+    names : sequence of str
+        Hook points to read.
+    samples : int
+        Number of samples in the batch.
+    callback : callable
+        Receives name, layer and the activations ``(sample, position, hidden)``: a view that the
+        model may overwrite.
+
+    Examples
+    --------
+    >>> def show(name, layer, state):
+    ...     print(name, layer, tuple(state.shape))
+    >>> with attach_hooks(  # doctest: +SKIP
+    ...     model.hook_points, names=["mlp_out"], samples=1, callback=show
+    ... ):
+    ...     model.forward(batch, logits=False)
+    mlp_out 1 (1, 40, 192)
+    """
+    with ExitStack() as hooks:
+        for name in names:
+            for layer in hook_points.layers_of(name):
+
+                def receive(state: Tensor, name: str = name, layer: int = layer) -> None:
+                    callback(name, layer, state)
+
+                hook_point = hook_points.get_hook_point(name, layer=layer)
+                hooks.callback(hook_point.attach(receive, samples=samples).remove)
+        yield
+
+
+@contextmanager
+def attach_input_hooks(
+    modules: Mapping[_Key, nn.Module], callback: Callable[[_Key, Tensor], None]
+) -> Iterator[None]:
+    """Call back with the input of each module while a model runs; remove the hooks afterwards.
+
+    Parameters
+    ----------
+    modules : mapping of any to torch.nn.Module
+        The modules by a key.
+    callback : callable
+        Receives the key and the first argument of a module.
+
+    Examples
+    --------
+    >>> linear = nn.Linear(2, 1)
+    >>> with attach_input_hooks({"up": linear}, lambda key, value: print(key, tuple(value.shape))):
+    ...     output = linear(torch.zeros(3, 2))
+    up (3, 2)
+    """
+    with ExitStack() as hooks:
+        for key, module in modules.items():
+
+            def receive(_: nn.Module, args: tuple[Any, ...], key: _Key = key) -> None:
+                callback(key, args[0])
+
+            hooks.callback(module.register_forward_pre_hook(receive).remove)
+        yield
 
 
 def find_hook_points(language: Any) -> HookPoints:

@@ -78,10 +78,8 @@ class HubModel(FrozenModel):
     @property
     def uses_cross_attention(self) -> bool:
         """Whether blocks attend to media by cross-attention; media are then no tokens."""
-        return (
-            getattr(self.language.config.get_text_config(), "cross_attention_layers", None)
-            is not None
-        )
+        config = self.language.config.get_text_config()
+        return getattr(config, "cross_attention_layers", None) is not None
 
     def _reads(self, modality: Modality) -> bool:
         names = {
@@ -150,9 +148,8 @@ class HubModel(FrozenModel):
         if modality not in self._frames:
             token = self.placeholders.get(modality)
             placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
-            self._frames[modality] = read_chat_frame(
-                self.processor, modality, placeholder=placeholder
-            )
+            frame = read_chat_frame(self.processor, modality, placeholder=placeholder)
+            self._frames[modality] = frame
         return self._frames[modality]
 
     @cached_property
@@ -246,11 +243,8 @@ class HubModel(FrozenModel):
             owner = torch.from_numpy(owners).to(ids.device)
             modality[row][positions[owner != TEMPLATE_OWNER]] = 0
             answer[row][positions[owner == ANSWER_OWNER]] = True
-            if (
-                sample.modality != "text"
-                and not self.uses_cross_attention
-                and not perceptual[row].any()
-            ):
+            makes_tokens = sample.modality != "text" and not self.uses_cross_attention
+            if makes_tokens and not perceptual[row].any():
                 message = f"{self.name!r} made no token from the medium of sample {sample.id!r}."
                 raise ModelError(message)
         return Batch(
@@ -290,15 +284,12 @@ class HubModel(FrozenModel):
             raise _ReachedError
 
         with ExitStack() as hooks:
-            hooks.callback(
-                trunk.register_forward_pre_hook(record_arguments, with_kwargs=True).remove
-            )
-            first = self.hook_points.get_hook_point("resid_post", layer=0).attach(
-                record_state, samples=len(ids)
-            )
-            hooks.callback(first.remove)
-            with suppress(_ReachedError):
-                self.language(**inputs, use_cache=False)
+            before = trunk.register_forward_pre_hook(record_arguments, with_kwargs=True)
+            hooks.enter_context(before)
+            first = self.hook_points.get_hook_point("resid_post", layer=0)
+            hooks.enter_context(first.attach(record_state, samples=len(ids)))
+            hooks.enter_context(suppress(_ReachedError))
+            self.language(**inputs, use_cache=False)
         extra = {
             name: value
             for name, value in arguments.items()

@@ -123,16 +123,11 @@ def find_layer_roles(model: FrozenModel) -> LayerRoles:
     'mlp.down_proj'
     """
     prefix = f"{model.hook_points.attention}."
-    attention = {
-        n.rpartition(".")[2]: n
-        for n in model.hook_points.linear_in_features
-        if n.startswith(prefix)
-    }
-    ffn = {
-        n.rpartition(".")[2]: n
-        for n in model.hook_points.linear_in_features
-        if not n.startswith(prefix)
-    }
+    names = model.hook_points.linear_in_features
+    attention, ffn = (
+        {name.rpartition(".")[2]: name for name in names if name.startswith(prefix) == inside}
+        for inside in (True, False)
+    )
     down, out = _DOWN_NAMES & set(ffn), _OUT_NAMES & set(attention)
     if len(down) != 1 or len(out) != 1 or not {"q_proj", "k_proj", "v_proj"} <= set(attention):
         message = (

@@ -217,3 +217,9 @@ _PARTS = (
 )
 #: By name. Those that are not optional are fetched where no name is given.
 MODEL_PARTS: Mapping[str, Part] = {part.name: part for part in _PARTS}
+#: By name of the part, what an encoder was trained for.
+ENCODER_OBJECTIVES: Mapping[str, str] = {
+    "dinov2": "self-supervised",
+    "efficientnet": "supervised",
+    "whisper": "supervised",
+}

@@ -49,7 +49,7 @@ def check_archive(path: Path, archive: PackageArchive, *, part: str) -> None:
     found = digest_file(path)
     if found != archive.sha256:
         message = (
-            f"{asked[0].upper()}{asked[1:]}, has another digest: asked for sha256 "
+            f"The file {asked}, has another digest: asked for sha256 "
             f"{archive.sha256}, found {found}. {again}, from another mirror if it stays so: the "
             "one in use altered or replaced the package."
         )

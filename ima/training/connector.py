@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
-from ima.files import write_json
+from ima.files import read_json, write_json
 from ima.models import zoo
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.connector import Connector, ConnectorConfig
@@ -31,9 +32,11 @@ from ima.training.loop import (
     run_training_loop,
     save_weights,
 )
-from ima.training.settings import TrainingSettings
+from ima.training.settings import RUN_FIELDS, TrainingSettings
+from ima.training.word_stage import train_word_stage
 
 _STATE_FILE = "training.pt"
+_WORD_CURVE_FILE = "words.json"
 _MAX_VALIDATION_SAMPLES = 64
 
 
@@ -86,6 +89,7 @@ class _ConnectorRun:
         optimizer = torch.optim.AdamW(
             connector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
+        self.word_curve = self._train_word_stage(connector)
         self.connector, self.optimizer = accelerator.prepare(connector, optimizer)
         self.bare_connector = accelerator.unwrap_model(self.connector)
         self.samples_per_step = (
@@ -105,6 +109,38 @@ class _ConnectorRun:
         )
         parts = settings.checkpoints + 1
         self.milestones = {round(steps * part / parts) for part in range(1, parts)} - {0, steps}
+
+    def _train_word_stage(self, connector: Any) -> list[dict[str, float]]:
+        """Run the first stage, unless it is done; its weights are those of step 0."""
+        settings = self.settings
+        if not settings.word_steps:
+            return []
+        out = Path(settings.out)
+        path, curve_path = zoo.make_checkpoint_path(out, 0), out / _WORD_CURVE_FILE
+        if not curve_path.is_file():
+            store = self.stores["train"]
+
+            def read_tokens(indices: Sequence[int]) -> Tensor:
+                if store is not None:
+                    return store.read(indices).to(self.model.device)
+                assert self.model.perception is not None
+                return self.model.perception.tokens([self.data[index] for index in indices])
+
+            result = train_word_stage(
+                connector,
+                self.data,
+                read_tokens,
+                steps=settings.word_steps,
+                seed=settings.seed,
+                name=f"{settings.out} (words)",
+                state_path=out / "words.pt",
+            )
+            save_weights(connector.state_dict(), path)
+            write_json(curve_path, {"curve": result.curve})
+        connector.load_state_dict(load_file(path))
+        connector.train()
+        curve: list[dict[str, float]] = read_json(curve_path)["curve"]
+        return curve
 
     def train(self, out: Path) -> TrainingResult:
         """Train from the last state to the last step."""
@@ -189,13 +225,14 @@ class _ConnectorRun:
         self._save_weights(out / zoo.WEIGHTS_FILE)
         assert self.model.perception is not None
         steps = int(result.curve[-1]["step"])
-        kept = ({0} if self.settings.start else set()) | self.milestones
+        has_start = bool(self.settings.start or self.settings.word_steps)
+        kept = ({0} if has_start else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
             {"step": step, "sha256": zoo.hash_file(zoo.make_checkpoint_path(out, step))}
             for step in sorted(kept)
             if step < steps
         ]
-        if not self.settings.start:
+        if not has_start:
             untrained = zoo.hash_state_dict(
                 Connector(self.bare_connector.config, seed=self.settings.seed).state_dict()
             )
@@ -214,8 +251,9 @@ class _ConnectorRun:
             "reading": asdict(parts.reading),
             "configuration": self.bare_connector.config.model_dump(),
             "parameters": sum(p.numel() for p in self.bare_connector.parameters()),
-            "recipe": self.settings.model_dump(),
+            "recipe": self.settings.model_dump(exclude=set(RUN_FIELDS)),
             "data": {"fingerprint": self.data.fingerprint, "samples": len(self.data)},
+            "word_curve": self.word_curve,
             "curve": result.curve,
             "language_state": language_hash,
             "sha256": zoo.hash_file(out / zoo.WEIGHTS_FILE),
@@ -232,13 +270,14 @@ class _ConnectorRun:
             },
         }
         write_json(out / zoo.CARD_FILE, card)
-        (out / _STATE_FILE).unlink(missing_ok=True)
+        for name in (_STATE_FILE, _WORD_CURVE_FILE):
+            (out / name).unlink(missing_ok=True)
 
 
 def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
     """Make the folder, or check that it holds this training."""
     path = out / "training.json"
-    record = settings.model_dump_json(indent=1, exclude={"out", "device"})
+    record = settings.model_dump_json(indent=1, exclude=set(RUN_FIELDS))
     if (out / zoo.CARD_FILE).is_file():
         message = f"{out} holds a trained model. Give another --out, or remove the folder."
         raise ParameterError(message)
@@ -309,7 +348,7 @@ def _open_token_store(
     tower: Any = model.perception
     processor = tower.processor.to_json_string()
     encoder = zoo.hash_state_dict(tower.encoder.state_dict())
-    key = "\n".join([samples.fingerprint, encoder, str(tower.options), processor])
+    key = "\n".join([encoder, str(tower.options), processor])
     return EncoderTokenStore(Path(settings.features), samples, tower.tokens, key=key)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,32 +16,36 @@ from ima.files import read_json, write_json
 from ima.progress import make_progress_bar
 
 _BATCH_SIZE = 16
-#: Samples between two records of how far the file is filled.
-_RECORD_EVERY = 256
+#: Batches between two records of what the file holds.
+_RECORD_EVERY = 16
 
 _Encode = Callable[[Sequence[Sample]], Tensor]
 
 
 class EncoderTokenStore:
-    """The encoder tokens of a set of samples, in one file of float16 values.
+    """The encoder tokens of samples, in a file of float16 values that grows.
 
-    An interrupted computation goes on where it stopped; a second process waits for the first.
+    A medium is known by its bytes, so that all data sets and trainings share its tokens. An
+    interrupted computation goes on where it stopped; a second process waits for the first.
 
     Parameters
     ----------
     folder : Path
-        Folder of the files; several sets of samples and encoders share it.
+        Folder of the files; several encoders share it.
     samples : sequence of Sample
-        The samples, in order.
+        The samples that :meth:`read` knows by number. Tokens that the file lacks are computed.
     encode : callable
-        Maps samples to tokens, dims (sample, position, width).
+        Maps samples to tokens, dims (sample, position, width), the same shape for every sample.
     key : str
-        Everything that decides the tokens: samples, encoder, and how it reads.
+        Everything that decides the tokens of a medium: the encoder, and how it reads.
 
     Examples
     --------
     >>> import tempfile
-    >>> samples = [Sample(name, "image", "caption", "caption :", ("x",)) for name in "abc"]
+    >>> samples = [
+    ...     Sample(name, "image", "caption", "", ("x",), media=lambda n=n: np.full((2, 2, 3), n))
+    ...     for n, name in enumerate("abc")
+    ... ]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     store = EncoderTokenStore(
     ...         Path(folder), samples, lambda batch: torch.ones(len(batch), 2, 4), key="demo"
@@ -56,34 +59,49 @@ class EncoderTokenStore:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         stem = hashlib.sha256(key.encode()).hexdigest()[:24]
-        self._path = folder / f"{stem}.npy"
+        self._path = folder / f"{stem}.tokens"
         self._record_path = folder / f"{stem}.json"
+        digests = [_hash_medium(sample) for sample in samples]
         with FileLock(folder / f"{stem}.lock"):
-            self._fill(samples, encode)
-        self._tokens: Any = np.load(self._path, mmap_mode="r")
+            shape, held = self._fill(samples, digests, encode)
+        rows = {digest: row for row, digest in enumerate(held)}
+        self._rows = [rows[digest] for digest in digests]
+        self._tokens = np.memmap(self._path, np.float16, mode="r", shape=(len(held), *shape))
 
-    def _fill(self, samples: Sequence[Sample], encode: _Encode) -> None:
-        done = read_json(self._record_path)["done"] if self._record_path.is_file() else 0
-        if done == len(samples):
-            return
-        with make_progress_bar(
-            total=len(samples), description="encode", unit="sample", initial=done
-        ) as progress:
-            tokens: Any = None
-            for start in range(done, len(samples), _BATCH_SIZE):
-                batch = samples[start : start + _BATCH_SIZE]
-                values = encode(batch).to(torch.float16).cpu().numpy()
-                if tokens is None:
-                    shape = (len(samples), *values.shape[1:])
-                    tokens = np.lib.format.open_memmap(
-                        self._path, mode="r+" if done else "w+", dtype=np.float16, shape=shape
-                    )
-                end = start + len(batch)
-                tokens[start:end] = values
+    def _fill(
+        self, samples: Sequence[Sample], digests: Sequence[str], encode: _Encode
+    ) -> tuple[tuple[int, ...], list[str]]:
+        """Append the tokens that the file lacks; return their shape, and whose the rows are."""
+        record = read_json(self._record_path) if self._record_path.is_file() else {}
+        held: list[str] = record.get("media", [])
+        shape = tuple(record.get("shape", ()))
+        known = set(held)
+        missing = {
+            digest: sample
+            for digest, sample in zip(digests, samples, strict=True)
+            if digest not in known
+        }
+        pending = list(missing.items())
+        if not pending:
+            return shape, held
+        with (
+            self._path.open("ab") as file,
+            make_progress_bar(total=len(pending), description="encode", unit="sample") as progress,
+        ):
+            # What an interrupted computation wrote after its last record.
+            file.truncate(2 * len(held) * int(np.prod(shape)) if held else 0)
+            for start in range(0, len(pending), _BATCH_SIZE):
+                batch = pending[start : start + _BATCH_SIZE]
+                tokens = encode([sample for _, sample in batch]).to(torch.float16).cpu().numpy()
+                shape = tokens.shape[1:]
+                file.write(tokens.tobytes())
+                held += [digest for digest, _ in batch]
                 progress.update(len(batch))
-                if end % _RECORD_EVERY == 0 or end == len(samples):
-                    tokens.flush()
-                    write_json(self._record_path, {"done": end})
+                is_last = start + _BATCH_SIZE >= len(pending)
+                if is_last or (start // _BATCH_SIZE) % _RECORD_EVERY == _RECORD_EVERY - 1:
+                    file.flush()
+                    write_json(self._record_path, {"shape": list(shape), "media": held})
+        return shape, held
 
     def read(self, indices: Sequence[int]) -> Tensor:
         """Return the tokens of some samples, dims (sample, position, width), in float32.
@@ -93,4 +111,13 @@ class EncoderTokenStore:
         indices : sequence of int
             Numbers of the samples.
         """
-        return torch.from_numpy(self._tokens[list(indices)].astype(np.float32))
+        rows = [self._rows[index] for index in indices]
+        return torch.from_numpy(self._tokens[rows].astype(np.float32))
+
+
+def _hash_medium(sample: Sample) -> str:
+    if sample.digest is not None:
+        return sample.digest
+    medium = np.ascontiguousarray(sample.load())
+    head = f"{medium.dtype} {medium.shape}"
+    return hashlib.sha256(head.encode() + medium.tobytes()).hexdigest()

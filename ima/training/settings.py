@@ -29,6 +29,9 @@ MODEL_PAIRS: Mapping[str, dict[str, str]] = {
     for encoder in _ENCODERS
 }
 
+#: Settings that say where and how a training runs, and change nothing of its recipe.
+RUN_FIELDS = frozenset({"out", "features", "device"})
+
 
 class TrainingSettings(BaseModel):
     """Settings for training a connector (paper §2, single task).
@@ -105,6 +108,14 @@ class TrainingSettings(BaseModel):
     start: str | None = Field(
         default=None,
         description="trained model whose connector this one starts from; default: random weights",
+    )
+    word_steps: int = Field(
+        default=0,
+        ge=0,
+        description=(
+            "steps of a first stage without the language model, in which the queries learn to "
+            "tell the words of the references"
+        ),
     )
     seconds: float | None = Field(
         default=None, gt=0, description="seconds of sound that a Whisper encoder reads"

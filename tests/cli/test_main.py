@@ -38,7 +38,6 @@ def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):
         interval=Interval(0.2, 0.1, 0.3, n=60),
         model="tiny (ST)",
         dataset="some",
-        notebook="notebooks/finding1.md",
     )
     written = claims.write_claim_records([entry], runs / "finding1.claims.json")
     out, table = tmp_path / "all.json", tmp_path / "book" / "_generated" / "claims.md"

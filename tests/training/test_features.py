@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,15 @@ from ima.data.samples import Sample
 from ima.training import features
 from ima.training.features import EncoderTokenStore
 
-SAMPLES = [Sample(str(i), "image", "caption", "caption :", ("x",)) for i in range(40)]
+
+def make_samples(task="caption"):
+    return [
+        Sample(str(i), "image", task, "prompt", ("x",), media=lambda i=i: np.full((2, 2, 3), i))
+        for i in range(40)
+    ]
+
+
+SAMPLES = make_samples()
 
 
 def encode(batch):
@@ -25,7 +34,7 @@ def test_tokens_come_back_in_the_order_asked(tmp_path):
 
 
 def test_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_RECORD_EVERY", 16)
+    monkeypatch.setattr(features, "_RECORD_EVERY", 1)
     calls = []
 
     def stop_at_the_last_batch(batch):
@@ -48,4 +57,17 @@ def test_another_key_has_its_own_tokens(tmp_path):
     EncoderTokenStore(tmp_path, SAMPLES, encode, key="a")
     other = EncoderTokenStore(tmp_path, SAMPLES, lambda batch: encode(batch) + 1, key="b")
     assert other.read([0])[0, 0, 0] == 1
-    assert len(list(tmp_path.glob("*.npy"))) == 2
+    assert len(list(tmp_path.glob("*.tokens"))) == 2
+
+
+def test_data_sets_share_the_tokens_of_a_medium(tmp_path):
+    EncoderTokenStore(tmp_path, SAMPLES[:30], encode, key="a")
+    calls = []
+    questions = EncoderTokenStore(
+        tmp_path,
+        make_samples("qa")[5:],
+        lambda batch: calls.extend(sample.id for sample in batch) or encode(batch),
+        key="a",
+    )
+    assert calls == [str(i) for i in range(30, 40)]
+    assert questions.read([0, 30])[:, 0, 0].tolist() == [5, 35]

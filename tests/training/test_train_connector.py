@@ -16,6 +16,7 @@ from ima.data.folders import SAMPLES_FILE, write_data_folder
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
 from ima.models import zoo
+from ima.models.connector import Connector
 from ima.models.single import is_single_task
 from ima.training import MODEL_PAIRS, TrainingSettings, connector, train_connector
 
@@ -178,13 +179,13 @@ def test_kept_encoder_tokens_train_the_same_connector(settings, tmp_path, monkey
     )
     # Kept tokens are rounded to float16.
     assert (first - second).abs().max() < 0.05 * first.abs().max()
-    files = {path: path.stat().st_mtime_ns for path in features.glob("*.npy")}
-    assert len(files) == 2
+    files = {path: path.stat().st_mtime_ns for path in features.glob("*.tokens")}
+    assert len(files) == 1
     again = train_connector(
         settings(out=str(tmp_path / "again"), features=str(features), learning_rate=1e-3)
     )
     assert is_single_task(Path(again))
-    assert {path: path.stat().st_mtime_ns for path in features.glob("*.npy")} == files
+    assert {path: path.stat().st_mtime_ns for path in features.glob("*.tokens")} == files
 
 
 def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
@@ -197,6 +198,35 @@ def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
     assert all(torch.equal(source[name], start[name]) for name in source)
     with pytest.raises(ParameterError, match="cannot start from"):
         train_connector(settings(out=str(tmp_path / "wide"), start=caption, width=24))
+
+
+def test_the_first_stage_is_step_zero_and_survives_a_stop(settings, tmp_path, monkeypatch):
+    whole = train_connector(settings(out=str(tmp_path / "whole"), word_steps=4, epochs=2))
+    train_stage, calls = connector.train_word_stage, []
+    monkeypatch.setattr(
+        connector,
+        "train_word_stage",
+        lambda *given, **options: calls.append(1) or train_stage(*given, **options),
+    )
+    take_step = connector._ConnectorRun._take_step
+
+    def stop(self, step):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_connector(settings(word_steps=4, epochs=2))
+    monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
+    path = train_connector(settings(word_steps=4, epochs=2))
+    assert calls == [1]
+    cards = [json.loads((Path(p) / zoo.CARD_FILE).read_text()) for p in (whole, path)]
+    assert cards[0]["sha256"] == cards[1]["sha256"]
+    assert cards[0]["word_curve"][-1]["step"] == 4
+    assert cards[0]["checkpoints"][0]["step"] == 0
+    start = ima.models.load_model(f"{path}@0").perception.connector
+    untrained = Connector(start.config, seed=0)
+    assert torch.equal(start.out.weight, untrained.out.weight.half().float())
+    assert not torch.equal(start.queries, untrained.queries.half().float())
 
 
 def test_training_stops_when_the_validation_loss_no_longer_falls(settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ima.errors import PartError
 
-#: sha256 of the weights inside, which the zip file's own digest covers as well.
+#: What the folder needs; the rest belongs to another library.
 _FILES = (
     "config.json",
     "model.safetensors",

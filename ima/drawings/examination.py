@@ -1,0 +1,167 @@
+"""Score a model of the pretrained zoo on the test split, beside its floors and its ceiling.
+
+Floors: the same model with another sample's perceptual tokens (``shuffled``) or without any
+(``none``). Ceiling: the language model alone, which reads the truth in words (``words``). Drawings
+and pairs of nouns that training never showed are scored apart, under names with a prefix.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ima.data.samples import Sample, open_samples
+from ima.data.worlds import world_of
+from ima.drawings.wording import tell_scene
+from ima.metrics.answers import score_answers
+from ima.metrics.cider_bleu import score_cider_bleu
+from ima.metrics.hallucination import count_chair_mentions, score_chair
+from ima.stats.intervals import Interval
+from ima.stats.scores import compute_mean_score, make_interval_record
+
+#: Limits of generated texts, in tokens.
+_MAX_NEW_TOKENS = {"caption": 32, "qa": 8}
+#: Scores that count, which :func:`ima.metrics.hallucination.score_chair` turns into rates.
+_COUNTS = ("absent_named", "named")
+#: Cards of another version are scored again.
+EXAMINATION_VERSION = "drawings-1"
+
+
+def score_captions(samples: Sequence[Sample], captions: Sequence[str]) -> dict[str, Interval]:
+    """Score captions against the truth and the references of their samples.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples of a caption data set of one world.
+    captions : sequence of str
+        One per sample.
+
+    Returns
+    -------
+    dict of str to Interval
+        Fractions of samples, as the world's ``score_caption`` names them; ``cider``, ``bleu4``,
+        ``chair_s`` and ``chair_i``.
+
+    Examples
+    --------
+    >>> truth = {
+    ...     "world": "drawings", "ground": "snow", "entities": [{"noun": "dog", "count": 1}]
+    ... }
+    >>> samples = [Sample("0", "image", "caption", "", ("a dog in the snow",), truth)] * 4
+    >>> score_captions(samples, ["a dog in the snow"] * 4)["exact_set"].value
+    1.0
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for sample, caption in zip(samples, captions, strict=True):
+        world = world_of(sample)
+        assert world is not None
+        for name, value in world.score_caption(sample, caption).items():
+            if name not in _COUNTS:
+                groups[name].append(value)
+    scores = {name: compute_mean_score(values) for name, values in groups.items()}
+    scores |= score_cider_bleu(captions, [sample.references for sample in samples])
+    scores |= score_chair(count_chair_mentions(samples, captions))
+    return dict(sorted(scores.items()))
+
+
+_SCORERS: Mapping[str, Callable[[Sequence[Sample], Sequence[str]], dict[str, Interval]]] = {
+    "caption": score_captions,
+    "qa": score_answers,
+}
+
+
+def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[str, Any]:
+    """Return the scores of the texts that a model generates, in the form of cards.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    samples : sequence of Sample
+        Samples of one task.
+    **options
+        Passed to :meth:`ima.models.FrozenModel.generate`.
+
+    Examples
+    --------
+    >>> score_model(model, samples, perceptual="shuffled")["exact_set"]  # doctest: +SKIP
+    {'value': 0.01, 'low': 0.0, 'high': 0.02, 'n': 400}
+    """
+    task = samples[0].task
+    texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task], **options)
+    # A language model that was not trained to stop goes on after its answer.
+    texts = [text.split("\n")[0] for text in texts]
+    scores = _SCORERS[task](samples, texts)
+    return {name: make_interval_record(score) for name, score in scores.items()}
+
+
+def examine_connector(
+    model: Any, language: Any, *, dataset: str, unseen: Sequence[str], n: int
+) -> dict[str, Any]:
+    """Score a model with a connector on its data set and on data sets of unseen things.
+
+    Parameters
+    ----------
+    model, language : FrozenModel
+        The model, and its language model alone.
+    dataset : str
+        The data set of its training; its test split is used.
+    unseen : sequence of str
+        Data sets of the same task with drawings or pairs that training never showed.
+    n : int
+        Test samples per score.
+
+    Returns
+    -------
+    dict
+        ``scores``, ``floors`` and ``controls`` (``none`` and ``words``), in the form of cards.
+        Scores on a data set ``NAME-unseen-pairs`` have the prefix ``unseen_pairs/``.
+
+    Examples
+    --------
+    >>> examine_connector(
+    ...     load_model("smollm2/dinov2/image-caption"), load_model("smollm2"),
+    ...     dataset="drawings-image-caption", unseen=("drawings-image-caption-unseen-pairs",),
+    ...     n=400,
+    ... )["scores"]["exact_set"]  # doctest: +SKIP
+    """
+    scores, floors = dict[str, Any](), dict[str, Any]()
+    nothing, words = dict[str, Any](), dict[str, Any]()
+    for name in (dataset, *unseen):
+        samples = open_samples(name, n=n)
+        prefix = name.removeprefix(dataset).strip("-").replace("-", "_")
+        prefix = f"{prefix}/" if prefix else ""
+        told = [replace_media_with_text(sample) for sample in samples]
+        for table, found in (
+            (scores, score_model(model, samples)),
+            (floors, score_model(model, samples, perceptual="shuffled")),
+            (nothing, score_model(model, samples, perceptual="none")),
+            (words, score_model(language, told)),
+        ):
+            table |= {f"{prefix}{key}": value for key, value in found.items()}
+    return {
+        "scores": scores,
+        "floors": floors,
+        "controls": {"none": nothing, "words": words},
+        "examined": EXAMINATION_VERSION,
+    }
+
+
+def replace_media_with_text(sample: Sample) -> Sample:
+    """Return a sample in which a sentence tells what its medium shows.
+
+    Examples
+    --------
+    >>> truth = {
+    ...     "world": "drawings", "ground": "snow", "entities": [{"noun": "dog", "count": 1}]
+    ... }
+    >>> sample = Sample("0", "image", "caption", "The picture shows", ("a dog in the snow",), truth)
+    >>> replace_media_with_text(sample).prompt
+    'The picture shows a dog in the snow. The picture shows'
+    """
+    kinds = [(entity["noun"], entity["count"]) for entity in sample.truth["entities"]]
+    told = tell_scene(kinds, sample.truth["ground"])
+    return replace(sample, modality="text", prompt=f"{told} {sample.prompt}", media=None)

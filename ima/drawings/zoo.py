@@ -1,0 +1,227 @@
+"""The pretrained zoo: connectors of ours between parts that others trained, and their recipes.
+
+Each connector is trained as a user would train hers: by :func:`ima.training.train_connector`, on a
+data set of this world. Afterwards it is scored on the test split, beside floors and ceiling.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ima.data.samples import open_samples
+from ima.drawings.datasets import DATASET_NAMES
+from ima.drawings.examination import EXAMINATION_VERSION, examine_connector, score_model
+from ima.errors import UnknownNameError
+from ima.files import read_json, replace_folder, write_json
+from ima.models import load_model, zoo
+from ima.training import TrainingSettings, train_connector
+from ima.training.settings import RUN_FIELDS
+
+logger = logging.getLogger("ima")
+
+#: Sizes and schedule of the single-task connectors (paper §2: ten queries).
+_SINGLE_TASK: Mapping[str, Any] = MappingProxyType(
+    {
+        "language": "smollm2",
+        "width": 128,
+        "feed_forward": 256,
+        "layers": 2,
+        "word_steps": 800,
+        "batch_size": 16,
+        "learning_rate": 1.5e-3,
+        "warmup": 50,
+        "autocast_after": 200,
+        "save_every": 100,
+        "checkpoints": 5,
+    }
+)
+#: By name of the connector, what differs from :data:`_SINGLE_TASK`.
+_RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "smollm2/dinov2/image-caption": {
+            "encoder": "dinov2",
+            "pool": 2,
+            "data": "drawings-image-caption",
+            "samples": 5000,
+            "epochs": 2,
+        },
+        "smollm2/dinov2/image-qa": {
+            "encoder": "dinov2",
+            "pool": 2,
+            "data": "drawings-image-qa",
+            "start": "smollm2/dinov2/image-caption",
+            "word_steps": 0,
+            "samples": 5000,
+            "epochs": 3,
+            "checkpoints": 0,
+        },
+        "smollm2/efficientnet/image-caption": {
+            "encoder": "efficientnet",
+            "data": "drawings-image-caption",
+            "samples": 8000,
+            "epochs": 4,
+            "checkpoints": 0,
+        },
+        "smollm2/whisper/audio-caption": {
+            "encoder": "whisper",
+            "seconds": 5.0,
+            "data": "sounds-audio-caption",
+            "samples": 8000,
+            "epochs": 3,
+        },
+        "smollm2/whisper/audio-qa": {
+            "encoder": "whisper",
+            "seconds": 5.0,
+            "data": "sounds-audio-qa",
+            "start": "smollm2/whisper/audio-caption",
+            "word_steps": 0,
+            "samples": 8000,
+            "epochs": 2,
+            "checkpoints": 0,
+        },
+        "smollm2/dinov2/video-caption": {
+            "encoder": "dinov2",
+            "frames": 8,
+            "pool": 4,
+            "data": "drawings-video-caption",
+            "samples": 4000,
+            "epochs": 4,
+        },
+    }
+)
+
+
+def list_connector_names() -> list[str]:
+    """Return the names of the connectors of the pretrained zoo, in the order of training.
+
+    Examples
+    --------
+    >>> list_connector_names()[0]
+    'smollm2/dinov2/image-caption'
+    """
+    return list(_RECIPES)
+
+
+def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingSettings:
+    """Return the settings of one connector's training.
+
+    Parameters
+    ----------
+    name : str
+        Name of the connector.
+    out : Path
+        Folder that becomes the model.
+    features : Path
+        Folder that keeps the encoders' tokens.
+
+    Raises
+    ------
+    UnknownNameError
+        If no connector has this name.
+
+    Examples
+    --------
+    >>> settings = make_training_settings(
+    ...     "smollm2/whisper/audio-caption", out=Path("model"), features=Path("features")
+    ... )
+    >>> settings.seconds
+    5.0
+    """
+    if name not in _RECIPES:
+        raise UnknownNameError.among(kind="connector", asked=name, available=_RECIPES)
+    values = {**_SINGLE_TASK, **_RECIPES[name]}
+    return TrainingSettings.from_values({**values, "out": str(out), "features": str(features)})
+
+
+def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Path:
+    """Train and score the connectors of the pretrained zoo that are missing, one after another.
+
+    An interrupted training resumes. A connector whose card has this recipe stays as it is.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Patterns of names, such as ``smollm2/whisper/*``. Empty: all.
+    samples : int
+        Test samples per score.
+
+    Returns
+    -------
+    Path
+        The folder of the zoo.
+
+    Raises
+    ------
+    UnknownNameError
+        If a pattern fits no name.
+    PartAbsentError
+        If a part that is needed was not fetched.
+
+    Examples
+    --------
+    >>> train_pretrained_zoo(only=["smollm2/dinov2/*"])  # doctest: +SKIP
+    PosixPath('data/zoo')
+    """
+    root = zoo.get_zoo_root()
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in _RECIPES):
+            raise UnknownNameError.among(kind="connector", asked=pattern, available=_RECIPES)
+    for name in _RECIPES:
+        if only and not any(fnmatchcase(name, pattern) for pattern in only):
+            continue
+        folder = root / "connectors" / name
+        settings = make_training_settings(
+            name,
+            out=root / ".training" / "pretrained" / name,
+            features=root / ".training" / "features",
+        )
+        recipe = settings.model_dump(exclude=set(RUN_FIELDS))
+        if not _has_recipe(folder, recipe):
+            logger.info("train %s", name)
+            _move_model(Path(train_connector(settings)), folder, name=name)
+        _examine(folder, n=samples)
+    return root
+
+
+def _has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
+    path = folder / zoo.CARD_FILE
+    return path.is_file() and bool(read_json(path)["recipe"] == recipe)
+
+
+def _move_model(source: Path, folder: Path, *, name: str) -> None:
+    """Move a trained model to its place in the zoo, under its name there."""
+    card = read_json(source / zoo.CARD_FILE)
+    with replace_folder(folder) as partial:
+        shutil.copy2(source / zoo.WEIGHTS_FILE, partial / zoo.WEIGHTS_FILE)
+        if (source / "checkpoints").is_dir():
+            shutil.copytree(source / "checkpoints", partial / "checkpoints")
+        write_json(partial / zoo.CARD_FILE, {**card, "name": name})
+    shutil.rmtree(source)
+
+
+def _examine(folder: Path, *, n: int) -> None:
+    """Write scores, floors and ceilings into a card that lacks them."""
+    path = folder / zoo.CARD_FILE
+    card = read_json(path)
+    if card.get("examined") == EXAMINATION_VERSION:
+        return
+    logger.info("score %s", card["name"])
+    dataset = card["dataset"]
+    card |= examine_connector(
+        load_model(card["name"]),
+        load_model(card["made_of"]["language"]),
+        dataset=dataset,
+        unseen=[name for name in DATASET_NAMES if name.startswith(f"{dataset}-unseen")],
+        n=n,
+    )
+    samples = open_samples(dataset, n=n)
+    for checkpoint in card["checkpoints"]:
+        model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
+        checkpoint["scores"] = score_model(model, samples)
+    write_json(path, card)

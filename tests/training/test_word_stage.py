@@ -1,0 +1,74 @@
+"""The first stage: queries learn the words of the references without the language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ima.data.samples import Sample
+from ima.models.connector import Connector, ConnectorConfig
+from ima.training import word_stage
+from ima.training.word_stage import list_reference_words, train_word_stage
+
+WORDS = ("dog", "cat", "owl", "bee")
+
+
+def make_samples(n=48):
+    return [
+        Sample(str(i), "image", "caption", "", (f"A {WORDS[i % 4]}.",), media=lambda: None)
+        for i in range(n)
+    ]
+
+
+def read_tokens(indices):
+    """Return one token that tells the word and one that tells nothing."""
+    tokens = torch.zeros(len(indices), 2, 4)
+    tokens[range(len(indices)), 0, [index % 4 for index in indices]] = 1
+    return tokens
+
+
+@pytest.fixture
+def connector():
+    return Connector(
+        ConnectorConfig(encoder_width=4, hidden=8, width=8, heads=2, layers=1, feed_forward=8)
+    )
+
+
+def train(connector, tmp_path, steps=150):
+    return train_word_stage(
+        connector,
+        make_samples(),
+        read_tokens,
+        steps=steps,
+        seed=0,
+        name="words",
+        state_path=tmp_path / "words.pt",
+    )
+
+
+def test_only_frequent_words_count():
+    samples = [*make_samples(20), Sample("x", "image", "caption", "", ("zebra",))]
+    assert list_reference_words(samples) == sorted(["a", *WORDS])
+
+
+def test_queries_learn_and_the_way_to_the_language_model_stays(connector, tmp_path, monkeypatch):
+    monkeypatch.setattr(word_stage, "_LEARNING_RATE", 2e-2)
+    monkeypatch.setattr(word_stage, "_BATCH_SIZE", 16)
+    before = {name: value.clone() for name, value in connector.state_dict().items()}
+    result = train(connector, tmp_path)
+    assert result.curve[-1]["loss"] < 0.2 * result.curve[0]["loss"] + 1.0
+    for name, value in connector.state_dict().items():
+        same = torch.equal(value, before[name])
+        assert same == name.startswith(("up.", "out.")), name
+    assert all(parameter.requires_grad for parameter in connector.parameters())
+    assert not (tmp_path / "words.pt").exists()
+
+
+def test_the_same_seed_gives_the_same_weights(connector, tmp_path):
+    other = Connector(connector.config)
+    train(connector, tmp_path, steps=5)
+    train(other, Path(tmp_path) / "other", steps=5)
+    for name, value in connector.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
