@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import cache
+import contents
+import missing
 import plan
 import pytest
 import sources
@@ -288,7 +290,7 @@ def test_an_edition_can_leave_a_family_to_the_others():
     standard = plan.chosen(configured(size="standard"), "implication4")
     assert small == ["calibration-llava-mini-3-image-caption", "calibration-llava-mini-3-image-qa"]
     assert set(small) < set(standard)
-    assert standard[0] == "calibration-llama-mini-image-caption"
+    assert standard[0] == "calibration-smollm2-drawings-image-caption"
     own = configured(own_model="org/model", own_data="mini-image-qa")
     assert plan.chosen(own, "implication4")[-1] == "calibration-own-mini-image-qa"
     paths = plan.parameters(configured(), "implication4")["caches"]
@@ -298,3 +300,32 @@ def test_an_edition_can_leave_a_family_to_the_others():
         opened = {run: plan.chosen(config, run) for run in config["runs"]}
         assert all(set(names) <= set(plan.caches(config)) for names in opened.values())
         assert opened["finding3-training"] == []
+
+
+def test_a_family_whose_parts_are_not_fetched_is_left_out_and_named(monkeypatch):
+    monkeypatch.setattr(plan, "is_fetched", lambda part: part.name != "dinov2")
+    config = configured()
+    assert "smollm2" not in plan.families(config)
+    assert not any("smollm2" in name for name in plan.caches(config))
+    assert plan.missing_parts(config) == {"smollm2": ["dinov2"]}
+    notice = missing.make_notice(plan.missing_parts(config))
+    assert "`smollm2`" in notice
+    assert "dinov2. Run `ima models fetch`" in notice
+    assert "drawings" not in config["runs"]
+    pages = [part["chapters"] for part in contents.read_contents(without=["drawings"])["parts"]]
+    assert {"file": "book/runs/drawings"} not in pages[0]
+    monkeypatch.setattr(plan, "is_fetched", lambda part: True)
+    assert "smollm2" in plan.families(config)
+    assert "drawings" in configured()["runs"]
+    assert missing.make_notice(plan.missing_parts(config)) == ""
+
+
+def test_a_cache_of_a_connector_between_parts_depends_on_all_their_digests(tmp_path):
+    folder = tmp_path / "connectors" / "language" / "encoder" / "image-caption"
+    folder.mkdir(parents=True)
+    card = {"kind": "single-task", "sha256": "1", "parts": {"language": "2", "encoder": "3"}}
+    digests = set()
+    for changes in ({}, {"sha256": "4"}, {"parts": {"language": "2", "encoder": "4"}}):
+        (folder / "card.json").write_text(json.dumps({**card, **changes}), encoding="utf-8")
+        digests.add(sources.weights(tmp_path, model="language/encoder/image-caption"))
+    assert len(digests) == 3

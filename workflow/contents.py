@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from ima.claims.registry import list_claim_pages
 TEMPLATE = Path(__file__).resolve().parent.parent / "book" / "_toc.yml"
 
 
-def read_contents(template: Path = TEMPLATE) -> dict[str, Any]:
+def read_contents(template: Path = TEMPLATE, *, without: Collection[str] = ()) -> dict[str, Any]:
     """Return the table of contents as Jupyter Book takes it.
 
     The captions of parts choose the claims of the registry. A chapter of the template stands at the
-    end of its part, or after the page of a claim that it names under ``after``.
+    end of its part, or after the page of a claim that it names under ``after``. Chapters that show
+    the runs ``without`` are left out.
 
     Raises
     ------
@@ -29,6 +31,8 @@ def read_contents(template: Path = TEMPLATE) -> dict[str, Any]:
         pages = list_claim_pages(part["caption"])
         chapters = [{"file": f"book/runs/{page}"} for page in pages]
         for chapter in part["chapters"]:
+            if chapter["file"].removeprefix("book/runs/") in without:
+                continue
             page = chapter.pop("after", None)
             if page is not None and page not in pages:
                 message = f"No claim of {part['caption']} has the page {page!r}: {template}"
@@ -42,5 +46,6 @@ def read_contents(template: Path = TEMPLATE) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    text = yaml.safe_dump(read_contents(), sort_keys=False, allow_unicode=True)
-    Path(sys.argv[1]).write_text(text, encoding="utf-8")
+    path, *left_out = sys.argv[1:]
+    text = yaml.safe_dump(read_contents(without=left_out), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ima.claims.registry import list_claim_pages
+from ima.data.worlds import list_data_parts
+from ima.models.parts import MODEL_PARTS
+from ima.packages import is_fetched
 
 #: Editions, smallest first. A family of models is in the edition that it names and in larger ones.
 SIZES = ("small", "standard", "full")
@@ -35,8 +38,9 @@ def check_size(config: Config) -> str:
 def complete(config: Config) -> dict[str, Any]:
     """Add the runs that record claims to the configuration, and a reader's own model and data.
 
-    Every page of a claim in :mod:`ima.claims.registry` is a run that records claims. A page that
-    the configuration does not list opens the caches of findings and keeps its notebook's defaults.
+    A run whose parts from packages are not fetched is left out. Every page of a claim in
+    :mod:`ima.claims.registry` is a run that records claims. A page that the configuration does not
+    list opens the caches of findings and keeps its notebook's defaults.
 
     ``own_model`` is a name, a folder or a hub's id; ``own_data`` data sets or folders of samples
     separated by commas; ``own_samples``, ``own_device`` and ``own_precision`` may be left out.
@@ -46,7 +50,7 @@ def complete(config: Config) -> dict[str, Any]:
     SystemExit
         If one of model and data is missing, or a folder holds no samples.
     """
-    runs = {name: dict(entry) for name, entry in config["runs"].items()}
+    runs = {name: dict(entry) for name, entry in config["runs"].items() if not _missing(entry)}
     for page in list_claim_pages():
         runs.setdefault(page, {"caches": "findings"})["claims"] = True
     config = {**config, "runs": runs}
@@ -77,14 +81,31 @@ def complete(config: Config) -> dict[str, Any]:
 
 def families(config: Config) -> dict[str, dict[str, Any]]:
     """Return the families of models that the edition has, in the order of the configuration."""
+    kept = {name: entry for name, entry in _edition(config).items() if not _missing(entry)}
+    # A page shows the first cache set in full: the book's come before a reader's own.
+    return dict(sorted(kept.items(), key=lambda item: "from" not in item[1]))
+
+
+def _edition(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the families that the edition would have if every part were fetched."""
     at = SIZES.index(check_size(config))
-    kept = {
+    return {
         name: entry
         for name, entry in config["families"].items()
         if SIZES.index(entry.get("from", SIZES[0])) <= at
     }
-    # A page shows the first cache set in full: the book's come before a reader's own.
-    return dict(sorted(kept.items(), key=lambda item: "from" not in item[1]))
+
+
+def _missing(entry: Mapping[str, Any]) -> list[str]:
+    """Return the parts from packages that a family or a run needs and that are not fetched."""
+    parts = {**MODEL_PARTS, **list_data_parts()}
+    return [name for name in entry.get("parts", ()) if not is_fetched(parts[name])]
+
+
+def missing_parts(config: Config) -> dict[str, list[str]]:
+    """Return, by family of models, the parts without which the edition leaves the family out."""
+    missing = {name: _missing(entry) for name, entry in _edition(config).items()}
+    return {name: parts for name, parts in missing.items() if parts}
 
 
 def caches(config: Config) -> dict[str, dict[str, Any]]:

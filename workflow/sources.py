@@ -148,7 +148,10 @@ def weights(zoo: Path, *, model: str | None = None) -> str:
         raise SystemExit(message)
     if model is None:
         return digest(cards, root=zoo)
-    sums = [json.loads(card.read_text(encoding="utf-8"))["sha256"] for card in sorted(cards)]
+    sums = []
+    for card in sorted(cards):
+        facts = json.loads(card.read_text(encoding="utf-8"))
+        sums += [facts["sha256"], *sorted(facts.get("parts", {}).values())]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
@@ -177,5 +180,9 @@ def _parts(zoo: Path, model: str) -> list[str]:
             *json.loads(own.read_text(encoding="utf-8"))["made_of"].values(),
         ]
     language, encoder, task = model.split("/")
+    own = zoo / "connectors" / model / "card.json"
+    # The card of a connector between parts of packages names the sha256 of these parts.
+    if own.is_file() and json.loads(own.read_text(encoding="utf-8"))["kind"] == "single-task":
+        return [f"connectors/{model}"]
     parts = [f"language/{language}", f"encoders/{encoder}"]
     return [*parts, f"connectors/{language}/{encoder}/{task}"]

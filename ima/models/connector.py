@@ -110,11 +110,12 @@ class Connector(nn.Module):
             self.norm = nn.LayerNorm(config.width)
             self.up = nn.Linear(config.width, config.expansion * config.width)
             self.out = nn.Linear(config.expansion * config.width, config.hidden)
-        self.scale = nn.Identity()
+        self.scale: nn.Module = nn.Identity()
         if config.output_norm is not None:
-            self.scale = nn.LayerNorm(config.hidden)
+            norm = nn.LayerNorm(config.hidden)
             # A normalised vector of n elements has the norm √n.
-            nn.init.constant_(self.scale.weight, config.output_norm / math.sqrt(config.hidden))
+            nn.init.constant_(norm.weight, config.output_norm / math.sqrt(config.hidden))
+            self.scale = norm
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the perceptual tokens of encoder tokens.

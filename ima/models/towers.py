@@ -286,9 +286,8 @@ def _cut_positions(model: Any, processor: Any, *, seconds: float, spec: str) -> 
     if not 1 <= positions <= longest:
         message = f"{spec} reads up to {longest / _WHISPER_RATE:g} s of sound; asked {seconds:g} s."
         raise ModelError(message)
-    encoder.embed_positions = torch.nn.Embedding.from_pretrained(
-        encoder.embed_positions.weight[:positions].detach()
-    )
+    weight = encoder.embed_positions.weight[:positions].detach()
+    encoder.embed_positions = torch.nn.Embedding(positions, weight.shape[1], _weight=weight)
     encoder.config.max_source_positions = positions
     processor.chunk_length = seconds
     processor.n_samples = round(seconds * processor.sampling_rate)

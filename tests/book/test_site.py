@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
-from contents import read_contents
 
 from ima.claims import CLAIMS, ClaimRecord, read_unmeasurable_claims
 
@@ -45,7 +45,8 @@ def prose(site):
 
 
 def test_every_chapter_is_there():
-    toc = read_contents()
+    # Without the parts from packages, the book has fewer chapters than the template.
+    toc = yaml.safe_load((ROOT / "book" / "_generated" / "_toc.yml").read_text(encoding="utf-8"))
     chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     for chapter in [toc["root"], *chapters]:
         assert (SITE / f"{chapter}.html").is_file()
