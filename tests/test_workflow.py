@@ -290,7 +290,7 @@ def test_an_edition_can_leave_a_family_to_the_others():
     standard = plan.chosen(configured(size="standard"), "implication4")
     assert small == ["calibration-llava-mini-3-image-caption", "calibration-llava-mini-3-image-qa"]
     assert set(small) < set(standard)
-    assert standard[0] == "calibration-smollm2-drawings-image-caption"
+    assert standard[0] == "calibration-llama-mini-image-caption"
     own = configured(own_model="org/model", own_data="mini-image-qa")
     assert plan.chosen(own, "implication4")[-1] == "calibration-own-mini-image-qa"
     paths = plan.parameters(configured(), "implication4")["caches"]

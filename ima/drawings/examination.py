@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
-from ima.drawings.wording import tell_scene
+from ima.drawings.telling import tell_sample
 from ima.metrics.answers import score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
@@ -134,7 +133,7 @@ def examine_connector(
         samples = open_samples(name, n=n)
         prefix = name.removeprefix(dataset).strip("-").replace("-", "_")
         prefix = f"{prefix}/" if prefix else ""
-        told = [replace_media_with_text(sample) for sample in samples]
+        told = [tell_sample(sample) for sample in samples]
         for table, found in (
             (scores, score_model(model, samples)),
             (floors, score_model(model, samples, perceptual="shuffled")),
@@ -148,20 +147,3 @@ def examine_connector(
         "controls": {"none": nothing, "words": words},
         "examined": EXAMINATION_VERSION,
     }
-
-
-def replace_media_with_text(sample: Sample) -> Sample:
-    """Return a sample in which a sentence tells what its medium shows.
-
-    Examples
-    --------
-    >>> truth = {
-    ...     "world": "drawings", "ground": "snow", "entities": [{"noun": "dog", "count": 1}]
-    ... }
-    >>> sample = Sample("0", "image", "caption", "The picture shows", ("a dog in the snow",), truth)
-    >>> replace_media_with_text(sample).prompt
-    'The picture shows a dog in the snow. The picture shows'
-    """
-    kinds = [(entity["noun"], entity["count"]) for entity in sample.truth["entities"]]
-    told = tell_scene(kinds, sample.truth["ground"])
-    return replace(sample, modality="text", prompt=f"{told} {sample.prompt}", media=None)

@@ -1,0 +1,1 @@
+"""The world of drawings: pictures, clips and sounds composed from what artists made."""

@@ -1,0 +1,98 @@
+"""The pretrained zoo: its recipes, and the training and scoring of a connector."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers as hf
+from tinyhub import TEXT, square, tokenizer
+
+import ima.models
+from ima.data.samples import open_samples
+from ima.drawings import zoo as pretrained
+from ima.drawings.examination import score_captions
+from ima.errors import UnknownNameError
+from ima.models.parts import MODEL_PARTS
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
+
+
+@pytest.fixture
+def tiny_zoo(planted, tmp_path, monkeypatch):
+    """An empty zoo whose only recipe connects tiny models."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        words = tokenizer()
+        words.save_pretrained(tmp_path / "language")
+        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
+        hf.LlamaForCausalLM(config).save_pretrained(tmp_path / "language")
+        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
+        hf.ViTModel(vit).save_pretrained(tmp_path / "vit")
+        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(tmp_path / "vit")
+    recipe = {
+        "language": str(tmp_path / "language"),
+        "encoder": str(tmp_path / "vit"),
+        "data": "drawings-image-caption",
+        "samples": 24,
+        "epochs": 2,
+        "batch_size": 8,
+        "width": 16,
+        "feed_forward": 16,
+        "word_steps": 2,
+        "checkpoints": 2,
+        "device": "cpu",
+    }
+    monkeypatch.setattr(pretrained, "_RECIPES", {"tiny/vit/image-caption": recipe})
+    monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
+    return tmp_path / "zoo"
+
+
+@pytest.mark.parametrize("name", pretrained.list_connector_names())
+def test_every_recipe_is_complete(name, tmp_path):
+    settings = pretrained.make_training_settings(name, out=tmp_path, features=tmp_path)
+    language, encoder, task = name.split("/")
+    assert (settings.language, settings.encoder) == (language, encoder)
+    assert {language, encoder} <= set(MODEL_PARTS)
+    assert settings.data.endswith(task)
+    assert (settings.seconds is not None) == task.startswith("audio")
+    assert (settings.frames is not None) == task.startswith("video")
+    names = pretrained.list_connector_names()
+    assert settings.start is None or names.index(settings.start) < names.index(name)
+
+
+def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
+    pretrained.train_pretrained_zoo(samples=4)
+    folder = tiny_zoo / "connectors" / "tiny" / "vit" / "image-caption"
+    card = json.loads((folder / CARD_FILE).read_text())
+    assert card["name"] == "tiny/vit/image-caption"
+    assert {"exact_set", "unseen_drawings/exact_set", "unseen_pairs/exact_set"} <= set(
+        card["scores"]
+    )
+    assert set(card["floors"]) == set(card["scores"])
+    assert set(card["controls"]) == {"none", "words"}
+    assert [entry["step"] for entry in card["checkpoints"]] == [0, 2, 4]
+    assert all("exact_set" in entry["scores"] for entry in card["checkpoints"])
+    assert not {"out", "features", "device"} & set(card["recipe"])
+    assert [record["name"] for record in ima.models.list_models()] == ["tiny/vit/image-caption"]
+    model = ima.models.load_model("tiny/vit/image-caption@2")
+    assert model.generate(open_samples("drawings-image-caption", n=1), max_new_tokens=2)
+    made = (folder / WEIGHTS_FILE).stat().st_mtime_ns
+    monkeypatch.setattr(pretrained, "train_connector", None)
+    pretrained.train_pretrained_zoo(samples=4)
+    assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == made
+
+
+def test_an_unknown_pattern_is_refused(tiny_zoo):
+    with pytest.raises(UnknownNameError, match="Unknown connector 'tiny/mae/"):
+        pretrained.train_pretrained_zoo(only=["tiny/mae/*"])
+
+
+def test_scores_lie_between_a_wrong_and_the_true_caption(planted):
+    samples = open_samples("drawings-image-caption", n=12)
+    right = score_captions(samples, [sample.references[0] for sample in samples])
+    assert right["exact_full"].value == 1.0
+    assert right["chair_s"].value == 0.0
+    wrong = score_captions(samples, ["a unicorn"] * 12)
+    assert wrong["exact_set"].value == 0.0
