@@ -302,22 +302,28 @@ def test_an_edition_can_leave_a_family_to_the_others():
         assert opened["finding3-training"] == []
 
 
-def test_a_family_whose_parts_are_not_fetched_is_left_out_and_named(monkeypatch):
-    monkeypatch.setattr(plan, "is_fetched", lambda part: part.name != "dinov2")
-    config = configured()
-    assert "smollm2" not in plan.families(config)
-    assert not any("smollm2" in name for name in plan.caches(config))
-    assert plan.missing_parts(config) == {"smollm2": ["dinov2"]}
-    notice = missing.make_notice(plan.missing_parts(config))
-    assert "`smollm2`" in notice
-    assert "dinov2. Run `ima models fetch`" in notice
+def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch):
+    families = {
+        "real": {"parts": ["smollm2", "dinov2"], "caches": {"image-qa": "smollm2/dinov2/image-qa"}},
+        "mini": {"caches": {"image-qa": "llama-mini/vit/image-qa"}},
+    }
+    monkeypatch.setattr(plan, "is_fetched", lambda part: part.name not in {"dinov2", "drawings"})
+    config = configured(families=families)
+    assert list(plan.families(config)) == ["mini"]
+    assert plan.missing_parts(config) == {"real": ["dinov2"]}
+    assert plan.missing_runs({"runs": {"page": {"parts": ["drawings"]}, "other": {}}}) == {
+        "page": ["drawings"]
+    }
     assert "drawings" not in config["runs"]
     pages = [part["chapters"] for part in contents.read_contents(without=["drawings"])["parts"]]
     assert {"file": "book/runs/drawings"} not in pages[0]
+    notice = missing.make_notice({"real": ["dinov2"], "drawings": ["drawings"]})
+    assert "`real`, `drawings`" in notice
+    assert "dinov2, drawings. Run `ima models fetch`" in notice
     monkeypatch.setattr(plan, "is_fetched", lambda part: True)
-    assert "smollm2" in plan.families(config)
+    assert list(plan.families(configured(families=families))) == ["real", "mini"]
     assert "drawings" in configured()["runs"]
-    assert missing.make_notice(plan.missing_parts(config)) == ""
+    assert missing.make_notice({}) == ""
 
 
 def test_a_cache_of_a_connector_between_parts_depends_on_all_their_digests(tmp_path):

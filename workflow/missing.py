@@ -1,4 +1,4 @@
-"""Say on the front page which models the book leaves out, because their parts are not fetched."""
+"""Say on the front page what the book leaves out, because parts of it are not fetched."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def make_notice(missing: Mapping[str, Sequence[str]]) -> str:
     Parameters
     ----------
     missing : mapping of str to list of str
-        By family of models, the parts that are not fetched.
+        By family of models or page, the parts that are not fetched.
     """
     if not missing:
         return ""
-    families = ", ".join(f"`{family}`" for family in missing)
+    left_out = ", ".join(f"`{name}`" for name in missing)
     parts = sorted({part for names in missing.values() for part in names})
     commands = "`ima models fetch` and `ima data fetch`"
     return (
         ":::{warning}\n"
-        f"This book lacks the models of {families}. Parts of theirs were not fetched: "
+        f"This book leaves out {left_out}, because parts of it were not fetched: "
         f"{', '.join(parts)}. Run {commands} where there is a network, then `make book`.\n"
         ":::\n"
     )

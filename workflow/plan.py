@@ -108,6 +108,12 @@ def missing_parts(config: Config) -> dict[str, list[str]]:
     return {name: parts for name, parts in missing.items() if parts}
 
 
+def missing_runs(config: Config) -> dict[str, list[str]]:
+    """Return, by run, the parts without which :func:`complete` leaves the run out."""
+    missing = {name: _missing(entry) for name, entry in config["runs"].items()}
+    return {name: parts for name, parts in missing.items() if parts}
+
+
 def caches(config: Config) -> dict[str, dict[str, Any]]:
     """Return every cache of the edition, with the parameters that notebooks/caching.md takes.
 
