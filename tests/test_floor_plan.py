@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: Rooms that analysts use where torch is absent.
 READERS = (
     "cache", "claims", "data", "errors", "figures", "files", "hook_points", "measures", "metrics",
-    "notebook", "progress", "stats", "studies", "timing",
+    "notebook", "packages", "progress", "stats", "studies", "timing",
 )  # fmt: skip
 WITHOUT_TORCH = """
 import sys
@@ -60,6 +60,7 @@ def checkout(tmp_path):
             "miniature",
         ),
         ("models/batch.py", "from ima.capture import hooks", "models", "capture"),
+        ("packages/parts.py", "from ima.data import samples", "packages", "data"),
     ],
 )
 def test_a_planted_backward_import_fails(checkout, module, planted, lower, upper):

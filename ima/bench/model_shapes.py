@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from ima.bench.speed import FORWARD_STEP, MEASURE_STEP, StepTiming
+from ima.bench.speed import FORWARD_STEP, MEASURE_STEP, StepTiming, check_counts
 from ima.errors import ParameterError, UnknownNameError
 from ima.timing import time_fastest_runs
 
@@ -88,12 +88,7 @@ def benchmark_model_shape(
     ['run the model', 'run it and measure all hook points']
     """
     shape = _get_shape(name)
-    if min(samples, batch_size, repeats) < 1:
-        message = (
-            "samples, batch_size and repeats must be at least 1; "
-            f"got {samples}, {batch_size} and {repeats}."
-        )
-        raise ParameterError(message)
+    check_counts(samples, batch_size, repeats)
     from ima.capture import compute_batch_statistics
 
     model, batch = _make_random_model(shape, batch_size, device, precision)

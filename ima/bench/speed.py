@@ -119,19 +119,15 @@ def benchmark_caching(
     >>> timings[0].step, round(timings[0].rate)  # doctest: +SKIP
     ('make the samples', 350)
     """
-    if min(samples, batch_size, repeats) < 1:
-        message = (
-            "samples, batch_size and repeats must be at least 1; "
-            f"got {samples}, {batch_size} and {repeats}."
-        )
-        raise ParameterError(message)
+    check_counts(samples, batch_size, repeats)
     from ima.capture import compute_batch_statistics
     from ima.capture.writer import create_cache
     from ima.models import load_model
 
     frozen = load_model(model, device=device)
     sample_set = open_samples(dataset, n=samples)
-    batches = frozen.encode_batches(sample_set, batch_size=batch_size)
+    encode = partial(frozen.encode_batches, sample_set, batch_size=batch_size)
+    batches = encode()
 
     def make_samples() -> None:
         for sample in open_samples(dataset, n=samples):
@@ -155,10 +151,7 @@ def benchmark_caching(
         write_files, write_cache = _make_writers(Path(folder))
         steps: dict[str, tuple[Callable[[], object], int]] = {
             "make the samples": (make_samples, samples),
-            "encode them": (
-                lambda: frozen.encode_batches(sample_set, batch_size=batch_size),
-                samples,
-            ),
+            "encode them": (encode, samples),
             FORWARD_STEP: (lambda: [frozen.forward(batch) for batch in batches], samples),
             MEASURE_STEP: (
                 lambda: [compute_batch_statistics(frozen, batch) for batch in batches],
@@ -181,6 +174,21 @@ def benchmark_caching(
     return timings
 
 
+def check_counts(samples: int, batch_size: int, repeats: int) -> None:
+    """Raise a :class:`~ima.errors.ParameterError` if a setting of a benchmark is below 1.
+
+    Examples
+    --------
+    >>> check_counts(64, 16, 3)
+    """
+    if min(samples, batch_size, repeats) < 1:
+        message = (
+            "samples, batch_size and repeats must be at least 1; "
+            f"got {samples}, {batch_size} and {repeats}."
+        )
+        raise ParameterError(message)
+
+
 def tabulate_pairwise_cost(timings: Sequence[StepTiming]) -> pd.DataFrame:
     """Tabulate how the cost of comparing samples grows with their number.
 
@@ -192,22 +200,21 @@ def tabulate_pairwise_cost(timings: Sequence[StepTiming]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row for each way and number of samples: ``way`` (``means``, ``pairs``), ``samples``,
-        ``seconds``.
+        One row for each way and number of samples: ``way`` (``product of means`` or ``pair by
+        pair``), ``samples``, ``seconds``.
 
     Examples
     --------
     >>> tabulate_pairwise_cost(timings).columns.tolist()  # doctest: +SKIP
     ['way', 'samples', 'seconds']
     """
-    ways = {"means": _MEANS_STEP, "pairs": _PAIRS_STEP}
+    ways = {"product of means": _MEANS_STEP, "pair by pair": _PAIRS_STEP}
     seconds = {timing.step: timing.seconds for timing in timings}
-    rows = [
+    return pd.DataFrame(
         {"way": way, "samples": n, "seconds": seconds[step.format(n, n)]}
         for way, step in ways.items()
         for n in _COMPARED_SAMPLES
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 def describe_machine(device: str = "cpu") -> dict[str, str | int]:
@@ -358,15 +365,10 @@ def _make_comparisons() -> dict[str, tuple[Callable[[], object], int]]:
     rng = np.random.default_rng(0)
     steps: dict[str, tuple[Callable[[], object], int]] = {}
     for n in _COMPARED_SAMPLES:
-        a, b = (
-            xr.DataArray(rng.standard_normal((n, hidden)), dims=("sample", "hidden"))
-            for _ in range(2)
-        )
-        steps[_MEANS_STEP.format(n, n)] = (partial(cosine_over_pairs, a, b), n)
-        steps[_PAIRS_STEP.format(n, n)] = (
-            partial(_average_cosine_by_pair, a.to_numpy(), b.to_numpy()),
-            n,
-        )
+        a, b = rng.standard_normal((2, n, hidden))
+        vectors = (xr.DataArray(side, dims=("sample", "hidden")) for side in (a, b))
+        steps[_MEANS_STEP.format(n, n)] = (partial(cosine_over_pairs, *vectors), n)
+        steps[_PAIRS_STEP.format(n, n)] = (partial(_average_cosine_by_pair, a, b), n)
     return steps
 
 

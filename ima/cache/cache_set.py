@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -26,14 +27,14 @@ class CacheSet:
     ----------
     name : str
         Language model and setup, for example ``"llama-mini (ST)"``.
-    means : mapping of str to xarray.DataArray
-        By data set, the mean-pooled tokens ``(sample, kind, layer, hidden)``, loaded lazily.
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
         ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``:
         the name that opens the data set, which may select a split.
     trees : mapping of str to xarray.DataTree
         By data set, the whole cache.
+    hook_point : str
+        The hook point of :attr:`means`.
 
     Examples
     --------
@@ -43,9 +44,14 @@ class CacheSet:
     """
 
     name: str
-    means: Mapping[str, xr.DataArray]
     members: pd.DataFrame
-    trees: Mapping[str, xr.DataTree] = field(default_factory=dict, repr=False)
+    trees: Mapping[str, xr.DataTree] = field(repr=False)
+    hook_point: str = "resid_post"
+
+    @cached_property
+    def means(self) -> dict[str, xr.DataArray]:
+        """By data set, the mean-pooled tokens ``(sample, kind, layer, hidden)``, loaded lazily."""
+        return self.read_arrays(f"means/{self.hook_point}/mean")
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -111,6 +117,7 @@ class CacheSet:
                 raise CacheError(message)
             values: Any = tree[path]
             if "sample" in values.dims:
+                # A caption and a question about one picture share an id: they are one content.
                 ids = tree["samples"]["id"].to_numpy()[: values.sizes["sample"]].astype(object)
                 values = values.assign_coords(id=("sample", ids))
             arrays[name] = values
@@ -154,9 +161,7 @@ class CacheSet:
         return self._select(self.members.groupby("modality", sort=False).head(1))
 
     def _select(self, members: pd.DataFrame) -> CacheSet:
-        means = {name: self.means[name] for name in members.index}
-        trees = {name: tree for name, tree in self.trees.items() if name in means}
-        return CacheSet(self.name, means, members, trees)
+        return replace(self, members=members, trees={key: self.trees[key] for key in members.index})
 
 
 def show_cache_sources(cache_sets: Mapping[str, CacheSet]) -> Styler:
@@ -261,7 +266,6 @@ def _open_caches(paths: Sequence[str | os.PathLike[str]]) -> _Caches:
 
 
 def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
-    rows, arrays, trees = [], [], []
     for path, tree in caches:
         available = sorted(tree["means"].children)
         if hook_point not in available:
@@ -269,11 +273,8 @@ def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
             raise UnknownNameError.among(
                 kind="hook point", asked=hook_point, available=available, hint=hint
             )
-        # A caption and a question about one picture share an id: they are one content.
-        ids = tree["samples"]["id"].to_numpy().astype(object)
-        arrays.append(tree["means"][hook_point]["mean"].assign_coords(id=("sample", ids)))
-        trees.append(tree)
-        rows.append(_describe_cache(tree, path=os.fspath(path)))
+    rows = [_describe_cache(tree, path=os.fspath(path)) for path, tree in caches]
+    trees = [tree for _, tree in caches]
     names = list(dict.fromkeys(_name_set_of(tree) for tree in trees))
     if len(names) > 1:
         message = (
@@ -284,8 +285,8 @@ def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
     _require_one_model(names[0], trees)
     members = pd.DataFrame(rows)
     members.index = pd.Index(_name_members(members))
-    means = dict(zip(members.index, arrays, strict=True))
-    return CacheSet(names[0], means, members, dict(zip(members.index, trees, strict=True)))
+    by_name = dict(zip(members.index, trees, strict=True))
+    return CacheSet(names[0], members, by_name, hook_point)
 
 
 def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:

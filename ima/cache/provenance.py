@@ -20,6 +20,8 @@ _RECORDED_PACKAGES = ("numpy", "torch", "transformers", "zarr")
 _ALIASES = ("model", "dataset", "unit")
 # Two runs of one cache may differ in these, but the last bits of its numbers depend on them.
 _EXECUTION = ("batch_size", "device")
+# Sizes that are left out where they are zero.
+_OPTIONAL_SIZES = ("metrics", "vocabulary", "linear_in_features")
 
 
 class CacheParameters(BaseModel):
@@ -120,8 +122,9 @@ def validate_cache_parameters(values: Mapping[str, Any]) -> CacheParameters:
 found 0 (int).
     """
     for name in values.keys() - CacheParameters.model_fields.keys():
-        unknown = UnknownNameError.among("parameter", name, list(CacheParameters.model_fields))
-        raise unknown
+        raise UnknownNameError.among(
+            kind="parameter", asked=name, available=CacheParameters.model_fields
+        )
     try:
         parameters = CacheParameters(**values)
     except ValidationError as error:
@@ -134,8 +137,7 @@ found 0 (int).
         raise ParameterError("\n".join(lines)) from None
     for hook_point in parameters.hook_points:
         if hook_point not in HOOK_POINTS:
-            unknown = UnknownNameError.among("hook point", hook_point, HOOK_POINTS)
-            raise unknown
+            raise UnknownNameError.among(kind="hook point", asked=hook_point, available=HOOK_POINTS)
     if not parameters.hook_points:
         message = f"A cache needs at least one hook point. Available: {', '.join(HOOK_POINTS)}."
         raise ParameterError(message)
@@ -184,6 +186,15 @@ def make_cache_attributes(
     """
     import torch
 
+    sizes = {
+        "unit": layout.unit,
+        "layers": layout.layers,
+        "widths": dict(layout.widths),
+        "metrics": list(layout.metrics),
+        "tokens": layout.tokens,
+        "vocabulary": layout.vocabulary,
+        "linear_in_features": dict(layout.linear_in_features),
+    }
     values = parameters.model_dump(mode="json")
     execution = {name: values.pop(name) for name in _EXECUTION}
     return {
@@ -192,19 +203,7 @@ def make_cache_attributes(
         "model": dict(model),
         "dataset": dict(dataset),
         "parameters": values,
-        "layout": {
-            "unit": layout.unit,
-            "layers": layout.layers,
-            "widths": dict(layout.widths),
-            **({"metrics": list(layout.metrics)} if layout.metrics else {}),
-            "tokens": layout.tokens,
-            **({"vocabulary": layout.vocabulary} if layout.logit_lens else {}),
-            **(
-                {"linear_in_features": dict(layout.linear_in_features)}
-                if layout.linear_in_features
-                else {}
-            ),
-        },
+        "layout": {k: v for k, v in sizes.items() if v or k not in _OPTIONAL_SIZES},
         "execution": {
             **execution,
             "threads": torch.get_num_threads(),
@@ -237,23 +236,11 @@ def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
     >>> parse_cache_layout(open_cache("mine.zarr").attrs).layers  # doctest: +SKIP
     12
     """
-    parameters, sizes = stored["parameters"], stored["layout"]
-    return CacheLayout(
-        samples=parameters["samples"],
-        unit=sizes["unit"],
-        layers=sizes["layers"],
-        widths={
-            hook_point: sizes["widths"][hook_point] for hook_point in parameters["hook_points"]
-        },
-        tokens=sizes["tokens"],
-        dtype=parameters["dtype"],
-        loss=parameters["loss"],
-        predict=parameters["predict"],
-        metrics=tuple(sizes.get("metrics", ())),
-        logit_lens=parameters.get("logit_lens", 0),
-        vocabulary=sizes.get("vocabulary", 0),
-        linear_in_features=sizes.get("linear_in_features", {}),
-    )
+    parameters, sizes = stored["parameters"], dict(stored["layout"])
+    sizes["widths"] = {name: sizes["widths"][name] for name in parameters["hook_points"]}
+    sizes["metrics"] = tuple(sizes.get("metrics", ()))
+    settings = ("samples", "dtype", "loss", "predict", "logit_lens")
+    return CacheLayout(**sizes, **{k: parameters[k] for k in settings if k in parameters})
 
 
 def list_attribute_differences(

@@ -167,8 +167,7 @@ class CacheLayout:
             for name, (dtype, text) in columns.items()
         ]
         if self.metrics:
-            n = len(self.metrics)
-            dims = {"sample": (self.samples, self.unit), "metric": (n, n)}
+            dims: _Dims = {"sample": (self.samples, self.unit), "metric": len(self.metrics)}
             description = "score of the prediction; NaN where the metric does not apply"
             arrays += [
                 _make_array("samples/score", dims, "float32", description),
@@ -178,31 +177,23 @@ class CacheLayout:
 
     def _means(self, hook_point: str) -> list[ArraySpec]:
         layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
-        rows, kinds = self.unit, len(TOKEN_KINDS)
-        depth = count_layers_per_shard(rows * kinds * width * 4, layer.size)
-        description = HOOK_POINT_DESCRIPTIONS[hook_point]
-        mean = ArraySpec(
+        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
+        mean = _make_array(
             f"means/{hook_point}/mean",
-            ("sample", "kind", "layer", "hidden"),
-            (self.samples, kinds, layer.size, width),
+            _per_sample(self.samples, self.unit, layer=(layer.size, 1, depth), hidden=width),
             "float32",
-            (rows, kinds, 1, width),
-            (rows, kinds, depth, width),
-            {"description": f"mean over the sample's tokens: {description}"},
+            f"mean over the sample's tokens: {HOOK_POINT_DESCRIPTIONS[hook_point]}",
         )
         return [mean, *_make_coords(f"means/{hook_point}", layer)]
 
     def _norms(self, hook_point: str) -> list[ArraySpec]:
         layer = list_hook_point_layers(hook_point, self.layers)
-        description = HOOK_POINT_DESCRIPTIONS[hook_point]
+        description = (
+            f"over the sample's tokens of the L2 norm: {HOOK_POINT_DESCRIPTIONS[hook_point]}"
+        )
         dims = _per_sample(self.samples, self.unit, layer=layer.size)
         statistics = [
-            _make_array(
-                f"norms/{hook_point}/{name}",
-                dims,
-                "float32",
-                f"{name} over the sample's tokens of the L2 norm: {description}",
-            )
+            _make_array(f"norms/{hook_point}/{name}", dims, "float32", f"{name} {description}")
             for name in ("median", "mean")
         ]
         return [*statistics, *_make_coords(f"norms/{hook_point}", layer)]
@@ -221,21 +212,16 @@ class CacheLayout:
 
     def _logit_lens(self) -> list[ArraySpec]:
         layer = list_hook_point_layers("resid_post", self.layers)
-        kinds, rows = len(TOKEN_KINDS), min(self.unit, self.logit_lens)
-        depth = count_layers_per_shard(rows * kinds * self.vocabulary * 4, layer.size)
-        log_probability = ArraySpec(
+        rows, words = min(self.unit, self.logit_lens), self.vocabulary
+        depth = count_layers_per_shard(rows * len(TOKEN_KINDS) * words * 4, layer.size)
+        log_probability = _make_array(
             "logit_lens/log_probability",
-            ("sample", "kind", "layer", "vocabulary"),
-            (self.logit_lens, kinds, layer.size, self.vocabulary),
+            _per_sample(self.logit_lens, rows, layer=(layer.size, 1, depth), vocabulary=words),
             "float32",
-            (rows, kinds, 1, self.vocabulary),
-            (rows, kinds, depth, self.vocabulary),
-            {
-                "description": "log of the mean over the sample's tokens of the next word's "
-                "probabilities, which the final norm and the unembedding compute from the residual "
-                "stream; of the first samples of /samples",
-                "coordinates": "word",
-            },
+            "log of the mean over the sample's tokens of the next word's probabilities, which the "
+            "final norm and the unembedding compute from the residual stream; of the first samples "
+            "of /samples",
+            coordinates="word",
         )
         entropy = _make_array(
             "logit_lens/entropy",
@@ -243,28 +229,21 @@ class CacheLayout:
             "float32",
             "mean over the sample's tokens of the entropy of these probabilities, in nats",
         )
-        word = _make_array(
-            "logit_lens/word",
-            {"vocabulary": (self.vocabulary, self.vocabulary)},
-            "string",
-            "the word as the tokenizer writes it",
-        )
+        description = "the word as the tokenizer writes it"
+        word = _make_array("logit_lens/word", {"vocabulary": words}, "string", description)
         return [log_probability, entropy, word, *_make_coords("logit_lens", layer)]
 
     def _input_norms(self) -> list[ArraySpec]:
-        layer = list_hook_point_layers("ln1", self.layers)
-        kinds, arrays = len(TOKEN_KINDS), []
+        layer, arrays = list_hook_point_layers("ln1", self.layers), []
+        per_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS)}
         for name, width in self.linear_in_features.items():
-            dims = {"unit": (self.units, 1), "kind": (kinds, kinds)}
-            dims |= {"layer": (layer.size, layer.size), "in_features": (width, width)}
+            path, dims = f"input_norms/{name}", {"layer": layer.size, "in_features": width}
             description = f"sum over the tokens of a unit of the squares of each input of {name}"
-            path = f"input_norms/{name}"
             arrays += [
-                _make_array(f"{path}/sum_squares", dims, "float32", description),
+                _make_array(f"{path}/sum_squares", {**per_unit, **dims}, "float32", description),
                 *_make_coords(path, layer),
             ]
-        dims = {"unit": (self.units, 1), "kind": (kinds, kinds)}
-        count = _make_array("input_norms/count", dims, "int32", "tokens of a unit of samples")
+        count = _make_array("input_norms/count", per_unit, "int32", "tokens of a unit of samples")
         return [*arrays, count, _make_coord("input_norms", "kind", _KINDS)]
 
     def _tokens(self, hook_point: str) -> list[ArraySpec]:
@@ -273,57 +252,53 @@ class CacheLayout:
         rows = count_tokens_per_shard(self.tokens, layers=layer.size, width=width, itemsize=size)
         depth = count_layers_per_shard(rows * width * size, layer.size)
         path = f"tokens/{hook_point}"
-        state = ArraySpec(
+        state = _make_array(
             f"{path}/state",
-            ("token", "layer", "hidden"),
-            (self.tokens, layer.size, width),
+            {"token": (self.tokens, rows), "layer": (layer.size, 1, depth), "hidden": width},
             self.dtype,
-            (rows, 1, width),
-            (rows, depth, width),
-            {
-                "description": HOOK_POINT_DESCRIPTIONS[hook_point],
-                "coordinates": "sample position modality token_id",
-            },
+            HOOK_POINT_DESCRIPTIONS[hook_point],
+            coordinates="sample position modality token_id",
         )
-        columns = {
-            "sample": ("int32", "row of /samples"),
-            "position": ("int32", "place in the sequence, from 0"),
-            "modality": ("int8", "modality of the token"),
-            "token_id": ("int64", "id in the vocabulary; -1 where perceptual"),
-        }
-        flags = {
-            "flag_values": list(range(len(MODALITIES))),
-            "flag_meanings": " ".join(MODALITIES),
+        columns: dict[str, tuple[str, str, dict[str, Any]]] = {
+            "sample": ("int32", "row of /samples", {}),
+            "position": ("int32", "place in the sequence, from 0", {}),
+            "modality": (
+                "int8",
+                "modality of the token",
+                {
+                    "flag_values": list(range(len(MODALITIES))),
+                    "flag_meanings": " ".join(MODALITIES),
+                },
+            ),
+            "token_id": ("int64", "id in the vocabulary; -1 where perceptual", {}),
         }
         coords = [
-            _make_array(
-                f"{path}/{name}",
-                {"token": (self.tokens, rows)},
-                dtype,
-                description,
-                **(flags if name == "modality" else {}),
-            )
-            for name, (dtype, description) in columns.items()
+            _make_array(f"{path}/{name}", {"token": (self.tokens, rows)}, dtype, text, **flags)
+            for name, (dtype, text, flags) in columns.items()
         ]
         return [state, _make_coord(path, "layer", layer), *coords]
 
 
 _KINDS = np.array(TOKEN_KINDS, dtype=object)
+#: By dim its size, the size of a chunk and that of a shard; one number for all three, and a shard
+#: is as large as a chunk if it is not given.
+_Dims = Mapping[str, int | tuple[int, int] | tuple[int, int, int]]
 
 
-def _per_sample(samples: int, unit: int, **sizes: int) -> dict[str, tuple[int, int]]:
-    """Return dims of an array that has a chunk per unit: size and size of a chunk by name."""
-    kinds = len(TOKEN_KINDS)
-    others = {name: (size, size) for name, size in sizes.items()}
-    return {"sample": (samples, unit), "kind": (kinds, kinds), **others}
+def _per_sample(samples: int, unit: int, **sizes: int | tuple[int, int, int]) -> _Dims:
+    """Return dims of an array that has a chunk per unit."""
+    return {"sample": (samples, unit), "kind": len(TOKEN_KINDS), **sizes}
 
 
 def _make_array(
-    path: str, dims: Mapping[str, tuple[int, int]], dtype: str, description: str, **attributes: Any
+    path: str, dims: _Dims, dtype: str, description: str, **attributes: Any
 ) -> ArraySpec:
-    shape, chunks = zip(*dims.values(), strict=True)
     attributes = {"description": description, **attributes}
-    return ArraySpec(path, tuple(dims), shape, dtype, chunks, attributes=attributes)
+    parts = [(part, part) if isinstance(part, int) else part for part in dims.values()]
+    shape, chunks, shards = (tuple(part[min(i, len(part) - 1)] for part in parts) for i in range(3))
+    sharded = any(len(part) == 3 for part in parts)
+    dim_names = tuple(dims)
+    return ArraySpec(path, dim_names, shape, dtype, chunks, shards if sharded else None, attributes)
 
 
 def _make_coords(group: str, layer: npt.NDArray[Any]) -> list[ArraySpec]:

@@ -347,18 +347,10 @@ def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes])
 def _choose_codecs(array: ArraySpec) -> list[Any]:
     # Compression shrinks activations by 6 % and doubles the time; other arrays shrink well. The
     # crc32c comes last, because zstd's own checksum does not cover its header.
-    if np.issubdtype(_to_numpy_dtype(array.dtype), np.floating):
+    if array.dtype.startswith("float"):
         return [Crc32cCodec()]
     return [ZstdCodec(level=3, checksum=True), Crc32cCodec()]
 
 
 def _choose_fill_value(dtype: str) -> Any:
-    if dtype == "string":
-        return ""
-    if dtype == "bool":
-        return False
-    return np.nan if np.issubdtype(_to_numpy_dtype(dtype), np.floating) else -1
-
-
-def _to_numpy_dtype(dtype: str) -> np.dtype[Any]:
-    return np.dtype(object if dtype == "string" else dtype)
+    return {"string": "", "bool": False}.get(dtype, np.nan if dtype.startswith("float") else -1)

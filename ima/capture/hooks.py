@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,55 +12,11 @@ from torch import Tensor
 from ima.data.samples import Sample
 from ima.errors import ParameterError
 from ima.hook_points import HOOK_POINTS
+from ima.models.hook_points import attach_hooks
 
 if TYPE_CHECKING:
     from ima.models import Batch
     from ima.models.frozen import FrozenModel
-    from ima.models.hook_points import HookPoints
-
-
-@contextmanager
-def attach_hooks(
-    hook_points: HookPoints,
-    *,
-    names: Sequence[str],
-    samples: int,
-    callback: Callable[[str, int, Tensor], None],
-) -> Iterator[None]:
-    """Call back with the activations of each layer while a model runs; remove the hooks afterwards.
-
-    Parameters
-    ----------
-    hook_points : HookPoints
-        The model's hook points.
-    names : sequence of str
-        Hook points to read.
-    samples : int
-        Number of samples in the batch.
-    callback : callable
-        Receives name, layer and the activations ``(sample, position, hidden)``: a view that the
-        model may overwrite.
-
-    Examples
-    --------
-    >>> def show(name, layer, state):
-    ...     print(name, layer, tuple(state.shape))
-    >>> with attach_hooks(  # doctest: +SKIP
-    ...     model.hook_points, names=["mlp_out"], samples=1, callback=show
-    ... ):
-    ...     model.forward(batch, logits=False)
-    mlp_out 1 (1, 40, 192)
-    """
-    with ExitStack() as hooks:
-        for name in names:
-            for layer in hook_points.layers_of(name):
-
-                def receive(state: Tensor, name: str = name, layer: int = layer) -> None:
-                    callback(name, layer, state)
-
-                hook_point = hook_points.get_hook_point(name, layer=layer)
-                hooks.callback(hook_point.attach(receive, samples=samples).remove)
-        yield
 
 
 def capture_activations(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from ima.data.samples import Media, Sample
@@ -97,12 +97,7 @@ class MediaPrefetcher:
     def __enter__(self) -> MediaPrefetcher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def take(self, first: int, last: int, *, until: int) -> list[Sample]:
@@ -125,8 +120,7 @@ class MediaPrefetcher:
         for index in range(first, last):
             sample = self._samples[index]
             if index in self._reading:
-                media = self._reading[index].result()
-                sample = replace(sample, media=partial(_return_media, media))
+                sample = replace(sample, media=partial(np.asarray, self._reading[index].result()))
             samples.append(sample)
         return samples
 
@@ -139,7 +133,3 @@ class MediaPrefetcher:
             sample = self._samples[index]
             if index not in self._reading and sample.media is not None:
                 self._reading[index] = self._pool.submit(sample.load)
-
-
-def _return_media(media: Media) -> Media:
-    return media

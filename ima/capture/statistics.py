@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ima.cache.schema import DRIFT_STEPS
-from ima.capture.hooks import attach_hooks
-from ima.capture.input_norms import InputNormAccumulator
+from ima.capture.input_norms import accumulate_input_norms
 from ima.capture.logit_lens import apply_logit_lens
 from ima.errors import ActivationError, ModelError
 from ima.hook_points import HOOK_POINTS
+from ima.models.hook_points import attach_hooks
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
@@ -121,7 +121,6 @@ def compute_batch_statistics(
     reducer = _Reducer(
         model.hook_points, batch, names=hook_points, keep=keep, dtype=dtype, logit_lens=logit_lens
     )
-    squares = InputNormAccumulator(model.hook_points, batch) if input_norms else None
     names = tuple(hook_points)
     if (loss or logit_lens) and "resid_post" not in names:
         names = (*names, "resid_post")
@@ -134,14 +133,18 @@ def compute_batch_statistics(
                 callback=reducer.receive,
             )
         )
-        if squares is not None:
-            hooks.enter_context(squares.accumulate())
+        sums: dict[str, list[Tensor]] = {}
+        if input_norms:
+            sums = hooks.enter_context(accumulate_input_norms(model.hook_points, batch))
         model.forward(batch, logits=False)
         statistics = reducer.collect(loss=loss)
-    if squares is None:
-        return statistics
-    sums = {name: total.cpu().numpy() for name, total in squares.get_sums().items()}
-    return replace(statistics, input_norms=sums)
+    return replace(
+        statistics,
+        input_norms={
+            name: torch.stack([layer.cpu() for layer in layers], dim=1).numpy()
+            for name, layers in sums.items()
+        },
+    )
 
 
 class _Reducer:
@@ -286,13 +289,11 @@ class _Reducer:
         return torch.stack(losses).cpu().numpy()
 
     def _stack_lens_outputs(self) -> dict[str, npt.NDArray[np.float32]]:
-        parts = zip(
-            ("log_probability", "entropy"), zip(*self.lens_outputs, strict=True), strict=True
+        log_probability, entropy = (
+            torch.stack([layer.cpu() for layer in layers], dim=2).numpy()
+            for layers in zip(*self.lens_outputs, strict=True)
         )
-        return {
-            name: torch.stack([layer.cpu() for layer in layers], dim=2).numpy()
-            for name, layers in parts
-        }
+        return {"log_probability": log_probability, "entropy": entropy}
 
     def _make_coords(self) -> dict[str, npt.NDArray[Any]]:
         sample, _ = self.stored.nonzero(as_tuple=True)

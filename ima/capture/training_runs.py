@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from ima.cache.reader import open_cache
+from ima.cache.cache_set import open_cache_set
 from ima.errors import CacheDifferentError, ParameterError
 from ima.stats.intervals import Interval
 
@@ -36,10 +36,7 @@ class TrainingRunCaches:
 
     def read_means(self, step: int) -> dict[str, xr.DataArray]:
         """Return the mean-pooled tokens of the residual stream at a step, by data set."""
-        tree = open_cache(self.paths[step])
-        ids = tree["samples"]["id"].to_numpy().astype(object)
-        means: Any = tree["means/resid_post/mean"]
-        return {self.dataset: means.assign_coords(id=("sample", ids))}
+        return open_cache_set([self.paths[step]]).means
 
 
 def cache_residual_stream(

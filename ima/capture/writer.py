@@ -253,11 +253,8 @@ def _read_existing(location: StoreLocation) -> dict[str, Any] | None:
     if location.exists():
         location.clean()
         return read_cache_attributes(location)
-    if location.local is None:
-        return None
-    if location.local.is_dir() and not any(location.local.iterdir()):
-        return None
-    if location.local.exists():
+    local = location.local
+    if local is not None and local.exists() and not (local.is_dir() and not any(local.iterdir())):
         message = (
             f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). "
             "Give another path, or remove it."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ima.claims.registry import CLAIMS
 from ima.errors import CacheError, ImaError
-from ima.files import replace_file
+from ima.files import write_json
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -48,8 +48,6 @@ class UnmeasurableLog:
 
     Parameters
     ----------
-    notebook : str or None
-        Path of the notebook; None takes the notebook that each claim declares.
     claims : list of UnmeasurableClaim
         The list.
 
@@ -62,7 +60,6 @@ class UnmeasurableLog:
     [('F1.5', 'no logit lens in the cache')]
     """
 
-    notebook: str | None = None
     claims: list[UnmeasurableClaim] = field(default_factory=list)
 
     @contextmanager
@@ -80,9 +77,8 @@ class UnmeasurableLog:
             self._append(claim, model, error)
 
     def _append(self, claim: str, model: str, error: ImaError) -> None:
-        notebook = CLAIMS[claim].notebook if self.notebook is None else self.notebook
         reason = " ".join(str(error).split())
-        self.claims.append(UnmeasurableClaim(claim, model, notebook, reason))
+        self.claims.append(UnmeasurableClaim(claim, model, CLAIMS[claim].notebook, reason))
 
     def select_with_perceptual_tokens(
         self, cache_sets: Mapping[str, CacheSet], *claims: str
@@ -154,9 +150,7 @@ class UnmeasurableLog:
     def write(self, path: str | Path) -> Path:
         """Write the list, even if it is empty, next to the file of claim records ``path``."""
         own = _make_log_path(path)
-        text = json.dumps([asdict(each) for each in self.claims], indent=1, ensure_ascii=False)
-        with replace_file(own) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+        write_json(own, [asdict(each) for each in self.claims])
         return own
 
 

@@ -31,7 +31,6 @@ _NOT_MEASURED_MARK = '<span class="verdict unmeasured">·</span>'
 def format_claims_table(
     records: Sequence[ClaimRecord],
     *,
-    models: Sequence[str] = (),
     pages: Mapping[str, str] | None = None,
     missing: Sequence[UnmeasurableClaim] = (),
 ) -> str:
@@ -41,8 +40,6 @@ def format_claims_table(
     ----------
     records : sequence of ClaimRecord
         The measured claims.
-    models : sequence of str
-        Columns to show even without records; the models of the records follow.
     pages : mapping of str to str or None
         Links to the pages of the book, by the path of the notebook.
     missing : sequence of UnmeasurableClaim
@@ -57,11 +54,11 @@ def format_claims_table(
 
     Examples
     --------
-    >>> print(format_claims_table([], models=["opt-mini (ST)"]).splitlines()[0])
-    | Claim | opt-mini (ST) |
+    >>> print(format_claims_table([]).splitlines()[0])
+    | Claim | any model |
     """
     links = pages or {}
-    names = [*models, *(record.model for record in records), *(each.model for each in missing)]
+    names = [record.model for record in records] + [each.model for each in missing]
     columns = list(dict.fromkeys(names)) or ["any model"]
     lines = [_row(["Claim", *columns]), _row(["---", *[":-:"] * len(columns)])]
     unmeasurable = {(each.claim, each.model) for each in missing}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ima.claims.registry import CLAIMS, ClaimDirection
 from ima.errors import ParameterError, UnknownNameError
-from ima.files import replace_file
+from ima.files import write_json
 from ima.stats.intervals import Interval
-
-if TYPE_CHECKING:
-    from ima.claims.not_measurable import UnmeasurableLog
 
 Verdict = Literal["supported", "contradicted", "inconclusive"]
 
@@ -109,7 +107,6 @@ def make_claim_record(
     model: str,
     dataset: str,
     statistic: str | None = None,
-    notebook: str | None = None,
 ) -> ClaimRecord:
     """Make the record of a measured claim, with its computed verdict.
 
@@ -123,8 +120,6 @@ def make_claim_record(
         Names of the model and of the data sets.
     statistic : str or None
         Description of a statistic other than the claim's own, with the same direction and null.
-    notebook : str or None
-        Path of the notebook, relative to the repository; None takes the claim's notebook.
 
     Returns
     -------
@@ -151,20 +146,15 @@ def make_claim_record(
         model=model,
         dataset=dataset,
         statistic=statistic or declared.statistic,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
+        **asdict(interval),
         null=declared.null,
         direction=declared.direction,
         verdict=compute_verdict(interval, direction=declared.direction, null=declared.null),
-        notebook=notebook or declared.notebook,
+        notebook=declared.notebook,
     )
 
 
-def write_claim_records(
-    records: Sequence[ClaimRecord], path: str | Path, *, log: UnmeasurableLog | None = None
-) -> Path:
+def write_claim_records(records: Sequence[ClaimRecord], path: str | Path) -> Path:
     """Write the records of a page as a JSON list.
 
     Parameters
@@ -173,8 +163,6 @@ def write_claim_records(
         The measured claims.
     path : str or Path
         The file, usually ``*.claims.json``. It appears when it is complete.
-    log : UnmeasurableLog or None
-        The claims that the page could not measure, written next to the records.
 
     Returns
     -------
@@ -183,15 +171,11 @@ def write_claim_records(
 
     Examples
     --------
-    >>> write_claim_records(records, "finding1.claims.json", log=log)  # doctest: +SKIP
+    >>> write_claim_records(records, "finding1.claims.json")  # doctest: +SKIP
     PosixPath('finding1.claims.json')
     """
     path = Path(path)
-    text = json.dumps([record.model_dump() for record in records], indent=1, ensure_ascii=False)
-    with replace_file(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
-    if log is not None:
-        log.write(path)
+    write_json(path, [record.model_dump() for record in records])
     return path
 
 

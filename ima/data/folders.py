@@ -95,21 +95,19 @@ def read_data_folder(
     >>> read_data_folder(Path("data/vqav2"), n=100)[0].prompt  # doctest: +SKIP
     'What colour is the bus? Answer the question using a single word or phrase.'
     """
-    file = _file(Path(path))
-    every = list(_lines(file))
-    lines = [(number, line) for number, line in every if line.split == split]
+    every = list(_lines(Path(path)))
+    lines = [(where, line) for where, line in every if line.split == split]
     if not lines:
-        splits = ", ".join(sorted({line.split for _, line in every}))
-        message = f"{file} holds no samples of split {split!r}; found {splits or 'none at all'}."
+        splits = ", ".join(sorted({line.split for _, line in every})) or "none at all"
+        message = (
+            f"{Path(path) / SAMPLES_FILE} holds no samples of split {split!r}; found {splits}."
+        )
         raise SampleError(message)
     if n is not None and not at_most and not 1 <= n <= len(lines):
         held = f"what {path} holds of split {split!r}"
         message = f"samples must be between 1 and {len(lines)}, {held}; got {n}."
         raise ParameterError(message)
-    samples = tuple(
-        _sample(line, folder=Path(path), where=f"{file}, line {number}")
-        for number, line in lines[:n]
-    )
+    samples = tuple(_sample(line, folder=Path(path), where=where) for where, line in lines[:n])
     return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
 
 
@@ -153,12 +151,11 @@ def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProble
     --------
     >>> records, problems = check_data_folder(Path("data/vqav2"))  # doctest: +SKIP
     """
-    file = _file(Path(path))
     lines, problems = [], []
-    for number, line in _lines(file):
+    for where, line in _lines(Path(path)):
         lines.append(line)
         try:
-            sample = _sample(line, folder=Path(path), where=f"{file}, line {number}")
+            sample = _sample(line, folder=Path(path), where=where)
             if sample.modality != "text":
                 sample.load()
         except SampleError as error:
@@ -188,7 +185,7 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
     >>> filter_data_folder(Path("a"), Path("b"), leave_out={"broken"})  # doctest: +SKIP
     PosixPath('b')
     """
-    lines = [line for _, line in _lines(_file(Path(folder))) if line.id not in leave_out]
+    lines = [line for _, line in _lines(Path(folder)) if line.id not in leave_out]
     if not lines:
         message = f"No sample of {folder} can be used; nothing was written."
         raise ParameterError(message)
@@ -322,7 +319,8 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _file(folder: Path) -> Path:
+def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
+    """Yield where each line of a data folder stands, and its record."""
     file = folder / SAMPLES_FILE
     if not file.is_file():
         message = (
@@ -330,20 +328,17 @@ def _file(folder: Path) -> Path:
             f"{', '.join(SampleRecord.model_fields)}."
         )
         raise SampleError(message)
-    return file
-
-
-def _lines(file: Path) -> Iterator[tuple[int, SampleRecord]]:
     seen: dict[str, int] = {}
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not text.strip():
             continue
-        line = _parse(text, where=f"{file}, line {number}")
+        where = f"{file}, line {number}"
+        line = _parse(text, where=where)
         if line.id in seen:
-            message = f"{file}, line {number}: id {line.id!r} stands in line {seen[line.id]} too."
+            message = f"{where}: id {line.id!r} stands in line {seen[line.id]} too."
             raise SampleError(message)
         seen[line.id] = number
-        yield number, line
+        yield where, line
 
 
 def _parse(text: str, *, where: str) -> SampleRecord:

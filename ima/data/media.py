@@ -194,13 +194,10 @@ def resample_to_mono(wave: npt.NDArray[Any], *, rate: int) -> npt.NDArray[np.flo
     """
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
-    # The resampling filter can overshoot at full scale.
-    sound: npt.NDArray[np.float32] = (
-        wave
-        if rate == SAMPLING_RATE
-        else np.clip(resample_sound(wave, rate, to=SAMPLING_RATE), -1, 1)
-    ).astype(np.float32)
-    return sound
+    if rate != SAMPLING_RATE:
+        # The resampling filter can overshoot at full scale.
+        wave = np.clip(resample_sound(wave, rate, to=SAMPLING_RATE), -1, 1)
+    return wave.astype(np.float32)
 
 
 def resample_sound(wave: npt.NDArray[Any], rate: int, *, to: int) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import xarray as xr
 from matplotlib.figure import Figure
@@ -19,25 +20,24 @@ from ima.figures.style import (
     add_outside_legend,
     open_figure,
     open_panel_grid,
+    plot_interval_line,
     plot_layer_curve,
     plot_named_curves,
     plot_null_line,
 )
-from ima.stats.intervals import Interval, compute_percentile_interval
+from ima.stats.intervals import Interval
 
 #: Markers and dashes of runs that are not named by a modality.
 _OTHER_RUNS = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
 
 
-def plot_layer_similarity(panels: Mapping[str, xr.DataArray], *, columns: int = 3) -> Figure:
+def plot_layer_similarity(panels: Mapping[str, xr.DataArray]) -> Figure:
     """Plot the similarity of perceptual tokens of each layer with textual tokens of each layer.
 
     Parameters
     ----------
     panels : mapping of str to xarray.DataArray
         By title, from :func:`ima.measures.alignment.compute_cross_layer_cosine`.
-    columns : int
-        Panels in a row.
 
     Returns
     -------
@@ -51,19 +51,17 @@ def plot_layer_similarity(panels: Mapping[str, xr.DataArray], *, columns: int = 
     low = min(float(matrix.min()) for matrix in panels.values())
     high = max(float(matrix.max()) for matrix in panels.values())
     with open_panel_grid(
-        len(panels), columns=columns, base_height=0.6, row_height=2.4,
-        ylabel="layer of perceptual tokens",
-    ) as (figure, grid, places):  # fmt: skip
+        panels, xlabel="layer of textual tokens", ylabel="layer of perceptual tokens"
+    ) as (figure, places):
         image: Any = None
-        for axes, (title, matrix) in zip(places, panels.items(), strict=True):
+        for axes, matrix in zip(places, panels.values(), strict=True):
             layers = matrix["textual"].to_numpy()
             image = axes.imshow(
                 matrix, origin="lower", extent=(layers[0] - 0.5, layers[-1] + 0.5) * 2,
                 vmin=low, vmax=high, cmap=sns.color_palette("cividis", as_cmap=True),
             )  # fmt: skip
-            axes.set(title=title, xlabel="layer of textual tokens")
             axes.grid(visible=False)
-        figure.colorbar(image, ax=grid.ravel().tolist(), label="mean cosine", shrink=0.8)
+        figure.colorbar(image, ax=places, label="mean cosine", shrink=0.8)
     return figure
 
 
@@ -85,8 +83,11 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
     >>> plot_alignment_baselines({"image": compute_baseline_curves(means)})  # doctest: +SKIP
     """
     baselines = next(iter(baseline_curves.values()))["baseline"].to_numpy()
-    with open_figure(rows=2, columns=2, height=5.4) as (figure, grid):
-        for axes, baseline in zip(grid.flat, baselines, strict=True):
+    with open_panel_grid(baselines, columns=2, xlabel="layer", legend_columns=2) as (
+        figure,
+        panels,
+    ):
+        for axes, baseline in zip(panels, baselines, strict=True):
             for name, curves in baseline_curves.items():
                 curve = curves.sel(baseline=baseline)
                 plot_layer_curve(
@@ -96,10 +97,8 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
                     curve["layer"], curve["null"], color=SERIES_COLOURS[name], linestyle=":",
                     linewidth=1,
                 )  # fmt: skip
-            axes.set(title=baseline, xlabel="layer")
         label = "null: shuffled pairs, or halves of the text"
-        plot_null_line(grid[0, 0], float("nan"), label=label)
-        add_outside_legend(figure, grid[0, 0], columns=2)
+        plot_null_line(panels[0], float("nan"), label=label)
     return figure
 
 
@@ -128,29 +127,25 @@ def plot_score_by_step(
     >>> figure.axes[0].get_xlabel()
     'training step'
     """
-    with open_figure(columns=len(panels), height=3.2, sharey=True) as (figure, grid):
-        for axes, (title, runs) in zip(grid[0], panels.items(), strict=True):
+    titles = [SERIES_LABELS.get(title, title) for title in panels]
+    with open_panel_grid(
+        titles, columns=len(panels), xlabel="training step", ylabel=ylabel, sharey=True
+    ) as (figure, places):
+        for axes, runs in zip(places, panels.values(), strict=True):
             others = cycle(_OTHER_RUNS)
             for name, scores in runs.items():
-                values, low, high = (
-                    [getattr(score, field) for score in scores.values()]
-                    for field in ("value", "low", "high")
-                )
+                table = pd.DataFrame(map(vars, scores.values())).assign(step=list(scores))
                 colour = SERIES_COLOURS.get(name, SERIES_COLOURS["textual"])
                 marker, line = (
                     (SERIES_MARKERS[name], "-") if name in SERIES_MARKERS else next(others)
                 )
-                axes.plot(
-                    list(scores), values, color=colour, marker=marker, linestyle=line, label=name,
+                plot_interval_line(
+                    axes, table, x="step", color=colour, marker=marker, linestyle=line, label=name,
                     clip_on=False,
                 )  # fmt: skip
-                axes.fill_between(list(scores), low, high, color=colour, alpha=0.18, linewidth=0)
             axes.set_xscale("function", functions=(np.sqrt, np.square))
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.set_xlim(left=0)
-            axes.set(title=SERIES_LABELS.get(title, title), xlabel="training step")
-        grid[0, 0].set_ylabel(ylabel)
-        add_outside_legend(figure, grid[0, 0])
     return figure
 
 
@@ -182,19 +177,16 @@ def plot_layer_curves_by_step(
     """
     palette = sns.color_palette("cividis_r", max(len(steps) for steps in panels.values()))
     with open_panel_grid(
-        len(panels), columns=4, base_height=1.0, row_height=2.4, sharey=True,
-        ylabel="mean cosine (PvsT)",
-    ) as (figure, grid, places):  # fmt: skip
-        for axes, (title, steps) in zip(places, panels.items(), strict=True):
+        panels, columns=4, xlabel="layer", ylabel="mean cosine (PvsT)", sharey=True
+    ) as (figure, places):
+        for axes, steps in zip(places, panels.values(), strict=True):
             labels = {len(steps) - 1: last, 0: first}
             for i, values in enumerate(steps.values()):
                 axes.plot(
                     values["layer"], values, color=palette[i], label=labels.get(i),
                     linewidth=2.4 if i in labels else 1.2, linestyle="--" if i == 0 else "-",
                 )  # fmt: skip
-            axes.set(title=title, xlabel="layer")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_outside_legend(figure, grid[0, 0])
     return figure
 
 
@@ -223,15 +215,11 @@ def plot_hook_point_statistics(
     rows = len(statistics)
     with open_figure(rows=rows, columns=2, height=1.1 + 2.3 * rows, sharey="row") as (figure, grid):
         for row, (title, curves) in zip(grid, statistics.items(), strict=True):
-            low, high = compute_percentile_interval(curves["draws"])
             for axes, kind in zip(row, curves["kind"].to_numpy(), strict=True):
-                estimate, bottom, top = (
-                    part.sel(kind=kind) for part in (curves["estimate"], low, high)
-                )
-                plot_named_curves(axes, estimate, dim="hook_point", low=bottom, high=top)
+                plot_named_curves(axes, curves.sel(kind=kind), dim="hook_point")
                 axes.set(title=f"{kind} tokens", xlabel="layer")
                 if title == log_statistic:
                     axes.set_yscale("log")
             row[0].set_ylabel(title)
-        add_outside_legend(figure, grid[0, 0], columns=2)
+        add_outside_legend(figure, grid[0], columns=2)
     return figure

@@ -12,16 +12,12 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_MARKERS,
-    add_outside_legend,
-    open_figure,
+    open_axes,
     open_panel_grid,
     plot_layer_curve,
     plot_named_curves,
     plot_null_line,
 )
-from ima.stats.intervals import compute_percentile_interval
-
-_X_LABEL = "layer (0: input of the language model)"
 
 
 def plot_curve_panels(
@@ -29,10 +25,11 @@ def plot_curve_panels(
     *,
     dim: str,
     ylabel: str,
+    xlabel: str = "layer",
     columns: int = 3,
-    legend_columns: int = 2,
     logarithmic: bool = False,
     sharey: bool = True,
+    suffix: str = "",
     null: float | None = None,
     null_label: str = "",
 ) -> Figure:
@@ -41,24 +38,27 @@ def plot_curve_panels(
     Parameters
     ----------
     panels : mapping of str to xarray.Dataset
-        By title, ``estimate`` ``(dim, layer)`` and ``draws`` ``(draw, dim, layer)``.
+        By title, ``estimate`` ``(dim, layer)``, and either ``low`` and ``high``, the ends of an
+        interval, or ``draws`` ``(draw, dim, layer)``, or neither.
     dim : str
         Its labels are the names of the series. Curves without a finite value are left out.
-    ylabel : str
+    ylabel, xlabel : str
         Quantity and unit.
-    columns, legend_columns : int
-        Panels in a row, and columns of the legend.
+    columns : int
+        Panels in a row.
     logarithmic : bool
         Logarithmic y axis.
     sharey : bool
         The same y axis for all panels.
+    suffix : str
+        Appended to the names in the legend; empty takes the labels of the series.
     null : float or None
         A value to mark in each panel, labelled ``null_label``.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per entry, with 95 % percentile intervals.
+        One panel per entry; of draws, 95 % percentile intervals.
 
     Examples
     --------
@@ -66,140 +66,18 @@ def plot_curve_panels(
     >>> plot_curve_panels(panels, dim="kind", ylabel="median L2 norm")  # doctest: +SKIP
     """
     with open_panel_grid(
-        len(panels), columns=columns, base_height=1.1, row_height=2.3, sharey=sharey, ylabel=ylabel
-    ) as (figure, grid, places):
-        for axes, (title, curves) in zip(places, panels.items(), strict=True):
-            low, high = compute_percentile_interval(curves["draws"])
-            plot_named_curves(axes, curves["estimate"], dim=dim, low=low, high=high)
+        panels, columns=columns, base_height=1.0, xlabel=xlabel, ylabel=ylabel, legend_columns=2,
+        sharey=sharey,
+    ) as (figure, places):  # fmt: skip
+        for axes, curves in zip(places, panels.values(), strict=True):
+            plot_named_curves(axes, curves, dim=dim, suffix=suffix)
             if null is not None:
                 plot_null_line(axes, null, label=null_label)
-            axes.set(title=title, xlabel="layer")
             if logarithmic:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axes.yaxis.set_major_formatter(ScalarFormatter())
                 axes.yaxis.set_minor_formatter(NullFormatter())
-        add_outside_legend(figure, grid[0, 0], columns=legend_columns)
-    return figure
-
-
-def plot_similarity_curves(
-    averaged: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray
-) -> Figure:
-    """Plot the similarities of F1.1 over layers.
-
-    Parameters
-    ----------
-    averaged : xarray.Dataset
-        From :func:`ima.measures.cones.average_terms_by_curve`.
-    low, high : xarray.DataArray
-        Pointwise interval, ``(curve, layer)``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One curve per similarity.
-
-    Examples
-    --------
-    >>> low, high = compute_percentile_interval(averaged["draws"])  # doctest: +SKIP
-    >>> plot_similarity_curves(averaged, low=low, high=high)  # doctest: +SKIP
-    """
-    with open_figure(height=3.8) as (figure, grid):
-        axes = grid[0, 0]
-        plot_named_curves(axes, averaged["estimate"], dim="curve", low=low, high=high)
-        axes.set(xlabel=_X_LABEL, ylabel="mean cosine similarity")
-        add_outside_legend(figure, axes, columns=2)
-    return figure
-
-
-def plot_modality_similarity(
-    parts: Mapping[str, xr.Dataset], *, intervals: Mapping[str, tuple[xr.DataArray, xr.DataArray]]
-) -> Figure:
-    """Plot the similarities within each modality, in panels with the same y axis.
-
-    Parameters
-    ----------
-    parts : mapping of str to xarray.Dataset
-        By modality, from :func:`ima.measures.cones.average_terms_by_curve`.
-    intervals : mapping of str to (low, high)
-        By modality, the pointwise interval, each ``(curve, layer)``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One panel per modality.
-
-    Examples
-    --------
-    >>> intervals = {"image": (low, high)}  # doctest: +SKIP
-    >>> plot_modality_similarity({"image": averaged}, intervals=intervals)  # doctest: +SKIP
-    """
-    with open_figure(columns=len(parts), height=3.4, sharey=True) as (figure, grid):
-        for axes, (modality, part) in zip(grid[0], parts.items(), strict=True):
-            low, high = intervals[modality]
-            plot_named_curves(axes, part["estimate"], dim="curve", low=low, high=high)
-            axes.set(title=modality, xlabel="layer")
-        grid[0, 0].set_ylabel("mean cosine similarity")
-        fullest = max(grid[0], key=lambda axes: len(axes.lines))
-        add_outside_legend(figure, fullest, columns=2)
-    return figure
-
-
-def plot_token_similarity(similarity_by_reduction: Mapping[str, xr.DataArray]) -> Figure:
-    """Plot similarities of single tokens, one panel for each way to reduce pairs of tokens.
-
-    Parameters
-    ----------
-    similarity_by_reduction : mapping of str to xarray.DataArray
-        ``(curve, layer)``, from :func:`ima.measures.token_pairs.average_token_pair_terms`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Panels with the same y axis.
-
-    Examples
-    --------
-    >>> plot_token_similarity(average_token_pair_terms(terms))  # doctest: +SKIP
-    """
-    with open_panel_grid(
-        len(similarity_by_reduction), base_height=0.8, row_height=2.2, sharey=True,
-        ylabel="cosine of tokens",
-    ) as (figure, grid, panels):  # fmt: skip
-        for axes, (title, values) in zip(panels, similarity_by_reduction.items(), strict=True):
-            plot_named_curves(axes, values, dim="curve")
-            axes.set(title=title, xlabel="layer")
-        add_outside_legend(figure, grid[0, 0], columns=3)
-    return figure
-
-
-def plot_cone_gaps(gap: xr.Dataset, *, low: xr.DataArray, high: xr.DataArray) -> Figure:
-    """Plot how far PvsT lies below PvsP and TvsT.
-
-    Parameters
-    ----------
-    gap : xarray.Dataset
-        From :func:`ima.measures.cones.compute_cone_gaps`.
-    low, high : xarray.DataArray
-        Simultaneous band, ``(side, layer)``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Two curves and the null.
-
-    Examples
-    --------
-    >>> low, high = compute_simultaneous_band(gap["draws"])  # doctest: +SKIP
-    >>> plot_cone_gaps(gap, low=low, high=high)  # doctest: +SKIP
-    """
-    with open_figure(height=3.0) as (figure, grid):
-        axes = grid[0, 0]
-        plot_named_curves(axes, gap["estimate"], dim="side", low=low, high=high, suffix=" − PvsT")
-        plot_null_line(axes, 0, label="null: no difference")
-        axes.set(xlabel=_X_LABEL, ylabel="difference of cosines")
-        add_outside_legend(figure, axes)
     return figure
 
 
@@ -224,9 +102,10 @@ def plot_probe_accuracy(
     --------
     >>> plot_probe_accuracy({"four modalities": accuracy})  # doctest: +SKIP
     """
-    with open_panel_grid(
-        len(accuracies), base_height=0.6, row_height=2.4, sharey=True, ylabel="balanced accuracy"
-    ) as (figure, grid, panels):
+    with open_panel_grid(accuracies, xlabel="layer", ylabel="balanced accuracy", sharey=True) as (
+        figure,
+        panels,
+    ):
         for axes, (title, probe) in zip(panels, accuracies.items(), strict=True):
             plot_layer_curve(
                 axes, values=probe["accuracy"], low=probe["low"], high=probe["high"],
@@ -240,8 +119,7 @@ def plot_probe_accuracy(
                     color=SERIES_COLOURS["null"], alpha=0.3, linewidth=0,
                     label="permuted labels (range)",
                 )  # fmt: skip
-            axes.set(title=title, xlabel="layer", ylim=(0, 1.04))
-        add_outside_legend(figure, grid[0, 0])
+            axes.set_ylim(0, 1.04)
     return figure
 
 
@@ -262,9 +140,9 @@ def plot_silhouette_curves(silhouettes: xr.Dataset) -> Figure:
     --------
     >>> plot_silhouette_curves(compute_silhouette(states, labels=labels))  # doctest: +SKIP
     """
-    with open_figure(height=3.4) as (figure, grid):
-        axes = grid[0, 0]
-        plot_named_curves(axes, silhouettes["by_class"], dim="class")
+    label = "layer (0: input of the language model)"
+    with open_axes(3.4, xlabel=label, ylabel="silhouette (cosine)") as (figure, axes):
+        plot_named_curves(axes, silhouettes["by_class"].to_dataset(name="estimate"), dim="class")
         low, high = (silhouettes["draws"].quantile(q, "draw") for q in (0.025, 0.975))
         plot_layer_curve(
             axes, values=silhouettes["estimate"], low=low, high=high, name="perceptual",
@@ -275,14 +153,10 @@ def plot_silhouette_curves(silhouettes: xr.Dataset) -> Figure:
             color=SERIES_COLOURS["null"], linestyle="--", label="permuted classes",
         )  # fmt: skip
         plot_null_line(axes, 0, label="null: on the border")
-        axes.set(xlabel=_X_LABEL, ylabel="silhouette (cosine)")
-        add_outside_legend(figure, axes)
     return figure
 
 
-def plot_tsne_by_layer(
-    embedding: xr.DataArray, *, classes: pd.Series[str], columns: int = 4
-) -> Figure:
+def plot_tsne_by_layer(embedding: xr.DataArray, *, classes: pd.Series[str]) -> Figure:
     """Plot the points of a t-SNE embedding, a panel per layer.
 
     Parameters
@@ -291,8 +165,6 @@ def plot_tsne_by_layer(
         ``(layer, point, axis)``.
     classes : pandas.Series
         Modality of each point.
-    columns : int
-        Panels in a row.
 
     Returns
     -------
@@ -304,11 +176,8 @@ def plot_tsne_by_layer(
     >>> plot_tsne_by_layer(compute_tsne(states), classes=listed["modality"])  # doctest: +SKIP
     """
     layers = embedding["layer"].to_numpy()
-    with open_panel_grid(len(layers), columns=columns, base_height=0.7, row_height=1.9) as (
-        figure,
-        grid,
-        panels,
-    ):
+    titles = [f"layer {layer}" for layer in layers]
+    with open_panel_grid(titles, columns=4, row_height=1.9, legend_columns=4) as (figure, panels):
         for axes, layer in zip(panels, layers, strict=True):
             for name in sorted(classes.unique()):
                 x, y = embedding.sel(layer=layer).to_numpy()[(classes == name).to_numpy()].T
@@ -316,10 +185,9 @@ def plot_tsne_by_layer(
                     x, y, s=7, alpha=0.6, linewidth=0, rasterized=True, label=name,
                     color=SERIES_COLOURS[name], marker=SERIES_MARKERS[name],
                 )  # fmt: skip
-            axes.set(title=f"layer {layer}", xticks=[], yticks=[])
-        add_outside_legend(figure, grid[0, 0], columns=4)
-        for handle in figure.legends[0].legend_handles:
-            handle.set(sizes=[30], alpha=1)  # type: ignore[union-attr]
+            axes.set(xticks=[], yticks=[])
+    for handle in figure.legends[0].legend_handles:
+        handle.set(sizes=[30], alpha=1)  # type: ignore[union-attr]
     return figure
 
 
@@ -343,14 +211,10 @@ def plot_norm_curves(norms: xr.DataArray, *, ylabel: str = "L2 norm") -> Figure:
     >>> tree = ima.open_cache("data/caches/opt-image-qa.zarr")  # doctest: +SKIP
     >>> plot_norm_curves(tree["norms/resid_post/median"])  # doctest: +SKIP
     """
-    with open_figure(height=3.0) as (figure, grid):
-        axes = grid[0, 0]
-        kinds = norms.dropna("kind", how="all")
-        low, middle, high = (kinds.quantile(q, "sample") for q in (0.25, 0.5, 0.75))
-        plot_named_curves(axes, middle, dim="kind", low=low, high=high)
-        axes.set(xlabel="layer", ylabel=ylabel)
-        add_outside_legend(figure, axes)
-    return figure
+    kinds = norms.dropna("kind", how="all")
+    quartiles = kinds.quantile([0.25, 0.5, 0.75], "sample")
+    curves = quartiles.assign_coords(quantile=["low", "estimate", "high"]).to_dataset("quantile")
+    return plot_curve_panels({"": curves}, dim="kind", ylabel=ylabel)
 
 
 def plot_paper_compat_curves(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
@@ -372,16 +236,11 @@ def plot_paper_compat_curves(panels: Mapping[str, Mapping[str, xr.DataArray]]) -
     --------
     >>> plot_paper_compat_curves(compute_paper_compat_curves(cache_set))  # doctest: +SKIP
     """
-    with open_panel_grid(len(panels), columns=2, base_height=0.6, row_height=2.4) as (
-        figure,
-        _,
-        places,
-    ):
+    with open_panel_grid(panels, columns=2, xlabel="layer") as (figure, places):
         for axes, (title, curves) in zip(places, panels.items(), strict=True):
             for name, values in curves.items():
                 plot_layer_curve(axes, values=values, name=name)
             quantity, _, difference = title.partition(": ")
             axes.set_title(difference, fontsize=9)
-            axes.set(xlabel="layer", ylabel=quantity)
-        add_outside_legend(figure, places[0])
+            axes.set_ylabel(quantity)
     return figure

@@ -14,10 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import (
     SERIES_COLOURS,
-    add_outside_legend,
     get_numbered_style,
-    open_figure,
+    open_axes,
     open_panel_grid,
+    plot_interval_points,
     plot_layer_curve,
     plot_null_line,
 )
@@ -28,23 +28,42 @@ _LINES = ("-", "--", "-.", ":")
 _OFFSET = 0.007
 
 
-def plot_overlap_heatmap(matrix: pd.DataFrame) -> Figure:
-    """Plot the overlaps of all pairs of masks as a heat map.
+def plot_heatmap(
+    matrix: pd.DataFrame, *, label: str, xlabel: str = "", ylabel: str = "", **options: Any
+) -> Figure:
+    """Plot a heat map with its numbers, for example of overlaps of masks, or of task scores.
 
     Parameters
     ----------
     matrix : pandas.DataFrame
-        Symmetric, with named rows and columns, 1 on the diagonal.
+        Numbers with named rows and columns.
+    label : str
+        What the numbers are.
+    xlabel, ylabel : str
+        What the columns and the rows are.
+    **options
+        Passed to :func:`seaborn.heatmap`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Long names of columns are slanted.
 
     Examples
     --------
-    >>> plot_overlap_heatmap(overlaps.matrix)  # doctest: +SKIP
+    >>> figure = plot_heatmap(pd.DataFrame({"q": [0.25]}, index=["block 1"]), label="sparsity")
+    >>> figure.axes[0].texts[0].get_text()
+    '0.25'
     """
-    with open_figure(height=0.42 * len(matrix) + 1.6) as (figure, grid):
-        bar = {"label": "overlap (IoU)", "shrink": 0.8}
-        _plot_heatmap(
-            grid[0, 0], matrix, angle=45, annot_kws={"size": 7}, square=True, cbar_kws=bar
-        )
+    # Slanted names of columns need room below the map.
+    longest = max(len(str(name)) for name in matrix.columns)
+    with open_axes(0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, axes):
+        options = {"annot": True, "fmt": ".2f", "cmap": "cividis", **options}
+        sns.heatmap(matrix, ax=axes, cbar_kws={"label": label}, **options)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.tick_params(left=False, bottom=False)
+        if longest > 3:
+            axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
     return figure
 
 
@@ -66,19 +85,10 @@ def plot_overlap_by_linear(
     --------
     >>> plot_overlap_by_linear(parts, chance=1 / 3, nulls=overlaps.nulls)  # doctest: +SKIP
     """
-    palette = sns.color_palette("colorblind", overlap.sizes["linear"])
-    with open_figure(height=3.6) as (figure, grid):
-        axes = grid[0, 0]
-        for i, name in enumerate(overlap["linear"].to_numpy()):
-            curve = overlap.sel(linear=name)
-            axes.plot(
-                curve["layer"], curve, color=palette[i], linestyle=("-", "--", ":", "-.")[i % 4],
-                marker="os^vDXP"[i % 7], label=str(name),
-            )  # fmt: skip
+    with open_axes(3.6, xlabel="block", ylabel="overlap (IoU)") as (figure, axes):
+        linears, layers = overlap["linear"].to_index(), overlap["layer"].to_index()
+        _plot_numbered_lines(axes, pd.DataFrame(overlap.to_numpy(), linears, layers))
         _plot_nulls(axes, nulls, chance=chance)
-        axes.set(xlabel="block", ylabel="overlap (IoU)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_outside_legend(figure, axes)
     return figure
 
 
@@ -106,15 +116,23 @@ def plot_overlap_by_modality(
     >>> plot_overlap_by_modality({0.5: by_modality}, nulls={0.5: overlaps.nulls})
     ... # doctest: +SKIP
     """
-    with open_figure(columns=len(overlaps), height=3.2, sharey=True) as (figure, grid):
-        for axes, (sparsity, by_modality) in zip(grid[0], overlaps.items(), strict=True):
+    titles = [f"sparsity {sparsity:.0%}" for sparsity in overlaps]
+    with open_panel_grid(
+        titles, columns=len(titles), xlabel="block", ylabel="overlap (IoU)", legend_columns=4,
+        sharey=True,
+    ) as (figure, panels):  # fmt: skip
+        for axes, (sparsity, by_modality) in zip(panels, overlaps.items(), strict=True):
             for name, values in by_modality.items():
                 plot_layer_curve(axes, values=values, name=name)
             _plot_nulls(axes, nulls[sparsity], chance=compute_chance_iou(sparsity))
-            axes.set(title=f"sparsity {sparsity:.0%}", xlabel="block")
-        grid[0, 0].set_ylabel("overlap (IoU)")
-        add_outside_legend(figure, grid[0, 0], columns=4)
     return figure
+
+
+def _plot_numbered_lines(axes: Axes, table: pd.DataFrame) -> None:
+    for i, (name, values) in enumerate(table.iterrows()):
+        line = _LINES[i % len(_LINES)]
+        axes.plot(values.index, values, **get_numbered_style(i), linestyle=line, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _plot_nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> None:
@@ -122,37 +140,6 @@ def _plot_nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float)
         mean = values.mean("linear")
         axes.plot(mean["layer"], mean, color=SERIES_COLOURS["null"], linestyle=line, label=name)
     plot_null_line(axes, chance, label="chance")
-
-
-def plot_mask_score_heatmap(
-    matrix: pd.DataFrame, *, ylabel: str = "weights of the mask of …", xlabel: str = "task"
-) -> Figure:
-    """Plot the scores of tasks with masks as a heat map.
-
-    Parameters
-    ----------
-    matrix : pandas.DataFrame
-        Masks in rows, tasks in columns, scores in [0, 1].
-    ylabel, xlabel : str
-        Labels of rows and columns.
-
-    Examples
-    --------
-    >>> plot_mask_score_heatmap(tabulate_mask_scores(rows, titles=titles))  # doctest: +SKIP
-    """
-    # Slanted names of columns need room below the map.
-    longest = max(len(str(name)) for name in matrix.columns)
-    with open_figure(height=0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, grid):
-        axes, bar = grid[0, 0], {"label": "task score"}
-        _plot_heatmap(axes, matrix, angle=30, vmin=0, vmax=1, cbar_kws=bar)
-        axes.set(xlabel=xlabel, ylabel=ylabel)
-    return figure
-
-
-def _plot_heatmap(axes: Axes, matrix: pd.DataFrame, *, angle: int, **options: Any) -> None:
-    sns.heatmap(matrix, ax=axes, annot=True, fmt=".2f", cmap="cividis", **options)
-    axes.tick_params(left=False, bottom=False)
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=angle, ha="right")
 
 
 def plot_score_by_sparsity(sweep: pd.DataFrame) -> Figure:
@@ -177,30 +164,23 @@ def plot_score_by_sparsity(sweep: pd.DataFrame) -> Figure:
     tasks = list(dict.fromkeys(sweep["task"]))
     sparsities = sweep["sparsity"]
     with open_panel_grid(
-        len(tasks), columns=3, base_height=1.0, row_height=2.2, sharey=True, sharex=True,
-        ylabel="task score",
-    ) as (figure, grid, panels):  # fmt: skip
+        tasks, xlabel="sparsity", ylabel="task score", sharey=True, sharex=True
+    ) as (figure, panels):
         for axes, task in zip(panels, tasks, strict=True):
             own = sweep[sweep["task"] == task]
             axes.axhline(own["whole"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
             for i, mask in enumerate(masks):
                 rows = own[own["mask"] == mask].sort_values("sparsity")
                 offset = (i - (len(masks) - 1) / 2) * _OFFSET
-                axes.errorbar(
-                    rows["sparsity"] + offset, rows["value"],
-                    yerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
-                    **get_numbered_style(i),
-                    linestyle=_LINES[i % len(_LINES)], elinewidth=0.8, label=mask,
+                plot_interval_points(
+                    axes, rows["sparsity"] + offset, rows, **get_numbered_style(i),
+                    linestyle=_LINES[i % len(_LINES)], label=mask,
                 )  # fmt: skip
-            axes.set_title(task)
             axes.margins(x=0.1)
             if len(set(sparsities)) == 1:
                 # The offsets alone would set the scale.
                 axes.set_xlim(sparsities.iloc[0] - 0.1, sparsities.iloc[0] + 0.1)
             axes.tick_params(labelbottom=True)
-        for axes in panels[-grid.shape[1] :]:
-            axes.set_xlabel("sparsity")
-        add_outside_legend(figure, panels[0], columns=3)
     return figure
 
 
@@ -225,47 +205,12 @@ def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[
     >>> plot_vote_agreement(compute_vote_agreement(masks), chance_agreement=chance)
     ... # doctest: +SKIP
     """
-    with open_figure(height=3.8) as (figure, grid):
-        axes = grid[0, 0]
-        for i, (name, ratios) in enumerate(agreement.iterrows()):
-            line = _LINES[i % len(_LINES)]
-            axes.plot(ratios.index, ratios, **get_numbered_style(i), linestyle=line, label=name)
+    label = "number of tasks whose mask drops a weight"
+    with open_axes(3.8, xlabel=label, ylabel="fraction of removed weights") as (figure, axes):
+        _plot_numbered_lines(axes, agreement)
         axes.plot(
             chance_agreement.index, chance_agreement, color=SERIES_COLOURS["null"], linestyle=":",
             label="if tasks chose independently",
         )  # fmt: skip
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(
-            xlabel="number of tasks whose mask drops a weight", ylabel="fraction of removed weights"
-        )
         axes.set_ylim(bottom=0)
-        add_outside_legend(figure, axes, columns=3)
-    return figure
-
-
-def plot_sparsity_heatmap(sparsities: pd.DataFrame) -> Figure:
-    """Plot the sparsity of each linear layer as a heat map.
-
-    Parameters
-    ----------
-    sparsities : pandas.DataFrame
-        From :func:`ima.pruning.alpha_subnet.compute_layer_sparsity`: blocks in rows.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Linear layers in rows, blocks in columns.
-
-    Examples
-    --------
-    >>> plot_sparsity_heatmap(compute_layer_sparsity(mask))  # doctest: +SKIP
-    """
-    with open_figure(height=0.36 * sparsities.shape[1] + 1.3) as (figure, grid):
-        axes = grid[0, 0]
-        sns.heatmap(
-            sparsities.T, ax=axes, annot=True, fmt=".2f", cmap="cividis",
-            annot_kws={"size": "small"}, cbar_kws={"label": "sparsity"},
-        )  # fmt: skip
-        axes.tick_params(left=False, bottom=False)
-        axes.set(xlabel="block", ylabel="")
     return figure

@@ -13,9 +13,12 @@ from ima.figures.style import (
     SERIES_COLOURS,
     add_outside_legend,
     get_numbered_style,
+    get_series_style,
+    open_axes,
     open_figure,
     open_panel_grid,
     plot_interval_line,
+    plot_interval_points,
 )
 
 #: Labels of the costs in a report.
@@ -56,48 +59,68 @@ def plot_score_by_cost(tables: Mapping[str, pd.DataFrame]) -> Figure:
             for axes, (cost, label) in zip(row, costs.items(), strict=True):
                 axes.axhline(table["score"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
                 for _, plan in table.iterrows():
-                    ends = [[plan["score"] - plan["low"]], [plan["high"] - plan["score"]]]
-                    axes.errorbar(
-                        plan[cost], plan["score"], yerr=ends, **styles[plan["plan"]],
-                        elinewidth=0.8, linestyle="", label=plan["plan"],
+                    plot_interval_points(
+                        axes, plan[cost], plan, y="score", **styles[plan["plan"]], linestyle="",
+                        label=plan["plan"],
                     )  # fmt: skip
                 axes.set_xlabel(f"{label} (ratio)", fontsize="small")
                 axes.xaxis.set_major_locator(MaxNLocator(4))
             row[0].set_ylabel(f"{title}: {table['metric'].iloc[0].replace('_', ' ')}")
-        add_outside_legend(figure, grid[0, 0], columns=2)
+        add_outside_legend(figure, grid[0], columns=2)
     return figure
 
 
-def plot_skipped_and_pruned(sweep: pd.DataFrame) -> Figure:
-    """Plot the score if perceptual tokens are not updated after a layer, or are pruned there.
+def plot_interval_sweep(
+    sweep: pd.DataFrame,
+    *,
+    panel: str,
+    line: str,
+    x: str,
+    xlabel: str,
+    ylabel: str,
+    columns: int = 3,
+) -> Figure:
+    """Plot scores over a setting, for example over the layer after which tokens are pruned.
 
     Parameters
     ----------
     sweep : pandas.DataFrame
-        ``task``, ``way`` (``not updated``, ``pruned``), ``layer``, ``score``, ``low``, ``high``.
+        ``value``, ``low``, ``high`` and the columns that are named below.
+    panel, line : str
+        The columns that tell panels and lines apart. A line is named after its series: a key of
+        :data:`SERIES_COLOURS`.
+    x : str
+        The column of the setting.
+    xlabel, ylabel : str
+        Labels of the axes.
+    columns : int
+        Panels in a row.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel per task, a curve per way with its 95 % interval.
+        Lines with 95 % intervals; a vertical line marks 0 if the setting has both signs.
 
     Examples
     --------
-    >>> plot_skipped_and_pruned(sweep)  # doctest: +SKIP
+    >>> plot_interval_sweep(
+    ...     sweep_steering(model, vectors, ...),
+    ...     panel="metric", line="direction", x="amount", xlabel="shift", ylabel="fraction",
+    ... )  # doctest: +SKIP
     """
-    styles = {"not updated": ("#0072B2", "o", "-"), "pruned": ("#D55E00", "X", "--")}
-    tasks = list(dict.fromkeys(sweep["task"]))
+    parts = dict(list(sweep.groupby(panel, sort=False)))
+    titles = [str(name).replace("_", " ") for name in parts]
     with open_panel_grid(
-        len(tasks), columns=2, base_height=0.8, row_height=2.6, ylabel="score"
-    ) as (figure, _, places):
-        for axes, task in zip(places, tasks, strict=True):
-            for way, style in styles.items():
-                rows = sweep[(sweep["task"] == task) & (sweep["way"] == way)]
-                rows = rows.rename(columns={"score": "value"})
-                plot_interval_line(axes, rows, x="layer", label=way, style=style)
-            axes.set(title=task, xlabel="after layer")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_outside_legend(figure, places[0], columns=2)
+        titles, columns=columns, xlabel=xlabel, ylabel=ylabel, legend_columns=2
+    ) as (figure, places):
+        for axes, own in zip(places, parts.values(), strict=True):
+            for name, rows in own.groupby(line, sort=False):
+                plot_interval_line(axes, rows, x=x, label=name, **get_series_style(str(name)))
+            if own[x].min() < 0:
+                axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+            if own[x].dtype.kind == "i":
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.label.set_fontsize("small")
     return figure
 
 
@@ -123,14 +146,15 @@ def plot_divergence_by_layer(divergence: Mapping[int, float], *, threshold: floa
     >>> figure.axes[0].get_yscale()
     'symlog'
     """
-    with open_figure(height=2.4) as (figure, grid):
-        axes = grid[0, 0]
+    with open_axes(2.4, xlabel="pruned after layer", ylabel="KL divergence (nats)") as (
+        figure,
+        axes,
+    ):
         layers = sorted(divergence)
         axes.plot(layers, [divergence[layer] for layer in layers], color="#0072B2", marker="o")
         axes.axhline(threshold, color=SERIES_COLOURS["null"], linestyle=":")
         axes.set_yscale("symlog", linthresh=threshold)
-        top = 2 * max(divergence.values())
-        axes.set(xlabel="pruned after layer", ylabel="KL divergence (nats)", ylim=(0, top))
+        axes.set_ylim(0, 2 * max(divergence.values()))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -155,9 +179,11 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
     '0.90'
     """
     rules = list(dict.fromkeys(table["choose"]))
-    starts = table["start"].nunique()
-    with open_figure(columns=len(rules), height=1.2 + 0.4 * starts, sharey=True) as (figure, grid):
-        for axes, rule in zip(grid[0], rules, strict=True):
+    height = 0.4 * table["start"].nunique()
+    with open_panel_grid(
+        rules, columns=len(rules), base_height=1.2, row_height=height, sharey=True
+    ) as (figure, panels):
+        for axes, rule in zip(panels, rules, strict=True):
             rows = table[table["choose"] == rule]
             cells = rows.pivot_table(index="start", columns="ratio", values="kept")
             cells.columns = [f"{ratio:.0%}" for ratio in cells.columns]
@@ -165,8 +191,8 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
                 cells, ax=axes, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f",
                 annot_kws={"fontsize": "x-small"}, cbar=False,
             )  # fmt: skip
-            axes.set(title=rule, xlabel="skipped perceptual tokens", ylabel="")
-        grid[0, 0].set_ylabel("from layer")
+            axes.set(xlabel="skipped perceptual tokens", ylabel="")
+        panels[0].set_ylabel("from layer")
     return figure
 
 
@@ -188,15 +214,14 @@ def plot_score_by_tokens(table: pd.DataFrame) -> Figure:
     --------
     >>> plot_score_by_tokens(table)  # doctest: +SKIP
     """
-    with open_figure(height=2.8) as (figure, grid):
-        axes = grid[0, 0]
+    with open_axes(
+        2.8, xlabel="tokens of the prompt (mean)", ylabel="exact answers", legend_columns=2
+    ) as (figure, axes):
         for i, row in enumerate(table.to_dict("records")):
-            ends = [[row["score"] - row["low"]], [row["high"] - row["score"]]]
-            axes.errorbar(
-                row["rows"], row["score"], yerr=ends, **get_numbered_style(i), elinewidth=0.8,
-                linestyle="", label=row["before"],
+            plot_interval_points(
+                axes, row["rows"], row, y="score", **get_numbered_style(i), linestyle="",
+                label=row["before"],
             )  # fmt: skip
-        axes.set(xlabel="tokens of the prompt (mean)", ylabel="exact answers", ylim=(0, 1.05))
+        axes.set_ylim(0, 1.05)
         axes.set_xlim(left=0)
-        add_outside_legend(figure, axes, columns=2)
     return figure

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.style import SERIES_COLOURS, SERIES_MARKERS, add_outside_legend, open_figure
+from ima.figures.style import (
+    SERIES_COLOURS,
+    SERIES_MARKERS,
+    add_outside_legend,
+    get_series_style,
+    open_axes,
+    open_figure,
+    open_panel_grid,
+    plot_interval_line,
+)
 
 #: Marker and label of a reference score, by the prefix of its columns.
 _REFERENCES = {
@@ -49,14 +58,12 @@ def plot_scores_with_floors(
     >>> figure.axes[0].get_yticklabels()[0].get_text()
     'opt-mini'
     """
-    with open_figure(height=0.9 + 0.34 * len(scores)) as (figure, grid):
-        axes = grid[0, 0]
+    height = 0.9 + 0.34 * len(scores)
+    with open_axes(height, xlabel=xlabel, legend_columns=4) as (figure, axes):
         for place, row in enumerate(scores.to_dict("records")):
             _plot_dot(axes, row, place, "floor_", label=names[1])
             _plot_dot(axes, row, place, "", label=names[0])
-        axes.set(xlabel=xlabel)
         _name_rows(axes, scores)
-        add_outside_legend(figure, axes, columns=4)
     return figure
 
 
@@ -139,20 +146,16 @@ def plot_training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
     ... # doctest: +SKIP
     """
     groups = list(dict.fromkeys(scores["group"]))
-    with open_figure(columns=len(groups), height=3.2, sharey=True) as (figure, grid):
-        for axes, group in zip(grid[0], groups, strict=True):
+    label = "training steps of the connector"
+    with open_panel_grid(groups, columns=len(groups), xlabel=label, ylabel=ylabel, sharey=True) as (
+        figure,
+        panels,
+    ):
+        for axes, group in zip(panels, groups, strict=True):
             rows = scores[scores["group"] == group]
             for (_, modality), run in rows.groupby(["model", "modality"], sort=False):
-                steps, colour = run.sort_values("step"), SERIES_COLOURS[modality]
-                axes.plot(
-                    steps["step"], steps["value"], color=colour, marker=SERIES_MARKERS[modality],
-                    label=modality,
-                )  # fmt: skip
-                axes.fill_between(
-                    steps["step"], steps["low"], steps["high"], color=colour, alpha=0.18, lw=0
-                )
-            axes.set(title=group, xlabel="training steps of the connector", ylim=(-0.03, 1.03))
+                style = get_series_style(modality)
+                plot_interval_line(axes, run, x="step", label=modality, **style)
+            axes.set_ylim(-0.03, 1.03)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-        grid[0, 0].set_ylabel(ylabel)
-        add_outside_legend(figure, grid[0], columns=3)
     return figure

@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-#: Colour, marker and line style.
-CurveStyle = tuple[Any, str, str]
+from ima.stats.intervals import compute_percentile_interval
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
 _BLACK, _GREY, _BLUE, _SKY = "#000000", "#7F7F7F", "#0072B2", "#56B4E9"
@@ -63,6 +62,10 @@ _SERIES: Mapping[str, _Series] = {
     "mlp_post": _Series(_PURPLE, "D", "mlp_post: hidden units of the MLP"),
     "mlp_out": _Series(_GREEN, "X", "mlp_out: output of the MLP"),
     "resid_post": _Series(_BLACK, "s", "resid_post: residual stream after the block"),
+    "toward text": _Series(_VERMILION, "o"),
+    "random direction": _Series(_GREY, "s", "", _DASHED),
+    "not updated": _Series(_BLUE, "o"),
+    "pruned": _Series(_VERMILION, "X", "", _DASHED),
     "null": _Series(_GREY, "", "", (1, 1)),
 }
 SERIES_COLOURS: Mapping[str, str] = {name: series.colour for name, series in _SERIES.items()}
@@ -151,85 +154,114 @@ def open_figure(
 
 @contextmanager
 def open_panel_grid(
-    count: int,
+    titles: Iterable[str],
     *,
     columns: int = 3,
-    base_height: float,
-    row_height: float,
+    base_height: float = 0.8,
+    row_height: float = 2.4,
+    xlabel: str = "",
     ylabel: str = "",
+    legend_columns: int = 3,
     **subplot_options: Any,
-) -> Iterator[tuple[Figure, npt.NDArray[Any], list[Axes]]]:
-    """Yield a figure with ``count`` panels in a grid, without empty panels.
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure with a panel per title in a grid; at the end, add a legend below them.
 
     Parameters
     ----------
-    count : int
-        Number of panels.
+    titles : iterable of str
+        Titles of the panels.
     columns : int
         Largest number of panels in a row.
     base_height, row_height : float
         The figure is ``base_height + rows * row_height`` inches high.
-    ylabel : str
-        Label of the y axis of the first panel of each row.
+    xlabel, ylabel : str
+        Label of each x axis, and of the y axis of the first panel of each row.
+    legend_columns : int
+        Columns of the legend. It lists each label of the panels once.
     **subplot_options
         Passed to :func:`open_figure`.
 
     Yields
     ------
-    figure, grid, panels
-        ``grid`` is the array of axes ``(row, column)``; ``panels`` lists the first ``count`` axes.
+    figure, panels
+        The axes in the order of the titles; places of the grid without a title stay empty.
 
     Examples
     --------
-    >>> with open_panel_grid(5, base_height=1, row_height=2) as (figure, _, panels):
+    >>> with open_panel_grid(["image", "audio"], xlabel="layer") as (figure, panels):
     ...     for axes in panels:
     ...         axes.plot([0, 1], [0, 1])  # doctest: +SKIP
     """
-    columns = min(columns, count)
-    rows = -(-count // columns)
+    names = list(titles)
+    columns = min(columns, len(names))
+    rows = -(-len(names) // columns)
     height = base_height + row_height * rows
     with open_figure(rows=rows, columns=columns, height=height, **subplot_options) as (
         figure,
         grid,
     ):
-        for axes in grid.flat[count:]:
+        for axes, name in zip(grid.flat, names, strict=False):
+            axes.set(title=name, xlabel=xlabel)
+        for axes in grid.flat[len(names) :]:
             axes.remove()
-        yield figure, grid, list(grid.flat[:count])
-        if ylabel:
-            for axes in grid[:, 0]:
-                axes.set_ylabel(ylabel)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(ylabel)
+        panels = list(grid.flat[: len(names)])
+        yield figure, panels
+        add_outside_legend(figure, panels, columns=legend_columns)
 
 
-def add_outside_legend(
-    figure: Figure, axes: Axes | Iterable[Axes], *, columns: int = 3, title: str = ""
-) -> None:
+@contextmanager
+def open_axes(
+    height: float, *, xlabel: str = "", ylabel: str = "", legend_columns: int = 3
+) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a figure with one panel; at the end, add a legend below it.
+
+    Parameters
+    ----------
+    height : float
+        Height of the figure in inches.
+    xlabel, ylabel : str
+        Labels of the axes.
+    legend_columns : int
+        Columns of the legend.
+
+    Examples
+    --------
+    >>> with open_axes(3.0, xlabel="layer") as (figure, axes):
+    ...     axes.plot([0, 1], [0, 1], label="a line")  # doctest: +SKIP
+    """
+    with open_figure(height=height) as (figure, grid):
+        axes = grid[0, 0]
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        yield figure, axes
+        add_outside_legend(figure, [axes], columns=legend_columns)
+
+
+def add_outside_legend(figure: Figure, panels: Iterable[Axes], *, columns: int = 3) -> None:
     """Add one legend for several axes below the figure, outside the data.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure.
-    axes : Axes or iterable of Axes
+    panels : iterable of Axes
         Axes whose labelled artists the legend lists, each label once.
     columns : int
         Columns of the legend.
-    title : str
-        Title of the legend.
 
     Examples
     --------
     >>> add_outside_legend(figure, panels, columns=2)  # doctest: +SKIP
     """
     entries: dict[str, Any] = {}
-    for each in (axes,) if isinstance(axes, Axes) else axes:
-        handles, labels = each.get_legend_handles_labels()
-        entries = {**dict(zip(labels, handles, strict=True)), **entries}
-        if legend := each.get_legend():
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+        if legend := axes.get_legend():
             legend.remove()
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=columns,
-        title=title or None,
-    )  # fmt: skip
+    if entries:
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def plot_layer_curve(
@@ -240,7 +272,6 @@ def plot_layer_curve(
     low: xr.DataArray | None = None,
     high: xr.DataArray | None = None,
     label: str | None = None,
-    dim: str = "layer",
 ) -> None:
     """Plot one curve over layers with its interval.
 
@@ -255,40 +286,29 @@ def plot_layer_curve(
         :data:`SERIES_COLOURS`.
     label : str or None
         Text of the legend; None takes that of the series.
-    dim : str
-        The dim along the x axis.
 
     Examples
     --------
     >>> plot_layer_curve(axes, values=curves["estimate"], name="PvsT")  # doctest: +SKIP
     """
-    x, series = values[dim].to_numpy(), _SERIES[name]
-    axes.plot(
-        x, values, color=series.colour, marker=series.marker, dashes=series.dashes,
-        label=series.label or name if label is None else label,
-    )  # fmt: skip
+    x, style = values["layer"].to_numpy(), get_series_style(name)
+    axes.plot(x, values, label=SERIES_LABELS.get(name, name) if label is None else label, **style)
     if low is not None and high is not None:
-        axes.fill_between(x, low, high, color=series.colour, alpha=0.18, linewidth=0)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def plot_named_curves(
-    axes: Axes,
-    estimate: xr.DataArray,
-    *,
-    dim: str,
-    low: xr.DataArray | None = None,
-    high: xr.DataArray | None = None,
-    suffix: str = "",
-) -> None:
+def plot_named_curves(axes: Axes, curves: xr.Dataset, *, dim: str, suffix: str = "") -> None:
     """Plot a curve over layers for each label of a dim, which is the name of the series.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         The axes.
-    estimate, low, high : xarray.DataArray
-        ``(dim, layer)``. A curve without a finite value is left out.
+    curves : xarray.Dataset
+        ``estimate`` ``(dim, layer)``, and either its interval, ``low`` and ``high``, or ``draws``
+        ``(draw, dim, layer)``, whose 95 % percentile interval is plotted, or neither. A curve
+        without a finite value is left out.
     dim : str
         The dim.
     suffix : str
@@ -296,42 +316,85 @@ def plot_named_curves(
 
     Examples
     --------
-    >>> plot_named_curves(axes, norms["estimate"], dim="kind")  # doctest: +SKIP
+    >>> plot_named_curves(axes, norms, dim="kind")  # doctest: +SKIP
     """
-    for name in map(str, estimate[dim].to_numpy()):
-        values, bottom, top = (
-            None if part is None else part.sel({dim: name}) for part in (estimate, low, high)
-        )
-        if values is not None and np.isfinite(values).any():
-            label = name + suffix if suffix else None
-            plot_layer_curve(axes, values=values, low=bottom, high=top, name=name, label=label)
+    if "draws" in curves and "low" not in curves:
+        low, high = compute_percentile_interval(curves["draws"])
+        curves = curves.assign(low=low, high=high)
+    for name in map(str, curves[dim].to_numpy()):
+        own = curves.sel({dim: name})
+        if np.isfinite(own["estimate"]).any():
+            plot_layer_curve(
+                axes,
+                values=own["estimate"],
+                low=own.get("low"),
+                high=own.get("high"),
+                name=name,
+                label=name + suffix if suffix else None,
+            )
 
 
 def plot_interval_line(
-    axes: Axes, table: pd.DataFrame, *, x: str, label: str, style: CurveStyle
+    axes: Axes, table: pd.DataFrame, *, x: str, y: str = "value", **style: Any
 ) -> None:
-    """Plot the column ``value`` over the column ``x``, with the interval from ``low`` to ``high``.
+    """Plot the column ``y`` over the column ``x``, with the interval from ``low`` to ``high``.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         The axes.
     table : pandas.DataFrame
-        Columns ``value``, ``low``, ``high`` and ``x``.
-    x, label : str
-        The column along the x axis, and the text of the legend.
-    style : tuple
-        Colour, marker and line style.
+        Columns ``low``, ``high`` and those named by ``x`` and ``y``.
+    x, y : str
+        The columns along the axes.
+    **style
+        Passed to :meth:`matplotlib.axes.Axes.plot`; ``color`` is also that of the interval.
 
     Examples
     --------
-    >>> plot_interval_line(axes, sweep, x="layer", label="pruned", style=("#D55E00", "X", "--"))
-    ... # doctest: +SKIP
+    >>> plot_interval_line(axes, sweep, x="layer", **get_series_style("pruned"))  # doctest: +SKIP
     """
-    colour, marker, line = style
     table = table.sort_values(x)
-    axes.plot(table[x], table["value"], color=colour, marker=marker, linestyle=line, label=label)
-    axes.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
+    axes.plot(table[x], table[y], **style)
+    axes.fill_between(
+        table[x], table["low"], table["high"], color=style["color"], alpha=0.18, linewidth=0
+    )
+
+
+def plot_interval_points(axes: Axes, x: Any, table: Any, *, y: str = "value", **style: Any) -> None:
+    """Plot values with error bars.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    x : array_like
+        Places along the x axis.
+    table : pandas.DataFrame or mapping
+        The values by ``y``, the ends of their intervals by ``low`` and ``high``.
+    y : str
+        The column of values.
+    **style
+        Passed to :meth:`matplotlib.axes.Axes.errorbar`.
+
+    Examples
+    --------
+    >>> plot_interval_points(axes, 3, {"value": 0.5, "low": 0.4, "high": 0.6})  # doctest: +SKIP
+    """
+    ends = np.reshape([table[y] - table["low"], table["high"] - table[y]], (2, -1))
+    axes.errorbar(x, table[y], yerr=ends, elinewidth=0.8, **style)
+
+
+def get_series_style(name: str) -> dict[str, Any]:
+    """Return the colour, marker and dashes of a series.
+
+    Examples
+    --------
+    >>> get_series_style("perceptual")
+    {'color': '#CC79A7', 'marker': 'o', 'dashes': (1, 0)}
+    """
+    series = _SERIES[name]
+    return {"color": series.colour, "marker": series.marker, "dashes": series.dashes}
 
 
 def get_numbered_style(index: int) -> dict[str, Any]:
@@ -343,13 +406,9 @@ def get_numbered_style(index: int) -> dict[str, Any]:
     ('o', 'none')
     """
     count = len(_NUMBERED_MARKERS)
-    colour = sns.color_palette("colorblind", count)[index % count]
+    colour, marker = sns.color_palette("colorblind", count)[index % count], index % count
     face = colour if index < count else "none"
-    return {
-        "color": colour,
-        "marker": _NUMBERED_MARKERS[index % count],
-        "markerfacecolor": face,
-    }
+    return {"color": colour, "marker": _NUMBERED_MARKERS[marker], "markerfacecolor": face}
 
 
 def plot_null_line(axes: Axes, value: float, *, label: str) -> None:

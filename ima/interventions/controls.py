@@ -280,9 +280,6 @@ def _pool(
     parts = []
     for batch in batches:
         with attention_knockout(model, batch, last_layer=last_layer):
-            parts.append(
-                compute_batch_statistics(model, batch, hook_points=["resid_post"]).means[
-                    "resid_post"
-                ]
-            )
+            statistics = compute_batch_statistics(model, batch, hook_points=["resid_post"])
+        parts.append(statistics.means["resid_post"])
     return np.concatenate(parts)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ima.capture import compute_batch_statistics
 from ima.errors import ParameterError
@@ -76,38 +76,16 @@ def add_steering_vector(
     perceptual = (batch.modality > 0).unsqueeze(-1)
     vector = torch.from_numpy(offset)
 
-    def move(state: Tensor) -> Tensor:
+    def move(state: Tensor) -> Tensor | None:
         if state.shape[1] != perceptual.shape[1]:
-            return state
+            return None
         where = perceptual.repeat_interleave(len(state) // len(perceptual), dim=0).to(state.device)
         return torch.where(where, state + vector.to(state), state)
 
     hook_point = model.hook_points.get_hook_point("resid_post", layer=layer)
-    handle = (
-        _edit_input(hook_point.module, move)
-        if hook_point.side == "input"
-        else _edit_output(hook_point.module, move)
-    )
-    try:
+    # A handle is a context manager that removes its hook.
+    with hook_point.attach(move, samples=len(batch)):
         yield
-    finally:
-        handle.remove()
-
-
-def _edit_output(module: nn.Module, move: Any) -> Any:
-    def after(_: nn.Module, __: Any, output: Any) -> Any:
-        return (move(output[0]), *output[1:]) if isinstance(output, tuple) else move(output)
-
-    return module.register_forward_hook(after)
-
-
-def _edit_input(module: nn.Module, move: Any) -> Any:
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (move(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": move(kwargs["hidden_states"])}
-
-    return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
 def compute_steering_vector(
@@ -136,10 +114,8 @@ def compute_steering_vector(
     """
     sums = np.zeros((2, model.hidden))
     for batch in model.encode_batches(samples):
-        means = compute_batch_statistics(model, batch, hook_points=["resid_post"]).means[
-            "resid_post"
-        ]
-        sums += means[:, :, layer].sum(axis=0)
+        means = compute_batch_statistics(model, batch, hook_points=["resid_post"]).means
+        sums += means["resid_post"][:, :, layer].sum(axis=0)
     perceptual, textual = sums / len(samples)
     vector: SteeringVector = textual - perceptual
     return vector

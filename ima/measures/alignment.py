@@ -14,30 +14,32 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
+from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import (
+    check_same_layers,
     compute_matched_cosines,
     compute_pair_cosine_draws,
     compute_weighted_means,
     correct_shared_pair_draws,
-    normalize_vectors,
+    normalize_array,
 )
 from ima.stats import FloatArray
 from ima.stats.correlation import compute_permutation_p, correlate_rows
 from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights
+from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
 
 #: The layer of the perceptual tokens: that of the textual tokens, or layer 0.
 ALIGNMENT_VERSIONS = ("same layer", "input")
-AlignmentVersion = Literal["same layer", "input"]
 
 
 def compute_alignment_curve(
     means: Mapping[str, xr.DataArray],
     *,
-    version: AlignmentVersion = "same layer",
+    version: Literal["same layer", "input"] = "same layer",
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -79,7 +81,7 @@ def compute_alignment_curve(
     """
     if version not in ALIGNMENT_VERSIONS:
         raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
-    layers = _check_layers(means)
+    layers = check_same_layers(means, hint="Give caches of one language model.")
     weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     values = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
@@ -100,39 +102,17 @@ def compute_alignment_curve(
                 rows_a=rows,
                 rows_b=rows,
             )
-    return xr.Dataset(
-        {
-            "estimate": (("dataset", "layer"), values[0]),
-            "draws": (("draw", "dataset", "layer"), values[1:]),
-        },
-        coords={"dataset": list(means), "layer": layers},
-        attrs={"samples": n, "version": version, "resamples": resamples, "seed": seed},
-    )
+    coords = {"dataset": list(means), "layer": layers}
+    return label_draws(values, ("dataset", "layer"), coords=coords, n=n)
 
 
-def _check_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    if not means:
-        message = "No data sets given; an alignment needs at least one."
-        raise ParameterError(message)
-    first, *rest = (array["layer"] for array in means.values())
-    if not all(layers.equals(first) for layers in rest):
-        message = (
-            "The data sets are not from one language model: their layers differ. Give caches of "
-            "one language model."
-        )
-        raise ParameterError(message)
-    return first
-
-
-def compute_ima_score(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_ima_score(curve: xr.Dataset) -> Interval:
     """Compute the IMA score: the mean of PvsT over layers 0 … L-1 and data sets.
 
     Parameters
     ----------
     curve : xarray.Dataset
         From :func:`compute_alignment_curve`, or some of its data sets.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -147,7 +127,7 @@ def compute_ima_score(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
     0.300 [0.300, 0.300], n = 8
     """
     value, draws = compute_ima_score_draws(curve)
-    return Interval.of_draws(value, draws, n=int(curve.attrs["samples"]), level=level)
+    return Interval.of_draws(value, draws, n=int(curve.attrs["samples"]))
 
 
 def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
@@ -180,15 +160,13 @@ def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
     return float(inner["estimate"]), inner["draws"].to_numpy()
 
 
-def correlate_with_depth(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+def correlate_with_depth(curve: xr.Dataset) -> Interval:
     """Measure F3.1: Spearman's correlation of PvsT, averaged over data sets, with the layer.
 
     Parameters
     ----------
     curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -206,8 +184,8 @@ def correlate_with_depth(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
     mean = curve[["estimate", "draws"]].mean("dataset")
     curves = np.vstack([mean["estimate"], mean["draws"]])
     value, *draws = _correlate_with_order(curves)
-    over_samples = Interval.of_draws(value, draws, n=int(curve.attrs["samples"]), level=level)
-    return _widen_by_random_orders(over_samples, points=[curves.shape[1]], level=level)
+    over_samples = Interval.of_draws(value, draws, n=int(curve.attrs["samples"]))
+    return _widen_by_random_orders(over_samples, points=[curves.shape[1]])
 
 
 def _correlate_with_order(values: FloatArray) -> FloatArray:
@@ -216,31 +194,28 @@ def _correlate_with_order(values: FloatArray) -> FloatArray:
     return correlate_rows(np.broadcast_to(order, values.shape), values)
 
 
-def _widen_by_random_orders(
-    interval: Interval, *, points: Sequence[int], level: float, orders: int = 9999
-) -> Interval:
+def _widen_by_random_orders(interval: Interval, *, points: Sequence[int]) -> Interval:
     """Widen the interval of a mean rank correlation to what random orders of its points give."""
     rng = np.random.default_rng(0)
+    orders = 9999
     draws = np.zeros(orders)
     for count in points:
         ranks = np.argsort(rng.random((orders, count)), axis=1).astype(np.float64)
         draws += _correlate_with_order(ranks) / len(points)
-    reach = float(np.quantile(np.abs(draws), level, method="higher"))
+    reach = float(np.quantile(np.abs(draws), 0.95, method="higher"))
     low, high = max(-1.0, interval.value - reach), min(1.0, interval.value + reach)
     return Interval.around(
         interval.value, low=min(interval.low, low), high=max(interval.high, high), n=interval.n
     )
 
 
-def compute_depth_rise(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_depth_rise(curve: xr.Dataset) -> Interval:
     """Compute how much higher PvsT, averaged over data sets, is at the last layer than at layer 0.
 
     Parameters
     ----------
     curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -256,8 +231,7 @@ def compute_depth_rise(curve: xr.Dataset, *, level: float = 0.95) -> Interval:
     """
     mean = curve[["estimate", "draws"]].mean("dataset")
     rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=0, drop=True)
-    draws, n = rise["draws"].to_numpy(), int(curve.attrs["samples"])
-    return Interval.of_draws(float(rise["estimate"]), draws, n=n, level=level)
+    return Interval.of_draws(float(rise["estimate"]), rise["draws"], n=curve.attrs["samples"])
 
 
 def compute_depth_p(curve: xr.Dataset, *, seed: int = 0) -> float:
@@ -283,9 +257,7 @@ def compute_depth_p(curve: xr.Dataset, *, seed: int = 0) -> float:
     return compute_permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
 
 
-def correlate_with_step(
-    runs: Mapping[str, Mapping[int, xr.Dataset]], *, level: float = 0.95
-) -> Interval:
+def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interval:
     """Measure F3.2: Spearman's correlation of the IMA score with the training step.
 
     Parameters
@@ -293,8 +265,6 @@ def correlate_with_step(
     runs : mapping of str to mapping of int to xarray.Dataset
         By run and training step, from :func:`compute_alignment_curve` with the same seed and
         number of resamples; within a run of the same samples.
-    level : float
-        Coverage of the percentile interval over contents.
 
     Returns
     -------
@@ -330,9 +300,9 @@ def correlate_with_step(
         draws.append(run_draws)
         n += int(next(iter(steps.values())).attrs["samples"])
     mean = float(np.mean(values))
-    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n, level=level)
+    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n)
     points = [len(steps) for steps in runs.values()]
-    return _widen_by_random_orders(over_contents, points=points, level=level)
+    return _widen_by_random_orders(over_contents, points=points)
 
 
 def compute_margin_over_controls(
@@ -370,13 +340,10 @@ def compute_margin_over_controls(
     largest = max(scores, key=lambda name: scores[name][0])
     control_value, control_draws = scores[largest]
     n = int(curve.attrs["samples"])
-    margin = Interval.of_draws(value - control_value, draws - control_draws, n=n, level=0.95)
-    return margin, largest
+    return Interval.of_draws(value - control_value, draws - control_draws, n=n), largest
 
 
-def compute_matched_gain(
-    means: xr.DataArray, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def compute_matched_gain(means: xr.DataArray, *, resamples: int = 1000, seed: int = 0) -> Interval:
     """Compute how much more similar a sample's perceptual tokens are to its own text than to all.
 
     Parameters
@@ -387,8 +354,6 @@ def compute_matched_gain(
         Number of bootstrap resamples of samples.
     seed : int
         Same seed, same interval.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -406,16 +371,12 @@ def compute_matched_gain(
     """
     gains = []
     for at in range(means.sizes["layer"] - 1):
-        p, t = (_normalize_layer(means, kind=kind, at=at) for kind in ("perceptual", "textual"))
+        layer = means.isel(layer=at)
+        p, t = (normalize_array(layer.sel(kind=kind).to_numpy()) for kind in TOKEN_KINDS)
         gains.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
     gain = np.mean(gains, axis=0)
     draws = draw_bootstrap_weights(len(gain), resamples=resamples, seed=seed).to_numpy() @ gain
-    return Interval.of_draws(float(gain.mean()), draws, n=len(gain), level=level)
-
-
-def _normalize_layer(means: xr.DataArray, *, kind: str, at: int) -> FloatArray:
-    directions: FloatArray = normalize_vectors(means.isel(layer=at).sel(kind=kind)).to_numpy()
-    return directions
+    return Interval.of_draws(float(gain.mean()), draws, n=len(gain))
 
 
 def stack_alignment_curves(curves: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:
@@ -441,9 +402,9 @@ def stack_alignment_curves(curves: Mapping[str, xr.Dataset], *, dim: str) -> xr.
     >>> dict(stacked["estimate"].sizes)
     {'condition': 2, 'layer': 2}
     """
-    index = xr.DataArray(list(curves), dims=dim, name=dim)
     averaged = [curve[["estimate", "draws"]].mean("dataset") for curve in curves.values()]
-    return xr.concat(averaged, dim=index)
+    first = next(iter(curves.values()))
+    return xr.concat(averaged, dim=pd.Index(list(curves), name=dim)).assign_attrs(first.attrs)
 
 
 def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
@@ -469,13 +430,15 @@ def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
     array([[1., 0.],
            [0., 1.]])
     """
-    sides = []
-    for kind in ("perceptual", "textual"):
-        layer_means = [
-            _normalize_layer(means, kind=kind, at=at).mean(axis=0)
-            for at in range(means.sizes["layer"])
-        ]
-        sides.append(np.stack(layer_means))
+    sides = [
+        np.stack(
+            [
+                normalize_array(means.isel(layer=at).sel(kind=kind).to_numpy()).mean(axis=0)
+                for at in range(means.sizes["layer"])
+            ]
+        )
+        for kind in TOKEN_KINDS
+    ]
     layers = means["layer"].to_numpy()
     return xr.DataArray(
         sides[0] @ sides[1].T,

@@ -106,7 +106,7 @@ def compute_baseline_curves(
     return xr.Dataset(
         {name: (("baseline", "layer"), own) for name, own in zip(names, values, strict=True)},
         coords={"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
-        attrs={"samples": n, "n_neighbors": k, "permutations": permutations, "seed": seed},
+        attrs={"samples": n, "n_neighbors": k},
     )
 
 

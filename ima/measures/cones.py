@@ -15,20 +15,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.similarity import (
-    SAMPLE_BLOCK_SIZE,
+    check_same_layers,
     compute_matched_cosines,
     compute_pair_cosine_draws,
     compute_weighted_means,
     correct_shared_pair_draws,
-    split_into_halves,
 )
 from ima.stats import FloatArray, RowIndices
-from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
-from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, draw_resample_counts
+from ima.stats.intervals import Interval, compute_lowest_point
+from ima.stats.resampling import (
+    BootstrapWeights,
+    draw_dataset_weights,
+    draw_resample_counts,
+    label_draws,
+)
 
 CONE_CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
 _KINDS = {"P": "perceptual", "T": "textual"}
@@ -80,9 +85,13 @@ def compute_similarity_terms(
     ... )
     >>> terms = compute_similarity_terms({"caption": states, "qa": states + 1}, resamples=2)
     >>> terms["curve"].values.tolist()[:4]
-    ['PvsT', 'PvsT', 'PvsP', 'P intra']
+    ['PvsT', 'PvsT', 'PvsP', 'TvsT']
     """
-    layers = _check_layers(means)
+    layers = check_same_layers(means, hint="Give caches of one language model.")
+    for name, array in means.items():
+        if array.sizes["sample"] < 4:
+            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
+            raise ParameterError(message)
     kinds = {name: _list_present_kinds(array) for name, array in means.items()}
     terms = list(_list_terms(kinds))
     weights, contents, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
@@ -109,69 +118,41 @@ def compute_similarity_terms(
                 )
             else:
                 values[:, number, at] = score(curve, left, right)
-    term = {
-        name: ("term", [entry[i] for entry in terms])
-        for i, name in enumerate(("curve", "left", "right"))
-    }
-    return xr.Dataset(
-        {
-            "estimate": (("term", "layer"), values[0]),
-            "draws": (("draw", "term", "layer"), values[1:]),
-        },
-        coords={**term, "layer": layers},
-        attrs={
-            "samples": n,
-            "resamples": resamples,
-            "seed": seed,
-            "pairs": "matched" if paper_compat else "all",
-        },
-    )
+    coords = {**label_terms(terms), "layer": layers}
+    return label_draws(values, ("term", "layer"), coords=coords, n=n)
 
 
-def _check_layers(means: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    if not means:
-        message = "No data sets given; similarities need at least one."
-        raise ParameterError(message)
-    first, *rest = means.values()
-    for name, array in means.items():
-        if array.sizes["sample"] < 4:
-            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
-            raise ParameterError(message)
-    for array in rest:
-        same = array["layer"].equals(first["layer"])
-        if not same or array.sizes["hidden"] != first.sizes["hidden"]:
-            sizes = {name: dict(array.sizes) for name, array in means.items()}
-            message = (
-                f"The data sets are not from one language model: {sizes}. "
-                "Give caches whose layers and hidden size agree."
-            )
-            raise ParameterError(message)
-    return first["layer"]
+def label_terms(terms: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, list[str]]]:
+    """Return the coords of terms: their curve, and the two data sets that they compare.
+
+    Examples
+    --------
+    >>> label_terms([("PvsT", "a", "a"), ("PvsP", "a", "b")])["right"]
+    ('term', ['a', 'b'])
+    """
+    columns = zip(("curve", "left", "right"), zip(*terms, strict=True), strict=True)
+    return {name: ("term", list(column)) for name, column in columns}
 
 
 def _list_present_kinds(array: xr.DataArray) -> list[str]:
     """List the kinds of tokens in a data set: a text-only one has no perceptual tokens."""
-    present: dict[str, bool] = dict.fromkeys(map(str, array["kind"].to_numpy()), False)
     # One number of each vector shows whether the vector is present.
-    first = array.isel(layer=0, hidden=0)
-    for start in range(0, array.sizes["sample"], SAMPLE_BLOCK_SIZE):
-        block = slice(start, start + SAMPLE_BLOCK_SIZE)
-        numbers = first.isel(sample=block).transpose("kind", "sample").to_numpy()
-        for kind, values in zip(present, numbers, strict=True):
-            present[kind] |= bool(np.isfinite(values).any())
-        if all(present.values()):
-            break
-    return [kind for kind, there in present.items() if there]
+    present = xr.ufuncs.isfinite(array.isel(layer=0, hidden=0)).any("sample")
+    return [str(kind) for kind in present["kind"].to_numpy()[present.to_numpy()]]
 
 
 def _list_terms(kinds: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
     for name, own in kinds.items():
         if len(own) == 2:
             yield "PvsT", name, name
-    for letter, kind in _KINDS.items():
-        names = [name for name, own in kinds.items() if kind in own]
+    present = {
+        letter: [name for name, own in kinds.items() if kind in own]
+        for letter, kind in _KINDS.items()
+    }
+    for letter, names in present.items():
         for left, right in combinations(names, 2):
             yield f"{letter}vs{letter}", left, right
+    for letter, names in present.items():
         for name in names:
             yield f"{letter} intra", name, name
 
@@ -218,32 +199,27 @@ def _score_matched_pairs(states: _States, weights: Mapping[str, BootstrapWeights
 def _score_halves(vectors: xr.DataArray, *, resamples: int, seed: int) -> FloatArray:
     """Compute the all-pairs cosine between two halves, each resampled on its own."""
     n = vectors.sizes["sample"]
-    order = xr.DataArray(np.arange(n), dims="sample")
+    order = np.random.default_rng(seed).permutation(n)
     weights = []
-    for number, half in enumerate(split_into_halves(order, seed=seed)):
+    for number, half in enumerate((order[: n // 2], order[n // 2 :])):
         counts = np.zeros((1 + resamples, n), np.uint8)
-        counts[:, half.to_numpy()] = draw_resample_counts(
-            half.size, resamples=resamples, seed=(seed, number)
-        )
+        counts[:, half] = draw_resample_counts(half.size, resamples=resamples, seed=(seed, number))
         weights.append(BootstrapWeights(counts))
     return compute_pair_cosine_draws(*compute_weighted_means(vectors, weights))
 
 
-def average_terms_by_curve(terms: xr.Dataset, *, names: Sequence[str] = CONE_CURVES) -> xr.Dataset:
+def average_terms_by_curve(terms: xr.Dataset) -> xr.Dataset:
     """Average the terms of each curve, over data sets or over pairs of data sets.
 
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`compute_similarity_terms`, or some of its terms.
-    names : sequence of str
-        Names of the possible curves, in the order of the result.
+        With the coord ``curve`` on ``term``, for example from :func:`compute_similarity_terms`.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(curve, layer)``, ``draws`` ``(draw, curve, layer)``, and ``terms``
-        ``(curve,)``, the number of averaged terms.
+        The same arrays with ``curve`` for ``term``, for example ``estimate`` ``(curve, layer)``.
 
     Examples
     --------
@@ -254,11 +230,9 @@ def average_terms_by_curve(terms: xr.Dataset, *, names: Sequence[str] = CONE_CUR
     >>> average_terms_by_curve(terms)["estimate"].round(2).values.tolist()
     [[0.3]]
     """
-    present = [name for name in names if name in terms["curve"].values]
-    index = xr.DataArray(present, dims="curve", name="curve")
-    parts = [terms.isel(term=terms["curve"].values == name) for name in present]
-    averaged = xr.concat([part[["estimate", "draws"]].mean("term") for part in parts], dim=index)
-    averaged["terms"] = ("curve", [part.sizes["term"] for part in parts])
+    curve = terms["curve"].to_numpy()
+    names = pd.Index(pd.unique(curve), name="curve")
+    averaged = xr.concat([terms.isel(term=curve == name).mean("term") for name in names], dim=names)
     return averaged.assign_attrs(terms.attrs)
 
 
@@ -290,7 +264,7 @@ def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
     >>> compute_cone_gaps(averaged)["estimate"].round(2).values.tolist()
     [[0.3], [0.4]]
     """
-    missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"].values]
+    missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"]]
     if missing:
         message = (
             f"F1.1 compares PvsT with PvsP and TvsT; missing: {', '.join(missing)}. PvsP and TvsT "
@@ -302,20 +276,19 @@ def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
     return (within - between).assign_attrs(averaged.attrs)
 
 
-def compute_cone_margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_cone_margin(averaged: xr.Dataset) -> Interval:
     """Measure F1.1: how far PvsT stays below PvsP and TvsT where it comes closest.
 
     Parameters
     ----------
     averaged : xarray.Dataset
         From :func:`average_terms_by_curve`.
-    level : float
-        Coverage, simultaneous over layers and both comparisons.
 
     Returns
     -------
     Interval
-        The minimum over layers of min(PvsP − PvsT, TvsT − PvsT), a difference of cosines.
+        The minimum over layers of min(PvsP − PvsT, TvsT − PvsT), a difference of cosines; its
+        interval is simultaneous over layers and both comparisons.
 
     Examples
     --------
@@ -327,7 +300,4 @@ def compute_cone_margin(averaged: xr.Dataset, *, level: float = 0.95) -> Interva
     >>> print(compute_cone_margin(averaged))
     0.300 [0.300, 0.300], n = 8
     """
-    gap = compute_cone_gaps(averaged)
-    low, high = compute_simultaneous_band(gap["draws"], level=level)
-    n = int(averaged.attrs["samples"])
-    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)
+    return compute_lowest_point(compute_cone_gaps(averaged), n=averaged.attrs["samples"])

@@ -94,7 +94,6 @@ def evaluate_detection(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Detection:
     """Evaluate how well a number separates flagged samples from the others.
 
@@ -108,8 +107,6 @@ def evaluate_detection(
         Number of bootstrap resamples of samples, within each group.
     seed : int
         Same seed, same intervals.
-    level : float
-        Coverage of the percentile intervals.
 
     Raises
     ------
@@ -144,8 +141,8 @@ def evaluate_detection(
     difference = float(values[flags].mean() - values[~flags].mean())
     test = stats.mannwhitneyu(values[flags], values[~flags], alternative="two-sided")
     return Detection(
-        Interval.of_draws(difference, differences, n=n, level=level),
-        Interval.of_draws(compute_auc(values, flags), areas, n=n, level=level),
+        Interval.of_draws(difference, differences, n=n),
+        Interval.of_draws(compute_auc(values, flags), areas, n=n),
         float(test.pvalue),
         len(groups[0]),
     )

@@ -50,7 +50,6 @@ def compute_tsne(
     states: pd.DataFrame,
     rows: RowIndices,
     layers: Sequence[int],
-    perplexity: float = 30,
     seed: int = 0,
 ) -> xr.DataArray:
     """Embed states by t-SNE of their cosine distances, each layer on its own.
@@ -68,8 +67,6 @@ def compute_tsne(
         Rows of `states`.
     layers : sequence of int
         Labels of the layers.
-    perplexity : float
-        Effective number of neighbours, limited to a third of the states.
     seed : int
         Same seed, same picture.
 
@@ -100,7 +97,7 @@ def compute_tsne(
     for layer in layers:
         x = read_layer_states(means, states=states, rows=rows, layer=layer)
         tsne = TSNE(
-            perplexity=min(perplexity, (len(rows) - 1) / 3),
+            perplexity=min(30, (len(rows) - 1) / 3),
             metric="cosine",
             init="random",
             random_state=seed,

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from ima.errors import CacheError, ParameterError
-from ima.measures.alignment import compute_alignment_curve
+from ima.measures.alignment import compute_alignment_curve, stack_alignment_curves
 from ima.measures.norms import average_over_samples, average_token_changes
-from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
+from ima.stats.intervals import Interval, compute_lowest_point
 
 #: Hook points inside a block, off the residual stream.
 BLOCK_HOOK_POINTS = ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out")
@@ -154,25 +154,18 @@ def compute_hook_point_drift(
 
 def _stack(by_hook_point: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Average over data sets and stack along the hook points."""
-    index = xr.DataArray(list(by_hook_point), dims="hook_point", name="hook_point")
     # Only the residual stream has a layer 0.
-    parts = [
-        part[["estimate", "draws"]].mean("dataset").sel(layer=slice(1, None))
-        for part in by_hook_point.values()
-    ]
-    first = next(iter(by_hook_point.values()))
-    return xr.concat(parts, dim=index).assign_attrs(first.attrs)
+    parts = {name: part.sel(layer=slice(1, None)) for name, part in by_hook_point.items()}
+    return stack_alignment_curves(parts, dim="hook_point")
 
 
-def compute_block_margin(curves: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_block_margin(curves: xr.Dataset) -> Interval:
     """Measure F3.3: how far the lowest PvsT inside the block exceeds that of the residual stream.
 
     Parameters
     ----------
     curves : xarray.Dataset
         From :func:`compute_hook_point_alignment`, with ``resid_post`` among the hook points.
-    level : float
-        Coverage, simultaneous over hook points.
 
     Returns
     -------
@@ -202,6 +195,4 @@ def compute_block_margin(curves: xr.Dataset, *, level: float = 0.95) -> Interval
         raise ParameterError(message)
     averaged = curves[["estimate", "draws"]].mean("layer")
     gap = averaged.sel(hook_point=inside) - averaged.sel(hook_point=RESIDUAL_HOOK_POINT, drop=True)
-    low, high = compute_simultaneous_band(gap["draws"], level=level)
-    n = int(curves.attrs["samples"])
-    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)
+    return compute_lowest_point(gap, n=curves.attrs["samples"])

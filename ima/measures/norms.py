@@ -17,9 +17,10 @@ import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.hook_points import TOKEN_KINDS
+from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
-from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
-from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
+from ima.stats.intervals import Interval, compute_lowest_point
+from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, label_draws
 
 ChangeMeasure = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
 #: Ways to compare a token's states x and y at two layers: their cosine; the cosine of ``m·x/|x|``
@@ -64,25 +65,12 @@ def average_over_samples(
     >>> average_over_samples({"caption": norms}, resamples=10)["estimate"].values.tolist()
     [[[4.0], [1.0]]]
     """
-    if not values:
-        message = "No data sets given; an average needs at least one."
-        raise ParameterError(message)
+    layers = check_same_layers(values, hint="Give caches of one language model.")
     weights, _, n = draw_dataset_weights(values, resamples=resamples, seed=seed)
-    first = next(iter(values.values()))
+    kinds = next(iter(values.values()))["kind"].to_numpy()
     means = [_compute_weighted_means(array, weights[name]) for name, array in values.items()]
-    stacked = np.stack(means, axis=1)
-    return xr.Dataset(
-        {
-            "estimate": (("dataset", "kind", "layer"), stacked[0]),
-            "draws": (("draw", "dataset", "kind", "layer"), stacked[1:]),
-        },
-        coords={
-            "dataset": list(values),
-            "kind": first["kind"].to_numpy(),
-            "layer": first["layer"].to_numpy(),
-        },
-        attrs={"samples": n, "resamples": resamples, "seed": seed},
-    )
+    coords = {"dataset": list(values), "kind": kinds, "layer": layers.to_numpy()}
+    return label_draws(np.stack(means, axis=1), ("dataset", "kind", "layer"), coords=coords, n=n)
 
 
 def _compute_weighted_means(array: xr.DataArray, weights: BootstrapWeights) -> FloatArray:
@@ -322,15 +310,13 @@ def _compute_norms(vectors: FloatArray) -> FloatArray:
     return norms
 
 
-def compute_norm_ratio(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_norm_ratio(averaged: xr.Dataset) -> Interval:
     """Measure F1.3: log₂ of perceptual over textual norm at the layer where it is smallest.
 
     Parameters
     ----------
     averaged : xarray.Dataset
         From :func:`average_over_samples` of norms, at the layers that the claim is about.
-    level : float
-        Coverage, simultaneous over layers.
 
     Returns
     -------
@@ -348,20 +334,16 @@ def compute_norm_ratio(averaged: xr.Dataset, *, level: float = 0.95) -> Interval
     """
     logs: xr.Dataset = xr.apply_ufunc(np.log2, averaged[["estimate", "draws"]])
     gap = _subtract_textual(logs).mean("dataset")
-    low, high = compute_simultaneous_band(gap["draws"], level=level)
-    n = int(averaged.attrs["samples"])
-    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)
+    return compute_lowest_point(gap, n=averaged.attrs["samples"])
 
 
-def compute_drift_gap(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_drift_gap(averaged: xr.Dataset) -> Interval:
     """Measure F1.4: how much less perceptual tokens turn than textual ones in the early layers.
 
     Parameters
     ----------
     averaged : xarray.Dataset
         From :func:`average_layer_drift` or :func:`average_token_changes`, at the layers to average.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -377,8 +359,7 @@ def compute_drift_gap(averaged: xr.Dataset, *, level: float = 0.95) -> Interval:
     0.250 [0.250, 0.250], n = 8
     """
     gap = _subtract_textual(averaged[["estimate", "draws"]]).mean(("dataset", "layer"))
-    n = int(averaged.attrs["samples"])
-    return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=n, level=level)
+    return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=averaged.attrs["samples"])
 
 
 def _subtract_textual(values: xr.Dataset) -> xr.Dataset:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -233,7 +234,6 @@ def compute_overlap_excess(
     ids: Mapping[str, Sequence[str]],
     resamples: int = 20,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, Interval]:
     """Measure F2.1: overlap of perceptual and textual tokens minus that of its nulls.
 
@@ -250,8 +250,6 @@ def compute_overlap_excess(
         biased downwards.
     seed : int
         Seed of resamples and permutations.
-    level : float
-        Coverage of the percentile interval.
 
     Returns
     -------
@@ -274,21 +272,17 @@ def compute_overlap_excess(
     excess = [_compute_excess(weights, input_norms, sparsity=sparsity, seed=seed)]
     for draw in range(resamples):
         resampled: dict[TokenSetKey, dict[str, FloatArray]] = {}
-        for name in names:
-            group = groups.index(tuple(ids[name]))
-            count = len(next(iter(input_norms[name, TOKEN_KINDS[0]].values())))
-            # Both kinds of a sample are drawn together.
+        for name, kind in product(names, TOKEN_KINDS):
+            own, group = input_norms[name, kind], groups.index(tuple(ids[name]))
+            count = len(next(iter(own.values())))
+            # The same seed draws both kinds of a sample together.
             rows = np.random.default_rng((seed, draw, group)).integers(count, size=count)
-            for kind in TOKEN_KINDS:
-                own = input_norms[name, kind]
-                resampled[name, kind] = {linear: own[linear][rows] for linear in own}
+            resampled[name, kind] = {linear: squares[rows] for linear, squares in own.items()}
         excess.append(_compute_excess(weights, resampled, sparsity=sparsity, seed=(seed, draw)))
     n = len(set().union(*groups))
+    by_null = zip((PERMUTED_NULL, MAGNITUDE_NULL), zip(*excess, strict=True), strict=True)
     return {
-        null: Interval.of_draws(values[0], values[1:] or values, n=n, level=level)
-        for null, values in zip(
-            (PERMUTED_NULL, MAGNITUDE_NULL), zip(*excess, strict=True), strict=True
-        )
+        null: Interval.of_draws(values[0], values[1:] or values, n=n) for null, values in by_null
     }
 
 

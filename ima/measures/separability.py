@@ -27,13 +27,15 @@ from ima.measures.labelled_states import balance_classes, get_class_labels, read
 from ima.stats import BoolArray, FloatArray, RowIndices
 from ima.stats.intervals import (
     Interval,
+    compute_lowest_point,
     compute_minimum_interval,
-    compute_simultaneous_band,
     compute_wilson_interval,
 )
 from ima.stats.resampling import draw_joint_counts
 
 ProbeSplit = Literal["sample", "task"]
+#: The part of the contents of each stratum that a probe is tested on.
+_TEST_RATIO = 0.3
 
 
 def evaluate_linear_probe(
@@ -42,10 +44,8 @@ def evaluate_linear_probe(
     states: pd.DataFrame,
     problem: str = "modality",
     split: ProbeSplit = "sample",
-    test_ratio: float = 0.3,
     permutations: int = 10,
     seed: int = 0,
-    level: float = 0.95,
 ) -> xr.Dataset:
     """Train a linear probe on some contents and test it on others, at every layer.
 
@@ -64,14 +64,10 @@ def evaluate_linear_probe(
         ``"sample"`` tests on held-out contents of the same data sets. ``"task"`` tests on the
         held-out contents of each task in turn and trains on the other tasks; a probe passes this
         test only by what separately trained connectors have in common.
-    test_ratio : float
-        Ratio of the contents that is held out.
     permutations : int
         Number of trainings on permuted labels.
     seed : int
         Same seed, same splits.
-    level : float
-        Coverage of the interval at each layer, over test contents (Wilson).
 
     Returns
     -------
@@ -100,7 +96,7 @@ def evaluate_linear_probe(
     (array([1.]), ['image', 'text'], 0.5)
     """
     classes = get_class_labels(states, problem=problem)
-    folds = list(_draw_folds(states, classes=classes, split=split, ratio=test_ratio, seed=seed))
+    folds = list(_draw_folds(states, classes=classes, split=split, seed=seed))
     layers = next(iter(means.values()))["layer"]
     accuracy = np.zeros(layers.size)
     null = np.zeros((permutations, layers.size))
@@ -125,12 +121,10 @@ def evaluate_linear_probe(
         int(states.loc[np.concatenate([side.index for side in sides]), "content"].nunique())
         for sides in zip(*folds, strict=True)
     )
-    low, high = compute_wilson_interval(curve, n=n_test, level=level)
+    low, high = compute_wilson_interval(curve, n=n_test)
     return xr.Dataset(
         {"accuracy": curve, "low": low, "high": high, "null": (("permutation", "layer"), null)},
         attrs={
-            "problem": problem,
-            "split": split,
             "classes": sorted(classes.unique()),
             "chance": 1 / classes.nunique(),
             "test_samples": n_test,
@@ -144,11 +138,11 @@ def _fit_probe(x: FloatArray, y: npt.NDArray[np.object_]) -> Pipeline:
 
 
 def _draw_folds(
-    states: pd.DataFrame, *, classes: pd.Series[str], split: str, ratio: float, seed: int
+    states: pd.DataFrame, *, classes: pd.Series[str], split: str, seed: int
 ) -> Iterator[tuple[pd.Series[str], pd.Series[str]]]:
     """Draw balanced training and test classes that share no content."""
     own = states.loc[classes.index]
-    sides = _draw_sides(own, split=split, ratio=ratio, seed=seed)
+    sides = _draw_sides(own, split=split, seed=seed)
     for number, (fitted, held_out) in enumerate(sides):
         train, test = classes[fitted], classes[held_out]
         if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
@@ -161,19 +155,16 @@ def _draw_folds(
 
 
 def _draw_sides(
-    states: pd.DataFrame, *, split: str, ratio: float, seed: int
+    states: pd.DataFrame, *, split: str, seed: int
 ) -> list[tuple[BoolArray, BoolArray]]:
     """Draw which states are for training and which for testing, per fold."""
     if split not in ("sample", "task"):
         raise UnknownNameError.among(kind="split", asked=split, available=("sample", "task"))
-    if not 0 < ratio < 1:
-        message = f"test_ratio must lie between 0 and 1; got {ratio}."
-        raise ParameterError(message)
     rng = np.random.default_rng(seed)
     drawn: set[int] = set()
     for _, group in states.groupby("stratum", sort=True):
         contents = rng.permutation(np.sort(group["content"].unique()))
-        drawn.update(contents[: max(1, round(ratio * len(contents)))].tolist())
+        drawn.update(contents[: max(1, round(_TEST_RATIO * len(contents)))].tolist())
     held_out = states["content"].isin(drawn).to_numpy()
     if split == "sample":
         return [(~held_out, held_out)]
@@ -186,15 +177,13 @@ def _draw_sides(
     return [(~task & ~held_out, task & held_out) for task in within]
 
 
-def compute_probe_margin(probe: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_probe_margin(probe: xr.Dataset) -> Interval:
     """Measure F1.2: by how much the probe beats chance at the layer where it is weakest.
 
     Parameters
     ----------
     probe : xarray.Dataset
         From :func:`evaluate_linear_probe`.
-    level : float
-        Coverage, simultaneous over layers (Bonferroni), because layers share their test contents.
 
     Returns
     -------
@@ -209,7 +198,7 @@ def compute_probe_margin(probe: xr.Dataset, *, level: float = 0.95) -> Interval:
     0.250 [0.143, 0.333], n = 100
     """
     curve, n = probe["accuracy"], int(probe.attrs["test_samples"])
-    low, high = compute_wilson_interval(curve, n=n, level=1 - (1 - level) / curve.size)
+    low, high = compute_wilson_interval(curve, n=n, level=1 - (1 - 0.95) / curve.size)
     chance = float(probe.attrs["chance"])
     return compute_minimum_interval(curve - chance, low=low - chance, high=high - chance, n=n)
 
@@ -218,7 +207,6 @@ def compute_silhouette(
     means: Mapping[str, xr.DataArray],
     *,
     states: pd.DataFrame,
-    problem: str = "modality",
     resamples: int = 200,
     permutations: int = 10,
     seed: int = 0,
@@ -236,8 +224,6 @@ def compute_silhouette(
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
-    problem : str
-        One of :data:`ima.measures.labelled_states.PROBE_PROBLEMS`.
     resamples : int
         Number of bootstrap resamples.
     permutations : int
@@ -262,7 +248,7 @@ def compute_silhouette(
     >>> compute_silhouette(means, states=states, resamples=2)["estimate"].values
     array([1.])
     """
-    classes = balance_classes(get_class_labels(states, problem=problem), seed=seed)
+    classes = balance_classes(get_class_labels(states, problem="modality"), seed=seed)
     rows = classes.index.to_numpy()
     names, codes = np.unique(classes.to_numpy(), return_inverse=True)
     layers = next(iter(means.values()))["layer"]
@@ -296,8 +282,6 @@ def compute_silhouette(
         },
         coords={"layer": layers, "class": names},
         attrs={
-            "problem": problem,
-            "classes": list(names),
             "samples": int(states.loc[rows, "content"].nunique()),
         },
     )
@@ -324,15 +308,13 @@ def _compute_silhouettes(x: FloatArray, *, codes: RowIndices, weights: FloatArra
     return np.where(others > 0, score, 0.0)
 
 
-def compute_silhouette_margin(silhouette: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_silhouette_margin(silhouette: xr.Dataset) -> Interval:
     """Measure F1.2 a second way: the silhouette of the class and layer where it is lowest.
 
     Parameters
     ----------
     silhouette : xarray.Dataset
         From :func:`compute_silhouette`.
-    level : float
-        Coverage, simultaneous over classes and layers.
 
     Returns
     -------
@@ -348,6 +330,5 @@ def compute_silhouette_margin(silhouette: xr.Dataset, *, level: float = 0.95) ->
     0.250 [0.250, 0.250], n = 8
     """
     draws = silhouette["class_draws"].dropna("draw")
-    low, high = compute_simultaneous_band(draws, level=level)
-    n = int(silhouette.attrs["samples"])
-    return compute_minimum_interval(silhouette["by_class"], low=low, high=high, n=n)
+    curves = xr.Dataset({"estimate": silhouette["by_class"], "draws": draws})
+    return compute_lowest_point(curves, n=silhouette.attrs["samples"])

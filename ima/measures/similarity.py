@@ -9,7 +9,7 @@ This is exact and costs O(N·d); the double loop costs O(N²·d).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,50 @@ from ima.stats.resampling import BootstrapWeights
 SAMPLE_BLOCK_SIZE = 256
 
 
-def cosine_over_pairs(
-    a: xr.DataArray, b: xr.DataArray, *, paper_compat: bool = False
-) -> xr.DataArray:
+def check_same_layers(arrays: Mapping[str, xr.DataArray], *, hint: str) -> xr.DataArray:
+    """Check that arrays of data sets come from one language model, and return its layers.
+
+    Parameters
+    ----------
+    arrays : mapping of str to xarray.DataArray
+        By data set, with the dim ``layer``; the last dim has the same size in all.
+    hint : str
+        What to do if there are none.
+
+    Raises
+    ------
+    ParameterError
+        If there are none, or their layers or last dims differ.
+
+    Examples
+    --------
+    >>> means = xr.DataArray(np.ones((4, 2, 8)), {"layer": [0, 1]}, ("sample", "layer", "hidden"))
+    >>> check_same_layers({"caption": means}, hint="Give caches.").values
+    array([0, 1])
+    """
+    if not arrays:
+        message = f"No data sets given; at least one is needed. {hint}"
+        raise ParameterError(message)
+    first = next(iter(arrays.values()))
+    for array in arrays.values():
+        same = array["layer"].equals(first["layer"])
+        if not same or array.shape[-1] != first.shape[-1]:
+            sizes = {name: dict(array.sizes) for name, array in arrays.items()}
+            message = (
+                f"The data sets are not from one language model: {sizes}. Give caches whose layers "
+                "and sizes agree."
+            )
+            raise ParameterError(message)
+    return first["layer"]
+
+
+def cosine_over_pairs(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
     """Compute the mean cosine between two sets of vectors, over all pairs.
 
     Parameters
     ----------
     a, b : xarray.DataArray
         ``(sample, ..., hidden)``; the two may have different numbers of samples.
-    paper_compat : bool
-        Average only the cosines of the i-th vector of `a` with the i-th of `b`, up to the length
-        of the shorter set, as the released code does.
 
     Returns
     -------
@@ -47,16 +79,7 @@ def cosine_over_pairs(
     >>> a = xr.DataArray([[1.0, 0.0], [0.0, 1.0]], dims=("sample", "hidden"))
     >>> float(cosine_over_pairs(a, a).round(3))
     0.5
-    >>> float(cosine_over_pairs(a, a, paper_compat=True).round(3))
-    1.0
     """
-    if paper_compat:
-        n = min(a.sizes["sample"], b.sizes["sample"])
-        left, right = (
-            normalize_vectors(side.isel(sample=slice(n))).drop_vars("sample", errors="ignore")
-            for side in (a, b)
-        )
-        return (left * right).sum("hidden").mean("sample")
     return (normalize_vectors(a).mean("sample") * normalize_vectors(b).mean("sample")).sum("hidden")
 
 
@@ -113,40 +136,6 @@ def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
         raise ParameterError(message)
     directions: FloatArray = wide / length
     return directions
-
-
-def split_into_halves(vectors: xr.DataArray, *, seed: int) -> tuple[xr.DataArray, xr.DataArray]:
-    """Split samples at random into two disjoint halves; the second may have one sample more.
-
-    Parameters
-    ----------
-    vectors : xarray.DataArray
-        ``(sample, ...)``.
-    seed : int
-        Same seed, same halves.
-
-    Returns
-    -------
-    first, second : xarray.DataArray
-        Together all samples, in random order.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two samples.
-
-    Examples
-    --------
-    >>> first, second = split_into_halves(xr.DataArray(np.arange(5), dims="sample"), seed=0)
-    >>> first.size, sorted([*first.values.tolist(), *second.values.tolist()])
-    (2, [0, 1, 2, 3, 4])
-    """
-    n = vectors.sizes["sample"]
-    if n < 2:
-        message = f"Two halves need at least two samples; found {n}."
-        raise ParameterError(message)
-    order = np.random.default_rng(seed).permutation(n)
-    return vectors.isel(sample=order[: n // 2]), vectors.isel(sample=order[n // 2 :])
 
 
 def compute_weighted_means(

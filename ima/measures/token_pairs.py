@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError
+from ima.measures.cones import label_terms
 from ima.measures.similarity import normalize_array
 from ima.stats import FloatArray, RowIndices
 
@@ -92,9 +93,7 @@ def _find_sample_starts(samples: RowIndices) -> RowIndices:
     return np.append(starts, len(samples)).astype(np.int64)
 
 
-def compute_token_pair_terms(
-    tokens: Mapping[str, xr.Dataset], *, layers: list[int] | None = None
-) -> xr.DataArray:
+def compute_token_pair_terms(tokens: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Compute PvsT, PvsP and TvsT of single tokens for every data set and pair of data sets.
 
     Parameters
@@ -102,14 +101,13 @@ def compute_token_pair_terms(
     tokens : mapping of str to xarray.Dataset
         The group ``/tokens/<hook point>`` of each data set's cache: ``state``
         ``(token, layer, hidden)`` with the coords ``sample`` and ``modality``.
-    layers : list of int or None
-        Labels of the layers; None takes all.
 
     Returns
     -------
-    xarray.DataArray
-        ``(term, reduction, layer)``, cosines averaged over pairs of samples; coords ``curve``,
-        ``left`` and ``right`` on ``term``.
+    xarray.Dataset
+        ``estimate`` ``(term, reduction, layer)``, cosines averaged over pairs of samples; coords
+        ``curve``, ``left`` and ``right`` on ``term``.
+        :func:`~ima.measures.cones.average_terms_by_curve` averages it.
 
     Raises
     ------
@@ -123,17 +121,17 @@ def compute_token_pair_terms(
     ...     coords={"layer": [0], "sample": ("token", [0, 0]), "modality": ("token", [1, 0])},
     ... )
     >>> terms = compute_token_pair_terms({"caption": tokens})
-    >>> float(terms.sel(reduction="max", layer=0)[0])
+    >>> float(terms["estimate"].sel(reduction="max", layer=0)[0])
     0.6
     """
     first = next(iter(tokens.values()))
-    labels = [int(label) for label in first["layer"].to_numpy()] if layers is None else layers
+    layers = first["layer"].to_numpy()
     names = list(tokens)
     terms = [("PvsT", name, name) for name in names]
     for letter in "PT":
         terms += [(f"{letter}vs{letter}", *pair) for pair in combinations(names, 2)]
-    values = np.empty((len(terms), len(TOKEN_PAIR_REDUCTIONS), len(labels)))
-    for at, layer in enumerate(labels):
+    values = np.empty((len(terms), len(TOKEN_PAIR_REDUCTIONS), len(layers)))
+    for at, layer in enumerate(layers):
         states = {
             (name, letter): _read_kind(tokens[name], letter=letter, layer=layer, name=name)
             for name in names
@@ -143,14 +141,9 @@ def compute_token_pair_terms(
             (a, samples_a), (b, samples_b) = states[left, curve[0]], states[right, curve[-1]]
             reduced = reduce_token_cosines(a, b, samples_a=samples_a, samples_b=samples_b)
             values[number, :, at] = [reduced[name].mean() for name in TOKEN_PAIR_REDUCTIONS]
-    coords = {
-        name: ("term", [term[i] for term in terms])
-        for i, name in enumerate(("curve", "left", "right"))
-    }
-    return xr.DataArray(
-        values,
-        dims=("term", "reduction", "layer"),
-        coords={**coords, "reduction": list(TOKEN_PAIR_REDUCTIONS), "layer": labels},
+    return xr.Dataset(
+        {"estimate": (("term", "reduction", "layer"), values)},
+        {**label_terms(terms), "reduction": list(TOKEN_PAIR_REDUCTIONS), "layer": layers},
     )
 
 
@@ -169,32 +162,3 @@ def _read_kind(
         raise ParameterError(message)
     state = tokens["state"].sel(layer=layer).to_numpy()[rows].astype(np.float64)
     return state, tokens["sample"].to_numpy()[rows].astype(np.int64)
-
-
-def average_token_pair_terms(terms: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Average the terms of each curve.
-
-    Parameters
-    ----------
-    terms : xarray.DataArray
-        From :func:`compute_token_pair_terms`.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        By reduction ``(curve, layer)``.
-
-    Examples
-    --------
-    >>> dims = ("term", "reduction", "layer")
-    >>> coords = {"curve": ("term", ["PvsT", "PvsT"]), "reduction": list(TOKEN_PAIR_REDUCTIONS)}
-    >>> terms = xr.DataArray(np.ones((2, 5, 1)) * [[[0.25]], [[0.75]]], coords, dims)
-    >>> average_token_pair_terms(terms)["max"].values
-    array([[0.5]])
-    """
-    curve = terms["curve"].to_numpy()
-    names = list(dict.fromkeys(curve.tolist()))
-    index = xr.DataArray(names, dims="curve", name="curve")
-    parts = [terms.isel(term=curve == name).mean("term") for name in names]
-    averaged = xr.concat(parts, dim=index)
-    return {name: averaged.sel(reduction=name, drop=True) for name in TOKEN_PAIR_REDUCTIONS}

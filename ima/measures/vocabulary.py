@@ -21,13 +21,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ima.errors import ParameterError
-from ima.measures.cones import average_terms_by_curve
+from ima.hook_points import TOKEN_KINDS
+from ima.measures.cones import average_terms_by_curve, label_terms
+from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
-from ima.stats.intervals import Interval, compute_minimum_interval, compute_simultaneous_band
-from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
-
-DIVERGENCE_CURVES = ("KL(P‖T)", "KL(T‖T')", "KL(P‖P')", "KL(T halves)")
+from ima.stats.intervals import Interval, compute_lowest_point
+from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, label_draws
 
 
 def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
@@ -111,7 +110,7 @@ def compute_divergence_terms(
     -------
     xarray.Dataset
         ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)`` in nats. Coords on
-        ``term``: ``curve`` (one of :data:`DIVERGENCE_CURVES`), ``left`` and ``right`` (data sets).
+        ``term``: ``curve`` (a divergence), ``left`` and ``right`` (data sets).
         Draws are centred on the estimate, because divergences of resamples are biased upwards.
 
     Raises
@@ -130,7 +129,8 @@ def compute_divergence_terms(
     >>> dict(zip(terms["curve"].values.tolist(), terms["estimate"].values.round(4).tolist()))
     {'KL(P‖T)': [0.5108], 'KL(T halves)': [0.0]}
     """
-    layers = _check_layers(log_probs)
+    hint = "Make caches with a logit lens: ima cache create … --logit-lens 64."
+    layers = check_same_layers(log_probs, hint=hint)
     weights, _, n = draw_dataset_weights(log_probs, resamples=resamples, seed=seed)
     pairs = list(combinations(log_probs, 2))
     terms = [("KL(P‖T)", name, name) for name in log_probs]
@@ -150,7 +150,7 @@ def compute_divergence_terms(
                 weights[name],
             )
             for name, array in log_probs.items()
-            for kind in ("perceptual", "textual")
+            for kind in TOKEN_KINDS
         }
         for number, (curve, left, right) in enumerate(terms):
             if curve == "KL(T halves)":
@@ -164,35 +164,8 @@ def compute_divergence_terms(
             values[:, number, at] = divergence
     # A resample is noisier than its data, which increases every divergence: remove that bias.
     values[1:] += values[0] - values[1:].mean(axis=0)
-    coords = {
-        name: ("term", [term[i] for term in terms])
-        for i, name in enumerate(("curve", "left", "right"))
-    }
-    return xr.Dataset(
-        {
-            "estimate": (("term", "layer"), values[0]),
-            "draws": (("draw", "term", "layer"), values[1:]),
-        },
-        coords={**coords, "layer": layers},
-        attrs={"samples": n, "resamples": resamples, "seed": seed},
-    )
-
-
-def _check_layers(log_probs: Mapping[str, xr.DataArray]) -> xr.DataArray:
-    if not log_probs:
-        message = (
-            "No data sets with a logit lens given. Make caches with it: "
-            "ima cache create … --logit-lens 64."
-        )
-        raise ParameterError(message)
-    first, *rest = log_probs.values()
-    for array in rest:
-        same = array["layer"].equals(first["layer"])
-        if not same or array.sizes["vocabulary"] != first.sizes["vocabulary"]:
-            sizes = {name: dict(array.sizes) for name, array in log_probs.items()}
-            message = f"The data sets are not from one language model: {sizes}."
-            raise ParameterError(message)
-    return first["layer"]
+    coords = {**label_terms(terms), "layer": layers}
+    return label_draws(values, ("term", "layer"), coords=coords, n=n)
 
 
 def _symmetrize_kl(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
@@ -213,45 +186,19 @@ def _compare_halves(
     return _symmetrize_kl(*halves)
 
 
-def average_divergence_terms(terms: xr.Dataset) -> xr.Dataset:
-    """Average the terms of each divergence, over data sets or over pairs of data sets.
-
-    Parameters
-    ----------
-    terms : xarray.Dataset
-        From :func:`compute_divergence_terms`.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``estimate`` ``(curve, layer)`` and ``draws`` ``(draw, curve, layer)``.
-
-    Examples
-    --------
-    >>> terms = xr.Dataset(
-    ...     {"estimate": (("term", "layer"), [[0.5], [1.5]])},
-    ...     coords={"curve": ("term", ["KL(P‖T)", "KL(P‖T)"])},
-    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
-    >>> average_divergence_terms(terms)["estimate"].values
-    array([[1.]])
-    """
-    return average_terms_by_curve(terms, names=DIVERGENCE_CURVES)
-
-
-def compute_divergence_margin(terms: xr.Dataset, *, level: float = 0.95) -> Interval:
+def compute_divergence_margin(terms: xr.Dataset) -> Interval:
     """Measure F1.5: how much farther perceptual tokens are from textual ones than chance.
 
     Parameters
     ----------
     terms : xarray.Dataset
         From :func:`compute_divergence_terms`.
-    level : float
-        Coverage, simultaneous over layers.
 
     Returns
     -------
     Interval
-        Minimum over layers of KL(P‖T) minus KL(T halves), in nats, each averaged over data sets.
+        Minimum over layers of KL(P‖T) minus KL(T halves), in nats, each averaged over data sets;
+        its interval is simultaneous over layers.
 
     Examples
     --------
@@ -263,53 +210,9 @@ def compute_divergence_margin(terms: xr.Dataset, *, level: float = 0.95) -> Inte
     >>> print(compute_divergence_margin(terms))
     0.500 [0.500, 0.500], n = 8
     """
-    mean = average_divergence_terms(terms)[["estimate", "draws"]]
+    mean = average_terms_by_curve(terms)
     gap = mean.sel(curve="KL(P‖T)", drop=True) - mean.sel(curve="KL(T halves)", drop=True)
-    low, high = compute_simultaneous_band(gap["draws"], level=level)
-    n = int(terms.attrs["samples"])
-    return compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)
-
-
-def find_likeliest_tokens(log_probs: xr.DataArray, *, kind: str, words: int = 5) -> xr.Dataset:
-    """Find the words that are the likeliest ones of most samples, layer by layer.
-
-    Parameters
-    ----------
-    log_probs : xarray.DataArray
-        ``/logit_lens/log_probability``, ``(sample, kind, layer, vocabulary)``.
-    kind : {"perceptual", "textual"}
-        Kind of tokens.
-    words : int
-        Number of words to list.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``token_id`` and ``ratio`` ``(layer, rank)``: the ratio of samples whose likeliest word,
-        averaged over the sample's tokens, it is. Where there are fewer words, ids are -1.
-
-    Examples
-    --------
-    >>> probabilities = [[[[0.1, 0.9]]], [[[0.2, 0.8]]], [[[0.7, 0.3]]]]
-    >>> dims = ("sample", "kind", "layer", "vocabulary")
-    >>> coords = {"kind": ["textual"], "layer": [0]}
-    >>> log_probs = xr.DataArray(np.log(probabilities), coords, dims)
-    >>> find_likeliest_tokens(log_probs, kind="textual", words=3)["token_id"].values
-    array([[ 1,  0, -1]])
-    """
-    n, layers = log_probs.sizes["sample"], log_probs["layer"]
-    token_ids = np.full((layers.size, words), -1)
-    ratio = np.zeros((layers.size, words))
-    for at in range(layers.size):
-        likeliest = log_probs.isel(layer=at).sel(kind=kind).to_numpy().argmax(axis=-1)
-        ids, counts = np.unique(likeliest, return_counts=True)
-        order = np.argsort(-counts, kind="stable")[:words]
-        token_ids[at, : len(order)] = ids[order]
-        ratio[at, : len(order)] = counts[order] / n
-    return xr.Dataset(
-        {"token_id": (("layer", "rank"), token_ids), "ratio": (("layer", "rank"), ratio)},
-        coords={"layer": layers, "rank": np.arange(1, words + 1)},
-    )
+    return compute_lowest_point(gap, n=terms.attrs["samples"])
 
 
 def tabulate_likeliest_tokens(
@@ -320,6 +223,8 @@ def tabulate_likeliest_tokens(
     words: int = 4,
 ) -> pd.DataFrame:
     """Tabulate the words that are the likeliest ones of most samples.
+
+    A sample's likeliest word is that of its mean over tokens.
 
     Parameters
     ----------
@@ -349,19 +254,18 @@ def tabulate_likeliest_tokens(
     COCO perceptual  cat 1.00
          textual       a 1.00
     """
-    rows = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     for name, array in log_probs.items():
         spelling = array["word"].to_numpy()
-        for kind in ("perceptual", "textual"):
-            likeliest = find_likeliest_tokens(array.sel(layer=list(layers)), kind=kind, words=words)
-            rows[titles[name], kind] = [
-                ", ".join(
-                    f"{str(spelling[token]).strip() or '(space)'} {ratio:.2f}"
-                    for token, ratio in zip(ids, ratios, strict=True)
-                    if token >= 0
-                )
-                for ids, ratios in zip(
-                    likeliest["token_id"].to_numpy(), likeliest["ratio"].to_numpy(), strict=True
-                )
-            ]
+        for kind in TOKEN_KINDS:
+            cells = rows[titles[name], kind] = []
+            for layer in layers:
+                likeliest = array.sel(layer=layer, kind=kind).to_numpy().argmax(axis=-1)
+                ids, counts = np.unique(likeliest, return_counts=True)
+                order = np.argsort(-counts, kind="stable")[:words]
+                shown = [
+                    f"{str(spelling[ids[i]]).strip() or '(space)'} {counts[i] / len(likeliest):.2f}"
+                    for i in order
+                ]
+                cells.append(", ".join(shown))
     return pd.DataFrame(rows, index=[f"layer {layer}" for layer in layers]).T

@@ -6,18 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from ima.data.samples import Sample
 from ima.data.worlds import world_of
 from ima.errors import SampleError
 from ima.metrics.cider_bleu import tokenize_captions
+from ima.stats import FloatArray
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, compute_pooled_score
-
-#: ``(sample, part)``: mentions of absent objects, mentions of any object.
-ChairCounts = npt.NDArray[np.float64]
-_Counts = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def find_mentioned_objects(
     return MentionedObjects(tuple(present), tuple(absent))
 
 
-def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) -> ChairCounts:
+def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) -> FloatArray:
     """Count the mentions of objects that CHAIR is computed from.
 
     Parameters
@@ -153,7 +149,7 @@ def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) 
     return np.asarray(rows, float)
 
 
-def score_chair(counts: ChairCounts) -> dict[str, Interval]:
+def score_chair(counts: FloatArray) -> dict[str, Interval]:
     """Compute CHAIR of captions (Rohrbach et al. 2018); lower is better.
 
     Parameters
@@ -219,10 +215,10 @@ def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[st
     true = np.array([says_yes(sample.references[0]) for sample in samples])
     counts = np.stack([yes & true, yes & ~true, ~yes & true], axis=1).astype(float)
 
-    def divide(part: _Counts, whole: _Counts) -> _Counts:
+    def divide(part: FloatArray, whole: FloatArray) -> FloatArray:
         return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 0.0)
 
-    def compute_f1(sums: _Counts) -> _Counts:
+    def compute_f1(sums: FloatArray) -> FloatArray:
         hits, false_alarms, misses = np.moveaxis(sums, -1, 0)
         return divide(2 * hits, 2 * hits + false_alarms + misses)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -129,17 +129,13 @@ def select_main_record_scores(scores: Mapping[str, Any], *, task: str | None) ->
     }
 
 
-def tabulate_checkpoint_scores(
-    cards: Iterable[Mapping[str, Any]], *, metrics: Sequence[str] = tuple(MAIN_METRICS.values())
-) -> pd.DataFrame:
+def tabulate_checkpoint_scores(cards: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Tabulate the scores of the checkpoints saved during training.
 
     Parameters
     ----------
     cards : iterable of mapping
         Model cards.
-    metrics : sequence of str
-        The scores to keep.
 
     Returns
     -------
@@ -160,7 +156,7 @@ def tabulate_checkpoint_scores(
         for checkpoint in card.get("checkpoints", ()):
             for name, score in checkpoint.get("scores", {}).items():
                 task, metric = _split_score_name(name, task=card["task"])
-                if metric in metrics:
+                if metric in MAIN_METRICS.values():
                     row = {"model": card["name"], "modality": card["modality"], "task": task}
                     rows.append(row | {"step": checkpoint["step"], "metric": metric, **score})
     return pd.DataFrame(

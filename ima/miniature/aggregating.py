@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ima.files import read_json
@@ -17,10 +17,10 @@ from ima.miniature import corpus, episodes, multitask, speech
 from ima.miniature.answers import (
     compute_answer_accuracy,
     compute_answer_logits,
-    compute_next_token_loss,
+    compute_weighted_token_loss,
     pad_token_rows,
 )
-from ima.miniature.cards import make_card, make_data_record
+from ima.miniature.cards import load_trained_weights, make_card, make_data_record
 from ima.miniature.materials import TrainingMaterials
 from ima.miniature.workshop import ZooPart
 from ima.models import llava
@@ -89,11 +89,7 @@ def make_aggregation_part(materials: TrainingMaterials) -> ZooPart:
         "depth": _READ_LAYER,
         "turns": list(_TURNS_PER_ROW),
     }
-    needs = {
-        "language": f"language/{multitask.MULTITASK_LANGUAGE}",
-        "encoder": f"encoders/{multitask.MULTITASK_ENCODER}",
-        "base": f"multitask/{_MODEL_NAME}",
-    }
+    needs = multitask.FROZEN_PARTS | {"base": f"multitask/{_MODEL_NAME}"}
     return ZooPart(_PART_NAME, record, partial(_make, materials, recipe), needs=needs)
 
 
@@ -130,10 +126,7 @@ def _make(
         "model": _MODEL_NAME,
         "depth": _READ_LAYER,
         "parts": dict(record["parts"]),
-        "made_of": {
-            "language": f"language/{multitask.MULTITASK_LANGUAGE}",
-            "encoder": f"encoders/{multitask.MULTITASK_ENCODER}",
-        },
+        "made_of": multitask.FROZEN_PARTS,
         "language_state": frozen,
     }
 
@@ -152,10 +145,7 @@ class _Trainer:
         config = llava.ProjectorConfig(**read_json(folder / CARD_FILE)["projector"])
         encoder = materials.load_encoder(multitask.MULTITASK_ENCODER)
         self.projector = llava.build_projector(config, encoder=encoder, language=language)
-        begun = load_file(folder / WEIGHTS_FILE)
-        self.projector.load_state_dict(
-            {name.removeprefix("projector."): value.float() for name, value in begun.items()}
-        )
+        self.projector.load_state_dict(load_trained_weights(folder))
         self.projector.to(self.device).eval().requires_grad_(requires_grad=False)
         hidden = language.config.hidden_size
         with torch.random.fork_rng(devices=[]):
@@ -171,7 +161,7 @@ class _Trainer:
         """Return the loss of the answers in the rows of one step."""
         rng = np.random.default_rng([self.recipe.seed, step])
         rows = self._rows(self.train, rng, _BATCH_SIZE, own=_TURNS_PER_ROW[1])
-        return compute_next_token_loss(self._logits(rows), rows.ids, rows.weights)
+        return compute_weighted_token_loss(self._logits(rows), rows.ids, rows.weights)
 
     def probe(self) -> dict[str, float]:
         """Return the fraction of answers about demonstrations that are entirely right."""
@@ -195,23 +185,14 @@ class _Trainer:
         place = {at: row for row, at in enumerate(images.single_object_images)}
         queries, shown, encoded = [], [], []
         for _ in range(count):
-            query, chosen = episodes.draw_episode(
-                images.entities, images.single_object_images, shots=_N_SHOTS, rng=rng
-            )
-            questions = [
-                q
-                for at in chosen
-                for q in episodes.make_attribute_questions(images.entities[at], rng)
-            ]
+            entities, alone = images.entities, images.single_object_images
+            query, chosen = episodes.draw_episode(entities, alone, shots=_N_SHOTS, rng=rng)
+            by_image = [episodes.make_attribute_questions(entities[at], rng) for at in chosen]
+            questions = list(itertools.chain(*by_image))
             turns = [questions[at] for at in rng.permutation(len(questions))[: _TURNS_PER_ROW[0]]]
-            turns += speech.make_questions(
-                multitask.MULTITASK_MODALITY, images.entities[query], rng
-            )[:own]
-            chosen_turns = tuple(
-                (turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns))
-            )
-            document = corpus.Document("", "", chosen_turns, ())
-            encoded.append(corpus.encode_document(document, self.tokenizer, context_weight=0.0))
+            turns += speech.make_questions(multitask.MULTITASK_MODALITY, entities[query], rng)[:own]
+            asked = [(turns[at].prompt, turns[at].answer) for at in rng.permutation(len(turns))]
+            encoded.append(corpus.encode_turns(asked, self.tokenizer))
             queries.append(query)
             shown.append([place[at] for at in chosen])
         ids, weights = pad_token_rows(encoded)
@@ -224,32 +205,24 @@ class _Trainer:
 
     def _read_images(self, materials: TrainingMaterials, split: str) -> _Images:
         pool = materials.get_pool(multitask.MULTITASK_MODALITY, split)
-        features = llava.drop_cls_token(
-            materials.get_encoder_tokens(
-                multitask.MULTITASK_ENCODER, multitask.MULTITASK_MODALITY, split
-            )
-        )
+        features = multitask.read_image_tokens(materials, split)
         entities = [one.get_entities() for one in pool.situations]
-        alone = episodes.find_single_object_images(pool.situations)
+        alone = [at for at, shown in enumerate(entities) if len(shown) == 1]
         states = self._states(features[alone], [entities[at][0].noun for at in alone])
         return _Images(features, entities, alone, states)
 
     @torch.no_grad()
     def _states(self, features: torch.Tensor, nouns: list[str]) -> torch.Tensor:
-        texts = [
-            episodes.DEMONSTRATION_TEXT.format(noun=speech.add_article(noun)) for noun in nouns
-        ]
-        ids = torch.tensor(
-            [one.ids for one in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
-        )
+        texts = [episodes.write_demonstration(noun) for noun in nouns]
+        encoded = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        ids = torch.tensor([one.ids for one in encoded])
         states = []
         for start in range(0, len(ids), 64):
             part = slice(start, start + 64)
             words = self.language.get_input_embeddings()(ids[part].to(self.device))
             seen = self.projector(features[part].float().to(self.device))
+            embeds = torch.cat([seen, words], dim=1)
             with stop_after(self.hook_points.blocks[_READ_LAYER - 1]) as reached:
-                self.hook_points.trunk(
-                    inputs_embeds=torch.cat([seen, words], dim=1), use_cache=False
-                )
+                self.hook_points.trunk(inputs_embeds=embeds, use_cache=False)
             states.append(reached[0][:, seen.shape[1] :].cpu())
         return torch.cat(states)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-
-from ima.miniature.language_model import compute_weighted_token_loss
+from torch.nn import functional as nnf
 
 
 def pad_token_rows(
@@ -56,67 +55,40 @@ def compute_answer_logits(language: Any, prefix: torch.Tensor, ids: torch.Tensor
     Returns
     -------
     Tensor
-        ``(row, 1 + position, vocabulary)``, from the last embedding before the text on: it
-        predicts the first token of the text.
+        ``(row, position, vocabulary)``: what predicts each token of the text. The last embedding
+        before the text predicts the first.
 
     Examples
     --------
     >>> compute_answer_logits(language, connector(tokens), ids).shape  # doctest: +SKIP
-    torch.Size([32, 41, 512])
+    torch.Size([32, 40, 512])
     """
     words = language.get_input_embeddings()(ids)
     logits: torch.Tensor = language(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
-    return logits[:, prefix.shape[1] - 1 :]
+    return logits[:, prefix.shape[1] - 1 : -1]
 
 
-def compute_next_token_loss(
-    logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
+def compute_weighted_token_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Return the weighted mean next-token loss on answers, in nats.
+    """Return the weighted mean of the loss of tokens, in nats.
 
     Parameters
     ----------
     logits : Tensor
-        ``(row, 1 + position, vocabulary)``, from :func:`compute_answer_logits`.
-    ids, weights : Tensor
-        ``(row, position)``: the text, and the weight of each token as a target.
+        ``(row, position, vocabulary)``.
+    targets, weights : Tensor
+        ``(row, position)``: the tokens, and the weight of each.
 
     Examples
     --------
-    >>> logits = torch.zeros(1, 3, 4)
-    >>> loss = compute_next_token_loss(logits, torch.tensor([[1, 2]]), torch.tensor([[0.0, 1.0]]))
-    >>> round(loss.exp().item(), 4)
+    >>> targets, weights = torch.tensor([[1, 2]]), torch.tensor([[1.0, 0.0]])
+    >>> round(compute_weighted_token_loss(torch.zeros(1, 2, 4), targets, weights).exp().item(), 4)
     4.0
     """
-    # One position before the text, so that position i predicts token i.
-    shifted = torch.cat([ids[:, :1], ids], dim=1)
-    weight = torch.cat([torch.zeros_like(weights[:, :1]), weights], dim=1)
-    return compute_weighted_token_loss(logits, shifted, weight)
-
-
-def check_answer_tokens(
-    logits: torch.Tensor, ids: torch.Tensor, weights: npt.NDArray[np.float32]
-) -> list[bool]:
-    """Return, per answer, whether each of its tokens is the most likely one.
-
-    Parameters
-    ----------
-    logits, ids, weights
-        As in :func:`compute_next_token_loss`. Consecutive tokens of weight 1 form one answer.
-
-    Examples
-    --------
-    >>> ids, weights = torch.tensor([[1, 0, 2]]), np.array([[1, 0, 1]], np.float32)
-    >>> logits = torch.nn.functional.one_hot(torch.tensor([[1, 0, 1, 0]]), 3)
-    >>> check_answer_tokens(logits, ids, weights)
-    [True, False]
-    """
-    hits = (logits.argmax(-1)[:, :-1] == ids).cpu().numpy()
-    answers = []
-    for hit, weight in zip(hits, weights, strict=True):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]])))
-        answers += [bool(hit[start:end].all()) for start, end in edges.reshape(-1, 2).astype(int)]
-    return answers
+    flat, weight = logits.flatten(0, 1).float(), weights.flatten()
+    loss = nnf.cross_entropy(flat, targets.flatten(), reduction="none")
+    return (loss * weight).sum() / weight.sum()
 
 
 def compute_answer_accuracy(
@@ -127,14 +99,20 @@ def compute_answer_accuracy(
     Parameters
     ----------
     batches : iterable of (Tensor, Tensor, ndarray)
-        Logits, ids and weights, as in :func:`check_answer_tokens`.
+        Logits, ids and weights, as in :func:`compute_weighted_token_loss`. Consecutive tokens of
+        weight 1 form one answer.
 
     Examples
     --------
     >>> ids, weights = torch.tensor([[1, 0, 2]]), np.array([[1, 0, 1]], np.float32)
-    >>> logits = torch.nn.functional.one_hot(torch.tensor([[1, 0, 1, 0]]), 3)
+    >>> logits = torch.nn.functional.one_hot(torch.tensor([[1, 0, 1]]), 3)
     >>> compute_answer_accuracy([(logits, ids, weights)])
     0.5
     """
-    right = [answer for batch in batches for answer in check_answer_tokens(*batch)]
+    right: list[bool] = []
+    for logits, ids, weights in batches:
+        hits = (logits.argmax(-1) == ids).cpu().numpy()
+        for hit, weight in zip(hits, weights, strict=True):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], weight, [0]]))).reshape(-1, 2)
+            right += [bool(hit[start:end].all()) for start, end in edges]
     return sum(right) / len(right)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from ima.data.samples import open_samples
 from ima.miniature.world import WORLD_VERSION
-from ima.models.zoo import WEIGHTS_FILE, hash_file, make_checkpoint_path
-from ima.training.loop import TrainingResult, save_weights
+from ima.models.zoo import WEIGHTS_FILE, hash_file, hash_state_dict, make_checkpoint_path
+from ima.training.loop import TrainingResult
 
 #: Setup of a model (paper §2): language model alone, single task, multitask.
 _SETUP_BY_KIND = {"language": "LM", "connector": "ST", "multitask": "MT"}
@@ -29,26 +30,39 @@ def save_float16_model(model: Any, folder: Path) -> None:
     model.float()
 
 
-def save_checkpoint(state: Mapping[str, torch.Tensor], folder: Path, *, step: int) -> None:
-    """Save the weights of a part after ``step`` training steps.
+def load_trained_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a finished connector or projector, in float32.
 
     Examples
     --------
-    >>> save_checkpoint(connector.state_dict(), folder, step=250)  # doctest: +SKIP
+    >>> projector.load_state_dict(load_trained_weights(folder))  # doctest: +SKIP
+    <All keys matched successfully>
     """
-    save_weights(state, make_checkpoint_path(folder, step))
+    stored = load_file(folder / WEIGHTS_FILE)
+    return {name.removeprefix("projector."): value.float() for name, value in stored.items()}
 
 
-def compute_checkpoint_steps(ratios: Sequence[float], *, steps: int) -> tuple[int, ...]:
+def compute_checkpoint_steps(ratios: Sequence[float], *, steps: int) -> list[int]:
     """Return the step counts, before the last step, at which weights are kept.
 
     Examples
     --------
     >>> compute_checkpoint_steps((1 / 16, 1 / 8, 1 / 2), steps=2000)
-    (125, 250, 1000)
+    [125, 250, 1000]
     """
     wanted = {max(1, round(ratio * steps)) for ratio in ratios}
-    return tuple(sorted(step for step in wanted if step < steps))
+    return sorted(step for step in wanted if step < steps)
+
+
+def make_untrained_entry(state: Mapping[str, torch.Tensor], *, seed: int) -> dict[str, Any]:
+    """Return the card's entry for initial weights, which follow from a seed.
+
+    Examples
+    --------
+    >>> make_untrained_entry(torch.nn.Linear(1, 1).state_dict(), seed=31)["step"]
+    0
+    """
+    return {"step": 0, "seed": seed, "sha256": hash_state_dict(state)}
 
 
 def list_kept_weights(part: str, folder: Path, *, steps: Sequence[int]) -> list[dict[str, Any]]:

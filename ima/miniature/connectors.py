@@ -17,13 +17,14 @@ from ima.miniature import corpus, speech
 from ima.miniature.answers import (
     compute_answer_accuracy,
     compute_answer_logits,
-    compute_next_token_loss,
+    compute_weighted_token_loss,
     pad_token_rows,
 )
 from ima.miniature.datasets import Situation
 from ima.miniature.pools import SamplePool
 from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_encoder_tokens
+from ima.models.zoo import hash_state_dict
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Makes a context for one pass of the language model, given the perceptual tokens
@@ -91,12 +92,8 @@ def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig
     >>> make_connector_config(128, hidden=64).width
     96
     """
-    return ConnectorConfig(
-        encoder_width=encoder_width,
-        hidden=hidden,
-        width=CONNECTOR_WIDTH,
-        feed_forward=_FEED_FORWARD_WIDTH,
-    )
+    sizes = {"width": CONNECTOR_WIDTH, "feed_forward": _FEED_FORWARD_WIDTH}
+    return ConnectorConfig(encoder_width=encoder_width, hidden=hidden, **sizes)
 
 
 def make_caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
@@ -158,17 +155,9 @@ def tokenize_turns(situations: Sequence[Situation], task: str, tokenizer: Any) -
     >>> tokenize_turns(situations, "caption", tokenizer).ids.shape  # doctest: +SKIP
     (8, 1, 24)
     """
-    rows = [
-        [
-            corpus.encode_document(
-                corpus.Document("", "", tuple(turns), ()), tokenizer, context_weight=0.0
-            )
-            for turns in TURN_MAKERS[task](situation)
-        ]
-        for situation in situations
-    ]
-    ids, weights = pad_token_rows([encoded for row in rows for encoded in row])
-    shape = (len(rows), len(rows[0]), -1)
+    rows = [turns for situation in situations for turns in TURN_MAKERS[task](situation)]
+    ids, weights = pad_token_rows([corpus.encode_turns(turns, tokenizer) for turns in rows])
+    shape = (len(situations), len(rows) // len(situations), -1)
     return TokenizedTurns(ids.reshape(shape), weights.reshape(shape))
 
 
@@ -260,6 +249,7 @@ def train_connector_on_features(
     >>> result.curve[-1]["loss"]  # doctest: +SKIP
     0.41207
     """
+    before = hash_state_dict(language.state_dict())
     language = language.to(device).eval().requires_grad_(requires_grad=tuned)
     connector = connector.to(device)
     trained = nn.ModuleList([connector, language]) if tuned else connector
@@ -277,9 +267,8 @@ def train_connector_on_features(
         longest = int(np.flatnonzero(weights.any(axis=0))[-1]) + 1
         ids = torch.from_numpy(texts.ids[chosen, variant, :longest]).to(device)
         logits = logits_of(features[chosen].float().to(device), ids)
-        return compute_next_token_loss(
-            logits, ids, torch.from_numpy(weights[:, :longest]).to(device)
-        )
+        weight = torch.from_numpy(weights[:, :longest]).to(device)
+        return compute_weighted_token_loss(logits, ids, weight)
 
     def probe() -> dict[str, float]:
         if validation is None:
@@ -306,4 +295,7 @@ def train_connector_on_features(
     )
     connector.cpu().eval()
     language.cpu().eval().requires_grad_(requires_grad=False)
+    if not tuned and hash_state_dict(language.state_dict()) != before:
+        message = f"Training {name} changed the language model, which must stay frozen."
+        raise RuntimeError(message)
     return result

@@ -9,7 +9,7 @@ opening of a document.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,10 +85,9 @@ def draw_textual_places(
     """
     if modality != "image":
         return entities
-    places = [str(rng.choice(IMAGE_PLACES)) for _ in entities]
     return tuple(
-        replace(e, attributes={**e.attributes, "place": p})
-        for e, p in zip(entities, places, strict=True)
+        replace(e, attributes={**e.attributes, "place": str(rng.choice(IMAGE_PLACES))})
+        for e in entities
     )
 
 
@@ -225,36 +224,36 @@ def train_tokenizer(*, seed: int, vocabulary: int = 1536, samples: int = 20_000)
     return tokenizer
 
 
-_PackedRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
-
-
-def encode_document(
-    document: Document, tokenizer: Any, *, context_weight: float
+def encode_turns(
+    turns: Sequence[tuple[str, str]],
+    tokenizer: Any,
+    *,
+    opening: str = "",
+    context_weight: float = 0.0,
 ) -> tuple[list[int], list[float]]:
-    """Return the token ids of a document and the weight of each in the loss.
+    """Return the token ids of an opening and turns, and the weight of each in the loss.
 
     Parameters
     ----------
-    document : Document
-        Opening and turns.
+    turns : sequence of (str, str)
+        Prompts and answers.
     tokenizer : tokenizers.Tokenizer
         From :func:`train_tokenizer`.
+    opening : str
+        Text before the turns.
     context_weight : float
         Weight of the opening and of prompts; answers weigh 1.
 
     Examples
     --------
     >>> tokenizer = train_tokenizer(seed=1, vocabulary=400, samples=50)
-    >>> document = Document("", "", (("caption :", "a ring"),), ("caption",))
-    >>> ids, weights = encode_document(document, tokenizer, context_weight=0.0)
+    >>> ids, weights = encode_turns([("caption :", "a ring")], tokenizer)
     >>> tokenizer.decode([i for i, weight in zip(ids, weights, strict=True) if weight]).strip()
     'a ring'
     """
     end = tokenizer.token_to_id(END_TOKEN)
-    pieces: list[tuple[str, float]] = (
-        [(document.opening, context_weight)] if document.opening else []
-    )
-    for prompt, answer in document.turns:
+    pieces = [(opening, context_weight)] if opening else []
+    for prompt, answer in turns:
         pieces += [(prompt, context_weight), (answer, 1.0)]
     ids: list[int] = []
     weights: list[float] = []
@@ -275,7 +274,7 @@ def pack_documents(
     stage: int = 2,
     split: str = "train",
     context_weight: float = 0.2,
-) -> _PackedRows:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Pack documents into rows; each row begins with a new document.
 
     Parameters
@@ -287,7 +286,7 @@ def pack_documents(
     stage, split
         As in :func:`iterate_documents`.
     context_weight : float
-        As in :func:`encode_document`.
+        As in :func:`encode_turns`.
 
     Returns
     -------
@@ -310,13 +309,14 @@ def pack_documents(
     for row in range(count):
         filled = 0
         while filled < length - 8:
-            document_ids, document_weights = encode_document(
-                next(stream), tokenizer, context_weight=context_weight
+            text = next(stream)
+            text_ids, text_weights = encode_turns(
+                text.turns, tokenizer, opening=text.opening, context_weight=context_weight
             )
             if filled:
-                document_ids, document_weights = [start, *document_ids], [0.0, *document_weights]
-            end = min(filled + len(document_ids), length)
-            ids[row, filled:end] = document_ids[: end - filled]
-            weights[row, filled:end] = document_weights[: end - filled]
+                text_ids, text_weights = [start, *text_ids], [0.0, *text_weights]
+            end = min(filled + len(text_ids), length)
+            ids[row, filled:end] = text_ids[: end - filled]
+            weights[row, filled:end] = text_weights[: end - filled]
             filled = end
     return ids, weights

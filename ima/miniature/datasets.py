@@ -11,7 +11,8 @@ an image; here each situation gets one question, so that answers are independent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
@@ -89,17 +90,7 @@ class Situation:
 
     def get_placed_entities(self) -> list[Any]:
         """Return the entities with their positions in space or time."""
-        return list(_place_cached(self))
-
-    def place_entities(self) -> list[Any]:
-        """Draw the entities and give each a position in space or time."""
-        entities = draw_entities(self.modality, self.split, self.make_rng(0))
-        rng = self.make_rng(_PLACING)
-        if self.modality == "image":
-            return scenes.place_image_objects(entities, rng)
-        if self.modality == "video":
-            return scenes.place_clip_objects(entities, rng)
-        return sounds.place_sound_events(entities, rng)
+        return list(_place_entities(self))
 
     def render(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Render the image, clip or sound.
@@ -124,6 +115,20 @@ class Situation:
         """Return the rendered media alone."""
         return self.render()[0]
 
+    def make_sample(
+        self, sample_id: str, *, task: str, prompt: str, references: Sequence[str], **truth: Any
+    ) -> Sample:
+        """Return a sample of the rendered media; ``truth`` is added to the ground truth."""
+        return Sample(
+            id=sample_id,
+            modality=self.modality,  # type: ignore[arg-type]
+            task=task,
+            prompt=prompt,
+            references=tuple(references),
+            truth=self.make_truth() | truth,
+            media=self.render_media,
+        )
+
     def list_relations(self) -> list[tuple[int, str, int]]:
         """Return the relations (i, relation, j) between entities i and j."""
         if self.modality == "audio":
@@ -133,20 +138,17 @@ class Situation:
             item[1:3] if self.modality == "image" else tuple(item[1][0, :2])
             for item in self.get_placed_entities()
         ]
-        relations = []
-        for i, a in enumerate(centres):
-            for j, b in enumerate(centres):
-                if i != j and a[0] < b[0]:
-                    relations.append((i, "left of", j))
-                if i != j and a[1] < b[1]:
-                    relations.append((i, "above", j))
-        return relations
+        return [
+            (i, relation, j)
+            for (i, a), (j, b) in itertools.permutations(enumerate(centres), 2)
+            for axis, relation in enumerate(("left of", "above"))
+            if a[axis] < b[axis]
+        ]
 
     def make_truth(self) -> dict[str, Any]:
         """Return the ground truth, JSON-serialisable."""
         entities = self.get_entities()
-        first = get_domain(self.modality).first_attribute
-        pairs = {(e.noun, e.attributes[first]) for e in entities}
+        pairs = get_domain(self.modality).list_pairs(entities)
         return {
             "modality": self.modality,
             "entities": [e.to_record() for e in entities],
@@ -157,8 +159,15 @@ class Situation:
 
 # Drawing repeats until a content fits its split, and callers ask for a situation several times.
 @lru_cache(maxsize=64)
-def _place_cached(situation: Situation) -> tuple[Any, ...]:
-    return tuple(situation.place_entities())
+def _place_entities(situation: Situation) -> list[Any]:
+    entities = draw_entities(situation.modality, situation.split, situation.make_rng(0))
+    place: Any = {
+        "image": scenes.place_image_objects,
+        "video": scenes.place_clip_objects,
+        "audio": sounds.place_sound_events,
+    }[situation.modality]
+    placed: list[Any] = place(entities, situation.make_rng(_PLACING))
+    return placed
 
 
 def _draw_question(
@@ -178,14 +187,9 @@ def _make_question_truth(question: speech.Question) -> dict[str, Any]:
 
 def _make_caption_sample(situation: Situation, sample_id: str) -> Sample:
     """Return a sample whose references are the captions, the canonical one first."""
-    return Sample(
-        id=sample_id,
-        modality=situation.modality,  # type: ignore[arg-type]
-        task="caption",
-        prompt=speech.CAPTION_PROMPT,
-        references=speech.make_captions(situation.modality, situation.get_entities()),
-        truth=situation.make_truth(),
-        media=situation.render_media,
+    captions = speech.make_captions(situation.modality, situation.get_entities())
+    return situation.make_sample(
+        sample_id, task="caption", prompt=speech.CAPTION_PROMPT, references=captions
     )
 
 
@@ -193,14 +197,9 @@ def _ask_about(
     situation: Situation, question: speech.Question, sample_id: str, truth: Mapping[str, Any]
 ) -> Sample:
     """Return a sample that asks a question about a situation."""
-    return Sample(
-        id=sample_id,
-        modality=situation.modality,  # type: ignore[arg-type]
-        task="qa",
-        prompt=question.prompt,
-        references=(question.answer,),
-        truth={**situation.make_truth(), "question": dict(truth)},
-        media=situation.render_media,
+    references = (question.answer,)
+    return situation.make_sample(
+        sample_id, task="qa", prompt=question.prompt, references=references, question=dict(truth)
     )
 
 
@@ -348,11 +347,11 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     split = split or "test"
     if base not in DATASET_NAMES:
         hint = "a data set is also a folder that holds samples.jsonl and its media."
-        unknown = UnknownNameError.among("data set", base, DATASET_NAMES, hint=hint)
-        raise unknown
+        raise UnknownNameError.among(
+            kind="data set", asked=base, available=DATASET_NAMES, hint=hint
+        )
     if split not in SPLIT_CODES:
-        unknown = UnknownNameError.among("split", split, SPLIT_CODES)
-        raise unknown
+        raise UnknownNameError.among(kind="split", asked=split, available=SPLIT_CODES)
     _, modality, task = base.split("-", maxsplit=2)
     make = partial(_make_sample, modality=modality, task=task, split=split, seed=seed)
     return SampleSet(base, split, tuple(make(i) for i in range(n)))

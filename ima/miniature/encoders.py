@@ -8,7 +8,7 @@ by contrastive training with captions (:mod:`ima.miniature.contrastive`), and on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,7 @@ ENCODER_BATCH_SIZES = {"image": 64, "video": 24, "audio": 64}
 
 @dataclass(frozen=True)
 class MiniEncoderSpec:
-    """An encoder of the zoo: its classes in transformers, its sizes and its recipe.
+    """An encoder of the zoo: its class in transformers, its sizes and its recipe.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class MiniEncoderSpec:
         Folder in the zoo, and modality.
     objective : {"supervised", "text-aligned", "self-supervised"}
         Training objective.
-    model, config : str
-        Names of classes of transformers.
+    model : str
+        Name of its class in transformers.
     sizes : mapping
         Arguments of the configuration.
     n_special_tokens : int
@@ -52,7 +52,6 @@ class MiniEncoderSpec:
     modality: str
     objective: PretrainingObjective
     model: str
-    config: str
     sizes: Mapping[str, Any]
     n_special_tokens: int
     recipe: TrainingRecipe
@@ -68,6 +67,10 @@ _SOUND = {
     **_SIZES, "patch_size": 16, "frequency_stride": 16, "time_stride": 16, "max_length": 192,
     "num_mel_bins": 64, **_DROPOUT,
 }  # fmt: skip
+_SOUND_SLICES = {
+    **_SIZES, "image_size": (16, 64), "patch_size": 16, "num_channels": 1, "num_frames": 12,
+    "tubelet_size": 1, **_DROPOUT,
+}  # fmt: skip
 _CLIP = {
     **_SIZES, "hidden_size": 96, "intermediate_size": 288, "image_size": 48, "patch_size": 8,
     "num_frames": 8, **_DROPOUT,
@@ -76,51 +79,41 @@ _CLIP = {
 _LIKE_IMAGE = {
     **_CLIP, **_SIZES, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
+_RECIPE = TrainingRecipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200)
 MINI_ENCODERS: dict[str, MiniEncoderSpec] = {
     spec.name: spec
     for spec in (
+        MiniEncoderSpec("vit", "image", "supervised", "ViTModel", _IMAGE | _DROPOUT, 1, _RECIPE),
         MiniEncoderSpec(
-            "vit", "image", "supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
-            TrainingRecipe(steps=2600, learning_rate=1.5e-3, seed=21, probe_every=200),
+            "clip", "image", "text-aligned", "CLIPVisionModel", _IMAGE, 1, replace(_RECIPE, seed=24)
         ),
         MiniEncoderSpec(
-            "clip", "image", "text-aligned", "CLIPVisionModel", "CLIPVisionConfig", _IMAGE, 1,
-            TrainingRecipe(steps=2600, learning_rate=1.5e-3, seed=24, probe_every=200),
+            "mae", "image", "self-supervised", "ViTModel", _IMAGE | _DROPOUT, 1,
+            replace(_RECIPE, steps=3000, seed=27),
         ),
         MiniEncoderSpec(
-            "mae", "image", "self-supervised", "ViTModel", "ViTConfig", {**_IMAGE, **_DROPOUT}, 1,
-            TrainingRecipe(steps=3000, learning_rate=1.5e-3, seed=27, probe_every=200),
+            "ast", "audio", "supervised", "ASTModel", _SOUND, 2,
+            replace(_RECIPE, steps=1200, seed=23),
         ),
         MiniEncoderSpec(
-            "ast", "audio", "supervised", "ASTModel", "ASTConfig", _SOUND, 2,
-            TrainingRecipe(steps=1200, learning_rate=1.5e-3, seed=23, probe_every=200),
+            "clap", "audio", "text-aligned", "ASTModel", _SOUND, 2,
+            replace(_RECIPE, steps=2000, seed=26),
         ),
         MiniEncoderSpec(
-            "clap", "audio", "text-aligned", "ASTModel", "ASTConfig", _SOUND, 2,
-            TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=26, probe_every=200),
+            "audiomae", "audio", "self-supervised", "VideoMAEModel", _SOUND_SLICES, 0,
+            replace(_RECIPE, steps=2000, seed=29),
         ),
         MiniEncoderSpec(
-            "audiomae", "audio", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
-            {**_SIZES, "image_size": (16, 64), "patch_size": 16, "num_channels": 1,
-             "num_frames": 12, "tubelet_size": 1, **_DROPOUT}, 0,
-            TrainingRecipe(steps=2000, learning_rate=1.5e-3, seed=29, probe_every=200),
+            "timesformer", "video", "supervised", "TimesformerModel", _CLIP, 1,
+            replace(_RECIPE, steps=4000, seed=22, restart=1800),
         ),
         MiniEncoderSpec(
-            "timesformer", "video", "supervised", "TimesformerModel", "TimesformerConfig", _CLIP, 1,
-            TrainingRecipe(
-                steps=4000, learning_rate=1.5e-3, seed=22, probe_every=200, restart=1800
-            ),
+            "xclip", "video", "text-aligned", "TimesformerModel", _LIKE_IMAGE, 1,
+            replace(_RECIPE, steps=1600, learning_rate=6e-4, seed=25), start_encoder="clip",
         ),
         MiniEncoderSpec(
-            "xclip", "video", "text-aligned", "TimesformerModel", "TimesformerConfig",
-            _LIKE_IMAGE, 1,
-            TrainingRecipe(steps=1600, learning_rate=6e-4, seed=25, probe_every=200),
-            start_encoder="clip",
-        ),
-        MiniEncoderSpec(
-            "videomae", "video", "self-supervised", "VideoMAEModel", "VideoMAEConfig",
-            {**_CLIP, "tubelet_size": 2}, 0,
-            TrainingRecipe(steps=2500, learning_rate=1.5e-3, seed=28, probe_every=200),
+            "videomae", "video", "self-supervised", "VideoMAEModel", _CLIP | {"tubelet_size": 2}, 0,
+            replace(_RECIPE, steps=2500, seed=28),
         ),
     )
 }  # fmt: skip
@@ -136,9 +129,9 @@ def build_encoder(spec: MiniEncoderSpec) -> nn.Module:
     """
     import transformers
 
-    config = getattr(transformers, spec.config)(**spec.sizes)
+    model_class: Any = getattr(transformers, spec.model)
     arguments = {"add_pooling_layer": False} if spec.model == "ViTModel" else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.recipe.seed)
-        model: nn.Module = getattr(transformers, spec.model)(config, **arguments)
+        model: nn.Module = model_class(model_class.config_class(**spec.sizes), **arguments)
     return model

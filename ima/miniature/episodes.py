@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -17,8 +17,6 @@ from ima.miniature.world import Entity
 _EPISODE_MODALITY = "image"
 #: Images of a split from which episodes are drawn.
 _N_IMAGES = 1200
-#: Text after the image of a demonstration: it names the object and none of its attributes.
-DEMONSTRATION_TEXT = "there is {noun} ."
 
 
 @dataclass(frozen=True)
@@ -100,31 +98,15 @@ def _replace_images(texts: Sequence[Sample], images: Sequence[Sample]) -> tuple[
     )
 
 
-def _make_demonstration(situation: Situation, sample_id: str) -> Sample:
-    """Return an image of one object; its prompt is the text that names the object."""
-    (entity,) = situation.get_entities()
-    return Sample(
-        id=sample_id,
-        modality="image",
-        task="qa",
-        prompt=DEMONSTRATION_TEXT.format(noun=speech.add_article(entity.noun)),
-        references=(),
-        truth=situation.make_truth(),
-        media=situation.render_media,
-    )
-
-
-def find_single_object_images(situations: Sequence[Situation]) -> list[int]:
-    """Return the indices of the situations with a single entity.
+def write_demonstration(noun: str) -> str:
+    """Return the text after the image of a demonstration: it names the object, no attribute.
 
     Examples
     --------
-    >>> find_single_object_images([Situation("image", "test", i, 0) for i in range(9)])
-    [0, 2]
+    >>> write_demonstration("ring")
+    'there is a ring .'
     """
-    return [
-        index for index, situation in enumerate(situations) if len(situation.get_entities()) == 1
-    ]
+    return f"there is {speech.add_article(noun)} ."
 
 
 def draw_episode(
@@ -202,43 +184,39 @@ def open_episodes(split: str, *, n: int, shots: int = 3, seed: int = 0) -> list[
     >>> episode.query.id, len(episode.demonstrations)
     ('test-episode-0', 3)
     """
-    return list(_draw_episodes(split, n=n, shots=shots, seed=seed))
-
-
-@cache
-def _list_images(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
-    situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_IMAGES)]
-    return (
-        situations,
-        [one.get_entities() for one in situations],
-        find_single_object_images(situations),
-    )
-
-
-def _draw_episodes(split: str, *, n: int, shots: int, seed: int) -> Iterator[Episode]:
     situations, entities, single_object_images = _list_images(split)
+    opened = []
     for number in range(n):
         rng = np.random.default_rng([seed, number])
         query, shown = draw_episode(entities, single_object_images, shots=shots, rng=rng)
         questions = [q for index in shown for q in make_attribute_questions(entities[index], rng)]
         question = questions[int(rng.integers(len(questions)))]
-        demonstrated = [entities[index][0].to_record() for index in shown]
-        yield Episode(
-            Sample(
-                id=f"{split}-episode-{number}",
-                modality="image",
-                task="qa",
-                prompt=question.prompt,
-                references=(question.answer,),
-                truth={
-                    **situations[query].make_truth(),
-                    "demonstrated": demonstrated,
-                    "kind": question.kind,
-                },
-                media=situations[query].render_media,
-            ),
-            tuple(_make_demonstration(situations[i], f"{split}-picture-{i}") for i in shown),
+        sample = situations[query].make_sample(
+            f"{split}-episode-{number}",
+            task="qa",
+            prompt=question.prompt,
+            references=(question.answer,),
+            demonstrated=[entities[index][0].to_record() for index in shown],
+            kind=question.kind,
         )
+        demonstrations = [
+            situations[index].make_sample(
+                f"{split}-picture-{index}",
+                task="qa",
+                prompt=write_demonstration(entities[index][0].noun),
+                references=(),
+            )
+            for index in shown
+        ]
+        opened.append(Episode(sample, tuple(demonstrations)))
+    return opened
+
+
+@cache
+def _list_images(split: str) -> tuple[list[Situation], list[tuple[Entity, ...]], list[int]]:
+    situations = [Situation(_EPISODE_MODALITY, split, index, 0) for index in range(_N_IMAGES)]
+    entities = [one.get_entities() for one in situations]
+    return situations, entities, [i for i, shown in enumerate(entities) if len(shown) == 1]
 
 
 def make_attribute_questions(

@@ -200,8 +200,7 @@ def examine_model(
             scores |= _score_polls(model, n=n, **options)
         return scores
 
-    majority: _MetricIntervals = {}
-    ceilings: _MetricIntervals = {}
+    majority, ceilings = dict[str, Interval](), dict[str, Interval]()
     for task in tasks:
         samples = open_samples(task.dataset, n=n)
         answers = answer_with_majority(task.dataset, samples)
@@ -262,10 +261,7 @@ def replace_media_with_text(sample: Sample) -> Sample:
     >>> sample.modality, sample.prompt.endswith(". caption :")
     ('text', True)
     """
-    entities = [
-        Entity(record["noun"], {key: value for key, value in record.items() if key != "noun"})
-        for record in sample.truth["entities"]
-    ]
+    entities = [Entity.from_record(record) for record in sample.truth["entities"]]
     rng = np.random.default_rng(0)
     text = speech.describe_entities(sample.truth["modality"], entities, rng, style=_STYLE)
     return replace(sample, modality="text", prompt=f"{text} {sample.prompt}", media=None)

@@ -9,7 +9,6 @@ neither what a single patch shows nor where it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,21 +28,9 @@ PLACE_GRID_SIZES = {"image": 8, "video": 10, "audio": 10}
 #: phrases, the video encoder learned only 0.6 of nouns and motions.
 N_WRONG_TEXTS = {"image": 3, "video": 15, "audio": 3}
 
-
-@dataclass(frozen=True, eq=False)
-class PatchTexts:
-    """Texts about the patches of some samples, in one respect.
-
-    Parameters
-    ----------
-    texts : tuple of str
-        Distinct texts, :data:`EMPTY_PATCH_TEXT` first. Some may be true of no patch.
-    text_index : ndarray
-        ``(sample, position)`` int64: the index of the text that is true of each patch.
-    """
-
-    texts: tuple[str, ...]
-    text_index: npt.NDArray[np.int64]
+#: Distinct texts, :data:`EMPTY_PATCH_TEXT` first, of which some may be true of no patch; and the
+#: index of the text that is true of each patch, ``(sample, position)`` int64.
+PatchTexts = tuple[tuple[str, ...], npt.NDArray[np.int64]]
 
 
 def describe_patches(
@@ -65,16 +52,19 @@ def describe_patches(
 
     Returns
     -------
-    what, where : PatchTexts
-        Phrases (a big red ring), including phrases with one wrong word; and the places of the
+    what, where : tuple of tuple of str and ndarray
+        The texts, :data:`EMPTY_PATCH_TEXT` first, and the index of each patch's text. They are
+        phrases (a big red ring), including phrases with one wrong word; and the places of the
         entities: their centre (column three row five), or start and end of a sound event.
 
     Examples
     --------
     >>> from ima.miniature.pools import build_pool
     >>> pool = build_pool("image", "train", n=2)
-    >>> what, where = describe_patches(pool, np.array([0, 1]), np.random.default_rng(0))
-    >>> what.texts[0], what.text_index.shape
+    >>> (texts, index), where = describe_patches(
+    ...     pool, np.array([0, 1]), np.random.default_rng(0)
+    ... )
+    >>> texts[0], index.shape
     ('nothing', (2, 64))
     """
     names = [name for name in pool.labels if name != "count"]
@@ -102,7 +92,7 @@ def _index_texts(
     index_by_key = {tuple(key): 1 + i for i, key in enumerate(keys.tolist())}
     text_index = np.zeros(occupied.shape, np.int64)
     text_index[occupied] = [index_by_key[tuple(key)] for key in true_keys.tolist()]
-    return PatchTexts((EMPTY_PATCH_TEXT, *(make_text(key) for key in keys)), text_index)
+    return (EMPTY_PATCH_TEXT, *(make_text(key) for key in keys)), text_index
 
 
 def _change_one_value(
@@ -110,7 +100,7 @@ def _change_one_value(
 ) -> _IndexArray:
     """Return the key with one random value changed."""
     domain = get_domain(modality)
-    n_values = [len(domain.nouns), *(len(domain.attributes[name]) for name in names[1:])]
+    n_values = [len(domain.words[name]) for name in names]
     while True:
         changed = key.copy()
         i = int(rng.integers(len(n_values)))
@@ -122,11 +112,9 @@ def _change_one_value(
 
 
 def _make_phrase(key: _IndexArray, names: list[str], modality: str) -> str:
-    domain = get_domain(modality)
-    attributes = {
-        name: domain.attributes[name][value] for name, value in zip(names[1:], key[1:], strict=True)
-    }
-    return speech.make_noun_phrase(modality, Entity(domain.nouns[key[0]], attributes))
+    words = get_domain(modality).words
+    record = {name: words[name][value] for name, value in zip(names, key, strict=True)}
+    return speech.make_noun_phrase(modality, Entity.from_record(record))
 
 
 def _name_place(cell: _IndexArray, modality: str) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.nn import functional as nnf
 
 from ima.miniature import corpus
+from ima.miniature.answers import compute_weighted_token_loss
 from ima.miniature.induction import init_learned_induction, init_rotary_induction
 from ima.training.loop import (
     TrainingProbe,
@@ -31,14 +32,14 @@ _MIN_COMPILED_STEPS = 150
 
 @dataclass(frozen=True)
 class MiniLanguageSpec:
-    """A language model of the zoo: its classes in transformers, its sizes and its recipe.
+    """A language model of the zoo: its class in transformers, its sizes and its recipe.
 
     Parameters
     ----------
     name : str
         Folder in the zoo.
-    model, config : str
-        Names of classes of transformers.
+    model : str
+        Name of its class in transformers.
     sizes : mapping
         Arguments of the configuration.
     start : callable
@@ -49,7 +50,6 @@ class MiniLanguageSpec:
 
     name: str
     model: str
-    config: str
     sizes: Mapping[str, Any]
     start: Callable[..., None]
     recipe: TrainingRecipe
@@ -58,7 +58,7 @@ class MiniLanguageSpec:
 _RECIPE = TrainingRecipe(steps=4500, learning_rate=2e-3, seed=11, warmup=100, probe_every=250)
 MINI_LANGUAGE_MODELS: dict[str, MiniLanguageSpec] = {
     "llama-mini": MiniLanguageSpec(
-        "llama-mini", "LlamaForCausalLM", "LlamaConfig",
+        "llama-mini", "LlamaForCausalLM",
         {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 12,
          "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 512,
          "attention_bias": True,
@@ -68,7 +68,7 @@ MINI_LANGUAGE_MODELS: dict[str, MiniLanguageSpec] = {
         start=init_rotary_induction, recipe=_RECIPE,
     ),
     "opt-mini": MiniLanguageSpec(
-        "opt-mini", "OPTForCausalLM", "OPTConfig",
+        "opt-mini", "OPTForCausalLM",
         {"hidden_size": 128, "ffn_dim": 512, "num_hidden_layers": 12, "num_attention_heads": 4,
          "word_embed_proj_dim": 128, "max_position_embeddings": 512, "dropout": 0.0,
          "tie_word_embeddings": True},
@@ -90,7 +90,8 @@ def build_language_model(
     """
     import transformers
 
-    config = getattr(transformers, spec.config)(
+    model_class: Any = getattr(transformers, spec.model)
+    config = model_class.config_class(
         vocab_size=tokenizer.get_vocab_size(),
         pad_token_id=tokenizer.token_to_id(corpus.PAD_TOKEN),
         bos_token_id=tokenizer.token_to_id(corpus.START_TOKEN),
@@ -99,33 +100,9 @@ def build_language_model(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: torch.nn.Module = getattr(transformers, spec.model)(config)
+        model: torch.nn.Module = model_class(config)
     spec.start(model, seed=seed)
     return model
-
-
-def compute_weighted_token_loss(
-    logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Return the weighted mean of the next-token loss, in nats.
-
-    Parameters
-    ----------
-    logits : Tensor
-        ``(row, position, vocabulary)``.
-    ids, weights : Tensor
-        ``(row, position)``: the tokens, and the weight of each as a target.
-
-    Examples
-    --------
-    >>> ids, weights = torch.tensor([[0, 1, 2]]), torch.tensor([[1.0, 1.0, 0.0]])
-    >>> round(compute_weighted_token_loss(torch.zeros(1, 3, 4), ids, weights).exp().item(), 4)
-    4.0
-    """
-    flat = logits[:, :-1].flatten(0, 1).float()
-    loss = nnf.cross_entropy(flat, ids[:, 1:].flatten(), reduction="none")
-    weight = weights[:, 1:].flatten()
-    return (loss * weight).sum() / weight.sum()
 
 
 def _make_answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -> TrainingProbe:
@@ -137,12 +114,8 @@ def _make_answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -
 
     def probe() -> dict[str, float]:
         device = next(model.parameters()).device
-        guesses = torch.cat(
-            [
-                model(input_ids=part.to(device)).logits.argmax(-1).cpu()
-                for part in torch.split(ids, 32)
-            ]
-        )
+        parts = (model(input_ids=part.to(device)).logits for part in torch.split(ids, 32))
+        guesses = torch.cat([logits.argmax(-1).cpu() for logits in parts])
         right: dict[str, list[bool]] = defaultdict(list)
         for row, begin, end, kind in spans:
             hit = bool((guesses[row, begin - 1 : end - 1] == ids[row, begin:end]).all())
@@ -157,18 +130,16 @@ def _make_answer_probe(model: torch.nn.Module, tokenizer: Any, *, n: int = 96) -
 def _validation_rows(
     tokenizer: Any, *, n: int
 ) -> tuple[torch.Tensor, list[tuple[int, int, int, str]]]:
-    import numpy as np
-
     rng = np.random.default_rng(77)
     rows, spans = [], []
+    end = tokenizer.token_to_id(corpus.END_TOKEN)
     for row in range(n):
         document = corpus.write_scene_document(rng, split="validation")
         ids = tokenizer.encode(document.opening, add_special_tokens=False).ids
         for (prompt, answer), kind in zip(document.turns, document.kinds, strict=True):
-            ids = ids + tokenizer.encode(prompt, add_special_tokens=False).ids
+            ids += tokenizer.encode(prompt, add_special_tokens=False).ids
             begin = len(ids)
-            ids = ids + tokenizer.encode(answer, add_special_tokens=False).ids
-            ids.append(tokenizer.token_to_id(corpus.END_TOKEN))
+            ids += [*tokenizer.encode(answer, add_special_tokens=False).ids, end]
             if len(ids) <= _ROW_LENGTH:
                 spans.append((row, begin, len(ids), kind))
         rows.append((ids + [0] * _ROW_LENGTH)[:_ROW_LENGTH])
@@ -221,7 +192,7 @@ def train_language_model(
     def compute_loss(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=mixed):
             logits = model(input_ids=ids).logits
-        return compute_weighted_token_loss(logits, ids, weights)
+        return compute_weighted_token_loss(logits[:, :-1], ids[:, 1:], weights[:, 1:])
 
     compile_pays = recipe.steps >= _MIN_COMPILED_STEPS and can_compile(device)
     compiled_loss = torch.compile(compute_loss) if compile_pays else compute_loss

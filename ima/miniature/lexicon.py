@@ -36,78 +36,38 @@ DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
 MONTHS = tuple(
     "january february march april may june july august september october november december".split()
 )
-# (name, size rank, sound, home, food)
-ANIMALS: tuple[tuple[str, int, str, str, str], ...] = (
-    ("ant", 1, "silence", "forest", "sugar"),
-    ("bee", 2, "buzz", "garden", "honey"),
-    ("mouse", 3, "squeak", "cellar", "cheese"),
-    ("frog", 4, "croak", "lake", "flies"),
-    ("sparrow", 5, "chirp", "garden", "seeds"),
-    ("owl", 6, "hoot", "tower", "mice"),
-    ("duck", 7, "quack", "river", "bread"),
-    ("cat", 8, "meow", "house", "fish"),
-    ("fox", 9, "bark", "forest", "hens"),
-    ("goose", 10, "honk", "farm", "grass"),
-    ("dog", 11, "woof", "house", "bones"),
-    ("sheep", 12, "baa", "field", "grass"),
-    ("wolf", 13, "howl", "mountain", "sheep"),
-    ("pig", 14, "grunt", "farm", "corn"),
-    ("lion", 15, "roar", "desert", "meat"),
-    ("donkey", 16, "bray", "village", "hay"),
-    ("cow", 17, "moo", "farm", "grass"),
-    ("horse", 18, "neigh", "field", "hay"),
-    ("camel", 19, "groan", "desert", "leaves"),
-    ("elephant", 20, "trumpet", "valley", "fruit"),
-    ("whale", 21, "song", "sea", "shrimp"),
+#: Name, sound, home and food, from the smallest to the largest.
+ANIMALS = tuple(
+    tuple(animal.split())
+    for animal in (
+        "ant silence forest sugar, bee buzz garden honey, mouse squeak cellar cheese, "
+        "frog croak lake flies, sparrow chirp garden seeds, owl hoot tower mice, "
+        "duck quack river bread, cat meow house fish, fox bark forest hens, "
+        "goose honk farm grass, dog woof house bones, sheep baa field grass, "
+        "wolf howl mountain sheep, pig grunt farm corn, lion roar desert meat, "
+        "donkey bray village hay, cow moo farm grass, horse neigh field hay, "
+        "camel groan desert leaves, elephant trumpet valley fruit, whale song sea shrimp"
+    ).split(", ")
 )
-OPPOSITES: tuple[tuple[str, str], ...] = (
-    ("hot", "cold"),
-    ("old", "new"),
-    ("long", "short"),
-    ("fast", "slow"),
-    ("rich", "poor"),
-    ("happy", "sad"),
-    ("heavy", "light"),
-    ("clean", "dirty"),
-    ("full", "empty"),
-    ("strong", "weak"),
-    ("wet", "dry"),
-    ("early", "late"),
-    ("near", "far"),
-    ("hard", "gentle"),
-    ("bright", "dark"),
-    ("wide", "narrow"),
-    ("deep", "shallow"),
-    ("sweet", "sour"),
-    ("thick", "thin"),
-    ("open", "closed"),
-    ("brave", "afraid"),
-    ("quiet", "noisy"),
-    ("true", "false"),
-    ("young", "ancient"),
+OPPOSITES = tuple(
+    tuple(pair.split("/"))
+    for pair in (
+        "hot/cold old/new long/short fast/slow rich/poor happy/sad heavy/light clean/dirty "
+        "full/empty strong/weak wet/dry early/late near/far hard/gentle bright/dark wide/narrow "
+        "deep/shallow sweet/sour thick/thin open/closed brave/afraid quiet/noisy true/false "
+        "young/ancient"
+    ).split()
 )
-# (thing, what it is for)
-THING_USES: tuple[tuple[str, str], ...] = (
-    ("key", "open a door"),
-    ("lamp", "see at night"),
-    ("cup", "drink tea"),
-    ("pen", "write a letter"),
-    ("brush", "paint a wall"),
-    ("hammer", "drive a nail"),
-    ("needle", "sew a coat"),
-    ("umbrella", "stay dry"),
-    ("clock", "tell the time"),
-    ("map", "find the way"),
-    ("soap", "wash your hands"),
-    ("ladder", "reach the roof"),
-    ("kettle", "boil water"),
-    ("camera", "take a picture"),
-    ("rope", "tie a boat"),
-    ("comb", "tidy your hair"),
-    ("ticket", "ride the train"),
-    ("pillow", "rest your head"),
-    ("spoon", "eat soup"),
-    ("coin", "pay the baker"),
+#: A thing, and what it is for.
+THING_USES = tuple(
+    tuple(use.split(": "))
+    for use in (
+        "key: open a door, lamp: see at night, cup: drink tea, pen: write a letter, "
+        "brush: paint a wall, hammer: drive a nail, needle: sew a coat, umbrella: stay dry, "
+        "clock: tell the time, map: find the way, soap: wash your hands, ladder: reach the roof, "
+        "kettle: boil water, camera: take a picture, rope: tie a boat, comb: tidy your hair, "
+        "ticket: ride the train, pillow: rest your head, spoon: eat soup, coin: pay the baker"
+    ).split(", ")
 )
 MATERIALS = tuple("wood stone glass iron paper wool leather silver gold clay".split())
 WEATHER = tuple("rain snow wind sun fog storm frost thunder".split())

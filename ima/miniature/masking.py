@@ -8,7 +8,6 @@ clips are not, because most of them show only noise, which would count as much a
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,36 +17,32 @@ from torch import nn
 
 from ima.miniature.encoders import ENCODER_BATCH_SIZES, MiniEncoderSpec, build_encoder
 from ima.miniature.pools import SamplePool
+from ima.miniature.pretraining import PretrainedEncoder
 from ima.models.encoders import slice_spectrograms
-from ima.stats.intervals import Interval
-from ima.stats.scores import compute_mean_score
-from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Fraction of masked patches.
 _MASK_RATIOS = {"image": 0.75, "video": 0.75, "audio": 0.7}
-_DECODER: dict[str, Any] = {
-    "decoder_hidden_size": 64,
-    "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 4,
+_DECODER = {
+    "decoder_hidden_size": 64, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 4,
     "decoder_intermediate_size": 128,
-}
+}  # fmt: skip
 _PROBE_SEED = 78
 #: Training samples in which the variance of values is estimated.
 _FOR_VARIANCE = 400
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(PretrainedEncoder):
     """An encoder with a decoder that reconstructs masked patches.
 
     Parameters
     ----------
     spec : MiniEncoderSpec
         The encoder; only it is kept.
-    variance : float
-        Variance of the targets; without effect on images and sounds, which are normalised.
+    pool : SamplePool or None
+        Training samples, whose variance scales the loss of clips; images and sounds are normalised.
     """
 
-    def __init__(self, spec: MiniEncoderSpec, *, variance: float = 1.0) -> None:
+    def __init__(self, spec: MiniEncoderSpec, pool: SamplePool | None = None) -> None:
         from transformers import (
             VideoMAEConfig,
             VideoMAEForPreTraining,
@@ -55,23 +50,22 @@ class MaskedAutoencoder(nn.Module):
             ViTMAEForPreTraining,
         )
 
-        super().__init__()
-        self.spec, self.variance = spec, variance
+        super().__init__(spec)
+        if pool is not None:
+            shown = pool.make_encoder_input(np.arange(min(len(pool), _FOR_VARIANCE)))
+            self.variance = float(shown.var())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.recipe.seed)
-            shares: dict[str, Any]
+            sizes: dict[str, Any] = {**spec.sizes, **_DECODER}
             if spec.modality == "image":
-                shares = {"mask_ratio": _MASK_RATIOS["image"], "norm_pix_loss": True}
-                self.model: Any = ViTMAEForPreTraining(
-                    ViTMAEConfig(**spec.sizes, **_DECODER, **shares)
-                )
+                config = ViTMAEConfig(**sizes, mask_ratio=_MASK_RATIOS["image"], norm_pix_loss=True)
+                self.model: Any = ViTMAEForPreTraining(config)
                 # Made from a configuration, the fixed positions of both halves would stay zero.
                 self._give_places(self.model.vit.embeddings.position_embeddings)
                 self._give_places(self.model.decoder.decoder_pos_embed)
             else:
-                shares = {"norm_pix_loss": spec.modality == "audio"}
-                config = VideoMAEConfig(**spec.sizes, **_DECODER, **shares)
-                self.model = VideoMAEForPreTraining(config)
+                norm = spec.modality == "audio"
+                self.model = VideoMAEForPreTraining(VideoMAEConfig(**sizes, norm_pix_loss=norm))
 
     @property
     def _side(self) -> int:
@@ -90,14 +84,12 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return the mean squared error of masked patches, relative to their variance."""
         if self.spec.modality == "image":
-            noise = rng.random((len(values), self._side**2), dtype=np.float32)
-            output = self.model(values, noise=torch.from_numpy(noise).to(values.device))
+            noise = self.move(rng.random((len(values), self._side**2), dtype=np.float32))
+            output = self.model(values, noise=noise)
         else:
             if self.spec.modality == "audio":
                 values = slice_spectrograms(values, frames=self.model.config.num_frames)
-            mask = torch.from_numpy(draw_hidden_patches(self.spec, len(values), rng)).to(
-                values.device
-            )
+            mask = self.move(draw_hidden_patches(self.spec, len(values), rng))
             output = self.model(values, bool_masked_pos=mask)
             if self.spec.modality == "video":
                 return self._compute_clip_error(output.logits, values, mask) / self.variance
@@ -125,6 +117,25 @@ class MaskedAutoencoder(nn.Module):
         encoder = build_encoder(self.spec)
         encoder.load_state_dict(self.model.vit.state_dict())
         return encoder
+
+    def compute_step_loss(self, pool: SamplePool, rng: np.random.Generator) -> torch.Tensor:
+        """Return the error of masked patches in a batch."""
+        chosen = rng.integers(len(pool), size=ENCODER_BATCH_SIZES[self.spec.modality])
+        loss: torch.Tensor = self(self.read_input(pool, chosen), rng)
+        return loss
+
+    def measure(self, pool: SamplePool) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the fraction of each sample's variance that the reconstruction explains.
+
+        Every call masks the same patches.
+        """
+        errors = [
+            float(
+                self(self.read_input(pool, np.array([i])), np.random.default_rng([_PROBE_SEED, i]))
+            )
+            for i in range(len(pool))
+        ]
+        return {"explained": 1 - np.array(errors)}
 
 
 def draw_hidden_patches(
@@ -154,87 +165,3 @@ def draw_hidden_patches(
     order = rng.random((samples, drawn)).argsort(axis=1)
     mask = order < round(_MASK_RATIOS[spec.modality] * drawn)
     return np.tile(mask, (1, frames)) if spec.modality == "video" else mask
-
-
-def _compute_patch_errors(
-    model: MaskedAutoencoder, pool: SamplePool, device: str
-) -> npt.NDArray[np.float64]:
-    """Return the error of each sample of a pool; every call masks the same patches."""
-    errors = []
-    for i in range(len(pool)):
-        values = torch.from_numpy(pool.make_encoder_input(np.array([i]))).to(device)
-        errors.append(float(model(values, np.random.default_rng([_PROBE_SEED, i]))))
-    return np.array(errors)
-
-
-def train_masked_autoencoder(
-    spec: MiniEncoderSpec,
-    pool: SamplePool,
-    *,
-    recipe: TrainingRecipe,
-    state_path: Path,
-    probe_pool: SamplePool,
-    device: str = "cpu",
-) -> tuple[MaskedAutoencoder, TrainingResult]:
-    """Train a self-supervised encoder to reconstruct masked patches.
-
-    Parameters
-    ----------
-    spec : MiniEncoderSpec
-        The encoder.
-    pool : SamplePool
-        Training samples.
-    recipe : TrainingRecipe
-        Schedule and seed.
-    state_path : Path
-        The state from which an interrupted training resumes.
-    probe_pool : SamplePool
-        Validation samples for the curve.
-    device : str
-        Where to train.
-
-    Returns
-    -------
-    model : MaskedAutoencoder
-        On the CPU, in evaluation mode.
-    result : TrainingResult
-        The curve; ``explained`` is the fraction of the masked patches' variance that the
-        reconstruction explains on ``probe_pool``.
-
-    Examples
-    --------
-    >>> model, result = train_masked_autoencoder(
-    ...     MINI_ENCODERS["mae"], build_pool("image", "train", n=64),
-    ...     recipe=recipe, state_path=Path("state.pt"),
-    ...     probe_pool=build_pool("image", "validation", n=16),
-    ... )  # doctest: +SKIP
-    """
-    shown = pool.make_encoder_input(np.arange(min(len(pool), _FOR_VARIANCE)))
-    model = MaskedAutoencoder(spec, variance=float(shown.var())).to(device)
-    size = ENCODER_BATCH_SIZES[spec.modality]
-
-    def step_loss(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([recipe.seed, step])
-        values = torch.from_numpy(pool.make_encoder_input(rng.integers(len(pool), size=size))).to(
-            device
-        )
-        loss: torch.Tensor = model(values, rng)
-        return loss
-
-    def probe() -> dict[str, float]:
-        return {"explained": float(1 - _compute_patch_errors(model, probe_pool, device).mean())}
-
-    result = fit_model(model, step_loss, recipe, name=spec.name, state_path=state_path, probe=probe)
-    return model.cpu().eval(), result
-
-
-@torch.no_grad()
-def score_reconstruction(model: MaskedAutoencoder, pool: SamplePool) -> dict[str, Interval]:
-    """Return the fraction of the masked patches' variance that the reconstruction explains.
-
-    Examples
-    --------
-    >>> score_reconstruction(model, pool)["explained"]  # doctest: +SKIP
-    Interval(value=0.64, low=0.62, high=0.66, n=300)
-    """
-    return {"explained": compute_mean_score(1 - _compute_patch_errors(model, pool, "cpu"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ class TrainingMaterials:
         self._pools: dict[tuple[str, str], SamplePool] = {}
         self._tokens: dict[tuple[str, str], torch.Tensor] = {}
         self._language: tuple[str, Any, Any] | None = None
-        self._tokenizer: Any = None
 
     def get_pool(self, modality: str, split: str) -> SamplePool:
         """Return rendered samples with labels."""
@@ -43,21 +43,16 @@ class TrainingMaterials:
     def get_encoder_tokens(self, encoder: str, modality: str, split: str) -> torch.Tensor:
         """Return the tokens of a pool, ``(sample, position, width)`` float16."""
         if (encoder, split) not in self._tokens:
-            self._tokens = {
-                key: tokens for key, tokens in self._tokens.items() if key[0] == encoder
-            }
-            self._tokens[encoder, split] = connectors.encode_pool(
-                self.load_encoder(encoder),
-                self.get_pool(modality, split),
-                device=self.workshop.plan.device,
-            )
+            self._tokens = {key: kept for key, kept in self._tokens.items() if key[0] == encoder}
+            pool, device = self.get_pool(modality, split), self.workshop.plan.device
+            tokens = connectors.encode_pool(self.load_encoder(encoder), pool, device=device)
+            self._tokens[encoder, split] = tokens
         return self._tokens[encoder, split]
 
-    def get_tokenizer(self) -> Any:
-        """Return the ``tokenizers.Tokenizer`` that all language models share."""
-        if self._tokenizer is None:
-            self._tokenizer = corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
-        return self._tokenizer
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The ``tokenizers.Tokenizer`` that all language models share."""
+        return corpus.train_tokenizer(seed=corpus.TOKENIZER_SEED)
 
     def load_encoder(self, name: str) -> Any:
         """Return a finished encoder."""

@@ -23,7 +23,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ima.data.samples import MODALITIES, Modality
@@ -31,19 +30,19 @@ from ima.miniature import connectors
 from ima.miniature.cards import (
     compute_checkpoint_steps,
     list_kept_weights,
+    load_trained_weights,
     make_card,
     make_data_record,
-    save_checkpoint,
+    make_untrained_entry,
 )
 from ima.miniature.materials import TrainingMaterials
 from ima.miniature.workshop import ZooPart
 from ima.models import llava
 from ima.models.batch import Batch
-from ima.models.connector import ConnectorConfig
 from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_hook_points
 from ima.models.perception import Perception
-from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict, make_checkpoint_path
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.plans import ReductionPlan
@@ -51,6 +50,10 @@ from ima.training.loop import TrainingRecipe, save_weights
 
 MULTITASK_LANGUAGE, MULTITASK_ENCODER = "llama-mini", "clip"
 MULTITASK_MODALITY: Modality = "image"
+#: The parts that stay frozen, by role.
+FROZEN_PARTS = {
+    "language": f"language/{MULTITASK_LANGUAGE}", "encoder": f"encoders/{MULTITASK_ENCODER}",
+}  # fmt: skip
 _STEP_SAMPLES = 16
 #: Image tokens of the variant with queries.
 _N_QUERIES = 32
@@ -107,11 +110,8 @@ class MultitaskVariant:
     @property
     def needs(self) -> dict[str, str]:
         """Parts that must be finished first, by role."""
-        needs = {
-            "language": f"language/{MULTITASK_LANGUAGE}",
-            "encoder": f"encoders/{MULTITASK_ENCODER}",
-        }
-        return {**needs, "start": _CAPTION_STAGE_PART} if self.after_caption_stage else needs
+        start = {"start": _CAPTION_STAGE_PART} if self.after_caption_stage else {}
+        return FROZEN_PARTS | start
 
 
 MULTITASK_VARIANTS = (
@@ -141,16 +141,14 @@ def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
     plan, parts = materials.workshop.plan, []
     for variant in MULTITASK_VARIANTS:
         recipe = plan.scale_recipe(variant.recipe)
-        kept = compute_checkpoint_steps(
-            _KEPT_STEP_RATIOS if variant.keeps_checkpoints else (), steps=recipe.steps
-        )
+        ratios = _KEPT_STEP_RATIOS if variant.keeps_checkpoints else ()
         record = {
             **asdict(recipe),
             "pool": plan.get_pool_size(MULTITASK_MODALITY),
             "batch": _STEP_SAMPLES,
             "tuned": variant.trains_language_model,
             "projector": variant.kind,
-            "milestones": list(kept),
+            "milestones": compute_checkpoint_steps(ratios, steps=recipe.steps),
         }
         if variant.task == "multitask":
             record["rows"] = list(connectors.MULTITASK_ROW_KINDS)
@@ -159,6 +157,18 @@ def make_multitask_parts(materials: TrainingMaterials) -> list[ZooPart]:
         make = partial(_make, materials, variant, recipe)
         parts.append(ZooPart(variant.part, record, make, needs=variant.needs))
     return parts
+
+
+def read_image_tokens(materials: TrainingMaterials, split: str) -> torch.Tensor:
+    """Return the tokens of the images of a split, without the CLS token.
+
+    Examples
+    --------
+    >>> read_image_tokens(materials, "validation").shape  # doctest: +SKIP
+    torch.Size([256, 64, 128])
+    """
+    tokens = materials.get_encoder_tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, split)
+    return llava.drop_cls_token(tokens)
 
 
 def make_projector_config(kind: str, *, width: int, hidden: int) -> llava.ProjectorConfig:
@@ -171,10 +181,9 @@ def make_projector_config(kind: str, *, width: int, hidden: int) -> llava.Projec
     """
     if kind == "mlp":
         return llava.ProjectorConfig(kind="mlp")
-    sizes = connectors.make_connector_config(width, hidden=hidden).model_dump() | {
-        "queries": _N_QUERIES
-    }
-    return llava.ProjectorConfig(kind="qformer", connector=ConnectorConfig(**sizes))
+    sizes = connectors.make_connector_config(width, hidden=hidden)
+    sizes = sizes.model_copy(update={"queries": _N_QUERIES})
+    return llava.ProjectorConfig(kind="qformer", connector=sizes)
 
 
 def _make(
@@ -189,53 +198,48 @@ def _make(
         MULTITASK_LANGUAGE, fresh=variant.trains_language_model
     )
     encoder = materials.load_encoder(MULTITASK_ENCODER)
-    features = llava.drop_cls_token(
-        materials.get_encoder_tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "train")
-    )
+
+    def data(split: str) -> tuple[torch.Tensor, connectors.TokenizedTurns]:
+        situations = materials.get_pool(MULTITASK_MODALITY, split).situations
+        texts = connectors.tokenize_turns(situations, variant.task, tokenizer)
+        return read_image_tokens(materials, split), texts
+
+    features, texts = data("train")
     config = make_projector_config(
         variant.kind, width=features.shape[-1], hidden=language.config.hidden_size
     )
     projector = llava.build_projector(config, encoder=encoder, language=language, seed=recipe.seed)
-    untrained = hash_state_dict(_named(projector.state_dict()))
+    untrained = make_untrained_entry(_named(projector.state_dict()), seed=recipe.seed)
     if variant.after_caption_stage:
-        begun = load_file(workshop.get_part_folder(_CAPTION_STAGE_PART) / WEIGHTS_FILE)
-        projector.load_state_dict(
-            {name.removeprefix("projector."): value.float() for name, value in begun.items()}
-        )
-
-    def data(split: str) -> connectors.TokenizedTurns:
-        situations = materials.get_pool(MULTITASK_MODALITY, split).situations
-        return connectors.tokenize_turns(situations, variant.task, tokenizer)
-
+        start = workshop.get_part_folder(_CAPTION_STAGE_PART)
+        projector.load_state_dict(load_trained_weights(start))
     frozen = hash_state_dict(language.state_dict())
     result = connectors.train_connector_on_features(
         projector,
         language=language,
         features=features,
-        texts=data("train"),
+        texts=texts,
         recipe=recipe,
         name=variant.name,
         state_path=workshop.get_checkpoint_path(variant.part),
         batch=_STEP_SAMPLES,
         tuned=variant.trains_language_model,
-        validation=(
-            llava.drop_cls_token(
-                materials.get_encoder_tokens(MULTITASK_ENCODER, MULTITASK_MODALITY, "validation")
-            ),
-            data("validation"),
-        ),
+        validation=data("validation"),
         milestones=record["milestones"],
-        keep=lambda step, state: save_checkpoint(_named(state), folder, step=step),
+        keep=lambda step, state: save_weights(_named(state), make_checkpoint_path(folder, step)),
         around=_around(variant, materials, projector),
         device=workshop.plan.device,
     )
-    if not variant.trains_language_model and hash_state_dict(language.state_dict()) != frozen:
-        message = f"Training {variant.name} changed the language model, which must stay frozen."
-        raise RuntimeError(message)
-    save_weights(
-        _trained(projector, language if variant.trains_language_model else None),
-        folder / WEIGHTS_FILE,
-    )
+    trained = _named(projector.state_dict())
+    if variant.trains_language_model:
+        # Tied weights only once.
+        trained |= {
+            f"language.{name}": value
+            for name, value in language.state_dict().items()
+            if name != "lm_head.weight"
+        }
+    save_weights(trained, folder / WEIGHTS_FILE)
+    kept = [*record["milestones"], recipe.steps] if variant.keeps_checkpoints else []
     card = make_card(variant.name, "multitask", projector, folder, recipe=record, result=result)
     if variant.trains_language_model:
         card["parameters"] += sum(p.numel() for p in language.parameters())
@@ -244,12 +248,12 @@ def _make(
         "modality": MULTITASK_MODALITY,
         "task": variant.task,
         "dataset": f"mini-{MULTITASK_MODALITY}-caption",
-        "parts": {role: record["parts"][role] for role in ("language", "encoder")},
-        "made_of": {role: variant.needs[role] for role in ("language", "encoder")},
+        "parts": {role: record["parts"][role] for role in FROZEN_PARTS},
+        "made_of": FROZEN_PARTS,
         "projector": config.model_dump(),
         "tuned": variant.trains_language_model,
         "language_state": frozen,
-        "checkpoints": _checkpoints(variant, folder, recipe, record, untrained=untrained),
+        "checkpoints": kept and [untrained, *list_kept_weights(variant.part, folder, steps=kept)],
     }
     card["data"] |= make_data_record(card["dataset"], n=record["pool"])
     if variant.plan is not None:
@@ -282,13 +286,8 @@ def _around(variant: MultitaskVariant, materials: TrainingMaterials, projector: 
     if variant.plan is None:
         return None
     language, tokenizer = materials.get_language_model(MULTITASK_LANGUAGE)
-    percepts = Perception(
-        MULTITASK_MODALITY,
-        materials.load_encoder(MULTITASK_ENCODER),
-        projector,
-        queries=0,
-        cls=False,
-    )
+    encoder = materials.load_encoder(MULTITASK_ENCODER)
+    percepts = Perception(MULTITASK_MODALITY, encoder, projector, queries=0, cls=False)
     model = FrozenModel(
         variant.name, {"setup": "MT"}, "", language, tokenizer, find_hook_points(language), percepts
     )
@@ -330,32 +329,3 @@ def make_embedded_batch(prefix: torch.Tensor, ids: torch.Tensor) -> Batch:
 
 def _named(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {f"projector.{name}": value for name, value in state.items()}
-
-
-def _trained(projector: nn.Module, language: nn.Module | None) -> dict[str, torch.Tensor]:
-    """Return the trained weights; tied weights only once."""
-    state = _named(projector.state_dict())
-    if language is not None:
-        state |= {
-            f"language.{name}": value
-            for name, value in language.state_dict().items()
-            if name != "lm_head.weight"
-        }
-    return state
-
-
-def _checkpoints(
-    variant: MultitaskVariant,
-    folder: Any,
-    recipe: TrainingRecipe,
-    record: Mapping[str, Any],
-    *,
-    untrained: str,
-) -> list[dict[str, Any]]:
-    if not variant.keeps_checkpoints:
-        return []
-    steps = [*record["milestones"], recipe.steps]
-    return [
-        {"step": 0, "seed": recipe.seed, "sha256": untrained},
-        *list_kept_weights(variant.part, folder, steps=steps),
-    ]

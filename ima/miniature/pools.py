@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ima.miniature.datasets import Situation
 from ima.miniature.sounds import SOUND_SECONDS
-from ima.miniature.world import Entity, get_domain
+from ima.miniature.world import get_domain
 from ima.models import encoders
 from ima.progress import make_progress_bar
 
@@ -87,40 +87,31 @@ def build_pool(modality: str, split: str, *, n: int, seed: int = 0) -> SamplePoo
     ((2, 64, 64, 3), (2, 64), (2, 64, 2))
     """
     situations = tuple(Situation(modality, split, i, seed) for i in range(n))
-    names = ["noun", *(a for a in get_domain(modality).attributes if a != "place")]
+    words = get_domain(modality).words
+    names = [name for name in words if name != "place"]
     media: list[npt.NDArray[Any]] = []
     labels: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
     counts, places = [], []
     with make_progress_bar(total=n, description=f"{modality} {split}", unit="sample") as progress:
         for situation in situations:
             rendered, extent = situation.render()
-            media.append(_compress_media(rendered, modality))
+            if modality == "image":
+                extent = extent[:, None]
+            if modality == "audio":
+                rendered = encoders.compute_log_mel_spectrograms([rendered])[0].astype(np.float16)
+            media.append(rendered)
             entities = situation.get_entities()
             owner = _find_owners(extent, modality)
             places.append(_locate_owners(extent, modality, owner))
             for name in names:
-                labels[name].append(_label_entities(entities, name, modality)[owner])
+                # 0 for an empty patch, then one label per entity.
+                values = [words[name].index(entity.to_record()[name]) for entity in entities]
+                labels[name].append(np.array([0, *(1 + value for value in values)])[owner])
             counts.append(len(entities))
             progress.update(1)
     stacked = {name: np.stack(rows) for name, rows in labels.items()}
     stacked["count"] = np.array(counts)
     return SamplePool(modality, split, np.stack(media), stacked, np.stack(places), situations)
-
-
-def _compress_media(media: npt.NDArray[Any], modality: str) -> npt.NDArray[Any]:
-    if modality != "audio":
-        return media
-    return np.asarray(encoders.compute_log_mel_spectrograms([media])[0], np.float16)
-
-
-def _label_entities(
-    entities: tuple[Entity, ...], name: str, modality: str
-) -> npt.NDArray[np.int64]:
-    """Return the labels of the owners: 0 for an empty patch, then one label per entity."""
-    domain = get_domain(modality)
-    possible = domain.nouns if name == "noun" else domain.attributes[name]
-    values = [e.noun if name == "noun" else e.attributes[name] for e in entities]
-    return np.array([0, *(1 + possible.index(value) for value in values)])
 
 
 def _find_owners(extent: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int64]:
@@ -131,12 +122,9 @@ def _find_owners(extent: npt.NDArray[Any], modality: str) -> npt.NDArray[np.int6
         end = np.minimum(extent[:, 1:], edges + _SOUND_PATCH_SECONDS)
         cover = np.tile(np.clip(end - start, 0, None) / _SOUND_PATCH_SECONDS, (1, _SOUND_ROWS))
     else:
-        if modality == "image":
-            extent = extent[:, None]
-        n, frames, height, width = extent.shape
-        tiles = extent.reshape(
-            n, frames, height // _PATCH_SIZE, _PATCH_SIZE, width // _PATCH_SIZE, _PATCH_SIZE
-        )
+        n, frames, height, _ = extent.shape
+        rows = height // _PATCH_SIZE
+        tiles = extent.reshape(n, frames, rows, _PATCH_SIZE, -1, _PATCH_SIZE)
         # TimeSformer's tokens run over the frames of one patch before the next patch.
         cover = tiles.mean(axis=(3, 5)).reshape(n, frames, -1).transpose(0, 2, 1).reshape(n, -1)
     return np.where(cover.max(axis=0) >= _MIN_PATCH_COVER[modality], 1 + cover.argmax(axis=0), 0)
@@ -149,8 +137,6 @@ def _locate_owners(
     if modality == "audio":
         spans = extent / SOUND_SECONDS
         return np.concatenate([np.zeros((1, 2)), spans])[owner].astype(np.float32)
-    if modality == "image":
-        extent = extent[:, None]
     frames, height, width = extent.shape[1:]
     mass = extent.sum(axis=(2, 3)).clip(1e-9)
     x = (extent.sum(axis=2) * (np.arange(width) + 0.5)).sum(axis=-1) / mass / width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ima.miniature import lexicon as lx
 from ima.miniature.speech import NUMBER_WORDS, add_article, join_phrases
 from ima.miniature.world import OBJECT_COLOURS
 
+_T = TypeVar("_T")
 _Turn = tuple[str, str]
 _Rng = np.random.Generator
 #: The output of a writer: an opening text and turns of (prompt, answer).
@@ -27,12 +29,12 @@ def _draw_items(rng: _Rng, items: Sequence[str], n: int) -> list[str]:
     return [items[i] for i in rng.choice(len(items), n, replace=False)]
 
 
-def _draw_item(rng: _Rng, items: Sequence[str]) -> str:
+def _draw_item(rng: _Rng, items: Sequence[_T]) -> _T:
     """Draw one item."""
     return items[int(rng.integers(len(items)))]
 
 
-def _shuffle_items(rng: _Rng, items: Sequence[int]) -> list[int]:
+def _shuffle_items(rng: _Rng, items: Sequence[_T]) -> list[_T]:
     """Return the items in random order."""
     return [items[i] for i in rng.permutation(len(items))]
 
@@ -75,20 +77,16 @@ def _write_possessions(rng: _Rng) -> _Page:
             _make_turn(f"what colour is the {things[i]} ?", colours[i]),
             _make_turn(f"where is {names[i]} ?", f"in the {places[i]}"),
         ]
-    return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))[:8]]
+    return " ".join(lines), _shuffle_items(rng, turns)[:8]
 
 
 def _write_story(rng: _Rng) -> _Page:
     """Tell a short story and ask about it."""
     a, b = _draw_items(rng, lx.PERSON_NAMES, 2)
-    job, day, weather = (
-        _draw_item(rng, lx.JOBS),
-        _draw_item(rng, lx.DAYS),
-        _draw_item(rng, lx.WEATHER),
-    )
+    job, day, weather = (_draw_item(rng, words) for words in (lx.JOBS, lx.DAYS, lx.WEATHER))
     thing, place, other = _draw_item(rng, lx.THINGS), *_draw_items(rng, lx.LOCATIONS, 2)
     colour, food = _draw_item(rng, OBJECT_COLOURS), _draw_item(rng, lx.FOODS)
-    feeling, relief = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
+    feeling, relief = _draw_item(rng, lx.OPPOSITES)
     text = (
         f"once there was {add_article(job)} whose name was {a} . on {day} , in the {weather} , "
         f"{a} went to the {place} and lost {add_article(f'{colour} {thing}')} . {a} was sad "
@@ -106,7 +104,7 @@ def _write_story(rng: _Rng) -> _Page:
         _make_turn(f"what did {a} eat ?", food),
         _make_turn("how was the evening ?", relief),
     ]
-    return text, [turns[i] for i in rng.permutation(len(turns))[:6]]
+    return text, _shuffle_items(rng, turns)[:6]
 
 
 def _write_arithmetic(rng: _Rng) -> _Page:
@@ -114,18 +112,11 @@ def _write_arithmetic(rng: _Rng) -> _Page:
     turns = []
     for _ in range(int(rng.integers(4, 9))):
         a, b = sorted(int(k) for k in rng.integers(0, 6, 2))
+        low, high = NUMBER_WORDS[a], NUMBER_WORDS[b]
         if rng.random() < 0.5:
-            turns.append(
-                _make_turn(
-                    f"what is {NUMBER_WORDS[a]} plus {NUMBER_WORDS[b]} ?", NUMBER_WORDS[a + b]
-                )
-            )
+            turns.append(_make_turn(f"what is {low} plus {high} ?", NUMBER_WORDS[a + b]))
         elif rng.random() < 0.5:
-            turns.append(
-                _make_turn(
-                    f"what is {NUMBER_WORDS[b]} minus {NUMBER_WORDS[a]} ?", NUMBER_WORDS[b - a]
-                )
-            )
+            turns.append(_make_turn(f"what is {high} minus {low} ?", NUMBER_WORDS[b - a]))
         else:
             turns.append((f"{a} + {b} =", str(a + b)))
     return "", turns
@@ -139,10 +130,11 @@ def _write_word_problem(rng: _Rng) -> _Page:
         food = pluralize_noun(_draw_item(rng, lx.FOODS[:12]))
         if rng.random() < 0.5:
             lines.append(f"{name} has {NUMBER_WORDS[b]} {food} and eats {NUMBER_WORDS[a]} .")
-            turns.append(_make_turn(f"how many {food} does {name} have now ?", NUMBER_WORDS[b - a]))
+            left = b - a
         else:
             lines.append(f"{name} has {NUMBER_WORDS[a]} {food} and gets {NUMBER_WORDS[b]} more .")
-            turns.append(_make_turn(f"how many {food} does {name} have now ?", NUMBER_WORDS[a + b]))
+            left = a + b
+        turns.append(_make_turn(f"how many {food} does {name} have now ?", NUMBER_WORDS[left]))
     return " ".join(lines), turns
 
 
@@ -158,11 +150,9 @@ def _write_comparison(rng: _Rng) -> _Page:
         turns.append(_make_turn(text, answer))
     names = _draw_items(rng, lx.PERSON_NAMES, 3)
     text = f"{names[0]} is older than {names[1]} . {names[1]} is older than {names[2]} ."
-    turns += [
-        _make_turn("who is the oldest ?", names[0]),
-        _make_turn("who is the youngest ?", names[2]),
-    ]
-    return text, [turns[i] for i in rng.permutation(len(turns))]
+    turns.append(_make_turn("who is the oldest ?", names[0]))
+    turns.append(_make_turn("who is the youngest ?", names[2]))
+    return text, _shuffle_items(rng, turns)
 
 
 def _write_counting(rng: _Rng) -> _Page:
@@ -170,7 +160,7 @@ def _write_counting(rng: _Rng) -> _Page:
     kinds = _draw_items(rng, lx.FOODS[:16] + lx.THINGS[:16], int(rng.integers(2, 4)))
     counts = [int(k) for k in rng.integers(1, 5, len(kinds))]
     row = [k for k, c in zip(kinds, counts, strict=True) for _ in range(c)]
-    row = [row[i] for i in rng.permutation(len(row))]
+    row = _shuffle_items(rng, row)
     turns = [
         _make_turn(f"how many {pluralize_noun(k)} are there ?", NUMBER_WORDS[c])
         for k, c in zip(kinds, counts, strict=True)
@@ -187,7 +177,7 @@ def _write_negation(rng: _Rng) -> _Page:
         value = _draw_item(rng, (wrong, right, other))
         turns.append(_make_turn(f"is the {thing} {value} ?", "yes" if value == right else "no"))
         turns.append(_make_turn(f"what is the {thing} ?", right))
-    return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))]
+    return " ".join(lines), _shuffle_items(rng, turns)
 
 
 def _write_instruction(rng: _Rng) -> _Page:
@@ -214,21 +204,20 @@ def _write_facts(rng: _Rng) -> _Page:
     """State what is always true of animals, tools, opposites and the calendar, and ask for it."""
     turns = []
     for _ in range(int(rng.integers(3, 6))):
-        name, _, sound, home, food = lx.ANIMALS[int(rng.integers(len(lx.ANIMALS)))]
-        tool, use = lx.THING_USES[int(rng.integers(len(lx.THING_USES)))]
-        left, right = lx.OPPOSITES[int(rng.integers(len(lx.OPPOSITES)))]
+        name, sound, home, food = _draw_item(rng, lx.ANIMALS)
+        tool, use = _draw_item(rng, lx.THING_USES)
+        left, right = _draw_item(rng, lx.OPPOSITES)
         calendar = lx.DAYS if rng.random() < 0.5 else lx.MONTHS
         i = int(rng.integers(len(calendar)))
-        turns.append(
-            (
-                _make_turn(f"what sound does the {name} make ?", sound),
-                _make_turn(f"where does the {name} live ?", f"in the {home}"),
-                _make_turn(f"what does the {name} eat ?", food),
-                _make_turn(f"what is {add_article(tool)} for ?", f"to {use}"),
-                _make_turn(f"what is the opposite of {left} ?", right),
-                _make_turn(f"what comes after {calendar[i]} ?", calendar[(i + 1) % len(calendar)]),
-            )[int(rng.integers(6))]
+        facts = (
+            _make_turn(f"what sound does the {name} make ?", sound),
+            _make_turn(f"where does the {name} live ?", f"in the {home}"),
+            _make_turn(f"what does the {name} eat ?", food),
+            _make_turn(f"what is {add_article(tool)} for ?", f"to {use}"),
+            _make_turn(f"what is the opposite of {left} ?", right),
+            _make_turn(f"what comes after {calendar[i]} ?", calendar[(i + 1) % len(calendar)]),
         )
+        turns.append(_draw_item(rng, facts))
     return "", turns
 
 
@@ -246,19 +235,14 @@ def _write_chronicle(rng: _Rng) -> _Page:
     ]
     turns.append(_make_turn(f"what is the {things[0]} made of ?", material))
     turns.append((f"name everybody : {join_phrases(names)} . answer :", " ".join(names)))
-    return " ".join(lines), [turns[i] for i in rng.permutation(len(turns))[:7]]
+    return " ".join(lines), _shuffle_items(rng, turns)[:7]
 
 
 PROSE_WRITERS: dict[str, Callable[[_Rng], _Page]] = {
-    "key_values": _write_key_values,
-    "possessions": _write_possessions,
-    "story": _write_story,
-    "arithmetic": _write_arithmetic,
-    "word_problem": _write_word_problem,
-    "comparison": _write_comparison,
-    "counting": _write_counting,
-    "negation": _write_negation,
-    "instruction": _write_instruction,
-    "facts": _write_facts,
-    "chronicle": _write_chronicle,
-}
+    write.__name__.removeprefix("_write_"): write
+    for write in (
+        _write_key_values, _write_possessions, _write_story, _write_arithmetic, _write_word_problem,
+        _write_comparison, _write_counting, _write_negation, _write_instruction, _write_facts,
+        _write_chronicle,
+    )
+}  # fmt: skip

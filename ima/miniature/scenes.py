@@ -6,6 +6,7 @@ shows one to three objects, each with a motion.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,21 +24,14 @@ _MIDDLE_BAND = 3.0
 _CLIP_WIDTH = 48
 CLIP_FRAMES = 8
 _MOTION_DIRECTIONS = {
-    "moves left": (-1.0, 0.0),
-    "moves right": (1.0, 0.0),
-    "moves up": (0.0, -1.0),
-    "moves down": (0.0, 1.0),
-}
+    "moves left": (-1.0, 0.0), "moves right": (1.0, 0.0),
+    "moves up": (0.0, -1.0), "moves down": (0.0, 1.0),
+}  # fmt: skip
 COLOUR_RGB = {
-    "red": (215, 40, 45),
-    "green": (40, 165, 65),
-    "blue": (45, 85, 220),
-    "yellow": (235, 215, 50),
-    "purple": (130, 55, 170),
-    "orange": (240, 135, 25),
-    "pink": (245, 150, 195),
+    "red": (215, 40, 45), "green": (40, 165, 65), "blue": (45, 85, 220), "yellow": (235, 215, 50),
+    "purple": (130, 55, 170), "orange": (240, 135, 25), "pink": (245, 150, 195),
     "white": (240, 240, 240),
-}
+}  # fmt: skip
 
 
 def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
@@ -83,7 +77,7 @@ def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
 
 
 def _paint_object(
-    canvas: _CanvasArray, *, shape: str, rgb: _CanvasArray, x: float, y: float, radius: float
+    canvas: _CanvasArray, shape: str, rgb: _CanvasArray, place: Sequence[float]
 ) -> _CanvasArray:
     """Paint one anti-aliased object onto the canvas ``(height, width, channel)``, in place.
 
@@ -92,10 +86,10 @@ def _paint_object(
     ndarray
         The coverage ``(height, width)`` in [0, 1].
     """
+    x, y, radius = place
     rows, columns = np.mgrid[0 : canvas.shape[0], 0 : canvas.shape[1]].astype(float)
-    coverage = np.clip(
-        0.5 - _compute_shape_distance(shape, columns - x, rows - y, radius), 0.0, 1.0
-    )
+    distance = _compute_shape_distance(shape, columns - x, rows - y, radius)
+    coverage = np.clip(0.5 - distance, 0.0, 1.0)
     canvas += coverage[..., None] * (rgb - canvas)
     return coverage
 
@@ -192,15 +186,8 @@ def render_image(
     """
     canvas = _draw_background(_IMAGE_WIDTH, rng)
     coverage = [
-        _paint_object(
-            canvas,
-            shape=entity.noun,
-            rgb=_draw_colour(entity.attributes["colour"], rng),
-            x=x,
-            y=y,
-            radius=radius,
-        )
-        for entity, x, y, radius in placed
+        _paint_object(canvas, entity.noun, _draw_colour(entity.attributes["colour"], rng), place)
+        for entity, *place in placed
     ]
     return _add_sensor_noise(canvas, rng), np.stack(coverage)
 
@@ -293,10 +280,8 @@ def render_clip(
     for t in range(CLIP_FRAMES):
         canvas = base.copy()
         for i, (entity, path) in enumerate(placed):
-            x, y, radius, visible = path[t]
+            *place, visible = path[t]
             if visible:
-                coverage[i, t] = _paint_object(
-                    canvas, shape=entity.noun, rgb=colours[i], x=x, y=y, radius=radius
-                )
+                coverage[i, t] = _paint_object(canvas, entity.noun, colours[i], place)
         frames[t] = _add_sensor_noise(canvas, rng)
     return frames, coverage

@@ -8,6 +8,7 @@ widths. Their weights are not kept; :mod:`ima.studies.short_runs` keeps a summar
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,8 @@ _RECIPE = TrainingRecipe(
     steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400
 )
 #: The factors of the runs.
-_SWEEP_ENCODERS, _SWEEP_SEEDS, _SWEEP_POOL_SIZES, _SWEEP_WIDTHS = (
-    ("vit", "clip", "mae"),
-    (51, 52),
-    (1000, 8000),
-    (32, 96),
-)
+_SWEEP_ENCODERS, _SWEEP_SEEDS = ("vit", "clip", "mae"), (51, 52)
+_SWEEP_POOL_SIZES, _SWEEP_WIDTHS = (1000, 8000), (32, 96)
 
 
 @dataclass(frozen=True)
@@ -91,29 +88,22 @@ class ShortRunTrainer:
 
     def __init__(self, root: Path, plan: ZooPlan) -> None:
         self.root, self.plan = root, plan
-        self._pools: dict[str, SamplePool] = {}
-        self._texts: dict[str, connectors.TokenizedTurns] = {}
         self._tokens: tuple[str, dict[str, torch.Tensor]] = ("", {})
-        self._language: tuple[Any, Any] | None = None
 
     def recipe(self, run: ShortRun) -> dict[str, Any]:
         """Return everything that determines the result of a run."""
         recipe = self.plan.scale_recipe(replace(_RECIPE, seed=run.seed))
-        return {**asdict(recipe), "pool": self._pool_size(run), "width": run.width,
+        return {**asdict(recipe), "pool": self._pool_size(run.pool), "width": run.width,
                 "parts": hash_run_parts(self.root, run.encoder)}  # fmt: skip
 
     def train(self, run: ShortRun, scratch: Path) -> dict[str, Any]:
         """Train one connector into a scratch zoo that links to the parts of the real one."""
-        if self._language is None:
-            self._language = load_zoo_language_model(self.root / "language" / SWEEP_LANGUAGE)
-        language, tokenizer = self._language
-        tokens = self._tokens_of(run.encoder)
-        size = self._pool_size(run)
-        texts = {split: self._texts_of(split, tokenizer) for split in ("train", "validation")}
+        (language, _), texts = self._language, self._texts
+        tokens, size = self._tokens_of(run.encoder), self._pool_size(run.pool)
         recipe = self.plan.scale_recipe(replace(_RECIPE, seed=run.seed))
-        sizes = connectors.make_connector_config(
-            tokens["train"].shape[-1], hidden=language.config.hidden_size
-        ).model_copy(update={"width": run.width, "feed_forward": 2 * run.width})
+        width, hidden = tokens["train"].shape[-1], language.config.hidden_size
+        sizes = connectors.make_connector_config(width, hidden=hidden)
+        sizes = sizes.model_copy(update={"width": run.width, "feed_forward": 2 * run.width})
         connector = Connector(sizes, seed=run.seed)
         result = connectors.train_connector_on_features(
             connector,
@@ -132,44 +122,40 @@ class ShortRunTrainer:
         save_weights(connector.state_dict(), folder / zoo.WEIGHTS_FILE)
         record = self.recipe(run)
         card = make_card(name, "connector", connector, folder, recipe=record, result=result)
-        card |= {
-            "modality": _SWEEP_MODALITY,
-            "task": _SWEEP_TASK,
-            "dataset": _SWEEP_DATASET,
-            "parts": record["parts"],
-        }
+        card |= {"modality": _SWEEP_MODALITY, "task": _SWEEP_TASK, "dataset": _SWEEP_DATASET}
+        card["parts"] = record["parts"]
         write_json(folder / zoo.CARD_FILE, card)
         for part in ("language", "encoders"):
             (scratch / part).symlink_to((self.root / part).resolve(), target_is_directory=True)
         return {"trained": card["trained"], "curve": card["curve"]}
 
-    def _texts_of(self, split: str, tokenizer: Any) -> connectors.TokenizedTurns:
-        """Return the tokenised texts of a split; making them takes as long as a run."""
-        if split not in self._texts:
-            situations = self._pool(split).situations
-            self._texts[split] = connectors.tokenize_turns(situations, _SWEEP_TASK, tokenizer)
-        return self._texts[split]
+    def _pool_size(self, published: int) -> int:
+        return max(64, round(published * self.plan.ratio))
 
-    def _pool_size(self, run: ShortRun) -> int:
-        return max(64, round(run.pool * self.plan.ratio))
+    @cached_property
+    def _language(self) -> tuple[Any, Any]:
+        return load_zoo_language_model(self.root / "language" / SWEEP_LANGUAGE)
 
-    def _pool(self, split: str) -> SamplePool:
-        if split not in self._pools:
-            most = max(64, round(max(_SWEEP_POOL_SIZES) * self.plan.ratio))
-            n = most if split == "train" else min(N_PROBE_SAMPLES, most)
-            self._pools[split] = build_pool(_SWEEP_MODALITY, split, n=n)
-        return self._pools[split]
+    @cached_property
+    def _pools(self) -> dict[str, SamplePool]:
+        most = self._pool_size(max(_SWEEP_POOL_SIZES))
+        sizes = {"train": most, "validation": min(N_PROBE_SAMPLES, most)}
+        return {split: build_pool(_SWEEP_MODALITY, split, n=n) for split, n in sizes.items()}
+
+    @cached_property
+    def _texts(self) -> dict[str, connectors.TokenizedTurns]:
+        """The tokenised texts of each split; making them takes as long as a run."""
+        return {
+            split: connectors.tokenize_turns(pool.situations, _SWEEP_TASK, self._language[1])
+            for split, pool in self._pools.items()
+        }
 
     def _tokens_of(self, encoder: str) -> dict[str, torch.Tensor]:
         if self._tokens[0] != encoder:
-            model = load_encoder(self.root / "encoders" / encoder)
-            self._tokens = (
-                encoder,
-                {
-                    split: connectors.encode_pool(model, self._pool(split), device=self.plan.device)
-                    for split in ("train", "validation")
-                },
-            )
+            model, device = load_encoder(self.root / "encoders" / encoder), self.plan.device
+            pools = self._pools.items()
+            tokens = {split: connectors.encode_pool(model, p, device=device) for split, p in pools}
+            self._tokens = (encoder, tokens)
         return self._tokens[1]
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ima.files import read_json
 from ima.miniature import connectors
 from ima.miniature.cards import (
     compute_checkpoint_steps,
     list_kept_weights,
+    load_trained_weights,
     make_card,
     make_data_record,
-    save_checkpoint,
+    make_untrained_entry,
 )
 from ima.miniature.encoders import MiniEncoderSpec
 from ima.miniature.materials import TrainingMaterials
 from ima.miniature.workshop import ZooPart
 from ima.models.connector import Connector
-from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict, make_checkpoint_path
 from ima.training.loop import TrainingRecipe, save_weights
 
 
@@ -38,8 +38,6 @@ class _ConnectorRun:
         The models it connects, its modality and its task.
     recipe : TrainingRecipe
         How it is trained.
-    milestones : tuple of int
-        Finished steps at which its weights are kept.
     """
 
     language: str
@@ -47,7 +45,6 @@ class _ConnectorRun:
     modality: str
     task: str
     recipe: TrainingRecipe
-    milestones: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -96,16 +93,14 @@ def make_single_task_parts(
     recipes = connectors.CONNECTOR_RECIPES if keep_checkpoints else connectors.COMPARISON_RECIPES
     for task, published in recipes[spec.modality].items():
         recipe = plan.scale_recipe(published)
-        checkpoint_steps = compute_checkpoint_steps(
-            connectors.CHECKPOINT_RATIOS[task] if keep_checkpoints else (), steps=recipe.steps
-        )
-        run = _ConnectorRun(language, spec.name, spec.modality, task, recipe, checkpoint_steps)
+        ratios = connectors.CHECKPOINT_RATIOS[task] if keep_checkpoints else ()
+        run = _ConnectorRun(language, spec.name, spec.modality, task, recipe)
         record = {
             **asdict(recipe),
             "pool": plan.get_pool_size(spec.modality),
             "batch": connectors.CONNECTOR_BATCH_SIZES[spec.modality],
             "width": connectors.CONNECTOR_WIDTH,
-            "milestones": list(checkpoint_steps),
+            "milestones": compute_checkpoint_steps(ratios, steps=recipe.steps),
         }
         make = partial(_make_connector, materials, run)
         parts.append(ZooPart(f"connectors/{run.name}", record, make, needs=run.needs))
@@ -128,14 +123,12 @@ def _make_connector(
         return materials.get_encoder_tokens(run.encoder, run.modality, split), texts
 
     features, texts = data("train")
-    frozen = hash_state_dict(language.state_dict())
-    width, hidden = features.shape[-1], language.config.hidden_size
-    connector = Connector(
-        connectors.make_connector_config(width, hidden=hidden), seed=run.recipe.seed
-    )
+    hidden = language.config.hidden_size
+    sizes = connectors.make_connector_config(features.shape[-1], hidden=hidden)
+    connector = Connector(sizes, seed=run.recipe.seed)
+    checkpoints = earlier or [make_untrained_entry(connector.state_dict(), seed=run.recipe.seed)]
     if start:
-        start_weights = load_file(start / WEIGHTS_FILE)
-        connector.load_state_dict({name: value.float() for name, value in start_weights.items()})
+        connector.load_state_dict(load_trained_weights(start))
     result = connectors.train_connector_on_features(
         connector,
         language=language,
@@ -146,23 +139,21 @@ def _make_connector(
         state_path=workshop.get_checkpoint_path(part),
         batch=connectors.CONNECTOR_BATCH_SIZES[run.modality],
         validation=data("validation"),
-        milestones=run.milestones,
-        keep=lambda step, state: save_checkpoint(state, folder, step=earlier_steps + step),
+        milestones=record["milestones"],
+        keep=lambda step, state: save_weights(
+            state, make_checkpoint_path(folder, earlier_steps + step)
+        ),
         device=workshop.plan.device,
     )
-    if hash_state_dict(language.state_dict()) != frozen:
-        message = f"Training {run.name} changed the language model, which must stay frozen."
-        raise RuntimeError(message)
     save_weights(connector.state_dict(), folder / WEIGHTS_FILE)
     card = make_card(run.name, "connector", connector, folder, recipe=record, result=result)
     dataset = f"mini-{run.modality}-{run.task}"
     parts = record["parts"]
     card |= {"modality": run.modality, "task": run.task, "dataset": dataset, "parts": parts}
     card["data"] |= make_data_record(dataset, n=record["pool"])
-    card["language_state"] = frozen
-    card["checkpoints"] = earlier or [_describe_untrained(connector, seed=run.recipe.seed)]
-    steps = [earlier_steps + step for step in (*run.milestones, run.recipe.steps)]
-    card["checkpoints"] += list_kept_weights(part, folder, steps=steps)
+    card["language_state"] = hash_state_dict(language.state_dict())
+    steps = [earlier_steps + step for step in (*record["milestones"], run.recipe.steps)]
+    card["checkpoints"] = checkpoints + list_kept_weights(part, folder, steps=steps)
     return card
 
 
@@ -172,9 +163,3 @@ def _list_earlier_checkpoints(start: Path) -> list[dict[str, Any]]:
     return [
         {key: value for key, value in entry.items() if key != "scores"} for entry in checkpoints
     ]
-
-
-def _describe_untrained(connector: Connector, *, seed: int) -> dict[str, Any]:
-    """Return the card's entry for the initial weights, which follow from the seed."""
-    digest = hash_state_dict(Connector(connector.config, seed=seed).state_dict())
-    return {"step": 0, "seed": seed, "sha256": digest}

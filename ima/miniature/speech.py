@@ -244,7 +244,7 @@ def _make_which_questions(domain: Domain, entities: Sequence[Entity]) -> list[Qu
 def _make_existence_questions(
     domain: Domain, entities: Sequence[Entity], rng: np.random.Generator
 ) -> list[Question]:
-    present, pairs = _list_present(domain, entities)
+    present, pairs = {e.noun for e in entities}, domain.list_pairs(entities)
     absent = [noun for noun in domain.nouns if noun not in present]
     entity = entities[int(rng.integers(len(entities)))]
     noun = entity.noun if rng.random() < 0.5 else str(rng.choice(absent))
@@ -279,7 +279,7 @@ def make_yes_no_questions(
     ['no', 'no', 'no', 'yes', 'yes']
     """
     domain = get_domain(modality)
-    present, pairs = _list_present(domain, entities)
+    present, pairs = {e.noun for e in entities}, domain.list_pairs(entities)
     wrong = sorted(
         {_draw_wrong_pair(domain, p, pairs, rng) for p in sorted(pairs) for _ in range(2)}
     )
@@ -293,15 +293,6 @@ def make_yes_no_questions(
 
 def _list_nouns(entities: Sequence[Entity]) -> tuple[str, ...]:
     return tuple(sorted({e.noun for e in entities}))
-
-
-def _list_present(
-    domain: Domain, entities: Sequence[Entity]
-) -> tuple[set[str], set[tuple[str, str]]]:
-    """Return the nouns of a sample, and their pairs with the first attribute."""
-    return {e.noun for e in entities}, {
-        (e.noun, e.attributes[domain.first_attribute]) for e in entities
-    }
 
 
 def _ask_noun(noun: str, present: set[str]) -> Question:

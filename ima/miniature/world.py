@@ -16,7 +16,7 @@ sample to a split, so no content appears in two splits. The pairs of noun and fi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -44,15 +44,8 @@ _SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "
 OBJECT_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "white")
 _SIZES = ("small", "big")
 _MOTIONS = (
-    "moves left",
-    "moves right",
-    "moves up",
-    "moves down",
-    "grows",
-    "shrinks",
-    "blinks",
-    "rests",
-)
+    "moves left", "moves right", "moves up", "moves down", "grows", "shrinks", "blinks", "rests",
+)  # fmt: skip
 _TIMBRES = ("bell", "drum", "flute", "guitar", "organ", "violin", "buzzer", "whistle")
 _PITCHES = ("low", "middle", "high")
 _LOUDNESSES = ("soft", "loud")
@@ -99,6 +92,15 @@ class Domain:
         """Name of the attribute that identifies an entity together with its noun."""
         return next(iter(self.attributes))
 
+    @property
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """The words for each part of an entity: its noun and its attributes."""
+        return {"noun": self.nouns, **self.attributes}
+
+    def list_pairs(self, entities: Iterable[Entity]) -> set[tuple[str, str]]:
+        """Return the pairs of noun and first attribute of some entities."""
+        return {(e.noun, e.attributes[self.first_attribute]) for e in entities}
+
 
 DOMAINS: dict[str, Domain] = {
     "image": Domain(
@@ -135,6 +137,11 @@ class Entity:
         """Return the entity as a flat JSON-serialisable mapping."""
         return {"noun": self.noun, **self.attributes}
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, str]) -> Entity:
+        """Return the entity of a mapping that :meth:`to_record` made."""
+        return cls(record["noun"], {key: word for key, word in record.items() if key != "noun"})
+
 
 def get_domain(modality: str) -> Domain:
     """Return the vocabulary of a modality.
@@ -150,8 +157,7 @@ def get_domain(modality: str) -> Domain:
     'pitch'
     """
     if modality not in DOMAINS:
-        unknown = UnknownNameError.among("modality", modality, DOMAINS)
-        raise unknown
+        raise UnknownNameError.among(kind="modality", asked=modality, available=DOMAINS)
     return DOMAINS[modality]
 
 
@@ -168,11 +174,8 @@ def list_held_out_pairs(modality: str) -> frozenset[tuple[str, str]]:
     domain = get_domain(modality)
     values = domain.attributes[domain.first_attribute]
     step = 1 if len(values) == len(domain.nouns) else 2
-    return frozenset(
-        (noun, values[(i + 4) % len(values)])
-        for i, noun in enumerate(domain.nouns)
-        if i % step == 0
-    )
+    nouns = list(enumerate(domain.nouns))[::step]
+    return frozenset((noun, values[(i + 4) % len(values)]) for i, noun in nouns)
 
 
 def get_favourite_attribute(domain: Domain, noun: str) -> str:
@@ -243,14 +246,12 @@ def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[
     """
     domain = get_domain(modality)
     if split not in _SPLIT_BOUNDS:
-        unknown = UnknownNameError.among("split", split, _SPLIT_BOUNDS)
-        raise unknown
+        raise UnknownNameError.among(kind="split", asked=split, available=_SPLIT_BOUNDS)
     novel = split == "test" and rng.random() < _NOVEL_RATE
     while True:
         n = int(rng.choice(domain.max_entities, p=_COUNT_PROBABILITIES[domain.max_entities])) + 1
         entities = _draw_once(domain, n, rng)
-        pairs = {(e.noun, e.attributes[domain.first_attribute]) for e in entities}
-        is_novel = not pairs.isdisjoint(list_held_out_pairs(modality))
+        is_novel = not domain.list_pairs(entities).isdisjoint(list_held_out_pairs(modality))
         if is_novel == novel and (novel or get_content_split(entities) == split):
             return entities
 

@@ -8,6 +8,7 @@ last checkpoint. A part is made again if its recipe, or a part that it needs, ha
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,30 +18,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import (
     aggregating,
-    contrastive,
     corpus,
     encoders,
     examination,
     grounding,
-    labelling,
     language_model,
-    masking,
     multitask,
     single_task,
 )
 from ima.miniature.cards import make_card, make_data_record, save_float16_model
+from ima.miniature.contrastive import CAPTION_ASPECTS, DualEncoder
+from ima.miniature.inflation import inflate_image_encoder
+from ima.miniature.labelling import PatchLabeller
+from ima.miniature.masking import MaskedAutoencoder
 from ima.miniature.materials import TrainingMaterials
-from ima.miniature.pools import build_pool
+from ima.miniature.pools import SamplePool, build_pool
+from ima.miniature.pretraining import PretrainedEncoder, pretrain_encoder, score_pretraining
 from ima.miniature.workshop import PUBLISHED_ZOO_PLAN, REDUCED_ZOO_PLAN, ZooPart, ZooWorkshop
 from ima.models import zoo
-from ima.stats.intervals import Interval
 from ima.stats.scores import make_interval_record
-from ima.training.loop import TrainingRecipe, TrainingResult
+from ima.training.loop import TrainingRecipe
 
 logger = logging.getLogger("ima")
 
@@ -124,8 +127,7 @@ def choose_parts(parts: Sequence[ZooPart], patterns: Sequence[str]) -> list[ZooP
     for pattern in patterns:
         matches = {name for name in by_name if fnmatchcase(name, pattern)}
         if not matches:
-            unknown = UnknownNameError.among("part", pattern, by_name)
-            raise unknown
+            raise UnknownNameError.among(kind="part", asked=pattern, available=by_name)
         chosen |= matches
     while missing := {need for name in chosen for need in by_name[name].needs.values()} - chosen:
         chosen |= missing
@@ -186,12 +188,12 @@ def _make_language(
     folder = workshop.get_part_folder(part)
     model, result = language_model.train_language_model(
         spec,
-        materials.get_tokenizer(),
+        materials.tokenizer,
         recipe=recipe,
         state_path=workshop.get_checkpoint_path(part),
         device=workshop.plan.device,
     )
-    _save_tokenizer(materials.get_tokenizer(), folder)
+    _save_tokenizer(materials.tokenizer, folder)
     save_float16_model(model, folder)
     card = make_card(spec.name, "language", model, folder, recipe=record, result=result)
     card["data"] |= {
@@ -215,8 +217,8 @@ def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def _corpus_fingerprint(recipe: TrainingRecipe) -> str:
-    stream = corpus.iterate_documents(recipe.seed * 1_000_003)
-    texts = "\n".join(next(stream).text for _ in range(200))
+    stream = itertools.islice(corpus.iterate_documents(recipe.seed * 1_000_003), 200)
+    texts = "\n".join(document.text for document in stream)
     return hashlib.sha256(texts.encode()).hexdigest()
 
 
@@ -226,7 +228,7 @@ def _make_encoder_part(materials: TrainingMaterials, spec: encoders.MiniEncoderS
     recipe = plan.scale_recipe(spec.recipe)
     record = {**asdict(recipe), "pool": plan.get_encoder_pool_size(spec.modality)}
     if spec.objective == "text-aligned":
-        record["respects"] = list(contrastive.CAPTION_ASPECTS)
+        record["respects"] = list(CAPTION_ASPECTS)
         record["wrong"] = grounding.N_WRONG_TEXTS[spec.modality]
         if spec.modality == "video":
             record["grid"] = grounding.PLACE_GRID_SIZES[spec.modality]
@@ -242,8 +244,19 @@ def _make_encoder(
     record: Mapping[str, Any],
 ) -> dict[str, Any]:
     workshop, part = materials.workshop, f"encoders/{spec.name}"
-    folder = workshop.get_part_folder(part)
-    encoder, result, scores = _train_encoder(materials, spec, recipe)
+    folder, plan = workshop.get_part_folder(part), workshop.plan
+    pool = materials.get_pool(spec.modality, "train").select_first(record["pool"])
+    model = _make_untrained(materials, spec, pool)
+    result = pretrain_encoder(
+        model,
+        pool,
+        recipe=recipe,
+        state_path=workshop.get_checkpoint_path(part),
+        probe_pool=materials.get_pool(spec.modality, "validation"),
+        device=plan.device,
+    )
+    scores = score_pretraining(model, build_pool(spec.modality, "test", n=plan.n_test_samples))
+    encoder = model.make_encoder()
     save_float16_model(encoder, folder)
     card = make_card(spec.name, "encoder", encoder, folder, recipe=record, result=result)
     card |= {"modality": spec.modality, "objective": spec.objective}
@@ -252,29 +265,16 @@ def _make_encoder(
     return card
 
 
-def _train_encoder(
-    materials: TrainingMaterials, spec: encoders.MiniEncoderSpec, recipe: TrainingRecipe
-) -> tuple[Any, TrainingResult, dict[str, Interval]]:
-    workshop = materials.workshop
-    arguments: dict[str, Any] = {
-        "pool": materials.get_pool(spec.modality, "train").select_first(
-            workshop.plan.get_encoder_pool_size(spec.modality)
-        ),
-        "probe_pool": materials.get_pool(spec.modality, "validation"),
-        "recipe": recipe,
-        "state_path": workshop.get_checkpoint_path(f"encoders/{spec.name}"),
-        "device": workshop.plan.device,
-    }
-    test = build_pool(spec.modality, "test", n=workshop.plan.n_test_samples)
+def _make_untrained(
+    materials: TrainingMaterials, spec: encoders.MiniEncoderSpec, pool: SamplePool
+) -> PretrainedEncoder:
     if spec.objective == "supervised":
-        labeller, result = labelling.train_supervised_encoder(spec, **arguments)
-        return labeller.encoder, result, labelling.score_patch_labels(labeller, test)
-    if spec.objective == "text-aligned":
-        tokenizer = materials.get_tokenizer()
-        start_encoder = materials.load_encoder(spec.start_encoder) if spec.start_encoder else None
-        pair, result = contrastive.train_text_aligned_encoder(
-            spec, tokenizer=tokenizer, start_encoder=start_encoder, **arguments
-        )
-        return pair.encoder, result, contrastive.score_caption_choices(pair, test, tokenizer)
-    filler, result = masking.train_masked_autoencoder(spec, **arguments)
-    return filler.make_encoder(), result, masking.score_reconstruction(filler, test)
+        return PatchLabeller(spec)
+    if spec.objective == "self-supervised":
+        return MaskedAutoencoder(spec, pool)
+    model = DualEncoder(spec, materials.tokenizer)
+    if spec.start_encoder is not None:
+        frames = pool.make_encoder_input(np.arange(encoders.ENCODER_BATCH_SIZES[spec.modality]))
+        like = torch.from_numpy(frames[:, 0])
+        inflate_image_encoder(model.encoder, materials.load_encoder(spec.start_encoder), like=like)
+    return model

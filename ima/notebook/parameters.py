@@ -7,6 +7,7 @@ import io
 import json
 import tokenize
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +64,9 @@ class NotebookParameter:
         ima.errors.ParameterError: Parameter 'samples' must be int; found 'many' (str).
         """
         try:
-            checked = self._adapter().validate_python(value, strict=True)
+            return self._adapter().validate_python(value, strict=True)
         except ValidationError:
             raise self._make_type_error(value) from None
-        return checked
 
     def parse(self, text: str) -> Any:
         """Parse the value from the text of a command line.
@@ -89,19 +89,15 @@ class NotebookParameter:
         optional = "None" in self.annotation.replace(" ", "").split("|")
         if optional and text.lower() == "none":
             return None
-        try:
+        # Not JSON, or of another type: pydantic's error is a ValueError too.
+        with suppress(ValueError):
             return adapter.validate_strings(text)
-        except ValidationError:
-            pass
-        try:
+        with suppress(ValueError):
             return adapter.validate_python(json.loads(text), strict=True)
-        except ValueError:  # not JSON, or of another type: pydantic's error is a ValueError too
-            pass
         if self.annotation.startswith(("list", "tuple")):
-            try:
-                return adapter.validate_json(json.dumps([_scalar(part) for part in _split(text)]))
-            except ValidationError:
-                pass
+            parts = [_scalar(part.strip()) for part in text.split(",") if part.strip()]
+            with suppress(ValueError):
+                return adapter.validate_json(json.dumps(parts))
         raise self._make_type_error(text)
 
     def _adapter(self) -> TypeAdapter[Any]:
@@ -235,22 +231,12 @@ def _resolve(node: ast.expr, name: str) -> Any:
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id in {"list", "tuple", "dict"}:
-            arguments = tuple(
-                ...
-                if isinstance(item, ast.Constant) and item.value is ...
-                else _resolve(item, name)
-                for item in inner
-            )
-            return _TYPES[node.value.id][arguments]
+            return _TYPES[node.value.id][tuple(_resolve(item, name) for item in inner)]
     message = (
         f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not supported. "
         "Available: int, float, str, bool, None, and list, tuple, dict, | of these."
     )
     raise ParameterError(message)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _scalar(text: str) -> Any:

@@ -6,8 +6,7 @@ import hashlib
 import logging
 import platform
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,6 @@ def run_notebook(
     output: str | Path,
     parameters: Mapping[str, Any] | None = None,
     text: bool = False,
-    cwd: str | Path | None = None,
 ) -> Path:
     """Execute a notebook and write it with its outputs.
 
@@ -96,8 +94,6 @@ def run_notebook(
         Values for the cell tagged ``parameters``; missing ones keep their defaults.
     text : bool
         The values are texts of a command line, to be parsed.
-    cwd : path or None
-        Working directory of the cells; None takes the current one.
 
     Returns
     -------
@@ -143,19 +139,18 @@ def run_notebook(
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
     logger.info("Run %s into %s", source, output)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        with _quiet("papermill"):
-            executed = papermill.execute_notebook(
-                notebook,
-                partial,
-                parameters=values,
-                kernel_name="python3",
-                progress_bar=sys.stderr.isatty(),
-                cwd=cwd,
-                kernel_manager_class=CurrentPythonKernelManager,
-                # A kernel that has finished would report the interrupt as an error.
-                shutdown_kernel="immediate",
-            )
+        executed = papermill.execute_notebook(
+            notebook,
+            partial,
+            parameters=values,
+            kernel_name="python3",
+            progress_bar=sys.stderr.isatty(),
+            kernel_manager_class=CurrentPythonKernelManager,
+            # A kernel that has finished would report the interrupt as an error.
+            shutdown_kernel="immediate",
+        )
     except PapermillExecutionError as error:
         partial.replace(failed)
         reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
@@ -175,18 +170,6 @@ def run_notebook(
     partial.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     partial.replace(output)
     return output
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Suppress warnings of a logger: papermill warns about every parameter of a union type."""
-    log = logging.getLogger(name)
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _parse_parameters(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:

@@ -21,6 +21,7 @@ from ima.pruning.masks import (
     intersect_layer_masks,
     read_cache_input_norms,
 )
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -284,42 +285,30 @@ def build_lazy_masks(
     }
     norms_by_cache = [read_cache_input_norms(model, path) for path in caches]
 
+    def compute_mask(weight: npt.NDArray[Any], norms: Sequence[FloatArray]) -> subnetworks.Mask:
+        """Return the mask of one linear layer from the squared input norms of each cache."""
+        if group is not None:
+            scores = np.abs(weight) * np.sqrt(np.sum(norms, axis=0))[None]
+            return subnetworks.compute_nm_sparsity_mask(scores, kept=group[0], group=group[1])
+        if method == "alpha":
+            return subnetworks.intersect_masks(
+                [subnetworks.compute_wanda_mask(weight, each, sparsity=sparsity) for each in norms]
+            )
+        if method == "wanda":
+            return subnetworks.compute_wanda_mask(weight, np.sum(norms, axis=0), sparsity=sparsity)
+        return subnetworks.compute_magnitude_mask(weight, sparsity=sparsity)
+
     def compute_block(layer: int) -> dict[str, subnetworks.Mask]:
         weights = get_block_weights(model, layer)
         # pop releases a layer's float32 copy as soon as its mask is computed.
         return {
-            name: _compute_layer_mask(
-                weights.pop(name),
-                [norms[name][layer - 1] for norms in norms_by_cache],
-                method=method,
-                sparsity=sparsity,
-                group=group,
+            name: compute_mask(
+                weights.pop(name), [norms[name][layer - 1] for norms in norms_by_cache]
             )
             for name in list(weights)
         }
 
     return LazyMasks(tuple(model.hook_points.linear_in_features), compute_block, attributes)
-
-
-def _compute_layer_mask(
-    weight: npt.NDArray[Any],
-    norms: Sequence[npt.NDArray[Any]],
-    *,
-    method: str,
-    sparsity: float,
-    group: tuple[int, int] | None,
-) -> subnetworks.Mask:
-    """Return the mask of one linear layer from the squared input norms of each cache."""
-    if group is not None:
-        scores = np.abs(weight) * np.sqrt(np.sum(norms, axis=0))[None]
-        return subnetworks.compute_nm_sparsity_mask(scores, kept=group[0], group=group[1])
-    if method == "alpha":
-        return subnetworks.intersect_masks(
-            [subnetworks.compute_wanda_mask(weight, each, sparsity=sparsity) for each in norms]
-        )
-    if method == "wanda":
-        return subnetworks.compute_wanda_mask(weight, np.sum(norms, axis=0), sparsity=sparsity)
-    return subnetworks.compute_magnitude_mask(weight, sparsity=sparsity)
 
 
 def parse_pattern(pattern: str) -> tuple[int, int]:

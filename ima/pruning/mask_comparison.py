@@ -41,19 +41,12 @@ WANDA_ALL_TASKS, WANDA_TEXT = "Wanda on all tasks", "Wanda on text"
 WANDA_MOST_TASKS = "Wanda of most tasks"
 #: Masks that see no input: the largest weights of each row, or of the whole model, or random ones.
 MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = "|W| in rows", "|W| overall", "random"
-#: Baselines that :func:`build_baseline_masks` makes from caches.
-BASELINE_MASKS = (
-    WANDA_ALL_TASKS,
-    WANDA_MOST_TASKS,
-    WANDA_TEXT,
-    MAGNITUDE_PER_ROW,
-    MAGNITUDE_GLOBAL,
-    RANDOM_BASELINE,
-)
-#: Baselines that run a task's model: a separate mask for each task, and updated weights for all.
-WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
 #: Baselines that see no input; claim I4 compares the α-SubNet with the best of them.
 DATA_FREE_MASKS = (MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE)
+#: Baselines that :func:`build_baseline_masks` makes from caches.
+BASELINE_MASKS = (WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, *DATA_FREE_MASKS)
+#: Baselines that run a task's model: a separate mask for each task, and updated weights for all.
+WANDA_PER_TASK, SPARSEGPT_ALL_TASKS = "Wanda on each task", "SparseGPT on all tasks"
 
 
 def build_baseline_masks(

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 from ima.capture import capture_activations, logit_lens
-from ima.capture.input_norms import InputNormAccumulator
+from ima.capture.input_norms import accumulate_input_norms
 from ima.measures import overlap, subnetworks
 from ima.models.linear_layers import get_linear_weights
 from ima.stats import FloatArray
@@ -110,9 +110,9 @@ def _sum_input_norms(model: FrozenModel, batches: Sequence[Batch]) -> dict[str, 
     """Return sums of squares ``(layer, in_features)`` of each linear layer's inputs."""
     by_batch: dict[str, list[FloatArray]] = {}
     for batch in batches:
-        norms = InputNormAccumulator(model.hook_points, batch)
-        with norms.accumulate():
+        with accumulate_input_norms(model.hook_points, batch) as sums:
             model.forward(batch)
-        for name, values in norms.get_sums().items():
-            by_batch.setdefault(name, []).append(values.sum(dim=0).double().cpu().numpy())
+        for name, layers in sums.items():
+            values = torch.stack([layer.sum(dim=0).cpu() for layer in layers])
+            by_batch.setdefault(name, []).append(values.double().numpy())
     return {name: np.sum(parts, axis=0) for name, parts in by_batch.items()}

@@ -6,10 +6,8 @@ output error of a removed weight over the columns to its right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ParameterError
+from ima.models.hook_points import attach_input_hooks
 from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
 from ima.pruning.wanda import iterate_blocks, restore_weights
@@ -131,27 +130,21 @@ def _prune_columns(
     return errors
 
 
-class _InputMoments:
-    """Second moments of the inputs of a block's linear layers; padding does not count."""
-
-    def __init__(self, model: FrozenModel, block: nn.Module) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.linears = {
-            name: get_linear(block, name) for name in model.hook_points.linear_in_features
-        }
-
-    def add(self, batch: Batch, run: Callable[[], None]) -> None:
-        """Add the inputs that arrive while a block runs on a batch."""
+def _compute_input_moments(
+    linears: Mapping[str, nn.Linear], batches: Sequence[Batch], run: Callable[[int], Tensor]
+) -> dict[str, Tensor]:
+    """Return second moments of the inputs of a block's linear layers; padding does not count."""
+    moments: dict[str, Tensor] = {}
+    for index, batch in enumerate(batches):
         real = (batch.modality >= 0).reshape(-1)
-        with ExitStack() as hooks:
-            for name, linear in self.linears.items():
 
-                def receive(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
-                    inputs = args[0].reshape(-1, args[0].shape[-1])[real.to(args[0].device)].float()
-                    self.sums[name] = self.sums.get(name, 0.0) + inputs.T @ inputs
+        def add(name: str, value: Tensor, real: Tensor = real) -> None:
+            inputs = value.reshape(-1, value.shape[-1])[real.to(value.device)].float()
+            moments[name] = moments.get(name, 0.0) + inputs.T @ inputs
 
-                hooks.callback(linear.register_forward_pre_hook(receive).remove)
-            run()
+        with attach_input_hooks(linears, add):
+            run(index)
+    return moments
 
 
 @torch.no_grad()
@@ -190,15 +183,14 @@ def compute_sparsegpt_masks(
         name: [] for name in model.hook_points.linear_in_features
     }
     updated: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in kept}
-    linears = [get_linear(block, name) for block in model.hook_points.blocks for name in kept]
-    with restore_weights(linears):
+    every = [get_linear(block, name) for block in model.hook_points.blocks for name in kept]
+    with restore_weights(every):
         for _, block, run in iterate_blocks(model, batches):
-            moments = _InputMoments(model, block)
-            for index, batch in enumerate(batches):
-                moments.add(batch, partial(run, index))
-            for name, linear in moments.linears.items():
+            linears = {name: get_linear(block, name) for name in kept}
+            moments = _compute_input_moments(linears, batches, run)
+            for name, linear in linears.items():
                 weight, mask = solve_sparsegpt_layer(
-                    linear.weight, moments.sums[name], sparsity=sparsity, pattern=pattern
+                    linear.weight, moments[name], sparsity=sparsity, pattern=pattern
                 )
                 linear.weight.copy_(weight)
                 kept[name].append(mask.cpu().numpy())

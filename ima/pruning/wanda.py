@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.cache.reader import open_cache
-from ima.capture.input_norms import InputNormAccumulator
+from ima.capture.input_norms import accumulate_input_norms
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
@@ -62,23 +61,19 @@ def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
         message = f"The masks do not belong to {model.name!r}: {foreign or 'other sizes'}."
         raise ParameterError(message)
     updated = masks.updated_weights
-    with ExitStack() as stack:
+    with restore_weights([linear for linear, *_ in layers]):
         for linear, kept, name, index in layers:
-            values = None if updated is None else updated[name][index]
-            stack.enter_context(_apply_layer_mask(linear, kept, values))
+            _mask_layer(linear, kept, None if updated is None else updated[name][index])
         yield
 
 
-@contextmanager
-def _apply_layer_mask(
+@torch.no_grad()
+def _mask_layer(
     linear: nn.Linear, kept: subnetworks.Mask, updated: npt.NDArray[np.float32] | None = None
-) -> Iterator[None]:
-    with restore_weights([linear]):
-        with torch.no_grad():
-            if updated is not None:
-                linear.weight.copy_(torch.from_numpy(updated))
-            linear.weight.masked_fill_(~torch.from_numpy(kept).to(linear.weight.device), 0.0)
-        yield
+) -> None:
+    if updated is not None:
+        linear.weight.copy_(torch.from_numpy(updated))
+    linear.weight.masked_fill_(~torch.from_numpy(kept).to(linear.weight.device), 0.0)
 
 
 @contextmanager
@@ -154,7 +149,7 @@ def compute_sequential_masks(
 @torch.no_grad()
 def iterate_blocks(
     model: FrozenModel, batches: Sequence[Batch]
-) -> Iterator[tuple[int, nn.Module, Callable[[int], None]]]:
+) -> Iterator[tuple[int, nn.Module, Callable[[int], Tensor]]]:
     """Iterate over the blocks; each reads the output of the earlier blocks as they are by then.
 
     Parameters
@@ -179,15 +174,19 @@ def iterate_blocks(
     ...     for index in range(len(batches)):
     ...         run(index)
     """
-    calls = [_record_block_calls(model, batch) for batch in batches]
+    recorded = [_record_block_calls(model, batch) for batch in batches]
+    states = [state for state, _ in recorded]
     for index, block in enumerate(model.hook_points.blocks):
 
-        def run(batch: int, index: int = index, block: nn.Module = block) -> None:
-            _run_block(block, calls[batch], index)
+        def run(batch: int, index: int = index, block: nn.Module = block) -> Tensor:
+            args, kwargs = recorded[batch][1][index]
+            output = block(states[batch], *args, **kwargs)
+            state: Tensor = output[0] if isinstance(output, tuple) else output
+            return state
 
         yield index + 1, block, run
-        for call in calls:
-            call.state = _run_block(block, call, index)
+        for batch in range(len(batches)):
+            states[batch] = run(batch)
 
 
 @torch.no_grad()
@@ -200,24 +199,26 @@ def _mask_blocks(
     sequential: bool,
 ) -> dict[str, subnetworks.Mask]:
     """Return masks by linear layer. A pruned block feeds the next one only if sequential."""
-    names = tuple(model.hook_points.linear_in_features)
-    masks: dict[str, list[subnetworks.Mask]] = {name: [] for name in names}
+    rows = [TOKEN_KINDS.index(kind) for kind in kinds]
+    masks: dict[str, list[subnetworks.Mask]] = {
+        name: [] for name in model.hook_points.linear_in_features
+    }
     with ExitStack() as stack:
         for layer, block, run in iterate_blocks(model, batches):
-            norms: dict[str, Any] = dict.fromkeys(names, 0.0)
+            norms: dict[str, Any] = dict.fromkeys(masks, 0.0)
             for index, batch in enumerate(batches):
-                batch_norms = _compute_block_norms(model, batch, layer, partial(run, index), kinds)
-                for name, values in batch_norms.items():
-                    norms[name] = norms[name] + values
-            for name in names:
+                with accumulate_input_norms(model.hook_points, batch) as sums:
+                    run(index)
+                for name, layers in sums.items():
+                    norms[name] += layers[layer - 1][rows].sum(dim=0).double().cpu().numpy()
+            for name, layer_masks in masks.items():
                 linear = get_linear(block, name)
                 weight = linear.weight.float().cpu().numpy()
-                mask = subnetworks.compute_wanda_mask(
-                    weight, np.asarray(norms[name]), sparsity=sparsity
-                )
-                masks[name].append(mask)
+                mask = subnetworks.compute_wanda_mask(weight, norms[name], sparsity=sparsity)
+                layer_masks.append(mask)
                 if sequential:
-                    stack.enter_context(_apply_layer_mask(linear, mask))
+                    stack.enter_context(restore_weights([linear]))
+                    _mask_layer(linear, mask)
     return {name: np.stack(layers) for name, layers in masks.items()}
 
 
@@ -291,51 +292,22 @@ def compare_wanda_variants(
     }
 
 
-class _BlockCalls:
-    """Arguments of every block for one batch, and the hidden state that the next block reads."""
-
-    def __init__(self) -> None:
-        self.state: Any = None
-        self.arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-
-def _record_block_calls(model: FrozenModel, batch: Batch) -> _BlockCalls:
-    calls = _BlockCalls()
+def _record_block_calls(
+    model: FrozenModel, batch: Batch
+) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """Return the input of the first block for a batch, and the other arguments of every block."""
+    states: list[Tensor] = []
+    arguments = []
     with ExitStack() as hooks:
         for block in model.hook_points.blocks:
 
             def receive(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 others = dict(kwargs)
                 state = args[0] if args else others.pop("hidden_states")
-                if calls.state is None:
-                    calls.state = state.clone()
-                calls.arguments.append((args[1:], others))
+                if not states:
+                    states.append(state.clone())
+                arguments.append((args[1:], others))
 
             hooks.callback(block.register_forward_pre_hook(receive, with_kwargs=True).remove)
         model.forward(batch)
-    return calls
-
-
-def _run_block(block: nn.Module, calls: _BlockCalls, index: int) -> Tensor:
-    args, kwargs = calls.arguments[index]
-    output = block(calls.state, *args, **kwargs)
-    state: Tensor = output[0] if isinstance(output, tuple) else output
-    return state
-
-
-def _compute_block_norms(
-    model: FrozenModel,
-    batch: Batch,
-    layer: int,
-    run: Callable[[], None],
-    kinds: Sequence[str],
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Return squared input norms ``(in_features,)`` of one block's linear layers on one batch."""
-    norms = InputNormAccumulator(model.hook_points, batch)
-    with norms.accumulate():
-        run()
-    rows = [TOKEN_KINDS.index(kind) for kind in kinds]
-    return {
-        name: layers[layer - 1][rows].sum(dim=0).double().cpu().numpy()
-        for name, layers in norms.sums.items()
-    }
+    return states[0], arguments

@@ -190,6 +190,32 @@ def compute_minimum_interval(
     return Interval.around(float(estimate.min()), low=float(low.min()), high=float(high.min()), n=n)
 
 
+def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
+    """Compute the minimum of a curve, with the interval that its simultaneous band gives.
+
+    Parameters
+    ----------
+    curves : xarray.Dataset
+        ``estimate`` ``(...)`` and ``draws`` ``(draw, ...)``.
+    n : int
+        Number of independent samples that the curve rests on.
+
+    Returns
+    -------
+    Interval
+        The minimum over all dims: :func:`compute_minimum_interval`.
+
+    Examples
+    --------
+    >>> estimate = xr.DataArray([0.5, 0.25], dims="layer")
+    >>> curves = xr.Dataset({"estimate": estimate, "draws": estimate.expand_dims("draw")})
+    >>> print(compute_lowest_point(curves, n=8))
+    0.250 [0.250, 0.250], n = 8
+    """
+    low, high = compute_simultaneous_band(curves["draws"])
+    return compute_minimum_interval(curves["estimate"], low=low, high=high, n=n)
+
+
 def compute_wilson_interval(
     ratio: xr.DataArray, *, n: int, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:

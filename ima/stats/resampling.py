@@ -141,6 +141,37 @@ class BootstrapWeights:
         return product
 
 
+def label_draws(
+    values: FloatArray, dims: tuple[str, ...], *, coords: Mapping[str, Any], n: int
+) -> xr.Dataset:
+    """Label an estimate and its draws.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``(1 + draw, ...)``; row 0 is the estimate.
+    dims : tuple of str
+        Names of the other dims.
+    coords : mapping
+        Labels of the other dims.
+    n : int
+        Number of independent samples.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(...)`` and ``draws`` ``(draw, ...)``; the attribute ``samples`` is ``n``.
+
+    Examples
+    --------
+    >>> values = np.array([[0.5], [0.75]])
+    >>> label_draws(values, ("layer",), coords={"layer": [0]}, n=8)["draws"].values
+    array([[0.75]])
+    """
+    arrays = {"estimate": (dims, values[0]), "draws": (("draw", *dims), values[1:])}
+    return xr.Dataset(arrays, coords=coords, attrs={"samples": n})
+
+
 def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     """List the samples of several data sets with a number for the content of each.
 

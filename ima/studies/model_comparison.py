@@ -13,14 +13,6 @@ from ima.stats import correlation, multiplicity
 from ima.stats.intervals import Interval
 from ima.studies.model_summary import ModelSummary, correlate_proxies
 
-#: How the models of a comparison differ.
-COMPARISON_KINDS = {
-    "encoders": "encoders of one modality or of all, one language model",
-    "training": "the weights of one run along its training",
-    "variants": "ways to make a multitask model",
-    "runs": "short runs of connectors: encoder, seed, amount of data, width",
-}
-
 
 @dataclass(frozen=True)
 class ModelComparison:
@@ -31,7 +23,8 @@ class ModelComparison:
     title : str
         A few words, unique among the comparisons of a page.
     kind : str
-        A key of :data:`COMPARISON_KINDS`.
+        How they differ: ``encoders``; ``training``, the weights of one run along its training;
+        ``variants``, ways to make a multitask model; or ``runs``, short runs of connectors.
     model : str
         Language model and setup, as claim records name them.
     dataset : str
@@ -121,9 +114,7 @@ def correlate_comparisons(
     return table[[*columns, *(name for name in table.columns if name not in columns)]]
 
 
-def compute_proxy_interval(
-    table: pd.DataFrame, *, comparison: str, name: str, level: float = 0.05
-) -> Interval:
+def compute_proxy_interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
     """Return Spearman's correlation of a proxy in a comparison, with a conservative interval.
 
     The bootstrap over models is too narrow for few models: four models in perfect order stay in
@@ -138,8 +129,6 @@ def compute_proxy_interval(
         Title of the comparison.
     name : str
         Name of the proxy.
-    level : float
-        Adjusted p below which the interval is not widened.
 
     Raises
     ------
@@ -163,7 +152,7 @@ def compute_proxy_interval(
         raise ParameterError(message)
     row = rows.iloc[0]
     low, high = float(row["low"]), float(row["high"])
-    if row["p adjusted"] >= level:
+    if row["p adjusted"] >= 0.05:
         low, high = min(low, 0.0), max(high, 0.0)
     return Interval.around(row["value"], low=low, high=high, n=int(row["models"]))
 

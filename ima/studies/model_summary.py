@@ -264,20 +264,11 @@ def correlate_proxies(
             result = correlation.compute_rank_correlation(
                 *both, coefficient=coefficient, seed=seed, resamples=resamples
             )
-            rows.append(
-                {
-                    "proxy": name,
-                    "coefficient": coefficient,
-                    "value": result.over_models.value,
-                    "low": result.over_models.low,
-                    "high": result.over_models.high,
-                    "low (samples)": result.over_samples.low,
-                    "high (samples)": result.over_samples.high,
-                    "models": result.over_models.n,
-                    "p": result.p,
-                }
-            )
-    table = pd.DataFrame(rows)
+            models, samples = result.over_models, result.over_samples
+            ends = (models.low, models.high, samples.low, samples.high)
+            rows.append((name, coefficient, models.value, *ends, models.n, result.p))
+    columns = ["proxy", "coefficient", "value", "low", "high", "low (samples)", "high (samples)"]
+    table = pd.DataFrame(rows, columns=[*columns, "models", "p"])
     table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
     return table
 

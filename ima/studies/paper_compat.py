@@ -62,7 +62,7 @@ def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[s
             [part.sel(kind="perceptual").mean("sample") for part in changes], dim="dataset"
         )
         cosine = cones.average_terms_by_curve(similarities)["estimate"]
-        divergence = vocabulary.average_divergence_terms(divergences)["estimate"]
+        divergence = cones.average_terms_by_curve(divergences)["estimate"]
         pairs[_TITLES[0]][version] = cosine.sel(curve="PvsT")
         pairs[_TITLES[1]][version] = divergence.sel(curve="KL(P‖T)", drop=True)
         pairs[_TITLES[2]][version] = pooled.mean("dataset")

@@ -26,7 +26,6 @@ SWEEP_FOLDER = "sweep"
 
 def train_short_runs(
     *,
-    root: Path | None = None,
     runs: Sequence[ShortRun] | None = None,
     plan: ZooPlan | None = None,
     samples: int = 200,
@@ -36,9 +35,6 @@ def train_short_runs(
 
     Parameters
     ----------
-    root : Path or None
-        A finished zoo; None takes ``$IMA_ZOO`` or ``data/zoo`` of the checkout. The summaries go
-        into its folder ``sweep``.
     runs : sequence of ShortRun or None
         The runs; None takes all.
     plan : ZooPlan or None
@@ -51,7 +47,7 @@ def train_short_runs(
     Returns
     -------
     Path
-        The folder of the summaries.
+        The folder of the summaries, ``sweep`` of the zoo.
 
     Examples
     --------
@@ -61,7 +57,7 @@ def train_short_runs(
     from ima.miniature.short_runs import SHORT_RUNS, ShortRunTrainer, cache_short_run
     from ima.miniature.workshop import PUBLISHED_ZOO_PLAN
 
-    root = zoo.get_zoo_root() if root is None else root
+    root = zoo.get_zoo_root()
     folder = root / SWEEP_FOLDER
     trainer = ShortRunTrainer(root, PUBLISHED_ZOO_PLAN if plan is None else plan)
     for run in SHORT_RUNS if runs is None else runs:
@@ -82,13 +78,8 @@ def train_short_runs(
     return folder
 
 
-def read_short_runs(root: Path | None = None) -> dict[str, ModelSummary]:
+def read_short_runs() -> dict[str, ModelSummary]:
     """Read the summaries of the short runs, by name.
-
-    Parameters
-    ----------
-    root : Path or None
-        The zoo; None takes ``$IMA_ZOO`` or ``data/zoo`` of the checkout.
 
     Raises
     ------
@@ -102,7 +93,7 @@ def read_short_runs(root: Path | None = None) -> dict[str, ModelSummary]:
     """
     from ima.miniature.short_runs import hash_run_parts
 
-    root = zoo.get_zoo_root() if root is None else root
+    root = zoo.get_zoo_root()
     summaries = {}
     for path in sorted((root / SWEEP_FOLDER).glob("*.json")):
         record = read_json(path)

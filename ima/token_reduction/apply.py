@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,8 +110,6 @@ class _Run:
         #: The tokens of the prompt that remain, and their places, by layer; None before any left.
         self.packed: dict[int, PackedTokens | None] = {}
         self.present = self.real
-        #: Blocks that lay sample and position in one dim before their FFN.
-        self.flat: dict[int, bool] = {}
         self.prefill = True
         #: By sub-block and layer: the prompt's tokens that skip it, and whether decoded ones do.
         self._skips: dict[str, dict[int, tuple[Tensor, bool]]] = {"attention": {}, "ffn": {}}
@@ -143,51 +142,41 @@ class _Run:
 
     def attach(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
         """Attach the hooks of one block."""
-
-        def before(
-            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            return self.enter(layer, args, kwargs)
-
-        hooks.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+        enter = partial(self.enter, layer)
+        hooks.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
         norm = self.model.hook_points.get_hook_point("ln2", layer=layer).module
         if layer in self.parallel:
             hooks.callback(norm.register_forward_pre_hook(self._read_input_of_block).remove)
         if layer in self._skips["ffn"]:
-            network = self.model.hook_points.get_hook_point("mlp_out", layer=layer).module
-
             # Tokens are taken before the norm, so that it is not computed for the others either.
-            def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-                active = self.active_tokens("ffn", layer)
-                self.flat[layer] = args[0].ndim == 2
-                return None if active is None else (active.take(args[0]), *args[1:])
-
-            def scatter(_: nn.Module, __: Any, output: Any) -> Any:
-                active = self.active_tokens("ffn", layer)
-                return None if active is None else active.put(output, flat=self.flat[layer])
-
-            hooks.callback(norm.register_forward_pre_hook(gather).remove)
-            hooks.callback(network.register_forward_hook(scatter).remove)
+            network = self.model.hook_points.get_hook_point("mlp_out", layer=layer).module
+            self._attach_skip(hooks, "ffn", layer, norm, network)
         if layer in self._skips["attention"]:
-            self._attach_attention(hooks, layer, block)
+            attention = block.get_submodule(self.model.hook_points.attention)
+            for module in find_attention_projections(attention, self.model.name):
+                self._attach_skip(hooks, "attention", layer, module, module)
 
-    def _attach_attention(self, hooks: ExitStack, layer: int, block: nn.Module) -> None:
-        attention = block.get_submodule(self.model.hook_points.attention)
+    def _attach_skip(
+        self, hooks: ExitStack, sub_block: str, layer: int, first: nn.Module, last: nn.Module
+    ) -> None:
+        """Take the tokens that run before the first module, and put them back after the last."""
+        # Some blocks lay sample and position in one dim before their FFN.
+        flat = False
 
         def gather(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            active = self.active_tokens("attention", layer)
+            nonlocal flat
+            flat, active = args[0].ndim == 2, self.active_tokens(sub_block, layer)
             return None if active is None else (active.take(args[0]), *args[1:])
 
-        def scatter(_: nn.Module, __: Any, output: Tensor) -> Tensor | None:
-            active = self.active_tokens("attention", layer)
-            return None if active is None else active.put(output)
+        def scatter(_: nn.Module, __: Any, output: Any) -> Any:
+            active = self.active_tokens(sub_block, layer)
+            return None if active is None else active.put(output, flat=flat)
 
-        for module in find_attention_projections(attention, self.model.name):
-            hooks.callback(module.register_forward_pre_hook(gather).remove)
-            hooks.callback(module.register_forward_hook(scatter).remove)
+        hooks.callback(first.register_forward_pre_hook(gather).remove)
+        hooks.callback(last.register_forward_hook(scatter).remove)
 
     def enter(
-        self, layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, layer: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a block for the tokens that remain."""
         states = args[0] if args else kwargs["hidden_states"]
@@ -308,10 +297,8 @@ class _Run:
 
 def _within(before: PackedTokens, after: PackedTokens) -> PackedTokens:
     """Return the tokens of ``after`` in the coordinates of ``before``."""
-    length = int(before.places.max()) + 1
-    back = torch.zeros(len(before.places), length, dtype=torch.int64, device=before.places.device)
-    sample, new = before.real.nonzero(as_tuple=True)
-    back[sample, before.places[sample, new]] = new
+    new = torch.arange(before.places.shape[1], device=before.places.device)
+    back = before.put(new.expand(before.places.shape), length=int(before.places.max()) + 1)
     places = torch.where(after.real, back.gather(1, after.places), 0)
     return PackedTokens(places, after.real)
 

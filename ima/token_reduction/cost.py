@@ -87,29 +87,24 @@ def compute_prefill_cost(model: FrozenModel, trace: PlanTrace) -> PrefillCost:
 
 def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
     """Count weights of query and output, key and value, and FFN; and return query's width."""
-    attention = block.get_submodule(model.hook_points.attention)
-    projections = {
-        name: module for name, module in attention.named_children() if isinstance(module, nn.Linear)
-    }
-    q_o = [m for name, m in projections.items() if name in {"q_proj", "o_proj", "out_proj"}]
-    k_v = [m for name, m in projections.items() if name in {"k_proj", "v_proj"}]
-    if len(q_o) != 2 or len(k_v) != 2:
+    prefix = f"{model.hook_points.attention}."
+    linears = {n: m for n, m in block.named_modules() if isinstance(m, nn.Linear)}
+    weights = {name: linear.weight.numel() for name, linear in linears.items()}
+    own = {n.removeprefix(prefix): size for n, size in weights.items() if n.startswith(prefix)}
+    out = own.get("o_proj", own.get("out_proj"))
+    if out is None or not {"q_proj", "k_proj", "v_proj"} <= own.keys():
+        attention = block.get_submodule(model.hook_points.attention)
         message = (
             f"Cannot count the projections of {type(attention).__name__}: q_proj, k_proj, v_proj "
-            f"and o_proj are needed; it has {', '.join(projections) or 'none'}."
+            f"and o_proj are needed; it has {', '.join(own) or 'none'}."
         )
         raise ModelError(message)
-    prefix = f"{model.hook_points.attention}."
-    ffn = [
-        module
-        for name, module in block.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(prefix)
-    ]
-    sizes = {
-        name: sum(int(linear.in_features * linear.out_features) for linear in linears)
-        for name, linears in {"q_o": q_o, "k_v": k_v, "ffn": ffn}.items()
+    return {
+        "q_o": own["q_proj"] + out,
+        "k_v": own["k_proj"] + own["v_proj"],
+        "ffn": sum(weights.values()) - sum(own.values()),
+        "width": linears[f"{prefix}q_proj"].out_features,
     }
-    return sizes | {"width": int(projections["q_proj"].out_features)}
 
 
 def time_plans(

@@ -33,7 +33,7 @@ class PackedTokens:
     def take(self, values: Tensor) -> Tensor:
         """Return the tokens of ``(sample, position, ...)``."""
         index = self.places.reshape(*self.places.shape, *[1] * (values.ndim - 2))
-        return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+        return torch.take_along_dim(values, index, dim=1)
 
     def put(self, tokens: Tensor, *, length: int) -> Tensor:
         """Return ``(sample, position, ...)``: tokens at old positions, zeros elsewhere."""
@@ -49,14 +49,9 @@ class PackedTokens:
         ``(…, sample or 1, position, feature)`` with ``dim`` -2.
         """
         features = -1 - dim
-        shape = list(values.shape)
-        shape[dim - 1] = len(self.places)
-        values = values.expand(shape)
-        index = self.places.reshape(*[1] * (values.ndim - 2 - features), *self.places.shape)
-        index = index.reshape(*index.shape, *[1] * features)
-        target = list(values.shape)
-        target[dim] = self.places.shape[1]
-        return values.gather(dim, index.expand(target))
+        before, after = [1] * (values.ndim - 2 - features), [1] * features
+        index = self.places.reshape(*before, *self.places.shape, *after)
+        return torch.take_along_dim(values, index, dim=dim)
 
     def prompt_mask(self, mask: Tensor | None, *, like: Tensor) -> Tensor | None:
         """Return the attention mask among the tokens.
@@ -91,15 +86,11 @@ class PackedTokens:
 
     def take_mask_queries(self, mask: Tensor) -> Tensor:
         """Return the tokens' queries of a mask ``(sample or 1, head, position, key)``."""
-        mask = mask.expand(len(self.places), *mask.shape[1:])
-        index = self.places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-        return mask.gather(2, index)
+        return torch.take_along_dim(mask, self.places[:, None, :, None], dim=2)
 
     def take_mask_keys(self, mask: Tensor) -> Tensor:
         """Return the tokens' keys of a mask ``(sample or 1, head, query, position)``."""
-        mask = mask.expand(len(self.places), *mask.shape[1:])
-        index = self.places[:, None, None, :].expand(-1, mask.shape[1], mask.shape[2], -1)
-        return mask.gather(3, index)
+        return torch.take_along_dim(mask, self.places[:, None, None], dim=3)
 
     def decoding_mask(self, mask: Tensor | None, *, prompt_length: int, keys: int) -> Tensor | None:
         """Return the mask of one token that is decoded after the prompt.

@@ -19,8 +19,8 @@ def test_each_step_is_timed_relative_to_its_reference(tiny_zoo):
             assert timing.ratio == seconds[timing.step] / seconds[timing.against]
     table = speed.tabulate_pairwise_cost(timings)
     assert table.groupby("way")["samples"].apply(list).to_dict() == {
-        "means": [50, 100, 200],
-        "pairs": [50, 100, 200],
+        "product of means": [50, 100, 200],
+        "pair by pair": [50, 100, 200],
     }
 
 

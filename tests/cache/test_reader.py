@@ -122,7 +122,8 @@ def test_plain_xarray_reads_the_same_without_ima_and_without_warnings(finished: 
 def test_reading_needs_no_torch(finished: Path) -> None:
     code = (
         "import sys; import ima; assert 'xarray' not in sys.modules; "
-        "from ima.cache import describe_cache, verify_cache; tree = ima.open_cache(sys.argv[1]); "
+        "from ima.cache.reader import describe_cache; from ima.cache.verification import "
+        "verify_cache; tree = ima.open_cache(sys.argv[1]); "
         "describe_cache(sys.argv[1]); assert verify_cache(sys.argv[1]).ok; "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ima.cache import verify_cache
-from ima.cache.verification import CacheProblem
+from ima.cache.verification import CacheProblem, verify_cache
 from ima.errors import CacheCorruptError, CacheError, CacheSchemaError
 
 

@@ -9,12 +9,13 @@ import torch
 from tinycaches import count_hooks
 from tinysamples import image_set
 
-from ima.capture.hooks import attach_hooks, capture_activations, capture_word_states
+from ima.capture.hooks import capture_activations, capture_word_states
 from ima.data.samples import Sample
 from ima.errors import ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
+from ima.models.hook_points import attach_hooks
 
 
 def test_capture_returns_every_hook_point_of_every_layer(model: FrozenModel) -> None:

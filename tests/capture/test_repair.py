@@ -9,8 +9,8 @@ import pytest
 from tinycaches import DAMAGEABLE, DAMAGEABLE_SETTINGS, snapshot
 from tinysamples import image_sample
 
-from ima.cache import verify_cache
 from ima.cache.store import locate_store, lock_store
+from ima.cache.verification import verify_cache
 from ima.capture import repair
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache

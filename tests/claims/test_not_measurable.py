@@ -23,7 +23,8 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path, measured):
         log.measure_each("F1.5", {"one": -1}, measure)
     with pytest.raises(KeyError), log.record_errors("F1.5", model="four"):
         raise KeyError
-    path = claims.write_claim_records([], tmp_path / "finding1-words.claims.json", log=log)
+    path = claims.write_claim_records([], tmp_path / "finding1-words.claims.json")
+    log.write(path)
     assert (tmp_path / "finding1-words.not_measurable.json").is_file()
     (missing,) = claims.read_unmeasurable_claims([path])
     assert missing.notebook == "notebooks/finding1-words.md"

@@ -48,8 +48,7 @@ def test_modalities_differ_in_colour_and_in_marker():
 
 def test_similarity_curves_name_every_curve():
     part = curves(list(cones.CONE_CURVES))
-    low, high = intervals.compute_percentile_interval(part["draws"])
-    figure = figures.plot_similarity_curves(part, low=low, high=high)
+    figure = figures.plot_curve_panels({"": part}, dim="curve", ylabel="similarity")
     assert legend(figure) == [figures.SERIES_LABELS[name] for name in cones.CONE_CURVES]
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == (
         part["estimate"].to_numpy().tolist()
@@ -58,12 +57,9 @@ def test_similarity_curves_name_every_curve():
 
 
 def test_modality_panels_share_a_scale():
-    parts = {"image": curves(["PvsT", "PvsP"]), "between": curves(["PvsP"])}
-    ends = {
-        name: intervals.compute_percentile_interval(part["draws"]) for name, part in parts.items()
-    }
-    figure = figures.plot_modality_similarity(parts, intervals=ends)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["image", "between"]
+    parts = {"between": curves(["PvsP"]), "image": curves(["PvsT", "PvsP"])}
+    figure = figures.plot_curve_panels(parts, dim="curve", ylabel="similarity")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["between", "image"]
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
     assert len(legend(figure)) == 2
 
@@ -71,7 +67,13 @@ def test_modality_panels_share_a_scale():
 def test_gap_curves_show_the_null():
     gap = curves(["PvsP", "TvsT"], dim="side")
     low, high = intervals.compute_simultaneous_band(gap["draws"])
-    names = legend(figures.plot_cone_gaps(gap, low=low, high=high))
+    figure = figures.plot_curve_panels(
+        {"": gap.assign(low=low, high=high)}, dim="side", ylabel="difference", suffix=" − PvsT",
+        null=0, null_label="null: no difference",
+    )  # fmt: skip
+    names = legend(figure)
+    (bottom, *_), *_ = figure.axes[0].collections[0].get_paths()[0].vertices[1:].T[1:]
+    assert bottom == low.sel(side="PvsP")[0]
     assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
 
 
@@ -233,9 +235,7 @@ def test_models_have_the_colour_of_their_modality():
         compared("a run in training, with a long title", 6, kind="training"),
         compared("sounds", 12, dataset="mini-audio-qa"),
     ]
-    figure = figures.plot_models_by_proxy(
-        comparisons, name=model_summary.IMA_SCORE, xlabel="IMA score (cosine)"
-    )
+    figure = figures.plot_models_by_proxy(comparisons)
     assert len(figure.axes) == 3
     assert legend(figure) == ["image", "audio"]
     assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
@@ -258,7 +258,9 @@ def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
         for a in (-1.0, 0.0, 1.0)
         for m in ("chair_s", "poll errors: random")
     ]
-    figure = figures.plot_steering_sweep(pd.DataFrame(rows))
+    figure = figures.plot_interval_sweep(
+        pd.DataFrame(rows), panel="metric", line="direction", x="amount", xlabel="x", ylabel="y"
+    )
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "chair s",
         "poll errors: random",
@@ -295,8 +297,8 @@ def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.set_theme()
-        figure = figures.plot_mask_score_heatmap(
-            matrix, ylabel="model, share removed", xlabel="mask"
+        figure = figures.plot_heatmap(
+            matrix, label="score", ylabel="model, share removed", xlabel="mask"
         )
         figure.savefig(tmp_path / "map.svg")
     height = figure.axes[0].get_window_extent().height / figure.dpi
@@ -332,7 +334,7 @@ def test_agreement_is_plotted_with_chance():
 
 def test_sparsities_are_written_in_their_cells():
     sparsities = pd.DataFrame({"q": [0.25, 0.5], "up": [0.75, 0.125]}, index=[1, 2])
-    figure = figures.plot_sparsity_heatmap(sparsities)
+    figure = figures.plot_heatmap(sparsities.T, label="sparsity", xlabel="block")
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["0.25", "0.50", "0.75", "0.12"]
     assert figure.axes[0].get_xlabel() == "block"

@@ -117,7 +117,7 @@ def test_bad_requests_are_refused():
         alignment.compute_alignment_curve({"a": make_aligned_states(5, seed=0)}, version="output")
     with pytest.raises(ParameterError, match="No data sets"):
         alignment.compute_alignment_curve({})
-    with pytest.raises(ParameterError, match="layers differ"):
+    with pytest.raises(ParameterError, match="not from one language model"):
         alignment.compute_alignment_curve(
             {"a": make_aligned_states(5, seed=0), "b": make_aligned_states(5, seed=0, layers=4)}
         )

@@ -8,7 +8,7 @@ import xarray as xr
 from sklearn.metrics.pairwise import cosine_similarity
 
 from ima.errors import ParameterError
-from ima.measures import token_pairs
+from ima.measures import cones, token_pairs
 
 
 def tokens(sizes, *, seed, hidden=4):
@@ -60,11 +60,11 @@ def test_curves_of_single_tokens_average_over_pairs_of_samples():
             p = a["state"].isel(layer=1)[((a["sample"] == i) & (a["modality"] > 0)).values]
             q = b["state"].isel(layer=1)[((b["sample"] == j) & (b["modality"] > 0)).values]
             values.append(np.median(cosine_similarity(p, q)))
-    got = terms.isel(term=2).sel(reduction="median", layer=1)
+    got = terms["estimate"].isel(term=2).sel(reduction="median", layer=1)
     assert float(got) == pytest.approx(np.mean(values))
-    pooled = token_pairs.average_token_pair_terms(terms)["median"]
+    pooled = cones.average_terms_by_curve(terms)["estimate"].sel(reduction="median")
     assert list(pooled["curve"].values) == ["PvsT", "PvsP", "TvsT"]
-    expected = terms.isel(term=[0, 1]).sel(reduction="median").mean("term")
+    expected = terms["estimate"].isel(term=[0, 1]).sel(reduction="median").mean("term")
     np.testing.assert_allclose(pooled.sel(curve="PvsT"), expected)
 
 

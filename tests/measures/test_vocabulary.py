@@ -98,9 +98,9 @@ def test_the_likeliest_words_are_counted_over_samples():
         dims=("sample", "kind", "layer", "vocabulary"),
         coords={"kind": ["perceptual", "textual"], "layer": [0]},
     )
-    words = vocabulary.find_likeliest_tokens(log_probs, kind="perceptual", words=3)
-    assert words["token_id"].values.tolist() == [[3, 1, -1]]
-    assert words["ratio"].values.tolist() == [[0.75, 0.25, 0.0]]
+    log_probs = log_probs.assign_coords(word=("vocabulary", list("abcde")))
+    table = vocabulary.tabulate_likeliest_tokens({"x": log_probs}, titles={"x": "X"}, layers=[0])
+    assert table["layer 0"].tolist() == ["d 0.75, b 0.25", "a 1.00"]
 
 
 def test_data_sets_of_two_language_models_are_refused():

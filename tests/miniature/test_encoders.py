@@ -15,6 +15,7 @@ from ima.miniature.inflation import (
     make_sinusoidal_embeddings,
 )
 from ima.miniature.pools import build_pool
+from ima.miniature.pretraining import pretrain_encoder, score_pretraining
 from ima.miniature.world import get_domain, list_held_out_pairs
 from ima.models.encoders import read_encoder_tokens, slice_spectrograms
 from ima.training.loop import TrainingRecipe
@@ -55,7 +56,7 @@ def test_captions_tell_where_objects_are():
 
 
 def test_padding_changes_no_similarity(tokenizer):
-    pair = contrastive.DualEncoder(small("clip"), vocabulary=tokenizer.get_vocab_size()).eval()
+    pair = contrastive.DualEncoder(small("clip"), tokenizer).eval()
     values = torch.from_numpy(build_pool("image", "train", n=2).make_encoder_input(np.arange(2)))
     short, long = "a red ring .", "a small red ring and a big blue star at the top left ."
     alone, beside = (
@@ -69,7 +70,7 @@ def test_padding_changes_no_similarity(tokenizer):
 
 
 def test_the_loss_is_least_where_own_texts_fit_best(tokenizer):
-    pair = contrastive.DualEncoder(small("clip"), vocabulary=tokenizer.get_vocab_size())
+    pair = contrastive.DualEncoder(small("clip"), tokenizer)
     right = torch.cat([torch.eye(4), torch.zeros(4, 4)], dim=1)
     spoiled = torch.cat([torch.eye(4), torch.eye(4)], dim=1)
     own = torch.tensor([[0, 1, 2]]).expand(4, 3)
@@ -92,12 +93,12 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
     told = grounding.describe_patches(pool, np.arange(1, 6), np.random.default_rng(0))
     domain, grid = get_domain(modality), grounding.PLACE_GRID_SIZES[modality]
     nouns, first = pool.labels["noun"][1:], pool.labels[domain.first_attribute][1:]
-    for part in told:
-        assert part.texts[0] == grounding.EMPTY_PATCH_TEXT
-        assert len(set(part.texts)) == len(part.texts)
-        assert ((part.text_index == 0) == (nouns == 0)).all()
+    for texts, index in told:
+        assert texts[0] == grounding.EMPTY_PATCH_TEXT
+        assert len(set(texts)) == len(texts)
+        assert ((index == 0) == (nouns == 0)).all()
     for sample, position in np.argwhere(nouns > 0):
-        said, where = (part.texts[part.text_index[sample, position]].split() for part in told)
+        said, where = (texts[index[sample, position]].split() for texts, index in told)
         assert domain.nouns[nouns[sample, position] - 1] in said
         assert domain.attributes[domain.first_attribute][first[sample, position] - 1] in said
         place = [speech.NUMBER_WORDS.index(where[at]) for at in (1, 3)]
@@ -109,9 +110,9 @@ def test_each_patch_is_told_what_it_shows_and_where(modality):
 @pytest.mark.parametrize("modality", ["image", "video", "audio"])
 def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modality):
     pool = build_pool(modality, "train", n=12)
-    told, _ = grounding.describe_patches(pool, np.arange(12), np.random.default_rng(0))
-    used = {told.texts[i] for i in np.unique(told.text_index)}
-    wrong = [text for text in told.texts if text not in used | {grounding.EMPTY_PATCH_TEXT}]
+    (texts, index), _ = grounding.describe_patches(pool, np.arange(12), np.random.default_rng(0))
+    used = {texts[i] for i in np.unique(index)}
+    wrong = [text for text in texts if text not in used | {grounding.EMPTY_PATCH_TEXT}]
     assert len(wrong) > len(used)
     for text in wrong:
         words = text.replace("an ", "a ").split()
@@ -129,17 +130,12 @@ def test_wrong_phrases_differ_in_one_word_and_never_name_a_held_out_pair(modalit
 def test_a_text_aligned_encoder_learns(tokenizer, tmp_path, name):
     spec = small(name)
     pool = build_pool(spec.modality, "train", n=64)
-    model, result = contrastive.train_text_aligned_encoder(
-        spec,
-        pool,
-        tokenizer=tokenizer,
-        recipe=FEW,
-        state_path=tmp_path / "a.pt",
-        probe_pool=pool.select_first(8),
-    )
+    model = contrastive.DualEncoder(spec, tokenizer)
+    probed, path = pool.select_first(8), tmp_path / "a.pt"
+    result = pretrain_encoder(model, pool, recipe=FEW, state_path=path, probe_pool=probed)
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
     assert set(result.curve[-1]) >= {"retrieval", "spoiled", "patch_what", "patch_where"}
-    found = contrastive.score_caption_choices(model, pool.select_first(6), tokenizer)
+    found = score_pretraining(model, pool.select_first(6))
     assert found["retrieval"].n == found["spoiled"].n == found["patch_where"].n == 6
 
 
@@ -214,15 +210,11 @@ def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
     spec, tower = small("xclip"), build_encoder(small("clip"))
     pool = build_pool("video", "train", n=24)
     none = TrainingRecipe(steps=1, learning_rate=1e-9, warmup=0, probe_every=1)
-    model, _ = contrastive.train_text_aligned_encoder(
-        spec,
-        pool,
-        tokenizer=tokenizer,
-        recipe=none,
-        state_path=tmp_path / "a.pt",
-        probe_pool=pool.select_first(8),
-        start_encoder=tower,
-    )
+    model = contrastive.DualEncoder(spec, tokenizer)
+    frames = torch.from_numpy(pool.make_encoder_input(np.arange(24))[:, 0])
+    inflate_image_encoder(model.encoder, tower, like=frames)
+    probed, path = pool.select_first(8), tmp_path / "a.pt"
+    pretrain_encoder(model, pool, recipe=none, state_path=path, probe_pool=probed)
     (block,) = model.encoder.encoder.layer
     (theirs,) = getattr(tower, "vision_model", tower).encoder.layers
     assert torch.allclose(block.intermediate.dense.weight, theirs.mlp.fc1.weight, atol=1e-6)
@@ -233,11 +225,11 @@ def test_training_goes_on_from_the_encoder_of_pictures(tokenizer, tmp_path):
 def test_a_self_supervised_encoder_learns_and_is_kept_as_its_class(tmp_path, name):
     spec = small(name)
     pool = build_pool(spec.modality, "train", n=64)
-    model, result = masking.train_masked_autoencoder(
-        spec, pool, recipe=FEW, state_path=tmp_path / "a.pt", probe_pool=pool.select_first(4)
-    )
+    model = masking.MaskedAutoencoder(spec, pool)
+    probed, path = pool.select_first(4), tmp_path / "a.pt"
+    result = pretrain_encoder(model, pool, recipe=FEW, state_path=path, probe_pool=probed)
     assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert masking.score_reconstruction(model, pool.select_first(4))["explained"].n == 4
+    assert score_pretraining(model, probed)["explained"].n == 4
     kept = model.make_encoder()
     assert type(kept) is type(build_encoder(spec))
     tokens = read_encoder_tokens(kept, torch.from_numpy(pool.make_encoder_input(np.arange(2))))

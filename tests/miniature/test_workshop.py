@@ -140,7 +140,7 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     ]
     assert {read_json(card)["language_state"] for card in cards} == {state}
     swept = train_short_runs(
-        root=root, runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
+        runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
     )
     found = read_short_runs()
     assert list(found) == sorted(run.name for run in short_runs.SHORT_RUNS[:2])
@@ -152,7 +152,7 @@ def test_a_reduced_zoo_trains_and_loads(tmp_path, monkeypatch):
     before = {path: path.read_bytes() for path in swept.iterdir()}
     # What is there is not made again.
     train_short_runs(
-        root=root, runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
+        runs=short_runs.SHORT_RUNS[:2], plan=REDUCED_ZOO_PLAN, samples=16, resamples=10
     )
     assert {path: path.read_bytes() for path in swept.iterdir()} == before
     altered = root / "connectors/llama-mini/ast/audio-qa/checkpoints"

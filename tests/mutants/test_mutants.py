@@ -98,8 +98,8 @@ MUTANTS = {
     ),
     "a claim": Mutant(
         "measures/cones.py",
-        'compute_minimum_interval(gap["estimate"], low=low, high=high, n=n)',
-        'compute_minimum_interval(-gap["estimate"], low=-high, high=-low, n=n)',
+        "compute_lowest_point(compute_cone_gaps(averaged),",
+        "compute_lowest_point(-compute_cone_gaps(averaged),",
         ("tests/measures/test_cones.py",),
     ),
 }

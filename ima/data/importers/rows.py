@@ -84,7 +84,7 @@ def make_samples_from_rows(
                 task=task,
                 prompt=_prompt(row, prompt, where),
                 references=tuple(str(text) for text in texts),
-                media=None if medium is None else partial(_same, medium),
+                media=None if medium is None else partial(np.asarray, medium),
                 digest=None if medium is None else hashlib.sha256(medium.tobytes()).hexdigest(),
             )
         )
@@ -152,10 +152,6 @@ def _convert_media(value: Any, modality: Modality, where: str) -> Media:
         return array
     message = f"{where}: expected media of modality {modality!r}; found {type(value).__name__}."
     raise SampleError(message)
-
-
-def _same(medium: Media) -> Media:
-    return medium
 
 
 def _value(row: Mapping[str, Any], column: _Column, where: str) -> Any:
