@@ -41,6 +41,8 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(PY) || $(BASE_PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt \
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	# What an earlier installation left there would hide worlds that were registered since.
+	rm -rf ima.egg-info
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,book,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
 	touch $@

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ima.data.samples import Sample
 from ima.drawings.actions import ClipContent
 from ima.drawings.clip_wording import tell_clip
+from ima.drawings.instrument_phrases import Phrase
+from ima.drawings.sound_contents import Event
+from ima.drawings.sound_wording import tell_sound
+from ima.drawings.spoken import Sentence
 from ima.drawings.wording import tell_scene
 
 
 def tell_truth(sample: Sample) -> str:
-    """Tell what a picture or a clip shows in one sentence, from its truth.
+    """Tell what a picture or a clip shows, or what is heard, in one sentence, from its truth.
 
     Parameters
     ----------
     sample : Sample
-        A sample of this world, with its truth.
+        A sample of drawings or sounds, with its truth.
 
     Examples
     --------
@@ -26,6 +32,8 @@ def tell_truth(sample: Sample) -> str:
     'In the clip in the snow, two dogs grow.'
     """
     truth = sample.truth
+    if sample.modality == "audio":
+        return tell_sound([_read_event(record) for record in truth["entities"]])
     if sample.modality == "video":
         kinds = tuple((each["noun"], each["count"], each["action"]) for each in truth["entities"])
         return tell_clip(ClipContent(kinds, truth["in_turn"], truth["ground"]))
@@ -34,8 +42,14 @@ def tell_truth(sample: Sample) -> str:
     )
 
 
+def _read_event(record: Mapping[str, Any]) -> Event:
+    if record["source"] == "speech":
+        return Sentence(record["noun"], group="", template="")
+    return Phrase(record["noun"], record["phrase"], record["tempo"], record["root"])
+
+
 def tell_sample(sample: Sample) -> Sample:
-    """Return the same sample with its picture or clip told in words before the prompt.
+    """Return the same sample with its picture, clip or sound told in words before the prompt.
 
     Examples
     --------

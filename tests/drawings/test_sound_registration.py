@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ima.data import worlds
+from ima.data.samples import Sample
 from ima.drawings.sound_registration import SOUND_WORLD
+from ima.drawings.telling import tell_sample
 from ima.metrics.hallucination import count_chair_mentions
 from ima.metrics.sample_scores import SampleScorer
 
@@ -31,3 +33,15 @@ def test_captions_of_sounds_are_scored_as_those_of_pictures(registered):
     assert {"exact_set", "exact_full", "absent_named", "named", "cider"} <= set(scorer.metrics)
     assert (table[:, scorer.metrics.index("exact_full")] == 1).all()
     assert count_chair_mentions(samples, captions)[:, 0].tolist() == [0, 0, 0]
+
+
+def test_a_sound_is_told_in_words_from_its_truth():
+    record = {"noun": "violin", "source": "music", "phrase": "trill", "tempo": "slow", "root": 60}
+    spoken = {"noun": "owl", "source": "speech", "sentence": "The owl is asleep.", "start": 0.0}
+    truth = {"world": "sounds", "entities": [spoken, record]}
+    sample = Sample("0", "audio", "caption", "One hears", ("x",), truth)
+    told = tell_sample(sample)
+    assert told.modality == "text"
+    assert told.prompt == (
+        "First a woman talks about an owl, then a violin plays a slow trill. One hears"
+    )
