@@ -82,7 +82,7 @@ def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[s
     samples : sequence of Sample
         Samples of one task.
     **options
-        Passed to :meth:`ima.models.FrozenModel.generate`.
+        Passed to :meth:`ima.models.frozen.FrozenModel.generate`.
 
     Examples
     --------

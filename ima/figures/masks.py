@@ -42,7 +42,7 @@ def plot_heatmap(
     xlabel, ylabel : str
         What the columns and the rows are.
     **options
-        Passed to :func:`seaborn.heatmap`.
+        Passed to ``seaborn.heatmap``.
 
     Returns
     -------
