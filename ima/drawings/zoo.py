@@ -49,7 +49,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "pool": 2,
             "data": "drawings-image-caption",
             "samples": 5000,
-            "epochs": 2,
+            "epochs": 6,
         },
         "smollm2/dinov2/image-qa": {
             "encoder": "dinov2",
