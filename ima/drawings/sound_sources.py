@@ -33,7 +33,7 @@ SPEECH_PART = Part(
         ),
     ),
     convert="ima.drawings.spoken_voice:speak_sentences",
-    fetched_size=100_000_000,
+    fetched_size=84_000_000,
 )
 INSTRUMENTS_PART = Part(
     name="instruments",
