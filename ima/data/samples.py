@@ -15,7 +15,7 @@ from ima.errors import ParameterError, SampleError
 
 Modality = Literal["text", "image", "video", "audio"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
-_SPLITS = ("train", "calibration", "validation", "test")
+SPLITS = ("train", "calibration", "validation", "test")
 Media = npt.NDArray[Any]
 
 
@@ -184,7 +184,7 @@ def open_samples(
     folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
         folder, split = name, "test"
-    if split in _SPLITS and folder and Path(folder).is_dir():
+    if split in SPLITS and folder and Path(folder).is_dir():
         from ima.data.folders import read_data_folder
 
         return read_data_folder(Path(folder), n=n, split=split, at_most=at_most)

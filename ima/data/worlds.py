@@ -7,16 +7,17 @@ truth of a sample ask the world that the sample is of, so that neither imports a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from ima.data.samples import Sample, SampleSet
+from ima.data.samples import SPLITS, Sample, SampleSet
 from ima.errors import UnknownNameError
 from ima.packages.parts import Part
 
 GROUP = "ima.worlds"
+_FOLDER_HINT = "a data set is also a folder that holds samples.jsonl and its media."
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,40 @@ def world_of(sample: Sample) -> World | None:
     return next((world for world in load_worlds().values() if world.owns(sample)), None)
 
 
+def split_dataset_name(name: str, splits: Mapping[str, Collection[str]]) -> tuple[str, str]:
+    """Split the name of a world's data set into its base and its split; the default is ``test``.
+
+    Parameters
+    ----------
+    name : str
+        With or without a split after a colon.
+    splits : mapping of str to collection of str
+        By data set of the world, the splits that it has.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such data set, or it has no such split.
+
+    Examples
+    --------
+    >>> split_dataset_name("mini-audio-qa", {"mini-audio-qa": ("train", "test")})
+    ('mini-audio-qa', 'test')
+    """
+    base, _, split = name.partition(":")
+    split = split or "test"
+    if base not in splits:
+        unknown = UnknownNameError.among("data set", base, splits, hint=_FOLDER_HINT)
+        raise unknown
+    if split not in SPLITS:
+        unknown = UnknownNameError.among("split", split, SPLITS)
+        raise unknown
+    if split not in splits[base]:
+        unknown = UnknownNameError.among(f"split of {base}", split, splits[base])
+        raise unknown
+    return base, split
+
+
 def open_named_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     """Open a data set of a world by its name.
 
@@ -110,6 +145,5 @@ def open_named_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
         if base in world.datasets:
             return world.open_dataset(name, n=n, seed=seed)
     available = [dataset for world in worlds for dataset in world.datasets]
-    hint = "a data set is also a folder that holds samples.jsonl and its media."
-    unknown = UnknownNameError.among("data set", base, available, hint=hint)
+    unknown = UnknownNameError.among("data set", base, available, hint=_FOLDER_HINT)
     raise unknown

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ima.data.samples import Sample, SampleSet
+from ima.data.samples import SPLITS, Sample, SampleSet
+from ima.data.worlds import split_dataset_name
 from ima.drawings.clip_samples import CLIP_TASKS
-from ima.drawings.contents import VARIETIES, check_split
+from ima.drawings.contents import VARIETIES
 from ima.drawings.pictures import PICTURE_TASKS, make_told_sample
 from ima.drawings.situations import Situation
-from ima.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,7 @@ class _Recipe:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        return (
-            ("test",) if self.variety != "known" else ("train", "calibration", "validation", "test")
-        )
+        return SPLITS if self.variety == "known" else ("test",)
 
 
 def _list_recipes() -> dict[str, _Recipe]:
@@ -71,17 +69,8 @@ def open_drawings_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     >>> sample.modality, sample.load().shape  # doctest: +SKIP
     ('image', (224, 224, 3))
     """
-    base, _, split = name.partition(":")
-    split = split or "test"
-    if base not in _RECIPES:
-        hint = "a data set is also a folder that holds samples.jsonl and its media."
-        unknown = UnknownNameError.among("data set", base, DATASET_NAMES, hint=hint)
-        raise unknown
-    check_split(split)
+    base, split = split_dataset_name(name, {key: each.splits for key, each in _RECIPES.items()})
     recipe = _RECIPES[base]
-    if split not in recipe.splits:
-        unknown = UnknownNameError.among(f"split of {base}", split, recipe.splits)
-        raise unknown
     situations = (
         Situation(recipe.modality, split, recipe.variety, index, seed) for index in range(n)
     )

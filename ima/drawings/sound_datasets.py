@@ -8,8 +8,8 @@ from itertools import count
 from types import MappingProxyType
 from typing import Any
 
-from ima.data.samples import Sample, SampleSet
-from ima.drawings.contents import check_split
+from ima.data.samples import SPLITS, Sample, SampleSet
+from ima.data.worlds import split_dataset_name
 from ima.drawings.questions import Question
 from ima.drawings.sound_contents import draw_content
 from ima.drawings.sound_pairs import SoundPair, SoundPairKind, draw_sound_pair
@@ -25,7 +25,6 @@ from ima.drawings.sounds import (
     SoundSituation,
     place_events,
 )
-from ima.errors import UnknownNameError
 
 #: How often two neighbouring questions are about a pair of sounds that differ in one event.
 _PAIR_RATES: Mapping[SoundPairKind, float] = MappingProxyType(
@@ -173,9 +172,7 @@ class _Recipe:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        if self.variety != "known":
-            return ("test",)
-        return ("train", "calibration", "validation", "test")
+        return SPLITS if self.variety == "known" else ("test",)
 
 
 _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
@@ -216,16 +213,7 @@ def open_sounds_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     >>> sample.load().shape  # doctest: +SKIP
     (80000,)
     """
-    base, _, split = name.partition(":")
-    split = split or "test"
-    if base not in _RECIPES:
-        hint = "a data set is also a folder that holds samples.jsonl and its media."
-        unknown = UnknownNameError.among("data set", base, SOUND_DATASET_NAMES, hint=hint)
-        raise unknown
-    check_split(split)
+    base, split = split_dataset_name(name, {key: each.splits for key, each in _RECIPES.items()})
     recipe = _RECIPES[base]
-    if split not in recipe.splits:
-        unknown = UnknownNameError.among(f"split of {base}", split, recipe.splits)
-        raise unknown
     situations = (SoundSituation(split, recipe.variety, index, seed) for index in range(n))
     return SampleSet(base, split, tuple(map(recipe.make, situations)))

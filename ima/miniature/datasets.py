@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ima.data.samples import Sample, SampleSet
-from ima.errors import UnknownNameError
+from ima.data.samples import SPLITS, Sample, SampleSet
+from ima.data.worlds import split_dataset_name
 from ima.miniature import scenes, sounds, speech
 from ima.miniature.corpus import draw_textual_places
 from ima.miniature.world import (
@@ -343,15 +343,7 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     >>> sample.modality, sample.load().shape
     ('audio', (32000,))
     """
-    base, _, split = name.partition(":")
-    split = split or "test"
-    if base not in DATASET_NAMES:
-        hint = "a data set is also a folder that holds samples.jsonl and its media."
-        raise UnknownNameError.among(
-            kind="data set", asked=base, available=DATASET_NAMES, hint=hint
-        )
-    if split not in SPLIT_CODES:
-        raise UnknownNameError.among(kind="split", asked=split, available=SPLIT_CODES)
+    base, split = split_dataset_name(name, dict.fromkeys(DATASET_NAMES, SPLITS))
     _, modality, task = base.split("-", maxsplit=2)
     make = partial(_make_sample, modality=modality, task=task, split=split, seed=seed)
     return SampleSet(base, split, tuple(make(i) for i in range(n)))

@@ -81,10 +81,7 @@ class _ConnectorRun:
         self.data = _open_split(settings.data, "train", settings.samples)
         self.validation = _open_split(settings.data, "validation", _MAX_VALIDATION_SAMPLES)
         assert model.perception is not None
-        self.stores = {
-            split.split: _open_token_store(settings, model, split)
-            for split in (self.data, self.validation)
-        }
+        self.stores = _open_token_stores(settings, model, (self.data, self.validation))
         connector = model.perception.connector.float().train().requires_grad_()
         optimizer = torch.optim.AdamW(
             connector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -339,17 +336,21 @@ def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
     save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
 
 
-def _open_token_store(
-    settings: TrainingSettings, model: FrozenModel, samples: SampleSet
-) -> EncoderTokenStore | None:
-    """Return the store of the encoder's tokens; None if each batch is encoded anew."""
-    if settings.features is None or not len(samples):
-        return None
+def _open_token_stores(
+    settings: TrainingSettings, model: FrozenModel, splits: Sequence[SampleSet]
+) -> dict[str, EncoderTokenStore | None]:
+    """Return each split's store of encoder tokens; None if each batch is encoded anew."""
+    if settings.features is None:
+        return dict.fromkeys(samples.split for samples in splits)
     tower: Any = model.perception
-    processor = tower.processor.to_json_string()
     encoder = zoo.hash_state_dict(tower.encoder.state_dict())
-    key = "\n".join([encoder, str(tower.options), processor])
-    return EncoderTokenStore(Path(settings.features), samples, tower.tokens, key=key)
+    key = "\n".join([encoder, str(tower.options), tower.processor.to_json_string()])
+    return {
+        samples.split: EncoderTokenStore(Path(settings.features), samples, tower.tokens, key=key)
+        if len(samples)
+        else None
+        for samples in splits
+    }
 
 
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:
