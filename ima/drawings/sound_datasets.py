@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from ima.drawings.questions import Question
 from ima.drawings.sound_contents import draw_content
 from ima.drawings.sound_pairs import SoundPair, SoundPairKind, draw_sound_pair
 from ima.drawings.sound_questions import SOUND_QUESTION_RATIOS, draw_sound_question
-from ima.drawings.sound_wording import SOUND_PROMPT, make_sound_captions, tell_sound
+from ima.drawings.sound_wording import SOUND_PROMPT, make_sound_captions
 from ima.drawings.sounds import (
     ASKING,
     LISTENING,
@@ -25,6 +25,7 @@ from ima.drawings.sounds import (
     SoundSituation,
     place_events,
 )
+from ima.drawings.telling import tell_sample
 
 #: How often two neighbouring questions are about a pair of sounds that differ in one event.
 _PAIR_RATES: Mapping[SoundPairKind, float] = MappingProxyType(
@@ -151,16 +152,8 @@ def make_told_sound_sample(situation: SoundSituation) -> Sample:
     >>> make_told_sound_sample(SoundSituation("test", "known", 6, 0)).prompt
     'A violin plays a slow trill. Question: Which instrument is playing? Answer:'
     """
-    sample = make_sound_question_sample(situation)
-    sound, _, _ = _choose_sound_and_question(situation)
-    return Sample(
-        id=sample.id.replace("-audio-", "-text-"),
-        modality="text",
-        task="qa",
-        prompt=f"{tell_sound(sound.events)} {sample.prompt}",
-        references=sample.references,
-        truth=sample.truth,
-    )
+    sample = tell_sample(make_sound_question_sample(situation))
+    return replace(sample, id=sample.id.replace("-audio-", "-text-"))
 
 
 @dataclass(frozen=True)
