@@ -16,5 +16,4 @@ def __getattr__(name: str) -> Any:
         from ima.cache.reader import open_cache
 
         return open_cache
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

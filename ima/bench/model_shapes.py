@@ -227,8 +227,9 @@ def benchmark_nm_sparsity(
     from torch.sparse import to_sparse_semi_structured
 
     if torch.device(device).type != "cuda":
-        message = f"2:4 sparse weights need a GPU's tensor cores; got device {device!r}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"2:4 sparse weights need a GPU's tensor cores; got device {device!r}."
+        )
     rows = []
     sizes = {
         "attention": (shape.hidden, shape.hidden),

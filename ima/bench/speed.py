@@ -182,11 +182,10 @@ def check_counts(samples: int, batch_size: int, repeats: int) -> None:
     >>> check_counts(64, 16, 3)
     """
     if min(samples, batch_size, repeats) < 1:
-        message = (
+        raise ParameterError(
             "samples, batch_size and repeats must be at least 1; "
             f"got {samples}, {batch_size} and {repeats}."
         )
-        raise ParameterError(message)
 
 
 def tabulate_pairwise_cost(timings: Sequence[StepTiming]) -> pd.DataFrame:
@@ -326,8 +325,9 @@ def read_timings(folder: str | os.PathLike[str]) -> pd.DataFrame:
                 for timing in record["timings"]
             ]
         except (ValueError, TypeError, KeyError) as error:
-            message = f"{path} is not what `ima bench --out` writes: {error!r}."
-            raise ParameterError(message) from error
+            raise ParameterError(
+                f"{path} is not what `ima bench --out` writes: {error!r}."
+            ) from error
     return pd.DataFrame(rows, columns=columns)
 
 

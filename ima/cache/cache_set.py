@@ -110,11 +110,10 @@ class CacheSet:
         for name, tree in self.trees.items():
             group = path.rpartition("/")[0]
             if f"/{group}" not in tree.groups:
-                message = (
+                raise CacheError(
                     f"{self.members['path'][name]} holds no /{group}. It holds: "
                     f"{', '.join(sorted(tree.children))}. See: ima cache create --help."
                 )
-                raise CacheError(message)
             values: Any = tree[path]
             if "sample" in values.dims:
                 # A caption and a question about one picture share an id: they are one content.
@@ -260,8 +259,9 @@ _Caches = list[tuple[str | os.PathLike[str], xr.DataTree]]
 
 def _open_caches(paths: Sequence[str | os.PathLike[str]]) -> _Caches:
     if not paths:
-        message = "No caches given. Make one with `ima cache create`, or all with `make book`."
-        raise ParameterError(message)
+        raise ParameterError(
+            "No caches given. Make one with `ima cache create`, or all with `make book`."
+        )
     return [(path, open_cache(path)) for path in paths]
 
 
@@ -277,11 +277,10 @@ def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
     trees = [tree for _, tree in caches]
     names = list(dict.fromkeys(_name_set_of(tree) for tree in trees))
     if len(names) > 1:
-        message = (
+        raise ParameterError(
             f"The caches are of {len(names)} language models or setups: {', '.join(names)}. "
             "Similarities compare states of one language model: pass the caches of one."
         )
-        raise ParameterError(message)
     _require_one_model(names[0], trees)
     members = pd.DataFrame(rows)
     members.index = pd.Index(_name_members(members))
@@ -295,8 +294,7 @@ def _require_one_model(name: str, trees: Sequence[xr.DataTree]) -> None:
     hashes = {model["weights_hash"] for model in models if model["setup"] != "ST"}
     if len(hashes) > 1:
         paths = ", ".join(sorted({str(model["name"]) for model in models}))
-        message = f"{len(hashes)} models are called {name!r}: {paths}. Rename a folder."
-        raise ParameterError(message)
+        raise ParameterError(f"{len(hashes)} models are called {name!r}: {paths}. Rename a folder.")
 
 
 def _describe_cache(tree: xr.DataTree, *, path: str) -> dict[str, object]:
@@ -305,8 +303,7 @@ def _describe_cache(tree: xr.DataTree, *, path: str) -> dict[str, object]:
     for name in ("modality", "task"):
         values = sorted({str(value) for value in samples[name].to_numpy()})
         if len(values) != 1:
-            message = f"{path} holds samples of more than one {name}: {', '.join(values)}."
-            raise CacheError(message)
+            raise CacheError(f"{path} holds samples of more than one {name}: {', '.join(values)}.")
         common[name] = values[0]
     return {
         "model": tree.attrs["model"]["name"],
@@ -376,6 +373,5 @@ def _name_members(members: pd.DataFrame) -> list[str]:
         shared = (members["dataset"] == row.dataset).sum() > 1
         names.append(f"{row.dataset} · {row.model}" if shared else str(row.dataset))
     if len(set(names)) < len(names):
-        message = f"A cache is given twice: {', '.join(members['path'])}."
-        raise ParameterError(message)
+        raise ParameterError(f"A cache is given twice: {', '.join(members['path'])}.")
     return names

@@ -139,15 +139,15 @@ found 0 (int).
         if hook_point not in HOOK_POINTS:
             raise UnknownNameError.among(kind="hook point", asked=hook_point, available=HOOK_POINTS)
     if not parameters.hook_points:
-        message = f"A cache needs at least one hook point. Available: {', '.join(HOOK_POINTS)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"A cache needs at least one hook point. Available: {', '.join(HOOK_POINTS)}."
+        )
     for name, content in {"keep_tokens": "states", "logit_lens": "distributions"}.items():
         if getattr(parameters, name) > parameters.samples:
-            message = (
+            raise ParameterError(
                 f"{name}={getattr(parameters, name)} asks for the {content} of more samples than "
                 f"the cache holds. Give at most samples={parameters.samples}."
             )
-            raise ParameterError(message)
     return parameters.model_copy(update={"hook_points": order_hook_points(parameters.hook_points)})
 
 

@@ -55,12 +55,11 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     attributes = read_cache_attributes(location)
     done = read_done_mask(location)
     if not done.all() and not allow_partial:
-        message = (
+        raise CacheIncompleteError(
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
             f"Finish it with: {_command(attributes, location)} — or open what is there with "
             "allow_partial=True."
         )
-        raise CacheIncompleteError(message)
     # Consolidated metadata needs one read for all groups.
     tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
@@ -162,26 +161,23 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     try:
         document = json.loads(location.read(ROOT_METADATA_FILE))
     except ValueError as error:
-        message = (
+        raise CacheCorruptError(
             f"The root of {location.address!r} is not JSON: {error}. "
             f"Try `ima cache verify {location.address} --repair`."
-        )
-        raise CacheCorruptError(message) from error
+        ) from error
     attributes = document.get("attributes", {}) if isinstance(document, Mapping) else {}
     if attributes.get("schema") != CACHE_SCHEMA:
-        message = (
+        raise CacheSchemaError(
             f"{location.address!r} is a Zarr store and not a cache of ima: its attribute "
             f"'schema' is {attributes.get('schema')!r}, not {CACHE_SCHEMA!r}."
         )
-        raise CacheSchemaError(message)
     version = attributes.get("schema_version")
     if version not in (SCHEMA_1_VERSION, CACHE_SCHEMA_VERSION):
-        message = (
+        raise CacheSchemaError(
             f"{location.address!r} has schema version {version!r}; this version of ima reads "
             f"{SCHEMA_1_VERSION!r} and {CACHE_SCHEMA_VERSION!r}. Make it again at another path, or "
             "read it with plain xarray."
         )
-        raise CacheSchemaError(message)
     return upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
 
 
@@ -206,11 +202,10 @@ def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
     try:
         done: npt.NDArray[np.bool_] = np.asarray(location.group()["samples/done"][...])
     except (ValueError, KeyError, RuntimeError) as error:
-        message = (
+        raise CacheCorruptError(
             f"'samples/done' of {location.address!r} cannot be read: {error}. "
             f"Try `ima cache verify {location.address} --repair`."
-        )
-        raise CacheCorruptError(message) from error
+        ) from error
     return done
 
 

@@ -107,8 +107,7 @@ def require_schema_2(attributes: Mapping[str, Any], *, address: str, command: st
     >>> require_schema_2({"schema_version": "2"}, address="new.zarr", command="ima cache create")
     """
     if attributes["schema_version"] == SCHEMA_1_VERSION:
-        message = (
+        raise CacheSchemaError(
             f"{address!r} has schema version {SCHEMA_1_VERSION!r}, which this version of ima reads "
             f"but does not write. Make it again: {command} --overwrite"
         )
-        raise CacheSchemaError(message)

@@ -113,11 +113,10 @@ def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
     try:
         files, root = fsspec.core.url_to_fs(text)
     except (ValueError, ImportError) as error:
-        message = (
+        raise CacheError(
             f"Cannot open {text!r}: {error} Give a local path, or a URL of a file system that "
             "fsspec knows."
-        )
-        raise CacheError(message) from error
+        ) from error
     root = root.rstrip("/")
     if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
         return StoreLocation(root, root, files, Path(root))
@@ -157,11 +156,10 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
         beside.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        message = (
+        raise CacheLockedError(
             f"Another process is writing {location.address!r}. Wait until it has finished, or give "
             "another path."
-        )
-        raise CacheLockedError(message) from None
+        ) from None
     except OSError as error:
         raise make_unwritable_error(location, error.strerror or str(error)) from error
     try:

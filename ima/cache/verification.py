@@ -195,11 +195,10 @@ def _read_copied_attributes(location: StoreLocation) -> dict[str, Any]:
     attributes: dict[str, Any] = copied if isinstance(copied, dict) else {}
     schema, version = attributes.get("schema"), attributes.get("schema_version")
     if (schema, version) == (CACHE_SCHEMA, SCHEMA_1_VERSION):
-        message = (
+        raise CacheCorruptError(
             f"The root of {location.address!r} is damaged, and ima does not repair caches of "
             f"schema version {version!r}. Remove it and make it again."
         )
-        raise CacheCorruptError(message)
     if (schema, version) != (CACHE_SCHEMA, CACHE_SCHEMA_VERSION):
         read_cache_attributes(location)
         raise _make_lost_error(location)

@@ -100,8 +100,7 @@ def capture_word_states(model: FrozenModel, words: Sequence[str], *, prompt: str
     (192,)
     """
     if not words or len(set(words)) < len(words):
-        message = f"Distinct words are needed; got {', '.join(words) or 'none'}."
-        raise ParameterError(message)
+        raise ParameterError(f"Distinct words are needed; got {', '.join(words) or 'none'}.")
     samples = [
         Sample(id=word, modality="text", task="caption", prompt=prompt, references=(word,))
         for word in words

@@ -65,11 +65,10 @@ class AdaptiveBatchSize:
                 result = compute(first, last)
             except torch.OutOfMemoryError as error:
                 if last - first == 1:
-                    message = (
+                    raise ModelError(
                         f"One sample does not fit into the device's memory: {error}. Give fewer "
                         "hook points, a smaller precision, or device='auto'."
-                    )
-                    raise ModelError(message) from error
+                    ) from error
                 self.value = (last - first + 1) // 2
                 logger.warning("memory ran out: continuing with %d samples per batch", self.value)
             else:

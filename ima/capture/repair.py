@@ -93,11 +93,10 @@ def _repair(
         differing = list_attribute_differences(attributes, make_job_attributes(job), execution=True)
         if differing:
             lines = "\n".join(f"  {line}" for line in differing)
-            message = (
+            raise CacheError(
                 f"Repairing {location.address!r} here would not give the bytes that it had:\n"
                 f"{lines}\nRepair it with what made it, or make it again with --overwrite."
             )
-            raise CacheError(message)
     # A repair that is killed leaves an unfinished cache, never a finished one with holes.
     for unit in units:
         location.delete(f"samples/done/c/{unit}")

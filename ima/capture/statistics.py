@@ -272,10 +272,9 @@ class _Reducer:
 
     def _compute_loss(self) -> npt.NDArray[np.float32]:
         if self.last is None:
-            message = (
+            raise ModelError(
                 "The model ran without calling its last block: the loss has no state to start from."
             )
-            raise ModelError(message)
         losses = []
         # No token comes before the first one to predict it.
         attended = self.batch.attention_mask.bool()
@@ -317,24 +316,22 @@ class _Reducer:
             # Only the first in the order of computation: the later ones follow from it.
             layer, order = min(not_finite)
             rows = (~torch.isfinite(not_finite[layer, order])).any(dim=-1)
-            message = (
+            raise ActivationError(
                 f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in "
                 f"samples {self._list_samples(rows)}. Nothing of this batch is stored. Look at "
                 "these samples and at the model's weights, or load it in float32."
             )
-            raise ActivationError(message)
         for name, label, peak in self.peaks:
             largest = float(peak.max())
             if largest > FLOAT16_MAX:
                 tokens = self.stored.clone()
                 tokens[self.stored] = peak > FLOAT16_MAX
-                message = (
+                raise ActivationError(
                     f"Hook point {name!r}, layer {label}: a state of {largest:.6g} in samples "
                     f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the "
                     "largest float16. Nothing of this batch is stored. Use dtype='float32' "
                     "(--dtype float32)."
                 )
-                raise ActivationError(message)
 
     def _list_samples(self, rows: Tensor) -> str:
         names = [self.batch.sample_ids[row] for row in rows.nonzero().squeeze(-1).tolist()]

@@ -146,8 +146,9 @@ def cache_training_run(
     loaded = load_model(model, device=device)
     checkpoints = {int(entry["step"]): entry for entry in loaded.card.get("checkpoints", [])}
     if not checkpoints:
-        message = f"{model} has no weights of its training steps. Choose another: ima models list."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{model} has no weights of its training steps. Choose another: ima models list."
+        )
     dataset = str(loaded.card["dataset"])
     paths = {
         step: Path(folder) / make_cache_name(f"{model}@{step}", dataset) for step in checkpoints

@@ -147,11 +147,10 @@ def _compute_statistics(
     )
     expected = job.lengths[first:last]
     if not ((statistics.counts == expected) | (expected < 0)).all():
-        message = (
+        raise ModelError(
             f"Model {job.model.name!r} has other token counts in its batches than in the texts of "
             f"samples {samples[0].id!r} to {samples[-1].id!r}."
         )
-        raise ModelError(message)
     return statistics
 
 

@@ -180,8 +180,7 @@ def prepare_capture_job(
     lengths = np.array(counts, dtype=np.int64)
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
-        message = f"Sample {samples[int(empty[0])].id!r} has an empty text."
-        raise SampleError(message)
+        raise SampleError(f"Sample {samples[int(empty[0])].id!r} has an empty text.")
     unit = parameters.unit or choose_unit_size(
         len(samples), layers=model.layers, hidden=model.hidden
     )
@@ -240,11 +239,10 @@ def _open_samples(parameters: CacheParameters, dataset: str | SampleSet) -> Samp
     if isinstance(dataset, str):
         return open_samples(dataset, n=parameters.samples, seed=parameters.seed)
     if len(dataset) < parameters.samples:
-        message = (
+        raise ParameterError(
             f"samples={parameters.samples} asks for more than {dataset.name!r} holds: "
             f"{len(dataset)}. Give samples={len(dataset)} or fewer."
         )
-        raise ParameterError(message)
     return dataset[: parameters.samples]
 
 
@@ -255,11 +253,10 @@ def _read_existing(location: StoreLocation) -> dict[str, Any] | None:
         return read_cache_attributes(location)
     local = location.local
     if local is not None and local.exists() and not (local.is_dir() and not any(local.iterdir())):
-        message = (
+        raise CacheError(
             f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). "
             "Give another path, or remove it."
         )
-        raise CacheError(message)
     return None
 
 
@@ -282,8 +279,7 @@ def _require_same_cache(
             f"the settings that it was begun with: {command} — or start again with overwrite=True "
             "(--overwrite)."
         )
-    message = f"{location.address!r} holds another cache:\n{lines}\n{advice}"
-    raise CacheDifferentError(message)
+    raise CacheDifferentError(f"{location.address!r} holds another cache:\n{lines}\n{advice}")
 
 
 def _write_units(
@@ -355,9 +351,8 @@ def _readable_errors(location: StoreLocation, parameters: CacheParameters) -> It
         raise
     except OSError as error:
         if location.exists():
-            message = (
+            raise CacheError(
                 f"Writing {location.address!r} stopped: {error.strerror or error}. Finished units "
                 f"are kept; continue with: {parameters.command(location.address)}"
-            )
-            raise CacheError(message) from error
+            ) from error
         raise make_unwritable_error(location, error.strerror or str(error)) from error

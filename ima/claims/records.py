@@ -86,12 +86,11 @@ class ClaimRecord(BaseModel):
             raise UnknownNameError.among(kind="claim", asked=self.claim, available=CLAIMS)
         computed = compute_verdict(self.interval, direction=self.direction, null=self.null)
         if self.verdict != computed:
-            message = (
+            raise ParameterError(
                 f"The record of {self.claim} for {self.model} says {self.verdict!r}, but "
                 f"{self.interval} against {self.null} ({self.direction}) is {computed!r}. "
                 "Verdicts are computed: write records with ima.claims.make_claim_record."
             )
-            raise ParameterError(message)
         return self
 
     @property
@@ -202,11 +201,10 @@ def read_claim_records(path: str | Path) -> list[ClaimRecord]:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [ClaimRecord.model_validate(entry) for entry in entries]
     except (json.JSONDecodeError, ValidationError, TypeError) as error:
-        message = (
+        raise ParameterError(
             f"{path} is not a list of claim records: {error}. "
             "Run the notebook that writes it, for example with `make book`."
-        )
-        raise ParameterError(message) from error
+        ) from error
 
 
 def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> list[ClaimRecord]:
@@ -239,11 +237,10 @@ def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> li
         for record in read_claim_records(path):
             key = (record.claim, record.model, record.dataset, record.statistic)
             if key in by_key:
-                message = (
+                raise ParameterError(
                     f"{record.claim} is recorded twice for {record.model} on {record.dataset} "
                     f"({record.statistic}): in {by_key[key][1]} and in {path}. Keep one of them."
                 )
-                raise ParameterError(message)
             by_key[key] = (record, path)
     order = list(CLAIMS)
     records = [record for record, _ in by_key.values()]

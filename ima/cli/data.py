@@ -97,8 +97,9 @@ def data_import(
         print_table(["kind", "files"], rows=rows)
         return
     if out is None or not annotations:
-        message = "Give --annotations FILE and --out DIR. `ima data import` lists the files."
-        raise ParameterError(message)
+        raise ParameterError(
+            "Give --annotations FILE and --out DIR. `ima data import` lists the files."
+        )
     path = import_data(
         kind,
         annotations=annotations,

@@ -70,8 +70,9 @@ def notebook_list(
         for path in sorted(folder.glob("*.md"))
     ]
     if not rows:
-        message = f"No notebooks (*.md) in {str(folder)!r}. Run this in the repository's root."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"No notebooks (*.md) in {str(folder)!r}. Run this in the repository's root."
+        )
     print_table(["notebook", "parameters"], rows=rows)
 
 

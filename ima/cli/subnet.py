@@ -62,8 +62,7 @@ def subnet_command(
 
     methods = (*alpha_subnet.MASK_METHODS, _SPARSEGPT)
     if method not in methods:
-        message = f"method must be one of {', '.join(methods)}; got {method!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"method must be one of {', '.join(methods)}; got {method!r}.")
     check_sparsity(sparsity)
     loaded, about = load_model(model), {"caches": caches}
     if pattern == _NEURONS:

@@ -27,8 +27,7 @@ def train_command(*, pair: str, **settings: Any) -> None:
     settings |= MODEL_PAIRS.get(pair, {})
     missing = [f"--{name}" for name, value in settings.items() if value == ""]
     if missing:
-        message = f"Give {', '.join(missing)}; --pair sets --language and --encoder."
-        raise ParameterError(message)
+        raise ParameterError(f"Give {', '.join(missing)}; --pair sets --language and --encoder.")
     path = train_connector(TrainingSettings.from_values(settings))
     typer.echo(f"{path} is a model: ima cache create --model {path} --dataset {settings['data']} …")
 

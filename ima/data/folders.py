@@ -99,14 +99,12 @@ def read_data_folder(
     lines = [(where, line) for where, line in every if line.split == split]
     if not lines:
         splits = ", ".join(sorted({line.split for _, line in every})) or "none at all"
-        message = (
+        raise SampleError(
             f"{Path(path) / SAMPLES_FILE} holds no samples of split {split!r}; found {splits}."
         )
-        raise SampleError(message)
     if n is not None and not at_most and not 1 <= n <= len(lines):
         held = f"what {path} holds of split {split!r}"
-        message = f"samples must be between 1 and {len(lines)}, {held}; got {n}."
-        raise ParameterError(message)
+        raise ParameterError(f"samples must be between 1 and {len(lines)}, {held}; got {n}.")
     samples = tuple(_sample(line, folder=Path(path), where=where) for where, line in lines[:n])
     return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
 
@@ -187,8 +185,7 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
     """
     lines = [line for _, line in _lines(Path(folder)) if line.id not in leave_out]
     if not lines:
-        message = f"No sample of {folder} can be used; nothing was written."
-        raise ParameterError(message)
+        raise ParameterError(f"No sample of {folder} can be used; nothing was written.")
     media = [None if line.media is None else Path(folder) / line.media for line in lines]
     return write_sample_records(lines, path, media=media)
 
@@ -302,8 +299,7 @@ def _complete(path: Path) -> Iterator[Path]:
     """Yield a folder that becomes ``path`` when all is written; an error leaves nothing."""
     path = Path(path)
     if path.exists():
-        message = f"{path} exists. Choose another folder or remove it first."
-        raise ParameterError(message)
+        raise ParameterError(f"{path} exists. Choose another folder or remove it first.")
     with replace_folder(path) as folder:
         yield folder
 
@@ -323,11 +319,10 @@ def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
     """Yield where each line of a data folder stands, and its record."""
     file = folder / SAMPLES_FILE
     if not file.is_file():
-        message = (
+        raise SampleError(
             f"{folder} holds no {SAMPLES_FILE}. Write one JSON object per sample: "
             f"{', '.join(SampleRecord.model_fields)}."
         )
-        raise SampleError(message)
     seen: dict[str, int] = {}
     for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not text.strip():
@@ -335,8 +330,7 @@ def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
         where = f"{file}, line {number}"
         line = _parse(text, where=where)
         if line.id in seen:
-            message = f"{where}: id {line.id!r} stands in line {seen[line.id]} too."
-            raise SampleError(message)
+            raise SampleError(f"{where}: id {line.id!r} stands in line {seen[line.id]} too.")
         seen[line.id] = number
         yield where, line
 
@@ -350,18 +344,17 @@ def _parse(text: str, *, where: str) -> SampleRecord:
         found = (
             "" if first["type"] in ("missing", "json_invalid") else f", found {first['input']!r}"
         )
-        message = f"{where}: {field + ': ' if field else ''}{first['msg']}{found}."
-        raise SampleError(message) from error
+        raise SampleError(
+            f"{where}: {field + ': ' if field else ''}{first['msg']}{found}."
+        ) from error
 
 
 def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
     if not "".join([line.prompt, *line.references]).strip():
-        message = f"{where}: empty text. Give {line.id!r} a prompt or a reference."
-        raise SampleError(message)
+        raise SampleError(f"{where}: empty text. Give {line.id!r} a prompt or a reference.")
     if (line.media is None) != (line.modality == "text"):
         found = "no media" if line.media is None else f"media {line.media!r}"
-        message = f"{where}: {line.id!r} has modality {line.modality!r} and {found}."
-        raise SampleError(message)
+        raise SampleError(f"{where}: {line.id!r} has modality {line.modality!r} and {found}.")
     sample = Sample(
         id=line.id,
         modality=line.modality,
@@ -374,10 +367,8 @@ def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
         return sample
     file = folder / line.media
     if not file.resolve().is_relative_to(folder.resolve()):
-        message = f"{where}: media {line.media!r} of {line.id!r} lies outside {folder}."
-        raise SampleError(message)
+        raise SampleError(f"{where}: media {line.media!r} of {line.id!r} lies outside {folder}.")
     if not file.exists():
-        message = f"{where}: media {line.media!r} of {line.id!r} is not in {folder}."
-        raise SampleError(message)
+        raise SampleError(f"{where}: media {line.media!r} of {line.id!r} is not in {folder}.")
     load = partial(media.read_media, file, line.modality)
     return replace(sample, media=load, digest=media.hash_media(file))

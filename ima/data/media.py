@@ -61,8 +61,7 @@ def read_media(path: Path, modality: Modality) -> Media:
     except (OSError, ValueError, EOFError, struct.error, zipfile.BadZipFile) as error:
         if isinstance(error, SampleError):
             raise
-        message = f"Cannot read {path} as {modality}: {error}."
-        raise SampleError(message) from error
+        raise SampleError(f"Cannot read {path} as {modality}: {error}.") from error
 
 
 def write_media(media: Media, stem: Path, modality: Modality) -> Path:
@@ -124,8 +123,7 @@ def _read_picture(path: Path) -> npt.NDArray[np.uint8]:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
-        message = f"Cannot read {path} as image: {error}"
-        raise SampleError(message) from error
+        raise SampleError(f"Cannot read {path} as image: {error}") from error
     with image:
         _limit(path, 3 * image.width * image.height)
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
@@ -135,11 +133,11 @@ def _read_clip(path: Path) -> Media:
     if path.is_dir():
         frames = [_read_picture(file) for file in _frames(path)]
         if not frames:
-            message = f"The folder {path} holds no frames; looked for {', '.join(_IMAGE_SUFFIXES)}."
-            raise SampleError(message)
+            raise SampleError(
+                f"The folder {path} holds no frames; looked for {', '.join(_IMAGE_SUFFIXES)}."
+            )
         if len({frame.shape for frame in frames}) > 1:
-            message = f"The frames in {path} differ in size."
-            raise SampleError(message)
+            raise SampleError(f"The frames in {path} differ in size.")
         return np.stack(frames)
     if path.suffix.lower() in _VIDEO_SUFFIXES:
         return _read_container(path)
@@ -152,8 +150,9 @@ def _read_clip(path: Path) -> Media:
         if isinstance(loaded, np.ndarray):
             return loaded
         if len(loaded.files) != 1:
-            message = f"{path} must hold one array; found {', '.join(loaded.files) or 'none'}."
-            raise SampleError(message)
+            raise SampleError(
+                f"{path} must hold one array; found {', '.join(loaded.files) or 'none'}."
+            )
         clip: Media = loaded[loaded.files[0]]
         return clip
 
@@ -246,15 +245,15 @@ def _read_packed_sound(path: Path) -> npt.NDArray[np.float32]:
     try:
         import soundfile
     except ImportError as error:
-        message = f"{path}: {path.suffix} needs soundfile: pip install soundfile."
-        raise SampleError(message) from error
+        raise SampleError(
+            f"{path}: {path.suffix} needs soundfile: pip install soundfile."
+        ) from error
     try:
         with soundfile.SoundFile(path) as file:
             _limit(path, file.frames * file.channels * 8)
             return resample_to_mono(file.read(), rate=file.samplerate)
     except soundfile.LibsndfileError as error:
-        message = f"Cannot read {path} as audio: {error}."
-        raise SampleError(message) from error
+        raise SampleError(f"Cannot read {path} as audio: {error}.") from error
 
 
 def _read_container(path: Path) -> npt.NDArray[np.uint8]:
@@ -262,8 +261,7 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
     try:
         import av
     except ImportError as error:
-        message = f"{path}: containers of video need PyAV: pip install av."
-        raise SampleError(message) from error
+        raise SampleError(f"{path}: containers of video need PyAV: pip install av.") from error
     try:
         with av.open(str(path)) as container:
             count = sum(1 for _ in container.decode(video=0))
@@ -273,21 +271,18 @@ def _read_container(path: Path) -> npt.NDArray[np.uint8]:
             chosen = set(wanted.tolist())
             frames = [frame.to_ndarray(format="rgb24") for at, frame in decoded if at in chosen]
     except (av.FFmpegError, IndexError) as error:
-        message = f"Cannot read {path} as video: {error}."
-        raise SampleError(message) from error
+        raise SampleError(f"Cannot read {path} as video: {error}.") from error
     if not frames:
-        message = f"{path} holds no frames."
-        raise SampleError(message)
+        raise SampleError(f"{path} holds no frames.")
     return np.stack(frames)
 
 
 def _limit(path: Path, size: int) -> None:
     if size > MAX_MEDIA_BYTES:
-        message = (
+        raise SampleError(
             f"{path} unpacks to {size} bytes, more than {MAX_MEDIA_BYTES}. Cut it, or raise the "
             "limit."
         )
-        raise SampleError(message)
 
 
 def _frames(folder: Path) -> list[Path]:
@@ -296,5 +291,6 @@ def _frames(folder: Path) -> list[Path]:
 
 def _require(path: Path, endings: tuple[str, ...]) -> None:
     if path.suffix.lower() not in endings:
-        message = f"Cannot read {path}: expected {', '.join(endings)}; found {path.suffix!r}."
-        raise SampleError(message)
+        raise SampleError(
+            f"Cannot read {path}: expected {', '.join(endings)}; found {path.suffix!r}."
+        )

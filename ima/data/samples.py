@@ -69,11 +69,10 @@ class Sample:
             If the sample has no medium.
         """
         if self.media is None:
-            message = (
+            raise SampleError(
                 f"Sample {self.id!r} has modality {self.modality!r} and no media. "
                 "Give each non-text sample a media file, or set its modality to 'text'."
             )
-            raise SampleError(message)
         return self.media()
 
     def record(self) -> dict[str, Any]:
@@ -179,8 +178,7 @@ def open_samples(
     from ima.data.worlds import open_named_dataset
 
     if n is not None and n < 1:
-        message = f"samples must be at least 1; got {n}."
-        raise ParameterError(message)
+        raise ParameterError(f"samples must be at least 1; got {n}.")
     folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
         folder, split = name, "test"
@@ -205,6 +203,5 @@ def convert_to_uint8(media: Media) -> npt.NDArray[np.uint8]:
     (2, 2, 3)
     """
     if media.dtype != np.uint8:
-        message = f"Pixels must be uint8 in 0…255; found {media.dtype}."
-        raise SampleError(message)
+        raise SampleError(f"Pixels must be uint8 in 0…255; found {media.dtype}.")
     return media

@@ -56,11 +56,10 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     True
     """
     if batch.inputs["inputs_embeds"] is None:
-        message = (
+        raise ModelError(
             "This model inserts perceptual tokens inside its decoder, so that they cannot be "
             "replaced before it. Take a model of the zoo."
         )
-        raise ModelError(message)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(batch.embeds.shape, generator=generator).to(batch.embeds)
     length = torch.linalg.vector_norm(batch.embeds, dim=-1, keepdim=True)
@@ -132,8 +131,9 @@ def attention_knockout(model: FrozenModel, batch: Batch, *, last_layer: int) -> 
     ...     model.forward(batch)
     """
     if not 0 <= last_layer <= model.layers:
-        message = f"last_layer must be between 0 and {model.layers}, the layers; got {last_layer}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"last_layer must be between 0 and {model.layers}, the layers; got {last_layer}."
+        )
     real = batch.attention_mask.bool()
     positions = torch.arange(real.shape[1], device=real.device)
     causal = positions[:, None] >= positions[None]
@@ -151,11 +151,10 @@ def attention_knockout(model: FrozenModel, batch: Batch, *, last_layer: int) -> 
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
                 if "attention_mask" not in kwargs:
-                    message = (
+                    raise ModelError(
                         f"{type(module).__name__} does not receive attention_mask by name, so that "
                         "attention between the kinds cannot be cut. Take another model."
                     )
-                    raise ModelError(message)
                 mask = _build_mask(allowed, kwargs["attention_mask"], batch.embeds)
                 return args, {**kwargs, "attention_mask": mask}
 

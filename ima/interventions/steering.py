@@ -68,11 +68,11 @@ def add_steering_vector(
     ...     model.forward(batch)
     """
     if not 0 <= layer <= model.layers:
-        message = f"layer must be between 0 and {model.layers}; got {layer}."
-        raise ParameterError(message)
+        raise ParameterError(f"layer must be between 0 and {model.layers}; got {layer}.")
     if offset.shape != (model.hidden,):
-        message = f"offset must be a vector of {model.hidden} numbers; got shape {offset.shape}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"offset must be a vector of {model.hidden} numbers; got shape {offset.shape}."
+        )
     perceptual = (batch.modality > 0).unsqueeze(-1)
     vector = torch.from_numpy(offset)
 

@@ -290,8 +290,7 @@ def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interva
     values, draws, n = [], [], 0
     for name, steps in runs.items():
         if len(steps) < 3:
-            message = f"{name} has {len(steps)} steps; an order needs at least 3."
-            raise ParameterError(message)
+            raise ParameterError(f"{name} has {len(steps)} steps; an order needs at least 3.")
         scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
         value, *run_draws = _correlate_with_order(
             np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)

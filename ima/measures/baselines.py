@@ -76,8 +76,9 @@ def compute_baseline_curves(
     """
     n = means.sizes["sample"]
     if n < 16:
-        message = f"The baselines compare samples with each other: at least 16 needed; got {n}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"The baselines compare samples with each other: at least 16 needed; got {n}."
+        )
     k = min(n_neighbors, n // 4)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(permutations)]

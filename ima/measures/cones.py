@@ -90,8 +90,9 @@ def compute_similarity_terms(
     layers = check_same_layers(means, hint="Give caches of one language model.")
     for name, array in means.items():
         if array.sizes["sample"] < 4:
-            message = f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{name} has {array.sizes['sample']} samples; at least 4 are needed."
+            )
     kinds = {name: _list_present_kinds(array) for name, array in means.items()}
     terms = list(_list_terms(kinds))
     weights, contents, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
@@ -266,11 +267,10 @@ def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
     """
     missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"]]
     if missing:
-        message = (
+        raise ParameterError(
             f"F1.1 compares PvsT with PvsP and TvsT; missing: {', '.join(missing)}. PvsP and TvsT "
             "are between data sets: give the caches of at least two data sets with media."
         )
-        raise ParameterError(message)
     between = averaged[["estimate", "draws"]].sel(curve="PvsT", drop=True)
     within = averaged[["estimate", "draws"]].sel(curve=["PvsP", "TvsT"]).rename(curve="side")
     return (within - between).assign_attrs(averaged.attrs)

@@ -121,15 +121,15 @@ def evaluate_detection(
     (0.75, 1.0, 2)
     """
     if values.shape != flags.shape:
-        message = f"Each number needs one flag; got {flags.shape} flags for {values.shape} numbers."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Each number needs one flag; got {flags.shape} flags for {values.shape} numbers."
+        )
     groups = [np.flatnonzero(flags), np.flatnonzero(~flags)]
     if min(map(len, groups)) < 2:
-        message = (
+        raise ParameterError(
             f"Both groups need at least 2 samples; got {len(groups[0])} flagged and "
             f"{len(groups[1])} others."
         )
-        raise ParameterError(message)
     rng = np.random.default_rng(seed)
     differences, areas = np.empty(resamples), np.empty(resamples)
     for draw in range(resamples):
@@ -193,11 +193,10 @@ def compute_object_auc(
     """
     samples, count = present.shape
     if (samples, count) != (perceptual_tokens.sizes["sample"], words.sizes["word"]):
-        message = (
+        raise ParameterError(
             f"Each sample and word needs one flag; got {present.shape} for "
             f"{perceptual_tokens.sizes['sample']} samples and {words.sizes['word']} words."
         )
-        raise ParameterError(message)
     rng = np.random.default_rng(seed)
     resampled = rng.integers(samples, size=(resamples, samples))
     draws = np.concatenate([np.arange(samples)[None], resampled])
@@ -211,8 +210,9 @@ def compute_object_auc(
         for number, rows in enumerate(draws):
             areas[number, at] = _average_auc(cosines[rows], present[rows])
     if np.isnan(areas[0]).any():
-        message = "Every object is in all samples or in none: there is nothing to separate."
-        raise ParameterError(message)
+        raise ParameterError(
+            "Every object is in all samples or in none: there is nothing to separate."
+        )
     low, high = np.nanquantile(areas[1:], [0.025, 0.975], axis=0)
     return xr.Dataset(
         {"estimate": ("layer", areas[0]), "low": ("layer", low), "high": ("layer", high)},

@@ -91,8 +91,7 @@ def compute_tsne(
     (1, 12, 2)
     """
     if len(rows) < 10:
-        message = f"A t-SNE of {len(rows)} states shows nothing; give at least 10."
-        raise ParameterError(message)
+        raise ParameterError(f"A t-SNE of {len(rows)} states shows nothing; give at least 10.")
     embedded = []
     for layer in layers:
         x = read_layer_states(means, states=states, rows=rows, layer=layer)

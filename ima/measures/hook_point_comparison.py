@@ -59,8 +59,9 @@ def compute_hook_point_alignment(
     array([[1.]])
     """
     if not means_by_hook_point:
-        message = "No hook points given; F3.3 compares resid_post with those inside the block."
-        raise ParameterError(message)
+        raise ParameterError(
+            "No hook points given; F3.3 compares resid_post with those inside the block."
+        )
     curves = {
         hook_point: compute_alignment_curve(means, resamples=resamples, seed=seed)
         for hook_point, means in means_by_hook_point.items()
@@ -138,11 +139,10 @@ def compute_hook_point_drift(
     """
     without = [name for name, tree in trees.items() if "tokens" not in tree.children]
     if without:
-        message = (
+        raise CacheError(
             f"The caches of {', '.join(without)} contain no single tokens. Make them with "
             "--keep-tokens; see `ima cache create --help`."
         )
-        raise CacheError(message)
     drift = {}
     for hook_point in hook_points:
         changes = average_token_changes(
@@ -188,11 +188,10 @@ def compute_block_margin(curves: xr.Dataset) -> Interval:
     present = curves["hook_point"].values.tolist()
     inside = [hook_point for hook_point in BLOCK_HOOK_POINTS if hook_point in present]
     if not inside or RESIDUAL_HOOK_POINT not in present:
-        message = (
+        raise ParameterError(
             f"F3.3 needs {RESIDUAL_HOOK_POINT} and one of {', '.join(BLOCK_HOOK_POINTS)}; found "
             f"{', '.join(present)}."
         )
-        raise ParameterError(message)
     averaged = curves[["estimate", "draws"]].mean("layer")
     gap = averaged.sel(hook_point=inside) - averaged.sel(hook_point=RESIDUAL_HOOK_POINT, drop=True)
     return compute_lowest_point(gap, n=curves.attrs["samples"])

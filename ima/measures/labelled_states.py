@@ -105,11 +105,10 @@ def get_class_labels(states: pd.DataFrame, *, problem: str) -> pd.Series[str]:
     else:
         classes = states[problem]
     if classes.nunique() < 2:
-        message = (
+        raise ParameterError(
             f"Separability of {PROBE_PROBLEMS[problem]} needs at least two classes; found "
             f"{', '.join(classes.unique()) or 'none'}. Give caches of more modalities."
         )
-        raise ParameterError(message)
     return classes
 
 
@@ -186,6 +185,7 @@ def read_layer_states(
         own = means[str(name)].sel(layer=layer, kind=str(kind)).to_numpy()
         vectors[place[group.index]] = own[group["sample"].to_numpy()]
     if not np.isfinite(vectors).all():
-        message = f"States at layer {layer} are not finite; the cache is damaged or unfinished."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"States at layer {layer} are not finite; the cache is damaged or unfinished."
+        )
     return vectors

@@ -126,11 +126,10 @@ def average_layer_drift(
     for name, array in cosines.items():
         steps = array["step"].to_numpy().tolist()
         if step not in steps or array.sizes["layer"] <= step:
-            message = (
+            raise ParameterError(
                 f"{name} has no drift over {step} layers: it has steps {steps} and "
                 f"{array.sizes['layer']} layers."
             )
-            raise ParameterError(message)
     selected = {
         name: array.sel(step=step).isel(layer=slice(None, -step)) for name, array in cosines.items()
     }
@@ -234,14 +233,14 @@ def compute_token_changes(
     [[[0.6], [1.0]]]
     """
     if paper_compat and measure != "cosine":
-        message = f"The released code compares by cosine; {measure!r} has no released form."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"The released code compares by cosine; {measure!r} has no released form."
+        )
     if measure not in CHANGE_MEASURES:
         raise UnknownNameError.among(kind="measure", asked=measure, available=CHANGE_MEASURES)
     labels = tokens["layer"].to_numpy()
     if not 1 <= step < len(labels):
-        message = f"step must be between 1 and {len(labels) - 1}; got {step}."
-        raise ParameterError(message)
+        raise ParameterError(f"step must be between 1 and {len(labels) - 1}; got {step}.")
     sample = tokens["sample"].to_numpy()
     kind = np.where(tokens["modality"].to_numpy() > 0, 0, 1)
     samples = int(sample.max()) + 1

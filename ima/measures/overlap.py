@@ -53,12 +53,10 @@ def compute_iou(a: Mask, b: Mask) -> float:
     0.5
     """
     if a.shape != b.shape:
-        message = f"Masks of one layer have one shape; got {a.shape} and {b.shape}."
-        raise ParameterError(message)
+        raise ParameterError(f"Masks of one layer have one shape; got {a.shape} and {b.shape}.")
     either = int((a | b).sum())
     if either == 0:
-        message = "Both masks keep nothing: their overlap is not defined."
-        raise ParameterError(message)
+        raise ParameterError("Both masks keep nothing: their overlap is not defined.")
     return int((a & b).sum()) / either
 
 

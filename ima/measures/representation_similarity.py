@@ -80,8 +80,9 @@ def compute_mutual_knn(a: FloatArray, b: FloatArray, *, k: int = 10) -> FloatArr
     """
     _check(a, b)
     if not 1 <= k < len(a) - 1:
-        message = f"k must be between 1 and the number of samples less 2, {len(a) - 2}; got {k}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"k must be between 1 and the number of samples less 2, {len(a) - 2}; got {k}."
+        )
     near = [_find_nearest(vectors, k) for vectors in (a, b)]
     shared: FloatArray = (near[0] & near[1]).sum(axis=1) / k
     return shared
@@ -121,13 +122,13 @@ def compute_cka(a: FloatArray, b: FloatArray) -> float:
     """
     _check(a, b)
     if len(a) < 4:
-        message = f"CKA without bias needs at least 4 samples; got {len(a)}."
-        raise ParameterError(message)
+        raise ParameterError(f"CKA without bias needs at least 4 samples; got {len(a)}.")
     kernels = [side @ side.T for side in (_centre(a), _centre(b))]
     own = [_compute_hsic(kernel, kernel) for kernel in kernels]
     if min(own) <= 0:
-        message = "CKA compares differences between samples; all samples of one set are equal."
-        raise ParameterError(message)
+        raise ParameterError(
+            "CKA compares differences between samples; all samples of one set are equal."
+        )
     return float(_compute_hsic(*kernels) / np.sqrt(own[0] * own[1]))
 
 
@@ -169,8 +170,7 @@ def compute_frechet_distance(a: FloatArray, b: FloatArray) -> float:
     x, y = _centre(a), _centre(b)
     spread = (x**2).sum() / (len(x) - 1) + (y**2).sum() / (len(y) - 1)
     if not spread > 0:
-        message = "A Fréchet distance needs sets with some spread."
-        raise ParameterError(message)
+        raise ParameterError("A Fréchet distance needs sets with some spread.")
     # The singular values of x yᵀ are those of the product of their small QR triangles.
     small = [linalg.qr(side, mode="r")[0][: side.shape[1]] for side in (x, y)]
     product = small[0] @ small[1].T
@@ -181,8 +181,9 @@ def compute_frechet_distance(a: FloatArray, b: FloatArray) -> float:
 
 def _check(a: FloatArray, b: FloatArray) -> None:
     if len(a) != len(b) or len(a) < 2:
-        message = f"Both sets need the same samples, at least 2; got {len(a)} and {len(b)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Both sets need the same samples, at least 2; got {len(a)} and {len(b)}."
+        )
 
 
 def _centre(vectors: FloatArray) -> FloatArray:

@@ -146,11 +146,10 @@ def _draw_folds(
     for number, (fitted, held_out) in enumerate(sides):
         train, test = classes[fitted], classes[held_out]
         if train.nunique() < classes.nunique() or test.nunique() < classes.nunique():
-            message = (
+            raise ParameterError(
                 f"Each side of a split by {split} must have every class of "
                 f"{', '.join(sorted(classes.unique()))}. Give more samples or more data sets."
             )
-            raise ParameterError(message)
         yield balance_classes(train, seed=seed + number), balance_classes(test, seed=seed + number)
 
 
@@ -170,8 +169,9 @@ def _draw_sides(
         return [(~held_out, held_out)]
     tasks = sorted(states["task"].unique())
     if len(tasks) < 2:
-        message = f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"A split by task needs two tasks; found {', '.join(tasks) or 'none'}."
+        )
     # Tasks may show the same contents: those tested in one task are not trained on in another.
     within = [(states["task"] == task).to_numpy() for task in tasks]
     return [(~task & ~held_out, task & held_out) for task in within]

@@ -46,18 +46,16 @@ def check_same_layers(arrays: Mapping[str, xr.DataArray], *, hint: str) -> xr.Da
     array([0, 1])
     """
     if not arrays:
-        message = f"No data sets given; at least one is needed. {hint}"
-        raise ParameterError(message)
+        raise ParameterError(f"No data sets given; at least one is needed. {hint}")
     first = next(iter(arrays.values()))
     for array in arrays.values():
         same = array["layer"].equals(first["layer"])
         if not same or array.shape[-1] != first.shape[-1]:
             sizes = {name: dict(array.sizes) for name, array in arrays.items()}
-            message = (
+            raise ParameterError(
                 f"The data sets are not from one language model: {sizes}. Give caches whose layers "
                 "and sizes agree."
             )
-            raise ParameterError(message)
     return first["layer"]
 
 
@@ -129,11 +127,10 @@ def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
     length = np.sqrt((wide**2).sum(axis=axis, keepdims=True))
     bad = int((~(length > 0) | ~np.isfinite(length)).sum())
     if bad:
-        message = (
+        raise ParameterError(
             f"{bad} of {length.size} vectors are zero or not finite; a cosine needs a direction. "
             "Leave out samples without tokens of this kind."
         )
-        raise ParameterError(message)
     directions: FloatArray = wide / length
     return directions
 

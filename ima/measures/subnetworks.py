@@ -60,11 +60,11 @@ def compute_wanda_mask(
            [ True, False]])
     """
     if squares.shape != (*weight.shape[:-2], weight.shape[-1]):
-        message = f"Weights {weight.shape} and sums of squares {squares.shape} do not fit."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Weights {weight.shape} and sums of squares {squares.shape} do not fit."
+        )
     if not (np.isfinite(squares).all() and (squares >= 0).all()):
-        message = "Sums of squares must be finite and not negative."
-        raise ParameterError(message)
+        raise ParameterError("Sums of squares must be finite and not negative.")
     return mask_smallest_per_row(np.abs(weight) * np.sqrt(squares)[..., None, :], sparsity=sparsity)
 
 
@@ -89,8 +89,7 @@ def mask_smallest_per_row(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:
     array([[1, 0, 1, 1]])
     """
     if not 0 <= sparsity < 1:
-        message = f"sparsity must be at least 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
+        raise ParameterError(f"sparsity must be at least 0 and below 1; got {sparsity}.")
     removed = int(scores.shape[-1] * sparsity)
     if removed == 0:
         return np.ones(scores.shape, dtype=bool)
@@ -139,8 +138,7 @@ def compute_nm_sparsity_mask(scores: npt.NDArray[Any], *, kept: int = 2, group: 
     """
     columns = scores.shape[-1]
     if columns % group or not 0 < kept <= group:
-        message = f"Cannot keep {kept} of every {group} in rows of {columns}."
-        raise ParameterError(message)
+        raise ParameterError(f"Cannot keep {kept} of every {group} in rows of {columns}.")
     grouped = scores.reshape(*scores.shape[:-1], columns // group, group)
     order = np.argsort(grouped, axis=-1, kind="stable")
     mask = np.ones(grouped.shape, dtype=bool)

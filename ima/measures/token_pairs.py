@@ -87,8 +87,7 @@ def reduce_token_cosines(
 def _find_sample_starts(samples: RowIndices) -> RowIndices:
     """Find the first token of each sample; the last entry is the number of tokens."""
     if (np.diff(samples) < 0).any():
-        message = "Tokens must be sorted by sample."
-        raise ParameterError(message)
+        raise ParameterError("Tokens must be sorted by sample.")
     starts = np.flatnonzero(np.diff(samples, prepend=samples[0] - 1))
     return np.append(starts, len(samples)).astype(np.int64)
 
@@ -155,10 +154,9 @@ def _read_kind(
     rows = np.flatnonzero(perceptual if letter == "P" else ~perceptual)
     if not rows.size:
         kind = "perceptual" if letter == "P" else "textual"
-        message = (
+        raise ParameterError(
             f"{name} has no single {kind} tokens. Make its cache with keep_tokens of at least 1 "
             "(ima cache create … --keep-tokens 64)."
         )
-        raise ParameterError(message)
     state = tokens["state"].sel(layer=layer).to_numpy()[rows].astype(np.float64)
     return state, tokens["sample"].to_numpy()[rows].astype(np.int64)

@@ -51,12 +51,11 @@ def tokenize_captions(texts: Sequence[str], *, tokenizer: CaptionTokenizer = "wo
             kind="tokenizer", asked=tokenizer, available=CAPTION_TOKENIZERS
         )
     if shutil.which("java") is None:
-        message = (
+        raise ParameterError(
             "tokenizer='ptb' runs Stanford's tokenizer, which needs Java, but there is no `java` "
             "on the path. Install it (Debian: apt-get install default-jre-headless), or use "
             "tokenizer='words' and report that beside the score."
         )
-        raise ParameterError(message)
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     captions = {i: [{"caption": text}] for i, text in enumerate(texts)}
@@ -226,11 +225,10 @@ def _tokenize_pairs(
     predictions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: CaptionTokenizer
 ) -> list[tuple[str, list[str]]]:
     if len(predictions) != len(references) or not all(references):
-        message = (
+        raise ParameterError(
             f"Each caption needs at least one reference; got {len(predictions)} captions and "
             f"references for {sum(map(bool, references))}."
         )
-        raise ParameterError(message)
     captions = tokenize_captions(predictions, tokenizer=tokenizer)
     # One call for all references: the ptb tokenizer starts a Java process per call.
     flat = iter(

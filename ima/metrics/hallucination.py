@@ -140,8 +140,9 @@ def count_chair_mentions(samples: Sequence[Sample], predictions: Sequence[str]) 
     for sample, prediction in zip(samples, predictions, strict=True):
         world = world_of(sample)
         if world is None:
-            message = f"Sample {sample.id!r} does not list the objects it shows; CHAIR needs them."
-            raise SampleError(message)
+            raise SampleError(
+                f"Sample {sample.id!r} does not list the objects it shows; CHAIR needs them."
+            )
         names, true_objects = world.objects(sample)
         mentioned = find_mentioned_objects(prediction, names=names, true_objects=true_objects)
         n_absent = len(mentioned.absent)

@@ -110,8 +110,7 @@ def _make(
         probe=trainer.probe,
     )
     if hash_state_dict(language.cpu().state_dict()) != frozen:
-        message = "Training the map changed the language model, which must stay frozen."
-        raise RuntimeError(message)
+        raise RuntimeError("Training the map changed the language model, which must stay frozen.")
     projection.cpu().eval()
     folder = workshop.get_part_folder(_PART_NAME)
     save_weights(projection.state_dict(), folder / WEIGHTS_FILE)

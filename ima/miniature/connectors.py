@@ -296,6 +296,5 @@ def train_connector_on_features(
     connector.cpu().eval()
     language.cpu().eval().requires_grad_(requires_grad=False)
     if not tuned and hash_state_dict(language.state_dict()) != before:
-        message = f"Training {name} changed the language model, which must stay frozen."
-        raise RuntimeError(message)
+        raise RuntimeError(f"Training {name} changed the language model, which must stay frozen.")
     return result

@@ -82,11 +82,10 @@ def _use_other_images(episodes: Sequence[Episode], index: int) -> Episode:
     ]
     if len(usable) < n:
         nouns = ", ".join(sorted(episode.nouns))
-        message = (
+        raise ParameterError(
             f"Swapping needs {n} demonstrations without {nouns}; {len(episodes)} episodes have "
             f"{len(usable)}. Open more episodes."
         )
-        raise ParameterError(message)
     return Episode(episode.query, _replace_images(episode.demonstrations, usable[:n]))
 
 
@@ -149,8 +148,9 @@ def draw_episode(
     """
     nouns = {entities[index][0].noun for index in single_object_images}
     if len(nouns) <= shots:
-        message = f"{shots} demonstrations need more than {shots} nouns; found {len(nouns)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{shots} demonstrations need more than {shots} nouns; found {len(nouns)}."
+        )
     while True:
         query = int(rng.integers(len(entities)))
         used = {entity.noun for entity in entities[query]}

@@ -82,8 +82,9 @@ def _check_same_sizes(ours: Any, theirs: Any) -> None:
     for name in names:
         mine, other = getattr(ours, name), getattr(theirs, name)
         if mine != other:
-            message = f"Cannot initialise from an encoder whose {name} is {other}, not {mine}."
-            raise ValueError(message)
+            raise ValueError(
+                f"Cannot initialise from an encoder whose {name} is {other}, not {mine}."
+            )
 
 
 def _init_embeddings(embeddings: Any, image_encoder: Any, *, like: torch.Tensor) -> None:

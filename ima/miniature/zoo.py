@@ -95,8 +95,7 @@ def train_zoo(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in {"cpu", "cuda"} and not device.startswith("cuda:"):
-        message = f"device must be 'cpu' or 'cuda'; got {device!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"device must be 'cpu' or 'cuda'; got {device!r}.")
     plan = replace(REDUCED_ZOO_PLAN if reduced else PUBLISHED_ZOO_PLAN, device=device)
     workshop = ZooWorkshop(zoo.get_zoo_root() if root is None else root, plan, keep=keep)
     start_time = time.monotonic()

@@ -90,5 +90,4 @@ def __getattr__(name: str) -> Any:
         from ima.models.frozen import FrozenModel
 
         return FrozenModel
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

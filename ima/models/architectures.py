@@ -59,8 +59,7 @@ def register_architecture(model_type: str, **names: str) -> None:
     parts = [part.name for part in fields(BlockModuleNames)]
     for name in names:
         if name not in parts:
-            message = f"A block has no part {name!r}. Its parts: {', '.join(parts)}."
-            raise ParameterError(message)
+            raise ParameterError(f"A block has no part {name!r}. Its parts: {', '.join(parts)}.")
     candidates = {name: (value,) for name, value in names.items()}
     _REGISTERED[model_type] = replace(BlockModuleNames(), **candidates)
 

@@ -44,11 +44,10 @@ def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
     if len(layers) != len(hidden_states) or (
         hook_points.residual != "crossing" and len(layers) <= hook_points.layers
     ):
-        message = (
+        raise ModelError(
             f"{type(language).__name__} ran {len(layers) - 1} of its {hook_points.layers} blocks. "
             "Its hook points cannot be trusted."
         )
-        raise ModelError(message)
     for layer, reported in zip(layers[:-1], hidden_states, strict=False):
         state = states["resid_post", layer]
         if not torch.equal(state, reported):
@@ -115,8 +114,7 @@ def _fail(language: Any, what: str, left: Tensor, right: Tensor) -> None:
         difference = f"by up to {float((left - right).abs().max()):.3g}"
     else:
         difference = f"in shape: {tuple(left.shape)} and {tuple(right.shape)}"
-    message = (
+    raise ModelError(
         f"{type(language).__name__} is not built as its module names suggest: {what} and what "
         f"the model computes differ {difference}. Its hook points cannot be trusted."
     )
-    raise ModelError(message)

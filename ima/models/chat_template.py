@@ -213,11 +213,10 @@ def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> 
     unanswered = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
     answered = processor.apply_chat_template(dialogue, tokenize=False)
     if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
-        message = (
+        raise ModelError(
             f"The chat template of {type(processor).__name__} does not write a prompt and an "
             f"answer given as a list of contents; it writes {unanswered!r}."
         )
-        raise ModelError(message)
     head, generation_prompt = unanswered.split(_PROMPT, 1)
     _, after_prompt = answered.split(_PROMPT, 1)
     middle, after_answer = after_prompt.split(_ANSWER, 1)
@@ -267,12 +266,11 @@ def label_token_owners(
     array([ 0,  0,  0, -1, -1,  1,  1], dtype=int8)
     """
     if not getattr(tokenizer, "is_fast", False):
-        message = (
+        raise ModelError(
             f"{type(tokenizer).__name__} does not report which characters its tokens cover, so "
             "prompt and template cannot be separated. Save the model with its fast tokenizer "
             "(tokenizer.json)."
         )
-        raise ModelError(message)
     encoded = tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
     prompt, middle, answer = np.cumsum(
         [len(rendered.head), len(rendered.prompt), len(rendered.middle)]

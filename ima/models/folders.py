@@ -98,11 +98,10 @@ def hash_folder_weights(folder: Path, loading: LoadOptions) -> str:
     if not files:
         pickled = ", ".join(path.name for path in folder.glob("*.bin"))
         hint = f"found {pickled}, which can run code when loaded: pickled_weights=True loads it. "
-        message = (
+        raise ModelError(
             f"{folder} holds no *.safetensors; {hint if pickled else ''}Save the model there with "
             "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
         )
-        raise ModelError(message)
     hashes = {path.name: zoo.hash_file(path) for path in files}
     single_file = list(hashes) == [zoo.WEIGHTS_FILE]
     return hashes[zoo.WEIGHTS_FILE] if single_file else zoo.combine_hashes(hashes)
@@ -142,8 +141,9 @@ def load_model_config(folder: Path, loading: LoadOptions) -> Any:
     except (OSError, ValueError) as error:
         needs_trust = "custom code" in str(error)
         hint = " If you trust it: trust_remote_code=True." if needs_trust else ""
-        message = f"{folder} holds no usable configuration: {str(error).splitlines()[0]}{hint}"
-        raise ModelError(message) from error
+        raise ModelError(
+            f"{folder} holds no usable configuration: {str(error).splitlines()[0]}{hint}"
+        ) from error
 
 
 def _load_multimodal(
@@ -191,12 +191,11 @@ def download_model(spec: str, *, loading: LoadOptions) -> Path:
         return Path(snapshot_download(spec, allow_patterns=loading.files))
     # The hub's client raises its own errors, requests' and the system's; they share no base class.
     except Exception as error:
-        message = (
+        raise ModelError(
             f"Model {spec!r} is neither in the zoo nor a folder, and could not be downloaded from "
             f"Hugging Face: {type(error).__name__}: {str(error).splitlines()[0]}. "
             "`ima models list` shows the zoo."
-        )
-        raise ModelError(message) from error
+        ) from error
 
 
 def load_language_model(
@@ -291,11 +290,11 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        message = f"{folder} holds no tokenizer: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
+        raise ModelError(f"{folder} holds no tokenizer: {str(error).splitlines()[0]}") from error
     if tokenizer.eos_token_id is None:
-        message = f"The tokenizer in {folder} has no end-of-sequence token, so texts cannot end."
-        raise ModelError(message)
+        raise ModelError(
+            f"The tokenizer in {folder} has no end-of-sequence token, so texts cannot end."
+        )
     return tokenizer
 
 
@@ -348,8 +347,9 @@ def load_pretrained(
                 **options,
             )
     except (OSError, ValueError, RuntimeError) as error:
-        message = f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
+        raise ModelError(
+            f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
+        ) from error
     # transformers fills what is missing with random numbers.
     missing = [
         name
@@ -358,8 +358,7 @@ def load_pretrained(
     ]
     if missing:
         names = ", ".join(missing[:3])
-        message = f"The weights in {folder} do not fill {type(model).__name__}: {names} …"
-        raise ModelError(message)
+        raise ModelError(f"The weights in {folder} do not fill {type(model).__name__}: {names} …")
     return model if loading.device is None else model.to(loading.device)
 
 

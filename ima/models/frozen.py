@@ -252,8 +252,7 @@ class FrozenModel:
             "batch_size": batch_size,
         }.items():
             if value < 1:
-                message = f"{name} must be at least 1; got {value}."
-                raise ParameterError(message)
+                raise ParameterError(f"{name} must be at least 1; got {value}.")
         sources = choose_perceptual_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._prompts(samples, sources)
         settings = self._generation(
@@ -322,25 +321,22 @@ class FrozenModel:
     def _require_room(self, length: int, *, max_new_tokens: int) -> None:
         room = self._positions - length
         if max_new_tokens > room:
-            message = (
+            raise ParameterError(
                 f"max_new_tokens={max_new_tokens} does not fit: {self.name!r} has "
                 f"{self._positions:.0f} positions and the longest prompt leaves {room:.0f}."
             )
-            raise ParameterError(message)
 
     def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[TextTokens]:
         if not samples:
-            message = "At least one sample is needed; got none."
-            raise SampleError(message)
+            raise SampleError("At least one sample is needed; got none.")
         return [self._tokens(sample, target=target) for sample in samples]
 
     def _tokens(self, sample: Sample, *, target: bool) -> TextTokens:
         if sample.modality not in self.modalities:
-            message = (
+            raise SampleError(
                 f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
                 f"accepts {', '.join(self.modalities)}. `ima models list` shows other models."
             )
-            raise SampleError(message)
         return tokenize_sample(sample, tokenizer=self.tokenizer, target=target)
 
     def _batch(
@@ -359,11 +355,10 @@ class FrozenModel:
             if length == 0:
                 raise make_empty_text_error(sample)
             if length > self._positions:
-                message = (
+                raise SampleError(
                     f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
                     f"{self._positions:.0f} positions. Shorten its text."
                 )
-                raise SampleError(message)
         embedded = [
             self.hook_points.embedding(
                 torch.tensor([*text.lead, *text.ids], device=self.device).long()

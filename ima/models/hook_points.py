@@ -209,8 +209,9 @@ class HookPoints:
         """
         layers = self.layers_of(name)
         if layer not in layers:
-            message = f"Hook point {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"Hook point {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
+            )
         if layer == 0:
             return HookPoint(self.blocks[0], "input")
         path, side = self.sites[name]
@@ -243,11 +244,10 @@ class HookPoints:
             raise UnknownNameError.among(kind="hook point", asked=name, available=HOOK_POINTS)
         if name in self.undefined:
             available = ", ".join(self.available)
-            message = (
+            raise ParameterError(
                 f"Hook point {name!r} does not exist in this model: {self.undefined[name]}. "
                 f"Available: {available}."
             )
-            raise ParameterError(message)
 
 
 @contextmanager
@@ -434,12 +434,11 @@ def _trunk(language: Any, layers: int, names: BlockModuleNames) -> tuple[nn.Modu
             is_blocks = isinstance(child, nn.ModuleList) and len(child) == layers
             if is_blocks and _first(child[0], names.attention) is not None:
                 return module, child
-    message = (
+    raise ModelError(
         f"{type(language).__name__} has no list of {layers} decoder blocks with a sub-module "
         f"named {' or '.join(names.attention)}. Models built like OPT, LLaMA, Qwen, Gemma, "
         f"Mistral, Phi or GPT-NeoX are supported. {_advice(language, 'attention')}"
     )
-    raise ModelError(message)
 
 
 def _advice(language: Any, part: str) -> str:
@@ -458,10 +457,9 @@ def _path(language: Any, module: nn.Module, names: BlockModuleNames, part: str) 
     if name is None:
         role, hook_points = _ROLES[part]
         children = ", ".join(child for child, _ in module.named_children())
-        message = (
+        raise ModelError(
             f"{type(language).__name__}: no {role} in {type(module).__name__}, for {hook_points}; "
             f"looked for {', '.join(candidates)}; found {children or 'nothing'}. "
             f"{_advice(language, part)}"
         )
-        raise ModelError(message)
     return name

@@ -159,11 +159,10 @@ class HubModel(FrozenModel):
 
     def _render(self, sample: Sample, *, source: Sample | None, target: bool) -> RenderedText:
         if sample.modality not in self.modalities:
-            message = (
+            raise SampleError(
                 f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
                 f"accepts {', '.join(self.modalities)}."
             )
-            raise SampleError(message)
         modality: Modality = "text" if source is None else source.modality
         return self.read_chat_frame(modality).render(sample, target=target)
 
@@ -178,10 +177,9 @@ class HubModel(FrozenModel):
         """Return the processor's output for texts and media, on the model's device."""
         kinds = {"text" if source is None else source.modality for source in sources}
         if len(kinds) > 1:
-            message = (
+            raise SampleError(
                 f"{self.name!r} reads one modality in a batch; got {', '.join(sorted(kinds))}."
             )
-            raise SampleError(message)
         (modality,) = kinds
         texts = [text.text for text in rendered]
         options: dict[str, Any] = {"padding": True, "padding_side": side, "return_tensors": "pt"}
@@ -199,11 +197,10 @@ class HubModel(FrozenModel):
         try:
             inputs = self.processor(text=texts, **options)
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:
-            message = (
+            raise SampleError(
                 f"The processor of {self.name!r} cannot read the batch of {samples[0].id!r}: "
                 f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            )
-            raise SampleError(message) from error
+            ) from error
         inputs.pop("labels", None)
         return dict(inputs.to(self.device, self.language.dtype))
 
@@ -245,8 +242,9 @@ class HubModel(FrozenModel):
             answer[row][positions[owner == ANSWER_OWNER]] = True
             makes_tokens = sample.modality != "text" and not self.uses_cross_attention
             if makes_tokens and not perceptual[row].any():
-                message = f"{self.name!r} made no token from the medium of sample {sample.id!r}."
-                raise ModelError(message)
+                raise ModelError(
+                    f"{self.name!r} made no token from the medium of sample {sample.id!r}."
+                )
         return Batch(
             embeds=embeds,
             attention_mask=mask,
@@ -260,11 +258,10 @@ class HubModel(FrozenModel):
 
     def _require_text(self, sample: Sample, ids: Tensor, expected: Sequence[int]) -> None:
         if ids.tolist() != list(expected):
-            message = (
+            raise ModelError(
                 f"The processor of {self.name!r} tokenizes the text after the medium of sample "
                 f"{sample.id!r} differently from the text that its chat template writes."
             )
-            raise ModelError(message)
 
     def _capture_decoder_inputs(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Run the model up to its decoder, and return the decoder's embeddings and arguments."""

@@ -130,11 +130,10 @@ def find_layer_roles(model: FrozenModel) -> LayerRoles:
     )
     down, out = _DOWN_NAMES & set(ffn), _OUT_NAMES & set(attention)
     if len(down) != 1 or len(out) != 1 or not {"q_proj", "k_proj", "v_proj"} <= set(attention):
-        message = (
+        raise ModelError(
             f"The names of the linear layers of {model.name!r} do not tell neurons from heads: "
             f"{', '.join(model.hook_points.linear_in_features)}. Remove single weights instead."
         )
-        raise ModelError(message)
     down_name = ffn[down.pop()]
     return LayerRoles(
         ups=tuple(name for name in ffn.values() if name != down_name),
@@ -220,8 +219,9 @@ def shrink_model(model: FrozenModel, structure: KeptStructure) -> FrozenModel:
     roles, language = find_layer_roles(model), copy.deepcopy(model.language)
     small = replace(model, language=language, hook_points=find_hook_points(language))
     if len(structure.neurons) != model.layers or len(structure.groups) != model.layers:
-        message = f"The structure has {len(structure.neurons)} layers, the model {model.layers}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"The structure has {len(structure.neurons)} layers, the model {model.layers}."
+        )
     for index, block in enumerate(small.hook_points.blocks):
         neurons = torch.from_numpy(structure.neurons[index])
         groups = torch.from_numpy(structure.groups[index])
@@ -253,8 +253,7 @@ def _select_features(block: nn.Module, name: str, indices: Tensor, *, dim: int) 
     linear = get_linear(block, name)
     size = linear.weight.shape[dim]
     if len(indices) == 0 or int(indices.max()) >= size:
-        message = f"The structure does not fit {name}, which has {size} features."
-        raise ParameterError(message)
+        raise ParameterError(f"The structure does not fit {name}, which has {size} features.")
     indices = indices.to(linear.weight.device)
     weight = linear.weight.index_select(dim, indices)
     linear.weight = nn.Parameter(weight, requires_grad=False)

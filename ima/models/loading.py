@@ -53,16 +53,14 @@ def load_model(
     """
     target_device = None if device == "auto" else _parse_device(device)
     if dtype not in MODEL_DTYPES:
-        message = f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}.")
     loading = LoadOptions(target_device, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
     if spec in MODEL_PARTS:
         folder = find_part(MODEL_PARTS[spec])
         return load_from_folder(spec, folder=folder, loading=loading)
     if zoo.split_checkpoint_name(spec)[0] in zoo.list_model_names():
         if target_device is None:
-            message = f"device='auto' is for large models; {spec!r} fits on one device."
-            raise ParameterError(message)
+            raise ParameterError(f"device='auto' is for large models; {spec!r} fits on one device.")
         return _load_from_zoo(spec, loading=loading)
     if is_single_task(Path(zoo.split_checkpoint_name(spec)[0])):
         name, step = zoo.split_checkpoint_name(spec)
@@ -85,8 +83,9 @@ def _parse_device(device: str) -> torch.device:
         torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        message = f"Device {device!r} cannot be used here: {reason} Use device='cpu'."
-        raise ParameterError(message) from error
+        raise ParameterError(
+            f"Device {device!r} cannot be used here: {reason} Use device='cpu'."
+        ) from error
     return parsed
 
 
@@ -177,11 +176,10 @@ def _verify_part(folder: Path, *, card: dict[str, Any]) -> str:
     role = {"language": "language", "encoders": "encoder"}[folder.parent.name]
     expected = card.get("parts", {role: sha256}).get(role)
     if expected != sha256:
-        message = (
+        raise ModelError(
             f"The connector {card['name']!r} was trained with another {role} than the zoo holds: "
             f"expected sha256 {expected}, found {sha256}. Run `make zoo`."
         )
-        raise ModelError(message)
     return sha256
 
 
@@ -204,11 +202,10 @@ def load_encoder(folder: Path) -> Any:
 
     encoder = getattr(transformers, class_name, None)
     if encoder is None:
-        message = (
+        raise ModelError(
             f"The card {folder / zoo.CARD_FILE} names class {class_name!r}, which transformers "
             "lacks."
         )
-        raise ModelError(message)
     options: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(encoder.__init__).parameters:
         # transformers would fill a pooler that is missing in the file with random numbers.
@@ -243,24 +240,25 @@ def _load_trained(trained: nn.Module, *, card: dict[str, Any], step: int | None)
     try:
         missing, unexpected = trained.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        message = f"The weights of connector {card['name']!r} do not fit its card: {error}"
-        raise ModelError(message) from error
+        raise ModelError(
+            f"The weights of connector {card['name']!r} do not fit its card: {error}"
+        ) from error
     # Tied weights are stored only once.
     missing = [name for name in missing if not name.endswith("lm_head.weight")]
     if missing or unexpected:
         names = ", ".join([*missing, *unexpected][:3])
-        message = f"The weights of connector {card['name']!r} do not fit its card: {names} …"
-        raise ModelError(message)
+        raise ModelError(
+            f"The weights of connector {card['name']!r} do not fit its card: {names} …"
+        )
     return expected
 
 
 def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str) -> None:
     """Check the weights that a seed made, and round them to float16 as stored weights are."""
     if zoo.hash_state_dict(trained.state_dict()) != expected:
-        message = (
+        raise ModelError(
             f"The untrained weights of {card['name']!r} come from a seed. torch "
             f"{torch.__version__} draws other weights than torch {card['trained']['torch']} did. "
             "Install that version, or run `make zoo`."
         )
-        raise ModelError(message)
     trained.half().float()

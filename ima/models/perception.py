@@ -168,8 +168,7 @@ def _load_image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.ui
     _require_dims(sample, image, ndim=3, dims="(height, width, channel)")
     pixels = convert_to_uint8(image)
     if pixels.shape[2] != 3:
-        message = f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}."
-        raise SampleError(message)
+        raise SampleError(f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}.")
     if pixels.shape[:2] == (size, size):
         return pixels
     from PIL import Image
@@ -189,18 +188,18 @@ def _load_sound(sample: Sample) -> npt.NDArray[np.float32]:
     sound = sample.load()
     _require_dims(sample, sound, ndim=1, dims="(time,)")
     if not np.issubdtype(sound.dtype, np.floating) or not np.isfinite(sound).all():
-        message = f"Sample {sample.id!r}: a sound must be finite floats; found {sound.dtype}."
-        raise SampleError(message)
+        raise SampleError(
+            f"Sample {sample.id!r}: a sound must be finite floats; found {sound.dtype}."
+        )
     return sound.astype(np.float32)
 
 
 def _require_dims(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:
     if media.ndim != ndim or 0 in media.shape:
-        message = (
+        raise SampleError(
             f"Sample {sample.id!r}: media of modality {sample.modality!r} must have dims {dims}; "
             f"found shape {media.shape}."
         )
-        raise SampleError(message)
 
 
 def choose_perceptual_sources(
@@ -242,12 +241,12 @@ def choose_perceptual_sources(
         return [None] * len(samples)
     if perceptual != "shuffled":
         choices = ", ".join(map(repr, get_args(PerceptualSource)))
-        message = f"perceptual must be one of {choices}; got {perceptual!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"perceptual must be one of {choices}; got {perceptual!r}.")
     with_media = [index for index, sample in enumerate(samples) if sample.modality != "text"]
     if len(with_media) < 2:
-        message = f"Shuffling needs at least 2 samples with media; got {len(with_media)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Shuffling needs at least 2 samples with media; got {len(with_media)}."
+        )
     sources: list[Sample | None] = [None] * len(samples)
     permutation = draw_derangement(len(with_media), seed=seed)
     for index, other in zip(with_media, permutation, strict=True):

@@ -50,17 +50,15 @@ def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = F
         processor = auto.from_pretrained(folder, **options)
     except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
         hint = "" if is_torchvision_available() else " Some processors need torchvision."
-        message = (
+        raise ModelError(
             f"{folder} holds no processor that can be built here: "
             f"{type(error).__name__}: {str(error).strip().splitlines()[0]}.{hint}"
-        )
-        raise ModelError(message) from error
+        ) from error
     if not hasattr(processor, "tokenizer"):
-        message = (
+        raise ModelError(
             f"{folder} holds a tokenizer and no processor for media. Save the model there with "
             "processor.save_pretrained(folder)."
         )
-        raise ModelError(message)
     return processor
 
 
@@ -84,8 +82,7 @@ class NoVideoProcessor(dict[str, Any]):
         ModelError
             Always.
         """
-        message = "This model's video processor needs torchvision: pip install torchvision."
-        raise ModelError(message)
+        raise ModelError("This model's video processor needs torchvision: pip install torchvision.")
 
 
 def drop_video_processor(cls: type[Any]) -> type[Any]:

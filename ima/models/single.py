@@ -220,12 +220,11 @@ def _verify_parts(parts: SingleTaskParts, *, card: dict[str, Any]) -> None:
     """Check that the frozen parts are those that the connector was trained with."""
     for role, expected in card.get("parts", {}).items():
         if parts.hashes[role] != expected:
-            message = (
+            raise ModelError(
                 f"The connector {card['name']!r} was trained with another {role}: "
                 f"{card['made_of'][role]} had the sha256 {expected}, and has "
                 f"{parts.hashes[role]}."
             )
-            raise ModelError(message)
 
 
 def _find_folder(spec: str, loading: LoadOptions) -> Path:
@@ -234,9 +233,8 @@ def _find_folder(spec: str, loading: LoadOptions) -> Path:
     if (Path(spec) / "config.json").is_file():
         return Path(spec)
     if Path(spec).exists() or spec.count("/") != 1:
-        message = (
+        raise ModelError(
             f"{spec!r} is neither the name of a part, nor a folder with config.json, nor a Hugging "
             "Face id. `ima models list` shows the parts."
         )
-        raise ModelError(message)
     return download_model(spec, loading=loading)

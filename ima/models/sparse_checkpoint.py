@@ -227,12 +227,11 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
     record = _read_record(folder)
     model = load_model(record["model"], device=device)
     if model.weights_hash != record["weights_hash"]:
-        message = (
+        raise ModelError(
             f"{folder} was made from {record['model']!r} with weights {record['weights_hash']}; "
             f"its weights are now {model.weights_hash}. Make the checkpoint again: "
             f"ima subnet {record['model']} --out …"
         )
-        raise ModelError(message)
     if "structure" in record:
         model = shrink_model(model, KeptStructure.from_record(record["structure"]))
     state = model.language.state_dict()
@@ -247,8 +246,9 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
                     elif f".{suffix}" not in {_BITS, _DEFLATED}:
                         state[key].copy_(file.get_tensor(key))
     except (SafetensorError, KeyError, ValueError, zlib.error) as error:
-        message = f"The sparse checkpoint {folder} is damaged: {error}. Make it again."
-        raise ModelError(message) from error
+        raise ModelError(
+            f"The sparse checkpoint {folder} is damaged: {error}. Make it again."
+        ) from error
     return replace(model, name=str(folder), weights_hash=zoo.hash_file(folder / SPARSE_RECORD_FILE))
 
 
@@ -382,43 +382,39 @@ def _read_record(folder: Path) -> dict[str, Any]:
     try:
         record = read_json(folder / SPARSE_RECORD_FILE)
     except (OSError, json.JSONDecodeError) as error:
-        message = f"No sparse checkpoint at {folder}: {error}. `ima subnet` makes one."
-        raise ModelError(message) from error
+        raise ModelError(
+            f"No sparse checkpoint at {folder}: {error}. `ima subnet` makes one."
+        ) from error
     schema, version = record.get("schema"), record.get("schema_version")
     if (schema, version) != (_SCHEMA, _SCHEMA_VERSION):
-        message = (
+        raise ModelError(
             f"{folder} holds {schema!r} {version!r}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}. "
             "Make it again."
         )
-        raise ModelError(message)
     return record
 
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not (folder / SPARSE_RECORD_FILE).is_file() and any(folder.iterdir()):
-        message = f"{folder} exists and is no sparse checkpoint. Choose another folder."
-        raise ParameterError(message)
+        raise ParameterError(f"{folder} exists and is no sparse checkpoint. Choose another folder.")
 
 
 def _check_masks(model: FrozenModel, masks: BlockMasks) -> None:
     weights_hash = masks.attributes.get("weights_hash")
     if set(masks.names) != set(model.hook_points.linear_in_features):
-        message = (
+        raise ParameterError(
             f"The masks cover the layers {', '.join(sorted(masks.names))}; {model.name!r} has "
             f"{', '.join(model.hook_points.linear_in_features)}."
         )
-        raise ParameterError(message)
     if weights_hash not in {None, model.weights_hash}:
-        message = (
+        raise ParameterError(
             f"The masks were made from a model with weights {weights_hash}; {model.name!r} has "
             f"{model.weights_hash}. Make masks from this model."
         )
-        raise ParameterError(message)
 
 
 def _check_shapes(block: nn.Module, kept: Mapping[str, npt.NDArray[np.bool_]]) -> None:
     for name, mask in kept.items():
         shape = tuple(get_linear(block, name).weight.shape)
         if shape != mask.shape:
-            message = f"The mask of {name} has shape {mask.shape}, its weights {shape}."
-            raise ParameterError(message)
+            raise ParameterError(f"The mask of {name} has shape {mask.shape}, its weights {shape}.")

@@ -154,8 +154,9 @@ class EncoderTower(Perception):
         try:
             values = self._process([sample.load() for sample in samples])
         except (ValueError, TypeError) as error:
-            message = f"The encoder's processor cannot read the batch of {samples[0].id!r}: {error}"
-            raise SampleError(message) from error
+            raise SampleError(
+                f"The encoder's processor cannot read the batch of {samples[0].id!r}: {error}"
+            ) from error
         inputs = {
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
@@ -176,11 +177,10 @@ class EncoderTower(Perception):
         side = math.isqrt(tokens.shape[1])
         n_cls = tokens.shape[1] - side * side
         if n_cls > 1 or side % pool:
-            message = (
+            raise ModelError(
                 f"Tokens cannot be averaged over {pool} × {pool} patches: the encoder gives "
                 f"{tokens.shape[1]} tokens, {side} × {side} patches and {n_cls} others."
             )
-            raise ModelError(message)
         grid = tokens[:, n_cls:].reshape(len(tokens), side // pool, pool, side // pool, pool, -1)
         return torch.cat([tokens[:, :n_cls], grid.mean(dim=(2, 4)).flatten(1, 2)], dim=1)
 
@@ -245,8 +245,7 @@ def load_encoder_and_processor(
 
     kind = load_model_config(folder, loading).model_type
     if kind not in ENCODER_SPECS:
-        message = f"{spec} is a {kind!r}; supported encoders: {', '.join(ENCODER_SPECS)}."
-        raise ModelError(message)
+        raise ModelError(f"{spec} is a {kind!r}; supported encoders: {', '.join(ENCODER_SPECS)}.")
     encoder_spec = ENCODER_SPECS[kind]
     options = {"mask_ratio": 0.0} if kind == "vit_mae" else {}
     encoder = load_pretrained(
@@ -260,14 +259,16 @@ def load_encoder_and_processor(
     try:
         processor = auto.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
-        message = f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
-        raise ModelError(message) from error
+        raise ModelError(
+            f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
+        ) from error
     if reading.seconds is not None:
         _cut_positions(encoder, processor, seconds=reading.seconds, spec=spec)
     if reading.frames is not None:
         if encoder_spec.modality != "image":
-            message = f"{spec} reads {encoder_spec.modality}; only encoders of images read frames."
-            raise ModelError(message)
+            raise ModelError(
+                f"{spec} reads {encoder_spec.modality}; only encoders of images read frames."
+            )
         encoder_spec = replace(encoder_spec, modality="video")
     return encoder.eval().requires_grad_(requires_grad=False), processor, encoder_spec
 
@@ -278,14 +279,16 @@ def _cut_positions(model: Any, processor: Any, *, seconds: float, spec: str) -> 
     Its positions are sinusoids, so that the first ones mean the same at every length.
     """
     if model.config.model_type != "whisper":
-        message = f"{spec} is a {model.config.model_type!r}; only Whisper's positions can be cut."
-        raise ModelError(message)
+        raise ModelError(
+            f"{spec} is a {model.config.model_type!r}; only Whisper's positions can be cut."
+        )
     encoder = model.get_encoder()
     positions = round(seconds * _WHISPER_RATE)
     longest = encoder.embed_positions.weight.shape[0]
     if not 1 <= positions <= longest:
-        message = f"{spec} reads up to {longest / _WHISPER_RATE:g} s of sound; asked {seconds:g} s."
-        raise ModelError(message)
+        raise ModelError(
+            f"{spec} reads up to {longest / _WHISPER_RATE:g} s of sound; asked {seconds:g} s."
+        )
     weight = encoder.embed_positions.weight[:positions].detach()
     encoder.embed_positions = torch.nn.Embedding(positions, weight.shape[1], _weight=weight)
     encoder.config.max_source_positions = positions

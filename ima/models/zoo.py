@@ -196,14 +196,14 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        message = f"Cannot read the card {path}: {error}. `make zoo` rebuilds it."
-        raise ModelError(message) from error
+        raise ModelError(
+            f"Cannot read the card {path}: {error}. `make zoo` rebuilds it."
+        ) from error
     missing = [
         key for key in (*CARD_RECORD_FIELDS, "class", "configuration", "sha256") if key not in card
     ]
     if missing:
-        message = f"The card {path} lacks {', '.join(missing)}. `make zoo` rebuilds it."
-        raise ModelError(message)
+        raise ModelError(f"The card {path} lacks {', '.join(missing)}. `make zoo` rebuilds it.")
     return card
 
 
@@ -273,15 +273,13 @@ def verify_weights(path: Path, *, expected: str) -> None:
     >>> verify_weights(folder / WEIGHTS_FILE, expected=card["sha256"])  # doctest: +SKIP
     """
     if not path.is_file():
-        message = f"The weights {path} are missing. `make zoo` makes them."
-        raise ModelError(message)
+        raise ModelError(f"The weights {path} are missing. `make zoo` makes them.")
     sha256 = hash_file(path)
     if sha256 != expected:
-        message = (
+        raise ModelError(
             f"The weights {path} differ from their card: expected sha256 {expected}, found "
             f"{sha256}. Restore the file or run `make zoo`."
         )
-        raise ModelError(message)
 
 
 def combine_hashes(parts: Mapping[str, str]) -> str:

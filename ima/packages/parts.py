@@ -148,8 +148,9 @@ class Part:
     def __post_init__(self) -> None:
         keys = [member.key for member in self.members]
         if len(set(keys)) < len(keys):
-            message = f"Two members of part {self.name!r} have the same key; give them names."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"Two members of part {self.name!r} have the same key; give them names."
+            )
         for member in self.members:
             self.get_archive(member)
 
@@ -192,11 +193,10 @@ class Part:
             if archive.package == member.package:
                 return archive
         packages = ", ".join(archive.package for archive in self.archives)
-        message = (
+        raise ParameterError(
             f"Member {member.key!r} of part {self.name!r} names the package {member.package!r}; "
             f"archives: {packages}."
         )
-        raise ParameterError(message)
 
     def load_conversion(self) -> Conversion:
         """Import the function that converts the members."""

@@ -198,11 +198,10 @@ def _read_record(part: Part, folder: Path, *, source: Source) -> dict[str, Any]:
     command = part.get_command(source)
     name = part.get_name(source)
     if not path.is_file():
-        message = (
+        raise PartAbsentError(
             f"Part {name!r} ({part.description}) is not fetched: there is no {path}. "
             f"Fetch it where there is a network: {command}"
         )
-        raise PartAbsentError(message)
     try:
         record = read_json(path)
         files, fingerprint = record["files"], record["fingerprint"]
@@ -211,11 +210,10 @@ def _read_record(part: Part, folder: Path, *, source: Source) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _edited(part, folder, source=source, found=f"{RECORD_FILE} is no record") from error
     if source == "package" and fingerprint != part.compute_fingerprint():
-        message = (
+        raise PartAbsentError(
             f"Part {name!r} in {folder} was made from other archives or by an older conversion. "
             f"Fetch it again where there is a network: {command}"
         )
-        raise PartAbsentError(message)
     return record
 
 

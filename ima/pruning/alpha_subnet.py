@@ -61,8 +61,9 @@ def build_alpha_subnet(masks: Sequence[Masks]) -> Masks:
     _require_two_tasks(masks)
     shapes = [{name: kept.shape for name, kept in each.kept.items()} for each in masks]
     if any(shape != shapes[0] for shape in shapes):
-        message = "The masks belong to different language models: their layers or sizes differ."
-        raise ParameterError(message)
+        raise ParameterError(
+            "The masks belong to different language models: their layers or sizes differ."
+        )
     attributes = {"method": "alpha", "of": [dict(each.attributes) for each in masks]}
     return Masks(intersect_layer_masks(masks), attributes)
 
@@ -109,8 +110,9 @@ def build_alpha_at_sparsity(
     """
     check_sparsity(sparsity)
     if not 1 <= votes <= len(caches):
-        message = f"votes must be from 1 to the number of caches, {len(caches)}; got {votes}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"votes must be from 1 to the number of caches, {len(caches)}; got {votes}."
+        )
     ranks = _compute_vote_ranks(model, caches, votes=votes)
     widest = max(layer_ranks.shape[-1] for layer_ranks in ranks.values())
     low, high = 0, widest
@@ -270,8 +272,7 @@ def build_lazy_masks(
     """
     check_sparsity(sparsity)
     if method not in MASK_METHODS:
-        message = f"method must be one of {', '.join(MASK_METHODS)}; got {method!r}."
-        raise ParameterError(message)
+        raise ParameterError(f"method must be one of {', '.join(MASK_METHODS)}; got {method!r}.")
     if method == "alpha" and not pattern:
         _require_two_tasks(caches)
     attributes: dict[str, Any] = {"method": method, "sparsity": sparsity}
@@ -326,12 +327,12 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     """
     kept, _, group = pattern.partition(":")
     if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
-        message = f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"A pattern is two numbers such as 2:4, the first smaller; got {pattern!r}."
+        )
     return int(kept), int(group)
 
 
 def _require_two_tasks(tasks: Sequence[Any]) -> None:
     if len(tasks) < 2:
-        message = f"An α-SubNet needs the masks of two tasks or more; got {len(tasks)}."
-        raise ParameterError(message)
+        raise ParameterError(f"An α-SubNet needs the masks of two tasks or more; got {len(tasks)}.")

@@ -70,11 +70,9 @@ def finetune_connector(
     >>> finetuned = finetune_connector(model, alpha, samples, steps=60)  # doctest: +SKIP
     """
     if model.perception is None:
-        message = f"{model.name!r} has no connector to train."
-        raise ModelError(message)
+        raise ModelError(f"{model.name!r} has no connector to train.")
     if not samples or steps < 1:
-        message = f"Training needs samples and steps; got {len(samples)} and {steps}."
-        raise ParameterError(message)
+        raise ParameterError(f"Training needs samples and steps; got {len(samples)} and {steps}.")
     connector = copy.deepcopy(model.perception.connector).float().train().requires_grad_()
     optimizer = torch.optim.AdamW(connector.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

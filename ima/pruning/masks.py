@@ -80,8 +80,7 @@ class Masks:
             If the masks come with updated weights.
         """
         if self.updated_weights is not None:
-            message = "These masks come with updated weights: `ima subnet` stores both."
-            raise ParameterError(message)
+            raise ParameterError("These masks come with updated weights: `ima subnet` stores both.")
         arrays = {
             name: (
                 ("layer", f"{name}.out_features", f"{name}.byte"),
@@ -147,15 +146,13 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     """
     folder = Path(path)
     if not (folder / "zarr.json").is_file():
-        message = f"No masks at {str(folder)!r}. Make them with Masks.save, or `make book`."
-        raise CacheError(message)
+        raise CacheError(f"No masks at {str(folder)!r}. Make them with Masks.save, or `make book`.")
     stored = xr.open_zarr(folder, consolidated=False).load()
     schema, version = (stored.attrs.get(key) for key in ("schema", "schema_version"))
     if (schema, version) != (_SCHEMA, _SCHEMA_VERSION):
-        message = (
+        raise CacheError(
             f"{str(folder)!r} holds {schema!r} {version!r}, not {_SCHEMA!r} {_SCHEMA_VERSION!r}."
         )
-        raise CacheError(message)
     kept = {
         str(name): np.unpackbits(
             array.to_numpy(), axis=-1, count=int(array.attrs["in_features"])
@@ -179,8 +176,7 @@ def check_sparsity(sparsity: float) -> None:
     >>> check_sparsity(0.5)
     """
     if not 0 < sparsity < 1:
-        message = f"sparsity must be above 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
+        raise ParameterError(f"sparsity must be above 0 and below 1; got {sparsity}.")
 
 
 def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]:
@@ -290,8 +286,9 @@ def read_cache_input_norms(
         name: (model.layers, size) for name, size in model.hook_points.linear_in_features.items()
     }
     if shapes != {name: values.shape for name, values in norms.items()}:
-        message = f"{os.fspath(path)} belongs to another language model than {model.name!r}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{os.fspath(path)} belongs to another language model than {model.name!r}."
+        )
     return norms
 
 
@@ -370,10 +367,9 @@ def compute_masks_from_cache(
 def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:
     """Return sums of squares ``(unit, layer, in_features)`` float64 over some kinds of tokens."""
     if "input_norms" not in tree.children:
-        message = (
+        raise CacheError(
             "The cache holds no /input_norms. Make it with them: ima cache create … --input-norms."
         )
-        raise CacheError(message)
     for kind in kinds:
         if kind not in TOKEN_KINDS:
             raise UnknownNameError.among(kind="kind", asked=kind, available=TOKEN_KINDS)

@@ -84,11 +84,11 @@ def solve_sparsegpt_layer(
     """
     columns = weight.shape[1]
     if moments.shape != (columns, columns):
-        message = f"Weights {tuple(weight.shape)} and moments {tuple(moments.shape)} do not match."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Weights {tuple(weight.shape)} and moments {tuple(moments.shape)} do not match."
+        )
     if not 0 <= sparsity < 1:
-        message = f"sparsity must be at least 0 and below 1; got {sparsity}."
-        raise ParameterError(message)
+        raise ParameterError(f"sparsity must be at least 0 and below 1; got {sparsity}.")
     w, h = weight.detach().float().clone(), moments.detach().double().clone()
     dead = h.diagonal() == 0
     h[dead, dead] = 1.0

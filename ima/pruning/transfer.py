@@ -74,8 +74,9 @@ class EvaluationTask:
         """Name of the task's main score."""
         metric = next((name for name in MAIN_SCORES if name in self.scorer.metrics), None)
         if metric is None:
-            message = f"{self.samples.name} has none of the scores {', '.join(MAIN_SCORES)}."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{self.samples.name} has none of the scores {', '.join(MAIN_SCORES)}."
+            )
         return metric
 
     def read_calibration_batches(self, path: str | os.PathLike[str], *, n: int) -> list[Batch]:
@@ -438,8 +439,7 @@ def _remove_random(
     flat = subnetworks.flatten_masks(part)
     count, available = round(removed * flat.size), int(flat.sum())
     if count > available:
-        message = f"Cannot remove {count} weights: the part has {available}."
-        raise ParameterError(message)
+        raise ParameterError(f"Cannot remove {count} weights: the part has {available}.")
     rng = np.random.default_rng((*seed, 7))
     kept = np.ones(flat.size, dtype=bool)
     kept[rng.choice(np.flatnonzero(flat), size=count, replace=False)] = False

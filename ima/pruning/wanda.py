@@ -58,8 +58,9 @@ def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
         if name not in foreign
     ]
     if foreign or any(linear.weight.shape != kept.shape for linear, kept, _, _ in layers):
-        message = f"The masks do not belong to {model.name!r}: {foreign or 'other sizes'}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"The masks do not belong to {model.name!r}: {foreign or 'other sizes'}."
+        )
     updated = masks.updated_weights
     with restore_weights([linear for linear, *_ in layers]):
         for linear, kept, name, index in layers:

@@ -114,21 +114,19 @@ def compute_rank_correlation(
 
 def _check(x: FloatArray, y: FloatArray) -> None:
     if x.shape != y.shape:
-        message = f"Both numbers need the same models and draws; got {x.shape} and {y.shape}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Both numbers need the same models and draws; got {x.shape} and {y.shape}."
+        )
     if x.shape[1] < MIN_MODELS:
-        message = (
+        raise ParameterError(
             f"A correlation across models needs at least {MIN_MODELS}; got {x.shape[1]}. With "
             "fewer models, no order of them is surprising."
         )
-        raise ParameterError(message)
     for values in (x[0], y[0]):
         if not np.isfinite(values).all():
-            message = "A model's number is missing or not finite."
-            raise ParameterError(message)
+            raise ParameterError("A model's number is missing or not finite.")
         if np.ptp(values) == 0:
-            message = "A number is the same for all models: it has no rank correlation."
-            raise ParameterError(message)
+            raise ParameterError("A number is the same for all models: it has no rank correlation.")
 
 
 def _resample_models(

@@ -44,16 +44,15 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
-            message = (
+            raise ParameterError(
                 f"An interval needs finite numbers; got {self.value} [{self.low}, {self.high}]."
             )
-            raise ParameterError(message)
         if self.low > self.high:
-            message = f"An interval runs from low to high; got [{self.low}, {self.high}]."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"An interval runs from low to high; got [{self.low}, {self.high}]."
+            )
         if self.n < 1:
-            message = f"An interval rests on at least one sample; got n = {self.n}."
-            raise ParameterError(message)
+            raise ParameterError(f"An interval rests on at least one sample; got n = {self.n}.")
 
     @classmethod
     def around(cls, value: float, *, low: float, high: float, n: int) -> Interval:

@@ -51,8 +51,9 @@ def draw_resample_counts(n: int, *, resamples: int, seed: int | tuple[int, ...])
     (array([1, 1, 1, 1], dtype=uint8), array([4, 4, 4], dtype=uint64))
     """
     if n < 1 or resamples < 1:
-        message = f"A bootstrap needs samples and resamples; got n = {n}, resamples = {resamples}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"A bootstrap needs samples and resamples; got n = {n}, resamples = {resamples}."
+        )
     rng = np.random.default_rng(seed)
     counts = np.ones((1 + resamples, n), np.uint8)
     uniform = np.full(n, 1 / n)

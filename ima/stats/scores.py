@@ -47,8 +47,7 @@ def compute_mean_score(
     """
     array = np.asarray(values, float)
     if array.size == 0:
-        message = "A score needs at least one sample; got none."
-        raise ParameterError(message)
+        raise ParameterError("A score needs at least one sample; got none.")
     if np.isin(array, (0.0, 1.0)).all():
         low, high = compute_wilson_interval(xr.DataArray(array.mean()), n=array.size)
     else:
@@ -94,8 +93,7 @@ def compute_pooled_score(
     0.667
     """
     if len(counts) == 0:
-        message = "A score needs at least one sample; got none."
-        raise ParameterError(message)
+        raise ParameterError("A score needs at least one sample; got none.")
     weights = draw_bootstrap_weights(len(counts), resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = statistic(weights.values @ counts)

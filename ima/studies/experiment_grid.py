@@ -125,8 +125,9 @@ def list_grid_entries(
             raise UnknownNameError.among(kind="model", asked=name, available=records)
     untracked = [name for name in tracked_names if not records[name]["checkpoints"]]
     if untracked:
-        message = f"{', '.join(untracked)} has no training checkpoints. See: ima models list."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{', '.join(untracked)} has no training checkpoints. See: ima models list."
+        )
     entries = [_make_entry(records[name], task) for name in names for task in tasks]
     entries += [
         _make_entry(records[name], task, step=step)

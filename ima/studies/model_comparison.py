@@ -89,8 +89,7 @@ def correlate_comparisons(
     """
     titles = [comparison.title for comparison in comparisons]
     if len(set(titles)) < len(titles):
-        message = f"Titles of comparisons must differ; got {', '.join(titles)}."
-        raise ParameterError(message)
+        raise ParameterError(f"Titles of comparisons must differ; got {', '.join(titles)}.")
     columns = ["comparison", "kind", "model", "dataset", "metric"]
     parts = []
     for comparison in comparisons:
@@ -107,8 +106,7 @@ def correlate_comparisons(
     if not parts:
         failed = list_failed_comparisons(comparisons)
         reasons = "; ".join(f"{title}: {why}" for title, why in failed.items()) or "none were given"
-        message = f"No comparison can be correlated: {reasons}."
-        raise ParameterError(message)
+        raise ParameterError(f"No comparison can be correlated: {reasons}.")
     table = pd.concat(parts, ignore_index=True)
     table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
     return table[[*columns, *(name for name in table.columns if name not in columns)]]
@@ -148,8 +146,9 @@ def compute_proxy_interval(table: pd.DataFrame, *, comparison: str, name: str) -
     selected = (table["comparison"] == comparison) & (table["proxy"] == name)
     rows = table[selected & (table["coefficient"] == "spearman")]
     if len(rows) != 1:
-        message = f"Expected one row of {name} in {comparison}; the table has {len(rows)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Expected one row of {name} in {comparison}; the table has {len(rows)}."
+        )
     row = rows.iloc[0]
     low, high = float(row["low"]), float(row["high"])
     if row["p adjusted"] >= 0.05:

@@ -121,8 +121,9 @@ def compute_model_summary(
     cache_set = open_cache_set([path])
     (name,) = cache_set.means
     if not (cache_set.members["perceptual"] > 0).all():
-        message = f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
-        raise CacheError(message)
+        raise CacheError(
+            f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
+        )
     settings = {"resamples": resamples, "seed": seed}
     proxies: dict[str, FloatArray] = {}
     for title, version in ((IMA_SCORE, "same layer"), (INPUT_IMA_SCORE, "input")):
@@ -180,27 +181,23 @@ def read_score_table(path: str | os.PathLike[str], summaries: Sequence[ModelSumm
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        message = f"Cannot read the scores {os.fspath(path)}: {error}."
-        raise ParameterError(message) from error
+        raise ParameterError(f"Cannot read the scores {os.fspath(path)}: {error}.") from error
     key = next((name for name in ("cache", "model") if name in table.columns), None)
     if key is None or "score" not in table.columns:
         columns = ", ".join(map(str, table.columns)) or "nothing"
-        message = (
+        raise ParameterError(
             f"{os.fspath(path)} needs the columns model (or cache) and score; found {columns}."
         )
-        raise ParameterError(message)
     if table[key].duplicated().any():
         duplicates = ", ".join(sorted(set(table[key][table[key].duplicated()])))
-        message = f"{os.fspath(path)} has more than one score of {duplicates}."
-        raise ParameterError(message)
+        raise ParameterError(f"{os.fspath(path)} has more than one score of {duplicates}.")
     scores = dict(zip(table[key].astype(str), table["score"], strict=True))
     names = [each.path if key == "cache" else each.model for each in summaries]
     missing = [name for name in names if name not in scores]
     if missing:
-        message = (
+        raise ParameterError(
             f"{os.fspath(path)} has no score of {', '.join(missing)}. It has: {', '.join(scores)}."
         )
-        raise ParameterError(message)
     return np.array([float(scores[name]) for name in names])
 
 
@@ -297,14 +294,14 @@ def _stack_scores(summaries: Sequence[ModelSummary], metric: str | None) -> Floa
     if metric is None:
         metrics = sorted({each.metric for each in summaries if each.metric})
         if len(metrics) > 1:
-            message = f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"The caches hold different scores: {', '.join(metrics)}. Compare one task."
+            )
         metric = metrics[0] if metrics else ""
     missing = [Path(each.path).name for each in summaries if metric not in each.scores]
     if missing:
-        message = (
+        raise ParameterError(
             f"No scores in {', '.join(missing)}{f' ({metric})' if metric else ''}. Create caches "
             "with `ima cache create … --predict`, or pass a table with --scores."
         )
-        raise ParameterError(message)
     return np.stack([each.scores[metric] for each in summaries], axis=1)

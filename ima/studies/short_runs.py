@@ -99,10 +99,9 @@ def read_short_runs() -> dict[str, ModelSummary]:
         record = read_json(path)
         parts = hash_run_parts(root, record["run"]["encoder"])
         if record["recipe"]["parts"] != parts:
-            message = (
+            raise ModelError(
                 f"{path} was made with another language model or encoder than {root} holds. "
                 "Repeat the run: ima zoo sweep"
             )
-            raise ModelError(message)
         summaries[path.stem] = ModelSummary.from_record(record, path=str(path))
     return summaries

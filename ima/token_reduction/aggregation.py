@@ -153,8 +153,9 @@ def capture_text_states(model: FrozenModel, demonstration: Sample, *, depth: int
     torch.Size([7, 128])
     """
     if not 1 <= depth <= model.layers:
-        message = f"depth must be a layer of {model.name!r}, 1 to {model.layers}; got {depth}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"depth must be a layer of {model.name!r}, 1 to {model.layers}; got {depth}."
+        )
     batch = model.encode([demonstration], target=False)
     with stop_after(model.hook_points.blocks[depth - 1]) as outputs:
         model.forward(batch)
@@ -211,14 +212,14 @@ class DemonstrationBank:
                 states = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
             depth = int(metadata["depth"])
         except Exception as error:
-            message = f"Cannot read the bank of demonstrations {path}: {error}. Compute it again."
-            raise ModelError(message) from error
+            raise ModelError(
+                f"Cannot read the bank of demonstrations {path}: {error}. Compute it again."
+            ) from error
         if metadata.get("weights_hash") != model.weights_hash:
-            message = (
+            raise ModelError(
                 f"The bank {path} was computed with weights {metadata.get('weights_hash')}; "
                 f"{model.name!r} has {model.weights_hash}. Compute it again with this model."
             )
-            raise ModelError(message)
         return cls(states, model.weights_hash, depth)
 
 
@@ -279,11 +280,10 @@ def prepend_demonstrations(
     ['red']
     """
     if type(model) is not FrozenModel:
-        message = (
+        raise ParameterError(
             f"The processor of {model.name!r} builds its prompts, so that demonstrations cannot "
             "precede them. Take a model of the zoo or of `ima train`."
         )
-        raise ParameterError(message)
     embed = _DemonstrationEmbedder(model, content, aggregation, bank)
     before = {
         key: EmbeddedTokens.concatenate([embed(sample) for sample in demonstrations])
@@ -305,21 +305,20 @@ class _DemonstrationEmbedder:
     ) -> None:
         if content == "states":
             if aggregation is None:
-                message = "States need a trained map. Give aggregation=load_aggregation(…)."
-                raise ParameterError(message)
+                raise ParameterError(
+                    "States need a trained map. Give aggregation=load_aggregation(…)."
+                )
             width = aggregation.projection.in_features
             if aggregation.model != model.name or width != model.hidden:
-                message = (
+                raise ParameterError(
                     f"The map was trained with {aggregation.model!r}, not {model.name!r}. Load "
                     "that model, or train a map for this one."
                 )
-                raise ParameterError(message)
             if bank is not None and bank.depth != aggregation.depth:
-                message = (
+                raise ParameterError(
                     f"The bank is of depth {bank.depth}, the map of {aggregation.depth}. Compute "
                     f"the bank with depth={aggregation.depth}."
                 )
-                raise ParameterError(message)
         self.model, self.content, self.aggregation, self.bank = model, content, aggregation, bank
 
     @torch.no_grad()
@@ -341,8 +340,9 @@ class _DemonstrationEmbedder:
         elif demonstration.id in self.bank.states:
             states = self.bank.states[demonstration.id]
         else:
-            message = f"The bank has no demonstration {demonstration.id!r}. Compute it again."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"The bank has no demonstration {demonstration.id!r}. Compute it again."
+            )
         tokens = self.aggregation.projection(states.cpu())
         like = next(self.model.hook_points.embedding.parameters())
         codes = torch.zeros(len(tokens), dtype=torch.int8)

@@ -237,8 +237,9 @@ class _Run:
         if summary is not None:
             view["summary"] = summary if packed is None else packed.take(summary)
         elif any("summary" in step.needs for step in steps):
-            message = f"{self.plan.name!r} needs similarities to the CLS token; the batch has none."
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{self.plan.name!r} needs similarities to the CLS token; the batch has none."
+            )
         # The last token of the prompt predicts the next one.
         last = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
         kept = self.present.clone()
@@ -258,11 +259,10 @@ class _Run:
             return kwargs
         cache = kwargs.get("past_key_values")
         if cache is None:
-            message = (
+            raise ModelError(
                 f"{self.model.name!r} does not hand its blocks past_key_values by name, so that "
                 "nothing can be decoded after tokens are pruned. Use skip steps instead."
             )
-            raise ModelError(message)
         keys = int(cache.get_seq_length(layer - 1)) + 1
         mask = kwargs.get("attention_mask")
         mask = packed.decoding_mask(mask, prompt_length=self.prompt_length, keys=keys)

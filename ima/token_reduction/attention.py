@@ -55,11 +55,10 @@ def find_attention_projections(attention: nn.Module, name: str) -> tuple[nn.Modu
     outputs = (getattr(attention, key, None) for key in ("o_proj", "out_proj"))
     output = next((module for module in outputs if module), None)
     if not isinstance(query, nn.Module) or not isinstance(output, nn.Module):
-        message = (
+        raise ModelError(
             f"{type(attention).__name__} of {name!r} has no query projection of its own, so that "
             "no token can skip attention. Skip ffn, or prune tokens."
         )
-        raise ModelError(message)
     return query, output
 
 
@@ -102,11 +101,10 @@ def replace_attention(
     before = {key: config._attn_implementation for key, config in configs.items()}
     others = [name for name in before.values() if name not in _REPLACEABLE]
     if others or not configs:
-        message = (
+        raise ModelError(
             f"The plan {plan!r} needs attention by sdpa or eager; {model.name!r} has "
             f"{', '.join(map(str, others)) or 'one that cannot be chosen'}. Load it with sdpa."
         )
-        raise ModelError(message)
     try:
         for config in configs.values():
             config._attn_implementation = _ATTN_IMPLEMENTATION

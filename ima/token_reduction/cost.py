@@ -94,11 +94,10 @@ def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
     out = own.get("o_proj", own.get("out_proj"))
     if out is None or not {"q_proj", "k_proj", "v_proj"} <= own.keys():
         attention = block.get_submodule(model.hook_points.attention)
-        message = (
+        raise ModelError(
             f"Cannot count the projections of {type(attention).__name__}: q_proj, k_proj, v_proj "
             f"and o_proj are needed; it has {', '.join(own) or 'none'}."
         )
-        raise ModelError(message)
     return {
         "q_o": own["q_proj"] + out,
         "k_v": own["k_proj"] + own["v_proj"],

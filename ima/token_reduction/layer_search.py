@@ -77,8 +77,7 @@ def compute_plan_divergence(
     {1: 2.31, 2: 0.87}
     """
     if not samples:
-        message = "At least one sample is needed; got none."
-        raise ParameterError(message)
+        raise ParameterError("At least one sample is needed; got none.")
     total = dict.fromkeys(plans, 0.0)
     for batch in model.iterate_batches(samples, batch_size=batch_size, side="left", target=False):
         unreduced = _compute_next_log_probs(model, batch, ReductionPlan(name="unreduced"))

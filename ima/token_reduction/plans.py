@@ -103,11 +103,10 @@ class SkipStep(_Strict):
     @model_validator(mode="after")
     def _check_selection(self) -> SkipStep:
         if self.tokens in {"generated", "all"} and self.ratio not in {0.0, 1.0}:
-            message = (
+            raise ValueError(
                 f"ratio: {self.ratio} of generated tokens cannot be chosen, because they come one "
                 "by one. Give ratio: 1, or tokens: prompt."
             )
-            raise ValueError(message)
         try:
             _ = self.selection
         except ValidationError as error:
@@ -254,21 +253,22 @@ def make_step(given: Mapping[str, Any]) -> SkipStep | ParallelStep | PruneStep:
 
     renamed = [f"{old!r} is now {new!r}" for old, new in _RENAMED_KEYS.items() if old in given]
     if renamed:
-        message = f"{', '.join(renamed)}. Rename the key{'s' if len(renamed) > 1 else ''}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{', '.join(renamed)}. Rename the key{'s' if len(renamed) > 1 else ''}."
+        )
     if "skip" in given:
         return SkipStep.model_validate(given)
     if "parallel" in given:
         return ParallelStep.model_validate(given)
     if "prune" not in given:
-        message = f"One of {', '.join(_KINDS)} is needed; found {', '.join(map(str, given))}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"One of {', '.join(_KINDS)} is needed; found {', '.join(map(str, given))}."
+        )
     scorers = list_scorers()
     choose = str(given.get("choose", "strided"))
     name = choose.partition("-")[0]
     if name not in scorers:
-        kind = "value of choose"
-        raise UnknownNameError.among(kind, choose, scorers)
+        raise UnknownNameError.among("value of choose", choose, scorers)
     return scorers[name].model_validate({**given, "choose": choose})
 
 
@@ -337,31 +337,29 @@ class ReductionPlan(_Strict):
             beyond = [layer for layer in named if not lowest <= layer <= layers]
             if beyond or not named:
                 asked = f"layer {', '.join(map(str, beyond))}" if beyond else "no layer"
-                message = f"{self.name!r} names {asked}; {model.name!r} has layers 1 to {layers}."
-                raise ParameterError(message)
+                raise ParameterError(
+                    f"{self.name!r} names {asked}; {model.name!r} has layers 1 to {layers}."
+                )
         groups = {step.tokens for step in self.skip_steps}
         groups |= {step.prune for step in self.prune_steps}
         if "perceptual" in groups and model.modality == "text":
-            message = (
+            raise ParameterError(
                 f"{self.name!r} names perceptual tokens; {model.name!r} is a language model alone. "
                 "Name textual or prompt tokens, or take another model: ima models list."
             )
-            raise ParameterError(message)
         choices = [*self.prune_steps, *(step.selection for step in self.skip_steps)]
         by_summary = any("summary" in step.needs for step in choices)
         if by_summary and (model.perception is None or not model.perception.has_summary):
-            message = (
+            raise ParameterError(
                 f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
                 "no perceptual token for each patch, or none whose patch is known. Give another "
                 "value of choose, or take a model such as llava-mini-3."
             )
-            raise ParameterError(message)
         if self.steps and model.hook_points.residual != "sequential":
-            message = (
+            raise ParameterError(
                 f"{self.name!r} needs blocks in which the FFN follows attention; those of "
                 f"{model.name!r} are {model.hook_points.residual}."
             )
-            raise ParameterError(message)
 
 
 def resolve_layers(step: SkipStep | ParallelStep, layers: int) -> list[int]:
@@ -392,8 +390,7 @@ def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        message = f"Cannot read the plan {os.fspath(path)}: {error}."
-        raise ParameterError(message) from error
+        raise ParameterError(f"Cannot read the plan {os.fspath(path)}: {error}.") from error
     return parse_plan(given, source=os.fspath(path))
 
 
@@ -420,25 +417,21 @@ def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
     'perceptual'
     """
     if not isinstance(given, dict):
-        message = f"{source} must hold name and steps; it holds {type(given).__name__}."
-        raise ParameterError(message)
+        raise ParameterError(f"{source} must hold name and steps; it holds {type(given).__name__}.")
     steps = []
     place = source
     try:
         for number, step in enumerate(given.get("steps") or [], start=1):
             place = f"{source}, step {number}"
             if not isinstance(step, dict):
-                message = f"one of {', '.join(_KINDS)} is needed; found {step!r}."
-                raise ParameterError(message)
+                raise ParameterError(f"one of {', '.join(_KINDS)} is needed; found {step!r}.")
             steps.append(make_step(step))
         place = source
         return ReductionPlan.model_validate({**given, "steps": steps})
     except ValidationError as error:
-        message = f"{place}: {_read_message(error)}"
-        raise ParameterError(message) from error
+        raise ParameterError(f"{place}: {_read_message(error)}") from error
     except (ParameterError, UnknownNameError) as error:
-        message = f"{place}: {error}"
-        raise type(error)(message) from error
+        raise type(error)(f"{place}: {error}") from error
 
 
 def _read_message(error: ValidationError) -> str:

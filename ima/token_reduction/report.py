@@ -104,18 +104,18 @@ def compare_plans(
     """
     by_name = {plan.name: plan for plan in (UNREDUCED_PLAN, *plans)}
     if len(by_name) <= len(plans):
-        message = f"Names of plans must differ; got {', '.join(plan.name for plan in plans)}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"Names of plans must differ; got {', '.join(plan.name for plan in plans)}."
+        )
     for plan in by_name.values():
         plan.check(model)
     samples = list(samples)
     scorer = SampleScorer(samples)
     metric = next((name for name in MAIN_SCORES if name in scorer.metrics), None)
     if metric is None:
-        message = (
+        raise ParameterError(
             "The samples cannot be scored: they have no references. Take samples with references."
         )
-        raise ParameterError(message)
     with reuse_perception():
         runs = [_answer(model, samples, plan, batch_size) for plan in by_name.values()]
     rows, by_sample = [], {}
@@ -191,11 +191,10 @@ def compute_relative_score(
     (0.5, 2)
     """
     if not unreduced.mean() > 0:
-        message = (
+        raise ParameterError(
             "The unreduced model scores 0 on these samples, so that no fraction of its score is "
             "defined. Take other samples."
         )
-        raise ParameterError(message)
     weights = draw_bootstrap_weights(len(unreduced), resamples=resamples, seed=seed).to_numpy()
     denominator = weights @ unreduced
     positive = denominator > 0
@@ -262,11 +261,10 @@ def compute_kept_alignment(
     0.04
     """
     if len(plan.prune_steps) != 1:
-        message = (
+        raise ParameterError(
             f"{plan.name!r} has {len(plan.prune_steps)} prune steps; exactly one is needed. Take "
             "another plan."
         )
-        raise ParameterError(message)
     layer = plan.prune_steps[0].after_layer
     differences: list[float] = []
     for batch in model.iterate_batches(samples, batch_size=batch_size):

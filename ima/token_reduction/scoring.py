@@ -175,11 +175,10 @@ def select_tokens(step: PruneStep, tokens: TokenView) -> Tensor:
     """
     scores = step.score(tokens)
     if scores.shape != tokens.candidates.shape:
-        message = (
+        raise ParameterError(
             f"{type(step).__name__}.score returned shape {tuple(scores.shape)}; one score of each "
             f"token is needed, {tuple(tokens.candidates.shape)}."
         )
-        raise ParameterError(message)
     values = scores.detach().double().cpu().numpy()
     candidates = tokens.candidates.cpu().numpy()
     selected = np.zeros_like(candidates)

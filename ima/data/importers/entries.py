@@ -119,8 +119,9 @@ class PublishedFiles:
             if isinstance(document, dict) and set(keys) <= document.keys():
                 return document
         names = ", ".join(str(path) for path in self.annotations) or "none given"
-        message = f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
-        raise SampleError(message)
+        raise SampleError(
+            f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
+        )
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Read the annotation files, which hold one JSON object per line.
@@ -152,10 +153,9 @@ class PublishedFiles:
                 missing = set(columns) - set(reader.fieldnames or ())
                 if missing:
                     found = ", ".join(reader.fieldnames or ()) or "nothing"
-                    message = (
+                    raise SampleError(
                         f"{path} lacks the columns {', '.join(sorted(missing))}; found {found}."
                     )
-                    raise SampleError(message)
                 yield from reader
 
     def file(self, *names: str) -> Path:
@@ -238,20 +238,17 @@ def import_data(
         raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(importers))
     for path in [*annotations, *([] if media is None else [media])]:
         if not path.exists():
-            message = f"{path} does not exist. {importers[kind].needs}"
-            raise ParameterError(message)
+            raise ParameterError(f"{path} does not exist. {importers[kind].needs}")
     published = PublishedFiles(tuple(annotations), media)
     try:
         entries = _present(importers[kind].read(published), skip=skip_missing, samples=samples)
     except (KeyError, TypeError, AttributeError) as error:
-        message = (
+        raise SampleError(
             f"The files are not as {kind} publishes them: {type(error).__name__} {error}. "
             f"{importers[kind].needs}"
-        )
-        raise SampleError(message) from error
+        ) from error
     if not entries:
-        message = f"The files hold no sample of {kind}. {importers[kind].needs}"
-        raise SampleError(message)
+        raise SampleError(f"The files hold no sample of {kind}. {importers[kind].needs}")
     lines = [
         SampleRecord(
             id=entry.id,
@@ -286,8 +283,7 @@ def _present(
         names = ", ".join(f"{entry.id!r} ({entry.media})" for entry in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         if not skip:
-            message = f"Media are missing: {names}{more}. Leave them out: --skip-missing."
-            raise SampleError(message)
+            raise SampleError(f"Media are missing: {names}{more}. Leave them out: --skip-missing.")
         logger.warning("left out, media are missing: %s%s", names, more)
     return kept
 

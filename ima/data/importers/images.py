@@ -155,10 +155,9 @@ def read_pope(published: PublishedFiles) -> Iterator[PublishedSample]:
         for entry in PublishedFiles((path,), published.media).lines():
             label = str(entry["label"])
             if label not in ("yes", "no"):
-                message = (
+                raise SampleError(
                     f"{path}: question {entry['question_id']}: label {label!r} is not yes or no."
                 )
-                raise SampleError(message)
             yield PublishedSample(
                 id=f"{path.stem}-{entry['question_id']}",
                 modality="image",

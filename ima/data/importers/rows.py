@@ -89,8 +89,7 @@ def make_samples_from_rows(
             )
         )
     if not samples:
-        message = f"{name} holds no rows."
-        raise SampleError(message)
+        raise SampleError(f"{name} holds no rows.")
     return SampleSet(name=name, split=split, samples=tuple(samples))
 
 
@@ -116,8 +115,9 @@ def open_hf_dataset(source: str, *, split: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        message = "Hugging Face data sets need their library: pip install datasets."
-        raise SampleError(message) from error
+        raise SampleError(
+            "Hugging Face data sets need their library: pip install datasets."
+        ) from error
     try:
         if Path(source).is_dir():
             opened = datasets.load_from_disk(source)
@@ -126,8 +126,9 @@ def open_hf_dataset(source: str, *, split: str) -> Any:
         return datasets.load_dataset(name, configuration or None, split=split)
     # The library raises its own, the hub's and the system's errors, with no common base.
     except Exception as error:
-        message = f"Cannot open {source!r}, split {split!r}: {type(error).__name__}: {error}"
-        raise SampleError(message) from error
+        raise SampleError(
+            f"Cannot open {source!r}, split {split!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _convert_media(value: Any, modality: Modality, where: str) -> Media:
@@ -150,16 +151,16 @@ def _convert_media(value: Any, modality: Modality, where: str) -> Media:
     array = np.asarray(value) if modality in ("image", "video") else None
     if array is not None and array.dtype == np.uint8:
         return array
-    message = f"{where}: expected media of modality {modality!r}; found {type(value).__name__}."
-    raise SampleError(message)
+    raise SampleError(
+        f"{where}: expected media of modality {modality!r}; found {type(value).__name__}."
+    )
 
 
 def _value(row: Mapping[str, Any], column: _Column, where: str) -> Any:
     if callable(column):
         return column(row)
     if column not in row:
-        message = f"{where}: no column {column!r}. Columns: {', '.join(map(str, row))}."
-        raise SampleError(message)
+        raise SampleError(f"{where}: no column {column!r}. Columns: {', '.join(map(str, row))}.")
     return row[column]
 
 
@@ -169,5 +170,6 @@ def _prompt(row: Mapping[str, Any], prompt: _Column, where: str) -> str:
     try:
         return prompt.format_map(dict(row))
     except KeyError as error:
-        message = f"{where}: the prompt names column {error}. Columns: {', '.join(map(str, row))}."
-        raise SampleError(message) from error
+        raise SampleError(
+            f"{where}: the prompt names column {error}. Columns: {', '.join(map(str, row))}."
+        ) from error

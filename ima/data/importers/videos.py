@@ -53,8 +53,9 @@ def read_msvd(published: PublishedFiles) -> Iterator[PublishedSample]:
                 continue
             name, _, text = line.strip().partition(" ")
             if not text:
-                message = f"{path}, line {number}: expected a clip's name and a description."
-                raise SampleError(message)
+                raise SampleError(
+                    f"{path}, line {number}: expected a clip's name and a description."
+                )
             captions.setdefault(name, []).append(text.strip())
     for name, texts in captions.items():
         yield _video(published, name, texts)

@@ -45,11 +45,10 @@ def build_model(model_class: Any, config: Any, weights: Mapping[str, Any]) -> An
     for kind in ("missing", "unexpected", "mismatched"):
         names = sorted(map(str, found[f"{kind}_keys"]))
         if names:
-            message = (
+            raise PartError(
                 f"The weights are not those of {model_class.__name__}: {len(names)} {kind}, "
                 f"for example {names[0]}."
             )
-            raise PartError(message)
     return model
 
 

@@ -112,15 +112,13 @@ def read_variables(path: Path) -> dict[str, Any]:
         try:
             version, spec, _ = _number(file, "I"), _text(file), _number(file, "I")
             if (version, spec) != (_VERSION, _SPEC):
-                message = (
+                raise PartError(
                     f"model.bin is {spec!r} in binary version {version}; this reads {_SPEC!r} in "
                     f"version {_VERSION}."
                 )
-                raise PartError(message)
             return dict(_variable(file) for _ in range(_number(file, "I")))
         except (struct.error, UnicodeDecodeError, ValueError) as error:
-            message = f"model.bin is no whole CTranslate2 model: {error}"
-            raise PartError(message) from error
+            raise PartError(f"model.bin is no whole CTranslate2 model: {error}") from error
 
 
 def _number(file: IO[bytes], kind: str) -> int:
@@ -137,8 +135,7 @@ def _variable(file: IO[bytes]) -> tuple[str, Any]:
     shape = [_number(file, "I") for _ in range(rank)]
     code, n_bytes = _number(file, "B"), _number(file, "I")
     if code not in _DTYPES:
-        message = f"variable {name} has numbers of unknown kind {code}"
-        raise ValueError(message)
+        raise ValueError(f"variable {name} has numbers of unknown kind {code}")
     return name, np.frombuffer(file.read(n_bytes), dtype=_DTYPES[code]).reshape(shape)
 
 
@@ -168,8 +165,7 @@ def _rename(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 if not (part.endswith("k_proj") and kind == "bias"):
                     yield f"{prefix}{part}.{kind}", rows.contiguous()
         else:
-            message = f"Unknown weight {name} in model.bin."
-            raise PartError(message)
+            raise PartError(f"Unknown weight {name} in model.bin.")
     yield (
         "proj_out.weight",
         torch.from_numpy(variables["decoder/embeddings/weight"].astype(np.float32)),
@@ -217,8 +213,7 @@ def _infer_config(weights: Mapping[str, Any], variables: Mapping[str, Any], toke
             pad_token_id=end,
         )
     except KeyError as error:
-        message = f"model.bin holds no Whisper: no weight {error}."
-        raise PartError(message) from error
+        raise PartError(f"model.bin holds no Whisper: no weight {error}.") from error
 
 
 def _make_generation_config(config: Any, settings: Mapping[str, Any], tokenizer: Any) -> Any:

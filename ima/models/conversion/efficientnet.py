@@ -89,8 +89,7 @@ def _rename(weights: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield prefix + ours + rest.removeprefix(theirs), value
                 break
         else:
-            message = f"The checkpoint is no EfficientNet-Lite0: unknown weight {name}."
-            raise PartError(message)
+            raise PartError(f"The checkpoint is no EfficientNet-Lite0: unknown weight {name}.")
 
 
 def _infer_config(weights: Mapping[str, Any]) -> Any:
@@ -100,8 +99,7 @@ def _infer_config(weights: Mapping[str, Any]) -> Any:
     try:
         top = weights["encoder.top_conv.weight"].shape[0]
     except KeyError as error:
-        message = f"The checkpoint is no EfficientNet-Lite0: no weight {error}."
-        raise PartError(message) from error
+        raise PartError(f"The checkpoint is no EfficientNet-Lite0: no weight {error}.") from error
     return EfficientNetConfig(
         image_size=_IMAGE_SIZE,
         width_coefficient=1.0,

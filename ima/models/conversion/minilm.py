@@ -43,7 +43,6 @@ def convert_sentence_encoder(members: Mapping[str, Path], folder: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for name in _FILES:
             if name not in archive.namelist():
-                message = f"The zip file of the sentence encoder lacks {name}."
-                raise PartError(message)
+                raise PartError(f"The zip file of the sentence encoder lacks {name}.")
             with archive.open(name) as source, (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target)

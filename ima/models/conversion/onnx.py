@@ -94,8 +94,7 @@ def _infer_config(weights: Mapping[str, Any]) -> Any:
         hidden = projection.shape[0]
         inner = weights["encoder.layer.0.mlp.fc1.bias"].shape[0]
     except KeyError as error:
-        message = f"The ONNX file holds no DINOv2 backbone: no weight {error}."
-        raise PartError(message) from error
+        raise PartError(f"The ONNX file holds no DINOv2 backbone: no weight {error}.") from error
     layers = {name.split(".")[2] for name in weights if name.startswith("encoder.layer.")}
     patch = projection.shape[-1]
     return Dinov2Config(

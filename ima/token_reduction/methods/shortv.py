@@ -61,8 +61,9 @@ def search_shortv(model: FrozenModel, samples: Sequence[Sample], *, count: int) 
     'ShortV in 4 layers'
     """
     if not 1 <= count <= model.layers:
-        message = f"count must be between 1 and {model.layers}, the layers; got {count}."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"count must be between 1 and {model.layers}, the layers; got {count}."
+        )
     plans = {layer: ShortV(layers=(layer,)).plan() for layer in range(1, model.layers + 1)}
     divergence = compute_plan_divergence(model, samples, plans)
     chosen = sorted(sorted(divergence, key=lambda layer: divergence[layer])[:count])
