@@ -31,6 +31,10 @@ class ConnectorConfig(BaseModel):
     expansion : int
         The query outputs pass through ``expansion · width`` units on their way to ``hidden``. Four
         gives the 7.4 M parameters that the paper reports for its sizes.
+    shared_output : bool
+        Whether one last layer serves all queries, as in the paper. Otherwise each query has its
+        own, as each position of ClipCap's prefix has (Mokady et al. 2021, arXiv:2111.09734): the
+        connector is larger, and learns to be read by the language model in far fewer steps.
     dropout : float
         Probability of dropout in the layers during training.
     output_norm : float or None
@@ -54,23 +58,39 @@ class ConnectorConfig(BaseModel):
     heads: int = Field(default=8, ge=1)
     feed_forward: int = Field(default=256, ge=1)
     expansion: int = Field(default=4, ge=1)
+    shared_output: bool = True
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     output_norm: float | None = Field(default=None, gt=0.0)
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ConnectorConfig:
         if self.width % self.heads:
-            message = f"heads must divide width; got width {self.width} and heads {self.heads}."
-            raise ValueError(message)
+            raise ValueError(
+                f"heads must divide width; got width {self.width} and heads {self.heads}."
+            )
         return self
+
+
+class _LinearPerQuery(nn.Module):
+    """A linear layer for each query: (sample, query, inputs) to (sample, query, outputs)."""
+
+    def __init__(self, queries: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        limit = inputs**-0.5  # as in nn.Linear
+        self.weight = nn.Parameter(torch.empty(queries, inputs, outputs).uniform_(-limit, limit))
+        self.bias = nn.Parameter(torch.empty(queries, outputs).uniform_(-limit, limit))
+
+    def forward(self, states: Tensor) -> Tensor:
+        mapped: Tensor = torch.einsum("bqi,qio->bqo", states, self.weight) + self.bias
+        return mapped
 
 
 class Connector(nn.Module):
     """Map encoder tokens to perceptual tokens of a language model (paper §2).
 
     Encoder tokens → linear to ``width`` → concatenated with the learned queries → pre-norm
-    transformer layers → the outputs at the queries → linear up → linear to ``hidden`` → LayerNorm,
-    if the configuration has an output norm.
+    transformer layers → the outputs at the queries → linear up → linear to ``hidden``, one for all
+    queries or one for each → LayerNorm, if the configuration has an output norm.
 
     Parameters
     ----------
@@ -109,7 +129,12 @@ class Connector(nn.Module):
             )
             self.norm = nn.LayerNorm(config.width)
             self.up = nn.Linear(config.width, config.expansion * config.width)
-            self.out = nn.Linear(config.expansion * config.width, config.hidden)
+            units = config.expansion * config.width
+            self.out: nn.Module = (
+                nn.Linear(units, config.hidden)
+                if config.shared_output
+                else _LinearPerQuery(config.queries, units, config.hidden)
+            )
         self.scale: nn.Module = nn.Identity()
         if config.output_norm is not None:
             norm = nn.LayerNorm(config.hidden)

@@ -65,8 +65,7 @@ def train_connector(settings: TrainingSettings) -> str:
     result = run.train(out)
     accelerator.wait_for_everyone()
     if zoo.hash_state_dict(model.language.state_dict()) != language_hash:
-        message = "Training changed the language model, which must stay frozen."
-        raise ModelError(message)
+        raise ModelError("Training changed the language model, which must stay frozen.")
     if accelerator.is_main_process:
         run.save_model(out, result, parts=parts, language_hash=language_hash)
     accelerator.wait_for_everyone()
@@ -84,7 +83,9 @@ class _ConnectorRun:
         self.stores = _open_token_stores(settings, model, (self.data, self.validation))
         connector = model.perception.connector.float().train().requires_grad_()
         optimizer = torch.optim.AdamW(
-            connector.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self._group_parameters(connector),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
         )
         self.word_curve = self._train_word_stage(connector)
         self.connector, self.optimizer = accelerator.prepare(connector, optimizer)
@@ -106,6 +107,16 @@ class _ConnectorRun:
         )
         parts = settings.checkpoints + 1
         self.milestones = {round(steps * part / parts) for part in range(1, parts)} - {0, steps}
+
+    def _group_parameters(self, connector: Any) -> list[dict[str, Any]]:
+        """Return the optimizer's groups: the last layer, and all before it."""
+        last = [*connector.out.parameters(), *connector.scale.parameters()]
+        ids = {id(parameter) for parameter in last}
+        earlier = [value for value in connector.parameters() if id(value) not in ids]
+        return [
+            {"params": earlier, "rate": self.settings.query_rate},
+            {"params": last, "rate": 1.0},
+        ]
 
     def _train_word_stage(self, connector: Any) -> list[dict[str, float]]:
         """Run the first stage, unless it is done; its weights are those of step 0."""
@@ -276,14 +287,15 @@ def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
     path = out / "training.json"
     record = settings.model_dump_json(indent=1, exclude=set(RUN_FIELDS))
     if (out / zoo.CARD_FILE).is_file():
-        message = f"{out} holds a trained model. Give another --out, or remove the folder."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{out} holds a trained model. Give another --out, or remove the folder."
+        )
     if path.is_file() and path.read_text(encoding="utf-8") != record:
-        message = f"{out} holds a training with other settings ({path}). Give another --out."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{out} holds a training with other settings ({path}). Give another --out."
+        )
     if out.is_dir() and any(out.iterdir()) and not path.is_file():
-        message = f"{out} exists and holds no training. Give another --out."
-        raise ParameterError(message)
+        raise ParameterError(f"{out} exists and holds no training. Give another --out.")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(record, encoding="utf-8")
 
@@ -311,6 +323,8 @@ def _build_untrained(settings: TrainingSettings, parts: SingleTaskParts) -> Froz
         feed_forward=settings.feed_forward,
         queries=settings.queries,
         layers=settings.layers,
+        expansion=settings.expansion,
+        shared_output=settings.shared_output,
         output_norm=output_norm,
     )
     connector = Connector(config, seed=settings.seed)
@@ -327,11 +341,10 @@ def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
     source = None if perception is None else perception.connector
     if not isinstance(source, Connector) or source.config != connector.config:
         found = source.config if isinstance(source, Connector) else "no such connector"
-        message = (
+        raise ParameterError(
             f"Training cannot start from {settings.start!r}: it has {found}; these settings need "
             f"{connector.config}."
         )
-        raise ParameterError(message)
     connector.load_state_dict(source.state_dict())
     save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
 

@@ -128,7 +128,7 @@ def run_training_loop(
         The module whose weights are saved; in training mode during steps and in evaluation mode,
         without gradients, during ``probe``.
     optimizer : torch.optim.Optimizer
-        Its learning rate is set before each step.
+        Its learning rate is set before each step: the schedule's, times a group's ``rate``.
     take_step : callable
         Must depend on the step's number, the model, and seeds alone.
     recipe : TrainingRecipe
@@ -183,7 +183,7 @@ def run_training_loop(
     ) as progress:
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
-                group["lr"] = compute_learning_rate(step, recipe)
+                group["lr"] = compute_learning_rate(step, recipe) * group.get("rate", 1.0)
             losses.append(take_step(step))
             progress.update(1)
             done = step + 1

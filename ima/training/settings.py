@@ -98,6 +98,15 @@ class TrainingSettings(BaseModel):
     )
     queries: int = Field(default=10, ge=1, description="perceptual tokens per sample")
     layers: int = Field(default=5, ge=1, description="transformer layers of the connector")
+    expansion: int = Field(
+        default=4, ge=1, description="units of the last layer but one, in multiples of the width"
+    )
+    shared_output: bool = Field(
+        default=True,
+        description=(
+            "one last layer for all queries, as in the paper; without it each query has its own"
+        ),
+    )
     output_norm: Literal["embeddings", "free"] = Field(
         default="embeddings",
         description=(
@@ -115,6 +124,15 @@ class TrainingSettings(BaseModel):
         description=(
             "steps of a first stage without the language model, in which the queries learn to "
             "tell the words of the references"
+        ),
+    )
+    query_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description=(
+            "fraction of the learning rate at which all layers but the last learn; low after a "
+            "first stage, whose layers need little change"
         ),
     )
     seconds: float | None = Field(
@@ -168,5 +186,6 @@ class TrainingSettings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
-            message = f"Setting {name!r}: {first['msg']}; found {first['input']!r}."
-            raise ParameterError(message) from None
+            raise ParameterError(
+                f"Setting {name!r}: {first['msg']}; found {first['input']!r}."
+            ) from None

@@ -1,9 +1,10 @@
 """A first stage of training: the connector learns words without the language model.
 
-What the queries read must tell which words the references hold. It needs no pass through the
-language model, which takes almost all of the time of a training step, and it leaves the layers
-that lead to the language model as their seed made them. BLIP-2 (Li et al. 2023, arXiv:2301.12597,
-section 3.2) trains its queries without the language model first, with other objectives.
+What each query reads must tell which words the reference holds: each unit of the connector's last
+layer but one stands for a word. The stage needs no pass through the language model, which takes
+almost all of the time of a training step, and it leaves the layer that leads to the language model
+as its seed made it. BLIP-2 (Li et al. 2023, arXiv:2301.12597, section 3.2) trains its queries
+without the language model first, with other objectives.
 """
 
 from __future__ import annotations
@@ -29,8 +30,15 @@ _MIN_OCCURRENCES = 5
 _INITIAL_BIAS = -5.0
 
 
-def list_reference_words(samples: Sequence[Sample]) -> list[str]:
+def list_reference_words(samples: Sequence[Sample], *, at_most: int | None = None) -> list[str]:
     """Return the words that occur in at least five samples' first references, sorted.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples with references.
+    at_most : int or None
+        Of more words, the most frequent ones count.
 
     Examples
     --------
@@ -38,8 +46,9 @@ def list_reference_words(samples: Sequence[Sample]) -> list[str]:
     >>> list_reference_words([sample] * 5)
     ['dogs', 'grass', 'on', 'the', 'two']
     """
-    counts = Counter(word for sample in samples for word in _split_words(sample))
-    return sorted(word for word, count in counts.items() if count >= _MIN_OCCURRENCES)
+    counts = Counter(word for sample in samples for word in sorted(_split_words(sample)))
+    frequent = [word for word, count in counts.most_common(at_most) if count >= _MIN_OCCURRENCES]
+    return sorted(frequent)
 
 
 def _split_words(sample: Sample) -> set[str]:
@@ -47,20 +56,18 @@ def _split_words(sample: Sample) -> set[str]:
 
 
 class _WordReader(nn.Module):
-    """A connector's queries, each of which may name any word."""
+    """A connector's queries, each of which names all words: a unit of the next layer is one."""
 
-    def __init__(self, connector: Connector, *, words: int, seed: int) -> None:
+    def __init__(self, connector: Connector, *, words: int) -> None:
         super().__init__()
-        self.connector = connector
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.head = nn.Linear(connector.config.width, words)
-        nn.init.constant_(self.head.bias, _INITIAL_BIAS)
+        self.connector, self.words = connector, words
+        with torch.no_grad():
+            connector.up.bias[:words] = _INITIAL_BIAS
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of the words, dims (sample, word)."""
-        logits: Tensor = self.head(self.connector.read_queries(tokens))
-        return logits.logsumexp(dim=1)
+        """Return the logits of the words, dims (sample, query, word)."""
+        units: Tensor = self.connector.up(self.connector.read_queries(tokens))
+        return units[..., : self.words]
 
 
 def train_word_stage(
@@ -78,7 +85,7 @@ def train_word_stage(
     Parameters
     ----------
     connector : Connector
-        Trained in place, but for the layers after its queries.
+        Trained in place, but for its last layer.
     samples : sequence of Sample
         Training samples with references.
     read_tokens : callable
@@ -86,7 +93,7 @@ def train_word_stage(
     steps : int
         Steps of 64 samples.
     seed : int
-        Seed of the head's weights and of the order of samples.
+        Seed of the order of samples.
     name : str
         Name of the run, for messages.
     state_path : Path
@@ -95,7 +102,7 @@ def train_word_stage(
     Returns
     -------
     TrainingResult
-        The curve: binary cross-entropy, summed over words, in nats.
+        The curve: binary cross-entropy, summed over words, mean over queries, in nats.
 
     Examples
     --------
@@ -105,11 +112,12 @@ def train_word_stage(
     ... ).curve[-1]  # doctest: +SKIP
     {'step': 800, 'loss': 1.571}
     """
-    words = {word: number for number, word in enumerate(list_reference_words(samples))}
+    known = list_reference_words(samples, at_most=connector.up.out_features)
+    words = {word: number for number, word in enumerate(known)}
     targets = torch.zeros(len(samples), len(words))
     for row, sample in enumerate(samples):
         targets[row, [words[word] for word in _split_words(sample) if word in words]] = 1
-    reader = _WordReader(connector, words=len(words), seed=seed)
+    reader = _WordReader(connector, words=len(words))
     per_epoch = max(1, len(samples) // _BATCH_SIZE)
 
     def step_loss(step: int) -> Tensor:
@@ -117,13 +125,12 @@ def train_word_stage(
         order = np.random.default_rng((seed, epoch, 1)).permutation(len(samples))
         chosen = [int(index) for index in order[part * _BATCH_SIZE : (part + 1) * _BATCH_SIZE]]
         logits = reader(read_tokens(chosen))
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits, targets[chosen].to(logits.device), reduction="none"
-        )
-        return losses.sum(dim=1).mean()
+        truth = targets[chosen].to(logits.device)[:, None].expand_as(logits)
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return losses.sum(dim=-1).mean()
 
-    # The layers after the queries take no part: without gradients they stay as they are.
-    unused = [connector.up, connector.out, connector.scale]
+    # The last layer takes no part: without gradients it stays as it is.
+    unused = [connector.out, connector.scale]
     for module in unused:
         module.requires_grad_(requires_grad=False)
     recipe = TrainingRecipe(

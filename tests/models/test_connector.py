@@ -45,6 +45,22 @@ def test_samples_do_not_touch_each_other_and_every_token_counts():
         assert (connector(changed) - together).abs().max() > 1e-4
 
 
+def test_each_query_may_have_its_own_last_layer():
+    shared = Connector(TINY, seed=0).eval()
+    own = Connector(TINY.model_copy(update={"shared_output": False}), seed=0).eval()
+    tokens = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(0))
+    assert own(tokens).shape == shared(tokens).shape
+    with torch.no_grad():
+        # With equal layers for all queries it is the shared one.
+        own.out.weight.copy_(shared.out.weight.T.expand_as(own.out.weight))
+        own.out.bias.copy_(shared.out.bias.expand_as(own.out.bias))
+        torch.testing.assert_close(own(tokens), shared(tokens))
+        before = own(tokens)
+        own.out.weight[2] += 1
+        changed = (own(tokens) != before).any(-1).any(0)
+    assert changed.tolist() == [False, False, True, False]
+
+
 def test_dropout_only_while_training():
     connector = Connector(TINY.model_copy(update={"dropout": 0.5}), seed=0)
     tokens = torch.ones(1, 3, 12)

@@ -229,6 +229,20 @@ def test_the_first_stage_is_step_zero_and_survives_a_stop(settings, tmp_path, mo
     assert not torch.equal(start.queries, untrained.queries.half().float())
 
 
+def test_all_layers_but_the_last_may_learn_slower(settings):
+    path = train_connector(settings(epochs=1, query_rate=1e-6, shared_output=False, expansion=2))
+    start, end = (
+        ima.models.load_model(name).perception.connector for name in (f"{path}@0", str(path))
+    )
+    assert end.out.weight.shape == (10, 2 * end.config.width, end.config.hidden)
+    for name, value in end.state_dict().items():
+        distance = (value - start.state_dict()[name]).abs().max()
+        if name.startswith(("out.", "scale.")):
+            assert distance > 1e-4, name
+        else:
+            assert distance < 2e-3, name
+
+
 def test_training_stops_when_the_validation_loss_no_longer_falls(settings):
     path = train_connector(settings(epochs=400, learning_rate=3e-2, save_every=2, patience=2))
     card = json.loads((Path(path) / zoo.CARD_FILE).read_text())

@@ -53,15 +53,26 @@ def test_only_frequent_words_count():
     assert list_reference_words(samples) == sorted(["a", *WORDS])
 
 
+def test_the_most_frequent_words_count_where_units_are_few():
+    samples = [*make_samples(20), *make_samples(1) * 3]
+    assert list_reference_words(samples, at_most=2) == ["a", "dog"]
+
+
 def test_queries_learn_and_the_way_to_the_language_model_stays(connector, tmp_path, monkeypatch):
     monkeypatch.setattr(word_stage, "_LEARNING_RATE", 2e-2)
     monkeypatch.setattr(word_stage, "_BATCH_SIZE", 16)
     before = {name: value.clone() for name, value in connector.state_dict().items()}
     result = train(connector, tmp_path)
     assert result.curve[-1]["loss"] < 0.2 * result.curve[0]["loss"] + 1.0
+    # Each query tells the word, in the unit that stands for it.
+    units = connector.up(connector.read_queries(read_tokens(range(4))))
+    words = list_reference_words(make_samples())
+    for index, word in enumerate(WORDS):
+        told = units[index, :, [words.index(other) for other in WORDS]]
+        assert (told.argmax(-1) == WORDS.index(word)).all()
     for name, value in connector.state_dict().items():
         same = torch.equal(value, before[name])
-        assert same == name.startswith(("up.", "out.")), name
+        assert same == name.startswith("out."), name
     assert all(parameter.requires_grad for parameter in connector.parameters())
     assert not (tmp_path / "words.pt").exists()
 
