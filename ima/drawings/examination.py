@@ -7,9 +7,14 @@ and pairs of nouns that training never showed are scored apart, under names with
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
@@ -97,6 +102,36 @@ def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[s
     return {name: make_interval_record(score) for name, score in scores.items()}
 
 
+def encode_once(model: Any, kept: dict[str, Tensor]) -> Any:
+    """Return the model with an encoder that reads each sample once, whoever asks.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        A model with an encoder.
+    kept : dict of str to Tensor
+        The encoder's tokens by id of the sample, which the models that share it fill.
+
+    Examples
+    --------
+    >>> kept = {}
+    >>> for step in (0, 100):  # doctest: +SKIP
+    ...     score_model(encode_once(load_model(f"model@{step}"), kept), samples)
+    """
+    perception = copy.copy(model.perception)
+    encode = model.perception.tokens
+
+    def tokens(samples: Sequence[Sample]) -> Tensor:
+        missing = [sample for sample in samples if sample.id not in kept]
+        if missing:
+            ids = [sample.id for sample in missing]
+            kept.update(zip(ids, encode(missing), strict=True))
+        return torch.stack([kept[sample.id] for sample in samples])
+
+    object.__setattr__(perception, "tokens", tokens)
+    return replace(model, perception=perception)
+
+
 def examine_connector(
     model: Any, language: Any, *, dataset: str, unseen: Sequence[str], n: int
 ) -> dict[str, Any]:
@@ -105,7 +140,7 @@ def examine_connector(
     Parameters
     ----------
     model, language : FrozenModel
-        The model, and its language model alone.
+        The model, best through :func:`encode_once`, and its language model alone.
     dataset : str
         The data set of its training; its test split is used.
     unseen : sequence of str

@@ -54,11 +54,10 @@ def _open_synthesizer(root: Path) -> tuple[Any, int]:
     try:
         import tinysoundfont
     except ImportError as error:
-        message = (
+        raise PartError(
             "Instruments need the package tinysoundfont, which is not installed here. Install it "
             "without what it needs to play aloud: pip install --no-deps tinysoundfont==0.3.7"
-        )
-        raise PartError(message) from error
+        ) from error
     synthesizer = tinysoundfont.Synth(gain=0, samplerate=_OVERSAMPLING * SAMPLING_RATE)
     return synthesizer, synthesizer.sfload(font.read_bytes())
 

@@ -89,13 +89,11 @@ def _render_concept(
     for artist, collection in collections.items():
         svg = make_svg(collection, concept.slug)
         if svg is None:
-            message = f"The drawings of {artist} hold no {concept.slug!r}."
-            raise PartError(message)
+            raise PartError(f"The drawings of {artist} hold no {concept.slug!r}.")
         sprite = rasterize_svg(svg)
         box = sprite.getchannel("A").getbbox()
         if box is None:
-            message = f"The drawing {concept.slug!r} of {artist} is empty."
-            raise PartError(message)
+            raise PartError(f"The drawing {concept.slug!r} of {artist} is empty.")
         yield artist, sprite.crop(box)
 
 
@@ -146,7 +144,8 @@ def rasterize_svg(svg: str) -> Image.Image:
     try:
         import resvg_py
     except ImportError as error:
-        message = "Rendering the drawings needs the package resvg-py: pip install resvg-py==0.5.0"
-        raise PartError(message) from error
+        raise PartError(
+            "Rendering the drawings needs the package resvg-py: pip install resvg-py==0.5.0"
+        ) from error
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg))
     return Image.open(io.BytesIO(png)).convert("RGBA")

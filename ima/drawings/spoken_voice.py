@@ -98,11 +98,10 @@ def _load_voice(path: Path) -> Any:
 
     installed = metadata.version("hibari-tts")
     if installed != VOICE_VERSION:
-        message = (
+        raise PartError(
             f"Part {SPEECH_PART.name!r} is spoken by hibari-tts {VOICE_VERSION}; {installed} is "
             f"installed. Install the other: pip install hibari-tts=={VOICE_VERSION}"
         )
-        raise PartError(message)
     return Hibari(model=str(path), threads=_THREADS)
 
 
@@ -155,10 +154,9 @@ def read_sentence(text: str) -> Wave:
     """
     waves, spans = _open_sentences(get_parts_root())
     if text not in spans:
-        message = (
+        raise PartError(
             f"The fetched speech lacks the sentence {text!r}. Fetch it again: "
             f"{SPEECH_PART.get_command()} --force"
         )
-        raise PartError(message)
     start, end = spans[text]
     return waves[start:end].astype(np.float32) / np.float32(32_767)

@@ -16,7 +16,12 @@ from typing import Any
 
 from ima.data.samples import open_samples
 from ima.drawings.datasets import DATASET_NAMES
-from ima.drawings.examination import EXAMINATION_VERSION, examine_connector, score_model
+from ima.drawings.examination import (
+    EXAMINATION_VERSION,
+    encode_once,
+    examine_connector,
+    score_model,
+)
 from ima.errors import UnknownNameError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
@@ -29,12 +34,15 @@ logger = logging.getLogger("ima")
 _SINGLE_TASK: Mapping[str, Any] = MappingProxyType(
     {
         "language": "smollm2",
-        "width": 128,
-        "feed_forward": 256,
+        "width": 256,
+        "feed_forward": 512,
         "layers": 2,
-        "word_steps": 800,
+        "expansion": 1,
+        "shared_output": False,
+        "word_steps": 1500,
         "batch_size": 16,
-        "learning_rate": 1.5e-3,
+        "learning_rate": 4e-3,
+        "query_rate": 0.05,
         "warmup": 50,
         "autocast_after": 200,
         "save_every": 100,
@@ -49,7 +57,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "pool": 2,
             "data": "drawings-image-caption",
             "samples": 5000,
-            "epochs": 6,
+            "epochs": 2,
         },
         "smollm2/dinov2/image-qa": {
             "encoder": "dinov2",
@@ -57,7 +65,9 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "data": "drawings-image-qa",
             "start": "smollm2/dinov2/image-caption",
             "word_steps": 0,
-            "samples": 5000,
+            "learning_rate": 1.5e-3,
+            "query_rate": 0.3,
+            "samples": 3000,
             "epochs": 3,
             "checkpoints": 0,
         },
@@ -212,9 +222,9 @@ def _examine(folder: Path, *, n: int) -> None:
     if card.get("examined") == EXAMINATION_VERSION:
         return
     logger.info("score %s", card["name"])
-    dataset = card["dataset"]
+    dataset, kept = card["dataset"], dict[str, Any]()
     card |= examine_connector(
-        load_model(card["name"]),
+        encode_once(load_model(card["name"]), kept),
         load_model(card["made_of"]["language"]),
         dataset=dataset,
         unseen=[name for name in DATASET_NAMES if name.startswith(f"{dataset}-unseen")],
@@ -223,5 +233,5 @@ def _examine(folder: Path, *, n: int) -> None:
     samples = open_samples(dataset, n=n)
     for checkpoint in card["checkpoints"]:
         model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
-        checkpoint["scores"] = score_model(model, samples)
+        checkpoint["scores"] = score_model(encode_once(model, kept), samples)
     write_json(path, card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ import transformers as hf
 from tinyhub import TEXT, square, tokenizer
 
 import ima.models
-from ima.data.samples import open_samples
+from ima.data.samples import Sample, open_samples
 from ima.drawings import zoo as pretrained
-from ima.drawings.examination import score_captions
+from ima.drawings.examination import encode_once, score_captions
 from ima.errors import UnknownNameError
 from ima.models.parts import MODEL_PARTS
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
@@ -82,6 +83,27 @@ def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
     monkeypatch.setattr(pretrained, "train_connector", None)
     pretrained.train_pretrained_zoo(samples=4)
     assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == made
+
+
+def test_the_encoder_reads_each_sample_once_for_all_models_that_share_it():
+    read = []
+
+    @dataclass(frozen=True)
+    class Encoder:
+        def tokens(self, samples):
+            read.extend(sample.id for sample in samples)
+            return torch.tensor([[float(sample.id)] for sample in samples])
+
+    @dataclass(frozen=True)
+    class Model:
+        perception: Encoder
+
+    samples = [Sample(str(number), "image", "caption", "", ()) for number in range(3)]
+    kept = {}
+    first, second = (encode_once(Model(Encoder()), kept).perception for _ in range(2))
+    assert first.tokens(samples[:2]).tolist() == [[0.0], [1.0]]
+    assert second.tokens(samples[::-1]).tolist() == [[2.0], [1.0], [0.0]]
+    assert read == ["0", "1", "2"]
 
 
 def test_an_unknown_pattern_is_refused(tiny_zoo):
