@@ -41,7 +41,8 @@ def plot_images(
         for i, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
             axes.imshow(image, interpolation="nearest")
             if titles:
-                axes.set_title(titles[i], fontsize=8)
+                # Large enough for a phone where the columns are wide.
+                axes.set_title(titles[i], fontsize=max(8, 26 / columns))
     return figure
 
 
