@@ -1,8 +1,9 @@
 """Score a model of the pretrained zoo on the test split, beside its floors and its ceiling.
 
 Floors: the same model with another sample's perceptual tokens (``shuffled``) or without any
-(``none``). Ceiling: the language model alone, which reads the truth in words (``words``). Drawings
-and pairs of nouns that training never showed are scored apart, under names with a prefix.
+(``none``), and the most frequent answer of the training split (``majority``). Ceiling: the language
+model alone, which reads the truth in words (``words``). Drawings and pairs of nouns that training
+never showed are scored apart, under names with a prefix.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
 from ima.drawings.telling import tell_sample
-from ima.metrics.answers import score_answers
+from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
 from ima.stats.intervals import Interval
@@ -98,7 +99,11 @@ def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[s
     texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task], **options)
     # A language model that was not trained to stop goes on after its answer.
     texts = [text.split("\n")[0] for text in texts]
-    scores = _SCORERS[task](samples, texts)
+    return _score_texts(samples, texts)
+
+
+def _score_texts(samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, Any]:
+    scores = _SCORERS[samples[0].task](samples, texts)
     return {name: make_interval_record(score) for name, score in scores.items()}
 
 
@@ -151,7 +156,8 @@ def examine_connector(
     Returns
     -------
     dict
-        ``scores``, ``floors`` and ``controls`` (``none`` and ``words``), in the form of cards.
+        ``scores``, ``floors`` and ``controls`` (``none``, ``majority`` and ``words``), in the form
+        of cards.
         Scores on a data set ``NAME-unseen-pairs`` have the prefix ``unseen_pairs/``.
 
     Examples
@@ -163,7 +169,7 @@ def examine_connector(
     ... )["scores"]["exact_set"]  # doctest: +SKIP
     """
     scores, floors = dict[str, Any](), dict[str, Any]()
-    nothing, words = dict[str, Any](), dict[str, Any]()
+    nothing, majority, words = dict[str, Any](), dict[str, Any](), dict[str, Any]()
     for name in (dataset, *unseen):
         samples = open_samples(name, n=n)
         prefix = name.removeprefix(dataset).strip("-").replace("-", "_")
@@ -173,12 +179,13 @@ def examine_connector(
             (scores, score_model(model, samples)),
             (floors, score_model(model, samples, perceptual="shuffled")),
             (nothing, score_model(model, samples, perceptual="none")),
+            (majority, _score_texts(samples, answer_with_majority(dataset, samples))),
             (words, score_model(language, told)),
         ):
             table |= {f"{prefix}{key}": value for key, value in found.items()}
     return {
         "scores": scores,
         "floors": floors,
-        "controls": {"none": nothing, "words": words},
+        "controls": {"none": nothing, "majority": majority, "words": words},
         "examined": EXAMINATION_VERSION,
     }

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ima.data.samples import Sample
+from ima.data.samples import Sample, open_samples
 from ima.metrics.vqa import compute_vqa_accuracy
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
+
+#: Training samples whose answers are counted.
+_N_MAJORITY_SAMPLES = 2000
+
+
+def answer_with_majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
+    """Answer each sample with the training split's most frequent answer to its kind of question.
+
+    Parameters
+    ----------
+    dataset : str
+        A data set with a training split, whose samples are of the same task.
+    samples : sequence of Sample
+        Their ``truth`` may name the kind of their question; others are of one kind.
+
+    Examples
+    --------
+    >>> samples = open_samples("mini-image-poll-random", n=2)
+    >>> len(answer_with_majority("mini-image-poll-random", samples))
+    2
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in open_samples(f"{dataset}:train", n=_N_MAJORITY_SAMPLES):
+        counts[_get_kind(sample)][sample.references[0]] += 1
+    total = sum(counts.values(), Counter[str]())
+    return [counts.get(_get_kind(s), total).most_common(1)[0][0] for s in samples]
+
+
+def _get_kind(sample: Sample) -> str:
+    return str(sample.truth.get("question", {}).get("kind", sample.task))
 
 
 def normalize_answer(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import numpy as np
 
 from ima.data.samples import Sample, open_samples
 from ima.files import read_json, write_json
-from ima.metrics.answers import score_answers
+from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.hallucination import score_pope
 from ima.miniature import speech
 from ima.miniature.caption_metrics import score_captions
@@ -40,7 +39,6 @@ _MAX_NEW_TOKENS = {"caption": 48, "qa": 12}
 #: Beams of the second decoding; the first is greedy.
 _N_BEAMS = 3
 #: Training samples in which the most frequent answers are counted.
-_N_MAJORITY_SAMPLES = 2000
 #: Cards of another version are scored again.
 EXAMINATION_VERSION = "2"
 #: Style of the descriptions that the language model reads.
@@ -265,26 +263,6 @@ def replace_media_with_text(sample: Sample) -> Sample:
     rng = np.random.default_rng(0)
     text = speech.describe_entities(sample.truth["modality"], entities, rng, style=_STYLE)
     return replace(sample, modality="text", prompt=f"{text} {sample.prompt}", media=None)
-
-
-def answer_with_majority(dataset: str, samples: Sequence[Sample]) -> list[str]:
-    """Answer each sample with the training split's most frequent answer to its kind of question.
-
-    Examples
-    --------
-    >>> samples = open_samples("mini-image-poll-random", n=2)
-    >>> len(answer_with_majority("mini-image-poll-random", samples))
-    2
-    """
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in open_samples(f"{dataset}:train", n=_N_MAJORITY_SAMPLES):
-        counts[_get_kind(sample)][sample.references[0]] += 1
-    total = sum(counts.values(), Counter[str]())
-    return [counts.get(_get_kind(s), total).most_common(1)[0][0] for s in samples]
-
-
-def _get_kind(sample: Sample) -> str:
-    return str(sample.truth.get("question", {}).get("kind", sample.task))
 
 
 def _examine_language(model: Any, *, n: int) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
         card["scores"]
     )
     assert set(card["floors"]) == set(card["scores"])
-    assert set(card["controls"]) == {"none", "words"}
+    assert set(card["controls"]) == {"none", "majority", "words"}
     assert [entry["step"] for entry in card["checkpoints"]] == [0, 2, 4]
     assert all("exact_set" in entry["scores"] for entry in card["checkpoints"])
     assert not {"out", "features", "device"} & set(card["recipe"])
