@@ -92,8 +92,12 @@ def make_connector_config(encoder_width: int, *, hidden: int) -> ConnectorConfig
     >>> make_connector_config(128, hidden=64).width
     96
     """
-    sizes = {"width": CONNECTOR_WIDTH, "feed_forward": _FEED_FORWARD_WIDTH}
-    return ConnectorConfig(encoder_width=encoder_width, hidden=hidden, **sizes)
+    return ConnectorConfig(
+        encoder_width=encoder_width,
+        hidden=hidden,
+        width=CONNECTOR_WIDTH,
+        feed_forward=_FEED_FORWARD_WIDTH,
+    )
 
 
 def make_caption_turns(situation: Situation) -> list[list[tuple[str, str]]]:
