@@ -108,13 +108,14 @@ def test_encoders_say_what_they_were_trained_to_do():
 
 
 @pytest.mark.parametrize("name", list(PRETRAINED))
-def test_connectors_between_fetched_parts_are_of_their_recipe_and_load(name, tmp_path):
+def test_connectors_between_fetched_parts_are_of_their_recipe_and_load(name, tmp_path, monkeypatch):
     card = READ[name]
     settings = make_training_settings(card["name"], out=tmp_path, features=tmp_path)
     assert card["recipe"] == settings.model_dump(exclude=set(RUN_FIELDS))
     parts = [MODEL_PARTS[part] for part in card["made_of"].values()]
     if not all(map(is_fetched, parts)):
         pytest.skip(f"not fetched: {', '.join(card['made_of'].values())}")
+    monkeypatch.setenv("IMA_ZOO", str(ROOT))
     # Loading checks the digests of the parts.
     assert load_model(card["name"]).weights_hash
 
