@@ -220,7 +220,7 @@ def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> li
     Returns
     -------
     list of ClaimRecord
-        In the order of the claims, then by model, data set and statistic.
+        In the order of the claims, then of the models in the files, then by data set and statistic.
 
     Raises
     ------
@@ -244,11 +244,12 @@ def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> li
             by_key[key] = (record, path)
     order = list(CLAIMS)
     records = [record for record, _ in by_key.values()]
+    models = list(dict.fromkeys(record.model for record in records))
     # The claim's own statistic comes before other statistics.
     records.sort(
         key=lambda r: (
             order.index(r.claim),
-            r.model,
+            models.index(r.model),
             r.dataset,
             r.statistic != CLAIMS[r.claim].statistic,
             r.statistic,
