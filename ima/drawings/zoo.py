@@ -58,6 +58,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "data": "drawings-image-caption",
             "samples": 5000,
             "epochs": 2,
+            "checkpoints": 0,
         },
         "smollm2/dinov2/image-qa": {
             "encoder": "dinov2",

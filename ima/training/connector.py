@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -234,7 +235,7 @@ class _ConnectorRun:
         assert self.model.perception is not None
         steps = int(result.curve[-1]["step"])
         has_start = bool(self.settings.start or self.settings.word_steps)
-        kept = ({0} if has_start else set()) | self.milestones
+        kept = ({0} if has_start and self.settings.checkpoints else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
             {"step": step, "sha256": zoo.hash_file(zoo.make_checkpoint_path(out, step))}
             for step in sorted(kept)
@@ -280,6 +281,8 @@ class _ConnectorRun:
         write_json(out / zoo.CARD_FILE, card)
         for name in (_STATE_FILE, _WORD_CURVE_FILE):
             (out / name).unlink(missing_ok=True)
+        if not kept:
+            shutil.rmtree(zoo.make_checkpoint_path(out, 0).parent, ignore_errors=True)
 
 
 def _prepare_folder(out: Path, settings: TrainingSettings) -> None:

@@ -157,7 +157,10 @@ class TrainingSettings(BaseModel):
     checkpoints: int = Field(
         default=5,
         ge=0,
-        description="evenly spaced checkpoints, besides the untrained and the final weights",
+        description=(
+            "evenly spaced checkpoints, besides the weights before training and the final ones; "
+            "with 0, weights before training are kept only as their seed"
+        ),
     )
     save_every: int = Field(
         default=200, ge=1, description="steps between two saved states to resume from"

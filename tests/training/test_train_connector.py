@@ -243,6 +243,13 @@ def test_all_layers_but_the_last_may_learn_slower(settings):
             assert distance < 2e-3, name
 
 
+def test_without_checkpoints_only_the_final_weights_are_kept(settings):
+    path = Path(train_connector(settings(epochs=1, word_steps=2, checkpoints=0)))
+    assert json.loads((path / zoo.CARD_FILE).read_text())["checkpoints"] == []
+    assert not list(path.glob("checkpoints/*"))
+    assert ima.models.load_model(str(path)).perception is not None
+
+
 def test_training_stops_when_the_validation_loss_no_longer_falls(settings):
     path = train_connector(settings(epochs=400, learning_rate=3e-2, save_every=2, patience=2))
     card = json.loads((Path(path) / zoo.CARD_FILE).read_text())
