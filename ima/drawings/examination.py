@@ -115,7 +115,8 @@ def encode_once(model: Any, kept: dict[str, Tensor]) -> Any:
     model : FrozenModel
         A model with an encoder.
     kept : dict of str to Tensor
-        The encoder's tokens by id of the sample, which the models that share it fill.
+        The encoder's tokens by id of the sample, which the models that share it fill. All samples
+        are of one task: a caption and a question of one id have different pictures.
 
     Examples
     --------

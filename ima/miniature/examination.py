@@ -38,7 +38,6 @@ _CARD_METRICS = ("exact_set", "cider", "bleu4", "chair_s", "chair_i", "exact_mat
 _MAX_NEW_TOKENS = {"caption": 48, "qa": 12}
 #: Beams of the second decoding; the first is greedy.
 _N_BEAMS = 3
-#: Training samples in which the most frequent answers are counted.
 #: Cards of another version are scored again.
 EXAMINATION_VERSION = "2"
 #: Style of the descriptions that the language model reads.

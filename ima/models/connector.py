@@ -128,8 +128,8 @@ class Connector(nn.Module):
                 for _ in range(config.layers)
             )
             self.norm = nn.LayerNorm(config.width)
-            self.up = nn.Linear(config.width, config.expansion * config.width)
             units = config.expansion * config.width
+            self.up = nn.Linear(config.width, units)
             self.out: nn.Module = (
                 nn.Linear(units, config.hidden)
                 if config.shared_output
@@ -141,6 +141,11 @@ class Connector(nn.Module):
             # A normalised vector of n elements has the norm √n.
             nn.init.constant_(norm.weight, config.output_norm / math.sqrt(config.hidden))
             self.scale = norm
+
+    @property
+    def last_layers(self) -> tuple[nn.Module, nn.Module]:
+        """The layers that lead to the language model: the last linear layer, and its LayerNorm."""
+        return self.out, self.scale
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the perceptual tokens of encoder tokens.

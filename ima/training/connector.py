@@ -111,7 +111,7 @@ class _ConnectorRun:
 
     def _group_parameters(self, connector: Any) -> list[dict[str, Any]]:
         """Return the optimizer's groups: the last layer, and all before it."""
-        last = [*connector.out.parameters(), *connector.scale.parameters()]
+        last = [value for layer in connector.last_layers for value in layer.parameters()]
         ids = {id(parameter) for parameter in last}
         earlier = [value for value in connector.parameters() if id(value) not in ids]
         return [

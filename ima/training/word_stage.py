@@ -130,8 +130,7 @@ def train_word_stage(
         return losses.sum(dim=-1).mean()
 
     # The last layer takes no part: without gradients it stays as it is.
-    unused = [connector.out, connector.scale]
-    for module in unused:
+    for module in connector.last_layers:
         module.requires_grad_(requires_grad=False)
     recipe = TrainingRecipe(
         steps=steps,
@@ -141,7 +140,7 @@ def train_word_stage(
         weight_decay=0.01,
     )
     result = fit_model(reader, step_loss, recipe, name=name, state_path=state_path)
-    for module in unused:
+    for module in connector.last_layers:
         module.requires_grad_()
     # The next stage must not add its first gradients to these.
     reader.zero_grad(set_to_none=True)
