@@ -52,7 +52,7 @@ trumpet         56  54 70 wind,brass  -                  -
 trombone        57  40 58 wind,brass  -                  -
 tuba            58  29 42 wind,brass  -                  -
 horn            60  41 60 wind,brass  -                  french_horn
-saxophone       65  49 68 wind        brass              sax,alto_saxophone
+saxophone       65  65 72 wind        brass              sax,alto_saxophone
 oboe            68  58 74 wind        -                  -
 bassoon         70  34 53 wind        -                  -
 clarinet        71  50 72 wind        -                  -

@@ -82,6 +82,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "smollm2/whisper/audio-caption": {
             "encoder": "whisper",
             "seconds": 5.0,
+            "pool": 2,
             "data": "sounds-audio-caption",
             "samples": 8000,
             "epochs": 3,
@@ -89,6 +90,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "smollm2/whisper/audio-qa": {
             "encoder": "whisper",
             "seconds": 5.0,
+            "pool": 2,
             "data": "sounds-audio-qa",
             "start": "smollm2/whisper/audio-caption",
             "word_steps": 0,

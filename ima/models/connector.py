@@ -35,6 +35,10 @@ class ConnectorConfig(BaseModel):
         Whether one last layer serves all queries, as in the paper. Otherwise each query has its
         own, as each position of ClipCap's prefix has (Mokady et al. 2021, arXiv:2111.09734): the
         connector is larger, and learns to be read by the language model in far fewer steps.
+    frames : int or None
+        Frames of a clip whose tokens come one frame after the other. A learned vector for each is
+        added to its tokens, because an encoder of images does not say which frame it read. None:
+        the encoder's tokens hold what is known of time.
     dropout : float
         Probability of dropout in the layers during training.
     output_norm : float or None
@@ -59,6 +63,7 @@ class ConnectorConfig(BaseModel):
     feed_forward: int = Field(default=256, ge=1)
     expansion: int = Field(default=4, ge=1)
     shared_output: bool = True
+    frames: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     output_norm: float | None = Field(default=None, gt=0.0)
 
@@ -88,7 +93,8 @@ class _LinearPerQuery(nn.Module):
 class Connector(nn.Module):
     """Map encoder tokens to perceptual tokens of a language model (paper §2).
 
-    Encoder tokens → linear to ``width`` → concatenated with the learned queries → pre-norm
+    Encoder tokens → linear to ``width`` → plus the vector of their frame, of clips that an encoder
+    of images reads → concatenated with the learned queries → pre-norm
     transformer layers → the outputs at the queries → linear up → linear to ``hidden``, one for all
     queries or one for each → LayerNorm, if the configuration has an output norm.
 
@@ -114,6 +120,8 @@ class Connector(nn.Module):
             torch.manual_seed(seed)
             self.down = nn.Linear(config.encoder_width, config.width)
             self.queries = nn.Parameter(torch.randn(config.queries, config.width) * 0.02)
+            if config.frames is not None:
+                self.frames = nn.Parameter(torch.zeros(config.frames, 1, config.width))
             # nn.TransformerEncoder would copy the initial weights of one layer to all.
             self.layers = nn.ModuleList(
                 nn.TransformerEncoderLayer(
@@ -177,7 +185,11 @@ class Connector(nn.Module):
             Dims (sample, query, width).
         """
         queries = self.queries.expand(tokens.shape[0], -1, -1)
-        states = torch.cat([self.down(tokens), queries], dim=1)
+        states = self.down(tokens)
+        if self.config.frames is not None:
+            by_frame = states.unflatten(1, (self.config.frames, -1))
+            states = (by_frame + self.frames).flatten(1, 2)
+        states = torch.cat([states, queries], dim=1)
         for layer in self.layers:
             states = layer(states)
         read: Tensor = self.norm(states[:, -self.config.queries :])

@@ -18,8 +18,8 @@ from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception
 
-#: Tokens per second of Whisper's encoder.
-_WHISPER_RATE = 50
+#: Class of Whisper's encoder, whose positions are moments and no patches, and how many a second has.
+_WHISPER, _WHISPER_RATE = "WhisperModel", 50
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
@@ -54,7 +54,8 @@ class ReadingOptions:
         Frames of a clip that an encoder of images reads, evenly spaced; their tokens are
         concatenated. None: it reads images.
     pool : int
-        Side of the squares of patches whose tokens are averaged. The CLS token stays.
+        Side of the squares of patches whose tokens are averaged; the CLS token stays. Whisper has
+        no squares: so many of its positions, one after the other, are averaged.
 
     Examples
     --------
@@ -119,7 +120,7 @@ ENCODER_SPECS: Mapping[str, EncoderSpec] = {
     "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _read_last_layer),
     "clap": EncoderSpec("ClapAudioModel", "audio", _read_map),
     "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _read_map),
-    "whisper": EncoderSpec("WhisperModel", "audio", _read_encoder_half),
+    "whisper": EncoderSpec(_WHISPER, "audio", _read_encoder_half),
 }
 
 
@@ -170,10 +171,17 @@ class EncoderTower(Perception):
         return tokens.reshape(len(pixels), -1, tokens.shape[-1])
 
     def _pool(self, tokens: Tensor) -> Tensor:
-        """Average the tokens of squares of patches; a CLS token stays as it is."""
+        """Average the tokens of squares of patches, beside a CLS token, or of runs of a sound."""
         pool = self.options.pool
         if pool == 1:
             return tokens
+        if self.encoder_spec.cls == _WHISPER:
+            if tokens.shape[1] % pool:
+                raise ModelError(
+                    f"Tokens cannot be averaged over {pool} positions: the encoder gives "
+                    f"{tokens.shape[1]}, which {pool} does not divide."
+                )
+            return tokens.unflatten(1, (-1, pool)).mean(dim=2)
         side = math.isqrt(tokens.shape[1])
         n_cls = tokens.shape[1] - side * side
         if n_cls > 1 or side % pool:

@@ -328,6 +328,7 @@ def _build_untrained(settings: TrainingSettings, parts: SingleTaskParts) -> Froz
         layers=settings.layers,
         expansion=settings.expansion,
         shared_output=settings.shared_output,
+        frames=settings.frames,
         output_norm=output_norm,
     )
     connector = Connector(config, seed=settings.seed)
@@ -338,17 +339,23 @@ def _build_untrained(settings: TrainingSettings, parts: SingleTaskParts) -> Froz
 
 
 def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
-    """Start from the connector of a trained model, and keep these weights as step 0."""
+    """Start from the connector of a trained model, and keep these weights as step 0.
+
+    A connector of single images may become one of frames: what tells frames apart is new.
+    """
     assert settings.start is not None
     perception = load_model(settings.start, device="cpu", dtype="float32").perception
     source = None if perception is None else perception.connector
-    if not isinstance(source, Connector) or source.config != connector.config:
+    wanted = connector.config
+    if isinstance(source, Connector) and source.config.frames is None:
+        wanted = wanted.model_copy(update={"frames": None})
+    if not isinstance(source, Connector) or source.config != wanted:
         found = source.config if isinstance(source, Connector) else "no such connector"
         raise ParameterError(
             f"Training cannot start from {settings.start!r}: it has {found}; these settings need "
             f"{connector.config}."
         )
-    connector.load_state_dict(source.state_dict())
+    connector.load_state_dict({**connector.state_dict(), **source.state_dict()})
     save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
 
 

@@ -142,7 +142,12 @@ class TrainingSettings(BaseModel):
         default=None, ge=1, description="frames of a clip that an encoder of images reads"
     )
     pool: int = Field(
-        default=1, ge=1, description="side of the squares of patches whose tokens are averaged"
+        default=1,
+        ge=1,
+        description=(
+            "side of the squares of patches whose tokens are averaged; of Whisper, the number of "
+            "consecutive positions"
+        ),
     )
     features: str | None = Field(
         default=None,

@@ -9,9 +9,9 @@ import pytest
 from sound_planting import make_tiny_font, planted_sounds, planted_sounds_root  # noqa: F401
 
 from ima.drawings import instrument_playing
-from ima.drawings.instrument_phrases import Note
+from ima.drawings.instrument_phrases import Note, list_roots
 from ima.drawings.instrument_playing import FONT_FILE, extract_sound_font, play_notes
-from ima.drawings.instruments import get_instrument
+from ima.drawings.instruments import INSTRUMENT_NAMES, get_instrument
 from ima.drawings.sound_sources import FONT_MEMBER, INSTRUMENTS_PART
 from ima.errors import PartAbsentError, PartError
 from ima.packages import is_fetched
@@ -49,6 +49,17 @@ def test_sound_that_is_cut_ends_without_a_click(planted_sounds):  # noqa: F811
     wave = play_notes("flute", [Note(0.0, 2.0, (67,), 100)], seconds=1.0)
     assert wave[-1] == 0
     assert np.abs(wave[-100:]).max() < 0.1 * np.abs(wave).max()
+
+
+@pytest.mark.skipif(not is_fetched(INSTRUMENTS_PART), reason="the instruments were not fetched")
+def test_every_instrument_sounds_on_every_key_of_its_phrases():
+    silent = [
+        (name, key)
+        for name in INSTRUMENT_NAMES
+        for key in range(list_roots(name)[0], list_roots(name)[-1] + 13)
+        if not np.any(play_notes(name, [Note(0.0, 0.1, (key,), 100)], seconds=0.15))
+    ]
+    assert silent == []
 
 
 def test_conversion_copies_the_font(tmp_path):

@@ -82,3 +82,13 @@ def test_gradients_reach_every_parameter():
 def test_wrong_configurations_are_refused(wrong, message):
     with pytest.raises(ValidationError, match=message):
         ConnectorConfig(**{**TINY.model_dump(), **wrong})
+
+
+def test_frames_are_told_apart_by_their_vectors():
+    config = ConnectorConfig(encoder_width=12, hidden=32, width=16, heads=4, layers=1, frames=3)
+    connector = Connector(config).eval()
+    tokens = torch.randn(2, 3 * 5, 12)
+    turned = tokens.unflatten(1, (3, 5)).flip(1).flatten(1, 2)
+    torch.testing.assert_close(connector(turned), connector(tokens))
+    torch.nn.init.normal_(connector.frames)
+    assert not torch.allclose(connector(turned), connector(tokens), atol=1e-2)

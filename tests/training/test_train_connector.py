@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,21 @@ def make_sample(index):
     return Sample(str(index), "image", "caption", "caption :", (word,), {}, lambda: pixels)
 
 
+def make_clip(index):
+    """Two frames: the colour of :func:`make_sample`, then black, or the other way round."""
+    frames = np.zeros((2, 28, 28, 3), np.uint8)
+    frames[index % 2] = make_sample(0).load()
+    return lambda: frames
+
+
+def split_folder(path):
+    """Make of a folder's 24 samples a training, a validation and a test split."""
+    records = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
+    for number, record in enumerate(records):
+        record["split"] = "train" if number < 16 else "validation" if number < 20 else "test"
+    (path / SAMPLES_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """A tiny language model and a tiny encoder with its processor."""
@@ -51,10 +67,7 @@ def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "colours"
     samples = tuple(make_sample(index) for index in range(24))
     write_data_folder(SampleSet("colours", "test", samples), path)
-    records = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
-    for number, record in enumerate(records):
-        record["split"] = "train" if number < 16 else "validation" if number < 20 else "test"
-    (path / SAMPLES_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    split_folder(path)
     return path
 
 
@@ -198,6 +211,25 @@ def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
     assert all(torch.equal(source[name], start[name]) for name in source)
     with pytest.raises(ParameterError, match="cannot start from"):
         train_connector(settings(out=str(tmp_path / "wide"), start=caption, width=24))
+
+
+def test_a_connector_of_images_becomes_one_of_frames(settings, tmp_path, data):
+    caption = train_connector(settings(out=str(tmp_path / "caption"), epochs=2))
+    clips = tmp_path / "clips"
+    samples = [replace(make_sample(i), modality="video", media=make_clip(i)) for i in range(24)]
+    write_data_folder(SampleSet("clips", "test", tuple(samples)), clips)
+    split_folder(clips)
+    options = {"data": str(clips), "frames": 2, "epochs": 8}
+    path = train_connector(settings(out=str(tmp_path / "next"), start=caption, **options))
+    source, start, end = (
+        ima.models.load_model(name).perception.connector.state_dict()
+        for name in (caption, f"{path}@0", path)
+    )
+    assert all(torch.equal(source[name], start[name]) for name in source)
+    assert not start["frames"].any()
+    assert (end["frames"][0] - end["frames"][1]).abs().max() > 1e-3
+    with pytest.raises(ParameterError, match="cannot start from"):
+        train_connector(settings(out=str(tmp_path / "back"), start=path))
 
 
 def test_the_first_stage_is_step_zero_and_survives_a_stop(settings, tmp_path, monkeypatch):
