@@ -100,10 +100,14 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "smollm2/dinov2/video-caption": {
             "encoder": "dinov2",
-            "frames": 8,
-            "pool": 4,
+            "frames": 4,
+            "pool": 2,
             "data": "drawings-video-caption",
-            "samples": 4000,
+            "start": "smollm2/dinov2/image-caption",
+            "word_steps": 0,
+            "learning_rate": 2e-3,
+            "query_rate": 0.3,
+            "samples": 2500,
             "epochs": 4,
         },
     }

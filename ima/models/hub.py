@@ -316,7 +316,9 @@ class HubModel(FrozenModel):
         if around:
             context = around(self._batch_of(samples, texts, inputs))
         with context:
-            ids: Tensor = self.language.generate(**inputs, generation_config=settings)
+            ids: Tensor = self.language.generate(
+                **inputs, generation_config=settings, tokenizer=self.tokenizer
+            )
         return ids[:, length:]
 
     def _prompts(

@@ -18,7 +18,7 @@ from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception
 
-#: Class of Whisper's encoder, whose positions are moments and no patches, and how many a second has.
+#: Class of Whisper's encoder, whose positions are moments and no patches; how many a second has.
 _WHISPER, _WHISPER_RATE = "WhisperModel", 50
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
