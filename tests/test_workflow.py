@@ -315,8 +315,12 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
         "page": ["drawings"]
     }
     assert "drawings" not in config["runs"]
-    pages = [part["chapters"] for part in contents.read_contents(without=["drawings"])["parts"]]
+    pages = [
+        part["chapters"]
+        for part in contents.read_contents(shown="a", without=["drawings"])["parts"]
+    ]
     assert {"file": "book/runs/drawings"} not in pages[0]
+    assert {"file": "book/runs/caching-a"} in pages[0]
     notice = missing.make_notice({"real": ["dinov2"], "drawings": ["drawings"]})
     assert "`real`, `drawings`" in notice
     assert "dinov2, drawings. Run `ima models fetch`" in notice

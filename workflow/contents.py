@@ -1,4 +1,4 @@
-"""Add the pages of claims to the book's table of contents."""
+"""Add the pages of claims, and the page of a cache, to the book's table of contents."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from ima.claims.registry import list_claim_pages
 TEMPLATE = Path(__file__).resolve().parent.parent / "book" / "_toc.yml"
 
 
-def read_contents(template: Path = TEMPLATE, *, without: Collection[str] = ()) -> dict[str, Any]:
+def read_contents(
+    template: Path = TEMPLATE, *, shown: str = "", without: Collection[str] = ()
+) -> dict[str, Any]:
     """Return the table of contents as Jupyter Book takes it.
 
     The captions of parts choose the claims of the registry. A chapter of the template stands at the
     end of its part, or after the page of a claim that it names under ``after``. Chapters that show
-    the runs ``without`` are left out.
+    the runs ``without`` are left out. The page of caching is that of the cache ``shown``.
 
     Raises
     ------
@@ -33,6 +35,8 @@ def read_contents(template: Path = TEMPLATE, *, without: Collection[str] = ()) -
         for chapter in part["chapters"]:
             if chapter["file"].removeprefix("book/runs/") in without:
                 continue
+            if shown and chapter["file"] == "book/runs/caching":
+                chapter["file"] += f"-{shown}"
             page = chapter.pop("after", None)
             if page is not None and page not in pages:
                 message = f"No claim of {part['caption']} has the page {page!r}: {template}"
@@ -46,6 +50,7 @@ def read_contents(template: Path = TEMPLATE, *, without: Collection[str] = ()) -
 
 
 if __name__ == "__main__":
-    path, *left_out = sys.argv[1:]
-    text = yaml.safe_dump(read_contents(without=left_out), sort_keys=False, allow_unicode=True)
+    path, shown, *left_out = sys.argv[1:]
+    contents = read_contents(shown=shown, without=left_out)
+    text = yaml.safe_dump(contents, sort_keys=False, allow_unicode=True)
     Path(path).write_text(text, encoding="utf-8")

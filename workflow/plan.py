@@ -174,8 +174,8 @@ def _parameters(
 def chosen(config: Config, run: str) -> list[str]:
     """Return the names of the caches that a run opens.
 
-    The entry names a kind of cache (of all families), a kind with families or without some, or the
-    caches; what it names for an edition goes before that.
+    The entry names a kind of cache (of all families), a kind with families or without some, the
+    ``first`` caches of a kind, or the caches; what it names for an edition goes before that.
     """
     entry = config["runs"][run]
     # Of a run that opens none, `caches` is a parameter like others.
@@ -186,11 +186,12 @@ def chosen(config: Config, run: str) -> list[str]:
         return asked
     given = {"kind": asked} if isinstance(asked, str) else asked
     kind, named, without = given["kind"], given.get("families"), given.get("without", ())
-    return [
+    found = [
         _title(kind, family, data)
         for family, data, *_ in _sets(config, kind)
         if (named is None or family in named) and family not in without
     ]
+    return found[: given.get("first")]
 
 
 def parameters(config: Config, run: str) -> dict[str, Any]:
