@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +14,6 @@ from ima.drawings.sound_contents import Event
 from ima.drawings.sound_wording import tell_sound
 from ima.drawings.spoken import Sentence
 from ima.drawings.wording import tell_scene
-
-#: Demonstrations of each kind of question.
-_DEMONSTRATIONS = 2
 
 
 def tell_truth(sample: Sample) -> str:
@@ -64,50 +60,3 @@ def tell_sample(sample: Sample) -> Sample:
     """
     prompt = f"{tell_truth(sample)} {sample.prompt}"
     return replace(sample, modality="text", prompt=prompt, media=None)
-
-
-def choose_demonstrations(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the first two samples of each kind of question, or the first two captions, in order.
-
-    Two samples of a question about presence are a pair: one is answered yes, one no.
-
-    Examples
-    --------
-    >>> samples = [
-    ...     Sample(f"{kind}-{i}", "image", "qa", "", ("x",), {"question": {"kind": kind}})
-    ...     for i in range(3) for kind in ("count", "side")
-    ... ]
-    >>> [sample.id for sample in choose_demonstrations(samples)]
-    ['count-0', 'side-0', 'count-1', 'side-1']
-    """
-    seen = Counter[str]()
-    chosen = []
-    for sample in samples:
-        kind = sample.truth.get("question", {}).get("kind", sample.task)
-        if seen[kind] < _DEMONSTRATIONS:
-            chosen.append(sample)
-        seen[kind] += 1
-    return chosen
-
-
-def demonstrate(told: Sample, demonstrations: Sequence[Sample]) -> Sample:
-    """Return a sample told in words after other ones with their answers, a line each.
-
-    Parameters
-    ----------
-    told : Sample
-        A sample that :func:`tell_sample` returned.
-    demonstrations : sequence of Sample
-        Samples of the same task with truth and references. A language model learns from them the
-        form of an answer.
-
-    Examples
-    --------
-    >>> truth = {"entities": [{"noun": "owl", "count": 1}], "ground": "sky"}
-    >>> sample = Sample("0", "image", "qa", "Question: Can it fly? Answer:", ("yes",), truth)
-    >>> print(demonstrate(tell_sample(sample), [sample]).prompt)
-    The picture shows an owl in the sky. Question: Can it fly? Answer: yes
-    The picture shows an owl in the sky. Question: Can it fly? Answer:
-    """
-    lines = [f"{tell_sample(shown).prompt} {shown.references[0]}" for shown in demonstrations]
-    return replace(told, prompt="\n".join([*lines, told.prompt]))

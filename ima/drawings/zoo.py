@@ -22,6 +22,7 @@ from ima.drawings.examination import (
     examine_connector,
     score_model,
 )
+from ima.drawings.sound_datasets import SOUND_DATASET_NAMES
 from ima.errors import UnknownNameError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
@@ -30,6 +31,7 @@ from ima.training.settings import RUN_FIELDS
 
 logger = logging.getLogger("ima")
 
+_DATASETS = (*DATASET_NAMES, *SOUND_DATASET_NAMES)
 #: Sizes and schedule of the single-task connectors (paper §2: ten queries).
 _SINGLE_TASK: Mapping[str, Any] = MappingProxyType(
     {
@@ -86,6 +88,7 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "data": "sounds-audio-caption",
             "samples": 8000,
             "epochs": 3,
+            "checkpoints": 0,
         },
         "smollm2/whisper/audio-qa": {
             "encoder": "whisper",
@@ -234,7 +237,7 @@ def _examine(folder: Path, *, n: int) -> None:
         encode_once(load_model(card["name"]), kept),
         load_model(card["made_of"]["language"]),
         dataset=dataset,
-        unseen=[name for name in DATASET_NAMES if name.startswith(f"{dataset}-unseen")],
+        unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
         n=n,
     )
     samples = open_samples(dataset, n=n)

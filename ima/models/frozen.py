@@ -200,7 +200,6 @@ class FrozenModel:
         max_new_tokens: int = 48,
         min_new_tokens: int = 0,
         num_beams: int = 1,
-        stop_strings: Sequence[str] = (),
         perceptual: PerceptualSource = "own",
         seed: int = 0,
         batch_size: int = 32,
@@ -218,9 +217,6 @@ class FrozenModel:
             Minimum length of an answer, in tokens; for timing.
         num_beams : int
             Beams of the search; 1 decodes greedily.
-        stop_strings : sequence of str
-            Texts that end an answer, and remain its end. A language model that was not trained to
-            stop goes on after its answer.
         perceptual : {"own", "shuffled", "none"}
             Perceptual tokens of each sample: its own; another sample's, by a derangement, which
             gives the score of a model that does not perceive; none.
@@ -260,10 +256,7 @@ class FrozenModel:
         sources = choose_perceptual_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._prompts(samples, sources)
         settings = self._generation(
-            max_new_tokens=max_new_tokens,
-            min_new_tokens=min_new_tokens,
-            num_beams=num_beams,
-            stop_strings=stop_strings,
+            max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=num_beams
         )
         generated: list[str] = []
         for start in range(0, len(samples), batch_size):
@@ -302,18 +295,10 @@ class FrozenModel:
                 inputs_embeds=batch.embeds,
                 attention_mask=batch.attention_mask,
                 generation_config=settings,
-                tokenizer=self.tokenizer,
             )
         return ids
 
-    def _generation(
-        self,
-        *,
-        max_new_tokens: int,
-        min_new_tokens: int,
-        num_beams: int,
-        stop_strings: Sequence[str],
-    ) -> Any:
+    def _generation(self, *, max_new_tokens: int, min_new_tokens: int, num_beams: int) -> Any:
         from transformers import GenerationConfig
 
         end = self.language.generation_config.eos_token_id
@@ -324,7 +309,6 @@ class FrozenModel:
             min_new_tokens=min_new_tokens or None,
             num_beams=num_beams,
             do_sample=False,
-            stop_strings=list(stop_strings) or None,
             eos_token_id=end,
             pad_token_id=self.tokenizer.eos_token_id if padding is None else padding,
         )

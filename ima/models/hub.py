@@ -316,9 +316,7 @@ class HubModel(FrozenModel):
         if around:
             context = around(self._batch_of(samples, texts, inputs))
         with context:
-            ids: Tensor = self.language.generate(
-                **inputs, generation_config=settings, tokenizer=self.tokenizer
-            )
+            ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
     def _prompts(

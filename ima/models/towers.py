@@ -181,7 +181,7 @@ class EncoderTower(Perception):
                     f"Tokens cannot be averaged over {pool} positions: the encoder gives "
                     f"{tokens.shape[1]}, which {pool} does not divide."
                 )
-            return tokens.unflatten(1, (-1, pool)).mean(dim=2)
+            return tokens.reshape(len(tokens), -1, pool, tokens.shape[-1]).mean(dim=2)
         side = math.isqrt(tokens.shape[1])
         n_cls = tokens.shape[1] - side * side
         if n_cls > 1 or side % pool:

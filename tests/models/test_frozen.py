@@ -159,17 +159,6 @@ def test_generation_ends_at_the_end_token_and_not_at_the_references_length(image
     assert generated[0] == image_model.tokenizer.decode([token]).strip()
 
 
-def test_generation_ends_at_a_stop_string(image_model):
-    samples = [sample("image", index) for index in range(3)]
-    length = {"max_new_tokens": 6, "min_new_tokens": 6}
-    plain = image_model.generate(samples, **length)
-    stop = plain[2][0]
-    stopped = image_model.generate(samples, stop_strings=[stop], **length)
-    assert all(whole.startswith(cut) for whole, cut in zip(plain, stopped, strict=True))
-    assert plain[2] != stopped[2]
-    assert stop in stopped[2]
-
-
 def test_shuffled_perceives_another_sample_and_none_perceives_nothing(image_model):
     samples = [sample("image", index) for index in range(4)]
     chosen = choose_perceptual_sources(samples, perceptual="shuffled", seed=3)
