@@ -27,7 +27,7 @@ SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --c
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
 
-.PHONY: help setup parts book test lint zoo bench clean
+.PHONY: help setup parts book picture test lint zoo bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -57,6 +57,11 @@ book: parts  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or mor
 	$(SNAKEMAKE) -- caches
 	$(SNAKEMAKE) -- site
 	@echo "The book is in _build/html/index.html."
+
+picture:  ## draw the README's picture from the caches of the book
+	$(ONE_THREAD) $(PY) workflow/picture.py --sample 8 \
+		data/caches/$(SIZE)/smollm2-dinov2-image-caption--drawings-image-caption.zarr \
+		data/caches/$(SIZE)/smollm2-dinov2-image-qa--drawings-image-qa.zarr
 
 test: $(READY)  ## run the tests (ARGS="-k name" picks some)
 	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) $(ARGS)

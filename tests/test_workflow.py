@@ -285,6 +285,13 @@ def test_other_weights_or_samples_make_another_cache(tmp_path):
     assert sources.weights(tmp_path, model="org/a") != sources.weights(tmp_path, model="org/b")
 
 
+def test_an_edition_can_leave_a_cache_of_a_family_to_larger_ones():
+    family = {"caches": {"image-qa": "a", "image-caption": "b"}, "larger": {"image-qa": "standard"}}
+    for size, expected in (("small", {"b"}), ("standard", {"a", "b"}), ("full", {"a", "b"})):
+        made = plan.caches(configured(families={"one": family}, size=size))
+        assert {values["model"] for values in made.values()} == expected
+
+
 def test_an_edition_can_leave_a_family_to_the_others():
     small = plan.chosen(configured(), "implication4")
     standard = plan.chosen(configured(size="standard"), "implication4")

@@ -88,12 +88,14 @@ def families(config: Config) -> dict[str, dict[str, Any]]:
 
 def _edition(config: Config) -> dict[str, dict[str, Any]]:
     """Return the families that the edition would have if every part were fetched."""
-    at = SIZES.index(check_size(config))
-    return {
-        name: entry
-        for name, entry in config["families"].items()
-        if SIZES.index(entry.get("from", SIZES[0])) <= at
-    }
+    editions = SIZES[: SIZES.index(check_size(config)) + 1]
+    kept = {}
+    for name, entry in config["families"].items():
+        later = [data for data, size in entry.get("larger", {}).items() if size not in editions]
+        if entry.get("from", SIZES[0]) in editions:
+            models = {data: model for data, model in entry["caches"].items() if data not in later}
+            kept[name] = {**entry, "caches": models}
+    return kept
 
 
 def _missing(entry: Mapping[str, Any]) -> list[str]:
