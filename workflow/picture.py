@@ -12,6 +12,7 @@ import xarray as xr
 from ima import figures
 from ima.cache.cache_set import open_cache_sets
 from ima.data.samples import Sample, open_samples
+from ima.errors import ImaError
 from ima.figures.style import plot_named_curves
 from ima.measures import cones
 from ima.models import load_model
@@ -71,4 +72,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ImaError as error:
+        message = f"{error} The picture needs the caches of a book: make book"
+        raise SystemExit(message) from None
