@@ -93,10 +93,10 @@ class _LinearPerQuery(nn.Module):
 class Connector(nn.Module):
     """Map encoder tokens to perceptual tokens of a language model (paper §2).
 
-    Encoder tokens → linear to ``width`` → plus the vector of their frame, of clips that an encoder
-    of images reads → concatenated with the learned queries → pre-norm
-    transformer layers → the outputs at the queries → linear up → linear to ``hidden``, one for all
-    queries or one for each → LayerNorm, if the configuration has an output norm.
+    Encoder tokens → linear to ``width`` → plus the vector of their frame, if the configuration has
+    frames → concatenated with the learned queries → pre-norm transformer layers → the outputs at
+    the queries → linear up → linear to ``hidden``, one for all queries or one for each →
+    LayerNorm, if the configuration has an output norm.
 
     Parameters
     ----------

@@ -346,10 +346,8 @@ def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
     assert settings.start is not None
     perception = load_model(settings.start, device="cpu", dtype="float32").perception
     source = None if perception is None else perception.connector
-    wanted = connector.config
-    if isinstance(source, Connector) and source.config.frames is None:
-        wanted = wanted.model_copy(update={"frames": None})
-    if not isinstance(source, Connector) or source.config != wanted:
+    possible = (connector.config, connector.config.model_copy(update={"frames": None}))
+    if not isinstance(source, Connector) or source.config not in possible:
         found = source.config if isinstance(source, Connector) else "no such connector"
         raise ParameterError(
             f"Training cannot start from {settings.start!r}: it has {found}; these settings need "

@@ -18,8 +18,9 @@ def test_table_has_36_instruments_of_different_presets_and_names():
 def test_scale_from_every_root_stays_on_the_keyboard():
     for each in INSTRUMENTS:
         assert 21 <= each.lowest < each.highest <= 108 - 12
-        # Eight roots and more, so that training and test have some for most phrases.
-        assert each.highest - each.lowest >= 7
+        # Twelve roots and more, so that every split has some for each phrase and tempo. The
+        # saxophone has eight: the sound font has no sound on key 64.
+        assert each.highest - each.lowest >= (7 if each.name == "saxophone" else 11)
 
 
 def test_families_are_known_and_never_both_clear_and_unclear():
