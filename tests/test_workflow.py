@@ -340,7 +340,7 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
 def test_a_cache_of_a_connector_between_parts_depends_on_all_their_digests(tmp_path):
     folder = tmp_path / "connectors" / "language" / "encoder" / "image-caption"
     folder.mkdir(parents=True)
-    card = {"kind": "single-task", "sha256": "1", "parts": {"language": "2", "encoder": "3"}}
+    card = {"kind": "trained", "sha256": "1", "parts": {"language": "2", "encoder": "3"}}
     digests = set()
     for changes in ({}, {"sha256": "4"}, {"parts": {"language": "2", "encoder": "4"}}):
         (folder / "card.json").write_text(json.dumps({**card, **changes}), encoding="utf-8")

@@ -173,16 +173,14 @@ def _folder(folder: Path) -> str:
 
 def _parts(zoo: Path, model: str) -> list[str]:
     """Return the folders of the parts that a model is made of."""
-    own = zoo / "multitask" / model / "card.json"
-    if own.is_file():
-        return [
-            f"multitask/{model}",
-            *json.loads(own.read_text(encoding="utf-8"))["made_of"].values(),
-        ]
-    language, encoder, task = model.split("/")
-    own = zoo / "connectors" / model / "card.json"
+    folder = f"{'connectors' if '/' in model else 'multitask'}/{model}"
+    path = zoo / folder / "card.json"
+    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     # The card of a connector between parts of packages names the sha256 of these parts.
-    if own.is_file() and json.loads(own.read_text(encoding="utf-8"))["kind"] == "single-task":
-        return [f"connectors/{model}"]
+    if card.get("kind") == "trained":
+        return [folder]
+    if "/" not in model:
+        return [folder, *card["made_of"].values()]
+    language, encoder, task = model.split("/")
     parts = [f"language/{language}", f"encoders/{encoder}"]
     return [*parts, f"connectors/{language}/{encoder}/{task}"]

@@ -20,6 +20,7 @@ from torch import Tensor
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
 from ima.drawings.telling import tell_sample
+from ima.errors import ParameterError
 from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
@@ -190,3 +191,36 @@ def examine_connector(
         "controls": {"none": nothing, "majority": majority, "words": words},
         "examined": EXAMINATION_VERSION,
     }
+
+
+def merge_examinations(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge the examinations of one model on data sets of different tasks.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        From :func:`examine_connector`.
+
+    Raises
+    ------
+    ParameterError
+        If two tasks have a score of the same name.
+
+    Examples
+    --------
+    >>> tables = {"floors": {}, "controls": {}, "examined": "1"}
+    >>> merge_examinations(
+    ...     [{"scores": {"exact_set": 1}, **tables}, {"scores": {"exact_match": 0}, **tables}]
+    ... )["scores"]
+    {'exact_set': 1, 'exact_match': 0}
+    """
+    merged: dict[str, Any] = {"scores": {}, "floors": {}, "controls": {}}
+    for result in results:
+        if repeated := sorted(set(result["scores"]) & set(merged["scores"])):
+            raise ParameterError(f"Two tasks of one model have the score {repeated[0]!r}.")
+        merged["scores"] |= result["scores"]
+        merged["floors"] |= result["floors"]
+        for name, own in result["controls"].items():
+            merged["controls"][name] = merged["controls"].get(name, {}) | own
+        merged["examined"] = result["examined"]
+    return merged

@@ -20,6 +20,7 @@ from ima.drawings.examination import (
     EXAMINATION_VERSION,
     encode_once,
     examine_connector,
+    merge_examinations,
     score_model,
 )
 from ima.drawings.sound_datasets import SOUND_DATASET_NAMES
@@ -49,6 +50,19 @@ _SINGLE_TASK: Mapping[str, Any] = MappingProxyType(
         "autocast_after": 200,
         "save_every": 100,
         "checkpoints": 5,
+    }
+)
+#: What differs in multitask models (paper §2: LLaVA), with 64 perceptual tokens of an image.
+_MULTITASK: Mapping[str, Any] = MappingProxyType(
+    {
+        "connector": "patches",
+        "chat": True,
+        "width": 768,
+        "word_steps": 0,
+        "batch_size": 12,
+        "learning_rate": 1e-3,
+        "query_rate": 1.0,
+        "warmup": 30,
     }
 )
 #: By name of the connector, what differs from :data:`_SINGLE_TASK`.
@@ -112,6 +126,16 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "query_rate": 0.3,
             "samples": 2500,
             "epochs": 4,
+            "checkpoints": 0,
+        },
+        # The third of the paper's multitask models: frozen, without a stage before.
+        "llava-smollm2-3": {
+            **_MULTITASK,
+            "encoder": "dinov2",
+            "pool": 2,
+            "data": "drawings-image-caption,drawings-image-qa",
+            "samples": 6000,
+            "epochs": 1,
         },
     }
 )
@@ -195,7 +219,7 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     for name in _RECIPES:
         if only and not any(fnmatchcase(name, pattern) for pattern in only):
             continue
-        folder = root / "connectors" / name
+        folder = root / ("connectors" if "/" in name else "multitask") / name
         settings = make_training_settings(
             name,
             out=root / ".training" / "pretrained" / name,
@@ -232,16 +256,22 @@ def _examine(folder: Path, *, n: int) -> None:
     if card.get("examined") == EXAMINATION_VERSION:
         return
     logger.info("score %s", card["name"])
-    dataset, kept = card["dataset"], dict[str, Any]()
-    card |= examine_connector(
-        encode_once(load_model(card["name"]), kept),
-        load_model(card["made_of"]["language"]),
-        dataset=dataset,
-        unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
-        n=n,
-    )
-    samples = open_samples(dataset, n=n)
-    for checkpoint in card["checkpoints"]:
-        model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
-        checkpoint["scores"] = score_model(encode_once(model, kept), samples)
-    write_json(path, card)
+    language = load_model(card["made_of"]["language"])
+    results = []
+    for dataset in card["datasets"]:
+        kept = dict[str, Any]()
+        results.append(
+            examine_connector(
+                encode_once(load_model(card["name"]), kept),
+                language,
+                dataset=dataset,
+                unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
+                n=n,
+            )
+        )
+        samples = open_samples(dataset, n=n)
+        for checkpoint in card["checkpoints"]:
+            model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
+            scores = score_model(encode_once(model, kept), samples)
+            checkpoint["scores"] = checkpoint.get("scores", {}) | scores
+    write_json(path, card | merge_examinations(results))

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ima.data.samples import Sample
 from ima.models.batch import Batch, assemble_batch
-from ima.models.chat_template import tokenize_sample
 from ima.models.frozen import FrozenModel
 from ima.models.llava import drop_cls_token
 
@@ -47,14 +46,42 @@ def compute_answer_loss(
         assert model.perception is not None
         encoder_tokens = model.perception.tokens(samples)
     batch = _encode_samples(model, samples, connector=connector, encoder_tokens=encoder_tokens)
-    states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
+    head = 0 if model.frame is None else len(model.tokenize(samples[0], target=True).lead)
+    states = _compute_states(model, batch, head=head)
     rows, positions = batch.answer.nonzero(as_tuple=True)
-    logits = model.hook_points.unembed(states[rows, positions - 1])
+    logits = model.hook_points.unembed(states[rows, positions - 1 - head])
     loss = nn.functional.cross_entropy(
         logits.float(), batch.token_id[rows, positions], reduction="none"
     )
     # Every sample has the same weight, whatever the batch size.
     return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
+
+
+def _compute_states(model: FrozenModel, batch: Batch, *, head: int) -> Tensor:
+    """Return the last states of a batch after its first ``head`` tokens.
+
+    These are the same in every sample, and nothing before them is trained: they run once, and the
+    others attend to their keys and values.
+    """
+    trunk: Any = model.hook_points.trunk
+    if head == 0:
+        states: Tensor = trunk(**batch.inputs, use_cache=False).last_hidden_state
+        return states
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    with torch.no_grad():
+        trunk(inputs_embeds=batch.embeds[:1, :head], past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(batch))
+    outputs = trunk(
+        inputs_embeds=batch.embeds[:, head:],
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids[:, head:],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    after_head: Tensor = outputs.last_hidden_state
+    return after_head
 
 
 def _encode_samples(
@@ -66,7 +93,7 @@ def _encode_samples(
 ) -> Batch:
     """Encode samples; gradients flow from the perceptual tokens back to the connector."""
     assert model.perception is not None
-    texts = [tokenize_sample(sample, tokenizer=model.tokenizer, target=True) for sample in samples]
+    texts = [model.tokenize(sample, target=True) for sample in samples]
     weight: Any = model.hook_points.embedding.weight
     with torch.no_grad():
         tokens = encoder_tokens.to(next(connector.parameters()).dtype)

@@ -206,7 +206,10 @@ def _join_parts(
         n = len(perceptual)
         codes = torch.full((n,), MODALITIES.index(modality), dtype=torch.int8)
         parts.append(EmbeddedTokens(perceptual, codes, torch.full((n,), PADDING_CODE)))
-    return EmbeddedTokens.concatenate([*parts, _label_text(embeds[lead:], text.ids, 0)])
+    words = _label_text(embeds[lead:], text.ids, 0)
+    if text.template:
+        words.modality[torch.tensor(text.template)] = PADDING_CODE
+    return EmbeddedTokens.concatenate([*parts, words])
 
 
 def _label_text(embeds: Tensor, ids: Sequence[int], code: int) -> EmbeddedTokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,25 @@ class TextTokens:
     Parameters
     ----------
     lead : tuple of int
-        Tokens that the tokenizer puts before any text (BOS); none in the zoo.
+        Tokens before the medium: what the tokenizer puts before any text (BOS), or what the chat
+        template writes before the prompt.
     ids : tuple of int
         Prompt, reference and end-of-sequence token.
     answer : int
         Index in ``ids`` at which the answer begins; its length if there is no answer.
+    template : tuple of bool
+        Which of ``ids`` the chat template wrote; empty if none.
     """
 
     lead: tuple[int, ...]
     ids: tuple[int, ...]
     answer: int
+    template: tuple[bool, ...] = ()
+
+    @property
+    def counted(self) -> int:
+        """Number of tokens of prompt and answer, without the chat template's."""
+        return len(self.ids) - sum(self.template)
 
 
 def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextTokens:
@@ -208,15 +217,50 @@ def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> 
     if getattr(processor, "chat_template", None) is None:
         return ChatFrame(placeholder if modality != "text" else "", " ", end, "")
     medium = [] if modality == "text" else [{"type": modality}]
-    question = [{"role": "user", "content": [*medium, {"type": "text", "text": _PROMPT}]}]
-    dialogue = [*question, {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}]
+    return _read_frame(
+        processor,
+        prompt=[*medium, {"type": "text", "text": _PROMPT}],
+        answer=[{"type": "text", "text": _ANSWER}],
+    )
+
+
+def read_text_frame(tokenizer: Any) -> ChatFrame:
+    r"""Read from a language model's tokenizer what its chat template puts around a prompt.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        With a chat template.
+
+    Raises
+    ------
+    ModelError
+        If there is no chat template, or it drops the prompt or the answer.
+
+    Examples
+    --------
+    >>> read_text_frame(model.tokenizer).generation_prompt  # doctest: +SKIP
+    '<|im_end|>\n<|im_start|>assistant\n'
+    """
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ModelError(
+            f"The tokenizer {tokenizer.name_or_path!r} has no chat template. Train with plain text "
+            "(--no-chat), or take a language model that was tuned to chat."
+        )
+    return _read_frame(tokenizer, prompt=_PROMPT, answer=_ANSWER)
+
+
+def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
+    question = [{"role": "user", "content": prompt}]
+    dialogue = [*question, {"role": "assistant", "content": answer}]
     unanswered = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
     answered = processor.apply_chat_template(dialogue, tokenize=False)
     if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
         raise ModelError(
             f"The chat template of {type(processor).__name__} does not write a prompt and an "
-            f"answer given as a list of contents; it writes {unanswered!r}."
+            f"answer given as a {type(prompt).__name__}; it writes {unanswered!r}."
         )
+    end = getattr(processor, "tokenizer", processor).eos_token or ""
     head, generation_prompt = unanswered.split(_PROMPT, 1)
     _, after_prompt = answered.split(_PROMPT, 1)
     middle, after_answer = after_prompt.split(_ANSWER, 1)
@@ -282,6 +326,45 @@ def label_token_owners(
     ).astype(np.int8)
     ids = np.array(encoded["input_ids"], dtype=int)[after_head]
     return tuple(map(int, ids)), owners[after_head]
+
+
+def tokenize_in_frame(
+    sample: Sample, *, frame: ChatFrame, tokenizer: Any, target: bool
+) -> TextTokens:
+    """Tokenize a sample's text as a chat template writes it; the medium follows the frame's head.
+
+    Parameters
+    ----------
+    sample : Sample
+        A sample with a prompt.
+    frame : ChatFrame
+        From :func:`read_text_frame`.
+    tokenizer : PreTrainedTokenizerBase
+        The fast tokenizer of the language model.
+    target : bool
+        Whether the first reference and the end of its turn follow the prompt.
+
+    Raises
+    ------
+    SampleError
+        If the sample has no text, or ``target`` is set and it has no reference.
+
+    Examples
+    --------
+    >>> tokens = tokenize_in_frame(
+    ...     sample, frame=frame, tokenizer=model.tokenizer, target=False
+    ... )  # doctest: +SKIP
+    >>> tokens.template  # doctest: +SKIP
+    (False, False, True, True, True, True)
+    """
+    rendered = frame.render(sample, target=target)
+    ids, owners = label_token_owners(replace(rendered, head=""), tokenizer)
+    return TextTokens(
+        lead=_tokenize(rendered.head, tokenizer),
+        ids=ids,
+        answer=int(np.argmax([*(owners == ANSWER_OWNER), True])),
+        template=tuple(bool(own) for own in owners == TEMPLATE_OWNER),
+    )
 
 
 def find_placeholder_ids(config: Any, processor: Any) -> dict[Modality, int]:

@@ -13,7 +13,7 @@ import torch
 from ima.errors import ModelError
 from ima.models import zoo
 from ima.models.audit import audit_hook_points
-from ima.models.chat_template import find_placeholder_ids
+from ima.models.chat_template import ChatFrame, find_placeholder_ids
 from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_hook_points
 from ima.models.hub import HubModel
@@ -240,6 +240,7 @@ def build_frozen_model(
     language: Any,
     tokenizer: Any,
     perception: Perception | None,
+    frame: ChatFrame | None = None,
 ) -> FrozenModel:
     """Combine the parts of a model, freeze them, and audit the hook points.
 
@@ -269,6 +270,7 @@ def build_frozen_model(
         tokenizer=tokenizer,
         hook_points=hook_points,
         perception=perception,
+        frame=frame,
     )
 
 

@@ -13,7 +13,13 @@ from torch import Tensor
 from ima.data.samples import Modality, Sample
 from ima.errors import ParameterError, SampleError
 from ima.models.batch import Batch, EmbeddedTokens, PaddingSide, assemble_batch
-from ima.models.chat_template import TextTokens, make_empty_text_error, tokenize_sample
+from ima.models.chat_template import (
+    ChatFrame,
+    TextTokens,
+    make_empty_text_error,
+    tokenize_in_frame,
+    tokenize_sample,
+)
 from ima.models.hook_points import HookPoints
 from ima.models.perception import Perception, PerceptualSource, choose_perceptual_sources
 
@@ -43,6 +49,9 @@ class FrozenModel:
         The language model's parts and hook points.
     perception : Perception or None
         Encoder and connector; None for a language model alone.
+    frame : ChatFrame or None
+        What the chat template puts around a prompt; the medium follows its head. None: plain text,
+        which the medium precedes.
     """
 
     name: str
@@ -52,6 +61,7 @@ class FrozenModel:
     tokenizer: Any = field(repr=False)
     hook_points: HookPoints = field(repr=False)
     perception: Perception | None = field(repr=False, default=None)
+    frame: ChatFrame | None = field(repr=False, default=None)
 
     @property
     def setup(self) -> str:
@@ -188,7 +198,7 @@ class FrozenModel:
         del perceptual  # Every medium becomes the same number of tokens.
         queries = 0 if self.perception is None else self.perception.queries
         return [
-            (0 if sample.modality == "text" else queries, len(text.ids))
+            (0 if sample.modality == "text" else queries, text.counted)
             for sample, text in zip(samples, self._texts(samples, target=target), strict=True)
         ]
 
@@ -337,7 +347,21 @@ class FrozenModel:
                 f"Sample {sample.id!r} has modality {sample.modality!r}; model {self.name!r} "
                 f"accepts {', '.join(self.modalities)}. `ima models list` shows other models."
             )
-        return tokenize_sample(sample, tokenizer=self.tokenizer, target=target)
+        return self.tokenize(sample, target=target)
+
+    def tokenize(self, sample: Sample, *, target: bool) -> TextTokens:
+        """Tokenize a sample's text, in the chat template if the model was trained in it.
+
+        Parameters
+        ----------
+        sample : Sample
+            A sample with text.
+        target : bool
+            Whether the first reference and the end of the answer follow the prompt.
+        """
+        if self.frame is None:
+            return tokenize_sample(sample, tokenizer=self.tokenizer, target=target)
+        return tokenize_in_frame(sample, frame=self.frame, tokenizer=self.tokenizer, target=target)
 
     def _batch(
         self,

@@ -28,7 +28,7 @@ from ima.models.folders import (
 from ima.models.frozen import FrozenModel
 from ima.models.parts import MODEL_PARTS
 from ima.models.perception import Perception
-from ima.models.single import SINGLE_TASK_KIND, is_single_task, load_single_task_model
+from ima.models.trained import TRAINED_KIND, is_trained_model, load_trained_model
 from ima.packages import find_part
 
 # Parts are combined in float32 on the CPU; the whole model then moves to its device and dtype.
@@ -62,9 +62,9 @@ def load_model(
         if target_device is None:
             raise ParameterError(f"device='auto' is for large models; {spec!r} fits on one device.")
         return _load_from_zoo(spec, loading=loading)
-    if is_single_task(Path(zoo.split_checkpoint_name(spec)[0])):
+    if is_trained_model(Path(zoo.split_checkpoint_name(spec)[0])):
         name, step = zoo.split_checkpoint_name(spec)
-        return load_single_task_model(spec, Path(name), step=step, loading=loading)
+        return load_trained_model(spec, Path(name), step=step, loading=loading)
     if (Path(spec) / "subnet.json").is_file():
         from ima.models import sparse_checkpoint
 
@@ -93,8 +93,8 @@ def _load_from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
     name, step = zoo.split_checkpoint_name(spec)
     folder = zoo.find_model_folder(name)
     card = zoo.read_card(folder)
-    if card.get("kind") == SINGLE_TASK_KIND:
-        return load_single_task_model(spec, folder, step=step, loading=loading)
+    if card.get("kind") == TRAINED_KIND:
+        return load_trained_model(spec, folder, step=step, loading=loading)
     if card.get("kind") == "multitask":
         return _load_multitask(spec, card=card, step=step, loading=loading)
     language, *rest = name.split("/")

@@ -148,10 +148,11 @@ def _make_entry(
         language, encoder, _ = name.split("/")
     else:
         parts = zoo.read_card(zoo.find_model_folder(name))["made_of"]
-        language, encoder = (parts[part].split("/")[1] for part in ("language", "encoder"))
+        language, encoder = (parts[part].rpartition("/")[2] for part in ("language", "encoder"))
+    world = str(record["dataset"]).partition("-")[0]
     return GridEntry(
         name if step is None else f"{name}{zoo.CHECKPOINT_SEPARATOR}{step}",
-        f"mini-{modality}-{task}",
+        f"{world}-{modality}-{task}",
         task,
         language,
         str(record["setup"]),

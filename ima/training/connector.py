@@ -23,8 +23,9 @@ from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import MODEL_DTYPES, LoadOptions
 from ima.models.frozen import FrozenModel
 from ima.models.loading import load_model
-from ima.models.single import SINGLE_TASK_KIND, SingleTaskParts, load_single_task_parts
+from ima.models.patch_projector import PatchProjector, PatchProjectorConfig
 from ima.models.towers import ReadingOptions
+from ima.models.trained import TRAINED_KIND, FrozenParts, load_frozen_parts
 from ima.training.features import EncoderTokenStore
 from ima.training.loop import (
     TrainingRecipe,
@@ -60,9 +61,10 @@ def train_connector(settings: TrainingSettings) -> str:
         cpu=settings.device == "cpu",
     )
     parts = _load_parts(settings, device=str(accelerator.device))
-    model = _build_untrained(settings, parts)
+    data = _open_split(settings.data, "train", settings.samples)
+    model = _build_untrained(settings, parts, data)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
-    run = _ConnectorRun(settings, model, accelerator)
+    run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
     if zoo.hash_state_dict(model.language.state_dict()) != language_hash:
@@ -76,9 +78,11 @@ def train_connector(settings: TrainingSettings) -> str:
 class _ConnectorRun:
     """A training run: the connector, its optimizer, and the order of samples."""
 
-    def __init__(self, settings: TrainingSettings, model: FrozenModel, accelerator: Any) -> None:
+    def __init__(
+        self, settings: TrainingSettings, model: FrozenModel, data: SampleSet, accelerator: Any
+    ) -> None:
         self.settings, self.model, self.accelerator = settings, model, accelerator
-        self.data = _open_split(settings.data, "train", settings.samples)
+        self.data = data
         self.validation = _open_split(settings.data, "validation", _MAX_VALIDATION_SAMPLES)
         assert model.perception is not None
         self.stores = _open_token_stores(settings, model, (self.data, self.validation))
@@ -228,12 +232,13 @@ class _ConnectorRun:
         save_weights(self.bare_connector.state_dict(), path)
 
     def save_model(
-        self, out: Path, result: TrainingResult, *, parts: SingleTaskParts, language_hash: str
+        self, out: Path, result: TrainingResult, *, parts: FrozenParts, language_hash: str
     ) -> None:
         """Write the weights and the card that make the folder a model."""
         self._save_weights(out / zoo.WEIGHTS_FILE)
         assert self.model.perception is not None
         steps = int(result.curve[-1]["step"])
+        datasets = list_datasets(self.settings.data)
         has_start = bool(self.settings.start or self.settings.word_steps)
         kept = ({0} if has_start and self.settings.checkpoints else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
@@ -242,19 +247,23 @@ class _ConnectorRun:
             if step < steps
         ]
         if not has_start:
-            untrained = zoo.hash_state_dict(
-                Connector(self.bare_connector.config, seed=self.settings.seed).state_dict()
+            connector = type(self.bare_connector)(
+                self.bare_connector.config, seed=self.settings.seed
             )
+            untrained = zoo.hash_state_dict(connector.state_dict())
             first = {"step": 0, "seed": self.settings.seed, "sha256": untrained}
             checkpoints = [first, *checkpoints]
         card = {
-            "kind": SINGLE_TASK_KIND,
+            "kind": TRAINED_KIND,
             "class": type(self.bare_connector).__name__,
-            "setup": "ST",
+            "setup": self.model.setup,
             "name": out.name,
             "modality": self.model.perception.modality,
-            "task": self.data[0].task,
-            "dataset": self.settings.data,
+            "task": self.model.task,
+            "dataset": datasets[0],
+            "datasets": datasets,
+            "chat": self.settings.chat,
+            "reads_cls": self.model.perception.cls,
             "made_of": {"language": self.settings.language, "encoder": self.settings.encoder},
             "parts": dict(parts.hashes),
             "reading": asdict(parts.reading),
@@ -303,8 +312,8 @@ def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
     path.write_text(record, encoding="utf-8")
 
 
-def _load_parts(settings: TrainingSettings, *, device: str) -> SingleTaskParts:
-    return load_single_task_parts(
+def _load_parts(settings: TrainingSettings, *, device: str) -> FrozenParts:
+    return load_frozen_parts(
         {"language": settings.language, "encoder": settings.encoder},
         loading=LoadOptions(torch.device(device), MODEL_DTYPES[settings.precision]),
         reading=ReadingOptions(
@@ -313,42 +322,70 @@ def _load_parts(settings: TrainingSettings, *, device: str) -> SingleTaskParts:
     )
 
 
-def _build_untrained(settings: TrainingSettings, parts: SingleTaskParts) -> FrozenModel:
-    output_norm = None
+def _build_untrained(
+    settings: TrainingSettings, parts: FrozenParts, data: SampleSet
+) -> FrozenModel:
+    connector, reads_cls = _build_connector(settings, parts, data)
+    if settings.start is not None:
+        _copy_start(connector, settings)
+    datasets = list_datasets(settings.data)
+    tasks = {open_samples(f"{name}:{data.split}", n=1)[0].task for name in datasets}
+    card = {
+        "setup": "ST" if len(datasets) == 1 else "MT",
+        "name": settings.out,
+        "modality": parts.modality,
+        "task": "multitask" if len(tasks) > 1 else tasks.pop(),
+        "chat": settings.chat,
+        "reads_cls": reads_cls,
+    }
+    return parts.build_model(connector, name=settings.out, card=card)
+
+
+def _build_connector(
+    settings: TrainingSettings, parts: FrozenParts, data: SampleSet
+) -> tuple[Connector | PatchProjector, bool]:
+    """Return an untrained connector, and whether it reads the encoder's CLS token."""
+    sizes: dict[str, Any] = {
+        "encoder_width": parts.encoder_width,
+        "hidden": parts.hidden,
+        "width": settings.width,
+    }
     if settings.output_norm == "embeddings":
         embeddings = parts.language.get_input_embeddings().weight.detach()
         # Four digits, so that the card's number makes the same weights again.
-        output_norm = float(f"{float(embeddings.float().norm(dim=-1).median()):.4g}")
-    config = ConnectorConfig(
-        encoder_width=parts.encoder_width,
-        hidden=parts.hidden,
-        width=settings.width,
+        sizes["output_norm"] = float(f"{float(embeddings.float().norm(dim=-1).median()):.4g}")
+    if settings.connector == "patches":
+        if settings.word_steps:
+            raise ParameterError("A connector of patches has no queries that could learn words.")
+        patches, has_cls = parts.count_patches(data[0])
+        config = PatchProjectorConfig(**sizes, patches=patches)
+        return PatchProjector(config, seed=settings.seed), not has_cls
+    queries = ConnectorConfig(
+        **sizes,
         feed_forward=settings.feed_forward,
         queries=settings.queries,
         layers=settings.layers,
         expansion=settings.expansion,
         shared_output=settings.shared_output,
         frames=settings.frames,
-        output_norm=output_norm,
     )
-    connector = Connector(config, seed=settings.seed)
-    if settings.start is not None:
-        _copy_start(connector, settings)
-    card = {"setup": "ST", "name": settings.out, "modality": parts.modality, "task": None}
-    return parts.build_model(connector, name=settings.out, card=card)
+    return Connector(queries, seed=settings.seed), True
 
 
-def _copy_start(connector: Connector, settings: TrainingSettings) -> None:
+def _copy_start(connector: Connector | PatchProjector, settings: TrainingSettings) -> None:
     """Start from the connector of a trained model, and keep these weights as step 0.
 
     A connector of single images may become one of frames: what tells frames apart is new.
     """
     assert settings.start is not None
     perception = load_model(settings.start, device="cpu", dtype="float32").perception
-    source = None if perception is None else perception.connector
-    possible = (connector.config, connector.config.model_copy(update={"frames": None}))
-    if not isinstance(source, Connector) or source.config not in possible:
-        found = source.config if isinstance(source, Connector) else "no such connector"
+    source: Any = None if perception is None else perception.connector
+    possible: list[Any] = [connector.config]
+    if isinstance(connector, Connector):
+        possible.append(connector.config.model_copy(update={"frames": None}))
+    is_connector = isinstance(source, Connector | PatchProjector)
+    if not is_connector or source.config not in possible:
+        found = source.config if is_connector else "no such connector"
         raise ParameterError(
             f"Training cannot start from {settings.start!r}: it has {found}; these settings need "
             f"{connector.config}."
@@ -374,5 +411,26 @@ def _open_token_stores(
     }
 
 
+def list_datasets(data: str) -> list[str]:
+    """Return the data sets that the setting ``data`` names.
+
+    Examples
+    --------
+    >>> list_datasets("drawings-image-caption,drawings-image-qa")
+    ['drawings-image-caption', 'drawings-image-qa']
+    """
+    return [data] if Path(data).is_dir() else [name.strip() for name in data.split(",")]
+
+
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:
-    return open_samples(f"{data}:{split}", n=samples, at_most=True)
+    """Open a split; that of several data sets is theirs, one after the other."""
+    sets = [
+        open_samples(f"{name}:{split}", n=samples, at_most=True) for name in list_datasets(data)
+    ]
+    joined = tuple(sample for own in sets for sample in own)
+    modalities = sorted({sample.modality for sample in joined})
+    if len(modalities) > 1:
+        raise ParameterError(
+            f"A model is trained on one modality; {data!r} has {' and '.join(modalities)}."
+        )
+    return SampleSet(data, split, joined)

@@ -34,7 +34,7 @@ RUN_FIELDS = frozenset({"out", "features", "device"})
 
 
 class TrainingSettings(BaseModel):
-    """Settings for training a connector (paper §2, single task).
+    """Settings for training a connector (paper §2): on one task, or on several.
 
     The fields' descriptions are also the help texts of the options of ``ima train``.
 
@@ -59,7 +59,11 @@ class TrainingSettings(BaseModel):
         description="frozen encoder: a part (dinov2), a folder or a Hugging Face id",
     )
     data: str = Field(
-        min_length=1, description="data set, or folder of samples, with splits train and validation"
+        min_length=1,
+        description=(
+            "data set, or folder of samples, with splits train and validation; several, separated "
+            "by commas, make a multitask model"
+        ),
     )
     out: str = Field(
         min_length=1,
@@ -92,11 +96,27 @@ class TrainingSettings(BaseModel):
             "fast; early gradients need float32"
         ),
     )
+    connector: Literal["queries", "patches"] = Field(
+        default="queries",
+        description=(
+            "learned queries that read all tokens of the encoder, or a perceptron that maps each "
+            "patch of an image, as in LLaVA"
+        ),
+    )
+    chat: bool = Field(
+        default=False,
+        description=(
+            "write prompts and answers in the language model's chat template, with the medium "
+            "after the template's beginning; otherwise the medium comes first"
+        ),
+    )
     width: int = Field(default=256, ge=1, description="hidden size of the connector")
     feed_forward: int = Field(
         default=512, ge=1, description="hidden size of the connector's feed-forward networks"
     )
-    queries: int = Field(default=10, ge=1, description="perceptual tokens per sample")
+    queries: int = Field(
+        default=10, ge=1, description="perceptual tokens per sample, of a connector of queries"
+    )
     layers: int = Field(default=5, ge=1, description="transformer layers of the connector")
     expansion: int = Field(
         default=4, ge=1, description="units of the last layer but one, in multiples of the width"

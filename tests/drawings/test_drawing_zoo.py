@@ -13,8 +13,8 @@ from tinyhub import TEXT, square, tokenizer
 import ima.models
 from ima.data.samples import Sample, open_samples
 from ima.drawings import zoo as pretrained
-from ima.drawings.examination import encode_once, score_captions
-from ima.errors import UnknownNameError
+from ima.drawings.examination import encode_once, merge_examinations, score_captions
+from ima.errors import ParameterError, UnknownNameError
 from ima.models.parts import MODEL_PARTS
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 
@@ -26,6 +26,7 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         words = tokenizer()
+        words.chat_template = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}"
         words.save_pretrained(tmp_path / "language")
         config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
         hf.LlamaForCausalLM(config).save_pretrained(tmp_path / "language")
@@ -45,7 +46,17 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
         "checkpoints": 2,
         "device": "cpu",
     }
-    monkeypatch.setattr(pretrained, "_RECIPES", {"tiny/vit/image-caption": recipe})
+    multitask = {
+        "connector": "patches",
+        "chat": True,
+        "data": "drawings-image-caption,drawings-image-qa",
+        "samples": 8,
+        "epochs": 1,
+        "word_steps": 0,
+        "checkpoints": 0,
+    }
+    recipes = {"tiny/vit/image-caption": recipe, "llava-tiny-3": recipe | multitask}
+    monkeypatch.setattr(pretrained, "_RECIPES", recipes)
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
     return tmp_path / "zoo"
 
@@ -53,18 +64,21 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", pretrained.list_connector_names())
 def test_every_recipe_is_complete(name, tmp_path):
     settings = pretrained.make_training_settings(name, out=tmp_path, features=tmp_path)
+    assert {settings.language, settings.encoder} <= set(MODEL_PARTS)
+    names = pretrained.list_connector_names()
+    assert settings.start is None or names.index(settings.start) < names.index(name)
+    if name.startswith("llava"):
+        assert (settings.connector, settings.chat) == ("patches", True)
+        return
     language, encoder, task = name.split("/")
     assert (settings.language, settings.encoder) == (language, encoder)
-    assert {language, encoder} <= set(MODEL_PARTS)
     assert settings.data.endswith(task)
     assert (settings.seconds is not None) == task.startswith("audio")
     assert (settings.frames is not None) == task.startswith("video")
-    names = pretrained.list_connector_names()
-    assert settings.start is None or names.index(settings.start) < names.index(name)
 
 
 def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
-    pretrained.train_pretrained_zoo(samples=4)
+    pretrained.train_pretrained_zoo(only=["tiny/*"], samples=4)
     folder = tiny_zoo / "connectors" / "tiny" / "vit" / "image-caption"
     card = json.loads((folder / CARD_FILE).read_text())
     assert card["name"] == "tiny/vit/image-caption"
@@ -81,8 +95,25 @@ def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
     assert model.generate(open_samples("drawings-image-caption", n=1), max_new_tokens=2)
     made = (folder / WEIGHTS_FILE).stat().st_mtime_ns
     monkeypatch.setattr(pretrained, "train_connector", None)
-    pretrained.train_pretrained_zoo(samples=4)
+    pretrained.train_pretrained_zoo(only=["tiny/*"], samples=4)
     assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == made
+
+
+def test_a_multitask_model_is_scored_on_each_of_its_tasks(tiny_zoo, monkeypatch):
+    monkeypatch.setattr(pretrained, "_DATASETS", ("drawings-image-qa-unseen-pairs",))
+    pretrained.train_pretrained_zoo(only=["llava-*"], samples=2)
+    card = json.loads((tiny_zoo / "multitask" / "llava-tiny-3" / CARD_FILE).read_text())
+    for table in (card["scores"], card["floors"], *card["controls"].values()):
+        assert {"exact_set", "exact_match", "unseen_pairs/exact_match"} <= set(table)
+    (record,) = ima.models.list_models()
+    assert (record["name"], record["setup"]) == ("llava-tiny-3", "MT")
+    assert ima.models.load_model("llava-tiny-3").setup == "MT"
+
+
+def test_scores_of_two_tasks_may_not_share_a_name():
+    result = {"scores": {"cider": 1}, "floors": {}, "controls": {}, "examined": "1"}
+    with pytest.raises(ParameterError, match="the score 'cider'"):
+        merge_examinations([result, result])
 
 
 def test_the_encoder_reads_each_sample_once_for_all_models_that_share_it():

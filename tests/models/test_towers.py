@@ -16,8 +16,8 @@ from ima.data.samples import Sample
 from ima.errors import ModelError
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import LoadOptions
-from ima.models.single import load_single_task_parts
 from ima.models.towers import ENCODER_SPECS, ReadingOptions, load_encoder_and_processor
+from ima.models.trained import load_frozen_parts
 
 PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
 SMALL = {
@@ -169,7 +169,7 @@ def test_every_family_is_tried():
 def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
     _, _, family = load_encoder_and_processor(name, folders(name), loading=PLAIN)
     assert family is ENCODER_SPECS[name]
-    parts = load_single_task_parts(
+    parts = load_frozen_parts(
         {"language": str(folders("language")), "encoder": str(folders(name))},
         loading=PLAIN,
     )
@@ -212,7 +212,7 @@ def test_a_family_that_is_no_encoder_is_refused(folders):
 
 def read_tokens(folders, name, modality, **options):
     specs = {"language": str(folders("language")), "encoder": str(folders(name))}
-    parts = load_single_task_parts(specs, loading=PLAIN, reading=ReadingOptions(**options))
+    parts = load_frozen_parts(specs, loading=PLAIN, reading=ReadingOptions(**options))
     config = ConnectorConfig(
         encoder_width=parts.encoder_width, hidden=parts.hidden, width=16, heads=2, layers=1
     )
@@ -247,7 +247,7 @@ def test_an_image_encoder_reads_the_frames_of_a_clip(folders):
     assert tokens.shape == (2, 2 * 5, 32)
     clip = sample("video").load()
     chosen = select_middle_frames(2, of=len(clip))
-    parts = load_single_task_parts(
+    parts = load_frozen_parts(
         {"language": str(folders("language")), "encoder": str(folders("dinov2"))}, loading=PLAIN
     )
     for number, index in enumerate(chosen):

@@ -9,25 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers as hf
-from tinyhub import TEXT, square, tokenizer
+from tinycolours import make_sample, split_folder
 
 import ima.models
-from ima.data.folders import SAMPLES_FILE, write_data_folder
-from ima.data.samples import Sample, SampleSet, open_samples
+from ima.data.folders import write_data_folder
+from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
 from ima.models import zoo
 from ima.models.connector import Connector
-from ima.models.single import is_single_task
-from ima.training import MODEL_PAIRS, TrainingSettings, connector, train_connector
-
-
-def make_sample(index):
-    """A picture of one of two colours, described in one word."""
-    pixels = np.zeros((28, 28, 3), np.uint8)
-    pixels[..., index % 2] = 200
-    word = ("red", "green")[index % 2]
-    return Sample(str(index), "image", "caption", "caption :", (word,), {}, lambda: pixels)
+from ima.models.trained import is_trained_model
+from ima.training import MODEL_PAIRS, connector, train_connector
 
 
 def make_clip(index):
@@ -35,66 +26,6 @@ def make_clip(index):
     frames = np.zeros((2, 28, 28, 3), np.uint8)
     frames[index % 2] = make_sample(0).load()
     return lambda: frames
-
-
-def split_folder(path):
-    """Make of a folder's 24 samples a training, a validation and a test split."""
-    records = [json.loads(line) for line in (path / SAMPLES_FILE).read_text().splitlines()]
-    for number, record in enumerate(records):
-        record["split"] = "train" if number < 16 else "validation" if number < 20 else "test"
-    (path / SAMPLES_FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    """A tiny language model and a tiny encoder with its processor."""
-    root = tmp_path_factory.mktemp("parts")
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        words = tokenizer()
-        words.save_pretrained(root / "language")
-        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
-        hf.LlamaForCausalLM(config).save_pretrained(root / "language")
-        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
-        hf.ViTModel(vit).save_pretrained(root / "vit")
-        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(root / "vit")
-    return root
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "colours"
-    samples = tuple(make_sample(index) for index in range(24))
-    write_data_folder(SampleSet("colours", "test", samples), path)
-    split_folder(path)
-    return path
-
-
-@pytest.fixture
-def settings(parts, data, tmp_path):
-    def make(**changes):
-        return TrainingSettings.from_values(
-            {
-                "language": str(parts / "language"),
-                "encoder": str(parts / "vit"),
-                "data": str(data),
-                "out": str(tmp_path / "model"),
-                "epochs": 8,
-                "batch_size": 4,
-                "learning_rate": 3e-3,
-                "warmup": 2,
-                "width": 16,
-                "feed_forward": 16,
-                "layers": 1,
-                "checkpoints": 2,
-                "save_every": 10,
-                "device": "cpu",
-                **changes,
-            }
-        )
-
-    return make
 
 
 def test_a_connector_learns_and_becomes_a_model(settings, data):
@@ -129,7 +60,7 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, mon
     monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
     with pytest.raises(KeyboardInterrupt):
         train_connector(settings())
-    assert is_single_task(tmp_path / "model") is False
+    assert is_trained_model(tmp_path / "model") is False
     monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
     resumed = train_connector(settings())
     hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
@@ -197,7 +128,7 @@ def test_kept_encoder_tokens_train_the_same_connector(settings, tmp_path, monkey
     again = train_connector(
         settings(out=str(tmp_path / "again"), features=str(features), learning_rate=1e-3)
     )
-    assert is_single_task(Path(again))
+    assert is_trained_model(Path(again))
     assert {path: path.stat().st_mtime_ns for path in features.glob("*.tokens")} == files
 
 

@@ -1,8 +1,9 @@
-"""Users' single-task models: a trained connector between an encoder and a language model."""
+"""Models that ``ima train`` made: a connector between a frozen encoder and language model."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from ima.data.samples import Modality
+from ima.data.samples import Modality, Sample
 from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
+from ima.models.chat_template import read_text_frame
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
     LoadOptions,
@@ -25,6 +27,7 @@ from ima.models.folders import (
 )
 from ima.models.frozen import FrozenModel
 from ima.models.parts import MODEL_PARTS
+from ima.models.patch_projector import PatchProjector, PatchProjectorConfig
 from ima.models.towers import (
     READ_EVERYTHING,
     EncoderSpec,
@@ -35,12 +38,12 @@ from ima.models.towers import (
 from ima.packages import find_part
 
 #: The ``kind`` on the card of such a model.
-SINGLE_TASK_KIND = "single-task"
+TRAINED_KIND = "trained"
 
 
 @dataclass(frozen=True)
-class SingleTaskParts:
-    """The frozen parts of a single-task model.
+class FrozenParts:
+    """The frozen parts of a model.
 
     Parameters
     ----------
@@ -82,13 +85,20 @@ class SingleTaskParts:
         return int(self.language.get_input_embeddings().weight.shape[1])
 
     def build_model(self, connector: nn.Module, *, name: str, card: dict[str, Any]) -> FrozenModel:
-        """Return the model that these parts form with a connector."""
+        """Return the model that these parts form with a connector.
+
+        Raises
+        ------
+        ModelError
+            If the card asks for the chat template and the tokenizer has none.
+        """
         config: Any = connector.config
         tower = EncoderTower(
             modality=self.modality,
             encoder=self.encoder,
             connector=connector,
             queries=config.queries,
+            cls=card.get("reads_cls", True),
             processor=self.processor,
             encoder_spec=self.encoder_spec,
             options=self.reading,
@@ -101,13 +111,62 @@ class SingleTaskParts:
             language=self.language,
             tokenizer=self.tokenizer,
             perception=tower,
+            frame=read_text_frame(self.tokenizer) if card.get("chat") else None,
         )
 
+    def count_patches(self, sample: Sample) -> tuple[int, bool]:
+        """Return how many patches the encoder makes of an image, and whether a CLS token too.
 
-def load_single_task_parts(
+        Raises
+        ------
+        ModelError
+            If the encoder's tokens are not the patches of one square image.
+        """
+        nothing = nn.Identity()
+        tower = EncoderTower(
+            modality=self.modality,
+            encoder=self.encoder,
+            connector=nothing,
+            queries=0,
+            processor=self.processor,
+            encoder_spec=self.encoder_spec,
+            options=self.reading,
+        )
+        n_tokens = tower.tokens([sample]).shape[1]
+        side = math.isqrt(n_tokens)
+        if self.modality != "image" or n_tokens - side * side > 1:
+            raise ModelError(
+                "A connector of patches needs an encoder of square images; this one reads "
+                f"{self.modality} and makes {n_tokens} tokens. Take a connector of queries."
+            )
+        return side * side, n_tokens > side * side
+
+
+def build_connector(card: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+    """Return the untrained connector that a card describes.
+
+    Parameters
+    ----------
+    card : mapping
+        ``class`` and ``configuration``.
+    seed : int
+        Seed of the initial weights.
+
+    Examples
+    --------
+    >>> card = {"class": "Connector", "configuration": {"encoder_width": 8, "hidden": 16}}
+    >>> build_connector(card).config.queries
+    10
+    """
+    if card["class"] == PatchProjector.__name__:
+        return PatchProjector(PatchProjectorConfig(**card["configuration"]), seed=seed)
+    return Connector(ConnectorConfig(**card["configuration"]), seed=seed)
+
+
+def load_frozen_parts(
     specs: Mapping[str, str], *, loading: LoadOptions, reading: ReadingOptions = READ_EVERYTHING
-) -> SingleTaskParts:
-    """Load the frozen parts of a single-task model.
+) -> FrozenParts:
+    """Load the frozen parts of a model.
 
     Parameters
     ----------
@@ -128,7 +187,7 @@ def load_single_task_parts(
     Examples
     --------
     >>> specs = {"language": "facebook/opt-125m", "encoder": "google/vit-base-patch16-224"}
-    >>> load_single_task_parts(specs, loading=options).encoder_width  # doctest: +SKIP
+    >>> load_frozen_parts(specs, loading=options).encoder_width  # doctest: +SKIP
     768
     """
     from transformers import AutoModelForCausalLM
@@ -137,7 +196,7 @@ def load_single_task_parts(
     encoder, processor, encoder_spec = load_encoder_and_processor(
         specs["encoder"], folders["encoder"], loading=loading, reading=reading
     )
-    return SingleTaskParts(
+    return FrozenParts(
         language=load_pretrained(AutoModelForCausalLM, folders["language"], loading=loading),
         tokenizer=load_tokenizer(folders["language"]),
         encoder=encoder,
@@ -148,22 +207,22 @@ def load_single_task_parts(
     )
 
 
-def is_single_task(folder: Path) -> bool:
+def is_trained_model(folder: Path) -> bool:
     """Return whether a folder holds a model that ``ima train`` finished.
 
     Examples
     --------
-    >>> is_single_task(Path("no/such/folder"))
+    >>> is_trained_model(Path("no/such/folder"))
     False
     """
     path = folder / zoo.CARD_FILE
-    return path.is_file() and _read_card(folder).get("kind") == SINGLE_TASK_KIND
+    return path.is_file() and _read_card(folder).get("kind") == TRAINED_KIND
 
 
-def load_single_task_model(
+def load_trained_model(
     name: str, folder: Path, *, step: int | None, loading: LoadOptions
 ) -> FrozenModel:
-    """Load a trained single-task model, with its final weights or those of a checkpoint.
+    """Load a trained model, with its final weights or those of a checkpoint.
 
     Parameters
     ----------
@@ -185,14 +244,14 @@ def load_single_task_model(
 
     Examples
     --------
-    >>> load_single_task_model(
+    >>> load_trained_model(
     ...     "mine", Path("models/mine"), step=None, loading=options
     ... ).setup  # doctest: +SKIP
     'ST'
     """
     card = _read_card(folder)
     reading = ReadingOptions(**card.get("reading", {}))
-    parts = load_single_task_parts(card["made_of"], loading=loading, reading=reading)
+    parts = load_frozen_parts(card["made_of"], loading=loading, reading=reading)
     _verify_parts(parts, card=card)
     checkpoints = {entry["step"]: entry for entry in card["checkpoints"]}
     if step is not None and step not in checkpoints:
@@ -200,7 +259,7 @@ def load_single_task_model(
     weights = {"sha256": card["sha256"]} if step is None else checkpoints[step]
     # The untrained weights are not stored: their seed makes them.
     seed = int(weights.get("seed", 0))
-    connector = Connector(ConnectorConfig(**card["configuration"]), seed=seed)
+    connector = build_connector(card, seed=seed)
     if "seed" not in weights:
         path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
         zoo.verify_weights(path, expected=weights["sha256"])
@@ -216,7 +275,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _verify_parts(parts: SingleTaskParts, *, card: dict[str, Any]) -> None:
+def _verify_parts(parts: FrozenParts, *, card: dict[str, Any]) -> None:
     """Check that the frozen parts are those that the connector was trained with."""
     for role, expected in card.get("parts", {}).items():
         if parts.hashes[role] != expected:
