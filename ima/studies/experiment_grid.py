@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ima.data.worlds import load_worlds
 from ima.errors import ParameterError, UnknownNameError
 from ima.models import zoo
 from ima.studies.model_comparison import ModelComparison
@@ -95,7 +96,8 @@ def list_grid_entries(
     Returns
     -------
     list of GridEntry
-        The finished models, then the checkpoints.
+        The finished models, then the checkpoints, each on the data of the world that it was trained
+        in. A task that this world does not have is left out.
 
     Raises
     ------
@@ -149,10 +151,13 @@ def _make_entry(
     else:
         parts = zoo.read_card(zoo.find_model_folder(name))["made_of"]
         language, encoder = (parts[part].rpartition("/")[2] for part in ("language", "encoder"))
-    world = str(record["dataset"]).partition("-")[0]
+    # A model is compared on data of the world that it was trained in.
+    dataset = f"{str(record['dataset']).partition('-')[0]}-{modality}-{task}"
+    if not any(dataset in world.datasets for world in load_worlds().values()):
+        return None
     return GridEntry(
         name if step is None else f"{name}{zoo.CHECKPOINT_SEPARATOR}{step}",
-        f"{world}-{modality}-{task}",
+        dataset,
         task,
         language,
         str(record["setup"]),

@@ -43,6 +43,23 @@ def test_steps_of_training_follow_the_finished_models(tiny_zoo, monkeypatch):
         experiment_grid.list_grid_entries(["qa"], tracked=["opt-mini/vit/image-qa"])
 
 
+def test_models_read_data_of_the_world_that_they_were_trained_in(monkeypatch):
+    record = {"setup": "ST", "modality": "audio", "task": "qa", "checkpoints": []}
+    sounds = {**record, "name": "big/whisper/audio-qa", "dataset": "sounds-audio-qa"}
+    pictures = {**record, "name": "llava-big", "dataset": "drawings-image-caption"}
+    pictures |= {"setup": "MT", "modality": "image", "task": "multitask"}
+    monkeypatch.setattr(zoo, "list_models", lambda: [sounds, pictures])
+    made_of = {"language": "big", "encoder": "dinov2"}
+    monkeypatch.setattr(zoo, "read_card", lambda folder: {"made_of": made_of})
+    entries = experiment_grid.list_grid_entries(["qa", "relation", "poll-random"])
+    assert [(entry.name, entry.dataset, entry.encoder) for entry in entries] == [
+        # The world of sounds has no polls, and neither world has questions on relations.
+        ("big/whisper/audio-qa", "sounds-audio-qa", "whisper"),
+        ("llava-big", "drawings-image-qa", "dinov2"),
+        ("llava-big", "drawings-image-poll-random", "dinov2"),
+    ]
+
+
 def test_models_that_differ_in_one_thing_are_compared(tiny_zoo):
     summaries = {
         entry: summarize(entry)
