@@ -148,12 +148,12 @@ def open_samples(
         ``samples.jsonl``. A split may follow after a colon: ``:train``, ``:calibration``,
         ``:validation`` or ``:test``, the default.
     n : int or None
-        Number of samples from the start. None takes all samples of a folder, or 200 of a generated
-        data set, which has no end.
+        Number of samples from the start. None takes all samples of a folder, or 200 of a named data
+        set, most of which are generated and have no end.
     seed : int
         Seed of a generated data set.
     at_most : bool
-        Whether to accept fewer than ``n`` samples where a folder holds fewer.
+        Whether to accept fewer than ``n`` samples where there are fewer.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def open_samples(
     UnknownNameError
         If no such data set exists.
     ParameterError
-        If ``n`` is not positive, or a folder holds fewer samples.
+        If ``n`` is not positive, or there are fewer samples.
 
     Examples
     --------
@@ -186,7 +186,10 @@ def open_samples(
         from ima.data.folders import read_data_folder
 
         return read_data_folder(Path(folder), n=n, split=split, at_most=at_most)
-    return open_named_dataset(name, n=200 if n is None else n, seed=seed)
+    samples = open_named_dataset(name, n=200 if n is None else n, seed=seed)
+    if n is not None and len(samples) < n and not at_most:
+        raise ParameterError(f"{name} holds {len(samples)} samples; {n} were requested.")
+    return samples
 
 
 def convert_to_uint8(media: Media) -> npt.NDArray[np.uint8]:
