@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ima.data.samples import Modality, Sample
 from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
+from ima.models.adapter import ADAPTER_PREFIX, merge_adapter
 from ima.models.chat_template import read_text_frame
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
@@ -263,11 +264,25 @@ def load_trained_model(
     if "seed" not in weights:
         path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
         zoo.verify_weights(path, expected=weights["sha256"])
-        connector.load_state_dict(
-            {name: weight.float() for name, weight in load_file(path).items()}
-        )
+        state = {name: weight.float() for name, weight in load_file(path).items()}
+        parts, state = _tune_language(parts, state, card=card)
+        connector.load_state_dict(state)
     card["language"] = Path(card["made_of"]["language"]).name
     return parts.build_model(connector, name=name, card=card)
+
+
+def _tune_language(
+    parts: FrozenParts, state: Mapping[str, Tensor], *, card: Mapping[str, Any]
+) -> tuple[FrozenParts, dict[str, Tensor]]:
+    """Merge the adapter that a file of weights holds, if any; return the connector's weights."""
+    prefix = len(ADAPTER_PREFIX)
+    adapter = {name[prefix:]: w for name, w in state.items() if name.startswith(ADAPTER_PREFIX)}
+    rest = {name: w for name, w in state.items() if not name.startswith(ADAPTER_PREFIX)}
+    if not adapter:
+        return parts, rest
+    language = merge_adapter(parts.language, adapter, rank=card["recipe"]["lora_rank"])
+    hashes = {**parts.hashes, "adapter": zoo.hash_state_dict(adapter)}
+    return replace(parts, language=language, hashes=hashes), rest
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, write_json
 from ima.models import zoo
+from ima.models.adapter import ADAPTER_PREFIX, add_adapter, get_base_state
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import MODEL_DTYPES, LoadOptions
@@ -64,10 +65,12 @@ def train_connector(settings: TrainingSettings) -> str:
     data = _open_split(settings.data, "train", settings.samples)
     model = _build_untrained(settings, parts, data)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
+    if settings.lora_rank and accelerator.num_processes > 1:
+        raise ParameterError("A language model is tuned by one process; leave out --lora-rank.")
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
-    if zoo.hash_state_dict(model.language.state_dict()) != language_hash:
+    if zoo.hash_state_dict(get_base_state(model.language)) != language_hash:
         raise ModelError("Training changed the language model, which must stay frozen.")
     if accelerator.is_main_process:
         run.save_model(out, result, parts=parts, language_hash=language_hash)
@@ -87,6 +90,9 @@ class _ConnectorRun:
         assert model.perception is not None
         self.stores = _open_token_stores(settings, model, (self.data, self.validation))
         connector = model.perception.connector.float().train().requires_grad_()
+        self.adapter: dict[str, torch.nn.Parameter] = {}
+        if settings.lora_rank:
+            self.adapter = add_adapter(model.language, rank=settings.lora_rank, seed=settings.seed)
         optimizer = torch.optim.AdamW(
             self._group_parameters(connector),
             lr=settings.learning_rate,
@@ -120,7 +126,7 @@ class _ConnectorRun:
         earlier = [value for value in connector.parameters() if id(value) not in ids]
         return [
             {"params": earlier, "rate": self.settings.query_rate},
-            {"params": last, "rate": 1.0},
+            {"params": [*last, *self.adapter.values()], "rate": 1.0},
         ]
 
     def _train_word_stage(self, connector: Any) -> list[dict[str, float]]:
@@ -157,8 +163,12 @@ class _ConnectorRun:
 
     def train(self, out: Path) -> TrainingResult:
         """Train from the last state to the last step."""
+        trained = self.bare_connector
+        if self.adapter:
+            adapter = torch.nn.ParameterList(self.adapter.values())
+            trained = torch.nn.ModuleList([trained, adapter])
         return run_training_loop(
-            self.bare_connector,
+            trained,
             self.optimizer,
             self._take_step,
             self.recipe,
@@ -179,7 +189,8 @@ class _ConnectorRun:
                 loss = self._compute_loss(self.data, indices, step=step)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.connector.parameters(), 1.0)
+                    trained = [*self.connector.parameters(), *self.adapter.values()]
+                    self.accelerator.clip_grad_norm_(trained, 1.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             mean_loss += float(loss.detach()) / self.settings.accumulation
@@ -229,7 +240,8 @@ class _ConnectorRun:
         return {"validation": round(total / n, 5)}
 
     def _save_weights(self, path: Path) -> None:
-        save_weights(self.bare_connector.state_dict(), path)
+        adapter = {f"{ADAPTER_PREFIX}{name}": value for name, value in self.adapter.items()}
+        save_weights({**self.bare_connector.state_dict(), **adapter}, path)
 
     def save_model(
         self, out: Path, result: TrainingResult, *, parts: FrozenParts, language_hash: str
@@ -268,7 +280,10 @@ class _ConnectorRun:
             "parts": dict(parts.hashes),
             "reading": asdict(parts.reading),
             "configuration": self.bare_connector.config.model_dump(),
-            "parameters": sum(p.numel() for p in self.bare_connector.parameters()),
+            "tuned": bool(self.adapter),
+            "parameters": sum(
+                p.numel() for p in [*self.bare_connector.parameters(), *self.adapter.values()]
+            ),
             "recipe": self.settings.model_dump(exclude=set(RUN_FIELDS)),
             "data": {"fingerprint": self.data.fingerprint, "samples": len(self.data)},
             "word_curve": self.word_curve,

@@ -155,6 +155,14 @@ class TrainingSettings(BaseModel):
             "first stage, whose layers need little change"
         ),
     )
+    lora_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "rank of an adapter (LoRA) that tunes the language model together with the connector; "
+            "default: it stays frozen"
+        ),
+    )
     seconds: float | None = Field(
         default=None, gt=0, description="seconds of sound that a Whisper encoder reads"
     )

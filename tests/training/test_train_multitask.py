@@ -18,7 +18,7 @@ from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.models import answer_loss, zoo
 from ima.models.chat_template import read_text_frame, tokenize_in_frame
-from ima.training import train_connector
+from ima.training import connector, train_connector
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -162,3 +162,51 @@ def test_a_prompt_without_an_answer_has_no_answer_tokens():
     asked = tokenize_in_frame(make_sample(0), frame=frame, tokenizer=words, target=False)
     assert asked.answer == len(asked.ids)
     assert asked.counted < len(asked.ids) == len(asked.template)
+
+
+def test_an_adapter_tunes_the_language_model_and_is_merged(multitask, tmp_path, data, chat_parts):
+    frozen = ima.models.load_model(train_connector(multitask(out=str(tmp_path / "frozen"))))
+    path = train_connector(multitask(lora_rank=2))
+    card = json.loads((Path(path) / zoo.CARD_FILE).read_text())
+    assert (card["tuned"], card["language_state"]) == (True, frozen.card["language_state"])
+    tuned, untrained = ima.models.load_model(path), ima.models.load_model(f"{path}@0")
+    names = {name for name, _ in tuned.language.named_parameters()}
+    assert names == {name for name, _ in frozen.language.named_parameters()}
+    weights = [
+        model.language.model.layers[0].mlp.down_proj.weight for model in (tuned, untrained, frozen)
+    ]
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.allclose(weights[0], weights[1])
+    assert tuned.weights_hash not in {frozen.weights_hash, untrained.weights_hash}
+    # The merged model has the loss that the training measured at its end.
+    validation = open_samples(f"{data}:validation")
+    assert len(validation) == 4
+    losses = [
+        float(
+            answer_loss.compute_answer_loss(
+                tuned, open_samples(f"{name}:validation"), connector=tuned.perception.connector
+            )
+        )
+        for name in card["datasets"]
+    ]
+    assert sum(losses) / 2 == pytest.approx(card["curve"][-1]["validation"], abs=0.01)
+
+
+def test_a_stopped_tuning_ends_as_an_uninterrupted_one(multitask, tmp_path, monkeypatch):
+    options = {"lora_rank": 2, "epochs": 4}
+    whole = train_connector(multitask(out=str(tmp_path / "whole"), **options))
+    take_step, calls = connector._ConnectorRun._take_step, []
+
+    def stop(self, step):
+        calls.append(step)
+        if len(calls) == 15:
+            raise KeyboardInterrupt
+        return take_step(self, step)
+
+    monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_connector(multitask(**options))
+    monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
+    resumed = train_connector(multitask(**options))
+    hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
+    assert hashes[0] == hashes[1]
