@@ -51,6 +51,19 @@ def zoo_pretrained(
     typer.echo(train_pretrained_zoo(only=only or (), samples=samples))
 
 
+@zoo_app.command("ladder")
+def zoo_ladder(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="RUNG", help="Train this rung, e.g. 4-bit.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples.")] = 200,
+) -> None:
+    """Train one connector recipe on whole, damaged and random language models; keep summaries."""
+    from ima.studies.ladder import train_ladder
+
+    typer.echo(train_ladder(only=only or (), samples=samples))
+
+
 @zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[

@@ -399,13 +399,20 @@ def _copy_start(connector: Connector | PatchProjector, settings: TrainingSetting
     if isinstance(connector, Connector):
         possible.append(connector.config.model_copy(update={"frames": None}))
     is_connector = isinstance(source, Connector | PatchProjector)
+    if settings.start_layers == "queries" and isinstance(source, Connector):
+        # The last layers alone depend on the language model.
+        own = {"hidden": source.config.hidden, "output_norm": source.config.output_norm}
+        possible = [each.model_copy(update=own) for each in possible]
     if not is_connector or source.config not in possible:
         found = source.config if is_connector else "no such connector"
         raise ParameterError(
             f"Training cannot start from {settings.start!r}: it has {found}; these settings need "
             f"{connector.config}."
         )
-    connector.load_state_dict({**connector.state_dict(), **source.state_dict()})
+    taken = source.state_dict()
+    if settings.start_layers == "queries":
+        taken = {name: w for name, w in taken.items() if not name.startswith(("out.", "scale."))}
+    connector.load_state_dict({**connector.state_dict(), **taken})
     save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
 
 

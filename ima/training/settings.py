@@ -138,6 +138,12 @@ class TrainingSettings(BaseModel):
         default=None,
         description="trained model whose connector this one starts from; default: random weights",
     )
+    start_layers: Literal["all", "queries"] = Field(
+        default="all",
+        description=(
+            "what is taken from that model: all layers, or all but the last, which start at random"
+        ),
+    )
     word_steps: int = Field(
         default=0,
         ge=0,

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from tinycolours import make_sample, split_folder
+from tinyhub import TEXT, tokenizer
 
 import ima.models
 from ima.data.folders import write_data_folder
@@ -229,3 +231,28 @@ def test_another_frozen_part_than_in_training_is_refused(settings, tmp_path, par
     (path / zoo.CARD_FILE).write_text(json.dumps(card))
     with pytest.raises(ModelError, match="trained with another encoder"):
         ima.models.load_model(str(path))
+
+
+def test_a_training_may_take_the_queries_of_another_connector_alone(settings, tmp_path, parts):
+    caption = train_connector(settings(out=str(tmp_path / "caption"), epochs=2))
+    options = {"start": caption, "start_layers": "queries", "epochs": 1}
+    path = train_connector(settings(out=str(tmp_path / "next"), **options))
+    fresh = train_connector(settings(out=str(tmp_path / "fresh"), epochs=1))
+    source, start, new = (
+        ima.models.load_model(name).perception.connector.state_dict()
+        for name in (caption, f"{path}@0", f"{fresh}@0")
+    )
+    for name in source:
+        expected = new if name.startswith(("out.", "scale.")) else source
+        # Kept weights are rounded to float16.
+        assert torch.allclose(start[name], expected[name], atol=1e-3), name
+    wide = tmp_path / "wide"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        words = tokenizer()
+        words.save_pretrained(wide)
+        config = hf.LlamaConfig(**{**TEXT, "hidden_size": 48}, vocab_size=len(words))
+        hf.LlamaForCausalLM(config).save_pretrained(wide)
+    assert train_connector(settings(out=str(tmp_path / "wider"), language=str(wide), **options))
+    with pytest.raises(ParameterError, match="cannot start from"):
+        train_connector(settings(out=str(tmp_path / "deeper"), layers=2, **options))

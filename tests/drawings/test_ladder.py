@@ -1,0 +1,100 @@
+"""The ladder: damaged language models, the recipe that they share, and their summaries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers as hf
+from tinyhub import TEXT, square, tokenizer
+
+from ima.drawings import ladder
+from ima.drawings.ladder import RUNGS, Rung, damage_language_model, make_rung_settings
+from ima.errors import ModelError, UnknownNameError
+from ima.studies.ladder import read_ladder, train_ladder
+
+
+def make_language_model():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        return hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT, vocab_size=len(tokenizer())))
+
+
+@pytest.fixture
+def tiny_ladder(planted, tmp_path, monkeypatch):
+    """A ladder of tiny parts with three rungs."""
+    language, encoder = tmp_path / "language", tmp_path / "vit"
+    make_language_model().save_pretrained(language)
+    tokenizer().save_pretrained(language)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
+        hf.ViTModel(vit).save_pretrained(encoder)
+    hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(encoder)
+    small = {"encoder": str(encoder), "pool": 1, "samples": 16, "width": 16, "feed_forward": 16}
+    monkeypatch.setattr(ladder, "_RECIPE", {**ladder._RECIPE, **small, "batch_size": 4})
+    monkeypatch.setattr(ladder, "_FIRST_STEPS", 2)
+    monkeypatch.setattr(ladder, "_LANGUAGE", str(language))
+    monkeypatch.setattr(ladder, "_find_whole", lambda: language)
+    monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
+    return tmp_path / "zoo"
+
+
+def test_rungs_differ_from_the_whole_model_as_they_say():
+    whole = make_language_model().state_dict()
+    halves = damage_language_model(make_language_model(), Rung("r", "blocks", 1))
+    assert (len(halves.model.layers), halves.config.num_hidden_layers) == (1, 1)
+    rounded = damage_language_model(make_language_model(), Rung("r", "bits", 2)).state_dict()
+    name = "model.layers.0.mlp.up_proj.weight"
+    for row, plain in zip(rounded[name], whole[name], strict=True):
+        # Three values: the largest weight of the row, its negative, and zero.
+        assert set((row / plain.abs().max()).round(decimals=4).tolist()) <= {-1.0, 0.0, 1.0}
+        assert row.abs().max() == pytest.approx(float(plain.abs().max()))
+    same = "model.embed_tokens.weight"
+    assert torch.equal(rounded[same], whole[same])
+    errors = []
+    for bits in (2, 3, 4, 8):
+        state = damage_language_model(make_language_model(), Rung("r", "bits", bits)).state_dict()
+        errors.append(float((state[name] - whole[name]).square().mean()))
+    assert errors == sorted(errors, reverse=True)
+    first, again, other = (
+        damage_language_model(make_language_model(), Rung("r", "random", seed)).state_dict()[name]
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, whole[name])
+
+
+def test_all_rungs_have_one_recipe():
+    recipes = [
+        make_rung_settings(rung).model_dump(
+            exclude={"language", "out", "start", "start_layers", "word_steps", "checkpoints"}
+        )
+        for rung in RUNGS
+    ]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert len({rung.name for rung in RUNGS}) == len(RUNGS)
+
+
+def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monkeypatch):
+    with pytest.raises(ModelError, match="ima zoo ladder --only whole"):
+        train_ladder(only=["random-0"], samples=16, resamples=2)
+    folder = train_ladder(only=["whole"], samples=16, resamples=2)
+    train_ladder(only=["random-0", "2-bit"], samples=16, resamples=2)
+    assert list(read_ladder()) == ["whole", "2-bit", "random-0"]
+    record = json.loads((folder / "2-bit.json").read_text())
+    assert record["recipe"].pop("encoder").endswith("vit")
+    assert str(tiny_ladder.parent) not in json.dumps(record)
+    assert record["rung"] == {"name": "2-bit", "damage": "bits", "amount": 2}
+    assert (record["model"], record["layers"]) == ("2-bit", 3)
+    assert record["text_loss"] > 0
+    assert {"IMA score", "IMA score (input)", "retrieval@1", "linear CKA"} <= set(record["proxies"])
+    work = tiny_ladder / ".training" / "ladder"
+    assert not list((work / "language").iterdir())
+    monkeypatch.setattr("ima.studies.ladder.train_connector", None)
+    train_ladder(only=["whole", "2-bit"], samples=16, resamples=2)
+    with pytest.raises(UnknownNameError, match="Unknown rung 'x'"):
+        train_ladder(only=["x"])
