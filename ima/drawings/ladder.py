@@ -1,4 +1,4 @@
-"""The rungs of the ladder: language models that are random, damaged, or whole, and their recipe.
+"""How the rungs of the ladder are made, and the recipe of their connectors.
 
 Every rung sees the same pictures through the same encoder, and its connector is trained by the same
 recipe. What the queries read is learned once without a language model and shared; the last layers
@@ -7,12 +7,12 @@ start anew on each rung.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
 from ima.files import replace_folder
 from ima.models import zoo
 from ima.models.folders import load_tokenizer
@@ -20,7 +20,6 @@ from ima.models.parts import MODEL_PARTS
 from ima.packages import find_part
 from ima.training import TrainingSettings
 
-LADDER_FOLDER, LADDER_DATASET = "ladder", "drawings-image-caption"
 _LANGUAGE = "smollm2"
 #: The recipe of all rungs; the first rung also trains what all queries share.
 _RECIPE: dict[str, Any] = {
@@ -41,34 +40,6 @@ _RECIPE: dict[str, Any] = {
     "checkpoints": 0,
 }
 _FIRST_STEPS = 1500
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A language model of the ladder: SmolLM2 as it is, or what is left of it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the rung and of its file.
-    damage : {"none", "random", "blocks", "bits"}
-        Nothing; new weights; only the first blocks; weights rounded to a number of bits.
-    amount : int
-        Seed of the new weights, number of blocks that remain, or number of bits.
-    """
-
-    name: str
-    damage: Literal["none", "random", "blocks", "bits"] = "none"
-    amount: int = 0
-
-
-#: From the whole model down; the first rung is trained first.
-RUNGS: tuple[Rung, ...] = (
-    Rung("whole"),
-    *(Rung(f"{bits}-bit", "bits", bits) for bits in (8, 4, 3, 2)),
-    *(Rung(f"{blocks}-blocks", "blocks", blocks) for blocks in (20, 10)),
-    *(Rung(f"random-{seed}", "random", seed) for seed in range(3)),
-)
 
 
 def damage_language_model(language: Any, rung: Rung) -> Any:

@@ -8,27 +8,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ima.capture.writer import create_cache
 from ima.data.samples import Sample, open_samples
-from ima.drawings.ladder import (
-    LADDER_DATASET,
-    LADDER_FOLDER,
-    RUNGS,
-    Rung,
-    make_rung_settings,
-    write_rung_language_model,
-)
+from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
 from ima.errors import ModelError, UnknownNameError
 from ima.files import read_json, write_json
-from ima.models import load_model, zoo
-from ima.models.frozen import FrozenModel
+from ima.models import zoo
 from ima.studies.model_summary import ModelSummary, compute_model_summary
-from ima.training import TrainingSettings, train_connector
-from ima.training.settings import RUN_FIELDS
+from ima.training.settings import RUN_FIELDS, TrainingSettings
+
+if TYPE_CHECKING:
+    from ima.models.frozen import FrozenModel
 
 logger = logging.getLogger("ima")
 
@@ -67,6 +58,8 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
     >>> train_ladder(only=["whole"])  # doctest: +SKIP
     PosixPath('data/zoo/ladder')
     """
+    from ima.drawings.ladder import make_rung_settings
+
     names = [rung.name for rung in RUNGS]
     for name in only:
         if name not in names:
@@ -90,6 +83,11 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
 def _train_and_measure(
     rung: Rung, settings: TrainingSettings, *, samples: int, resamples: int
 ) -> dict[str, Any]:
+    from ima.capture.writer import create_cache
+    from ima.drawings.ladder import write_rung_language_model
+    from ima.models import load_model
+    from ima.training import train_connector
+
     out = Path(settings.out)
     first = out.parent / RUNGS[0].name
     if rung != RUNGS[0]:
@@ -128,6 +126,8 @@ def _train_and_measure(
 
 def _compute_text_loss(model: FrozenModel, samples: Sequence[Sample]) -> float:
     """Return the loss on the samples' references without their media, mean over tokens, in nats."""
+    import torch
+
     texts = [replace(sample, modality="text", media=None) for sample in samples]
     losses = []
     for batch in model.iterate_batches(texts):

@@ -10,7 +10,8 @@ import transformers as hf
 from tinyhub import TEXT, square, tokenizer
 
 from ima.drawings import ladder
-from ima.drawings.ladder import RUNGS, Rung, damage_language_model, make_rung_settings
+from ima.drawings.ladder import damage_language_model, make_rung_settings
+from ima.drawings.rungs import RUNGS, Rung
 from ima.errors import ModelError, UnknownNameError
 from ima.studies.ladder import read_ladder, train_ladder
 
@@ -94,7 +95,7 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
     assert {"IMA score", "IMA score (input)", "retrieval@1", "linear CKA"} <= set(record["proxies"])
     work = tiny_ladder / ".training" / "ladder"
     assert not list((work / "language").iterdir())
-    monkeypatch.setattr("ima.studies.ladder.train_connector", None)
+    monkeypatch.setattr("ima.training.train_connector", None)
     train_ladder(only=["whole", "2-bit"], samples=16, resamples=2)
     with pytest.raises(UnknownNameError, match="Unknown rung 'x'"):
         train_ladder(only=["x"])
