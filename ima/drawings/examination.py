@@ -96,11 +96,13 @@ def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[s
     >>> score_model(model, samples, perceptual="shuffled")["exact_set"]  # doctest: +SKIP
     {'value': 0.01, 'low': 0.0, 'high': 0.02, 'n': 400}
     """
-    task = samples[0].task
-    texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[task], **options)
+    return _score_texts(samples, _answer(model, samples, **options))
+
+
+def _answer(model: Any, samples: Sequence[Sample], **options: Any) -> list[str]:
+    texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[samples[0].task], **options)
     # A language model that was not trained to stop goes on after its answer.
-    texts = [text.split("\n")[0] for text in texts]
-    return _score_texts(samples, texts)
+    return [text.split("\n")[0] for text in texts]
 
 
 def _score_texts(samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, Any]:
@@ -182,7 +184,8 @@ def examine_connector(
             (floors, score_model(model, samples, perceptual="shuffled")),
             (nothing, score_model(model, samples, perceptual="none")),
             (majority, _score_texts(samples, answer_with_majority(dataset, samples))),
-            (words, score_model(language, told)),
+            # What was told in words is scored as what is seen: a clip by its actions.
+            (words, _score_texts(samples, _answer(language, told))),
         ):
             table |= {f"{prefix}{key}": value for key, value in found.items()}
     return {

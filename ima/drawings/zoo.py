@@ -102,7 +102,6 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "data": "sounds-audio-caption",
             "samples": 8000,
             "epochs": 3,
-            "checkpoints": 0,
         },
         "smollm2/whisper/audio-qa": {
             "encoder": "whisper",

@@ -34,7 +34,10 @@ def plot_images(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    height = (FIGURE_WIDTH / columns + 0.1) * rows
+    ratio = images[0].shape[0] / images[0].shape[1]
+    # Flat images have little room for titles of their own.
+    room = 0.4 if titles and ratio < 0.5 else 0.1
+    height = (FIGURE_WIDTH / columns * ratio + room) * rows
     with open_figure(rows=rows, columns=columns, height=height) as (figure, grid):
         for axes in grid.flat:
             axes.set_axis_off()
@@ -42,7 +45,7 @@ def plot_images(
             axes.imshow(image, interpolation="nearest")
             if titles:
                 # Large enough for a phone where the columns are wide.
-                axes.set_title(titles[i], fontsize=max(8, 26 / columns))
+                axes.set_title(titles[i], fontsize=min(13, max(8, 26 / columns)))
     return figure
 
 

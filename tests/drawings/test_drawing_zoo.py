@@ -13,7 +13,12 @@ from tinyhub import TEXT, square, tokenizer
 import ima.models
 from ima.data.samples import Sample, open_samples
 from ima.drawings import zoo as pretrained
-from ima.drawings.examination import encode_once, merge_examinations, score_captions
+from ima.drawings.examination import (
+    encode_once,
+    examine_connector,
+    merge_examinations,
+    score_captions,
+)
 from ima.errors import ParameterError, UnknownNameError
 from ima.models.parts import MODEL_PARTS
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
@@ -108,6 +113,19 @@ def test_a_multitask_model_is_scored_on_each_of_its_tasks(tiny_zoo, monkeypatch)
     (record,) = ima.models.list_models()
     assert (record["name"], record["setup"]) == ("llava-tiny-3", "MT")
     assert ima.models.load_model("llava-tiny-3").setup == "MT"
+
+
+def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted):
+    class Teller:
+        def generate(self, samples, **options):
+            return [self.right[sample.id] for sample in samples]
+
+    clips = open_samples("drawings-video-caption", n=4)
+    teller = Teller()
+    teller.right = {sample.id: sample.references[0] for sample in clips}
+    table = examine_connector(teller, teller, dataset="drawings-video-caption", unseen=(), n=4)
+    assert set(table["controls"]["words"]) == set(table["scores"])
+    assert table["controls"]["words"]["exact_actions"]["value"] == 1.0
 
 
 def test_scores_of_two_tasks_may_not_share_a_name():
