@@ -18,8 +18,6 @@ from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception
 
-#: Class of Whisper's encoder, whose positions are moments and no patches; how many a second has.
-_WHISPER, _WHISPER_RATE = "WhisperModel", 50
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
 
@@ -35,11 +33,14 @@ class EncoderSpec:
         The modality that the encoder reads.
     read : callable
         Maps the model and the processed media to tokens, dims (sample, position, width).
+    rate : int or None
+        Positions a second, of an encoder whose positions are moments; None if they are patches.
     """
 
     cls: str
     modality: Modality
     read: _TokenReader
+    rate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ ENCODER_SPECS: Mapping[str, EncoderSpec] = {
     "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _read_last_layer),
     "clap": EncoderSpec("ClapAudioModel", "audio", _read_map),
     "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _read_map),
-    "whisper": EncoderSpec(_WHISPER, "audio", _read_encoder_half),
+    "whisper": EncoderSpec("WhisperModel", "audio", _read_encoder_half, rate=50),
 }
 
 
@@ -175,7 +176,7 @@ class EncoderTower(Perception):
         pool = self.options.pool
         if pool == 1:
             return tokens
-        if self.encoder_spec.cls == _WHISPER:
+        if self.encoder_spec.rate is not None:
             if tokens.shape[1] % pool:
                 raise ModelError(
                     f"Tokens cannot be averaged over {pool} positions: the encoder gives "
@@ -271,7 +272,11 @@ def load_encoder_and_processor(
             f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
         ) from error
     if reading.seconds is not None:
-        _cut_positions(encoder, processor, seconds=reading.seconds, spec=spec)
+        if encoder_spec.rate is None:
+            raise ModelError(f"{spec} is a {kind!r}; only Whisper's positions can be cut.")
+        _cut_positions(
+            encoder, processor, seconds=reading.seconds, rate=encoder_spec.rate, spec=spec
+        )
     if reading.frames is not None:
         if encoder_spec.modality != "image":
             raise ModelError(
@@ -281,22 +286,16 @@ def load_encoder_and_processor(
     return encoder.eval().requires_grad_(requires_grad=False), processor, encoder_spec
 
 
-def _cut_positions(model: Any, processor: Any, *, seconds: float, spec: str) -> None:
+def _cut_positions(model: Any, processor: Any, *, seconds: float, rate: int, spec: str) -> None:
     """Let a Whisper encoder and its processor read shorter sounds.
 
     Its positions are sinusoids, so that the first ones mean the same at every length.
     """
-    if model.config.model_type != "whisper":
-        raise ModelError(
-            f"{spec} is a {model.config.model_type!r}; only Whisper's positions can be cut."
-        )
     encoder = model.get_encoder()
-    positions = round(seconds * _WHISPER_RATE)
+    positions = round(seconds * rate)
     longest = encoder.embed_positions.weight.shape[0]
     if not 1 <= positions <= longest:
-        raise ModelError(
-            f"{spec} reads up to {longest / _WHISPER_RATE:g} s of sound; asked {seconds:g} s."
-        )
+        raise ModelError(f"{spec} reads up to {longest / rate:g} s of sound; asked {seconds:g} s.")
     weight = encoder.embed_positions.weight[:positions].detach()
     encoder.embed_positions = torch.nn.Embedding(positions, weight.shape[1], _weight=weight)
     encoder.config.max_source_positions = positions
