@@ -46,7 +46,7 @@ def compute_answer_loss(
         assert model.perception is not None
         encoder_tokens = model.perception.tokens(samples)
     batch = _encode_samples(model, samples, connector=connector, encoder_tokens=encoder_tokens)
-    head = 0 if model.frame is None else len(model.tokenize(samples[0], target=True).lead)
+    head = _count_shared_tokens(model, samples[0])
     states = _compute_states(model, batch, head=head)
     rows, positions = batch.answer.nonzero(as_tuple=True)
     logits = model.hook_points.unembed(states[rows, positions - 1 - head])
@@ -57,11 +57,16 @@ def compute_answer_loss(
     return (loss / torch.bincount(rows)[rows]).sum() / len(samples)
 
 
+def _count_shared_tokens(model: FrozenModel, sample: Sample) -> int:
+    """Return how many first tokens are the same in every sample, and computed by frozen weights."""
+    tuned = any(parameter.requires_grad for parameter in model.language.parameters())
+    return 0 if model.frame is None or tuned else len(model.tokenize(sample, target=True).lead)
+
+
 def _compute_states(model: FrozenModel, batch: Batch, *, head: int) -> Tensor:
     """Return the last states of a batch after its first ``head`` tokens.
 
-    These are the same in every sample, and nothing before them is trained: they run once, and the
-    others attend to their keys and values.
+    Those run once, without gradients, and the others attend to their keys and values.
     """
     trunk: Any = model.hook_points.trunk
     if head == 0:

@@ -17,6 +17,7 @@ from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.models import answer_loss, zoo
+from ima.models.adapter import add_adapter
 from ima.models.chat_template import read_text_frame, tokenize_in_frame
 from ima.training import connector, train_connector
 
@@ -190,6 +191,32 @@ def test_an_adapter_tunes_the_language_model_and_is_merged(multitask, tmp_path, 
         for name in card["datasets"]
     ]
     assert sum(losses) / 2 == pytest.approx(card["curve"][-1]["validation"], abs=0.01)
+
+
+def test_an_adapter_learns_from_the_head_of_the_template_too(multitask, data):
+    model = ima.models.load_model(train_connector(multitask(epochs=1)))
+    parameters = add_adapter(model.language, rank=2)
+    samples = open_samples(str(data), n=2)
+
+    def compute_gradients():
+        model.language.zero_grad()
+        connector = model.perception.connector
+        answer_loss.compute_answer_loss(model, samples, connector=connector).backward()
+        return {name: value.grad.clone() for name, value in parameters.items()}
+
+    tuned = compute_gradients()
+    # The same loss, and every token in one pass.
+    batch = model.encode(samples)
+    model.language.zero_grad()
+    states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
+    rows, positions = batch.answer.nonzero(as_tuple=True)
+    logits = model.hook_points.unembed(states[rows, positions - 1])
+    targets = batch.token_id[rows, positions]
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    (torch.stack([losses[rows == row].mean() for row in range(2)]).mean()).backward()
+    assert any(value.abs().max() > 0 for value in tuned.values())
+    for name, value in parameters.items():
+        assert torch.allclose(tuned[name], value.grad, atol=1e-6), name
 
 
 def test_a_stopped_tuning_ends_as_an_uninterrupted_one(multitask, tmp_path, monkeypatch):
