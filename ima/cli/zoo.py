@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-zoo_app = typer.Typer(no_args_is_help=True, help="The committed miniature models.")
+zoo_app = typer.Typer(no_args_is_help=True, help="The committed models: train and score them.")
 
 
 @zoo_app.command("train")

@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ima.data.samples import SPLITS
+from ima.drawings.scenes import PICTURE_WIDTH
 from ima.errors import PartAbsentError
 
-#: Side of pictures and frames, in pixels.
-WIDTH = 224
 _PAPER = (255, 255, 255)
-#: Tenths of all files that belong to each split.
-_TENTHS = dict(zip(SPLITS, (3, 1, 1, 5), strict=True))
+#: Which split each tenth of all files belongs to.
+_SPLIT_OF_TENTH = (*["train"] * 3, "calibration", "validation", *["test"] * 5)
 
 
 def find_installed(folder: str, *, package: str, dataset: str) -> Path:
@@ -50,12 +48,10 @@ def choose_split(key: str) -> str:
 
     Examples
     --------
-    >>> choose_split("animals/birds/owl") in SPLITS
-    True
+    >>> choose_split("animals/birds/owl")
+    'validation'
     """
-    tenth = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10
-    bounds = np.cumsum(list(_TENTHS.values()))
-    return list(_TENTHS)[int(np.searchsorted(bounds, tenth, side="right"))]
+    return _SPLIT_OF_TENTH[int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10]
 
 
 def paste_on_paper(cutouts: Sequence[Image.Image], *, largest: int) -> npt.NDArray[np.uint8]:
@@ -83,7 +79,9 @@ def paste_on_paper(cutouts: Sequence[Image.Image], *, largest: int) -> npt.NDArr
         scale = largest / max(cutout.size)
         width, height = (max(1, round(side * scale)) for side in cutout.size)
         scaled = cutout.convert("RGBA").resize((width, height), Image.Resampling.BICUBIC)
-        page = Image.new("RGB", (WIDTH, WIDTH), _PAPER)
-        page.paste(scaled, ((WIDTH - width) // 2, (WIDTH - height) // 2), mask=scaled)
+        page = Image.new("RGB", (PICTURE_WIDTH, PICTURE_WIDTH), _PAPER)
+        page.paste(
+            scaled, ((PICTURE_WIDTH - width) // 2, (PICTURE_WIDTH - height) // 2), mask=scaled
+        )
         pages.append(np.asarray(page, dtype=np.uint8))
     return np.stack(pages)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
+from ima.drawings.zoo import SINGLE_TASK_RECIPE
 from ima.files import replace_folder
 from ima.models import zoo
 from ima.models.folders import load_tokenizer
@@ -20,26 +21,21 @@ from ima.models.parts import MODEL_PARTS
 from ima.packages import find_part
 from ima.training import TrainingSettings
 
-_LANGUAGE = "smollm2"
+_LANGUAGE = SINGLE_TASK_RECIPE["language"]
 #: The recipe of all rungs; the first rung also trains what all queries share.
 _RECIPE: dict[str, Any] = {
+    **SINGLE_TASK_RECIPE,
     "encoder": "dinov2",
     "pool": 2,
     "data": LADDER_DATASET,
     "samples": 5000,
     "epochs": 1,
-    "width": 256,
-    "feed_forward": 512,
-    "layers": 2,
-    "expansion": 1,
-    "shared_output": False,
-    "learning_rate": 4e-3,
-    "query_rate": 0.05,
-    "warmup": 50,
+    "word_steps": 0,
+    "autocast_after": None,
     "save_every": 50,
     "checkpoints": 0,
 }
-_FIRST_STEPS = 1500
+_FIRST_STEPS = SINGLE_TASK_RECIPE["word_steps"]
 
 
 def damage_language_model(language: Any, rung: Rung) -> Any:

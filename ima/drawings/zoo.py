@@ -34,7 +34,7 @@ logger = logging.getLogger("ima")
 
 _DATASETS = (*DATASET_NAMES, *SOUND_DATASET_NAMES)
 #: Sizes and schedule of the single-task connectors (paper §2: ten queries).
-_SINGLE_TASK: Mapping[str, Any] = MappingProxyType(
+SINGLE_TASK_RECIPE: Mapping[str, Any] = MappingProxyType(
     {
         "language": "smollm2",
         "width": 256,
@@ -65,7 +65,7 @@ _MULTITASK: Mapping[str, Any] = MappingProxyType(
         "warmup": 30,
     }
 )
-#: By name of the connector, what differs from :data:`_SINGLE_TASK`.
+#: By name of the connector, what differs from :data:`SINGLE_TASK_RECIPE`.
 _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "smollm2/dinov2/image-caption": {
@@ -178,7 +178,7 @@ def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingS
     """
     if name not in _RECIPES:
         raise UnknownNameError.among(kind="connector", asked=name, available=_RECIPES)
-    values = {**_SINGLE_TASK, **_RECIPES[name]}
+    values = {**SINGLE_TASK_RECIPE, **_RECIPES[name]}
     return TrainingSettings.from_values({**values, "out": str(out), "features": str(features)})
 
 
@@ -225,14 +225,21 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
             features=root / ".training" / "features",
         )
         recipe = settings.model_dump(exclude=set(RUN_FIELDS))
-        if not _has_recipe(folder, recipe):
+        if not has_recipe(folder, recipe):
             logger.info("train %s", name)
             _move_model(Path(train_connector(settings)), folder, name=name)
         _examine(folder, n=samples)
     return root
 
 
-def _has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
+def has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
+    """Return whether a folder holds a trained model of this recipe.
+
+    Examples
+    --------
+    >>> has_recipe(Path("no/such/folder"), {})
+    False
+    """
     path = folder / zoo.CARD_FILE
     return path.is_file() and bool(read_json(path)["recipe"] == recipe)
 

@@ -76,6 +76,30 @@ class ConnectorConfig(BaseModel):
         return self
 
 
+def make_output_norm(hidden: int, *, output_norm: float | None) -> nn.Module:
+    """Return the last layer of a connector: a LayerNorm whose output starts at an L2 norm.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the language model's embeddings.
+    output_norm : float or None
+        The norm; None returns a layer that changes nothing.
+
+    Examples
+    --------
+    >>> norm = make_output_norm(16, output_norm=3.0)(torch.arange(16.0)).norm()
+    >>> f"{float(norm.detach()):.2f}"
+    '3.00'
+    """
+    if output_norm is None:
+        return nn.Identity()
+    norm = nn.LayerNorm(hidden)
+    # A normalised vector of n elements has the norm √n.
+    nn.init.constant_(norm.weight, output_norm / math.sqrt(hidden))
+    return norm
+
+
 class _LinearPerQuery(nn.Module):
     """A linear layer for each query: (sample, query, inputs) to (sample, query, outputs)."""
 
@@ -143,12 +167,7 @@ class Connector(nn.Module):
                 if config.shared_output
                 else _LinearPerQuery(config.queries, units, config.hidden)
             )
-        self.scale: nn.Module = nn.Identity()
-        if config.output_norm is not None:
-            norm = nn.LayerNorm(config.hidden)
-            # A normalised vector of n elements has the norm √n.
-            nn.init.constant_(norm.weight, config.output_norm / math.sqrt(config.hidden))
-            self.scale = norm
+        self.scale = make_output_norm(config.hidden, output_norm=config.output_norm)
 
     @property
     def last_layers(self) -> tuple[nn.Module, nn.Module]:

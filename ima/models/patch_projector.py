@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+
+from ima.models.connector import make_output_norm
 
 
 class PatchProjectorConfig(BaseModel):
@@ -74,12 +74,7 @@ class PatchProjector(nn.Module):
             self.up = nn.Linear(config.encoder_width, config.width)
             self.out = nn.Linear(config.width, config.hidden)
         self.places = nn.Parameter(torch.zeros(config.patches, config.hidden))
-        self.scale: nn.Module = nn.Identity()
-        if config.output_norm is not None:
-            norm = nn.LayerNorm(config.hidden)
-            # A normalised vector of n elements has the norm √n.
-            nn.init.constant_(norm.weight, config.output_norm / math.sqrt(config.hidden))
-            self.scale = norm
+        self.scale = make_output_norm(config.hidden, output_norm=config.output_norm)
 
     @property
     def last_layers(self) -> tuple[nn.Module, nn.Module]:

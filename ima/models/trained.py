@@ -94,15 +94,8 @@ class FrozenParts:
             If the card asks for the chat template and the tokenizer has none.
         """
         config: Any = connector.config
-        tower = EncoderTower(
-            modality=self.modality,
-            encoder=self.encoder,
-            connector=connector,
-            queries=config.queries,
-            cls=card.get("reads_cls", True),
-            processor=self.processor,
-            encoder_spec=self.encoder_spec,
-            options=self.reading,
+        tower = self._build_tower(
+            connector, queries=config.queries, cls=card.get("reads_cls", True)
         )
         state = zoo.hash_state_dict(connector.state_dict())
         return build_frozen_model(
@@ -123,16 +116,7 @@ class FrozenParts:
         ModelError
             If the encoder's tokens are not the patches of one square image.
         """
-        nothing = nn.Identity()
-        tower = EncoderTower(
-            modality=self.modality,
-            encoder=self.encoder,
-            connector=nothing,
-            queries=0,
-            processor=self.processor,
-            encoder_spec=self.encoder_spec,
-            options=self.reading,
-        )
+        tower = self._build_tower(nn.Identity(), queries=0, cls=True)
         n_tokens = tower.tokens([sample]).shape[1]
         side = math.isqrt(n_tokens)
         if self.modality != "image" or n_tokens - side * side > 1:
@@ -141,6 +125,18 @@ class FrozenParts:
                 f"{self.modality} and makes {n_tokens} tokens. Take a connector of queries."
             )
         return side * side, n_tokens > side * side
+
+    def _build_tower(self, connector: nn.Module, *, queries: int, cls: bool) -> EncoderTower:
+        return EncoderTower(
+            modality=self.modality,
+            encoder=self.encoder,
+            connector=connector,
+            queries=queries,
+            cls=cls,
+            processor=self.processor,
+            encoder_spec=self.encoder_spec,
+            options=self.reading,
+        )
 
 
 def build_connector(card: Mapping[str, Any], *, seed: int = 0) -> nn.Module:

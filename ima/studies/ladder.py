@@ -85,6 +85,7 @@ def _train_and_measure(
 ) -> dict[str, Any]:
     from ima.capture.writer import create_cache
     from ima.drawings.ladder import write_rung_language_model
+    from ima.drawings.zoo import has_recipe
     from ima.models import load_model
     from ima.training import train_connector
 
@@ -97,7 +98,8 @@ def _train_and_measure(
                 f"holds no trained model. Train it first: ima zoo ladder --only {RUNGS[0].name}"
             )
         write_rung_language_model(rung, Path(settings.language))
-    if not (out / zoo.CARD_FILE).is_file():
+    # A model of another recipe is refused there.
+    if not has_recipe(out, settings.model_dump(exclude=set(RUN_FIELDS))):
         train_connector(settings)
     model = load_model(str(out))
     with tempfile.TemporaryDirectory() as scratch:

@@ -250,7 +250,7 @@ class _ConnectorRun:
         self._save_weights(out / zoo.WEIGHTS_FILE)
         assert self.model.perception is not None
         steps = int(result.curve[-1]["step"])
-        datasets = list_datasets(self.settings.data)
+        datasets = _list_datasets(self.settings.data)
         has_start = bool(self.settings.start or self.settings.word_steps)
         kept = ({0} if has_start and self.settings.checkpoints else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
@@ -343,7 +343,7 @@ def _build_untrained(
     connector, reads_cls = _build_connector(settings, parts, data)
     if settings.start is not None:
         _copy_start(connector, settings)
-    datasets = list_datasets(settings.data)
+    datasets = _list_datasets(settings.data)
     tasks = {open_samples(f"{name}:{data.split}", n=1)[0].task for name in datasets}
     card = {
         "setup": "ST" if len(datasets) == 1 else "MT",
@@ -433,21 +433,15 @@ def _open_token_stores(
     }
 
 
-def list_datasets(data: str) -> list[str]:
-    """Return the data sets that the setting ``data`` names.
-
-    Examples
-    --------
-    >>> list_datasets("drawings-image-caption,drawings-image-qa")
-    ['drawings-image-caption', 'drawings-image-qa']
-    """
+def _list_datasets(data: str) -> list[str]:
+    """Return the data sets that the setting ``data`` names."""
     return [data] if Path(data).is_dir() else [name.strip() for name in data.split(",")]
 
 
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:
     """Open a split; that of several data sets is theirs, one after the other."""
     sets = [
-        open_samples(f"{name}:{split}", n=samples, at_most=True) for name in list_datasets(data)
+        open_samples(f"{name}:{split}", n=samples, at_most=True) for name in _list_datasets(data)
     ]
     joined = tuple(sample for own in sets for sample in own)
     modalities = sorted({sample.modality for sample in joined})

@@ -12,7 +12,7 @@ from tinyhub import TEXT, square, tokenizer
 from ima.drawings import ladder
 from ima.drawings.ladder import damage_language_model, make_rung_settings
 from ima.drawings.rungs import RUNGS, Rung
-from ima.errors import ModelError, UnknownNameError
+from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.studies.ladder import read_ladder, train_ladder
 
 
@@ -95,6 +95,11 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
     assert {"IMA score", "IMA score (input)", "retrieval@1", "linear CKA"} <= set(record["proxies"])
     work = tiny_ladder / ".training" / "ladder"
     assert not list((work / "language").iterdir())
+    with monkeypatch.context() as patch:
+        # What was trained by another recipe is not measured as if it were of this one.
+        patch.setitem(ladder._RECIPE, "learning_rate", 1e-3)
+        with pytest.raises(ParameterError, match="holds a trained model"):
+            train_ladder(only=["2-bit"], samples=16, resamples=2)
     monkeypatch.setattr("ima.training.train_connector", None)
     train_ladder(only=["whole", "2-bit"], samples=16, resamples=2)
     with pytest.raises(UnknownNameError, match="Unknown rung 'x'"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 import transformers as hf
@@ -10,7 +12,7 @@ from tinyhub import TEXT, square, tokenizer
 
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet
-from ima.training import TrainingSettings
+from ima.training import TrainingSettings, connector
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,24 @@ def settings(parts, data, tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def stopped_at(monkeypatch):
+    """Return a context maker in which trainings are interrupted at the n-th step that they take."""
+
+    @contextmanager
+    def stop(n):
+        take_step, calls = connector._ConnectorRun._take_step, []
+
+        def take_or_stop(self, step):
+            calls.append(step)
+            if len(calls) == n:
+                raise KeyboardInterrupt
+            return take_step(self, step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connector._ConnectorRun, "_take_step", take_or_stop)
+            yield
+
+    return stop

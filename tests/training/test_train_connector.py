@@ -49,21 +49,11 @@ def test_a_connector_learns_and_becomes_a_model(settings, data):
         train_connector(settings())
 
 
-def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, monkeypatch):
+def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, stopped_at):
     whole = train_connector(settings(out=str(tmp_path / "whole")))
-    take_step, calls = connector._ConnectorRun._take_step, []
-
-    def stop(self, step):
-        calls.append(step)
-        if len(calls) == 15:
-            raise KeyboardInterrupt
-        return take_step(self, step)
-
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(15), pytest.raises(KeyboardInterrupt):
         train_connector(settings())
     assert is_trained_model(tmp_path / "model") is False
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
     resumed = train_connector(settings())
     hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
     assert hashes[0] == hashes[1]
@@ -165,7 +155,9 @@ def test_a_connector_of_images_becomes_one_of_frames(settings, tmp_path, data):
         train_connector(settings(out=str(tmp_path / "back"), start=path))
 
 
-def test_the_first_stage_is_step_zero_and_survives_a_stop(settings, tmp_path, monkeypatch):
+def test_the_first_stage_is_step_zero_and_survives_a_stop(
+    settings, tmp_path, monkeypatch, stopped_at
+):
     whole = train_connector(settings(out=str(tmp_path / "whole"), word_steps=4, epochs=2))
     train_stage, calls = connector.train_word_stage, []
     monkeypatch.setattr(
@@ -173,15 +165,8 @@ def test_the_first_stage_is_step_zero_and_survives_a_stop(settings, tmp_path, mo
         "train_word_stage",
         lambda *given, **options: calls.append(1) or train_stage(*given, **options),
     )
-    take_step = connector._ConnectorRun._take_step
-
-    def stop(self, step):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(1), pytest.raises(KeyboardInterrupt):
         train_connector(settings(word_steps=4, epochs=2))
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
     path = train_connector(settings(word_steps=4, epochs=2))
     assert calls == [1]
     cards = [json.loads((Path(p) / zoo.CARD_FILE).read_text()) for p in (whole, path)]

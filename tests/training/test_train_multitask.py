@@ -19,7 +19,7 @@ from ima.errors import ModelError, ParameterError
 from ima.models import answer_loss, zoo
 from ima.models.adapter import add_adapter
 from ima.models.chat_template import read_text_frame, tokenize_in_frame
-from ima.training import connector, train_connector
+from ima.training import train_connector
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -219,21 +219,11 @@ def test_an_adapter_learns_from_the_head_of_the_template_too(multitask, data):
         assert torch.allclose(tuned[name], value.grad, atol=1e-6), name
 
 
-def test_a_stopped_tuning_ends_as_an_uninterrupted_one(multitask, tmp_path, monkeypatch):
+def test_a_stopped_tuning_ends_as_an_uninterrupted_one(multitask, tmp_path, stopped_at):
     options = {"lora_rank": 2, "epochs": 4}
     whole = train_connector(multitask(out=str(tmp_path / "whole"), **options))
-    take_step, calls = connector._ConnectorRun._take_step, []
-
-    def stop(self, step):
-        calls.append(step)
-        if len(calls) == 15:
-            raise KeyboardInterrupt
-        return take_step(self, step)
-
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(15), pytest.raises(KeyboardInterrupt):
         train_connector(multitask(**options))
-    monkeypatch.setattr(connector._ConnectorRun, "_take_step", take_step)
     resumed = train_connector(multitask(**options))
     hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
     assert hashes[0] == hashes[1]
