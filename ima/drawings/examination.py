@@ -20,7 +20,6 @@ from torch import Tensor
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
 from ima.drawings.telling import tell_sample
-from ima.errors import ParameterError
 from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
@@ -187,7 +186,7 @@ def examine_connector(
             # What was told in words is scored as what is seen: a clip by its actions.
             (words, _score_texts(samples, _answer(language, told))),
         ):
-            table |= {f"{prefix}{key}": value for key, value in found.items()}
+            table.update(add_prefix(found, prefix))
     return {
         "scores": scores,
         "floors": floors,
@@ -196,34 +195,43 @@ def examine_connector(
     }
 
 
-def merge_examinations(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge the examinations of one model on data sets of different tasks.
+def merge_examinations(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Merge the examinations of one model on the data sets of its tasks.
 
     Parameters
     ----------
-    results : sequence of mapping
-        From :func:`examine_connector`.
+    results : mapping of str to mapping
+        By task, from :func:`examine_connector`.
 
-    Raises
-    ------
-    ParameterError
-        If two tasks have a score of the same name.
+    Returns
+    -------
+    dict
+        In the form of cards. Of several tasks, the name of each score begins with the task.
 
     Examples
     --------
     >>> tables = {"floors": {}, "controls": {}, "examined": "1"}
-    >>> merge_examinations(
-    ...     [{"scores": {"exact_set": 1}, **tables}, {"scores": {"exact_match": 0}, **tables}]
-    ... )["scores"]
-    {'exact_set': 1, 'exact_match': 0}
+    >>> seen, asked = ({"scores": {name: 1}, **tables} for name in ("exact_set", "exact_match"))
+    >>> merge_examinations({"caption": seen, "qa": asked})["scores"]
+    {'caption/exact_set': 1, 'qa/exact_match': 1}
     """
     merged: dict[str, Any] = {"scores": {}, "floors": {}, "controls": {}}
-    for result in results:
-        if repeated := sorted(set(result["scores"]) & set(merged["scores"])):
-            raise ParameterError(f"Two tasks of one model have the score {repeated[0]!r}.")
-        merged["scores"] |= result["scores"]
-        merged["floors"] |= result["floors"]
+    for task, result in results.items():
+        prefix = f"{task}/" if len(results) > 1 else ""
+        for table in ("scores", "floors"):
+            merged[table].update(add_prefix(result[table], prefix))
         for name, own in result["controls"].items():
-            merged["controls"][name] = merged["controls"].get(name, {}) | own
+            merged["controls"].setdefault(name, {}).update(add_prefix(own, prefix))
         merged["examined"] = result["examined"]
     return merged
+
+
+def add_prefix(scores: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return scores whose names begin with a prefix.
+
+    Examples
+    --------
+    >>> add_prefix({"exact_set": 1}, "caption/")
+    {'caption/exact_set': 1}
+    """
+    return {f"{prefix}{name}": score for name, score in scores.items()}

@@ -18,6 +18,7 @@ from ima.data.samples import open_samples
 from ima.drawings.datasets import DATASET_NAMES
 from ima.drawings.examination import (
     EXAMINATION_VERSION,
+    add_prefix,
     encode_once,
     examine_connector,
     merge_examinations,
@@ -263,21 +264,23 @@ def _examine(folder: Path, *, n: int) -> None:
         return
     logger.info("score %s", card["name"])
     language = load_model(card["made_of"]["language"])
-    results = []
+    results = {}
     for dataset in card["datasets"]:
         kept = dict[str, Any]()
-        results.append(
-            examine_connector(
-                encode_once(load_model(card["name"]), kept),
-                language,
-                dataset=dataset,
-                unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
-                n=n,
-            )
-        )
         samples = open_samples(dataset, n=n)
+        task = samples[0].task
+        result = results[task] = examine_connector(
+            encode_once(load_model(card["name"]), kept),
+            language,
+            dataset=dataset,
+            unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
+            n=n,
+        )
+        prefix = f"{task}/" if len(card["datasets"]) > 1 else ""
         for checkpoint in card["checkpoints"]:
-            model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
-            scores = score_model(encode_once(model, kept), samples)
-            checkpoint["scores"] = checkpoint.get("scores", {}) | scores
+            scores = result["scores"]
+            if checkpoint["sha256"] != card["sha256"]:
+                model = load_model(f"{card['name']}{zoo.CHECKPOINT_SEPARATOR}{checkpoint['step']}")
+                scores = score_model(encode_once(model, kept), samples)
+            checkpoint["scores"] = checkpoint.get("scores", {}) | add_prefix(scores, prefix)
     write_json(path, card | merge_examinations(results))

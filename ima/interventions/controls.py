@@ -176,6 +176,7 @@ def run_control_conditions(
     samples: Sequence[Sample],
     *,
     depths: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    redraws: int = 0,
     batch_size: int = 16,
     seed: int = 0,
 ) -> dict[str, xr.DataArray]:
@@ -189,6 +190,8 @@ def run_control_conditions(
         The samples of all conditions.
     depths : sequence of float
         Fractions of the depth up to which textual tokens do not attend to perceptual ones.
+    redraws : int
+        Number of further draws of noise and of untrained blocks.
     batch_size : int
         Samples that run at once.
     seed : int
@@ -198,8 +201,8 @@ def run_control_conditions(
     -------
     dict of str to xarray.DataArray
         ``as it is``, ``noise``, ``random blocks``, ``separated up to K`` and ``separated`` (in all
-        blocks): mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``, with
-        the samples' ids.
+        blocks), then ``noise, draw 2`` and so on: mean-pooled states of the residual stream
+        ``(sample, kind, layer, hidden)``, with the samples' ids.
 
     Examples
     --------
@@ -211,52 +214,9 @@ def run_control_conditions(
     for layer in sorted({round(depth * model.layers) for depth in depths}):
         title = "separated" if layer == model.layers else f"separated up to {layer}"
         states[title] = _pool(model, batches, last_layer=layer)
-    return _label(states, samples=samples)
-
-
-def redraw_random_controls(
-    model: FrozenModel, samples: Sequence[Sample], *, draw: int, batch_size: int = 16, seed: int = 0
-) -> dict[str, xr.DataArray]:
-    """Run the two random conditions again, with other noise and other blocks.
-
-    Parameters
-    ----------
-    model, samples, batch_size, seed
-        See :func:`run_control_conditions`.
-    draw : int
-        Number of the draw, from 1. Each has its own noise and blocks, different from those of
-        :func:`run_control_conditions`.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        ``noise`` and ``random blocks``; see :func:`run_control_conditions`.
-
-    Examples
-    --------
-    >>> list(redraw_random_controls(model, samples, draw=1))  # doctest: +SKIP
-    ['noise', 'random blocks']
-    """
-    batches = model.encode_batches(samples, batch_size=batch_size)
-    states = _pool_random(model, batches, seed=seed + draw * _SEED_DISTANCE)
-    return _label(states, samples=samples)
-
-
-def _pool_random(
-    model: FrozenModel, batches: Sequence[Batch], *, seed: int
-) -> dict[str, npt.NDArray[np.float32]]:
-    noisy = [
-        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
-    ]
-    return {
-        "noise": _pool(model, noisy),
-        "random blocks": _pool(reinitialize_blocks(model, seed=seed), batches),
-    }
-
-
-def _label(
-    states: dict[str, npt.NDArray[np.float32]], *, samples: Sequence[Sample]
-) -> dict[str, xr.DataArray]:
+    for draw in range(2, 2 + redraws):
+        drawn = _pool_random(model, batches, seed=seed + (draw - 1) * _SEED_DISTANCE)
+        states |= {f"{title}, draw {draw}": values for title, values in drawn.items()}
     ids = np.array([sample.id for sample in samples], dtype=object)
     return {
         title: xr.DataArray(
@@ -269,6 +229,18 @@ def _label(
             },
         )
         for title, values in states.items()
+    }
+
+
+def _pool_random(
+    model: FrozenModel, batches: Sequence[Batch], *, seed: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    noisy = [
+        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
+    ]
+    return {
+        "noise": _pool(model, noisy),
+        "random blocks": _pool(reinitialize_blocks(model, seed=seed), batches),
     }
 
 

@@ -74,18 +74,33 @@ def compute_sample_alignment(means: xr.DataArray) -> FloatArray:
     return mean
 
 
-def compute_auc(values: FloatArray, flags: BoolArray) -> float:
+def compute_auc(values: FloatArray, flags: BoolArray) -> FloatArray:
     """Compute the area under the ROC curve; see :class:`Detection`.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``(..., sample)``.
+    flags : ndarray
+        ``(..., sample)`` bool.
+
+    Returns
+    -------
+    ndarray
+        ``(...)``; NaN where all samples are flagged or none is.
 
     Examples
     --------
-    >>> compute_auc(np.array([0.1, 0.2, 0.3]), np.array([False, False, True]))
-    1.0
+    >>> flags = np.array([[False, False, True], [False, True, False]])
+    >>> compute_auc(np.array([[0.1, 0.2, 0.3]] * 2), flags)
+    array([1. , 0.5])
     """
-    ranks = stats.rankdata(values)
-    flagged = int(flags.sum())
-    above = ranks[flags].sum() - flagged * (flagged + 1) / 2
-    return float(above / (flagged * (len(values) - flagged)))
+    ranks = stats.rankdata(values, axis=-1)
+    flagged = flags.sum(axis=-1)
+    above = (ranks * flags).sum(axis=-1) - flagged * (flagged + 1) / 2
+    with np.errstate(invalid="ignore"):
+        area: FloatArray = above / (flagged * (values.shape[-1] - flagged))
+    return area
 
 
 def evaluate_detection(
@@ -131,18 +146,20 @@ def evaluate_detection(
             f"{len(groups[1])} others."
         )
     rng = np.random.default_rng(seed)
-    differences, areas = np.empty(resamples), np.empty(resamples)
-    for draw in range(resamples):
-        rows = [group[rng.integers(len(group), size=len(group))] for group in groups]
-        differences[draw] = values[rows[0]].mean() - values[rows[1]].mean()
-        both = np.concatenate(rows)
-        areas[draw] = compute_auc(values[both], np.arange(len(both)) < len(rows[0]))
+    drawn = [
+        np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
+        for _ in range(resamples)
+    ]
+    resampled, count = values[np.array(drawn)], len(groups[0])
+    differences = resampled[:, :count].mean(axis=1) - resampled[:, count:].mean(axis=1)
+    first = np.broadcast_to(np.arange(len(values)) < count, resampled.shape)
+    areas = compute_auc(resampled, first)
     n = len(values)
     difference = float(values[flags].mean() - values[~flags].mean())
     test = stats.mannwhitneyu(values[flags], values[~flags], alternative="two-sided")
     return Detection(
         Interval.of_draws(difference, differences, n=n),
-        Interval.of_draws(compute_auc(values, flags), areas, n=n),
+        Interval.of_draws(float(compute_auc(values, flags)), areas, n=n),
         float(test.pvalue),
         len(groups[0]),
     )
@@ -208,7 +225,10 @@ def compute_object_auc(
             @ normalize_array(words.isel(layer=at).to_numpy()).T
         )
         for number, rows in enumerate(draws):
-            areas[number, at] = _average_auc(cosines[rows], present[rows])
+            drawn = present[rows]
+            separable = drawn.any(axis=0) & ~drawn.all(axis=0)
+            of_words = compute_auc(cosines[rows].T[separable], drawn.T[separable])
+            areas[number, at] = of_words.mean() if separable.any() else np.nan
     if np.isnan(areas[0]).any():
         raise ParameterError(
             "Every object is in all samples or in none: there is nothing to separate."
@@ -219,12 +239,3 @@ def compute_object_auc(
         coords={"layer": layers},
         attrs={"samples": samples, "words": count},
     )
-
-
-def _average_auc(cosines: FloatArray, present: BoolArray) -> float:
-    areas = [
-        compute_auc(cosines[:, word], present[:, word])
-        for word in range(present.shape[1])
-        if 0 < present[:, word].sum() < len(present)
-    ]
-    return float(np.mean(areas)) if areas else float("nan")

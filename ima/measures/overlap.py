@@ -37,6 +37,8 @@ InputNormsByTokenSet = Mapping[TokenSetKey, Mapping[str, FloatArray]]
 #: Two of the nulls: Wanda's masks with the inputs in random order, and the mask by the size of
 #: weights alone against Wanda's.
 PERMUTED_NULL, MAGNITUDE_NULL = "permuted inputs", "size alone"
+#: Number of weights up to which resamples compare all rows of a model's linear layers.
+RESAMPLED_WEIGHTS = 10_000_000
 
 
 def compute_iou(a: Mask, b: Mask) -> float:
@@ -245,7 +247,9 @@ def compute_overlap_excess(
     resamples : int
         Number of bootstrap resamples of units of samples; each computes all masks again. A resample
         repeats some units and lacks others, so its masks agree slightly less and intervals are
-        biased downwards.
+        biased downwards. Of a model with more than :data:`RESAMPLED_WEIGHTS` weights, resamples
+        compare every k-th row of each linear layer, and their difference from the data, on the same
+        rows, is added to the estimate on all rows.
     seed : int
         Seed of resamples and permutations.
 
@@ -267,20 +271,28 @@ def compute_overlap_excess(
     """
     names = _list_datasets(input_norms)
     groups = list(dict.fromkeys(tuple(ids[name]) for name in names))
-    excess = [_compute_excess(weights, input_norms, sparsity=sparsity, seed=seed)]
+    estimate = _compute_excess(weights, input_norms, sparsity=sparsity, seed=seed)
+    stride = -(-sum(weight.size for weight in weights.values()) // RESAMPLED_WEIGHTS)
+    rows, on_rows = weights, estimate
+    if stride > 1:
+        rows = {name: np.ascontiguousarray(own[:, ::stride]) for name, own in weights.items()}
+        on_rows = _compute_excess(rows, input_norms, sparsity=sparsity, seed=seed)
+    draws = []
     for draw in range(resamples):
         resampled: dict[TokenSetKey, dict[str, FloatArray]] = {}
         for name, kind in product(names, TOKEN_KINDS):
             own, group = input_norms[name, kind], groups.index(tuple(ids[name]))
             count = len(next(iter(own.values())))
             # The same seed draws both kinds of a sample together.
-            rows = np.random.default_rng((seed, draw, group)).integers(count, size=count)
-            resampled[name, kind] = {linear: squares[rows] for linear, squares in own.items()}
-        excess.append(_compute_excess(weights, resampled, sparsity=sparsity, seed=(seed, draw)))
+            units = np.random.default_rng((seed, draw, group)).integers(count, size=count)
+            resampled[name, kind] = {linear: squares[units] for linear, squares in own.items()}
+        draws.append(_compute_excess(rows, resampled, sparsity=sparsity, seed=(seed, draw)))
+    # The shift is zero where resamples compare all rows.
+    shifted = np.array(draws or [on_rows]) + (estimate - on_rows)
     n = len(set().union(*groups))
-    by_null = zip((PERMUTED_NULL, MAGNITUDE_NULL), zip(*excess, strict=True), strict=True)
     return {
-        null: Interval.of_draws(values[0], values[1:] or values, n=n) for null, values in by_null
+        null: Interval.of_draws(float(estimate[at]), shifted[:, at], n=n)
+        for at, null in enumerate((PERMUTED_NULL, MAGNITUDE_NULL))
     }
 
 
@@ -290,7 +302,7 @@ def _compute_excess(
     *,
     sparsity: float,
     seed: int | tuple[int, int],
-) -> tuple[float, float]:
+) -> FloatArray:
     """Compute how far the overlap exceeds that of permuted inputs, and that of size alone."""
     rng = np.random.default_rng(seed)
     kept, null = {}, {}
@@ -299,7 +311,7 @@ def _compute_excess(
         null[key] = flatten_masks(permute_wanda_masks(weights, own, sparsity=sparsity, rng=rng))
     magnitude = flatten_masks(compute_magnitude_masks(weights, sparsity=sparsity))
     overlap = _average_kind_iou(kept)
-    return overlap - _average_kind_iou(null), overlap - _average_iou(magnitude, kept)
+    return np.array([overlap - _average_kind_iou(null), overlap - _average_iou(magnitude, kept)])
 
 
 def _sum_over_units(

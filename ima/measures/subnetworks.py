@@ -65,7 +65,12 @@ def compute_wanda_mask(
         )
     if not (np.isfinite(squares).all() and (squares >= 0).all()):
         raise ParameterError("Sums of squares must be finite and not negative.")
-    return mask_smallest_per_row(np.abs(weight) * np.sqrt(squares)[..., None, :], sparsity=sparsity)
+    # Layer by layer: the scores of one layer stay in the processor's cache.
+    mask = np.empty(weight.shape, dtype=bool)
+    for at in np.ndindex(weight.shape[:-2]):
+        scores = np.abs(weight[at]) * np.sqrt(squares[at])
+        mask[at] = mask_smallest_per_row(scores, sparsity=sparsity)
+    return mask
 
 
 def mask_smallest_per_row(scores: npt.NDArray[Any], *, sparsity: float) -> Mask:

@@ -15,9 +15,12 @@ because probabilities may be too small for float32.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
@@ -26,7 +29,10 @@ from ima.measures.cones import average_terms_by_curve, label_terms
 from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_lowest_point
-from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, label_draws
+from ima.stats.resampling import draw_dataset_weights, label_draws
+
+#: Least share of a word's largest probability that float32 averages, far above its smallest number.
+_LEAST_SHARE = 1e-30
 
 
 def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
@@ -55,33 +61,87 @@ def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
     return divergence
 
 
-def average_distributions(log_p: FloatArray, weights: FloatArray | BootstrapWeights) -> FloatArray:
-    """Average distributions over samples, as probabilities.
+@dataclass(frozen=True)
+class MeanDistributions:
+    """Mean distributions of some draws of samples.
+
+    Parameters
+    ----------
+    p : ndarray
+        ``(draw, vocabulary)``, probabilities.
+    log_p : ndarray
+        ``(draw, vocabulary)``, their logarithms.
+    """
+
+    p: npt.NDArray[np.floating[Any]]
+    log_p: npt.NDArray[np.floating[Any]]
+
+
+class SampleDistributions:
+    """Distributions of samples, prepared to be averaged over many draws of them.
 
     Parameters
     ----------
     log_p : ndarray
-        ``(sample, vocabulary)``.
-    weights : ndarray or BootstrapWeights
-        ``(draw, sample)``; rows sum to one.
-
-    Returns
-    -------
-    ndarray
-        ``(draw, vocabulary)``, logarithms of the mean probabilities.
+        ``(sample, vocabulary)``, logarithms of probabilities.
 
     Examples
     --------
-    >>> mean = average_distributions(np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.5, 0.5]]))
-    >>> np.exp(mean).round(2)
+    >>> samples = SampleDistributions(np.log([[0.5, 0.5], [0.9, 0.1]]))
+    >>> samples.average(np.array([[0.5, 0.5]])).p.round(2)
     array([[0.7, 0.3]])
     """
-    wide = log_p.astype(np.float64)
-    # Factor out each word's largest probability, so that its exponential does not underflow.
-    largest = wide.max(axis=0)
-    with np.errstate(divide="ignore"):
-        mean: FloatArray = np.log(weights @ np.exp(wide - largest)) + largest
-    return mean
+
+    def __init__(self, log_p: FloatArray) -> None:
+        wide = log_p.astype(np.float64)
+        # Factor out each word's largest probability, so that its exponential does not underflow.
+        self.largest = wide.max(axis=0)
+        self.shares = np.exp(wide - self.largest)
+
+    def average(
+        self,
+        weights: FloatArray,
+        *,
+        rows: RowIndices | None = None,
+        precision: type[np.floating[Any]] = np.float64,
+    ) -> MeanDistributions:
+        """Average over samples.
+
+        Parameters
+        ----------
+        weights : ndarray
+            ``(draw, sample)``; rows sum to one.
+        rows : ndarray or None
+            Indices of the samples that the weights are for; None: all.
+        precision : type
+            numpy.float32 is ten times as fast. Where it would lose words that some samples have,
+            float64 is used.
+        """
+        shares = self.shares if rows is None else self.shares[rows]
+        mean = weights.astype(precision) @ shares.astype(precision)
+        if precision != np.float64 and mean.min() < _LEAST_SHARE:
+            return self.average(weights, rows=rows)
+        largest = self.largest.astype(precision)
+        with np.errstate(divide="ignore"):
+            return MeanDistributions(mean * np.exp(largest), np.log(mean) + largest)
+
+
+def _compute_kl(a: MeanDistributions, b: MeanDistributions) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        divergence = (a.p * (a.log_p - b.log_p)).sum(axis=-1)
+    if not np.isfinite(divergence).all():
+        return compute_kl_divergence(a.log_p.astype(np.float64), b.log_p.astype(np.float64))
+    kl: FloatArray = np.maximum(divergence, 0.0).astype(np.float64)
+    return kl
+
+
+def _symmetrize_kl(a: MeanDistributions, b: MeanDistributions) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        divergence = ((a.p - b.p) * (a.log_p - b.log_p)).sum(axis=-1) / 2
+    if not np.isfinite(divergence).all():
+        return (_compute_kl(a, b) + _compute_kl(b, a)) / 2
+    kl: FloatArray = np.maximum(divergence, 0.0).astype(np.float64)
+    return kl
 
 
 def compute_divergence_terms(
@@ -142,38 +202,43 @@ def compute_divergence_terms(
     }
     values = np.empty((1 + resamples, len(terms), layers.size))
     for at in range(layers.size):
-        means = {
-            (name, kind[0].upper()): average_distributions(
+        own = {
+            (name, kind[0].upper()): SampleDistributions(
                 array.isel(layer=0 if paper_compat and kind == "perceptual" else at)
                 .sel(kind=kind)
-                .to_numpy(),
-                weights[name],
+                .to_numpy()
             )
             for name, array in log_probs.items()
             for kind in TOKEN_KINDS
         }
-        for number, (curve, left, right) in enumerate(terms):
-            if curve == "KL(T halves)":
-                textual = log_probs[left].isel(layer=at).sel(kind="textual").to_numpy()
-                divergence = _compare_halves(textual, weights[left], order=orders[left])
-            elif left == right:
-                divergence = compute_kl_divergence(means[left, "P"], means[left, "T"])
-            else:
-                letter = curve[3]
-                divergence = _symmetrize_kl(means[left, letter], means[right, letter])
-            values[:, number, at] = divergence
+        # The estimate in float64; its resamples, whose spread is far larger, in float32.
+        for draws, precision in ((slice(1), np.float64), (slice(1, None), np.float32)):
+            drawn = {name: every[draws, :] for name, every in weights.items()}
+            means = {
+                key: each.average(drawn[key[0]], precision=precision) for key, each in own.items()
+            }
+            for number, (curve, left, right) in enumerate(terms):
+                if curve == "KL(T halves)":
+                    divergence = _compare_halves(
+                        own[left, "T"], drawn[left], order=orders[left], precision=precision
+                    )
+                elif left == right:
+                    divergence = _compute_kl(means[left, "P"], means[left, "T"])
+                else:
+                    divergence = _symmetrize_kl(means[left, curve[3]], means[right, curve[3]])
+                values[draws, number, at] = divergence
     # A resample is noisier than its data, which increases every divergence: remove that bias.
     values[1:] += values[0] - values[1:].mean(axis=0)
     coords = {**label_terms(terms), "layer": layers}
     return label_draws(values, ("term", "layer"), coords=coords, n=n)
 
 
-def _symmetrize_kl(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
-    return (compute_kl_divergence(log_p, log_q) + compute_kl_divergence(log_q, log_p)) / 2
-
-
 def _compare_halves(
-    log_p: FloatArray, weights: BootstrapWeights, *, order: RowIndices
+    samples: SampleDistributions,
+    weights: FloatArray,
+    *,
+    order: RowIndices,
+    precision: type[np.floating[Any]],
 ) -> FloatArray:
     """Compute the divergence between two halves of the samples, each with its own weights."""
     halves = []
@@ -182,7 +247,7 @@ def _compare_halves(
         total = own.sum(axis=1, keepdims=True)
         # A resample without any sample of a half takes each sample of the half once.
         own = np.where(total > 0, own / np.where(total > 0, total, 1), 1 / len(rows))
-        halves.append(average_distributions(log_p[rows], own))
+        halves.append(samples.average(own, rows=rows, precision=precision))
     return _symmetrize_kl(*halves)
 
 

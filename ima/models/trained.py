@@ -258,7 +258,9 @@ def load_trained_model(
     seed = int(weights.get("seed", 0))
     connector = build_connector(card, seed=seed)
     if "seed" not in weights:
-        path = folder / zoo.WEIGHTS_FILE if step is None else zoo.make_checkpoint_path(folder, step)
+        path = folder / zoo.WEIGHTS_FILE
+        if step is not None and weights["sha256"] != card["sha256"]:
+            path = zoo.make_checkpoint_path(folder, step)
         zoo.verify_weights(path, expected=weights["sha256"])
         state = {name: weight.float() for name, weight in load_file(path).items()}
         parts, state = _tune_language(parts, state, card=card)

@@ -264,9 +264,12 @@ def _group_entries(summaries: Mapping[GridEntry, ModelSummary], task_title: str)
     finished = [entry for entry in summaries if entry.step is None]
     for name in dict.fromkeys(entry.cache_set_name for entry in finished):
         own = [entry for entry in finished if entry.cache_set_name == name]
-        if own[0].setup == "MT":
-            continue
         language, datasets = own[0].language, ", ".join(sorted({entry.dataset for entry in own}))
+        if own[0].setup == "MT":
+            by_name = {entry.name: summaries[entry] for entry in own}
+            title = f"{language}, multitask variants, {task_title}"
+            groups.append((title, "variants", name, datasets, by_name))
+            continue
         by_encoder = {entry.encoder: summaries[entry] for entry in own}
         title = f"{language}, all encoders, {task_title}"
         groups.append((title, "encoders", name, datasets, by_encoder))
@@ -276,11 +279,6 @@ def _group_entries(summaries: Mapping[GridEntry, ModelSummary], task_title: str)
                 by_encoder = {entry.encoder: summaries[entry] for entry in part}
                 title = f"{language}, {modality} encoders, {task_title}"
                 groups.append((title, "encoders", name, part[0].dataset, by_encoder))
-    multitask = [entry for entry in finished if entry.setup == "MT"]
-    if multitask:
-        by_name = {entry.name: summaries[entry] for entry in multitask}
-        title, first = f"multitask variants, {task_title}", multitask[0]
-        groups.append((title, "variants", first.cache_set_name, first.dataset, by_name))
     for run in dict.fromkeys(entry.run for entry in summaries if entry.step is not None):
         steps = [entry for entry in summaries if entry.run == run and entry.step is not None]
         by_step = {str(entry.step): summaries[entry] for entry in steps}

@@ -265,6 +265,10 @@ class _ConnectorRun:
             untrained = zoo.hash_state_dict(connector.state_dict())
             first = {"step": 0, "seed": self.settings.seed, "sha256": untrained}
             checkpoints = [first, *checkpoints]
+        sha256 = zoo.hash_file(out / zoo.WEIGHTS_FILE)
+        if kept:
+            # The last checkpoint is the model itself.
+            checkpoints.append({"step": steps, "sha256": sha256})
         card = {
             "kind": TRAINED_KIND,
             "class": type(self.bare_connector).__name__,
@@ -289,7 +293,7 @@ class _ConnectorRun:
             "word_curve": self.word_curve,
             "curve": result.curve,
             "language_state": language_hash,
-            "sha256": zoo.hash_file(out / zoo.WEIGHTS_FILE),
+            "sha256": sha256,
             "checkpoints": checkpoints,
             "scores": {},
             "floors": {},

@@ -16,10 +16,10 @@ from ima.drawings import zoo as pretrained
 from ima.drawings.examination import (
     encode_once,
     examine_connector,
-    merge_examinations,
     score_captions,
 )
-from ima.errors import ParameterError, UnknownNameError
+from ima.errors import UnknownNameError
+from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 
@@ -58,7 +58,7 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
         "samples": 8,
         "epochs": 1,
         "word_steps": 0,
-        "checkpoints": 0,
+        "checkpoints": 1,
     }
     recipes = {"tiny/vit/image-caption": recipe, "llava-tiny-3": recipe | multitask}
     monkeypatch.setattr(pretrained, "_RECIPES", recipes)
@@ -92,8 +92,10 @@ def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
     )
     assert set(card["floors"]) == set(card["scores"])
     assert set(card["controls"]) == {"none", "majority", "words"}
-    assert [entry["step"] for entry in card["checkpoints"]] == [0, 2, 4]
+    last = card["trained"]["steps"]
+    assert [entry["step"] for entry in card["checkpoints"]] == [0, 2, 4, last]
     assert all("exact_set" in entry["scores"] for entry in card["checkpoints"])
+    assert card["checkpoints"][-1]["scores"] == card["scores"]
     assert not {"out", "features", "device"} & set(card["recipe"])
     assert [record["name"] for record in ima.models.list_models()] == ["tiny/vit/image-caption"]
     model = ima.models.load_model("tiny/vit/image-caption@2")
@@ -109,10 +111,13 @@ def test_a_multitask_model_is_scored_on_each_of_its_tasks(tiny_zoo, monkeypatch)
     pretrained.train_pretrained_zoo(only=["llava-*"], samples=2)
     card = json.loads((tiny_zoo / "multitask" / "llava-tiny-3" / CARD_FILE).read_text())
     for table in (card["scores"], card["floors"], *card["controls"].values()):
-        assert {"exact_set", "exact_match", "unseen_pairs/exact_match"} <= set(table)
+        assert {"caption/exact_set", "qa/exact_match", "qa/unseen_pairs/exact_match"} <= set(table)
     (record,) = ima.models.list_models()
     assert (record["name"], record["setup"]) == ("llava-tiny-3", "MT")
     assert ima.models.load_model("llava-tiny-3").setup == "MT"
+    steps = tabulate_checkpoint_scores([card])
+    assert set(steps["task"]) == {"caption", "qa"}
+    assert set(steps["step"]) == {entry["step"] for entry in card["checkpoints"]}
 
 
 def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted):
@@ -126,12 +131,6 @@ def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted):
     table = examine_connector(teller, teller, dataset="drawings-video-caption", unseen=(), n=4)
     assert set(table["controls"]["words"]) == set(table["scores"])
     assert table["controls"]["words"]["exact_actions"]["value"] == 1.0
-
-
-def test_scores_of_two_tasks_may_not_share_a_name():
-    result = {"scores": {"cider": 1}, "floors": {}, "controls": {}, "examined": "1"}
-    with pytest.raises(ParameterError, match="the score 'cider'"):
-        merge_examinations([result, result])
 
 
 def test_the_encoder_reads_each_sample_once_for_all_models_that_share_it():

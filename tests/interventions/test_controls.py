@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import (
     attention_knockout,
-    redraw_random_controls,
     reinitialize_blocks,
     replace_tokens_with_noise,
     run_control_conditions,
@@ -122,13 +122,15 @@ def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
 
 
 def test_each_draw_has_noise_and_blocks_of_its_own(model: FrozenModel) -> None:
-    given = {"batch_size": 2, "seed": 3}
-    first = run_control_conditions(model, image_set(4), depths=[1.0], **given)
-    draws = [redraw_random_controls(model, image_set(4), draw=draw, **given) for draw in (1, 2, 1)]
+    given = {"depths": [1.0], "batch_size": 2, "seed": 3}
+    runs = run_control_conditions(model, image_set(4), redraws=2, **given)
+    fewer = run_control_conditions(model, image_set(4), redraws=1, **given)
+    assert set(runs) - set(fewer) == {"noise, draw 3", "random blocks, draw 3"}
     for title in ("noise", "random blocks"):
-        assert draws[0][title].identical(draws[2][title])
-        for one, other in ((first, draws[0]), (draws[0], draws[1])):
-            same = np.isclose(one[title], other[title]).all(axis=(0, 3))
+        draws = [runs[title], *(runs[f"{title}, draw {draw}"] for draw in (2, 3))]
+        assert draws[1].identical(fewer[f"{title}, draw 2"])
+        for one, other in pairwise(draws):
+            same = np.isclose(one, other).all(axis=(0, 3))
             # Only the unchanged kind agrees at the input; nothing agrees after the first block.
             assert not same[:, 1:].any()
             assert same[1, 0]

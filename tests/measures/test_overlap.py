@@ -122,3 +122,29 @@ def test_nulls_of_an_overlap_are_those_of_their_masks():
         gap = overlaps.summary["perceptual–textual"] - overlaps.summary[null]
         assert interval.value == pytest.approx(gap)
         assert interval.n == 5
+
+
+def test_resamples_of_a_large_model_compare_some_rows_and_say_the_same(monkeypatch):
+    rng = np.random.default_rng(5)
+    weights = {"q": rng.normal(size=(2, 400, 60)), "k": rng.normal(size=(2, 90, 60))}
+    input_norms = {
+        ("a", kind): {name: rng.gamma(0.5, size=(12, 2, 60)) for name in weights}
+        for kind in ("perceptual", "textual")
+    }
+    given = {"sparsity": 0.5, "ids": {"a": [str(i) for i in range(12)]}, "resamples": 60}
+    whole = overlap.compute_overlap_excess(weights, input_norms, **given)
+    monkeypatch.setattr(overlap, "RESAMPLED_WEIGHTS", sum(w.size for w in weights.values()) // 4)
+    counted = []
+    compute = overlap.compute_wanda_masks
+    monkeypatch.setattr(
+        overlap,
+        "compute_wanda_masks",
+        lambda own, *args, **more: counted.append(own["q"].shape[1]) or compute(own, *args, **more),
+    )
+    some = overlap.compute_overlap_excess(weights, input_norms, **given)
+    assert set(counted[2:]) == {100}
+    for null, interval in whole.items():
+        assert some[null].value == interval.value
+        width = interval.high - interval.low
+        assert some[null].high - some[null].low == pytest.approx(width, rel=0.2)
+        assert some[null].low == pytest.approx(interval.low, abs=0.2 * width)

@@ -34,11 +34,21 @@ def test_a_mixture_is_the_mean_of_probabilities():
     p = logs(6, 9, seed=2, scale=30.0)
     weights = np.random.default_rng(0).dirichlet(np.ones(6), size=4)
     np.testing.assert_allclose(
-        np.exp(vocabulary.average_distributions(p, weights)), weights @ np.exp(p), rtol=1e-10
+        vocabulary.SampleDistributions(p).average(weights).p, weights @ np.exp(p), rtol=1e-10
     )
     tiny = np.array([[0.0, -2000.0], [0.0, -1990.0]])
-    got = vocabulary.average_distributions(tiny, np.array([[0.5, 0.5]]))
+    got = vocabulary.SampleDistributions(tiny).average(np.array([[0.5, 0.5]])).log_p
     assert got[0, 1] == pytest.approx(-1990 + np.log(0.5 + 0.5 * np.exp(-10)))
+
+
+def test_words_that_float32_would_lose_are_averaged_in_float64():
+    weights = np.array([[0.5, 0.5], [0.0, 1.0]])
+    near = vocabulary.SampleDistributions(logs(2, 5, seed=7))
+    far = vocabulary.SampleDistributions(np.array([[-1.0, -1e-9], [-400.0, -1e-9]]))
+    assert near.average(weights, precision=np.float32).log_p.dtype == np.float32
+    rescued = far.average(weights, precision=np.float32).log_p
+    np.testing.assert_array_equal(rescued, far.average(weights).log_p)
+    assert rescued[1, 0] == pytest.approx(-400)
 
 
 def make_log_probs(n, *, seed, shift=0.0):

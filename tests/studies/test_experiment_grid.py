@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,21 @@ def test_models_that_differ_in_one_thing_are_compared(tiny_zoo):
     encoders = comparisons[titles.index("llama-mini, all encoders, questions")]
     assert set(encoders.summaries) == {"vit", "timesformer", "ast"}
     assert encoders.kind == "encoders"
+
+
+def test_multitask_variants_are_compared_within_a_language_model():
+    entry = experiment_grid.GridEntry("", "mini-image-qa", "qa", "small", "MT", "image", "clip")
+    entries = [replace(entry, name=f"small-{variant}") for variant in (1, 2)]
+    entries.append(replace(entry, name="big-3", language="big", dataset="drawings-image-qa"))
+    comparisons = experiment_grid.build_comparisons(
+        {entry: summarize(entry) for entry in entries}, metrics={"qa": ["exact_match"]}
+    )
+    assert [(c.title, c.model, c.dataset, list(c.summaries)) for c in comparisons] == [
+        (
+            "small, multitask variants, questions",
+            "small (MT)",
+            "mini-image-qa",
+            ["small-1", "small-2"],
+        ),
+        ("big, multitask variants, questions", "big (MT)", "drawings-image-qa", ["big-3"]),
+    ]
