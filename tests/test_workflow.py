@@ -322,6 +322,8 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
         "page": ["drawings"]
     }
     assert "drawings" not in config["runs"]
+    own = config["runs"]["own-model"]["otherwise"]
+    assert own.items() <= plan.parameters(config, "own-model").items()
     pages = [
         part["chapters"]
         for part in contents.read_contents(shown="a", without=["drawings"])["parts"]
@@ -332,7 +334,9 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
     assert "`real`, `drawings`" in notice
     assert "dinov2, drawings. Run `ima models fetch`" in notice
     monkeypatch.setattr(plan, "is_fetched", lambda part: True)
-    assert list(plan.families(configured(families=families))) == ["real", "mini"]
+    config = configured(families=families)
+    assert list(plan.families(config)) == ["real", "mini"]
+    assert not own.keys() & plan.parameters(config, "own-model").keys()
     assert "drawings" in configured()["runs"]
     assert missing.make_notice({}) == ""
 

@@ -38,7 +38,8 @@ def check_size(config: Config) -> str:
 def complete(config: Config) -> dict[str, Any]:
     """Add the runs that record claims to the configuration, and a reader's own model and data.
 
-    A run whose parts from packages are not fetched is left out. Every page of a claim in
+    A run whose parts from packages are not fetched is left out, unless it names parameters for
+    ``otherwise``. Every page of a claim in
     :mod:`ima.claims.registry` is a run that records claims. A page that the configuration does not
     list opens the caches of findings and keeps its notebook's defaults.
 
@@ -50,7 +51,8 @@ def complete(config: Config) -> dict[str, Any]:
     SystemExit
         If one of model and data is missing, or a folder holds no samples.
     """
-    runs = {name: dict(entry) for name, entry in config["runs"].items() if not _missing(entry)}
+    left_out = missing_runs(config)
+    runs = {name: dict(run) for name, run in config["runs"].items() if name not in left_out}
     for page in list_claim_pages():
         runs.setdefault(page, {"caches": "findings"})["claims"] = True
     config = {**config, "runs": runs}
@@ -112,7 +114,9 @@ def missing_parts(config: Config) -> dict[str, list[str]]:
 
 def missing_runs(config: Config) -> dict[str, list[str]]:
     """Return, by run, the parts without which :func:`complete` leaves the run out."""
-    missing = {name: _missing(entry) for name, entry in config["runs"].items()}
+    missing = {
+        name: _missing(entry) for name, entry in config["runs"].items() if "otherwise" not in entry
+    }
     return {name: parts for name, parts in missing.items() if parts}
 
 
@@ -200,6 +204,8 @@ def parameters(config: Config, run: str) -> dict[str, Any]:
     """Return the parameters of a run."""
     entry = config["runs"][run]
     values = {**entry.get("parameters", {}), **entry.get(check_size(config), {})}
+    if _missing(entry):
+        values |= entry["otherwise"]
     if entry.get("caches"):
         made = caches(config)
         values["caches"] = [made[name]["out"] for name in chosen(config, run)]

@@ -14,8 +14,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ima.models.hook_points import HookPoints
 
-#: Numbers (tokens times words of the vocabulary) in memory at once: 64 MiB of float32.
-LOGIT_BLOCK_SIZE = 2**24
+#: Numbers (tokens times words of the vocabulary) in memory at once: 32 MiB of float32.
+LOGIT_BLOCK_SIZE = 2**23
 
 
 def apply_logit_lens(
@@ -65,12 +65,16 @@ def apply_logit_lens(
     rows = max(1, block_size // words)
     total = state.new_full((samples, n_kinds, words), -torch.inf, dtype=torch.float32)
     entropy = state.new_zeros((samples, n_kinds), dtype=torch.float32)
-    for i in range(samples):
-        for k in range(n_kinds):
-            tokens = state[i, kinds[i, k]]
-            for part in torch.split(tokens, rows):
-                logs = hook_points.compute_logits(part).float().log_softmax(dim=-1)
-                entropy[i, k] -= (logs.exp() * logs).sum()
+    # Tokens of several samples are unembedded at once, since reading the unembedding takes longer
+    # than multiplying it with few tokens. The rest is done sample by sample, in less memory.
+    for k in range(n_kinds):
+        tokens, owners = state[kinds[:, k]], kinds[:, k].nonzero()[:, 0]
+        for part, owned in zip(tokens.split(rows), owners.split(rows), strict=True):
+            logits = hook_points.compute_logits(part).float()
+            found, lengths = owned.unique_consecutive(return_counts=True)
+            for i, own in zip(found.tolist(), logits.split(lengths.tolist()), strict=True):
+                logs = own.log_softmax(dim=-1)
+                entropy[i, k] -= logs.exp().mul_(logs).sum()
                 total[i, k] = torch.logaddexp(total[i, k], logs.logsumexp(dim=0))
     count = kinds.sum(dim=-1)
     empty = count == 0

@@ -21,6 +21,7 @@ from ima.drawings.examination import (
 from ima.errors import UnknownNameError
 from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
+from ima.models.saving import save_model
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 
 
@@ -71,6 +72,9 @@ def test_every_recipe_is_complete(name, tmp_path):
     settings = pretrained.make_training_settings(name, out=tmp_path, features=tmp_path)
     assert {settings.language, settings.encoder} <= set(MODEL_PARTS)
     names = pretrained.list_connector_names()
+    # Scores of a multitask model are kept by task.
+    tasks = [dataset.rpartition("-")[2] for dataset in settings.data.split(",")]
+    assert len(tasks) == len(set(tasks))
     assert settings.start is None or names.index(settings.start) < names.index(name)
     if name.startswith("llava"):
         assert (settings.connector, settings.chat) == ("patches", True)
@@ -100,6 +104,8 @@ def test_a_connector_is_trained_scored_and_kept(tiny_zoo, monkeypatch):
     assert [record["name"] for record in ima.models.list_models()] == ["tiny/vit/image-caption"]
     model = ima.models.load_model("tiny/vit/image-caption@2")
     assert model.generate(open_samples("drawings-image-caption", n=1), max_new_tokens=2)
+    own = save_model(ima.models.load_model("tiny/vit/image-caption"), tiny_zoo / "own")
+    assert ima.models.load_model(f"{own}@2").weights_hash == model.weights_hash
     made = (folder / WEIGHTS_FILE).stat().st_mtime_ns
     monkeypatch.setattr(pretrained, "train_connector", None)
     pretrained.train_pretrained_zoo(only=["tiny/*"], samples=4)
