@@ -20,11 +20,11 @@ CARDS = sorted(
     path for path in ROOT.rglob(zoo.CARD_FILE) if ".training" not in path.relative_to(ROOT).parts
 )
 READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) for path in CARDS}
-#: Connectors between parts that packages carry, and those between parts of this zoo.
+#: Models between parts that packages carry, and connectors between parts of this zoo.
 PRETRAINED = {
     name: card
     for name, card in READ.items()
-    if name.removeprefix("connectors/") in list_connector_names()
+    if name.partition("/")[2] in list_connector_names()
 }
 CONNECTED = {
     name: card for name, card in READ.items() if "language_state" in card and name not in PRETRAINED
