@@ -22,9 +22,7 @@ CARDS = sorted(
 READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) for path in CARDS}
 #: Models between parts that packages carry, and connectors between parts of this zoo.
 PRETRAINED = {
-    name: card
-    for name, card in READ.items()
-    if name.partition("/")[2] in list_connector_names()
+    name: card for name, card in READ.items() if name.partition("/")[2] in list_connector_names()
 }
 CONNECTED = {
     name: card for name, card in READ.items() if "language_state" in card and name not in PRETRAINED

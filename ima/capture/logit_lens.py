@@ -69,10 +69,10 @@ def apply_logit_lens(
     # than multiplying it with few tokens. The rest is done sample by sample, in less memory.
     for k in range(n_kinds):
         tokens, owners = state[kinds[:, k]], kinds[:, k].nonzero()[:, 0]
-        for part, owned in zip(tokens.split(rows), owners.split(rows), strict=True):
+        for part, owned in zip(torch.split(tokens, rows), torch.split(owners, rows), strict=True):
             logits = hook_points.compute_logits(part).float()
-            found, lengths = owned.unique_consecutive(return_counts=True)
-            for i, own in zip(found.tolist(), logits.split(lengths.tolist()), strict=True):
+            found, lengths = torch.unique_consecutive(owned, return_counts=True)
+            for i, own in zip(found.tolist(), torch.split(logits, lengths.tolist()), strict=True):
                 logs = own.log_softmax(dim=-1)
                 entropy[i, k] -= logs.exp().mul_(logs).sum()
                 total[i, k] = torch.logaddexp(total[i, k], logs.logsumexp(dim=0))
