@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
@@ -110,8 +111,8 @@ def plot_score_by_step(
     Parameters
     ----------
     panels : mapping
-        By title, run and step, the score. A run named by its modality has the modality's colour;
-        the others are black, with different markers and dashes.
+        By title, run and step, the score. A run whose name ends in its modality has the modality's
+        colour and marker; the others are black. Runs of one colour differ in dashes or markers.
     ylabel : str
         Name of the score.
 
@@ -132,13 +133,17 @@ def plot_score_by_step(
         titles, columns=len(panels), xlabel="training step", ylabel=ylabel, sharey=True
     ) as (figure, places):
         for axes, runs in zip(places, panels.values(), strict=True):
-            others = cycle(_OTHER_RUNS)
+            others, drawn = cycle(_OTHER_RUNS), Counter[str]()
             for name, scores in runs.items():
+                modality = name.rpartition(", ")[2]
                 table = pd.DataFrame(map(vars, scores.values())).assign(step=list(scores))
-                colour = SERIES_COLOURS.get(name, SERIES_COLOURS["textual"])
-                marker, line = (
-                    (SERIES_MARKERS[name], "-") if name in SERIES_MARKERS else next(others)
-                )
+                colour = SERIES_COLOURS.get(modality, SERIES_COLOURS["textual"])
+                if modality in SERIES_MARKERS:
+                    dashes = ("-", "--", ":", "-.")[drawn[modality] % 4]
+                    marker, line = SERIES_MARKERS[modality], dashes
+                else:
+                    marker, line = next(others)
+                drawn[modality] += 1
                 plot_interval_line(
                     axes, table, x="step", color=colour, marker=marker, linestyle=line, label=name,
                     clip_on=False,

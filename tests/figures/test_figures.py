@@ -311,13 +311,15 @@ def test_runs_have_different_styles_from_step_0_on():
             0: intervals.Interval(0.2 + at / 10, 0.1, 0.5, 9),
             100: intervals.Interval(0.3, 0.2, 0.4, 9),
         }
-        for at, name in enumerate(("image", "llava-a", "llava-b"))
+        for at, name in enumerate(("big, image", "small, image", "llava-a", "llava-b"))
     }
     figure = figures.plot_score_by_step({"same layer": runs}, ylabel="score")
     axes = figure.axes[0]
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
-    assert len(set(looks)) == 3
-    assert looks[0][0] == figures.SERIES_COLOURS["image"] != looks[1][0] == looks[2][0]
+    assert len(set(looks)) == 4
+    colours = [colour for colour, *_ in looks]
+    assert colours[0] == colours[1] == figures.SERIES_COLOURS["image"]
+    assert colours[1] != colours[2] == colours[3]
     assert axes.get_xlim()[0] == 0
     assert legend(figure) == list(runs)
 
