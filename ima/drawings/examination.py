@@ -201,23 +201,22 @@ def merge_examinations(results: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     Parameters
     ----------
     results : mapping of str to mapping
-        By task, from :func:`examine_connector`.
+        From :func:`examine_connector`, by the prefix of the names of their scores.
 
     Returns
     -------
     dict
-        In the form of cards. Of several tasks, the name of each score begins with the task.
+        In the form of cards.
 
     Examples
     --------
     >>> tables = {"floors": {}, "controls": {}, "examined": "1"}
     >>> seen, asked = ({"scores": {name: 1}, **tables} for name in ("exact_set", "exact_match"))
-    >>> merge_examinations({"caption": seen, "qa": asked})["scores"]
+    >>> merge_examinations({"caption/": seen, "qa/": asked})["scores"]
     {'caption/exact_set': 1, 'qa/exact_match': 1}
     """
     merged: dict[str, Any] = {"scores": {}, "floors": {}, "controls": {}}
-    for task, result in results.items():
-        prefix = f"{task}/" if len(results) > 1 else ""
+    for prefix, result in results.items():
         for table in ("scores", "floors"):
             merged[table].update(add_prefix(result[table], prefix))
         for name, own in result["controls"].items():

@@ -25,7 +25,7 @@ from ima.drawings.examination import (
     score_model,
 )
 from ima.drawings.sound_datasets import SOUND_DATASET_NAMES
-from ima.errors import UnknownNameError
+from ima.errors import ParameterError, UnknownNameError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
 from ima.training import TrainingSettings, train_connector
@@ -268,15 +268,20 @@ def _examine(folder: Path, *, n: int) -> None:
     for dataset in card["datasets"]:
         kept = dict[str, Any]()
         samples = open_samples(dataset, n=n)
-        task = samples[0].task
-        result = results[task] = examine_connector(
+        # Of several tasks, the name of each score begins with the task.
+        prefix = f"{samples[0].task}/" if len(card["datasets"]) > 1 else ""
+        if prefix in results:
+            raise ParameterError(
+                f"{card['name']} has two data sets of one task, whose scores would share names: "
+                f"{', '.join(card['datasets'])}."
+            )
+        result = results[prefix] = examine_connector(
             encode_once(load_model(card["name"]), kept),
             language,
             dataset=dataset,
             unseen=[name for name in _DATASETS if name.startswith(f"{dataset}-unseen")],
             n=n,
         )
-        prefix = f"{task}/" if len(card["datasets"]) > 1 else ""
         for checkpoint in card["checkpoints"]:
             scores = result["scores"]
             if checkpoint["sha256"] != card["sha256"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
 
 from transformers import CLIPImageProcessorPil, LlavaProcessor
 
-from ima.errors import ModelError
+from ima.errors import ModelError, ParameterError
 from ima.models import zoo
 from ima.models.frozen import FrozenModel
 from ima.models.llava import IMAGE_PLACEHOLDER
@@ -33,6 +34,8 @@ def save_model(model: FrozenModel, folder: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    ParameterError
+        If the folder exists.
     ModelError
         If the model is of another kind.
 
@@ -42,6 +45,8 @@ def save_model(model: FrozenModel, folder: str | os.PathLike[str]) -> Path:
     PosixPath('models/mine')
     """
     target = Path(folder)
+    if target.exists():
+        raise ParameterError(f"{target} exists. Give another folder, or remove it.")
     if model.name in zoo.list_model_names():
         source = zoo.find_model_folder(model.name)
         if is_trained_model(source):
@@ -57,9 +62,10 @@ def save_model(model: FrozenModel, folder: str | os.PathLike[str]) -> Path:
     pictures = CLIPImageProcessorPil(
         size={"shortest_edge": encoder.image_size}, crop_size=size, image_mean=half, image_std=half
     )
-    model.tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_PLACEHOLDER]})
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_PLACEHOLDER]})
     processor = LlavaProcessor(  # type: ignore[no-untyped-call]
-        pictures, model.tokenizer, image_token=IMAGE_PLACEHOLDER
+        pictures, tokenizer, image_token=IMAGE_PLACEHOLDER
     )
     processor.patch_size, processor.vision_feature_select_strategy = encoder.patch_size, "default"
     processor.num_additional_image_tokens = 1

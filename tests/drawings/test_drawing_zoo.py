@@ -18,7 +18,7 @@ from ima.drawings.examination import (
     examine_connector,
     score_captions,
 )
-from ima.errors import UnknownNameError
+from ima.errors import ParameterError, UnknownNameError
 from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
 from ima.models.saving import save_model
@@ -124,6 +124,20 @@ def test_a_multitask_model_is_scored_on_each_of_its_tasks(tiny_zoo, monkeypatch)
     steps = tabulate_checkpoint_scores([card])
     assert set(steps["task"]) == {"caption", "qa"}
     assert set(steps["step"]) == {entry["step"] for entry in card["checkpoints"]}
+
+
+def test_two_data_sets_of_one_task_may_not_share_names_of_scores(tiny_zoo, monkeypatch):
+    result = {"scores": {"cider": 1}, "floors": {}, "controls": {}, "examined": "1"}
+    monkeypatch.setattr(pretrained, "examine_connector", lambda *given, **options: result)
+    both = "drawings-image-caption,drawings-image-caption-unseen-pairs"
+    pretrained.train_pretrained_zoo(only=["llava-*"], samples=2)
+    folder = tiny_zoo / "multitask" / "llava-tiny-3"
+    card = json.loads((folder / CARD_FILE).read_text())
+    del card["examined"]
+    card |= {"datasets": both.split(","), "checkpoints": []}
+    (folder / CARD_FILE).write_text(json.dumps(card))
+    with pytest.raises(ParameterError, match="llava-tiny-3 has two data sets of one task"):
+        pretrained.train_pretrained_zoo(only=["llava-*"], samples=2)
 
 
 def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tinysamples import image_set
 
-from ima.errors import ModelError
+from ima.errors import ModelError, ParameterError
 from ima.models import load_model
 from ima.models.saving import save_model
 
@@ -17,6 +17,8 @@ def test_a_multitask_model_becomes_a_folder_of_transformers(multitask_zoo, tmp_p
     batches = [each.encode(image_set(2)) for each in (model, found)]
     assert torch.equal(batches[0].modality, batches[1].modality)
     torch.testing.assert_close(batches[0].embeds, batches[1].embeds)
+    with pytest.raises(ParameterError, match=r"mine exists\. Give another folder"):
+        save_model(model, tmp_path / "mine")
 
 
 def test_other_models_of_the_miniature_zoo_are_refused(multitask_zoo, tmp_path):
