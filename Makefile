@@ -64,7 +64,7 @@ picture:  ## draw the README's picture from the caches of the book
 		data/caches/$(SIZE)/smollm2-dinov2-image-qa--drawings-image-qa.zarr
 
 test: $(READY)  ## run the tests (ARGS="-k name" picks some)
-	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) $(ARGS)
+	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(READY)  ## check style, types and the direction of imports; style of the notebooks
 	$(PY) -m ruff check .

@@ -36,3 +36,9 @@ def multitask_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add_multitask(root)
     monkeypatch.setenv("IMA_ZOO", str(root))
     return root
+
+
+@pytest.fixture
+def few_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most frequent answer is that of few training samples: drawing many takes seconds."""
+    monkeypatch.setattr("ima.metrics.answers._N_MAJORITY_SAMPLES", 50)

@@ -126,9 +126,10 @@ def caches(config: Config) -> dict[str, dict[str, Any]]:
     Names are ``family-data`` and, for other kinds than findings, ``kind-family-data``.
     """
     found = {}
+    edition = families(config)
     for kind in config["kinds"]:
         for family, data, name, held in _sets(config, kind):
-            entry = families(config)[family]
+            entry = edition[family]
             model = entry["caches"][data]
             values = _parameters(config, kind, held, entry.get("parameters", {}))
             values |= {"model": model, "dataset": name, "out": str(store(config, model, name))}

@@ -50,23 +50,26 @@ def _without_docstrings(text: str) -> str:
 def imported(path: Path, *, root: Path = ROOT) -> frozenset[Path]:
     """Return the modules of the package that a module imports, wherever in it the import stands."""
     text = path.read_text(encoding="utf-8")
-    found = _modules(ast.parse(text), root=root)
+    found = _modules(text, root=root)
     # A package that lists its own files imports them without naming them.
     return found | frozenset(path.parent.glob("*.py")) if "iter_modules(" in text else found
 
 
-def _modules(tree: ast.AST, *, root: Path) -> frozenset[Path]:
+@functools.cache
+def _imported_names(text: str) -> frozenset[str]:
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in names if name.split(".")[0] == "ima")
+
+
+def _modules(text: str, *, root: Path) -> frozenset[Path]:
     found = set()
-    for name in names:
+    for name in _imported_names(text):
         parts = name.split(".")
-        if parts[0] != "ima":
-            continue
         # Importing a.b.c runs a, a.b and a.b.c.
         for depth in range(1, len(parts) + 1):
             base = root.joinpath(*parts[:depth])
@@ -86,7 +89,7 @@ def notebook_modules(notebook: Path, *, root: Path = ROOT) -> set[Path]:
 
 def reachable(imports: str, *, root: Path = ROOT) -> set[Path]:
     """Return every module of the package that import statements can reach."""
-    todo = set(_modules(ast.parse(imports), root=root))
+    todo = set(_modules(imports, root=root))
     reached: set[Path] = set()
     while todo:
         path = todo.pop()

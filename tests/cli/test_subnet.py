@@ -10,6 +10,7 @@ from tinysamples import image_set
 
 from ima import cli
 from ima.capture.writer import create_cache
+from ima.cli.subnet import _measure_load as measure_load
 from ima.models import load_model
 from ima.models.linear_layers import get_linear_weights
 
@@ -91,11 +92,20 @@ def test_the_command_writes_a_model_that_loads(model, caches, tmp_path, run_subn
             assert (mask.reshape(*mask.shape[:-1], -1, 4).sum(-1) <= 2).all()
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_the_table_says_what_loading_takes(caches, run_subnet):
     code, out, _ = run_subnet(caches)
     assert code == 0
     assert "peak memory" in out
+    assert "1.00 s" in out
     assert "weights of the blocks are removed" in out
+
+
+def test_loading_is_measured_in_a_process_of_its_own(tiny_zoo):
+    taken = measure_load(NAME)
+    assert 0 < taken["seconds"] < 600
+    # What the model takes beside what was held before, in a process that starts from nothing.
+    assert 0 <= taken["megabytes"] < 200
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from ima.models.parts import MODEL_PARTS
 from ima.models.saving import save_model
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 
+pytestmark = pytest.mark.usefixtures("few_counted")
+
 
 @pytest.fixture
 def tiny_zoo(planted, tmp_path, monkeypatch):

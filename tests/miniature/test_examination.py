@@ -19,6 +19,8 @@ from ima.miniature.examination import (
 from ima.miniature.world import OBJECT_COLOURS
 from ima.models import load_model
 
+pytestmark = pytest.mark.usefixtures("few_counted")
+
 
 def test_swapped_descriptions_come_from_the_same_modality():
     samples = open_samples("mini-text-qa", n=12)

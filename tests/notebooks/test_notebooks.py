@@ -130,6 +130,7 @@ def test_world_runs_on_a_zoo(tiny_zoo, tmp_path):
     assert known["shared"] == "0"
 
 
+@pytest.mark.slow
 def test_caching_runs_on_a_model(tiny_zoo, tmp_path):
     parameters = {"samples": 5, "keep_tokens": 2, "out": str(tmp_path / "one.zarr")}
     notebook = run("caching", tmp_path, **parameters)
@@ -138,6 +139,7 @@ def test_caching_runs_on_a_model(tiny_zoo, tmp_path):
     assert (tmp_path / "one.zarr" / "zarr.json").is_file()
 
 
+@pytest.mark.slow
 def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()

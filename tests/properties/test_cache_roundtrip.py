@@ -86,7 +86,7 @@ def contents(array: ArraySpec, random: np.random.Generator) -> npt.NDArray[np.ge
     return random.integers(1, 100, array.shape).astype(array.dtype)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layout=layouts(), seed=st.integers(0, 2**16))
 def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -79,8 +79,7 @@ def sparsity_of(counts, votes):
     return sum((count >= votes).sum() for count in counts.values()) / total
 
 
-@pytest.mark.parametrize("votes", [1, 2, 3])
-@pytest.mark.parametrize("requested", [0.35, 0.6])
+@pytest.mark.parametrize(("requested", "votes"), [(0.35, 1), (0.6, 2), (0.35, 3)])
 def test_a_weight_is_removed_by_so_many_votes(model, three_caches, requested, votes):
     masks = alpha_subnet.build_alpha_at_sparsity(
         model, three_caches, sparsity=requested, votes=votes
