@@ -19,6 +19,7 @@ from ima.measures.representation_similarity import (
     compute_retrieval_hits,
 )
 from ima.stats import FloatArray, RowIndices
+from ima.stats.intervals import Interval
 from ima.stats.resampling import draw_bootstrap_weights
 
 ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
@@ -75,10 +76,7 @@ def compute_baseline_curves(
     array([1.])
     """
     n = means.sizes["sample"]
-    if n < 16:
-        raise ParameterError(
-            f"The baselines compare samples with each other: at least 16 needed; got {n}."
-        )
+    _check_samples(n)
     k = min(n_neighbors, n // 4)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(permutations)]
@@ -87,10 +85,7 @@ def compute_baseline_curves(
     weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
     values = np.empty((4, len(ALIGNMENT_BASELINES), means.sizes["layer"]))
     for at in range(means.sizes["layer"]):
-        p, t = (
-            means.isel(layer=at).sel(kind=kind).to_numpy().astype(np.float64)
-            for kind in ("perceptual", "textual")
-        )
+        p, t = _read_layer(means, at)
         for number, hits in enumerate(
             [compute_retrieval_hits(p, t), compute_mutual_knn(p, t, k=k)]
         ):
@@ -118,12 +113,89 @@ def _jackknife(
     groups: list[RowIndices],
 ) -> tuple[float, float, float]:
     """Compute a measure with its jackknife interval, leaving out one group of samples at a time."""
-    value = measure(a, b)
+    return _make_jackknife_interval(_leave_out(measure, a, b, groups))
+
+
+def _leave_out(
+    measure: Callable[[FloatArray, FloatArray], float],
+    a: FloatArray,
+    b: FloatArray,
+    groups: list[RowIndices],
+) -> FloatArray:
+    """Compute a measure on all samples, then without each group, ``(1 + group,)``."""
     kept = [np.setdiff1d(np.arange(len(a)), group) for group in groups]
-    values = np.array([measure(a[rows], b[rows]) for rows in kept])
-    count = len(groups)
-    error = float(np.sqrt((count - 1) / count * ((values - values.mean()) ** 2).sum()))
+    return np.array([measure(a, b), *(measure(a[rows], b[rows]) for rows in kept)])
+
+
+def _make_jackknife_interval(values: FloatArray) -> tuple[float, float, float]:
+    """Return a value and its 95 % interval from :func:`_leave_out`."""
+    value, without = float(values[0]), values[1:]
+    count = len(without)
+    error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
     return value, value - _Z_95 * error, value + _Z_95 * error
+
+
+def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, Interval]:
+    """Compute retrieval and CKA as means over layers, with jackknife intervals over samples.
+
+    Parameters
+    ----------
+    means : xarray.DataArray
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
+    seed : int
+        Seed of the groups of samples.
+
+    Returns
+    -------
+    dict
+        By name, the mean over layers 0 … L-1, as for the IMA score.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than 16 samples.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
+    >>> coords = {"kind": ["perceptual", "textual"]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> compute_mean_baselines(xr.concat([means, means], "layer"))["retrieval@1"].value
+    1.0
+    """
+    n = means.sizes["sample"]
+    _check_samples(n)
+    groups = np.array_split(np.random.default_rng(seed).permutation(n), JACKKNIFE_GROUPS)
+    measures = {
+        "retrieval@1": lambda p, t: float(compute_retrieval_hits(p, t).mean()),
+        "linear CKA": compute_cka,
+    }
+    values: dict[str, list[FloatArray]] = {name: [] for name in measures}
+    for at in range(means.sizes["layer"] - 1):
+        p, t = _read_layer(means, at)
+        for name, measure in measures.items():
+            values[name].append(_leave_out(measure, p, t, groups))
+    found = {}
+    for name, by_layer in values.items():
+        value, low, high = _make_jackknife_interval(np.mean(by_layer, axis=0))
+        found[name] = Interval.around(value, low=low, high=high, n=n)
+    return found
+
+
+def _check_samples(n: int) -> None:
+    if n < 16:
+        raise ParameterError(
+            f"The baselines compare samples with each other: at least 16 needed; got {n}."
+        )
+
+
+def _read_layer(means: xr.DataArray, at: int) -> tuple[FloatArray, FloatArray]:
+    """Return perceptual and textual means of a layer, ``(sample, hidden)`` each."""
+    layer = means.isel(layer=at)
+    p, t = (
+        layer.sel(kind=kind).to_numpy().astype(np.float64) for kind in ("perceptual", "textual")
+    )
+    return p, t
 
 
 def describe_best_layer(curves: xr.Dataset, *, baseline: str) -> str:

@@ -10,12 +10,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from ima.cache.cache_set import open_cache_set
 from ima.data.samples import Sample, open_samples
 from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
 from ima.errors import ModelError, UnknownNameError
 from ima.files import read_json, write_json
+from ima.measures.alignment import compute_matched_gain
+from ima.measures.baselines import compute_mean_baselines
 from ima.models import zoo
-from ima.studies.model_summary import ModelSummary, compute_model_summary
+from ima.stats.correlation import compute_rank_correlation
+from ima.stats.intervals import Interval
+from ima.stats.scores import compute_mean_score
+from ima.studies.model_summary import (
+    IMA_SCORE,
+    INPUT_IMA_SCORE,
+    MATCHED_GAIN,
+    compute_model_summary,
+)
 from ima.training.settings import RUN_FIELDS, TrainingSettings
 
 if TYPE_CHECKING:
@@ -23,6 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ima")
 
+#: What the page shows of each rung, beside the score of its captions.
+MEASURES = (IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN, "retrieval@1", "linear CKA")
+#: Loss of a language model on captions without their picture.
+TEXT_LOSS = "loss on captions alone"
+#: Another version is measured again.
+_VERSION = 2
 #: Settings that name files of this machine.
 _OWN_PATHS = frozenset({"language", "start"})
 
@@ -70,23 +89,22 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
             continue
         path = folder / f"{rung.name}.json"
         settings = make_rung_settings(rung)
-        recipe = settings.model_dump(exclude={*RUN_FIELDS, *_OWN_PATHS})
-        measured = {"samples": samples, "resamples": resamples}
-        if path.is_file() and read_json(path)["recipe"] == {**recipe, **measured}:
+        record = {
+            "rung": asdict(rung),
+            "recipe": settings.model_dump(exclude={*RUN_FIELDS, *_OWN_PATHS}),
+            "measured": {"samples": samples, "resamples": resamples, "version": _VERSION},
+        }
+        if path.is_file() and record.items() <= read_json(path).items():
             continue
         logger.info("rung %s", rung.name)
-        record = {"rung": asdict(rung), "recipe": {**recipe, **measured}}
-        write_json(path, record | _train_and_measure(rung, settings, **measured))
+        _train_rung(rung, settings)
+        write_json(path, record | _measure_rung(rung, settings, samples, resamples))
     return folder
 
 
-def _train_and_measure(
-    rung: Rung, settings: TrainingSettings, *, samples: int, resamples: int
-) -> dict[str, Any]:
-    from ima.capture.writer import create_cache
+def _train_rung(rung: Rung, settings: TrainingSettings) -> None:
     from ima.drawings.ladder import write_rung_language_model
     from ima.drawings.zoo import has_recipe
-    from ima.models import load_model
     from ima.training import train_connector
 
     out = Path(settings.out)
@@ -101,33 +119,58 @@ def _train_and_measure(
     # A model of another recipe is refused there.
     if not has_recipe(out, settings.model_dump(exclude=set(RUN_FIELDS))):
         train_connector(settings)
-    model = load_model(str(out))
+
+
+def _measure_rung(
+    rung: Rung, settings: TrainingSettings, samples: int, resamples: int
+) -> dict[str, Any]:
+    from ima.capture.writer import create_cache
+    from ima.models import load_model
+
+    model = load_model(settings.out)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "cache.zarr"
         create_cache(
-            str(out),
+            settings.out,
             dataset=LADDER_DATASET,
             path=path,
             samples=samples,
             hook_points=["resid_post"],
             predict=True,
         )
-        summary = compute_model_summary(path, resamples=resamples)
+        intervals = _measure_cache(path, resamples=resamples)
+    losses = _compute_text_losses(model, open_samples(LADDER_DATASET, n=samples))
+    intervals[TEXT_LOSS] = compute_mean_score(losses, resamples=resamples)
     if rung != RUNGS[0]:
         # A quarter of a gigabyte, made again in seconds.
         shutil.rmtree(settings.language)
-    card = read_json(out / zoo.CARD_FILE)
+    card = read_json(Path(settings.out) / zoo.CARD_FILE)
     return {
         "layers": model.layers,
-        "text_loss": round(_compute_text_loss(model, open_samples(LADDER_DATASET, n=samples)), 4),
         "trained": card["trained"],
         "curve": card["curve"],
-        **replace(summary, model=rung.name, path="").to_record(),
+        "intervals": {
+            name: [round(x, 5) for x in (own.value, own.low, own.high)]
+            for name, own in intervals.items()
+        },
     }
 
 
-def _compute_text_loss(model: FrozenModel, samples: Sequence[Sample]) -> float:
-    """Return the loss on the samples' references without their media, mean over tokens, in nats."""
+def _measure_cache(path: Path, *, resamples: int) -> dict[str, Interval]:
+    """Measure alignment and scores, with intervals over samples."""
+    summary = compute_model_summary(path, resamples=resamples)
+    (means,) = open_cache_set([path]).means.values()
+    drawn = {name: values for name, values in summary.proxies.items() if len(values) > 1}
+    found = {
+        name: Interval.of_draws(values[0], values[1:], n=summary.samples)
+        for name, values in {**drawn, **summary.scores}.items()
+    }
+    found[MATCHED_GAIN] = compute_matched_gain(means, resamples=resamples)
+    return found | compute_mean_baselines(means)
+
+
+def _compute_text_losses(model: FrozenModel, samples: Sequence[Sample]) -> list[float]:
+    """Return the loss on each sample's reference without its medium, mean over tokens, in nats."""
     import torch
 
     texts = [replace(sample, modality="text", media=None) for sample in samples]
@@ -138,22 +181,73 @@ def _compute_text_loss(model: FrozenModel, samples: Sequence[Sample]) -> float:
         rows, positions = batch.answer.nonzero(as_tuple=True)
         targets = batch.token_id[rows, positions]
         predicted = logits[rows, positions - 1].float()
-        losses.append(torch.nn.functional.cross_entropy(predicted, targets, reduction="none"))
-    return float(torch.cat(losses).mean())
+        each = torch.nn.functional.cross_entropy(predicted, targets, reduction="none")
+        losses += [float(each[rows == row].mean()) for row in range(len(batch.token_id))]
+    return losses
 
 
-def read_ladder() -> dict[str, ModelSummary]:
-    """Read the summaries of the rungs that are finished, by name, in the order of the ladder.
+def tabulate_ladder() -> pd.DataFrame:
+    """Tabulate the rungs that are finished, in the order of the ladder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each rung and measure: ``rung``; ``damage``, of
+        :class:`~ima.drawings.rungs.Rung`; ``measure``, a name of :data:`MEASURES`, a score or
+        :data:`TEXT_LOSS`; ``value``, ``low`` and ``high`` (95 %, over samples); ``samples``.
 
     Examples
     --------
-    >>> list(read_ladder())  # doctest: +SKIP
-    ['whole', '8-bit', …]
+    >>> tabulate_ladder().query("measure == 'IMA score'")  # doctest: +SKIP
     """
-    folder = zoo.get_zoo_root() / LADDER_FOLDER
-    paths = {rung.name: folder / f"{rung.name}.json" for rung in RUNGS}
-    return {
-        name: ModelSummary.from_record(read_json(path), path=str(path))
-        for name, path in paths.items()
-        if path.is_file()
-    }
+    rows = []
+    for rung in RUNGS:
+        path = zoo.get_zoo_root() / LADDER_FOLDER / f"{rung.name}.json"
+        if path.is_file():
+            record = read_json(path)
+            own = {"rung": rung.name, "damage": rung.damage}
+            own["samples"] = record["measured"]["samples"]
+            for measure, (value, low, high) in record["intervals"].items():
+                rows.append({**own, "measure": measure, "value": value, "low": low, "high": high})
+    columns = ["rung", "damage", "samples", "measure", "value", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Rank-correlate each measure with how little a language model knows of captions.
+
+    Draws of random weights are one language model: their mean counts once.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`tabulate_ladder`, at least four language models.
+    seed : int
+        Seed of the random orders.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By measure, Spearman's ``correlation`` with the loss on captions alone, ``low`` and ``high``
+        (95 %, language models resampled), the ``p`` of permuted language models, and ``models``.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than four language models.
+
+    Examples
+    --------
+    >>> correlate_ladder(tabulate_ladder()).loc["IMA score"]  # doctest: +SKIP
+    """
+    # Every rung that is not random is a language model of its own.
+    model = table["rung"].where(table["damage"] != "random", "random")
+    wide = table.assign(model=model).pivot_table(index="model", columns="measure", values="value")
+    rows = {}
+    for measure in wide.columns.drop(TEXT_LOSS):
+        x, y = wide[TEXT_LOSS].to_numpy(), wide[measure].to_numpy()
+        found = compute_rank_correlation(x[None], y[None], seed=seed)
+        own = found.over_models
+        rows[measure] = {"correlation": own.value, "low": own.low, "high": own.high}
+        rows[measure] |= {"p": found.p, "models": own.n}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")

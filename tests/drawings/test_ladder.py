@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 import transformers as hf
@@ -13,7 +14,7 @@ from ima.drawings import ladder
 from ima.drawings.ladder import damage_language_model, make_rung_settings
 from ima.drawings.rungs import RUNGS, Rung
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.studies.ladder import read_ladder, train_ladder
+from ima.studies.ladder import MEASURES, TEXT_LOSS, correlate_ladder, tabulate_ladder, train_ladder
 
 
 def make_language_model():
@@ -85,14 +86,18 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
         train_ladder(only=["random-0"], samples=16, resamples=2)
     folder = train_ladder(only=["whole"], samples=16, resamples=2)
     train_ladder(only=["random-0", "2-bit"], samples=16, resamples=2)
-    assert list(read_ladder()) == ["whole", "2-bit", "random-0"]
+    table = tabulate_ladder()
+    assert list(table["rung"].unique()) == ["whole", "2-bit", "random-0"]
+    assert {*MEASURES, TEXT_LOSS, "exact_set"} <= set(table["measure"])
+    assert (table["low"] <= table["high"]).all()
+    assert set(table["samples"]) == {16}
     record = json.loads((folder / "2-bit.json").read_text())
     assert record["recipe"].pop("encoder").endswith("vit")
     assert str(tiny_ladder.parent) not in json.dumps(record)
     assert record["rung"] == {"name": "2-bit", "damage": "bits", "amount": 2}
-    assert (record["model"], record["layers"]) == ("2-bit", 3)
-    assert record["text_loss"] > 0
-    assert {"IMA score", "IMA score (input)", "retrieval@1", "linear CKA"} <= set(record["proxies"])
+    assert record["layers"] == 3
+    assert record["recipe"]["samples"] == 16
+    assert record["intervals"][TEXT_LOSS][0] > 0
     work = tiny_ladder / ".training" / "ladder"
     assert not list((work / "language").iterdir())
     with monkeypatch.context() as patch:
@@ -104,3 +109,18 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
     train_ladder(only=["whole", "2-bit"], samples=16, resamples=2)
     with pytest.raises(UnknownNameError, match="Unknown rung 'x'"):
         train_ladder(only=["x"])
+
+
+def test_draws_of_random_weights_count_as_one_language_model():
+    models = {"whole": (1, 9), "8-bit": (2, 8), "4-bit": (3, 7), "random-0": (9, 1)}
+    models |= {"random-1": (7, 3), "random-2": (8, 2)}
+    table = pd.DataFrame(
+        {"rung": rung, "damage": rung.rpartition("-")[0], "measure": measure, "value": value}
+        for rung, values in models.items()
+        for measure, value in zip((TEXT_LOSS, "IMA score"), values, strict=True)
+    )
+    row = correlate_ladder(table).loc["IMA score"]
+    assert (row["correlation"], row["models"]) == (-1, 4)
+    assert row["p"] == pytest.approx(2 / 24)
+    with pytest.raises(ParameterError):
+        correlate_ladder(table[table["damage"] == "random"])
