@@ -95,7 +95,8 @@ CLAIMS: Mapping[str, Claim] = {
             "no words",
             "Perceptual tokens are not translated to words: through the logit lens, their "
             "distributions over the vocabulary differ from those of text.",
-            "minimum over layers of KL(P‖T) minus KL between two halves of T, in nats",
+            "minimum over layers of KL between P and T minus KL between two halves of T, each the "
+            "mean of both directions, in nats",
             page="finding1-words",
         ),
         Claim(

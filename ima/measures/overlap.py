@@ -287,8 +287,10 @@ def compute_overlap_excess(
             units = np.random.default_rng((seed, draw, group)).integers(count, size=count)
             resampled[name, kind] = {linear: squares[units] for linear, squares in own.items()}
         draws.append(_compute_excess(rows, resampled, sparsity=sparsity, seed=(seed, draw)))
-    # The shift is zero where resamples compare all rows.
-    shifted = np.array(draws or [on_rows]) + (estimate - on_rows)
+    # A resample holds units twice, so its masks are noisier than those of the data. Their spread is
+    # that of the estimate, their mean is not.
+    values = np.array(draws or [on_rows])
+    shifted = values + (estimate - values.mean(axis=0))
     n = len(set().union(*groups))
     return {
         null: Interval.of_draws(float(estimate[at]), shifted[:, at], n=n)

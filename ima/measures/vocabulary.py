@@ -3,10 +3,11 @@
 The logit lens gives each state the distribution p of the next word. With its mean over the samples
 of data set d, for perceptual tokens (p_d) and textual tokens (t_d), in nats::
 
-    KL(P‖T)      = mean over d      of KL(p_d ‖ t_d)
-    KL(T‖T')     = mean over d < d' of (KL(t_d ‖ t_d') + KL(t_d' ‖ t_d)) / 2     KL(P‖P') the same
+    KL(a, b)     = (KL(a ‖ b) + KL(b ‖ a)) / 2, the same in both directions
+    KL(P, T)     = mean over d      of KL(p_d, t_d)
+    KL(T, T')    = mean over d < d' of KL(t_d, t_d')     KL(P, P') the same
     KL(T halves) = mean over d      of the same for two halves of d, which is what chance gives
-    F1.5         = min over layers  of KL(P‖T) − KL(T halves)
+    F1.5         = min over layers  of KL(P, T) − KL(T halves)
 
 All functions take logarithms of probabilities, as in ``/logit_lens/log_probability`` of a cache,
 because probabilities may be too small for float32.
@@ -164,7 +165,8 @@ def compute_divergence_terms(
     seed : int
         Same seed, same draws.
     paper_compat : bool
-        Compare the perceptual tokens of the first layer at all layers, as the released code does.
+        Take KL(p ‖ t) alone, with the perceptual tokens of the first layer at all layers, as the
+        released code does.
 
     Returns
     -------
@@ -187,14 +189,14 @@ def compute_divergence_terms(
     ... )
     >>> terms = compute_divergence_terms({"caption": log_probs}, resamples=2)
     >>> dict(zip(terms["curve"].values.tolist(), terms["estimate"].values.round(4).tolist()))
-    {'KL(P‖T)': [0.5108], 'KL(T halves)': [0.0]}
+    {'KL(P, T)': [0.4394], 'KL(T halves)': [0.0]}
     """
     hint = "Make caches with a logit lens: ima cache create … --logit-lens 64."
     layers = check_same_layers(log_probs, hint=hint)
     weights, _, n = draw_dataset_weights(log_probs, resamples=resamples, seed=seed)
     pairs = list(combinations(log_probs, 2))
-    terms = [("KL(P‖T)", name, name) for name in log_probs]
-    terms += [("KL(T‖T')", *names) for names in pairs] + [("KL(P‖P')", *names) for names in pairs]
+    terms = [("KL(P, T)", name, name) for name in log_probs]
+    terms += [("KL(T, T')", *names) for names in pairs] + [("KL(P, P')", *names) for names in pairs]
     terms += [("KL(T halves)", name, name) for name in log_probs]
     orders = {
         name: np.random.default_rng((seed, at)).permutation(array.sizes["sample"])
@@ -223,7 +225,8 @@ def compute_divergence_terms(
                         own[left, "T"], drawn[left], order=orders[left], precision=precision
                     )
                 elif left == right:
-                    divergence = _compute_kl(means[left, "P"], means[left, "T"])
+                    compare = _compute_kl if paper_compat else _symmetrize_kl
+                    divergence = compare(means[left, "P"], means[left, "T"])
                 else:
                     divergence = _symmetrize_kl(means[left, curve[3]], means[right, curve[3]])
                 values[draws, number, at] = divergence
@@ -262,21 +265,21 @@ def compute_divergence_margin(terms: xr.Dataset) -> Interval:
     Returns
     -------
     Interval
-        Minimum over layers of KL(P‖T) minus KL(T halves), in nats, each averaged over data sets;
+        Minimum over layers of KL(P, T) minus KL(T halves), in nats, each averaged over data sets;
         its interval is simultaneous over layers.
 
     Examples
     --------
     >>> terms = xr.Dataset(
     ...     {"estimate": (("term", "layer"), [[0.75], [0.25]])},
-    ...     coords={"curve": ("term", ["KL(P‖T)", "KL(T halves)"])},
+    ...     coords={"curve": ("term", ["KL(P, T)", "KL(T halves)"])},
     ...     attrs={"samples": 8},
     ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
     >>> print(compute_divergence_margin(terms))
     0.500 [0.500, 0.500], n = 8
     """
     mean = average_terms_by_curve(terms)
-    gap = mean.sel(curve="KL(P‖T)", drop=True) - mean.sel(curve="KL(T halves)", drop=True)
+    gap = mean.sel(curve="KL(P, T)", drop=True) - mean.sel(curve="KL(T halves)", drop=True)
     return compute_lowest_point(gap, n=terms.attrs["samples"])
 
 

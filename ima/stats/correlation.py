@@ -16,8 +16,9 @@ from ima.stats.intervals import Interval
 
 RankCoefficient = Literal["spearman", "kendall"]
 RANK_COEFFICIENTS: tuple[RankCoefficient, ...] = ("spearman", "kendall")
-#: Fewer models give no correlation. Four have 24 orders, so p is at least 1/12.
-MIN_MODELS = 4
+#: Fewer models give no correlation. Four have 24 orders, so p is never below 1/12 and no test could
+#: be decided; of five, the perfect orders have p = 1/60.
+MIN_MODELS = 5
 #: The permutation test is exact up to this many orders of the models (8 models).
 MAX_EXACT_ORDERS = 40_320
 
@@ -86,10 +87,10 @@ def compute_rank_correlation(
 
     Examples
     --------
-    >>> score, loss = np.array([0.2, 0.4, 0.5, 0.9]), np.array([3.0, 2.0, 2.5, 1.0])
+    >>> score, loss = np.array([0.2, 0.4, 0.5, 0.7, 0.9]), np.array([4, 3, 2, 2.5, 1])
     >>> result = compute_rank_correlation(score, loss, resamples=100)
     >>> round(result.over_samples.value, 2), round(result.p, 2)
-    (-0.8, 0.33)
+    (-0.9, 0.08)
     """
     if coefficient not in RANK_COEFFICIENTS:
         raise UnknownNameError.among(

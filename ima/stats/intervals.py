@@ -1,4 +1,4 @@
-"""Intervals: percentile and Wilson intervals, simultaneous bands, the minimum of a curve."""
+"""Intervals: bootstrap and Wilson intervals, simultaneous bands, the minimum of a curve."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
+
+#: In standard errors; beyond it, :meth:`Interval.of_draws` does not trust percentiles.
+_LARGEST_BIAS = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,29 @@ class Interval:
     def of_draws(
         cls, value: float, draws: npt.ArrayLike, *, n: int, level: float = 0.95
     ) -> Interval:
-        """Make the percentile interval of an estimate from its value in each resample.
+        """Make the interval of an estimate from its value in each resample.
+
+        The interval is the bias-corrected percentile interval (Efron & Tibshirani 1993, §14.3,
+        without acceleration). Where the draws are off by more than one standard error, percentiles
+        cannot be corrected, and only the spread of the draws is used: the estimate plus and minus
+        its normal quantile.
 
         Examples
         --------
         >>> print(Interval.of_draws(0.5, [0.4, 0.5, 0.6], n=10, level=0.5))
         0.500 [0.450, 0.550], n = 10
+        >>> print(Interval.of_draws(0.7, [0.4, 0.5, 0.6], n=10))  # all draws are below
+        0.700 [0.504, 0.896], n = 10
         """
-        tail = (1 - level) / 2
-        low, high = np.quantile(np.asarray(draws), [tail, 1 - tail])
+        values = np.asarray(draws, dtype=np.float64).ravel()
+        tails = stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+        # Draws that equal the estimate count half.
+        below = (np.sum(values < value) + np.sum(values <= value)) / (2 * values.size)
+        bias = float(stats.norm.ppf(below))
+        if abs(bias) > _LARGEST_BIAS:
+            low, high = value + tails * (values.std(ddof=1) if values.size > 1 else 0.0)
+        else:
+            low, high = np.quantile(values, stats.norm.cdf(2 * bias + tails))
         return cls.around(value, low=low, high=high, n=n)
 
     def __str__(self) -> str:
@@ -115,19 +132,22 @@ def compute_percentile_interval(
 
 
 def compute_simultaneous_band(
-    draws: xr.DataArray, *, level: float = 0.95
+    draws: xr.DataArray, *, estimate: xr.DataArray | None = None, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Compute the simultaneous percentile band of a curve.
+    """Compute the simultaneous band of a curve.
 
     The band contains the whole curve with probability `level`; a pointwise interval does so only at
-    each point. Pointwise percentiles are widened until a fraction `level` of the resampled curves
-    lies within them at every point (Mandel & Betensky 2008). For one point the band is
-    :func:`compute_percentile_interval` up to one order statistic.
+    each point. Its half width is the standard deviation of the draws at each point, times the
+    quantile of the largest deviation that a resampled curve has anywhere, in standard deviations
+    (the max-t band; Montiel Olea & Plagborg-Møller 2019). Percentiles of so many points would need
+    far more draws: with 200 draws of 52 points their band holds three curves in four.
 
     Parameters
     ----------
     draws : xarray.DataArray
         ``(draw, ...)``; all other dims together are the curve.
+    estimate : xarray.DataArray or None
+        ``(...)``, the centre of the band. None: the mean of the draws.
     level : float
         Coverage of the whole curve.
 
@@ -145,18 +165,16 @@ def compute_simultaneous_band(
     0.95
     """
     draws = draws.transpose("draw", ...)
-    flat = draws.values.reshape(draws.sizes["draw"], -1)
-    ranks = stats.rankdata(flat, method="max", axis=0)
-    reverse = stats.rankdata(-flat, method="max", axis=0)
-    # Depth of each curve: how far its most extreme point lies inside the order statistics.
-    depth = np.minimum(ranks, reverse).min(axis=1)
-    inside = np.sort(depth)[math.floor((1 - level) * len(depth))]
-    cut = max(int(inside) - 1, 0)
-    ordered = np.sort(flat, axis=0)
-    template = draws.isel(draw=0, drop=True)
-    low = template.copy(data=ordered[cut].reshape(template.shape))
-    high = template.copy(data=ordered[-1 - cut].reshape(template.shape))
-    return low, high
+    mean = draws.mean("draw")
+    count = draws.sizes["draw"]
+    spread = draws.std("draw", ddof=1) if count > 1 else xr.zeros_like(mean)
+    # A point that never varies is never outside.
+    deviation = (abs(draws - mean) / spread.where(spread > 0, np.inf)).values.reshape(count, -1)
+    # One more than the draws, because the data are one more draw.
+    rank = min(level * (count + 1) / count, 1.0)
+    reach = float(np.quantile(deviation.max(axis=1), rank, method="higher"))
+    centre = mean if estimate is None else estimate
+    return centre - reach * spread, centre + reach * spread
 
 
 def compute_minimum_interval(
@@ -211,7 +229,7 @@ def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
     >>> print(compute_lowest_point(curves, n=8))
     0.250 [0.250, 0.250], n = 8
     """
-    low, high = compute_simultaneous_band(curves["draws"])
+    low, high = compute_simultaneous_band(curves["draws"], estimate=curves["estimate"])
     return compute_minimum_interval(curves["estimate"], low=low, high=high, n=n)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from ima.stats import FloatArray
@@ -30,6 +31,31 @@ def adjust_p_values_bh(p: Sequence[float]) -> FloatArray:
     """
     adjusted: FloatArray = stats.false_discovery_control(np.asarray(p, np.float64), method="bh")
     return adjusted
+
+
+def adjust_within_groups(table: pd.DataFrame, *, by: Sequence[str]) -> pd.Series[float]:
+    """Adjust the p-values of each group of rows for the number of its rows.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Column ``p`` and those named by `by`.
+    by : sequence of str
+        Rows that are equal in these columns are one group of tests.
+
+    Returns
+    -------
+    pandas.Series
+        By row, from :func:`adjust_p_values_bh`.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"proxy": ["a", "a", "b"], "p": [0.01, 0.04, 0.04]})
+    >>> adjust_within_groups(table, by=["proxy"]).round(2).tolist()
+    [0.02, 0.04, 0.04]
+    """
+    groups = table.groupby(list(by), sort=False)["p"]
+    return groups.transform(lambda own: adjust_p_values_bh(own.tolist()))
 
 
 def adjust_p_values_holm(p: Sequence[float]) -> FloatArray:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.stats import FloatArray
-from ima.stats.intervals import Interval, compute_percentile_interval, compute_wilson_interval
+from ima.stats.intervals import Interval, compute_wilson_interval
 from ima.stats.resampling import draw_bootstrap_weights
 
 
@@ -24,7 +24,7 @@ def compute_mean_score(
     """Compute the mean over samples with its 95 % interval.
 
     The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
-    an interval of no width. Otherwise it is the percentile bootstrap.
+    an interval of no width. Otherwise it is the bootstrap's (:meth:`Interval.of_draws`).
 
     Parameters
     ----------
@@ -50,13 +50,10 @@ def compute_mean_score(
         raise ParameterError("A score needs at least one sample; got none.")
     if np.isin(array, (0.0, 1.0)).all():
         low, high = compute_wilson_interval(xr.DataArray(array.mean()), n=array.size)
-    else:
-        weights = draw_bootstrap_weights(array.size, resamples=resamples, seed=seed)
-        low, high = compute_percentile_interval(
-            weights.dot(xr.DataArray(array, dims="sample"), dim="sample")
-        )
-    # Rounding may put an end of a degenerate interval past the value by one unit in the last place.
-    return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
+        # Rounding may put an end of the interval past the value by one unit in the last place.
+        return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
+    weights = draw_bootstrap_weights(array.size, resamples=resamples, seed=seed).to_numpy()
+    return Interval.of_draws(array.mean(), weights @ array, n=array.size)
 
 
 def compute_pooled_score(
@@ -68,7 +65,8 @@ def compute_pooled_score(
 ) -> Interval:
     """Compute a score of the whole set, such as a ratio of sums, with its 95 % interval.
 
-    The interval is the percentile bootstrap over samples; each resample has its own sums.
+    The interval is the bootstrap's over samples (:meth:`Interval.of_draws`); each resample has its
+    own sums.
 
     Parameters
     ----------
@@ -98,8 +96,8 @@ def compute_pooled_score(
     with np.errstate(invalid="ignore", divide="ignore"):
         draws = statistic(weights.values @ counts)
     # A resample in which nothing was counted has no ratio.
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return Interval.around(float(statistic(counts.sum(axis=0))), low=low, high=high, n=len(counts))
+    value, draws = float(statistic(counts.sum(axis=0))), draws[np.isfinite(draws)]
+    return Interval.of_draws(value, draws, n=len(counts))
 
 
 def make_interval_record(interval: Interval) -> dict[str, float | int]:

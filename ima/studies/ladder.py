@@ -221,7 +221,7 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`tabulate_ladder`, at least four language models.
+        From :func:`tabulate_ladder`, at least five language models.
     seed : int
         Seed of the random orders.
 
@@ -234,7 +234,7 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Raises
     ------
     ParameterError
-        If there are fewer than four language models.
+        If there are fewer than five language models.
 
     Examples
     --------

@@ -74,7 +74,8 @@ def correlate_comparisons(
     -------
     pandas.DataFrame
         ``comparison``, ``kind``, ``model``, ``dataset``, ``metric`` and the columns of
-        :func:`ima.studies.model_summary.correlate_proxies`. ``p adjusted`` is over all rows.
+        :func:`ima.studies.model_summary.correlate_proxies`. ``p adjusted`` is over
+        the comparisons, for each proxy and coefficient (Benjamini-Hochberg).
         Comparisons with a :attr:`ModelComparison.reason` have no rows.
 
     Raises
@@ -108,15 +109,16 @@ def correlate_comparisons(
         reasons = "; ".join(f"{title}: {why}" for title, why in failed.items()) or "none were given"
         raise ParameterError(f"No comparison can be correlated: {reasons}.")
     table = pd.concat(parts, ignore_index=True)
-    table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
+    # A claim is about one proxy and one coefficient: its tests are those of all comparisons.
+    table["p adjusted"] = multiplicity.adjust_within_groups(table, by=["proxy", "coefficient"])
     return table[[*columns, *(name for name in table.columns if name not in columns)]]
 
 
 def compute_proxy_interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
     """Return Spearman's correlation of a proxy in a comparison, with a conservative interval.
 
-    The bootstrap over models is too narrow for few models: four models in perfect order stay in
-    perfect order in every resample, although one permutation in twelve is as extreme. The interval
+    The bootstrap over models is too narrow for few models: five models in perfect order stay in
+    perfect order in every resample, although one permutation in sixty is as extreme. The interval
     is therefore widened to contain 0 unless the adjusted permutation p is below ``level``.
 
     Parameters
@@ -136,7 +138,7 @@ def compute_proxy_interval(table: pd.DataFrame, *, comparison: str, name: str) -
     Examples
     --------
     >>> row = {"comparison": "encoders", "proxy": "IMA score", "coefficient": "spearman",
-    ...        "value": 1.0, "low": 0.9, "high": 1.0, "models": 4, "p adjusted": 0.08}
+    ...        "value": 1.0, "low": 0.9, "high": 1.0, "models": 5, "p adjusted": 0.08}
     >>> interval = compute_proxy_interval(
     ...     pd.DataFrame([row]), comparison="encoders", name="IMA score"
     ... )
@@ -189,6 +191,6 @@ def list_failed_comparisons(comparisons: Sequence[ModelComparison]) -> dict[str,
     --------
     >>> few = ModelComparison("none", "runs", "opt-mini (ST)", "mini-image-qa", "score", {})
     >>> list_failed_comparisons([few])
-    {'none': '0 models; a correlation needs 4'}
+    {'none': '0 models; a correlation needs 5'}
     """
     return {each.title: each.reason for each in comparisons if each.reason}

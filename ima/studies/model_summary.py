@@ -214,7 +214,7 @@ def correlate_proxies(
     Parameters
     ----------
     summaries : sequence of ModelSummary
-        At least four.
+        At least five.
     scores : ndarray or None
         ``(model,)``; None takes the scores of the summaries.
     metric : str or None
@@ -229,13 +229,13 @@ def correlate_proxies(
     pandas.DataFrame
         A row per coefficient and proxy: ``proxy``, ``coefficient``, ``value``, ``low`` and ``high``
         (models resampled), ``low (samples)`` and ``high (samples)``, ``models``, ``p``, and
-        ``p adjusted`` over all rows (Benjamini-Hochberg). Proxies that a model lacks, or that are
-        equal for all models, have no row.
+        ``p adjusted`` over the proxies, for each coefficient (Benjamini-Hochberg). Proxies that a
+        model lacks, or that are equal for all models, have no row.
 
     Raises
     ------
     ParameterError
-        If there are fewer than four models, or scores are missing or of different metrics.
+        If there are fewer than five models, or scores are missing or of different metrics.
 
     Examples
     --------
@@ -266,7 +266,8 @@ def correlate_proxies(
             rows.append((name, coefficient, models.value, *ends, models.n, result.p))
     columns = ["proxy", "coefficient", "value", "low", "high", "low (samples)", "high (samples)"]
     table = pd.DataFrame(rows, columns=[*columns, "models", "p"])
-    table["p adjusted"] = multiplicity.adjust_p_values_bh(table["p"].tolist())
+    # Both coefficients test the same association: each has the tests of all proxies.
+    table["p adjusted"] = multiplicity.adjust_within_groups(table, by=["coefficient"])
     return table
 
 

@@ -17,7 +17,7 @@ FORMULA_VERSIONS = ("fixed", "released")
 CurvePair = dict[str, xr.DataArray]
 _TITLES = (
     "PvsT: all pairs, or matched pairs",
-    "KL(P‖T): P of this layer, or of layer 0",
+    "KL(P, T): P of this layer, or of layer 0",
     "cosine of P one layer on: same token, or others",
 )
 
@@ -64,7 +64,7 @@ def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[s
         cosine = cones.average_terms_by_curve(similarities)["estimate"]
         divergence = cones.average_terms_by_curve(divergences)["estimate"]
         pairs[_TITLES[0]][version] = cosine.sel(curve="PvsT")
-        pairs[_TITLES[1]][version] = divergence.sel(curve="KL(P‖T)", drop=True)
+        pairs[_TITLES[1]][version] = divergence.sel(curve="KL(P, T)", drop=True)
         pairs[_TITLES[2]][version] = pooled.mean("dataset")
     return pairs
 

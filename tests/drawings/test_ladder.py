@@ -112,7 +112,8 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
 
 
 def test_draws_of_random_weights_count_as_one_language_model():
-    models = {"whole": (1, 9), "8-bit": (2, 8), "4-bit": (3, 7), "random-0": (9, 1)}
+    models = {"whole": (1, 9), "8-bit": (2, 8), "4-bit": (3, 7), "3-bit": (4, 6)}
+    models |= {"random-0": (9, 1)}
     models |= {"random-1": (7, 3), "random-2": (8, 2)}
     table = pd.DataFrame(
         {"rung": rung, "damage": rung.rpartition("-")[0], "measure": measure, "value": value}
@@ -120,7 +121,7 @@ def test_draws_of_random_weights_count_as_one_language_model():
         for measure, value in zip((TEXT_LOSS, "IMA score"), values, strict=True)
     )
     row = correlate_ladder(table).loc["IMA score"]
-    assert (row["correlation"], row["models"]) == (-1, 4)
-    assert row["p"] == pytest.approx(2 / 24)
+    assert (row["correlation"], row["models"]) == (-1, 5)
+    assert row["p"] == pytest.approx(2 / 120)
     with pytest.raises(ParameterError):
         correlate_ladder(table[table["damage"] == "random"])

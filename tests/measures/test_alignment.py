@@ -10,6 +10,7 @@ from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures import alignment
+from ima.stats.intervals import Interval
 
 
 def loop(means, *, at_p, at_t):
@@ -121,3 +122,24 @@ def test_bad_requests_are_refused():
         alignment.compute_alignment_curve(
             {"a": make_aligned_states(5, seed=0), "b": make_aligned_states(5, seed=0, layers=4)}
         )
+
+
+def test_the_largest_control_is_chosen_in_each_draw():
+    rng = np.random.default_rng(0)
+
+    def make_curve(score, spread):
+        draws = score + spread * rng.standard_normal(4000)
+        values = np.stack([np.append(score, draws), np.zeros(4001)], axis=1)[:, None]
+        curve = xr.DataArray(values, dims=("draw", "dataset", "layer"))
+        parts = {"estimate": curve.isel(draw=0), "draws": curve.isel(draw=slice(1, None))}
+        return xr.Dataset(parts).assign_attrs(samples=9)
+
+    own, first, second = (make_curve(*given) for given in ((0.75, 0.0), (0.25, 0.05), (0.24, 0.05)))
+    margin, largest = alignment.compute_margin_over_controls(own, {"a": first, "b": second})
+    assert (round(margin.value, 6), largest) == (0.5, "a")
+    draws = 0.75 - np.maximum(*(each["draws"][:, 0, 0] for each in (first, second)))
+    assert margin == Interval.of_draws(margin.value, draws, n=9)
+    # Chosen once, the second would not matter.
+    once, _ = alignment.compute_margin_over_controls(own, {"a": first})
+    assert margin.value == once.value
+    assert abs(margin.low - once.low) > 0.01

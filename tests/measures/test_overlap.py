@@ -75,7 +75,7 @@ def test_data_sets_of_the_same_contents_are_drawn_together():
     shared = {kind: {"q": rng.gamma(0.5, size=(6, 2, 60))} for kind in ("perceptual", "textual")}
     input_norms = {(name, kind): shared[kind] for kind in shared for name in ("caption", "qa")}
     ids = [f"{i}" for i in range(12)]
-    given = {"sparsity": 0.5, "resamples": 30, "seed": 1}
+    given = {"sparsity": 0.5, "resamples": 200, "seed": 1}
     both = overlap.compute_overlap_excess(
         weights, input_norms, ids={"caption": ids, "qa": ids}, **given
     )

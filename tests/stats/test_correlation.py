@@ -17,7 +17,7 @@ def rng() -> np.random.Generator:
 
 
 @pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
-@pytest.mark.parametrize("count", [4, 6, 24])
+@pytest.mark.parametrize("count", [5, 6, 24])
 def test_coefficients_and_exact_p_are_scipys(coefficient, count, rng):
     x = rng.standard_normal(count)
     y = x + rng.standard_normal(count)
@@ -95,10 +95,10 @@ def test_intervals_tell_samples_and_models_apart(rng):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (np.arange(3.0), np.arange(3.0), "at least 4; got 3"),
+        (np.arange(4.0), np.arange(4.0), "at least 5; got 4"),
         (np.arange(5.0), np.arange(4.0), "same models and draws"),
-        (np.array([0, 1, 2, np.nan]), np.arange(4.0), "missing or not finite"),
-        (np.ones(4), np.arange(4.0), "the same for all models"),
+        (np.array([0, 1, 2, 3, np.nan]), np.arange(5.0), "missing or not finite"),
+        (np.ones(5), np.arange(5.0), "the same for all models"),
     ],
 )
 def test_what_has_no_correlation_is_refused(x, y, message):

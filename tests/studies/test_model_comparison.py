@@ -32,16 +32,29 @@ def comparison(title, count, *, seed=0, slope=1.0, metric="exact_match"):
     return model_comparison.ModelComparison(title, "encoders", "lm (ST)", "data", metric, summaries)
 
 
+def unrelated(title):
+    rng = np.random.default_rng(0)
+    summaries = {
+        f"m{at}": summarize(f"m{at}", at / 10, score / 10, rng=rng)
+        for at, score in enumerate([2, 0, 4, 3, 1])
+    }
+    return model_comparison.ModelComparison(
+        title, "encoders", "lm (ST)", "data", "exact_match", summaries
+    )
+
+
 def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     comparisons = [comparison("a", 6), comparison("b", 7, seed=1)]
     table = model_comparison.correlate_comparisons(comparisons, resamples=100)
     assert len(table) == 2 * 3 * 2
     rho = model_comparison.compute_proxy_interval(table, comparison="a", name=IMA_SCORE)
     assert (rho.value, rho.n) == (pytest.approx(1.0), 6)
-    # 2 of 720 orders of six are as good, and 2 of 24 of four.
+    # 2 of 720 orders of six are as good, and 2 of 120 of five.
     assert rho.low > 0
-    four = model_comparison.correlate_comparisons([comparison("four", 4)], resamples=100)
-    widened = model_comparison.compute_proxy_interval(four, comparison="four", name=IMA_SCORE)
+    five = [comparison("five", 5), *(unrelated(title) for title in "xyz")]
+    # One perfect order among four tests is not enough, whatever the other proxies say.
+    several = model_comparison.correlate_comparisons(five, resamples=100)
+    widened = model_comparison.compute_proxy_interval(several, comparison="five", name=IMA_SCORE)
     assert (widened.value, widened.low) == (pytest.approx(1.0), 0.0)
     assert model_comparison.compute_proxy_interval(
         table, comparison="b", name=INPUT_IMA_SCORE
@@ -52,8 +65,10 @@ def test_each_comparison_has_each_proxy_and_p_values_are_adjusted_together():
     assert model_comparison.compute_proxy_interval(
         table, comparison="a", name=MATCHED_GAIN
     ).value == pytest.approx(expected)
-    adjusted = stats.false_discovery_control(table["p"], method="bh")
-    np.testing.assert_allclose(table["p adjusted"], adjusted)
+    for _, own in table.groupby(["proxy", "coefficient"]):
+        assert sorted(own["comparison"]) == ["a", "b"]
+        adjusted = stats.false_discovery_control(own["p"], method="bh")
+        np.testing.assert_allclose(own["p adjusted"], adjusted)
     best = model_comparison.select_best_proxies(table)
     assert best["comparison"].tolist() == ["a", "b"]
     assert (best["value"].abs() > 0.99).all()
@@ -64,14 +79,14 @@ def test_too_few_models_give_a_reason_and_no_row():
     table = model_comparison.correlate_comparisons([few, comparison("enough", 5)], resamples=50)
     assert set(table["comparison"]) == {"enough"}
     assert model_comparison.list_failed_comparisons([few]) == {
-        "few": "3 models; a correlation needs 4"
+        "few": "3 models; a correlation needs 5"
     }
-    with pytest.raises(ParameterError, match="few: 3 models; a correlation needs 4"):
+    with pytest.raises(ParameterError, match="few: 3 models; a correlation needs 5"):
         model_comparison.correlate_comparisons([few])
 
 
 def test_a_missing_score_and_equal_scores_give_a_reason():
-    other = comparison("other", 4, metric="cider")
+    other = comparison("other", 5, metric="cider")
     missing = model_comparison.ModelComparison(
         "x", "runs", "lm", "data", "exact_match", other.summaries
     )

@@ -14,7 +14,7 @@ from ima.errors import CacheError, CacheSchemaError, ParameterError, UnknownName
 from ima.studies import model_summary
 
 MODELS = ["llama-mini/vit/image-qa@0", "llama-mini/vit/image-qa@5", "llama-mini/vit/image-qa"]
-MODELS += ["opt-mini/vit/image-qa"]
+MODELS += ["opt-mini/vit/image-qa", "opt-mini/vit/image-qa@0"]
 GIVEN = {"dataset": "mini-image-qa", "samples": 20, "progress": False}
 
 
@@ -99,11 +99,11 @@ def test_scores_come_from_a_table(summaries, tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\n" + "".join(f"{m},{at}\n" for at, m in enumerate(MODELS)))
     scores = model_summary.read_score_table(path, summaries)
-    assert scores.tolist() == [0, 1, 2, 3]
+    assert scores.tolist() == [0, 1, 2, 3, 4]
     table = model_summary.correlate_proxies(summaries, scores=scores)
     assert len(table) == 2 * len(model_summary.PROXIES)
-    assert (table["models"] == 4).all()
-    assert (table["p"] >= 2 / 24 - 1e-9).all()
+    assert (table["models"] == 5).all()
+    assert (table["p"] >= 2 / 120 - 1e-9).all()
     assert (table["p adjusted"] >= table["p"] - 1e-12).all()
     own = dict(
         zip(MODELS, (one.proxies[model_summary.IMA_SCORE][0] for one in summaries), strict=True)
@@ -135,13 +135,13 @@ def test_bad_tables_are_refused(summaries, tmp_path, text, message):
 
 def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path, capsys):
     small = ("--resamples", 5, "--json")
-    code, out, _ = command(capsys, "proxy", *stores[2:], *small)
+    code, out, _ = command(capsys, "proxy", *stores[2:4], *small)
     assert code == 0
     record = json.loads(out)
     assert record["correlations"] == []
     assert len(record["candidates"]) == 2
-    code, out, _ = command(capsys, "proxy", *stores[2:], "--resamples", 5)
-    assert "No correlation: it needs at least 4 models; found 2" in " ".join(out.split())
+    code, out, _ = command(capsys, "proxy", *stores[2:4], "--resamples", 5)
+    assert "No correlation: it needs at least 5 models; found 2" in " ".join(out.split())
     path = tmp_path / "scores.csv"
     path.write_text("cache,score\n" + "".join(f"{s},{at}\n" for at, s in enumerate(stores)))
     code, out, _ = command(capsys, "proxy", *stores, "--scores", path, *small)
