@@ -14,7 +14,10 @@ TORCH_INDEX ?=
 # SAMPLES, DEVICE and PRECISION say how; OWN=models.yaml takes several (the book says how).
 # SMALL=1 and FULL=1 choose how many samples each cache holds (workflow/config.yaml says how many).
 SIZE := $(if $(SMALL),small,$(if $(FULL),full,standard))
-JOBS ?= $(shell nproc)
+# nproc alone would count the threads that OMP_NUM_THREADS allows.
+JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
+# Compiled modules are kept: without them every test process compiles the tests again.
+unexport PYTHONDONTWRITEBYTECODE
 # One thread per job: JOBS jobs run side by side. No lock: one left by a killed build would stop
 # the next, and the caches have locks of their own.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false

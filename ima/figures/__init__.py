@@ -11,6 +11,7 @@ from ima.figures.alignment import (
     plot_score_by_step,
 )
 from ima.figures.comparisons import (
+    plot_ladder,
     plot_models_by_proxy,
     plot_object_auc,
     plot_pairwise_cost,

@@ -20,6 +20,7 @@ from ima.figures.style import (
     open_axes,
     open_panel_grid,
     plot_interval_line,
+    plot_interval_points,
     plot_null_line,
 )
 from ima.stats import FloatArray
@@ -139,6 +140,61 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
         axes.set(xlabel="", ylabel="")
         axes.tick_params(left=False, bottom=False, labelsize="x-small")
         axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
+    return figure
+
+
+def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> Figure:
+    """Plot measures of damaged language models over the loss of each, a panel for each measure.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`ima.studies.ladder.tabulate_ladder`.
+    measures : sequence of str
+        Measures of the table.
+    loss : str
+        The measure along the x axis. It falls from left to right.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A point per rung with its 95 % interval over samples, in the colour of the damage.
+
+    Examples
+    --------
+    >>> plot_ladder(table, ["IMA score"], loss=TEXT_LOSS)  # doctest: +SKIP
+    """
+    titles = {
+        "none": "whole",
+        "bits": "rounded (bits)",
+        "blocks": "first blocks only",
+        "random": "random weights",
+    }
+    names = {"exact_set": "exact captions"}
+    losses = table[table["measure"] == loss].set_index("rung")["value"]
+    with open_panel_grid(
+        [names.get(name, name) for name in measures],
+        row_height=2.5,
+        xlabel="loss of language model",
+        legend_columns=4,
+    ) as (figure, places):
+        for axes, measure in zip(places, measures, strict=True):
+            own = table[table["measure"] == measure]
+            for number, (damage, title) in enumerate(titles.items()):
+                rungs = own[own["damage"] == damage]
+                x = losses[rungs["rung"]].to_numpy()
+                style = get_numbered_style(number)
+                plot_interval_points(axes, x, rungs, linestyle="", label=title, **style)
+                if damage in {"bits", "blocks"}:
+                    numbers = rungs["rung"].str.partition("-")[0]
+                    for number_text, *point in zip(numbers, x, rungs["value"], strict=True):
+                        axes.annotate(
+                            number_text, (point[0], point[1]), xytext=(4, 3),
+                            textcoords="offset points", fontsize="xx-small",
+                        )  # fmt: skip
+            axes.invert_xaxis()
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.margins(0.12)
     return figure
 
 

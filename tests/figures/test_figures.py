@@ -340,3 +340,18 @@ def test_sparsities_are_written_in_their_cells():
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["0.25", "0.50", "0.75", "0.12"]
     assert figure.axes[0].get_xlabel() == "block"
+
+
+def test_better_language_models_are_on_the_right_of_the_ladder():
+    rows = [("whole", "none", 1), ("4-bit", "bits", 2), ("10-blocks", "blocks", 3)]
+    rows += [("random-0", "random", 4), ("random-1", "random", 5)]
+    table = pd.DataFrame(
+        {"rung": rung, "damage": damage, "measure": measure, "value": at, "low": at, "high": at}
+        for rung, damage, at in rows
+        for measure in ("loss", "IMA score", "exact_set")
+    )
+    figure = figures.plot_ladder(table, ["IMA score", "exact_set"], loss="loss")
+    assert [axes.get_title("left") for axes in figure.axes] == ["IMA score", "exact captions"]
+    assert all(axes.xaxis_inverted() for axes in figure.axes)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4", "10"]
+    assert len(legend(figure)) == 4

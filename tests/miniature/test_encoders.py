@@ -20,7 +20,7 @@ from ima.miniature.world import get_domain, list_held_out_pairs
 from ima.models.encoders import read_encoder_tokens, slice_spectrograms
 from ima.training.loop import TrainingRecipe
 
-FEW = TrainingRecipe(steps=8, learning_rate=2e-3, warmup=2, probe_every=4)
+FEW = TrainingRecipe(steps=5, learning_rate=2e-3, warmup=2, probe_every=4)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 48}
 
 

@@ -17,11 +17,12 @@ import pytest
 from ima import claims
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
+from ima.drawings.rungs import LADDER_FOLDER, RUNGS
 from ima.errors import ModelError
 from ima.miniature import short_runs
 from ima.models import load_model
 from ima.notebook import runner
-from ima.studies import model_summary
+from ima.studies import ladder, model_summary
 from ima.studies.short_runs import SWEEP_FOLDER, read_short_runs
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
@@ -290,6 +291,21 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
         path.write_text(json.dumps(record | one.to_record()))
     monkeypatch.setenv("IMA_ZOO", str(root))
     return root
+
+
+@pytest.mark.slow
+def test_the_ladder_says_which_rungs_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMA_ZOO", str(tmp_path))
+    (tmp_path / LADDER_FOLDER).mkdir()
+    names = [*ladder.MEASURES, ladder.TEXT_LOSS, "exact_set"]
+    for at, rung in enumerate(RUNGS[:-1]):
+        intervals = {name: [at + k, at + k - 0.5, at + k + 0.5] for k, name in enumerate(names)}
+        record = {"rung": {}, "measured": {"samples": 9}, "intervals": intervals}
+        (tmp_path / LADDER_FOLDER / f"{rung.name}.json").write_text(json.dumps(record))
+    known = check_page(run("ladder", tmp_path))
+    assert known["absent"] == f"'{RUNGS[-1].name}'"
+    assert (known["rungs"], known["all_rungs"], known["models"]) == ("9", "10", "8")
+    assert known["ima_r"].startswith("'1.00 [1.00, 1.00], p = 0.0")
 
 
 @pytest.mark.slow
