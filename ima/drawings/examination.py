@@ -2,8 +2,8 @@
 
 Floors: the same model with another sample's perceptual tokens (``shuffled``) or without any
 (``none``), and the most frequent answer of the training split (``majority``). Ceiling: the language
-model alone, which reads the truth in words (``words``). Drawings and pairs of nouns that training
-never showed are scored apart, under names with a prefix.
+model alone, which reads the truth in words after a few demonstrations (``words``). Drawings and
+pairs of nouns that training never showed are scored apart, under names with a prefix.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from torch import Tensor
 
 from ima.data.samples import Sample, open_samples
 from ima.data.worlds import world_of
-from ima.drawings.telling import tell_sample
+from ima.drawings.telling import choose_demonstrations, tell_sample, write_demonstrations
 from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
+from ima.models.shared_head import answer_after_head
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, make_interval_record
 
@@ -30,8 +31,10 @@ from ima.stats.scores import compute_mean_score, make_interval_record
 _MAX_NEW_TOKENS = {"caption": 32, "qa": 8}
 #: Scores that count, which :func:`ima.metrics.hallucination.score_chair` turns into rates.
 _COUNTS = ("absent_named", "named")
+#: Training samples among which demonstrations are chosen.
+_EXAMPLES = 200
 #: Cards of another version are scored again.
-EXAMINATION_VERSION = "drawings-1"
+EXAMINATION_VERSION = "drawings-2"
 
 
 def score_captions(samples: Sequence[Sample], captions: Sequence[str]) -> dict[str, Interval]:
@@ -95,18 +98,49 @@ def score_model(model: Any, samples: Sequence[Sample], **options: Any) -> dict[s
     >>> score_model(model, samples, perceptual="shuffled")["exact_set"]  # doctest: +SKIP
     {'value': 0.01, 'low': 0.0, 'high': 0.02, 'n': 400}
     """
-    return _score_texts(samples, _answer(model, samples, **options))
-
-
-def _answer(model: Any, samples: Sequence[Sample], **options: Any) -> list[str]:
     texts = model.generate(samples, max_new_tokens=_MAX_NEW_TOKENS[samples[0].task], **options)
     # A language model that was not trained to stop goes on after its answer.
-    return [text.split("\n")[0] for text in texts]
+    return _score_texts(samples, [text.split("\n")[0] for text in texts])
 
 
 def _score_texts(samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, Any]:
     scores = _SCORERS[samples[0].task](samples, texts)
     return {name: make_interval_record(score) for name, score in scores.items()}
+
+
+def score_told_in_words(
+    language: Any, samples: Sequence[Sample], *, dataset: str
+) -> dict[str, Any]:
+    """Return the scores of a language model that reads the truth of samples in words.
+
+    Demonstrations from the training split come first, two of each kind of question: a language
+    model that was never shown how long an answer is answers at length. What is told is scored as
+    what is seen: a clip by its actions.
+
+    Parameters
+    ----------
+    language : FrozenModel
+        The language model alone.
+    samples : sequence of Sample
+        Samples of one task, with their truth.
+    dataset : str
+        The data set whose training split demonstrates.
+
+    Examples
+    --------
+    >>> score_told_in_words(
+    ...     load_model("smollm2"), samples, dataset="drawings-image-qa"
+    ... )["exact_match"]  # doctest: +SKIP
+    {'value': 0.5, 'low': 0.45, 'high': 0.55, 'n': 400}
+    """
+    shown = choose_demonstrations(open_samples(f"{dataset}:train", n=_EXAMPLES))
+    texts = answer_after_head(
+        language,
+        write_demonstrations(shown),
+        [tell_sample(sample).prompt for sample in samples],
+        max_new_tokens=_MAX_NEW_TOKENS[samples[0].task],
+    )
+    return _score_texts(samples, texts)
 
 
 def encode_once(model: Any, kept: dict[str, Tensor]) -> Any:
@@ -177,14 +211,12 @@ def examine_connector(
         samples = open_samples(name, n=n)
         prefix = name.removeprefix(dataset).strip("-").replace("-", "_")
         prefix = f"{prefix}/" if prefix else ""
-        told = [tell_sample(sample) for sample in samples]
         for table, found in (
             (scores, score_model(model, samples)),
             (floors, score_model(model, samples, perceptual="shuffled")),
             (nothing, score_model(model, samples, perceptual="none")),
             (majority, _score_texts(samples, answer_with_majority(dataset, samples))),
-            # What was told in words is scored as what is seen: a clip by its actions.
-            (words, _score_texts(samples, _answer(language, told))),
+            (words, score_told_in_words(language, samples, dataset=dataset)),
         ):
             table.update(add_prefix(found, prefix))
     return {

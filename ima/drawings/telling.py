@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,9 @@ from ima.drawings.sound_contents import Event
 from ima.drawings.sound_wording import tell_sound
 from ima.drawings.spoken import Sentence
 from ima.drawings.wording import tell_scene
+
+#: Demonstrations of each kind of question, and of captions.
+_DEMONSTRATIONS = 2
 
 
 def tell_truth(sample: Sample) -> str:
@@ -60,3 +64,47 @@ def tell_sample(sample: Sample) -> Sample:
     """
     prompt = f"{tell_truth(sample)} {sample.prompt}"
     return replace(sample, modality="text", prompt=prompt, media=None)
+
+
+def choose_demonstrations(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the first two samples of each kind of question, or the first two captions, in order.
+
+    Two samples of a question about presence are a pair: one is answered yes, one no.
+
+    Examples
+    --------
+    >>> samples = [
+    ...     Sample(f"{kind}-{i}", "image", "qa", "", ("x",), {"question": {"kind": kind}})
+    ...     for i in range(3) for kind in ("count", "side")
+    ... ]
+    >>> [sample.id for sample in choose_demonstrations(samples)]
+    ['count-0', 'side-0', 'count-1', 'side-1']
+    """
+    seen = Counter[str]()
+    chosen = []
+    for sample in samples:
+        kind = sample.truth.get("question", {}).get("kind", sample.task)
+        if seen[kind] < _DEMONSTRATIONS:
+            chosen.append(sample)
+        seen[kind] += 1
+    return chosen
+
+
+def write_demonstrations(samples: Sequence[Sample]) -> str:
+    """Write samples told in words with their answers, a line each.
+
+    A language model learns from them the form of an answer.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples of one task, with truth and references.
+
+    Examples
+    --------
+    >>> truth = {"entities": [{"noun": "owl", "count": 1}], "ground": "sky"}
+    >>> sample = Sample("0", "image", "qa", "Question: Can it fly? Answer:", ("yes",), truth)
+    >>> print(write_demonstrations([sample]), end="")
+    The picture shows an owl in the sky. Question: Can it fly? Answer: yes
+    """
+    return "".join(f"{tell_sample(own).prompt} {own.references[0]}\n" for own in samples)

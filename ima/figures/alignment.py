@@ -191,7 +191,7 @@ def plot_layer_curves_by_step(
                     values["layer"], values, color=palette[i], label=labels.get(i),
                     linewidth=2.4 if i in labels else 1.2, linestyle="--" if i == 0 else "-",
                 )  # fmt: skip
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 

@@ -132,7 +132,7 @@ def _plot_numbered_lines(axes: Axes, table: pd.DataFrame) -> None:
     for i, (name, values) in enumerate(table.iterrows()):
         line = _LINES[i % len(_LINES)]
         axes.plot(values.index, values, **get_numbered_style(i), linestyle=line, label=name)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _plot_nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> None:

@@ -265,7 +265,7 @@ class FrozenModel:
                 raise ParameterError(f"{name} must be at least 1; got {value}.")
         sources = choose_perceptual_sources(samples, perceptual=perceptual, seed=seed)
         texts = self._prompts(samples, sources)
-        settings = self._generation(
+        settings = self.make_generation_config(
             max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=num_beams
         )
         generated: list[str] = []
@@ -299,7 +299,7 @@ class FrozenModel:
     ) -> Tensor:
         """Answer one batch of prompts; return the new token ids."""
         batch = self._batch(samples, texts=texts, sources=sources, side="left")
-        self._require_room(batch.embeds.shape[1], max_new_tokens=settings.max_new_tokens)
+        self.require_room(batch.embeds.shape[1], max_new_tokens=settings.max_new_tokens)
         with around(batch) if around else nullcontext():
             ids: Tensor = self.language.generate(
                 inputs_embeds=batch.embeds,
@@ -308,7 +308,28 @@ class FrozenModel:
             )
         return ids
 
-    def _generation(self, *, max_new_tokens: int, min_new_tokens: int, num_beams: int) -> Any:
+    def make_generation_config(
+        self, *, max_new_tokens: int, min_new_tokens: int = 0, num_beams: int = 1
+    ) -> Any:
+        """Return the settings of generation without sampling: greedy, or a search with beams.
+
+        Parameters
+        ----------
+        max_new_tokens, min_new_tokens : int
+            Limits of an answer, in tokens.
+        num_beams : int
+            Beams of the search; 1 decodes greedily.
+
+        Returns
+        -------
+        transformers.GenerationConfig
+            An answer ends at the end-of-sequence token of the language model.
+
+        Examples
+        --------
+        >>> model.make_generation_config(max_new_tokens=8).do_sample  # doctest: +SKIP
+        False
+        """
         from transformers import GenerationConfig
 
         end = self.language.generation_config.eos_token_id
@@ -328,7 +349,25 @@ class FrozenModel:
         config = self.language.config.get_text_config()
         return float(getattr(config, "max_position_embeddings", None) or "inf")
 
-    def _require_room(self, length: int, *, max_new_tokens: int) -> None:
+    def require_room(self, length: int, *, max_new_tokens: int) -> None:
+        """Refuse a prompt that leaves no room for an answer.
+
+        Parameters
+        ----------
+        length : int
+            Tokens of the longest prompt.
+        max_new_tokens : int
+            Tokens of the answer.
+
+        Raises
+        ------
+        ParameterError
+            If both together exceed the positions of the language model.
+
+        Examples
+        --------
+        >>> model.require_room(100, max_new_tokens=8)  # doctest: +SKIP
+        """
         room = self._positions - length
         if max_new_tokens > room:
             raise ParameterError(

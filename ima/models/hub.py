@@ -311,7 +311,7 @@ class HubModel(FrozenModel):
     ) -> Tensor:
         inputs = self._inputs(samples, texts, sources=sources, side="left")
         length = inputs["input_ids"].shape[1]
-        self._require_room(length, max_new_tokens=settings.max_new_tokens)
+        self.require_room(length, max_new_tokens=settings.max_new_tokens)
         context: Any = nullcontext()
         if around:
             context = around(self._batch_of(samples, texts, inputs))

@@ -18,6 +18,7 @@ from ima.drawings.examination import (
     examine_connector,
     score_captions,
 )
+from ima.drawings.telling import tell_sample, tell_truth
 from ima.errors import ParameterError, UnknownNameError
 from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
@@ -142,15 +143,24 @@ def test_two_data_sets_of_one_task_may_not_share_names_of_scores(tiny_zoo, monke
         pretrained.train_pretrained_zoo(only=["llava-*"], samples=2)
 
 
-def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted):
-    class Teller:
-        def generate(self, samples, **options):
-            return [self.right[sample.id] for sample in samples]
-
+def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted, monkeypatch):
     clips = open_samples("drawings-video-caption", n=4)
-    teller = Teller()
-    teller.right = {sample.id: sample.references[0] for sample in clips}
-    table = examine_connector(teller, teller, dataset="drawings-video-caption", unseen=(), n=4)
+    right = [clip.references[0] for clip in clips]
+
+    class Model:
+        def generate(self, samples, **options):
+            return right
+
+    def answer(language, head, prompts, *, max_new_tokens):
+        # Two demonstrations, then the clips in words.
+        first = open_samples("drawings-video-caption:train", n=1)[0]
+        assert head.startswith(tell_truth(first))
+        assert [line.count(". ") > 0 for line in head.splitlines()] == [True, True]
+        assert prompts == [tell_sample(clip).prompt for clip in clips]
+        return right
+
+    monkeypatch.setattr("ima.drawings.examination.answer_after_head", answer)
+    table = examine_connector(Model(), None, dataset="drawings-video-caption", unseen=(), n=4)
     assert set(table["controls"]["words"]) == set(table["scores"])
     assert table["controls"]["words"]["exact_actions"]["value"] == 1.0
 
