@@ -24,7 +24,8 @@ def compute_mean_score(
     """Compute the mean over samples with its 95 % interval.
 
     The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
-    an interval of no width. Otherwise it is the bootstrap's (:meth:`Interval.of_draws`).
+    an interval of no width. Otherwise it is the bootstrap's
+    (:meth:`~ima.stats.intervals.Interval.of_draws`).
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ def compute_pooled_score(
 ) -> Interval:
     """Compute a score of the whole set, such as a ratio of sums, with its 95 % interval.
 
-    The interval is the bootstrap's over samples (:meth:`Interval.of_draws`); each resample has its
-    own sums.
+    The interval is the bootstrap's over samples
+    (:meth:`~ima.stats.intervals.Interval.of_draws`); each resample has its own sums.
 
     Parameters
     ----------
