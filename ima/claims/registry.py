@@ -118,14 +118,14 @@ CLAIMS: Mapping[str, Claim] = {
             "F3.1",
             "alignment over depth",
             "Perceptual and textual tokens become more similar with depth.",
-            "Spearman correlation of PvsT with the layer",
+            "PvsT at the last layer minus at layer 1",
             page="finding3",
         ),
         Claim(
             "F3.2",
             "alignment over training",
             "Perceptual and textual tokens become more similar while the connector is trained.",
-            "Spearman correlation of the IMA score with the training step",
+            "IMA score at the last training step minus before the first",
             page="finding3-training",
         ),
         Claim(

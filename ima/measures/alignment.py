@@ -28,7 +28,7 @@ from ima.measures.similarity import (
     normalize_array,
 )
 from ima.stats import FloatArray
-from ima.stats.correlation import compute_permutation_p, correlate_rows
+from ima.stats.correlation import correlate_rows
 from ima.stats.intervals import Interval
 from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
 
@@ -161,7 +161,7 @@ def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
 
 
 def correlate_with_depth(curve: xr.Dataset) -> Interval:
-    """Measure F3.1: Spearman's correlation of PvsT, averaged over data sets, with the layer.
+    """Compute Spearman's correlation of PvsT, averaged over data sets, with the layer.
 
     Parameters
     ----------
@@ -171,21 +171,22 @@ def correlate_with_depth(curve: xr.Dataset) -> Interval:
     Returns
     -------
     Interval
-        In [-1, 1]. The interval is over samples and at least as wide as random orders of as many
-        layers give. It excludes 0 only where both do. See also :func:`compute_depth_p`.
+        In [-1, 1]; n counts layers. The interval is over samples and at least as wide as random
+        walks over as many layers give. It excludes 0 only where both do. See also
+        :func:`compute_depth_p`.
 
     Examples
     --------
     >>> values = xr.DataArray([np.linspace(0, 1, 12)], dims=("dataset", "layer"))
     >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
     >>> print(correlate_with_depth(curve.assign_attrs(samples=8)))
-    1.000 [0.420, 1.000], n = 8
+    1.000 [0.049, 1.000], n = 12
     """
     mean = curve[["estimate", "draws"]].mean("dataset")
     curves = np.vstack([mean["estimate"], mean["draws"]])
     value, *draws = _correlate_with_order(curves)
-    over_samples = Interval.of_draws(value, draws, n=int(curve.attrs["samples"]))
-    return _widen_by_random_orders(over_samples, points=[curves.shape[1]])
+    over_samples = Interval.of_draws(value, draws, n=curves.shape[1])
+    return _widen_by_random_walks(over_samples, points=[curves.shape[1]])
 
 
 def _correlate_with_order(values: FloatArray) -> FloatArray:
@@ -194,14 +195,23 @@ def _correlate_with_order(values: FloatArray) -> FloatArray:
     return correlate_rows(np.broadcast_to(order, values.shape), values)
 
 
-def _widen_by_random_orders(interval: Interval, *, points: Sequence[int]) -> Interval:
-    """Widen the interval of a mean rank correlation to what random orders of its points give."""
-    rng = np.random.default_rng(0)
-    orders = 9999
-    draws = np.zeros(orders)
+def _correlate_random_walks(points: Sequence[int], *, walks: int, seed: int) -> FloatArray:
+    """Correlate random walks with the order of their points; mean over curves, ``(walk,)``.
+
+    Neighbouring layers and steps are alike, as the points of a walk are. Random orders of the
+    points, which are not, would call most curves ordered.
+    """
+    rng = np.random.default_rng(seed)
+    draws = np.zeros(walks)
     for count in points:
-        ranks = np.argsort(rng.random((orders, count)), axis=1).astype(np.float64)
-        draws += _correlate_with_order(ranks) / len(points)
+        paths = rng.standard_normal((walks, count)).cumsum(axis=1)
+        draws += _correlate_with_order(paths) / len(points)
+    return draws
+
+
+def _widen_by_random_walks(interval: Interval, *, points: Sequence[int]) -> Interval:
+    """Widen the interval of a mean rank correlation to what random walks give."""
+    draws = _correlate_random_walks(points, walks=9999, seed=0)
     reach = float(np.quantile(np.abs(draws), 0.95, method="higher"))
     low, high = max(-1.0, interval.value - reach), min(1.0, interval.value + reach)
     return Interval.around(
@@ -210,7 +220,9 @@ def _widen_by_random_orders(interval: Interval, *, points: Sequence[int]) -> Int
 
 
 def compute_depth_rise(curve: xr.Dataset) -> Interval:
-    """Compute how much higher PvsT, averaged over data sets, is at the last layer than at layer 0.
+    """Measure F3.1: how much higher PvsT is at the last layer than at layer 1, over data sets.
+
+    Layer 0 is the input of the model, which no block has read yet.
 
     Parameters
     ----------
@@ -224,41 +236,46 @@ def compute_depth_rise(curve: xr.Dataset) -> Interval:
 
     Examples
     --------
-    >>> values = xr.DataArray([[0.25, 0.5, 0.75]], dims=("dataset", "layer"))
+    >>> values = xr.DataArray([[0.0, 0.25, 0.75]], dims=("dataset", "layer"))
     >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
     >>> compute_depth_rise(curve.assign_attrs(samples=8)).value
     0.5
     """
     mean = curve[["estimate", "draws"]].mean("dataset")
-    rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=0, drop=True)
+    rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=1, drop=True)
     return Interval.of_draws(float(rise["estimate"]), rise["draws"], n=curve.attrs["samples"])
 
 
 def compute_depth_p(curve: xr.Dataset, *, seed: int = 0) -> float:
-    """Compute the two-sided p-value of the correlation of PvsT with depth.
-
-    The test permutes the layers. Neighbouring layers are correlated and random orders are not, so
-    p is too small.
+    """Compute the two-sided p-value of the correlation of PvsT with depth, against random walks.
 
     Parameters
     ----------
     curve : xarray.Dataset
         From :func:`compute_alignment_curve`.
     seed : int
-        Seed of the random orders.
+        Seed of the random walks.
+
+    Returns
+    -------
+    float
+        Share of random walks over as many layers whose correlation is at least as far from 0. The
+        curve counts as one of them, so p is never 0.
 
     Examples
     --------
     >>> values = xr.DataArray([[0.1, 0.2, 0.3, 0.4]], dims=("dataset", "layer"))
-    >>> round(compute_depth_p(xr.Dataset({"estimate": values})), 3)  # 2 of 24 orders
-    0.083
+    >>> bool(0.2 < compute_depth_p(xr.Dataset({"estimate": values})) < 0.3)
+    True
     """
     values = curve["estimate"].mean("dataset").to_numpy()
-    return compute_permutation_p(np.arange(len(values), dtype=np.float64), values, seed=seed)
+    observed = abs(float(_correlate_with_order(values[None])[0]))
+    draws = np.abs(_correlate_random_walks([len(values)], walks=9999, seed=seed))
+    return (1 + int(np.sum(draws >= observed - 1e-12))) / 10_000
 
 
 def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interval:
-    """Measure F3.2: Spearman's correlation of the IMA score with the training step.
+    """Compute Spearman's correlation of the IMA score with the training step.
 
     Parameters
     ----------
@@ -269,8 +286,9 @@ def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interva
     Returns
     -------
     Interval
-        Mean over runs, in [-1, 1]. The interval is over contents, which n counts, and at least as
-        wide as random orders of as many steps give. It excludes 0 only where both do.
+        Mean over runs, in [-1, 1]; n counts the steps of all runs. The interval is over contents
+        and at least as wide as random walks over as many steps give. It excludes 0 only where both
+        do.
 
     Raises
     ------
@@ -285,9 +303,9 @@ def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interva
     ...     return curve.assign_attrs(samples=8)
     >>> run = {step: make_curve(-0.01 * step) for step in (0, 10, 20)}
     >>> print(correlate_with_step({"run": run}))  # three steps are too few
-    -1.000 [-1.000, 0.000], n = 8
+    -1.000 [-1.000, 0.000], n = 3
     """
-    values, draws, n = [], [], 0
+    values, draws = [], []
     for name, steps in runs.items():
         if len(steps) < 3:
             raise ParameterError(f"{name} has {len(steps)} steps; an order needs at least 3.")
@@ -297,11 +315,51 @@ def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interva
         )
         values.append(value)
         draws.append(run_draws)
-        n += int(next(iter(steps.values())).attrs["samples"])
     mean = float(np.mean(values))
-    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=n)
     points = [len(steps) for steps in runs.values()]
-    return _widen_by_random_orders(over_contents, points=points)
+    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=sum(points))
+    return _widen_by_random_walks(over_contents, points=points)
+
+
+def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interval:
+    """Measure F3.2: the IMA score after training minus the score before the first step.
+
+    Parameters
+    ----------
+    runs : mapping of str to mapping of int to xarray.Dataset
+        As in :func:`correlate_with_step`.
+
+    Returns
+    -------
+    Interval
+        A difference of cosines, mean over runs. The interval is over contents, which n counts; runs
+        are not resampled.
+
+    Raises
+    ------
+    ParameterError
+        If a run has a single step.
+
+    Examples
+    --------
+    >>> def make_curve(score):
+    ...     values = xr.DataArray([[score, 0.0]], dims=("dataset", "layer"))
+    ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    ...     return curve.assign_attrs(samples=8)
+    >>> print(compute_training_change({"run": {0: make_curve(0.75), 20: make_curve(0.25)}}))
+    -0.500 [-0.500, -0.500], n = 8
+    """
+    values, draws, n = [], [], 0
+    for name, steps in runs.items():
+        if len(steps) < 2:
+            raise ParameterError(f"{name} has {len(steps)} steps; a change needs 2.")
+        (before, before_draws), (after, after_draws) = (
+            compute_ima_score_draws(steps[step]) for step in (min(steps), max(steps))
+        )
+        values.append(after - before)
+        draws.append(after_draws - before_draws)
+        n += int(steps[min(steps)].attrs["samples"])
+    return Interval.of_draws(float(np.mean(values)), np.mean(draws, axis=0), n=n)
 
 
 def compute_margin_over_controls(

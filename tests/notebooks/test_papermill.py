@@ -39,7 +39,7 @@ PAGES = {
     "finding3": (
         "test",
         {**FEW, "neighbours": 3, "permutations": 2},
-        ["F3.1", "F3.1", "F3.1", "F3.3"],
+        ["F3.1", "F3.1", "F3.3"],
     ),
     "finding3-controls": ("test", {**FEW, "samples": 6, "redraws": 1}, ["F3.4"]),
 }
