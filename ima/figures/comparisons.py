@@ -144,7 +144,7 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
 
 
 def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> Figure:
-    """Plot measures of damaged language models over the loss of each, a panel for each measure.
+    """Plot measures of damaged language models over a loss of each, a panel for each measure.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> F
     with open_panel_grid(
         [names.get(name, name) for name in measures],
         row_height=2.5,
-        xlabel="loss of language model",
+        xlabel="loss on captions (nats)",
         legend_columns=4,
     ) as (figure, places):
         for axes, measure in zip(places, measures, strict=True):

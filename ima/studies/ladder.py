@@ -27,6 +27,7 @@ from ima.studies.model_summary import (
     IMA_SCORE,
     INPUT_IMA_SCORE,
     MATCHED_GAIN,
+    VALIDATION_LOSS,
     compute_model_summary,
 )
 from ima.training.settings import RUN_FIELDS, TrainingSettings
@@ -214,9 +215,11 @@ def tabulate_ladder() -> pd.DataFrame:
 
 
 def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Rank-correlate each measure with how little a language model knows of captions.
+    """Rank-correlate each measure with the loss on captions that follow their picture.
 
-    Draws of random weights are one language model: their mean counts once.
+    The loss on captions alone orders the rungs badly: a shortened language model is sure of wrong
+    words, and one of random weights is sure of none. Draws of random weights are one language
+    model: their mean counts once.
 
     Parameters
     ----------
@@ -228,8 +231,8 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        By measure, Spearman's ``correlation`` with the loss on captions alone, ``low`` and ``high``
-        (95 %, language models resampled), the ``p`` of permuted language models, and ``models``.
+        By measure, Spearman's ``correlation`` with the validation loss, ``low`` and ``high`` (95 %,
+        language models resampled), the ``p`` of permuted language models, and ``models``.
 
     Raises
     ------
@@ -244,8 +247,8 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     model = table["rung"].where(table["damage"] != "random", "random")
     wide = table.assign(model=model).pivot_table(index="model", columns="measure", values="value")
     rows = {}
-    for measure in wide.columns.drop(TEXT_LOSS):
-        x, y = wide[TEXT_LOSS].to_numpy(), wide[measure].to_numpy()
+    for measure in wide.columns.drop(VALIDATION_LOSS):
+        x, y = wide[VALIDATION_LOSS].to_numpy(), wide[measure].to_numpy()
         found = compute_rank_correlation(x[None], y[None], seed=seed)
         own = found.over_models
         rows[measure] = {"correlation": own.value, "low": own.low, "high": own.high}

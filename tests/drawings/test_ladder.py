@@ -14,7 +14,14 @@ from ima.drawings import ladder
 from ima.drawings.ladder import damage_language_model, make_rung_settings
 from ima.drawings.rungs import RUNGS, Rung
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.studies.ladder import MEASURES, TEXT_LOSS, correlate_ladder, tabulate_ladder, train_ladder
+from ima.studies.ladder import (
+    MEASURES,
+    TEXT_LOSS,
+    correlate_ladder,
+    tabulate_ladder,
+    train_ladder,
+)
+from ima.studies.model_summary import VALIDATION_LOSS
 
 
 def make_language_model():
@@ -118,7 +125,7 @@ def test_draws_of_random_weights_count_as_one_language_model():
     table = pd.DataFrame(
         {"rung": rung, "damage": rung.rpartition("-")[0], "measure": measure, "value": value}
         for rung, values in models.items()
-        for measure, value in zip((TEXT_LOSS, "IMA score"), values, strict=True)
+        for measure, value in zip((VALIDATION_LOSS, "IMA score"), values, strict=True)
     )
     row = correlate_ladder(table).loc["IMA score"]
     assert (row["correlation"], row["models"]) == (-1, 5)
