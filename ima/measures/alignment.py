@@ -6,6 +6,8 @@ Figure 7 of the paper, for mean-pooled tokens P and T of data set d at layers l 
     IMA score  = mean over d and l = 0 … L-1 of PvsT(d, l)
 
 The released code also has a version that takes P at the model's input: P_d,i,0.
+
+One module because all statistics of F3.1, F3.2 and F3.4 read the same curves and their draws.
 """
 
 from __future__ import annotations
