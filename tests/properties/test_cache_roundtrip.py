@@ -86,7 +86,7 @@ def contents(array: ArraySpec, random: np.random.Generator) -> npt.NDArray[np.ge
     return random.integers(1, 100, array.shape).astype(array.dtype)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(layout=layouts(), seed=st.integers(0, 2**16))
 def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -121,7 +121,7 @@ def test_what_is_written_is_read(layout: CacheLayout, seed: int) -> None:
         assert verify_cache(location.address).problems == ()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(layout=layouts())
 def test_a_layout_is_the_same_bytes_every_time(layout: CacheLayout) -> None:
     first, second = (build_store_metadata(layout.arrays(), attributes(layout)) for _ in range(2))

@@ -47,7 +47,7 @@ def test_band_of_one_point_is_the_percentile_interval():
 
 def test_band_of_few_draws_of_many_points_covers_the_curve():
     """200 draws of 52 points, correlated by a half: percentiles hold three curves in four."""
-    hits, runs, n = 0, 500, 300
+    hits, runs, n = 0, 250, 300
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         samples = rng.normal(size=(n, 1)) + rng.normal(size=(n, 52))
