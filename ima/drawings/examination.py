@@ -108,14 +108,11 @@ def _score_texts(samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, A
     return {name: make_interval_record(score) for name, score in scores.items()}
 
 
-def score_told_in_words(
-    language: Any, samples: Sequence[Sample], *, dataset: str
-) -> dict[str, Any]:
+def score_told_in_words(language: Any, samples: Sequence[Sample], *, head: str) -> dict[str, Any]:
     """Return the scores of a language model that reads the truth of samples in words.
 
-    Demonstrations from the training split come first, two of each kind of question: a language
-    model that was never shown how long an answer is answers at length. What is told is scored as
-    what is seen: a clip by its actions.
+    Demonstrations come first: a language model that was never shown how long an answer is answers
+    at length. What is told is scored as what is seen: a clip by its actions.
 
     Parameters
     ----------
@@ -123,20 +120,18 @@ def score_told_in_words(
         The language model alone.
     samples : sequence of Sample
         Samples of one task, with their truth.
-    dataset : str
-        The data set whose training split demonstrates.
+    head : str
+        From :func:`ima.drawings.telling.write_demonstrations`, of training samples.
 
     Examples
     --------
-    >>> score_told_in_words(
-    ...     load_model("smollm2"), samples, dataset="drawings-image-qa"
-    ... )["exact_match"]  # doctest: +SKIP
+    >>> score_told_in_words(load_model("smollm2"), samples, head=head)["exact_match"]
+    ... # doctest: +SKIP
     {'value': 0.5, 'low': 0.45, 'high': 0.55, 'n': 400}
     """
-    shown = choose_demonstrations(open_samples(f"{dataset}:train", n=_EXAMPLES))
     texts = answer_after_head(
         language,
-        write_demonstrations(shown),
+        head,
         [tell_sample(sample).prompt for sample in samples],
         max_new_tokens=_MAX_NEW_TOKENS[samples[0].task],
     )
@@ -207,6 +202,8 @@ def examine_connector(
     """
     scores, floors = dict[str, Any](), dict[str, Any]()
     nothing, majority, words = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    examples = open_samples(f"{dataset}:train", n=_EXAMPLES)
+    head = write_demonstrations(choose_demonstrations(examples))
     for name in (dataset, *unseen):
         samples = open_samples(name, n=n)
         prefix = name.removeprefix(dataset).strip("-").replace("-", "_")
@@ -216,7 +213,7 @@ def examine_connector(
             (floors, score_model(model, samples, perceptual="shuffled")),
             (nothing, score_model(model, samples, perceptual="none")),
             (majority, _score_texts(samples, answer_with_majority(dataset, samples))),
-            (words, score_told_in_words(language, samples, dataset=dataset)),
+            (words, score_told_in_words(language, samples, head=head)),
         ):
             table.update(add_prefix(found, prefix))
     return {

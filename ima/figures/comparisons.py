@@ -143,15 +143,15 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> Figure:
+def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) -> Figure:
     """Plot measures of damaged language models over a loss of each, a panel for each measure.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From :func:`ima.studies.ladder.tabulate_ladder`.
-    measures : sequence of str
-        Measures of the table.
+    measures : mapping of str to str
+        Titles of the panels, by measure of the table.
     loss : str
         The measure along the x axis. It falls from left to right.
 
@@ -162,7 +162,7 @@ def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> F
 
     Examples
     --------
-    >>> plot_ladder(table, ["IMA score"], loss=TEXT_LOSS)  # doctest: +SKIP
+    >>> plot_ladder(table, {"exact_set": "exact captions"}, loss=VALIDATION_LOSS)  # doctest: +SKIP
     """
     titles = {
         "none": "whole",
@@ -170,10 +170,9 @@ def plot_ladder(table: pd.DataFrame, measures: Sequence[str], *, loss: str) -> F
         "blocks": "first blocks only",
         "random": "random weights",
     }
-    names = {"exact_set": "exact captions"}
     losses = table[table["measure"] == loss].set_index("rung")["value"]
     with open_panel_grid(
-        [names.get(name, name) for name in measures],
+        measures.values(),
         row_height=2.5,
         xlabel="loss on captions (nats)",
         legend_columns=4,

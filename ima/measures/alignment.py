@@ -307,20 +307,24 @@ def correlate_with_step(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interva
     >>> print(correlate_with_step({"run": run}))  # three steps are too few
     -1.000 [-1.000, 0.000], n = 3
     """
-    values, draws = [], []
-    for name, steps in runs.items():
-        if len(steps) < 3:
-            raise ParameterError(f"{name} has {len(steps)} steps; an order needs at least 3.")
-        scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
-        value, *run_draws = _correlate_with_order(
-            np.stack([np.concatenate([[value], draws]) for value, draws in scores], axis=1)
-        )
-        values.append(value)
-        draws.append(run_draws)
-    mean = float(np.mean(values))
-    points = [len(steps) for steps in runs.values()]
-    over_contents = Interval.of_draws(mean, np.mean(draws, axis=0), n=sum(points))
+    scores = _read_score_paths(runs, fewest=3, what="an order needs at least 3")
+    value, *draws = np.mean([_correlate_with_order(own) for own in scores], axis=0)
+    points = [own.shape[1] for own in scores]
+    over_contents = Interval.of_draws(value, draws, n=sum(points))
     return _widen_by_random_walks(over_contents, points=points)
+
+
+def _read_score_paths(
+    runs: Mapping[str, Mapping[int, xr.Dataset]], *, fewest: int, what: str
+) -> list[FloatArray]:
+    """Return the IMA scores of each run, ``(1 + draw, step)``; row 0 holds the estimates."""
+    paths = []
+    for name, steps in runs.items():
+        if len(steps) < fewest:
+            raise ParameterError(f"{name} has {len(steps)} steps; {what}.")
+        scores = [compute_ima_score_draws(steps[step]) for step in sorted(steps)]
+        paths.append(np.stack([np.append(value, draws) for value, draws in scores], axis=1))
+    return paths
 
 
 def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interval:
@@ -351,17 +355,10 @@ def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Int
     >>> print(compute_training_change({"run": {0: make_curve(0.75), 20: make_curve(0.25)}}))
     -0.500 [-0.500, -0.500], n = 8
     """
-    values, draws, n = [], [], 0
-    for name, steps in runs.items():
-        if len(steps) < 2:
-            raise ParameterError(f"{name} has {len(steps)} steps; a change needs 2.")
-        (before, before_draws), (after, after_draws) = (
-            compute_ima_score_draws(steps[step]) for step in (min(steps), max(steps))
-        )
-        values.append(after - before)
-        draws.append(after_draws - before_draws)
-        n += int(steps[min(steps)].attrs["samples"])
-    return Interval.of_draws(float(np.mean(values)), np.mean(draws, axis=0), n=n)
+    scores = _read_score_paths(runs, fewest=2, what="a change needs 2")
+    value, *draws = np.mean([own[:, -1] - own[:, 0] for own in scores], axis=0)
+    n = sum(int(steps[min(steps)].attrs["samples"]) for steps in runs.values())
+    return Interval.of_draws(value, draws, n=n)
 
 
 def compute_margin_over_controls(

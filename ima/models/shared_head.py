@@ -74,16 +74,18 @@ def answer_after_head(
         ]
         longest = max(map(len, ids))
         model.require_room(head_ids.shape[1] + longest, max_new_tokens=max_new_tokens)
-        padding = torch.tensor([longest - len(own) for own in ids], device=model.device)
         # Padding stands between head and prompt; nothing attends to it.
-        rows = torch.tensor([[0] * (longest - len(own)) + own for own in ids], device=model.device)
-        seen = torch.arange(longest, device=model.device) >= padding[:, None]
+        padding = [[0] * (longest - len(own)) for own in ids]
+        rows = [[*own, *text] for own, text in zip(padding, ids, strict=True)]
+        seen = [[*own, *[1] * len(text)] for own, text in zip(padding, ids, strict=True)]
+        heads = head_ids.expand(len(ids), -1)
         past = copy.deepcopy(kept)
         past.batch_repeat_interleave(len(ids))
-        given = torch.cat([head_ids.expand(len(ids), -1), rows], dim=1)
+        given = torch.cat([heads, torch.tensor(rows, device=model.device)], dim=1)
+        mask = torch.cat([torch.ones_like(heads), torch.tensor(seen, device=model.device)], dim=1)
         written = language.generate(
             input_ids=given,
-            attention_mask=torch.cat([torch.ones_like(given[:, : -rows.shape[1]]), seen], dim=1),
+            attention_mask=mask,
             past_key_values=past,
             generation_config=settings,
             tokenizer=tokenizer,

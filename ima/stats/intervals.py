@@ -88,6 +88,11 @@ class Interval:
         0.700 [0.504, 0.896], n = 10
         """
         values = np.asarray(draws, dtype=np.float64).ravel()
+        if not values.size or np.isnan([value, *values]).any():
+            raise ParameterError(
+                f"An interval needs finite numbers; got {value} and {values.size} draws, "
+                f"{np.isnan(values).sum()} of them undefined."
+            )
         tails = stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
         # Draws that equal the estimate count half.
         below = (np.sum(values < value) + np.sum(values <= value)) / (2 * values.size)

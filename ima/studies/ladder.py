@@ -159,12 +159,11 @@ def _measure_rung(
 
 def _measure_cache(path: Path, *, resamples: int) -> dict[str, Interval]:
     """Measure alignment and scores, with intervals over samples."""
-    summary = compute_model_summary(path, resamples=resamples)
+    summary = compute_model_summary(path, resamples=resamples, with_baselines=False)
     (means,) = open_cache_set([path]).means.values()
-    drawn = {name: values for name, values in summary.proxies.items() if len(values) > 1}
     found = {
         name: Interval.of_draws(values[0], values[1:], n=summary.samples)
-        for name, values in {**drawn, **summary.scores}.items()
+        for name, values in {**summary.proxies, **summary.scores}.items()
     }
     found[MATCHED_GAIN] = compute_matched_gain(means, resamples=resamples)
     return found | compute_mean_baselines(means)

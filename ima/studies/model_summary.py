@@ -88,7 +88,11 @@ class ModelSummary:
 
 
 def compute_model_summary(
-    path: str | os.PathLike[str], *, resamples: int = 500, seed: int = 0
+    path: str | os.PathLike[str],
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+    with_baselines: bool = True,
 ) -> ModelSummary:
     """Compute the proxies and scores of a model from its cache.
 
@@ -100,6 +104,8 @@ def compute_model_summary(
         Bootstrap resamples of samples.
     seed : int
         Seed of the resamples.
+    with_baselines : bool
+        Whether to compute the proxies that compare matched pairs or clouds, which take longest.
 
     Returns
     -------
@@ -131,13 +137,8 @@ def compute_model_summary(
         value, draws = alignment.compute_ima_score_draws(curve)
         proxies[title] = np.concatenate([[value], draws])
     means = cache_set.means[name]
-    gain = alignment.compute_matched_gain(means, resamples=1, seed=seed)
-    proxies[MATCHED_GAIN] = np.array([gain.value])
-    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
-    for baseline in baselines.ALIGNMENT_BASELINES:
-        by_layer = curves["estimate"].sel(baseline=baseline)
-        # Without the last layer, as in the IMA score.
-        proxies[baseline] = np.array([float(by_layer.isel(layer=slice(None, -1)).mean())])
+    if with_baselines:
+        proxies |= _compute_baseline_proxies(means, seed=seed)
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
     tree = cache_set.trees[name]
     if "loss" in tree["samples"]:
@@ -151,6 +152,18 @@ def compute_model_summary(
         proxies,
         _resample_scores(tree, weights),
     )
+
+
+def _compute_baseline_proxies(means: xr.DataArray, *, seed: int) -> dict[str, FloatArray]:
+    """Compute the proxies that are not resampled."""
+    gain = alignment.compute_matched_gain(means, resamples=1, seed=seed)
+    proxies = {MATCHED_GAIN: np.array([gain.value])}
+    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
+    for baseline in baselines.ALIGNMENT_BASELINES:
+        by_layer = curves["estimate"].sel(baseline=baseline)
+        # Without the last layer, as in the IMA score.
+        proxies[baseline] = np.array([float(by_layer.isel(layer=slice(None, -1)).mean())])
+    return proxies
 
 
 def read_score_table(path: str | os.PathLike[str], summaries: Sequence[ModelSummary]) -> FloatArray:

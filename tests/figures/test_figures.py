@@ -350,7 +350,9 @@ def test_better_language_models_are_on_the_right_of_the_ladder():
         for rung, damage, at in rows
         for measure in ("loss", "IMA score", "exact_set")
     )
-    figure = figures.plot_ladder(table, ["IMA score", "exact_set"], loss="loss")
+    figure = figures.plot_ladder(
+        table, {"IMA score": "IMA score", "exact_set": "exact captions"}, loss="loss"
+    )
     assert [axes.get_title("left") for axes in figure.axes] == ["IMA score", "exact captions"]
     assert all(axes.xaxis_inverted() for axes in figure.axes)
     assert [text.get_text() for text in figure.axes[0].texts] == ["4", "10"]

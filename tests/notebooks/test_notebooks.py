@@ -297,7 +297,7 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
 def test_the_ladder_says_which_rungs_are_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("IMA_ZOO", str(tmp_path))
     (tmp_path / LADDER_FOLDER).mkdir()
-    names = [*ladder.MEASURES, ladder.TEXT_LOSS, ladder.VALIDATION_LOSS, "exact_set"]
+    names = [*ladder.MEASURES, ladder.TEXT_LOSS, model_summary.VALIDATION_LOSS, "exact_set"]
     for at, rung in enumerate(RUNGS[:-1]):
         intervals = {name: [at + k, at + k - 0.5, at + k + 0.5] for k, name in enumerate(names)}
         record = {"rung": {}, "measured": {"samples": 9}, "intervals": intervals}

@@ -1,9 +1,10 @@
 """Mean scores and their intervals."""
 
+import numpy as np
 import pytest
 
 from ima.errors import ParameterError
-from ima.stats.scores import compute_mean_score
+from ima.stats.scores import compute_mean_score, compute_pooled_score
 
 
 @pytest.mark.parametrize("values", [[0, 1], [0.25, 0.75]])
@@ -22,3 +23,9 @@ def test_a_perfect_score_is_not_certain():
 def test_no_values_no_score():
     with pytest.raises(ParameterError, match="at least one sample; got none"):
         compute_mean_score([])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_ratio_of_nothing_is_refused():
+    with pytest.raises(ParameterError, match="finite numbers; got nan"):
+        compute_pooled_score(np.zeros((3, 2)), lambda sums: sums[..., 0] / sums[..., 1])
