@@ -1,24 +1,26 @@
-"""Show claim records: the front page's table, a sentence per record, and a page's table."""
+"""The front page's table of claims: a symbol per reading and model, and the numbers below."""
 
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ima.claims.not_measurable import UnmeasurableClaim
-from ima.claims.records import ClaimRecord, Verdict
+from ima.claims.readings import Verdict
+from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
-
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
 
 VERDICT_SYMBOLS: Mapping[Verdict, str] = {
     "supported": "✓",
     "contradicted": "✗",
+    "no effect within the margin": "≈",
     "inconclusive": "○",
+    "not testable here": "∅",
 }
+_ORDER_NOTE = (
+    "The first symbol of a cell is the claim *as stated*: the paper's own statistic, read "
+    "literally. The second is the claim *as tested*: the sharpest test that it should survive."
+)
 _SETUP_NOTE = (
     "ST: single-task models, each with its own connector for one task and one modality. MT: "
     "multitask models with one connector for all. A claim about a set of models is listed under "
@@ -48,9 +50,10 @@ def format_claims_table(
     Returns
     -------
     str
-        A table with a row per claim, a column per model and a linked symbol per record. Below it, a
-        tab per model with the verdict, value, interval and n of each record, the reason if a page
-        could not measure the claim, and "not yet measured" otherwise.
+        A table with a row per claim, a column per model and a linked symbol per reading, *as
+        stated* before *as tested*. Below it, a tab per model with the verdict, what was found, and
+        the value, interval and n of each reading, the reason if a page could not measure the claim,
+        and "not yet measured" otherwise.
 
     Examples
     --------
@@ -72,80 +75,19 @@ def format_claims_table(
             cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
         lines.append(_row(cells))
     legend = [
-        f'<span class="verdict {verdict}">{symbol}</span> {verdict}'
+        f'<span class="verdict {verdict.split()[0]}">{symbol}</span> {verdict}'
         for verdict, symbol in VERDICT_SYMBOLS.items()
     ]
     if missing:
         legend.append(f"{_NOT_MEASURABLE_MARK} cannot be measured")
     legend.append(f"{_NOT_MEASURED_MARK} not measured")
-    lines += ["", f"{', '.join(legend)}. Each symbol links to its page.", "", _SETUP_NOTE, ""]
+    lines += ["", f"{_ORDER_NOTE} {', '.join(legend)}. Each symbol links to its page.", ""]
+    lines += [_SETUP_NOTE, ""]
     lines += ["::::{tab-set}"]
     for column in columns:
         lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
         lines += [_row(["---"] * 3), *_list_details(records, missing, column, links), ":::"]
     return "\n".join([*lines, "::::"]) + "\n"
-
-
-def describe_claim_record(record: ClaimRecord) -> str:
-    """Describe the verdict of a record in words, with its numbers.
-
-    Parameters
-    ----------
-    record : ClaimRecord
-        A measured claim.
-
-    Examples
-    --------
-    >>> from ima.claims import make_claim_record
-    >>> from ima.stats.intervals import Interval
-    >>> record = make_claim_record("F1.1", interval=Interval(-0.2, -0.3, -0.1, n=600),
-    ...                            model="opt-mini (ST)", dataset="mini-image-caption")
-    >>> print(describe_claim_record(record))
-    F1.1 is contradicted by opt-mini (ST): -0.200 [-0.300, -0.100], n = 600. The interval lies \
-below 0; the claim predicts a value above 0.
-    """
-    sides = ("above", "below") if record.direction == "greater" else ("below", "above")
-    null, predicted, opposite = f"{record.null:g}", *sides
-    verdict, position = {
-        "supported": ("supported by", f"lies {predicted} {null}, as the claim predicts"),
-        "contradicted": ("contradicted by", f"lies {opposite} {null}"),
-        "inconclusive": ("inconclusive for", f"contains {null}"),
-    }[record.verdict]
-    if record.verdict != "supported":
-        position += f"; the claim predicts a value {predicted} {null}"
-    return (
-        f"{record.claim} is {verdict} {record.model}: {record.interval}. The interval {position}."
-    )
-
-
-def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
-    """Show records as a table.
-
-    Parameters
-    ----------
-    records : sequence of ClaimRecord
-        The measured claims.
-
-    Returns
-    -------
-    pandas.io.formats.style.Styler
-        A row per record. The columns claim and statistic appear if the records differ in them, the
-        column data set if the rows would otherwise be ambiguous.
-
-    Examples
-    --------
-    >>> from ima.claims import read_claim_records
-    >>> show_claim_records(read_claim_records("finding1.claims.json"))  # doctest: +SKIP
-    """
-    import pandas as pd
-
-    columns = ["model", "claim", "statistic", "value", "low", "high", "n", "null", "verdict"]
-    table = pd.DataFrame([record.model_dump() for record in records])
-    if table.duplicated(columns[:3]).any():
-        columns.insert(1, "dataset")
-    constant = [name for name in ("claim", "statistic") if len(set(table[name])) == 1]
-    table = table[columns].drop(columns=constant).rename(columns={"dataset": "data set"})
-    return table.style.hide(axis="index").format(precision=3)
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -158,9 +100,10 @@ def _select(records: Sequence[ClaimRecord], claim: str, model: str) -> list[Clai
 
 def _mark(record: ClaimRecord, links: Mapping[str, str]) -> str:
     """Return the symbol of a record, with a label for screen readers and a tooltip."""
-    label = f"{record.claim} {record.verdict}"
+    label = f"{record.claim} {record.reading}: {record.verdict}"
+    kind = record.verdict.split()[0]
     symbol = (
-        f'<span class="verdict {record.verdict}" role="img" aria-label="{label}" title="{label}">'
+        f'<span class="verdict {kind}" role="img" aria-label="{label}" title="{label}">'
         f"{VERDICT_SYMBOLS[record.verdict]}</span>"
     )
     return f"[{symbol}]({links[record.notebook]})" if record.notebook in links else symbol
@@ -181,14 +124,17 @@ def _list_details(
             status = "cannot be measured" if claim.id in reasons else "not yet measured"
             reason = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
             rows.append(_row([title, f'<span class="verdict unmeasured">{status}</span>', reason]))
-        counts = Counter(record.statistic for record in own)
         for record in own:
             verdict = f"{_mark(record, {})} {record.verdict}"
             if record.notebook in links:
                 verdict = f"[{verdict}]({links[record.notebook]})"
-            statistic = record.statistic
-            if counts[statistic] > 1:
-                statistic += f"; on {record.dataset}"
-            number = f"{record.interval}<br><small>{statistic}</small>"
-            rows.append(_row([title, verdict, number]))
+            rows.append(_row([f"{title}, {record.reading}", verdict, _format_number(record)]))
     return rows
+
+
+def _format_number(record: ClaimRecord) -> str:
+    """Return what was found, and the interval with its statistic."""
+    lines = [html.escape(text) for text in (record.finding, record.reason) if text]
+    if record.interval is not None:
+        lines.append(f"{record.interval} {record.unit}")
+    return "<br>".join([*lines, f"<small>{html.escape(record.statistic)}</small>"])

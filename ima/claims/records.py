@@ -3,154 +3,238 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ima.claims.registry import CLAIMS, ClaimDirection
+from ima.claims.readings import (
+    READING_NAMES,
+    ClaimDirection,
+    Reading,
+    ReadingName,
+    Verdict,
+    compute_verdict,
+)
+from ima.claims.registry import CLAIMS
 from ima.errors import ParameterError, UnknownNameError
 from ima.files import write_json
 from ima.stats.intervals import Interval
 
-Verdict = Literal["supported", "contradicted", "inconclusive"]
-
-
-def compute_verdict(interval: Interval, *, direction: ClaimDirection, null: float) -> Verdict:
-    """Compare an interval with the null value of a claim.
-
-    Parameters
-    ----------
-    interval : Interval
-        The measured statistic.
-    direction : {"greater", "less"}
-        The side of the null on which the claim expects the statistic.
-    null : float
-        The value that neither supports nor contradicts the claim.
-
-    Returns
-    -------
-    {"supported", "contradicted", "inconclusive"}
-        Supported if the interval lies on the expected side of the null, contradicted if it lies on
-        the other side, inconclusive if it contains the null.
-
-    Raises
-    ------
-    UnknownNameError
-        If the direction does not exist.
-
-    Examples
-    --------
-    >>> compute_verdict(Interval(0.2, 0.1, 0.3, n=50), direction="greater", null=0.0)
-    'supported'
-    >>> compute_verdict(Interval(0.2, 0.1, 0.3, n=50), direction="less", null=0.0)
-    'contradicted'
-    >>> compute_verdict(Interval(0.2, -0.1, 0.3, n=50), direction="greater", null=0.0)
-    'inconclusive'
-    """
-    if direction not in ("greater", "less"):
-        raise UnknownNameError.among(
-            kind="direction", asked=direction, available=("greater", "less")
-        )
-    above, below = interval.low > null, interval.high < null
-    if direction == "less":
-        above, below = below, above
-    if above:
-        return "supported"
-    return "contradicted" if below else "inconclusive"
-
 
 class ClaimRecord(BaseModel):
-    """A claim measured on one model. A verdict that does not follow from the numbers is refused."""
+    """A reading of a claim, measured on one model.
+
+    A record is refused if its statistic, null, margin, direction or unit are not those of the
+    registered reading, or if its verdict does not follow from its numbers.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     claim: str
+    reading: ReadingName
+    version: str
     model: str
     dataset: str
     statistic: str
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     n: int
+    unit: str
+    seeds: int
     null: float
+    margin: float
     direction: ClaimDirection
     verdict: Verdict
+    fewest: int
+    finding: str
+    reason: str
     notebook: str
 
     @model_validator(mode="after")
     def _is_computed(self) -> Self:
-        if self.claim not in CLAIMS:
-            raise UnknownNameError.among(kind="claim", asked=self.claim, available=CLAIMS)
-        computed = compute_verdict(self.interval, direction=self.direction, null=self.null)
+        reading = _find_reading(self.claim, self.reading)
+        where = f"The record of {self.claim} {self.reading} for {self.model}"
+        if self.version != reading.version:
+            raise ParameterError(
+                f"{where} is of version {self.version} of the reading, which is now "
+                f"{reading.version}: its statistic, null, margin or unit has changed. "
+                f"Run {self.notebook} again."
+            )
+        for name, registered in _list_registered_fields(reading).items():
+            if getattr(self, name) != registered:
+                raise ParameterError(
+                    f"{where} has the {name} {getattr(self, name)!r}, but the registered reading "
+                    f"has {registered!r}. Readings stand in ima.claims; a number with another "
+                    "statistic is shown without a verdict."
+                )
+        computed = _compute_verdict(self.interval, reading=reading, reason=self.reason)
         if self.verdict != computed:
             raise ParameterError(
-                f"The record of {self.claim} for {self.model} says {self.verdict!r}, but "
-                f"{self.interval} against {self.null} ({self.direction}) is {computed!r}. "
+                f"{where} says {self.verdict!r}, but {self.interval} is {computed!r} "
+                f"(supported is {reading.describe_rule()}). "
                 "Verdicts are computed: write records with ima.claims.make_claim_record."
             )
         return self
 
     @property
-    def interval(self) -> Interval:
-        """The measured statistic as an interval."""
+    def interval(self) -> Interval | None:
+        """The measured statistic as an interval; None if it was not measured."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
         return Interval(value=self.value, low=self.low, high=self.high, n=self.n)
 
 
 def make_claim_record(
     claim: str,
+    reading: ReadingName,
     *,
     interval: Interval,
     model: str,
     dataset: str,
-    statistic: str | None = None,
+    finding: str = "",
+    seeds: int = 1,
+    reason: str = "",
 ) -> ClaimRecord:
-    """Make the record of a measured claim, with its computed verdict.
+    """Make the record of a measured reading, with its computed verdict.
 
     Parameters
     ----------
     claim : str
         Id of the claim, for example ``"F1.1"``.
+    reading : {"as stated", "as tested"}
+        The reading that the statistic belongs to.
     interval : Interval
         The measured statistic.
     model, dataset : str
         Names of the model and of the data sets.
-    statistic : str or None
-        Description of a statistic other than the claim's own, with the same direction and null.
+    finding : str
+        What was found, in one sentence with its numbers: direction, size and where.
+    seeds : int
+        Number of trainings that the numbers rest on, with another seed each.
+    reason : str
+        Why there is no verdict although the statistic was measured; empty if there is one.
 
     Returns
     -------
     ClaimRecord
-        The claim, the numbers, and the verdict.
+        The reading, the numbers, and the verdict.
 
     Raises
     ------
     UnknownNameError
-        If the claim does not exist.
+        If the claim or the reading does not exist.
 
     Examples
     --------
-    >>> record = make_claim_record("F1.1", interval=Interval(0.2, 0.1, 0.3, n=600),
+    >>> record = make_claim_record("F1.1", "as stated", interval=Interval(0.2, 0.1, 0.3, n=600),
     ...                            model="llama-mini (ST)", dataset="mini-image-caption")
     >>> record.verdict, record.notebook
     ('supported', 'notebooks/finding1.md')
     """
+    return _make_record(
+        claim,
+        reading,
+        interval=interval,
+        n=interval.n,
+        given={"model": model, "dataset": dataset, "finding": finding, "seeds": seeds},
+        reason=reason,
+    )
+
+
+def make_untestable_record(
+    claim: str,
+    reading: ReadingName,
+    *,
+    n: int,
+    model: str,
+    dataset: str,
+    reason: str = "",
+    seeds: int = 1,
+) -> ClaimRecord:
+    """Make the record of a reading that these models cannot test, without numbers.
+
+    Parameters
+    ----------
+    claim, reading, model, dataset, seeds
+        As for :func:`make_claim_record`.
+    n : int
+        Number of independent units that there are.
+    reason : str
+        Why the reading is not testable; empty if there are too few units.
+
+    Examples
+    --------
+    >>> record = make_untestable_record("I1", "as tested", n=3, model="llama-mini (ST)",
+    ...                                 dataset="mini-image-caption")
+    >>> record.verdict, record.reason
+    ('not testable here', '3 independent models are too few: it takes at least 5.')
+    """
+    return _make_record(
+        claim,
+        reading,
+        interval=None,
+        n=n,
+        given={"model": model, "dataset": dataset, "finding": "", "seeds": seeds},
+        reason=reason,
+    )
+
+
+def _make_record(
+    claim: str,
+    name: ReadingName,
+    *,
+    interval: Interval | None,
+    n: int,
+    given: Mapping[str, object],
+    reason: str,
+) -> ClaimRecord:
+    reading = _find_reading(claim, name)
+    if not reason and (interval is None or n < reading.fewest):
+        reason = f"{n} {reading.unit} are too few: it takes at least {reading.fewest}."
+    ends = dict.fromkeys(("value", "low", "high")) if interval is None else asdict(interval)
+    fields = {
+        "claim": claim,
+        "reading": name,
+        "version": reading.version,
+        **given,
+        **ends,
+        "n": n,
+        **_list_registered_fields(reading),
+        "verdict": _compute_verdict(interval, reading=reading, reason=reason),
+        "reason": reason,
+        "notebook": CLAIMS[claim].notebook,
+    }
+    return ClaimRecord.model_validate(fields)
+
+
+def _compute_verdict(interval: Interval | None, *, reading: Reading, reason: str) -> Verdict:
+    if interval is None or reason:
+        return "not testable here"
+    return compute_verdict(interval, reading=reading)
+
+
+def _find_reading(claim: str, name: ReadingName) -> Reading:
     if claim not in CLAIMS:
         raise UnknownNameError.among(kind="claim", asked=claim, available=CLAIMS)
-    declared = CLAIMS[claim]
-    return ClaimRecord(
-        claim=claim,
-        model=model,
-        dataset=dataset,
-        statistic=statistic or declared.statistic,
-        **asdict(interval),
-        null=declared.null,
-        direction=declared.direction,
-        verdict=compute_verdict(interval, direction=declared.direction, null=declared.null),
-        notebook=declared.notebook,
-    )
+    readings = CLAIMS[claim].readings
+    if name not in readings:
+        raise UnknownNameError.among(kind="reading", asked=name, available=readings)
+    return readings[name]
+
+
+def _list_registered_fields(reading: Reading) -> dict[str, object]:
+    return {
+        "statistic": reading.statistic,
+        "unit": reading.unit,
+        "null": reading.null,
+        "margin": reading.margin.size,
+        "direction": reading.direction,
+        "fewest": reading.fewest,
+    }
 
 
 def write_claim_records(records: Sequence[ClaimRecord], path: str | Path) -> Path:
@@ -220,39 +304,37 @@ def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> li
     Returns
     -------
     list of ClaimRecord
-        In the order of the claims, then of the models in the files, then by data set and statistic.
+        In the order of the claims, then of the models in the files, then of the readings.
 
     Raises
     ------
     ParameterError
-        If two notebooks record the same statistic of the same claim, model and data set.
+        If two records are of the same reading of the same claim and model.
 
     Examples
     --------
     >>> paths = Path("book/runs").glob("*.claims.json")
     >>> collect_claim_records(paths, out="_build/claims.json")  # doctest: +SKIP
     """
-    by_key: dict[tuple[str, str, str, str], tuple[ClaimRecord, Path]] = {}
+    by_key: dict[tuple[str, str, str], tuple[ClaimRecord, Path]] = {}
     for path in map(Path, paths):
         for record in read_claim_records(path):
-            key = (record.claim, record.model, record.dataset, record.statistic)
+            key = (record.claim, record.model, record.reading)
             if key in by_key:
                 raise ParameterError(
-                    f"{record.claim} is recorded twice for {record.model} on {record.dataset} "
-                    f"({record.statistic}): in {by_key[key][1]} and in {path}. Keep one of them."
+                    f"{record.claim} {record.reading} is recorded twice for {record.model}: in "
+                    f"{by_key[key][1]} and in {path}. A claim has one verdict for each reading and "
+                    "model; keep one of them."
                 )
             by_key[key] = (record, path)
-    order = list(CLAIMS)
+    claims, readings = list(CLAIMS), list(READING_NAMES)
     records = [record for record, _ in by_key.values()]
     models = list(dict.fromkeys(record.model for record in records))
-    # The claim's own statistic comes before other statistics.
     records.sort(
-        key=lambda r: (
-            order.index(r.claim),
-            models.index(r.model),
-            r.dataset,
-            r.statistic != CLAIMS[r.claim].statistic,
-            r.statistic,
+        key=lambda record: (
+            claims.index(record.claim),
+            models.index(record.model),
+            readings.index(record.reading),
         )
     )
     write_claim_records(records, out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ima.claims import ClaimRecord, make_claim_record
+from ima.claims import ClaimRecord, ReadingName, make_claim_record
 from ima.stats.intervals import Interval
 
 
@@ -15,12 +15,12 @@ from ima.stats.intervals import Interval
 def measured() -> Callable[..., ClaimRecord]:
     """Make a record of F1.1 that supports it; arguments change its fields."""
 
-    def make(claim: str = "F1.1", **given: Any) -> ClaimRecord:
+    def make(claim: str = "F1.1", reading: ReadingName = "as stated", **given: Any) -> ClaimRecord:
         fields = {
             "interval": Interval(value=0.2, low=0.1, high=0.3, n=600),
             "model": "llama-mini (ST)",
             "dataset": "mini-image-caption",
         }
-        return make_claim_record(claim, **{**fields, **given})
+        return make_claim_record(claim, reading, **{**fields, **given})
 
     return make

@@ -1,4 +1,4 @@
-"""The front page shows every claim; the table of a page shows how its records differ."""
+"""The front page shows every claim with the verdicts of its readings."""
 
 from __future__ import annotations
 
@@ -29,27 +29,13 @@ def test_the_table_shows_every_claim(measured):
     assert "\n".join(tabs).count("not yet measured") == 2 * len(claims.CLAIMS) - 3
 
 
-def test_records_of_several_data_sets_name_the_data_set(measured):
-    twice = [measured(), measured().model_copy(update={"dataset": "other"})]
-    text = claims.format_claims_table(twice)
-    assert "; on mini-image-caption</small>" in text
-    assert "; on other</small>" in text
-    assert "; on " not in claims.format_claims_table([measured()])
+def test_a_cell_shows_both_readings_in_their_order(measured):
+    both = [measured(), measured(reading="as tested", interval=NEGATIVE, finding="At layer 2.")]
+    text = claims.format_claims_table(both)
+    first = text.splitlines()[2]
+    assert first.index("F1.1 as stated: supported") < first.index("F1.1 as tested: contradicted")
+    assert "At layer 2.<br>-0.200 [-0.300, -0.100], n = 600 contents" in text
 
 
 def test_an_empty_table_is_not_yet_measured_everywhere():
     assert claims.format_claims_table([]).count("not yet measured") == len(claims.CLAIMS)
-
-
-def test_ambiguous_rows_name_the_data_set(measured):
-    twice = [measured(), measured().model_copy(update={"dataset": "other"})]
-    assert claims.show_claim_records(twice).data["data set"].tolist() == [twice[0].dataset, "other"]
-    assert "data set" not in claims.show_claim_records([measured()]).data
-
-
-def test_columns_that_are_constant_are_left_out(measured):
-    one = claims.show_claim_records([measured(), measured(model="opt-mini (ST)")]).data
-    assert list(one.columns) == ["model", "value", "low", "high", "n", "null", "verdict"]
-    two = claims.show_claim_records([measured(), measured("F1.2")]).data
-    assert list(two.columns[:3]) == ["model", "claim", "statistic"]
-    assert len(two) == 2

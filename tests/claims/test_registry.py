@@ -22,7 +22,14 @@ def test_every_claim_of_the_paper_is_registered():
     for key, claim in CLAIMS.items():
         assert claim.id == key
         assert claim.sentence.endswith(".")
-        assert claim.statistic
+        for reading in claim.readings.values():
+            assert reading.sentence.endswith(".")
+            assert reading.margin.reason.endswith(".")
+            assert reading.margin.size >= 0
+            assert reading.statistic
+            assert reading.unit
+            assert reading.figure
+        assert claim.as_stated.statistic != claim.as_tested.statistic
         assert (ROOT / claim.notebook).is_file()
 
 
@@ -54,14 +61,15 @@ def test_the_pages_of_claims_stand_in_their_part_of_the_book():
 
 
 def test_a_new_claim_needs_only_its_declaration_and_its_notebook(monkeypatch):
-    claim = Claim("F4.1", "toy", "A toy claim.", "a toy statistic", page="finding4")
+    one = CLAIMS["F1.1"]
+    claim = Claim("F4.1", "toy", "A toy claim.", "finding4", one.as_stated, one.as_tested)
     monkeypatch.setitem(CLAIMS, claim.id, claim)
     config = {**plan.complete(configure()), "size": "small"}
     assert plan.parameters(config, "finding4")["claims"] == "book/runs/finding4.claims.json"
     assert plan.chosen(config, "finding4") == plan.chosen(config, "finding1")
     assert list_part("Findings")[-2:] == ["finding4", "fixes"]
     made = claims.make_claim_record(
-        "F4.1", interval=Interval(0.2, 0.1, 0.3, n=9), model="m", dataset="d"
+        "F4.1", "as stated", interval=Interval(0.2, 0.1, 0.3, n=9), model="m", dataset="d"
     )
     assert made.notebook == "notebooks/finding4.md"
     table = claims.format_claims_table([made], pages={made.notebook: "runs/finding4.ipynb"})

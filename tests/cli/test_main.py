@@ -35,6 +35,7 @@ def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):
     runs = tmp_path / "book" / "runs"
     entry = claims.make_claim_record(
         "F1.1",
+        "as stated",
         interval=Interval(0.2, 0.1, 0.3, n=60),
         model="tiny (ST)",
         dataset="some",

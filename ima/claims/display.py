@@ -1,0 +1,191 @@
+"""Show readings, verdicts and further measurements on the page of a claim."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ima.claims.records import ClaimRecord
+from ima.claims.registry import CLAIMS
+from ima.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from pandas.io.formats.style import Styler
+
+
+def show_readings(*claims: str) -> Styler:
+    """Show the readings of claims as they were registered before the page ran.
+
+    Parameters
+    ----------
+    *claims : str
+        Ids of the claims.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        A row per reading: what it says, its statistic, what supports it, and the reason for its
+        margin.
+
+    Examples
+    --------
+    >>> show_readings("F1.1").data["supported if"].tolist()
+    ['above 0 by more than 0.02', 'above 0 by more than 0.02']
+    """
+    import pandas as pd
+
+    rows = [
+        {
+            "reading": f"{claim} {name}",
+            "says": reading.sentence,
+            "statistic": reading.statistic,
+            "supported if": reading.describe_rule(),
+            "why this margin": reading.margin.reason,
+        }
+        for claim in claims
+        for name, reading in CLAIMS[claim].readings.items()
+    ]
+    return pd.DataFrame(rows).style.hide(axis="index")
+
+
+def describe_claim_record(record: ClaimRecord) -> str:
+    """Describe the verdict of a record in words, with its numbers.
+
+    Parameters
+    ----------
+    record : ClaimRecord
+        A measured reading.
+
+    Examples
+    --------
+    >>> from ima.claims import make_claim_record
+    >>> record = make_claim_record("F3.1", "as stated", interval=Interval(-0.2, -0.3, -0.1, n=600),
+    ...                            model="opt-mini (ST)", dataset="mini-image-caption",
+    ...                            finding="PvsT falls from 0.40 to 0.20.")
+    >>> print(describe_claim_record(record))
+    F3.1 as stated is contradicted by opt-mini (ST). PvsT falls from 0.40 to 0.20. Measured: \
+-0.200 [-0.300, -0.100], n = 600 contents; supported is above 0 by more than 0.02.
+    """
+    where = f"{record.claim} {record.reading}"
+    return f"{where} is {_join_verdict(record)} {record.model}. {_describe_numbers(record)}"
+
+
+def show_verdicts(records: Sequence[ClaimRecord], *, model: str | None = None) -> HTML:
+    """Show a box for each reading of one model: the verdict, what was found, and the numbers.
+
+    Parameters
+    ----------
+    records : sequence of ClaimRecord
+        The measured readings.
+    model : str or None
+        The model whose records are shown; None shows the first record's model.
+
+    Returns
+    -------
+    IPython.display.HTML
+        A box per record, coloured by verdict.
+
+    Examples
+    --------
+    >>> from ima.claims import read_claim_records
+    >>> show_verdicts(read_claim_records("finding1.claims.json"))  # doctest: +SKIP
+    """
+    from IPython.display import HTML
+
+    shown = [record for record in records if record.model == (model or records[0].model)]
+    boxes = "".join(_format_box(record) for record in shown)
+    return HTML(f'<div class="verdict-boxes">{boxes}</div>')  # type: ignore[no-untyped-call]
+
+
+def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
+    """Show records as a table.
+
+    Parameters
+    ----------
+    records : sequence of ClaimRecord
+        The measured readings.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        A row per record. The column claim appears if the records differ in it.
+
+    Examples
+    --------
+    >>> from ima.claims import read_claim_records
+    >>> show_claim_records(read_claim_records("finding1.claims.json"))  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    columns = ["model", "claim", "reading", "value", "low", "high", "n", "unit", "verdict"]
+    table = pd.DataFrame([record.model_dump() for record in records])[columns]
+    if len(set(table["claim"])) == 1:
+        table = table.drop(columns="claim")
+    return table.style.hide(axis="index").format(precision=3, na_rep="–")
+
+
+def show_measurements(measured: Mapping[str, Interval]) -> Styler:
+    """Show what else a page measured: numbers that have no verdict.
+
+    Parameters
+    ----------
+    measured : mapping of str to Interval
+        Statistics in words, and their intervals.
+
+    Examples
+    --------
+    >>> show_measurements({"IMA score": Interval(0.3, 0.2, 0.4, n=50)}).data["value"].tolist()
+    [0.3]
+    """
+    import pandas as pd
+
+    rows = [
+        {"also measured": text, "value": one.value, "low": one.low, "high": one.high, "n": one.n}
+        for text, one in measured.items()
+    ]
+    return pd.DataFrame(rows).style.hide(axis="index").format(precision=3)
+
+
+def _join_verdict(record: ClaimRecord) -> str:
+    """Return the verdict with its preposition."""
+    prepositions = {"supported": "by", "contradicted": "by", "not testable here": "on"}
+    verdict = record.verdict
+    if verdict == "no effect within the margin":
+        return f"without effect beyond the margin of {record.margin:g} in"
+    return f"{verdict} {prepositions.get(verdict, 'for')}"
+
+
+def _describe_numbers(record: ClaimRecord) -> str:
+    """Return what was found, the numbers, and what would support the reading."""
+    rule = f"supported is {CLAIMS[record.claim].readings[record.reading].describe_rule()}"
+    if record.interval is None:
+        return record.reason
+    numbers = f"Measured: {record.interval} {record.unit}; {rule}."
+    return " ".join(part for part in (record.finding, record.reason, numbers) if part)
+
+
+def _format_box(record: ClaimRecord) -> str:
+    """Return the box of a record."""
+    reading = CLAIMS[record.claim].readings[record.reading]
+    kind = record.verdict.split()[0]
+    title = f"{record.verdict.capitalize()}, {record.reading}"
+    lines = [
+        f'<p class="verdict-title">{record.claim}: {title}</p>',
+        f"<p>{html.escape(record.finding or record.reason)}</p>",
+        f"<p><small>The reading: {html.escape(reading.sentence)} "
+        f"{html.escape(_describe_statistic(record))}</small></p>",
+    ]
+    label = f"{record.claim} {record.reading}: {record.verdict}"
+    body = "".join(line for line in lines if "<p></p>" not in line)
+    return f'<div class="verdict-box {kind}" role="note" aria-label="{label}">{body}</div>'
+
+
+def _describe_statistic(record: ClaimRecord) -> str:
+    """Return the statistic with its numbers, in one sentence."""
+    statistic = record.statistic[0].upper() + record.statistic[1:]
+    if record.interval is None:
+        return f"Statistic: {statistic}."
+    rule = CLAIMS[record.claim].readings[record.reading].describe_rule()
+    return f"{statistic}: {record.interval} {record.unit}; supported is {rule}."

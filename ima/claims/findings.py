@@ -1,0 +1,398 @@
+"""The findings of the paper, each with its two readings."""
+
+from __future__ import annotations
+
+from ima.claims.readings import COSINE_MARGIN, SCORE_MARGIN, Claim, Margin, Reading
+
+FINDINGS: tuple[Claim, ...] = (
+    Claim(
+        "F1.1",
+        "narrow cones",
+        (
+            "Perceptual and textual tokens lie in different narrow cones: they are less "
+            "similar to each other than perceptual tokens are among themselves and textual "
+            "tokens are among themselves, at every layer."
+        ),
+        page="finding1",
+        as_stated=Reading(
+            sentence=(
+                "Within a data set, perceptual tokens are more similar to each other than to "
+                "text, and so are textual tokens, at every layer."
+            ),
+            statistic=(
+                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 2",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "This also holds among texts of the same task and wording, so phrases that "
+                "texts share or do not share cannot explain it."
+            ),
+            statistic=(
+                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) among samples whose "
+                "texts have the same wording, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 2",
+        ),
+    ),
+    Claim(
+        "F1.2",
+        "separability",
+        ("Text, image, video and audio tokens stay separate clusters at every layer."),
+        page="finding1",
+        as_stated=Reading(
+            sentence=(
+                "At every layer, the tokens of each class are closer to their own class than "
+                "to the nearest other class."
+            ),
+            statistic=(
+                "minimum over layers and classes of the silhouette of modality, cosine distance"
+            ),
+            margin=Margin(
+                0.05,
+                (
+                    "A silhouette below 0.05 is no cluster: Kaufman and Rousseeuw see no structure "
+                    "below 0.25."
+                ),
+            ),
+            unit="contents",
+            figure="figure 2 (t-SNE)",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "At every layer, the nearest neighbour of a state that shows other content is "
+                "of its own class."
+            ),
+            statistic=(
+                "minimum over layers of the fraction of states whose nearest neighbour of "
+                "another content has their class, minus the same fraction with permuted "
+                "classes"
+            ),
+            margin=Margin(
+                0.05, ("One neighbour in twenty is the least that a map of the states would show.")
+            ),
+            unit="contents",
+            figure="figure 2 (t-SNE)",
+        ),
+    ),
+    Claim(
+        "F1.3",
+        "norms",
+        (
+            "Perceptual tokens have larger norms than textual tokens: at all layers of "
+            "single-task models, at the early layers of multitask models."
+        ),
+        page="finding1-norms",
+        as_stated=Reading(
+            sentence=(
+                "Perceptual tokens have the larger norm, at all layers of single-task models "
+                "and in the first quarter of multitask models."
+            ),
+            statistic=(
+                "minimum over layers (of multitask models, over their first quarter) of "
+                "log₂(median norm of P / median norm of T)"
+            ),
+            margin=Margin(
+                0.14,
+                (
+                    "A ratio of 1.1 is 0.14 in log₂; a difference of less than a tenth is not "
+                    "called larger."
+                ),
+            ),
+            unit="contents",
+            figure="figure 3",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "This also holds where the connector's output is scaled to the median norm of "
+                "text, so the blocks themselves make the norms larger."
+            ),
+            statistic=(
+                "the same minimum, from layer 1 on, with the connector's output scaled to the "
+                "median norm of the text's input vectors"
+            ),
+            margin=Margin(
+                0.14,
+                (
+                    "A ratio of 1.1 is 0.14 in log₂; a difference of less than a tenth is not "
+                    "called larger."
+                ),
+            ),
+            unit="contents",
+            figure="figure 3",
+        ),
+    ),
+    Claim(
+        "F1.4",
+        "slow change",
+        (
+            "Perceptual tokens change slowly from layer to layer; textual tokens change a lot "
+            "in the first layers."
+        ),
+        page="finding1-norms",
+        as_stated=Reading(
+            sentence=(
+                "In the first quarter of the layers, a perceptual token turns less from one "
+                "layer to the next than a textual token."
+            ),
+            statistic=(
+                "cosine of the same token one layer on, perceptual minus textual, mean over "
+                "the first quarter of the layers"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 3",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "Perceptual tokens turn less at all layers together, even if both kinds have "
+                "the same norm."
+            ),
+            statistic=(
+                "cosine of the same token one layer on with norms matched, perceptual minus "
+                "textual, mean over all layers"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 3",
+        ),
+    ),
+    Claim(
+        "F1.5",
+        "no words",
+        (
+            "Perceptual tokens are not translated to words: through the logit lens, their "
+            "distributions over the vocabulary differ from those of text."
+        ),
+        page="finding1-words",
+        as_stated=Reading(
+            sentence=(
+                "The words that the logit lens reads from percepts differ from those of text "
+                "more than the texts of two data sets differ."
+            ),
+            statistic=(
+                "minimum over layers of the Jensen–Shannon divergence of P and T minus that of "
+                "the texts of two data sets, in bits"
+            ),
+            margin=Margin(
+                0.02,
+                (
+                    "The divergence is at most 1 bit; one fiftieth of that is below what the "
+                    "choice of data sets moves."
+                ),
+            ),
+            unit="contents",
+            figure="the appendix on the logit lens",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "At no layer do half of the perceptual tokens show a word of their own text, "
+                "beyond those that they share with another text."
+            ),
+            statistic=(
+                "fraction of perceptual tokens with a content word of their sample's reference "
+                "among the ten likeliest words, minus the same with another sample's "
+                "reference, at the layer where it is largest"
+            ),
+            margin=Margin(
+                0.05, "One token in twenty is the least that a table of words would show."
+            ),
+            unit="contents",
+            figure="the appendix on the logit lens",
+            direction="less",
+            null=0.5,
+        ),
+    ),
+    Claim(
+        "F2.1",
+        "same weights",
+        ("Different modalities activate the same weights."),
+        page="finding2",
+        as_stated=Reading(
+            sentence=(
+                "The weights kept for perceptual and for textual tokens overlap more than if "
+                "their activations had nothing in common."
+            ),
+            statistic=(
+                "IoU of the weights kept for perceptual and for textual tokens, minus IoU "
+                "under permuted activations, 50 % kept"
+            ),
+            margin=Margin(0.02, "An IoU of 0.02 is one weight in fifty."),
+            unit="contents",
+            figure="figures 4 to 6",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "Percepts and text share at least half of the overlap that two sets of texts reach."
+            ),
+            statistic=(
+                "(IoU(P, T) − permuted) / (IoU(T, T′) − permuted), T and T′ texts of two data "
+                "sets, 50 % kept"
+            ),
+            margin=Margin(
+                0.05,
+                ("A twentieth of the attainable overlap is what another choice of samples moves."),
+            ),
+            unit="contents",
+            figure="figures 4 to 6",
+            null=0.5,
+        ),
+    ),
+    Claim(
+        "F2.2",
+        "transfer",
+        ("The weights kept for one task or modality also serve the others."),
+        page="finding2-transfer",
+        as_stated=Reading(
+            sentence=(
+                "With the mask of another modality, a model answers better than with a random mask."
+            ),
+            statistic=(
+                "task score with another modality's mask minus with a random mask, 50 % kept, "
+                "mean over at least 20 random masks"
+            ),
+            margin=SCORE_MARGIN,
+            unit="contents",
+            figure="the tables on transfer",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "With the mask of another modality, a model answers as well as with its own, "
+                "but for one answer in twenty."
+            ),
+            statistic=(
+                "task score with another modality's mask minus with the task's own mask, 50 % kept"
+            ),
+            margin=Margin(
+                0, ("The null of −0.05 is the margin: the test is one of non-inferiority.")
+            ),
+            unit="contents",
+            figure="the tables on transfer",
+            null=-0.05,
+        ),
+    ),
+    Claim(
+        "F3.1",
+        "alignment over depth",
+        ("Perceptual and textual tokens become more similar with depth."),
+        page="finding3",
+        as_stated=Reading(
+            sentence=(
+                "Percepts and text are more similar after the last block than after the first."
+            ),
+            statistic=("PvsT at the last layer minus at layer 1, in cosine"),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 7",
+        ),
+        as_tested=Reading(
+            sentence=("A percept becomes more similar to its own text than to other texts."),
+            statistic=(
+                "PvsT of matched pairs minus of all pairs, at the last layer minus at layer 1, "
+                "in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 7",
+        ),
+    ),
+    Claim(
+        "F3.2",
+        "alignment over training",
+        ("Perceptual and textual tokens become more similar while the connector is trained."),
+        page="finding3-training",
+        as_stated=Reading(
+            sentence=("The IMA score is higher after training than before."),
+            statistic=("IMA score at the last training step minus before the first, in cosine"),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 7",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "After training, a percept is more similar to its own text than to other "
+                "texts, and was not before."
+            ),
+            statistic=(
+                "IMA score of matched pairs minus of all pairs, at the last training step "
+                "minus before the first, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 7",
+        ),
+    ),
+    Claim(
+        "F3.3",
+        "steering blocks",
+        (
+            "Inside the blocks perceptual and textual tokens are more similar than in the "
+            "residual stream."
+        ),
+        page="finding3",
+        as_stated=Reading(
+            sentence=(
+                "At each hook point inside the blocks, norms included, the kinds are more "
+                "similar than in the residual stream of the same layer."
+            ),
+            statistic=(
+                "minimum over hook points inside the block of their PvsT minus that of the "
+                "residual stream, mean over layers, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 8",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "The outputs of attention and the FFN, and its hidden units, are more similar "
+                "between the kinds than the stream that the block reads."
+            ),
+            statistic=(
+                "minimum over the outputs of attention, of the FFN and of its hidden units of "
+                "their PvsT minus that of the stream that the block reads, mean over layers, "
+                "in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 8",
+        ),
+    ),
+    Claim(
+        "F3.4",
+        "controls",
+        ("Alignment comes from trained weights and from real inputs."),
+        page="finding3-controls",
+        as_stated=Reading(
+            sentence=(
+                "The IMA score of the model is above that of noise inputs, random weights and "
+                "blocked attention."
+            ),
+            statistic=(
+                "IMA score minus the largest among noise inputs, random weights and blocked "
+                "attention, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="figure 7",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "The IMA score of the model is above that of nearly all draws of the controls."
+            ),
+            statistic=(
+                "IMA score minus the largest control, chosen anew in each of at least 50 draws "
+                "of noise and of random weights, in cosine"
+            ),
+            margin=COSINE_MARGIN,
+            unit="draws of the controls",
+            figure="figure 7",
+            fewest=50,
+        ),
+    ),
+)

@@ -1,0 +1,142 @@
+"""The implications of the paper, each with its two readings."""
+
+from __future__ import annotations
+
+from ima.claims.readings import RHO_MARGIN, SCORE_MARGIN, Claim, Margin, Reading
+
+IMPLICATIONS: tuple[Claim, ...] = (
+    Claim(
+        "I1",
+        "proxy for the task score",
+        ("The IMA score correlates with the task score."),
+        page="implication1",
+        as_stated=Reading(
+            sentence=(
+                "Over all models of the page, a higher IMA score goes with a higher task score."
+            ),
+            statistic=(
+                "Spearman correlation of the IMA score with the task score over all models shown"
+            ),
+            margin=RHO_MARGIN,
+            unit="models",
+            figure="figure 9",
+            fewest=5,
+        ),
+        as_tested=Reading(
+            sentence=(
+                "Among independent models of one modality and task, a higher IMA score goes "
+                "with a higher task score."
+            ),
+            statistic=(
+                "mean over modalities and tasks of Spearman's correlation of the IMA score "
+                "with the task score, over independent models"
+            ),
+            margin=RHO_MARGIN,
+            unit="independent models",
+            figure="figure 9",
+            fewest=5,
+        ),
+    ),
+    Claim(
+        "I2",
+        "hallucination",
+        ("The more aligned the model, the less it hallucinates."),
+        page="implication2",
+        as_stated=Reading(
+            sentence=(
+                "Over all models of the page, a higher IMA score goes with fewer captions that "
+                "name an absent object."
+            ),
+            statistic=(
+                "Spearman correlation of the IMA score with the fraction of hallucinating "
+                "captions (CHAIR_s) over all models shown"
+            ),
+            margin=RHO_MARGIN,
+            unit="models",
+            figure="figure 10",
+            direction="less",
+            fewest=5,
+        ),
+        as_tested=Reading(
+            sentence=(
+                "Among independent models of one modality and task, a higher IMA score goes "
+                "with fewer captions that name an absent object."
+            ),
+            statistic=(
+                "mean over modalities of Spearman's correlation of the IMA score with the "
+                "fraction of hallucinating captions (CHAIR_s), over independent models"
+            ),
+            margin=RHO_MARGIN,
+            unit="independent models",
+            figure="figure 10",
+            direction="less",
+            fewest=5,
+        ),
+    ),
+    Claim(
+        "I3",
+        "skipping",
+        ("Computation for perceptual tokens can be skipped at little loss."),
+        page="implication3",
+        as_stated=Reading(
+            sentence=(
+                "With half of the perceptual tokens bypassing the FFN, a model keeps nine "
+                "tenths of its score."
+            ),
+            statistic=(
+                "task score with half of the perceptual tokens bypassing the FFN, relative to "
+                "the unchanged model, mean over data sets"
+            ),
+            margin=Margin(0, "The null of 0.9 is the margin: a tenth of the score may be lost."),
+            unit="samples",
+            figure="figure 11",
+            null=0.9,
+        ),
+        as_tested=Reading(
+            sentence=(
+                "The same on captions, if the task can tell: as many textual tokens of the "
+                "prompt that bypass the FFN cost more than a tenth of the score."
+            ),
+            statistic=(
+                "caption score with half of the perceptual tokens bypassing the FFN, relative "
+                "to the unchanged model"
+            ),
+            margin=Margin(0, "The null of 0.9 is the margin: a tenth of the score may be lost."),
+            unit="samples",
+            figure="figure 11",
+            null=0.9,
+        ),
+    ),
+    Claim(
+        "I4",
+        "α-SubNet",
+        ("One subnetwork serves all tasks and modalities."),
+        page="implication4",
+        as_stated=Reading(
+            sentence=(
+                "The α-SubNets of masks that remove 30 % and 50 % keep nine tenths of the "
+                "whole model's score."
+            ),
+            statistic=(
+                "task score of the α-SubNet minus 0.9 of the whole model's, mean over tasks, "
+                "the lower of 30 % and 50 % masks"
+            ),
+            margin=Margin(0, "The margin is in the statistic: a tenth of the score may be lost."),
+            unit="contents",
+            figure="figure 12",
+        ),
+        as_tested=Reading(
+            sentence=(
+                "The α-SubNet of 50 % masks keeps more of the score than the best other mask "
+                "that is as sparse."
+            ),
+            statistic=(
+                "task score of the α-SubNet minus the best of the other masks at equal "
+                "sparsity, chosen on other samples; 50 % masks"
+            ),
+            margin=SCORE_MARGIN,
+            unit="contents",
+            figure="figure 12",
+        ),
+    ),
+)

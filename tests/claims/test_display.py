@@ -1,0 +1,56 @@
+"""Pages show readings as registered, a coloured box per verdict, and the rest without verdicts."""
+
+from __future__ import annotations
+
+from ima import claims
+from ima.stats.intervals import Interval
+
+NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
+
+
+def test_readings_are_shown_as_they_are_registered():
+    shown = claims.show_readings("F1.1", "F2.2").data
+    assert shown["reading"].tolist() == [
+        f"{claim} {name}" for claim in ("F1.1", "F2.2") for name in ("as stated", "as tested")
+    ]
+    assert shown["statistic"][2] == claims.CLAIMS["F2.2"].as_stated.statistic
+    assert shown["supported if"][3] == "above -0.05"
+
+
+def test_a_box_says_what_was_found_before_the_numbers(measured):
+    records = [
+        measured(finding="PvsT is lower by 0.20 & more."),
+        measured(reading="as tested", interval=NEGATIVE),
+        measured(model="opt-mini (ST)", finding="Another."),
+    ]
+    text = claims.show_verdicts(records).data
+    assert text.count('class="verdict-box ') == 2
+    assert 'class="verdict-box supported"' in text
+    assert 'aria-label="F1.1 as tested: contradicted"' in text
+    assert text.index("0.20 &amp; more.") < text.index("0.200 [0.100, 0.300], n = 600 contents")
+    assert "Another." in claims.show_verdicts(records, model="opt-mini (ST)").data
+
+
+def test_a_box_without_numbers_gives_the_reason():
+    record = claims.make_untestable_record(
+        "I1", "as tested", n=3, model="llama-mini (ST)", dataset="mini-image-caption"
+    )
+    text = claims.show_verdicts([record]).data
+    assert 'class="verdict-box not"' in text
+    assert "3 independent models are too few: it takes at least 5." in text
+    assert claims.describe_claim_record(record) == (
+        "I1 as tested is not testable here on llama-mini (ST). "
+        "3 independent models are too few: it takes at least 5."
+    )
+
+
+def test_columns_that_are_constant_are_left_out(measured):
+    one = claims.show_claim_records([measured(), measured(model="opt-mini (ST)")]).data
+    assert list(one.columns) == ["model", "reading", "value", "low", "high", "n", "unit", "verdict"]
+    two = claims.show_claim_records([measured(), measured("F1.2")]).data
+    assert list(two.columns[:3]) == ["model", "claim", "reading"]
+
+
+def test_other_measurements_have_no_verdict(measured):
+    shown = claims.show_measurements({"a number": NEGATIVE}).data
+    assert list(shown.columns) == ["also measured", "value", "low", "high", "n"]
