@@ -76,13 +76,27 @@ def read_toyset(published: PublishedFiles) -> Iterator[PublishedSample]:
         )
 '''
 
-CLAIM = """        Claim(
-            "F9.9",
-            "toy",
-            "Toys are measured.",
-            "mean over samples",
-            page="toyclaim",
+CLAIM = """    Claim(
+        "F9.9",
+        "toy",
+        "Toys are measured.",
+        page="toyclaim",
+        as_stated=Reading(
+            sentence="Toys are measured.",
+            statistic="mean over samples",
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="none",
         ),
+        as_tested=Reading(
+            sentence="Most toys are measured.",
+            statistic="median over samples",
+            margin=COSINE_MARGIN,
+            unit="contents",
+            figure="none",
+        ),
+    ),
+)
 """
 
 PROBE = """
@@ -129,12 +143,10 @@ def additions(tmp_path_factory):
     }
     for path, text in added.items():
         (root / path).write_text(text, encoding="utf-8")
-    registry = root / "ima/claims/registry.py"
-    text = registry.read_text(encoding="utf-8")
-    first_implication = text.index('        Claim(\n            "I1"')
-    registry.write_text(
-        text[:first_implication] + CLAIM + text[first_implication:], encoding="utf-8"
-    )
+    findings = root / "ima/claims/findings.py"
+    text = findings.read_text(encoding="utf-8")
+    assert text.endswith("\n)\n")
+    findings.write_text(text.removesuffix(")\n") + CLAIM, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PROBE],
         cwd=root,

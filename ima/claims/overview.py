@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from ima.claims.families import adjust_verdicts
 from ima.claims.not_measurable import UnmeasurableClaim
 from ima.claims.readings import Verdict
 from ima.claims.records import ClaimRecord
@@ -19,7 +20,9 @@ VERDICT_SYMBOLS: Mapping[Verdict, str] = {
 }
 _ORDER_NOTE = (
     "The first symbol of a cell is the claim *as stated*: the paper's own statistic, read "
-    "literally. The second is the claim *as tested*: the sharpest test that it should survive."
+    "literally. The second is the claim *as tested*: the sharpest test that it should survive. "
+    "The readings as tested of one model are one family of tests, adjusted by Holm's method: the "
+    "chance that luck gives a model any of these verdicts is at most one in twenty."
 )
 _SETUP_NOTE = (
     "ST: single-task models, each with its own connector for one task and one modality. MT: "
@@ -61,6 +64,7 @@ def format_claims_table(
     | Claim | any model |
     """
     links = pages or {}
+    adjusted = adjust_verdicts(records)
     names = [record.model for record in records] + [each.model for each in missing]
     columns = list(dict.fromkeys(names)) or ["any model"]
     lines = [_row(["Claim", *columns]), _row(["---", *[":-:"] * len(columns)])]
@@ -69,7 +73,8 @@ def format_claims_table(
         sentence = f'<small class="claim">{claim.sentence}</small>'
         cells = [f"**{claim.id}** {claim.name}<br>{sentence}"]
         for column in columns:
-            marks = [_mark(record, links) for record in _select(records, claim.id, column)]
+            own = _select(records, claim.id, column)
+            marks = [_mark(record, _get_shown(record, adjusted), links) for record in own]
             if not marks and (claim.id, column) in unmeasurable:
                 marks = [_NOT_MEASURABLE_MARK]
             cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
@@ -86,7 +91,8 @@ def format_claims_table(
     lines += ["::::{tab-set}"]
     for column in columns:
         lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
-        lines += [_row(["---"] * 3), *_list_details(records, missing, column, links), ":::"]
+        details = _list_details(records, missing, column, links, adjusted=adjusted)
+        lines += [_row(["---"] * 3), *details, ":::"]
     return "\n".join([*lines, "::::"]) + "\n"
 
 
@@ -98,13 +104,23 @@ def _select(records: Sequence[ClaimRecord], claim: str, model: str) -> list[Clai
     return [record for record in records if (record.claim, record.model) == (claim, model)]
 
 
-def _mark(record: ClaimRecord, links: Mapping[str, str]) -> str:
-    """Return the symbol of a record, with a label for screen readers and a tooltip."""
-    label = f"{record.claim} {record.reading}: {record.verdict}"
-    kind = record.verdict.split()[0]
+_Adjusted = Mapping[tuple[str, str], Verdict]
+
+
+def _get_shown(record: ClaimRecord, adjusted: _Adjusted) -> Verdict:
+    """Return the verdict that the front page shows: adjusted if the reading is as tested."""
+    if record.reading == "as tested":
+        return adjusted[record.claim, record.model]
+    return record.verdict
+
+
+def _mark(record: ClaimRecord, verdict: Verdict, links: Mapping[str, str]) -> str:
+    """Return the symbol of a verdict, with a label for screen readers and a tooltip."""
+    label = f"{record.claim} {record.reading}: {verdict}"
+    kind = verdict.split()[0]
     symbol = (
         f'<span class="verdict {kind}" role="img" aria-label="{label}" title="{label}">'
-        f"{VERDICT_SYMBOLS[record.verdict]}</span>"
+        f"{VERDICT_SYMBOLS[verdict]}</span>"
     )
     return f"[{symbol}]({links[record.notebook]})" if record.notebook in links else symbol
 
@@ -114,6 +130,8 @@ def _list_details(
     missing: Sequence[UnmeasurableClaim],
     model: str,
     links: Mapping[str, str],
+    *,
+    adjusted: _Adjusted,
 ) -> list[str]:
     rows = []
     reasons = {each.claim: each.reason for each in missing if each.model == model}
@@ -125,9 +143,12 @@ def _list_details(
             reason = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
             rows.append(_row([title, f'<span class="verdict unmeasured">{status}</span>', reason]))
         for record in own:
-            verdict = f"{_mark(record, {})} {record.verdict}"
+            shown = _get_shown(record, adjusted)
+            verdict = f"{_mark(record, shown, {})} {shown}"
             if record.notebook in links:
                 verdict = f"[{verdict}]({links[record.notebook]})"
+            if shown != record.verdict:
+                verdict += f"<br><small>{record.verdict} before Holm's method</small>"
             rows.append(_row([f"{title}, {record.reading}", verdict, _format_number(record)]))
     return rows
 

@@ -39,3 +39,14 @@ def test_a_cell_shows_both_readings_in_their_order(measured):
 
 def test_an_empty_table_is_not_yet_measured_everywhere():
     assert claims.format_claims_table([]).count("not yet measured") == len(claims.CLAIMS)
+
+
+def test_a_verdict_that_holms_method_takes_away_is_shown_as_inconclusive(measured):
+    close = Interval(value=0.2, low=0.022, high=0.4, n=600)
+    records = [measured(claim, "as tested", interval=close) for claim in ("F1.1", "F3.1")]
+    assert {record.verdict for record in records} == {"supported"}
+    text = claims.format_claims_table(records)
+    assert text.count("supported before Holm's method") == 2
+    assert "F3.1 as tested: inconclusive" in text.splitlines()[9]
+    alone = claims.format_claims_table(records[:1])
+    assert "F1.1 as tested: supported" in alone.splitlines()[2]
