@@ -14,6 +14,7 @@ import xarray as xr
 from ima.cache.reader import open_cache
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
+from ima.measures.treatments import Treatment, treat_means
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -121,6 +122,41 @@ class CacheSet:
                 values = values.assign_coords(id=("sample", ids))
             arrays[name] = values
         return arrays
+
+    def read_treated_means(self, treatment: Treatment) -> dict[str, xr.DataArray]:
+        """Return the mean-pooled tokens of the residual stream under a treatment.
+
+        Parameters
+        ----------
+        treatment : str
+            One of :data:`ima.measures.treatments.TREATMENTS`, for example ``"standardised"``.
+
+        Returns
+        -------
+        dict of str to xarray.DataArray
+            By data set, ``(sample, kind, layer, hidden)`` with the coords of :attr:`means`.
+
+        Raises
+        ------
+        CacheError
+            If a cache holds no ``/sinks``.
+        UnknownNameError
+            If the treatment does not exist.
+        """
+        raw = self.read_arrays("means/resid_post/mean")
+        if treatment == "raw":
+            return raw
+        without = self.read_arrays("sinks/mean_without")
+        squares = self.read_arrays("sinks/sum_squares_without")
+        return {
+            name: treat_means(
+                means,
+                treatment=treatment,
+                without_sinks=without[name],
+                sum_squares=squares[name],
+            )
+            for name, means in raw.items()
+        }
 
     def read_hook_points(self) -> dict[str, dict[str, xr.DataArray]]:
         """Return the mean-pooled tokens by hook point and data set.

@@ -31,11 +31,11 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     Returns
     -------
     xarray.DataTree
-        Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift`` and, if the
-        settings include them, ``tokens/<hook_point>``, ``logit_lens`` and
-        ``input_norms/<linear>``. Dims: sample, kind, layer, hidden, token, step, vocabulary, unit,
-        in_features. The root's attributes describe the run that made the cache. A cache of schema
-        1 opens with these names, too.
+        Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift``, ``sinks``
+        and, if the settings include them, ``tokens/<hook_point>``, ``logit_lens`` and
+        ``input_norms/<linear>``. Dims: sample, kind, layer, hidden, token, step, sink, vocabulary,
+        unit, in_features. The root's attributes describe the run that made the cache. A cache of
+        schema 1 opens with these names, too.
 
     Raises
     ------
@@ -217,11 +217,12 @@ def _select_finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataT
             sample = dataset["sample"].to_numpy()
             # Rows that are not written have the fill value -1.
             return dataset.isel(token=np.flatnonzero((sample >= 0) & done[sample]))
+        chosen = {}
         if "unit" in dataset.dims:
             # A unit is done when its samples are.
-            return dataset.isel(unit=np.unique(rows // tree.attrs["layout"]["unit"]))
-        if "sample" not in dataset.dims:
-            return dataset
-        return dataset.isel(sample=rows[rows < dataset.sizes["sample"]])
+            chosen["unit"] = np.unique(rows // tree.attrs["layout"]["unit"])
+        if "sample" in dataset.dims:
+            chosen["sample"] = rows[rows < dataset.sizes["sample"]]
+        return dataset.isel(chosen)
 
     return tree.map_over_datasets(select)

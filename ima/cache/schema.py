@@ -17,6 +17,11 @@ CACHE_SCHEMA_VERSION = "2"
 
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 
+#: A token is a sink if its norm exceeds this multiple of the median norm of its sample's tokens.
+SINK_NORM_RATIO = 10.0
+#: Number of sinks of a sample and layer whose positions a cache holds.
+SINK_POSITIONS = 4
+
 # Below 256 KiB an inner chunk costs more to find than to read; shards above 16 MiB double the
 # CPU time of a write.
 _INNER_CHUNK_BYTES = 256 * 2**10
@@ -98,6 +103,8 @@ class CacheLayout:
         Whether ``/samples`` holds ``loss`` and ``prediction``.
     metrics : tuple of str
         Scores of the predictions in ``/samples``.
+    sinks : bool
+        Whether ``/sinks`` holds the sinks of the residual stream and the means without them.
     logit_lens, vocabulary : int
         Number of samples with distributions in ``/logit_lens``, and of words per distribution.
     linear_in_features : mapping of str to int
@@ -113,6 +120,7 @@ class CacheLayout:
     loss: bool = True
     predict: bool = False
     metrics: tuple[str, ...] = ()
+    sinks: bool = False
     logit_lens: int = 0
     vocabulary: int = 0
     linear_in_features: Mapping[str, int] = field(default_factory=dict)
@@ -135,6 +143,8 @@ class CacheLayout:
                 arrays += self._tokens(hook_point)
         if "resid_post" in self.widths:
             arrays += self._drift()
+        if self.sinks:
+            arrays += self._sinks()
         if self.logit_lens:
             arrays += self._logit_lens()
         if self.linear_in_features:
@@ -209,6 +219,47 @@ class CacheLayout:
         )
         steps = np.array(DRIFT_STEPS, dtype="int32")
         return [cosine, *_make_coords("drift", layer), _make_coord("drift", "step", steps)]
+
+    def _sinks(self) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers("resid_post", self.layers), self.widths["resid_post"]
+        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
+        by_hidden: dict[str, int | tuple[int, int, int]] = {
+            "layer": (layer.size, 1, depth),
+            "hidden": width,
+        }
+        by_sink: _Dims = {"sample": (self.samples, self.unit), "layer": layer.size}
+        by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layer.size}
+        sink = (
+            f"whose norm exceeds {SINK_NORM_RATIO:g} times the median norm of the sample's tokens"
+        )
+        return [
+            _make_array(
+                "sinks/count",
+                _per_sample(self.samples, self.unit, layer=layer.size),
+                "int32",
+                f"tokens of the residual stream {sink}: sinks",
+            ),
+            _make_array(
+                "sinks/position",
+                {**by_sink, "sink": SINK_POSITIONS},
+                "int32",
+                "places of the first sinks in the sequence, from 0; -1 where there is none",
+            ),
+            _make_array(
+                "sinks/mean_without",
+                _per_sample(self.samples, self.unit, **by_hidden),
+                "float32",
+                "mean over the sample's tokens that are no sinks: "
+                f"{HOOK_POINT_DESCRIPTIONS['resid_post']}",
+            ),
+            _make_array(
+                "sinks/sum_squares_without",
+                {**by_unit, "hidden": width},
+                "float32",
+                "sum over the tokens of a unit that are no sinks of the squares of each dimension",
+            ),
+            *_make_coords("sinks", layer),
+        ]
 
     def _logit_lens(self) -> list[ArraySpec]:
         layer = list_hook_point_layers("resid_post", self.layers)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ima.cache.schema import DRIFT_STEPS
 from ima.capture.input_norms import accumulate_input_norms
 from ima.capture.logit_lens import apply_logit_lens
+from ima.capture.sinks import SinkStatistics
 from ima.errors import ActivationError, ModelError
 from ima.hook_points import HOOK_POINTS
 from ima.models.hook_points import attach_hooks
@@ -44,6 +45,10 @@ class BatchStatistics:
     drift : array (sample, kind, step, layer) or None
         Mean over a sample's tokens of the cosine between a token's residual states at layer and
         layer + step.
+    sinks : dict of str to array
+        Attention sinks of the residual stream and statistics without them: ``count`` (sample, kind,
+        layer), ``position`` (sample, layer, sink), ``mean_without`` (sample, kind, layer, hidden)
+        and ``sum_squares_without`` (kind, layer, hidden), a sum over the batch's tokens.
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
     logit_lens : dict of str to array
@@ -63,6 +68,7 @@ class BatchStatistics:
     means: dict[str, npt.NDArray[np.float32]]
     norms: dict[str, dict[str, npt.NDArray[np.float32]]]
     drift: npt.NDArray[np.float32] | None = None
+    sinks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     loss: npt.NDArray[np.float32] | None = None
     logit_lens: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     input_norms: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -179,6 +185,7 @@ class _Reducer:
         self.peaks: list[tuple[str, int, Tensor]] = []
         self.directions: dict[int, Tensor] = {}
         self.cosines: dict[tuple[int, int], Tensor] = {}
+        self.sinks = SinkStatistics(kinds=self.kinds)
         self.last: Tensor | None = None
         self.lens_outputs: list[tuple[Tensor, Tensor]] = []
         self.masks_by_device: dict[torch.device, tuple[Tensor, ...]] = {}
@@ -189,8 +196,8 @@ class _Reducer:
             self.last = state.clone()
         real, weights, kinds = self._get_masks(state.device)
         if name == "resid_post" and self.logit_lens:
-            shown, kinds = state[: self.logit_lens], kinds[: self.logit_lens]
-            self.lens_outputs.append(apply_logit_lens(self.hook_points, shown, kinds=kinds))
+            shown, seen = state[: self.logit_lens], kinds[: self.logit_lens]
+            self.lens_outputs.append(apply_logit_lens(self.hook_points, shown, kinds=seen))
         if name not in self.names:
             return
         if self.keep:
@@ -199,10 +206,12 @@ class _Reducer:
         if self.padded:
             value = value.masked_fill(~real.unsqueeze(-1), 0.0)
         device = self.real.device
-        self.means[name].append(torch.bmm(weights, value).to(device))
+        mean = torch.bmm(weights, value)
+        self.means[name].append(mean.to(device))
         norm = torch.linalg.vector_norm(value, dim=-1)
         self.norms[name].append(norm.to(device))
         if name == "resid_post":
+            self.sinks.add_layer(value, norm=norm, kinds=kinds, mean=mean)
             self._add_drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
 
     def _get_masks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -247,6 +256,7 @@ class _Reducer:
                 for name, layers in norms.items()
             },
             drift=self._stack_drift() if "resid_post" in self.names else None,
+            sinks=self.sinks.collect() if "resid_post" in self.names else {},
             loss=self._compute_loss() if loss else None,
             logit_lens=self._stack_lens_outputs() if self.lens_outputs else {},
             states={name: np.stack(layers) for name, layers in self.states.items() if layers},

@@ -92,6 +92,7 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
     start, stop = job.layout.bounds(unit)
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
+    squares: list[npt.NDArray[np.float32]] = []
     writes: list[Future[None]] = []
     with MediaPrefetcher(job.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
 
@@ -107,6 +108,8 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
             for path, values in batch_columns.items():
                 columns.setdefault(path, []).append(values)
             sums.append((statistics.input_norms, statistics.counts.sum(axis=0)))
+            if statistics.sinks:
+                squares.append(statistics.sinks["sum_squares_without"])
             if statistics.states:
                 # Tokens are written while the model computes the next batch; at most one waits.
                 for write in writes[-1:]:
@@ -126,6 +129,10 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
         write_array_rows(group, path="logit_lens/word", index=slice(0, n), values=words)
     if job.layout.linear_in_features:
         _write_input_norms(group, sums, unit=unit)
+    if job.layout.sinks:
+        total = np.stack(squares).sum(axis=0, keepdims=True)
+        index = slice(unit, unit + 1)
+        write_array_rows(group, path="sinks/sum_squares_without", index=index, values=total)
     write_array_rows(
         group, path="samples/done", index=slice(start, stop), values=np.ones(stop - start, bool)
     )
@@ -180,6 +187,8 @@ def _make_columns(
         columns["samples/loss"] = statistics.loss
     if statistics.drift is not None:
         columns["drift/cosine"] = statistics.drift
+    for name in ("count", "position", "mean_without") if job.layout.sinks else ():
+        columns[f"sinks/{name}"] = statistics.sinks[name]
     for name, values in statistics.logit_lens.items():
         columns[f"logit_lens/{name}"] = values
     for hook_point, mean in statistics.means.items():

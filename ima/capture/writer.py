@@ -194,6 +194,7 @@ def prepare_capture_job(
         loss=parameters.loss,
         predict=parameters.predict,
         metrics=SampleScorer(samples).metrics if parameters.predict else (),
+        sinks="resid_post" in widths,
         logit_lens=parameters.logit_lens,
         vocabulary=model.hook_points.vocab_size if parameters.logit_lens else 0,
         linear_in_features=model.hook_points.linear_in_features if parameters.input_norms else {},

@@ -64,6 +64,19 @@ def zoo_ladder(
     typer.echo(train_ladder(only=only or (), samples=samples))
 
 
+@zoo_app.command("retrain")
+def zoo_retrain(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TRAINING", help="Only this one, e.g. permuted.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples.")] = 160,
+) -> None:
+    """Train SmolLM2's captions again, with other seeds and permuted pictures; keep curves only."""
+    from ima.studies.retrained import retrain_connector
+
+    typer.echo(retrain_connector(only=only or (), samples=samples))
+
+
 @zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[

@@ -12,7 +12,10 @@ X and Y::
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from scipy import linalg
 
 from ima.errors import ParameterError
@@ -20,16 +23,21 @@ from ima.measures.similarity import normalize_array
 from ima.stats import BoolArray, FloatArray
 
 
-def compute_retrieval_hits(a: FloatArray, b: FloatArray) -> FloatArray:
+def compute_retrieval_hits(
+    a: FloatArray, b: FloatArray, *, groups: npt.NDArray[Any] | None = None
+) -> FloatArray:
     """Compute whether the most similar vector of the other set belongs to the same sample.
 
-    Chance is one over the number of samples.
+    Chance is one over the number of samples, or over that of a sample's group.
 
     Parameters
     ----------
     a, b : ndarray
         ``(sample, hidden)``. Similarity is the cosine after each set's mean is subtracted, because
         a shared offset would make all vectors of a set alike.
+    groups : ndarray or None
+        ``(sample,)``, labels. Only vectors of the same group are compared, and each group's own
+        mean is subtracted: what all samples of a group share does not help. None: one group.
 
     Returns
     -------
@@ -42,8 +50,16 @@ def compute_retrieval_hits(a: FloatArray, b: FloatArray) -> FloatArray:
     >>> a = np.array([[2.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     >>> compute_retrieval_hits(a, a * 3)
     array([1., 1., 1.])
+    >>> compute_retrieval_hits(a, a[[1, 0, 2]], groups=np.array([0, 1, 1])).tolist()
+    [1.0, 1.0, 1.0]
     """
     _check(a, b)
+    if groups is not None:
+        hits = np.empty(len(a))
+        for label in np.unique(groups):
+            rows = groups == label
+            hits[rows] = compute_retrieval_hits(a[rows], b[rows]) if rows.sum() > 1 else 1.0
+        return hits
     cosines = normalize_array(_centre(a)) @ normalize_array(_centre(b)).T
     return (_find_own_best(cosines) + _find_own_best(cosines.T)) / 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def train_connector(settings: TrainingSettings) -> str:
         cpu=settings.device == "cpu",
     )
     parts = _load_parts(settings, device=str(accelerator.device))
-    data = _open_split(settings.data, "train", settings.samples)
+    data = _open_training_split(settings, "train", settings.samples)
     model = _build_untrained(settings, parts, data)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
     if settings.lora_rank and accelerator.num_processes > 1:
@@ -86,7 +86,7 @@ class _ConnectorRun:
     ) -> None:
         self.settings, self.model, self.accelerator = settings, model, accelerator
         self.data = data
-        self.validation = _open_split(settings.data, "validation", _MAX_VALIDATION_SAMPLES)
+        self.validation = _open_training_split(settings, "validation", _MAX_VALIDATION_SAMPLES)
         assert model.perception is not None
         self.stores = _open_token_stores(settings, model, (self.data, self.validation))
         connector = model.perception.connector.float().train().requires_grad_()
@@ -440,6 +440,23 @@ def _open_token_stores(
 def _list_datasets(data: str) -> list[str]:
     """Return the data sets that the setting ``data`` names."""
     return [data] if Path(data).is_dir() else [name.strip() for name in data.split(",")]
+
+
+def _open_training_split(settings: TrainingSettings, split: str, samples: int | None) -> SampleSet:
+    data = _open_split(settings.data, split, samples)
+    return _exchange_media(data, seed=settings.seed) if settings.permuted else data
+
+
+def _exchange_media(data: SampleSet, *, seed: int) -> SampleSet:
+    """Give each sample the medium of another one, none its own."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    # Along a random cycle through all samples, nobody keeps his own.
+    giver = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    exchanged = (
+        replace(sample, media=data[giver[row]].media, digest=data[giver[row]].digest)
+        for row, sample in enumerate(data)
+    )
+    return SampleSet(data.name, data.split, tuple(exchanged))
 
 
 def _open_split(data: str, split: str, samples: int | None) -> SampleSet:

@@ -193,6 +193,13 @@ class TrainingSettings(BaseModel):
     samples: int | None = Field(
         default=None, ge=1, description="number of training samples, from the start; default: all"
     )
+    permuted: bool = Field(
+        default=False,
+        description=(
+            "give each text the medium of another sample: a control, in which a connector learns "
+            "what texts are like and nothing of the media"
+        ),
+    )
     checkpoints: int = Field(
         default=5,
         ge=0,

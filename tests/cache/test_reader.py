@@ -37,6 +37,7 @@ def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
         "means",
         "norms",
         "drift",
+        "sinks",
         "tokens",
         "logit_lens",
         "input_norms",

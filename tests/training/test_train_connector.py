@@ -14,6 +14,7 @@ from tinycolours import make_sample, split_folder
 from tinyhub import TEXT, tokenizer
 
 import ima.models
+from ima.capture import compute_batch_statistics
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
@@ -63,6 +64,38 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, sto
         json.loads((Path(path) / zoo.CARD_FILE).read_text())["curve"] for path in (whole, resumed)
     ]
     assert curves[0] == curves[1]
+
+
+def test_a_permuted_training_learns_texts_and_nothing_of_the_media(settings, data, tmp_path):
+    plain = train_connector(settings(out=str(tmp_path / "plain")))
+    permuted = train_connector(settings(permuted=True))
+    losses = {}
+    for name, path in {"plain": plain, "permuted": permuted}.items():
+        model = ima.models.load_model(path)
+        test = list(open_samples(str(data)))
+        own = compute_batch_statistics(model, model.encode(test), loss=True).loss.mean()
+        others = [
+            replace(sample, media=other.media)
+            for sample, other in zip(test, [*test[1:], test[0]], strict=True)
+        ]
+        foreign = compute_batch_statistics(model, model.encode(others), loss=True).loss.mean()
+        losses[name] = foreign - own
+    # Neighbours have other colours: a connector that sees pays for them, the other does not.
+    assert losses["plain"] > 3 * abs(losses["permuted"])
+    card = json.loads((Path(permuted) / zoo.CARD_FILE).read_text())
+    assert card["recipe"]["permuted"] is True
+
+
+def test_no_sample_keeps_its_own_medium_and_all_keep_their_text(data):
+    samples = open_samples(f"{data}:train")
+    exchanged = connector._exchange_media(samples, seed=3)
+    assert [one.references for one in exchanged] == [one.references for one in samples]
+    media = [one.media for one in samples]
+    assert all(one.media is not own for one, own in zip(exchanged, media, strict=True))
+    assert sorted(map(id, media)) == sorted(id(one.media) for one in exchanged)
+    again = connector._exchange_media(samples, seed=3)
+    assert [one.media for one in again] == [one.media for one in exchanged]
+    assert [one.digest for one in exchanged] != [one.digest for one in samples]
 
 
 def test_accumulated_passes_are_one_batch(settings, tmp_path):

@@ -1,0 +1,111 @@
+"""Attention sinks: tokens of extreme norm, and the statistics of a batch without them.
+
+In a real language model, few positions, often the first one, have a norm far above all others
+(massive activations; Sun et al. 2024). They rule the mean of a sample and every cosine of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
+
+
+def find_sinks(norm: Tensor, *, real: Tensor) -> Tensor:
+    """Find the tokens whose norm exceeds ten times the median norm of their sample.
+
+    Parameters
+    ----------
+    norm : Tensor
+        ``(sample, position)``, L2 norms of the states of one layer.
+    real : Tensor
+        ``(sample, position)``, False where a position is padding.
+
+    Returns
+    -------
+    Tensor
+        ``(sample, position)``, True for sinks. The median is over the sample's tokens of both
+        kinds, the lower one of two.
+
+    Examples
+    --------
+    >>> norm = torch.tensor([[50.0, 2.0, 3.0, 0.0], [4.0, 2.0, 3.0, 0.0]])
+    >>> find_sinks(norm, real=norm > 0).tolist()
+    [[True, False, False, False], [False, False, False, False]]
+    """
+    ranked = norm.masked_fill(~real, torch.inf).sort(dim=-1).values
+    middle = (real.sum(dim=-1, keepdim=True) - 1).clamp_min(0) // 2
+    return real & (norm > SINK_NORM_RATIO * ranked.gather(-1, middle))
+
+
+class SinkStatistics:
+    """Collects the sinks of a batch, layer by layer, and its means without them.
+
+    Parameters
+    ----------
+    kinds : Tensor
+        ``(sample, kind, position)``, True where a token is of a kind.
+    """
+
+    def __init__(self, *, kinds: Tensor) -> None:
+        self._device = kinds.device
+        self._layers: dict[str, list[Tensor]] = {
+            name: [] for name in ("count", "position", "mean_without", "sum_squares_without")
+        }
+
+    def add_layer(self, value: Tensor, *, norm: Tensor, kinds: Tensor, mean: Tensor) -> None:
+        """Add one layer of the residual stream.
+
+        Parameters
+        ----------
+        value : Tensor
+            ``(sample, position, hidden)``, float32, zero where a position is padding.
+        norm : Tensor
+            ``(sample, position)``, the L2 norms.
+        kinds : Tensor
+            ``(sample, kind, position)``, on the device of `value`.
+        mean : Tensor
+            ``(sample, kind, hidden)``, the mean over all tokens.
+        """
+        sinks = find_sinks(norm, real=kinds.any(dim=1))
+        ordinary = kinds & ~sinks.unsqueeze(1)
+        counts = ordinary.sum(dim=-1, keepdim=True)
+        if bool(sinks.any()):
+            # A sample without an ordinary token of a kind has no mean of it: 0/0 gives NaN.
+            mean = torch.bmm(ordinary.float() / counts, value)
+        squares = torch.einsum("skp,sph->kh", ordinary.float(), value.square())
+        found = {
+            "count": (kinds & sinks.unsqueeze(1)).sum(dim=-1),
+            "position": _list_positions(sinks, real=kinds.any(dim=1)),
+            "mean_without": mean,
+            "sum_squares_without": squares,
+        }
+        for name, part in found.items():
+            self._layers[name].append(part.to(self._device))
+
+    def collect(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the statistics in host memory, with a dim ``layer`` in its place."""
+        # The dim of layers comes before hidden, sink, or last.
+        places = {"count": 2, "position": 1, "mean_without": 2, "sum_squares_without": 1}
+        stacked = {
+            name: torch.stack(self._layers[name], dim=dim).cpu().numpy()
+            for name, dim in places.items()
+        }
+        for name in ("count", "position"):
+            stacked[name] = stacked[name].astype(np.int32)
+        return stacked
+
+
+def _list_positions(sinks: Tensor, *, real: Tensor) -> Tensor:
+    """Return the positions of the first sinks, dims (sample, sink); -1 where there is none."""
+    end = sinks.shape[-1]
+    # Padding may stand on either side; positions count real tokens.
+    places = (real.cumsum(dim=-1) - 1).masked_fill(~sinks, end)
+    first = places.sort(dim=-1).values[:, :SINK_POSITIONS]
+    first = torch.nn.functional.pad(first, (0, SINK_POSITIONS - first.shape[-1]), value=end)
+    return first.masked_fill(first == end, -1)

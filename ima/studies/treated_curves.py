@@ -1,0 +1,202 @@
+"""Alignment by layer under four treatments: PvsT, matched minus all pairs, and retrieval@1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ima.cache.cache_set import CacheSet, open_cache_set
+from ima.measures.alignment import compute_alignment_curve
+from ima.measures.cosine_parts import compute_part_intervals, decompose_alignment
+from ima.measures.representation_similarity import compute_retrieval_hits
+from ima.measures.treatments import TREATMENTS, Treatment
+from ima.stats.intervals import compute_percentile_interval
+from ima.stats.resampling import draw_bootstrap_weights, label_draws
+
+#: Measures of :func:`compute_treated_curves`.
+ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL = "PvsT", "matched minus all", "retrieval@1"
+TREATED_MEASURES = (ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL)
+
+
+def compute_retrieval_curve(
+    means: xr.DataArray,
+    *,
+    groups: npt.NDArray[Any] | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compute retrieval@1 at each layer of a data set.
+
+    Parameters
+    ----------
+    means : xarray.DataArray
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
+    groups : ndarray or None
+        ``(sample,)``, labels; a sample's text is looked for among those of its group only.
+    resamples : int
+        Number of bootstrap resamples of the samples' hits. What a sample is compared with stays,
+        because copies of a sample would compete with it.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` and ``null`` ``(layer)``, ``draws`` ``(draw, layer)``, fractions. The null is
+        the expectation under random pairs: the mean of one over the size of a sample's group.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> curve = compute_retrieval_curve(means, resamples=2)
+    >>> curve["estimate"].values.tolist(), curve["null"].values.tolist()
+    ([1.0], [0.05])
+    """
+    n = means.sizes["sample"]
+    labels = np.zeros(n, dtype=np.int64) if groups is None else np.asarray(groups)
+    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
+    values = np.empty((1 + resamples, means.sizes["layer"]))
+    for at in range(means.sizes["layer"]):
+        p, t = (
+            means.isel(layer=at).sel(kind=kind).to_numpy().astype(np.float64)
+            for kind in ("perceptual", "textual")
+        )
+        hits = compute_retrieval_hits(p, t, groups=labels)
+        values[0, at], values[1:, at] = hits.mean(), weights @ hits
+    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    curve = label_draws(values, ("layer",), coords={"layer": means["layer"].to_numpy()}, n=n)
+    return curve.assign(null=xr.full_like(curve["estimate"], float((1 / sizes[place]).mean())))
+
+
+def compute_treated_curves(
+    by_treatment: Mapping[Treatment, xr.DataArray], *, resamples: int = 200, seed: int = 0
+) -> dict[str, xr.Dataset]:
+    """Compute the three measures of alignment under each treatment of one data set.
+
+    Parameters
+    ----------
+    by_treatment : mapping of str to xarray.DataArray
+        Treated means ``(sample, kind, layer, hidden)`` of the same samples.
+    resamples : int
+        Number of bootstrap resamples of contents, the same for all treatments.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        For each of :data:`TREATED_MEASURES`, ``estimate`` ``(treatment, layer)`` and ``draws``
+        ``(draw, treatment, layer)``.
+
+    Examples
+    --------
+    >>> curves = compute_treated_curves(
+    ...     {name: cache_set.read_treated_means(name)["drawings-image-caption"]
+    ...      for name in TREATMENTS}
+    ... )  # doctest: +SKIP
+    """
+    given = {"resamples": resamples, "seed": seed}
+    parts: dict[str, list[xr.Dataset]] = {name: [] for name in TREATED_MEASURES}
+    for means in by_treatment.values():
+        one = {"one": means.load()}
+        parts[ALL_PAIRS].append(compute_alignment_curve(one, **given).isel(dataset=0, drop=True))
+        matched = compute_alignment_curve(one, pairs="matched minus all", **given)
+        parts[MATCHED_MINUS_ALL].append(matched.isel(dataset=0, drop=True))
+        parts[RETRIEVAL].append(compute_retrieval_curve(one["one"], **given))
+    names = np.array(list(by_treatment), dtype=object)
+    return {
+        measure: xr.concat(curves, "treatment").assign_coords(treatment=names)
+        for measure, curves in parts.items()
+    }
+
+
+def read_treated_sets(cache_set: CacheSet) -> dict[str, dict[Treatment, xr.DataArray]]:
+    """Return the means of each data set under each treatment.
+
+    Raises
+    ------
+    CacheError
+        If a cache holds no ``/sinks``.
+
+    Examples
+    --------
+    >>> list(read_treated_sets(cache_set)["drawings-image-caption"])  # doctest: +SKIP
+    ['raw', 'without sinks', 'without rogue dimensions', 'standardised']
+    """
+    by_treatment = {name: cache_set.read_treated_means(name) for name in TREATMENTS}
+    return {
+        data: {name: means[data].load() for name, means in by_treatment.items()}
+        for data in cache_set.means
+    }
+
+
+def bound_curve(curve: xr.Dataset) -> xr.Dataset:
+    """Return a curve with the ends of its 95 % percentile interval in place of draws.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        ``estimate`` and either ``draws`` or ``low`` and ``high``.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([0.5], dims="layer")
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> list(bound_curve(curve))
+    ['estimate', 'low', 'high']
+    """
+    if "draws" in curve:
+        low, high = compute_percentile_interval(curve["draws"])
+        curve = curve.assign(low=low, high=high)
+    return curve[["estimate", "low", "high"]].reset_coords(drop=True)
+
+
+def decompose_training_change(
+    cache_set: CacheSet, before: str, *, resamples: int = 200, seed: int = 0
+) -> dict[str, xr.Dataset]:
+    """Decompose what training changed in the IMA score, on the samples that both caches hold.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        The caches of trained models.
+    before : str
+        Cache of one of these models before training, on the same data set.
+    resamples : int
+        Number of bootstrap resamples of contents.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        By data set, :func:`~ima.measures.cosine_parts.compute_part_intervals` of the change; empty
+        if the cache set does not hold the data set.
+
+    Examples
+    --------
+    >>> decompose_training_change(cache_set, "model@0--data.zarr")  # doctest: +SKIP
+    """
+    start = open_cache_set([before])
+    (data,) = start.means
+    if data not in cache_set.means:
+        return {}
+    n = min(one.means[data].sizes["sample"] for one in (start, cache_set))
+    first, last = (
+        decompose_alignment(
+            {data: one.means[data][:n]},
+            without_sinks={data: one.read_treated_means("without sinks")[data][:n]},
+            sum_squares={data: one.read_arrays("sinks/sum_squares_without")[data]},
+            resamples=resamples,
+            seed=seed,
+        )
+        for one in (start, cache_set)
+    )
+    changes = compute_part_intervals(last, before=first)
+    return {data: changes.sel(number=["change in training"])}

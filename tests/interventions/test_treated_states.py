@@ -1,0 +1,44 @@
+"""Treated means of controls are those that a cache of the same run would give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tinysamples import image_set
+
+from ima.cache.cache_set import open_cache_set
+from ima.capture.writer import create_cache
+from ima.interventions.treated_states import capture_treated_means, run_treated_controls
+from ima.measures.treatments import TREATMENTS
+from ima.models import load_model
+
+
+@pytest.fixture
+def model(tiny_zoo):
+    return load_model("llama-mini/vit/image-caption")
+
+
+def test_treated_means_are_those_of_a_cache(model, tmp_path):
+    samples = image_set(6)
+    settings = {"samples": 6, "batch_size": 3, "unit": 3, "keep_tokens": 0, "progress": False}
+    create_cache(model, dataset=samples, path=tmp_path / "one.zarr", **settings)
+    cache_set = open_cache_set([tmp_path / "one.zarr"])
+    batches = model.encode_batches(list(samples), batch_size=3)
+    treated = capture_treated_means(model, batches)
+    for name in TREATMENTS:
+        (expected,) = cache_set.read_treated_means(name).values()
+        np.testing.assert_allclose(treated[name], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_changes_percepts_and_random_blocks_keep_the_input(model):
+    samples = list(image_set(5))
+    plain = capture_treated_means(model, model.encode_batches(samples, batch_size=5))["raw"]
+    controls = {name: own["raw"] for name, own in run_treated_controls(model, samples).items()}
+    first = plain.isel(layer=0)
+    np.testing.assert_allclose(controls["random blocks"].isel(layer=0), first, atol=1e-6)
+    assert not np.allclose(controls["random blocks"].isel(layer=1), plain.isel(layer=1))
+    text = {"kind": "textual"}
+    np.testing.assert_allclose(
+        controls["noise"].isel(layer=0).sel(text), first.sel(text), atol=1e-6
+    )
+    assert not np.allclose(controls["noise"].isel(layer=0, kind=0), first.isel(kind=0))
