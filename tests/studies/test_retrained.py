@@ -1,0 +1,74 @@
+"""Repeated trainings: measured once, kept as curves, and read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ima.errors import UnknownNameError
+from ima.measures.treatments import TREATMENTS
+from ima.models import zoo
+from ima.studies import retrained
+from ima.studies.treated_curves import TREATED_MEASURES
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty zoo in which a training is a curve of its own seed."""
+    monkeypatch.setattr(zoo, "get_zoo_root", lambda: tmp_path)
+    trained = []
+    monkeypatch.setattr("ima.training.train_connector", trained.append)
+
+    def measure(model, dataset, samples, resamples):
+        seed = trained[-1].seed + trained[-1].permuted
+        draws = np.random.default_rng(seed).normal(size=(resamples, len(TREATMENTS), 3))
+        arrays = {
+            "estimate": (("treatment", "layer"), draws.mean(axis=0)),
+            "draws": (("draw", "treatment", "layer"), draws),
+        }
+        curve = xr.Dataset(arrays, coords={"treatment": list(TREATMENTS), "layer": range(3)})
+        written = retrained._write_curve(curve)
+        assert (dataset, samples) == ("drawings-image-caption", 8)
+        return {"curves": dict.fromkeys(TREATED_MEASURES, written)}
+
+    monkeypatch.setattr(retrained, "_measure", measure)
+    return tmp_path / retrained.RETRAINED_FOLDER, trained
+
+
+def test_each_training_is_done_once_and_read_back(folder):
+    path, trained = folder
+    assert retrained.read_retrained() == {}
+    assert retrained.retrain_connector(samples=8, resamples=5) == path
+    assert [(one.seed, one.permuted) for one in trained] == [(0, True), (1, False), (2, False)]
+    retrained.retrain_connector(samples=8, resamples=5)
+    assert len(trained) == 3
+    found = retrained.read_retrained()
+    assert list(found) == ["permuted", "seed 1", "seed 2"]
+    curve = found["seed 2"]["PvsT"]
+    assert curve["estimate"].dims == ("treatment", "layer")
+    assert (curve["low"] <= curve["estimate"]).all()
+    expected = np.random.default_rng(2).normal(size=(5, 4, 3)).mean(axis=0)
+    np.testing.assert_allclose(curve["estimate"], expected, atol=1e-5)
+    with pytest.raises(UnknownNameError, match="Did you mean 'seed 1'"):
+        retrained.retrain_connector(only=["seed_1"])
+
+
+def test_the_committed_curves_are_of_this_recipe():
+    """A curve of another recipe would stand beside the connector as if it were its own."""
+    from ima.drawings.zoo import make_training_settings
+
+    folder = zoo.get_zoo_root() / retrained.RETRAINED_FOLDER
+    out = Path("model")
+    recipe = make_training_settings(retrained.RETRAINED_MODEL, out=out, features=out).model_dump()
+    for one in retrained.RETRAININGS:
+        file = folder / f"{one.name.replace(' ', '-')}.json"
+        if file.is_file():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            assert record["training"] == asdict(one)
+            own = {**recipe, "seed": one.seed, "permuted": one.permuted}
+            assert record["recipe"].items() <= own.items()
