@@ -10,7 +10,11 @@ import xarray as xr
 
 from ima.capture import compute_batch_statistics
 from ima.hook_points import TOKEN_KINDS
-from ima.interventions.controls import reinitialize_blocks, replace_tokens_with_noise
+from ima.interventions.controls import (
+    attention_knockout,
+    reinitialize_blocks,
+    replace_tokens_with_noise,
+)
 from ima.measures.treatments import TREATMENTS, Treatment, treat_means
 
 if TYPE_CHECKING:
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
 def run_treated_controls(
     model: FrozenModel, samples: Sequence[Sample], *, batch_size: int = 16, seed: int = 0
 ) -> dict[str, dict[Treatment, xr.DataArray]]:
-    """Run a model with noise as perceptual tokens, and with random blocks; treat its means.
+    """Run a model under controls and treat its means.
+
+    A text attends to its percepts, so that its states carry a trace of them whatever they are: of
+    noise, and in random blocks too. Separated kinds have no such trace.
 
     Parameters
     ----------
@@ -38,8 +45,9 @@ def run_treated_controls(
     Returns
     -------
     dict of str to dict
-        For ``noise`` and ``random blocks``, by treatment, the mean-pooled states of the residual
-        stream ``(sample, kind, layer, hidden)``.
+        For ``noise`` (as perceptual tokens), ``random blocks``, ``separated`` (textual tokens do
+        not attend to perceptual ones in any block) and ``random blocks, separated``, by treatment,
+        the mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``.
 
     Examples
     --------
@@ -50,14 +58,17 @@ def run_treated_controls(
     noisy = [
         replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
     ]
+    untrained = reinitialize_blocks(model, seed=seed)
     return {
         "noise": capture_treated_means(model, noisy),
-        "random blocks": capture_treated_means(reinitialize_blocks(model, seed=seed), batches),
+        "random blocks": capture_treated_means(untrained, batches),
+        "separated": capture_treated_means(model, batches, separated=True),
+        "random blocks, separated": capture_treated_means(untrained, batches, separated=True),
     }
 
 
 def capture_treated_means(
-    model: FrozenModel, batches: Sequence[Batch]
+    model: FrozenModel, batches: Sequence[Batch], *, separated: bool = False
 ) -> dict[Treatment, xr.DataArray]:
     """Run a model over batches and return its means under each treatment.
 
@@ -67,6 +78,8 @@ def capture_treated_means(
         The model.
     batches : sequence of Batch
         From :meth:`ima.models.frozen.FrozenModel.encode_batches`.
+    separated : bool
+        Whether textual tokens are kept from attending to perceptual ones, in all blocks.
 
     Returns
     -------
@@ -78,9 +91,10 @@ def capture_treated_means(
     >>> list(capture_treated_means(model, batches))  # doctest: +SKIP
     ['raw', 'without sinks', 'without rogue dimensions', 'standardised']
     """
-    found = [
-        compute_batch_statistics(model, batch, hook_points=["resid_post"]) for batch in batches
-    ]
+    found, last_layer = [], model.layers if separated else 0
+    for batch in batches:
+        with attention_knockout(model, batch, last_layer=last_layer):
+            found.append(compute_batch_statistics(model, batch, hook_points=["resid_post"]))
     raw = np.concatenate([one.means["resid_post"] for one in found])
     without = np.concatenate([one.sinks["mean_without"] for one in found])
     squares = np.stack([one.sinks["sum_squares_without"] for one in found])

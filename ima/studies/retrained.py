@@ -7,7 +7,6 @@ was trained on permuted captions knows what captions are like and nothing of the
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +15,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ima.cache.cache_set import open_cache_set
+from ima.data.samples import open_samples
 from ima.errors import UnknownNameError
 from ima.files import read_json, write_json
 from ima.measures.treatments import TREATMENTS
-from ima.models import zoo
+from ima.models import load_model, zoo
 from ima.studies.treated_curves import (
     TREATED_MEASURES,
     bound_curve,
     compute_treated_curves,
-    read_treated_sets,
 )
 from ima.training.settings import RUN_FIELDS
 
@@ -33,8 +31,11 @@ logger = logging.getLogger("ima")
 
 #: Where the zoo keeps the curves, and the connector that is trained again.
 RETRAINED_FOLDER, RETRAINED_MODEL = "retrained", "smollm2/dinov2/image-caption"
+#: The model as it is, and with textual tokens that do not attend to perceptual ones.
+CONDITIONS = ("as it is", "separated")
 #: Another version is measured again.
 _VERSION = 1
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -125,23 +126,17 @@ def retrain_connector(
     return folder
 
 
-def _measure(model: str, dataset: str, samples: int, resamples: int) -> dict[str, Any]:
-    from ima.capture.writer import create_cache
+def _measure(name: str, dataset: str, samples: int, resamples: int) -> dict[str, Any]:
+    from ima.interventions.treated_states import capture_treated_means
 
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "cache.zarr"
-        create_cache(
-            model,
-            dataset=dataset,
-            path=path,
-            samples=samples,
-            hook_points=["resid_post"],
-            keep_tokens=0,
-        )
-        cache_set = open_cache_set([path])
-        (treated,) = read_treated_sets(cache_set).values()
-        curves = compute_treated_curves(treated, resamples=resamples)
-    return {"curves": {measure: _write_curve(curve) for measure, curve in curves.items()}}
+    model = load_model(name)
+    batches = model.encode_batches(list(open_samples(dataset, n=samples)), batch_size=_BATCH_SIZE)
+    curves = {}
+    for condition in CONDITIONS:
+        treated = capture_treated_means(model, batches, separated=condition == "separated")
+        by_measure = compute_treated_curves(treated, resamples=resamples)
+        curves[condition] = {one: _write_curve(curve) for one, curve in by_measure.items()}
+    return {"curves": curves}
 
 
 def _write_curve(curve: xr.Dataset) -> dict[str, Any]:
@@ -151,8 +146,13 @@ def _write_curve(curve: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def read_retrained() -> dict[str, dict[str, xr.Dataset]]:
+def read_retrained(condition: str = "as it is") -> dict[str, dict[str, xr.Dataset]]:
     """Read the curves of the trainings that are finished.
+
+    Parameters
+    ----------
+    condition : str
+        One of :data:`CONDITIONS`.
 
     Returns
     -------
@@ -162,13 +162,13 @@ def read_retrained() -> dict[str, dict[str, xr.Dataset]]:
 
     Examples
     --------
-    >>> read_retrained()["permuted"]["retrieval@1"]["estimate"]  # doctest: +SKIP
+    >>> read_retrained("separated")["permuted"]["retrieval@1"]["estimate"]  # doctest: +SKIP
     """
     found = {}
     for one in RETRAININGS:
         path = zoo.get_zoo_root() / RETRAINED_FOLDER / f"{one.name.replace(' ', '-')}.json"
         if path.is_file():
-            curves = read_json(path)["curves"]
+            curves = read_json(path)["curves"][condition]
             found[one.name] = {
                 measure: _read_curve(curves[measure]) for measure in TREATED_MEASURES
             }

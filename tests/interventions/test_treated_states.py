@@ -8,6 +8,7 @@ from tinysamples import image_set
 
 from ima.cache.cache_set import open_cache_set
 from ima.capture.writer import create_cache
+from ima.interventions.controls import replace_tokens_with_noise
 from ima.interventions.treated_states import capture_treated_means, run_treated_controls
 from ima.measures.treatments import TREATMENTS
 from ima.models import load_model
@@ -42,3 +43,17 @@ def test_noise_changes_percepts_and_random_blocks_keep_the_input(model):
         controls["noise"].isel(layer=0).sel(text), first.sel(text), atol=1e-6
     )
     assert not np.allclose(controls["noise"].isel(layer=0, kind=0), first.isel(kind=0))
+
+
+def test_separated_texts_are_the_same_after_any_percepts(model):
+    samples = list(image_set(5))
+    batches = model.encode_batches(samples, batch_size=5)
+    noisy = [replace_tokens_with_noise(batch, seed=3) for batch in batches]
+    separated = run_treated_controls(model, samples)["separated"]["raw"]
+    after_noise = capture_treated_means(model, noisy, separated=True)["raw"]
+    text, percepts = {"kind": "textual"}, {"kind": "perceptual"}
+    np.testing.assert_allclose(separated.sel(text), after_noise.sel(text), atol=1e-5)
+    assert not np.allclose(separated.sel(percepts), after_noise.sel(percepts), atol=1e-2)
+    plain = capture_treated_means(model, batches)["raw"]
+    np.testing.assert_allclose(separated.sel(percepts), plain.sel(percepts), atol=1e-5)
+    assert not np.allclose(separated.sel(text), plain.sel(text), atol=1e-4)

@@ -34,7 +34,8 @@ def folder(tmp_path, monkeypatch):
         curve = xr.Dataset(arrays, coords={"treatment": list(TREATMENTS), "layer": range(3)})
         written = retrained._write_curve(curve)
         assert (dataset, samples) == ("drawings-image-caption", 8)
-        return {"curves": dict.fromkeys(TREATED_MEASURES, written)}
+        by_measure = dict.fromkeys(TREATED_MEASURES, written)
+        return {"curves": dict.fromkeys(retrained.CONDITIONS, by_measure)}
 
     monkeypatch.setattr(retrained, "_measure", measure)
     return tmp_path / retrained.RETRAINED_FOLDER, trained
@@ -47,7 +48,7 @@ def test_each_training_is_done_once_and_read_back(folder):
     assert [(one.seed, one.permuted) for one in trained] == [(0, True), (1, False), (2, False)]
     retrained.retrain_connector(samples=8, resamples=5)
     assert len(trained) == 3
-    found = retrained.read_retrained()
+    found = retrained.read_retrained("separated")
     assert list(found) == ["permuted", "seed 1", "seed 2"]
     curve = found["seed 2"]["PvsT"]
     assert curve["estimate"].dims == ("treatment", "layer")
