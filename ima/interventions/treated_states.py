@@ -84,7 +84,7 @@ def capture_treated_means(
     Returns
     -------
     dict of str to xarray.DataArray
-        By treatment, ``(sample, kind, layer, hidden)``.
+        By treatment, ``(sample, kind, layer, hidden)``, with the samples' ids.
 
     Examples
     --------
@@ -104,5 +104,6 @@ def capture_treated_means(
         "without_sinks": xr.DataArray(without, coords, ("sample", *dims)),
         "sum_squares": xr.DataArray(squares, coords, ("unit", *dims)),
     }
-    means = xr.DataArray(raw, coords, ("sample", *dims))
+    ids = np.array([name for batch in batches for name in batch.sample_ids], dtype=object)
+    means = xr.DataArray(raw, coords, ("sample", *dims)).assign_coords(id=("sample", ids))
     return {name: treat_means(means, treatment=name, **sides) for name in TREATMENTS}

@@ -67,8 +67,8 @@ def compute_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datase
     ...     values = xr.DataArray([[first, 0.0]], dims=("dataset", "layer"))
     ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
     ...     return curve.assign_attrs(samples=8)
-    >>> pairs = {"a": (make_curve(0.25), make_curve(0.75)), "b": (make_curve(0.5), make_curve(0.25))}
-    >>> compute_least_score_change(pairs).value
+    >>> rising, falling = (make_curve(0.25), make_curve(0.75)), (make_curve(0.5), make_curve(0.25))
+    >>> compute_least_score_change({"a": rising, "b": falling}).value
     -0.25
     """
     estimates, draws = [], []

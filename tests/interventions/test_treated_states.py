@@ -29,6 +29,7 @@ def test_treated_means_are_those_of_a_cache(model, tmp_path):
     for name in TREATMENTS:
         (expected,) = cache_set.read_treated_means(name).values()
         np.testing.assert_allclose(treated[name], expected, rtol=1e-4, atol=1e-4)
+        assert treated[name]["id"].to_numpy().tolist() == [sample.id for sample in samples]
 
 
 def test_noise_changes_percepts_and_random_blocks_keep_the_input(model):
