@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,13 @@ class CacheSet:
         """List the ids of the samples of each data set; samples of one content share an id."""
         return {
             name: [str(i) for i in tree["samples"]["id"].to_numpy()]
+            for name, tree in self.trees.items()
+        }
+
+    def list_references(self) -> dict[str, list[str]]:
+        """List the text of each sample, by data set: the first reference, which the model reads."""
+        return {
+            name: [json.loads(each)[0] for each in tree["samples"]["references"].to_numpy()]
             for name, tree in self.trees.items()
         }
 

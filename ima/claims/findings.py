@@ -191,16 +191,19 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "At no layer do half of the perceptual tokens show a word of their own text, "
-                "beyond those that they share with another text."
+                "In no data set and at no layer do half of the percepts show a word of their own "
+                "text that another text lacks, beyond chance."
             ),
+            # Of pairs, because texts of a narrow world share most words: a translated percept
+            # would show words of every text. Of a sample's percept as a whole, because most tokens
+            # of a picture show nothing that its caption names, even if all are translated.
             statistic=(
-                "fraction of perceptual tokens with a content word of their sample's reference "
-                "among the ten likeliest words, minus the same with another sample's "
-                "reference, at the layer where it is largest"
+                "fraction of pairs of samples in which the ten likeliest words of a percept hold a "
+                "content word that only its own text has, minus one that only the other text "
+                "has, at the data set and layer where the difference is largest"
             ),
             margin=Margin(
-                0.05, "One token in twenty is the least that a table of words would show."
+                0.05, "One percept in twenty is the least that a table of words would show."
             ),
             unit="contents",
             figure="the appendix on the logit lens",

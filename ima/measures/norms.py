@@ -2,8 +2,12 @@
 
 Figure 3 of the paper, for perceptual states P_l and textual states T_l at layers l::
 
-    F1.3  min over l of mean over data sets of log₂(median ‖P_l‖ / median ‖T_l‖)
-    F1.4  mean over early l of cos(P_l, P_l+n) − cos(T_l, T_l+n)
+    F1.3 as stated  min over l of mean over data sets of log₂(median ‖P_l‖ / median ‖T_l‖)
+    F1.3 as tested  the same over l ≥ 1, of a model whose P_0 is scaled to the median norm of T_0
+    F1.4 as stated  mean over early l of cos(P_l, P_l+1) − cos(T_l, T_l+1)
+    F1.4 as tested  the same over all l, of states with matched norms (norm-matched cosine)
+
+Of multitask models, F1.3 takes the early layers only.
 """
 
 from __future__ import annotations
@@ -89,6 +93,32 @@ def select_early_layers(averaged: xr.Dataset, *, ratio: float = 0.25) -> xr.Data
     array([0, 1, 2, 3])
     """
     return averaged.isel(layer=slice(max(1, math.ceil(ratio * averaged.sizes["layer"]))))
+
+
+def select_claimed_layers(
+    averaged: xr.Dataset, *, multitask: bool, first: int = 0, ratio: float = 0.25
+) -> xr.Dataset:
+    """Select the layers that F1.3 is about: all, or the early ones of a multitask model.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
+        From :func:`average_over_samples`, at all layers.
+    multitask : bool
+        Whether the model reads several tasks.
+    first : int
+        The first layer to select, which is selected in any case.
+    ratio : float
+        Ratio of early layers, as in :func:`select_early_layers`.
+
+    Examples
+    --------
+    >>> averaged = xr.Dataset(coords={"layer": range(13)})
+    >>> select_claimed_layers(averaged, multitask=True, first=1)["layer"].values
+    array([1, 2, 3])
+    """
+    claimed = select_early_layers(averaged, ratio=ratio) if multitask else averaged
+    return averaged.sel(layer=slice(first, max(first, int(claimed["layer"][-1]))))
 
 
 def average_layer_drift(
@@ -331,13 +361,45 @@ def compute_norm_ratio(averaged: xr.Dataset) -> Interval:
     >>> print(compute_norm_ratio(averaged.assign_attrs(samples=8)))
     2.000 [2.000, 2.000], n = 8
     """
+    return compute_lowest_point(_compute_log_ratios(averaged), n=averaged.attrs["samples"])
+
+
+def describe_norm_ratios(averaged: xr.Dataset, *, given: str = "") -> str:
+    """Say at how many layers perceptual norms are larger, and the smallest ratio.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
+        As for :func:`compute_norm_ratio`.
+    given : str
+        Condition of the run, at the start of the sentence.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
+    >>> norms = xr.DataArray([[[4.0, 1.0], [1.0, 2.0]]], coords, ("dataset", "kind", "layer"))
+    >>> averaged = xr.Dataset({"estimate": norms, "draws": norms.expand_dims("draw")})
+    >>> print(describe_norm_ratios(averaged))
+    Perceptual norms are larger than textual norms at 1 of 2 layers; the ratio is smallest at \
+layer 1: 0.50.
+    """
+    ratios = 2.0 ** _compute_log_ratios(averaged)["estimate"]
+    start = f"{given}, perceptual" if given else "Perceptual"
+    return (
+        f"{start} norms are larger than textual norms at {int((ratios > 1).sum())} of "
+        f"{ratios.size} layers; the ratio is smallest at layer {int(ratios.idxmin())}: "
+        f"{float(ratios.min()):.2f}."
+    )
+
+
+def _compute_log_ratios(averaged: xr.Dataset) -> xr.Dataset:
+    """Average log₂(‖P‖ / ‖T‖) over data sets."""
     logs: xr.Dataset = xr.apply_ufunc(np.log2, averaged[["estimate", "draws"]])
-    gap = _subtract_textual(logs).mean("dataset")
-    return compute_lowest_point(gap, n=averaged.attrs["samples"])
+    return _subtract_textual(logs).mean("dataset")
 
 
 def compute_drift_gap(averaged: xr.Dataset) -> Interval:
-    """Measure F1.4: how much less perceptual tokens turn than textual ones in the early layers.
+    """Measure F1.4: how much less perceptual tokens turn than textual ones.
 
     Parameters
     ----------
@@ -359,6 +421,37 @@ def compute_drift_gap(averaged: xr.Dataset) -> Interval:
     """
     gap = _subtract_textual(averaged[["estimate", "draws"]]).mean(("dataset", "layer"))
     return Interval.of_draws(float(gap["estimate"]), gap["draws"], n=averaged.attrs["samples"])
+
+
+def describe_drift_gap(averaged: xr.Dataset, *, given: str = "") -> str:
+    """Say whether perceptual tokens turn less or more than textual ones, and at how many layers.
+
+    Parameters
+    ----------
+    averaged : xarray.Dataset
+        As for :func:`compute_drift_gap`.
+    given : str
+        Condition of the comparison, at the start of the sentence.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
+    >>> cosines = xr.DataArray([[[0.75, 0.75], [0.5, 0.8]]], coords, ("dataset", "kind", "layer"))
+    >>> averaged = xr.Dataset({"estimate": cosines, "draws": cosines.expand_dims("draw")})
+    >>> print(describe_drift_gap(averaged))
+    The cosine one layer on, mean over layers 0 to 1, is 0.750 for perceptual and 0.650 for \
+textual tokens; perceptual tokens turn less at 1 of 2 layers.
+    """
+    curves = averaged["estimate"].mean("dataset")
+    perceptual, textual = (curves.sel(kind=kind) for kind in TOKEN_KINDS)
+    layers = curves["layer"].to_numpy()
+    less = int((perceptual > textual).sum())
+    start = f"{given}, the" if given else "The"
+    return (
+        f"{start} cosine one layer on, mean over layers {layers[0]} to {layers[-1]}, is "
+        f"{float(perceptual.mean()):.3f} for perceptual and {float(textual.mean()):.3f} for "
+        f"textual tokens; perceptual tokens turn less at {less} of {layers.size} layers."
+    )
 
 
 def _subtract_textual(values: xr.Dataset) -> xr.Dataset:

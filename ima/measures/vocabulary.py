@@ -1,22 +1,20 @@
 """Distributions over the vocabulary (F1.5): how far perceptual tokens are from textual ones.
 
 The logit lens gives each state the distribution p of the next word. With its mean over the samples
-of data set d, for perceptual tokens (p_d) and textual tokens (t_d), in nats::
+of data set d, for perceptual tokens (p_d) and textual tokens (t_d), in bits::
 
-    KL(a, b)     = (KL(a ‖ b) + KL(b ‖ a)) / 2, the same in both directions
-    KL(P, T)     = mean over d      of KL(p_d, t_d)
-    KL(T, T')    = mean over d < d' of KL(t_d, t_d')     KL(P, P') the same
-    KL(T halves) = mean over d      of the same for two halves of d, which is what chance gives
-    F1.5         = min over layers  of KL(P, T) − KL(T halves)
+    JS(a, b)  = (KL(a ‖ m) + KL(b ‖ m)) / 2 with m = (a + b) / 2, the same in both directions
+    JS(P, T)  = mean over d      of JS(p_d, t_d)
+    JS(T, T') = mean over d < d' of JS(t_d, t_d')     JS(P, P') the same
+    F1.5      = min over layers  of JS(P, T) − JS(T, T')
 
-All functions take logarithms of probabilities, as in ``/logit_lens/log_probability`` of a cache,
-because probabilities may be too small for float32.
+Functions take logarithms of probabilities, as in ``/logit_lens/log_probability`` of a cache. The
+divergence is at most 1 bit, and a word too rare for a float adds nothing to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -24,20 +22,61 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy.special import logsumexp
 
+from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures.cones import average_terms_by_curve, label_terms
 from ima.measures.similarity import check_same_layers
-from ima.stats import FloatArray, RowIndices
+from ima.stats import FloatArray
 from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import draw_dataset_weights, label_draws
 
-#: Least share of a word's largest probability that float32 averages, far above its smallest number.
-_LEAST_SHARE = 1e-30
+Probabilities = npt.NDArray[np.floating[Any]]
+_LENS_HINT = "Make caches with a logit lens: ima cache create … --logit-lens 64."
+
+
+def compute_js_divergence(p: Probabilities, q: Probabilities) -> FloatArray:
+    """Compute the Jensen-Shannon divergence of p and q in bits, over the last dim.
+
+    Parameters
+    ----------
+    p, q : ndarray
+        ``(..., vocabulary)``, probabilities of the same dtype.
+
+    Returns
+    -------
+    ndarray
+        ``(...)``, between 0 (p equals q) and 1 (p and q have no word in common).
+
+    Examples
+    --------
+    >>> p, q = np.array([0.5, 0.5, 0.0]), np.array([0.0, 0.0, 1.0])
+    >>> float(compute_js_divergence(p, q)), float(compute_js_divergence(p, p))
+    (1.0, 0.0)
+    """
+    return _compare(p, q, entropies=(_compute_entropy(p), _compute_entropy(q)))
+
+
+def _compute_entropy(p: Probabilities) -> FloatArray:
+    """Compute entropies in bits, over the last dim."""
+    # A word of probability 0 adds 0.
+    logs = np.log2(np.maximum(p, np.finfo(p.dtype).tiny))
+    entropy: FloatArray = -np.einsum("...v,...v->...", p, logs).astype(np.float64)
+    return entropy
+
+
+def _compare(
+    p: Probabilities, q: Probabilities, *, entropies: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Compute the divergence of distributions whose entropies are known."""
+    mixed = _compute_entropy((p + q) / 2)
+    divergence: FloatArray = np.clip(mixed - (entropies[0] + entropies[1]) / 2, 0.0, 1.0)
+    return divergence
 
 
 def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
-    """Compute the Kullback-Leibler divergence KL(p‖q) in nats, over the last dim.
+    """Compute the Kullback-Leibler divergence KL(p‖q) in bits, over the last dim.
 
     Parameters
     ----------
@@ -53,104 +92,17 @@ def compute_kl_divergence(log_p: FloatArray, log_q: FloatArray) -> FloatArray:
     --------
     >>> p, q = np.log([0.5, 0.5]), np.log([0.9, 0.1])
     >>> float(compute_kl_divergence(p, q).round(4)), float(compute_kl_divergence(p, p))
-    (0.5108, 0.0)
+    (0.737, 0.0)
     """
     p = np.exp(log_p.astype(np.float64))
     with np.errstate(invalid="ignore"):
         terms = np.where(p > 0, p * (log_p - log_q), 0.0)
-    divergence: FloatArray = np.maximum(terms.sum(axis=-1), 0.0)
+    divergence: FloatArray = np.maximum(terms.sum(axis=-1), 0.0) / np.log(2)
     return divergence
 
 
-@dataclass(frozen=True)
-class MeanDistributions:
-    """Mean distributions of some draws of samples.
-
-    Parameters
-    ----------
-    p : ndarray
-        ``(draw, vocabulary)``, probabilities.
-    log_p : ndarray
-        ``(draw, vocabulary)``, their logarithms.
-    """
-
-    p: npt.NDArray[np.floating[Any]]
-    log_p: npt.NDArray[np.floating[Any]]
-
-
-class SampleDistributions:
-    """Distributions of samples, prepared to be averaged over many draws of them.
-
-    Parameters
-    ----------
-    log_p : ndarray
-        ``(sample, vocabulary)``, logarithms of probabilities.
-
-    Examples
-    --------
-    >>> samples = SampleDistributions(np.log([[0.5, 0.5], [0.9, 0.1]]))
-    >>> samples.average(np.array([[0.5, 0.5]])).p.round(2)
-    array([[0.7, 0.3]])
-    """
-
-    def __init__(self, log_p: FloatArray) -> None:
-        wide = log_p.astype(np.float64)
-        # Factor out each word's largest probability, so that its exponential does not underflow.
-        self.largest = wide.max(axis=0)
-        self.shares = np.exp(wide - self.largest)
-
-    def average(
-        self,
-        weights: FloatArray,
-        *,
-        rows: RowIndices | None = None,
-        precision: type[np.floating[Any]] = np.float64,
-    ) -> MeanDistributions:
-        """Average over samples.
-
-        Parameters
-        ----------
-        weights : ndarray
-            ``(draw, sample)``; rows sum to one.
-        rows : ndarray or None
-            Indices of the samples that the weights are for; None: all.
-        precision : type
-            numpy.float32 is ten times as fast. Where it would lose words that some samples have,
-            float64 is used.
-        """
-        shares = self.shares if rows is None else self.shares[rows]
-        mean = weights.astype(precision) @ shares.astype(precision)
-        if precision != np.float64 and mean.min() < _LEAST_SHARE:
-            return self.average(weights, rows=rows)
-        largest = self.largest.astype(precision)
-        with np.errstate(divide="ignore"):
-            return MeanDistributions(mean * np.exp(largest), np.log(mean) + largest)
-
-
-def _compute_kl(a: MeanDistributions, b: MeanDistributions) -> FloatArray:
-    with np.errstate(invalid="ignore"):
-        divergence = (a.p * (a.log_p - b.log_p)).sum(axis=-1)
-    if not np.isfinite(divergence).all():
-        return compute_kl_divergence(a.log_p.astype(np.float64), b.log_p.astype(np.float64))
-    kl: FloatArray = np.maximum(divergence, 0.0).astype(np.float64)
-    return kl
-
-
-def _symmetrize_kl(a: MeanDistributions, b: MeanDistributions) -> FloatArray:
-    with np.errstate(invalid="ignore"):
-        divergence = ((a.p - b.p) * (a.log_p - b.log_p)).sum(axis=-1) / 2
-    if not np.isfinite(divergence).all():
-        return (_compute_kl(a, b) + _compute_kl(b, a)) / 2
-    kl: FloatArray = np.maximum(divergence, 0.0).astype(np.float64)
-    return kl
-
-
 def compute_divergence_terms(
-    log_probs: Mapping[str, xr.DataArray],
-    *,
-    resamples: int = 200,
-    seed: int = 0,
-    paper_compat: bool = False,
+    log_probs: Mapping[str, xr.DataArray], *, resamples: int = 200, seed: int = 0
 ) -> xr.Dataset:
     """Compute the divergences of F1.5 layer by layer, for every data set and pair of data sets.
 
@@ -164,14 +116,11 @@ def compute_divergence_terms(
         Number of bootstrap resamples of contents.
     seed : int
         Same seed, same draws.
-    paper_compat : bool
-        Take KL(p ‖ t) alone, with the perceptual tokens of the first layer at all layers, as the
-        released code does.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)`` in nats. Coords on
+        ``estimate`` ``(term, layer)`` and ``draws`` ``(draw, term, layer)`` in bits. Coords on
         ``term``: ``curve`` (a divergence), ``left`` and ``right`` (data sets).
         Draws are centred on the estimate, because divergences of resamples are biased upwards.
 
@@ -189,98 +138,164 @@ def compute_divergence_terms(
     ... )
     >>> terms = compute_divergence_terms({"caption": log_probs}, resamples=2)
     >>> dict(zip(terms["curve"].values.tolist(), terms["estimate"].values.round(4).tolist()))
-    {'KL(P, T)': [0.4394], 'KL(T halves)': [0.0]}
+    {'JS(P, T)': [0.1468]}
     """
-    hint = "Make caches with a logit lens: ima cache create … --logit-lens 64."
-    layers = check_same_layers(log_probs, hint=hint)
+    layers = check_same_layers(log_probs, hint=_LENS_HINT)
     weights, _, n = draw_dataset_weights(log_probs, resamples=resamples, seed=seed)
     pairs = list(combinations(log_probs, 2))
-    terms = [("KL(P, T)", name, name) for name in log_probs]
-    terms += [("KL(T, T')", *names) for names in pairs] + [("KL(P, P')", *names) for names in pairs]
-    terms += [("KL(T halves)", name, name) for name in log_probs]
-    orders = {
-        name: np.random.default_rng((seed, at)).permutation(array.sizes["sample"])
-        for at, (name, array) in enumerate(log_probs.items())
-    }
+    terms = [("JS(P, T)", name, name) for name in log_probs]
+    terms += [(f"JS({kind}, {kind}')", *names) for kind in "TP" for names in pairs]
     values = np.empty((1 + resamples, len(terms), layers.size))
     for at in range(layers.size):
-        own = {
-            (name, kind[0].upper()): SampleDistributions(
-                array.isel(layer=0 if paper_compat and kind == "perceptual" else at)
-                .sel(kind=kind)
-                .to_numpy()
-            )
+        probabilities = {
+            (name, kind[0].upper()): np.exp(array.isel(layer=at).sel(kind=kind).to_numpy())
             for name, array in log_probs.items()
             for kind in TOKEN_KINDS
         }
         # The estimate in float64; its resamples, whose spread is far larger, in float32.
-        for draws, precision in ((slice(1), np.float64), (slice(1, None), np.float32)):
-            drawn = {name: every[draws, :] for name, every in weights.items()}
+        for rows, precision in ((slice(1), np.float64), (slice(1, None), np.float32)):
             means = {
-                key: each.average(drawn[key[0]], precision=precision) for key, each in own.items()
+                key: weights[key[0]][rows, :].astype(precision) @ each.astype(precision)
+                for key, each in probabilities.items()
             }
+            entropies = {key: _compute_entropy(mean) for key, mean in means.items()}
             for number, (curve, left, right) in enumerate(terms):
-                if curve == "KL(T halves)":
-                    divergence = _compare_halves(
-                        own[left, "T"], drawn[left], order=orders[left], precision=precision
-                    )
-                elif left == right:
-                    compare = _compute_kl if paper_compat else _symmetrize_kl
-                    divergence = compare(means[left, "P"], means[left, "T"])
-                else:
-                    divergence = _symmetrize_kl(means[left, curve[3]], means[right, curve[3]])
-                values[draws, number, at] = divergence
+                # The kinds of the curve: P and T, or one of them twice.
+                a, b = (left, curve[3]), (right, curve[6])
+                values[rows, number, at] = _compare(
+                    means[a], means[b], entropies=(entropies[a], entropies[b])
+                )
     # A resample is noisier than its data, which increases every divergence: remove that bias.
     values[1:] += values[0] - values[1:].mean(axis=0)
     coords = {**label_terms(terms), "layer": layers}
     return label_draws(values, ("term", "layer"), coords=coords, n=n)
 
 
-def _compare_halves(
-    samples: SampleDistributions,
-    weights: FloatArray,
-    *,
-    order: RowIndices,
-    precision: type[np.floating[Any]],
-) -> FloatArray:
-    """Compute the divergence between two halves of the samples, each with its own weights."""
-    halves = []
-    for rows in np.array_split(order, 2):
-        own = weights[:, rows]
-        total = own.sum(axis=1, keepdims=True)
-        # A resample without any sample of a half takes each sample of the half once.
-        own = np.where(total > 0, own / np.where(total > 0, total, 1), 1 / len(rows))
-        halves.append(samples.average(own, rows=rows, precision=precision))
-    return _symmetrize_kl(*halves)
+def compute_text_divergence(
+    log_probs: Mapping[str, xr.DataArray], *, paper_compat: bool = False
+) -> xr.DataArray:
+    """Compute the divergence of perceptual tokens from the text of the same samples.
+
+    Parameters
+    ----------
+    log_probs : mapping of str to xarray.DataArray
+        As for :func:`compute_divergence_terms`.
+    paper_compat : bool
+        Take KL(p ‖ t), with the perceptual tokens of the first layer at all layers, as the released
+        code does, in place of the Jensen-Shannon divergence of the same layer.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(layer,)``, mean over data sets, in bits.
+
+    Raises
+    ------
+    ParameterError
+        If no data sets are given, or their layers or vocabularies differ.
+
+    Examples
+    --------
+    >>> log_probs = xr.DataArray(
+    ...     np.log([[[[0.5, 0.5]], [[0.9, 0.1]]]] * 4),
+    ...     dims=("sample", "kind", "layer", "vocabulary"),
+    ...     coords={"kind": ["perceptual", "textual"], "layer": [0]},
+    ... )
+    >>> compute_text_divergence({"caption": log_probs}, paper_compat=True).values.round(4)
+    array([0.737])
+    """
+    layers = check_same_layers(log_probs, hint=_LENS_HINT)
+    values = np.zeros(layers.size)
+    for array in log_probs.values():
+        for at in range(layers.size):
+            p, t = (
+                _average_logs(array.isel(layer=layer).sel(kind=kind))
+                for kind, layer in (("perceptual", 0 if paper_compat else at), ("textual", at))
+            )
+            divergence = (
+                compute_kl_divergence(p, t)
+                if paper_compat
+                else compute_js_divergence(np.exp(p), np.exp(t))
+            )
+            values[at] += float(divergence) / len(log_probs)
+    return xr.DataArray(values, {"layer": layers}, "layer")
+
+
+def _average_logs(log_p: xr.DataArray) -> FloatArray:
+    """Average probabilities over samples; logarithms keep those too small for a float."""
+    logs = log_p.to_numpy().astype(np.float64)
+    mean: FloatArray = logsumexp(logs, axis=0) - np.log(len(logs))
+    return mean
 
 
 def compute_divergence_margin(terms: xr.Dataset) -> Interval:
-    """Measure F1.5: how much farther perceptual tokens are from textual ones than chance.
+    """Measure F1.5 as stated: how much farther percepts are from text than text from other text.
 
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`compute_divergence_terms`.
+        From :func:`compute_divergence_terms`, of at least two data sets.
 
     Returns
     -------
     Interval
-        Minimum over layers of KL(P, T) minus KL(T halves), in nats, each averaged over data sets;
-        its interval is simultaneous over layers.
+        Minimum over layers of JS(P, T) minus JS(T, T'), in bits, each averaged over data sets; its
+        interval is simultaneous over layers.
+
+    Raises
+    ------
+    ParameterError
+        If the terms are of one data set.
 
     Examples
     --------
     >>> terms = xr.Dataset(
     ...     {"estimate": (("term", "layer"), [[0.75], [0.25]])},
-    ...     coords={"curve": ("term", ["KL(P, T)", "KL(T halves)"])},
+    ...     coords={"curve": ("term", ["JS(P, T)", "JS(T, T')"]), "layer": [3]},
     ...     attrs={"samples": 8},
     ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
     >>> print(compute_divergence_margin(terms))
     0.500 [0.500, 0.500], n = 8
     """
+    own, texts = _average_compared_terms(terms)
+    return compute_lowest_point(own - texts, n=terms.attrs["samples"])
+
+
+def describe_divergence_gaps(terms: xr.Dataset) -> str:
+    """Say at how many layers percepts are farther from text than text from other text.
+
+    Parameters
+    ----------
+    terms : xarray.Dataset
+        As for :func:`compute_divergence_margin`.
+
+    Examples
+    --------
+    >>> terms = xr.Dataset(
+    ...     {"estimate": (("term", "layer"), [[0.75, 0.5], [0.25, 0.6]])},
+    ...     coords={"curve": ("term", ["JS(P, T)", "JS(T, T')"]), "layer": [0, 1]},
+    ... )
+    >>> print(describe_divergence_gaps(terms.assign(draws=terms["estimate"].expand_dims("draw"))))
+    Percepts differ more from their text than the texts of two data sets from each other at 1 of \
+2 layers; the difference is smallest at layer 1 (0.50 against 0.60 bits).
+    """
+    own, texts = (each["estimate"] for each in _average_compared_terms(terms))
+    gap = own - texts
+    layer = int(gap.idxmin())
+    return (
+        "Percepts differ more from their text than the texts of two data sets from each other at "
+        f"{int((gap > 0).sum())} of {gap.size} layers; the difference is smallest at layer {layer} "
+        f"({float(own.sel(layer=layer)):.2f} against {float(texts.sel(layer=layer)):.2f} bits)."
+    )
+
+
+def _average_compared_terms(terms: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Average JS(P, T) over data sets and JS(T, T') over pairs of them."""
+    if "JS(T, T')" not in terms["curve"].to_numpy():
+        raise ParameterError("One data set has no other texts to compare. Give at least two.")
     mean = average_terms_by_curve(terms)
-    gap = mean.sel(curve="KL(P, T)", drop=True) - mean.sel(curve="KL(T halves)", drop=True)
-    return compute_lowest_point(gap, n=terms.attrs["samples"])
+    own, texts = (mean.sel(curve=name, drop=True) for name in ("JS(P, T)", "JS(T, T')"))
+    return own, texts
 
 
 def tabulate_likeliest_tokens(

@@ -17,7 +17,7 @@ FORMULA_VERSIONS = ("fixed", "released")
 CurvePair = dict[str, xr.DataArray]
 _TITLES = (
     "PvsT: all pairs, or matched pairs",
-    "KL(P, T): P of this layer, or of layer 0",
+    "divergence of P and T (bits): JS at this layer, or KL(P‖T) with P of layer 0",
     "cosine of P one layer on: same token, or others",
 )
 
@@ -49,9 +49,6 @@ def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[s
         similarities = cones.compute_similarity_terms(
             cache_set.means, resamples=1, seed=seed, paper_compat=compat
         )
-        divergences = vocabulary.compute_divergence_terms(
-            log_probs, resamples=1, seed=seed, paper_compat=compat
-        )
         changes = [
             norms.compute_token_changes(
                 tree["tokens/resid_post"].to_dataset(), step=1, paper_compat=compat
@@ -62,9 +59,10 @@ def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[s
             [part.sel(kind="perceptual").mean("sample") for part in changes], dim="dataset"
         )
         cosine = cones.average_terms_by_curve(similarities)["estimate"]
-        divergence = cones.average_terms_by_curve(divergences)["estimate"]
         pairs[_TITLES[0]][version] = cosine.sel(curve="PvsT")
-        pairs[_TITLES[1]][version] = divergence.sel(curve="KL(P, T)", drop=True)
+        pairs[_TITLES[1]][version] = vocabulary.compute_text_divergence(
+            log_probs, paper_compat=compat
+        )
         pairs[_TITLES[2]][version] = pooled.mean("dataset")
     return pairs
 

@@ -6,6 +6,7 @@ import pytest
 
 from ima.cache.cache_set import open_cache_set, open_cache_sets
 from ima.cache.reader import open_cache
+from ima.data.samples import open_samples
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import cones, labelled_states
 
@@ -39,6 +40,13 @@ def test_members_and_means_agree(stores):
     assert (cache_set.members["perceptual"] > 0).all()
     means = cache_set.means["mini-image-qa"]
     assert means.dims == ("sample", "kind", "layer", "hidden")
+
+
+def test_the_text_of_a_sample_is_the_reference_that_the_model_reads(stores):
+    texts = open_cache_set([stores["image-caption"]]).list_references()
+    asked = open_samples("mini-image-caption", n=6)
+    assert texts == {"mini-image-caption": [sample.references[0] for sample in asked]}
+    assert all(len(sample.references) > 1 for sample in asked)
 
 
 def test_one_picture_is_one_content_in_both_tasks(stores):

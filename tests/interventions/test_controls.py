@@ -1,4 +1,4 @@
-"""Controls: noise, untrained blocks, token kinds that cannot attend to each other."""
+"""Controls: noise, scaled inputs, untrained blocks, kinds that cannot attend to each other."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tinysamples import image_set
+from tinysamples import image_set, text_sample
 
 from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import (
     attention_knockout,
+    compute_scaled_norms,
     reinitialize_blocks,
     replace_tokens_with_noise,
     run_control_conditions,
+    scale_tokens_to_text_norm,
 )
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
@@ -63,11 +65,65 @@ def test_noise_keeps_lengths_and_text(model: FrozenModel) -> None:
     assert torch.equal(noisy.embeds, replace_tokens_with_noise(batch, seed=1).embeds)
 
 
-def test_noise_that_would_be_overwritten_is_refused(model: FrozenModel) -> None:
+def test_inputs_that_would_be_overwritten_are_refused(model: FrozenModel) -> None:
     batch = model.encode(image_set(3))
     inside = replace(batch, extra={"inputs_embeds": None, "input_ids": batch.token_id})
     with pytest.raises(ModelError, match="inserts perceptual tokens inside its decoder"):
         replace_tokens_with_noise(inside, seed=1)
+    with pytest.raises(ModelError, match="inserts perceptual tokens inside its decoder"):
+        scale_tokens_to_text_norm(inside)
+
+
+def test_scaled_inputs_have_the_median_norm_of_text_and_their_directions(
+    model: FrozenModel,
+) -> None:
+    batch = model.encode([*image_set(4), text_sample(0)])
+    scaled = scale_tokens_to_text_norm(batch)
+    perceptual = batch.modality > 0
+    assert torch.equal(scaled.embeds[~perceptual], batch.embeds[~perceptual])
+    for row in range(4):
+        before, after, text = (
+            embeds[row][own[row]].double()
+            for embeds, own in (
+                (batch.embeds, perceptual),
+                (scaled.embeds, perceptual),
+                (scaled.embeds, batch.modality == 0),
+            )
+        )
+        asked = np.median(text.norm(dim=-1))
+        assert np.median(after.norm(dim=-1)) == pytest.approx(asked, rel=1e-5)
+        assert np.median(before.norm(dim=-1)) != pytest.approx(asked, rel=0.01)
+        # One number for the whole sample.
+        factors = after / before
+        torch.testing.assert_close(factors, factors[:1, :1].expand_as(factors))
+
+
+def test_scaled_norms_are_those_of_a_forward_pass_with_scaled_inputs(model: FrozenModel) -> None:
+    samples = image_set(5)
+    medians = compute_scaled_norms(model, samples, batch_size=3)
+    assert medians.dims == ("sample", "kind", "layer")
+    assert medians["id"].to_numpy().tolist() == [sample.id for sample in samples]
+    for row, sample in enumerate(samples):
+        # Alone, without padding and without the hooks of this package.
+        batch = model.encode([sample])
+        own = batch.modality[0] > 0
+        lengths = np.sqrt((batch.embeds[0].numpy() ** 2).sum(axis=-1))
+        embeds = batch.embeds.clone()
+        embeds[0, own] *= np.median(lengths[~own]) / np.median(lengths[own])
+        last = []
+        hook = model.hook_points.final_norm.register_forward_pre_hook(
+            lambda _, args, last=last: last.append(args[0])
+        )
+        with torch.no_grad():
+            output = model.language(inputs_embeds=embeds, output_hidden_states=True)
+        hook.remove()
+        for layer, state in enumerate([*output.hidden_states[:-1], *last]):
+            norms = np.sqrt((state[0].numpy() ** 2).sum(axis=-1))
+            for kind, rows in (("perceptual", own), ("textual", ~own)):
+                assert float(medians.sel(kind=kind, layer=layer)[row]) == pytest.approx(
+                    np.median(norms[rows]), rel=1e-4
+                )
+    assert medians.sizes["layer"] == model.layers + 1
 
 
 def test_random_blocks_leave_the_model_and_its_input_as_they_were(model: FrozenModel) -> None:

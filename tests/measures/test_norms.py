@@ -114,6 +114,47 @@ def test_averages_and_their_statistics():
     assert slow.value == pytest.approx(float(expected))
 
 
+def plant(values, *, kinds=("perceptual", "textual")):
+    """Return averages of one data set, ``(kind, layer)``, that all resamples have."""
+    estimate = xr.DataArray(
+        np.array(values, dtype=float)[None],
+        dims=("dataset", "kind", "layer"),
+        coords={"dataset": ["a"], "kind": list(kinds), "layer": range(len(values[0]))},
+    )
+    draws = estimate.expand_dims(draw=2)
+    return xr.Dataset({"estimate": estimate, "draws": draws}, attrs={"samples": 9})
+
+
+def test_norms_are_compared_at_the_layers_that_the_claim_is_about():
+    # Larger at layers 0 to 3 only; equal at layer 0 would hide what the blocks do.
+    averaged = plant([[1, 8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 0.5], [1] * 13])
+    early = norms.select_claimed_layers(averaged, multitask=True)
+    assert early["layer"].to_numpy().tolist() == [0, 1, 2, 3]
+    assert norms.compute_norm_ratio(early).value == 0
+    controlled = norms.select_claimed_layers(averaged, multitask=True, first=1)
+    assert norms.compute_norm_ratio(controlled).value == 1
+    assert norms.describe_norm_ratios(controlled, given="With equal inputs") == (
+        "With equal inputs, perceptual norms are larger than textual norms at 3 of 3 layers; the "
+        "ratio is smallest at layer 3: 2.00."
+    )
+    # Of a model with two blocks, layer 0 alone is early.
+    few = norms.select_claimed_layers(averaged.isel(layer=slice(3)), multitask=True, first=1)
+    assert few["layer"].to_numpy().tolist() == [1]
+    single = norms.select_claimed_layers(averaged, multitask=False, first=1)
+    assert norms.compute_norm_ratio(single).value == -1
+    assert norms.describe_norm_ratios(single).endswith("at 3 of 12 layers; the ratio is smallest "
+                                                       "at layer 12: 0.50.")  # fmt: skip
+
+
+def test_the_sentence_on_change_follows_its_sign():
+    slow, fast = [0.9, 0.9, 0.5], [0.6, 0.6, 0.6]
+    assert norms.describe_drift_gap(plant([slow, fast]), given="With norms matched") == (
+        "With norms matched, the cosine one layer on, mean over layers 0 to 2, is 0.767 for "
+        "perceptual and 0.600 for textual tokens; perceptual tokens turn less at 2 of 3 layers."
+    )
+    assert norms.describe_drift_gap(plant([fast, slow])).endswith("turn less at 1 of 3 layers.")
+
+
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="relative change"):
         norms.compute_token_changes(make_tokens(), step=1, measure="angle")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from scipy.spatial.distance import jensenshannon
 from scipy.special import log_softmax, rel_entr
 
 from ima.errors import ParameterError
@@ -16,39 +17,29 @@ def logs(*shape, seed, scale=2.0):
     return log_softmax(np.random.default_rng(seed).normal(size=shape) * scale, axis=-1)
 
 
-def test_divergence_is_scipys():
+def test_divergences_are_scipys():
     p, q = logs(4, 3, 11, seed=0), logs(4, 3, 11, seed=1)
     np.testing.assert_allclose(
-        vocabulary.compute_kl_divergence(p, q), rel_entr(np.exp(p), np.exp(q)).sum(-1), rtol=1e-10
+        vocabulary.compute_kl_divergence(p, q),
+        rel_entr(np.exp(p), np.exp(q)).sum(-1) / np.log(2),
+        rtol=1e-10,
+    )
+    np.testing.assert_allclose(
+        vocabulary.compute_js_divergence(np.exp(p), np.exp(q)),
+        jensenshannon(np.exp(p), np.exp(q), axis=-1, base=2) ** 2,
+        rtol=1e-10,
     )
 
 
 def test_extreme_probabilities_give_numbers():
     p = log_softmax(np.array([0.0, -300.0, -900.0]))
     q = log_softmax(np.array([-900.0, 0.0, -300.0]))
-    assert vocabulary.compute_kl_divergence(p, q) == pytest.approx(900, rel=1e-6)
+    assert vocabulary.compute_kl_divergence(p, q) == pytest.approx(900 / np.log(2), rel=1e-6)
     assert vocabulary.compute_kl_divergence(p, p) == 0
-
-
-def test_a_mixture_is_the_mean_of_probabilities():
-    p = logs(6, 9, seed=2, scale=30.0)
-    weights = np.random.default_rng(0).dirichlet(np.ones(6), size=4)
-    np.testing.assert_allclose(
-        vocabulary.SampleDistributions(p).average(weights).p, weights @ np.exp(p), rtol=1e-10
-    )
-    tiny = np.array([[0.0, -2000.0], [0.0, -1990.0]])
-    got = vocabulary.SampleDistributions(tiny).average(np.array([[0.5, 0.5]])).log_p
-    assert got[0, 1] == pytest.approx(-1990 + np.log(0.5 + 0.5 * np.exp(-10)))
-
-
-def test_words_that_float32_would_lose_are_averaged_in_float64():
-    weights = np.array([[0.5, 0.5], [0.0, 1.0]])
-    near = vocabulary.SampleDistributions(logs(2, 5, seed=7))
-    far = vocabulary.SampleDistributions(np.array([[-1.0, -1e-9], [-400.0, -1e-9]]))
-    assert near.average(weights, precision=np.float32).log_p.dtype == np.float32
-    rescued = far.average(weights, precision=np.float32).log_p
-    np.testing.assert_array_equal(rescued, far.average(weights).log_p)
-    assert rescued[1, 0] == pytest.approx(-400)
+    for precision in (np.float32, np.float64):
+        a, b = np.exp(p).astype(precision), np.exp(q).astype(precision)
+        assert vocabulary.compute_js_divergence(a, b) == pytest.approx(1)
+        assert vocabulary.compute_js_divergence(a, a) == 0
 
 
 def make_log_probs(n, *, seed, shift=0.0):
@@ -62,40 +53,76 @@ def make_log_probs(n, *, seed, shift=0.0):
     )
 
 
-def test_curves_compare_mean_distributions():
-    sets = {"a": make_log_probs(5, seed=0, shift=0.5), "b": make_log_probs(7, seed=1)}
-    terms = vocabulary.compute_divergence_terms(sets, resamples=20)
-    assert list(terms["curve"].values) == [
-        *["KL(P, T)"] * 2, "KL(T, T')", "KL(P, P')", *["KL(T halves)"] * 2
-    ]  # fmt: skip
-    mean = {
+def average(sets):
+    return {
         (name, kind): np.exp(array.sel(kind=kind).to_numpy()).mean(0)
         for name, array in sets.items()
         for kind in ("perceptual", "textual")
     }
-    p, t = mean["a", "perceptual"], mean["a", "textual"]
-    # In both directions, as between texts: one direction alone is another quantity.
-    both = (stats.entropy(p, t, axis=-1) + stats.entropy(t, p, axis=-1)) / 2
-    np.testing.assert_allclose(terms["estimate"][0], both, rtol=1e-9)
-    a, b = mean["a", "textual"], mean["b", "textual"]
-    both = (stats.entropy(a, b, axis=-1) + stats.entropy(b, a, axis=-1)) / 2
-    np.testing.assert_allclose(terms["estimate"][2], both, rtol=1e-9)
-    assert terms["draws"].sizes == {"draw": 20, "term": 6, "layer": 3}
+
+
+def test_curves_compare_mean_distributions():
+    sets = {"a": make_log_probs(5, seed=0, shift=0.5), "b": make_log_probs(7, seed=1)}
+    terms = vocabulary.compute_divergence_terms(sets, resamples=20)
+    mean = average(sets)
+    p, t = ([mean[name, kind] for name in sets] for kind in ("perceptual", "textual"))
+    pairs = {"JS(P, T)": zip(p, t, strict=True), "JS(T, T')": [t], "JS(P, P')": [p]}
+    expected = [
+        (curve, jensenshannon(left, right, axis=-1, base=2) ** 2)
+        for curve, own in pairs.items()
+        for left, right in own
+    ]
+    assert terms["curve"].to_numpy().tolist() == [curve for curve, _ in expected]
+    np.testing.assert_allclose(terms["estimate"], [values for _, values in expected], rtol=1e-9)
+    assert terms["draws"].sizes == {"draw": 20, "term": 4, "layer": 3}
     assert terms.attrs["samples"] == 12
 
 
-def test_perceptual_tokens_are_farther_from_text_than_halves_of_it():
-    far = vocabulary.compute_divergence_terms(
-        {"a": make_log_probs(60, seed=0, shift=1.0)}, resamples=100
-    )
-    assert vocabulary.compute_divergence_margin(far).low > 0
-    same = make_log_probs(60, seed=1)
-    same[:, 0] = same[:, 1].to_numpy()
-    near = vocabulary.compute_divergence_margin(
-        vocabulary.compute_divergence_terms({"a": same}, resamples=100)
-    )
-    assert near.value <= 0
-    assert near.n == 60
+def test_each_draw_is_a_resample_of_contents_around_the_estimate():
+    """Contents are drawn together: two data sets with the same texts never differ in them."""
+    one = make_log_probs(9, seed=3, shift=0.4).assign_coords(id=("sample", list("abcdefghi")))
+    other = one.copy()
+    other[:, 0] = make_log_probs(9, seed=4)[:, 0].to_numpy()
+    terms = vocabulary.compute_divergence_terms({"x": one, "y": other}, resamples=30)
+    assert terms.attrs["samples"] == 9
+    texts = terms["draws"].isel(term=terms["curve"].to_numpy() == "JS(T, T')")
+    np.testing.assert_allclose(texts, 0, atol=1e-6)
+    np.testing.assert_allclose(terms["draws"].mean("draw"), terms["estimate"], atol=1e-6)
+    assert (terms["draws"].std("draw").isel(term=0) > 1e-3).all()
+
+
+def test_a_difference_from_text_counts_only_beyond_that_of_two_texts():
+    """Percepts between two texts that differ: far from each text, and no farther than texts are."""
+    values = np.full((30, 2, 1, 4), -9.0)
+    left, right = values.copy(), values.copy()
+    left[:, 1, 0, 0] = right[:, 1, 0, 1] = 0  # two texts without a common word
+    left[:, 0, 0, :2] = right[:, 0, 0, :2] = 0  # percepts: both words
+    far = {"a": left.copy(), "b": right.copy()}
+    for each in far.values():
+        each[:, 0] = -9
+        each[:, 0, 0, 2:] = 0  # percepts: two further words
+    margins = {}
+    for name, sets in (("between", {"a": left, "b": right}), ("far", far)):
+        arrays = {
+            key: xr.DataArray(
+                log_softmax(each, axis=-1),
+                dims=("sample", "kind", "layer", "vocabulary"),
+                coords={"kind": ["perceptual", "textual"], "layer": [0]},
+            )
+            for key, each in sets.items()
+        }
+        terms = vocabulary.compute_divergence_terms(arrays, resamples=20)
+        margins[name] = vocabulary.compute_divergence_margin(terms)
+        assert float(terms["estimate"][0, 0]) > 0.2  # the old null, two halves of one text, gives 0
+    # JS((1, 0), (.5, .5)) = .311 bits, against 1 bit between the texts.
+    assert margins["between"].value == pytest.approx(0.311 - 1, abs=0.02)
+    assert margins["far"].value == pytest.approx(0, abs=0.02)
+
+
+def test_one_data_set_has_no_other_texts():
+    terms = vocabulary.compute_divergence_terms({"a": make_log_probs(6, seed=0)}, resamples=2)
+    with pytest.raises(ParameterError, match="at least two"):
+        vocabulary.compute_divergence_margin(terms)
 
 
 def test_the_likeliest_words_are_counted_over_samples():
@@ -125,10 +152,13 @@ def test_data_sets_of_two_language_models_are_refused():
 
 
 def test_the_released_form_has_one_direction_and_keeps_the_perceptual_tokens_of_the_first_layer():
-    log_probs = {"a": make_log_probs(8, seed=4, shift=0.3)}
-    released = vocabulary.compute_divergence_terms(log_probs, resamples=2, paper_compat=True)[
-        "estimate"
-    ]
-    p = np.exp(log_probs["a"].sel(kind="perceptual", layer=0).to_numpy()).mean(0)
-    t = np.exp(log_probs["a"].sel(kind="textual", layer=2).to_numpy()).mean(0)
-    assert float(released[0, 2]) == pytest.approx(stats.entropy(p, t))
+    sets = {"a": make_log_probs(8, seed=4, shift=0.3), "b": make_log_probs(6, seed=5)}
+    mean = average(sets)
+    p, t = (np.stack([mean[name, kind] for name in sets]) for kind in ("perceptual", "textual"))
+    released = vocabulary.compute_text_divergence(sets, paper_compat=True)
+    expected = stats.entropy(p[:, :1], t, axis=-1, base=2).mean(0)
+    np.testing.assert_allclose(released, expected, rtol=1e-9)
+    fixed = vocabulary.compute_text_divergence(sets)
+    np.testing.assert_allclose(fixed, (jensenshannon(p, t, axis=-1, base=2) ** 2).mean(0))
+    terms = vocabulary.compute_divergence_terms(sets, resamples=2)["estimate"]
+    np.testing.assert_allclose(fixed, terms.isel(term=slice(2)).mean("term"))

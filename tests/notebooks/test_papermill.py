@@ -19,8 +19,8 @@ FEW = {"resamples": 5}
 # Of each page: the kind of cache that it opens, small numbers, and the claims that it records.
 PAGES = {
     "finding1": ("test", {**FEW, "permutations": 1, "embedded": 6}, ["F1.1", "F1.2", "F1.2"]),
-    "finding1-norms": ("test", FEW, ["F1.3", "F1.4", "F1.4"]),
-    "finding1-words": ("test", FEW, ["F1.5"]),
+    "finding1-norms": ("test", {**FEW, "controlled": 4}, ["F1.3", "F1.3", "F1.4", "F1.4"]),
+    "finding1-words": ("test", FEW, ["F1.5", "F1.5"]),
     "finding2": ("calibration", {"resamples": 2, "sequential": 4}, ["F2.1", "F2.1"]),
     "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2", "F2.2"]),
     "implication4": (
