@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,21 @@ class CacheSet:
             name: [str(i) for i in tree["samples"]["id"].to_numpy()]
             for name, tree in self.trees.items()
         }
+
+    def list_texts(self) -> dict[str, list[str]]:
+        """List the texts of the samples of each data set as the model read them.
+
+        A text consists of the prompt and the first reference; tokens of a chat template are left
+        out.
+        """
+        texts = {}
+        for name, tree in self.trees.items():
+            columns = (tree["samples"][column].to_numpy() for column in ("prompt", "references"))
+            pairs = zip(*columns, strict=True)
+            texts[name] = [
+                f"{prompt} {json.loads(str(references))[0]}" for prompt, references in pairs
+            ]
+        return texts
 
     def make_titles(self) -> dict[str, str]:
         """Return a short title for each data set: its modality and its task."""

@@ -6,6 +6,7 @@ import pytest
 
 from ima.cache.cache_set import open_cache_set, open_cache_sets
 from ima.cache.reader import open_cache
+from ima.data.samples import open_samples
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.measures import cones, labelled_states
 
@@ -39,6 +40,13 @@ def test_members_and_means_agree(stores):
     assert (cache_set.members["perceptual"] > 0).all()
     means = cache_set.means["mini-image-qa"]
     assert means.dims == ("sample", "kind", "layer", "hidden")
+
+
+def test_texts_are_what_the_model_reads(stores):
+    texts = open_cache_set(list(stores.values())).list_texts()
+    for name, own in texts.items():
+        samples = open_samples(name, n=6)
+        assert own == [f"{sample.prompt} {sample.references[0]}" for sample in samples]
 
 
 def test_one_picture_is_one_content_in_both_tasks(stores):
