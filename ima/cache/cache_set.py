@@ -89,6 +89,23 @@ class CacheSet:
             for name, tree in self.trees.items()
         }
 
+    def list_texts(self) -> dict[str, list[str]]:
+        """List the texts of the samples of each data set as the model read them.
+
+        A text consists of the prompt and the first reference; tokens of a chat template are left
+        out.
+        """
+        references = self.list_references()
+        return {
+            name: [
+                f"{prompt} {reference}"
+                for prompt, reference in zip(
+                    tree["samples"]["prompt"].to_numpy(), references[name], strict=True
+                )
+            ]
+            for name, tree in self.trees.items()
+        }
+
     def make_titles(self) -> dict[str, str]:
         """Return a short title for each data set: its modality and its task."""
         return {

@@ -28,12 +28,13 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "This also holds among texts of the same task and wording, so phrases that "
-                "texts share or do not share cannot explain it."
+                "This also holds among texts of the same task and wording, and among texts of "
+                "the same task and different wording, so phrases that texts share or do not "
+                "share cannot explain it."
             ),
             statistic=(
-                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) among samples whose "
-                "texts have the same wording, in cosine"
+                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, over pairs "
+                "whose texts have the same wording and over pairs whose texts do not, in cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",

@@ -18,11 +18,10 @@ from ima.figures.comparisons import (
     plot_proxy_correlations,
 )
 from ima.figures.layer_curves import (
+    plot_class_separation,
     plot_curve_panels,
     plot_norm_curves,
     plot_paper_compat_curves,
-    plot_probe_accuracy,
-    plot_silhouette_curves,
     plot_tsne_by_layer,
 )
 from ima.figures.masks import (

@@ -12,12 +12,12 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_MARKERS,
-    open_axes,
     open_panel_grid,
     plot_layer_curve,
     plot_named_curves,
     plot_null_line,
 )
+from ima.stats.intervals import compute_simultaneous_band
 
 
 def plot_curve_panels(
@@ -81,78 +81,43 @@ def plot_curve_panels(
     return figure
 
 
-def plot_probe_accuracy(
-    accuracies: Mapping[str, xr.Dataset], *, names: Mapping[str, str] | None = None
-) -> Figure:
-    """Plot the accuracy of linear probes over layers, with chance and permuted labels.
+def plot_class_separation(silhouette: xr.Dataset, neighbours: xr.Dataset) -> Figure:
+    """Plot the silhouette of each class, and how many states have a neighbour of their class.
 
     Parameters
     ----------
-    accuracies : mapping of str to xarray.Dataset
-        By title, from :func:`ima.measures.separability.evaluate_linear_probe`.
-    names : mapping of str to str or None
-        By title, the series that selects the colour.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Panels with the same y axis.
-
-    Examples
-    --------
-    >>> plot_probe_accuracy({"four modalities": accuracy})  # doctest: +SKIP
-    """
-    with open_panel_grid(accuracies, xlabel="layer", ylabel="balanced accuracy", sharey=True) as (
-        figure,
-        panels,
-    ):
-        for axes, (title, probe) in zip(panels, accuracies.items(), strict=True):
-            plot_layer_curve(
-                axes, values=probe["accuracy"], low=probe["low"], high=probe["high"],
-                name=(names or {}).get(title, "perceptual"), label="held-out samples",
-            )  # fmt: skip
-            plot_null_line(axes, probe.attrs["chance"], label="chance")
-            if probe.sizes.get("permutation"):
-                null = probe["null"]
-                axes.fill_between(
-                    probe["layer"], null.min("permutation"), null.max("permutation"),
-                    color=SERIES_COLOURS["null"], alpha=0.3, linewidth=0,
-                    label="permuted labels (range)",
-                )  # fmt: skip
-            axes.set_ylim(0, 1.04)
-    return figure
-
-
-def plot_silhouette_curves(silhouettes: xr.Dataset) -> Figure:
-    """Plot the silhouette of each modality and of all over layers, with permuted classes.
-
-    Parameters
-    ----------
-    silhouettes : xarray.Dataset
+    silhouette : xarray.Dataset
         From :func:`ima.measures.separability.compute_silhouette`.
+    neighbours : xarray.Dataset
+        From :func:`ima.measures.neighbours.compare_nearest_neighbours`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A curve per class, and the mean over classes with its interval.
+        A panel each, with a curve per class; both nulls are dotted. The silhouette has a
+        simultaneous band over layers and classes, the fraction over all classes its interval.
 
     Examples
     --------
-    >>> plot_silhouette_curves(compute_silhouette(states, labels=labels))  # doctest: +SKIP
+    >>> plot_class_separation(silhouette, neighbours)  # doctest: +SKIP
     """
-    label = "layer (0: input of the language model)"
-    with open_axes(3.4, xlabel=label, ylabel="silhouette (cosine)") as (figure, axes):
-        plot_named_curves(axes, silhouettes["by_class"].to_dataset(name="estimate"), dim="class")
-        low, high = (silhouettes["draws"].quantile(q, "draw") for q in (0.025, 0.975))
-        plot_layer_curve(
-            axes, values=silhouettes["estimate"], low=low, high=high, name="perceptual",
-            label="all",
+    low, high = compute_simultaneous_band(silhouette["draws"], estimate=silhouette["estimate"])
+    panels = ("silhouette (cosine)", "neighbour of the same class")
+    with open_panel_grid(panels, columns=2, xlabel="layer", base_height=0.9, legend_columns=4) as (
+        figure,
+        (left, right),
+    ):
+        plot_named_curves(left, silhouette.assign(low=low, high=high), dim="class")
+        plot_null_line(left, 0, label="null")
+        own = neighbours["by_class"].to_dataset(name="estimate")
+        plot_named_curves(right, own, dim="class")
+        right.fill_between(
+            neighbours["layer"], neighbours["low"], neighbours["high"],
+            color=SERIES_COLOURS["null"], alpha=0.3, linewidth=0, label="interval of all classes",
         )  # fmt: skip
-        axes.plot(
-            silhouettes["layer"], silhouettes["null"].mean("permutation"),
-            color=SERIES_COLOURS["null"], linestyle="--", label="permuted classes",
-        )  # fmt: skip
-        plot_null_line(axes, 0, label="null: on the border")
+        plot_null_line(right, neighbours.attrs["expected"], label="null")
+        left.set_ylabel("mean silhouette")
+        right.set(ylabel="fraction of states", ylim=(0, 1.04))
     return figure
 
 

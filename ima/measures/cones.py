@@ -4,9 +4,11 @@ Figure 2 of the paper, for mean-pooled perceptual tokens P and textual tokens T 
 
     PvsT = mean over d      of mean_ij cos(P_d,i, T_d,j)
     PvsP = mean over d ≠ d' of mean_ij cos(P_d,i, P_d',j)      TvsT the same of T
-    P intra = mean over d of the cosine between two halves of P_d    T intra the same of T
+    P intra = mean over d   of mean_{i≠j} cos(P_d,i, P_d,j)    T intra the same of T
 
-F1.1 is the minimum over layers of min(PvsP − PvsT, TvsT − PvsT).
+The paper splits a data set into halves for the last two. The mean over all such splits is the mean
+over all pairs of different samples, which needs no draw. :mod:`ima.measures.cone_gaps` compares the
+curves.
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.similarity import (
+    average_pairs_apart,
     check_same_layers,
     compute_matched_cosines,
     compute_pair_cosine_draws,
     compute_weighted_means,
     correct_shared_pair_draws,
+    normalize_array,
 )
 from ima.stats import FloatArray, RowIndices
-from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import (
     BootstrapWeights,
     draw_dataset_weights,
@@ -36,6 +39,12 @@ from ima.stats.resampling import (
 )
 
 CONE_CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
+#: Whether the two samples of a pair are of the same group, for example of the same wording.
+GROUP_PAIRS = ("same", "different")
+_GROUP_CURVES = ("PvsT", "P intra", "T intra")
+#: The similarity of each kind with itself, within data sets and between two of them.
+WITHIN_CURVES = ("P intra", "T intra")
+BETWEEN_CURVES = ("PvsP", "TvsT")
 _KINDS = {"P": "perceptual", "T": "textual"}
 
 
@@ -62,7 +71,8 @@ def compute_similarity_terms(
         Same seed, same draws.
     paper_compat : bool
         Average matched pairs instead of all pairs, as the released code does: the
-        i-th perceptual mean with the i-th textual mean.
+        i-th perceptual mean with the i-th textual mean. A data set has no matched pairs with
+        itself, so the curves within data sets are left out.
 
     Returns
     -------
@@ -95,6 +105,8 @@ def compute_similarity_terms(
             )
     kinds = {name: _list_present_kinds(array) for name, array in means.items()}
     terms = list(_list_terms(kinds))
+    if paper_compat:
+        terms = [term for term in terms if term[0] not in WITHIN_CURVES]
     weights, contents, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     if paper_compat:
         # The i-th samples of all data sets form one unit and are drawn together.
@@ -112,15 +124,18 @@ def compute_similarity_terms(
             score = _score_matched_pairs(states, weights)
         else:
             score = _score_all_pairs(states, weights, contents=contents)
-        for number, (curve, left, right) in enumerate(terms):
-            if curve.endswith("intra"):
-                values[:, number, at] = _score_halves(
-                    states[left, _KINDS[curve[0]]], resamples=resamples, seed=seed
-                )
-            else:
-                values[:, number, at] = score(curve, left, right)
+        for number, term in enumerate(terms):
+            values[:, number, at] = score(*term)
+    return _label_terms_and_draws(values, terms, layers=layers, n=n)
+
+
+def _label_terms_and_draws(
+    values: FloatArray, terms: Sequence[tuple[str, str, str]], *, layers: xr.DataArray, n: int
+) -> xr.Dataset:
+    """Label terms, and leave out the resamples in which one of them has no pair of samples."""
     coords = {**label_terms(terms), "layer": layers}
-    return label_draws(values, ("term", "layer"), coords=coords, n=n)
+    labelled = label_draws(values, ("term", "layer"), coords=coords, n=n)
+    return labelled.dropna("draw", subset=["draws"])
 
 
 def label_terms(terms: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, list[str]]]:
@@ -174,6 +189,8 @@ def _score_all_pairs(
     }
 
     def score(curve: str, left: str, right: str) -> FloatArray:
+        if curve in WITHIN_CURVES:
+            return _average_distinct_pairs(means[left, _KINDS[curve[0]]], weights[left])
         a, b = (left, _KINDS[curve[0]]), (right, _KINDS[curve[-1]])
         _, rows_a, rows_b = np.intersect1d(contents[left], contents[right], return_indices=True)
         rows = {"rows_a": rows_a, "rows_b": rows_b}
@@ -188,6 +205,20 @@ def _score_all_pairs(
     return score
 
 
+def _average_distinct_pairs(means: FloatArray, weights: BootstrapWeights) -> FloatArray:
+    """Compute the mean cosine of a set with itself over pairs of different samples."""
+    rows = np.arange(weights.shape[1])
+    _, unmatched, _ = average_pairs_apart(
+        compute_pair_cosine_draws(means, means),
+        weights_a=weights,
+        weights_b=weights,
+        matched_cosines=np.ones(rows.size),
+        rows_a=rows,
+        rows_b=rows,
+    )
+    return unmatched
+
+
 def _score_matched_pairs(states: _States, weights: Mapping[str, BootstrapWeights]) -> _Score:
     def score(curve: str, left: str, right: str) -> FloatArray:
         a, b = states[left, _KINDS[curve[0]]], states[right, _KINDS[curve[-1]]]
@@ -197,16 +228,129 @@ def _score_matched_pairs(states: _States, weights: Mapping[str, BootstrapWeights
     return score
 
 
-def _score_halves(vectors: xr.DataArray, *, resamples: int, seed: int) -> FloatArray:
-    """Compute the all-pairs cosine between two halves, each resampled on its own."""
-    n = vectors.sizes["sample"]
-    order = np.random.default_rng(seed).permutation(n)
-    weights = []
-    for number, half in enumerate((order[: n // 2], order[n // 2 :])):
-        counts = np.zeros((1 + resamples, n), np.uint8)
-        counts[:, half] = draw_resample_counts(half.size, resamples=resamples, seed=(seed, number))
-        weights.append(BootstrapWeights(counts))
-    return compute_pair_cosine_draws(*compute_weighted_means(vectors, weights))
+def compute_group_terms(
+    means: Mapping[str, xr.DataArray],
+    *,
+    groups: Mapping[str, Sequence[RowIndices]],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compute PvsT and intra over pairs of samples of the same group, and of different groups.
+
+    A pair consists of two different samples. The mean over pairs of the same group weights each
+    group by its samples: it is the mean over samples of their similarity to the others of their
+    group. Pairs of different groups all have the same weight. In a resample, a sample counts as
+    often as its content was drawn, and copies of it form no pairs. Costs O(samples · hidden).
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``. Data sets without
+        groups or without perceptual tokens are left out.
+    groups : mapping of str to sequence of ndarray
+        By data set, the rows of the samples of each group, for example from
+        :func:`ima.measures.wording.group_by_wording`. Samples without a group are left out.
+    resamples : int
+        Number of bootstrap resamples of the contents that are in a group.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from :func:`compute_similarity_terms`, with the curves PvsT, P intra and T intra; the
+        coord ``pairs`` on ``term`` is one of :data:`GROUP_PAIRS`. Data sets with a single group
+        have no terms of different groups. The attribute ``samples`` is the number of contents.
+
+    Raises
+    ------
+    ParameterError
+        If no data set has media and groups, a group has fewer than two samples, or layers or hidden
+        sizes differ.
+
+    Examples
+    --------
+    >>> kinds = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> directions = np.array([[1.0, 0.0], [0.0, 1.0]])[[0, 0, 1, 1]]
+    >>> states = np.stack([directions, directions], axis=1)[:, :, None]
+    >>> means = {"qa": xr.DataArray(states, kinds, ("sample", "kind", "layer", "hidden"))}
+    >>> groups = {"qa": [np.array([0, 1]), np.array([2, 3])]}
+    >>> terms = compute_group_terms(means, groups=groups, resamples=8)
+    >>> terms["pairs"].values[::3].tolist(), terms["estimate"].values.ravel().tolist()
+    (['same', 'different'], [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    """
+    used = {
+        name: list(own)
+        for name, own in groups.items()
+        if own and len(_list_present_kinds(means[name])) == len(_KINDS)
+    }
+    sizes = {name: [len(rows) for rows in own] for name, own in used.items()}
+    if min((size for own in sizes.values() for size in own), default=0) < 2:
+        raise ParameterError(
+            "Pairs within groups need groups of at least two samples with media; found the sizes "
+            f"{sizes}. Give more samples, or leave out smaller groups."
+        )
+    kept = {name: means[name].isel(sample=np.concatenate(own)) for name, own in used.items()}
+    layers = check_same_layers(kept, hint="Give caches of one language model.")
+    weights, _, n = draw_dataset_weights(kept, resamples=resamples, seed=seed)
+    terms = [
+        (pairs, curve, name)
+        for pairs in GROUP_PAIRS
+        for curve in _GROUP_CURVES
+        for name in used
+        if pairs == "same" or len(used[name]) > 1
+    ]
+    values = np.empty((1 + resamples, len(terms), len(layers)))
+    for at in range(len(layers)):
+        averages = {
+            name: _average_group_pairs(array.isel(layer=at), weights[name], sizes=sizes[name])
+            for name, array in kept.items()
+        }
+        for number, (pairs, curve, name) in enumerate(terms):
+            values[:, number, at] = averages[name][pairs, curve]
+    labels = [(curve, name, name) for _, curve, name in terms]
+    labelled = _label_terms_and_draws(values, labels, layers=layers, n=n)
+    return labelled.assign_coords(pairs=("term", [pairs for pairs, _, _ in terms]))
+
+
+def _average_group_pairs(
+    states: xr.DataArray, weights: BootstrapWeights, *, sizes: Sequence[int]
+) -> dict[tuple[str, str], FloatArray]:
+    """Average the pairs of samples that are sorted by group, ``(1 + draw,)`` by pairs and curve."""
+    letters = {"PvsT": ("P", "T"), "P intra": ("P", "P"), "T intra": ("T", "T")}
+    directions = {
+        letter: normalize_array(states.sel(kind=kind).to_numpy()) for letter, kind in _KINDS.items()
+    }
+    shape = (len(weights), states.sizes["hidden"])
+    whole = {letter: np.zeros(shape) for letter in _KINDS}
+    same, crossed = ({curve: np.zeros(len(weights)) for curve in letters} for _ in range(2))
+    same_weight, crossed_weight = np.zeros(len(weights)), np.ones(len(weights))
+    ends = np.cumsum(sizes)
+    for start, end in zip(ends - sizes, ends, strict=True):
+        own = weights[:, start:end]
+        group = {letter: rows[start:end] for letter, rows in directions.items()}
+        sums = {letter: own @ rows for letter, rows in group.items()}
+        # Each group counts as often as it has samples.
+        share, squares = 1 / (end - start - 1), own**2
+        same_weight += share * (own.sum(1) ** 2 - squares.sum(1))
+        crossed_weight -= own.sum(1) ** 2
+        for curve, (a, b) in letters.items():
+            product = compute_pair_cosine_draws(sums[a], sums[b])
+            matched = squares @ compute_pair_cosine_draws(group[a], group[b])
+            same[curve] += share * (product - matched)
+            crossed[curve] -= product
+        whole = {letter: whole[letter] + sums[letter] for letter in whole}
+    averages = {}
+    for curve, (a, b) in letters.items():
+        crossed[curve] += compute_pair_cosine_draws(whole[a], whole[b])
+        averages["same", curve] = _divide_or_nan(same[curve], same_weight)
+        averages["different", curve] = _divide_or_nan(crossed[curve], crossed_weight)
+    return averages
+
+
+def _divide_or_nan(total: FloatArray, weight: FloatArray) -> FloatArray:
+    """Divide by the weight of pairs, where there are any."""
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 1e-12)
 
 
 def average_terms_by_curve(terms: xr.Dataset) -> xr.Dataset:
@@ -235,69 +379,3 @@ def average_terms_by_curve(terms: xr.Dataset) -> xr.Dataset:
     names = pd.Index(pd.unique(curve), name="curve")
     averaged = xr.concat([terms.isel(term=curve == name).mean("term") for name in names], dim=names)
     return averaged.assign_attrs(terms.attrs)
-
-
-def compute_cone_gaps(averaged: xr.Dataset) -> xr.Dataset:
-    """Subtract PvsT from PvsP and from TvsT.
-
-    Parameters
-    ----------
-    averaged : xarray.Dataset
-        From :func:`average_terms_by_curve`.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``estimate`` ``(side, layer)`` and ``draws`` ``(draw, side, layer)``; ``side`` is the curve
-        from which PvsT is subtracted.
-
-    Raises
-    ------
-    ParameterError
-        If a curve is missing, as PvsP is where only one data set was given.
-
-    Examples
-    --------
-    >>> averaged = xr.Dataset(
-    ...     {"estimate": (("curve", "layer"), [[0.2], [0.5], [0.6]])},
-    ...     coords={"curve": ["PvsT", "PvsP", "TvsT"]},
-    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
-    >>> compute_cone_gaps(averaged)["estimate"].round(2).values.tolist()
-    [[0.3], [0.4]]
-    """
-    missing = [name for name in CONE_CURVES[:3] if name not in averaged["curve"]]
-    if missing:
-        raise ParameterError(
-            f"F1.1 compares PvsT with PvsP and TvsT; missing: {', '.join(missing)}. PvsP and TvsT "
-            "are between data sets: give the caches of at least two data sets with media."
-        )
-    between = averaged[["estimate", "draws"]].sel(curve="PvsT", drop=True)
-    within = averaged[["estimate", "draws"]].sel(curve=["PvsP", "TvsT"]).rename(curve="side")
-    return (within - between).assign_attrs(averaged.attrs)
-
-
-def compute_cone_margin(averaged: xr.Dataset) -> Interval:
-    """Measure F1.1: how far PvsT stays below PvsP and TvsT where it comes closest.
-
-    Parameters
-    ----------
-    averaged : xarray.Dataset
-        From :func:`average_terms_by_curve`.
-
-    Returns
-    -------
-    Interval
-        The minimum over layers of min(PvsP − PvsT, TvsT − PvsT), a difference of cosines; its
-        interval is simultaneous over layers and both comparisons.
-
-    Examples
-    --------
-    >>> averaged = xr.Dataset(
-    ...     {"estimate": (("curve", "layer"), [[0.2], [0.5], [0.6]])},
-    ...     coords={"curve": ["PvsT", "PvsP", "TvsT"]},
-    ...     attrs={"samples": 8},
-    ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
-    >>> print(compute_cone_margin(averaged))
-    0.300 [0.300, 0.300], n = 8
-    """
-    return compute_lowest_point(compute_cone_gaps(averaged), n=averaged.attrs["samples"])

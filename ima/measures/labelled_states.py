@@ -14,8 +14,6 @@ from ima.stats.resampling import list_sample_contents
 
 PROBE_PROBLEMS: Mapping[str, str] = {
     "modality": "text, image, video or audio tokens",
-    "perceptual": "image, video or audio, among perceptual tokens",
-    "kind": "perceptual or textual tokens",
     "text source": "whether textual tokens follow image, video or audio tokens: a control for "
     "what the text is about",
 }
@@ -98,9 +96,7 @@ def get_class_labels(states: pd.DataFrame, *, problem: str) -> pd.Series[str]:
     """
     if problem not in PROBE_PROBLEMS:
         raise UnknownNameError.among(kind="problem", asked=problem, available=PROBE_PROBLEMS)
-    if problem == "perceptual":
-        classes = states.loc[states["kind"] == "perceptual", "modality"]
-    elif problem == "text source":
+    if problem == "text source":
         classes = states.loc[states["kind"] == "textual", "source"]
     else:
         classes = states[problem]

@@ -1,12 +1,13 @@
-"""Separability (F1.2): linear probe and silhouette of modality, layer by layer.
+"""Separability (F1.2): silhouette and linear probe of modality, layer by layer.
 
 At each layer, for balanced classes of mean-pooled states::
 
-    probe       accuracy of logistic regression on held-out samples; chance is 1 / classes
     silhouette  mean of (b − a) / max(a, b); a and b are a state's mean cosine distances to its own
                 class and to the nearest other class (Rousseeuw 1987)
+    probe       accuracy of logistic regression on held-out samples; chance is 1 / classes
 
-F1.2 is the minimum over layers of accuracy − chance.
+F1.2 is the minimum over layers and classes of the silhouette. The other reading of F1.2 is in
+:mod:`ima.measures.neighbours`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures.labelled_states import balance_classes, get_class_labels, read_layer_states
+from ima.measures.similarity import normalize_array
 from ima.stats import BoolArray, FloatArray, RowIndices
 from ima.stats.intervals import (
     Interval,
@@ -31,7 +33,7 @@ from ima.stats.intervals import (
     compute_minimum_interval,
     compute_wilson_interval,
 )
-from ima.stats.resampling import draw_joint_counts
+from ima.stats.resampling import draw_joint_counts, label_draws
 
 ProbeSplit = Literal["sample", "task"]
 #: The part of the contents of each stratum that a probe is tested on.
@@ -44,7 +46,6 @@ def evaluate_linear_probe(
     states: pd.DataFrame,
     problem: str = "modality",
     split: ProbeSplit = "sample",
-    permutations: int = 10,
     seed: int = 0,
 ) -> xr.Dataset:
     """Train a linear probe on some contents and test it on others, at every layer.
@@ -64,24 +65,21 @@ def evaluate_linear_probe(
         ``"sample"`` tests on held-out contents of the same data sets. ``"task"`` tests on the
         held-out contents of each task in turn and trains on the other tasks; a probe passes this
         test only by what separately trained connectors have in common.
-    permutations : int
-        Number of trainings on permuted labels.
     seed : int
         Same seed, same splits.
 
     Returns
     -------
     xarray.Dataset
-        ``accuracy``, ``low``, ``high`` ``(layer,)`` and ``null`` ``(permutation, layer)``; attrs
-        ``classes``, ``chance``, ``test_samples``, ``train_samples``.
+        ``accuracy`` ``(layer,)``; attrs ``classes``, ``chance``, ``test_samples`` and
+        ``train_samples``.
 
     Raises
     ------
     UnknownNameError
         If the problem or the split does not exist.
     ParameterError
-        If `test_ratio` is not between 0 and 1, there are too few tasks, or a side of a split lacks
-        a class.
+        If there are too few tasks, or a side of a split lacks a class.
 
     Examples
     --------
@@ -91,7 +89,7 @@ def evaluate_linear_probe(
     >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
     >>> from ima.measures.labelled_states import list_labelled_states
     >>> states = list_labelled_states(means, modalities={"caption": "image"})
-    >>> probe = evaluate_linear_probe(means, states=states, permutations=0)
+    >>> probe = evaluate_linear_probe(means, states=states)
     >>> probe["accuracy"].values, probe.attrs["classes"], probe.attrs["chance"]
     (array([1.]), ['image', 'text'], 0.5)
     """
@@ -99,11 +97,8 @@ def evaluate_linear_probe(
     folds = list(_draw_folds(states, classes=classes, split=split, seed=seed))
     layers = next(iter(means.values()))["layer"]
     accuracy = np.zeros(layers.size)
-    null = np.zeros((permutations, layers.size))
-    rng = np.random.default_rng((seed, 1))
-    shuffles = [[rng.permutation(len(train)) for train, _ in folds] for _ in range(permutations)]
     for at, layer in enumerate(layers.values):
-        for number, (train, test) in enumerate(folds):
+        for train, test in folds:
             x_train, x_test = (
                 read_layer_states(
                     means, states=states, rows=side.index.to_numpy(), layer=int(layer)
@@ -111,19 +106,15 @@ def evaluate_linear_probe(
                 for side in (train, test)
             )
             weight = len(test) / sum(len(other) for _, other in folds)
-            y_train, y_test = train.to_numpy(), test.to_numpy()
-            accuracy[at] += weight * _fit_probe(x_train, y_train).score(x_test, y_test)
-            for row, shuffle in enumerate(shuffles):
-                probe = _fit_probe(x_train, y_train[shuffle[number]])
-                null[row, at] += weight * probe.score(x_test, y_test)
-    curve = xr.DataArray(accuracy, dims="layer", coords={"layer": layers})
+            probe = _fit_probe(x_train, train.to_numpy())
+            accuracy[at] += weight * probe.score(x_test, test.to_numpy())
     n_train, n_test = (
         int(states.loc[np.concatenate([side.index for side in sides]), "content"].nunique())
         for sides in zip(*folds, strict=True)
     )
-    low, high = compute_wilson_interval(curve, n=n_test)
     return xr.Dataset(
-        {"accuracy": curve, "low": low, "high": high, "null": (("permutation", "layer"), null)},
+        {"accuracy": ("layer", accuracy)},
+        coords={"layer": layers},
         attrs={
             "classes": sorted(classes.unique()),
             "chance": 1 / classes.nunique(),
@@ -178,7 +169,7 @@ def _draw_sides(
 
 
 def compute_probe_margin(probe: xr.Dataset) -> Interval:
-    """Measure F1.2: by how much the probe beats chance at the layer where it is weakest.
+    """Compute by how much the probe beats chance at the layer where it is weakest.
 
     Parameters
     ----------
@@ -198,7 +189,7 @@ def compute_probe_margin(probe: xr.Dataset) -> Interval:
     0.250 [0.143, 0.333], n = 100
     """
     curve, n = probe["accuracy"], int(probe.attrs["test_samples"])
-    low, high = compute_wilson_interval(curve, n=n, level=1 - (1 - 0.95) / curve.size)
+    low, high = compute_wilson_interval(curve, n=n, level=1 - 0.05 / curve.size)
     chance = float(probe.attrs["chance"])
     return compute_minimum_interval(curve - chance, low=low - chance, high=high - chance, n=n)
 
@@ -208,10 +199,9 @@ def compute_silhouette(
     *,
     states: pd.DataFrame,
     resamples: int = 200,
-    permutations: int = 10,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute the silhouette of the classes by cosine distance, at every layer.
+    """Compute the mean silhouette of each class by cosine distance, at every layer.
 
     1 is a cluster of its own, 0 a border; below 0 another class is nearer. The cosine distance
     makes the silhouette exact in O(states · classes · hidden): the mean distance to a class is one
@@ -225,18 +215,15 @@ def compute_silhouette(
     states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
     resamples : int
-        Number of bootstrap resamples.
-    permutations : int
-        Number of permutations of the classes.
+        Number of bootstrap resamples. Those without a state of some class are left out.
     seed : int
         Same seed, same draws.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(layer,)``, ``by_class`` ``(class, layer)``, ``draws`` ``(draw, layer)``,
-        ``class_draws`` ``(draw, class, layer)`` and ``null`` ``(permutation, layer)``; attrs
-        ``classes``, ``samples``.
+        ``estimate`` ``(class, layer)`` and ``draws`` ``(draw, class, layer)``. The attribute
+        ``samples`` is the number of contents.
 
     Examples
     --------
@@ -245,8 +232,8 @@ def compute_silhouette(
     >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
     >>> from ima.measures.labelled_states import list_labelled_states
     >>> states = list_labelled_states(means, modalities={"caption": "image"})
-    >>> compute_silhouette(means, states=states, resamples=2)["estimate"].values
-    array([1.])
+    >>> compute_silhouette(means, states=states, resamples=2)["estimate"].values.tolist()
+    [[1.0], [1.0]]
     """
     classes = balance_classes(get_class_labels(states, problem="modality"), seed=seed)
     rows = classes.index.to_numpy()
@@ -254,37 +241,18 @@ def compute_silhouette(
     layers = next(iter(means.values()))["layer"]
     counts, _ = draw_joint_counts(states.loc[rows], resamples=resamples, seed=seed)
     weights = counts.astype(np.float64)
-    uniform = weights[:1]
-    rng = np.random.default_rng((seed, 1))
-    shuffles = [rng.permutation(codes) for _ in range(permutations)]
-    scores = np.empty((1 + resamples, layers.size))
-    by_class = np.full((1 + resamples, len(names), layers.size), np.nan)
     members = [codes == code for code in range(len(names))]
-    null = np.empty((permutations, layers.size))
+    complete = np.all([weights[:, member].any(axis=1) for member in members], axis=0)
+    weights = weights[complete]
+    values = np.empty((len(weights), len(names), layers.size))
     for at, layer in enumerate(layers.values):
-        x = read_layer_states(means, states=states, rows=rows, layer=int(layer))
-        x = x / np.linalg.norm(x, axis=1, keepdims=True)
+        x = normalize_array(read_layer_states(means, states=states, rows=rows, layer=int(layer)))
         for draw, weight in enumerate(weights):
             own = _compute_silhouettes(x, codes=codes, weights=weight[None])[0]
-            scores[draw, at] = np.average(own, weights=weight)
             for code, member in enumerate(members):
-                if weight[member].any():
-                    by_class[draw, code, at] = np.average(own[member], weights=weight[member])
-        for number, shuffle in enumerate(shuffles):
-            null[number, at] = _compute_silhouettes(x, codes=shuffle, weights=uniform).mean()
-    return xr.Dataset(
-        {
-            "estimate": ("layer", scores[0]),
-            "by_class": (("class", "layer"), by_class[0]),
-            "class_draws": (("draw", "class", "layer"), by_class[1:]),
-            "draws": (("draw", "layer"), scores[1:]),
-            "null": (("permutation", "layer"), null),
-        },
-        coords={"layer": layers, "class": names},
-        attrs={
-            "samples": int(states.loc[rows, "content"].nunique()),
-        },
-    )
+                values[draw, code, at] = np.average(own[member], weights=weight[member])
+    n = int(states.loc[rows, "content"].nunique())
+    return label_draws(values, ("class", "layer"), coords={"class": names, "layer": layers}, n=n)
 
 
 def _compute_silhouettes(x: FloatArray, *, codes: RowIndices, weights: FloatArray) -> FloatArray:
@@ -309,7 +277,7 @@ def _compute_silhouettes(x: FloatArray, *, codes: RowIndices, weights: FloatArra
 
 
 def compute_silhouette_margin(silhouette: xr.Dataset) -> Interval:
-    """Measure F1.2 a second way: the silhouette of the class and layer where it is lowest.
+    """Measure F1.2 as stated: the silhouette of the class and layer where it is lowest.
 
     Parameters
     ----------
@@ -320,15 +288,51 @@ def compute_silhouette_margin(silhouette: xr.Dataset) -> Interval:
     -------
     Interval
         Minimum over classes and layers of the mean silhouette of a class, so that other classes
-        cannot mask one that is no cluster. Resamples without a state of some class are left out.
+        cannot mask one that is no cluster.
 
     Examples
     --------
-    >>> by_class = xr.DataArray([[0.25], [0.5]], dims=("class", "layer"))
-    >>> silhouette = xr.Dataset({"by_class": by_class, "class_draws": by_class.expand_dims("draw")})
+    >>> estimate = xr.DataArray([[0.25], [0.5]], dims=("class", "layer"))
+    >>> silhouette = xr.Dataset({"estimate": estimate, "draws": estimate.expand_dims("draw")})
     >>> print(compute_silhouette_margin(silhouette.assign_attrs(samples=8)))
     0.250 [0.250, 0.250], n = 8
     """
-    draws = silhouette["class_draws"].dropna("draw")
-    curves = xr.Dataset({"estimate": silhouette["by_class"], "draws": draws})
-    return compute_lowest_point(curves, n=silhouette.attrs["samples"])
+    return compute_lowest_point(silhouette, n=silhouette.attrs["samples"])
+
+
+def describe_silhouette(silhouette: xr.Dataset) -> str:
+    """Describe the least separate class in one sentence.
+
+    Parameters
+    ----------
+    silhouette : xarray.Dataset
+        From :func:`compute_silhouette`.
+
+    Examples
+    --------
+    >>> coords = {"class": ["image", "text"], "layer": [0, 1]}
+    >>> by_class = xr.DataArray([[0.5, 0.4], [0.3, -0.1]], coords, ("class", "layer"))
+    >>> silhouette = by_class.to_dataset(name="estimate")
+    >>> print(describe_silhouette(silhouette))
+    At layer 1, text states are closer to another class than to their own (mean silhouette \
+-0.10); each class is closest to itself at 1 of 2 layers.
+    >>> print(describe_silhouette(silhouette.isel(layer=[0])))
+    Each class is closest to itself at 1 of 1 layers; the least separate are text states at layer \
+0, with a mean silhouette of 0.30.
+    """
+    by_class = silhouette["estimate"].transpose("class", "layer")
+    point = by_class.isel(by_class.argmin(...))
+    name, layer, lowest = point["class"].item(), point["layer"].item(), float(point)
+    holds = (
+        f"closest to itself at {int((by_class > 0).all('class').sum())} of "
+        f"{by_class.sizes['layer']} layers"
+    )
+    if lowest > 0:
+        return (
+            f"Each class is {holds}; the least separate are {name} states at layer {layer}, with a "
+            f"mean silhouette of {lowest:.2f}."
+        )
+    return (
+        f"At layer {layer}, {name} states are closer to another class than to their own (mean "
+        f"silhouette {lowest:.2f}); each class is {holds}."
+    )

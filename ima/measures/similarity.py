@@ -271,6 +271,51 @@ def correct_shared_pair_draws(
     """
     if not len(rows_a):
         return draws
+    matched, unmatched, ratio = average_pairs_apart(
+        draws,
+        weights_a=weights_a,
+        weights_b=weights_b,
+        matched_cosines=matched_cosines,
+        rows_a=rows_a,
+        rows_b=rows_b,
+    )
+    # A resample of a single sample has only matched pairs.
+    unmatched = np.where(np.isnan(unmatched), matched, unmatched)
+    joined: FloatArray = ratio * matched + (1 - ratio) * unmatched
+    return joined
+
+
+def average_pairs_apart(
+    draws: FloatArray,
+    *,
+    weights_a: FloatArray | BootstrapWeights,
+    weights_b: FloatArray | BootstrapWeights,
+    matched_cosines: FloatArray,
+    rows_a: RowIndices,
+    rows_b: RowIndices,
+) -> tuple[FloatArray, FloatArray, float]:
+    """Average the cosines of matched pairs and those of all other pairs, in each resample.
+
+    Parameters
+    ----------
+    draws, weights_a, weights_b, matched_cosines, rows_a, rows_b
+        As for :func:`correct_shared_pair_draws`; at least one pair is matched.
+
+    Returns
+    -------
+    matched, unmatched : ndarray
+        ``(1 + draw,)``. `unmatched` is NaN in a resample that has matched pairs only; `matched` is
+        the mean over all pairs in a resample without matched pairs.
+    ratio : float
+        The part of the pairs of the data that are matched.
+
+    Examples
+    --------
+    >>> weights, rows = np.array([[0.5, 0.5], [1.0, 0.0]]), np.arange(2)
+    >>> both = {"weights_a": weights, "weights_b": weights, "rows_a": rows, "rows_b": rows}
+    >>> average_pairs_apart(np.array([0.6, 1.0]), matched_cosines=np.ones(2), **both)
+    (array([1., 1.]), array([0.2, nan]), 0.5)
+    """
     # Sums over matched pairs of w_a·w_b, w_a, w_a·cosine and w_a·w_b·cosine.
     pair_weight, weight, single, double = (np.zeros(len(draws)) for _ in range(4))
     for start in range(0, len(matched_cosines), SAMPLE_BLOCK_SIZE):
@@ -281,11 +326,11 @@ def correct_shared_pair_draws(
         weight += left.sum(1)
         single += left @ matched_cosines[block]
         double += both @ matched_cosines[block]
-    ratio = pair_weight[0]
-    # A resample without shared samples has only unmatched pairs; one of a single sample has none.
     matched = np.divide(single, weight, out=draws.copy(), where=weight > 1e-12)
     unmatched = np.divide(
-        draws - double, 1 - pair_weight, out=matched.copy(), where=pair_weight < 1 - 1e-12
+        draws - double,
+        1 - pair_weight,
+        out=np.full_like(draws, np.nan),
+        where=pair_weight < 1 - 1e-12,
     )
-    joined: FloatArray = ratio * matched + (1 - ratio) * unmatched
-    return joined
+    return matched, unmatched, float(pair_weight[0])

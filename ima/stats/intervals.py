@@ -239,7 +239,7 @@ def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
 
 
 def compute_wilson_interval(
-    ratio: xr.DataArray, *, n: int, level: float = 0.95
+    ratio: xr.DataArray, *, n: int | xr.DataArray, level: float = 0.95
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Compute Wilson's interval of a ratio.
 
@@ -250,8 +250,8 @@ def compute_wilson_interval(
     ----------
     ratio : xarray.DataArray
         ``(...)``, ratios in [0, 1] over `n` independent samples.
-    n : int
-        Number of samples.
+    n : int or xarray.DataArray
+        Number of samples; an array ``(...)`` gives each ratio its own effective number.
     level : float
         Coverage of the interval at each point.
 

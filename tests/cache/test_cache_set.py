@@ -49,6 +49,13 @@ def test_the_text_of_a_sample_is_the_reference_that_the_model_reads(stores):
     assert all(len(sample.references) > 1 for sample in asked)
 
 
+def test_texts_are_what_the_model_reads(stores):
+    texts = open_cache_set(list(stores.values())).list_texts()
+    for name, own in texts.items():
+        samples = open_samples(name, n=6)
+        assert own == [f"{sample.prompt} {sample.references[0]}" for sample in samples]
+
+
 def test_one_picture_is_one_content_in_both_tasks(stores):
     cache_set = open_cache_set(list(stores.values()))
     listed = labelled_states.list_labelled_states(

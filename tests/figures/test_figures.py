@@ -77,35 +77,30 @@ def test_gap_curves_show_the_null():
     assert names == ["PvsP − PvsT", "TvsT − PvsT", "null: no difference"]
 
 
-@pytest.mark.parametrize("panels", [1, 4])
-def test_probe_panels_show_chance_and_permutations(panels):
-    accuracy = xr.DataArray(np.linspace(0.5, 1, 5), dims="layer", coords=LAYER)
-    part = xr.Dataset(
+def test_class_separation_shows_each_class_and_both_nulls():
+    names = {**LAYER, "class": ["image", "text"]}
+    silhouette = xr.Dataset(
         {
-            "accuracy": accuracy,
-            "low": accuracy - 0.1,
-            "high": accuracy,
-            "null": (("permutation", "layer"), np.full((2, 5), 0.25)),
+            "estimate": (("class", "layer"), np.full((2, 5), 0.5)),
+            "draws": (("draw", "class", "layer"), np.linspace(0, 1, 30).reshape(3, 2, 5)),
         },
-        attrs={"chance": 0.25},
+        coords=names,
     )
-    figure = figures.plot_probe_accuracy({f"question {i}": part for i in range(panels)})
-    assert len(figure.axes) == panels
-    assert legend(figure) == ["held-out samples", "chance", "permuted labels (range)"]
-
-
-def test_silhouette_curves_show_each_class():
-    part = xr.Dataset(
+    neighbours = xr.Dataset(
         {
-            "estimate": ("layer", np.zeros(5)),
-            "by_class": (("class", "layer"), np.zeros((2, 5))),
-            "draws": (("draw", "layer"), np.zeros((3, 5))),
-            "null": (("permutation", "layer"), np.zeros((2, 5))),
+            "by_class": (("class", "layer"), np.full((2, 5), 0.75)),
+            "low": ("layer", np.full(5, 0.7)),
+            "high": ("layer", np.full(5, 0.8)),
         },
-        coords={**LAYER, "class": ["image", "text"]},
+        coords=names,
+        attrs={"expected": 0.4},
     )
-    names = legend(figures.plot_silhouette_curves(part))
-    assert names == ["image", "text", "all", "permuted classes", "null: on the border"]
+    figure = figures.plot_class_separation(silhouette, neighbours)
+    assert legend(figure) == ["image", "text", "null", "interval of all classes"]
+    left, right = ([line.get_ydata()[0] for line in axes.lines] for axes in figure.axes)
+    assert left == [0.5, 0.5, 0]
+    assert right == [0.75, 0.75, 0.4]
+    assert len(left) == len(figure.axes[0].collections) + 1  # each class has its band
 
 
 @pytest.mark.parametrize("layers", [1, 3, 8])

@@ -36,8 +36,11 @@ def make_states(direction, *, n=40, seed=0, layers=2, spread=0.3, at=slice(None)
     )
 
 
-def make_clusters(**settings):
-    return {"picture": make_states(1, **settings), "sound": make_states(2, seed=1, **settings)}
+def make_clusters(*, seed=0, **settings):
+    return {
+        "picture": make_states(1, seed=seed, **settings),
+        "sound": make_states(2, seed=seed + 1, **settings),
+    }
 
 
 def make_vectors(n, *, seed, shift=0.0, layers=3, hidden=8):

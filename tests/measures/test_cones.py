@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError
 from ima.measures import cones
+from ima.stats.resampling import draw_dataset_weights, draw_resample_counts
 
 LAYERS, HIDDEN = 4, 16
 
@@ -27,52 +30,13 @@ def states(perceptual, textual, *, n=40, seed=0, noise=0.3):
     )
 
 
-def measured(sets, **given):
-    return cones.average_terms_by_curve(
-        cones.compute_similarity_terms(sets, resamples=200, **given)
-    )
-
-
-def test_two_cones_are_supported():
-    got = measured({"a": states(0, 1), "b": states(0, 1, seed=1)})
-    assert list(got["curve"].values) == list(cones.CONE_CURVES)
-    assert list(got["layer"].values) == [1, 2, 3, 4]
-    interval = cones.compute_cone_margin(got)
-    assert interval.n == 80
-    assert interval.low > 0.2
-
-
-def test_one_cone_for_all_is_not_supported():
-    got = cones.compute_cone_margin(measured({"a": states(0, 0), "b": states(0, 0, seed=1)}))
-    assert got.low < 0 < got.high
-
-
-def test_modalities_apart_with_text_near_perceptual_tokens_contradict():
-    sets = {"a": states(0, 0), "b": states(1, 1, seed=1)}
-    assert cones.compute_cone_margin(measured(sets)).high < 0
-
-
-def test_one_layer_decides():
-    sets = {"a": states(0, 1), "b": states(0, 1, seed=1)}
-    broken = {
-        name: array.where(array["layer"] != 3, array.sel(kind="textual", drop=True))
-        for name, array in sets.items()
-    }
-    gap = cones.compute_cone_gaps(measured(broken))
-    assert (gap["estimate"].min("side").idxmin("layer") == 3).all()
-    assert cones.compute_cone_margin(measured(broken)).low < 0.05
-
-
 def test_seed_decides_the_draws_but_not_the_estimate():
     sets = {"a": states(0, 1), "b": states(0, 1, seed=1)}
     first, again, other = (
         cones.compute_similarity_terms(sets, resamples=5, seed=seed) for seed in (1, 1, 2)
     )
     assert first.identical(again)
-    apart = [not str(name).endswith("intra") for name in first["curve"].values]
-    np.testing.assert_array_equal(
-        first["estimate"].isel(term=apart), other["estimate"].isel(term=apart)
-    )
+    np.testing.assert_array_equal(first["estimate"], other["estimate"])
     assert not first["draws"].equals(other["draws"])
 
 
@@ -96,6 +60,7 @@ def test_paper_compat_averages_matched_pairs():
         for at in range(LAYERS)
     ]
     np.testing.assert_allclose(terms["estimate"].isel(term=index), expected)
+    assert set(terms["curve"].values) == {"PvsT", "PvsP", "TvsT"}
 
 
 def test_text_only_sets_count_for_text_alone():
@@ -108,11 +73,6 @@ def test_text_only_sets_count_for_text_alone():
     assert ("TvsT", "a", "t") in listed
     assert ("T intra", "t", "t") in listed
     assert not [entry for entry in listed if "t" in entry[1:] and entry[0].startswith("P")]
-
-
-def test_one_data_set_has_no_other_to_compare_with():
-    with pytest.raises(ParameterError, match=r"missing: PvsP, TvsT.*at least two data sets"):
-        cones.compute_cone_margin(measured({"a": states(0, 1)}))
 
 
 def test_data_sets_of_different_models_are_refused():
@@ -171,12 +131,112 @@ def test_every_term_is_its_double_loop(means):
         term = terms.isel(term=number)
         curve, left, right = (str(term[name].item()) for name in ("curve", "left", "right"))
         if curve.endswith("intra"):
-            whole = side(means, left, kinds[curve[0]])
-            order = np.random.default_rng(0).permutation(len(whole))
-            a, b = (whole[half] for half in (order[: len(order) // 2], order[len(order) // 2 :]))
+            own = side(means, left, kinds[curve[0]])
+            expected = average_over_halves(own)
         else:
             a, b = side(means, left, kinds[curve[0]]), side(means, right, kinds[curve[-1]])
-        np.testing.assert_allclose(term["estimate"], average_cosines(a, b), atol=1e-12)
+            expected = average_cosines(a, b)
+        np.testing.assert_allclose(term["estimate"], expected, atol=1e-12)
+
+
+def average_over_halves(vectors):
+    """Average the cosines between two halves over all ways to split the vectors ``(layer,)``.
+
+    Each pair of different vectors is apart in equally many splits, as a test of four checks.
+    """
+    pairs = list(combinations(range(len(vectors)), 2))
+    return [
+        np.mean([1 - cosine(vectors.values[i, at], vectors.values[j, at]) for i, j in pairs])
+        for at in range(vectors.sizes["layer"])
+    ]
+
+
+def test_within_a_data_set_is_the_mean_over_all_splits_into_halves():
+    array = states(0, 1, n=4)
+    terms = cones.compute_similarity_terms({"a": array}, resamples=200)
+    own = side({"a": array}, "a", "textual")
+    splits = [({0, i}, {1, 2, 3} - {i}) for i in (1, 2, 3)]
+    halves = [average_cosines(own[sorted(a)], own[sorted(b)]) for a, b in splits]
+    got = terms["estimate"].isel(term=(terms["curve"] == "T intra").values).squeeze("term")
+    np.testing.assert_allclose(got, np.mean(halves, axis=0))
+    np.testing.assert_allclose(got, average_over_halves(own))
+
+
+def test_a_resample_of_one_sample_has_no_pair_and_is_left_out():
+    array = states(0, 1, n=4)
+    counts = draw_resample_counts(4, resamples=400, seed=(0, 0))
+    several = int(((counts[1:] > 0).sum(1) > 1).sum())
+    terms = cones.compute_similarity_terms({"a": array}, resamples=400)
+    assert terms.sizes["draw"] == several < 400
+
+
+def test_curves_within_and_across_kinds_share_their_draws():
+    """Both kinds are the same vectors, so PvsT moves with the similarity within each kind."""
+    array = states(0, 0, noise=0.6)
+    array[:, 1] = array[:, 0]
+    terms = cones.compute_similarity_terms({"a": array}, resamples=400)
+    draws = cones.average_terms_by_curve(terms)["draws"].sel(layer=1)
+    gap = draws.sel(curve="P intra") - draws.sel(curve="PvsT")
+    # Halves that are drawn on their own would scatter more than either curve.
+    assert gap.std() < 0.1 * draws.sel(curve="P intra").std()
+    np.testing.assert_allclose(draws.sel(curve="T intra"), draws.sel(curve="P intra"))
+
+
+@pytest.fixture(scope="module")
+def grouped(means):
+    """Groups of some samples of two data sets, and of the third one only one group."""
+    parts = {"image": [[0, 3, 5, 9], [1, 2], [4, 6, 10]], "video": [[8, 1, 0], [2, 3]]}
+    parts["audio"] = [[1, 4, 7]]
+    return {name: [np.array(rows) for rows in own] for name, own in parts.items()}
+
+
+def test_every_term_of_groups_is_its_double_loop(means, grouped):
+    terms = cones.compute_group_terms(means, groups=grouped, resamples=30)
+    assert terms.sizes["term"] == 3 * 3 + 3 * 2  # a single group has no pair of two groups
+    assert terms.attrs["samples"] == 9 + 5 + 3
+    kept = {name: means[name].isel(sample=np.concatenate(own)) for name, own in grouped.items()}
+    weights, _, _ = draw_dataset_weights(kept, resamples=30, seed=0)
+    keys = zip(*(terms[key].values for key in ("left", "pairs", "curve")), strict=True)
+    loops = np.stack([loop_over_groups(means, grouped, weights, *key) for key in keys], axis=1)
+    # A resample counts only if each term has a pair in it.
+    complete = np.isfinite(loops).all(axis=1)
+    assert 15 < terms.sizes["draw"] == complete.sum() - 1 < 30
+    np.testing.assert_allclose(terms["estimate"].values[:, 1], loops[0])
+    np.testing.assert_allclose(terms["draws"].values[:, :, 1], loops[complete][1:])
+
+
+def loop_over_groups(means, groups, weights, name, pairs, curve):
+    """Average over pairs, one by one, at layer 1, with the weights of each resample."""
+    letters = {"PvsT": "PT", "P intra": "PP", "T intra": "TT"}[curve]
+    kinds = {"P": "perceptual", "T": "textual"}
+    a, b = (side(means, name, kinds[letter]).values[:, 1] for letter in letters)
+    rows = [(number, row) for number, own in enumerate(groups[name]) for row in own]
+    drawn, total, weight = weights[name][:, :], 0.0, 0.0
+    for at, (group_i, i) in enumerate(rows):
+        for other, (group_j, j) in enumerate(rows):
+            if i == j or (group_i == group_j) != (pairs == "same"):
+                continue
+            share = 1 / (len(groups[name][group_i]) - 1) if pairs == "same" else 1
+            both = share * drawn[:, at] * drawn[:, other]
+            total, weight = total + both * (1 - cosine(a[i], b[j])), weight + both
+    with np.errstate(invalid="ignore"):
+        return total / weight
+
+
+def test_one_group_of_all_samples_is_the_whole_data_set(means):
+    groups = {name: [np.arange(array.sizes["sample"])] for name, array in means.items()}
+    terms = cones.compute_group_terms(means, groups=groups, resamples=20)
+    whole = cones.compute_similarity_terms(means, resamples=20)
+    for curve in ("P intra", "T intra"):
+        a, b = (part.isel(term=(part["curve"] == curve).values) for part in (terms, whole))
+        np.testing.assert_allclose(a["estimate"], b["estimate"])
+        np.testing.assert_allclose(a["draws"], b["draws"])
+
+
+@pytest.mark.parametrize("groups", [{}, {"image": []}, {"image": [np.array([0])]}])
+def test_groups_without_pairs_are_refused(means, groups):
+    with pytest.raises(ParameterError, match="groups of at least two samples"):
+        cones.compute_group_terms(means, groups=groups)
 
 
 def test_draws_scatter_as_fresh_samples_do():
@@ -185,7 +245,9 @@ def test_draws_scatter_as_fresh_samples_do():
     for seed in range(60):
         made = make_matched_states(40, seed=seed).assign_coords(layer=np.arange(3))
         terms = cones.compute_similarity_terms({"image": made}, resamples=200, seed=seed)
-        own = terms.isel(term=terms["curve"].values == "PvsT", layer=0, drop=True).squeeze("term")
-        fresh.append(float(own["estimate"]))
-        spreads.append(float(own["draws"].std()))
-    assert np.mean(spreads) == pytest.approx(np.std(fresh), rel=0.3)
+        own = cones.average_terms_by_curve(terms.isel(layer=0, drop=True))
+        gap = own.sel(curve=["P intra", "T intra"]) - own.sel(curve="PvsT", drop=True)
+        both = xr.concat([own.sel(curve=["PvsT"]), gap], dim="curve")
+        fresh.append(both["estimate"].values)
+        spreads.append(both["draws"].std("draw").values)
+    np.testing.assert_allclose(np.mean(spreads, axis=0), np.std(fresh, axis=0), rtol=0.3)

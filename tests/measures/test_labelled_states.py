@@ -29,8 +29,6 @@ def test_kinds_that_a_sample_lacks_are_left_out(clear):
     ("problem", "expected"),
     [
         ("modality", {"text": 80, "image": 40, "audio": 40}),
-        ("perceptual", {"image": 40, "audio": 40}),
-        ("kind", {"perceptual": 80, "textual": 80}),
         ("text source", {"image": 40, "audio": 40}),
     ],
 )
@@ -73,4 +71,4 @@ def test_one_class_cannot_be_told_apart(clear):
         {"picture": clear["picture"]}, modalities=MODALITIES
     )
     with pytest.raises(ParameterError, match="at least two classes; found image"):
-        labelled_states.get_class_labels(listed, problem="perceptual")
+        labelled_states.get_class_labels(listed, problem="text source")

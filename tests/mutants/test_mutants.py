@@ -97,10 +97,10 @@ MUTANTS = {
         ("tests/capture/test_killed_writer.py", "tests/capture/test_writer.py"),
     ),
     "a claim": Mutant(
-        "measures/cones.py",
-        "compute_lowest_point(compute_cone_gaps(averaged),",
-        "compute_lowest_point(-compute_cone_gaps(averaged),",
-        ("tests/measures/test_cones.py",),
+        "measures/cone_gaps.py",
+        "compute_lowest_point(gaps,",
+        "compute_lowest_point(-gaps,",
+        ("tests/measures/test_cone_gaps.py",),
     ),
 }
 
