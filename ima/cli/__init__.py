@@ -43,6 +43,21 @@ app.command("skip")(skip_command)
 app.command("subnet")(subnet_command)
 
 
+@claims_app.command("simulate")
+def claims_simulate(
+    families: Annotated[
+        int, typer.Option(help="Simulated models, without and with an effect.")
+    ] = 400,
+    out: Annotated[Path, typer.Option(help="File of the table.")] = Path(
+        "data/simulations/error_rates.json"
+    ),
+) -> None:
+    """Simulate how often verdicts are wrong, and how often they find an effect."""
+    from ima.studies.error_rates import write_error_rates
+
+    typer.echo(write_error_rates(out, families=families))
+
+
 @claims_app.command("collect")
 def claims_collect(
     files: Annotated[

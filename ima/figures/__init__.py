@@ -17,6 +17,7 @@ from ima.figures.comparisons import (
     plot_pairwise_cost,
     plot_proxy_correlations,
 )
+from ima.figures.error_rates import plot_error_rates
 from ima.figures.layer_curves import (
     plot_class_separation,
     plot_curve_panels,
