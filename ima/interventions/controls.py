@@ -282,7 +282,7 @@ def draw_controls(
     Frozen({'control': 2, 'draw': 50, 'sample': 12, 'other': 12})
     """
     untrained = _copy_blocks(model, name=f"{model.name} (random blocks)")
-    found: dict[str, list[xr.DataArray]] = {name: [] for name in batches}
+    found: dict[str, list[list[xr.DataArray]]] = {name: [] for name in batches}
     with make_progress_bar(total=draws, description=model.name, unit="draw") as bar:
         for draw in range(1, 1 + draws):
             own = seed + draw * _SEED_DISTANCE
@@ -290,13 +290,9 @@ def draw_controls(
             for number, (name, batch) in enumerate(batches.items()):
                 noisy = replace_tokens_with_noise(batch, seed=own + number)
                 states = (_pool(model, [noisy]), _pool(untrained, [batch]))
-                found[name].append(xr.concat(map(compute_pair_cosines, states), "control"))
+                found[name].append([compute_pair_cosines(each) for each in states])
             bar.update()
-    controls = {"control": list(DRAWN_CONTROLS)}
-    return {
-        name: xr.concat(each, "draw").assign_coords(controls).transpose("control", "draw", ...)
-        for name, each in found.items()
-    }
+    return {name: _stack_controls(each) for name, each in found.items()}
 
 
 @dataclass(frozen=True)
@@ -309,9 +305,9 @@ class ControlRuns:
         By condition and data set, from :func:`run_control_conditions`.
     fixed : mapping of str to mapping
         By condition that is not drawn and data set ``(sample, other)``: cosines of the samples that
-        the draws read; empty without draws.
+        the draws read.
     drawn : mapping of str to xarray.DataArray
-        By data set, from :func:`draw_controls`; empty without draws.
+        By data set ``(control, draw, sample, other)``. The first draw is that of ``states``.
     """
 
     states: Mapping[str, Mapping[str, xr.DataArray]] = field(repr=False)
@@ -320,16 +316,21 @@ class ControlRuns:
 
     @property
     def draws(self) -> int:
-        """Number of draws of the controls: at least that of ``states``."""
-        return max([1, *(each.sizes["draw"] for each in self.drawn.values())])
+        """Number of draws of the controls."""
+        return int(next(iter(self.drawn.values())).sizes["draw"])
+
+    @property
+    def drawn_samples(self) -> int:
+        """Largest number of samples of a data set that each draw reads."""
+        return max(int(each.sizes["sample"]) for each in self.drawn.values())
 
 
 def run_cache_set_controls(
     cache_set: CacheSet,
     *,
     samples: int,
-    drawn_samples: int,
     draws: int,
+    drawn_samples: int,
     depths: Sequence[float] = (),
     batch_size: int = 16,
     device: str = "cpu",
@@ -343,10 +344,10 @@ def run_cache_set_controls(
         Caches of one language model; models and samples are theirs.
     samples : int
         Number of samples of each data set, at most as many as its cache holds.
-    drawn_samples : int
-        Number of these samples that each further draw reads; 0 for no further draws.
     draws : int
-        Number of further draws.
+        Number of draws of noise and of untrained blocks.
+    drawn_samples : int
+        Number of these samples that each draw reads; 0 for a single draw, which reads all.
     depths, batch_size, seed
         As in :func:`run_control_conditions`.
     device : str
@@ -365,35 +366,46 @@ def run_cache_set_controls(
     Examples
     --------
     >>> runs = run_cache_set_controls(  # doctest: +SKIP
-    ...     cache_set, samples=20, drawn_samples=12, draws=50
+    ...     cache_set, samples=20, draws=50, drawn_samples=12
     ... )
-    >>> runs.states["noise"]["mini-image-caption"].sizes["sample"]  # doctest: +SKIP
-    20
+    >>> runs.draws, runs.drawn_samples  # doctest: +SKIP
+    (50, 12)
     """
     states: dict[str, dict[str, xr.DataArray]] = {}
     batches: dict[str, Batch] = {}
-    model: FrozenModel | None = None
+    models: list[FrozenModel] = []
     settings: dict[str, Any] = {"depths": depths, "batch_size": batch_size, "seed": seed}
     for name, row in cache_set.members.iterrows():
-        loaded = load_model(row["model"], device=device)
-        if model is not None:
-            _require_same_blocks(model, loaded)
-        model = loaded
+        # One model at a time, beside the first.
+        models[1:] = [load_model(row["model"], device=device)]
+        _require_same_blocks(models[0], models[-1])
         chosen = list(open_samples(row["opened"], n=min(samples, row["samples"])))
-        for condition, means in run_control_conditions(model, chosen, **settings).items():
+        for condition, means in run_control_conditions(models[-1], chosen, **settings).items():
             states.setdefault(condition, {})[str(name)] = means
-        if draws and drawn_samples:
-            batches[str(name)] = model.encode(chosen[:drawn_samples])
-    if model is None or not batches:
-        return ControlRuns(states, {}, {})
-    fixed = {
-        condition: {
-            name: compute_pair_cosines(means.isel(sample=slice(drawn_samples)))
-            for name, means in states[condition].items()
-        }
-        for condition in (UNCHANGED, SEPARATED)
+        batches[str(name)] = models[-1].encode(chosen[: drawn_samples or 1])
+    read = slice(drawn_samples or None)
+    cosines = {
+        condition: {name: compute_pair_cosines(each[read]) for name, each in by_name.items()}
+        for condition, by_name in states.items()
     }
-    return ControlRuns(states, fixed, draw_controls(model, batches, draws=draws, seed=seed))
+    first = {
+        name: _stack_controls([[cosines[control][name] for control in DRAWN_CONTROLS]])
+        for name in batches
+    }
+    fixed = {condition: cosines[condition] for condition in (UNCHANGED, SEPARATED)}
+    if draws == 1 or not drawn_samples:
+        return ControlRuns(states, fixed, first)
+    further = draw_controls(models[0], batches, draws=draws - 1, seed=seed)
+    return ControlRuns(
+        states, fixed, {name: xr.concat([first[name], further[name]], "draw") for name in first}
+    )
+
+
+def _stack_controls(cosines: Sequence[Sequence[xr.DataArray]]) -> xr.DataArray:
+    """Stack cosines by draw and control: ``(control, draw, sample, other)``."""
+    stacked = xr.concat([xr.concat(each, "control") for each in cosines], "draw")
+    labelled = stacked.assign_coords(control=list(DRAWN_CONTROLS))
+    return labelled.transpose("control", "draw", "sample", "other")
 
 
 def _require_same_blocks(first: FrozenModel, second: FrozenModel) -> None:

@@ -131,7 +131,7 @@ def compute_retrieval_curve(
     Raises
     ------
     ParameterError
-        If no data sets are given, layers differ, or a data set has fewer than 16 samples.
+        If no data sets are given, layers differ, or a data set has fewer than 2 samples.
 
     Examples
     --------
@@ -146,7 +146,6 @@ def compute_retrieval_curve(
     weights, _, contents = draw_dataset_weights(means, resamples=resamples, seed=seed)
     values = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
-        _check_samples(array.sizes["sample"])
         for at in range(layers.size):
             hits = compute_retrieval_hits(*_read_layer(array, at))
             values[:, number, at] = weights[name] @ hits
@@ -154,6 +153,27 @@ def compute_retrieval_curve(
     curve = label_draws(values, ("dataset", "layer"), coords=coords, n=contents)
     null = [1 / array.sizes["sample"] for array in means.values()]
     return curve.assign(null=("dataset", null))
+
+
+def compute_retrieval_at_layer(curve: xr.Dataset, *, position: int) -> Interval:
+    """Compute retrieval@1 at one layer, mean over data sets.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        From :func:`compute_retrieval_curve`.
+    position : int
+        Position of the layer; -1 is the last.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.75]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> print(compute_retrieval_at_layer(curve.assign_attrs(samples=8), position=-1))
+    0.750 [0.750, 0.750], n = 8
+    """
+    mean = curve[["estimate", "draws"]].mean("dataset").isel(layer=position)
+    return Interval.of_draws(float(mean["estimate"]), mean["draws"], n=curve.attrs["samples"])
 
 
 def _jackknife(

@@ -193,7 +193,7 @@ def compute_block_gaps(
     -------
     xarray.Dataset
         ``estimate`` ``(hook_point,)`` and ``draws`` ``(draw, hook_point)``, each a difference of
-        cosines, mean over layers 1 … L.
+        cosines, mean over layers 1 … L. The attribute ``stream`` names the stream.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def compute_block_gaps(
         )
     averaged = curves[["estimate", "draws"]].mean("layer")
     gaps = averaged.sel(hook_point=inside) - averaged.sel(hook_point=stream, drop=True)
-    return gaps.assign_attrs(curves.attrs)
+    return gaps.assign_attrs(curves.attrs, stream=stream)
 
 
 def compute_block_margin(gaps: xr.Dataset) -> Interval:
@@ -255,17 +255,16 @@ def describe_block_gaps(gaps: xr.Dataset) -> str:
     Examples
     --------
     >>> gap = xr.DataArray([0.5, -0.25], {"hook_point": ["ln1", "mlp_out"]})
-    >>> print(describe_block_gaps(xr.Dataset({"estimate": gap})))
+    >>> gaps = xr.Dataset({"estimate": gap}, attrs={"stream": "resid_pre"})
+    >>> print(describe_block_gaps(gaps))
     At 1 of 2 hook points inside the block, percepts and text are more similar than in the \
-residual stream; the smallest difference of cosines is -0.250, at mlp_out.
+stream that the block reads; the smallest difference of cosines is -0.250, at mlp_out.
     """
     estimate = gaps["estimate"]
-    above, lowest = (
-        int((estimate > 0).sum()),
-        estimate["hook_point"].values[estimate.argmin("hook_point")],
-    )
+    lowest = estimate["hook_point"].values[estimate.argmin("hook_point")]
+    streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
     return (
-        f"At {above} of {estimate.size} hook points inside the block, percepts and text are more "
-        f"similar than in the residual stream; the smallest difference of cosines is "
-        f"{float(estimate.min()):.3f}, at {lowest}."
+        f"At {int((estimate > 0).sum())} of {estimate.size} hook points inside the block, percepts "
+        f"and text are more similar than in the stream {streams[gaps.attrs['stream']]}; the "
+        f"smallest difference of cosines is {float(estimate.min()):.3f}, at {lowest}."
     )

@@ -50,5 +50,7 @@ def test_retrieval_over_data_sets_is_that_of_each_with_contents_resampled():
     assert 0 < rate < 1
     assert spread == pytest.approx(float(np.sqrt(rate * (1 - rate) / 60)), rel=0.3)
     assert curve.attrs["samples"] == 90
-    with pytest.raises(ParameterError, match="at least 16"):
-        baselines.compute_retrieval_curve({"a": make_aligned_states(10, seed=0)})
+    last = baselines.compute_retrieval_at_layer(curve, position=-1)
+    assert last.value == pytest.approx(float(curve["estimate"][:, -1].mean()))
+    with pytest.raises(ParameterError, match="at least 2"):
+        baselines.compute_retrieval_curve({"a": make_aligned_states(1, seed=0)})
