@@ -297,8 +297,8 @@ FINDINGS: tuple[Claim, ...] = (
         as_tested=Reading(
             sentence=("A percept becomes more similar to its own text than to other texts."),
             statistic=(
-                "PvsT of matched pairs minus of all pairs, at the last layer minus at layer 1, "
-                "in cosine"
+                "PvsT of matched pairs minus PvsT of all pairs, at the last layer minus at "
+                "layer 1, in cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -323,8 +323,8 @@ FINDINGS: tuple[Claim, ...] = (
                 "texts, and was not before."
             ),
             statistic=(
-                "IMA score of matched pairs minus of all pairs, at the last training step "
-                "minus before the first, in cosine"
+                "IMA score of matched pairs minus IMA score of all pairs, at the last training "
+                "step minus before the first, in cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -346,7 +346,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             statistic=(
                 "minimum over hook points inside the block of their PvsT minus that of the "
-                "residual stream, mean over layers, in cosine"
+                "residual stream of the same layer, mean over layers, in cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -358,9 +358,9 @@ FINDINGS: tuple[Claim, ...] = (
                 "between the kinds than the stream that the block reads."
             ),
             statistic=(
-                "minimum over the outputs of attention, of the FFN and of its hidden units of "
-                "their PvsT minus that of the stream that the block reads, mean over layers, "
-                "in cosine"
+                "minimum over the output of attention, the hidden units of the FFN and its "
+                "output of their PvsT minus that of the stream that the block reads, mean over "
+                "layers, in cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -390,8 +390,8 @@ FINDINGS: tuple[Claim, ...] = (
                 "The IMA score of the model is above that of nearly all draws of the controls."
             ),
             statistic=(
-                "IMA score minus the largest control, chosen anew in each of at least 50 draws "
-                "of noise and of random weights, in cosine"
+                "IMA score over pairs of different samples minus the largest control, chosen "
+                "anew in each draw of noise and of random weights, in cosine: 95 % of the draws"
             ),
             margin=COSINE_MARGIN,
             unit="draws of the controls",

@@ -5,6 +5,8 @@
 # ruff: noqa: F401
 from ima.figures.alignment import (
     plot_alignment_baselines,
+    plot_block_gaps,
+    plot_control_draws,
     plot_hook_point_statistics,
     plot_layer_curves_by_step,
     plot_layer_similarity,

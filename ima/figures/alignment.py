@@ -1,4 +1,4 @@
-"""Figures of implicit alignment (F3): layer against layer, baselines, training, hook points."""
+"""Figures of implicit alignment (F3): layers, baselines, training, hook points, controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from ima.figures.style import (
     plot_named_curves,
     plot_null_line,
 )
-from ima.stats.intervals import Interval
+from ima.measures.control_comparison import CONTROLS, UNCHANGED
+from ima.stats.intervals import Interval, compute_percentile_interval
 
 #: Markers and dashes of runs that are not named by a modality.
 _OTHER_RUNS = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
@@ -104,34 +105,30 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
 
 
 def plot_score_by_step(
-    panels: Mapping[str, Mapping[str, Mapping[int, Interval]]], *, ylabel: str
+    panels: Mapping[str, Mapping[str, Mapping[int, Interval]]],
 ) -> Figure:
-    """Plot a score against the training step, a curve per run.
+    """Plot scores against the training step, a panel per score and a curve per run.
 
     Parameters
     ----------
     panels : mapping
-        By title, run and step, the score. A run whose name ends in its modality has the modality's
-        colour and marker; the others are black. Runs of one colour differ in dashes or markers.
-    ylabel : str
-        Name of the score.
+        By name of the score, run and step, the score. A run whose name ends in its modality has the
+        modality's colour and marker; the others are black. Runs of one colour differ in dashes or
+        markers. A panel may lack runs and steps.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per title. The x axis has a square-root scale, which spreads the first steps.
+        One panel per score. The x axis has a square-root scale, which spreads the first steps.
 
     Examples
     --------
     >>> scores = {0: Interval(0.1, 0.0, 0.2, n=60), 100: Interval(0.3, 0.2, 0.4, n=60)}
-    >>> figure = plot_score_by_step({"same layer": {"image": scores}}, ylabel="IMA score")
+    >>> figure = plot_score_by_step({"IMA score": {"image": scores}})
     >>> figure.axes[0].get_xlabel()
     'training step'
     """
-    titles = [SERIES_LABELS.get(title, title) for title in panels]
-    with open_panel_grid(
-        titles, columns=len(panels), xlabel="training step", ylabel=ylabel, sharey=True
-    ) as (figure, places):
+    with open_panel_grid(panels, columns=2, xlabel="training step") as (figure, places):
         for axes, runs in zip(places, panels.values(), strict=True):
             others, drawn = cycle(_OTHER_RUNS), Counter[str]()
             for name, scores in runs.items():
@@ -227,4 +224,84 @@ def plot_hook_point_statistics(
                     axes.set_yscale("log")
             row[0].set_ylabel(title)
         add_outside_legend(figure, grid[0], columns=2)
+    return figure
+
+
+def plot_block_gaps(panels: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
+    """Plot how far the similarity at each hook point exceeds that of the residual stream.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping
+        By title and stream (``"stream of the same layer"``, ``"stream that it reads"``), from
+        :func:`ima.measures.hook_point_comparison.compute_block_gaps`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per title, a row per hook point, a point per stream with its 95 % interval.
+
+    Examples
+    --------
+    >>> gaps = compute_block_gaps(curves)  # doctest: +SKIP
+    >>> plot_block_gaps({"opt-mini (ST)": {"stream of the same layer": gaps}})  # doctest: +SKIP
+    """
+    with open_panel_grid(
+        panels, columns=2, base_height=1.0, xlabel="difference of PvsT (cosine)", legend_columns=2,
+        sharex=True, sharey=True,
+    ) as (figure, places):  # fmt: skip
+        for axes, streams in zip(places, panels.values(), strict=True):
+            for number, (stream, gaps) in enumerate(streams.items()):
+                low, high = compute_percentile_interval(gaps["draws"])
+                rows = np.arange(gaps.sizes["hook_point"]) + 0.25 * number
+                colour, marker = SERIES_COLOURS[stream], SERIES_MARKERS[stream]
+                axes.hlines(rows, low, high, color=colour)
+                axes.plot(
+                    gaps["estimate"], rows, label=SERIES_LABELS[stream], linestyle="", color=colour,
+                    marker=marker,
+                )  # fmt: skip
+            axes.axvline(0, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4)
+            names = gaps["hook_point"].to_numpy()
+            axes.set_yticks(np.arange(len(names)) + 0.125, names)
+        places[0].invert_yaxis()
+    return figure
+
+
+def plot_control_draws(panels: Mapping[str, xr.Dataset]) -> Figure:
+    """Plot the score of a model beside the scores of its controls in every draw.
+
+    Parameters
+    ----------
+    panels : mapping of str to xarray.Dataset
+        By title, from :func:`ima.measures.control_comparison.compute_draw_scores`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per title: a line for the model, a point per draw of each control.
+
+    Examples
+    --------
+    >>> plot_control_draws({"opt-mini (ST)": compute_draw_scores(fixed, drawn)})  # doctest: +SKIP
+    """
+    with open_panel_grid(panels, columns=4, ylabel="IMA score", legend_columns=2) as (
+        figure,
+        places,
+    ):
+        for axes, scores in zip(places, panels.values(), strict=True):
+            estimate = scores["estimate"]
+            axes.axhline(
+                float(estimate.sel(condition=UNCHANGED)[0]), label="model as it is",
+                color=SERIES_COLOURS[UNCHANGED],
+            )  # fmt: skip
+            shown = [name for name in CONTROLS if name in estimate["condition"]]
+            for at, name in enumerate(shown):
+                values = np.unique(estimate.sel(condition=name))
+                # Beside each other in order, else equal draws would hide each other.
+                x = at + np.linspace(-0.3, 0.3, len(values)) if len(values) > 1 else [at]
+                axes.plot(
+                    x, values, label=SERIES_LABELS.get(name, name), linestyle="", alpha=0.7,
+                    color=SERIES_COLOURS[name], marker=SERIES_MARKERS[name],
+                )  # fmt: skip
+            axes.set_xticks([])
     return figure

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from ima.capture import compute_batch_statistics
+from ima.data.samples import open_samples
 from ima.errors import ModelError, ParameterError
 from ima.hook_points import TOKEN_KINDS
+from ima.measures.control_comparison import (
+    DRAWN_CONTROLS,
+    SEPARATED,
+    UNCHANGED,
+    compute_pair_cosines,
+)
+from ima.models import load_model
 from ima.models.hook_points import find_hook_points
+from ima.progress import make_progress_bar
 
 if TYPE_CHECKING:
+    from ima.cache.cache_set import CacheSet
     from ima.data.samples import Sample
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
@@ -171,18 +180,34 @@ def reinitialize_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
     >>> reinitialize_blocks(model, seed=0).name  # doctest: +SKIP
     'llava-mini-3 (random blocks, seed 0)'
     """
+    copied = _copy_blocks(model, name=f"{model.name} (random blocks, seed {seed})")
+    _draw_blocks(copied, seed=seed)
+    return copied
+
+
+def _copy_blocks(model: FrozenModel, *, name: str) -> FrozenModel:
+    """Return the model with a language model of its own."""
     language = copy.deepcopy(model.language)
+    return replace(model, name=name, language=language, hook_points=find_hook_points(language))
+
+
+def _draw_blocks(model: FrozenModel, *, seed: int) -> None:
+    """Initialise the blocks and the final norm in place, as the model class does."""
+    hook_points, device = model.hook_points, model.device
+    initialize = getattr(hook_points.trunk, "_init_weights", None)
+    if initialize is None:
+        raise ModelError(
+            f"{type(hook_points.trunk).__name__} does not say how its weights are initialised, so "
+            "that its blocks cannot be drawn at random. Take a model class of transformers."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(language)(language.config)
-    drawn = find_hook_points(fresh)
-    hook_points = find_hook_points(language)
-    for block, untrained in zip(hook_points.blocks, drawn.blocks, strict=True):
-        block.load_state_dict(untrained.state_dict())
-    hook_points.final_norm.load_state_dict(drawn.final_norm.state_dict())
-    language.requires_grad_(requires_grad=False).eval()
-    name = f"{model.name} (random blocks, seed {seed})"
-    return replace(model, name=name, language=language, hook_points=hook_points)
+        for part in (*hook_points.blocks, hook_points.final_norm):
+            # Drawn on the CPU, weights are the same on every device.
+            part.cpu()
+            for module in part.modules():
+                initialize(module)
+            part.to(device)
 
 
 @contextmanager
@@ -254,56 +279,6 @@ def _build_mask(allowed: Tensor, like: Tensor | None, embeds: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(~mask, lowest)
 
 
-def run_control_conditions(
-    model: FrozenModel,
-    samples: Sequence[Sample],
-    *,
-    depths: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-    redraws: int = 0,
-    batch_size: int = 16,
-    seed: int = 0,
-) -> dict[str, xr.DataArray]:
-    """Run a model unchanged, and with one possible cause of alignment removed at a time.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Stays unchanged.
-    samples : sequence of Sample
-        The samples of all conditions.
-    depths : sequence of float
-        Fractions of the depth up to which textual tokens do not attend to perceptual ones.
-    redraws : int
-        Number of further draws of noise and of untrained blocks.
-    batch_size : int
-        Samples that run at once.
-    seed : int
-        Seed of noise and of untrained blocks.
-
-    Returns
-    -------
-    dict of str to xarray.DataArray
-        ``as it is``, ``noise``, ``random blocks``, ``separated up to K`` and ``separated`` (in all
-        blocks), then ``noise, draw 2`` and so on: mean-pooled states of the residual stream
-        ``(sample, kind, layer, hidden)``, with the samples' ids.
-
-    Examples
-    --------
-    >>> list(run_control_conditions(model, samples, depths=[1.0]))  # doctest: +SKIP
-    ['as it is', 'noise', 'random blocks', 'separated']
-    """
-    batches = model.encode_batches(samples, batch_size=batch_size)
-    states = {"as it is": _pool(model, batches), **_pool_random(model, batches, seed=seed)}
-    for layer in sorted({round(depth * model.layers) for depth in depths}):
-        title = "separated" if layer == model.layers else f"separated up to {layer}"
-        states[title] = _pool(model, batches, last_layer=layer)
-    for draw in range(2, 2 + redraws):
-        drawn = _pool_random(model, batches, seed=seed + (draw - 1) * _SEED_DISTANCE)
-        states |= {f"{title}, draw {draw}": values for title, values in drawn.items()}
-    dims = ("sample", "kind", "layer", "hidden")
-    return {title: _label_samples(values, samples, dims=dims) for title, values in states.items()}
-
-
 def _label_samples(
     values: npt.NDArray[np.float32], samples: Sequence[Sample], *, dims: tuple[str, ...]
 ) -> xr.DataArray:
@@ -316,25 +291,244 @@ def _label_samples(
     return xr.DataArray(values, dims=dims, coords=coords)
 
 
-def _pool_random(
-    model: FrozenModel, batches: Sequence[Batch], *, seed: int
-) -> dict[str, npt.NDArray[np.float32]]:
+def run_control_conditions(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    depths: Sequence[float] = (0.25, 0.5, 0.75),
+    batch_size: int = 16,
+    seed: int = 0,
+) -> dict[str, xr.DataArray]:
+    """Run a model unchanged, and with one possible cause of alignment removed at a time.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Stays unchanged.
+    samples : sequence of Sample
+        The samples of all conditions.
+    depths : sequence of float
+        Fractions of the depth up to which textual tokens do not attend to perceptual ones, beside
+        the whole depth.
+    batch_size : int
+        Samples that run at once.
+    seed : int
+        Seed of noise and of untrained blocks.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        ``as it is``, ``noise``, ``random blocks``, ``separated up to K`` and ``separated`` (in all
+        blocks): mean-pooled states of the residual stream ``(sample, kind, layer, hidden)``, with
+        the samples' ids.
+
+    Examples
+    --------
+    >>> list(run_control_conditions(model, samples, depths=[]))  # doctest: +SKIP
+    ['as it is', 'noise', 'random blocks', 'separated']
+    """
+    batches = model.encode_batches(samples, batch_size=batch_size)
     noisy = [
         replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
     ]
-    return {
+    states = {
+        UNCHANGED: _pool(model, batches),
         "noise": _pool(model, noisy),
         "random blocks": _pool(reinitialize_blocks(model, seed=seed), batches),
     }
+    for layer in sorted({model.layers, *(round(depth * model.layers) for depth in depths)}):
+        title = SEPARATED if layer == model.layers else f"separated up to {layer}"
+        states[title] = _pool(model, batches, last_layer=layer)
+    return states
 
 
-def _pool(
-    model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0
-) -> npt.NDArray[np.float32]:
+def draw_controls(
+    model: FrozenModel, batches: Mapping[str, Batch], *, draws: int, seed: int = 0
+) -> dict[str, xr.DataArray]:
+    """Draw noise and untrained blocks many times, and compare the kinds of token in each draw.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Its language model is that of all data sets; stays unchanged.
+    batches : mapping of str to Batch
+        The samples of each data set, encoded.
+    draws : int
+        Number of draws. A draw has noise of its own for each data set, and one set of blocks.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        By data set ``(control, draw, sample, other)``: cosine of the percepts of ``sample`` and the
+        text of ``other``, mean over layers 0 … L-1.
+
+    Raises
+    ------
+    ModelError
+        If the model inserts perceptual tokens inside its decoder, or its class does not say how
+        weights are initialised.
+
+    Examples
+    --------
+    >>> batches = {"caption": model.encode(samples[:12])}  # doctest: +SKIP
+    >>> draw_controls(model, batches, draws=50)["caption"].sizes  # doctest: +SKIP
+    Frozen({'control': 2, 'draw': 50, 'sample': 12, 'other': 12})
+    """
+    untrained = _copy_blocks(model, name=f"{model.name} (random blocks)")
+    found: dict[str, list[list[xr.DataArray]]] = {name: [] for name in batches}
+    with make_progress_bar(total=draws, description=model.name, unit="draw") as bar:
+        for draw in range(1, 1 + draws):
+            own = seed + draw * _SEED_DISTANCE
+            _draw_blocks(untrained, seed=own)
+            for number, (name, batch) in enumerate(batches.items()):
+                noisy = replace_tokens_with_noise(batch, seed=own + number)
+                states = (_pool(model, [noisy]), _pool(untrained, [batch]))
+                found[name].append([compute_pair_cosines(each) for each in states])
+            bar.update()
+    return {name: _stack_controls(each) for name, each in found.items()}
+
+
+@dataclass(frozen=True)
+class ControlRuns:
+    """The models of a cache set, unchanged and under the controls of F3.4.
+
+    Parameters
+    ----------
+    states : mapping of str to mapping
+        By condition and data set, from :func:`run_control_conditions`.
+    fixed : mapping of str to mapping
+        By condition that is not drawn and data set ``(sample, other)``: cosines of the samples that
+        the draws read.
+    drawn : mapping of str to xarray.DataArray
+        By data set ``(control, draw, sample, other)``. The first draw is that of ``states``.
+    """
+
+    states: Mapping[str, Mapping[str, xr.DataArray]] = field(repr=False)
+    fixed: Mapping[str, Mapping[str, xr.DataArray]] = field(repr=False)
+    drawn: Mapping[str, xr.DataArray] = field(repr=False)
+
+    @property
+    def draws(self) -> int:
+        """Number of draws of the controls."""
+        return int(next(iter(self.drawn.values())).sizes["draw"])
+
+    @property
+    def drawn_samples(self) -> int:
+        """Largest number of samples of a data set that each draw reads."""
+        return max(int(each.sizes["sample"]) for each in self.drawn.values())
+
+
+def run_cache_set_controls(
+    cache_set: CacheSet,
+    *,
+    samples: int,
+    draws: int,
+    drawn_samples: int,
+    depths: Sequence[float] = (),
+    batch_size: int = 16,
+    device: str = "cpu",
+    seed: int = 0,
+) -> ControlRuns:
+    """Run the models of a cache set unchanged and under each control.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        Caches of one language model; models and samples are theirs.
+    samples : int
+        Number of samples of each data set, at most as many as its cache holds.
+    draws : int
+        Number of draws of noise and of untrained blocks.
+    drawn_samples : int
+        Number of these samples that each draw reads; 0 for a single draw, which reads all.
+    depths, batch_size, seed
+        As in :func:`run_control_conditions`.
+    device : str
+        Device that runs the models.
+
+    Returns
+    -------
+    ControlRuns
+        The runs.
+
+    Raises
+    ------
+    ModelError
+        As in :func:`draw_controls`, or if the models of the caches have different blocks.
+
+    Examples
+    --------
+    >>> runs = run_cache_set_controls(  # doctest: +SKIP
+    ...     cache_set, samples=20, draws=50, drawn_samples=12
+    ... )
+    >>> runs.draws, runs.drawn_samples  # doctest: +SKIP
+    (50, 12)
+    """
+    states: dict[str, dict[str, xr.DataArray]] = {}
+    batches: dict[str, Batch] = {}
+    models: list[FrozenModel] = []
+    settings: dict[str, Any] = {"depths": depths, "batch_size": batch_size, "seed": seed}
+    for name, row in cache_set.members.iterrows():
+        # One model at a time, beside the first.
+        models[1:] = [load_model(row["model"], device=device)]
+        _require_same_blocks(models[0], models[-1])
+        chosen = list(open_samples(row["opened"], n=min(samples, row["samples"])))
+        for condition, means in run_control_conditions(models[-1], chosen, **settings).items():
+            states.setdefault(condition, {})[str(name)] = means
+        batches[str(name)] = models[-1].encode(chosen[: drawn_samples or 1])
+    read = slice(drawn_samples or None)
+    cosines = {
+        condition: {name: compute_pair_cosines(each[read]) for name, each in by_name.items()}
+        for condition, by_name in states.items()
+    }
+    first = {
+        name: _stack_controls([[cosines[control][name] for control in DRAWN_CONTROLS]])
+        for name in batches
+    }
+    fixed = {condition: cosines[condition] for condition in (UNCHANGED, SEPARATED)}
+    if draws == 1 or not drawn_samples:
+        return ControlRuns(states, fixed, first)
+    further = draw_controls(models[0], batches, draws=draws - 1, seed=seed)
+    return ControlRuns(
+        states, fixed, {name: xr.concat([first[name], further[name]], "draw") for name in first}
+    )
+
+
+def _stack_controls(cosines: Sequence[Sequence[xr.DataArray]]) -> xr.DataArray:
+    """Stack cosines by draw and control: ``(control, draw, sample, other)``."""
+    stacked = xr.concat([xr.concat(each, "control") for each in cosines], "draw")
+    labelled = stacked.assign_coords(control=list(DRAWN_CONTROLS))
+    return labelled.transpose("control", "draw", "sample", "other")
+
+
+def _require_same_blocks(first: FrozenModel, second: FrozenModel) -> None:
+    pairs = zip(first.hook_points.blocks, second.hook_points.blocks, strict=True)
+    for a, b in pairs:
+        weights = zip(a.parameters(), b.parameters(), strict=True)
+        if not all(torch.equal(own, other) for own, other in weights):
+            raise ModelError(
+                f"{first.name} and {second.name} have different blocks, so that no draw can stand "
+                "for both. Give caches of one language model."
+            )
+
+
+def _pool(model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0) -> xr.DataArray:
     """Return mean-pooled states of the residual stream, ``(sample, kind, layer, hidden)``."""
     parts = []
     for batch in batches:
         with attention_knockout(model, batch, last_layer=last_layer):
             statistics = compute_batch_statistics(model, batch, hook_points=["resid_post"])
         parts.append(statistics.means["resid_post"])
-    return np.concatenate(parts)
+    values = np.concatenate(parts)
+    ids = np.array([i for batch in batches for i in batch.sample_ids], dtype=object)
+    return xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer", "hidden"),
+        coords={
+            "kind": list(TOKEN_KINDS),
+            "layer": range(values.shape[2]),
+            "id": ("sample", ids),
+        },
+    )

@@ -5,9 +5,11 @@ Figure 7 of the paper, for mean-pooled tokens P and T of data set d at layers l 
     PvsT(d, l) = mean_ij cos(P_d,i,l , T_d,j,l)
     IMA score  = mean over d and l = 0 … L-1 of PvsT(d, l)
 
-The released code also has a version that takes P at the model's input: P_d,i,0.
+The released code also has a version that takes P at the model's input: P_d,i,0. All pairs include
+the matched ones (i = j), as in the paper. A direction that all states of a layer share raises every
+cosine. It cancels in the difference of matched and all pairs, which is what F3.1 and F3.2 test::
 
-One module because all statistics of F3.1, F3.2 and F3.4 read the same curves and their draws.
+    gain(d, l) = mean_i cos(P_d,i,l , T_d,i,l) − PvsT(d, l)
 """
 
 from __future__ import annotations
@@ -32,20 +34,23 @@ from ima.measures.similarity import (
 from ima.stats import FloatArray
 from ima.stats.correlation import correlate_rows
 from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
+from ima.stats.resampling import draw_dataset_weights, label_draws
 
 #: The layer of the perceptual tokens: that of the textual tokens, or layer 0.
 ALIGNMENT_VERSIONS = ("same layer", "input")
+#: The pairs of samples of a curve.
+ALIGNMENT_PAIRS = ("all", "matched minus all")
 
 
 def compute_alignment_curve(
     means: Mapping[str, xr.DataArray],
     *,
     version: Literal["same layer", "input"] = "same layer",
+    pairs: Literal["all", "matched minus all"] = "all",
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute PvsT at each layer within each data set, over all pairs of samples.
+    """Compute PvsT at each layer within each data set.
 
     Parameters
     ----------
@@ -54,6 +59,9 @@ def compute_alignment_curve(
         language model. The coord ``id`` on ``sample`` identifies contents that data sets share.
     version : {"same layer", "input"}
         Layer of the perceptual tokens.
+    pairs : {"all", "matched minus all"}
+        The mean over all pairs of samples, which include the matched ones, or how far the mean over
+        matched pairs exceeds it: percepts and text of the same sample.
     resamples : int
         Number of bootstrap resamples of contents.
     seed : int
@@ -67,7 +75,7 @@ def compute_alignment_curve(
     Raises
     ------
     UnknownNameError
-        If the version does not exist.
+        If the version or the pairs do not exist.
     ParameterError
         If no data sets are given, layers differ, or a data set lacks a kind of token.
 
@@ -83,6 +91,8 @@ def compute_alignment_curve(
     """
     if version not in ALIGNMENT_VERSIONS:
         raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
+    if pairs not in ALIGNMENT_PAIRS:
+        raise UnknownNameError.among(kind="pairs", asked=pairs, available=ALIGNMENT_PAIRS)
     layers = check_same_layers(means, hint="Give caches of one language model.")
     weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     values = np.empty((1 + resamples, len(means), layers.size))
@@ -94,16 +104,16 @@ def compute_alignment_curve(
                 perceptual = array.isel(layer=at).sel(kind="perceptual")
                 (perceptual_means,) = compute_weighted_means(perceptual, [own])
             (textual_means,) = compute_weighted_means(textual, [own])
-            values[:, number, at] = correct_shared_pair_draws(
+            matched = compute_matched_cosines(perceptual, textual, rows_a=rows, rows_b=rows)
+            over_all = correct_shared_pair_draws(
                 compute_pair_cosine_draws(perceptual_means, textual_means),
                 weights_a=own,
                 weights_b=own,
-                matched_cosines=compute_matched_cosines(
-                    perceptual, textual, rows_a=rows, rows_b=rows
-                ),
+                matched_cosines=matched,
                 rows_a=rows,
                 rows_b=rows,
             )
+            values[:, number, at] = over_all if pairs == "all" else own @ matched - over_all
     coords = {"dataset": list(means), "layer": layers}
     return label_draws(values, ("dataset", "layer"), coords=coords, n=n)
 
@@ -222,7 +232,7 @@ def _widen_by_random_walks(interval: Interval, *, points: Sequence[int]) -> Inte
 
 
 def compute_depth_rise(curve: xr.Dataset) -> Interval:
-    """Measure F3.1: how much higher PvsT is at the last layer than at layer 1, over data sets.
+    """Measure F3.1: how much higher a curve is at the last layer than at layer 1, over data sets.
 
     Layer 0 is the input of the model, which no block has read yet.
 
@@ -246,6 +256,38 @@ def compute_depth_rise(curve: xr.Dataset) -> Interval:
     mean = curve[["estimate", "draws"]].mean("dataset")
     rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=1, drop=True)
     return Interval.of_draws(float(rise["estimate"]), rise["draws"], n=curve.attrs["samples"])
+
+
+def describe_depth_rise(curve: xr.Dataset, *, quantity: str = "PvsT") -> str:
+    """Describe :func:`compute_depth_rise` in one sentence.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        From :func:`compute_alignment_curve`.
+    quantity : str
+        What the curve holds, the subject of the sentence.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.0, 0.25, 0.75]], {"layer": range(3)}, ("dataset", "layer"))
+    >>> describe_depth_rise(xr.Dataset({"estimate": values}))
+    'PvsT rises from 0.250 at layer 1 to 0.750 at layer 2.'
+    """
+    mean = curve["estimate"].mean("dataset")
+    last = int(mean["layer"][-1])
+    return _describe_change(
+        quantity, mean[[1, -1]].to_numpy(), starts="at layer 1", ends=f"at layer {last}"
+    )
+
+
+def _describe_change(quantity: str, values: FloatArray, *, starts: str, ends: str) -> str:
+    """Say how a quantity changes between its two values."""
+    first, last = (f"{value:.3f}" for value in values)
+    if first == last:
+        return f"{quantity} is the same {starts} and {ends}: {first}."
+    verb = "rises" if values[1] > values[0] else "falls"
+    return f"{quantity} {verb} from {first} {starts} to {last} {ends}."
 
 
 def compute_depth_p(curve: xr.Dataset, *, seed: int = 0) -> float:
@@ -328,17 +370,18 @@ def _read_score_paths(
 
 
 def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Interval:
-    """Measure F3.2: the IMA score after training minus the score before the first step.
+    """Measure F3.2: a score after training minus the score before the first step.
 
     Parameters
     ----------
     runs : mapping of str to mapping of int to xarray.Dataset
-        As in :func:`correlate_with_step`.
+        As in :func:`correlate_with_step`. The score is the mean of the curves over data sets and
+        layers 0 … L-1: the IMA score if they hold PvsT.
 
     Returns
     -------
     Interval
-        A difference of cosines, mean over runs. The interval is over contents, which n counts; runs
+        The difference, mean over runs. The interval is over contents, which n counts; runs
         are not resampled.
 
     Raises
@@ -361,80 +404,30 @@ def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Int
     return Interval.of_draws(value, draws, n=n)
 
 
-def compute_margin_over_controls(
-    curve: xr.Dataset, controls: Mapping[str, xr.Dataset]
-) -> tuple[Interval, str]:
-    """Measure F3.4: the IMA score minus the largest score of the same model under a control.
+def describe_training_change(
+    runs: Mapping[str, Mapping[int, xr.Dataset]], *, quantity: str = "the IMA score"
+) -> str:
+    """Describe :func:`compute_training_change` in one sentence.
 
     Parameters
     ----------
-    curve : xarray.Dataset
-        From :func:`compute_alignment_curve`.
-    controls : mapping of str to xarray.Dataset
-        By control, from the same samples, with the same seed and number of resamples.
-
-    Returns
-    -------
-    interval : Interval
-        The difference; contents are resampled in both at once.
-    largest : str
-        The control with the largest score.
+    runs : mapping of str to mapping of int to xarray.Dataset
+        As in :func:`compute_training_change`.
+    quantity : str
+        Name of the score.
 
     Examples
     --------
     >>> def make_curve(score):
     ...     values = xr.DataArray([[score, 0.0]], dims=("dataset", "layer"))
-    ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
-    ...     return curve.assign_attrs(samples=8)
-    >>> controls = {"noise": make_curve(0.25), "random blocks": make_curve(0.125)}
-    >>> margin, largest = compute_margin_over_controls(make_curve(0.75), controls)
-    >>> margin.value, largest
-    (0.5, 'noise')
+    ...     return xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> describe_training_change({"run": {0: make_curve(0.75), 20: make_curve(0.25)}})
+    'Over 1 run, the IMA score falls from 0.750 before training to 0.250 after it.'
     """
-    value, draws = compute_ima_score_draws(curve)
-    scores = {name: compute_ima_score_draws(control) for name, control in controls.items()}
-    largest = max(scores, key=lambda name: scores[name][0])
-    # The largest is chosen again in each draw: chosen once, its lead would be taken for certain.
-    control_draws = np.max([own for _, own in scores.values()], axis=0)
-    n = int(curve.attrs["samples"])
-    margin = Interval.of_draws(value - scores[largest][0], draws - control_draws, n=n)
-    return margin, largest
-
-
-def compute_matched_gain(means: xr.DataArray, *, resamples: int = 1000, seed: int = 0) -> Interval:
-    """Compute how much more similar a sample's perceptual tokens are to its own text than to all.
-
-    Parameters
-    ----------
-    means : xarray.DataArray
-        ``(sample, kind, layer, hidden)`` of one data set.
-    resamples : int
-        Number of bootstrap resamples of samples.
-    seed : int
-        Same seed, same interval.
-
-    Returns
-    -------
-    Interval
-        Mean over layers 0 … L-1 and samples of the cosine of matched pairs minus that of all pairs.
-
-    Examples
-    --------
-    >>> states = np.eye(2)[:, None, None] * np.ones((2, 2, 2, 1))  # own text alike, others not
-    >>> means = xr.DataArray(
-    ...     states, {"kind": ["perceptual", "textual"]}, ("sample", "kind", "layer", "hidden")
-    ... )
-    >>> compute_matched_gain(means, resamples=2).value
-    0.5
-    """
-    gains = []
-    for at in range(means.sizes["layer"] - 1):
-        layer = means.isel(layer=at)
-        p, t = (normalize_array(layer.sel(kind=kind).to_numpy()) for kind in TOKEN_KINDS)
-        gains.append(np.einsum("sh,sh->s", p, t) - p @ t.mean(axis=0))
-    gain = np.mean(gains, axis=0)
-    draws = draw_bootstrap_weights(len(gain), resamples=resamples, seed=seed).to_numpy() @ gain
-    return Interval.of_draws(float(gain.mean()), draws, n=len(gain))
+    scores = _read_score_paths(runs, fewest=2, what="a change needs 2")
+    ends = np.mean([own[0, [0, -1]] for own in scores], axis=0)
+    changed = _describe_change(quantity, ends, starts="before training", ends="after it")
+    return f"Over {len(runs)} run{'s' * (len(runs) > 1)}, {changed}"
 
 
 def stack_alignment_curves(curves: Mapping[str, xr.Dataset], *, dim: str) -> xr.Dataset:

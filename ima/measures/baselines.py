@@ -6,7 +6,7 @@ and a null at every layer of a data set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -18,9 +18,10 @@ from ima.measures.representation_similarity import (
     compute_mutual_knn,
     compute_retrieval_hits,
 )
+from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_bootstrap_weights
+from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
 
 ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
 #: Number of groups of samples that the jackknife leaves out in turn.
@@ -104,6 +105,75 @@ def compute_baseline_curves(
         coords={"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
         attrs={"samples": n, "n_neighbors": k},
     )
+
+
+def compute_retrieval_curve(
+    means: Mapping[str, xr.DataArray], *, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Compute retrieval@1 at each layer within each data set.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``, all from one
+        language model.
+    resamples : int
+        Number of bootstrap resamples of contents; what a sample is searched among stays the same.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(dataset, layer)``, ``draws`` ``(draw, dataset, layer)``, and ``null``
+        ``(dataset,)``: the expectation under a random pairing, one over the number of samples.
+
+    Raises
+    ------
+    ParameterError
+        If no data sets are given, layers differ, or a data set has fewer than 2 samples.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> curve = compute_retrieval_curve({"caption": means}, resamples=2)
+    >>> curve["estimate"].values, curve["null"].values  # both kinds are equal
+    (array([[1.]]), array([0.05]))
+    """
+    layers = check_same_layers(means, hint="Give caches of one language model.")
+    weights, _, contents = draw_dataset_weights(means, resamples=resamples, seed=seed)
+    values = np.empty((1 + resamples, len(means), layers.size))
+    for number, (name, array) in enumerate(means.items()):
+        for at in range(layers.size):
+            hits = compute_retrieval_hits(*_read_layer(array, at))
+            values[:, number, at] = weights[name] @ hits
+    coords = {"dataset": list(means), "layer": layers}
+    curve = label_draws(values, ("dataset", "layer"), coords=coords, n=contents)
+    null = [1 / array.sizes["sample"] for array in means.values()]
+    return curve.assign(null=("dataset", null))
+
+
+def compute_retrieval_at_layer(curve: xr.Dataset, *, position: int) -> Interval:
+    """Compute retrieval@1 at one layer, mean over data sets.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        From :func:`compute_retrieval_curve`.
+    position : int
+        Position of the layer; -1 is the last.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.75]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> print(compute_retrieval_at_layer(curve.assign_attrs(samples=8), position=-1))
+    0.750 [0.750, 0.750], n = 8
+    """
+    mean = curve[["estimate", "draws"]].mean("dataset").isel(layer=position)
+    return Interval.of_draws(float(mean["estimate"]), mean["draws"], n=curve.attrs["samples"])
 
 
 def _jackknife(

@@ -3,7 +3,11 @@
 Figure 8 of the paper: a model is a residual stream with steering blocks. With the PvsT of
 :mod:`ima.measures.alignment` at hook point h, averaged over data sets and layers 1 … L::
 
-    F3.3 = min over h inside the block of PvsT(h) − PvsT(resid_post)
+    F3.3 as stated = min over h inside the block of PvsT(h, l) − PvsT(resid_post, l)
+    F3.3 as tested = min over h in attn_out, mlp_post, mlp_out of PvsT(h, l) − PvsT(resid_post, l−1)
+
+Block l reads the stream of layer l−1, here called ``resid_pre``. Where PvsT changes with depth, a
+comparison with the stream that the block writes is off by (last − first) / L.
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ from ima.stats.intervals import Interval, compute_lowest_point
 
 #: Hook points inside a block, off the residual stream.
 BLOCK_HOOK_POINTS = ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out")
-RESIDUAL_HOOK_POINT = "resid_post"
+#: The outputs among them; ``ln1`` and ``ln2`` are the stream itself, rescaled.
+OUTPUT_HOOK_POINTS = ("attn_out", "mlp_post", "mlp_out")
+#: The stream of the same layer, and the stream that the block reads.
+WRITTEN_STREAM, READ_STREAM = "resid_post", "resid_pre"
 
 
 def compute_hook_point_alignment(
@@ -43,7 +50,8 @@ def compute_hook_point_alignment(
     -------
     xarray.Dataset
         ``estimate`` ``(hook_point, layer)`` and ``draws`` ``(draw, hook_point, layer)`` at layers
-        1 … L.
+        1 … L. If ``resid_post`` is given, ``resid_pre`` is there too: the stream that the block of
+        a layer reads.
 
     Raises
     ------
@@ -53,10 +61,11 @@ def compute_hook_point_alignment(
     Examples
     --------
     >>> coords = {"kind": ["perceptual", "textual"], "layer": [0, 1]}
-    >>> states = xr.DataArray([[[[1.0], [1.0]]] * 2], coords, ("sample", "kind", "layer", "hidden"))
+    >>> states = [[[[1.0], [1.0]], [[-1.0], [1.0]]]]  # of one sample, opposite at the input
+    >>> states = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
     >>> curves = compute_hook_point_alignment({"resid_post": {"caption": states}}, resamples=2)
-    >>> curves["estimate"].values
-    array([[1.]])
+    >>> curves["estimate"].to_series().to_dict()
+    {('resid_post', 1): 1.0, ('resid_pre', 1): -1.0}
     """
     if not means_by_hook_point:
         raise ParameterError(
@@ -66,6 +75,10 @@ def compute_hook_point_alignment(
         hook_point: compute_alignment_curve(means, resamples=resamples, seed=seed)
         for hook_point, means in means_by_hook_point.items()
     }
+    if WRITTEN_STREAM in curves:
+        layers = curves[WRITTEN_STREAM]["layer"]
+        earlier = curves[WRITTEN_STREAM].isel(layer=slice(None, -1))
+        curves[READ_STREAM] = earlier.assign_coords(layer=layers[1:].to_numpy())
     return _stack(curves)
 
 
@@ -159,19 +172,28 @@ def _stack(by_hook_point: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return stack_alignment_curves(parts, dim="hook_point")
 
 
-def compute_block_margin(curves: xr.Dataset) -> Interval:
-    """Measure F3.3: how far the lowest PvsT inside the block exceeds that of the residual stream.
+def compute_block_gaps(
+    curves: xr.Dataset,
+    *,
+    hook_points: Sequence[str] = BLOCK_HOOK_POINTS,
+    stream: str = WRITTEN_STREAM,
+) -> xr.Dataset:
+    """Compute how far PvsT at each hook point inside the block exceeds that of the residual stream.
 
     Parameters
     ----------
     curves : xarray.Dataset
         From :func:`compute_hook_point_alignment`, with ``resid_post`` among the hook points.
+    hook_points : sequence of str
+        The hook points; those that the model does not have are left out.
+    stream : {"resid_post", "resid_pre"}
+        The stream of the same layer, or the stream that the block reads.
 
     Returns
     -------
-    Interval
-        Minimum over hook points inside the block of their PvsT minus that of the residual stream,
-        each averaged over layers.
+    xarray.Dataset
+        ``estimate`` ``(hook_point,)`` and ``draws`` ``(draw, hook_point)``, each a difference of
+        cosines, mean over layers 1 … L. The attribute ``stream`` names the stream.
 
     Raises
     ------
@@ -182,16 +204,67 @@ def compute_block_margin(curves: xr.Dataset) -> Interval:
     --------
     >>> curve = {"estimate": (("hook_point", "layer"), [[0.5, 0.5], [0.25, 0.25]])}
     >>> curves = xr.Dataset(curve, {"hook_point": ["ln1", "resid_post"]}, {"samples": 8})
-    >>> print(compute_block_margin(curves.assign(draws=curves["estimate"].expand_dims("draw"))))
-    0.250 [0.250, 0.250], n = 8
+    >>> gaps = compute_block_gaps(curves.assign(draws=curves["estimate"].expand_dims("draw")))
+    >>> gaps["estimate"].to_series().to_dict()
+    {'ln1': 0.25}
     """
     present = curves["hook_point"].values.tolist()
-    inside = [hook_point for hook_point in BLOCK_HOOK_POINTS if hook_point in present]
-    if not inside or RESIDUAL_HOOK_POINT not in present:
+    inside = [hook_point for hook_point in hook_points if hook_point in present]
+    if not inside or stream not in present:
         raise ParameterError(
-            f"F3.3 needs {RESIDUAL_HOOK_POINT} and one of {', '.join(BLOCK_HOOK_POINTS)}; found "
-            f"{', '.join(present)}."
+            f"F3.3 needs {stream} and one of {', '.join(hook_points)}; found {', '.join(present)}."
         )
     averaged = curves[["estimate", "draws"]].mean("layer")
-    gap = averaged.sel(hook_point=inside) - averaged.sel(hook_point=RESIDUAL_HOOK_POINT, drop=True)
-    return compute_lowest_point(gap, n=curves.attrs["samples"])
+    gaps = averaged.sel(hook_point=inside) - averaged.sel(hook_point=stream, drop=True)
+    return gaps.assign_attrs(curves.attrs, stream=stream)
+
+
+def compute_block_margin(gaps: xr.Dataset) -> Interval:
+    """Measure F3.3: the smallest gap between a hook point inside the block and the residual stream.
+
+    Parameters
+    ----------
+    gaps : xarray.Dataset
+        From :func:`compute_block_gaps`: of all hook points and the stream of the same layer for
+        *as stated*, of :data:`OUTPUT_HOOK_POINTS` and the stream that the block reads for
+        *as tested*.
+
+    Returns
+    -------
+    Interval
+        Minimum over hook points, from the simultaneous band of all.
+
+    Examples
+    --------
+    >>> gap = xr.DataArray([0.5, 0.25], {"hook_point": ["ln1", "mlp_out"]})
+    >>> gaps = xr.Dataset({"estimate": gap, "draws": gap.expand_dims("draw")}, attrs={"samples": 8})
+    >>> print(compute_block_margin(gaps))
+    0.250 [0.250, 0.250], n = 8
+    """
+    return compute_lowest_point(gaps, n=gaps.attrs["samples"])
+
+
+def describe_block_gaps(gaps: xr.Dataset) -> str:
+    """Describe in one sentence at how many hook points the gap is positive, and the smallest.
+
+    Parameters
+    ----------
+    gaps : xarray.Dataset
+        From :func:`compute_block_gaps`.
+
+    Examples
+    --------
+    >>> gap = xr.DataArray([0.5, -0.25], {"hook_point": ["ln1", "mlp_out"]})
+    >>> gaps = xr.Dataset({"estimate": gap}, attrs={"stream": "resid_pre"})
+    >>> print(describe_block_gaps(gaps))
+    At 1 of 2 hook points inside the block, percepts and text are more similar than in the \
+stream that the block reads; the smallest difference of cosines is -0.250, at mlp_out.
+    """
+    estimate = gaps["estimate"]
+    lowest = estimate["hook_point"].values[estimate.argmin("hook_point")]
+    streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
+    return (
+        f"At {int((estimate > 0).sum())} of {estimate.size} hook points inside the block, percepts "
+        f"and text are more similar than in the stream {streams[gaps.attrs['stream']]}; the "
+        f"smallest difference of cosines is {float(estimate.min()):.3f}, at {lowest}."
+    )

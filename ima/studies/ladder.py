@@ -17,7 +17,7 @@ from ima.data.samples import Sample, open_samples
 from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
 from ima.errors import ModelError, UnknownNameError
 from ima.files import read_json, write_json
-from ima.measures.alignment import compute_matched_gain
+from ima.measures.alignment import compute_alignment_curve, compute_ima_score
 from ima.measures.baselines import compute_mean_baselines
 from ima.models import zoo
 from ima.stats.correlation import compute_rank_correlation
@@ -165,7 +165,8 @@ def _measure_cache(path: Path, *, resamples: int) -> dict[str, Interval]:
         name: Interval.of_draws(values[0], values[1:], n=summary.samples)
         for name, values in {**summary.proxies, **summary.scores}.items()
     }
-    found[MATCHED_GAIN] = compute_matched_gain(means, resamples=resamples)
+    gain = compute_alignment_curve({"": means}, pairs="matched minus all", resamples=resamples)
+    found[MATCHED_GAIN] = compute_ima_score(gain)
     return found | compute_mean_baselines(means)
 
 

@@ -156,8 +156,10 @@ def compute_model_summary(
 
 def _compute_baseline_proxies(means: xr.DataArray, *, seed: int) -> dict[str, FloatArray]:
     """Compute the proxies that are not resampled."""
-    gain = alignment.compute_matched_gain(means, resamples=1, seed=seed)
-    proxies = {MATCHED_GAIN: np.array([gain.value])}
+    gain = alignment.compute_alignment_curve(
+        {"": means}, pairs="matched minus all", resamples=1, seed=seed
+    )
+    proxies = {MATCHED_GAIN: np.array([alignment.compute_ima_score(gain).value])}
     curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
     for baseline in baselines.ALIGNMENT_BASELINES:
         by_layer = curves["estimate"].sel(baseline=baseline)

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 from ima import figures
 from ima.data.samples import MODALITIES
-from ima.measures import cones
+from ima.measures import cones, control_comparison
 from ima.stats import intervals
 from ima.studies import model_comparison, model_summary
 
@@ -308,7 +308,11 @@ def test_runs_have_different_styles_from_step_0_on():
         }
         for at, name in enumerate(("big, image", "small, image", "llava-a", "llava-b"))
     }
-    figure = figures.plot_score_by_step({"same layer": runs}, ylabel="score")
+    # A score may lack runs and steps; each score has a scale of its own.
+    scored = {"big, image": {100: intervals.Interval(30.0, 20.0, 40.0, 9)}}
+    figure = figures.plot_score_by_step({"IMA score": runs, "task score": scored})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["IMA score", "task score"]
+    assert figure.axes[0].get_ylim()[1] < 1 < figure.axes[1].get_ylim()[0]
     axes = figure.axes[0]
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == 4
@@ -317,6 +321,40 @@ def test_runs_have_different_styles_from_step_0_on():
     assert colours[1] != colours[2] == colours[3]
     assert axes.get_xlim()[0] == 0
     assert legend(figure) == list(runs)
+
+
+def test_hook_points_have_a_point_a_stream():
+    names = ["ln1", "mlp_out"]
+    draws = xr.DataArray(
+        np.random.default_rng(0).normal(size=(200, 2)), dims=("draw", "hook_point"),
+        coords={"hook_point": names},
+    )  # fmt: skip
+    gaps = xr.Dataset({"estimate": draws.mean("draw"), "draws": draws})
+    streams = {"stream of the same layer": gaps, "stream that it reads": gaps + 1}
+    figure = figures.plot_block_gaps({"a": streams, "b": streams})
+    assert len(figure.axes) == 2
+    assert legend(figure) == [figures.SERIES_LABELS[name] for name in streams]
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    first, second, _ = axes.lines  # and the null
+    np.testing.assert_allclose(first.get_xdata(), gaps["estimate"])
+    np.testing.assert_allclose(second.get_xdata(), gaps["estimate"] + 1)
+    assert (first.get_ydata() < second.get_ydata()).all()
+    left = axes.collections[0].get_segments()[0][0, 0]
+    assert left == pytest.approx(float(draws[:, 0].quantile(0.025)))
+
+
+def test_controls_have_a_point_a_draw():
+    names = [control_comparison.UNCHANGED, *control_comparison.CONTROLS]
+    values = np.array([[0.5] * 3, [0.1, 0.2, 0.3], [0.3, 0.7, 0.2], [0.4] * 3])
+    scores = xr.Dataset({"estimate": (("condition", "draw"), values)}, {"condition": names})
+    figure = figures.plot_control_draws({"a": scores})
+    model, *controls = figure.axes[0].lines
+    assert set(model.get_ydata()) == {0.5}
+    assert [sorted(line.get_ydata()) for line in controls] == [
+        [0.1, 0.2, 0.3], [0.2, 0.3, 0.7], [0.4]
+    ]  # fmt: skip
+    assert len(legend(figure)) == 4
 
 
 def test_agreement_is_plotted_with_chance():

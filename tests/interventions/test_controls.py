@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cosine
 from tinysamples import image_set, text_sample
 
 from ima.capture import capture_activations
 from ima.errors import ModelError, ParameterError
 from ima.interventions.controls import (
+    _SEED_DISTANCE,
+    _pool,
+    _require_same_blocks,
     attention_knockout,
     compute_scaled_norms,
+    draw_controls,
     reinitialize_blocks,
     replace_tokens_with_noise,
     run_control_conditions,
     scale_tokens_to_text_norm,
 )
+from ima.measures.control_comparison import (
+    UNCHANGED,
+    compute_draw_p,
+    compute_draw_scores,
+    compute_pair_cosines,
+)
 from ima.models import load_model
+from ima.models.batch import Batch
 from ima.models.frozen import FrozenModel
 from ima.models.hook_points import find_hook_points
 
@@ -177,17 +188,89 @@ def test_separating_nothing_changes_nothing(model: FrozenModel) -> None:
         pass
 
 
-def test_each_draw_has_noise_and_blocks_of_its_own(model: FrozenModel) -> None:
-    given = {"depths": [1.0], "batch_size": 2, "seed": 3}
-    runs = run_control_conditions(model, image_set(4), redraws=2, **given)
-    fewer = run_control_conditions(model, image_set(4), redraws=1, **given)
-    assert set(runs) - set(fewer) == {"noise, draw 3", "random blocks, draw 3"}
+def test_conditions_differ_where_they_should(model: FrozenModel) -> None:
+    runs = run_control_conditions(model, image_set(4), depths=[0.4], batch_size=2, seed=3)
+    assert list(runs) == ["as it is", "noise", "random blocks", "separated up to 1", "separated"]
+    assert [str(i) for i in runs["noise"]["id"].values] == [one.id for one in image_set(4)]
     for title in ("noise", "random blocks"):
-        draws = [runs[title], *(runs[f"{title}, draw {draw}"] for draw in (2, 3))]
-        assert draws[1].identical(fewer[f"{title}, draw 2"])
-        for one, other in pairwise(draws):
-            same = np.isclose(one, other).all(axis=(0, 3))
-            # Only the unchanged kind agrees at the input; nothing agrees after the first block.
-            assert not same[:, 1:].any()
-            assert same[1, 0]
-            assert same[0, 0] == (title == "random blocks")
+        same = np.isclose(runs["as it is"], runs[title]).all(axis=(0, 3))
+        # Only the unchanged kind agrees at the input; nothing agrees after the first block.
+        assert not same[:, 1:].any()
+        assert same[1, 0]
+        assert same[0, 0] == (title == "random blocks")
+
+
+def average(model: FrozenModel, batch: Batch) -> np.ndarray:
+    """Compare each sample's percepts with each sample's text, by hand."""
+    kinds = [batch.modality > 0, batch.modality == 0]
+    cosines = []
+    for state in states(model, batch)[:-1]:
+        means = [
+            np.stack(
+                [
+                    own[rows].double().numpy().mean(axis=0)
+                    for own, rows in zip(state, mask, strict=True)
+                ]
+            )
+            for mask in kinds
+        ]
+        cosines.append([[1 - cosine(p, t) for t in means[1]] for p in means[0]])
+    return np.mean(cosines, axis=0)
+
+
+def test_draws_are_the_cosines_of_noise_and_of_random_blocks(model: FrozenModel) -> None:
+    batch = model.encode(image_set(3))
+    drawn = draw_controls(model, {"a": batch, "b": batch}, draws=2, seed=3)
+    assert drawn["a"].dims == ("control", "draw", "sample", "other")
+    own = 3 + 2 * _SEED_DISTANCE  # of the second draw
+    second = drawn["a"].isel(draw=1)
+    noisy = replace_tokens_with_noise(batch, seed=own)
+    np.testing.assert_allclose(second.sel(control="noise"), average(model, noisy), atol=1e-5)
+    random = reinitialize_blocks(model, seed=own)
+    np.testing.assert_allclose(
+        second.sel(control="random blocks"), average(random, batch), atol=1e-5
+    )
+    # Both data sets have the blocks of one draw, and noise of their own.
+    same = np.isclose(drawn["a"], drawn["b"]).all(axis=(1, 2, 3))
+    assert same.tolist() == [False, True]
+    first, other = drawn["a"].isel(draw=0), drawn["a"].isel(draw=1)
+    assert not np.isclose(first, other).all(axis=(1, 2)).any()
+    again = draw_controls(model, {"a": batch, "b": batch}, draws=1, seed=3)
+    assert again["a"].identical(drawn["a"].isel(draw=[0]))
+
+
+def compute_p(model: FrozenModel, batch: Batch, *, seed: int) -> float:
+    own = compute_pair_cosines(_pool(model, [batch]))
+    drawn = draw_controls(model, {"a": batch}, draws=9, seed=seed)
+    scores = compute_draw_scores({UNCHANGED: {"a": own}}, drawn, resamples=2)
+    return compute_draw_p(scores)["random blocks"]
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)  # one is enough for so many draws
+def test_untrained_blocks_rank_anywhere_among_their_draws(model: FrozenModel) -> None:
+    batch = model.encode(image_set(4))
+    trials = 24
+    p = [
+        compute_p(reinitialize_blocks(model, seed=10**9 + at), batch, seed=at)
+        for at in range(trials)
+    ]
+    # Uniform on a tenth, two tenths … one.
+    assert abs(np.mean(p) - 0.55) < 3 * np.std(np.arange(1, 11) / 10) / np.sqrt(trials)
+    assert np.mean(np.isclose(p, 0.1)) < 0.1 + 3 * np.sqrt(0.1 * 0.9 / trials)
+    assert min(p) < 0.3
+    assert max(p) > 0.8
+
+
+@pytest.mark.parametrize("model", ["opt"], indirect=True)  # its blocks have biases
+def test_blocks_that_give_all_tokens_one_direction_are_above_all_draws(model: FrozenModel) -> None:
+    batch = model.encode(image_set(4))
+    planted = reinitialize_blocks(model, seed=0)
+    for block in planted.hook_points.blocks:
+        block.fc2.bias.fill_(50.0)
+    assert compute_p(planted, batch, seed=1) == 0.1
+
+
+def test_draws_for_caches_of_two_language_models_are_refused(model: FrozenModel) -> None:
+    _require_same_blocks(model, model)
+    with pytest.raises(ModelError, match="have different blocks"):
+        _require_same_blocks(model, reinitialize_blocks(model, seed=0))

@@ -10,7 +10,6 @@ from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures import alignment
-from ima.stats.intervals import Interval
 
 
 def loop(means, *, at_p, at_t):
@@ -29,6 +28,81 @@ def test_both_versions_are_the_double_loop():
             assert same["estimate"].sel(dataset=name, layer=layer) == pytest.approx(expected)
             expected = loop(array, at_p=0, at_t=layer)
             assert start["estimate"].sel(dataset=name, layer=layer) == pytest.approx(expected)
+
+
+def loop_matched(means, *, at):
+    p, t = (means.sel(kind=kind).to_numpy()[:, at] for kind in ("perceptual", "textual"))
+    return np.mean([1 - cosine(a, b) for a, b in zip(p, t, strict=True)])
+
+
+def test_the_gain_of_matched_pairs_is_the_double_loop():
+    means = {"a": make_aligned_states(6, seed=0), "b": make_aligned_states(4, seed=1)}
+    gain = alignment.compute_alignment_curve(means, pairs="matched minus all", resamples=3)
+    for name, array in means.items():
+        for layer in range(5):
+            expected = loop_matched(array, at=layer) - loop(array, at_p=layer, at_t=layer)
+            assert gain["estimate"].sel(dataset=name, layer=layer) == pytest.approx(expected)
+
+
+def test_a_shared_direction_raises_the_curve_but_not_the_gain_of_matched_pairs():
+    """What F3.1 tests: states that only grow more alike, whatever they show, align no pair."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(200, 2, 5, 7))
+    values += 2 * np.arange(5)[:, None]
+    states = xr.DataArray(
+        values,
+        dims=("sample", "kind", "layer", "hidden"),
+        coords={"kind": ["perceptual", "textual"], "layer": range(5)},
+    )
+    rises = {
+        pairs: alignment.compute_depth_rise(
+            alignment.compute_alignment_curve({"a": states}, pairs=pairs, resamples=200)
+        )
+        for pairs in alignment.ALIGNMENT_PAIRS
+    }
+    assert rises["all"].low > 0.1
+    assert rises["matched minus all"].low < 0 < rises["matched minus all"].high
+    assert rises["matched minus all"].high < 0.1
+    paired = make_aligned_states(200, seed=5)
+    gain = alignment.compute_alignment_curve(
+        {"a": paired}, pairs="matched minus all", resamples=200
+    )
+    assert alignment.compute_depth_rise(gain).low > 0.05
+
+
+def test_the_interval_of_the_gain_covers_the_gain_of_the_population():
+    def measure(states, **settings):
+        gain = alignment.compute_alignment_curve(
+            {"a": states}, pairs="matched minus all", **settings
+        )
+        return alignment.compute_depth_rise(gain)
+
+    population = make_aligned_states(4000, seed=3)
+    truth = measure(population, resamples=1).value
+    hits = 0
+    for trial in range(40):
+        part = population.isel(sample=slice(trial * 100, (trial + 1) * 100))
+        got = measure(part, resamples=200, seed=trial)
+        hits += got.low <= truth <= got.high
+    assert hits >= 34
+
+
+def test_changes_are_described_by_direction_and_size():
+    def make_curve(*values):
+        own = xr.DataArray([values], {"layer": range(len(values))}, ("dataset", "layer"))
+        return xr.Dataset({"estimate": own, "draws": own.expand_dims("draw")})
+
+    falling, flat = make_curve(0.9, 0.5, 0.25), make_curve(0.9, 0.5, 0.5)
+    assert alignment.describe_depth_rise(falling, quantity="It") == (
+        "It falls from 0.500 at layer 1 to 0.250 at layer 2."
+    )
+    assert alignment.describe_depth_rise(flat) == (
+        "PvsT is the same at layer 1 and at layer 2: 0.500."
+    )
+    runs = {"a": {0: flat, 9: falling}, "b": {0: make_curve(0.0, 0.0, 0.0), 9: falling}}
+    assert alignment.describe_training_change(runs, quantity="it") == (
+        "Over 2 runs, it rises from 0.350 before training to 0.700 after it."
+    )
 
 
 def test_the_ima_score_leaves_the_last_layer_out():
@@ -118,30 +192,11 @@ def test_the_layer_matrix_is_the_double_loop():
 def test_bad_requests_are_refused():
     with pytest.raises(UnknownNameError, match="same layer"):
         alignment.compute_alignment_curve({"a": make_aligned_states(5, seed=0)}, version="output")
+    with pytest.raises(UnknownNameError, match="matched minus all"):
+        alignment.compute_alignment_curve({"a": make_aligned_states(5, seed=0)}, pairs="matched")
     with pytest.raises(ParameterError, match="No data sets"):
         alignment.compute_alignment_curve({})
     with pytest.raises(ParameterError, match="not from one language model"):
         alignment.compute_alignment_curve(
             {"a": make_aligned_states(5, seed=0), "b": make_aligned_states(5, seed=0, layers=4)}
         )
-
-
-def test_the_largest_control_is_chosen_in_each_draw():
-    rng = np.random.default_rng(0)
-
-    def make_curve(score, spread):
-        draws = score + spread * rng.standard_normal(4000)
-        values = np.stack([np.append(score, draws), np.zeros(4001)], axis=1)[:, None]
-        curve = xr.DataArray(values, dims=("draw", "dataset", "layer"))
-        parts = {"estimate": curve.isel(draw=0), "draws": curve.isel(draw=slice(1, None))}
-        return xr.Dataset(parts).assign_attrs(samples=9)
-
-    own, first, second = (make_curve(*given) for given in ((0.75, 0.0), (0.25, 0.05), (0.24, 0.05)))
-    margin, largest = alignment.compute_margin_over_controls(own, {"a": first, "b": second})
-    assert (round(margin.value, 6), largest) == (0.5, "a")
-    draws = 0.75 - np.maximum(*(each["draws"][:, 0, 0] for each in (first, second)))
-    assert margin == Interval.of_draws(margin.value, draws, n=9)
-    # Chosen once, the second would not matter.
-    once, _ = alignment.compute_margin_over_controls(own, {"a": first})
-    assert margin.value == once.value
-    assert abs(margin.low - once.low) > 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from madestates import make_aligned_states
 
@@ -31,3 +32,25 @@ def test_baselines_lie_between_their_nulls_and_one():
     )
     with pytest.raises(ParameterError, match="at least 16"):
         baselines.compute_baseline_curves(make_aligned_states(10, seed=0))
+
+
+def test_retrieval_over_data_sets_is_that_of_each_with_contents_resampled():
+    means = {
+        name: make_aligned_states(n, seed=at) for at, (name, n) in enumerate([("a", 60), ("b", 30)])
+    }
+    curve = baselines.compute_retrieval_curve(means, resamples=300)
+    for name, array in means.items():
+        own = baselines.compute_baseline_curves(array, n_neighbors=5, permutations=50, resamples=20)
+        own = own.sel(baseline="retrieval@1")
+        np.testing.assert_allclose(curve["estimate"].sel(dataset=name), own["estimate"])
+        assert curve["null"].sel(dataset=name) == pytest.approx(float(own["null"].mean()), abs=0.01)
+        assert curve["null"].sel(dataset=name) == 1 / array.sizes["sample"]
+    rate = curve["estimate"].sel(dataset="a", layer=2)
+    spread = float(curve["draws"].sel(dataset="a", layer=2).std())
+    assert 0 < rate < 1
+    assert spread == pytest.approx(float(np.sqrt(rate * (1 - rate) / 60)), rel=0.3)
+    assert curve.attrs["samples"] == 90
+    last = baselines.compute_retrieval_at_layer(curve, position=-1)
+    assert last.value == pytest.approx(float(curve["estimate"][:, -1].mean()))
+    with pytest.raises(ParameterError, match="at least 2"):
+        baselines.compute_retrieval_curve({"a": make_aligned_states(1, seed=0)})

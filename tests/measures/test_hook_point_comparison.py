@@ -25,7 +25,8 @@ def test_the_margin_inside_the_block_is_the_weakest_hook_points():
     }
     curves = hook_point_comparison.compute_hook_point_alignment(hook_points, resamples=100)
     assert curves["layer"].values.tolist() == [1, 2, 3, 4]
-    got = hook_point_comparison.compute_block_margin(curves)
+    gaps = hook_point_comparison.compute_block_gaps(curves)
+    got = hook_point_comparison.compute_block_margin(gaps)
     own = {
         hook_point: float(curves["estimate"].sel(hook_point=hook_point).mean())
         for hook_point in hook_points
@@ -34,4 +35,47 @@ def test_the_margin_inside_the_block_is_the_weakest_hook_points():
     assert got.low > 0
     assert got.n == 40
     with pytest.raises(ParameterError, match="resid_post"):
-        hook_point_comparison.compute_block_margin(curves.sel(hook_point=["attn_out", "mlp_out"]))
+        hook_point_comparison.compute_block_gaps(curves.sel(hook_point=["attn_out", "mlp_out"]))
+
+
+def test_a_block_is_compared_with_the_stream_that_it_reads():
+    """A hook point that repeats the stream before the block differs from the stream after it."""
+    stream = make_aligned_states(40, seed=9)
+    labels = stream["layer"][1:].values
+    read = stream.isel(layer=slice(None, -1)).assign_coords(layer=labels)
+    given = {name: {"a": read} for name in hook_point_comparison.BLOCK_HOOK_POINTS}
+    given["resid_post"] = {"a": stream}
+    curves = hook_point_comparison.compute_hook_point_alignment(given, resamples=50)
+    written = hook_point_comparison.compute_block_gaps(curves)
+    mean = curves["estimate"].sel(hook_point=["resid_pre", "resid_post"])
+    first, last = float(mean[0, 0]), float(mean[1, -1])
+    assert abs(last - first) > 0.1
+    np.testing.assert_allclose(written["estimate"], -(last - first) / 4)
+    tested = hook_point_comparison.compute_block_gaps(
+        curves,
+        hook_points=hook_point_comparison.OUTPUT_HOOK_POINTS,
+        stream=hook_point_comparison.READ_STREAM,
+    )
+    assert tested["hook_point"].values.tolist() == ["attn_out", "mlp_post", "mlp_out"]
+    np.testing.assert_allclose(tested["estimate"], 0, atol=1e-12)
+    np.testing.assert_allclose(tested["draws"], 0, atol=1e-12)
+    margin = hook_point_comparison.compute_block_margin(tested)
+    assert (round(margin.value, 9), margin.n) == (0, 40)
+
+
+def test_norm_layers_do_not_decide_the_outputs():
+    stream, apart = make_aligned_states(40, seed=9), make_aligned_states(40, seed=9)
+    apart[:, 0] -= 9
+    apart[:, 1] += 9
+    close = stream.isel(layer=slice(1, None)) + 9
+    given = {name: {"a": close} for name in hook_point_comparison.BLOCK_HOOK_POINTS}
+    given |= {"ln1": {"a": apart.isel(layer=slice(1, None))}, "resid_post": {"a": stream}}
+    curves = hook_point_comparison.compute_hook_point_alignment(given, resamples=50)
+    every = hook_point_comparison.compute_block_gaps(curves)
+    outputs = hook_point_comparison.compute_block_gaps(
+        curves, hook_points=hook_point_comparison.OUTPUT_HOOK_POINTS
+    )
+    assert hook_point_comparison.compute_block_margin(every).high < 0
+    assert hook_point_comparison.compute_block_margin(outputs).low > 0
+    assert "At 4 of 5 hook points" in hook_point_comparison.describe_block_gaps(every)
+    assert hook_point_comparison.describe_block_gaps(every).endswith(", at ln1.")
