@@ -63,7 +63,7 @@ _SERIES: Mapping[str, _Series] = {
     "mlp_out": _Series(_GREEN, "X", "mlp_out: output of the MLP"),
     "resid_post": _Series(_BLACK, "s", "resid_post: residual stream after the block"),
     "toward text": _Series(_VERMILION, "o"),
-    "random direction": _Series(_GREY, "s", "", _DASHED),
+    "random directions": _Series(_GREY, "s", "", _DASHED),
     "not updated": _Series(_BLUE, "o"),
     "pruned": _Series(_VERMILION, "X", "", _DASHED),
     "null": _Series(_GREY, "", "", (1, 1)),
