@@ -3,6 +3,7 @@
 # Everything imported here is for readers of claims.
 # mypy: implicit-reexport
 # ruff: noqa: F401
+from ima.claims.associations import make_association_record
 from ima.claims.display import (
     describe_claim_record,
     show_claim_records,

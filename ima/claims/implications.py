@@ -12,10 +12,12 @@ IMPLICATIONS: tuple[Claim, ...] = (
         page="implication1",
         as_stated=Reading(
             sentence=(
-                "Over all models of the page, a higher IMA score goes with a higher task score."
+                "Over all models of one language model, finished or not, a higher IMA score goes "
+                "with a higher task score."
             ),
             statistic=(
-                "Spearman correlation of the IMA score with the task score over all models shown"
+                "Spearman correlation of the IMA score with the task score over all models shown, "
+                "each counted once for every task"
             ),
             margin=RHO_MARGIN,
             unit="models",
@@ -29,7 +31,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
             ),
             statistic=(
                 "mean over modalities and tasks of Spearman's correlation of the IMA score "
-                "with the task score, over independent models"
+                "with the task score, over independent models: all connectors on one frozen "
+                "encoder are one"
             ),
             margin=RHO_MARGIN,
             unit="independent models",
@@ -44,8 +47,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
         page="implication2",
         as_stated=Reading(
             sentence=(
-                "Over all models of the page, a higher IMA score goes with fewer captions that "
-                "name an absent object."
+                "Over all models of one language model, finished or not, a higher IMA score goes "
+                "with fewer captions that name an absent object."
             ),
             statistic=(
                 "Spearman correlation of the IMA score with the fraction of hallucinating "
@@ -64,7 +67,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
             ),
             statistic=(
                 "mean over modalities of Spearman's correlation of the IMA score with the "
-                "fraction of hallucinating captions (CHAIR_s), over independent models"
+                "fraction of hallucinating captions (CHAIR_s), over independent models: all "
+                "connectors on one frozen encoder are one"
             ),
             margin=RHO_MARGIN,
             unit="independent models",

@@ -53,7 +53,7 @@ def claims_simulate(
     ),
 ) -> None:
     """Simulate how often verdicts are wrong, and how often they find an effect."""
-    from ima.studies.error_rates import write_error_rates
+    from ima.claims.error_rates import write_error_rates
 
     typer.echo(write_error_rates(out, families=families))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from ima.figures.style import (
     SERIES_COLOURS,
-    SERIES_LABELS,
     SERIES_MARKERS,
     get_numbered_style,
     open_axes,
@@ -24,84 +23,113 @@ from ima.figures.style import (
     plot_null_line,
 )
 from ima.stats import FloatArray
+from ima.stats.correlation import MIN_STRATUM_MODELS, correlate_rows
 from ima.stats.intervals import Interval
-from ima.studies.model_comparison import ModelComparison
-from ima.studies.model_summary import IMA_SCORE, ModelSummary
+from ima.studies.model_families import ComparedModel
 
 #: The names of more points would overlap.
 _MAX_NAMED_MODELS = 9
+#: Where the name of a point may stand, in points: the first place that is free is taken.
+_LABEL_PLACES = ((5, 4), (5, -9), (-5, 4), (-5, -9), (5, 13), (5, -18), (-5, 13), (-5, -18))
 
 
-def plot_models_by_proxy(comparisons: Sequence[ModelComparison]) -> Figure:
-    """Plot the score of models against their IMA score, a panel for each comparison.
+def plot_models_by_proxy(
+    panels: Mapping[str, Sequence[ComparedModel]], *, ylabel: str, named: bool = False
+) -> Figure:
+    """Plot the score of models against their IMA score.
 
     Parameters
     ----------
-    comparisons : sequence of ModelComparison
-        At least one.
+    panels : mapping of str to sequence of ComparedModel
+        The models of each panel by its title.
+    ylabel : str
+        The score.
+    named : bool
+        Whether to name the models of panels that hold few.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A point per model with 95 % intervals over samples, in the colour of its modality. A line
-        joins the checkpoints of a training run; the last one is black.
+        A point per model with 95 % intervals over samples, in the colour of its modality. Finished
+        models are filled, short runs are small. A line joins the steps of a training run. Titles
+        give Spearman's rho and the number of models.
 
     Examples
     --------
-    >>> plot_models_by_proxy(comparisons)  # doctest: +SKIP
+    >>> families = group_families(summaries, metrics={"qa": "exact_match"})  # doctest: +SKIP
+    >>> plot_models_by_proxy(families, ylabel="exact answers")  # doctest: +SKIP
     """
-    titles = [comparison.title for comparison in comparisons]
-    with open_panel_grid(titles, row_height=2.5, xlabel="IMA score (cosine)") as (figure, places):
-        for axes, comparison in zip(places, comparisons, strict=True):
-            _plot_comparison(axes, comparison)
-            axes.set_title(_break_title(comparison.title), fontsize="small")
-            axes.set_ylabel(comparison.metric.replace("_", " "))
+    with open_panel_grid(panels, row_height=2.3, xlabel="IMA score (cosine)", ylabel=ylabel) as (
+        figure,
+        places,
+    ):
+        for axes, (title, models) in zip(places, panels.items(), strict=True):
+            _plot_compared_models(axes, models)
+            axes.set_title(f"{title}\n{_describe_correlation(models)}", fontsize="small")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.margins(0.15)
+        if named:
+            figure.draw_without_rendering()  # the sizes of the panels decide which names overlap
+            for axes, models in zip(places, panels.values(), strict=True):
+                if len(models) <= _MAX_NAMED_MODELS:
+                    _name_models(axes, models)
     return figure
 
 
-def _plot_comparison(axes: Axes, comparison: ModelComparison) -> None:
-    metric, is_training = comparison.metric, comparison.kind == "training"
-    scored = {t: own for t, own in comparison.summaries.items() if metric in own.scores}
-    xs = [_make_interval(own.proxies[IMA_SCORE], own) for own in scored.values()]
-    ys = [_make_interval(own.scores[metric], own) for own in scored.values()]
-    if is_training:
-        axes.plot([x.value for x in xs], [y.value for y in ys], color="0.6", linewidth=0.9)
-    for (title, summary), x, y in zip(scored.items(), xs, ys, strict=True):
-        modality = _get_modality(summary)
-        is_last = is_training and title == list(scored)[-1]
+def _plot_compared_models(axes: Axes, models: Sequence[ComparedModel]) -> None:
+    runs: dict[tuple[str, str], list[ComparedModel]] = {}
+    for model in models:
+        runs.setdefault((model.run, model.dataset), []).append(model)
+    for steps in runs.values():
+        xs, ys = ([float(getattr(m, name)[0]) for m in steps] for name in ("ima_score", "score"))
+        axes.plot(xs, ys, color="0.6", linewidth=0.9, zorder=1)
+    for model in models:
+        x, y = (_make_interval(v, model) for v in (model.ima_score, model.score))
+        colour = SERIES_COLOURS[model.modality]
         axes.errorbar(
             x.value, y.value,
             xerr=[[x.value - x.low], [x.high - x.value]],
             yerr=[[y.value - y.low], [y.high - y.value]],
-            color=SERIES_COLOURS[modality], marker=SERIES_MARKERS[modality], elinewidth=0.7,
-            markerfacecolor="black" if is_last else SERIES_COLOURS[modality], linestyle="",
-            label=modality,
+            color=colour, marker=SERIES_MARKERS[model.modality], linestyle="", elinewidth=0.5,
+            markersize=3 if model.stage == "short run" else 5, label=model.modality,
+            markerfacecolor=colour if model.stage == "finished" else "white",
         )  # fmt: skip
-        if len(scored) <= _MAX_NAMED_MODELS and not is_training:
-            axes.annotate(
-                title, (x.value, y.value), xytext=(4, 4), textcoords="offset points",
-                fontsize="xx-small",
-            )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.margins(0.15)
 
 
-def _make_interval(values: FloatArray, summary: ModelSummary) -> Interval:
+def _make_interval(values: FloatArray, model: ComparedModel) -> Interval:
     draws = values[1:] if len(values) > 1 else values
-    return Interval.of_draws(values[0], draws, n=summary.samples)
+    return Interval.of_draws(values[0], draws, n=model.samples)
 
 
-def _get_modality(summary: ModelSummary) -> str:
-    return next((m for m in SERIES_COLOURS if m in summary.dataset.split("-")), "text")
+def _describe_correlation(models: Sequence[ComparedModel]) -> str:
+    """Return Spearman's rho if there is one, and the number of models."""
+    x, y = (np.array([[getattr(m, name)[0] for m in models]]) for name in ("ima_score", "score"))
+    count = f"n = {len(models)}"
+    if len(models) < MIN_STRATUM_MODELS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return count
+    return f"ρ = {correlate_rows(x, y)[0]:.2f}, {count}"
 
 
-def _break_title(title: str) -> str:
-    """Break a long title after a comma, slash or space near its middle."""
-    if len(title) < 30:
-        return title
-    places = [i + 1 for i, letter in enumerate(title) if letter in ",/ "]
-    middle = min(places, key=lambda place: abs(place - len(title) / 2), default=len(title))
-    return f"{title[:middle].rstrip()}\n{title[middle:].lstrip()}"
+def _name_models(axes: Axes, models: Sequence[ComparedModel]) -> None:
+    """Write the name of each model in the panel, where it covers no other name."""
+    inside, taken = axes.get_window_extent(), list[Bbox]()
+    for model in sorted(models, key=lambda model: -float(model.score[0])):
+        texts = [
+            axes.annotate(
+                model.name, (model.ima_score[0], model.score[0]), xytext=(dx, dy),
+                textcoords="offset points", fontsize="x-small", ha="left" if dx > 0 else "right",
+            )
+            for dx, dy in _LABEL_PLACES
+        ]  # fmt: skip
+        boxes = [text.get_window_extent().padded(2) for text in texts]
+        is_free = [
+            inside.x0 <= box.x0 and box.x1 <= inside.x1 and not any(map(box.overlaps, taken))
+            for box in boxes
+        ]
+        chosen = is_free.index(True) if any(is_free) else 0
+        taken.append(boxes[chosen])
+        for text in (*texts[:chosen], *texts[chosen + 1 :]):
+            text.remove()
 
 
 def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
@@ -197,42 +225,37 @@ def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) 
     return figure
 
 
-def plot_object_auc(auc_by_model: Mapping[str, pd.DataFrame]) -> Figure:
+def plot_object_auc(auc: pd.DataFrame) -> Figure:
     """Plot how well perceptual tokens separate the words of present objects from other words.
 
     Parameters
     ----------
-    auc_by_model : mapping of str to pandas.DataFrame
-        By model, ``layer``, ``estimate``, ``low``, ``high`` and a constant ``modality``.
+    auc : pandas.DataFrame
+        ``panel``, ``line``, ``layer``, ``estimate``, ``low`` and ``high``.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel per modality, a curve per model with its 95 % interval. At 0.5 the tokens do not
-        separate the words.
+        Curves with their 95 % intervals; a line looks the same in all panels. At 0.5 the tokens do
+        not separate the words.
 
     Examples
     --------
-    >>> auc = compute_object_auc(tokens, words, present=present)  # doctest: +SKIP
-    >>> table = auc.to_dataframe().reset_index().assign(modality="image")  # doctest: +SKIP
-    >>> plot_object_auc({"opt-mini/vit/image-caption": table})  # doctest: +SKIP
+    >>> curve = compute_object_auc(tokens, words, present).to_dataframe()  # doctest: +SKIP
+    >>> table = curve.reset_index().assign(panel="opt-mini, image", line="vit")  # doctest: +SKIP
+    >>> plot_object_auc(table)  # doctest: +SKIP
     """
-    by_modality: dict[str, dict[str, pd.DataFrame]] = {}
-    for title, curve in auc_by_model.items():
-        by_modality.setdefault(str(curve["modality"].iloc[0]), {})[title] = curve
-    titles = [SERIES_LABELS.get(modality, modality) for modality in by_modality]
+    panels = {str(title): own for title, own in auc.groupby("panel", sort=False)}
+    styles = {name: get_numbered_style(i) for i, name in enumerate(auc["line"].unique())}
     with open_panel_grid(
-        titles, base_height=1.6, xlabel="layer", ylabel="area under the ROC curve",
-        legend_columns=2, sharey=True,
+        panels, row_height=2.1, xlabel="layer", ylabel="area under the ROC curve",
+        legend_columns=4, sharey=True,
     ) as (figure, places):  # fmt: skip
-        for axes, (modality, curves) in zip(places, by_modality.items(), strict=True):
-            shades = sns.light_palette(SERIES_COLOURS[modality], len(curves) + 2)[2:]
-            for shade, line, (title, curve) in zip(
-                shades, cycle(("-", "--", "-.", ":")), curves.items(), strict=False
-            ):
+        for axes, own in zip(places, panels.values(), strict=True):
+            for name, curve in own.groupby("line", sort=False):
                 plot_interval_line(
-                    axes, curve, x="layer", y="estimate", color=shade, linestyle=line,
-                    marker=SERIES_MARKERS[modality], markersize=3, label=title,
+                    axes, curve, x="layer", y="estimate", markersize=3, label=name,
+                    **styles[str(name)],
                 )  # fmt: skip
             plot_null_line(axes, 0.5, label="no difference")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

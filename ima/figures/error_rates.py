@@ -16,7 +16,7 @@ def plot_error_rates(table: pd.DataFrame, *, highest: float) -> Figure:
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`ima.studies.error_rates.tabulate_error_rates`.
+        From :func:`ima.claims.error_rates.tabulate_error_rates`.
     highest : float
         The error rate that a simulation of the nominal level may show, marked in the left panel.
 

@@ -82,7 +82,7 @@ _SERIES: Mapping[str, _Series] = {
     "before training": _Series(_BLUE, "o"),
     "random blocks, separated": _Series(_GREY, "P", "random blocks"),
     "toward text": _Series(_VERMILION, "o"),
-    "random direction": _Series(_GREY, "s", "", _DASHED),
+    "random directions": _Series(_GREY, "s", "", _DASHED),
     "not updated": _Series(_BLUE, "o"),
     "pruned": _Series(_VERMILION, "X", "", _DASHED),
     "null": _Series(_GREY, "", "", (1, 1)),

@@ -2,15 +2,14 @@
 
 A correlation of alignment with hallucination over models does not show a cause. Here the perceptual
 states of one model move along the line from their mean to the mean of text, as steering vectors are
-added (Turner et al. 2023, arXiv:2308.10248); the null is an equal move in a random direction.
+added (Turner et al. 2023, arXiv:2308.10248); the null are equal moves in random directions.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,13 @@ import torch
 from torch import Tensor
 
 from ima.capture import compute_batch_statistics
-from ima.errors import ParameterError
+from ima.errors import ParameterError, UnknownNameError
 from ima.metrics.answers import score_exact_match
 from ima.metrics.hallucination import count_chair_mentions, score_chair
 from ima.models.perception import reuse_perception
+from ima.stats import FloatArray
 from ima.stats.intervals import Interval
-from ima.stats.scores import compute_mean_score
+from ima.stats.scores import compute_crossed_score, compute_mean_score
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -34,7 +34,22 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
 
 SteeringVector = npt.NDArray[np.float64]
-TOWARD_TEXT, RANDOM_DIRECTION = "toward text", "random direction"
+TOWARD_TEXT, RANDOM_DIRECTION = "toward text", "random directions"
+CHAIR_S, NAMED_OBJECTS = "chair_s", "named objects"
+
+
+def _names_absent(counts: FloatArray) -> FloatArray:
+    """Return whether captions name an absent object, NaN where there is no caption."""
+    absent = counts[..., 0]
+    named: FloatArray = np.where(np.isnan(absent), np.nan, absent > 0)
+    return named
+
+
+#: What is read from the mentions ``(..., part)`` of captions.
+_CAPTION_METRICS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
+    CHAIR_S: _names_absent,
+    NAMED_OBJECTS: lambda counts: counts[..., 1],
+}
 
 
 @contextmanager
@@ -121,57 +136,104 @@ def compute_steering_vector(
     return vector
 
 
-def draw_random_direction(vector: SteeringVector, *, seed: int) -> SteeringVector:
-    """Return a vector of the same norm in a random direction.
+def draw_random_directions(vector: SteeringVector, *, count: int, seed: int) -> SteeringVector:
+    """Draw vectors of the same norm in random directions, ``(direction, hidden)``.
 
     Examples
     --------
-    >>> float(np.linalg.norm(draw_random_direction(np.array([3.0, 4.0]), seed=0)).round(6))
-    5.0
+    >>> drawn = draw_random_directions(np.array([3.0, 4.0]), count=2, seed=0)
+    >>> np.linalg.norm(drawn, axis=1).round(6)
+    array([5., 5.])
     """
-    direction = np.random.default_rng(seed).standard_normal(vector.shape)
-    scaled: SteeringVector = direction / np.linalg.norm(direction) * np.linalg.norm(vector)
+    directions = np.random.default_rng(seed).standard_normal((count, *vector.shape))
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    scaled: SteeringVector = directions / lengths * np.linalg.norm(vector)
     return scaled
 
 
-def _score_hallucination(
-    model: FrozenModel,
-    captioned: Sequence[Sample],
-    polls: Mapping[str, Sequence[Sample]],
-    *,
-    around: Any = None,
-) -> dict[str, Interval]:
-    """Return the errors of a model that mentions or affirms what is absent.
+@dataclass(frozen=True)
+class SteeringSweep:
+    """What a model says of each sample when its perceptual tokens are moved.
 
     Parameters
     ----------
-    model : FrozenModel
-        The model.
-    captioned : sequence of Sample
-        Samples to caption; may be empty.
-    polls : mapping of str to sequence of Sample
-        Yes-or-no questions, by the name of the poll.
-    around : callable or None
-        See :meth:`ima.models.frozen.FrozenModel.generate`.
-
-    Returns
-    -------
-    dict of str to Interval
-        ``chair_s``, ``chair_i`` (omitted if no caption mentions anything), and ``poll errors:
-        NAME``, the fraction of wrong answers.
+    mentions : mapping of float to ndarray
+        By amount toward text, ``(sample, part)`` of
+        :func:`~ima.metrics.hallucination.count_chair_mentions`.
+    poll_errors : mapping of float to mapping of str to ndarray
+        By amount toward text and poll, ``(sample,)``: whether the answer is wrong.
+    random_mentions : mapping of float to ndarray
+        By amount, ``(direction, sample, part)`` for random directions; NaN where a sample was not
+        moved in a direction.
     """
-    scores: dict[str, Interval] = {}
-    if captioned:
-        captions = model.generate(captioned, around=around)
-        scores |= score_chair(count_chair_mentions(captioned, captions))
-    for name, samples in polls.items():
-        answers = model.generate(samples, max_new_tokens=8, around=around)
-        errors = [
-            1.0 - score_exact_match(answer, sample.references)
-            for answer, sample in zip(answers, samples, strict=True)
-        ]
-        scores[f"poll errors: {name}"] = compute_mean_score(errors)
-    return scores
+
+    mentions: Mapping[float, FloatArray]
+    poll_errors: Mapping[float, Mapping[str, FloatArray]]
+    random_mentions: Mapping[float, FloatArray]
+
+    def tabulate(self) -> pd.DataFrame:
+        """Tabulate the errors by direction, amount and metric.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``direction``, ``amount``, ``metric``, ``value``, ``low``, ``high``, ``n``. Metrics are
+            ``chair_s``, ``chair_i`` (missing if no caption mentions anything) and ``poll errors:
+            NAME``; random directions have ``chair_s`` only. They share the amount 0 with the
+            direction toward text.
+        """
+        rows: list[dict[str, Any]] = []
+
+        def add(direction: str, amount: float, scores: Mapping[str, Interval]) -> None:
+            for metric, interval in scores.items():
+                row = {"direction": direction, "amount": amount, "metric": metric}
+                rows.append(row | asdict(interval))
+
+        for amount, counts in self.mentions.items():
+            polls = {
+                f"poll errors: {name}": compute_mean_score(errors)
+                for name, errors in self.poll_errors[amount].items()
+            }
+            scores = score_chair(counts) | polls
+            add(TOWARD_TEXT, amount, scores)
+            if amount == 0:
+                add(RANDOM_DIRECTION, amount, {CHAIR_S: scores[CHAIR_S]})
+        for amount, counts in self.random_mentions.items():
+            moved = compute_crossed_score(_CAPTION_METRICS[CHAIR_S](counts).T)
+            add(RANDOM_DIRECTION, amount, {CHAIR_S: moved})
+        return pd.DataFrame(rows)
+
+    def contrast_directions(self, metric: str = CHAIR_S, *, seed: int = 0) -> dict[float, Interval]:
+        """Compute how much a move toward text changes captions beyond random moves as far.
+
+        Parameters
+        ----------
+        metric : {"chair_s", "named objects"}
+            Whether a caption names an absent object, or how many objects it names.
+        seed : int
+            Seed of the resampling.
+
+        Returns
+        -------
+        dict of float to Interval
+            By amount, the metric after a move toward text minus that of the same sample after
+            random moves. Samples and directions are resampled; all amounts together have a coverage
+            of 95 % (Bonferroni).
+
+        Raises
+        ------
+        UnknownNameError
+            If the metric does not exist.
+        """
+        if metric not in _CAPTION_METRICS:
+            raise UnknownNameError.among(kind="metric", asked=metric, available=_CAPTION_METRICS)
+        measure = _CAPTION_METRICS[metric]
+        level = 1 - 0.05 / max(len(self.random_mentions), 1)
+        contrasts = {}
+        for amount, moved in self.random_mentions.items():
+            differences = measure(self.mentions[amount])[:, None] - measure(moved).T
+            contrasts[amount] = compute_crossed_score(differences, seed=seed, level=level)
+        return contrasts
 
 
 def sweep_steering(
@@ -182,16 +244,19 @@ def sweep_steering(
     calibration: Sequence[Sample],
     layer: int,
     amounts: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
+    contrasted: Sequence[float] = (1.0,),
+    directions: int = 20,
+    turns: int = 4,
     seed: int = 0,
-) -> pd.DataFrame:
-    """Steer a model by several amounts, toward text and in a random direction.
+) -> SteeringSweep:
+    """Steer a model by several amounts toward text, and by some of them in random directions.
 
     Parameters
     ----------
     model : FrozenModel
         Stays unchanged.
     captioned : sequence of Sample
-        Samples to caption; may be empty.
+        Samples to caption.
     polls : mapping of str to sequence of Sample
         Yes-or-no questions, by the name of the poll.
     calibration : sequence of Sample
@@ -201,30 +266,140 @@ def sweep_steering(
     amounts : sequence of float
         In units of the distance between the means of the kinds: 1 moves the mean of perceptual
         tokens onto that of textual ones; negative amounts move away from it.
+    contrasted : sequence of float
+        The amounts by which perceptual tokens also move in random directions.
+    directions : int
+        Number of random directions.
+    turns : int
+        Each direction moves one in so many samples, in turn, so that all samples meet equally many
+        directions at a fraction of the cost.
     seed : int
-        Seed of the random direction.
+        Seed of the random directions.
 
     Returns
     -------
-    pandas.DataFrame
-        A row per direction, amount and metric: ``direction``, ``amount``, ``metric``, ``value``,
-        ``low``, ``high``, ``n``.
+    SteeringSweep
+        What the model says of each sample.
+
+    Raises
+    ------
+    ParameterError
+        If a contrasted amount is not among the amounts, or there are fewer directions or samples
+        than turns.
 
     Examples
     --------
     >>> polls = {"random": open_samples("mini-image-poll-random", n=100)}  # doctest: +SKIP
-    >>> sweep_steering(model, [], polls, calibration=calibration, layer=6)  # doctest: +SKIP
+    >>> sweep_steering(model, samples, polls, calibration=calibration, layer=6)  # doctest: +SKIP
     """
-    toward = compute_steering_vector(model, calibration, layer=layer)
-    vectors = {TOWARD_TEXT: toward, RANDOM_DIRECTION: draw_random_direction(toward, seed=seed)}
     captioned, polls = list(captioned), {name: list(samples) for name, samples in polls.items()}
-    rows = []
+    missing = [amount for amount in contrasted if amount not in amounts]
+    if missing:
+        raise ParameterError(
+            f"Random directions are compared with moves toward text; {missing} is not among the "
+            f"amounts {list(amounts)}."
+        )
+    if not 1 <= turns <= min(directions, len(captioned)):
+        raise ParameterError(
+            f"turns must be between 1 and the number of directions and of samples; got {turns} "
+            f"with {directions} directions and {len(captioned)} samples."
+        )
+    toward = compute_steering_vector(model, calibration, layer=layer)
+    away = draw_random_directions(toward, count=directions, seed=seed)
+    chosen = [captioned[turn::turns] for turn in range(turns)]
+
+    def caption(samples: list[Sample], offset: SteeringVector) -> FloatArray:
+        around = partial(add_steering_vector, model, layer=layer, offset=offset)
+        return count_chair_mentions(samples, model.generate(samples, around=around))
+
     with reuse_perception():
-        for direction, amount in itertools.product(vectors, amounts):
-            offset = amount * vectors[direction]
-            around = partial(add_steering_vector, model, layer=layer, offset=offset)
-            scores = _score_hallucination(model, captioned, polls, around=around)
-            for metric, interval in scores.items():
-                row = {"direction": direction, "amount": amount, "metric": metric}
-                rows.append(row | asdict(interval))
-    return pd.DataFrame(rows)
+        mentions = {amount: caption(captioned, amount * toward) for amount in amounts}
+        errors = {
+            amount: {
+                name: _answer_polls(model, samples, layer=layer, offset=amount * toward)
+                for name, samples in polls.items()
+            }
+            for amount in amounts
+        }
+        random_mentions = {}
+        for amount in contrasted:
+            counts = np.full((directions, len(captioned), 2), np.nan)
+            for number, offset in enumerate(amount * away):
+                turn = number % turns
+                counts[number, turn::turns] = caption(chosen[turn], offset)
+            random_mentions[amount] = counts
+    return SteeringSweep(mentions, errors, random_mentions)
+
+
+def _answer_polls(
+    model: FrozenModel, samples: Sequence[Sample], *, layer: int, offset: SteeringVector
+) -> FloatArray:
+    """Return which answers of a steered model are wrong, ``(sample,)``."""
+    around = partial(add_steering_vector, model, layer=layer, offset=offset)
+    answers = model.generate(samples, max_new_tokens=8, around=around)
+    errors = [
+        1.0 - score_exact_match(answer, sample.references)
+        for answer, sample in zip(answers, samples, strict=True)
+    ]
+    return np.array(errors)
+
+
+def describe_steering_contrasts(
+    contrasts: Mapping[float, Interval], *, named: Mapping[float, Interval]
+) -> str:
+    """Describe whether moving toward text makes captions hallucinate, and what it costs.
+
+    Parameters
+    ----------
+    contrasts, named : mapping of float to Interval
+        By amount, from :meth:`SteeringSweep.contrast_directions` of ``chair_s`` and of ``named
+        objects``.
+
+    Examples
+    --------
+    >>> near, far = Interval(0.02, -0.05, 0.08, n=64), Interval(-0.3, -0.4, -0.2, n=64)
+    >>> print(describe_steering_contrasts({1.0: near}, named={1.0: near}))
+    A move toward text cannot be told from random moves as far: the fraction of captions that name \
+an absent object differs by 0.02 [-0.05, 0.08] at distance 1.
+    >>> print(describe_steering_contrasts({1.0: near, 4.0: far}, named={1.0: near, 4.0: far}))
+    Compared with random moves as far, a move toward text makes fewer captions name an absent \
+object (-0.30 [-0.40, -0.20] at distance 4); it makes no detectable difference otherwise (0.02 \
+[-0.05, 0.08] at distance 1). But captions that are moved toward text also name fewer objects \
+(-0.30 [-0.40, -0.20] at distance 4), so they say less and not only less that is wrong.
+    """
+    groups: dict[str, list[float]] = {"more": [], "fewer": [], "neither": []}
+    for amount, own in contrasts.items():
+        side = "more" if own.low > 0 else "fewer" if own.high < 0 else "neither"
+        groups[side].append(amount)
+    neither, fewer = groups.pop("neither"), groups["fewer"]
+    parts = [
+        f"makes {side} captions name an absent object ({_list_contrasts(contrasts, amounts)})"
+        for side, amounts in groups.items()
+        if amounts
+    ]
+    if not parts:
+        return (
+            "A move toward text cannot be told from random moves as far: the fraction of captions "
+            f"that name an absent object differs by {_list_contrasts(contrasts, neither)}."
+        )
+    if neither:
+        listed = _list_contrasts(contrasts, neither)
+        parts.append(f"makes no detectable difference otherwise ({listed})")
+    text = f"Compared with random moves as far, a move toward text {'; it '.join(parts)}."
+    silent = [amount for amount in fewer if named[amount].high < 0]
+    if silent:
+        text += (
+            " But captions that are moved toward text also name fewer objects "
+            f"({_list_contrasts(named, silent)}), so they say less and not only less that is wrong."
+        )
+    return text
+
+
+def _list_contrasts(contrasts: Mapping[float, Interval], amounts: Sequence[float]) -> str:
+    numbers = (
+        # Adding 0 turns -0 into 0.
+        "{:.2f} [{:.2f}, {:.2f}]".format(*(round(x, 2) + 0 for x in (own.value, own.low, own.high)))
+        for own in (contrasts[amount] for amount in amounts)
+    )
+    listed = zip(numbers, amounts, strict=True)
+    return " and ".join(f"{number} at distance {amount:g}" for number, amount in listed)

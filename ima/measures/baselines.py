@@ -7,8 +7,10 @@ and a null at every layer of a data set.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
@@ -107,8 +109,55 @@ def compute_baseline_curves(
     )
 
 
+def compute_baseline_estimates(means: xr.DataArray, *, n_neighbors: int = 10) -> xr.DataArray:
+    """Compute all baselines at each layer of a data set, without intervals and nulls.
+
+    Parameters
+    ----------
+    means : xarray.DataArray
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
+    n_neighbors : int
+        The k of mutual k-NN, limited to a quarter of the samples.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(baseline, layer)``: the ``estimate`` of :func:`compute_baseline_curves`, to the bit. The
+        jackknife there computes CKA and the Fréchet distance eleven times.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than 16 samples.
+
+    Examples
+    --------
+    >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
+    >>> compute_baseline_estimates(means).sel(baseline="retrieval@1").values  # both are equal
+    array([1.])
+    """
+    n = means.sizes["sample"]
+    _check_samples(n)
+    k = min(n_neighbors, n // 4)
+    values = np.empty((len(ALIGNMENT_BASELINES), means.sizes["layer"]))
+    for at in range(means.sizes["layer"]):
+        p, t = _read_layer(means, at)
+        values[0, at] = compute_retrieval_hits(p, t).mean()
+        values[1, at] = compute_mutual_knn(p, t, k=k).mean()
+        values[2, at] = compute_cka(p, t)
+        values[3, at] = compute_frechet_distance(p, t)
+    coords = {"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()}
+    return xr.DataArray(values, coords, dims=("baseline", "layer"))
+
+
 def compute_retrieval_curve(
-    means: Mapping[str, xr.DataArray], *, resamples: int = 1000, seed: int = 0
+    means: Mapping[str, xr.DataArray],
+    *,
+    groups: Mapping[str, npt.NDArray[Any]] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> xr.Dataset:
     """Compute retrieval@1 at each layer within each data set.
 
@@ -117,6 +166,9 @@ def compute_retrieval_curve(
     means : mapping of str to xarray.DataArray
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``, all from one
         language model.
+    groups : mapping of str to ndarray, or None
+        By data set ``(sample,)``, labels; a sample's text is looked for among those of its group
+        only, after the mean of the group is subtracted. None: one group.
     resamples : int
         Number of bootstrap resamples of contents; what a sample is searched among stays the same.
     seed : int
@@ -126,7 +178,8 @@ def compute_retrieval_curve(
     -------
     xarray.Dataset
         ``estimate`` ``(dataset, layer)``, ``draws`` ``(draw, dataset, layer)``, and ``null``
-        ``(dataset,)``: the expectation under a random pairing, one over the number of samples.
+        ``(dataset,)``: the expectation under a random pairing, the mean of one over the number of
+        samples that a sample is searched among.
 
     Raises
     ------
@@ -144,15 +197,24 @@ def compute_retrieval_curve(
     """
     layers = check_same_layers(means, hint="Give caches of one language model.")
     weights, _, contents = draw_dataset_weights(means, resamples=resamples, seed=seed)
+    labels = groups or {
+        name: np.zeros(array.sizes["sample"], np.int64) for name, array in means.items()
+    }
     values = np.empty((1 + resamples, len(means), layers.size))
     for number, (name, array) in enumerate(means.items()):
         for at in range(layers.size):
-            hits = compute_retrieval_hits(*_read_layer(array, at))
+            hits = compute_retrieval_hits(*_read_layer(array, at), groups=labels[name])
             values[:, number, at] = weights[name] @ hits
     coords = {"dataset": list(means), "layer": layers}
     curve = label_draws(values, ("dataset", "layer"), coords=coords, n=contents)
-    null = [1 / array.sizes["sample"] for array in means.values()]
+    null = [_compute_group_chance(labels[name]) for name in means]
     return curve.assign(null=("dataset", null))
+
+
+def _compute_group_chance(labels: npt.NDArray[Any]) -> float:
+    """Return the mean over samples of one over the size of their group."""
+    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return float((1 / sizes[place]).mean())
 
 
 def compute_retrieval_at_layer(curve: xr.Dataset, *, position: int) -> Interval:

@@ -28,7 +28,7 @@ from ima.models.connector import Connector
 from ima.models.loading import load_encoder
 from ima.training.loop import TrainingRecipe, save_weights
 
-SWEEP_LANGUAGE, _SWEEP_MODALITY, _SWEEP_TASK = "opt-mini", "image", "caption"
+_SWEEP_LANGUAGE, _SWEEP_MODALITY, _SWEEP_TASK = "opt-mini", "image", "caption"
 _SWEEP_DATASET = f"mini-{_SWEEP_MODALITY}-{_SWEEP_TASK}"
 _RECIPE = TrainingRecipe(
     steps=400, learning_rate=1.5e-3, warmup=60, probe_every=400, save_every=400
@@ -79,7 +79,7 @@ def hash_run_parts(root: Path, encoder: str) -> dict[str, str]:
     >>> sorted(hash_run_parts(zoo.get_zoo_root(), "vit"))  # doctest: +SKIP
     ['encoder', 'language']
     """
-    parts = {"language": f"language/{SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
+    parts = {"language": f"language/{_SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
     return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in parts.items()}
 
 
@@ -117,7 +117,7 @@ class ShortRunTrainer:
             validation=(tokens["validation"], texts["validation"]),
             device=self.plan.device,
         )
-        name = f"{SWEEP_LANGUAGE}/{run.encoder}/{_SWEEP_MODALITY}-{_SWEEP_TASK}"
+        name = f"{_SWEEP_LANGUAGE}/{run.encoder}/{_SWEEP_MODALITY}-{_SWEEP_TASK}"
         folder = scratch / "connectors" / name
         save_weights(connector.state_dict(), folder / zoo.WEIGHTS_FILE)
         record = self.recipe(run)
@@ -134,7 +134,7 @@ class ShortRunTrainer:
 
     @cached_property
     def _language(self) -> tuple[Any, Any]:
-        return load_zoo_language_model(self.root / "language" / SWEEP_LANGUAGE)
+        return load_zoo_language_model(self.root / "language" / _SWEEP_LANGUAGE)
 
     @cached_property
     def _pools(self) -> dict[str, SamplePool]:

@@ -57,6 +57,59 @@ def compute_mean_score(
     return Interval.of_draws(array.mean(), weights @ array, n=array.size)
 
 
+def compute_crossed_score(
+    values: FloatArray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> Interval:
+    """Compute the mean over samples and draws, with an interval that resamples both.
+
+    Each sample was measured with some random draws, such as directions. Samples and draws are
+    resampled independently, and a cell counts as often as both (the pigeonhole bootstrap, Owen
+    2007). The interval so speaks of other samples and of other draws.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``(sample, draw)``; NaN where a sample was not measured with a draw.
+    seed : int
+        Seed of the resampling.
+    resamples : int
+        Number of resamples. A resample without a measured cell is left out.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    Interval
+        The mean of the measured cells; n counts samples.
+
+    Raises
+    ------
+    ParameterError
+        If a sample was measured with no draw.
+
+    Examples
+    --------
+    >>> by_sample = np.array([[0.0, np.nan], [0.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])
+    >>> print(compute_crossed_score(by_sample, resamples=500))
+    0.667 [0.000, 1.000], n = 4
+    """
+    measured = np.isfinite(values)
+    if values.ndim != 2 or not values.size or not measured.any(axis=1).all():
+        raise ParameterError(
+            f"Each sample needs a value with at least one draw; got {measured.sum()} values of "
+            f"shape {values.shape}."
+        )
+    settings: dict[str, Any] = {"resamples": resamples}
+    rows, columns = (
+        draw_bootstrap_weights(size, seed=(seed, axis), **settings).to_numpy()
+        for axis, size in enumerate(values.shape)
+    )
+    sums = ((rows @ np.where(measured, values, 0.0)) * columns).sum(axis=1)
+    weights = ((rows @ measured) * columns).sum(axis=1)
+    draws = sums[weights > 0] / weights[weights > 0]
+    return Interval.of_draws(values[measured].mean(), draws, n=len(values), level=level)
+
+
 def compute_pooled_score(
     counts: FloatArray,
     statistic: Callable[[FloatArray], FloatArray],

@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ima.cache.cache_set import name_cache_set
 from ima.data.worlds import load_worlds
 from ima.errors import ParameterError, UnknownNameError
 from ima.models import zoo
@@ -52,6 +54,8 @@ class GridEntry:
         Modality of the media.
     encoder : str
         Name of the encoder.
+    is_finished : bool
+        Whether training was complete: false for all steps but the last.
     """
 
     name: str
@@ -61,6 +65,7 @@ class GridEntry:
     setup: str
     modality: str
     encoder: str
+    is_finished: bool = True
 
     @property
     def run(self) -> str:
@@ -73,9 +78,18 @@ class GridEntry:
         return zoo.split_checkpoint_name(self.name)[1]
 
     @property
-    def cache_set_name(self) -> str:
-        """Language model and setup, as claim records name them."""
-        return f"{self.language} ({self.setup})"
+    def title(self) -> str:
+        """What tells the model from others of its language model: its encoder, or its name."""
+        return self.encoder if self.setup == "ST" else self.name
+
+    @property
+    def family(self) -> str:
+        """Name of the column of the front table to which the model belongs.
+
+        Single-task models of one language model are one family, whatever the training objective of
+        their encoders. A multitask model is a family of its own, as on the other pages.
+        """
+        return name_cache_set(self.name, setup=self.setup, language=self.language)
 
 
 def list_grid_entries(
@@ -141,7 +155,7 @@ def list_grid_entries(
 
 
 def _make_entry(
-    record: Mapping[str, object], task: str, *, step: int | None = None
+    record: Mapping[str, Any], task: str, *, step: int | None = None
 ) -> GridEntry | None:
     if record["task"] not in MODEL_TASKS[task]:
         return None
@@ -163,6 +177,7 @@ def _make_entry(
         str(record["setup"]),
         modality,
         encoder,
+        is_finished=step is None or step == max(record["checkpoints"]),
     )
 
 
@@ -216,7 +231,6 @@ def build_comparisons(
     *,
     metrics: Mapping[str, Sequence[str]],
     short_runs: Mapping[str, ModelSummary] | None = None,
-    short_runs_name: str = "",
 ) -> list[ModelComparison]:
     """Group models that differ in one thing into comparisons.
 
@@ -228,8 +242,6 @@ def build_comparisons(
         By task, the scores by which models are compared.
     short_runs : mapping of str to ModelSummary or None
         Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`.
-    short_runs_name : str
-        Language model and setup of the short runs.
 
     Returns
     -------
@@ -246,45 +258,36 @@ def build_comparisons(
         of_task = {entry: own for entry, own in summaries.items() if entry.task == task}
         groups = _group_entries(of_task, TASK_TITLES[task])
         if short_runs and task == "caption":
-            dataset = next(iter(short_runs.values())).dataset
-            groups.append(("short runs, captions", "runs", short_runs_name, dataset, short_runs))
-        for title, kind, model, dataset, group in groups:
+            groups["short runs, captions"] = short_runs
+        for title, group in groups.items():
             for metric in task_metrics:
                 full_title = f"{title}, {metric}" if len(task_metrics) > 1 else title
-                comparisons.append(ModelComparison(full_title, kind, model, dataset, metric, group))
+                comparisons.append(ModelComparison(full_title, metric, group))
     return comparisons
 
 
-#: Title, kind, model, data set and summaries of a comparison that has no metric yet.
-_Group = tuple[str, str, str, str, Mapping[str, ModelSummary]]
-
-
-def _group_entries(summaries: Mapping[GridEntry, ModelSummary], task_title: str) -> list[_Group]:
-    groups: list[_Group] = []
+def _group_entries(
+    summaries: Mapping[GridEntry, ModelSummary], task_title: str
+) -> dict[str, Mapping[str, ModelSummary]]:
+    """Return the models of each comparison by its title, which does not name the score yet."""
+    groups: dict[str, Mapping[str, ModelSummary]] = {}
     finished = [entry for entry in summaries if entry.step is None]
-    for name in dict.fromkeys(entry.cache_set_name for entry in finished):
-        own = [entry for entry in finished if entry.cache_set_name == name]
-        language, datasets = own[0].language, ", ".join(sorted({entry.dataset for entry in own}))
-        if own[0].setup == "MT":
-            by_name = {entry.name: summaries[entry] for entry in own}
-            title = f"{language}, multitask variants, {task_title}"
-            groups.append((title, "variants", name, datasets, by_name))
+    for language, setup in dict.fromkeys((entry.language, entry.setup) for entry in finished):
+        own = [entry for entry in finished if (entry.language, entry.setup) == (language, setup)]
+        differing = "multitask variants" if setup == "MT" else "all encoders"
+        title = f"{language}, {differing}, {task_title}"
+        groups[title] = {entry.title: summaries[entry] for entry in own}
+        if setup == "MT":
             continue
-        by_encoder = {entry.encoder: summaries[entry] for entry in own}
-        title = f"{language}, all encoders, {task_title}"
-        groups.append((title, "encoders", name, datasets, by_encoder))
         for modality in dict.fromkeys(entry.modality for entry in own):
             part = [entry for entry in own if entry.modality == modality]
             if len(part) > 1:
-                by_encoder = {entry.encoder: summaries[entry] for entry in part}
                 title = f"{language}, {modality} encoders, {task_title}"
-                groups.append((title, "encoders", name, part[0].dataset, by_encoder))
+                groups[title] = {entry.title: summaries[entry] for entry in part}
     for run in dict.fromkeys(entry.run for entry in summaries if entry.step is not None):
         steps = [entry for entry in summaries if entry.run == run and entry.step is not None]
-        by_step = {str(entry.step): summaries[entry] for entry in steps}
-        first = steps[0]
         # Names of multitask models, and those of polls, do not contain the task.
-        needs_task = first.setup == "MT" or first.task.startswith("poll")
+        needs_task = steps[0].setup == "MT" or steps[0].task.startswith("poll")
         title = f"{run} in training" + (f", {task_title}" if needs_task else "")
-        groups.append((title, "training", first.cache_set_name, first.dataset, by_step))
+        groups[title] = {str(entry.step): summaries[entry] for entry in steps}
     return groups

@@ -10,7 +10,6 @@ import pandas as pd
 
 from ima.errors import ParameterError
 from ima.stats import correlation, multiplicity
-from ima.stats.intervals import Interval
 from ima.studies.model_summary import ModelSummary, correlate_proxies
 
 
@@ -22,13 +21,6 @@ class ModelComparison:
     ----------
     title : str
         A few words, unique among the comparisons of a page.
-    kind : str
-        How they differ: ``encoders``; ``training``, the weights of one run along its training;
-        ``variants``, ways to make a multitask model; or ``runs``, short runs of connectors.
-    model : str
-        Language model and setup, as claim records name them.
-    dataset : str
-        The data sets of the models.
     metric : str
         The score.
     summaries : mapping of str to ModelSummary
@@ -36,9 +28,6 @@ class ModelComparison:
     """
 
     title: str
-    kind: str
-    model: str
-    dataset: str
     metric: str
     summaries: Mapping[str, ModelSummary]
 
@@ -73,10 +62,10 @@ def correlate_comparisons(
     Returns
     -------
     pandas.DataFrame
-        ``comparison``, ``kind``, ``model``, ``dataset``, ``metric`` and the columns of
-        :func:`ima.studies.model_summary.correlate_proxies`. ``p adjusted`` is over
-        the comparisons, for each proxy and coefficient (Benjamini-Hochberg).
-        Comparisons with a :attr:`ModelComparison.reason` have no rows.
+        ``comparison``, ``metric`` and the columns of
+        :func:`ima.studies.model_summary.correlate_proxies`. ``p adjusted`` is over the comparisons,
+        for each proxy and coefficient (Benjamini-Hochberg). Comparisons with a
+        :attr:`ModelComparison.reason` have no rows.
 
     Raises
     ------
@@ -91,7 +80,6 @@ def correlate_comparisons(
     titles = [comparison.title for comparison in comparisons]
     if len(set(titles)) < len(titles):
         raise ParameterError(f"Titles of comparisons must differ; got {', '.join(titles)}.")
-    columns = ["comparison", "kind", "model", "dataset", "metric"]
     parts = []
     for comparison in comparisons:
         if comparison.reason:
@@ -102,8 +90,9 @@ def correlate_comparisons(
             seed=seed,
             resamples=resamples,
         )
-        values = [comparison.title, *(getattr(comparison, name) for name in columns[1:])]
-        parts.append(correlations.assign(**dict(zip(columns, values, strict=True))))
+        correlations.insert(0, "comparison", comparison.title)
+        correlations.insert(1, "metric", comparison.metric)
+        parts.append(correlations)
     if not parts:
         failed = list_failed_comparisons(comparisons)
         reasons = "; ".join(f"{title}: {why}" for title, why in failed.items()) or "none were given"
@@ -111,51 +100,7 @@ def correlate_comparisons(
     table = pd.concat(parts, ignore_index=True)
     # A claim is about one proxy and one coefficient: its tests are those of all comparisons.
     table["p adjusted"] = multiplicity.adjust_within_groups(table, by=["proxy", "coefficient"])
-    return table[[*columns, *(name for name in table.columns if name not in columns)]]
-
-
-def compute_proxy_interval(table: pd.DataFrame, *, comparison: str, name: str) -> Interval:
-    """Return Spearman's correlation of a proxy in a comparison, with a conservative interval.
-
-    The bootstrap over models is too narrow for few models: five models in perfect order stay in
-    perfect order in every resample, although one permutation in sixty is as extreme. The interval
-    is therefore widened to contain 0 unless the adjusted permutation p is below ``level``.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From :func:`correlate_comparisons`.
-    comparison : str
-        Title of the comparison.
-    name : str
-        Name of the proxy.
-
-    Raises
-    ------
-    ParameterError
-        If the table does not have exactly one such row.
-
-    Examples
-    --------
-    >>> row = {"comparison": "encoders", "proxy": "IMA score", "coefficient": "spearman",
-    ...        "value": 1.0, "low": 0.9, "high": 1.0, "models": 5, "p adjusted": 0.08}
-    >>> interval = compute_proxy_interval(
-    ...     pd.DataFrame([row]), comparison="encoders", name="IMA score"
-    ... )
-    >>> interval.low, interval.high
-    (0.0, 1.0)
-    """
-    selected = (table["comparison"] == comparison) & (table["proxy"] == name)
-    rows = table[selected & (table["coefficient"] == "spearman")]
-    if len(rows) != 1:
-        raise ParameterError(
-            f"Expected one row of {name} in {comparison}; the table has {len(rows)}."
-        )
-    row = rows.iloc[0]
-    low, high = float(row["low"]), float(row["high"])
-    if row["p adjusted"] >= 0.05:
-        low, high = min(low, 0.0), max(high, 0.0)
-    return Interval.around(row["value"], low=low, high=high, n=int(row["models"]))
+    return table
 
 
 def select_best_proxies(table: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +134,7 @@ def list_failed_comparisons(comparisons: Sequence[ModelComparison]) -> dict[str,
 
     Examples
     --------
-    >>> few = ModelComparison("none", "runs", "opt-mini (ST)", "mini-image-qa", "score", {})
+    >>> few = ModelComparison("none", "score", {})
     >>> list_failed_comparisons([few])
     {'none': '0 models; a correlation needs 5'}
     """

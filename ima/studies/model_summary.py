@@ -32,6 +32,9 @@ PROXIES = (
     VALIDATION_LOSS,
 )
 CHAIR_S, CHAIR_I = "chair_s", "chair_i"
+#: Bytes. Means of this size are read from disk once, larger ones a layer at a time and once for
+#: each proxy.
+_LARGEST_READ_AT_ONCE = 2**28
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,15 @@ def compute_model_summary(
         raise CacheError(
             f"{os.fspath(path)}: no perceptual tokens, so nothing is aligned with text."
         )
+    means = cache_set.means[name]
+    if means.nbytes <= _LARGEST_READ_AT_ONCE:
+        means.load()
     settings = {"resamples": resamples, "seed": seed}
     proxies: dict[str, FloatArray] = {}
     for title, version in ((IMA_SCORE, "same layer"), (INPUT_IMA_SCORE, "input")):
         curve = alignment.compute_alignment_curve(cache_set.means, version=version, **settings)  # type: ignore[arg-type]
         value, draws = alignment.compute_ima_score_draws(curve)
         proxies[title] = np.concatenate([[value], draws])
-    means = cache_set.means[name]
     if with_baselines:
         proxies |= _compute_baseline_proxies(means, seed=seed)
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
@@ -160,11 +165,10 @@ def _compute_baseline_proxies(means: xr.DataArray, *, seed: int) -> dict[str, Fl
         {"": means}, pairs="matched minus all", resamples=1, seed=seed
     )
     proxies = {MATCHED_GAIN: np.array([alignment.compute_ima_score(gain).value])}
-    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1, seed=seed)
+    # Without the last layer, as in the IMA score.
+    estimates = baselines.compute_baseline_estimates(means).isel(layer=slice(None, -1))
     for baseline in baselines.ALIGNMENT_BASELINES:
-        by_layer = curves["estimate"].sel(baseline=baseline)
-        # Without the last layer, as in the IMA score.
-        proxies[baseline] = np.array([float(by_layer.isel(layer=slice(None, -1)).mean())])
+        proxies[baseline] = np.array([float(estimates.sel(baseline=baseline).mean())])
     return proxies
 
 

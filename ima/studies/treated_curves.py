@@ -11,67 +11,55 @@ import xarray as xr
 
 from ima.cache.cache_set import CacheSet, open_cache_set
 from ima.measures.alignment import compute_alignment_curve
+from ima.measures.baselines import compute_retrieval_curve
 from ima.measures.cosine_parts import compute_part_intervals, decompose_alignment
-from ima.measures.representation_similarity import compute_retrieval_hits
 from ima.measures.treatments import TREATMENTS, Treatment
 from ima.stats.intervals import compute_percentile_interval
-from ima.stats.resampling import draw_bootstrap_weights, label_draws
 
 #: Measures of :func:`compute_treated_curves`.
 ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL = "PvsT", "matched minus all", "retrieval@1"
 TREATED_MEASURES = (ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL)
 
 
-def compute_retrieval_curve(
+def compute_group_retrieval(
     means: xr.DataArray,
     *,
     groups: npt.NDArray[Any] | None = None,
     resamples: int = 200,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute retrieval@1 at each layer of a data set.
+    """Compute retrieval@1 at each layer of one data set.
 
     Parameters
     ----------
     means : xarray.DataArray
-        Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
+        Mean-pooled tokens ``(sample, kind, layer, hidden)``.
     groups : ndarray or None
         ``(sample,)``, labels; a sample's text is looked for among those of its group only.
     resamples : int
-        Number of bootstrap resamples of the samples' hits. What a sample is compared with stays,
-        because copies of a sample would compete with it.
+        Number of bootstrap resamples of the samples' hits.
     seed : int
         Same seed, same draws.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` and ``null`` ``(layer)``, ``draws`` ``(draw, layer)``, fractions. The null is
-        the expectation under random pairs: the mean of one over the size of a sample's group.
+        ``estimate`` and ``null`` ``(layer)``, ``draws`` ``(draw, layer)``, fractions
+        (:func:`ima.measures.baselines.compute_retrieval_curve`).
 
     Examples
     --------
     >>> states = np.random.default_rng(0).normal(size=(20, 1, 1, 8)).repeat(2, axis=1)
     >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
     >>> means = xr.DataArray(states, coords, ("sample", "kind", "layer", "hidden"))
-    >>> curve = compute_retrieval_curve(means, resamples=2)
+    >>> curve = compute_group_retrieval(means, resamples=2)
     >>> curve["estimate"].values.tolist(), curve["null"].values.tolist()
     ([1.0], [0.05])
     """
-    n = means.sizes["sample"]
-    labels = np.zeros(n, dtype=np.int64) if groups is None else np.asarray(groups)
-    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
-    values = np.empty((1 + resamples, means.sizes["layer"]))
-    for at in range(means.sizes["layer"]):
-        p, t = (
-            means.isel(layer=at).sel(kind=kind).to_numpy().astype(np.float64)
-            for kind in ("perceptual", "textual")
-        )
-        hits = compute_retrieval_hits(p, t, groups=labels)
-        values[0, at], values[1:, at] = hits.mean(), weights @ hits
-    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    curve = label_draws(values, ("layer",), coords={"layer": means["layer"].to_numpy()}, n=n)
-    return curve.assign(null=xr.full_like(curve["estimate"], float((1 / sizes[place]).mean())))
+    labels = None if groups is None else {"one": groups}
+    curve = compute_retrieval_curve({"one": means}, groups=labels, resamples=resamples, seed=seed)
+    curve = curve.isel(dataset=0, drop=True)
+    return curve.assign(null=xr.full_like(curve["estimate"], float(curve["null"])))
 
 
 def compute_treated_curves(
@@ -108,7 +96,7 @@ def compute_treated_curves(
         parts[ALL_PAIRS].append(compute_alignment_curve(one, **given).isel(dataset=0, drop=True))
         matched = compute_alignment_curve(one, pairs="matched minus all", **given)
         parts[MATCHED_MINUS_ALL].append(matched.isel(dataset=0, drop=True))
-        parts[RETRIEVAL].append(compute_retrieval_curve(one["one"], **given))
+        parts[RETRIEVAL].append(compute_group_retrieval(one["one"], **given))
     names = np.array(list(by_treatment), dtype=object)
     return {
         measure: xr.concat(curves, "treatment").assign_coords(treatment=names)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ima import claims
 from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
+from ima.studies.model_families import Association
 
 SUPPORTED = Interval(value=0.2, low=0.1, high=0.3, n=600)
 NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
@@ -170,3 +171,17 @@ def test_collect_refuses_two_verdicts_of_the_same_reading(tmp_path, measured):
     message = r"F1.1 as stated is recorded twice.*a\.json and in .*b\.json"
     with pytest.raises(ParameterError, match=message):
         claims.collect_claim_records(paths, out=tmp_path / "out.json")
+
+
+def test_an_association_has_a_verdict_or_the_reason_why_not():
+    measured = Association(42, "mini-image-qa", Interval(-0.9, -0.95, -0.8, n=42), "It falls.")
+    record = claims.make_association_record("I1", "as stated", measured, model="lm (ST)")
+    assert (record.verdict, record.finding, record.n) == ("contradicted", "It falls.", 42)
+    assert (record.model, record.dataset) == ("lm (ST)", "mini-image-qa")
+    few = claims.make_association_record("I2", "as stated", Association(2, "d"), model="lm (ST)")
+    assert (few.verdict, few.value) == ("not testable here", None)
+    assert few.reason == "2 models are too few: it takes at least 5."
+    given = Association(6, "d", reason="No three are of one modality.")
+    alone = claims.make_association_record("I1", "as tested", given, model="lm (ST)")
+    assert (alone.n, alone.verdict) == (6, "not testable here")
+    assert alone.reason == "No three are of one modality."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib import pyplot as plt
+from scipy import stats
 
 from ima import figures
 from ima.data.samples import MODALITIES
 from ima.measures import cones, control_comparison
 from ima.stats import intervals
 from ima.studies import model_comparison, model_summary
+from ima.studies.model_families import ComparedModel
 
 LAYER = {"layer": np.arange(5)}
 
@@ -208,48 +211,77 @@ def test_training_curves_have_a_line_a_model():
     assert legend(figure) == ["image", "audio"]
 
 
-def compared(title, count, *, kind="encoders", dataset="mini-image-qa"):
+def compared(count, *, stage="finished", dataset="mini-image-qa"):
     rng = np.random.default_rng(count)
-    points = {
-        f"m{at}": model_summary.ModelSummary(
-            f"m{at}",
-            dataset,
-            "",
-            20,
-            {name: rng.random(11) for name in model_summary.PROXIES},
-            {"exact_match": rng.random(11)},
-        )
+    return [
+        ComparedModel(f"{stage}@{at}", f"m{at}", dataset, stage, 20, *rng.random((2, 11)))
         for at in range(count)
-    }
-    return model_comparison.ModelComparison(title, kind, "lm (ST)", dataset, "exact_match", points)
-
-
-def test_models_have_the_colour_of_their_modality():
-    comparisons = [
-        compared("few", 5),
-        compared("a run in training, with a long title", 6, kind="training"),
-        compared("sounds", 12, dataset="mini-audio-qa"),
     ]
-    figure = figures.plot_models_by_proxy(comparisons)
-    assert len(figure.axes) == 3
+
+
+def test_models_have_the_colour_of_their_modality_and_panels_their_correlation():
+    panels = {
+        "few": compared(2),
+        "some": compared(5, dataset="mini-audio-qa"),
+        "many": [*compared(12), *compared(6, stage="step")],
+    }
+    figure = figures.plot_models_by_proxy(panels, ylabel="score", named=True)
     assert legend(figure) == ["image", "audio"]
-    assert [len(axes.texts) for axes in figure.axes] == [5, 0, 0]
+    assert [len(axes.texts) for axes in figure.axes] == [2, 5, 0]
     assert all(axes.get_xlabel() for axes in figure.axes)
+    x, y = ([getattr(m, name)[0] for m in panels["some"]] for name in ("ima_score", "score"))
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    rho = stats.spearmanr(x, y).statistic
+    assert titles[:2] == ["few\nn = 2", f"some\nρ = {rho:.2f}, n = 5"]
+    assert titles[2].endswith("n = 18")
+    assert not figures.plot_models_by_proxy(panels, ylabel="score").axes[0].texts
+
+
+def test_names_of_models_cover_neither_each_other_nor_leave_the_panel():
+    numbers = np.array([0.5])
+    same = [
+        ComparedModel(f"encoder {at}", "", "mini-image-qa", "finished", 9, numbers + x, numbers)
+        for at, x in enumerate((0.0, 0.0, 1.0, 1.0))
+    ]
+    figure = figures.plot_models_by_proxy({"all": same}, ylabel="score", named=True)
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 4
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    panel = axes.get_window_extent()
+    assert all(panel.x0 <= box.x0 and box.x1 <= panel.x1 for box in boxes)
+
+
+def compare_summaries(title, count):
+    rng = np.random.default_rng(count)
+    proxies = [{name: rng.random(11) for name in model_summary.PROXIES} for _ in range(count)]
+    points = {
+        f"m{at}": model_summary.ModelSummary("m", "d", "", 20, own, {"exact_match": rng.random(11)})
+        for at, own in enumerate(proxies)
+    }
+    return model_comparison.ModelComparison(title, "exact_match", points)
+
+
+def test_the_map_of_proxies_has_a_row_a_comparison():
+    comparisons = [compare_summaries("few", 5), compare_summaries("many", 12)]
     table = model_comparison.correlate_comparisons(comparisons, resamples=10)
     heat = figures.plot_proxy_correlations(table).axes[0]
     assert [tick.get_text() for tick in heat.get_xticklabels()] == list(model_summary.PROXIES)
-    assert heat.get_yticklabels()[0].get_text() == "few (5)"
+    assert [tick.get_text() for tick in heat.get_yticklabels()] == ["few (5)", "many (12)"]
 
 
 def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
     curve = pd.DataFrame({"layer": range(4), "estimate": 0.6, "low": 0.5, "high": 0.7})
-    models = {"a": "image", "b": "image", "c": "audio"}
-    figure = figures.plot_object_auc({m: curve.assign(modality=k) for m, k in models.items()})
-    assert len(figure.axes) == 2
-    assert legend(figure) == ["a", "b", "no difference", "c"]
+    lines = [("lm, image", "vit"), ("lm, image", "mae"), ("other, image", "vit")]
+    auc = pd.concat([curve.assign(panel=panel, line=line) for panel, line in lines])
+    figure = figures.plot_object_auc(auc)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["lm, image", "other, image"]
+    assert legend(figure) == ["vit", "mae", "no difference"]
+    vit, mae = figure.axes[0].lines[:2]
+    assert figure.axes[1].lines[0].get_color() == vit.get_color() != mae.get_color()
     rows = [
         {"direction": d, "amount": a, "metric": m, "value": 0.2, "low": 0.1, "high": 0.3, "n": 9}
-        for d in ("toward text", "random direction")
+        for d in ("toward text", "random directions")
         for a in (-1.0, 0.0, 1.0)
         for m in ("chair_s", "poll errors: random")
     ]
@@ -260,7 +292,7 @@ def test_objects_have_a_panel_a_modality_and_steering_one_a_metric():
         "chair s",
         "poll errors: random",
     ]
-    assert legend(figure) == ["toward text", "random direction"]
+    assert legend(figure) == ["toward text", "random directions"]
 
 
 def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():

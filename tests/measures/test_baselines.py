@@ -54,3 +54,24 @@ def test_retrieval_over_data_sets_is_that_of_each_with_contents_resampled():
     assert last.value == pytest.approx(float(curve["estimate"][:, -1].mean()))
     with pytest.raises(ParameterError, match="at least 2"):
         baselines.compute_retrieval_curve({"a": make_aligned_states(1, seed=0)})
+
+
+def test_estimates_alone_are_those_of_the_curves():
+    means = make_aligned_states(40, seed=3)
+    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1)
+    assert baselines.compute_baseline_estimates(means).identical(curves["estimate"].rename(None))
+    with pytest.raises(ParameterError, match="at least 16"):
+        baselines.compute_baseline_estimates(make_aligned_states(10, seed=0))
+
+
+def test_estimates_alone_compute_each_measure_once_a_layer(monkeypatch):
+    means = make_aligned_states(40, seed=3)
+    calls = []
+
+    def count(a, b):
+        calls.append(len(a))
+        return 0.5
+
+    monkeypatch.setattr(baselines, "compute_cka", count)
+    baselines.compute_baseline_estimates(means)
+    assert calls == [40] * means.sizes["layer"]

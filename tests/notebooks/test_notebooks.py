@@ -319,7 +319,8 @@ def swept_zoo(tiny_zoo, tmp_path, monkeypatch):
         proxies[model_summary.IMA_SCORE] = np.full(11, at / 10)
         scores = {"exact_set": np.full(11, at / 20), "chair_s": np.full(11, at / 30)}
         scores["chair_i"] = rng.random(11)
-        one = model_summary.ModelSummary("run", "mini-image-caption", "", 9, proxies, scores)
+        model, dataset = "opt-mini/vit/image-caption", "mini-image-caption"
+        one = model_summary.ModelSummary(model, dataset, "", 9, proxies, scores)
         record = {
             "run": {"encoder": "vit"},
             "recipe": {"parts": short_runs.hash_run_parts(root, "vit")},
@@ -353,16 +354,26 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
     shared |= {"claims": str(path), "caches": str(tmp_path / "proxy"), "samples": 16}
     shared |= {"resamples": 10}
     known = check_page(run("implication1", tmp_path, **shared))
-    (found,) = claims.read_claim_records(path)
-    assert (found.claim, found.verdict, found.value, found.n) == ("I1", "supported", 1.0, 8)
+    found = {(entry.model, entry.reading): entry for entry in claims.read_claim_records(path)}
+    # Short runs with one encoder are eight models as stated, and one that is independent.
+    stated, tested = (found["opt-mini (ST)", reading] for reading in ("as stated", "as tested"))
+    assert (stated.verdict, stated.value, stated.n) == ("supported", 1.0, 8)
+    assert stated.finding.startswith("Over 8 models, a higher IMA score goes with a higher task")
+    assert (tested.verdict, tested.n) == ("not testable here", 1)
+    steps = found["llama-mini (ST)", "as stated"]
+    assert (steps.n, steps.reason) == (6, "All 6 models have the same task score, 0.000.")
+    other = found["llama-mini (ST)", "as tested"]
+    assert other.reason.endswith("There are: image captions: vit; image questions: vit.")
+    assert len(found) == 4
     assert known["of"] == known["up"] == "1"
     given = {"steered": "llama-mini/vit/image-caption", "layer": 1, "amounts": [-1.0, 0.0, 1.0]}
-    given |= {"polls": ["poll-adversarial"], "calibration": 8}
+    given |= {"polls": ["poll-adversarial"], "calibration": 8, "contrasted": [1.0]}
     known = check_page(run("implication2", tmp_path, **shared, **given))
-    verdicts = {
-        entry.statistic.split(", ")[-1]: entry.verdict for entry in claims.read_claim_records(path)
-    }
-    assert verdicts["chair_s"] == "contradicted"
+    found = {(entry.model, entry.reading): entry for entry in claims.read_claim_records(path)}
+    assert found["opt-mini (ST)", "as stated"].verdict == "contradicted"
+    assert found["llama-mini (ST)", "as stated"].n == 3
+    assert len(found) == 4
+    assert "move toward text" in known["conclusion"]
     assert known["apart_of"] == "1"
 
 

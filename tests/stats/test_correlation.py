@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -133,3 +135,181 @@ def test_equal_rows_correlate_to_equal_bits(coefficient, rng):
         many = correlation.correlate_rows(x.repeat(7, 0), y.repeat(7, 0), coefficient=coefficient)
         assert set(many) == set(alone)
         assert abs(alone[0]) <= 1
+
+
+def draw_strata(rng, *, ties=False):
+    """Six encoders of two modalities; those of the first do two tasks, and one more does one."""
+    strata = {}
+    for stratum, models in {"image qa": "abc", "image caption": "abc", "audio qa": "defg"}.items():
+        pairs = rng.normal(size=(len(models), 2))
+        strata[stratum] = dict(zip(models, map(tuple, pairs.round(0 if ties else 3)), strict=True))
+    return strata
+
+
+def correlate_each_order(strata):
+    """The statistic in every order, by scipy: whole models change places with their like."""
+    values = []
+    for first in permutations("abc"):
+        for second in permutations("defg"):
+            other = {
+                **dict(zip("abc", first, strict=True)),
+                **dict(zip("defg", second, strict=True)),
+            }
+            rhos = [
+                stats.spearmanr(
+                    [pair[0] for pair in own.values()], [own[other[model]][1] for model in own]
+                ).statistic
+                for own in strata.values()
+            ]
+            values.append(np.mean(rhos))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strata_are_tested_as_by_brute_force(seed):
+    strata = draw_strata(np.random.default_rng(seed), ties=False)
+    result = correlation.correlate_within_strata(strata)
+    values = correlate_each_order(strata)
+    observed = values[0]
+    assert (result.orders, result.is_exact, result.interval.n) == (6 * 24, True, 7)
+    assert result.interval.value == pytest.approx(observed)
+    tails = [np.mean(side * (values - observed) >= -1e-9) for side in (1, -1)]
+    assert result.p == pytest.approx(min(1, 2 * min(tails)))
+    for name, own in strata.items():
+        assert result.by_stratum[name] == pytest.approx(
+            stats.spearmanr(*zip(*own.values(), strict=True)).statistic
+        )
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("count", [3, 5, 7])
+def test_one_stratum_is_scipys_permutation_test(count, ties, rng):
+    x, y = rng.normal(size=(2, count))
+    if ties:
+        y[:2] = y[0]
+    given = {"all": {str(at): pair for at, pair in enumerate(zip(x, y, strict=True))}}
+    result = correlation.correlate_within_strata(given)
+    expected = stats.permutation_test(
+        (y,),
+        lambda order: stats.spearmanr(x, order).statistic,
+        permutation_type="pairings",
+        n_resamples=np.inf,
+    )
+    assert result.interval.value == pytest.approx(expected.statistic)
+    assert result.p == pytest.approx(expected.pvalue)
+    excludes_none = result.interval.low > 0 or result.interval.high < 0
+    assert excludes_none == (result.p < 0.05)
+
+
+def test_random_orders_of_strata_agree_with_all_or_widen_the_interval(monkeypatch, rng):
+    for slope in (0.0, 0.5, 5.0):
+        x = rng.normal(size=8)
+        y = slope * x + rng.normal(size=8)
+        given = {"all": {str(at): pair for at, pair in enumerate(zip(x, y, strict=True))}}
+        exact = correlation.correlate_within_strata(given)
+        with monkeypatch.context() as patch:
+            patch.setattr(correlation, "MAX_EXACT_ORDERS", 1)
+            drawn = correlation.correlate_within_strata(given, permutations=4000, seed=1)
+            again = correlation.correlate_within_strata(given, permutations=4000, seed=1)
+        assert drawn == again
+        assert (drawn.orders, drawn.is_exact) == (4001, False)
+        assert drawn.p == pytest.approx(exact.p, abs=0.03)
+        assert drawn.p >= 2 / 4001
+        if slope < 5:
+            assert drawn.interval.low == pytest.approx(exact.interval.low, abs=0.06)
+            assert drawn.interval.high == pytest.approx(exact.interval.high, abs=0.06)
+        else:  # random orders do not reach as far as the observed one
+            assert exact.interval.value == pytest.approx(1.0)
+            assert drawn.interval.low < exact.interval.low - 0.1
+            assert drawn.interval.high == 1.0
+
+
+@pytest.mark.parametrize("sizes", [(5,), (4, 4), (3, 3, 3)])
+def test_the_interval_of_strata_covers_however_strong_the_correlation(sizes):
+    """Orders are drawn with a known mean of the statistic; each observed value has its interval."""
+    scaled = []
+    for size in sizes:
+        ranks = np.arange(size) - (size - 1) / 2
+        scaled.append(np.outer(ranks, ranks) / (ranks**2).sum() / len(sizes))
+    sums = [0.0]
+    for block in scaled:
+        own = [
+            sum(block[at, to] for at, to in enumerate(p)) for p in permutations(range(len(block)))
+        ]
+        sums = np.add.outer(sums, own).ravel()
+    values, counts = np.unique(np.round(sums, 9), return_counts=True)
+    intervals = {}
+    for order in product(*(permutations(range(size)) for size in sizes)):
+        strata = {
+            str(at): {f"{at}{i}": (i, to) for i, to in enumerate(own)}
+            for at, own in enumerate(order)
+        }
+        key = round(sum(scaled[at][range(len(o)), o].sum() for at, o in enumerate(order)), 9)
+        if key not in intervals:
+            intervals[key] = correlation.correlate_within_strata(strata).interval
+    low, high = (np.array([getattr(intervals[v], end) for v in values]) for end in ("low", "high"))
+    coverage = []
+    for tilt in np.linspace(-40, 40, 81):
+        probability = counts * np.exp(tilt * values - abs(tilt))
+        probability /= probability.sum()
+        mean = probability @ values
+        coverage.append(probability[(low <= mean + 1e-9) & (mean <= high + 1e-9)].sum())
+    assert min(coverage) >= 0.95
+    # Three models in perfect order would be certain if they were resampled.
+    assert high[0] - low[0] > 0.3
+
+
+def test_a_model_in_two_strata_counts_once(rng):
+    """Scores that two tasks share would double the evidence if the tasks were permuted apart."""
+    alarms = {"as models": 0, "as numbers": 0}
+    for _ in range(200):
+        x, y = rng.normal(size=(2, 5))
+        pairs = list(zip(x, y, strict=True))
+        same = {
+            task: {str(at): pair for at, pair in enumerate(pairs)} for task in ("qa", "caption")
+        }
+        apart = {
+            task: {f"{task}{at}": pair for at, pair in enumerate(pairs)}
+            for task in ("qa", "caption")
+        }
+        for name, strata in (("as models", same), ("as numbers", apart)):
+            alarms[name] += correlation.correlate_within_strata(strata).p < 0.05
+    assert alarms["as models"] / 200 <= 0.05
+    assert alarms["as numbers"] / 200 > 0.1
+
+
+def test_tasks_that_contradict_each_other_say_little():
+    """No exchange of models moves the mean of opposite orders; that is no sign of certainty."""
+    up = {name: (at, at) for at, name in enumerate("abcdef")}
+    opposite = {name: (-at, at) for at, name in enumerate("abcdef")}
+    nothing = correlation.correlate_within_strata({"caption": up, "qa": opposite})
+    assert nothing.interval.value == pytest.approx(0)
+    assert (nothing.interval.low, nothing.interval.high, nothing.interval.n) == (-1, 1, 6)
+    almost = {**opposite, "e": opposite["f"], "f": opposite["e"]}
+    almost = {name: (x, up[name][1]) for name, (x, _) in almost.items()}
+    some = correlation.correlate_within_strata({"caption": up, "qa": almost})
+    # The mean stays between -0.03 and 0.03 in all orders.
+    assert abs(some.interval.value) < 0.1
+    assert some.interval.low < -0.5 < 0.5 < some.interval.high
+
+
+def test_strata_that_say_nothing_are_left_out(rng):
+    strata = draw_strata(rng)
+    pair = {"x": (0.0, 1.0), "y": (1.0, 0.0)}
+    flat = {name: (at, 0.5) for at, name in enumerate("uvw")}
+    more = correlation.correlate_within_strata({**strata, "pair": pair, "flat": flat})
+    assert more == correlation.correlate_within_strata(strata)
+    with pytest.raises(ParameterError, match=r"takes 3 models .* Given: pair \(2\), flat \(3\)"):
+        correlation.correlate_within_strata({"pair": pair, "flat": flat})
+    with pytest.raises(ParameterError, match="A number of pair is missing or not finite"):
+        correlation.correlate_within_strata({"pair": {**pair, "z": (np.nan, 1.0)}})
+
+
+def test_few_models_are_not_certain_because_their_resamples_agree():
+    line = np.arange(5.0)
+    perfect = correlation.compute_rank_correlation(line, line, resamples=50)
+    assert perfect.widened == perfect.over_models
+    swapped = correlation.compute_rank_correlation(line, np.array([0, 1, 2, 4, 3.0]), resamples=50)
+    assert swapped.p > 0.05
+    assert swapped.over_models.low > 0 == swapped.widened.low
+    assert swapped.widened.value == pytest.approx(0.9)

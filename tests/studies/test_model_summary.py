@@ -65,6 +65,27 @@ def test_a_summary_holds_what_the_pages_measure(stores, summaries):
     )
 
 
+def test_a_summary_is_the_same_whether_means_are_read_once_or_by_layer(
+    stores, summaries, monkeypatch
+):
+    monkeypatch.setattr(model_summary, "_LARGEST_READ_AT_ONCE", 0)
+    again = model_summary.compute_model_summary(stores[0], resamples=30)
+    assert list(again.proxies) == list(summaries[0].proxies)
+    for name, values in summaries[0].proxies.items():
+        assert np.array_equal(again.proxies[name], values)
+
+
+def test_baselines_of_a_summary_are_means_of_their_curves(stores, summaries):
+    from ima.cache.cache_set import open_cache_set
+    from ima.measures import baselines
+
+    (means,) = open_cache_set([stores[0]]).means.values()
+    curves = baselines.compute_baseline_curves(means, permutations=1, resamples=1)["estimate"]
+    for name in baselines.ALIGNMENT_BASELINES:
+        expected = curves.sel(baseline=name).isel(layer=slice(None, -1)).mean()
+        assert summaries[0].proxies[name].tolist() == [float(expected)]
+
+
 def test_a_summary_survives_its_record(summaries, tmp_path):
     path = tmp_path / "one.json"
     path.write_text(json.dumps(summaries[0].to_record()))

@@ -8,7 +8,7 @@ import xarray as xr
 
 from ima.measures.treatments import TREATMENTS
 from ima.studies import treated_curves
-from ima.studies.treated_curves import bound_curve, compute_retrieval_curve, compute_treated_curves
+from ima.studies.treated_curves import bound_curve, compute_group_retrieval, compute_treated_curves
 
 DIMS = ("sample", "kind", "layer", "hidden")
 KINDS = ["perceptual", "textual"]
@@ -40,7 +40,7 @@ def retrieve(a, b, rows):
 def test_retrieval_and_its_null_equal_the_loop_over_pairs():
     means = make_means(noise=1.5)
     groups = np.array(list("aaabbbbbcc") * 3)
-    curve = compute_retrieval_curve(means, groups=groups, resamples=50)
+    curve = compute_group_retrieval(means, groups=groups, resamples=50)
     for layer in (0, 1):
         a, b = (means.isel(layer=layer).sel(kind=kind).to_numpy() for kind in KINDS)
         hits = [
@@ -59,7 +59,7 @@ def test_retrieval_and_its_null_equal_the_loop_over_pairs():
             order[rows] = rng.permutation(rows)
         pairs = xr.concat([means.sel(kind=[KINDS[0]]), means.sel(kind=[KINDS[1]])[order]], "kind")
         shuffled.append(
-            float(compute_retrieval_curve(pairs, groups=groups, resamples=1)["estimate"][1])
+            float(compute_group_retrieval(pairs, groups=groups, resamples=1)["estimate"][1])
         )
     assert np.mean(shuffled) == pytest.approx(3 / 30, abs=4 * np.std(shuffled) / np.sqrt(200))
 

@@ -38,7 +38,6 @@ from ima.measures.treated_alignment import compute_least_depth_rise, compute_lea
 from ima.stats import FloatArray
 from ima.stats.correlation import correlate_within_strata
 from ima.stats.intervals import Interval
-from ima.token_reduction.relative_score import compute_relative_score
 
 _Rng = np.random.Generator
 _Simulation = Callable[[_Rng, float], Interval]
@@ -374,6 +373,8 @@ def _simulate_correlation(rng: _Rng, rho: float) -> Interval:
 
 
 def _simulate_skipping(rng: _Rng, kept: float) -> Interval:
+    from ima.token_reduction.relative_score import compute_relative_score  # imports torch
+
     before = (rng.random(_SAMPLES) < 0.8).astype(np.float64)
     after = before * (rng.random(_SAMPLES) < kept)
     return compute_relative_score({"data": after}, {"data": before})

@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ima.claims import CLAIMS
+from ima.claims import CLAIMS, error_rates
 from ima.errors import ParameterError
-from ima.studies import error_rates
 
 
 @pytest.mark.parametrize("claim", [name for name in error_rates.SIMULATIONS if name != "I2"])
