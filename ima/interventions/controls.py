@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import xarray as xr
 from torch import Tensor, nn
@@ -65,7 +64,7 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     ... # doctest: +SKIP
     True
     """
-    _require_inserted_before(batch)
+    require_inserted_before(batch)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(batch.embeds.shape, generator=generator).to(batch.embeds)
     length = torch.linalg.vector_norm(batch.embeds, dim=-1, keepdim=True)
@@ -74,91 +73,23 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     return replace(batch, embeds=torch.where(perceptual, noise, batch.embeds))
 
 
-def scale_tokens_to_text_norm(batch: Batch) -> Batch:
-    """Scale the perceptual tokens of each sample to the median norm of its textual tokens.
-
-    All perceptual tokens of a sample are multiplied by one number, so that their directions and the
-    ratios between their norms stay.
-
-    Parameters
-    ----------
-    batch : Batch
-        From :meth:`ima.models.frozen.FrozenModel.encode`.
-
-    Returns
-    -------
-    Batch
-        In each sample, the median norm of the perceptual embeddings is that of the textual ones.
+def require_inserted_before(batch: Batch) -> None:
+    """Refuse a batch whose perceptual tokens are inserted later, inside the decoder.
 
     Raises
     ------
     ModelError
-        If the model inserts perceptual tokens later, inside its decoder.
+        If the batch holds no input vectors.
 
     Examples
     --------
-    >>> scaled = scale_tokens_to_text_norm(batch)  # doctest: +SKIP
-    >>> scaled.embeds[batch.kinds[:, 0]].norm(dim=-1).median()  # doctest: +SKIP
-    tensor(1.0312)
+    >>> require_inserted_before(batch)  # doctest: +SKIP
     """
-    _require_inserted_before(batch)
-    length = torch.linalg.vector_norm(batch.embeds.float(), dim=-1)
-    perceptual, textual = (
-        length.masked_fill(~batch.kinds[:, kind], torch.nan).nanquantile(0.5, dim=1)
-        for kind in range(len(TOKEN_KINDS))
-    )
-    # A sample without perceptual tokens has no factor and needs none.
-    factor = (textual / perceptual).to(batch.embeds)[:, None, None]
-    return replace(
-        batch,
-        embeds=torch.where(batch.kinds[:, 0].unsqueeze(-1), batch.embeds * factor, batch.embeds),
-    )
-
-
-def _require_inserted_before(batch: Batch) -> None:
     if batch.inputs["inputs_embeds"] is None:
         raise ModelError(
             "This model inserts perceptual tokens inside its decoder, so that they cannot be "
             "replaced before it. Take a model of the zoo."
         )
-
-
-def compute_scaled_norms(
-    model: FrozenModel, samples: Sequence[Sample], *, batch_size: int = 16
-) -> xr.DataArray:
-    """Run a model with perceptual tokens scaled to the norm of text, and measure its norms.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        Stays unchanged.
-    samples : sequence of Sample
-        The samples; :func:`scale_tokens_to_text_norm` scales their perceptual tokens.
-    batch_size : int
-        Samples that run at once.
-
-    Returns
-    -------
-    xarray.DataArray
-        ``(sample, kind, layer)``: median L2 norm of a sample's tokens in the residual stream, as in
-        ``/norms/resid_post/median`` of a cache, with the samples' ids.
-
-    Raises
-    ------
-    ModelError
-        If the model inserts perceptual tokens inside its decoder.
-
-    Examples
-    --------
-    >>> compute_scaled_norms(model, samples).sel(layer=0).mean("sample").values  # doctest: +SKIP
-    array([1.0312, 1.0312])
-    """
-    medians = []
-    for batch in model.iterate_batches(samples, batch_size=batch_size):
-        scaled = scale_tokens_to_text_norm(batch)
-        statistics = compute_batch_statistics(model, scaled, hook_points=["resid_post"])
-        medians.append(statistics.norms["resid_post"]["median"])
-    return _label_samples(np.concatenate(medians), samples, dims=("sample", "kind", "layer"))
 
 
 def reinitialize_blocks(model: FrozenModel, *, seed: int) -> FrozenModel:
@@ -278,18 +209,6 @@ def _build_mask(allowed: Tensor, like: Tensor | None, embeds: Tensor) -> Tensor:
         return mask
     lowest = torch.finfo(embeds.dtype).min
     return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(~mask, lowest)
-
-
-def _label_samples(
-    values: npt.NDArray[np.float32], samples: Sequence[Sample], *, dims: tuple[str, ...]
-) -> xr.DataArray:
-    ids = np.array([sample.id for sample in samples], dtype=object)
-    coords = {
-        "kind": list(TOKEN_KINDS),
-        "layer": range(values.shape[2]),
-        "id": ("sample", ids),
-    }
-    return xr.DataArray(values, dims=dims, coords=coords)
 
 
 def run_control_conditions(

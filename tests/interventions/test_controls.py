@@ -18,13 +18,12 @@ from ima.interventions.controls import (
     _pool,
     _require_same_blocks,
     attention_knockout,
-    compute_scaled_norms,
     draw_controls,
     reinitialize_blocks,
     replace_tokens_with_noise,
     run_control_conditions,
-    scale_tokens_to_text_norm,
 )
+from ima.interventions.input_scale import compute_scaled_norms, scale_tokens_to_text_norm
 from ima.measures.control_comparison import (
     UNCHANGED,
     compute_draw_p,
