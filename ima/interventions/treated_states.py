@@ -9,15 +9,19 @@ import numpy as np
 import xarray as xr
 
 from ima.capture import compute_batch_statistics
+from ima.data.samples import open_samples
 from ima.hook_points import TOKEN_KINDS
 from ima.interventions.controls import (
     attention_knockout,
     reinitialize_blocks,
     replace_tokens_with_noise,
 )
-from ima.measures.treatments import TREATMENTS, Treatment, treat_means
+from ima.measures.treatments import TREATED, TREATMENTS, Treatment, treat_means
+from ima.models import load_model, zoo
 
 if TYPE_CHECKING:
+    from ima.cache.cache_set import CacheSet
+    from ima.capture.training_runs import TrainingRunCaches
     from ima.data.samples import Sample
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
@@ -65,6 +69,86 @@ def run_treated_controls(
         "separated": capture_treated_means(model, batches, separated=True),
         "random blocks, separated": capture_treated_means(untrained, batches, separated=True),
     }
+
+
+def run_separated(
+    cache_set: CacheSet, *, samples: int, batch_size: int = 16, device: str = "cpu"
+) -> dict[Treatment, dict[str, xr.DataArray]]:
+    """Run the models of a cache set with separated kinds, on the first samples of each data set.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        Its caches say which models read which data sets.
+    samples : int
+        Number of samples of each data set, at most as many as its cache holds.
+    batch_size : int
+        Samples that run at once.
+    device : str
+        Device that runs the models.
+
+    Returns
+    -------
+    dict of str to dict
+        By treatment that takes something away and data set, mean-pooled states of the residual
+        stream ``(sample, kind, layer, hidden)``.
+
+    Raises
+    ------
+    ModelError
+        If attention between the kinds cannot be blocked.
+
+    Examples
+    --------
+    >>> run_separated(cache_set, samples=24)["standardised"].keys()  # doctest: +SKIP
+    dict_keys(['mini-image-caption', 'mini-image-qa'])
+    """
+    found: dict[Treatment, dict[str, xr.DataArray]] = {name: {} for name in TREATED}
+    for name, row in cache_set.members.iterrows():
+        model = load_model(str(row["model"]), device=device)
+        chosen = list(open_samples(str(row["opened"]), n=min(samples, int(row["samples"]))))
+        batches = model.encode_batches(chosen, batch_size=batch_size)
+        treated = capture_treated_means(model, batches, separated=True)
+        for treatment, own in found.items():
+            own[str(name)] = treated[treatment]
+    return found
+
+
+def run_separated_ends(
+    run: TrainingRunCaches, *, samples: int, batch_size: int = 16, device: str = "cpu"
+) -> dict[Treatment, tuple[dict[str, xr.DataArray], dict[str, xr.DataArray]]]:
+    """Run a model with separated kinds as it was before training and after the last step.
+
+    Parameters
+    ----------
+    run : TrainingRunCaches
+        From :func:`ima.capture.training_runs.cache_training_run`.
+    samples : int
+        Number of test samples.
+    batch_size : int
+        Samples that run at once.
+    device : str
+        Device that runs the models.
+
+    Returns
+    -------
+    dict of str to tuple of dict
+        By treatment that takes something away, the mean-pooled states of the data set before and
+        after training ``(sample, kind, layer, hidden)``.
+
+    Examples
+    --------
+    >>> run_separated_ends(run, samples=24)["standardised"][0].keys()  # doctest: +SKIP
+    dict_keys(['mini-image-caption'])
+    """
+    steps = list(run.paths)
+    chosen = list(open_samples(run.dataset, n=samples))
+    ends = []
+    for step in (steps[0], steps[-1]):
+        model = load_model(f"{run.model}{zoo.CHECKPOINT_SEPARATOR}{step}", device=device)
+        batches = model.encode_batches(chosen, batch_size=batch_size)
+        ends.append(capture_treated_means(model, batches, separated=True))
+    return {name: ({run.dataset: ends[0][name]}, {run.dataset: ends[1][name]}) for name in TREATED}
 
 
 def capture_treated_means(

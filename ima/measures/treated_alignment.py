@@ -7,7 +7,7 @@ gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -47,6 +47,64 @@ def compute_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> Interval:
     return compute_lowest_point(xr.concat(rises, "treatment"), n=n)
 
 
+def describe_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> str:
+    """Describe the smallest rise over treatments in one sentence.
+
+    Parameters
+    ----------
+    curves : mapping of str to xarray.Dataset
+        As for :func:`compute_least_depth_rise`.
+
+    Examples
+    --------
+    >>> def make_curve(last):
+    ...     values = xr.DataArray([[0.0, 0.25, last]], {"layer": range(3)}, ("dataset", "layer"))
+    ...     return xr.Dataset({"estimate": values})
+    >>> print(describe_least_depth_rise({"raw": make_curve(0.75), "standardised": make_curve(0.5)}))
+    Matched pairs that never met exceed all pairs by 0.250 at layer 1 and by 0.500 at layer 2; \
+the highest is 0.500, at layer 2 (standardised, the treatment with the smallest rise of 2).
+    """
+    means = {name: curve["estimate"].mean("dataset") for name, curve in curves.items()}
+    least = min(means, key=lambda name: float(means[name][-1] - means[name].sel(layer=1)))
+    mean = means[least]
+    return (
+        f"Matched pairs that never met exceed all pairs by {float(mean.sel(layer=1)):.3f} at layer "
+        f"1 and by {float(mean[-1]):.3f} at layer {int(mean['layer'][-1])}; the highest is "
+        f"{float(mean.max()):.3f}, at layer {int(mean.idxmax())} ({least}, the treatment with the "
+        f"smallest rise of {len(means)})."
+    )
+
+
+def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Dataset]]) -> str:
+    """Describe the smallest change in training over treatments in one sentence.
+
+    Parameters
+    ----------
+    changes : mapping of str to tuple of xarray.Dataset
+        As for :func:`compute_least_score_change`.
+
+    Examples
+    --------
+    >>> def make_curve(first):
+    ...     values = xr.DataArray([[first, 0.0]], dims=("dataset", "layer"))
+    ...     return xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> describe_least_score_change({"standardised": (make_curve(0.25), make_curve(0.75))})
+    'Over layers, matched pairs that never met exceed all pairs by 0.250 before training and by \
+0.750 after it (standardised, the treatment with the smallest change of 1).'
+    """
+    ends = {
+        name: [compute_ima_score_draws(curve)[0] for curve in pair]
+        for name, pair in changes.items()
+    }
+    least = min(ends, key=lambda name: ends[name][1] - ends[name][0])
+    before, after = ends[least]
+    return (
+        f"Over layers, matched pairs that never met exceed all pairs by {before:.3f} before "
+        f"training and by {after:.3f} after it ({least}, the treatment with the smallest change of "
+        f"{len(ends)})."
+    )
+
+
 def compute_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Dataset]]) -> Interval:
     """Compute the smallest change of a score in training over treatments.
 
@@ -84,3 +142,41 @@ def compute_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datase
     )
     n = int(next(iter(changes.values()))[1].attrs["samples"])
     return compute_lowest_point(stacked, n=n)
+
+
+def average_runs(
+    runs: Sequence[Mapping[str, Sequence[xr.Dataset]]],
+) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
+    """Average the curves of several training runs of one language model, before and after.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Of each run, by treatment, its curves before and after training
+        (:func:`ima.measures.alignment.compute_alignment_curve`) with the same seed and number of
+        resamples.
+
+    Returns
+    -------
+    dict of str to tuple of xarray.Dataset
+        By treatment, the means over runs: one data set named ``runs``. The attribute ``samples`` is
+        the sum over runs.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.0]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> pair = {"raw": (curve.assign_attrs(samples=8), curve.assign_attrs(samples=8))}
+    >>> average_runs([pair, pair])["raw"][1].attrs["samples"]
+    16
+    """
+    averaged = {}
+    for treatment in runs[0]:
+        sides = []
+        for side in (0, 1):
+            curves = [run[treatment][side] for run in runs]
+            mean = xr.concat([curve.mean("dataset") for curve in curves], "dataset").mean("dataset")
+            n = sum(int(curve.attrs["samples"]) for curve in curves)
+            sides.append(mean.expand_dims(dataset=["runs"]).assign_attrs(samples=n))
+        averaged[treatment] = (sides[0], sides[1])
+    return averaged
