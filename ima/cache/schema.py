@@ -17,7 +17,7 @@ CACHE_SCHEMA_VERSION = "2"
 
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 
-#: A token is a sink if its norm exceeds this multiple of the median norm of its sample's tokens.
+#: A token is a sink if its norm exceeds this multiple of the median norm of its kind in its sample.
 SINK_NORM_RATIO = 10.0
 #: Number of sinks of a sample and layer whose positions a cache holds.
 SINK_POSITIONS = 4
@@ -229,15 +229,13 @@ class CacheLayout:
         }
         by_sink: _Dims = {"sample": (self.samples, self.unit), "layer": layer.size}
         by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layer.size}
-        sink = (
-            f"whose norm exceeds {SINK_NORM_RATIO:g} times the median norm of the sample's tokens"
-        )
+        sink = f"whose norm exceeds {SINK_NORM_RATIO:g} times the median norm of its kind"
         return [
             _make_array(
                 "sinks/count",
                 _per_sample(self.samples, self.unit, layer=layer.size),
                 "int32",
-                f"tokens of the residual stream {sink}: sinks",
+                f"tokens of the residual stream {sink} in the sample: sinks",
             ),
             _make_array(
                 "sinks/position",

@@ -16,31 +16,34 @@ from torch import Tensor
 from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
 
 
-def find_sinks(norm: Tensor, *, real: Tensor) -> Tensor:
-    """Find the tokens whose norm exceeds ten times the median norm of their sample.
+def find_sinks(norm: Tensor, *, kinds: Tensor) -> Tensor:
+    """Find the tokens whose norm exceeds ten times the median norm of their kind in their sample.
+
+    The median is that of one kind, because all perceptual tokens of a connector without a norm at
+    its output can be far longer than all textual ones.
 
     Parameters
     ----------
     norm : Tensor
         ``(sample, position)``, L2 norms of the states of one layer.
-    real : Tensor
-        ``(sample, position)``, False where a position is padding.
+    kinds : Tensor
+        ``(sample, kind, position)``, True where a token is of a kind; padding is of none.
 
     Returns
     -------
     Tensor
-        ``(sample, position)``, True for sinks. The median is over the sample's tokens of both
-        kinds, the lower one of two.
+        ``(sample, position)``, True for sinks. The median is the lower one of two.
 
     Examples
     --------
     >>> norm = torch.tensor([[50.0, 2.0, 3.0, 0.0], [4.0, 2.0, 3.0, 0.0]])
-    >>> find_sinks(norm, real=norm > 0).tolist()
+    >>> find_sinks(norm, kinds=(norm > 0).unsqueeze(1)).tolist()
     [[True, False, False, False], [False, False, False, False]]
     """
-    ranked = norm.masked_fill(~real, torch.inf).sort(dim=-1).values
-    middle = (real.sum(dim=-1, keepdim=True) - 1).clamp_min(0) // 2
-    return real & (norm > SINK_NORM_RATIO * ranked.gather(-1, middle))
+    ranked = norm.unsqueeze(1).masked_fill(~kinds, torch.inf).sort(dim=-1).values
+    middle = (kinds.sum(dim=-1, keepdim=True) - 1).clamp_min(0) // 2
+    sinks = kinds & (norm.unsqueeze(1) > SINK_NORM_RATIO * ranked.gather(-1, middle))
+    return sinks.any(dim=1)
 
 
 class SinkStatistics:
@@ -72,7 +75,7 @@ class SinkStatistics:
         mean : Tensor
             ``(sample, kind, hidden)``, the mean over all tokens.
         """
-        sinks = find_sinks(norm, real=kinds.any(dim=1))
+        sinks = find_sinks(norm, kinds=kinds)
         ordinary = kinds & ~sinks.unsqueeze(1)
         counts = ordinary.sum(dim=-1, keepdim=True)
         if bool(sinks.any()):

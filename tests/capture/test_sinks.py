@@ -31,8 +31,12 @@ def test_sinks_and_means_without_them_equal_those_of_the_kept_states(measured) -
     total = np.zeros((2, len(states), states.shape[-1]))
     for row in range(4):
         for layer, own in enumerate(states[:, sample == row]):
-            norm = np.linalg.norm(own, axis=-1)
-            sinks = norm > SINK_NORM_RATIO * np.sort(norm)[(len(norm) - 1) // 2]
+            norm, kind_of = np.linalg.norm(own, axis=-1), perceptual[sample == row]
+            sinks = np.zeros(len(norm), dtype=bool)
+            for mask in (kind_of, ~kind_of):
+                ranked = np.sort(norm[mask])
+                if len(ranked):
+                    sinks |= mask & (norm > SINK_NORM_RATIO * ranked[(len(ranked) - 1) // 2])
             found = measured.sinks["position"][row, layer]
             places = position[sample == row][sinks]
             assert found[found >= 0].tolist() == places.tolist()[:SINK_POSITIONS]
@@ -60,11 +64,19 @@ def test_without_sinks_the_mean_is_the_mean(measured) -> None:
 
 def test_padding_is_never_a_sink_and_does_not_move_the_median() -> None:
     norm = torch.tensor([[0.0, 0.0, 30.0, 2.0, 2.0, 2.0]])
-    real = norm > 0
-    assert find_sinks(norm, real=real).tolist() == [[False, False, True, False, False, False]]
+    sinks = find_sinks(norm, kinds=(norm > 0).unsqueeze(1))
+    assert sinks.tolist() == [[False, False, True, False, False, False]]
     padded_right = torch.tensor([[30.0, 2.0, 2.0, 2.0, 9e9, 9e9]])
     real = torch.tensor([[True, True, True, True, False, False]])
-    assert find_sinks(padded_right, real=real)[0].nonzero().flatten().tolist() == [0]
+    assert find_sinks(padded_right, kinds=real.unsqueeze(1))[0].nonzero().flatten().tolist() == [0]
+
+
+def test_a_kind_that_is_long_as_a_whole_has_no_sinks() -> None:
+    norm = torch.tensor([[90.0, 80.0, 95.0, 2.0, 2.0, 2.0, 2.0]])
+    kinds = torch.stack([norm > 10, norm < 10], dim=1)
+    assert not find_sinks(norm, kinds=kinds).any()
+    norm[0, 1] = 2000
+    assert find_sinks(norm, kinds=kinds)[0].nonzero().flatten().tolist() == [1]
 
 
 def test_positions_count_from_the_first_real_token_and_stop_at_four() -> None:
