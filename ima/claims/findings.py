@@ -223,8 +223,8 @@ FINDINGS: tuple[Claim, ...] = (
                 "their activations had nothing in common."
             ),
             statistic=(
-                "IoU of the weights kept for perceptual and for textual tokens, minus IoU "
-                "under permuted activations, 50 % kept"
+                "IoU of the weights kept for perceptual and for textual tokens of a data set, "
+                "minus the mean IoU under permuted activations, mean over data sets, 50 % kept"
             ),
             margin=Margin(0.02, "An IoU of 0.02 is one weight in fifty."),
             unit="contents",
@@ -235,8 +235,9 @@ FINDINGS: tuple[Claim, ...] = (
                 "Percepts and text share at least half of the overlap that two sets of texts reach."
             ),
             statistic=(
-                "(IoU(P, T) − permuted) / (IoU(T, T′) − permuted), T and T′ texts of two data "
-                "sets, 50 % kept"
+                "(IoU(P, T) − permuted) / (IoU(T, T′) − permuted), each the mean over data sets "
+                "or pairs of them and each under its own permutations; P and T of one data set, "
+                "T and T′ texts of two; 50 % kept"
             ),
             margin=Margin(
                 0.05,
@@ -254,11 +255,12 @@ FINDINGS: tuple[Claim, ...] = (
         page="finding2-transfer",
         as_stated=Reading(
             sentence=(
-                "With the mask of another modality, a model answers better than with a random mask."
+                "With the mask of another modality (within one modality, of another task), a "
+                "model answers better than with a random mask."
             ),
             statistic=(
-                "task score with another modality's mask minus with a random mask, 50 % kept, "
-                "mean over at least 20 random masks"
+                "task score with another modality's (within one modality, another task's) mask "
+                "minus with a random mask, mean over tasks and at least 20 random masks, 50 % kept"
             ),
             margin=SCORE_MARGIN,
             unit="contents",
@@ -266,11 +268,12 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "With the mask of another modality, a model answers as well as with its own, "
-                "but for one answer in twenty."
+                "With the mask of another modality (within one modality, of another task), a "
+                "model answers as well as with the task's own, but for one answer in twenty."
             ),
             statistic=(
-                "task score with another modality's mask minus with the task's own mask, 50 % kept"
+                "task score with another modality's (within one modality, another task's) mask "
+                "minus with the task's own mask, mean over tasks, 50 % kept"
             ),
             margin=Margin(
                 0, ("The null of −0.05 is the margin: the test is one of non-inferiority.")

@@ -1,9 +1,9 @@
-"""Transfer (F2.2): tasks solved with the weights that other tasks activate, or without a few."""
+"""Transfer (F2.2): tasks solved with the weights that other tasks activate."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,11 +24,12 @@ from ima.models.perception import PerceptionMemory, reuse_perception
 from ima.pruning.masks import (
     Masks,
     compute_masks_from_cache,
-    intersect_layer_masks,
     load_cache_set_models,
 )
+from ima.pruning.random_choices import average_over_choices, score_random_choices
 from ima.pruning.wanda import apply_masks, open_calibration_samples
-from ima.stats import FloatArray
+from ima.stats import FloatArray, RowIndices
+from ima.stats.crossed import compute_crossed_interval
 from ima.stats.intervals import Interval
 from ima.stats.resampling import draw_bootstrap_weights
 
@@ -87,14 +88,25 @@ class EvaluationTask:
         with reuse_perception(self._memory):
             return self.model.encode_batches(self._calibration[key])
 
-    def compute_scores(self, masks: Masks | None = None) -> FloatArray:
-        """Answer all samples greedily, with or without masks; return their scores ``(sample,)``."""
+    def compute_scores(
+        self, masks: Masks | None = None, *, rows: RowIndices | None = None
+    ) -> FloatArray:
+        """Answer samples greedily, with or without masks; return their scores ``(sample,)``.
+
+        Parameters
+        ----------
+        masks : Masks or None
+            Masks of the language model; None runs all of it.
+        rows : ndarray or None
+            ``(sample,)``, the positions of the samples; None answers all.
+        """
+        samples = self.sample_list if rows is None else [self.sample_list[row] for row in rows]
         pruned = nullcontext() if masks is None else apply_masks(self.model, masks)
         # Masks change the language model only, so perceptual tokens are reused.
         with pruned, reuse_perception(self._memory):
-            answers = self.model.generate(self.sample_list)
+            answers = self.model.generate(samples)
         column = self.scorer.metrics.index(self.metric)
-        return self.scorer(self.sample_list, answers)[:, column].astype(np.float64)
+        return self.scorer(samples, answers)[:, column].astype(np.float64)
 
 
 #: Tasks by the name of their data set.
@@ -129,14 +141,35 @@ def open_tasks(cache_set: CacheSet, *, samples: int, seed: int = 0) -> dict[str,
     }
 
 
+@dataclass(frozen=True)
+class TransferScores:
+    """Scores of every task with every mask.
+
+    Parameters
+    ----------
+    by_mask : mapping of str to mapping
+        By mask (:data:`WHOLE_MODEL`, the tasks, :data:`MAGNITUDE_ONLY`, :data:`RANDOM_MASKS`) and
+        task ``(sample,)``. Scores with random masks are means over those that the sample was dealt.
+    random : mapping of str to ndarray
+        By task ``(sample, choice)``: the scores with each random mask; NaN where a sample was not
+        answered with it.
+    masks : mapping of str to Masks
+        The mask of each task.
+    """
+
+    by_mask: ScoresByMask
+    random: TaskScores
+    masks: Mapping[str, Masks]
+
+
 def score_transfer_matrix(
     tasks: TasksByName,
     caches: Mapping[str, str | os.PathLike[str]],
     *,
     sparsity: float,
-    repeats: int = 2,
+    repeats: int = 20,
     seed: int = 0,
-) -> tuple[dict[str, dict[str, FloatArray]], dict[str, Masks]]:
+) -> TransferScores:
     """Score every task with the whole model, with every task's mask, and with two baselines.
 
     Parameters
@@ -148,22 +181,20 @@ def score_transfer_matrix(
     sparsity : float
         Fraction of each row that masks remove.
     repeats : int
-        Number of random masks; their scores are averaged.
+        Number of random masks. Each sample is answered with a few of them
+        (:func:`ima.pruning.random_choices.deal_choices`).
     seed : int
         Seed of the random masks.
 
     Returns
     -------
-    scores : dict of str to dict of str to ndarray
-        By mask (:data:`WHOLE_MODEL`, the tasks, :data:`MAGNITUDE_ONLY`, :data:`RANDOM_MASKS`) and
-        task ``(sample,)``.
-    masks : dict of str to Masks
-        The mask of each task.
+    TransferScores
+        The scores, and the mask of each task.
 
     Examples
     --------
-    >>> scores, masks = score_transfer_matrix(tasks, caches, sparsity=0.5)  # doctest: +SKIP
-    >>> scores["mini-image-caption"]["mini-image-qa"].mean()  # doctest: +SKIP
+    >>> scores = score_transfer_matrix(tasks, caches, sparsity=0.5)  # doctest: +SKIP
+    >>> scores.by_mask["mini-image-caption"]["mini-image-qa"].mean()  # doctest: +SKIP
     0.79
     """
     weights = get_linear_weights(next(iter(tasks.values())).model)
@@ -172,76 +203,17 @@ def score_transfer_matrix(
         for name, task in tasks.items()
     }
     largest = Masks(subnetworks.compute_magnitude_masks(weights, sparsity=sparsity))
-    rngs = [np.random.default_rng((seed, number)) for number in range(repeats)]
-    drawn = [
-        Masks(subnetworks.draw_random_masks(weights, sparsity=sparsity, rng=rng)) for rng in rngs
-    ]
+
+    def draw(number: int) -> Masks:
+        rng = np.random.default_rng((seed, number))
+        return Masks(subnetworks.draw_random_masks(weights, sparsity=sparsity, rng=rng))
+
     scores = {WHOLE_MODEL: {name: task.compute_scores() for name, task in tasks.items()}}
     for label, masks in [*task_masks.items(), (MAGNITUDE_ONLY, largest)]:
         scores[label] = {name: task.compute_scores(masks) for name, task in tasks.items()}
-    scores[RANDOM_MASKS] = {name: _average_scores(task, drawn) for name, task in tasks.items()}
-    return scores, task_masks
-
-
-def score_without_weights(
-    tasks: TasksByName,
-    masks: Sequence[Masks],
-    *,
-    removed: float,
-    sparsity: float,
-    repeats: int = 2,
-    seed: int = 0,
-) -> dict[str, dict[str, FloatArray]]:
-    """Score every task without a few weights: ones that all masks keep, large ones, or any.
-
-    Parameters
-    ----------
-    tasks : mapping of str to EvaluationTask
-        Tasks of the same language model.
-    masks : sequence of Masks
-        The mask of each task.
-    removed : float
-        Fraction of all weights to remove.
-    sparsity : float
-        Sparsity of the magnitude mask whose kept weights are the large ones.
-    repeats : int
-        Number of random choices of weights; their scores are averaged.
-    seed : int
-        Seed of the choices.
-
-    Returns
-    -------
-    dict of str to dict of str to ndarray
-        By part (``shared part``, ``large weights``, ``anywhere``) and task ``(sample,)``.
-
-    Raises
-    ------
-    ParameterError
-        If a part has fewer weights than are to be removed.
-
-    Examples
-    --------
-    >>> scores = score_without_weights(  # doctest: +SKIP
-    ...     tasks, list(masks.values()), removed=0.015, sparsity=0.5
-    ... )
-    >>> list(scores)  # doctest: +SKIP
-    ['shared part', 'large weights', 'anywhere']
-    """
-    weights = get_linear_weights(next(iter(tasks.values())).model)
-    parts = {
-        "shared part": intersect_layer_masks(masks),
-        "large weights": subnetworks.compute_magnitude_masks(weights, sparsity=sparsity),
-        "anywhere": {name: np.ones(w.shape, dtype=bool) for name, w in weights.items()},
-    }
-    return {
-        label: {
-            name: _average_scores(
-                task, [_remove_random(part, removed, (seed, number)) for number in range(repeats)]
-            )
-            for name, task in tasks.items()
-        }
-        for label, part in parts.items()
-    }
+    random = score_random_choices(tasks, draw, choices=repeats, seed=seed)
+    scores[RANDOM_MASKS] = average_over_choices(random)
+    return TransferScores(scores, random, task_masks)
 
 
 def compute_task_difference(
@@ -287,6 +259,37 @@ def compute_task_difference(
     draws = np.mean([weights[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
     return Interval.of_draws(value, draws, n=sum(len(contents) for contents in weights))
+
+
+def compute_crossed_difference(
+    first: TaskScores, second: TaskScores, *, tasks: TasksByName
+) -> Interval:
+    """Compute the difference of scores, averaged over tasks, contents and random choices.
+
+    Parameters
+    ----------
+    first, second : mapping of str to ndarray
+        By task ``(sample,)`` or ``(sample, choice)``, the second of them with choices; it is
+        subtracted from the first. NaN where a sample was not answered under a choice.
+    tasks : mapping of str to EvaluationTask
+        Tasks whose samples have the same ids share their contents.
+
+    Returns
+    -------
+    Interval
+        The difference with 95 % limits, which hold for other contents and other random choices
+        (:func:`ima.stats.crossed.compute_crossed_interval`); n counts contents.
+
+    Examples
+    --------
+    >>> str(compute_crossed_difference(pruned, scores.random, tasks=tasks))  # doctest: +SKIP
+    '0.678 [0.628, 0.728], n = 144'
+    """
+    gaps = {
+        name: (first[name] if first[name].ndim > 1 else first[name][:, None]) - second[name]
+        for name in tasks
+    }
+    return compute_crossed_interval(gaps, ids=_list_content_ids(tasks))
 
 
 def _list_content_ids(tasks: TasksByName) -> dict[str, tuple[str, ...]]:
@@ -337,34 +340,6 @@ def compute_sign_flip_p(
     return float(test.pvalue)
 
 
-def average_cross_modal_scores(
-    scores: ScoresByMask, *, modalities: Mapping[str, str]
-) -> dict[str, FloatArray]:
-    """Average each task's scores over the masks of tasks of other modalities.
-
-    Parameters
-    ----------
-    scores : mapping
-        The result of :func:`score_transfer_matrix`.
-    modalities : mapping of str to str
-        The modality of each task. If there is only one, all other tasks count.
-
-    Examples
-    --------
-    >>> scores = {"caption": {"speech": np.array([0.2])}, "speech": {"caption": np.array([0.4])}}
-    >>> average_cross_modal_scores(scores, modalities={"caption": "image", "speech": "audio"})
-    {'caption': array([0.4]), 'speech': array([0.2])}
-    """
-    averages = {}
-    for name, modality in modalities.items():
-        cross_modal = [
-            other for other, its_modality in modalities.items() if its_modality != modality
-        ]
-        others = cross_modal or [other for other in modalities if other != name]
-        averages[name] = np.mean([scores[other][name] for other in others], axis=0)
-    return averages
-
-
 def average_over_tasks(scores: TaskScores) -> float:
     """Average scores over samples, then over tasks with equal weight.
 
@@ -374,39 +349,6 @@ def average_over_tasks(scores: TaskScores) -> float:
     0.5
     """
     return float(np.mean([values.mean() for values in scores.values()]))
-
-
-def summarize_transfer(scores: ScoresByMask, *, modalities: Mapping[str, str]) -> dict[str, float]:
-    """Average a transfer matrix over tasks, for each kind of mask.
-
-    Parameters
-    ----------
-    scores : mapping
-        The result of :func:`score_transfer_matrix`.
-    modalities : mapping of str to str
-        The modality of each task.
-
-    Returns
-    -------
-    dict of str to float
-        Scores of the whole model, with the task's own mask, with the masks of tasks of other
-        modalities, with the largest weights, and with random masks.
-
-    Examples
-    --------
-    >>> by_task = {"qa": np.array([1.0]), "caption": np.array([0.5])}
-    >>> scores = dict.fromkeys([WHOLE_MODEL, *by_task, MAGNITUDE_ONLY, RANDOM_MASKS], by_task)
-    >>> summarize_transfer(scores, modalities={"qa": "image", "caption": "audio"})["own mask"]
-    0.75
-    """
-    parts = {
-        WHOLE_MODEL: scores[WHOLE_MODEL],
-        "own mask": {name: scores[name][name] for name in modalities},
-        "others' masks": average_cross_modal_scores(scores, modalities=modalities),
-        MAGNITUDE_ONLY: scores[MAGNITUDE_ONLY],
-        RANDOM_MASKS: scores[RANDOM_MASKS],
-    }
-    return {part: average_over_tasks(task_scores) for part, task_scores in parts.items()}
 
 
 def tabulate_mask_scores(scores: ScoresByMask, *, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -430,24 +372,3 @@ def tabulate_mask_scores(scores: ScoresByMask, *, titles: Mapping[str, str]) -> 
         for mask, by_task in scores.items()
     }
     return pd.DataFrame(rows).T
-
-
-def _remove_random(
-    part: Mapping[str, subnetworks.Mask], removed: float, seed: tuple[int, int]
-) -> Masks:
-    """Return masks that remove a fraction of all weights, drawn from a part of them."""
-    flat = subnetworks.flatten_masks(part)
-    count, available = round(removed * flat.size), int(flat.sum())
-    if count > available:
-        raise ParameterError(f"Cannot remove {count} weights: the part has {available}.")
-    rng = np.random.default_rng((*seed, 7))
-    kept = np.ones(flat.size, dtype=bool)
-    kept[rng.choice(np.flatnonzero(flat), size=count, replace=False)] = False
-    ends = np.cumsum([mask.size for mask in part.values()])[:-1]
-    pieces = zip(part.items(), np.split(kept, ends), strict=True)
-    return Masks({name: piece.reshape(mask.shape) for (name, mask), piece in pieces})
-
-
-def _average_scores(task: EvaluationTask, masks: Sequence[Masks]) -> FloatArray:
-    average: FloatArray = np.mean([task.compute_scores(each) for each in masks], axis=0)
-    return average

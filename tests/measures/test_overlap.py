@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 
+from ima.errors import ParameterError
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import overlap, subnetworks
 
 
@@ -69,40 +71,26 @@ def test_overlap_is_symmetric_one_on_itself_and_blind_to_the_number_of_tokens(se
     )
 
 
-def test_data_sets_of_the_same_contents_are_drawn_together():
-    rng = np.random.default_rng(9)
-    weights = {"q": rng.normal(size=(2, 40, 60)).astype(np.float32)}
-    shared = {kind: {"q": rng.gamma(0.5, size=(6, 2, 60))} for kind in ("perceptual", "textual")}
-    input_norms = {(name, kind): shared[kind] for kind in shared for name in ("caption", "qa")}
-    ids = [f"{i}" for i in range(12)]
-    given = {"sparsity": 0.5, "resamples": 200, "seed": 1}
-    both = overlap.compute_overlap_excess(
-        weights, input_norms, ids={"caption": ids, "qa": ids}, **given
-    )
-    apart = overlap.compute_overlap_excess(
-        weights, input_norms, ids={"caption": ids, "qa": [f"q{i}" for i in ids]}, **given
-    )
-    for null in (overlap.PERMUTED_NULL, overlap.MAGNITUDE_NULL):
-        once, twice = both[null], apart[null]
-        assert (once.n, twice.n) == (12, 24)
-        assert once.value == twice.value
-        # Twice the same data say no more than once.
-        assert once.high - once.low > twice.high - twice.low
+def make_norms(rng, names, *, units=6, columns=40):
+    """Draw the sums of squares of both kinds of each data set."""
+    return {
+        (name, kind): {"q": rng.gamma(0.5, size=(units, 2, columns))}
+        for name in names
+        for kind in TOKEN_KINDS
+    }
 
 
 def test_nulls_of_an_overlap_are_those_of_their_masks():
     rng = np.random.default_rng(3)
     weights = {"q": rng.normal(size=(2, 30, 40)).astype(np.float32)}
-    input_norms = {
-        ("a", kind): {"q": rng.gamma(0.5, size=(5, 2, 40))} for kind in ("perceptual", "textual")
-    }
+    input_norms = make_norms(rng, "a")
     overlaps = overlap.compute_mask_overlaps(weights, input_norms, sparsity=0.5)
     size = subnetworks.compute_magnitude_masks(weights, sparsity=0.5)
     own = {
         kind: subnetworks.compute_wanda_masks(
             weights, {"q": input_norms["a", kind]["q"].sum(0)}, sparsity=0.5
         )
-        for kind in ("perceptual", "textual")
+        for kind in TOKEN_KINDS
     }
     expected = [
         np.mean([overlap.compute_iou(size["q"][at], masks["q"][at]) for masks in own.values()])
@@ -113,38 +101,75 @@ def test_nulls_of_an_overlap_are_those_of_their_masks():
     # Each layer keeps as many weights, but an overlap of all is no mean of overlaps.
     permuted = overlaps.nulls[overlap.PERMUTED_NULL]
     assert float(permuted.mean()) == pytest.approx(
-        overlaps.summary[overlap.PERMUTED_NULL], abs=0.01
+        overlaps.summary[overlap.PERMUTED_NULL], abs=0.02
     )
-    excess = overlap.compute_overlap_excess(
-        weights, input_norms, sparsity=0.5, ids={"a": list("vwxyz")}, resamples=3
-    )
-    for null, interval in excess.items():
-        gap = overlaps.summary["perceptual–textual"] - overlaps.summary[null]
-        assert interval.value == pytest.approx(gap)
-        assert interval.n == 5
 
 
-def test_resamples_of_a_large_model_compare_some_rows_and_say_the_same(monkeypatch):
-    rng = np.random.default_rng(5)
-    weights = {"q": rng.normal(size=(2, 400, 60)), "k": rng.normal(size=(2, 90, 60))}
-    input_norms = {
-        ("a", kind): {name: rng.gamma(0.5, size=(12, 2, 60)) for name in weights}
-        for kind in ("perceptual", "textual")
+def test_the_permuted_null_is_the_mean_over_orders_of_both_sets():
+    rng = np.random.default_rng(6)
+    weights = {"q": rng.normal(size=(1, 50, 60))}
+    input_norms = make_norms(rng, "a", columns=60)
+    input_norms = {key: {"q": own["q"][:, :1]} for key, own in input_norms.items()}
+    overlaps = overlap.compute_mask_overlaps(weights, input_norms, sparsity=0.5, permutations=20)
+    squares = [input_norms["a", kind]["q"].sum(axis=0)[0] for kind in TOKEN_KINDS]
+    expected = []
+    for _ in range(200):
+        masks = [
+            subnetworks.compute_wanda_mask(weights["q"][0], rng.permutation(own), sparsity=0.5)
+            for own in squares
+        ]
+        expected.append(jaccard_score(*(mask.ravel() for mask in masks)))
+    error = np.std(expected) / np.sqrt(200)
+    assert overlaps.summary[overlap.PERMUTED_NULL] == pytest.approx(
+        np.mean(expected), abs=4 * error
+    )
+    # Every permutation of the one set meets every one of the other.
+    pairs = overlaps.permuted[0, :, 1]
+    assert pairs.shape == (20, 20)
+    assert len(np.unique(pairs)) > 40
+    assert np.isnan(overlaps.permuted[0, :, 0]).all()
+
+
+def test_overlaps_do_not_depend_on_the_order_of_data_sets():
+    rng = np.random.default_rng(8)
+    weights = {"q": rng.normal(size=(2, 30, 40))}
+    input_norms = make_norms(rng, ("caption", "qa", "speech"))
+    turned = dict(reversed(input_norms.items()))
+    first, second = (
+        overlap.compute_mask_overlaps(weights, norms, sparsity=0.5, permutations=3)
+        for norms in (input_norms, turned)
+    )
+    assert first.summary == pytest.approx(second.summary, abs=1e-12)
+    tables = [overlap.tabulate_pair_overlaps(each) for each in (first, second)]
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-12)
+    # Another seed permutes otherwise.
+    other = overlap.compute_mask_overlaps(
+        weights, input_norms, sparsity=0.5, permutations=3, seed=1
+    )
+    key = overlap.PERMUTED_NULL
+    assert abs(other.summary[key] - first.summary[key]) > 1e-6
+
+
+def test_pairs_of_token_sets_are_told_apart():
+    rng = np.random.default_rng(9)
+    weights = {"q": rng.normal(size=(2, 30, 40))}
+    overlaps = overlap.compute_mask_overlaps(weights, make_norms(rng, "abc"), sparsity=0.5)
+    table = overlap.tabulate_pair_overlaps(overlaps)
+    assert table["pairs"].to_dict() == {
+        overlap.SAME_DATASET: 3,
+        overlap.OTHER_DATASET: 6,
+        overlap.TWO_PERCEPTUAL: 3,
+        overlap.TWO_TEXTUAL: 3,
     }
-    given = {"sparsity": 0.5, "ids": {"a": [str(i) for i in range(12)]}, "resamples": 60}
-    whole = overlap.compute_overlap_excess(weights, input_norms, **given)
-    monkeypatch.setattr(overlap, "RESAMPLED_WEIGHTS", sum(w.size for w in weights.values()) // 4)
-    counted = []
-    compute = overlap.compute_wanda_masks
-    monkeypatch.setattr(
-        overlap,
-        "compute_wanda_masks",
-        lambda own, *args, **more: counted.append(own["q"].shape[1]) or compute(own, *args, **more),
-    )
-    some = overlap.compute_overlap_excess(weights, input_norms, **given)
-    assert set(counted[2:]) == {100}
-    for null, interval in whole.items():
-        assert some[null].value == interval.value
-        width = interval.high - interval.low
-        assert some[null].high - some[null].low == pytest.approx(width, rel=0.2)
-        assert some[null].low == pytest.approx(interval.low, abs=0.2 * width)
+    texts = [overlaps.kept[name, "textual"] for name in "abc"]
+    expected = np.mean([jaccard_score(texts[i], texts[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
+    assert table.loc[overlap.TWO_TEXTUAL, "overlap"] == pytest.approx(expected)
+    same = [jaccard_score(*(overlaps.kept[name, kind] for kind in TOKEN_KINDS)) for name in "abc"]
+    assert table.loc[overlap.SAME_DATASET, "overlap"] == pytest.approx(np.mean(same))
+
+
+def test_one_permutation_is_refused():
+    rng = np.random.default_rng(9)
+    weights = {"q": rng.normal(size=(2, 30, 40))}
+    with pytest.raises(ParameterError, match="at least 2 of them; got 1"):
+        overlap.compute_mask_overlaps(weights, make_norms(rng, "a"), sparsity=0.5, permutations=1)

@@ -21,8 +21,8 @@ PAGES = {
     "finding1": ("test", {**FEW, "embedded": 6}, ["F1.1", "F1.1", "F1.2", "F1.2"]),
     "finding1-norms": ("test", {**FEW, "controlled": 4}, ["F1.3", "F1.3", "F1.4", "F1.4"]),
     "finding1-words": ("test", FEW, ["F1.5", "F1.5"]),
-    "finding2": ("calibration", {"resamples": 2, "sequential": 4}, ["F2.1", "F2.1"]),
-    "finding2-transfer": ("calibration", {"scored": 4, "repeats": 1}, ["F2.2", "F2.2", "F2.2"]),
+    "finding2": ("calibration", {"sequential": 4}, ["F2.1", "F2.1"]),
+    "finding2-transfer": ("calibration", {"scored": 4}, ["F2.2", "F2.2"]),
     "implication4": (
         "calibration",
         {

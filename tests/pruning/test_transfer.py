@@ -1,4 +1,4 @@
-"""Tests and intervals of differences between two masks' scores, contents paired."""
+"""Scores with other tasks' masks, and the tests and intervals of their differences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ima.pruning.transfer import compute_sign_flip_p, compute_task_difference
+from ima.data.samples import open_samples
+from ima.errors import ParameterError
+from ima.models import load_model
+from ima.models.frozen import FrozenModel
+from ima.pruning import transfer, transfer_summary
+from ima.pruning.masks import Masks, compute_masks_from_cache, intersect_layer_masks
+from ima.pruning.transfer import (
+    RANDOM_MASKS,
+    EvaluationTask,
+    TransferScores,
+    compute_crossed_difference,
+    compute_sign_flip_p,
+    compute_task_difference,
+    score_transfer_matrix,
+)
+from ima.pruning.weight_removal import score_without_weights
 
 
 def make_scores(n, shift, seed=0):
@@ -42,3 +57,152 @@ def test_contents_that_tasks_share_are_counted_once():
     assert gap.low == pytest.approx(0.2) == gap.value
     tasks["b"] = SimpleNamespace(samples=[SimpleNamespace(id=f"b{n}") for n in range(30)])
     assert compute_task_difference(first, second, tasks=tasks).n == 60
+
+
+@pytest.fixture
+def tasks(caches):
+    return {
+        name: EvaluationTask(load_model(name), open_samples(f"mini-{name.rpartition('/')[2]}", n=4))
+        for name in caches
+    }
+
+
+def answer_some(self, samples, **_):
+    """Answer every second sample of the data set rightly."""
+    del self
+    return [s.references[0] if int(s.id[-1]) % 2 else "no such thing" for s in samples]
+
+
+def test_some_rows_are_scored_as_they_are_among_all(tasks, monkeypatch):
+    monkeypatch.setattr(FrozenModel, "generate", answer_some)
+    for task in tasks.values():
+        scores = task.compute_scores()
+        assert set(scores) == {0.0, 1.0}
+        for rows in ([3], [2, 1], [0, 2, 3]):
+            np.testing.assert_array_equal(task.compute_scores(rows=np.array(rows)), scores[rows])
+
+
+def test_twenty_random_masks_are_dealt_and_averaged(tasks, caches, monkeypatch):
+    answered, masks = [], []
+
+    def score(self, masks_of_run=None, *, rows=None):
+        rows = range(len(self.sample_list)) if rows is None else rows
+        answered.append((masks_of_run, len(rows)))
+        kept = 0.0 if masks_of_run is None else float(masks_of_run.kept[linear].ravel()[:60].sum())
+        return np.array([kept + row for row in rows])
+
+    monkeypatch.setattr(EvaluationTask, "compute_scores", score)
+    linear = "mlp.up_proj"
+    draw = transfer.subnetworks.draw_random_masks
+    monkeypatch.setattr(
+        transfer.subnetworks,
+        "draw_random_masks",
+        lambda *args, **more: masks.append(draw(*args, **more)) or masks[-1],
+    )
+    found = score_transfer_matrix(tasks, caches, sparsity=0.5, repeats=20)
+    assert len(masks) == 20
+    assert len({each[linear].tobytes() for each in masks}) == 20
+    known = {name: np.isfinite(own) for name, own in found.random.items()}
+    # With four samples of two tasks, three masks a sample are the fewest that use all masks.
+    assert {int(n) for own in known.values() for n in own.sum(axis=1)} == {3}
+    assert sum(own.any(axis=0) for own in known.values()).all()
+    for name, own in found.random.items():
+        expected = [[each[linear].ravel()[:60].sum() + row for each in masks] for row in range(4)]
+        np.testing.assert_array_equal(own[known[name]], np.array(expected)[known[name]])
+        np.testing.assert_allclose(found.by_mask[RANDOM_MASKS][name], np.nanmean(own, axis=1))
+    assert set(found.masks) == set(tasks)
+    whole = [count for masks_of_run, count in answered if masks_of_run is None]
+    assert whole == [4, 4]
+
+
+def test_a_few_weights_are_removed_from_each_part_by_the_same_deal(tasks, caches, monkeypatch):
+    masks = [
+        compute_masks_from_cache(task.model, caches[name], sparsity=0.5)
+        for name, task in tasks.items()
+    ]
+    removed: list[Masks] = []
+
+    def score(self, masks_of_run, *, rows):
+        removed.append(masks_of_run)
+        return np.zeros(len(rows))
+
+    monkeypatch.setattr(EvaluationTask, "compute_scores", score)
+    scores = score_without_weights(tasks, masks, removed=0.01, sparsity=0.5, repeats=6)
+    deals = [{name: np.isfinite(own) for name, own in part.items()} for part in scores.values()]
+    for deal in deals[1:]:
+        for name in tasks:
+            np.testing.assert_array_equal(deal[name], deals[0][name])
+    common = intersect_layer_masks(masks)
+    total = sum(mask.size for mask in common.values())
+    runs = len(removed) // 3
+    for number, each in enumerate(removed):
+        gone = {name: ~kept for name, kept in each.kept.items()}
+        assert sum(int(own.sum()) for own in gone.values()) == round(0.01 * total)
+        if number < runs:
+            assert not any((own & ~common[name]).any() for name, own in gone.items())
+    assert list(scores) == ["shared part", "large weights", "anywhere"]
+    with pytest.raises(ParameterError, match="the part has"):
+        score_without_weights(tasks, masks, removed=0.9, sparsity=0.5, repeats=6)
+
+
+def make_transfer(modalities, *, seed=0):
+    """Return tasks on the same contents, and scores with known means."""
+    rng = np.random.default_rng(seed)
+    samples = [SimpleNamespace(id=str(number)) for number in range(40)]
+    tasks = {name: SimpleNamespace(samples=samples) for name in modalities}
+    noise = {name: 0.1 * rng.random(40) for name in tasks}
+    by_mask = {
+        mask: {name: noise[name] + (0.8 if name == mask else 0.7) for name in tasks}
+        for mask in tasks
+    }
+    by_mask["b"]["a"] = noise["a"] + 0.3
+    level = {transfer.WHOLE_MODEL: 0.9, transfer.MAGNITUDE_ONLY: 0.75, RANDOM_MASKS: 0.1}
+    by_mask |= {mask: {n: noise[n] + value for n in tasks} for mask, value in level.items()}
+    random = {name: np.repeat(by_mask[RANDOM_MASKS][name][:, None], 20, axis=1) for name in tasks}
+    masks = {name: Masks({"q": np.ones((1, 1, 1), dtype=bool)}) for name in tasks}
+    return tasks, TransferScores(by_mask, random, masks)
+
+
+def test_the_masks_of_other_modalities_are_compared_with_three_others():
+    modalities = {"a": "image", "b": "image", "c": "audio"}
+    tasks, scores = make_transfer(modalities)
+    gains = transfer_summary.compare_other_masks(scores, tasks=tasks, modalities=modalities)
+    # Task a is bad with b's mask, which is of its own modality.
+    assert gains[RANDOM_MASKS].value == pytest.approx(0.6)
+    assert gains[transfer_summary.OWN_MASK].value == pytest.approx(-0.1)
+    assert gains[transfer.MAGNITUDE_ONLY].value == pytest.approx(-0.05)
+    assert {one.n for one in gains.values()} == {40}
+    summary = transfer_summary.summarize_transfer(scores.by_mask, modalities=modalities)
+    gap = summary[transfer_summary.OTHER_MASKS] - summary[RANDOM_MASKS]
+    assert gains[RANDOM_MASKS].value == pytest.approx(gap)
+
+
+def test_within_one_modality_the_masks_of_other_tasks_count():
+    modalities = {"a": "image", "b": "image"}
+    tasks, scores = make_transfer(modalities)
+    gains = transfer_summary.compare_other_masks(scores, tasks=tasks, modalities=modalities)
+    assert gains[transfer_summary.OWN_MASK].value == pytest.approx((-0.5 - 0.1) / 2)
+    summary = transfer_summary.summarize_transfer(scores.by_mask, modalities=modalities)
+    text = transfer_summary.describe_transfer(
+        summary, modalities=modalities, baseline=transfer_summary.OWN_MASK
+    )
+    assert text.startswith("With another task's mask, tasks score")
+    with pytest.raises(ParameterError, match="There is no other mask: a is the only task"):
+        transfer_summary.average_cross_modal_scores(scores.by_mask, modalities={"a": "image"})
+
+
+def test_the_interval_of_random_masks_is_wide_where_they_differ():
+    modalities = {"a": "image", "b": "audio"}
+    tasks, scores = make_transfer(modalities)
+    shift = np.random.default_rng(1).normal(scale=0.2, size=20)
+    random = {name: own + shift - shift.mean() for name, own in scores.random.items()}
+    others = transfer_summary.average_cross_modal_scores(scores.by_mask, modalities=modalities)
+    alike = compute_crossed_difference(others, scores.random, tasks=tasks)
+    apart = compute_crossed_difference(others, random, tasks=tasks)
+    assert apart.value == pytest.approx(alike.value)
+    half = (apart.high - apart.low) / 2
+    assert half == pytest.approx(2.09 * shift.std(ddof=1) / np.sqrt(20), rel=0.05)
+    # The scores of each sample, averaged over masks, are the same: resampled contents see nothing.
+    means = {name: own.mean(axis=1) for name, own in random.items()}
+    paired = compute_task_difference(others, means, tasks=tasks)
+    assert paired.high - paired.low < 0.1 * half
