@@ -219,7 +219,7 @@ def test_finding1_says_that_a_few_samples_cannot_test_wording(tiny_zoo, tmp_path
 FINDINGS = {
     "finding1-norms": {"F1.3": 2, "F1.4": 2},
     "finding1-words": {"F1.5": 2},
-    "finding3": {"F3.1": 2, "F3.3": 1},
+    "finding3": {"F3.1": 2, "F3.3": 2},
 }
 
 
@@ -302,12 +302,23 @@ def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
 def test_alignment_is_followed_and_controlled(stores, tmp_path):
     path = tmp_path / "claims.json"
     given = {"claims": str(path), "samples": 6, "resamples": 20}
-    check_page(run("finding3-controls", tmp_path, caches=stores, **given))
-    found = [(entry.claim, entry.model) for entry in claims.read_claim_records(path)]
-    assert found == [("F3.4", "llama-mini (ST)"), ("F3.4", "opt-mini (ST)")]
+    drawn = {"draws": 3, "drawn": 4, "fewer": {"opt-mini (ST)": 0}}
+    known = check_page(run("finding3-controls", tmp_path, caches=stores, **drawn, **given))
+    assert known["read"] == "'llama-mini (ST): 3 × 4; opt-mini (ST): 1 × 6'"
+    records = claims.read_claim_records(path)
+    both = ["as stated", "as tested"]
+    assert [(entry.model, entry.reading) for entry in records] == [
+        (model, reading) for model in ("llama-mini (ST)", "opt-mini (ST)") for reading in both
+    ]
+    assert [entry.n for entry in records if entry.reading == "as tested"] == [3, 1]
+    assert {entry.verdict for entry in records[1::2]} == {"not testable here"}
     given["models"] = ["llama-mini/vit/image-caption", "llama-mini/ast/audio-caption"]
+    given["models"].append("opt-mini/vit/image-caption")
     check_page(run("finding3-training", tmp_path, caches=str(tmp_path / "steps"), **given))
-    assert [entry.claim for entry in claims.read_claim_records(path)] == ["F3.2", "F3.2"]
+    # Two runs of one language model are one model.
+    assert [(entry.model, entry.reading) for entry in claims.read_claim_records(path)] == [
+        (model, reading) for model in ("llama-mini (ST)", "opt-mini (ST)") for reading in both
+    ]
 
 
 @pytest.fixture
