@@ -48,7 +48,7 @@ ERROR_RATES_FILE = Path("data/simulations/error_rates.json")
 _DEFAULT_UNIT = 0.05
 _KINDS = ("perceptual", "textual")
 _DIMS = ("sample", "kind", "layer", "hidden")
-_SAMPLES, _LAYERS, _HIDDEN, _RESAMPLES = 64, 5, 48, 200
+_SAMPLES, _LAYERS, _HIDDEN, _RESAMPLES = 64, 5, 128, 200
 
 
 def simulate_families(*, families: int = 400, effect: float = 0.0, seed: int = 0) -> pd.DataFrame:
@@ -278,7 +278,7 @@ def _simulate_neighbours(rng: _Rng, excess: float) -> Interval:
 
 
 def _simulate_norms(rng: _Rng, ratio: float) -> Interval:
-    logs = 0.2 * rng.standard_normal((_SAMPLES, 2, _LAYERS))
+    logs = 0.05 * rng.standard_normal((_SAMPLES, 2, _LAYERS))
     logs[:, 0] += ratio * np.log(2)
     norms = _label(np.exp(logs), _DIMS[:3])
     return compute_norm_ratio(average_over_samples({"data": norms}, resamples=_RESAMPLES))
