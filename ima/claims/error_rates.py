@@ -82,8 +82,11 @@ def simulate_families(*, families: int = 400, effect: float = 0.0, seed: int = 0
         for place, (claim, simulation) in enumerate(SIMULATIONS.items()):
             rng = np.random.default_rng((seed, family, place))
             interval = simulation(rng, _find_planted_effect(claim, effect))
-            source = {"model": str(family), "dataset": "simulated", "finding": "Simulated."}
-            records.append(make_claim_record(claim, "as tested", interval=interval, **source))
+            records.append(
+                make_claim_record(
+                    claim, "as tested", interval=interval, model=str(family), dataset="simulated"
+                )
+            )
         adjusted = adjust_verdicts(records)
         for record in records:
             row = {"family": family, "claim": record.claim, "verdict": record.verdict}
@@ -124,8 +127,8 @@ def tabulate_error_rates(null: pd.DataFrame, planted: pd.DataFrame) -> pd.DataFr
         for column, suffix in (("verdict", ""), ("adjusted", ", adjusted")):
             hit = table[column].isin(counted)
             rates = hit.groupby(table["claim"], sort=False).mean()
-            rates["any"] = hit.groupby(table["family"]).any().mean()
-            columns[name + suffix] = rates
+            by_family = hit.groupby(table["family"]).any()
+            columns[name + suffix] = pd.concat([rates, pd.Series({"any": by_family.mean()})])
     return pd.DataFrame(columns)
 
 
@@ -240,7 +243,8 @@ def _label(values: FloatArray, dims: Sequence[str] = _DIMS) -> xr.DataArray:
 
 def _draw_directions(rng: _Rng, *shape: int) -> FloatArray:
     drawn = rng.standard_normal((*shape, _HIDDEN))
-    return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    directions: FloatArray = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    return directions
 
 
 def _draw_cones(rng: _Rng, *, similarity: FloatArray, layers: int) -> FloatArray:
@@ -255,7 +259,8 @@ def _draw_cones(rng: _Rng, *, similarity: FloatArray, layers: int) -> FloatArray
         ]
     )
     noise = _draw_directions(rng, _SAMPLES, 2, layers)
-    return np.sqrt(0.5) * axes[None] + np.sqrt(0.5) * noise
+    states: FloatArray = np.sqrt(0.5) * axes[None] + np.sqrt(0.5) * noise
+    return states
 
 
 def _simulate_cones(rng: _Rng, gap: float) -> Interval:

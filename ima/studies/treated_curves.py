@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from ima.stats.intervals import compute_percentile_interval
 #: Measures of :func:`compute_treated_curves`.
 ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL = "PvsT", "matched minus all", "retrieval@1"
 TREATED_MEASURES = (ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL)
+_PAIRS: Mapping[str, Literal["all", "matched minus all"]] = {
+    ALL_PAIRS: "all",
+    MATCHED_MINUS_ALL: "matched minus all",
+}
 
 
 def compute_group_retrieval(
@@ -89,14 +93,13 @@ def compute_treated_curves(
     ...      for name in TREATMENTS}
     ... )  # doctest: +SKIP
     """
-    given = {"resamples": resamples, "seed": seed}
     parts: dict[str, list[xr.Dataset]] = {name: [] for name in TREATED_MEASURES}
     for means in by_treatment.values():
         one = {"one": means.load()}
-        parts[ALL_PAIRS].append(compute_alignment_curve(one, **given).isel(dataset=0, drop=True))
-        matched = compute_alignment_curve(one, pairs="matched minus all", **given)
-        parts[MATCHED_MINUS_ALL].append(matched.isel(dataset=0, drop=True))
-        parts[RETRIEVAL].append(compute_group_retrieval(one["one"], **given))
+        for measure, pairs in _PAIRS.items():
+            curve = compute_alignment_curve(one, pairs=pairs, resamples=resamples, seed=seed)
+            parts[measure].append(curve.isel(dataset=0, drop=True))
+        parts[RETRIEVAL].append(compute_group_retrieval(one["one"], resamples=resamples, seed=seed))
     names = np.array(list(by_treatment), dtype=object)
     return {
         measure: xr.concat(curves, "treatment").assign_coords(treatment=names)
