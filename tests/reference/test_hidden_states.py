@@ -170,6 +170,7 @@ def test_batch_size_does_not_change_a_value(
         keep_tokens=SAMPLES,
         dtype="float32",
         batch_size=batch_size,
+        unit=4,
     )
     _assert_close(ima.open_cache(path), cache)
 
@@ -189,6 +190,7 @@ def test_padding_side_does_not_change_a_value(
         samples=SAMPLES,
         keep_tokens=SAMPLES,
         dtype="float32",
+        unit=4,
     )
     _assert_close(ima.open_cache(path), cache)
 
