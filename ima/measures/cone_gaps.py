@@ -21,7 +21,8 @@ def compute_cone_gaps(terms: xr.Dataset, *, sides: tuple[str, str] = WITHIN_CURV
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`compute_similarity_terms` or :func:`compute_group_terms`. Data sets without
+        From :func:`ima.measures.cones.compute_similarity_terms` or
+        :func:`ima.measures.cones.compute_group_terms`. Data sets without
         perceptual tokens are left out.
     sides : tuple of str
         The curves from which PvsT is subtracted: :data:`WITHIN_CURVES` or :data:`BETWEEN_CURVES`.
@@ -72,7 +73,7 @@ def compute_group_gaps(terms: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     terms : xarray.Dataset
-        From :func:`compute_group_terms`.
+        From :func:`ima.measures.cones.compute_group_terms`.
 
     Returns
     -------

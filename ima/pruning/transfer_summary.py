@@ -33,7 +33,7 @@ def average_cross_modal_scores(
     Parameters
     ----------
     scores : mapping
-        :attr:`TransferScores.by_mask`.
+        ``by_mask`` of :class:`ima.pruning.transfer.TransferScores`.
     modalities : mapping of str to str
         The modality of each task. If there is only one, all other tasks count.
 
@@ -87,7 +87,7 @@ def compare_other_masks(
     Parameters
     ----------
     scores : TransferScores
-        From :func:`score_transfer_matrix`.
+        From :func:`ima.pruning.transfer.score_transfer_matrix`.
     tasks : mapping of str to EvaluationTask
         The tasks that were scored.
     modalities : mapping of str to str
@@ -125,7 +125,7 @@ def summarize_transfer(scores: ScoresByMask, *, modalities: Mapping[str, str]) -
     Parameters
     ----------
     scores : mapping
-        :attr:`TransferScores.by_mask`.
+        ``by_mask`` of :class:`ima.pruning.transfer.TransferScores`.
     modalities : mapping of str to str
         The modality of each task.
 
