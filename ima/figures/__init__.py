@@ -36,7 +36,8 @@ from ima.figures.media import plot_images, plot_spectrograms
 from ima.figures.plans import (
     plot_divergence_by_layer,
     plot_interval_sweep,
-    plot_score_by_cost,
+    plot_plans,
+    plot_relative_scores,
     plot_score_by_tokens,
     plot_skip_grid,
 )

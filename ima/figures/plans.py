@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ima.figures.style import (
     SERIES_COLOURS,
-    add_outside_legend,
     get_numbered_style,
     get_series_style,
     open_axes,
@@ -21,16 +23,16 @@ from ima.figures.style import (
     plot_interval_points,
 )
 
-#: Labels of the costs in a report.
+#: Short labels of the costs in a report: of the prompt, and the time of prompt and answer.
 _COST_LABELS = {
-    "whole ratio": "time of prompt and answer",
-    "gflops ratio": "operations of the prompt",
-    "cached ratio": "tokens in the KV cache",
+    "gflops ratio": "operations",
+    "cached ratio": "KV cache",
+    "whole ratio": "time",
 }
 
 
-def plot_score_by_cost(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Plot the score of each plan against its cost.
+def plot_plans(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Plot the score and the costs of each plan, a row per plan.
 
     Parameters
     ----------
@@ -40,34 +42,94 @@ def plot_score_by_cost(tables: Mapping[str, pd.DataFrame]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A row per table, a column per cost that was measured, a marker per plan with its 95 %
-        interval; the dotted line is the score of the unchanged model.
+        A panel per table with scores and their 95 % intervals, and a panel per cost that the first
+        table has. The dotted lines are the score and the cost of the unreduced model.
 
     Examples
     --------
-    >>> plot_score_by_cost({"questions": compare_plans(model, plans, ...)})  # doctest: +SKIP
+    >>> plot_plans({"questions": compare_plans(model, samples, plans).table})  # doctest: +SKIP
     """
     first = next(iter(tables.values()))
     costs = {name: label for name, label in _COST_LABELS.items() if name in first}
-    styles = {plan: get_numbered_style(i) for i, plan in enumerate(first["plan"])}
-    height = 1.4 + 2.4 * len(tables) + 0.12 * len(first)
-    with open_figure(rows=len(tables), columns=len(costs), height=height, sharey="row") as (
-        figure,
-        grid,
-    ):
-        for row, (title, table) in zip(grid, tables.items(), strict=True):
-            for axes, (cost, label) in zip(row, costs.items(), strict=True):
-                axes.axhline(table["score"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
-                for _, plan in table.iterrows():
-                    plot_interval_points(
-                        axes, plan[cost], plan, y="score", **styles[plan["plan"]], linestyle="",
-                        label=plan["plan"],
-                    )  # fmt: skip
-                axes.set_xlabel(f"{label} (ratio)", fontsize="small")
-                axes.xaxis.set_major_locator(MaxNLocator(4))
-            row[0].set_ylabel(f"{title}: {table['metric'].iloc[0].replace('_', ' ')}")
-        add_outside_legend(figure, grid[0], columns=2)
+    places = range(len(first))
+    columns = len(tables) + len(costs)
+    height = 0.9 + 0.21 * len(first)
+    with open_figure(columns=columns, height=height, sharey=True) as (figure, grid):
+        panels = iter(grid[0])
+        for (title, table), axes in zip(tables.items(), panels, strict=False):
+            for place, row in zip(places, table.to_dict("records"), strict=True):
+                _plot_row(axes, row, place, value="score", color="#0072B2", marker="o")
+            axes.axvline(table["score"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
+            metric = table["metric"].iloc[0].replace("_", " ")
+            name = fill(title, width=14)
+            axes.set_xlim(left=0)
+            axes.set_xlabel(f"{name}\n({metric})", fontsize="x-small")
+        for (cost, label), axes in zip(costs.items(), panels, strict=True):
+            axes.plot(
+                first[cost], places, linestyle="", color=SERIES_COLOURS["textual"], marker="s"
+            )
+            axes.axvline(1, color=SERIES_COLOURS["null"], linestyle=":")
+            axes.set_xlabel(f"{label}\n(ratio)", fontsize="x-small")
+        for axes in grid[0]:
+            axes.xaxis.set_major_locator(MaxNLocator(2))
+            axes.tick_params(labelsize="x-small")
+        _name_rows(grid[0, 0], list(first["plan"]))
     return figure
+
+
+def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
+    """Plot the relative score of models under a few plans, a row per plan.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        ``model``, ``plan``, ``task``, and the interval of the relative score: ``value``, ``low``
+        and ``high``.
+    threshold : float
+        The least relative score that counts as kept.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per model with a marker per task; dotted at the score of the unreduced model, dashed
+        at the threshold.
+
+    Examples
+    --------
+    >>> row = {"model": "a", "plan": "half", "task": "captions", "value": 1, "low": 0.9, "high": 1}
+    >>> figure = plot_relative_scores(pd.DataFrame([row]), threshold=0.9)
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['half']
+    """
+    models = list(dict.fromkeys(table["model"]))
+    plans = list(dict.fromkeys(table["plan"]))
+    tasks = list(dict.fromkeys(table["task"]))
+    with open_panel_grid(
+        models, row_height=0.36 * len(plans), xlabel="relative score", sharex=True, sharey=True
+    ) as (figure, panels):
+        for model, axes in zip(models, panels, strict=True):
+            axes.axvline(1, color=SERIES_COLOURS["null"], linestyle=":")
+            axes.axvline(threshold, color=SERIES_COLOURS["null"], linestyle="--")
+            for row in table[table["model"] == model].to_dict("records"):
+                number = tasks.index(row["task"])
+                place = plans.index(row["plan"]) + 0.2 * (number - (len(tasks) - 1) / 2)
+                style = get_numbered_style(number)
+                _plot_row(axes, row, place, value="value", label=row["task"], **style)
+            axes.set_xlim(left=0)
+        _name_rows(panels[0], plans)
+    return figure
+
+
+def _plot_row(axes: Axes, row: Any, place: float, *, value: str, **style: Any) -> None:
+    """Plot a value with its interval along the x axis."""
+    ends = [[row[value] - row["low"]], [row["high"] - row[value]]]
+    axes.errorbar(row[value], place, xerr=ends, elinewidth=0.8, linestyle="", **style)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names of rows on the y axis, the first at the top."""
+    axes.set_yticks(range(len(names)), list(names), fontsize="x-small")
+    axes.set_ylim(len(names) - 0.5, -0.5)
 
 
 def plot_interval_sweep(

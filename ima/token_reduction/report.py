@@ -51,10 +51,16 @@ class PlanReport:
         cost ``COST ratio``, its ratio to that of the unreduced model.
     by_sample : mapping of str to ndarray
         By plan the score of each sample, ``(sample,)``.
+    sample_ids : tuple of str
+        Ids of the samples; data sets that show the same contents share ids.
+    task : str
+        The samples' task: ``"caption"`` or ``"qa"``.
     """
 
     table: pd.DataFrame
     by_sample: Mapping[str, FloatArray]
+    sample_ids: tuple[str, ...]
+    task: str
 
 
 def compare_plans(
@@ -134,7 +140,7 @@ def compare_plans(
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return PlanReport(table, by_sample)
+    return PlanReport(table, by_sample, tuple(sample.id for sample in samples), samples[0].task)
 
 
 def _answer(
@@ -156,51 +162,6 @@ def _answer(
         "gflops attention": sum(cost.attention_flops for cost in costs) / giga,
         "cached": sum(cost.cached_tokens for cost in costs) / len(samples),
     }
-
-
-def compute_relative_score(
-    values: FloatArray,
-    unreduced: FloatArray,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Return a score as a fraction of the unreduced model's, on the same samples (I3).
-
-    Parameters
-    ----------
-    values, unreduced : ndarray
-        ``(sample,)`` each: scores under a plan, and of the unreduced model.
-    resamples : int
-        Bootstrap resamples of samples, the same for both.
-    seed : int
-        Same seed, same interval.
-    level : float
-        Coverage of the percentile interval.
-
-    Raises
-    ------
-    ParameterError
-        If the unreduced model scores 0.
-
-    Examples
-    --------
-    >>> interval = compute_relative_score(np.array([1.0, 0.0]), np.array([1.0, 1.0]))
-    >>> interval.value, interval.n
-    (0.5, 2)
-    """
-    if not unreduced.mean() > 0:
-        raise ParameterError(
-            "The unreduced model scores 0 on these samples, so that no fraction of its score is "
-            "defined. Take other samples."
-        )
-    weights = draw_bootstrap_weights(len(unreduced), resamples=resamples, seed=seed).to_numpy()
-    denominator = weights @ unreduced
-    positive = denominator > 0
-    ratios = (weights @ values)[positive] / denominator[positive]
-    value = float(values.mean() / unreduced.mean())
-    return Interval.of_draws(value, ratios, n=len(unreduced), level=level)
 
 
 def compute_score_gain(

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,7 +19,6 @@ from ima.token_reduction.report import (
     UNREDUCED_PLAN,
     compare_plans,
     compute_kept_alignment,
-    compute_relative_score,
     count_kept_perceptual_tokens,
 )
 
@@ -41,6 +39,8 @@ def test_plans_are_compared_with_the_unreduced_model(tiny_zoo):
     found = compare_plans(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
     assert found.by_sample[plans[0].name].shape == (5,)
+    assert found.sample_ids == tuple(sample.id for sample in samples)
+    assert found.task == "caption"
     assert table["plan"].tolist() == [UNREDUCED_PLAN.name, *(plan.name for plan in plans)]
     plain, gone, skipped = table.to_dict("records")
     assert plain["gflops ratio"] == plain["cached ratio"] == plain["whole ratio"] == 1
@@ -100,19 +100,6 @@ def test_bad_input_is_refused_before_a_pass(tiny_zoo, monkeypatch):
         compare_plans(model, samples, [ReductionPlan(name="a"), ReductionPlan(name="a")])
     with pytest.raises(ParameterError, match="names layer 7"):
         compare_plans(model, samples, [VTW(after_layer=7).plan()])
-
-
-def test_a_relative_score_is_of_the_same_samples():
-    rng = np.random.default_rng(0)
-    plain = (rng.random(200) < 0.8).astype(float)
-    same = compute_relative_score(plain, plain, resamples=50)
-    assert (same.value, same.low, same.high, same.n) == (1.0, 1.0, 1.0, 200)
-    half = plain * (rng.random(200) < 0.5)
-    found = compute_relative_score(half, plain, resamples=200)
-    assert found.value == pytest.approx(half.mean() / plain.mean())
-    assert found.low < found.value < found.high < 0.7
-    with pytest.raises(ParameterError, match="scores 0 on these samples"):
-        compute_relative_score(plain, np.zeros(200))
 
 
 def test_tokens_that_stay_are_compared_with_those_that_leave(tiny_zoo):
