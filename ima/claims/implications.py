@@ -84,25 +84,27 @@ IMPLICATIONS: tuple[Claim, ...] = (
                 "tenths of its score."
             ),
             statistic=(
-                "task score with half of the perceptual tokens bypassing the FFN, relative to "
-                "the unchanged model, mean over data sets"
+                "task score with half of the perceptual tokens bypassing the FFN, divided by the "
+                "unchanged model's, mean over data sets"
             ),
             margin=Margin(0, "The null of 0.9 is the margin: a tenth of the score may be lost."),
-            unit="samples",
+            unit="contents",
             figure="figure 11",
             null=0.9,
         ),
         as_tested=Reading(
             sentence=(
-                "The same on captions, if the task can tell: as many textual tokens of the "
-                "prompt that bypass the FFN cost more than a tenth of the score."
+                "The same on captions, if they can tell: as many textual tokens of the prompt "
+                "(all of them, if it has fewer) bypassing the FFN cost more than a tenth of the "
+                "score."
             ),
             statistic=(
-                "caption score with half of the perceptual tokens bypassing the FFN, relative "
-                "to the unchanged model"
+                "caption score with half of the perceptual tokens bypassing the FFN, divided by "
+                "the unchanged model's, mean over data sets; tested where as many textual tokens "
+                "cost more than a tenth"
             ),
             margin=Margin(0, "The null of 0.9 is the margin: a tenth of the score may be lost."),
-            unit="samples",
+            unit="contents",
             figure="figure 11",
             null=0.9,
         ),
@@ -128,11 +130,11 @@ IMPLICATIONS: tuple[Claim, ...] = (
         as_tested=Reading(
             sentence=(
                 "The α-SubNet of 50 % masks keeps more of the score than the best other mask "
-                "that is as sparse."
+                "that is as sparse; the best one is chosen on other samples."
             ),
             statistic=(
-                "task score of the α-SubNet minus the best of the other masks at equal "
-                "sparsity, chosen on other samples; 50 % masks"
+                "task score of the α-SubNet of 50 % masks minus that of the other mask at equal "
+                "sparsity that scores best on calibration samples, mean over tasks"
             ),
             margin=SCORE_MARGIN,
             unit="contents",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ima.data.samples import SampleSet
+from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.models.linear_layers import get_linear_weights
@@ -22,12 +24,14 @@ from ima.pruning.masks import (
 )
 from ima.pruning.sparsegpt import compute_sparsegpt_masks
 from ima.pruning.transfer import (
+    EvaluationTask,
     ScoresByMask,
     TasksByName,
     average_over_tasks,
     compute_sign_flip_p,
     compute_task_difference,
 )
+from ima.pruning.wanda import open_calibration_samples
 from ima.stats import FloatArray
 from ima.stats.multiplicity import adjust_p_values_holm
 
@@ -41,7 +45,7 @@ WANDA_ALL_TASKS, WANDA_TEXT = "Wanda on all tasks", "Wanda on text"
 WANDA_MOST_TASKS = "Wanda of most tasks"
 #: Masks that see no input: the largest weights of each row, or of the whole model, or random ones.
 MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE = "|W| in rows", "|W| overall", "random"
-#: Baselines that see no input; claim I4 compares the α-SubNet with the best of them.
+#: Baselines that see no input.
 DATA_FREE_MASKS = (MAGNITUDE_PER_ROW, MAGNITUDE_GLOBAL, RANDOM_BASELINE)
 #: Baselines that :func:`build_baseline_masks` makes from caches.
 BASELINE_MASKS = (WANDA_ALL_TASKS, WANDA_MOST_TASKS, WANDA_TEXT, *DATA_FREE_MASKS)
@@ -95,7 +99,7 @@ def build_baseline_masks(
     return Masks(kept, attributes)
 
 
-def score_pruning_masks(
+def iterate_pruning_masks(
     tasks: TasksByName,
     caches: Mapping[str, _Path],
     *,
@@ -103,8 +107,8 @@ def score_pruning_masks(
     baselines: Sequence[str] = (WANDA_PER_TASK, *BASELINE_MASKS, SPARSEGPT_ALL_TASKS),
     calibration: int = 64,
     seed: int = 0,
-) -> dict[str, dict[str, FloatArray]]:
-    """Score every task with the α-SubNet and with equally sparse baselines.
+) -> Iterator[tuple[str, Mapping[str, Masks]]]:
+    """Iterate over the α-SubNet and equally sparse baselines, one at a time to save memory.
 
     Parameters
     ----------
@@ -121,26 +125,29 @@ def score_pruning_masks(
     seed : int
         Seed of the random baseline.
 
-    Returns
-    -------
-    dict of str to dict of str to ndarray
-        By mask (:data:`~ima.pruning.alpha_subnet.ALPHA_SUBNET` first) and task: the score of each
-        sample ``(sample,)``.
+    Yields
+    ------
+    str, mapping of str to Masks
+        The name of the mask, and the mask for each task. The α-SubNet
+        (:data:`~ima.pruning.alpha_subnet.ALPHA_SUBNET`) comes first.
 
     Examples
     --------
-    >>> scores = score_pruning_masks(tasks, caches, alpha=alpha)  # doctest: +SKIP
-    >>> scores["random"]["mini-image-qa"].mean()  # doctest: +SKIP
-    0.0
+    >>> masks = iterate_pruning_masks(tasks, caches, alpha=alpha)  # doctest: +SKIP
+    >>> next(masks)[0]  # doctest: +SKIP
+    'α-SubNet'
     """
     model, sparsity = next(iter(tasks.values())).model, alpha.sparsity
-    scores = {ALPHA_SUBNET: {name: task.compute_scores(alpha) for name, task in tasks.items()}}
+    yield ALPHA_SUBNET, dict.fromkeys(tasks, alpha)
     for baseline in baselines:
         if baseline == WANDA_PER_TASK:
-            masks = {
-                name: compute_masks_from_cache(task.model, caches[name], sparsity=sparsity)
-                for name, task in tasks.items()
-            }
+            yield (
+                baseline,
+                {
+                    name: compute_masks_from_cache(task.model, caches[name], sparsity=sparsity)
+                    for name, task in tasks.items()
+                },
+            )
         elif baseline == SPARSEGPT_ALL_TASKS:
             batches = [
                 batch
@@ -148,14 +155,77 @@ def score_pruning_masks(
                 for batch in task.read_calibration_batches(caches[name], n=calibration)
             ]
             updated = compute_sparsegpt_masks(model, batches, sparsity=sparsity)
-            masks = dict.fromkeys(tasks, updated)
+            yield baseline, dict.fromkeys(tasks, updated)
         else:
             shared = build_baseline_masks(
                 model, list(caches.values()), baseline=baseline, sparsity=sparsity, seed=seed
             )
-            masks = dict.fromkeys(tasks, shared)
-        scores[baseline] = {name: task.compute_scores(masks[name]) for name, task in tasks.items()}
-    return scores
+            yield baseline, dict.fromkeys(tasks, shared)
+
+
+def score_pruning_masks(
+    tasks: TasksByName,
+    caches: Mapping[str, _Path],
+    *,
+    alpha: Masks,
+    other_tasks: TasksByName | None = None,
+    **options: Any,
+) -> tuple[dict[str, dict[str, FloatArray]], dict[str, dict[str, FloatArray]]]:
+    """Score every task with the α-SubNet and with equally sparse baselines.
+
+    Parameters
+    ----------
+    tasks, caches, alpha
+        As for :func:`iterate_pruning_masks`.
+    other_tasks : mapping of str to EvaluationTask or None
+        The same tasks with other samples, from :func:`open_calibration_tasks`; they are scored with
+        the same masks.
+    **options
+        Passed to :func:`iterate_pruning_masks`.
+
+    Returns
+    -------
+    scores, other_scores : dict of str to dict of str to ndarray
+        By mask and task: the score of each sample ``(sample,)``. The second is of the other tasks.
+
+    Examples
+    --------
+    >>> scores, _ = score_pruning_masks(tasks, caches, alpha=alpha)  # doctest: +SKIP
+    >>> scores["random"]["mini-image-qa"].mean()  # doctest: +SKIP
+    0.0
+    """
+    splits = (tasks, other_tasks or {})
+    scores: tuple[dict[str, dict[str, FloatArray]], ...] = ({}, {})
+    for mask, by_task in iterate_pruning_masks(tasks, caches, alpha=alpha, **options):
+        for split, own in zip(splits, scores, strict=True):
+            own[mask] = {name: task.compute_scores(by_task[name]) for name, task in split.items()}
+    return scores[0], scores[1]
+
+
+def open_calibration_tasks(
+    tasks: TasksByName, caches: Mapping[str, _Path], *, samples: int
+) -> dict[str, EvaluationTask]:
+    """Open the tasks on samples from which their masks were made, and not on test samples.
+
+    Parameters
+    ----------
+    tasks : mapping of str to EvaluationTask
+        The tasks.
+    caches : mapping of str to path
+        For each task, its cache of calibration samples.
+    samples : int
+        Samples of each task; at most as many as its cache has.
+
+    Examples
+    --------
+    >>> open_calibration_tasks(tasks, caches, samples=8)["qa"].samples.split  # doctest: +SKIP
+    'calibration'
+    """
+    opened = {}
+    for name, task in tasks.items():
+        own = tuple(open_calibration_samples(caches[name], n=samples))
+        opened[name] = EvaluationTask(task.model, SampleSet(name, "calibration", own))
+    return opened
 
 
 def compare_alpha_to_baselines(
@@ -199,20 +269,31 @@ def compare_alpha_to_baselines(
     return table
 
 
-def find_best_data_free_mask(scores: ScoresByMask) -> str:
-    """Return the name of the baseline that scores highest among those that see no input.
+def find_best_mask(scores: ScoresByMask, *, among: Sequence[str] | None = None) -> str:
+    """Return the name of the baseline with the highest mean score over tasks.
+
+    Parameters
+    ----------
+    scores : mapping
+        By mask and task ``(sample,)``; the α-SubNet is no baseline.
+    among : sequence of str or None
+        The baselines that count; None: all.
+
+    Raises
+    ------
+    ParameterError
+        If no baseline was scored.
 
     Examples
     --------
-    >>> find_best_data_free_mask(
-    ...     {"random": {"qa": np.array([0.0, 0.1])}, "|W| overall": {"qa": np.array([1.0, 0.0])}}
-    ... )
-    '|W| overall'
+    >>> scores = {"random": {"qa": np.array([0.0, 0.1])}, "|W| overall": {"qa": np.array([1.0])}}
+    >>> find_best_mask(scores), find_best_mask(scores, among=["random"])
+    ('|W| overall', 'random')
     """
-    return max(
-        (name for name in DATA_FREE_MASKS if name in scores),
-        key=lambda name: average_over_tasks(scores[name]),
-    )
+    names = [name for name in scores if name != ALPHA_SUBNET and (among is None or name in among)]
+    if not names:
+        raise ParameterError(f"None of the masks is a baseline: {', '.join(scores)}.")
+    return max(names, key=lambda name: average_over_tasks(scores[name]))
 
 
 def compute_vote_agreement(masks: Sequence[Masks]) -> pd.DataFrame:

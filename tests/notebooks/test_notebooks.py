@@ -240,7 +240,7 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
 def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     path = tmp_path / "claims.json"
     given = {"swept": [0.4, 0.7], "scored": 3, "scored_in_sweep": 2, "calibration": 4, "steps": 2}
-    given |= {"caches": calibrated, "claims": str(path)}
+    given |= {"caches": calibrated, "claims": str(path), "chosen_on": 2}
     page = run("implication4", tmp_path, **given)
     known = check_page(page)
     for said in ("alone", "by_all", "alone_by_chance", "all_by_chance"):
@@ -253,9 +253,17 @@ def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     repaired = [table for table in tables if "gain of the whole model" in table]
     assert len(repaired) == 1
     assert len(re.findall(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", repaired[0])) == 2
-    found = [(entry.claim, entry.model) for entry in claims.read_claim_records(path)]
-    # At two shares, against the best blind mask and against the whole model.
-    assert found == [("I4", f"{name} (ST)") for name in ("llama-mini", "opt-mini") for _ in "1234"]
+    records = claims.read_claim_records(path)
+    names, readings = ("llama-mini (ST)", "opt-mini (ST)"), ("as stated", "as tested")
+    assert [(one.model, one.reading) for one in records] == [
+        (m, r) for m in names for r in readings
+    ]
+    assert {one.claim for one in records} == {"I4"}
+    for one in records:
+        # The captions and the questions of opt-mini are about the same pictures.
+        assert one.n == (6 if one.model == "llama-mini (ST)" else 3)
+        said = "the best other mask on calibration samples" in one.finding
+        assert said is (one.reading == "as tested")
 
 
 @pytest.mark.slow
@@ -328,11 +336,14 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
     assert known["apart_of"] == "1"
 
 
-def answered(folder, model):
+def answered(folder, model, task="qa"):
     """Write a data set whose references are what a model says, so that it scores."""
-    given = list(open_samples("mini-image-qa", n=12))
+    given = list(open_samples(f"mini-image-{task}", n=12))
     said = load_model(model).generate(given)
-    told = [replace(one, references=(text or "x",)) for one, text in zip(given, said, strict=True)]
+    told = [
+        replace(one, references=(text or "x",), truth={})
+        for one, text in zip(given, said, strict=True)
+    ]
     write_data_folder(SampleSet("answered", "test", tuple(told)), folder)
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     for line in lines[8:]:
@@ -344,20 +355,40 @@ def answered(folder, model):
 @pytest.mark.usefixtures("multitask_zoo")
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "retrained"),
-    [("llama-mini/vit/image-qa", ""), ("llava-tiny", "llava-tiny-skipping")],
+    ("name", "retrained", "tasks"),
+    [
+        ("llama-mini/vit/image-qa", "", ["qa"]),
+        ("llava-tiny", "llava-tiny-skipping", ["qa", "caption"]),
+    ],
 )
-def test_models_leave_computation_out(tmp_path, name, retrained):
+def test_models_leave_computation_out(tmp_path, name, retrained, tasks):
     path = tmp_path / "claims.json"
-    given = {"models": [name], "datasets": [answered(tmp_path / "set", name)], "samples": 8}
+    sets = [answered(tmp_path / task, name, task) for task in tasks]
+    given = {"models": [name], "datasets": sets, "scored": 8, "samples": 8}
     given |= {"searched": 4, "start": 1, "after_layer": 1, "layers": [1, 2], "repeats": 1}
-    given |= {"single": ["llama-mini/ast/audio-qa"], "retrained": retrained}
+    given |= {"single": ["opt-mini/vit/image-qa"], "large": [], "retrained": retrained}
     given |= {"starts": [1, 3], "ratios": [0.5, 1.0]}
     known = check_page(run("implication3", tmp_path, claims=str(path), **given))
     assert known["layers"] == "3"
     assert ("before" in known["returned"]) is bool(retrained)
-    (found,) = claims.read_claim_records(path)
-    assert (found.claim, found.n, found.null) == ("I3", 8, 0.9)
+    stated, tested = claims.read_claim_records(path)
+    assert [(one.claim, one.reading) for one in (stated, tested)] == [
+        ("I3", "as stated"),
+        ("I3", "as tested"),
+    ]
+    # Questions and captions are about the same pictures.
+    assert (stated.n, stated.null) == (8, 0.9)
+    assert f"average over {len(sets)} data sets" in stated.finding or len(sets) == 1
+    if "caption" in tasks:
+        assert tested.n == 8
+        assert ("can tell" in tested.finding) is (tested.verdict != "not testable here")
+        assert ("cannot tell" in tested.reason) is (tested.verdict == "not testable here")
+    else:
+        assert (tested.verdict, tested.value) == ("not testable here", None)
+        assert tested.reason == "None of the data sets has captions."
+    # The other model answers nothing as it should: no fraction of its score is defined.
+    (missing,) = claims.read_unmeasurable_claims([path])
+    assert "scores 0 on" in missing.reason
 
 
 @pytest.mark.usefixtures("multitask_zoo")

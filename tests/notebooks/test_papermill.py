@@ -26,10 +26,10 @@ PAGES = {
     "implication4": (
         "calibration",
         {
-            "sparsities": [0.5],
             "swept": [0.6],
             "smaller": [0.5],
             "scored": 3,
+            "chosen_on": 2,
             "scored_in_sweep": 2,
             "calibration": 4,
             "steps": 2,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ima.data.samples import open_samples
+from ima.errors import ParameterError
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
 from ima.pruning import mask_comparison
@@ -63,7 +64,11 @@ def test_every_mask_is_scored_on_every_task_at_one_sparsity(tasks, calibration, 
         for name, path in calibration.items()
     ]
     alpha = build_alpha_subnet(each)
-    scores = mask_comparison.score_pruning_masks(tasks, calibration, alpha=alpha, calibration=4)
+    others = mask_comparison.open_calibration_tasks(tasks, calibration, samples=3)
+    scores, on_calibration = mask_comparison.score_pruning_masks(
+        tasks, calibration, alpha=alpha, other_tasks=others, calibration=4
+    )
+    assert list(on_calibration) == list(scores)
     baselines = [WANDA_PER_TASK, *BASELINE_MASKS, SPARSEGPT_ALL_TASKS]
     assert list(scores) == [ALPHA_SUBNET, *baselines]
     batches = [
@@ -80,11 +85,19 @@ def test_every_mask_is_scored_on_every_task_at_one_sparsity(tasks, calibration, 
         expected = {ALPHA_SUBNET: alpha, WANDA_PER_TASK: own, SPARSEGPT_ALL_TASKS: updated}
         for label, masks in expected.items():
             assert (scores[label][name] == task.compute_scores(masks)).all()
+            again = others[name].compute_scores(masks)
+            assert (on_calibration[label][name] == again).all()
+            assert again.shape == (3,)
+        assert others[name].samples.split == "calibration"
+        assert not {one.id for one in others[name].samples} & {one.id for one in task.samples}
         assert all(by_task[name].shape == (5,) for by_task in scores.values())
     table = mask_comparison.compare_alpha_to_baselines(scores, tasks=tasks)
     assert list(table["mask"]) == baselines
     assert (table["p (Holm)"] >= table["p"]).all()
-    assert mask_comparison.find_best_data_free_mask(scores) in DATA_FREE_MASKS
+    assert mask_comparison.find_best_mask(scores, among=DATA_FREE_MASKS) in DATA_FREE_MASKS
+    assert mask_comparison.find_best_mask(scores) in baselines
+    with pytest.raises(ParameterError, match="None of the masks is a baseline"):
+        mask_comparison.find_best_mask({ALPHA_SUBNET: scores[ALPHA_SUBNET]})
 
 
 def build_all_baselines(model, paths, sparsity):
