@@ -53,7 +53,8 @@ def compute_relative_score(
     samples change their score, or none, a bootstrap of so few would say that none ever does.
     Resamples are therefore drawn from the contents and four more, one for each possible outcome:
     solved with and without the plan, with it alone, without it alone, and not at all (the
-    plus-four interval of Agresti & Coull 1998, for pairs as in Agresti & Min 2005).
+    plus-four interval of Agresti & Coull 1998, for pairs as in Agresti & Min 2005). The interval
+    is that of their percentiles.
 
     Parameters
     ----------
@@ -113,7 +114,9 @@ def compute_relative_score(
                 before, after = (counts @ np.vstack([pairs, largest * _PSEUDO_CONTENTS])).T
                 ratios += after / before / len(unreduced)
     n = int(samples["content"].nunique())
-    return Interval.of_draws(float(value), ratios[np.isfinite(ratios)], n=n, level=level)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(ratios[np.isfinite(ratios)], tails)
+    return Interval.around(float(value), low=low, high=high, n=n)
 
 
 def _draw_contents(n: int, *, resamples: int, seed: tuple[int, ...]) -> FloatArray:

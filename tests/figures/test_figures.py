@@ -422,3 +422,48 @@ def test_better_language_models_are_on_the_right_of_the_ladder():
     assert all(axes.xaxis_inverted() for axes in figure.axes)
     assert [text.get_text() for text in figure.axes[0].texts] == ["4", "10"]
     assert len(legend(figure)) == 4
+
+
+def test_plans_have_a_row_each_and_a_panel_for_each_score_and_cost():
+    rows = [
+        {"plan": name, "metric": "exact_match", "score": kept, "low": kept - 0.1, "high": 1.0}
+        | {"gflops ratio": cost, "cached ratio": 1.0}
+        for name, kept, cost in (("nothing left out", 0.9, 1.0), ("half", 0.6, 0.75))
+    ]
+    table = pd.DataFrame(rows)
+    figure = figures.plot_plans(
+        {"questions": table, "captions": table.drop(columns="gflops ratio")}
+    )
+    panels = figure.axes
+    assert [axes.get_xlabel().splitlines()[0] for axes in panels] == [
+        "questions",
+        "captions",
+        "operations",
+        "KV cache",
+    ]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == [
+        "nothing left out",
+        "half",
+    ]
+    assert panels[0].yaxis_inverted()
+    dots = [line for line in panels[2].lines if line.get_linestyle() == "None"]
+    assert dots[0].get_xdata().tolist() == [1.0, 0.75]
+    assert figure.legends == []
+
+
+def test_relative_scores_have_a_panel_a_model_and_a_marker_a_task():
+    rows = [
+        {"model": model, "plan": plan, "task": task, "value": 0.5, "low": 0.4, "high": 0.8}
+        for model in ("one", "other")
+        for plan in ("half", "control")
+        for task in ("captions", "questions")
+    ]
+    figure = figures.plot_relative_scores(pd.DataFrame(rows), threshold=0.9)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["one", "other"]
+    assert legend(figure) == ["captions", "questions"]
+    for axes in figure.axes:
+        upright = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+        assert {1, 0.9} <= set(upright)
+        places = [container[0].get_ydata()[0] for container in axes.containers]
+        assert places == pytest.approx([-0.1, 0.1, 0.9, 1.1])
+    assert figure.axes[0].yaxis_inverted()

@@ -83,6 +83,12 @@ def test_no_change_in_few_samples_is_not_certain():
     assert few.low < 0.9 < many.low < 1
 
 
+def test_nothing_left_is_never_less_than_nothing():
+    plain = np.repeat([1.0, 0.0], [8, 16])
+    found = compute_relative_score({"a": 0 * plain}, {"a": plain})
+    assert found.value == found.low == 0 < found.high < 0.9
+
+
 def test_contents_are_resampled_together_over_data_sets():
     rng = np.random.default_rng(0)
     kept = (rng.random(100) < 0.6).astype(float)
