@@ -173,13 +173,14 @@ def _format_box(record: ClaimRecord) -> str:
     title = f"{record.verdict.capitalize()}, {record.reading}"
     lines = [
         f'<p class="verdict-title">{record.claim}: {title}</p>',
-        f"<p>{html.escape(record.finding or record.reason)}</p>",
+        *(f"<p>{html.escape(text)}</p>" for text in (record.finding, record.reason) if text),
         f"<p><small>The reading: {html.escape(reading.sentence)} "
         f"{html.escape(_describe_statistic(record))}</small></p>",
     ]
     label = f"{record.claim} {record.reading}: {record.verdict}"
-    body = "".join(line for line in lines if "<p></p>" not in line)
-    return f'<div class="verdict-box {kind}" role="note" aria-label="{label}">{body}</div>'
+    return (
+        f'<div class="verdict-box {kind}" role="note" aria-label="{label}">{"".join(lines)}</div>'
+    )
 
 
 def _describe_statistic(record: ClaimRecord) -> str:

@@ -44,6 +44,13 @@ def test_a_box_without_numbers_gives_the_reason():
     )
 
 
+def test_a_box_gives_the_finding_and_why_it_has_no_verdict(measured):
+    record = measured("I3", "as tested", finding="It keeps 0.97.", reason="The task cannot tell.")
+    text = claims.show_verdicts([record]).data
+    assert text.index("<p>It keeps 0.97.</p>") < text.index("<p>The task cannot tell.</p>")
+    assert "<p></p>" not in claims.show_verdicts([measured()]).data
+
+
 def test_columns_that_are_constant_are_left_out(measured):
     one = claims.show_claim_records([measured(), measured(model="opt-mini (ST)")]).data
     assert list(one.columns) == ["model", "reading", "value", "low", "high", "n", "unit", "verdict"]
