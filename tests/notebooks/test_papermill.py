@@ -38,10 +38,14 @@ PAGES = {
     ),
     "finding3": (
         "test",
-        {**FEW, "neighbours": 3, "permutations": 2},
-        ["F3.1", "F3.1", "F3.3"],
+        {**FEW, "neighbours": 3, "permutations": 2, "separated": 6},
+        ["F3.1", "F3.1", "F3.3", "F3.3"],
     ),
-    "finding3-controls": ("test", {**FEW, "samples": 6, "redraws": 1}, ["F3.4"]),
+    "finding3-controls": (
+        "test",
+        {**FEW, "samples": 6, "draws": 2, "drawn": 4},
+        ["F3.4", "F3.4"],
+    ),
 }
 
 
