@@ -13,9 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from ima.cache.reader import open_cache
+from ima.data.samples import Sample, open_samples
 from ima.errors import CacheError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
-from ima.measures.treatments import Treatment, treat_means
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -82,6 +82,19 @@ class CacheSet:
             for name, tree in self.trees.items()
         }
 
+    def open_first_samples(self, name: str, *, n: int) -> list[Sample]:
+        """Open the first samples of a data set, at most as many as its cache holds.
+
+        Parameters
+        ----------
+        name : str
+            The data set.
+        n : int
+            Number of samples.
+        """
+        held = self.trees[name]["samples"].sizes["sample"]
+        return list(open_samples(str(self.members["opened"][name]), n=min(n, held)))
+
     def list_references(self) -> dict[str, list[str]]:
         """List the text of each sample, by data set: the first reference, which the model reads."""
         return {
@@ -147,41 +160,6 @@ class CacheSet:
                 values = values.assign_coords(id=("sample", ids))
             arrays[name] = values
         return arrays
-
-    def read_treated_means(self, treatment: Treatment) -> dict[str, xr.DataArray]:
-        """Return the mean-pooled tokens of the residual stream under a treatment.
-
-        Parameters
-        ----------
-        treatment : str
-            One of :data:`ima.measures.treatments.TREATMENTS`, for example ``"standardised"``.
-
-        Returns
-        -------
-        dict of str to xarray.DataArray
-            By data set, ``(sample, kind, layer, hidden)`` with the coords of :attr:`means`.
-
-        Raises
-        ------
-        CacheError
-            If a cache holds no ``/sinks``.
-        UnknownNameError
-            If the treatment does not exist.
-        """
-        raw = self.read_arrays("means/resid_post/mean")
-        if treatment == "raw":
-            return raw
-        without = self.read_arrays("sinks/mean_without")
-        squares = self.read_arrays("sinks/sum_squares_without")
-        return {
-            name: treat_means(
-                means,
-                treatment=treatment,
-                without_sinks=without[name],
-                sum_squares=squares[name],
-            )
-            for name, means in raw.items()
-        }
 
     def read_hook_points(self) -> dict[str, dict[str, xr.DataArray]]:
         """Return the mean-pooled tokens by hook point and data set.

@@ -81,7 +81,7 @@ class SinkStatistics:
         if bool(sinks.any()):
             # A sample without an ordinary token of a kind has no mean of it: 0/0 gives NaN.
             mean = torch.bmm(ordinary.float() / counts, value)
-        squares = torch.einsum("skp,sph->kh", ordinary.float(), value.square())
+        squares = torch.bmm(ordinary.float(), value.square()).sum(dim=0)
         found = {
             "count": (kinds & sinks.unsqueeze(1)).sum(dim=-1),
             "position": _list_positions(sinks, real=kinds.any(dim=1)),

@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ima.claims.readings import Reading, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.stats.intervals import Interval
@@ -39,7 +40,7 @@ def show_readings(*claims: str) -> Styler:
     rows = [
         {
             "reading": f"{claim} {name}",
-            "says": reading.sentence,
+            "says": f"{reading.sentence} In the paper: {reading.figure}.",
             "statistic": reading.statistic,
             "supported if": reading.describe_rule(),
             "why this margin": reading.margin.reason,
@@ -169,13 +170,13 @@ def _describe_numbers(record: ClaimRecord) -> str:
 def _format_box(record: ClaimRecord) -> str:
     """Return the box of a record."""
     reading = CLAIMS[record.claim].readings[record.reading]
-    kind = record.verdict.split()[0]
+    kind = get_style_class(record.verdict)
     title = f"{record.verdict.capitalize()}, {record.reading}"
     lines = [
         f'<p class="verdict-title">{record.claim}: {title}</p>',
         *(f"<p>{html.escape(text)}</p>" for text in (record.finding, record.reason) if text),
         f"<p><small>The reading: {html.escape(reading.sentence)} "
-        f"{html.escape(_describe_statistic(record))}</small></p>",
+        f"{html.escape(_describe_statistic(record, reading))}</small></p>",
     ]
     label = f"{record.claim} {record.reading}: {record.verdict}"
     return (
@@ -183,10 +184,10 @@ def _format_box(record: ClaimRecord) -> str:
     )
 
 
-def _describe_statistic(record: ClaimRecord) -> str:
+def _describe_statistic(record: ClaimRecord, reading: Reading) -> str:
     """Return the statistic with its numbers, in one sentence."""
     statistic = record.statistic[0].upper() + record.statistic[1:]
     if record.interval is None:
         return f"Statistic: {statistic}."
-    rule = CLAIMS[record.claim].readings[record.reading].describe_rule()
+    rule = reading.describe_rule()
     return f"{statistic}: {record.interval} {record.unit}; supported is {rule}."

@@ -20,6 +20,7 @@ from ima.claims.records import make_claim_record
 from ima.claims.registry import CLAIMS
 from ima.errors import ParameterError
 from ima.files import read_json, write_json
+from ima.hook_points import TOKEN_KINDS
 from ima.measures.alignment import compute_alignment_curve
 from ima.measures.cone_gaps import compute_cone_margin, compute_group_gaps
 from ima.measures.cones import compute_group_terms
@@ -46,7 +47,6 @@ _Simulation = Callable[[_Rng, float], Interval]
 ERROR_RATES_FILE = Path("data/simulations/error_rates.json")
 #: An effect is planted in this unit where a reading has no margin of its own.
 _DEFAULT_UNIT = 0.05
-_KINDS = ("perceptual", "textual")
 _DIMS = ("sample", "kind", "layer", "hidden")
 _SAMPLES, _LAYERS, _HIDDEN, _RESAMPLES = 64, 5, 128, 200
 
@@ -237,7 +237,7 @@ def _find_planted_effect(claim: str, effect: float) -> float:
 
 def _label(values: FloatArray, dims: Sequence[str] = _DIMS) -> xr.DataArray:
     sizes = dict(zip(dims, values.shape, strict=True))
-    coords = {"kind": list(_KINDS), "layer": range(sizes["layer"])}
+    coords = {"kind": list(TOKEN_KINDS), "layer": range(sizes["layer"])}
     return xr.DataArray(values, coords, dims)
 
 
@@ -247,24 +247,19 @@ def _draw_directions(rng: _Rng, *shape: int) -> FloatArray:
     return directions
 
 
-def _draw_cones(rng: _Rng, *, similarity: FloatArray, layers: int) -> FloatArray:
-    """Draw states whose kinds have a cosine of `similarity` ``(layer,)``, and 0.5 within a kind."""
+def _draw_cones(rng: _Rng, *, similarity: float) -> FloatArray:
+    """Draw states whose kinds have a cosine of `similarity`, and 0.5 within a kind."""
     first, second = np.eye(_HIDDEN)[:2]
     # The axes of both cones are at the angle that gives the cosine between kinds.
-    across = np.clip(similarity / 0.5, -1, 1)[:, None]
-    axes = np.stack(
-        [
-            np.broadcast_to(first, (layers, _HIDDEN)),
-            across * first + np.sqrt(1 - across**2) * second,
-        ]
-    )
-    noise = _draw_directions(rng, _SAMPLES, 2, layers)
-    states: FloatArray = np.sqrt(0.5) * axes[None] + np.sqrt(0.5) * noise
+    across = np.clip(similarity / 0.5, -1, 1)
+    axes = np.stack([first, across * first + np.sqrt(1 - across**2) * second])[:, None]
+    noise = _draw_directions(rng, _SAMPLES, 2, _LAYERS)
+    states: FloatArray = np.sqrt(0.5) * axes + np.sqrt(0.5) * noise
     return states
 
 
 def _simulate_cones(rng: _Rng, gap: float) -> Interval:
-    states = _draw_cones(rng, similarity=np.full(_LAYERS, 0.5 - gap), layers=_LAYERS)
+    states = _draw_cones(rng, similarity=0.5 - gap)
     halves = [np.arange(_SAMPLES // 2), np.arange(_SAMPLES // 2, _SAMPLES)]
     terms = compute_group_terms(
         {"data": _label(states)}, groups={"data": halves}, resamples=_RESAMPLES
@@ -312,21 +307,17 @@ def _simulate_words(rng: _Rng, rate: float) -> Interval:
     return compute_translation_rate(rates)
 
 
-def _draw_matched_states(rng: _Rng, matched: FloatArray) -> xr.DataArray:
-    """Draw states in which matched pairs exceed all pairs by `matched` ``(layer,)``.
+def _draw_matched_curve(rng: _Rng, matched: FloatArray) -> xr.Dataset:
+    """Measure states in which matched pairs exceed all pairs by `matched` ``(layer,)``.
 
     Noise is a random walk over layers, so that neighbouring layers are alike.
     """
-    layers = len(matched)
-    walk = rng.standard_normal((_SAMPLES, 2, layers, _HIDDEN)).cumsum(axis=2)
+    walk = rng.standard_normal((_SAMPLES, 2, len(matched), _HIDDEN)).cumsum(axis=2)
     noise = walk / np.linalg.norm(walk, axis=-1, keepdims=True)
     own = _draw_directions(rng, _SAMPLES, 1, 1)
     # All pairs contain one matched pair in as many as there are samples.
     part = np.sqrt(matched / (1 - 1 / _SAMPLES))[:, None]
-    return _label(part * own + np.sqrt(1 - part**2) * noise)
-
-
-def _compute_matched_curve(states: xr.DataArray) -> xr.Dataset:
+    states = _label(part * own + np.sqrt(1 - part**2) * noise)
     return compute_alignment_curve(
         {"data": states}, pairs="matched minus all", resamples=_RESAMPLES
     )
@@ -335,31 +326,25 @@ def _compute_matched_curve(states: xr.DataArray) -> xr.Dataset:
 def _simulate_depth(rng: _Rng, rise: float) -> Interval:
     matched = 0.1 + rise * np.linspace(-1 / (_LAYERS - 2), 1, _LAYERS).clip(0)
     return compute_least_depth_rise(
-        {
-            str(treatment): _compute_matched_curve(_draw_matched_states(rng, matched))
-            for treatment in range(3)
-        }
+        {str(treatment): _draw_matched_curve(rng, matched) for treatment in range(3)}
     )
 
 
 def _simulate_training(rng: _Rng, change: float) -> Interval:
-    levels = (np.full(_LAYERS, 0.1), np.full(_LAYERS, 0.1 + change))
+    before, after = np.full(_LAYERS, 0.1), np.full(_LAYERS, 0.1 + change)
     return compute_least_score_change(
         {
-            str(treatment): (
-                _compute_matched_curve(_draw_matched_states(rng, levels[0])),
-                _compute_matched_curve(_draw_matched_states(rng, levels[1])),
-            )
+            str(treatment): (_draw_matched_curve(rng, before), _draw_matched_curve(rng, after))
             for treatment in range(3)
         }
     )
 
 
 def _simulate_blocks(rng: _Rng, gap: float) -> Interval:
-    stream = _draw_cones(rng, similarity=np.full(_LAYERS, 0.2), layers=_LAYERS)
+    stream = _draw_cones(rng, similarity=0.2)
     means = {"resid_post": {"data": _label(stream)}}
     for hook_point in OUTPUT_HOOK_POINTS:
-        inside = _draw_cones(rng, similarity=np.full(_LAYERS, 0.2 + gap), layers=_LAYERS)
+        inside = _draw_cones(rng, similarity=0.2 + gap)
         means[hook_point] = {"data": _label(inside)}
     curves = compute_hook_point_alignment(means, resamples=_RESAMPLES)
     gaps = compute_block_gaps(curves, hook_points=OUTPUT_HOOK_POINTS, stream=READ_STREAM)

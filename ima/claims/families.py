@@ -44,11 +44,10 @@ def compute_verdict_p(record: ClaimRecord) -> float:
     >>> record.verdict, round(compute_verdict_p(record), 3)
     ('inconclusive', 1.0)
     """
-    if record.verdict not in _CONCLUSIVE or record.interval is None:
+    interval = record.interval
+    if record.verdict not in _CONCLUSIVE or interval is None:
         return 1.0
-    value, low, high = (
-        end - record.null for end in (record.interval.value, record.low or 0.0, record.high or 0.0)
-    )
+    value, low, high = (end - record.null for end in (interval.value, interval.low, interval.high))
     if record.direction == "less":
         value, low, high = -value, -high, -low
     above = _count_standard_errors(value - record.margin, width=value - low)

@@ -62,7 +62,7 @@ FINDINGS: tuple[Claim, ...] = (
                 ),
             ),
             unit="contents",
-            figure="figure 2 (t-SNE)",
+            figure="the t-SNE maps of finding 1",
         ),
         as_tested=Reading(
             sentence=(
@@ -78,7 +78,7 @@ FINDINGS: tuple[Claim, ...] = (
                 0.05, ("One neighbour in twenty is the least that a map of the states would show.")
             ),
             unit="contents",
-            figure="figure 2 (t-SNE)",
+            figure="the t-SNE maps of finding 1",
         ),
     ),
     Claim(
@@ -147,7 +147,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=COSINE_MARGIN,
             unit="contents",
-            figure="figure 3",
+            figure="the similarity of consecutive layers in finding 1",
         ),
         as_tested=Reading(
             sentence=(
@@ -160,7 +160,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=COSINE_MARGIN,
             unit="contents",
-            figure="figure 3",
+            figure="the similarity of consecutive layers in finding 1",
         ),
     ),
     Claim(
@@ -188,7 +188,7 @@ FINDINGS: tuple[Claim, ...] = (
                 ),
             ),
             unit="contents",
-            figure="the appendix on the logit lens",
+            figure="the logit lens of finding 1",
         ),
         as_tested=Reading(
             sentence=(
@@ -207,7 +207,7 @@ FINDINGS: tuple[Claim, ...] = (
                 0.05, "One percept in twenty is the least that a table of words would show."
             ),
             unit="contents",
-            figure="the appendix on the logit lens",
+            figure="the logit lens of finding 1",
             direction="less",
             null=0.5,
         ),
@@ -228,7 +228,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=Margin(0.02, "An IoU of 0.02 is one weight in fifty."),
             unit="contents",
-            figure="figures 4 to 6",
+            figure="the overlaps of finding 2",
         ),
         as_tested=Reading(
             sentence=(
@@ -244,7 +244,7 @@ FINDINGS: tuple[Claim, ...] = (
                 ("A twentieth of the attainable overlap is what another choice of samples moves."),
             ),
             unit="contents",
-            figure="figures 4 to 6",
+            figure="the overlaps of finding 2",
             null=0.5,
         ),
     ),
@@ -264,7 +264,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=SCORE_MARGIN,
             unit="contents",
-            figure="the tables on transfer",
+            figure="the transfer of masks in finding 2",
         ),
         as_tested=Reading(
             sentence=(
@@ -279,7 +279,7 @@ FINDINGS: tuple[Claim, ...] = (
                 0, ("The null of −0.05 is the margin: the test is one of non-inferiority.")
             ),
             unit="contents",
-            figure="the tables on transfer",
+            figure="the transfer of masks in finding 2",
             null=-0.05,
         ),
     ),
@@ -394,7 +394,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=COSINE_MARGIN,
             unit="contents",
-            figure="figure 7",
+            figure="the controls of finding 3",
         ),
         as_tested=Reading(
             sentence=(
@@ -406,7 +406,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=COSINE_MARGIN,
             unit="draws of the controls",
-            figure="figure 7",
+            figure="the controls of finding 3",
             fewest=50,
         ),
     ),

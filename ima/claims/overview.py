@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ima.claims.families import adjust_verdicts
 from ima.claims.not_measurable import UnmeasurableClaim
-from ima.claims.readings import Verdict
+from ima.claims.readings import Verdict, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 
@@ -80,7 +80,7 @@ def format_claims_table(
             cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
         lines.append(_row(cells))
     legend = [
-        f'<span class="verdict {verdict.split()[0]}">{symbol}</span> {verdict}'
+        f'<span class="verdict {get_style_class(verdict)}">{symbol}</span> {verdict}'
         for verdict, symbol in VERDICT_SYMBOLS.items()
     ]
     if missing:
@@ -117,7 +117,7 @@ def _get_shown(record: ClaimRecord, adjusted: _Adjusted) -> Verdict:
 def _mark(record: ClaimRecord, verdict: Verdict, links: Mapping[str, str]) -> str:
     """Return the symbol of a verdict, with a label for screen readers and a tooltip."""
     label = f"{record.claim} {record.reading}: {verdict}"
-    kind = verdict.split()[0]
+    kind = get_style_class(verdict)
     symbol = (
         f'<span class="verdict {kind}" role="img" aria-label="{label}" title="{label}">'
         f"{VERDICT_SYMBOLS[verdict]}</span>"

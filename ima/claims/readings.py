@@ -67,7 +67,7 @@ class Reading:
     unit : str
         What is resampled, in the plural: the independent units that n counts.
     figure : str
-        The part of the paper that the reading stands for.
+        The figure or part of the paper that the reading stands for.
     direction : {"greater", "less"}
         The side of the null on which the claim expects the statistic.
     null : float
@@ -171,6 +171,17 @@ class Claim:
     def part(self) -> str:
         """Title of the part of the book that contains the page."""
         return "Findings" if self.id.startswith("F") else "Implications"
+
+
+def get_style_class(verdict: Verdict) -> str:
+    """Return the class that the style sheet of the book gives a verdict: its first word.
+
+    Examples
+    --------
+    >>> get_style_class("no effect within the margin")
+    'no'
+    """
+    return verdict.split()[0]
 
 
 def compute_verdict(interval: Interval, *, reading: Reading) -> Verdict:

@@ -13,8 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from ima.capture import compute_batch_statistics
-from ima.data.samples import open_samples
+from ima.capture import BatchStatistics, compute_batch_statistics
 from ima.errors import ModelError, ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures.control_comparison import (
@@ -26,6 +25,7 @@ from ima.measures.control_comparison import (
 from ima.models import load_model
 from ima.models.hook_points import find_hook_points
 from ima.progress import make_progress_bar
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.cache.cache_set import CacheSet
@@ -71,6 +71,30 @@ def replace_tokens_with_noise(batch: Batch, *, seed: int) -> Batch:
     noise = drawn / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True) * length
     perceptual = (batch.modality > 0).unsqueeze(-1)
     return replace(batch, embeds=torch.where(perceptual, noise, batch.embeds))
+
+
+def replace_all_tokens_with_noise(batches: Sequence[Batch], *, seed: int) -> list[Batch]:
+    """Replace the perceptual tokens of each batch by noise of its own.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        As for :func:`replace_tokens_with_noise`.
+    seed : int
+        Seed of the first batch; each further one has the next seed.
+
+    Raises
+    ------
+    ModelError
+        If the model inserts perceptual tokens later, inside its decoder.
+
+    Examples
+    --------
+    >>> noisy = replace_all_tokens_with_noise(batches, seed=1)  # doctest: +SKIP
+    """
+    return [
+        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
+    ]
 
 
 def require_inserted_before(batch: Batch) -> None:
@@ -248,12 +272,9 @@ def run_control_conditions(
     ['as it is', 'noise', 'random blocks', 'separated']
     """
     batches = model.encode_batches(samples, batch_size=batch_size)
-    noisy = [
-        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
-    ]
     states = {
         UNCHANGED: _pool(model, batches),
-        "noise": _pool(model, noisy),
+        "noise": _pool(model, replace_all_tokens_with_noise(batches, seed=seed)),
         "random blocks": _pool(reinitialize_blocks(model, seed=seed), batches),
     }
     for layer in sorted({model.layers, *(round(depth * model.layers) for depth in depths)}):
@@ -388,32 +409,32 @@ def run_cache_set_controls(
     """
     states: dict[str, dict[str, xr.DataArray]] = {}
     batches: dict[str, Batch] = {}
+    is_redrawn = draws > 1 and drawn_samples > 0
     models: list[FrozenModel] = []
     settings: dict[str, Any] = {"depths": depths, "batch_size": batch_size, "seed": seed}
     for name, row in cache_set.members.iterrows():
         # One model at a time, beside the first.
         models[1:] = [load_model(row["model"], device=device)]
         _require_same_blocks(models[0], models[-1])
-        chosen = list(open_samples(row["opened"], n=min(samples, row["samples"])))
+        chosen = cache_set.open_first_samples(str(name), n=samples)
         for condition, means in run_control_conditions(models[-1], chosen, **settings).items():
             states.setdefault(condition, {})[str(name)] = means
-        batches[str(name)] = models[-1].encode(chosen[: drawn_samples or 1])
+        if is_redrawn:
+            batches[str(name)] = models[-1].encode(chosen[:drawn_samples])
     read = slice(drawn_samples or None)
     cosines = {
-        condition: {name: compute_pair_cosines(each[read]) for name, each in by_name.items()}
-        for condition, by_name in states.items()
+        name: {data: compute_pair_cosines(each[read]) for data, each in states[name].items()}
+        for name in (UNCHANGED, SEPARATED, *DRAWN_CONTROLS)
     }
-    first = {
-        name: _stack_controls([[cosines[control][name] for control in DRAWN_CONTROLS]])
-        for name in batches
+    drawn = {
+        data: _stack_controls([[cosines[control][data] for control in DRAWN_CONTROLS]])
+        for data in cosines[UNCHANGED]
     }
-    fixed = {condition: cosines[condition] for condition in (UNCHANGED, SEPARATED)}
-    if draws == 1 or not drawn_samples:
-        return ControlRuns(states, fixed, first)
-    further = draw_controls(models[0], batches, draws=draws - 1, seed=seed)
-    return ControlRuns(
-        states, fixed, {name: xr.concat([first[name], further[name]], "draw") for name in first}
-    )
+    if is_redrawn:
+        further = draw_controls(models[0], batches, draws=draws - 1, seed=seed)
+        drawn = {data: xr.concat([own, further[data]], "draw") for data, own in drawn.items()}
+    fixed = {name: cosines[name] for name in (UNCHANGED, SEPARATED)}
+    return ControlRuns(states, fixed, drawn)
 
 
 def _stack_controls(cosines: Sequence[Sequence[xr.DataArray]]) -> xr.DataArray:
@@ -434,21 +455,45 @@ def _require_same_blocks(first: FrozenModel, second: FrozenModel) -> None:
             )
 
 
-def _pool(model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0) -> xr.DataArray:
-    """Return mean-pooled states of the residual stream, ``(sample, kind, layer, hidden)``."""
-    parts = []
+def capture_residual_statistics(
+    model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0
+) -> Iterator[BatchStatistics]:
+    """Run a model over batches and yield the statistics of its residual stream.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model.
+    batches : sequence of Batch
+        From :meth:`ima.models.frozen.FrozenModel.encode_batches`.
+    last_layer : int
+        Last layer in which textual tokens do not attend to perceptual ones; 0 changes nothing.
+
+    Examples
+    --------
+    >>> next(capture_residual_statistics(model, batches)).means.keys()  # doctest: +SKIP
+    dict_keys(['resid_post'])
+    """
     for batch in batches:
         with attention_knockout(model, batch, last_layer=last_layer):
             statistics = compute_batch_statistics(model, batch, hook_points=["resid_post"])
-        parts.append(statistics.means["resid_post"])
-    values = np.concatenate(parts)
+        yield statistics
+
+
+def label_means(values: FloatArray, batches: Sequence[Batch]) -> xr.DataArray:
+    """Label mean-pooled states, ``(sample, kind, layer, hidden)``, with the samples' ids.
+
+    Examples
+    --------
+    >>> label_means(values, batches).dims  # doctest: +SKIP
+    ('sample', 'kind', 'layer', 'hidden')
+    """
     ids = np.array([i for batch in batches for i in batch.sample_ids], dtype=object)
-    return xr.DataArray(
-        values,
-        dims=("sample", "kind", "layer", "hidden"),
-        coords={
-            "kind": list(TOKEN_KINDS),
-            "layer": range(values.shape[2]),
-            "id": ("sample", ids),
-        },
-    )
+    coords = {"kind": list(TOKEN_KINDS), "layer": range(values.shape[2]), "id": ("sample", ids)}
+    return xr.DataArray(values, coords, ("sample", "kind", "layer", "hidden"))
+
+
+def _pool(model: FrozenModel, batches: Sequence[Batch], *, last_layer: int = 0) -> xr.DataArray:
+    """Return mean-pooled states of the residual stream, ``(sample, kind, layer, hidden)``."""
+    found = capture_residual_statistics(model, batches, last_layer=last_layer)
+    return label_means(np.concatenate([each.means["resid_post"] for each in found]), batches)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ima.capture import compute_batch_statistics
 from ima.data.samples import open_samples
-from ima.hook_points import TOKEN_KINDS
 from ima.interventions.controls import (
-    attention_knockout,
+    capture_residual_statistics,
+    label_means,
     reinitialize_blocks,
-    replace_tokens_with_noise,
+    replace_all_tokens_with_noise,
 )
-from ima.measures.treatments import TREATED, TREATMENTS, Treatment, treat_means
+from ima.measures.treatments import TREATED, Treatment, treat_means_in_all_ways
 from ima.models import load_model, zoo
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ def run_treated_controls(
     ('sample', 'kind', 'layer', 'hidden')
     """
     batches = model.encode_batches(samples, batch_size=batch_size)
-    noisy = [
-        replace_tokens_with_noise(batch, seed=seed + number) for number, batch in enumerate(batches)
-    ]
+    noisy = replace_all_tokens_with_noise(batches, seed=seed)
     untrained = reinitialize_blocks(model, seed=seed)
     return {
         "noise": capture_treated_means(model, noisy),
@@ -106,7 +103,7 @@ def run_separated(
     found: dict[Treatment, dict[str, xr.DataArray]] = {name: {} for name in TREATED}
     for name, row in cache_set.members.iterrows():
         model = load_model(str(row["model"]), device=device)
-        chosen = list(open_samples(str(row["opened"]), n=min(samples, int(row["samples"]))))
+        chosen = cache_set.open_first_samples(str(name), n=samples)
         batches = model.encode_batches(chosen, batch_size=batch_size)
         treated = capture_treated_means(model, batches, separated=True)
         for treatment, own in found.items():
@@ -175,19 +172,13 @@ def capture_treated_means(
     >>> list(capture_treated_means(model, batches))  # doctest: +SKIP
     ['raw', 'without sinks', 'without rogue dimensions', 'standardised']
     """
-    found, last_layer = [], model.layers if separated else 0
-    for batch in batches:
-        with attention_knockout(model, batch, last_layer=last_layer):
-            found.append(compute_batch_statistics(model, batch, hook_points=["resid_post"]))
-    raw = np.concatenate([one.means["resid_post"] for one in found])
+    last_layer = model.layers if separated else 0
+    found = list(capture_residual_statistics(model, batches, last_layer=last_layer))
+    means = label_means(np.concatenate([one.means["resid_post"] for one in found]), batches)
     without = np.concatenate([one.sinks["mean_without"] for one in found])
     squares = np.stack([one.sinks["sum_squares_without"] for one in found])
-    coords = {"kind": list(TOKEN_KINDS), "layer": range(raw.shape[2])}
-    dims = ("kind", "layer", "hidden")
-    sides = {
-        "without_sinks": xr.DataArray(without, coords, ("sample", *dims)),
-        "sum_squares": xr.DataArray(squares, coords, ("unit", *dims)),
-    }
-    ids = np.array([name for batch in batches for name in batch.sample_ids], dtype=object)
-    means = xr.DataArray(raw, coords, ("sample", *dims)).assign_coords(id=("sample", ids))
-    return {name: treat_means(means, treatment=name, **sides) for name in TREATMENTS}
+    return treat_means_in_all_ways(
+        means,
+        without_sinks=means.copy(data=without),
+        sum_squares=xr.DataArray(squares, dims=("unit", *means.dims[1:])),
+    )

@@ -10,6 +10,8 @@ the matched ones (i = j), as in the paper. A direction that all states of a laye
 cosine. It cancels in the difference of matched and all pairs, which is what F3.1 and F3.2 test::
 
     gain(d, l) = mean_i cos(P_d,i,l , T_d,i,l) − PvsT(d, l)
+
+One module because all statistics of F3.1 and F3.2 read the same curves and their draws.
 """
 
 from __future__ import annotations
@@ -93,9 +95,53 @@ def compute_alignment_curve(
         raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
     if pairs not in ALIGNMENT_PAIRS:
         raise UnknownNameError.among(kind="pairs", asked=pairs, available=ALIGNMENT_PAIRS)
+    curves = compute_alignment_curves(means, version=version, resamples=resamples, seed=seed)
+    return curves[pairs]
+
+
+def compute_alignment_curves(
+    means: Mapping[str, xr.DataArray],
+    *,
+    version: Literal["same layer", "input"] = "same layer",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, xr.Dataset]:
+    """Compute the curves of all pairs and of matched minus all pairs, from one pass over the means.
+
+    Parameters
+    ----------
+    means, version, resamples, seed
+        As for :func:`compute_alignment_curve`.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        For each of :data:`ALIGNMENT_PAIRS`, as from :func:`compute_alignment_curve`.
+
+    Raises
+    ------
+    UnknownNameError
+        If the version does not exist.
+    ParameterError
+        If no data sets are given, layers differ, or a data set lacks a kind of token.
+
+    Examples
+    --------
+    >>> states = xr.DataArray(
+    ...     [[[[1.0, 0.0]], [[1.0, 0.0]]], [[[0.0, 1.0]], [[0.0, 1.0]]]],
+    ...     dims=("sample", "kind", "layer", "hidden"),
+    ...     coords={"kind": ["perceptual", "textual"], "layer": [0]},
+    ... )
+    >>> curves = compute_alignment_curves({"caption": states}, resamples=2)
+    >>> {pairs: curve["estimate"].item() for pairs, curve in curves.items()}
+    {'all': 0.5, 'matched minus all': 0.5}
+    """
+    if version not in ALIGNMENT_VERSIONS:
+        raise UnknownNameError.among(kind="version", asked=version, available=ALIGNMENT_VERSIONS)
     layers = check_same_layers(means, hint="Give caches of one language model.")
     weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
-    values = np.empty((1 + resamples, len(means), layers.size))
+    shape = (1 + resamples, len(means), layers.size)
+    values = {pairs: np.empty(shape) for pairs in ALIGNMENT_PAIRS}
     for number, (name, array) in enumerate(means.items()):
         own, rows = weights[name], np.arange(array.sizes["sample"])
         for at in range(layers.size):
@@ -113,9 +159,13 @@ def compute_alignment_curve(
                 rows_a=rows,
                 rows_b=rows,
             )
-            values[:, number, at] = over_all if pairs == "all" else own @ matched - over_all
+            values["all"][:, number, at] = over_all
+            values["matched minus all"][:, number, at] = own @ matched - over_all
     coords = {"dataset": list(means), "layer": layers}
-    return label_draws(values, ("dataset", "layer"), coords=coords, n=n)
+    return {
+        pairs: label_draws(own, ("dataset", "layer"), coords=coords, n=n)
+        for pairs, own in values.items()
+    }
 
 
 def compute_ima_score(curve: xr.Dataset) -> Interval:
@@ -168,8 +218,57 @@ def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
     ... )
     (0.5, array([0.5]))
     """
-    inner = curve[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
+    inner = average_inner_layers(curve)
     return float(inner["estimate"]), inner["draws"].to_numpy()
+
+
+def average_inner_layers(curve: xr.Dataset) -> xr.Dataset:
+    """Average a curve over layers 0 … L-1 and data sets, as in the IMA score.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        ``estimate`` ``(..., dataset, layer)`` and ``draws`` ``(draw, ..., dataset, layer)``.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(...)`` and ``draws`` ``(draw, ...)``.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.75, 1.0]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> float(average_inner_layers(curve)["estimate"])
+    0.5
+    """
+    return curve[["estimate", "draws"]].isel(layer=slice(None, -1)).mean(("dataset", "layer"))
+
+
+def subtract_layer_one(curve: xr.Dataset) -> xr.Dataset:
+    """Subtract a curve at layer 1 from that at the last layer, mean over data sets.
+
+    Layer 0 is the input of the model, which no block has read yet.
+
+    Parameters
+    ----------
+    curve : xarray.Dataset
+        As for :func:`average_inner_layers`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(...)`` and ``draws`` ``(draw, ...)``.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.0, 0.25, 0.75]], dims=("dataset", "layer"))
+    >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> float(subtract_layer_one(curve)["estimate"])
+    0.5
+    """
+    mean = curve[["estimate", "draws"]].mean("dataset")
+    return mean.isel(layer=-1, drop=True) - mean.isel(layer=1, drop=True)
 
 
 def correlate_with_depth(curve: xr.Dataset) -> Interval:
@@ -234,8 +333,6 @@ def _widen_by_random_walks(interval: Interval, *, points: Sequence[int]) -> Inte
 def compute_depth_rise(curve: xr.Dataset) -> Interval:
     """Measure F3.1: how much higher a curve is at the last layer than at layer 1, over data sets.
 
-    Layer 0 is the input of the model, which no block has read yet.
-
     Parameters
     ----------
     curve : xarray.Dataset
@@ -253,8 +350,7 @@ def compute_depth_rise(curve: xr.Dataset) -> Interval:
     >>> compute_depth_rise(curve.assign_attrs(samples=8)).value
     0.5
     """
-    mean = curve[["estimate", "draws"]].mean("dataset")
-    rise = mean.isel(layer=-1, drop=True) - mean.isel(layer=1, drop=True)
+    rise = subtract_layer_one(curve)
     return Interval.of_draws(float(rise["estimate"]), rise["draws"], n=curve.attrs["samples"])
 
 

@@ -23,6 +23,7 @@ from ima.measures.representation_similarity import (
 from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval
+from ima.stats.jackknife import compute_jackknife_error
 from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
 
 ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
@@ -262,8 +263,7 @@ def _leave_out(
 def _make_jackknife_interval(values: FloatArray) -> tuple[float, float, float]:
     """Return a value and its 95 % interval from :func:`_leave_out`."""
     value, without = float(values[0]), values[1:]
-    count = len(without)
-    error = float(np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum()))
+    error = compute_jackknife_error(without)
     return value, value - _Z_95 * error, value + _Z_95 * error
 
 

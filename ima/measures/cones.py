@@ -41,7 +41,8 @@ from ima.stats.resampling import (
 CONE_CURVES = ("PvsT", "PvsP", "TvsT", "P intra", "T intra")
 #: Whether the two samples of a pair are of the same group, for example of the same wording.
 GROUP_PAIRS = ("same", "different")
-_GROUP_CURVES = ("PvsT", "P intra", "T intra")
+#: The curves over groups, by the kinds of their two samples.
+_GROUP_CURVES = {"PvsT": ("P", "T"), "P intra": ("P", "P"), "T intra": ("T", "T")}
 #: The similarity of each kind with itself, within data sets and between two of them.
 WITHIN_CURVES = ("P intra", "T intra")
 BETWEEN_CURVES = ("PvsP", "TvsT")
@@ -317,13 +318,12 @@ def _average_group_pairs(
     states: xr.DataArray, weights: BootstrapWeights, *, sizes: Sequence[int]
 ) -> dict[tuple[str, str], FloatArray]:
     """Average the pairs of samples that are sorted by group, ``(1 + draw,)`` by pairs and curve."""
-    letters = {"PvsT": ("P", "T"), "P intra": ("P", "P"), "T intra": ("T", "T")}
     directions = {
         letter: normalize_array(states.sel(kind=kind).to_numpy()) for letter, kind in _KINDS.items()
     }
     shape = (len(weights), states.sizes["hidden"])
     whole = {letter: np.zeros(shape) for letter in _KINDS}
-    same, crossed = ({curve: np.zeros(len(weights)) for curve in letters} for _ in range(2))
+    same, crossed = ({curve: np.zeros(len(weights)) for curve in _GROUP_CURVES} for _ in range(2))
     same_weight, crossed_weight = np.zeros(len(weights)), np.ones(len(weights))
     ends = np.cumsum(sizes)
     for start, end in zip(ends - sizes, ends, strict=True):
@@ -331,17 +331,17 @@ def _average_group_pairs(
         group = {letter: rows[start:end] for letter, rows in directions.items()}
         sums = {letter: own @ rows for letter, rows in group.items()}
         # Each group counts as often as it has samples.
-        share, squares = 1 / (end - start - 1), own**2
-        same_weight += share * (own.sum(1) ** 2 - squares.sum(1))
-        crossed_weight -= own.sum(1) ** 2
-        for curve, (a, b) in letters.items():
+        share, squares, total = 1 / (end - start - 1), own**2, own.sum(1) ** 2
+        same_weight += share * (total - squares.sum(1))
+        crossed_weight -= total
+        for curve, (a, b) in _GROUP_CURVES.items():
             product = compute_pair_cosine_draws(sums[a], sums[b])
             matched = squares @ compute_pair_cosine_draws(group[a], group[b])
             same[curve] += share * (product - matched)
             crossed[curve] -= product
         whole = {letter: whole[letter] + sums[letter] for letter in whole}
     averages = {}
-    for curve, (a, b) in letters.items():
+    for curve, (a, b) in _GROUP_CURVES.items():
         crossed[curve] += compute_pair_cosine_draws(whole[a], whole[b])
         averages["same", curve] = _divide_or_nan(same[curve], same_weight)
         averages["different", curve] = _divide_or_nan(crossed[curve], crossed_weight)

@@ -16,9 +16,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ima.measures.alignment import compute_alignment_curve
+from ima.hook_points import TOKEN_KINDS
+from ima.measures.alignment import (
+    average_inner_layers,
+    compute_alignment_curve,
+    subtract_layer_one,
+)
 from ima.measures.similarity import (
     check_same_layers,
+    compute_pair_cosine_draws,
     correct_shared_pair_draws,
     normalize_array,
 )
@@ -90,15 +96,16 @@ def decompose_alignment(
         own, rows = weights[name], np.arange(raw.sizes["sample"])
         for at in range(layers.size):
             sides = [
-                kept.isel(layer=at).sel(kind=kind).to_numpy() for kind in ("perceptual", "textual")
+                normalize_array(kept.isel(layer=at).sel(kind=kind).to_numpy())
+                for kind in TOKEN_KINDS
             ]
             for part, chosen in ((1, rogue[at]), (2, ~rogue[at])):
-                left, right = (normalize_array(side)[:, chosen] for side in sides)
+                left, right = (side[:, chosen] for side in sides)
                 values[:, part, number, at] = correct_shared_pair_draws(
-                    np.einsum("dh,dh->d", own @ left, own @ right),
+                    compute_pair_cosine_draws(own @ left, own @ right),
                     weights_a=own,
                     weights_b=own,
-                    matched_cosines=np.einsum("sh,sh->s", left, right),
+                    matched_cosines=compute_pair_cosine_draws(left, right),
                     rows_a=rows,
                     rows_b=rows,
                 )
@@ -136,9 +143,10 @@ def compute_part_intervals(parts: xr.Dataset, *, before: xr.Dataset | None = Non
     >>> found["estimate"].sel(number="rise with depth").round(2).to_numpy().tolist()
     [0.0, 0.2, -0.2, 0.0]
     """
-    numbers = {"IMA score": _average_layers(parts), "rise with depth": _rise(parts)}
+    score = average_inner_layers(parts)
+    numbers = {"IMA score": score, "rise with depth": subtract_layer_one(parts)}
     if before is not None:
-        numbers["change in training"] = _average_layers(parts) - _average_layers(before)
+        numbers["change in training"] = score - average_inner_layers(before)
     rows = {}
     for number, curves in numbers.items():
         total = curves.sum("part").expand_dims(part=["all"])
@@ -192,13 +200,3 @@ def tabulate_parts(intervals: xr.Dataset) -> pd.DataFrame:
     ]
     columns = ["PvsT" if part == "all" else str(part) for part in intervals["part"].to_numpy()]
     return pd.DataFrame(cells, index=list(intervals["number"].to_numpy()), columns=columns)
-
-
-def _average_layers(parts: xr.Dataset) -> xr.Dataset:
-    """Average over layers 0 … L-1, as in the IMA score, and over data sets."""
-    return parts.isel(layer=slice(None, -1)).mean(["layer", "dataset"])
-
-
-def _rise(parts: xr.Dataset) -> xr.Dataset:
-    """Subtract layer 1 from the last layer; average over data sets."""
-    return (parts.isel(layer=-1) - parts.isel(layer=1)).mean("dataset")

@@ -22,6 +22,7 @@ from ima.measures.labelled_states import balance_classes, get_class_labels, read
 from ima.measures.similarity import SAMPLE_BLOCK_SIZE, normalize_array
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_wilson_interval
+from ima.stats.jackknife import compute_jackknife_variance
 
 
 def compare_nearest_neighbours(
@@ -91,7 +92,7 @@ def compare_nearest_neighbours(
         gone = np.bincount(contents, hits, n)
         changed = np.bincount(contents[nearest], next_hits - hits, n)
         left = (hits.sum() - gone + changed) / (len(rows) - np.bincount(contents, minlength=n))
-        variance = (n - 1) / n * float(((left - left.mean()) ** 2).sum())
+        variance = compute_jackknife_variance(left)
         spread = fraction[at] * (1 - fraction[at])
         effective[at] = min(n, spread / variance) if spread > 0 and variance > 0 else n
     curve = xr.DataArray(fraction, {"layer": layers}, "layer")

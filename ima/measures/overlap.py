@@ -238,16 +238,17 @@ def compute_mask_overlaps(
     }
     magnitude = compute_magnitude_masks(weights, sparsity=sparsity)
     kept = {key: flatten_masks(own) for key, own in masks.items()}
-    flat_magnitude = flatten_masks(magnitude)
     permuted, permuted_layers = _permute_all(
         take_rows(weights), squares, sparsity=sparsity, permutations=permutations, seed=seed
     )
     index = pd.MultiIndex.from_tuples(list(kept))
+    # Row 0 is the mask of the largest weights.
+    matrix = compute_pairwise_iou([flatten_masks(magnitude), *kept.values()])
     magnitude_layers = [compute_layer_iou(magnitude, own) for own in masks.values()]
     return MaskOverlaps(
         sparsity,
         kept,
-        pd.DataFrame(compute_pairwise_iou(list(kept.values())), index=index, columns=index),
+        pd.DataFrame(matrix[1:, 1:], index=index, columns=index),
         permuted,
         {
             name: compute_layer_iou(*(masks[name, kind] for kind in TOKEN_KINDS))
@@ -257,7 +258,7 @@ def compute_mask_overlaps(
             PERMUTED_NULL: permuted_layers,
             MAGNITUDE_NULL: xr.concat(magnitude_layers, dim="set").mean("set"),
         },
-        float(np.mean([compute_iou(flat_magnitude, own) for own in kept.values()])),
+        float(matrix[0, 1:].mean()),
     )
 
 

@@ -193,17 +193,21 @@ def compute_overlap_excess(
     overlap_with_size = np.array([overlaps.over_magnitude])
     permuted = overlaps.permuted
     value = _compute_statistics(matrix, permuted, overlap_with_size, pairs=pairs)
-    noise = [
-        _compute_statistics(matrix, _drop_permutation(permuted, at), overlap_with_size, pairs=pairs)
-        for at in range(permuted.shape[1])
-    ]
+    noise = np.array(
+        [
+            _compute_statistics(
+                matrix, _drop_permutation(permuted, at), overlap_with_size, pairs=pairs
+            )
+            for at in range(permuted.shape[1])
+        ]
+    )
 
     def measure(at: int) -> Interval:
         return compute_jackknife_interval(
             float(value[at]),
             [own[:, at] for own in without],
             n=n,
-            noise=compute_jackknife_error(np.array(noise)[:, at]),
+            noise=compute_jackknife_error(noise[:, at]),
         )
 
     textual = measure(1) if TWO_TEXTUAL in pairs else None
@@ -212,7 +216,7 @@ def compute_overlap_excess(
         textual=textual,
         share=measure(2) if textual is not None and textual.low > 0 else None,
         over_magnitude=measure(3),
-        permutation_error=compute_jackknife_error(np.array(noise)[:, 0]),
+        permutation_error=compute_jackknife_error(noise[:, 0]),
     )
 
 
@@ -272,9 +276,12 @@ def _leave_out_groups(
 ) -> Iterator[list[tuple[FloatArray, FloatArray, FloatArray]]]:
     """Yield, by group of data sets of the same contents, the overlaps without each group."""
     squares = sum_over_units(input_norms)
-    whole = {key: compared.mask(key, own) for key, own in squares.items()}
+    strata = list(dict.fromkeys(tuple(ids[name]) for name, _ in squares))
+    # Where all data sets share their contents, leaving out a group changes every mask.
+    shared = len(strata) == 1
+    whole = {} if shared else {key: compared.mask(key, own) for key, own in squares.items()}
     magnitude = compared.mask_magnitude()
-    for contents in dict.fromkeys(tuple(ids[name]) for name, _ in squares):
+    for contents in strata:
         keys = [key for key in squares if tuple(ids[key[0]]) == contents]
         units = _count_units(keys, input_norms)
         yield [

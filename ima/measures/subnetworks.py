@@ -209,10 +209,28 @@ def compute_global_magnitude_masks(weights: LinearWeights, *, sparsity: float) -
     """
     sizes = np.concatenate([np.abs(weight).ravel() for weight in weights.values()])
     mask = mask_smallest_per_row(sizes[None], sparsity=sparsity)[0]
-    pieces = np.split(mask, np.cumsum([weight.size for weight in weights.values()])[:-1])
+    return split_mask(mask, like=weights)
+
+
+def split_mask(flat: Mask, *, like: Mapping[str, npt.NDArray[Any]]) -> ModelMasks:
+    """Split a mask of all weights into linear layers: the inverse of :func:`flatten_masks`.
+
+    Parameters
+    ----------
+    flat : ndarray of bool
+        ``(weight,)``.
+    like : mapping of str to ndarray
+        By linear layer, an array of its shape.
+
+    Examples
+    --------
+    >>> split_mask(np.array([True, False]), like={"q": np.zeros((1, 1, 1)), "k": np.zeros((1, 1))})
+    {'q': array([[[ True]]]), 'k': array([[False]])}
+    """
+    pieces = np.split(flat, np.cumsum([each.size for each in like.values()])[:-1])
     return {
-        name: piece.reshape(weight.shape)
-        for (name, weight), piece in zip(weights.items(), pieces, strict=True)
+        name: piece.reshape(each.shape)
+        for (name, each), piece in zip(like.items(), pieces, strict=True)
     }
 
 

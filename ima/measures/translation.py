@@ -24,6 +24,7 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.similarity import check_same_layers
+from ima.measures.vocabulary import LENS_HINT
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, label_draws
@@ -133,9 +134,7 @@ def compute_translation_rates(
     >>> compute_translation_rates({"caption": lens}, words=2, **given)["estimate"].values.tolist()
     [[[1.0]], [[1.0]]]
     """
-    layers = check_same_layers(
-        log_probs, hint="Make caches with a logit lens: ima cache create … --logit-lens 64."
-    )
+    layers = check_same_layers(log_probs, hint=LENS_HINT)
     weights, contents, n = draw_dataset_weights(log_probs, resamples=resamples, seed=seed)
     rates = {}
     for name, array in log_probs.items():

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import xarray as xr
 
-from ima.measures.alignment import compute_ima_score_draws
+from ima.measures.alignment import (
+    average_inner_layers,
+    compute_ima_score_draws,
+    subtract_layer_one,
+)
 from ima.stats.intervals import Interval, compute_lowest_point
 
 
@@ -39,10 +42,7 @@ def compute_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> Interval:
     >>> compute_least_depth_rise({"a": make_curve(0.75), "b": make_curve(0.5)}).value
     0.25
     """
-    rises = [
-        (curve.isel(layer=-1, drop=True) - curve.sel(layer=1, drop=True)).mean("dataset")
-        for curve in curves.values()
-    ]
+    rises = [subtract_layer_one(curve) for curve in curves.values()]
     n = int(next(iter(curves.values())).attrs["samples"])
     return compute_lowest_point(xr.concat(rises, "treatment"), n=n)
 
@@ -129,19 +129,12 @@ def compute_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datase
     >>> compute_least_score_change({"a": rising, "b": falling}).value
     -0.25
     """
-    estimates, draws = [], []
-    for before, after in changes.values():
-        first, last = compute_ima_score_draws(before), compute_ima_score_draws(after)
-        estimates.append(last[0] - first[0])
-        draws.append(last[1] - first[1])
-    stacked = xr.Dataset(
-        {
-            "estimate": ("treatment", np.array(estimates)),
-            "draws": (("treatment", "draw"), np.array(draws)),
-        }
-    )
+    steps = [
+        average_inner_layers(after) - average_inner_layers(before)
+        for before, after in changes.values()
+    ]
     n = int(next(iter(changes.values()))[1].attrs["samples"])
-    return compute_lowest_point(stacked, n=n)
+    return compute_lowest_point(xr.concat(steps, "treatment"), n=n)
 
 
 def average_runs(

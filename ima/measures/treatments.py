@@ -152,3 +152,33 @@ def treat_means(
             .where(np.isfinite(kept))
         )
     return kept
+
+
+def treat_means_in_all_ways(
+    means: xr.DataArray, *, without_sinks: xr.DataArray, sum_squares: xr.DataArray
+) -> dict[Treatment, xr.DataArray]:
+    """Treat the mean-pooled states of a data set in each way.
+
+    Parameters
+    ----------
+    means, without_sinks, sum_squares : xarray.DataArray
+        As for :func:`treat_means`; each is read once.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        For each of :data:`TREATMENTS`, ``(sample, kind, layer, hidden)``.
+
+    Examples
+    --------
+    >>> dims = ("sample", "kind", "layer", "hidden")
+    >>> raw = xr.DataArray([[[[8.0, 1.0]], [[8.0, 3.0]]]], dims=dims)
+    >>> squares = (raw**2).rename(sample="unit")
+    >>> list(treat_means_in_all_ways(raw, without_sinks=raw, sum_squares=squares))[:2]
+    ['raw', 'without sinks']
+    """
+    kept, squares = without_sinks.load(), sum_squares.load()
+    return {
+        name: treat_means(means.load(), treatment=name, without_sinks=kept, sum_squares=squares)
+        for name in TREATMENTS
+    }

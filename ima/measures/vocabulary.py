@@ -33,7 +33,7 @@ from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import draw_dataset_weights, label_draws
 
 Probabilities = npt.NDArray[np.floating[Any]]
-_LENS_HINT = "Make caches with a logit lens: ima cache create … --logit-lens 64."
+LENS_HINT = "Make caches with a logit lens: ima cache create … --logit-lens 64."
 
 
 def compute_js_divergence(p: Probabilities, q: Probabilities) -> FloatArray:
@@ -140,7 +140,7 @@ def compute_divergence_terms(
     >>> dict(zip(terms["curve"].values.tolist(), terms["estimate"].values.round(4).tolist()))
     {'JS(P, T)': [0.1468]}
     """
-    layers = check_same_layers(log_probs, hint=_LENS_HINT)
+    layers = check_same_layers(log_probs, hint=LENS_HINT)
     weights, _, n = draw_dataset_weights(log_probs, resamples=resamples, seed=seed)
     pairs = list(combinations(log_probs, 2))
     terms = [("JS(P, T)", name, name) for name in log_probs]
@@ -204,14 +204,13 @@ def compute_text_divergence(
     >>> compute_text_divergence({"caption": log_probs}, paper_compat=True).values.round(4)
     array([0.737])
     """
-    layers = check_same_layers(log_probs, hint=_LENS_HINT)
+    layers = check_same_layers(log_probs, hint=LENS_HINT)
     values = np.zeros(layers.size)
     for array in log_probs.values():
         for at in range(layers.size):
-            p, t = (
-                _average_logs(array.isel(layer=layer).sel(kind=kind))
-                for kind, layer in (("perceptual", 0 if paper_compat else at), ("textual", at))
-            )
+            if at == 0 or not paper_compat:
+                p = _average_logs(array.isel(layer=at).sel(kind="perceptual"))
+            t = _average_logs(array.isel(layer=at).sel(kind="textual"))
             divergence = (
                 compute_kl_divergence(p, t)
                 if paper_compat

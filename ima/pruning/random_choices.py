@@ -66,13 +66,7 @@ def deal_choices(counts: Mapping[str, int], *, choices: int, seed: int = 0) -> d
     rounds = min(TASKS_PER_CHOICE if many else 1, len(counts))
     rng, dealt = np.random.default_rng((seed, 11)), {}
     for at, (name, count) in enumerate(counts.items()):
-        own = np.array(
-            [
-                n
-                for n in range(choices)
-                if at in {(n + turn) % len(counts) for turn in range(rounds)}
-            ]
-        )
+        own = np.flatnonzero((at - np.arange(choices)) % len(counts) < rounds)
         each = min(max(ANSWERS_PER_SAMPLE, -(-own.size // count)), own.size)
         places = rng.permutation(count)[:, None] * each + np.arange(each)
         dealt[name] = np.zeros((count, choices), dtype=bool)

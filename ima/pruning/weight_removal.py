@@ -93,6 +93,4 @@ def _remove_random(
     rng = np.random.default_rng((seed, number, 7))
     kept = np.ones(flat.size, dtype=bool)
     kept[rng.choice(np.flatnonzero(flat), size=count, replace=False)] = False
-    ends = np.cumsum([mask.size for mask in part.values()])[:-1]
-    pieces = zip(part.items(), np.split(kept, ends), strict=True)
-    return Masks({name: piece.reshape(mask.shape) for (name, mask), piece in pieces})
+    return Masks(subnetworks.split_mask(kept, like=part))

@@ -17,6 +17,25 @@ from ima.errors import ParameterError
 from ima.stats.intervals import Interval
 
 
+def compute_jackknife_variance(without: npt.ArrayLike) -> float:
+    """Compute the variance of a statistic from its values without each of its parts.
+
+    Parameters
+    ----------
+    without : array
+        ``(part,)``, the statistic without one part.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, 2.0, 3.0, 6.0])
+    >>> without = [np.delete(values, at).mean() for at in range(4)]
+    >>> round(compute_jackknife_variance(without), 3)
+    1.167
+    """
+    own = np.asarray(without, dtype=np.float64)
+    return float((own.size - 1) / own.size * ((own - own.mean()) ** 2).sum())
+
+
 def compute_jackknife_error(without: npt.ArrayLike) -> float:
     """Compute the standard error of a statistic from its values without each of its parts.
 
@@ -31,8 +50,7 @@ def compute_jackknife_error(without: npt.ArrayLike) -> float:
     >>> round(compute_jackknife_error([np.delete(values, at).mean() for at in range(4)]), 3)
     1.08
     """
-    own = np.asarray(without, dtype=np.float64)
-    return float(np.sqrt((own.size - 1) / own.size * ((own - own.mean()) ** 2).sum()))
+    return float(np.sqrt(compute_jackknife_variance(without)))
 
 
 def compute_jackknife_interval(

@@ -99,9 +99,8 @@ def compute_crossed_score(
             f"Each sample needs a value with at least one draw; got {measured.sum()} values of "
             f"shape {values.shape}."
         )
-    settings: dict[str, Any] = {"resamples": resamples}
     rows, columns = (
-        draw_bootstrap_weights(size, seed=(seed, axis), **settings).to_numpy()
+        draw_bootstrap_weights(size, resamples=resamples, seed=(seed, axis)).to_numpy()
         for axis, size in enumerate(values.shape)
     )
     sums = ((rows @ np.where(measured, values, 0.0)) * columns).sum(axis=1)

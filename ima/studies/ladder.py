@@ -15,7 +15,7 @@ import pandas as pd
 from ima.cache.cache_set import open_cache_set
 from ima.data.samples import Sample, open_samples
 from ima.drawings.rungs import LADDER_DATASET, LADDER_FOLDER, RUNGS, Rung
-from ima.errors import ModelError, UnknownNameError
+from ima.errors import ModelError
 from ima.files import read_json, write_json
 from ima.measures.alignment import compute_alignment_curve, compute_ima_score
 from ima.measures.baselines import compute_mean_baselines
@@ -23,6 +23,7 @@ from ima.models import zoo
 from ima.stats.correlation import compute_rank_correlation
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
+from ima.studies.kept_trainings import is_kept, select_trainings
 from ima.studies.model_summary import (
     IMA_SCORE,
     INPUT_IMA_SCORE,
@@ -80,14 +81,8 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
     """
     from ima.drawings.ladder import make_rung_settings
 
-    names = [rung.name for rung in RUNGS]
-    for name in only:
-        if name not in names:
-            raise UnknownNameError.among(kind="rung", asked=name, available=names)
     folder = zoo.get_zoo_root() / LADDER_FOLDER
-    for rung in RUNGS:
-        if only and rung.name not in only:
-            continue
+    for rung in select_trainings(RUNGS, only, kind="rung"):
         path = folder / f"{rung.name}.json"
         settings = make_rung_settings(rung)
         record = {
@@ -95,7 +90,7 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
             "recipe": settings.model_dump(exclude={*RUN_FIELDS, *_OWN_PATHS}),
             "measured": {"samples": samples, "resamples": resamples, "version": _VERSION},
         }
-        if path.is_file() and record.items() <= read_json(path).items():
+        if is_kept(path, record):
             continue
         logger.info("rung %s", rung.name)
         _train_rung(rung, settings)

@@ -166,7 +166,7 @@ def _compute_baseline_proxies(means: xr.DataArray, *, seed: int) -> dict[str, Fl
     )
     proxies = {MATCHED_GAIN: np.array([alignment.compute_ima_score(gain).value])}
     # Without the last layer, as in the IMA score.
-    estimates = baselines.compute_baseline_estimates(means).isel(layer=slice(None, -1))
+    estimates = baselines.compute_baseline_estimates(means.isel(layer=slice(None, -1)))
     for baseline in baselines.ALIGNMENT_BASELINES:
         proxies[baseline] = np.array([float(estimates.sel(baseline=baseline).mean())])
     return proxies

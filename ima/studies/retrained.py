@@ -16,16 +16,17 @@ import numpy as np
 import xarray as xr
 
 from ima.data.samples import open_samples
-from ima.errors import UnknownNameError
+from ima.errors import ModelError
 from ima.files import read_json, write_json
 from ima.measures.treatments import TREATMENTS
 from ima.models import load_model, zoo
+from ima.studies.kept_trainings import is_kept, select_trainings
 from ima.studies.treated_curves import (
     TREATED_MEASURES,
     bound_curve,
     compute_treated_curves,
 )
-from ima.training.settings import RUN_FIELDS
+from ima.training.settings import RUN_FIELDS, TrainingSettings
 
 logger = logging.getLogger("ima")
 
@@ -95,35 +96,44 @@ def retrain_connector(
     >>> retrain_connector(only=["seed 1"])  # doctest: +SKIP
     PosixPath('data/zoo/retrained')
     """
-    from ima.drawings.zoo import has_recipe, make_training_settings
+    from ima.drawings.zoo import has_recipe
     from ima.training import train_connector
 
-    names = [one.name for one in RETRAININGS]
-    for name in only:
-        if name not in names:
-            raise UnknownNameError.among(kind="training", asked=name, available=names)
-    folder = zoo.get_zoo_root() / RETRAINED_FOLDER
-    work = zoo.get_zoo_root() / ".training"
-    for one in RETRAININGS:
-        if only and one.name not in only:
-            continue
-        path = folder / f"{one.name.replace(' ', '-')}.json"
-        own = work / RETRAINED_FOLDER / path.stem
-        settings = make_training_settings(RETRAINED_MODEL, out=own, features=work / "features")
-        settings = settings.model_copy(update={"seed": one.seed, "permuted": one.permuted})
-        recipe = settings.model_dump(exclude=set(RUN_FIELDS))
-        record = {
-            "training": asdict(one),
-            "recipe": recipe,
-            "measured": {"samples": samples, "resamples": resamples, "version": _VERSION},
-        }
-        if path.is_file() and record.items() <= read_json(path).items():
+    for one in select_trainings(RETRAININGS, only, kind="training"):
+        settings = _make_settings(one)
+        record = _make_record(one, settings)
+        record["measured"] = {"samples": samples, "resamples": resamples, "version": _VERSION}
+        path = _get_path(one)
+        if is_kept(path, record):
             continue
         logger.info("training %s", one.name)
-        if not has_recipe(own, recipe):
+        if not has_recipe(Path(settings.out), record["recipe"]):
             train_connector(settings)
-        write_json(path, record | _measure(str(own), settings.data, samples, resamples))
-    return folder
+        write_json(path, record | _measure(settings.out, settings.data, samples, resamples))
+    return zoo.get_zoo_root() / RETRAINED_FOLDER
+
+
+def _get_path(training: Retraining) -> Path:
+    """Return the file of a training's curves."""
+    return zoo.get_zoo_root() / RETRAINED_FOLDER / f"{training.name.replace(' ', '-')}.json"
+
+
+def _make_settings(training: Retraining) -> TrainingSettings:
+    """Return the zoo's settings with what a training changes."""
+    from ima.drawings.zoo import make_training_settings
+
+    work = zoo.get_zoo_root() / ".training"
+    out = work / RETRAINED_FOLDER / _get_path(training).stem
+    settings = make_training_settings(RETRAINED_MODEL, out=out, features=work / "features")
+    return settings.model_copy(update={"seed": training.seed, "permuted": training.permuted})
+
+
+def _make_record(training: Retraining, settings: TrainingSettings) -> dict[str, Any]:
+    """Return what decides the weights of a training."""
+    return {
+        "training": asdict(training),
+        "recipe": settings.model_dump(exclude=set(RUN_FIELDS)),
+    }
 
 
 def _measure(name: str, dataset: str, samples: int, resamples: int) -> dict[str, Any]:
@@ -160,14 +170,24 @@ def read_retrained(condition: str = "as it is") -> dict[str, dict[str, xr.Datase
         By training and measure (:data:`~ima.studies.treated_curves.TREATED_MEASURES`),
         ``estimate``, ``low`` and ``high`` (95 %, over samples) ``(treatment, layer)``.
 
+    Raises
+    ------
+    ModelError
+        If a file is of another recipe than the zoo's connector has.
+
     Examples
     --------
     >>> read_retrained("separated")["permuted"]["retrieval@1"]["estimate"]  # doctest: +SKIP
     """
     found = {}
     for one in RETRAININGS:
-        path = zoo.get_zoo_root() / RETRAINED_FOLDER / f"{one.name.replace(' ', '-')}.json"
+        path = _get_path(one)
         if path.is_file():
+            if not is_kept(path, _make_record(one, _make_settings(one))):
+                raise ModelError(
+                    f"{path} is of another recipe than {RETRAINED_MODEL} has. "
+                    f"Train it again: ima zoo retrain --only '{one.name}'"
+                )
             curves = read_json(path)["curves"][condition]
             found[one.name] = {
                 measure: _read_curve(curves[measure]) for measure in TREATED_MEASURES

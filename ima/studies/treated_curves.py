@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from ima.cache.cache_set import CacheSet, open_cache_set
-from ima.measures.alignment import compute_alignment_curve
+from ima.measures.alignment import compute_alignment_curves
 from ima.measures.baselines import compute_retrieval_curve
 from ima.measures.cosine_parts import compute_part_intervals, decompose_alignment
-from ima.measures.treatments import TREATMENTS, Treatment
+from ima.measures.treatments import Treatment, treat_means_in_all_ways
 from ima.stats.intervals import compute_percentile_interval
 
 #: Measures of :func:`compute_treated_curves`.
 ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL = "PvsT", "matched minus all", "retrieval@1"
 TREATED_MEASURES = (ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL)
-_PAIRS: Mapping[str, Literal["all", "matched minus all"]] = {
-    ALL_PAIRS: "all",
-    MATCHED_MINUS_ALL: "matched minus all",
-}
 
 
 def compute_group_retrieval(
@@ -88,17 +84,15 @@ def compute_treated_curves(
 
     Examples
     --------
-    >>> curves = compute_treated_curves(
-    ...     {name: cache_set.read_treated_means(name)["drawings-image-caption"]
-    ...      for name in TREATMENTS}
-    ... )  # doctest: +SKIP
+    >>> sets = read_treated_sets(cache_set)  # doctest: +SKIP
+    >>> curves = compute_treated_curves(sets["drawings-image-caption"])  # doctest: +SKIP
     """
     parts: dict[str, list[xr.Dataset]] = {name: [] for name in TREATED_MEASURES}
     for means in by_treatment.values():
         one = {"one": means.load()}
-        for measure, pairs in _PAIRS.items():
-            curve = compute_alignment_curve(one, pairs=pairs, resamples=resamples, seed=seed)
-            parts[measure].append(curve.isel(dataset=0, drop=True))
+        alignment = compute_alignment_curves(one, resamples=resamples, seed=seed)
+        parts[ALL_PAIRS].append(alignment["all"].isel(dataset=0, drop=True))
+        parts[MATCHED_MINUS_ALL].append(alignment["matched minus all"].isel(dataset=0, drop=True))
         parts[RETRIEVAL].append(compute_group_retrieval(one["one"], resamples=resamples, seed=seed))
     names = np.array(list(by_treatment), dtype=object)
     return {
@@ -120,10 +114,12 @@ def read_treated_sets(cache_set: CacheSet) -> dict[str, dict[Treatment, xr.DataA
     >>> list(read_treated_sets(cache_set)["drawings-image-caption"])  # doctest: +SKIP
     ['raw', 'without sinks', 'without rogue dimensions', 'standardised']
     """
-    by_treatment = {name: cache_set.read_treated_means(name) for name in TREATMENTS}
+    raw = cache_set.read_arrays("means/resid_post/mean")
+    without = cache_set.read_arrays("sinks/mean_without")
+    squares = cache_set.read_arrays("sinks/sum_squares_without")
     return {
-        data: {name: means[data].load() for name, means in by_treatment.items()}
-        for data in cache_set.means
+        data: treat_means_in_all_ways(means, without_sinks=without[data], sum_squares=squares[data])
+        for data, means in raw.items()
     }
 
 
@@ -182,7 +178,7 @@ def decompose_training_change(
     first, last = (
         decompose_alignment(
             {data: one.means[data][:n]},
-            without_sinks={data: one.read_treated_means("without sinks")[data][:n]},
+            without_sinks={data: one.read_arrays("sinks/mean_without")[data][:n]},
             sum_squares={data: one.read_arrays("sinks/sum_squares_without")[data]},
             resamples=resamples,
             seed=seed,

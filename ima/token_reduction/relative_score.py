@@ -15,7 +15,7 @@ from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.stats import FloatArray
 from ima.stats.intervals import Interval
-from ima.stats.resampling import list_sample_contents
+from ima.stats.resampling import draw_resample_counts, list_sample_contents
 from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.report import UNREDUCED_PLAN, compare_plans
 
@@ -105,7 +105,10 @@ def compute_relative_score(
     with np.errstate(invalid="ignore", divide="ignore"):
         for number, (_, rows) in enumerate(samples.groupby("stratum", sort=True)):
             contents, place = np.unique(rows["content"], return_inverse=True)
-            drawn = _draw_contents(len(contents), resamples=resamples, seed=(seed, number))
+            # How often each content, and each pseudo-content after them, is in a resample.
+            size = len(contents) + len(_PSEUDO_CONTENTS)
+            drawn = draw_resample_counts(size, resamples=resamples, seed=(seed, number))[1:]
+            drawn = drawn.astype(np.float64)
             for name in rows["dataset"].unique():
                 own = (rows["dataset"] == name).to_numpy()
                 counts = np.hstack([drawn[:, place[own]], drawn[:, len(contents) :]])
@@ -117,13 +120,6 @@ def compute_relative_score(
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(ratios[np.isfinite(ratios)], tails)
     return Interval.around(float(value), low=low, high=high, n=n)
-
-
-def _draw_contents(n: int, *, resamples: int, seed: tuple[int, ...]) -> FloatArray:
-    """Draw how often each of n contents, and each pseudo-content after them, is in a resample."""
-    size = n + len(_PSEUDO_CONTENTS)
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
 
 
 def summarize_plan(

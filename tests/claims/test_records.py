@@ -12,7 +12,6 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.stats.intervals import Interval
 from ima.studies.model_families import Association
 
-SUPPORTED = Interval(value=0.2, low=0.1, high=0.3, n=600)
 NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
 
 

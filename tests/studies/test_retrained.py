@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from ima.errors import UnknownNameError
+from ima.errors import ModelError, UnknownNameError
 from ima.measures.treatments import TREATMENTS
 from ima.models import zoo
 from ima.studies import retrained
@@ -59,17 +57,13 @@ def test_each_training_is_done_once_and_read_back(folder):
         retrained.retrain_connector(only=["seed_1"])
 
 
-def test_the_committed_curves_are_of_this_recipe():
-    """A curve of another recipe would stand beside the connector as if it were its own."""
-    from ima.drawings.zoo import make_training_settings
-
-    folder = zoo.get_zoo_root() / retrained.RETRAINED_FOLDER
-    out = Path("model")
-    recipe = make_training_settings(retrained.RETRAINED_MODEL, out=out, features=out).model_dump()
-    for one in retrained.RETRAININGS:
-        file = folder / f"{one.name.replace(' ', '-')}.json"
-        if file.is_file():
-            record = json.loads(file.read_text(encoding="utf-8"))
-            assert record["training"] == asdict(one)
-            own = {**recipe, "seed": one.seed, "permuted": one.permuted}
-            assert record["recipe"].items() <= own.items()
+def test_curves_of_another_recipe_are_refused(folder):
+    """They would stand beside the connector as if they were its own."""
+    path, _ = folder
+    retrained.retrain_connector(only=["seed 1"], samples=8, resamples=5)
+    assert list(retrained.read_retrained()) == ["seed 1"]
+    record = json.loads((path / "seed-1.json").read_text(encoding="utf-8"))
+    record["recipe"]["epochs"] += 1
+    (path / "seed-1.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"another recipe .* ima zoo retrain --only 'seed 1'"):
+        retrained.read_retrained()
