@@ -40,6 +40,9 @@ class CurrentPythonKernelManager(AsyncKernelManager):
         # tqdm warns that a widget is missing, which no page could show.
         filters = [environment.get("PYTHONWARNINGS", ""), "ignore:IProgress not found"]
         environment["PYTHONWARNINGS"] = ",".join(filter(None, filters))
+        # What transformers remarks on a configuration belongs to the command that makes caches,
+        # which shows it. On a page it would be an error of the book's.
+        environment.setdefault("TRANSFORMERS_VERBOSITY", "error")
         await super()._async_start_kernel(env=environment, **kwargs)
 
     start_kernel = _async_start_kernel

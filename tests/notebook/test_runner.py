@@ -102,6 +102,17 @@ def test_a_dead_kernel_is_an_error(source, tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+def test_a_page_does_not_show_what_a_loader_remarks_on_a_configuration(source, tmp_path):
+    page = source(
+        "from transformers.utils import logging\n"
+        "logging.get_logger('transformers').warning('a token outside the vocabulary')\nsamples"
+    )
+    out = runner.run_notebook(page, output=tmp_path / "out.ipynb", parameters={})
+    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
+    streams = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "stream"]
+    assert streams == []
+
+
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
