@@ -77,6 +77,25 @@ def zoo_retrain(
     typer.echo(retrain_connector(only=only or (), samples=samples))
 
 
+@zoo_app.command("graded")
+def zoo_graded(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENCODER", help="Only this one, e.g. image-dinov2-6, or a modality."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Only connectors of this seed; default: all seeds.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples.")] = 160,
+) -> None:
+    """Train SmolLM2's captions on encoders read early, late or random; keep summaries only."""
+    from ima.drawings.graded import GRADED_SEEDS
+    from ima.studies.graded_encoders import train_graded_encoders
+
+    seeds = seed or GRADED_SEEDS
+    typer.echo(train_graded_encoders(only=only or (), seeds=seeds, samples=samples))
+
+
 @zoo_app.command("sweep")
 def zoo_sweep(
     reduced: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,9 @@ class EncoderSpec:
         The modality that the encoder reads.
     read : callable
         Maps the model and the processed media to tokens, dims (sample, position, width).
+    blocks : str
+        The attribute that lists its blocks, so that it can be read after one of them; empty if it
+        is read after its last layer only.
     rate : int or None
         Positions a second, of an encoder whose positions are moments; None if they are patches.
     """
@@ -40,6 +44,7 @@ class EncoderSpec:
     cls: str
     modality: Modality
     read: _TokenReader
+    blocks: str = ""
     rate: int | None = None
 
 
@@ -57,6 +62,9 @@ class ReadingOptions:
     pool : int
         Side of the squares of patches whose tokens are averaged; the CLS token stays. Whisper has
         no squares: so many of its positions, one after the other, are averaged.
+    block : int or None
+        The block after which the encoder is read, counted from 1, as LLaVA reads CLIP before its
+        last block. None: after its last layer, final normalization included.
 
     Examples
     --------
@@ -67,6 +75,7 @@ class ReadingOptions:
     seconds: float | None = None
     frames: int | None = None
     pool: int = 1
+    block: int | None = None
 
 
 #: An encoder reads whole media, and every token remains.
@@ -104,24 +113,54 @@ def _read_encoder_half(model: Any, values: Mapping[str, Tensor]) -> Tensor:
     return _read_last_layer(model.get_encoder(), values)
 
 
+class _BlockReadError(Exception):
+    """A block has run, and no other needs to."""
+
+
+def _read_block(
+    model: Any, values: Mapping[str, Tensor], *, spec: EncoderSpec, block: int
+) -> Tensor:
+    """Read the output of a block; what follows it in the encoder does not run."""
+    outputs: list[Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+        raise _BlockReadError
+
+    handle = model.get_submodule(spec.blocks)[block - 1].register_forward_hook(keep)
+    try:
+        spec.read(model, values)
+    except _BlockReadError:
+        pass
+    finally:
+        handle.remove()
+    (states,) = outputs
+    # The blocks of a convolutional encoder give maps.
+    return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
+
+
 #: By ``model_type``, the encoders that can be connected to a language model.
 ENCODER_SPECS: Mapping[str, EncoderSpec] = {
-    "vit": EncoderSpec("ViTModel", "image", _read_last_layer),
-    "clip": EncoderSpec("CLIPVisionModel", "image", _read_last_layer),
-    "clip_vision_model": EncoderSpec("CLIPVisionModel", "image", _read_last_layer),
-    "siglip": EncoderSpec("SiglipVisionModel", "image", _read_last_layer),
-    "siglip_vision_model": EncoderSpec("SiglipVisionModel", "image", _read_last_layer),
-    "vit_mae": EncoderSpec("ViTMAEModel", "image", _read_unmasked),
-    "dinov2": EncoderSpec("Dinov2Model", "image", _read_last_layer),
-    "efficientnet": EncoderSpec("EfficientNetModel", "image", _read_map),
-    "timesformer": EncoderSpec("TimesformerModel", "video", _read_last_layer),
-    "videomae": EncoderSpec("VideoMAEModel", "video", _read_last_layer),
+    "vit": EncoderSpec("ViTModel", "image", _read_last_layer, "layers"),
+    "clip": EncoderSpec("CLIPVisionModel", "image", _read_last_layer, "encoder.layers"),
+    "clip_vision_model": EncoderSpec(
+        "CLIPVisionModel", "image", _read_last_layer, "encoder.layers"
+    ),
+    "siglip": EncoderSpec("SiglipVisionModel", "image", _read_last_layer, "encoder.layers"),
+    "siglip_vision_model": EncoderSpec(
+        "SiglipVisionModel", "image", _read_last_layer, "encoder.layers"
+    ),
+    "vit_mae": EncoderSpec("ViTMAEModel", "image", _read_unmasked, "layers"),
+    "dinov2": EncoderSpec("Dinov2Model", "image", _read_last_layer, "encoder.layer"),
+    "efficientnet": EncoderSpec("EfficientNetModel", "image", _read_map, "encoder.blocks"),
+    "timesformer": EncoderSpec("TimesformerModel", "video", _read_last_layer, "encoder.layer"),
+    "videomae": EncoderSpec("VideoMAEModel", "video", _read_last_layer, "encoder.layer"),
     "xclip": EncoderSpec("XCLIPVisionModel", "video", _read_frames),
     "xclip_vision_model": EncoderSpec("XCLIPVisionModel", "video", _read_frames),
-    "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _read_last_layer),
+    "audio-spectrogram-transformer": EncoderSpec("ASTModel", "audio", _read_last_layer, "layers"),
     "clap": EncoderSpec("ClapAudioModel", "audio", _read_map),
     "clap_audio_model": EncoderSpec("ClapAudioModel", "audio", _read_map),
-    "whisper": EncoderSpec("WhisperModel", "audio", _read_encoder_half, rate=50),
+    "whisper": EncoderSpec("WhisperModel", "audio", _read_encoder_half, "encoder.layers", rate=50),
 }
 
 
@@ -145,7 +184,7 @@ class EncoderTower(Perception):
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
-        """Return all tokens of the encoder's last layer, dims (sample, position, width).
+        """Return all tokens that the encoder gives, dims (sample, position, width).
 
         Raises
         ------
@@ -277,6 +316,8 @@ def load_encoder_and_processor(
         _cut_positions(
             encoder, processor, seconds=reading.seconds, rate=encoder_spec.rate, spec=spec
         )
+    if reading.block is not None:
+        encoder_spec = _stop_after_block(encoder, encoder_spec, block=reading.block, spec=spec)
     if reading.frames is not None:
         if encoder_spec.modality != "image":
             raise ModelError(
@@ -284,6 +325,24 @@ def load_encoder_and_processor(
             )
         encoder_spec = replace(encoder_spec, modality="video")
     return encoder.eval().requires_grad_(requires_grad=False), processor, encoder_spec
+
+
+def _stop_after_block(
+    encoder: Any, encoder_spec: EncoderSpec, *, block: int, spec: str
+) -> EncoderSpec:
+    """Return the spec that reads an encoder after a block."""
+    if not encoder_spec.blocks:
+        readable = ", ".join(kind for kind, own in ENCODER_SPECS.items() if own.blocks)
+        raise ModelError(
+            f"{spec} is read after its last layer only; encoders that can be read after a block: "
+            f"{readable}."
+        )
+    n_blocks = len(encoder.get_submodule(encoder_spec.blocks))
+    if not 1 <= block <= n_blocks:
+        raise ModelError(f"{spec} has blocks 1 to {n_blocks}; asked {block}.")
+    return replace(
+        encoder_spec, read=functools.partial(_read_block, spec=encoder_spec, block=block)
+    )
 
 
 def _cut_positions(model: Any, processor: Any, *, seconds: float, rate: int, spec: str) -> None:

@@ -74,13 +74,6 @@ class FrozenParts:
         return self.encoder_spec.modality
 
     @property
-    def encoder_width(self) -> int:
-        """Width of the encoder's tokens."""
-        config = self.encoder.config
-        names = ("hidden_size", "d_model", "hidden_dim")
-        return int(next(getattr(config, name) for name in names if hasattr(config, name)))
-
-    @property
     def hidden(self) -> int:
         """Width of the language model's embeddings."""
         return int(self.language.get_input_embeddings().weight.shape[1])
@@ -107,6 +100,11 @@ class FrozenParts:
             perception=tower,
             frame=read_text_frame(self.tokenizer) if card.get("chat") else None,
         )
+
+    def measure_encoder_width(self, sample: Sample) -> int:
+        """Return the width of the encoder's tokens of a medium."""
+        tower = self._build_tower(nn.Identity(), queries=0, cls=True)
+        return int(tower.tokens([sample]).shape[-1])
 
     def count_patches(self, sample: Sample) -> tuple[int, bool]:
         """Return how many patches the encoder makes of an image, and whether a CLS token too.
@@ -184,7 +182,7 @@ def load_frozen_parts(
     Examples
     --------
     >>> specs = {"language": "facebook/opt-125m", "encoder": "google/vit-base-patch16-224"}
-    >>> load_frozen_parts(specs, loading=options).encoder_width  # doctest: +SKIP
+    >>> load_frozen_parts(specs, loading=options).hidden  # doctest: +SKIP
     768
     """
     from transformers import AutoModelForCausalLM

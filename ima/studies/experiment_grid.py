@@ -241,7 +241,8 @@ def build_comparisons(
     metrics : mapping of str to sequence of str
         By task, the scores by which models are compared.
     short_runs : mapping of str to ModelSummary or None
-        Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`.
+        Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`
+        and :func:`ima.studies.graded_encoders.read_graded_encoders`.
 
     Returns
     -------
@@ -258,12 +259,23 @@ def build_comparisons(
         of_task = {entry: own for entry, own in summaries.items() if entry.task == task}
         groups = _group_entries(of_task, TASK_TITLES[task])
         if short_runs and task == "caption":
-            groups["short runs, captions"] = short_runs
+            groups |= _group_short_runs(short_runs)
         for title, group in groups.items():
             for metric in task_metrics:
                 full_title = f"{title}, {metric}" if len(task_metrics) > 1 else title
                 comparisons.append(ModelComparison(full_title, metric, group))
     return comparisons
+
+
+def _group_short_runs(
+    short_runs: Mapping[str, ModelSummary],
+) -> dict[str, Mapping[str, ModelSummary]]:
+    """Return the short runs of each language model and modality by title."""
+    groups: dict[str, dict[str, ModelSummary]] = {}
+    for name, summary in short_runs.items():
+        language, modality = summary.model.split("/")[0], summary.dataset.split("-")[1]
+        groups.setdefault(f"{language}, short runs, {modality} captions", {})[name] = summary
+    return dict(groups)
 
 
 def _group_entries(

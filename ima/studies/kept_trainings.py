@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ima.errors import UnknownNameError
-from ima.files import read_json
+from ima.files import read_json, replace_file
 
 
 class _Named(Protocol):
@@ -67,3 +68,21 @@ def is_kept(path: Path, record: Mapping[str, Any]) -> bool:
     False
     """
     return path.is_file() and record.items() <= read_json(path).items()
+
+
+def keep_summary(path: Path, record: Mapping[str, Any]) -> None:
+    """Write the numbers of a training on one line: each proxy has hundreds of resamples.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    record : mapping
+        Values that JSON can hold.
+
+    Examples
+    --------
+    >>> keep_summary(Path("run.json"), {"recipe": {}})  # doctest: +SKIP
+    """
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(record) + "\n", encoding="utf-8")

@@ -123,7 +123,8 @@ def group_families(
     metrics : mapping of str to str
         By task, the score; models of other tasks are left out.
     short_runs : mapping of str to ModelSummary or None
-        Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`.
+        Short runs of captioning connectors, from :func:`ima.studies.short_runs.read_short_runs`
+        and :func:`ima.studies.graded_encoders.read_graded_encoders`.
 
     Returns
     -------
@@ -174,8 +175,9 @@ def _make_model(
 def select_independent_models(models: Iterable[ComparedModel]) -> list[ComparedModel]:
     """Select one model for each data set and frozen encoder.
 
-    This is the finished model, or else the mean of the short runs; the mean, too, of several
-    finished models. Other steps of training are left out.
+    The models of a data set were all trained alike: they are its finished models or, if more
+    encoders have short runs than finished models, its short runs. Several of them with one encoder
+    are averaged. Other steps of training are left out.
 
     Parameters
     ----------
@@ -195,14 +197,15 @@ def select_independent_models(models: Iterable[ComparedModel]) -> list[ComparedM
     >>> model.name, model.ima_score, model.score
     ('vit', array([2.]), array([4.]))
     """
-    groups: dict[tuple[str, str], dict[str, list[ComparedModel]]] = {}
+    by_dataset: dict[str, dict[ModelStage, dict[str, list[ComparedModel]]]] = {}
     for model in models:
-        stages = groups.setdefault((model.dataset, model.encoder), {})
-        stages.setdefault(model.stage, []).append(model)
+        stages = by_dataset.setdefault(model.dataset, {"finished": {}, "short run": {}})
+        if model.stage in stages:
+            stages[model.stage].setdefault(model.encoder, []).append(model)
     selected = []
-    for (_, encoder), stages in groups.items():
-        own = stages.get("finished") or stages.get("short run")
-        if own:
+    for stages in by_dataset.values():
+        # The first of equally many: the finished models.
+        for encoder, own in max(stages.values(), key=len).items():
             ima_score = np.mean([model.ima_score for model in own], axis=0)
             score = np.mean([model.score for model in own], axis=0)
             selected.append(replace(own[0], name=encoder, ima_score=ima_score, score=score))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ima.errors import ModelError
-from ima.files import read_json, replace_file
+from ima.files import read_json
 from ima.models import zoo
+from ima.studies.kept_trainings import is_kept, keep_summary
 from ima.studies.model_summary import ModelSummary, compute_model_summary
 
 if TYPE_CHECKING:
@@ -64,16 +64,14 @@ def train_short_runs(
         path = folder / f"{run.name}.json"
         recipe = trainer.recipe(run)
         settings = {"samples": samples, "resamples": resamples}
-        if path.exists() and read_json(path)["recipe"] == {**recipe, **settings}:
+        if is_kept(path, {"recipe": {**recipe, **settings}}):
             continue
         with tempfile.TemporaryDirectory() as scratch:
             result = trainer.train(run, Path(scratch))
             cache = cache_short_run(Path(scratch), samples=samples)
             summary = compute_model_summary(cache, resamples=resamples).to_record()
         record = {"run": asdict(run), "recipe": {**recipe, **settings}, **result, **summary}
-        with replace_file(path) as partial:
-            # Not indented: a line for each of thousands of draws would be too long a file.
-            partial.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        keep_summary(path, record)
         logger.info("%s: %s", run.name, {k: round(v[0], 3) for k, v in summary["scores"].items()})
     return folder
 

@@ -336,7 +336,10 @@ def _load_parts(settings: TrainingSettings, *, device: str) -> FrozenParts:
         {"language": settings.language, "encoder": settings.encoder},
         loading=LoadOptions(torch.device(device), MODEL_DTYPES[settings.precision]),
         reading=ReadingOptions(
-            seconds=settings.seconds, frames=settings.frames, pool=settings.pool
+            seconds=settings.seconds,
+            frames=settings.frames,
+            pool=settings.pool,
+            block=settings.block,
         ),
     )
 
@@ -365,7 +368,7 @@ def _build_connector(
 ) -> tuple[Connector | PatchProjector, bool]:
     """Return an untrained connector, and whether it reads the encoder's CLS token."""
     sizes: dict[str, Any] = {
-        "encoder_width": parts.encoder_width,
+        "encoder_width": parts.measure_encoder_width(data[0]),
         "hidden": parts.hidden,
         "width": settings.width,
     }

@@ -183,6 +183,13 @@ class TrainingSettings(BaseModel):
             "consecutive positions"
         ),
     )
+    block: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "block after which the encoder is read, counted from 1; default: after its last layer"
+        ),
+    )
     features: str | None = Field(
         default=None,
         description=(

@@ -173,17 +173,16 @@ def test_an_encoder_gives_all_tokens_of_its_last_layer(folders, name):
         {"language": str(folders("language")), "encoder": str(folders(name))},
         loading=PLAIN,
     )
+    samples = [sample(family.modality, index) for index in range(2)]
+    width = parts.measure_encoder_width(samples[0])
     connector = Connector(
-        ConnectorConfig(
-            encoder_width=parts.encoder_width, hidden=parts.hidden, width=16, heads=4, layers=1
-        )
+        ConnectorConfig(encoder_width=width, hidden=parts.hidden, width=16, heads=4, layers=1)
     )
     model = parts.build_model(connector, name="x", card={"setup": "ST"})
-    samples = [sample(family.modality, index) for index in range(2)]
     together = model.perception.tokens(samples)
     count = TOWERS[name]()[2]
     assert together.shape[0] == 2
-    assert together.shape[2] == parts.encoder_width
+    assert together.shape[2] == width
     assert count is None or together.shape[1] == count
     for row, one in enumerate(samples):
         torch.testing.assert_close(model.perception.tokens([one])[0], together[row])
@@ -213,9 +212,8 @@ def test_a_family_that_is_no_encoder_is_refused(folders):
 def read_tokens(folders, name, modality, **options):
     specs = {"language": str(folders("language")), "encoder": str(folders(name))}
     parts = load_frozen_parts(specs, loading=PLAIN, reading=ReadingOptions(**options))
-    config = ConnectorConfig(
-        encoder_width=parts.encoder_width, hidden=parts.hidden, width=16, heads=2, layers=1
-    )
+    width = parts.measure_encoder_width(sample(modality))
+    config = ConnectorConfig(encoder_width=width, hidden=parts.hidden, width=16, heads=2, layers=1)
     model = parts.build_model(Connector(config), name=name, card={"setup": "ST", "name": name})
     assert model.modality == modality
     return model.perception.tokens([sample(modality), sample(modality, 1)])
@@ -268,3 +266,59 @@ def test_whisper_reads_short_sounds_as_the_start_of_long_ones(folders):
         read_tokens(folders, "whisper", "audio", seconds=3)
     with pytest.raises(ModelError, match="only Whisper's positions can be cut"):
         read_tokens(folders, "clap_audio_model", "audio", seconds=1)
+
+
+READ_BY_BLOCK = [name for name, own in ENCODER_SPECS.items() if own.blocks and name in TOWERS]
+
+
+@pytest.mark.parametrize("name", READ_BY_BLOCK)
+def test_an_encoder_is_read_after_a_block(folders, name):
+    encoder, _, spec = load_encoder_and_processor(name, folders(name), loading=PLAIN)
+    n_blocks = len(encoder.get_submodule(spec.blocks))
+    values = draw_inputs(folders, name, spec.modality)
+    whole = encoder.get_encoder() if name == "whisper" else encoder
+    outputs = whole(**values, output_hidden_states=True)
+    states, last = outputs.hidden_states, outputs.last_hidden_state
+    for block in (1, n_blocks):
+        reading = ReadingOptions(block=block)
+        _, _, cut = load_encoder_and_processor(name, folders(name), loading=PLAIN, reading=reading)
+        found = cut.read(encoder, values)
+        expected = states[block]
+        if expected.ndim == 4:
+            expected = expected.flatten(2).transpose(1, 2)
+        if name == "whisper" and block == n_blocks:
+            found = encoder.encoder.layer_norm(found)
+        torch.testing.assert_close(found, expected)
+        # Afterwards the encoder runs whole again.
+        torch.testing.assert_close(whole(**values).last_hidden_state, last)
+    with pytest.raises(ModelError, match=f"has blocks 1 to {n_blocks}; asked {n_blocks + 1}"):
+        read_tokens(folders, name, spec.modality, block=n_blocks + 1)
+
+
+def draw_inputs(folders, name, modality):
+    """Return what the encoder reads of two media, and for an autoencoder its patches in order."""
+    specs = {"language": str(folders("language")), "encoder": str(folders(name))}
+    parts = load_frozen_parts(specs, loading=PLAIN)
+    tower = parts.build_model(
+        Connector(ConnectorConfig(encoder_width=1, hidden=parts.hidden, layers=1)),
+        name=name,
+        card={"setup": "ST", "name": name},
+    ).perception
+    values = tower._process([sample(modality, number).load() for number in range(2)])
+    if name == "vit_mae":
+        patches = tower.encoder.embeddings.patch_embeddings.num_patches
+        values["noise"] = torch.arange(patches).expand(2, -1)
+    return values
+
+
+def test_a_block_that_cannot_be_read_is_refused(folders):
+    with pytest.raises(ModelError, match="is read after its last layer only"):
+        read_tokens(folders, "clap_audio_model", "audio", block=1)
+
+
+def test_the_frames_of_a_clip_are_read_after_a_block(folders):
+    still = read_tokens(folders, "dinov2", "image", block=1)
+    moving = read_tokens(folders, "dinov2", "video", block=1, frames=2)
+    assert moving.shape == (2, 2 * still.shape[1], still.shape[2])
+    narrow = read_tokens(folders, "efficientnet", "image", block=1)
+    assert narrow.shape[2] != read_tokens(folders, "efficientnet", "image").shape[2]

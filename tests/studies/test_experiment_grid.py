@@ -71,7 +71,14 @@ def test_models_that_differ_in_one_thing_are_compared(tiny_zoo):
         entry: summarize(entry)
         for entry in experiment_grid.list_grid_entries(["qa", "poll-random"])
     }
-    runs = {"a": ModelSummary("run", "mini-image-caption", "", 9, {}, {})}
+    runs = {
+        name: ModelSummary(f"{language}/vit/{modality}-caption", dataset, "", 9, {}, {})
+        for name, language, modality, dataset in (
+            ("a", "small", "image", "mini-image-caption"),
+            ("b", "big", "image", "drawings-image-caption"),
+            ("c", "big", "audio", "sounds-audio-caption"),
+        )
+    }
     metrics = {"qa": ["exact_match"], "poll-random": ["exact_match"], "caption": ["x", "y"]}
     comparisons = experiment_grid.build_comparisons(summaries, metrics=metrics, short_runs=runs)
     titles = [each.title for each in comparisons]
@@ -80,7 +87,12 @@ def test_models_that_differ_in_one_thing_are_compared(tiny_zoo):
     assert "llama-mini, all encoders, polls (random)" in titles
     assert "llama-mini/vit/image-qa in training" in titles
     assert "llama-mini/vit/image-qa in training, polls (random)" in titles
-    assert titles[-2:] == ["short runs, captions, x", "short runs, captions, y"]
+    # Runs of two language models or modalities are never compared.
+    assert titles[-6:] == [
+        f"{language}, short runs, {modality} captions, {metric}"
+        for language, modality in (("small", "image"), ("big", "image"), ("big", "audio"))
+        for metric in "xy"
+    ]
     encoders = comparisons[titles.index("llama-mini, all encoders, questions")]
     assert set(encoders.summaries) == {"vit", "timesformer", "ast"}
 
