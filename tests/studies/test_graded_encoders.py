@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 
 from ima.drawings import graded_recipes
-from ima.drawings.graded import GRADED_ENCODERS, GRADED_SEEDS
+from ima.drawings.graded import GRADED_ENCODERS, GRADED_SEEDS, GradedEncoder
 from ima.drawings.graded_recipes import make_graded_settings, write_random_encoder
 from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
@@ -109,7 +109,7 @@ def test_a_random_encoder_has_the_architecture_and_none_of_the_weights(tmp_path,
     hf.Dinov2Model(config).save_pretrained(tmp_path / "part")
     hf.BitImageProcessorPil().save_pretrained(tmp_path / "part")
     monkeypatch.setattr(graded_recipes, "find_part", lambda _: tmp_path / "part")
-    graded = next(one for one in GRADED_ENCODERS if one.name == "image-dinov2-random0")
+    graded = GradedEncoder("drawings-image-caption", "dinov2", random=7)
     state = torch.get_rng_state()
     for name in ("first", "second"):
         write_random_encoder(graded, tmp_path / name)
