@@ -36,6 +36,7 @@ from ima.measures.neighbours import compare_nearest_neighbours, compute_neighbou
 from ima.measures.norms import average_over_samples, compute_drift_gap, compute_norm_ratio
 from ima.measures.translation import compute_translation_rate, compute_translation_rates
 from ima.measures.treated_alignment import compute_least_depth_rise, compute_least_score_change
+from ima.measures.treatments import TREATED
 from ima.stats import FloatArray
 from ima.stats.correlation import correlate_within_strata
 from ima.stats.intervals import Interval
@@ -259,22 +260,26 @@ def _draw_cones(rng: _Rng, *, similarity: float) -> FloatArray:
 
 
 def _simulate_cones(rng: _Rng, gap: float) -> Interval:
-    states = _draw_cones(rng, similarity=0.5 - gap)
     halves = [np.arange(_SAMPLES // 2), np.arange(_SAMPLES // 2, _SAMPLES)]
-    terms = compute_group_terms(
-        {"data": _label(states)}, groups={"data": halves}, resamples=_RESAMPLES
-    )
-    return compute_cone_margin(compute_group_gaps(terms))
+    gaps = []
+    for _ in TREATED:
+        states = _label(_draw_cones(rng, similarity=0.5 - gap))
+        terms = compute_group_terms({"data": states}, groups={"data": halves}, resamples=_RESAMPLES)
+        gaps.append(compute_group_gaps(terms))
+    return compute_cone_margin(xr.concat(gaps, "treatment"))
 
 
 def _simulate_neighbours(rng: _Rng, excess: float) -> Interval:
-    states = _draw_directions(rng, _SAMPLES, 2, _LAYERS)
-    # Marked states have a neighbour of their class for sure, the others by chance.
-    marked = rng.random((_SAMPLES, 2)) < 2 * excess
-    states[marked, :, 0] += 9 * np.where(np.nonzero(marked)[1], 1, -1)[:, None]
-    means = {"data": _label(states)}
-    listed = list_labelled_states(means, modalities={"data": "image"})
-    return compute_neighbour_margin(compare_nearest_neighbours(means, states=listed))
+    compared = []
+    for _ in TREATED:
+        states = _draw_directions(rng, _SAMPLES, 2, _LAYERS)
+        # Marked states have a neighbour of their class for sure, the others by chance.
+        marked = rng.random((_SAMPLES, 2)) < 2 * excess
+        states[marked, :, 0] += 9 * np.where(np.nonzero(marked)[1], 1, -1)[:, None]
+        means = {"data": _label(states)}
+        listed = list_labelled_states(means, modalities={"data": "image"})
+        compared.append(compare_nearest_neighbours(means, states=listed, comparisons=len(TREATED)))
+    return compute_neighbour_margin(xr.concat(compared, "treatment"))
 
 
 def _simulate_norms(rng: _Rng, ratio: float) -> Interval:
@@ -326,7 +331,7 @@ def _draw_matched_curve(rng: _Rng, matched: FloatArray) -> xr.Dataset:
 def _simulate_depth(rng: _Rng, rise: float) -> Interval:
     matched = 0.1 + rise * np.linspace(-1 / (_LAYERS - 2), 1, _LAYERS).clip(0)
     return compute_least_depth_rise(
-        {str(treatment): _draw_matched_curve(rng, matched) for treatment in range(3)}
+        {treatment: _draw_matched_curve(rng, matched) for treatment in TREATED}
     )
 
 
@@ -334,8 +339,8 @@ def _simulate_training(rng: _Rng, change: float) -> Interval:
     before, after = np.full(_LAYERS, 0.1), np.full(_LAYERS, 0.1 + change)
     return compute_least_score_change(
         {
-            str(treatment): (_draw_matched_curve(rng, before), _draw_matched_curve(rng, after))
-            for treatment in range(3)
+            treatment: (_draw_matched_curve(rng, before), _draw_matched_curve(rng, after))
+            for treatment in TREATED
         }
     )
 

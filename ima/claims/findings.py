@@ -30,11 +30,13 @@ FINDINGS: tuple[Claim, ...] = (
             sentence=(
                 "This also holds among texts of the same task and wording, and among texts of "
                 "the same task and different wording, so phrases that texts share or do not "
-                "share cannot explain it."
+                "share cannot explain it; nor can attention sinks or rogue dimensions."
             ),
             statistic=(
                 "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, over pairs "
-                "whose texts have the same wording and over pairs whose texts do not, in cosine"
+                "whose texts have the same wording and over pairs whose texts do not, in cosine, "
+                "the least of three treatments of the means: without sinks, without rogue "
+                "dimensions, standardised"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -67,12 +69,13 @@ FINDINGS: tuple[Claim, ...] = (
         as_tested=Reading(
             sentence=(
                 "At every layer, the nearest neighbour of a state that shows other content is "
-                "of its own class."
+                "of its own class, whether or not rogue dimensions are removed."
             ),
             statistic=(
                 "minimum over layers of the fraction of states whose nearest neighbour of "
                 "another content has their class, minus the same fraction with permuted "
-                "classes"
+                "classes, the least of three treatments of the means: without sinks, without "
+                "rogue dimensions, standardised"
             ),
             margin=Margin(
                 0.05, ("One neighbour in twenty is the least that a map of the states would show.")

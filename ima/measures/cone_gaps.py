@@ -113,13 +113,13 @@ def compute_cone_margin(gaps: xr.Dataset) -> Interval:
     Parameters
     ----------
     gaps : xarray.Dataset
-        From :func:`compute_cone_gaps`.
+        From :func:`compute_cone_gaps` or :func:`compute_group_gaps`; several treatments are on the
+        dim ``treatment``.
 
     Returns
     -------
     Interval
-        The minimum over layers and sides, a difference of cosines; its interval is simultaneous
-        over layers and both sides.
+        The minimum over all dims, a difference of cosines; its interval is simultaneous over them.
 
     Examples
     --------
@@ -136,7 +136,8 @@ def describe_cone_gaps(gaps: xr.Dataset) -> str:
     Parameters
     ----------
     gaps : xarray.Dataset
-        From :func:`compute_cone_gaps`, or from :func:`compute_group_gaps` with wordings as groups.
+        From :func:`compute_cone_gaps`, or from :func:`compute_group_gaps` with wordings as groups;
+        several treatments are labelled on the dim ``treatment``.
 
     Examples
     --------
@@ -147,12 +148,22 @@ def describe_cone_gaps(gaps: xr.Dataset) -> str:
     >>> print(describe_cone_gaps(gaps))
     At layer 1, texts resemble each other less (0.10) than percepts resemble texts (0.30), within \
 data sets; both kinds resemble their own kind more at 1 of 2 layers.
+    >>> names = pd.Index(["standardised", "without sinks"], name="treatment")
+    >>> describe_cone_gaps(xr.concat([gaps, gaps + 0.1], names)).rpartition("; ")[2]
+    'both kinds resemble their own kind more at 1 of 2 layers (standardised, the treatment with \
+the smallest gap of 2).'
     >>> print(describe_cone_gaps(gaps.isel(layer=[0])))
     At 1 of 1 layers, percepts and texts resemble their own kind more than each other; the \
 smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
     """
     estimate = gaps["estimate"]
     lowest = gaps.isel(estimate.argmin(...))
+    if "treatment" in lowest.coords:
+        # Layers and curves are those of the treatment that decides.
+        treatment = str(lowest["treatment"].item())
+        n_treatments, gaps = gaps.sizes["treatment"], gaps.sel(treatment=treatment, drop=True)
+        least = f" ({treatment}, the treatment with the smallest gap of {n_treatments})"
+        return f"{describe_cone_gaps(gaps).removesuffix('.')}{least}."
     gap, layer = float(lowest["estimate"]), int(lowest["layer"])
     own, across = (f"{float(lowest[name]):.2f}" for name in ("own", "across"))
     kind = "percepts" if str(lowest["side"].item()).startswith("P") else "texts"

@@ -26,7 +26,7 @@ from ima.stats.jackknife import compute_jackknife_variance
 
 
 def compare_nearest_neighbours(
-    means: Mapping[str, xr.DataArray], *, states: pd.DataFrame, seed: int = 0
+    means: Mapping[str, xr.DataArray], *, states: pd.DataFrame, comparisons: int = 1, seed: int = 0
 ) -> xr.Dataset:
     """Compare the class of each state with that of its nearest neighbour, at every layer.
 
@@ -45,6 +45,8 @@ def compare_nearest_neighbours(
         Mean-pooled tokens of each data set, ``(sample, kind, layer, hidden)``.
     states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
+    comparisons : int
+        Number of treatments of the means whose minimum is taken: the ends hold for all together.
     seed : int
         Same seed, same states.
 
@@ -97,7 +99,7 @@ def compare_nearest_neighbours(
         effective[at] = min(n, spread / variance) if spread > 0 and variance > 0 else n
     curve = xr.DataArray(fraction, {"layer": layers}, "layer")
     low, high = compute_wilson_interval(
-        curve, n=curve.copy(data=effective), level=1 - 0.05 / layers.size
+        curve, n=curve.copy(data=effective), level=1 - 0.05 / (comparisons * layers.size)
     )
     # Of two different states, drawn at random, this part has the same class.
     size = len(rows) / len(names)
@@ -139,13 +141,13 @@ def compute_neighbour_margin(neighbours: xr.Dataset) -> Interval:
     Parameters
     ----------
     neighbours : xarray.Dataset
-        From :func:`compare_nearest_neighbours`.
+        From :func:`compare_nearest_neighbours`; several treatments are on the dim ``treatment``.
 
     Returns
     -------
     Interval
-        Minimum over layers of the fraction of states whose neighbour has their class, minus the
-        fraction that permuted classes give.
+        Minimum over layers and treatments of the fraction of states whose neighbour has their
+        class, minus the fraction that permuted classes give.
 
     Examples
     --------
@@ -170,7 +172,7 @@ def describe_neighbours(neighbours: xr.Dataset) -> str:
     Parameters
     ----------
     neighbours : xarray.Dataset
-        From :func:`compare_nearest_neighbours`.
+        From :func:`compare_nearest_neighbours`; several treatments are on the dim ``treatment``.
 
     Examples
     --------
@@ -184,6 +186,12 @@ of the image states, where permuted classes give 0.50.
     At each of 1 layers, the nearest neighbour of every state is of its own class, where permuted \
 classes give 0.50.
     """
+    if "treatment" in neighbours.dims:
+        lowest = neighbours["fraction"].min("layer")
+        treatment = str(lowest["treatment"][lowest.argmin("treatment")].item())
+        least = f" ({treatment}, the treatment with the smallest fraction of {lowest.size})"
+        own = neighbours.sel(treatment=treatment, drop=True)
+        return f"{describe_neighbours(own).removesuffix('.')}{least}."
     curve, expected = neighbours["fraction"], f"{neighbours.attrs['expected']:.2f}"
     if bool((curve == 1).all()):
         return (

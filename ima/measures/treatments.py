@@ -141,7 +141,9 @@ def treat_means(
         return means
     kept = without_sinks.assign_coords(means.coords)
     if treatment == "without rogue dimensions":
-        return kept.where(~find_rogue_dimensions(sum_squares).variable, 0.0)
+        # A text without a medium has no perceptual mean, and gets none.
+        ordinary = ~find_rogue_dimensions(sum_squares).variable
+        return kept.where(ordinary, 0.0).where(np.isfinite(kept))
     if treatment == "standardised":
         both = ["sample", "kind"]
         spread = kept.std(both)

@@ -13,7 +13,7 @@ from ima.cache.cache_set import CacheSet, open_cache_set
 from ima.measures.alignment import compute_alignment_curves
 from ima.measures.baselines import compute_retrieval_curve
 from ima.measures.cosine_parts import compute_part_intervals, decompose_alignment
-from ima.measures.treatments import Treatment, treat_means_in_all_ways
+from ima.measures.treatments import Treatment, treat_means, treat_means_in_all_ways
 from ima.stats.intervals import compute_percentile_interval
 
 #: Measures of :func:`compute_treated_curves`.
@@ -119,6 +119,57 @@ def read_treated_sets(cache_set: CacheSet) -> dict[str, dict[Treatment, xr.DataA
     squares = cache_set.read_arrays("sinks/sum_squares_without")
     return {
         data: treat_means_in_all_ways(means, without_sinks=without[data], sum_squares=squares[data])
+        for data, means in raw.items()
+    }
+
+
+def has_sinks(cache_set: CacheSet) -> bool:
+    """Return whether each cache holds ``/sinks``, which all treatments need.
+
+    Examples
+    --------
+    >>> has_sinks(cache_set)  # doctest: +SKIP
+    True
+    """
+    return all("sinks" in tree.children for tree in cache_set.trees.values())
+
+
+def read_treated_means(cache_set: CacheSet, treatment: Treatment) -> dict[str, xr.DataArray]:
+    """Return the means of each data set under one treatment.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        The caches; whatever their hook points, the residual stream is treated.
+    treatment : str
+        One of :data:`ima.measures.treatments.TREATMENTS`.
+
+    Returns
+    -------
+    dict of str to xarray.DataArray
+        By data set, ``(sample, kind, layer, hidden)``.
+
+    Raises
+    ------
+    CacheError
+        If a cache holds no ``/sinks``.
+    UnknownNameError
+        If the treatment does not exist.
+
+    Examples
+    --------
+    >>> read_treated_means(cache_set, "standardised")  # doctest: +SKIP
+    """
+    raw = cache_set.read_arrays("means/resid_post/mean")
+    without = cache_set.read_arrays("sinks/mean_without")
+    squares = cache_set.read_arrays("sinks/sum_squares_without")
+    return {
+        data: treat_means(
+            means.load(),
+            treatment=treatment,
+            without_sinks=without[data].load(),
+            sum_squares=squares[data].load(),
+        )
         for data, means in raw.items()
     }
 
