@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cache
 import contents
+import headlines
 import missing
 import plan
 import pytest
@@ -339,6 +340,25 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
     assert not own.keys() & plan.parameters(config, "own-model").keys()
     assert "drawings" in configured()["runs"]
     assert missing.make_notice({}) == ""
+
+
+def test_the_front_page_says_what_pages_found(tmp_path):
+    def write(name, *outputs):
+        cells = [{"cell_type": "markdown", "source": ["(label)=\n", f"# Page {name}\n", "Text"]}]
+        cells += [{"cell_type": "code", "source": [], "outputs": list(outputs)}]
+        path = tmp_path / f"{name}.ipynb"
+        path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+        return path
+
+    def glue(name, text):
+        data = {"application/papermill.record/text/plain": repr(text)}
+        return {"metadata": {"scrapbook": {"name": name}}, "data": data}
+
+    silent = write("a", glue("samples", "3"))
+    assert headlines.make_section([silent]) == ""
+    loud = write("b", {"output_type": "stream", "text": ""}, glue("headline", "It's 0.5."))
+    section = headlines.make_section([silent, loud])
+    assert section.splitlines() == ["## What we found", "", "- [Page b](runs/b.ipynb): It's 0.5."]
 
 
 def test_a_cache_of_a_connector_between_parts_depends_on_all_their_digests(tmp_path):

@@ -1,0 +1,38 @@
+"""Collect what pages found for the front page: each page's number named ``headline``."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: A page keeps its headline with ``say(headline=...)``.
+NAME = "headline"
+_RECORD = "application/papermill.record/text/plain"
+
+
+def read_headline(notebook: Path) -> tuple[str, str] | None:
+    """Return the title and the headline of an executed notebook, if it has one."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    titles = [line[2:] for text in texts for line in text.splitlines() if line.startswith("# ")]
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            if output.get("metadata", {}).get("scrapbook", {}).get("name") == NAME:
+                return titles[0], str(ast.literal_eval("".join(output["data"][_RECORD])))
+    return None
+
+
+def make_section(notebooks: Sequence[Path]) -> str:
+    """Return the front page's section of headlines; empty if no page has one."""
+    found = {path: read_headline(path) for path in notebooks}
+    lines = [f"- [{own[0]}](runs/{path.name}): {own[1]}" for path, own in found.items() if own]
+    return "\n".join(["## What we found", "", *lines, ""]) if lines else ""
+
+
+if __name__ == "__main__":
+    target, *pages = map(Path, sys.argv[1:])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(make_section(pages), encoding="utf-8")
