@@ -18,6 +18,8 @@ HOOK_POINT_DESCRIPTIONS: Mapping[str, str] = {
 }
 #: In the order in which a block computes them.
 HOOK_POINTS: tuple[str, ...] = tuple(HOOK_POINT_DESCRIPTIONS)
+#: What the parts of a block add or compute, off the residual stream and not its rescaled copy.
+OUTPUT_HOOK_POINTS: tuple[str, ...] = ("attn_out", "mlp_post", "mlp_out")
 TOKEN_KINDS: tuple[str, ...] = ("perceptual", "textual")
 
 

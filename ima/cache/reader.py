@@ -32,10 +32,10 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     -------
     xarray.DataTree
         Groups ``samples``, ``means/<hook_point>``, ``norms/<hook_point>``, ``drift``, ``sinks``
-        and, if the settings include them, ``tokens/<hook_point>``, ``logit_lens`` and
-        ``input_norms/<linear>``. Dims: sample, kind, layer, hidden, token, step, sink, vocabulary,
-        unit, in_features. The root's attributes describe the run that made the cache. A cache of
-        schema 1 opens with these names, too.
+        and, if the settings include them, ``without_sinks/<hook_point>``, ``tokens/<hook_point>``,
+        ``logit_lens`` and ``input_norms/<linear>``. Dims: sample, kind, layer, hidden, token, step,
+        sink, vocabulary, unit, in_features. The root's attributes describe the run that made the
+        cache. A cache of schema 1 opens with these names, too.
 
     Raises
     ------

@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.data.samples import MODALITIES
-from ima.hook_points import HOOK_POINT_DESCRIPTIONS, TOKEN_KINDS, list_hook_point_layers
+from ima.hook_points import (
+    HOOK_POINT_DESCRIPTIONS,
+    OUTPUT_HOOK_POINTS,
+    TOKEN_KINDS,
+    list_hook_point_layers,
+)
 
 CACHE_SCHEMA = "ima-cache"
 CACHE_SCHEMA_VERSION = "2"
@@ -104,7 +109,8 @@ class CacheLayout:
     metrics : tuple of str
         Scores of the predictions in ``/samples``.
     sinks : bool
-        Whether ``/sinks`` holds the sinks of the residual stream and the means without them.
+        Whether ``/sinks`` holds the sinks of the residual stream and the means without them, and
+        ``/without_sinks`` those of the outputs inside the block.
     logit_lens, vocabulary : int
         Number of samples with distributions in ``/logit_lens``, and of words per distribution.
     linear_in_features : mapping of str to int
@@ -145,6 +151,8 @@ class CacheLayout:
             arrays += self._drift()
         if self.sinks:
             arrays += self._sinks()
+            for hook_point in filter(self.widths.__contains__, OUTPUT_HOOK_POINTS):
+                arrays += self._without_sinks(hook_point)
         if self.logit_lens:
             arrays += self._logit_lens()
         if self.linear_in_features:
@@ -257,6 +265,28 @@ class CacheLayout:
                 "sum over the tokens of a unit that are no sinks of the squares of each dimension",
             ),
             *_make_coords("sinks", layer),
+        ]
+
+    def _without_sinks(self, hook_point: str) -> list[ArraySpec]:
+        layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
+        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
+        by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layer.size}
+        path = f"without_sinks/{hook_point}"
+        left_out = "that are no sinks of the stream that the block reads and not extreme here"
+        return [
+            _make_array(
+                f"{path}/mean",
+                _per_sample(self.samples, self.unit, layer=(layer.size, 1, depth), hidden=width),
+                "float32",
+                f"mean over the sample's tokens {left_out}: {HOOK_POINT_DESCRIPTIONS[hook_point]}",
+            ),
+            _make_array(
+                f"{path}/sum_squares",
+                {**by_unit, "hidden": width},
+                "float32",
+                f"sum over the tokens of a unit {left_out} of the squares of each dimension",
+            ),
+            *_make_coords(path, layer),
         ]
 
     def _logit_lens(self) -> list[ArraySpec]:

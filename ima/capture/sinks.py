@@ -57,6 +57,8 @@ class SinkStatistics:
 
     def __init__(self, *, kinds: Tensor) -> None:
         self._device = kinds.device
+        self._stream_sinks: Tensor | None = None
+        self._outputs: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
         self._layers: dict[str, list[Tensor]] = {
             name: [] for name in ("count", "position", "mean_without", "sum_squares_without")
         }
@@ -75,21 +77,49 @@ class SinkStatistics:
         mean : Tensor
             ``(sample, kind, hidden)``, the mean over all tokens.
         """
-        sinks = find_sinks(norm, kinds=kinds)
-        ordinary = kinds & ~sinks.unsqueeze(1)
-        counts = ordinary.sum(dim=-1, keepdim=True)
-        if bool(sinks.any()):
-            # A sample without an ordinary token of a kind has no mean of it: 0/0 gives NaN.
-            mean = torch.bmm(ordinary.float() / counts, value)
-        squares = torch.bmm(ordinary.float(), value.square()).sum(dim=0)
+        sinks = self._stream_sinks = find_sinks(norm, kinds=kinds)
+        mean_without, squares = _measure_without(sinks, value, kinds=kinds, mean=mean)
         found = {
             "count": (kinds & sinks.unsqueeze(1)).sum(dim=-1),
             "position": _list_positions(sinks, real=kinds.any(dim=1)),
-            "mean_without": mean,
+            "mean_without": mean_without,
             "sum_squares_without": squares,
         }
         for name, part in found.items():
             self._layers[name].append(part.to(self._device))
+
+    def add_output(
+        self, name: str, value: Tensor, *, norm: Tensor, kinds: Tensor, mean: Tensor
+    ) -> None:
+        """Add one layer of an output inside the block.
+
+        Left out are the sinks of the stream that the block reads, and tokens whose norm is extreme
+        here: a block that makes a sink has not read one.
+
+        Parameters
+        ----------
+        name : str
+            One of :data:`ima.hook_points.OUTPUT_HOOK_POINTS`.
+        value, norm, kinds, mean : Tensor
+            As for :meth:`add_layer`.
+        """
+        sinks = find_sinks(norm, kinds=kinds)
+        if self._stream_sinks is not None:
+            sinks |= self._stream_sinks.to(sinks.device)
+        means, squares = self._outputs.setdefault(name, ([], []))
+        parts = _measure_without(sinks, value, kinds=kinds, mean=mean)
+        for layers, part in zip((means, squares), parts, strict=True):
+            layers.append(part.to(self._device))
+
+    def collect_outputs(self) -> dict[str, dict[str, npt.NDArray[Any]]]:
+        """Return ``mean`` and ``sum_squares`` of each output in host memory, with ``layer``."""
+        return {
+            name: {
+                "mean": torch.stack(means, dim=2).cpu().numpy(),
+                "sum_squares": torch.stack(squares, dim=1).cpu().numpy(),
+            }
+            for name, (means, squares) in self._outputs.items()
+        }
 
     def collect(self) -> dict[str, npt.NDArray[Any]]:
         """Return the statistics in host memory, with a dim ``layer`` in its place."""
@@ -102,6 +132,17 @@ class SinkStatistics:
         for name in ("count", "position"):
             stacked[name] = stacked[name].astype(np.int32)
         return stacked
+
+
+def _measure_without(
+    sinks: Tensor, value: Tensor, *, kinds: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the mean and the sum of squares of each dimension over tokens that are no sinks."""
+    ordinary = kinds & ~sinks.unsqueeze(1)
+    if bool(sinks.any()):
+        # A sample without an ordinary token of a kind has no mean of it: 0/0 gives NaN.
+        mean = torch.bmm(ordinary.float() / ordinary.sum(dim=-1, keepdim=True), value)
+    return mean, torch.bmm(ordinary.float(), value.square()).sum(dim=0)
 
 
 def _list_positions(sinks: Tensor, *, real: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ima.capture.input_norms import accumulate_input_norms
 from ima.capture.logit_lens import apply_logit_lens
 from ima.capture.sinks import SinkStatistics
 from ima.errors import ActivationError, ModelError
-from ima.hook_points import HOOK_POINTS
+from ima.hook_points import HOOK_POINTS, OUTPUT_HOOK_POINTS
 from ima.models.hook_points import attach_hooks
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ class BatchStatistics:
         Attention sinks of the residual stream and statistics without them: ``count`` (sample, kind,
         layer), ``position`` (sample, layer, sink), ``mean_without`` (sample, kind, layer, hidden)
         and ``sum_squares_without`` (kind, layer, hidden), a sum over the batch's tokens.
+    without_sinks : dict of str to dict of str to array
+        ``mean`` (sample, kind, layer, hidden) and ``sum_squares`` (kind, layer, hidden) of the
+        outputs inside the block, over tokens that are no sinks, per hook point.
     loss : array (sample) or None
         Mean next-token loss on the answer, in nats.
     logit_lens : dict of str to array
@@ -69,6 +72,7 @@ class BatchStatistics:
     norms: dict[str, dict[str, npt.NDArray[np.float32]]]
     drift: npt.NDArray[np.float32] | None = None
     sinks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    without_sinks: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
     loss: npt.NDArray[np.float32] | None = None
     logit_lens: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     input_norms: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -210,6 +214,8 @@ class _Reducer:
         self.means[name].append(mean.to(device))
         norm = torch.linalg.vector_norm(value, dim=-1)
         self.norms[name].append(norm.to(device))
+        if name in OUTPUT_HOOK_POINTS and "resid_post" in self.names:
+            self.sinks.add_output(name, value, norm=norm, kinds=kinds, mean=mean)
         if name == "resid_post":
             self.sinks.add_layer(value, norm=norm, kinds=kinds, mean=mean)
             self._add_drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
@@ -257,6 +263,7 @@ class _Reducer:
             },
             drift=self._stack_drift() if "resid_post" in self.names else None,
             sinks=self.sinks.collect() if "resid_post" in self.names else {},
+            without_sinks=self.sinks.collect_outputs(),
             loss=self._compute_loss() if loss else None,
             logit_lens=self._stack_lens_outputs() if self.lens_outputs else {},
             states={name: np.stack(layers) for name, layers in self.states.items() if layers},

@@ -92,7 +92,7 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
     start, stop = job.layout.bounds(unit)
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
-    squares: list[npt.NDArray[np.float32]] = []
+    squares: dict[str, list[npt.NDArray[np.float32]]] = {}
     writes: list[Future[None]] = []
     with MediaPrefetcher(job.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
 
@@ -108,8 +108,8 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
             for path, values in batch_columns.items():
                 columns.setdefault(path, []).append(values)
             sums.append((statistics.input_norms, statistics.counts.sum(axis=0)))
-            if statistics.sinks:
-                squares.append(statistics.sinks["sum_squares_without"])
+            for path, total in _list_squares(statistics).items():
+                squares.setdefault(path, []).append(total)
             if statistics.states:
                 # Tokens are written while the model computes the next batch; at most one waits.
                 for write in writes[-1:]:
@@ -129,13 +129,23 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
         write_array_rows(group, path="logit_lens/word", index=slice(0, n), values=words)
     if job.layout.linear_in_features:
         _write_input_norms(group, sums, unit=unit)
-    if job.layout.sinks:
-        total = np.stack(squares).sum(axis=0, keepdims=True)
-        index = slice(unit, unit + 1)
-        write_array_rows(group, path="sinks/sum_squares_without", index=index, values=total)
+    for path, totals in squares.items():
+        total = np.stack(totals).sum(axis=0, keepdims=True)
+        write_array_rows(group, path=path, index=slice(unit, unit + 1), values=total)
     write_array_rows(
         group, path="samples/done", index=slice(start, stop), values=np.ones(stop - start, bool)
     )
+
+
+def _list_squares(statistics: BatchStatistics) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the batch's sums of squares without sinks, by path."""
+    if not statistics.sinks:
+        return {}
+    inside = {
+        f"without_sinks/{hook_point}/sum_squares": own["sum_squares"]
+        for hook_point, own in statistics.without_sinks.items()
+    }
+    return {"sinks/sum_squares_without": statistics.sinks["sum_squares_without"], **inside}
 
 
 def _compute_statistics(
@@ -189,6 +199,8 @@ def _make_columns(
         columns["drift/cosine"] = statistics.drift
     for name in ("count", "position", "mean_without") if job.layout.sinks else ():
         columns[f"sinks/{name}"] = statistics.sinks[name]
+    for hook_point, own in statistics.without_sinks.items() if job.layout.sinks else ():
+        columns[f"without_sinks/{hook_point}/mean"] = own["mean"]
     for name, values in statistics.logit_lens.items():
         columns[f"logit_lens/{name}"] = values
     for hook_point, mean in statistics.means.items():

@@ -20,12 +20,11 @@ from ima.claims.records import make_claim_record
 from ima.claims.registry import CLAIMS
 from ima.errors import ParameterError
 from ima.files import read_json, write_json
-from ima.hook_points import TOKEN_KINDS
+from ima.hook_points import OUTPUT_HOOK_POINTS, TOKEN_KINDS
 from ima.measures.alignment import compute_alignment_curve
 from ima.measures.cone_gaps import compute_cone_margin, compute_group_gaps
 from ima.measures.cones import compute_group_terms
 from ima.measures.hook_point_comparison import (
-    OUTPUT_HOOK_POINTS,
     READ_STREAM,
     compute_block_gaps,
     compute_block_margin,
@@ -346,14 +345,16 @@ def _simulate_training(rng: _Rng, change: float) -> Interval:
 
 
 def _simulate_blocks(rng: _Rng, gap: float) -> Interval:
-    stream = _draw_cones(rng, similarity=0.2)
-    means = {"resid_post": {"data": _label(stream)}}
-    for hook_point in OUTPUT_HOOK_POINTS:
-        inside = _draw_cones(rng, similarity=0.2 + gap)
-        means[hook_point] = {"data": _label(inside)}
-    curves = compute_hook_point_alignment(means, resamples=_RESAMPLES)
-    gaps = compute_block_gaps(curves, hook_points=OUTPUT_HOOK_POINTS, stream=READ_STREAM)
-    return compute_block_margin(gaps)
+    gaps = []
+    for _ in TREATED:
+        stream = _draw_cones(rng, similarity=0.2)
+        means = {"resid_post": {"data": _label(stream)}}
+        for hook_point in OUTPUT_HOOK_POINTS:
+            inside = _draw_cones(rng, similarity=0.2 + gap)
+            means[hook_point] = {"data": _label(inside)}
+        curves = compute_hook_point_alignment(means, resamples=_RESAMPLES)
+        gaps.append(compute_block_gaps(curves, hook_points=OUTPUT_HOOK_POINTS, stream=READ_STREAM))
+    return compute_block_margin(xr.concat(gaps, "treatment"))
 
 
 def _simulate_correlation(rng: _Rng, rho: float) -> Interval:

@@ -369,12 +369,14 @@ FINDINGS: tuple[Claim, ...] = (
         as_tested=Reading(
             sentence=(
                 "The outputs of attention and the FFN, and its hidden units, are more similar "
-                "between the kinds than the stream that the block reads."
+                "between the kinds than the stream that the block reads, whether or not rogue "
+                "dimensions are removed."
             ),
             statistic=(
                 "minimum over the output of attention, the hidden units of the FFN and its "
                 "output of their PvsT minus that of the stream that the block reads, mean over "
-                "layers, in cosine"
+                "layers, in cosine, the least of three treatments of the means: without sinks, "
+                "without rogue dimensions, standardised"
             ),
             margin=COSINE_MARGIN,
             unit="contents",

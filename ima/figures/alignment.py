@@ -233,13 +233,14 @@ def plot_block_gaps(panels: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
     Parameters
     ----------
     panels : mapping of str to mapping
-        By title and stream (``"stream of the same layer"``, ``"stream that it reads"``), from
+        By title and series: a stream (``"stream of the same layer"``, ``"stream that it reads"``)
+        or a treatment of the means, from
         :func:`ima.measures.hook_point_comparison.compute_block_gaps`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel per title, a row per hook point, a point per stream with its 95 % interval.
+        A panel per title, a row per hook point, a point per series with its 95 % interval.
 
     Examples
     --------
@@ -250,19 +251,20 @@ def plot_block_gaps(panels: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
         panels, columns=2, base_height=1.0, xlabel="difference of PvsT (cosine)", legend_columns=2,
         sharex=True, sharey=True,
     ) as (figure, places):  # fmt: skip
-        for axes, streams in zip(places, panels.values(), strict=True):
-            for number, (stream, gaps) in enumerate(streams.items()):
+        for axes, series in zip(places, panels.values(), strict=True):
+            step = min(0.25, 0.7 / len(series))
+            for number, (name, gaps) in enumerate(series.items()):
                 low, high = compute_percentile_interval(gaps["draws"])
-                rows = np.arange(gaps.sizes["hook_point"]) + 0.25 * number
-                colour, marker = SERIES_COLOURS[stream], SERIES_MARKERS[stream]
+                rows = np.arange(gaps.sizes["hook_point"]) + step * number
+                colour, marker = SERIES_COLOURS[name], SERIES_MARKERS[name]
                 axes.hlines(rows, low, high, color=colour)
                 axes.plot(
-                    gaps["estimate"], rows, label=SERIES_LABELS[stream], linestyle="", color=colour,
-                    marker=marker,
+                    gaps["estimate"], rows, label=SERIES_LABELS.get(name, name), linestyle="",
+                    color=colour, marker=marker,
                 )  # fmt: skip
             axes.axvline(0, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4)
             names = gaps["hook_point"].to_numpy()
-            axes.set_yticks(np.arange(len(names)) + 0.125, names)
+            axes.set_yticks(np.arange(len(names)) + step * (len(series) - 1) / 2, names)
         places[0].invert_yaxis()
     return figure
 

@@ -23,8 +23,6 @@ from ima.stats.intervals import Interval, compute_lowest_point
 
 #: Hook points inside a block, off the residual stream.
 BLOCK_HOOK_POINTS = ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out")
-#: The outputs among them; ``ln1`` and ``ln2`` are the stream itself, rescaled.
-OUTPUT_HOOK_POINTS = ("attn_out", "mlp_post", "mlp_out")
 #: The stream of the same layer, and the stream that the block reads.
 WRITTEN_STREAM, READ_STREAM = "resid_post", "resid_pre"
 
@@ -226,13 +224,13 @@ def compute_block_margin(gaps: xr.Dataset) -> Interval:
     ----------
     gaps : xarray.Dataset
         From :func:`compute_block_gaps`: of all hook points and the stream of the same layer for
-        *as stated*, of :data:`OUTPUT_HOOK_POINTS` and the stream that the block reads for
-        *as tested*.
+        *as stated*; of :data:`ima.hook_points.OUTPUT_HOOK_POINTS` and the stream that the block
+        reads for *as tested*, with several treatments on the dim ``treatment``.
 
     Returns
     -------
     Interval
-        Minimum over hook points, from the simultaneous band of all.
+        Minimum over hook points and treatments, from the simultaneous band of all.
 
     Examples
     --------
@@ -250,7 +248,7 @@ def describe_block_gaps(gaps: xr.Dataset) -> str:
     Parameters
     ----------
     gaps : xarray.Dataset
-        From :func:`compute_block_gaps`.
+        From :func:`compute_block_gaps`; several treatments are on the dim ``treatment``.
 
     Examples
     --------
@@ -261,6 +259,11 @@ def describe_block_gaps(gaps: xr.Dataset) -> str:
 stream that the block reads; the smallest difference of cosines is -0.250, at mlp_out.
     """
     estimate = gaps["estimate"]
+    if "treatment" in estimate.dims:
+        treatment = str(estimate.isel(estimate.argmin(...))["treatment"].item())
+        least = f" ({treatment}, the treatment with the smallest gap of {gaps.sizes['treatment']})"
+        own = gaps.sel(treatment=treatment, drop=True)
+        return f"{describe_block_gaps(own).removesuffix('.')}{least}."
     lowest = estimate["hook_point"].values[estimate.argmin("hook_point")]
     streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
     return (

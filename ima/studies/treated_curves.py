@@ -10,10 +10,22 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.cache.cache_set import CacheSet, open_cache_set
+from ima.hook_points import OUTPUT_HOOK_POINTS
 from ima.measures.alignment import compute_alignment_curves
 from ima.measures.baselines import compute_retrieval_curve
 from ima.measures.cosine_parts import compute_part_intervals, decompose_alignment
-from ima.measures.treatments import Treatment, treat_means, treat_means_in_all_ways
+from ima.measures.hook_point_comparison import (
+    READ_STREAM,
+    WRITTEN_STREAM,
+    compute_block_gaps,
+    compute_hook_point_alignment,
+)
+from ima.measures.treatments import (
+    TREATMENTS,
+    Treatment,
+    treat_means,
+    treat_means_in_all_ways,
+)
 from ima.stats.intervals import compute_percentile_interval
 
 #: Measures of :func:`compute_treated_curves`.
@@ -160,9 +172,15 @@ def read_treated_means(cache_set: CacheSet, treatment: Treatment) -> dict[str, x
     --------
     >>> read_treated_means(cache_set, "standardised")  # doctest: +SKIP
     """
-    raw = cache_set.read_arrays("means/resid_post/mean")
-    without = cache_set.read_arrays("sinks/mean_without")
-    squares = cache_set.read_arrays("sinks/sum_squares_without")
+    paths = ("means/resid_post/mean", "sinks/mean_without", "sinks/sum_squares_without")
+    return _treat_arrays(cache_set, paths, treatment)
+
+
+def _treat_arrays(
+    cache_set: CacheSet, paths: tuple[str, str, str], treatment: Treatment
+) -> dict[str, xr.DataArray]:
+    """Treat the means at the first path by means and sums of squares without sinks."""
+    raw, without, squares = (cache_set.read_arrays(path) for path in paths)
     return {
         data: treat_means(
             means.load(),
@@ -172,6 +190,53 @@ def read_treated_means(cache_set: CacheSet, treatment: Treatment) -> dict[str, x
         )
         for data, means in raw.items()
     }
+
+
+def compute_treated_block_gaps(
+    cache_set: CacheSet, *, resamples: int = 1000, seed: int = 0
+) -> xr.Dataset:
+    """Compute by how much PvsT inside the block exceeds that of the stream that it reads.
+
+    Parameters
+    ----------
+    cache_set : CacheSet
+        The caches; the outputs inside the block that all of them hold are compared.
+    resamples : int
+        Number of bootstrap resamples of contents, the same for all treatments.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``estimate`` ``(treatment, hook_point)`` and ``draws`` ``(draw, treatment, hook_point)``
+        (:func:`ima.measures.hook_point_comparison.compute_block_gaps`).
+
+    Raises
+    ------
+    CacheError
+        If a cache holds no ``/sinks`` or no ``/without_sinks``.
+    ParameterError
+        If the caches have no output inside the block in common.
+
+    Examples
+    --------
+    >>> gaps = compute_treated_block_gaps(cache_set)  # doctest: +SKIP
+    >>> gaps["estimate"].sel(treatment="standardised", hook_point="mlp_out")  # doctest: +SKIP
+    """
+    held = set.intersection(*(set(tree["means"].children) for tree in cache_set.trees.values()))
+    gaps = []
+    for treatment in TREATMENTS:
+        means = {}
+        for hook_point in filter(held.__contains__, OUTPUT_HOOK_POINTS):
+            inside = f"without_sinks/{hook_point}"
+            paths = (f"means/{hook_point}/mean", f"{inside}/mean", f"{inside}/sum_squares")
+            means[hook_point] = _treat_arrays(cache_set, paths, treatment)
+        means[WRITTEN_STREAM] = read_treated_means(cache_set, treatment)
+        curves = compute_hook_point_alignment(means, resamples=resamples, seed=seed)
+        gaps.append(compute_block_gaps(curves, hook_points=OUTPUT_HOOK_POINTS, stream=READ_STREAM))
+    names = np.array(TREATMENTS, dtype=object)
+    return xr.concat(gaps, "treatment").assign_coords(treatment=names)
 
 
 def bound_curve(curve: xr.Dataset) -> xr.Dataset:

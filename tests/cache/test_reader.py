@@ -38,6 +38,7 @@ def test_a_tree_of_labelled_arrays(finished: Path, model: FrozenModel) -> None:
         "norms",
         "drift",
         "sinks",
+        "without_sinks",
         "tokens",
         "logit_lens",
         "input_norms",

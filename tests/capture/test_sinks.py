@@ -11,6 +11,7 @@ from tinysamples import image_set, text_sample
 from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
 from ima.capture import compute_batch_statistics
 from ima.capture.sinks import SinkStatistics, find_sinks
+from ima.hook_points import OUTPUT_HOOK_POINTS
 from ima.models.frozen import FrozenModel
 
 
@@ -53,6 +54,40 @@ def test_sinks_and_means_without_them_equal_those_of_the_kept_states(measured) -
                         atol=1e-5,
                     )
     np.testing.assert_allclose(measured.sinks["sum_squares_without"], total, rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_leave_out_sinks_of_the_stream_before_and_tokens_that_are_extreme_there(
+    measured,
+) -> None:
+    sample = measured.coords["sample"]
+    perceptual = measured.coords["token_id"] < 0
+
+    def find(own, kind_of):
+        norm = np.linalg.norm(own, axis=-1)
+        found = np.zeros(len(norm), dtype=bool)
+        for mask in (kind_of, ~kind_of):
+            ranked = np.sort(norm[mask])
+            if len(ranked):
+                found |= mask & (norm > SINK_NORM_RATIO * ranked[(len(ranked) - 1) // 2])
+        return found
+
+    stream = measured.states["resid_post"].astype(np.float64)
+    for name in OUTPUT_HOOK_POINTS:
+        states = measured.states[name].astype(np.float64)  # from layer 1 on
+        total = np.zeros((2, len(states), states.shape[-1]))
+        for row in range(4):
+            kind_of, rows = perceptual[sample == row], sample == row
+            for at in range(len(states)):
+                sinks = find(states[at, rows], kind_of) | find(stream[at, rows], kind_of)
+                assert row != 1 or at < 2 or sinks.any()
+                for kind, of_kind in enumerate((kind_of, ~kind_of)):
+                    chosen = states[at, rows][of_kind & ~sinks]
+                    total[kind, at] += (chosen**2).sum(axis=0)
+                    if len(chosen):
+                        found = measured.without_sinks[name]["mean"][row, kind, at]
+                        np.testing.assert_allclose(found, chosen.mean(0), rtol=1e-4, atol=1e-5)
+        squares = measured.without_sinks[name]["sum_squares"]
+        np.testing.assert_allclose(squares, total, rtol=1e-4, atol=1e-5)
 
 
 def test_without_sinks_the_mean_is_the_mean(measured) -> None:

@@ -7,6 +7,7 @@ import pytest
 from madestates import make_aligned_states
 
 from ima.errors import ParameterError
+from ima.hook_points import OUTPUT_HOOK_POINTS
 from ima.measures import hook_point_comparison
 
 
@@ -53,7 +54,7 @@ def test_a_block_is_compared_with_the_stream_that_it_reads():
     np.testing.assert_allclose(written["estimate"], -(last - first) / 4)
     tested = hook_point_comparison.compute_block_gaps(
         curves,
-        hook_points=hook_point_comparison.OUTPUT_HOOK_POINTS,
+        hook_points=OUTPUT_HOOK_POINTS,
         stream=hook_point_comparison.READ_STREAM,
     )
     assert tested["hook_point"].values.tolist() == ["attn_out", "mlp_post", "mlp_out"]
@@ -72,9 +73,7 @@ def test_norm_layers_do_not_decide_the_outputs():
     given |= {"ln1": {"a": apart.isel(layer=slice(1, None))}, "resid_post": {"a": stream}}
     curves = hook_point_comparison.compute_hook_point_alignment(given, resamples=50)
     every = hook_point_comparison.compute_block_gaps(curves)
-    outputs = hook_point_comparison.compute_block_gaps(
-        curves, hook_points=hook_point_comparison.OUTPUT_HOOK_POINTS
-    )
+    outputs = hook_point_comparison.compute_block_gaps(curves, hook_points=OUTPUT_HOOK_POINTS)
     assert hook_point_comparison.compute_block_margin(every).high < 0
     assert hook_point_comparison.compute_block_margin(outputs).low > 0
     assert "At 4 of 5 hook points" in hook_point_comparison.describe_block_gaps(every)

@@ -83,3 +83,53 @@ def test_each_treatment_has_its_curves_on_the_same_resamples():
     bounded = bound_curve(curves[treated_curves.RETRIEVAL])
     assert (bounded["low"] <= bounded["high"]).all()
     xr.testing.assert_equal(bound_curve(bounded), bounded)
+
+
+class PlantedCaches:
+    """Caches whose outputs share a direction only where a sink is left out."""
+
+    def __init__(self):
+        rng = np.random.default_rng(2)
+        shape = (20, 2, 3, 16)
+        axis = np.zeros(16)
+        axis[0] = 6
+        quiet = rng.normal(size=shape)
+        # Percepts and texts point to opposite sides of one axis, but for a sink of each percept.
+        loud = quiet + axis * np.array([1.0, -1.0])[:, None, None]
+        self.arrays = {"means/resid_post/mean": quiet, "sinks/mean_without": quiet}
+        self.arrays["sinks/sum_squares_without"] = (quiet**2).sum(axis=0, keepdims=True)
+        for name in ("attn_out", "mlp_out"):
+            own = f"without_sinks/{name}"
+            self.arrays |= {f"means/{name}/mean": loud[:, :, 1:], f"{own}/mean": quiet[:, :, 1:]}
+            self.arrays[f"{own}/sum_squares"] = (quiet[:, :, 1:] ** 2).sum(axis=0, keepdims=True)
+        held = dict.fromkeys(("attn_out", "mlp_out", "resid_post"))
+        means = type("Node", (), {"children": held})
+        self.trees = {"data": {"means": means}}
+
+    def read_arrays(self, path):
+        """Return the array at a path, as a cache set does."""
+        values = self.arrays[path]
+        dims = ("unit", *DIMS[1:]) if "squares" in path else DIMS
+        first = 3 - values.shape[2]
+        coords = {"kind": KINDS, "layer": range(first, 3)}
+        return {"data": xr.DataArray(values, coords, dims)}
+
+
+def test_outputs_are_compared_with_the_stream_that_the_block_reads_under_each_treatment():
+    gaps = treated_curves.compute_treated_block_gaps(PlantedCaches(), resamples=20)
+    assert gaps["estimate"].dims == ("treatment", "hook_point")
+    assert gaps["treatment"].to_numpy().tolist() == list(TREATMENTS)
+    assert gaps["hook_point"].to_numpy().tolist() == ["attn_out", "mlp_out"]
+    raw = gaps["estimate"].sel(treatment="raw")
+    assert (raw < -0.3).all()
+    treated = gaps["estimate"].drop_sel(treatment="raw")
+    assert (abs(treated) < 0.1).all()
+    # The stream of the layer before, and not that of the same layer.
+    without = treated.sel(treatment="without sinks", hook_point="attn_out")
+    states = PlantedCaches().arrays["means/resid_post/mean"]
+
+    def average(states):
+        unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
+        return np.mean([(unit[:, 0, at] @ unit[:, 1, at].T).mean() for at in range(2)])
+
+    assert float(without) == pytest.approx(average(states[:, :, 1:]) - average(states[:, :, :2]))
