@@ -12,6 +12,7 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.cones import GROUP_PAIRS, WITHIN_CURVES, average_terms_by_curve
+from ima.measures.treatments import describe_disagreement
 from ima.stats.intervals import Interval, compute_lowest_point
 
 
@@ -163,7 +164,10 @@ smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
         treatment = str(lowest["treatment"].item())
         n_treatments, gaps = gaps.sizes["treatment"], gaps.sel(treatment=treatment, drop=True)
         least = f" ({treatment}, the treatment with the smallest gap of {n_treatments})"
-        return f"{describe_cone_gaps(gaps).removesuffix('.')}{least}."
+        found = f"{describe_cone_gaps(gaps).removesuffix('.')}{least}."
+        others = [dim for dim in estimate.dims if dim != "treatment"]
+        smallest = estimate.min(others).to_series()
+        return found + describe_disagreement({str(k): float(v) for k, v in smallest.items()})
     gap, layer = float(lowest["estimate"]), int(lowest["layer"])
     own, across = (f"{float(lowest[name]):.2f}" for name in ("own", "across"))
     kind = "percepts" if str(lowest["side"].item()).startswith("P") else "texts"

@@ -19,6 +19,7 @@ import xarray as xr
 from ima.errors import CacheError, ParameterError
 from ima.measures.alignment import compute_alignment_curve, stack_alignment_curves
 from ima.measures.norms import average_over_samples, average_token_changes
+from ima.measures.treatments import describe_disagreement
 from ima.stats.intervals import Interval, compute_lowest_point
 
 #: Hook points inside a block, off the residual stream.
@@ -263,7 +264,10 @@ stream that the block reads; the smallest difference of cosines is -0.250, at ml
         treatment = str(estimate.isel(estimate.argmin(...))["treatment"].item())
         least = f" ({treatment}, the treatment with the smallest gap of {gaps.sizes['treatment']})"
         own = gaps.sel(treatment=treatment, drop=True)
-        return f"{describe_block_gaps(own).removesuffix('.')}{least}."
+        lowest = estimate.min("hook_point").to_series()
+        by_treatment = {str(name): float(value) for name, value in lowest.items()}
+        found = f"{describe_block_gaps(own).removesuffix('.')}{least}."
+        return found + describe_disagreement(by_treatment)
     lowest = estimate["hook_point"].values[estimate.argmin("hook_point")]
     streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
     return (

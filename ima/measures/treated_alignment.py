@@ -16,6 +16,7 @@ from ima.measures.alignment import (
     compute_ima_score_draws,
     subtract_layer_one,
 )
+from ima.measures.treatments import describe_disagreement
 from ima.stats.intervals import Interval, compute_lowest_point
 
 
@@ -65,13 +66,14 @@ def describe_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> str:
 the highest is 0.500, at layer 2 (standardised, the treatment with the smallest rise of 2).
     """
     means = {name: curve["estimate"].mean("dataset") for name, curve in curves.items()}
-    least = min(means, key=lambda name: float(means[name][-1] - means[name].sel(layer=1)))
+    rises = {name: float(mean[-1] - mean.sel(layer=1)) for name, mean in means.items()}
+    least = min(rises, key=rises.__getitem__)
     mean = means[least]
     return (
         f"Matched pairs that never met exceed all pairs by {float(mean.sel(layer=1)):.3f} at layer "
         f"1 and by {float(mean[-1]):.3f} at layer {int(mean['layer'][-1])}; the highest is "
         f"{float(mean.max()):.3f}, at layer {int(mean.idxmax())} ({least}, the treatment with the "
-        f"smallest rise of {len(means)})."
+        f"smallest rise of {len(means)}).{describe_disagreement(rises)}"
     )
 
 
@@ -96,12 +98,13 @@ def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datas
         name: [compute_ima_score_draws(curve)[0] for curve in pair]
         for name, pair in changes.items()
     }
-    least = min(ends, key=lambda name: ends[name][1] - ends[name][0])
+    changes_by_name = {name: after - before for name, (before, after) in ends.items()}
+    least = min(changes_by_name, key=changes_by_name.__getitem__)
     before, after = ends[least]
     return (
         f"Over layers, matched pairs that never met exceed all pairs by {before:.3f} before "
         f"training and by {after:.3f} after it ({least}, the treatment with the smallest change of "
-        f"{len(ends)})."
+        f"{len(ends)}).{describe_disagreement(changes_by_name)}"
     )
 
 

@@ -14,6 +14,7 @@ similarity can be repeated on treated means, which have the dims of the raw ones
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -184,3 +185,29 @@ def treat_means_in_all_ways(
         name: treat_means(means.load(), treatment=name, without_sinks=kept, sum_squares=squares)
         for name in TREATMENTS
     }
+
+
+def describe_disagreement(values: Mapping[str, float]) -> str:
+    """Say which treatments give a positive value although the least one is negative.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        By treatment, a difference.
+
+    Returns
+    -------
+    str
+        A sentence with a space before it; empty if all treatments have one sign.
+
+    Examples
+    --------
+    >>> describe_disagreement({"without sinks": -0.25, "standardised": 0.125})
+    ' Treatments disagree: standardised gives +0.125.'
+    >>> describe_disagreement({"without sinks": 0.25, "standardised": 0.125})
+    ''
+    """
+    if min(values.values()) >= 0:
+        return ""
+    above = [f"{name} gives {value:+.3f}" for name, value in values.items() if value > 0]
+    return f" Treatments disagree: {', '.join(above)}." if above else ""

@@ -78,3 +78,17 @@ def test_norm_layers_do_not_decide_the_outputs():
     assert hook_point_comparison.compute_block_margin(outputs).low > 0
     assert "At 4 of 5 hook points" in hook_point_comparison.describe_block_gaps(every)
     assert hook_point_comparison.describe_block_gaps(every).endswith(", at ln1.")
+
+
+def test_a_finding_names_the_treatments_that_disagree():
+    gap = xr.DataArray(
+        [[-0.2, 0.1], [0.3, 0.05]],
+        {"treatment": ["without sinks", "standardised"], "hook_point": ["attn_out", "mlp_out"]},
+    )
+    gaps = xr.Dataset({"estimate": gap}, attrs={"stream": "resid_pre"})
+    found = hook_point_comparison.describe_block_gaps(gaps)
+    assert found.startswith("At 1 of 2 hook points inside the block")
+    assert "-0.200, at attn_out (without sinks, the treatment with the smallest gap of 2)." in found
+    assert found.endswith("Treatments disagree: standardised gives +0.050.")
+    alike = hook_point_comparison.describe_block_gaps(gaps.isel(treatment=[1]))
+    assert "disagree" not in alike
