@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from madestates import make_aligned_states
 
 from ima.errors import ParameterError
