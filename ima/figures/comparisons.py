@@ -160,7 +160,7 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
         index="row", columns="proxy", values=["value", "cell"], aggfunc="first"
     ).loc[spearman["row"].unique()]
     values, cells = (wide[name][spearman["proxy"].unique()] for name in ("value", "cell"))
-    with open_axes(0.34 * len(values) + 1.9) as (figure, axes):
+    with open_axes(0.34 * len(values) + 2.2) as (figure, axes):
         sns.heatmap(
             values, ax=axes, annot=cells.fillna("").to_numpy(), fmt="", cmap="RdBu_r", vmin=-1,
             vmax=1, annot_kws={"fontsize": "x-small"}, cbar_kws={"label": "Spearman correlation"},
