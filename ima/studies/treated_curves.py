@@ -1,4 +1,4 @@
-"""Alignment by layer under four treatments: PvsT, matched minus all pairs, and retrieval@1."""
+"""Caches under four treatments: curves of alignment by layer, and the outputs inside blocks."""
 
 from __future__ import annotations
 
