@@ -194,15 +194,29 @@ class CacheLayout:
         return arrays
 
     def _means(self, hook_point: str) -> list[ArraySpec]:
-        layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
-        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
-        mean = _make_array(
-            f"means/{hook_point}/mean",
-            _per_sample(self.samples, self.unit, layer=(layer.size, 1, depth), hidden=width),
-            "float32",
-            f"mean over the sample's tokens: {HOOK_POINT_DESCRIPTIONS[hook_point]}",
+        layer = list_hook_point_layers(hook_point, self.layers)
+        mean = self._mean(
+            f"means/{hook_point}/mean", hook_point, of="mean over the sample's tokens"
         )
         return [mean, *_make_coords(f"means/{hook_point}", layer)]
+
+    def _mean(self, path: str, hook_point: str, *, of: str) -> ArraySpec:
+        """Return an array of means, one shard a unit and a few layers."""
+        layers, width = (
+            list_hook_point_layers(hook_point, self.layers).size,
+            self.widths[hook_point],
+        )
+        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layers)
+        dims = _per_sample(self.samples, self.unit, layer=(layers, 1, depth), hidden=width)
+        return _make_array(path, dims, "float32", f"{of}: {HOOK_POINT_DESCRIPTIONS[hook_point]}")
+
+    def _sum_squares(self, path: str, hook_point: str, *, of: str) -> ArraySpec:
+        """Return an array of sums of squares of each dimension, one row a unit."""
+        layers = list_hook_point_layers(hook_point, self.layers).size
+        by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layers}
+        dims: _Dims = {**by_unit, "hidden": self.widths[hook_point]}
+        description = f"sum over the tokens of a unit {of} of the squares of each dimension"
+        return _make_array(path, dims, "float32", description)
 
     def _norms(self, hook_point: str) -> list[ArraySpec]:
         layer = list_hook_point_layers(hook_point, self.layers)
@@ -229,14 +243,8 @@ class CacheLayout:
         return [cosine, *_make_coords("drift", layer), _make_coord("drift", "step", steps)]
 
     def _sinks(self) -> list[ArraySpec]:
-        layer, width = list_hook_point_layers("resid_post", self.layers), self.widths["resid_post"]
-        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
-        by_hidden: dict[str, int | tuple[int, int, int]] = {
-            "layer": (layer.size, 1, depth),
-            "hidden": width,
-        }
+        layer = list_hook_point_layers("resid_post", self.layers)
         by_sink: _Dims = {"sample": (self.samples, self.unit), "layer": layer.size}
-        by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layer.size}
         sink = f"whose norm exceeds {SINK_NORM_RATIO:g} times the median norm of its kind"
         return [
             _make_array(
@@ -251,41 +259,21 @@ class CacheLayout:
                 "int32",
                 "places of the first sinks in the sequence, from 0; -1 where there is none",
             ),
-            _make_array(
+            self._mean(
                 "sinks/mean_without",
-                _per_sample(self.samples, self.unit, **by_hidden),
-                "float32",
-                "mean over the sample's tokens that are no sinks: "
-                f"{HOOK_POINT_DESCRIPTIONS['resid_post']}",
+                "resid_post",
+                of="mean over the sample's tokens that are no sinks",
             ),
-            _make_array(
-                "sinks/sum_squares_without",
-                {**by_unit, "hidden": width},
-                "float32",
-                "sum over the tokens of a unit that are no sinks of the squares of each dimension",
-            ),
+            self._sum_squares("sinks/sum_squares_without", "resid_post", of="that are no sinks"),
             *_make_coords("sinks", layer),
         ]
 
     def _without_sinks(self, hook_point: str) -> list[ArraySpec]:
-        layer, width = list_hook_point_layers(hook_point, self.layers), self.widths[hook_point]
-        depth = count_layers_per_shard(self.unit * len(TOKEN_KINDS) * width * 4, layer.size)
-        by_unit: _Dims = {"unit": (self.units, 1), "kind": len(TOKEN_KINDS), "layer": layer.size}
-        path = f"without_sinks/{hook_point}"
-        left_out = "that are no sinks of the stream that the block reads and not extreme here"
+        path, layer = f"without_sinks/{hook_point}", list_hook_point_layers(hook_point, self.layers)
+        ordinary = "that are no sinks of the stream that the block reads and not extreme here"
         return [
-            _make_array(
-                f"{path}/mean",
-                _per_sample(self.samples, self.unit, layer=(layer.size, 1, depth), hidden=width),
-                "float32",
-                f"mean over the sample's tokens {left_out}: {HOOK_POINT_DESCRIPTIONS[hook_point]}",
-            ),
-            _make_array(
-                f"{path}/sum_squares",
-                {**by_unit, "hidden": width},
-                "float32",
-                f"sum over the tokens of a unit {left_out} of the squares of each dimension",
-            ),
+            self._mean(f"{path}/mean", hook_point, of=f"mean over the sample's tokens {ordinary}"),
+            self._sum_squares(f"{path}/sum_squares", hook_point, of=ordinary),
             *_make_coords(path, layer),
         ]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ima.drawings.graded import GRADED_ENCODERS, GRADED_FOLDER, GRADED_SEEDS, GradedEncoder
-from ima.errors import ModelError, UnknownNameError
+from ima.errors import ModelError
 from ima.files import read_json
 from ima.models import zoo
-from ima.studies.kept_trainings import is_kept, keep_summary
+from ima.studies.kept_trainings import is_kept, keep_summary, select_trainings
 from ima.studies.model_summary import ModelSummary, compute_model_summary
 from ima.training.settings import RUN_FIELDS, TrainingSettings
 
@@ -86,11 +86,11 @@ def train_graded_encoders(
 
 
 def _select_encoders(only: Sequence[str]) -> list[GradedEncoder]:
-    names = {name for one in GRADED_ENCODERS for name in (one.name, one.modality)}
-    for name in only:
-        if name not in names:
-            raise UnknownNameError.among(kind="graded encoder", asked=name, available=names)
-    return [one for one in GRADED_ENCODERS if not only or {one.name, one.modality} & set(only)]
+    """Select encoders by name, and all of a modality by the modality."""
+    modalities = {one.modality for one in GRADED_ENCODERS}
+    names = [name for name in only if name not in modalities]
+    names += [one.name for one in GRADED_ENCODERS if one.modality in only]
+    return select_trainings(GRADED_ENCODERS, names, kind="graded encoder")
 
 
 def _make_recipe(settings: TrainingSettings) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from ima.stats.intervals import compute_percentile_interval
 #: Measures of :func:`compute_treated_curves`.
 ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL = "PvsT", "matched minus all", "retrieval@1"
 TREATED_MEASURES = (ALL_PAIRS, MATCHED_MINUS_ALL, RETRIEVAL)
+#: Means of the residual stream, and their means and sums of squares without sinks.
+_STREAM_PATHS = ("means/resid_post/mean", "sinks/mean_without", "sinks/sum_squares_without")
 
 
 def compute_group_retrieval(
@@ -126,9 +128,7 @@ def read_treated_sets(cache_set: CacheSet) -> dict[str, dict[Treatment, xr.DataA
     >>> list(read_treated_sets(cache_set)["drawings-image-caption"])  # doctest: +SKIP
     ['raw', 'without sinks', 'without rogue dimensions', 'standardised']
     """
-    raw = cache_set.read_arrays("means/resid_post/mean")
-    without = cache_set.read_arrays("sinks/mean_without")
-    squares = cache_set.read_arrays("sinks/sum_squares_without")
+    raw, without, squares = (cache_set.read_arrays(path) for path in _STREAM_PATHS)
     return {
         data: treat_means_in_all_ways(means, without_sinks=without[data], sum_squares=squares[data])
         for data, means in raw.items()
@@ -172,8 +172,7 @@ def read_treated_means(cache_set: CacheSet, treatment: Treatment) -> dict[str, x
     --------
     >>> read_treated_means(cache_set, "standardised")  # doctest: +SKIP
     """
-    paths = ("means/resid_post/mean", "sinks/mean_without", "sinks/sum_squares_without")
-    return _treat_arrays(cache_set, paths, treatment)
+    return _treat_arrays(cache_set, _STREAM_PATHS, treatment)
 
 
 def _treat_arrays(
