@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """What collecting has made stays to the end: the collector need not look at it after each test.
+
+    Modules and tests are some million objects, and looking at them took a twentieth of the time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -278,18 +278,7 @@ def read_cache_input_norms(
     >>> read_cache_input_norms(model, "caption.zarr")["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 128)
     """
-    norms = {
-        name: units.sum(axis=0)
-        for name, units in _read_unit_norms(open_cache(path), kinds=kinds).items()
-    }
-    shapes = {
-        name: (model.layers, size) for name, size in model.hook_points.linear_in_features.items()
-    }
-    if shapes != {name: values.shape for name, values in norms.items()}:
-        raise ParameterError(
-            f"{os.fspath(path)} belongs to another language model than {model.name!r}."
-        )
-    return norms
+    return _sum_unit_norms(model, open_cache(path), path=path, kinds=kinds)
 
 
 def sum_input_norms(
@@ -346,8 +335,8 @@ def compute_masks_from_cache(
     >>> compute_masks_from_cache(model, "caption.zarr", sparsity=0.5).sparsity  # doctest: +SKIP
     0.5
     """
-    norms = read_cache_input_norms(model, path, kinds=kinds)
     tree = open_cache(path)
+    norms = _sum_unit_norms(model, tree, path=path, kinds=kinds)
     attributes = {
         "method": "wanda",
         "sequential": False,
@@ -362,6 +351,20 @@ def compute_masks_from_cache(
     }
     weights = get_linear_weights(model)
     return Masks(subnetworks.compute_wanda_masks(weights, norms, sparsity=sparsity), attributes)
+
+
+def _sum_unit_norms(
+    model: FrozenModel, tree: xr.DataTree, *, path: str | os.PathLike[str], kinds: Sequence[str]
+) -> dict[str, FloatArray]:
+    norms = {name: units.sum(axis=0) for name, units in _read_unit_norms(tree, kinds=kinds).items()}
+    shapes = {
+        name: (model.layers, size) for name, size in model.hook_points.linear_in_features.items()
+    }
+    if shapes != {name: values.shape for name, values in norms.items()}:
+        raise ParameterError(
+            f"{os.fspath(path)} belongs to another language model than {model.name!r}."
+        )
+    return norms
 
 
 def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:

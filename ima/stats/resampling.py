@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ima.errors import ParameterError
 from ima.stats import FloatArray, RowIndices
@@ -208,12 +210,14 @@ def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         parts.append(pd.DataFrame({"dataset": name, "sample": range(n), "id": ids}))
     samples = pd.concat(parts, ignore_index=True)
     samples["content"] = pd.factorize(samples.pop("id"))[0]
-    stratum = {name: number for number, name in enumerate(means)}
-    for _, group in samples.groupby("content"):
-        sharing = {stratum[name] for name in group["dataset"]}
-        if len(sharing) > 1:
-            stratum = {n: min(sharing) if s in sharing else s for n, s in stratum.items()}
-    samples["stratum"] = samples["dataset"].map(stratum)
+    # Data sets and contents are the nodes of a graph, and each sample joins two of them.
+    datasets = pd.Categorical(samples["dataset"], categories=list(means)).codes
+    ends = (datasets, len(means) + samples["content"].to_numpy())
+    size = len(means) + samples["content"].nunique()
+    _, component = connected_components(coo_array((np.ones(len(samples)), ends), (size, size)))
+    # A stratum has the number of its first data set.
+    _, first, place = np.unique(component[: len(means)], return_index=True, return_inverse=True)
+    samples["stratum"] = first[place][datasets]
     return samples
 
 

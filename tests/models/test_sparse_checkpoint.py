@@ -148,7 +148,7 @@ def measure_peaks(folder, hidden, intermediate, layers):
 @pytest.mark.parametrize(
     ("hidden", "intermediate", "few", "many"),
     [
-        (768, 2112, 2, 4),
+        (512, 1408, 2, 4),
         # The widths of LLaVA-1.5 7B.
         pytest.param(4096, 11008, 2, 4, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
