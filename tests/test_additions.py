@@ -63,16 +63,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import PublishedFiles, PublishedSample
+from ima.data.importers.entries import PublishedFiles, PublishedRecord, PublishedSample, Text
 from ima.data.importers.registry import register_importer
+
+
+class _Toy(PublishedRecord):
+    question: str
+    answer: Text
 
 
 @register_importer("toyset", needs="Give toyset.json.")
 def read_toyset(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read the toy data set."""
-    for number, entry in enumerate(published.document("toys")["toys"]):
+    for number, toy in enumerate(published.document("toys").records("toys", _Toy)):
         yield PublishedSample(
-            str(number), "text", "qa", (entry["answer"],), None, question=entry["question"]
+            str(number), "text", "qa", (toy.answer,), None, question=toy.question
         )
 '''
 

@@ -86,6 +86,10 @@ def data_import(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out samples whose media are missing.")
     ] = False,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of the annotation files, e.g. cp1252; by default UTF-8."),
+    ] = None,
 ) -> None:
     """Turn a published data set into a data folder; without KIND, list the known data sets."""
     from ima.data.importers.entries import import_data
@@ -108,6 +112,7 @@ def data_import(
         samples=samples,
         prompt=prompt,
         skip_missing=skip_missing,
+        encoding=encoding,
     )
     typer.echo(f"{path} is a folder of samples. Check it: ima data check {path}")
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
+from ima.data.text_files import read_text_file, split_lines
 from ima.errors import ParameterError, SampleError
 from ima.files import replace_folder
 
@@ -38,7 +47,7 @@ class SampleRecord(BaseModel):
     references : tuple of str
         Acceptable answers.
     truth : dict
-        Ground truth of the sample.
+        Ground truth of the sample: values that JSON can hold.
     media : str or None
         File name relative to the folder; None for text.
     split : {"train", "calibration", "validation", "test"}
@@ -57,9 +66,33 @@ class SampleRecord(BaseModel):
     task: str = Field(min_length=1)
     prompt: str = ""
     references: list[str] = []
-    truth: dict[str, Any] = {}
+    truth: dict[str, JsonValue] = {}
     media: str | None = None
     split: Literal["train", "calibration", "validation", "test"] = "test"
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        """Whatever is read or made can be written, and read again."""
+        try:
+            self.as_line().encode()
+        except UnicodeEncodeError as error:
+            raise PydanticCustomError(
+                "lone_surrogate",
+                "A text holds half of a character, {half}, which no file can hold",
+                {"half": f"U+{ord(error.object[error.start]):04X}"},
+            ) from error
+        except ValueError as error:
+            raise PydanticCustomError(
+                "not_finite", "truth holds a number that is NaN or infinite"
+            ) from error
+        return self
+
+    def as_line(self) -> str:
+        """Return the record as a line of ``samples.jsonl``, without its end."""
+        record = self.model_dump()
+        if self.media is None:
+            record.pop("media")
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
 def read_data_folder(
@@ -223,6 +256,8 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
     ------
     ParameterError
         If ``path`` exists.
+    SampleError
+        If a sample cannot be written: a medium is missing, its truth is no JSON, two have one id.
 
     Examples
     --------
@@ -231,7 +266,7 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
     PosixPath('three')
     """
     with _complete(path) as folder:
-        records = []
+        lines = []
         for index, sample in enumerate(samples):
             record = sample.record()
             record.pop("digest", None)
@@ -240,9 +275,36 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
                 stem.parent.mkdir(exist_ok=True)
                 written = media.write_media(sample.load(), stem, sample.modality)
                 record["media"] = str(written.relative_to(folder))
-            records.append(json.dumps(record, ensure_ascii=False) + "\n")
-        (folder / SAMPLES_FILE).write_text("".join(records), encoding="utf-8")
+            lines.append(make_sample_record(record))
+        _write_lines(lines, folder)
     return Path(path)
+
+
+def make_sample_record(values: Mapping[str, Any]) -> SampleRecord:
+    """Make a record, and name the sample if its values cannot be used.
+
+    Parameters
+    ----------
+    values : mapping
+        The fields of :class:`SampleRecord`.
+
+    Raises
+    ------
+    SampleError
+        If a value is missing or of another type, or no file can hold it.
+
+    Examples
+    --------
+    >>> values = {"id": "1", "modality": "text", "task": "qa", "references": ["yes"]}
+    >>> make_sample_record(values).references
+    ['yes']
+    """
+    try:
+        return SampleRecord(**values)
+    except ValidationError as error:
+        raise SampleError(
+            f"Sample {values.get('id')!r}: {describe_validation_error(error)}"
+        ) from error
 
 
 def write_sample_records(
@@ -269,6 +331,8 @@ def write_sample_records(
     ------
     ParameterError
         If ``path`` exists.
+    SampleError
+        If two samples have one id.
 
     Examples
     --------
@@ -280,18 +344,43 @@ def write_sample_records(
     taken: set[str] = set()
     for source in media:
         if source is not None and source not in names:
-            name = source.name if source.name not in taken else f"{len(names):06d}-{source.name}"
+            # Names that are no Unicode are written with question marks.
+            own = source.name.encode(errors="replace").decode()
+            name = own if own == source.name and own not in taken else f"{len(names):06d}-{own}"
             names[source] = f"media/{name}"
             taken.add(name)
     with _complete(path) as folder:
         for source, name in names.items():
             _link(source, folder / name)
-        with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
-            for line, source in zip(lines, media, strict=True):
-                record = line.model_dump(exclude={"media"})
-                record |= {} if source is None else {"media": names[source]}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        named = zip(lines, media, strict=True)
+        _write_lines(
+            [
+                line.model_copy(update={"media": None if source is None else names[source]})
+                for line, source in named
+            ],
+            folder,
+        )
     return Path(path)
+
+
+def _write_lines(lines: Sequence[SampleRecord], folder: Path) -> None:
+    """Write the file of samples.
+
+    Raises
+    ------
+    SampleError
+        If two samples have one id.
+    """
+    places: dict[str, int] = {}
+    for place, line in enumerate(lines):
+        if line.id in places:
+            raise SampleError(
+                f"Samples {places[line.id]} and {place}, counted from 0, both have the id "
+                f"{line.id!r}. Ids must be unique."
+            )
+        places[line.id] = place
+    text = "".join(line.as_line() + "\n" for line in lines)
+    (folder / SAMPLES_FILE).write_bytes(text.encode())
 
 
 @contextmanager
@@ -324,9 +413,7 @@ def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
             f"{', '.join(SampleRecord.model_fields)}."
         )
     seen: dict[str, int] = {}
-    for number, text in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not text.strip():
-            continue
+    for number, text in split_lines(read_text_file(file)):
         where = f"{file}, line {number}"
         line = _parse(text, where=where)
         if line.id in seen:
@@ -339,14 +426,26 @@ def _parse(text: str, *, where: str) -> SampleRecord:
     try:
         return SampleRecord.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        found = (
-            "" if first["type"] in ("missing", "json_invalid") else f", found {first['input']!r}"
-        )
-        raise SampleError(
-            f"{where}: {field + ': ' if field else ''}{first['msg']}{found}."
-        ) from error
+        raise SampleError(f"{where}: {describe_validation_error(error)}") from error
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Describe the first thing that a record lacks or has wrong: the field, why, what was found.
+
+    Examples
+    --------
+    >>> try:
+    ...     SampleRecord(id="1", modality="smell", task="qa")
+    ... except ValidationError as error:
+    ...     print(describe_validation_error(error))
+    modality: Input should be 'text', 'image', 'video' or 'audio', found 'smell'.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    # A fault of the whole record does not show the whole record.
+    is_whole = not field or first["type"] == "missing"
+    found = "" if is_whole else f", found {first['input']!r:.200}"
+    return f"{field + ': ' if field else ''}{first['msg']}{found}."
 
 
 def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:

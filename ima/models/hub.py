@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ima.data.media import SAMPLING_RATE, resample_sound
 from ima.data.samples import MODALITIES, Media, Modality, Sample, convert_to_uint8
+from ima.data.sounds import SAMPLING_RATE, resample_sound
 from ima.errors import ModelError, SampleError
 from ima.models.batch import PADDING_CODE, Batch, PaddingSide
 from ima.models.chat_template import (

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ima.data.media import select_middle_frames
+from ima.data.clips import select_middle_frames
 from ima.data.samples import Media, Modality, Sample, convert_to_uint8
 from ima.errors import ParameterError, SampleError
 from ima.models.connector import Connector

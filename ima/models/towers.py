@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ima.data.media import SAMPLING_RATE, resample_sound, select_middle_frames
+from ima.data.clips import select_middle_frames
 from ima.data.samples import Modality, Sample, convert_to_uint8
+from ima.data.sounds import SAMPLING_RATE, resample_sound
 from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.perception import Perception

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 from scipy.io import wavfile
 
-from ima.data import media
 from ima.data.folders import (
     check_data_folder,
     filter_data_folder,
@@ -179,7 +179,7 @@ def test_more_samples_than_there_are(tmp_path):
     ("name", "modality", "content", "message"),
     [
         ("p.png", "image", b"not a picture", "Cannot read .*p.png as image"),
-        ("p.gif", "image", b"GIF", "expected .png, .jpg, .jpeg, .webp; found '.gif'"),
+        ("p.svg", "image", b"<svg/>", "expected .png, .jpg, .*.tiff; found '.svg'"),
         ("s.wav", "audio", b"RIFF", "Cannot read .*s.wav as audio"),
         ("c.npy", "video", b"", "Cannot read .*c.npy as video"),
         ("c.npz", "video", b"PK\x03\x04", "Cannot read .*c.npz as video"),
@@ -215,7 +215,6 @@ def test_a_container_is_read_at_the_middles_of_equal_spans(tmp_path):
 
 
 def test_flac_is_read(tmp_path):
-    soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.flac", SOUND, 16_000)
     np.testing.assert_allclose(media_of(tmp_path, "a.flac", "audio"), SOUND, atol=1e-4)
 
@@ -238,10 +237,25 @@ def test_media_outside_the_folder_are_refused(tmp_path, name):
 
 
 def test_media_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(media, "MAX_MEDIA_BYTES", 80)
+    monkeypatch.setenv("IMA_MAX_MEDIA_BYTES", "80")
     Image.fromarray(IMAGE).save(tmp_path / "p.png")
     np.savez_compressed(tmp_path / "c.npz", frames=CLIP)
-    for name, modality in [("p.png", "image"), ("c.npz", "video")]:
+    np.save(tmp_path / "c.npy", CLIP)
+    (tmp_path / "frames").mkdir()
+    Image.fromarray(IMAGE).save(tmp_path / "frames/0.png")
+    soundfile.write(tmp_path / "s.flac", SOUND, 16_000)
+    wavfile.write(tmp_path / "s.wav", 16_000, SOUND)
+    # Few values, and many at 16 kHz.
+    wavfile.write(tmp_path / "slow.wav", 1, SOUND[:4])
+    for name, modality in [
+        ("p.png", "image"),
+        ("c.npz", "video"),
+        ("c.npy", "video"),
+        ("frames", "video"),
+        ("s.flac", "audio"),
+        ("s.wav", "audio"),
+        ("slow.wav", "audio"),
+    ]:
         with pytest.raises(SampleError, match=rf"{name} unpacks to \d+ bytes, more than 80"):
             media_of(tmp_path, name, modality)
 

@@ -254,7 +254,7 @@ def test_rows_become_samples():
         modality="audio", task="caption", media="audio", references="text",
     )  # fmt: skip
     assert heard.load().shape == (1600,)
-    with pytest.raises(SampleError, match=r"row 0: expected media of modality .image.; found str"):
+    with pytest.raises(SampleError, match=r"row 0: expected a picture; found str"):
         make_samples_from_rows([{"image": "a.png", "a": "x"}], **given)
 
 

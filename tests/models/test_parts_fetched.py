@@ -14,7 +14,7 @@ import torch
 import transformers as hf
 from PIL import Image
 
-from ima.data.media import resample_sound
+from ima.data.sounds import resample_sound
 from ima.errors import PartError
 from ima.models.parts import MODEL_PARTS
 from ima.packages import find_part, verify_part

@@ -11,7 +11,7 @@ import transformers as hf
 from PIL import Image
 from tinyhub import SIGLIP, TEXT, square, tokenizer
 
-from ima.data.media import select_middle_frames
+from ima.data.clips import select_middle_frames
 from ima.data.samples import Sample
 from ima.errors import ModelError
 from ima.models.connector import Connector, ConnectorConfig

@@ -4,8 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import PublishedFiles, PublishedSample, sort_answers_by_frequency
+from pydantic import Field
+
+from ima.data.importers.entries import (
+    PublishedFiles,
+    PublishedRecord,
+    PublishedSample,
+    sort_answers_by_frequency,
+)
 from ima.data.importers.registry import register_importer
+
+
+class _AudioCapsRow(PublishedRecord):
+    audiocap_id: str
+    youtube_id: str
+    start_time: str
+    caption: str
+
+
+class _ClothoRow(PublishedRecord):
+    file_name: str
+    caption_1: str
+    caption_2: str
+    caption_3: str
+    caption_4: str
+    caption_5: str
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        five = (self.caption_1, self.caption_2, self.caption_3, self.caption_4, self.caption_5)
+        return tuple(caption.strip() for caption in five)
+
+
+class _ClothoAqaRow(PublishedRecord):
+    file_name: str
+    question: str = Field(alias="QuestionText")
+    answer: str
 
 
 @register_importer("audiocaps", needs="Give test.csv or its like, and a folder with YOUTUBEID.wav.")
@@ -23,13 +57,13 @@ def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
     ('A dog barks.', …)
     """
     captions: dict[str, list[str]] = {}
-    rows: dict[str, dict[str, str]] = {}
-    for row in published.tables("audiocap_id", "youtube_id", "start_time", "caption"):
-        name = f"{row['youtube_id']}_{row['start_time']}"
-        captions.setdefault(name, []).append(row["caption"].strip())
+    rows: dict[str, _AudioCapsRow] = {}
+    for row in published.tables(_AudioCapsRow):
+        name = f"{row.youtube_id}_{row.start_time}"
+        captions.setdefault(name, []).append(row.caption.strip())
         rows.setdefault(name, row)
     for name, row in rows.items():
-        stems = (row["youtube_id"], f"Y{row['youtube_id']}", name, f"Y{name}", row["audiocap_id"])
+        stems = (row.youtube_id, f"Y{row.youtube_id}", name, f"Y{name}", row.audiocap_id)
         yield PublishedSample(
             id=name,
             modality="audio",
@@ -50,14 +84,13 @@ def read_clotho(published: PublishedFiles) -> Iterator[PublishedSample]:
     >>> next(read_clotho(files)).references  # doctest: +SKIP
     ('Rain falls.', …)
     """
-    names = [f"caption_{number}" for number in range(1, 6)]
-    for row in published.tables("file_name", *names):
+    for row in published.tables(_ClothoRow):
         yield PublishedSample(
-            id=row["file_name"],
+            id=row.file_name,
             modality="audio",
             task="caption",
-            references=tuple(row[name].strip() for name in names),
-            media=published.file(row["file_name"]),
+            references=row.captions,
+            media=published.file(row.file_name),
         )
 
 
@@ -73,9 +106,9 @@ def read_clotho_aqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     ('yes', 'yes', 'no')
     """
     answers_by_question: dict[tuple[str, str], list[str]] = {}
-    for row in published.tables("file_name", "QuestionText", "answer"):
-        key = (row["file_name"], row["QuestionText"].strip())
-        answers_by_question.setdefault(key, []).append(row["answer"].strip())
+    for row in published.tables(_ClothoAqaRow):
+        key = (row.file_name, row.question.strip())
+        answers_by_question.setdefault(key, []).append(row.answer.strip())
     for number, ((name, question), answers) in enumerate(answers_by_question.items()):
         yield PublishedSample(
             id=f"{name}-{number}",

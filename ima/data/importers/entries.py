@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from ima.data.folders import SampleRecord, write_sample_records
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from ima.data.folders import (
+    describe_validation_error,
+    make_sample_record,
+    write_sample_records,
+)
 from ima.data.samples import Modality
+from ima.data.text_files import parse_json, read_text_file, split_lines
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
 logger = logging.getLogger("ima")
@@ -70,6 +77,108 @@ class PublishedSample:
         return chosen.replace("{question}", self.question)
 
 
+class PublishedRecord(BaseModel):
+    """Base of the records of a publisher's file: what an importer reads of each, and its types.
+
+    Examples
+    --------
+    >>> class Answer(PublishedRecord):
+    ...     answer: Text
+    >>> Answer.model_validate({"answer": 3, "confidence": "yes"}).answer
+    '3'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+def _accept_whole_number(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: A text; publishers write some ids and answers as whole numbers.
+Text = Annotated[str, BeforeValidator(_accept_whole_number)]
+_Record = TypeVar("_Record", bound=PublishedRecord)
+
+
+@dataclass(frozen=True)
+class PublishedDocument:
+    """An annotation file that is JSON.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : object
+        What it holds.
+
+    Examples
+    --------
+    >>> document = PublishedDocument(Path("q.json"), {"questions": [{"question_id": 1}]})
+    >>> document.get("data_subtype", "val2014")
+    'val2014'
+    """
+
+    path: Path
+    content: Any
+
+    def holds(self, *keys: str) -> bool:
+        """Return whether the file holds an object with all of some keys."""
+        return isinstance(self.content, dict) and set(keys) <= self.content.keys()
+
+    def get(self, key: str, default: str) -> str:
+        """Return a text of the file's object, or a default."""
+        found = self.content.get(key, default)
+        return found if isinstance(found, str) else default
+
+    def records(self, key: str, model: type[_Record]) -> Iterator[_Record]:
+        """Yield the records of a list of the file.
+
+        Raises
+        ------
+        SampleError
+            If there is no such list, or a record is not as the model says.
+        """
+        found = self.content.get(key)
+        if not isinstance(found, list):
+            raise SampleError(f"{self.path}: {key!r} should hold a list of records.")
+        for number, record in enumerate(found):
+            yield parse_record(model, record, where=f"{self.path}, {key}[{number}]")
+
+    def entries(self, model: type[_Record]) -> Iterator[tuple[str, _Record]]:
+        """Yield the records of a file that holds one object, with their names.
+
+        Raises
+        ------
+        SampleError
+            If the file holds no object, or a record is not as the model says.
+        """
+        if not isinstance(self.content, dict):
+            raise SampleError(f"{self.path} should hold one object with a record for each name.")
+        for name, record in self.content.items():
+            yield name, parse_record(model, record, where=f"{self.path}, {name!r}")
+
+
+def parse_record(model: type[_Record], record: Any, *, where: str) -> _Record:
+    """Return a publisher's record with the types that its model says.
+
+    Raises
+    ------
+    SampleError
+        If a field is missing or of another type; the message begins with ``where``.
+
+    Examples
+    --------
+    >>> class Answer(PublishedRecord):
+    ...     answer: Text
+    >>> parse_record(Answer, {"answer": "red"}, where="answers.json, line 1").answer
+    'red'
+    """
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        raise SampleError(f"{where}: {describe_validation_error(error)}") from error
+
+
 @dataclass(frozen=True)
 class PublishedFiles:
     """The files of a data set, as downloaded.
@@ -80,6 +189,8 @@ class PublishedFiles:
         Annotation files, in any order; importers recognise them by their contents.
     media : Path or None
         The folder of media.
+    encoding : str or None
+        Encoding of the annotation files; None: UTF-8, or what a byte order mark says.
 
     Examples
     --------
@@ -89,26 +200,34 @@ class PublishedFiles:
 
     annotations: tuple[Path, ...]
     media: Path | None = None
+    encoding: str | None = None
+
+    def text(self, path: Path) -> str:
+        """Return the text of an annotation file.
+
+        Raises
+        ------
+        SampleError
+            If it is not in the encoding.
+        """
+        return read_text_file(path, encoding=self.encoding, option="--encoding")
 
     @cached_property
-    def documents(self) -> list[Any]:
-        """The contents of the annotation files, which are JSON; each is read once.
+    def documents(self) -> list[PublishedDocument]:
+        """The annotation files, which are JSON; each is read once.
 
         Raises
         ------
         SampleError
             If a file is not JSON.
         """
-        documents = []
-        for path in self.annotations:
-            try:
-                documents.append(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise _unreadable(path, error) from error
-        return documents
+        return [
+            PublishedDocument(path, parse_json(self.text(path), where=path))
+            for path in self.annotations
+        ]
 
-    def document(self, *keys: str) -> dict[str, Any]:
-        """Return the contents of the JSON file that has some keys.
+    def document(self, *keys: str) -> PublishedDocument:
+        """Return the JSON file that has some keys.
 
         Raises
         ------
@@ -116,47 +235,53 @@ class PublishedFiles:
             If no file has them.
         """
         for document in self.documents:
-            if isinstance(document, dict) and set(keys) <= document.keys():
+            if document.holds(*keys):
                 return document
         names = ", ".join(str(path) for path in self.annotations) or "none given"
         raise SampleError(
             f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
         )
 
-    def lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self, model: type[_Record]) -> Iterator[tuple[Path, _Record]]:
         """Read the annotation files, which hold one JSON object per line.
 
         Raises
         ------
         SampleError
-            If a line is not JSON.
+            If a line is not JSON, or not as the model says.
         """
         for path in self.annotations:
-            for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-                if text.strip():
-                    try:
-                        yield json.loads(text)
-                    except ValueError as error:
-                        raise _unreadable(path, error, line=number) from error
+            for number, text in split_lines(self.text(path)):
+                where = f"{path}, line {number}"
+                yield path, parse_record(model, parse_json(text, where=where), where=where)
 
-    def tables(self, *columns: str) -> Iterator[dict[str, str]]:
+    def tables(self, model: type[_Record]) -> Iterator[_Record]:
         """Read the annotation files, which are tables with a header, row by row.
+
+        Parameters
+        ----------
+        model : type of PublishedRecord
+            Its fields, or their aliases, are the columns.
 
         Raises
         ------
         SampleError
-            If a table lacks a column.
+            If a table lacks a column, or a row a value.
         """
+        columns = [info.alias or name for name, info in model.model_fields.items()]
         for path in self.annotations:
-            with path.open(encoding="utf-8", errors="replace", newline="") as file:
-                reader = csv.DictReader(file)
+            reader = csv.DictReader(io.StringIO(self.text(path), newline=""), strict=True)
+            try:
                 missing = set(columns) - set(reader.fieldnames or ())
                 if missing:
                     found = ", ".join(reader.fieldnames or ()) or "nothing"
                     raise SampleError(
                         f"{path} lacks the columns {', '.join(sorted(missing))}; found {found}."
                     )
-                yield from reader
+                for row in reader:
+                    yield parse_record(model, row, where=f"{path}, line {reader.line_num}")
+            except csv.Error as error:
+                raise SampleError(f"{path}, line {reader.line_num}: {error}.") from error
 
     def file(self, *names: str) -> Path:
         """Return the first of some file names that exists, or the first of all."""
@@ -166,16 +291,21 @@ class PublishedFiles:
         )
 
 
-def sort_answers_by_frequency(answers: Sequence[Any]) -> tuple[str, ...]:
+def sort_answers_by_frequency(answers: Sequence[str]) -> tuple[str, ...]:
     """Return all answers, the most frequent first: teacher forcing reads that one.
+
+    Answers that were left empty count as answers and come last: nothing can be read in them.
 
     Examples
     --------
-    >>> sort_answers_by_frequency(["red", "blue", "blue"])
-    ('blue', 'blue', 'red')
+    >>> sort_answers_by_frequency(["red", "blue", "", "", "", "blue"])
+    ('blue', 'blue', 'red', '', '', '')
     """
-    texts = [str(answer) for answer in answers]
-    return tuple(sorted(texts, key=lambda text: (-texts.count(text), texts.index(text))))
+
+    def order(text: str) -> tuple[bool, int, int]:
+        return not text.strip(), -answers.count(text), answers.index(text)
+
+    return tuple(sorted(answers, key=order))
 
 
 def import_data(
@@ -187,6 +317,7 @@ def import_data(
     samples: int | None = None,
     prompt: str | None = None,
     skip_missing: bool = False,
+    encoding: str | None = None,
 ) -> Path:
     """Turn a published data set into a data folder.
 
@@ -206,6 +337,8 @@ def import_data(
         Text before the answer, in which ``{question}`` stands for the sample's question.
     skip_missing : bool
         Whether to leave out samples whose media are missing.
+    encoding : str or None
+        Encoding of the annotation files; None: UTF-8, or what a byte order mark says.
 
     Returns
     -------
@@ -219,7 +352,8 @@ def import_data(
     ParameterError
         If ``out`` exists, or an input file does not.
     SampleError
-        If the files are not of that kind, hold no samples, or media are missing.
+        If the files are not of that kind or in another encoding, hold no samples, or media are
+        missing.
 
     Examples
     --------
@@ -239,24 +373,20 @@ def import_data(
     for path in [*annotations, *([] if media is None else [media])]:
         if not path.exists():
             raise ParameterError(f"{path} does not exist. {importers[kind].needs}")
-    published = PublishedFiles(tuple(annotations), media)
-    try:
-        entries = _present(importers[kind].read(published), skip=skip_missing, samples=samples)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SampleError(
-            f"The files are not as {kind} publishes them: {type(error).__name__} {error}. "
-            f"{importers[kind].needs}"
-        ) from error
+    published = PublishedFiles(tuple(annotations), media, encoding)
+    entries = _present(importers[kind].read(published), skip=skip_missing, samples=samples)
     if not entries:
         raise SampleError(f"The files hold no sample of {kind}. {importers[kind].needs}")
     lines = [
-        SampleRecord(
-            id=entry.id,
-            modality=entry.modality,
-            task=entry.task,
-            prompt=entry.prompt(prompt),
-            references=list(entry.references),
-            truth=entry.truth,
+        make_sample_record(
+            {
+                "id": entry.id,
+                "modality": entry.modality,
+                "task": entry.task,
+                "prompt": entry.prompt(prompt),
+                "references": list(entry.references),
+                "truth": entry.truth,
+            }
         )
         for entry in entries
     ]
@@ -286,8 +416,3 @@ def _present(
             raise SampleError(f"Media are missing: {names}{more}. Leave them out: --skip-missing.")
         logger.warning("left out, media are missing: %s%s", names, more)
     return kept
-
-
-def _unreadable(path: Path, error: Exception, *, line: int | None = None) -> SampleError:
-    where = f"{path}, line {line}" if line else str(path)
-    return SampleError(f"{where} is not JSON: {error}.")

@@ -3,10 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
-from ima.data.importers.entries import PublishedFiles, PublishedSample, sort_answers_by_frequency
+from pydantic import Field
+
+from ima.data.importers.entries import (
+    PublishedFiles,
+    PublishedRecord,
+    PublishedSample,
+    Text,
+    sort_answers_by_frequency,
+)
 from ima.data.importers.registry import register_importer
 from ima.errors import SampleError
+
+
+class _CocoImage(PublishedRecord):
+    id: int
+    file_name: str
+
+
+class _CocoCategory(PublishedRecord):
+    id: int
+    name: str
+
+
+class _CocoAnnotation(PublishedRecord):
+    image_id: int
+    caption: str | None = None
+    category_id: int | None = None
+
+
+class _VqaQuestion(PublishedRecord):
+    question_id: Text
+    image_id: int
+    question: str
+
+
+class _VqaAnswer(PublishedRecord):
+    answer: Text
+
+
+class _VqaAnnotation(PublishedRecord):
+    question_id: Text
+    answers: list[_VqaAnswer]
+    answer_type: str = ""
+
+
+class _GqaQuestion(PublishedRecord):
+    image_id: Text = Field(alias="imageId")
+    question: str
+    answer: Text
+    full_answer: str = Field(alias="fullAnswer", default="")
+
+
+class _TextVqaQuestion(PublishedRecord):
+    question_id: Text
+    image_id: Text
+    question: str
+    answers: list[Text]
+
+
+class _PopeQuestion(PublishedRecord):
+    question_id: Text
+    image: str
+    text: str
+    label: Literal["yes", "no"]
 
 
 @register_importer(
@@ -30,23 +92,31 @@ def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
     captions: dict[int, list[str]] = {}
     objects: dict[int, set[str]] = {}
     for found in published.documents:
-        names = {c["id"]: c["name"] for c in found.get("categories", ())}
-        for annotation in found["annotations"]:
-            image = annotation["image_id"]
-            if "caption" in annotation:
-                captions.setdefault(image, []).append(" ".join(annotation["caption"].split()))
-            elif annotation.get("category_id") in names:
-                objects.setdefault(image, set()).add(names[annotation["category_id"]])
-    for image in document["images"]:
-        if image["id"] in captions:
-            truth = {"objects": sorted(objects[image["id"]])} if image["id"] in objects else {}
+        if not found.holds("annotations"):
+            raise SampleError(f"{found.path} holds no 'annotations'.")
+        has_categories = found.holds("categories")
+        categories = found.records("categories", _CocoCategory) if has_categories else ()
+        names = {category.id: category.name for category in categories}
+        if names and found.holds("images"):
+            # A picture of the file of instances that has none shows none of its categories.
+            for image in found.records("images", _CocoImage):
+                objects.setdefault(image.id, set())
+        for annotation in found.records("annotations", _CocoAnnotation):
+            if annotation.caption is not None:
+                captions.setdefault(annotation.image_id, []).append(
+                    " ".join(annotation.caption.split())
+                )
+            elif annotation.category_id in names:
+                objects.setdefault(annotation.image_id, set()).add(names[annotation.category_id])
+    for image in document.records("images", _CocoImage):
+        if image.id in captions:
             yield PublishedSample(
-                id=str(image["id"]),
+                id=str(image.id),
                 modality="image",
                 task="caption",
-                references=tuple(captions[image["id"]]),
-                media=published.file(image["file_name"]),
-                truth=truth,
+                references=tuple(captions[image.id]),
+                media=published.file(image.file_name),
+                truth={"objects": sorted(objects[image.id])} if image.id in objects else {},
             )
 
 
@@ -71,23 +141,28 @@ def read_vqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     ('yes', 'yes', 'no')
     """
     questions = published.document("questions")
-    answers = {
-        entry["question_id"]: entry for entry in published.document("annotations")["annotations"]
+    answered = published.document("annotations")
+    annotations = {
+        annotation.question_id: annotation
+        for annotation in answered.records("annotations", _VqaAnnotation)
     }
     subset = questions.get("data_subtype", "val2014")
-    for question in questions["questions"]:
-        image = int(question["image_id"])
-        annotation = answers[question["question_id"]]
+    for question in questions.records("questions", _VqaQuestion):
+        annotation = annotations.get(question.question_id)
+        if annotation is None:
+            raise SampleError(
+                f"{answered.path} has no answers to question {question.question_id} of "
+                f"{questions.path}. Give the annotations of the same split."
+            )
+        image = question.image_id
         yield PublishedSample(
-            id=str(question["question_id"]),
+            id=question.question_id,
             modality="image",
             task="qa",
-            references=sort_answers_by_frequency(
-                [answer["answer"] for answer in annotation["answers"]]
-            ),
+            references=sort_answers_by_frequency([one.answer for one in annotation.answers]),
             media=published.file(f"COCO_{subset}_{image:012d}.jpg", f"{image:012d}.jpg"),
-            question=question["question"].strip(),
-            truth={"answer_type": annotation.get("answer_type", ""), "image": image},
+            question=question.question.strip(),
+            truth={"answer_type": annotation.answer_type, "image": image},
         )
 
 
@@ -106,15 +181,15 @@ def read_gqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     ('yes',)
     """
     for found in published.documents:
-        for name, entry in found.items():
+        for name, entry in found.entries(_GqaQuestion):
             yield PublishedSample(
-                id=str(name),
+                id=name,
                 modality="image",
                 task="qa",
-                references=(entry["answer"],),
-                media=published.file(f"{entry['imageId']}.jpg"),
-                question=entry["question"].strip(),
-                truth={"full_answer": entry.get("fullAnswer", "")},
+                references=(entry.answer,),
+                media=published.file(f"{entry.image_id}.jpg"),
+                question=entry.question.strip(),
+                truth={"full_answer": entry.full_answer},
             )
 
 
@@ -129,14 +204,14 @@ def read_textvqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     >>> next(read_textvqa(files)).references  # doctest: +SKIP
     ('nokia', …)
     """
-    for entry in published.document("data")["data"]:
+    for entry in published.document("data").records("data", _TextVqaQuestion):
         yield PublishedSample(
-            id=str(entry["question_id"]),
+            id=entry.question_id,
             modality="image",
             task="qa",
-            references=sort_answers_by_frequency(entry["answers"]),
-            media=published.file(f"{entry['image_id']}.jpg", f"{entry['image_id']}.png"),
-            question=entry["question"].strip(),
+            references=sort_answers_by_frequency(entry.answers),
+            media=published.file(f"{entry.image_id}.jpg", f"{entry.image_id}.png"),
+            question=entry.question.strip(),
         )
 
 
@@ -151,19 +226,13 @@ def read_pope(published: PublishedFiles) -> Iterator[PublishedSample]:
     >>> next(read_pope(files)).references  # doctest: +SKIP
     ('yes',)
     """
-    for path in published.annotations:
-        for entry in PublishedFiles((path,), published.media).lines():
-            label = str(entry["label"])
-            if label not in ("yes", "no"):
-                raise SampleError(
-                    f"{path}: question {entry['question_id']}: label {label!r} is not yes or no."
-                )
-            yield PublishedSample(
-                id=f"{path.stem}-{entry['question_id']}",
-                modality="image",
-                task="qa",
-                references=(label,),
-                media=published.file(entry["image"]),
-                question=entry["text"].strip(),
-                truth={"pope": path.stem, "label": label},
-            )
+    for path, entry in published.lines(_PopeQuestion):
+        yield PublishedSample(
+            id=f"{path.stem}-{entry.question_id}",
+            modality="image",
+            task="qa",
+            references=(entry.label,),
+            media=published.file(entry.image),
+            question=entry.text.strip(),
+            truth={"pope": path.stem, "label": entry.label},
+        )

@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
 
+from ima.data.clips import check_clip
+from ima.data.pictures import convert_picture, decode_picture
 from ima.data.samples import Media, Modality, Sample, SampleSet
+from ima.data.sounds import convert_sound
 from ima.errors import SampleError
 
 _Column = str | Callable[[Mapping[str, Any]], Any]
@@ -33,18 +37,20 @@ def make_samples_from_rows(
     Parameters
     ----------
     rows : iterable of mapping
-        Rows as the library yields them: PIL images, sounds as ``{"array", "sampling_rate"}`` or
-        audio decoders, videos as arrays of frames.
+        Rows as the library yields them: PIL images or ``{"bytes", "path"}``, sounds as
+        ``{"array", "sampling_rate"}`` or audio decoders, videos as arrays or lists of frames.
     modality : {"text", "image", "video", "audio"}
         Kind of the media.
     task : str
         ``"caption"`` or ``"qa"``.
     references : str or callable
-        The column of captions or answers, one or a list per row; or a function of the row.
+        The column of captions or answers, one or a list per row; or a function of the row. A dot
+        leads into records: ``answers.text``.
     media : str or callable or None
         The column of the media.
     prompt : str or callable
         The text before the answer: a template with columns in braces, or a function of the row.
+        Texts and whole numbers are accepted in all columns of text.
     id : str or callable or None
         The column of ids; None numbers the rows.
     name, split : str
@@ -58,7 +64,8 @@ def make_samples_from_rows(
     Raises
     ------
     SampleError
-        If a row lacks a column, or a medium cannot be read.
+        If a row lacks a column, holds no text where text is asked for, has the id of another row,
+        or has a medium that cannot be read.
 
     Examples
     --------
@@ -69,21 +76,24 @@ def make_samples_from_rows(
     >>> samples[0].prompt, samples[0].references
     ('cold ?', ('yes',))
     """
-    samples = []
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
     for number, row in enumerate(rows):
         where = f"{name}, row {number}"
-        value = _value(row, references, where)
-        texts = [value] if isinstance(value, str) else list(value)
+        identity = str(number) if id is None else _read_text(_value(row, id, where), where, "id")
+        if identity in seen:
+            raise SampleError(f"{where}: row {seen[identity]} has the id {identity!r}, too.")
+        seen[identity] = number
         medium = (
             None if media is None else _convert_media(_value(row, media, where), modality, where)
         )
         samples.append(
             Sample(
-                id=str(number if id is None else _value(row, id, where)),
+                id=identity,
                 modality=modality,
                 task=task,
                 prompt=_prompt(row, prompt, where),
-                references=tuple(str(text) for text in texts),
+                references=_read_references(row, references, where),
                 media=None if medium is None else partial(np.asarray, medium),
                 digest=None if medium is None else hashlib.sha256(medium.tobytes()).hexdigest(),
             )
@@ -139,37 +149,90 @@ def _convert_media(value: Any, modality: Modality, where: str) -> Media:
     SampleError
         If it is not of that modality.
     """
-    from ima.data.media import resample_to_mono
-
-    if modality == "image" and hasattr(value, "convert"):
-        return np.asarray(value.convert("RGB"), dtype=np.uint8)
-    if modality == "audio" and isinstance(value, Mapping) and "array" in value:
-        return resample_to_mono(np.asarray(value["array"]), rate=int(value["sampling_rate"]))
-    if modality == "audio" and hasattr(value, "get_all_samples"):
+    if modality == "image":
+        return _convert_image(value, where)
+    if modality == "video":
+        frames = value if hasattr(value, "dtype") else list(value or ())
+        if isinstance(frames, list) and frames and hasattr(frames[0], "convert"):
+            frames = [convert_picture(frame, name=where) for frame in frames]
+        return check_clip(np.asarray(frames), name=where)
+    if isinstance(value, Mapping) and "array" in value:
+        wave, rate = np.asarray(value["array"]), int(value["sampling_rate"])
+        # The library puts channels first.
+        wave = wave.T if wave.ndim == 2 and wave.shape[0] < wave.shape[1] else wave
+        return convert_sound(wave, rate=rate, name=where)
+    if hasattr(value, "get_all_samples"):
         decoded = value.get_all_samples()
-        return resample_to_mono(np.asarray(decoded.data).T, rate=int(decoded.sample_rate))
-    array = np.asarray(value) if modality in ("image", "video") else None
-    if array is not None and array.dtype == np.uint8:
-        return array
+        wave, rate = np.asarray(decoded.data).T, int(decoded.sample_rate)
+        return convert_sound(wave, rate=rate, name=where)
+    raise SampleError(f"{where}: expected a sound; found {type(value).__name__}.")
+
+
+def _convert_image(value: Any, where: str) -> Media:
+    from PIL import Image
+
+    if isinstance(value, Mapping) and value.get("bytes"):
+        return decode_picture(value["bytes"], name=where)
+    if isinstance(value, np.ndarray):
+        try:
+            value = Image.fromarray(value)
+        except TypeError as error:
+            raise SampleError(
+                f"{where}: an array of {value.dtype} with shape {value.shape} is no picture."
+            ) from error
+    if not hasattr(value, "convert"):
+        raise SampleError(f"{where}: expected a picture; found {type(value).__name__}.")
+    return convert_picture(value, name=where)
+
+
+def _read_references(row: Mapping[str, Any], column: _Column, where: str) -> tuple[str, ...]:
+    value = _value(row, column, where)
+    values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    name = column if isinstance(column, str) else "the references"
+    return tuple(_read_text(one, where, name) for one in values)
+
+
+def _read_text(value: Any, where: str, column: _Column) -> str:
+    """Return a text or a whole number as text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, Mapping):
+        fields = ", ".join(f"{column}.{name}" for name in value)
+        raise SampleError(f"{where}: {column!r} holds a record. Name one of its fields: {fields}.")
     raise SampleError(
-        f"{where}: expected media of modality {modality!r}; found {type(value).__name__}."
+        f"{where}: {column!r} holds {type(value).__name__} {value!r} where text is needed."
     )
 
 
 def _value(row: Mapping[str, Any], column: _Column, where: str) -> Any:
     if callable(column):
         return column(row)
-    if column not in row:
-        raise SampleError(f"{where}: no column {column!r}. Columns: {', '.join(map(str, row))}.")
-    return row[column]
+    if column in row:
+        return row[column]
+    found: Any = row
+    for name in column.split("."):
+        records = found if isinstance(found, list) else [found]
+        if not all(isinstance(one, Mapping) and name in one for one in records):
+            raise SampleError(
+                f"{where}: no column {column!r}. Columns: {', '.join(map(str, row))}."
+            )
+        found = [one[name] for one in records] if isinstance(found, list) else found[name]
+    return found
 
 
 def _prompt(row: Mapping[str, Any], prompt: _Column, where: str) -> str:
     if callable(prompt):
-        return str(prompt(row))
+        return _read_text(prompt(row), where, "the prompt")
     try:
-        return prompt.format_map(dict(row))
-    except KeyError as error:
-        raise SampleError(
-            f"{where}: the prompt names column {error}. Columns: {', '.join(map(str, row))}."
-        ) from error
+        names = [name for _, name, _, _ in Formatter().parse(prompt) if name is not None]
+        texts = {name: _read_text(_value(row, name, where), where, name) for name in names}
+        return "".join(
+            literal + ("" if name is None else texts[name])
+            for literal, name, _, _ in Formatter().parse(prompt)
+        )
+    except ValueError as error:
+        if isinstance(error, SampleError):
+            raise
+        raise SampleError(f"The prompt {prompt!r} is no template: {error}.") from error

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ima.data.importers.entries import PublishedFiles, PublishedSample
+from ima.data.importers.entries import PublishedFiles, PublishedRecord, PublishedSample, Text
 from ima.data.importers.registry import register_importer
+from ima.data.text_files import split_lines
 from ima.errors import SampleError
 
 _ENDINGS = (".mp4", ".avi", ".webm", ".mkv", "")
+
+
+class _Sentence(PublishedRecord):
+    video_id: Text
+    caption: Text
+
+
+class _MsrvttVideo(PublishedRecord):
+    video_id: Text
+    split: str = ""
 
 
 @register_importer(
@@ -27,12 +38,11 @@ def read_msrvtt(published: PublishedFiles) -> Iterator[PublishedSample]:
     """
     document = published.document("videos", "sentences")
     captions: dict[str, list[str]] = {}
-    for sentence in document["sentences"]:
-        captions.setdefault(str(sentence["video_id"]), []).append(str(sentence["caption"]).strip())
-    for video in document["videos"]:
-        name = str(video["video_id"])
-        if name in captions:
-            yield _video(published, name, captions[name], split=str(video.get("split", "")))
+    for sentence in document.records("sentences", _Sentence):
+        captions.setdefault(sentence.video_id, []).append(sentence.caption.strip())
+    for video in document.records("videos", _MsrvttVideo):
+        if video.video_id in captions:
+            yield _video(published, video.video_id, captions[video.video_id], split=video.split)
 
 
 @register_importer("msvd", needs="Give AllVideoDescriptions.txt and the folder YouTubeClips.")
@@ -48,8 +58,8 @@ def read_msvd(published: PublishedFiles) -> Iterator[PublishedSample]:
     """
     captions: dict[str, list[str]] = {}
     for path in published.annotations:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip() or line.startswith("#"):
+        for number, line in split_lines(published.text(path)):
+            if line.startswith("#"):
                 continue
             name, _, text = line.strip().partition(" ")
             if not text:
