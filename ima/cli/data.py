@@ -45,28 +45,42 @@ def data_check(
         Path | None,
         typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Build each sample's batch with this model, too."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda …")] = "cpu",
+    precision: Annotated[str, typer.Option(help="Dtype of the model.")] = "float32",
 ) -> None:
-    """Read every line and media file of a folder, and list the samples that cannot be used."""
+    """List the samples of a folder that caching would refuse; exit with 1 if there are any."""
     from ima.data.folders import check_data_folder, filter_data_folder
 
-    samples, problems = check_data_folder(folder)
-    counts = Counter((sample.modality, sample.task) for sample in samples)
+    use = None
+    if model is not None:
+        from ima.capture.sample_check import make_model_check
+        from ima.models import load_model
+
+        use = make_model_check(load_model(model, device=device, dtype=precision))
+    usable, problems = check_data_folder(folder, use=use)
+    counts = Counter((sample.modality, sample.task) for sample in usable)
     rows = [[modality, task, str(n)] for (modality, task), n in sorted(counts.items())]
-    print_table(["modality", "task", "samples"], rows=rows)
+    print_table(["modality", "task", "usable samples"], rows=rows)
     for problem in problems:
         typer.echo(f"{problem.id}: {problem.text}")
+    total = len(usable) + len(problems)
     if keep is not None:
-        bad = {problem.id for problem in problems}
-        path = filter_data_folder(folder, keep, leave_out=bad)
-        typer.echo(f"{path} holds {len(samples) - len(bad)} samples; left out: {len(bad)}.")
+        path = filter_data_folder(folder, keep, keep=usable)
+        typer.echo(f"{path} holds {len(usable)} samples; left out: {len(problems)}.")
     elif problems:
+        again = f"ima data check {folder}{f' --model {model}' if model else ''} --keep NEW"
         typer.echo(
-            f"{len(problems)} of {len(samples)} samples cannot be used. Repair their media, or "
-            f"leave them out: ima data check {folder} --keep NEW"
+            f"{len(problems)} of {total} samples cannot be used. Repair them, or leave them out: "
+            f"{again}"
         )
-        raise typer.Exit(1)
     else:
-        typer.echo(f"All {len(samples)} samples of {folder} can be used.")
+        typer.echo(f"All {total} samples of {folder} can be used.")
+    if problems:
+        raise typer.Exit(1)
 
 
 @data_app.command("import")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
 from ima.data.text_files import read_text_file, split_lines
-from ima.errors import ParameterError, SampleError
+from ima.errors import ModelError, ParameterError, SampleError
 from ima.files import replace_folder
 
 SAMPLES_FILE = "samples.jsonl"
@@ -149,7 +150,7 @@ class SampleProblem:
     Parameters
     ----------
     id : str
-        Id of the sample.
+        Id of the sample; the number of its line if the line cannot be read.
     text : str
         The error message.
     """
@@ -158,44 +159,67 @@ class SampleProblem:
     text: str
 
 
-def check_data_folder(path: Path) -> tuple[list[SampleRecord], list[SampleProblem]]:
-    """Read every record of a data folder and load every medium.
+def check_data_folder(
+    path: Path, *, use: Callable[[Sample], object] | None = None
+) -> tuple[list[SampleRecord], list[SampleProblem]]:
+    """Find the samples of a data folder that caching would refuse.
 
     Parameters
     ----------
     path : Path
         The folder.
+    use : callable or None
+        Uses a sample as caching would, and raises an error if it cannot, as
+        :func:`ima.capture.sample_check.make_model_check` does. None reads the sample's medium and
+        its first reference, in several threads.
 
     Returns
     -------
-    lines : list of SampleRecord
-        The record of every sample.
+    usable : list of SampleRecord
+        The records of the samples that can be used, in order.
     problems : list of SampleProblem
-        The samples that cannot be used, in order.
+        The samples that cannot, in order, each with the first reason.
 
     Raises
     ------
     SampleError
-        If a line cannot be read.
+        If there is no file of samples, or it is no text.
 
     Examples
     --------
-    >>> records, problems = check_data_folder(Path("data/vqav2"))  # doctest: +SKIP
+    >>> usable, problems = check_data_folder(Path("data/vqav2"))  # doctest: +SKIP
     """
-    lines, problems = [], []
-    for where, line in _lines(Path(path)):
-        lines.append(line)
+
+    def find_problem(read: tuple[str, int, SampleRecord | SampleError]) -> SampleProblem | None:
+        where, number, line = read
+        if isinstance(line, SampleError):
+            return SampleProblem(f"line {number}", str(line))
         try:
             sample = _sample(line, folder=Path(path), where=where)
-            if sample.modality != "text":
-                sample.load()
-        except SampleError as error:
-            problems.append(SampleProblem(line.id, str(error)))
-    return lines, problems
+            (use or _use_without_model)(sample)
+        except (SampleError, ModelError) as error:
+            return SampleProblem(line.id, str(error))
+        return None
+
+    read = list(_read_lines(Path(path)))
+    with ThreadPoolExecutor(max_workers=1 if use else None) as pool:
+        found = list(pool.map(find_problem, read))
+    usable = [
+        line
+        for (_, _, line), problem in zip(read, found, strict=True)
+        if problem is None and isinstance(line, SampleRecord)
+    ]
+    return usable, [problem for problem in found if problem is not None]
 
 
-def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) -> Path:
-    """Copy a data folder without some of its samples.
+def _use_without_model(sample: Sample) -> None:
+    sample.get_target()
+    if sample.modality != "text":
+        sample.load()
+
+
+def filter_data_folder(folder: Path, path: Path, *, keep: Sequence[SampleRecord]) -> Path:
+    """Copy some samples of a data folder.
 
     Parameters
     ----------
@@ -203,8 +227,8 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
         The folder.
     path : Path
         A folder that does not exist yet.
-    leave_out : collection of str
-        Ids of the samples to leave out.
+    keep : sequence of SampleRecord
+        The samples to copy, of :func:`check_data_folder`.
 
     Raises
     ------
@@ -213,14 +237,14 @@ def filter_data_folder(folder: Path, path: Path, *, leave_out: Collection[str]) 
 
     Examples
     --------
-    >>> filter_data_folder(Path("a"), Path("b"), leave_out={"broken"})  # doctest: +SKIP
+    >>> usable, _ = check_data_folder(Path("a"))  # doctest: +SKIP
+    >>> filter_data_folder(Path("a"), Path("b"), keep=usable)  # doctest: +SKIP
     PosixPath('b')
     """
-    lines = [line for _, line in _lines(Path(folder)) if line.id not in leave_out]
-    if not lines:
+    if not keep:
         raise ParameterError(f"No sample of {folder} can be used; nothing was written.")
-    media = [None if line.media is None else Path(folder) / line.media for line in lines]
-    return write_sample_records(lines, path, media=media)
+    media = [None if line.media is None else Path(folder) / line.media for line in keep]
+    return write_sample_records(keep, path, media=media)
 
 
 def make_sample_schema() -> dict[str, Any]:
@@ -406,6 +430,14 @@ def _link(source: Path, target: Path) -> None:
 
 def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
     """Yield where each line of a data folder stands, and its record."""
+    for where, _, line in _read_lines(folder):
+        if isinstance(line, SampleError):
+            raise line
+        yield where, line
+
+
+def _read_lines(folder: Path) -> Iterator[tuple[str, int, SampleRecord | SampleError]]:
+    """Yield where each line stands, its number, and its record or why it has none."""
     file = folder / SAMPLES_FILE
     if not file.is_file():
         raise SampleError(
@@ -415,11 +447,15 @@ def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
     seen: dict[str, int] = {}
     for number, text in split_lines(read_text_file(file)):
         where = f"{file}, line {number}"
-        line = _parse(text, where=where)
-        if line.id in seen:
-            raise SampleError(f"{where}: id {line.id!r} stands in line {seen[line.id]} too.")
+        try:
+            line = _parse(text, where=where)
+            if line.id in seen:
+                raise SampleError(f"{where}: id {line.id!r} stands in line {seen[line.id]} too.")
+        except SampleError as error:
+            yield where, number, error
+            continue
         seen[line.id] = number
-        yield where, line
+        yield where, number, line
 
 
 def _parse(text: str, *, where: str) -> SampleRecord:

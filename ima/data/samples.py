@@ -75,6 +75,22 @@ class Sample:
             )
         return self.media()
 
+    def get_target(self) -> str:
+        """Return the answer that teacher forcing reads: the first reference.
+
+        Raises
+        ------
+        SampleError
+            If there is none, or it is blank.
+        """
+        target = self.references[0].strip() if self.references else ""
+        if not target:
+            raise SampleError(
+                f"Sample {self.id!r} has no reference text. Give it a prompt and at least one "
+                "reference."
+            )
+        return target
+
     def record(self) -> dict[str, Any]:
         """Return the sample without its medium, as JSON-serialisable values."""
         record = {

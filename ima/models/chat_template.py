@@ -79,9 +79,7 @@ def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextToke
     lead = _find_lead(tokenizer)
     if not target:
         return TextTokens(lead=lead, ids=prompt_ids, answer=len(prompt_ids))
-    reference = sample.references[0].strip() if sample.references else ""
-    if not reference:
-        raise make_empty_text_error(sample, what="no reference text")
+    reference = sample.get_target()
     ids = _tokenize(f"{prompt} {reference}" if prompt else reference, tokenizer)
     # The answer starts where the whole text first differs from the prompt alone.
     answer = next(
@@ -91,7 +89,7 @@ def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextToke
     return TextTokens(lead=lead, ids=(*ids, tokenizer.eos_token_id), answer=answer)
 
 
-def make_empty_text_error(sample: Sample, *, what: str = "an empty text") -> SampleError:
+def make_empty_text_error(sample: Sample) -> SampleError:
     """Return the error for a sample without text.
 
     Examples
@@ -101,7 +99,7 @@ def make_empty_text_error(sample: Sample, *, what: str = "an empty text") -> Sam
     Sample 'a' has an empty text. Give it a prompt and at least one reference.
     """
     return SampleError(
-        f"Sample {sample.id!r} has {what}. Give it a prompt and at least one reference."
+        f"Sample {sample.id!r} has an empty text. Give it a prompt and at least one reference."
     )
 
 
@@ -175,9 +173,7 @@ class ChatFrame:
             if not prompt:
                 raise make_empty_text_error(sample)
             return RenderedText(self.head, prompt, self.generation_prompt, "")
-        reference = sample.references[0].strip() if sample.references else ""
-        if not reference:
-            raise make_empty_text_error(sample, what="no reference text")
+        reference = sample.get_target()
         return RenderedText(self.head, prompt, self.middle, reference + self.end)
 
 

@@ -18,6 +18,8 @@ _PixelArray = npt.NDArray[np.uint8]
 MEL_SAMPLING_RATE = 16_000
 _MEL_BINS = 64
 _SPECTROGRAM_FRAMES = 192
+#: Seconds that the encoders of the miniature world hear.
+MEL_SECONDS = _SPECTROGRAM_FRAMES / 100
 #: Mean and half the standard deviation of the log-mel energies of the miniature training sounds.
 LOG_MEL_MEAN, LOG_MEL_STD = -6.3, 1.95
 
@@ -70,7 +72,8 @@ def compute_log_mel_spectrograms(sounds: Sequence[_FloatArray]) -> _FloatArray:
     Parameters
     ----------
     sounds : sequence of ndarray
-        Each ``(time,)`` float32 in [-1, 1] at 16 kHz; padded or cut to 192 frames of 10 ms.
+        Each ``(time,)`` float32 in [-1, 1] at 16 kHz; padded or cut to 192 frames of 10 ms
+        (:data:`MEL_SECONDS`).
 
     Returns
     -------

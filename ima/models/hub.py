@@ -6,15 +6,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ima.data.samples import MODALITIES, Media, Modality, Sample, convert_to_uint8
-from ima.data.sounds import SAMPLING_RATE, resample_sound
+from ima.data.samples import MODALITIES, Modality, Sample, convert_to_uint8
+from ima.data.sounds import SAMPLING_RATE
 from ima.errors import ModelError, SampleError
 from ima.models.batch import PADDING_CODE, Batch, PaddingSide
 from ima.models.chat_template import (
@@ -27,7 +26,8 @@ from ima.models.chat_template import (
     takes_suffix,
 )
 from ima.models.frozen import BatchContext, FrozenModel
-from ima.models.processors import NoVideoProcessor
+from ima.models.hearing import prepare_sound
+from ima.models.processors import NoVideoProcessor, prepare_videos
 
 # Arguments that belong to a single call of the decoder, not to the batch.
 _CALL_ARGUMENTS = (
@@ -192,8 +192,8 @@ class HubModel(FrozenModel):
             bos = self.tokenizer.bos_token
             options["add_special_tokens"] = not (bos and texts[0].startswith(bos))
         if modality != "text":
-            media = [source.load() for source in sources if source is not None]
-            options |= self._prepare_media(media, modality=modality)
+            own = [source for source in sources if source is not None]
+            options |= self._prepare_media(own, modality=modality)
         try:
             inputs = self.processor(text=texts, **options)
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:
@@ -204,19 +204,21 @@ class HubModel(FrozenModel):
         inputs.pop("labels", None)
         return dict(inputs.to(self.device, self.language.dtype))
 
-    def _prepare_media(self, media: Sequence[Media], *, modality: Modality) -> dict[str, Any]:
+    def _prepare_media(self, samples: Sequence[Sample], *, modality: Modality) -> dict[str, Any]:
         from PIL import Image
 
+        media = [sample.load() for sample in samples]
         if modality == "image":
             return {"images": [[Image.fromarray(convert_to_uint8(pixels))] for pixels in media]}
         if modality == "video":
-            return {"videos": [convert_to_uint8(clip) for clip in media]}
+            return prepare_videos([convert_to_uint8(clip) for clip in media])
         extractor = getattr(self.processor, "feature_extractor", None)
-        rate = getattr(extractor, "sampling_rate", SAMPLING_RATE)
-        sounds = [
-            resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
-        ]
-        return {"audio": sounds, "sampling_rate": rate}
+        hear = partial(prepare_sound, extractor=extractor, name=repr(self.name))
+        sounds = [hear(*pair) for pair in zip(samples, media, strict=True)]
+        return {
+            "audio": sounds,
+            "sampling_rate": getattr(extractor, "sampling_rate", SAMPLING_RATE),
+        }
 
     def _mark_perceptual(self, ids: Tensor) -> Tensor:
         if self.uses_cross_attention:

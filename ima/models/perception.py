@@ -18,11 +18,13 @@ from ima.data.samples import Media, Modality, Sample, convert_to_uint8
 from ima.errors import ParameterError, SampleError
 from ima.models.connector import Connector
 from ima.models.encoders import (
+    MEL_SECONDS,
     compute_log_mel_spectrograms,
     read_encoder_tokens,
     scale_clips,
     scale_images,
 )
+from ima.models.hearing import prepare_sound
 from ima.models.llava import drop_cls_token
 
 PerceptualSource = Literal["own", "shuffled", "none"]
@@ -161,7 +163,9 @@ class Perception:
         if self.modality == "video":
             frames, size = config.num_frames, config.image_size
             return scale_clips([_load_clip(s, frames=frames, size=size) for s in samples])
-        return compute_log_mel_spectrograms([_load_sound(s) for s in samples])
+        name = f"the encoder {self.encoder.config.model_type}"
+        sounds = [prepare_sound(s, s.load(), heard=MEL_SECONDS, name=name) for s in samples]
+        return compute_log_mel_spectrograms(sounds)
 
 
 def _load_image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
@@ -182,16 +186,6 @@ def _load_clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint
     _require_dims(sample, clip, ndim=4, dims="(frame, height, width, channel)")
     chosen = select_middle_frames(frames, of=len(clip))
     return np.stack([_load_image(sample, clip[index], size=size) for index in chosen])
-
-
-def _load_sound(sample: Sample) -> npt.NDArray[np.float32]:
-    sound = sample.load()
-    _require_dims(sample, sound, ndim=1, dims="(time,)")
-    if not np.issubdtype(sound.dtype, np.floating) or not np.isfinite(sound).all():
-        raise SampleError(
-            f"Sample {sample.id!r}: a sound must be finite floats; found {sound.dtype}."
-        )
-    return sound.astype(np.float32)
 
 
 def _require_dims(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ima.data.clips import ClipTiming
+from ima.data.samples import Media
 from ima.errors import ModelError
 
 
@@ -83,6 +88,52 @@ class NoVideoProcessor(dict[str, Any]):
             Always.
         """
         raise ModelError("This model's video processor needs torchvision: pip install torchvision.")
+
+
+def prepare_videos(clips: Sequence[Media]) -> dict[str, Any]:
+    """Return what a processor takes of clips: all their frames, and when they are shown.
+
+    Frames without a timing count as one second apart.
+
+    Parameters
+    ----------
+    clips : sequence of ndarray
+        ``(frame, height, width, 3)`` uint8 each; with a timing if it is a
+        :class:`ima.data.clips.Clip`.
+
+    Returns
+    -------
+    dict
+        Arguments of a processor of transformers. It takes the frames as they are and samples none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prepare_videos([np.zeros((8, 4, 4, 3), np.uint8)])["video_metadata"][0].timestamps[:2]
+    [0.0, 1.0]
+    """
+    from transformers.video_utils import VideoMetadata
+
+    metadata = []
+    for clip in clips:
+        length, height, width, _ = clip.shape
+        found = getattr(clip, "timing", None)
+        timing = found or ClipTiming(tuple(range(length)), duration=length, frames=length)
+        metadata.append(
+            VideoMetadata(
+                total_num_frames=timing.frames,
+                fps=timing.rate,
+                width=width,
+                height=height,
+                duration=timing.duration,
+                frames_indices=timing.indices,
+            )
+        )
+    return {
+        "videos": [np.asarray(clip) for clip in clips],
+        "video_metadata": metadata,
+        "do_sample_frames": False,
+    }
 
 
 def drop_video_processor(cls: type[Any]) -> type[Any]:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ima.data.clips import select_middle_frames
 from ima.data.samples import Modality, Sample, convert_to_uint8
-from ima.data.sounds import SAMPLING_RATE, resample_sound
+from ima.data.sounds import SAMPLING_RATE
 from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
+from ima.models.hearing import prepare_sound
 from ima.models.perception import Perception
 
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -194,7 +194,7 @@ class EncoderTower(Perception):
         """
         weight = next(self.encoder.parameters())
         try:
-            values = self._process([sample.load() for sample in samples])
+            values = self._process(samples)
         except (ValueError, TypeError) as error:
             raise SampleError(
                 f"The encoder's processor cannot read the batch of {samples[0].id!r}: {error}"
@@ -233,17 +233,20 @@ class EncoderTower(Perception):
         grid = tokens[:, n_cls:].reshape(len(tokens), side // pool, pool, side // pool, pool, -1)
         return torch.cat([tokens[:, :n_cls], grid.mean(dim=(2, 4)).flatten(1, 2)], dim=1)
 
-    def _process(self, media: Sequence[Any]) -> dict[str, Tensor]:
+    def _process(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         from PIL import Image
 
+        media = [sample.load() for sample in samples]
         if self.modality == "image":
             pictures = [Image.fromarray(convert_to_uint8(pixels)) for pixels in media]
             return dict(self.processor(images=pictures, return_tensors="pt"))
         if self.modality == "audio":
             rate = getattr(self.processor, "sampling_rate", SAMPLING_RATE)
-            sounds = [
-                resample_sound(sound, SAMPLING_RATE, to=rate).astype(np.float32) for sound in media
-            ]
+            name = f"the encoder {self.encoder.config.model_type}"
+            hear = functools.partial(
+                prepare_sound, extractor=self.processor, heard=self.options.seconds, name=name
+            )
+            sounds = [hear(*pair) for pair in zip(samples, media, strict=True)]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
         n_frames = self.options.frames or int(self.encoder.config.num_frames)
         clips = []

@@ -270,13 +270,13 @@ def test_a_folder_is_checked_and_what_is_good_can_be_kept(tmp_path):
         line(id="c", modality="image", media="r.png"),
         line(id="d"),
     )
-    lines, problems = check_data_folder(tmp_path)
-    assert len(lines) == 4
+    usable, problems = check_data_folder(tmp_path)
+    assert [line.id for line in usable] == ["a", "d"]
     assert [problem.id for problem in problems] == ["b", "c"]
-    kept = filter_data_folder(tmp_path, tmp_path / "kept", leave_out={"b", "c"})
+    kept = filter_data_folder(tmp_path, tmp_path / "kept", keep=usable)
     assert [sample.id for sample in read_data_folder(kept)] == ["a", "d"]
     with pytest.raises(ParameterError, match="nothing was written"):
-        filter_data_folder(tmp_path, tmp_path / "none", leave_out=set("abcd"))
+        filter_data_folder(tmp_path, tmp_path / "none", keep=[])
 
 
 def test_the_schema_says_what_the_reader_takes(tmp_path):

@@ -311,7 +311,9 @@ def test_the_commands_import_check_and_describe(tmp_path, capsys):
     assert command("data", "check", tmp_path / "out") == 1
     assert "1 of 2 samples cannot be used" in capsys.readouterr().out
     kept = ["--keep", tmp_path / "kept"]
-    assert command("data", "check", tmp_path / "out", *kept) == 0
+    # The exit status says that something was left out.
+    assert command("data", "check", tmp_path / "out", *kept) == 1
+    assert command("data", "check", tmp_path / "kept") == 0
     assert len(open_samples(str(tmp_path / "kept"))) == 1
     capsys.readouterr()
     assert command("data", "schema") == 0

@@ -304,7 +304,7 @@ def draw_inputs(folders, name, modality):
         name=name,
         card={"setup": "ST", "name": name},
     ).perception
-    values = tower._process([sample(modality, number).load() for number in range(2)])
+    values = tower._process([sample(modality, number) for number in range(2)])
     if name == "vit_mae":
         patches = tower.encoder.embeddings.patch_embeddings.num_patches
         values["noise"] = torch.arange(patches).expand(2, -1)
