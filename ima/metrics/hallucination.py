@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ def pluralize_noun(noun: str) -> str:
 def map_object_names(
     objects: Iterable[str], synonyms: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
-    """Map every name of an object to the object: itself, its synonyms and their plurals.
+    """Map every name of an object to the object: itself, its synonyms and all their plurals.
 
     Parameters
     ----------
@@ -59,13 +61,23 @@ def map_object_names(
     --------
     >>> map_object_names(["ring"], {"ring": ["hoop"]})
     {'ring': 'ring', 'rings': 'ring', 'hoop': 'ring', 'hoops': 'ring'}
+    >>> map_object_names(["woman"], {})["women"]
+    'woman'
     """
+    plural = _load_inflection()
     return {
         name: noun
         for noun in objects
         for word in (noun, *synonyms.get(noun, ()))
-        for name in (word, pluralize_noun(word))
+        for name in (word, pluralize_noun(word), plural.plural_noun(word) or word)
     }
+
+
+@functools.cache
+def _load_inflection() -> Any:
+    import inflect
+
+    return inflect.engine()
 
 
 def find_mentioned_objects(
@@ -177,15 +189,19 @@ def score_chair(counts: FloatArray) -> dict[str, Interval]:
 
 
 def says_yes(text: str) -> bool:
-    """Return whether an answer counts as yes in POPE: its first sentence has no "no" or "not".
+    """Return whether an answer counts as yes in POPE.
+
+    The rule is that of ``evaluate.py``, published with POPE (RUCAIBox/POPE): what stands before the
+    first period, without commas, is split at spaces; it counts as no if one of its words is "No",
+    "no" or "not", and as yes otherwise. So "NO" and "No!" count as yes.
 
     Examples
     --------
-    >>> says_yes("Yes, there is."), says_yes("There is not."), says_yes("no")
-    (True, False, False)
+    >>> says_yes("Yes, there is."), says_yes("There is not."), says_yes("no"), says_yes("No!")
+    (True, False, False, True)
     """
-    words = tokenize_captions([text.partition(".")[0]])[0].split()
-    return not {"no", "not"} & set(words)
+    words = text.partition(".")[0].replace(",", "").split(" ")
+    return not {"No", "no", "not"} & set(words)
 
 
 def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from ima.data.samples import Sample
 from ima.data.worlds import world_of
-from ima.metrics.answers import score_each_answer
+from ima.metrics.answers import score_each_answer, score_exact_match
 from ima.metrics.cider_bleu import CiderD, compute_bleu, count_bleu_ngrams
+from ima.metrics.hallucination import says_yes
 
 #: The metrics of each task, with their definitions.
 SAMPLE_METRICS: dict[str, dict[str, str]] = {
@@ -23,12 +24,16 @@ SAMPLE_METRICS: dict[str, dict[str, str]] = {
         "named": "how often the caption names an object",
     },
     "qa": {
+        "pope": "1 if POPE's rule reads the answer as the label, else 0",
+        "majority_match": "1 if the answer is the one that most people gave, else 0",
         "exact_match": "1 if the answer is exactly a reference, else 0",
         "vqa_accuracy": "accuracy as VQAv2 defines it",
     },
 }
 #: The main score of a task is the first of these metrics that its samples have.
-MAIN_SCORES: tuple[str, ...] = ("exact_set", "exact_match", "cider")
+MAIN_SCORES: tuple[str, ...] = ("exact_set", "pope", "majority_match", "exact_match", "cider")
+#: Metrics that belong to a published data set: the entry of ``truth`` that its importer writes.
+_NEED_ENTRY = {"pope": "pope", "majority_match": "majority"}
 #: Metrics that need to know exactly what a sample shows.
 _NEED_TRUTH = frozenset(("exact_set", "exact_full", "absent_named", "named"))
 
@@ -77,6 +82,12 @@ class SampleScorer:
             arrays = {"cider": self._cider([prediction], references)}
             arrays["bleu4"] = compute_bleu(count_bleu_ngrams([prediction], references))
         scores = {name: float(array[0]) for name, array in arrays.items()}
+        if "pope" in sample.truth:
+            scores["pope"] = float(says_yes(prediction) == says_yes(sample.references[0]))
+        if "majority" in sample.truth:
+            scores["majority_match"] = score_exact_match(
+                prediction, [str(sample.truth["majority"])]
+            )
         world = world_of(sample)
         if world is not None and sample.task == "caption":
             scores |= world.score_caption(sample, prediction)
@@ -95,4 +106,9 @@ def list_sample_metrics(sample: Sample) -> tuple[str, ...]:
         return ()
     metrics = SAMPLE_METRICS.get(sample.task, SAMPLE_METRICS["qa"])
     has_truth = world_of(sample) is not None
-    return tuple(name for name in metrics if has_truth or name not in _NEED_TRUTH)
+    return tuple(
+        name
+        for name in metrics
+        if (has_truth or name not in _NEED_TRUTH)
+        and _NEED_ENTRY.get(name, "") in {"", *sample.truth}
+    )

@@ -15,6 +15,7 @@ from ima.data.importers.registry import load_importers
 from ima.data.importers.rows import make_samples_from_rows
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, SampleError, UnknownNameError
+from ima.metrics.sample_scores import SampleScorer
 
 RNG = np.random.default_rng(0)
 
@@ -184,6 +185,22 @@ def test_published_files_become_samples(kind, tmp_path):
     for sample in samples:
         assert sample.load().size
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_answers_are_scored_by_the_rules_of_their_owners(tmp_path):
+    polls = open_samples(str(imported("pope", tmp_path / "a")))
+    scorer = SampleScorer(polls)
+    assert scorer.metrics[0] == "pope"
+    said = ["Yes, there is a dog in the image.", "No, there is none."]
+    assert scorer(polls, said)[:, 0].tolist() == [1, 1]
+    assert scorer(polls, said[::-1])[:, 0].tolist() == [0, 0]
+    heard = open_samples(str(imported("clothoaqa", tmp_path / "b")))
+    assert heard[0].truth == {"majority": "yes"}
+    scores = dict(
+        zip(SampleScorer(heard).metrics, SampleScorer(heard)(heard, ["no"])[0], strict=True)
+    )
+    assert scores["majority_match"] == 0
+    assert scores["vqa_accuracy"] == pytest.approx(1 / 3)
 
 
 def test_coco_keeps_what_is_there_and_pope_its_label(tmp_path):

@@ -41,6 +41,16 @@ def test_synonyms_and_plurals_name_the_same_object():
     assert counts.tolist() == [[0, 2], [1, 2]]
 
 
+def test_irregular_plurals_name_the_same_object():
+    names = map_object_names(
+        ["woman", "knife", "child", "mouse", "sheep", "bus"], {"child": ["kid"]}
+    )
+    caption = "women with knives, children, kids, mice, sheep and two buses"
+    mentioned = find_mentioned_objects(caption, names=names, true_objects=set())
+    expected = ("woman", "knife", "child", "child", "mouse", "sheep", "bus")
+    assert mentioned.absent == expected
+
+
 def test_the_longest_name_is_taken():
     names = map_object_names(["dog", "hot dog"], {})
     mentioned = find_mentioned_objects("a hot dog and a dog", names=names, true_objects={"hot dog"})
@@ -53,9 +63,20 @@ def test_captions_that_name_nothing_have_no_share_of_mentions():
 
 @pytest.mark.parametrize(
     ("text", "yes"),
-    [("yes", True), ("No, there is a star", False), ("there is not", False), ("a note. no", True)],
+    [
+        ("yes", True),
+        ("No, there is a star", False),
+        ("there is not", False),
+        ("a note. no", True),
+        ("Not really", True),
+        ("NO", True),
+        ("No!", True),
+        ("Yes, there is no dog", False),
+        ("it is not. Yes", False),
+        ("", True),
+    ],
 )
-def test_an_answer_says_yes_unless_its_first_sentence_says_no(text, yes):
+def test_an_answer_says_yes_unless_the_published_rule_reads_a_no(text, yes):
     assert says_yes(text) is yes
 
 

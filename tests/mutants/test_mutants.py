@@ -61,8 +61,8 @@ MUTANTS = {
     ),
     "VQA's rule": Mutant(
         "metrics/vqa.py",
-        "(agreeing - (other == answer)) / 3",
-        "agreeing / 3",
+        "(agreeing - (other == answer)) / enough",
+        "agreeing / enough",
         ("tests/metrics/test_vqa.py",),
     ),
     "a checksum": Mutant(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
@@ -98,6 +99,8 @@ def read_clotho(published: PublishedFiles) -> Iterator[PublishedSample]:
 def read_clotho_aqa(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read ClothoAQA (arXiv:2204.09634): three people answered each question.
 
+    ``truth["majority"]`` is the answer that at least two of them gave, where there is one.
+
     Examples
     --------
     >>> annotations, media = Path("clotho_aqa_test.csv"), Path("audio_files")  # doctest: +SKIP
@@ -117,4 +120,10 @@ def read_clotho_aqa(published: PublishedFiles) -> Iterator[PublishedSample]:
             references=sort_answers_by_frequency(answers),
             media=published.file(name),
             question=question,
+            truth=_find_majority(answers),
         )
+
+
+def _find_majority(answers: Sequence[str]) -> dict[str, str]:
+    (answer, count), *_ = Counter(answers).most_common(1)
+    return {"majority": answer} if 2 * count > len(answers) else {}
