@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +13,18 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
-from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION
-from ima.cache.schema1 import SCHEMA_1_VERSION, upgrade_attributes, upgrade_path, upgrade_tree
+from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
+from ima.cache.schema1 import (
+    SCHEMA_1_VERSION,
+    downgrade_path,
+    upgrade_attributes,
+    upgrade_path,
+    upgrade_tree,
+)
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
+
+logger = logging.getLogger("ima")
 
 
 def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> xr.DataTree:
@@ -45,6 +54,8 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
         If the store is not a cache, or has an unknown schema version.
     CacheIncompleteError
         If it is not finished; the message has the command that finishes it.
+    CacheCorruptError
+        If a file of the finished samples is missing or empty: Zarr would read it as NaN.
 
     Examples
     --------
@@ -60,6 +71,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
             f"Finish it with: {_command(attributes, location)} — or open what is there with "
             "allow_partial=True."
         )
+    _require_files(location, attributes, done)
     # Consolidated metadata needs one read for all groups.
     tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
@@ -207,6 +219,42 @@ def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
             f"Try `ima cache verify {location.address} --repair`."
         ) from error
     return done
+
+
+def _require_files(
+    location: StoreLocation, attributes: Mapping[str, Any], done: npt.NDArray[np.bool_]
+) -> None:
+    """Raise an error if a file is lost that the finished samples need."""
+    sizes = location.sizes()
+    if ROOT_METADATA_FILE not in sizes:
+        logger.warning(
+            "The files of %r cannot be listed: lost ones would read as NaN.", location.address
+        )
+        return
+    is_old = attributes["schema_version"] == SCHEMA_1_VERSION
+    expected = [
+        f"{downgrade_path(array.path) if is_old else array.path}/c/{'/'.join(map(str, index))}"
+        for array in parse_cache_layout(attributes).arrays()
+        for index in array.list_file_indices()
+        if _is_needed(array, index, done)
+    ]
+    lost = [key for key in expected if not sizes.get(key)]
+    if lost:
+        raise CacheCorruptError(
+            f"{location.address!r} lacks {len(lost)} of its {len(expected)} files, or they are "
+            f"empty; the first missing one is {lost[0]}. Copy the cache again, or compute them: "
+            f"ima cache verify {location.address} --repair"
+        )
+
+
+def _is_needed(array: ArraySpec, index: tuple[int, ...], done: npt.NDArray[np.bool_]) -> bool:
+    if array.values is not None or done.all():
+        return True
+    # Of an unfinished cache, only these say by their place which samples they hold.
+    if array.dims[0] != "sample":
+        return False
+    size = array.files[0]
+    return bool(done[index[0] * size : (index[0] + 1) * size].any())
 
 
 def _select_finished(tree: xr.DataTree, done: npt.NDArray[np.bool_]) -> xr.DataTree:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,11 @@ class ArraySpec:
     def files(self) -> tuple[int, ...]:
         """Size of the part that one file holds, per dim."""
         return self.shards or self.chunks
+
+    def list_file_indices(self) -> Iterator[tuple[int, ...]]:
+        """Yield the index of each file of the array, per dim."""
+        counts = [-(-size // part) for size, part in zip(self.shape, self.files, strict=True)]
+        return itertools.product(*map(range, counts))
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,11 @@ class _Store:
 
     def list_chunk_files(self) -> set[str]:
         """Return the files that a finished store has for the chunks of its arrays."""
-        return {self._get_key(array, index) for array in self.arrays for index in _grid(array)}
+        return {
+            self._get_key(array, index)
+            for array in self.arrays
+            for index in array.list_file_indices()
+        }
 
     def _get_path(self, array: ArraySpec) -> str:
         return downgrade_path(array.path) if self.old else array.path
@@ -260,7 +264,7 @@ class _Store:
         """Return the samples' ids, or their rows where the ids are damaged or not written."""
         names = [f"row {row}" for row in range(self.layout.samples)]
         array = next(array for array in self.arrays if array.path == "samples/id")
-        for index in _grid(array):
+        for index in array.list_file_indices():
             (rows,) = _region(array, index, array.files)
             values = self._read(array, (rows,))
             if not isinstance(values, Exception) and all(values):
@@ -268,7 +272,7 @@ class _Store:
         return names
 
     def _check_array(self, array: ArraySpec) -> Iterator[CacheProblem]:
-        for index in _grid(array):
+        for index in array.list_file_indices():
             key = self._get_key(array, index)
             region = _region(array, index, array.files)
             rows = self._list_samples(array, region[0])
@@ -352,14 +356,9 @@ class _Store:
             self._get_key(array, index) in self.sizes
             for array in self.arrays
             if array.dims[0] in ("sample", "unit") and array.path != "samples/done"
-            for index in _grid(array)
+            for index in array.list_file_indices()
             if index[0] == unit
         )
-
-
-def _grid(array: ArraySpec) -> Iterator[tuple[int, ...]]:
-    counts = [-(-size // part) for size, part in zip(array.shape, array.files, strict=True)]
-    return itertools.product(*map(range, counts))
 
 
 def _region(array: ArraySpec, index: tuple[int, ...], size: tuple[int, ...]) -> tuple[slice, ...]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ima.cache.reader import open_cache
 from ima.cache.verification import CacheProblem, verify_cache
-from ima.errors import CacheCorruptError, CacheError, CacheSchemaError
+from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
 
 def test_a_whole_cache_has_no_problem(whole: Path, files: dict[str, bytes]) -> None:
@@ -146,3 +147,33 @@ def test_a_lost_root_and_its_copy_are_an_error(copy: Path) -> None:
         CacheCorruptError, match=r"damaged, and so is its copy in samples/zarr\.json"
     ):
         verify_cache(copy)
+
+
+@pytest.mark.parametrize("damage", ["delete", "empty"])
+def test_a_lost_file_is_an_error_when_a_cache_is_opened(
+    copy: Path, files: dict[str, bytes], damage: str
+) -> None:
+    """Zarr would read its fill value, which is NaN in most arrays."""
+    chunks = [key for key in files if "/c/" in key]
+    assert len(chunks) > 20
+    for key in chunks:
+        if damage == "delete":
+            (copy / key).unlink()
+        else:
+            (copy / key).write_bytes(b"")
+        with pytest.raises((CacheCorruptError, CacheIncompleteError)) as caught:
+            open_cache(copy)
+        if not key.startswith("samples/done"):
+            assert f"lacks 1 of its {len(chunks)} files" in str(caught.value)
+            assert key in str(caught.value)
+        (copy / key).write_bytes(files[key])
+    open_cache(copy)
+
+
+def test_files_that_an_unfinished_cache_does_not_have_yet_are_not_lost(partial: Path) -> None:
+    tree = open_cache(partial, allow_partial=True)
+    done = tree["samples"].sizes["sample"]
+    assert done > 0
+    (partial / "means/resid_post/mean/c/0/0/0/0").unlink()
+    with pytest.raises(CacheCorruptError, match="means/resid_post/mean/c/0/0/0/0"):
+        open_cache(partial, allow_partial=True)
