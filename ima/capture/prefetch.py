@@ -32,7 +32,12 @@ class AdaptiveBatchSize:
     value: int
 
     def compute_batches(
-        self, start: int, stop: int, compute: Callable[[int, int], _T]
+        self,
+        start: int,
+        stop: int,
+        compute: Callable[[int, int], _T],
+        *,
+        limit: Callable[[int, int], int] = lambda _, last: last,
     ) -> Iterator[tuple[int, int, _T]]:
         """Compute batch after batch; a batch that does not fit is computed in halves.
 
@@ -42,6 +47,9 @@ class AdaptiveBatchSize:
             First sample, and the one after the last.
         compute : callable
             Maps a batch's first sample and the one after its last to a result.
+        limit : callable
+            Maps the same to where the batch must end, as
+            :meth:`ima.models.frozen.FrozenModel.limit_batch` does.
 
         Yields
         ------
@@ -60,7 +68,7 @@ class AdaptiveBatchSize:
         """
         first = start
         while first < stop:
-            last = min(first + self.value, stop)
+            last = limit(first, min(first + self.value, stop))
             try:
                 result = compute(first, last)
             except torch.OutOfMemoryError as error:

@@ -102,7 +102,8 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
                 statistics = _compute_statistics(samples, job=job, first=first)
                 return statistics, _make_columns(statistics, samples=samples, job=job)
 
-        batches = job.batch_size.compute_batches(start, stop, compute)
+        limit = partial(job.model.limit_batch, job.samples)
+        batches = job.batch_size.compute_batches(start, stop, compute, limit=limit)
         for first, last, (statistics, batch_columns) in batches:
             media.drop(last)
             for path, values in batch_columns.items():

@@ -124,7 +124,7 @@ def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
     table = pd.DataFrame([record.model_dump() for record in records])[columns]
     if len(set(table["claim"])) == 1:
         table = table.drop(columns="claim")
-    return table.style.hide(axis="index").format(precision=3, na_rep="–")
+    return table.style.hide(axis="index").format(precision=3, na_rep="–", escape="html")
 
 
 def show_measurements(measured: Mapping[str, Interval]) -> Styler:
@@ -146,7 +146,7 @@ def show_measurements(measured: Mapping[str, Interval]) -> Styler:
         {"also measured": text, "value": one.value, "low": one.low, "high": one.high, "n": one.n}
         for text, one in measured.items()
     ]
-    return pd.DataFrame(rows).style.hide(axis="index").format(precision=3)
+    return pd.DataFrame(rows).style.hide(axis="index").format(precision=3, escape="html")
 
 
 def _join_verdict(record: ClaimRecord) -> str:

@@ -45,7 +45,7 @@ def plot_images(
             axes.imshow(image, interpolation="nearest")
             if titles:
                 # Large enough for a phone where the columns are wide.
-                axes.set_title(titles[i], fontsize=min(13, max(8, 26 / columns)))
+                axes.set_title(_as_text(titles[i]), fontsize=min(13, max(8, 26 / columns)))
     return figure
 
 
@@ -79,7 +79,12 @@ def plot_spectrograms(
             axes.set_xlabel("time (s)")
             axes.grid(visible=False)
             if titles:
-                axes.set_title(titles[i], fontsize=8)
+                axes.set_title(_as_text(titles[i]), fontsize=8)
         grid[0, 0].set_ylabel("mel band")
         figure.colorbar(image, ax=grid[0].tolist(), label="log energy (normalized)")
     return figure
+
+
+def _as_text(title: str) -> str:
+    """Return a title of which no part is mathematics."""
+    return title.replace("$", r"\$")

@@ -128,6 +128,8 @@ def set_theme() -> None:
     >>> set_theme()  # doctest: +SKIP
     """
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85, rc=dict(_STYLE))
+    # What a sample says is never markup.
+    pd.set_option("styler.format.escape", "html")
     from IPython import get_ipython
 
     if get_ipython() is not None:

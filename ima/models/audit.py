@@ -30,13 +30,21 @@ def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
     Raises
     ------
     ModelError
-        If any of this fails. Activations of such a model must not be published.
+        If any of this fails, or activations are not finite. Activations of such a model must not
+        be published.
 
     Examples
     --------
     >>> audit_hook_points(language, find_hook_points(language))  # doctest: +SKIP
     """
     states, hidden_states, last, logits = _run(language, hook_points)
+    for state in (*hidden_states, *states.values(), logits):
+        if not torch.isfinite(state).all():
+            dtype = str(logits.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"Activations of {type(language).__name__} are infinite or no numbers in {dtype}. "
+                "Load it in another dtype: --precision bfloat16 or float32."
+            )
     layers = [
         layer for layer in hook_points.layers_of("resid_post") if ("resid_post", layer) in states
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -213,11 +213,9 @@ def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> 
     if getattr(processor, "chat_template", None) is None:
         return ChatFrame(placeholder if modality != "text" else "", " ", end, "")
     medium = [] if modality == "text" else [{"type": modality}]
-    return _read_frame(
-        processor,
-        prompt=[*medium, {"type": "text", "text": _PROMPT}],
-        answer=[{"type": "text", "text": _ANSWER}],
-    )
+    as_list = [*medium, {"type": "text", "text": _PROMPT}], [{"type": "text", "text": _ANSWER}]
+    # A template that joins texts has no place of its own for a medium.
+    return _read_first_frame(processor, forms=[as_list, *([] if medium else [(_PROMPT, _ANSWER)])])
 
 
 def read_text_frame(tokenizer: Any) -> ChatFrame:
@@ -243,7 +241,37 @@ def read_text_frame(tokenizer: Any) -> ChatFrame:
             f"The tokenizer {tokenizer.name_or_path!r} has no chat template. Train with plain text "
             "(--no-chat), or take a language model that was tuned to chat."
         )
-    return _read_frame(tokenizer, prompt=_PROMPT, answer=_ANSWER)
+    return _read_first_frame(
+        tokenizer,
+        forms=[
+            (_PROMPT, _ANSWER),
+            ([{"type": "text", "text": _PROMPT}], [{"type": "text", "text": _ANSWER}]),
+        ],
+    )
+
+
+def _read_first_frame(processor: Any, *, forms: Sequence[tuple[Any, Any]]) -> ChatFrame:
+    """Read the frame from the first form of a prompt and an answer that the template takes.
+
+    Raises
+    ------
+    ModelError
+        If it takes none: with the reason of the first.
+    """
+    reasons = []
+    for prompt, answer in forms:
+        try:
+            return _read_frame(processor, prompt=prompt, answer=answer)
+        # Templates are programs of others: they raise what they like.
+        except Exception as error:
+            own = isinstance(error, ModelError)
+            reasons.append(str(error) if own else f"{type(error).__name__}: {error}")
+    given = " or ".join("a text" if isinstance(form, str) else "a list" for form, _ in forms)
+    raise ModelError(
+        f"The chat template of {type(processor).__name__} does not write a prompt and an answer "
+        f"given as {given}: {reasons[0].rstrip('.')}. Change chat_template.jinja in the model's "
+        "folder, or remove it to give the prompt without a template."
+    )
 
 
 def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
@@ -252,10 +280,7 @@ def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
     unanswered = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
     answered = processor.apply_chat_template(dialogue, tokenize=False)
     if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
-        raise ModelError(
-            f"The chat template of {type(processor).__name__} does not write a prompt and an "
-            f"answer given as a {type(prompt).__name__}; it writes {unanswered!r}."
-        )
+        raise ModelError(f"it writes {unanswered!r}")
     end = getattr(processor, "tokenizer", processor).eos_token or ""
     head, generation_prompt = unanswered.split(_PROMPT, 1)
     _, after_prompt = answered.split(_PROMPT, 1)

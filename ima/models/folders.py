@@ -19,6 +19,7 @@ from ima.models.hook_points import find_hook_points
 from ima.models.hub import HubModel
 from ima.models.perception import Perception
 from ima.models.processors import load_processor
+from ima.models.weight_files import require_whole_weights
 
 MODEL_DTYPES = {
     "float32": torch.float32,
@@ -157,6 +158,9 @@ def _load_multimodal(
     processor = load_processor(
         folder, model_type=config.model_type, trust_remote_code=loading.trust_remote_code
     )
+    if processor.tokenizer.pad_token is None:
+        # The attention mask hides padding, whatever its token.
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
     hook_points = find_hook_points(language)
     audit_hook_points(language, hook_points)
     card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
@@ -337,6 +341,8 @@ def load_pretrained(
     """
     if loading.device is None:
         options["device_map"] = "auto"
+    for path in sorted(folder.glob("*.safetensors")):
+        require_whole_weights(path)
     try:
         with _quiet_progress():
             model, info = auto_class.from_pretrained(

@@ -138,9 +138,33 @@ class FrozenModel:
     def iterate_batches(
         self, samples: Sequence[Sample], *, batch_size: int = 16, **options: Any
     ) -> Iterator[Batch]:
-        """Yield encoded batches of one size, in order; ``options`` go to :meth:`encode`."""
-        for start in range(0, len(samples), batch_size):
-            yield self.encode(samples[start : start + batch_size], **options)
+        """Yield encoded batches of one size, in order; ``options`` go to :meth:`encode`.
+
+        Batches are smaller where :meth:`limit_batch` says so.
+        """
+        start = 0
+        while start < len(samples):
+            stop = self.limit_batch(samples, start, min(start + batch_size, len(samples)))
+            yield self.encode(samples[start:stop], **options)
+            start = stop
+
+    def limit_batch(self, sources: Sequence[Sample | None], first: int, last: int) -> int:
+        """Return where a batch must end: the number behind its last sample.
+
+        Parameters
+        ----------
+        sources : sequence of Sample or None
+            Whose media are perceived; None perceives nothing.
+        first, last : int
+            First sample of the batch, and the one after the last if the batch may be whole.
+
+        Returns
+        -------
+        int
+            ``last`` for models that mix modalities in a batch.
+        """
+        del sources, first
+        return last
 
     def encode_batches(self, samples: Sequence[Sample], *, batch_size: int = 16) -> list[Batch]:
         """Return the encoded batches of one size, in order; see :meth:`encode`."""
@@ -269,8 +293,11 @@ class FrozenModel:
             max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, num_beams=num_beams
         )
         generated: list[str] = []
-        for start in range(0, len(samples), batch_size):
-            part = slice(start, start + batch_size)
+        start = 0
+        while start < len(samples):
+            stop = self.limit_batch(sources, start, min(start + batch_size, len(samples)))
+            part = slice(start, stop)
+            start = stop
             ids = self._answer(
                 samples[part],
                 texts=texts[part],

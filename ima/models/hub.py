@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,8 @@ from ima.models.frozen import BatchContext, FrozenModel
 from ima.models.hearing import prepare_sound
 from ima.models.processors import NoVideoProcessor, prepare_videos
 
+#: Side of the picture that tells which placeholder a processor reads, in pixels.
+_BLANK_SIDE = 56
 # Arguments that belong to a single call of the decoder, not to the batch.
 _CALL_ARGUMENTS = (
     "input_ids",
@@ -143,14 +146,41 @@ class HubModel(FrozenModel):
             counts.append((n_perceptual, int((owners != TEMPLATE_OWNER).sum())))
         return counts
 
+    def limit_batch(self, sources: Sequence[Sample | None], first: int, last: int) -> int:
+        """Return where a batch must end: a processor reads media of one modality at a time."""
+        modalities = ["text" if s is None else s.modality for s in sources[first:last]]
+        return first + next(
+            (place for place, own in enumerate(modalities) if own != modalities[0]), last - first
+        )
+
     def read_chat_frame(self, modality: Modality) -> ChatFrame:
         """Return the text that the model's chat template puts around a sample."""
         if modality not in self._frames:
-            token = self.placeholders.get(modality)
-            placeholder = "" if token is None else self.tokenizer.convert_ids_to_tokens(token)
+            placeholder = self._find_placeholder(modality)
             frame = read_chat_frame(self.processor, modality, placeholder=placeholder)
             self._frames[modality] = frame
         return self._frames[modality]
+
+    def _find_placeholder(self, modality: Modality) -> str:
+        """Return the text that the processor replaces by the places of a medium."""
+        token = self.placeholders.get(modality)
+        if token is None:
+            return ""
+        own = str(self.tokenizer.convert_ids_to_tokens(token))
+        # Some processors look for the token that begins an image, and write the others themselves.
+        begins = getattr(self.processor, "boi_token", None)
+        if modality != "image" or not isinstance(begins, str):
+            return own
+        blank = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
+        picture = self._prepare_media(
+            [Sample("blank", "image", "qa", "", (), media=lambda: blank)], modality="image"
+        )
+        for candidate in (own, begins):
+            with suppress(ValueError, TypeError, RuntimeError, AttributeError, IndexError):
+                ids = self.processor(text=[candidate], return_tensors="pt", **picture)["input_ids"]
+                if (ids == token).any():
+                    return candidate
+        return own
 
     @cached_property
     def _frames(self) -> dict[Modality, ChatFrame]:
@@ -178,7 +208,8 @@ class HubModel(FrozenModel):
         kinds = {"text" if source is None else source.modality for source in sources}
         if len(kinds) > 1:
             raise SampleError(
-                f"{self.name!r} reads one modality in a batch; got {', '.join(sorted(kinds))}."
+                f"{self.name!r} reads one modality in a batch; got {', '.join(sorted(kinds))}. "
+                "Encode them apart, or with iterate_batches(), which does so."
             )
         (modality,) = kinds
         texts = [text.text for text in rendered]
@@ -202,6 +233,14 @@ class HubModel(FrozenModel):
                 f"{type(error).__name__}: {str(error).splitlines()[0]}"
             ) from error
         inputs.pop("labels", None)
+        for sample, length in zip(
+            samples, inputs["attention_mask"].sum(dim=1).tolist(), strict=True
+        ):
+            if length > self._positions:
+                raise SampleError(
+                    f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
+                    f"{self._positions:.0f} positions. Shorten its text or its medium."
+                )
         return dict(inputs.to(self.device, self.language.dtype))
 
     def _prepare_media(self, samples: Sequence[Sample], *, modality: Modality) -> dict[str, Any]:

@@ -95,9 +95,10 @@ class NotebookParameter:
         with suppress(ValueError):
             return adapter.validate_python(json.loads(text), strict=True)
         if self.annotation.startswith(("list", "tuple")):
-            parts = [_scalar(part.strip()) for part in text.split(",") if part.strip()]
+            # Each item becomes what the type says: "2024" may be a number or the name of a folder.
+            parts = [part.strip() for part in text.split(",") if part.strip()]
             with suppress(ValueError):
-                return adapter.validate_json(json.dumps(parts))
+                return adapter.validate_python(parts, strict=False)
         raise self._make_type_error(text)
 
     def _adapter(self) -> TypeAdapter[Any]:
@@ -234,10 +235,3 @@ def _resolve(node: ast.expr, name: str) -> Any:
         f"Parameter {name!r} has the type {ast.unparse(node)!r}, which is not supported. "
         "Available: int, float, str, bool, None, and list, tuple, dict, | of these."
     )
-
-
-def _scalar(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
