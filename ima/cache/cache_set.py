@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ima.cache.contents import list_contents
 from ima.cache.reader import open_cache
 from ima.data.samples import Sample, open_samples
 from ima.errors import CacheError, ParameterError, UnknownNameError
@@ -75,12 +77,9 @@ class CacheSet:
         datasets = sorted(str(name) for name in self.members["dataset"].unique())
         return {"model": self.name, "dataset": ", ".join(datasets)}
 
-    def list_sample_ids(self) -> dict[str, list[str]]:
-        """List the ids of the samples of each data set; samples of one content share an id."""
-        return {
-            name: [str(i) for i in tree["samples"]["id"].to_numpy()]
-            for name, tree in self.trees.items()
-        }
+    def list_contents(self) -> dict[str, list[str]]:
+        """List the content of each sample, by data set; see :func:`list_contents`."""
+        return {name: list_contents(tree, name=name) for name, tree in self.trees.items()}
 
     def open_first_samples(self, name: str, *, n: int) -> list[Sample]:
         """Open the first samples of a data set, at most as many as its cache holds.
@@ -137,8 +136,8 @@ class CacheSet:
         Returns
         -------
         dict of str to xarray.DataArray
-            By data set. The coord ``id`` of the dim ``sample`` is the id of the content: data sets
-            that show the same contents share ids.
+            By data set. The coord ``id`` of the dim ``sample`` is the content, of
+            :func:`ima.cache.contents.list_contents`: data sets may share contents.
 
         Raises
         ------
@@ -156,8 +155,8 @@ class CacheSet:
             values: Any = tree[path]
             if "sample" in values.dims:
                 # A caption and a question about one picture share an id: they are one content.
-                ids = tree["samples"]["id"].to_numpy()[: values.sizes["sample"]].astype(object)
-                values = values.assign_coords(id=("sample", ids))
+                ids = list_contents(tree, name=name)[: values.sizes["sample"]]
+                values = values.assign_coords(id=("sample", np.array(ids, dtype=object)))
             arrays[name] = values
         return arrays
 

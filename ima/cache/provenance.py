@@ -21,7 +21,7 @@ _ALIASES = ("model", "dataset", "unit")
 # Two runs of one cache may differ in these, but the last bits of its numbers depend on them.
 _EXECUTION = ("batch_size", "device")
 # Sizes that are left out where they are zero.
-_OPTIONAL_SIZES = ("metrics", "sinks", "vocabulary", "linear_in_features")
+_OPTIONAL_SIZES = ("metrics", "sinks", "vocabulary", "linear_in_features", "contents")
 
 
 class CacheParameters(BaseModel):

@@ -184,6 +184,8 @@ def _make_columns(
         "references": [_json(list(sample.references)) for sample in samples],
         "truth": [_json(dict(sample.truth)) for sample in samples],
     }
+    if job.layout.contents:
+        texts["content"] = [sample.content or "" for sample in samples]
     if job.parameters.predict:
         predictions = job.model.generate(samples, batch_size=len(samples), seed=job.parameters.seed)
         texts["prediction"] = predictions

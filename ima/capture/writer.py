@@ -198,6 +198,7 @@ def prepare_capture_job(
         logit_lens=parameters.logit_lens,
         vocabulary=model.hook_points.vocab_size if parameters.logit_lens else 0,
         linear_in_features=model.hook_points.linear_in_features if parameters.input_norms else {},
+        contents=any(sample.source or sample.content is not None for sample in samples),
     )
     return CaptureJob(model, samples, parameters, layout, lengths)
 

@@ -146,6 +146,10 @@ def data_rows(
     identity: Annotated[
         str, typer.Option("--id", help="The column of ids; by default rows are numbered.")
     ] = "",
+    content: Annotated[
+        str,
+        typer.Option(help="The column that rows share which show the same, e.g. a picture's id."),
+    ] = "",
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
 ) -> None:
@@ -167,6 +171,7 @@ def data_rows(
         media=media or None,
         prompt=prompt,
         id=identity or None,
+        content=content or None,
         name=source,
     )
     path = write_data_folder(made, out)

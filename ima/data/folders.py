@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
 from ima.data.text_files import read_text_file, split_lines
+from ima.data.worlds import world_of
 from ima.errors import ModelError, ParameterError, SampleError
 from ima.files import replace_folder
 
@@ -51,6 +52,9 @@ class SampleRecord(BaseModel):
         Ground truth of the sample: values that JSON can hold.
     media : str or None
         File name relative to the folder; None for text.
+    content : str or None
+        What the sample shows, where several samples show the same, here or in other folders; None
+        if no other sample does.
     split : {"train", "calibration", "validation", "test"}
         Split that the sample belongs to.
 
@@ -69,6 +73,7 @@ class SampleRecord(BaseModel):
     references: list[str] = []
     truth: dict[str, JsonValue] = {}
     media: str | None = None
+    content: str | None = Field(default=None, min_length=1)
     split: Literal["train", "calibration", "validation", "test"] = "test"
 
     @model_validator(mode="after")
@@ -91,8 +96,9 @@ class SampleRecord(BaseModel):
     def as_line(self) -> str:
         """Return the record as a line of ``samples.jsonl``, without its end."""
         record = self.model_dump()
-        if self.media is None:
-            record.pop("media")
+        for name in ("media", "content"):
+            if record[name] is None:
+                record.pop(name)
         return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
@@ -294,6 +300,9 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
         for index, sample in enumerate(samples):
             record = sample.record()
             record.pop("digest", None)
+            if world_of(sample) is not None:
+                # In a folder, an id alone is no content.
+                record["content"] = sample.content_key
             if sample.modality != "text":
                 stem = folder / "media" / f"{index:06d}"
                 stem.parent.mkdir(exist_ok=True)
@@ -497,6 +506,8 @@ def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
         prompt=line.prompt,
         references=tuple(line.references),
         truth=line.truth,
+        content=line.content,
+        source=str(folder.resolve()),
     )
     if line.media is None:
         return sample

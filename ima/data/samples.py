@@ -43,6 +43,11 @@ class Sample:
     digest : str or None
         The sha256 of a medium that is read from a file. A generated medium follows from the other
         fields and has none.
+    content : str or None
+        What the sample shows. Samples of one content, a caption and a question about one picture,
+        are one unit for statistics, within and across data sets. None: see :attr:`content_key`.
+    source : str
+        Where the sample was read from, if not from a world.
 
     Examples
     --------
@@ -59,6 +64,15 @@ class Sample:
     truth: Mapping[str, Any] = field(default_factory=dict)
     media: Callable[[], Media] | None = field(default=None, compare=False, repr=False)
     digest: str | None = None
+    content: str | None = None
+    source: str = field(default="", compare=False, repr=False)
+
+    @property
+    def content_key(self) -> str:
+        """The content; of a world the id, and from elsewhere an id that no other source has."""
+        if self.content is not None:
+            return self.content
+        return f"{self.source}/{self.id}" if self.source else self.id
 
     def load(self) -> Media:
         """Return the medium.
@@ -101,7 +115,8 @@ class Sample:
             "references": list(self.references),
             "truth": dict(self.truth),
         }
-        return record if self.digest is None else {**record, "digest": self.digest}
+        optional = {"digest": self.digest, "content": self.content}
+        return record | {name: value for name, value in optional.items() if value is not None}
 
 
 @dataclass(frozen=True)

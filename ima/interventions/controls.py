@@ -488,7 +488,8 @@ def label_means(values: FloatArray, batches: Sequence[Batch]) -> xr.DataArray:
     >>> label_means(values, batches).dims  # doctest: +SKIP
     ('sample', 'kind', 'layer', 'hidden')
     """
-    ids = np.array([i for batch in batches for i in batch.sample_ids], dtype=object)
+    contents = [own for batch in batches for own in batch.contents or batch.sample_ids]
+    ids = np.array(contents, dtype=object)
     coords = {"kind": list(TOKEN_KINDS), "layer": range(values.shape[2]), "id": ("sample", ids)}
     return xr.DataArray(values, coords, ("sample", "kind", "layer", "hidden"))
 

@@ -100,6 +100,6 @@ def compute_scaled_norms(
     coords = {
         "kind": list(TOKEN_KINDS),
         "layer": range(values.shape[2]),
-        "id": ("sample", np.array([sample.id for sample in samples], dtype=object)),
+        "id": ("sample", np.array([sample.content_key for sample in samples], dtype=object)),
     }
     return xr.DataArray(values, coords, ("sample", "kind", "layer"))

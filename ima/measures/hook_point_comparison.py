@@ -118,6 +118,7 @@ def compute_hook_point_norms(
 def compute_hook_point_drift(
     trees: Mapping[str, xr.DataTree],
     *,
+    contents: Mapping[str, Sequence[str]],
     hook_points: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
@@ -128,6 +129,8 @@ def compute_hook_point_drift(
     ----------
     trees : mapping of str to xarray.DataTree
         By data set: caches of one language model that contain single tokens.
+    contents : mapping of str to sequence of str
+        As in :func:`ima.measures.norms.average_token_changes`.
     hook_points : sequence of str
         Names of the hook points.
     resamples, seed : int
@@ -147,7 +150,8 @@ def compute_hook_point_drift(
     Examples
     --------
     >>> cache = ima.open_cache("caption.zarr")  # doctest: +SKIP
-    >>> compute_hook_point_drift({"caption": cache}, hook_points=["resid_post"])  # doctest: +SKIP
+    >>> given = {"contents": {"caption": ids}, "hook_points": ["resid_post"]}  # doctest: +SKIP
+    >>> compute_hook_point_drift({"caption": cache}, **given)  # doctest: +SKIP
     """
     without = [name for name, tree in trees.items() if "tokens" not in tree.children]
     if without:
@@ -158,7 +162,12 @@ def compute_hook_point_drift(
     drift = {}
     for hook_point in hook_points:
         changes = average_token_changes(
-            trees, hook_point=hook_point, measures=["cosine"], resamples=resamples, seed=seed
+            trees,
+            contents=contents,
+            hook_point=hook_point,
+            measures=["cosine"],
+            resamples=resamples,
+            seed=seed,
         )
         drift[hook_point] = changes["cosine"]
     return _stack(drift)

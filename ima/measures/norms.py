@@ -169,6 +169,7 @@ def average_layer_drift(
 def average_token_changes(
     trees: Mapping[str, xr.DataTree],
     *,
+    contents: Mapping[str, Sequence[str]],
     hook_point: str = "resid_post",
     measures: Sequence[ChangeMeasure] = CHANGE_MEASURES,
     resamples: int = 1000,
@@ -180,6 +181,9 @@ def average_token_changes(
     ----------
     trees : mapping of str to xarray.DataTree
         Caches; those without single tokens are left out.
+    contents : mapping of str to sequence of str
+        The content of each sample of a cache, of
+        :meth:`ima.cache.cache_set.CacheSet.list_contents`.
     hook_point : str
         Hook point of the states.
     measures : sequence of str
@@ -195,14 +199,15 @@ def average_token_changes(
     Examples
     --------
     >>> cache = ima.open_cache("caption.zarr")  # doctest: +SKIP
-    >>> average_token_changes({"caption": cache}, measures=["cosine"])  # doctest: +SKIP
+    >>> contents = {"caption": list_contents(cache, name="caption")}  # doctest: +SKIP
+    >>> average_token_changes({"caption": cache}, contents=contents)  # doctest: +SKIP
     """
     changes: dict[str, dict[str, xr.DataArray]] = {}
     for name, tree in trees.items():
         if "tokens" not in tree.children:
             continue
         tokens = tree[f"tokens/{hook_point}"].to_dataset()
-        ids = tree["samples"]["id"].to_numpy().astype(object)
+        ids = np.array(contents[name], dtype=object)
         for measure in measures:
             values = compute_token_changes(tokens, step=1, measure=measure)
             own = ids[: values.sizes["sample"]]

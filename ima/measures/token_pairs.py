@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 import xarray as xr
 
-from ima.errors import ParameterError
+from ima.errors import CacheError, ParameterError
 from ima.measures.cones import label_terms
 from ima.measures.similarity import normalize_array
 from ima.stats import FloatArray, RowIndices
@@ -123,6 +123,11 @@ def compute_token_pair_terms(tokens: Mapping[str, xr.Dataset]) -> xr.Dataset:
     >>> float(terms["estimate"].sel(reduction="max", layer=0)[0])
     0.6
     """
+    if not tokens:
+        raise CacheError(
+            "No cache keeps states of single tokens. Make one with them: ima cache create … "
+            "--keep-tokens 32"
+        )
     first = next(iter(tokens.values()))
     layers = first["layer"].to_numpy()
     names = list(tokens)

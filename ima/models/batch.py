@@ -36,6 +36,8 @@ class Batch:
         Vocabulary ids, -1 at perceptual tokens and padding; dims (sample, position), int64.
     answer : Tensor
         True at the tokens of the reference and its end of sequence; dims (sample, position).
+    contents : tuple of str
+        What the samples show, :attr:`ima.data.samples.Sample.content_key`; may be empty.
     sample_ids : tuple of str
         Ids of the samples, in order.
     summary : Tensor or None
@@ -53,6 +55,7 @@ class Batch:
     token_id: Tensor = field(repr=False)
     answer: Tensor = field(repr=False)
     sample_ids: tuple[str, ...]
+    contents: tuple[str, ...] = field(default=(), kw_only=True)
     summary: Tensor | None = field(default=None, repr=False)
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -133,7 +133,8 @@ class FrozenModel:
         for sample, text in zip(samples, texts, strict=True):
             if not text.ids:
                 raise make_empty_text_error(sample)
-        return self._batch(samples, texts=texts, sources=samples, side=side)
+        batch = self._batch(samples, texts=texts, sources=samples, side=side)
+        return replace(batch, contents=tuple(sample.content_key for sample in samples))
 
     def iterate_batches(
         self, samples: Sequence[Sample], *, batch_size: int = 16, **options: Any

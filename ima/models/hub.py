@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -113,7 +113,8 @@ class HubModel(FrozenModel):
         """
         rendered = [self._render(sample, source=sample, target=target) for sample in samples]
         inputs = self._inputs(samples, rendered, sources=samples, side=side)
-        return self._batch_of(samples, rendered, inputs)
+        batch = self._batch_of(samples, rendered, inputs)
+        return replace(batch, contents=tuple(sample.content_key for sample in samples))
 
     def count_tokens(
         self, samples: Sequence[Sample], *, target: bool = True, perceptual: int | None = None

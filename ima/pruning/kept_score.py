@@ -158,7 +158,7 @@ def compute_kept_score_curve(
         name: xr.DataArray(
             np.column_stack([own[name] - kept * whole[name] for own in by_sparsity.values()]),
             dims=("sample", "sparsity"),
-            coords={"id": ("sample", [sample.id for sample in task.samples])},
+            coords={"id": ("sample", [sample.content_key for sample in task.samples])},
         )
         for name, task in tasks.items()
     }

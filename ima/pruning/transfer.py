@@ -294,7 +294,9 @@ def compute_crossed_difference(
 
 def _list_content_ids(tasks: TasksByName) -> dict[str, tuple[str, ...]]:
     """Return the ids of each task's samples; tasks with the same ids share contents."""
-    return {name: tuple(sample.id for sample in task.samples) for name, task in tasks.items()}
+    return {
+        name: tuple(sample.content_key for sample in task.samples) for name, task in tasks.items()
+    }
 
 
 def compute_sign_flip_p(

@@ -138,4 +138,4 @@ def count_contents(cache_set: CacheSet) -> int:
     >>> count_contents(open_cache_set(paths))  # doctest: +SKIP
     600
     """
-    return len(set().union(*cache_set.list_sample_ids().values()))
+    return len(set().union(*cache_set.list_contents().values()))

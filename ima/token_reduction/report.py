@@ -140,7 +140,9 @@ def compare_plans(
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return PlanReport(table, by_sample, tuple(sample.id for sample in samples), samples[0].task)
+    return PlanReport(
+        table, by_sample, tuple(sample.content_key for sample in samples), samples[0].task
+    )
 
 
 def _answer(

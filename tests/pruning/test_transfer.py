@@ -27,7 +27,7 @@ from ima.pruning.weight_removal import score_without_weights
 
 def make_scores(n, shift, seed=0):
     """Return two tasks on the same contents, with scores of which the first are higher."""
-    samples = [SimpleNamespace(id=str(number)) for number in range(n)]
+    samples = [SimpleNamespace(id=str(number), content_key=str(number)) for number in range(n)]
     rng = np.random.default_rng(seed)
     tasks = {name: SimpleNamespace(samples=samples) for name in "ab"}
     second = {name: rng.random(n) for name in tasks}
@@ -55,7 +55,9 @@ def test_contents_that_tasks_share_are_counted_once():
     gap = compute_task_difference(first, second, tasks=tasks)
     assert gap.n == 30
     assert gap.low == pytest.approx(0.2) == gap.value
-    tasks["b"] = SimpleNamespace(samples=[SimpleNamespace(id=f"b{n}") for n in range(30)])
+    tasks["b"] = SimpleNamespace(
+        samples=[SimpleNamespace(id=f"b{n}", content_key=f"b{n}") for n in range(30)]
+    )
     assert compute_task_difference(first, second, tasks=tasks).n == 60
 
 
@@ -148,7 +150,7 @@ def test_a_few_weights_are_removed_from_each_part_by_the_same_deal(tasks, caches
 def make_transfer(modalities, *, seed=0):
     """Return tasks on the same contents, and scores with known means."""
     rng = np.random.default_rng(seed)
-    samples = [SimpleNamespace(id=str(number)) for number in range(40)]
+    samples = [SimpleNamespace(id=str(number), content_key=str(number)) for number in range(40)]
     tasks = {name: SimpleNamespace(samples=samples) for name in modalities}
     noise = {name: 0.1 * rng.random(40) for name in tasks}
     by_mask = {

@@ -53,6 +53,8 @@ class PublishedSample:
         Text of the question, where there is one.
     truth : dict
         Other ground truth.
+    content : str
+        What the sample shows; empty: the name of its medium, where there is one.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class PublishedSample:
     media: Path | None
     question: str = ""
     truth: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
 
     def prompt(self, template: str | None) -> str:
         """Return the text before the answer: a template, or the usual one of the task."""
@@ -386,6 +389,7 @@ def import_data(
                 "prompt": entry.prompt(prompt),
                 "references": list(entry.references),
                 "truth": entry.truth,
+                "content": entry.content or (entry.media.name if entry.media else None),
             }
         )
         for entry in entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -117,6 +118,7 @@ def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
                 references=tuple(captions[image.id]),
                 media=published.file(image.file_name),
                 truth={"objects": sorted(objects[image.id])} if image.id in objects else {},
+                content=_name_coco_picture(image.id),
             )
 
 
@@ -163,6 +165,7 @@ def read_vqa(published: PublishedFiles) -> Iterator[PublishedSample]:
             media=published.file(f"COCO_{subset}_{image:012d}.jpg", f"{image:012d}.jpg"),
             question=question.question.strip(),
             truth={"answer_type": annotation.answer_type, "image": image},
+            content=_name_coco_picture(image),
         )
 
 
@@ -227,6 +230,7 @@ def read_pope(published: PublishedFiles) -> Iterator[PublishedSample]:
     ('yes',)
     """
     for path, entry in published.lines(_PopeQuestion):
+        found = re.findall(r"\d{12}", entry.image)
         yield PublishedSample(
             id=f"{path.stem}-{entry.question_id}",
             modality="image",
@@ -235,4 +239,10 @@ def read_pope(published: PublishedFiles) -> Iterator[PublishedSample]:
             media=published.file(entry.image),
             question=entry.text.strip(),
             truth={"pope": path.stem, "label": entry.label},
+            content=_name_coco_picture(int(found[-1])) if found else "",
         )
+
+
+def _name_coco_picture(number: int) -> str:
+    """Return the content of a picture of COCO, which several data sets ask about."""
+    return f"coco-{number:012d}"

@@ -29,6 +29,7 @@ def make_samples_from_rows(
     media: _Column | None = None,
     prompt: _Column = "",
     id: _Column | None = None,  # as the field of a sample
+    content: _Column | None = None,
     name: str = "rows",
     split: str = "test",
 ) -> SampleSet:
@@ -53,6 +54,9 @@ def make_samples_from_rows(
         Texts and whole numbers are accepted in all columns of text.
     id : str or callable or None
         The column of ids; None numbers the rows.
+    content : str or callable or None
+        The column that rows of one content share, for example the id of a picture; None: each row
+        is a content of its own.
     name, split : str
         Name and split of the set.
 
@@ -94,6 +98,10 @@ def make_samples_from_rows(
                 task=task,
                 prompt=_prompt(row, prompt, where),
                 references=_read_references(row, references, where),
+                content=None
+                if content is None
+                else _read_text(_value(row, content, where), where, "content"),
+                source=name,
                 media=None if medium is None else partial(np.asarray, medium),
                 digest=None if medium is None else hashlib.sha256(medium.tobytes()).hexdigest(),
             )
