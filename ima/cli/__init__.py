@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ima.cli.cache import cache_app
 from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
+from ima.cli.faults import write_fault
 from ima.cli.models import models_app
 from ima.cli.notebook import notebook_app
 from ima.cli.proxy import proxy_command
@@ -147,6 +148,9 @@ def bench_command(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 1 and a message on an error, with 2 on misuse.
 
+    An error that the package does not raise on purpose is a fault of ours: its traceback goes to a
+    file, and the message says where it is.
+
     Examples
     --------
     >>> main(["cache", "info", "mine.zarr"])  # doctest: +SKIP
@@ -156,5 +160,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="ima")
     except ImaError as error:
-        typer.echo(f"Error: {error}", err=True)
+        _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has closed it: `ima models list | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        path = write_fault(error)
+        _fail(
+            f"{type(error).__name__}: {str(error).strip() or 'no message'}\n"
+            "This is a fault of ima, or something that it does not foresee. Please report it with "
+            f"{path}, which holds the command and the traceback."
+        )
+
+
+def _fail(message: str) -> NoReturn:
+    # A message may quote half a character.
+    typer.echo(f"Error: {message}".encode(errors="backslashreplace").decode(), err=True)
+    sys.exit(1)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+
+import pytest
 
 from ima import claims
 from ima.bench import speed
@@ -97,3 +100,27 @@ def test_bench_takes_a_published_size(run_ima):
     code, _, err = run_ima("bench", "--shape", "llava")
     assert code == 1
     assert "Available: llama-12, llava-1.5-13b, llava-1.5-7b, tiny" in err
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_fault_is_kept_in_a_file_and_not_shown(run_ima, monkeypatch, tmp_path, writable):
+    """No traceback reaches a user; what is needed to repeat the fault is in the file."""
+    logs = tmp_path / "logs"
+    if not writable:
+        logs.write_text("a file where the folder should be")
+    monkeypatch.setenv("IMA_LOGS", str(logs))
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("half of \ud83d")
+
+    monkeypatch.setattr("ima.data.folders.check_data_folder", fail)
+    code, out, shown = run_ima("data", "check", tmp_path)
+    assert code == 1
+    assert "Traceback" not in out + shown
+    assert "Error: ZeroDivisionError: half of \\ud83d" in shown
+    (path,) = re.findall(r"report it with (\S+),", shown)
+    kept = Path(path).read_text()
+    assert "ZeroDivisionError" in kept
+    assert "Traceback" in kept
+    assert "torch" in kept
+    assert Path(path).is_relative_to(logs) == writable

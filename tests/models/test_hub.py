@@ -11,14 +11,15 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tinyhub import BARE, FAMILIES, bare, save
 
 import ima.models
 from ima.cache.reader import open_cache
 from ima.capture import capture_activations
 from ima.capture.statistics import compute_batch_statistics
-from ima.data.samples import Sample
+from ima.capture.writer import create_cache
+from ima.data.samples import Sample, SampleSet
 from ima.errors import ModelError, ParameterError, SampleError
 from ima.models.audit import audit_hook_points
 from ima.models.chat_template import find_placeholder_ids
@@ -189,9 +190,106 @@ def test_video_without_torchvision_is_refused(models):
         model.encode([sample("video")])
 
 
-def test_modalities_do_not_mix_in_a_batch(models):
+def test_modalities_that_mix_are_encoded_apart(models, tmp_path):
+    model = models("llava")
     with pytest.raises(SampleError, match="one modality in a batch; got image, text"):
-        models("llava").encode([sample("image"), sample("text")])
+        model.encode([sample("image"), sample("text")])
+    kinds = ["image", "text", "text", "image", "image"]
+    mixed = [sample(kind, number) for number, kind in enumerate(kinds)]
+    assert [len(batch) for batch in model.iterate_batches(mixed, batch_size=2)] == [1, 2, 2]
+    together = model.generate(mixed, max_new_tokens=3, batch_size=4)
+    assert together == [model.generate([each], max_new_tokens=3)[0] for each in mixed]
+    settings = {"samples": 5, "hook_points": ["resid_post"], "progress": False}
+    means = [
+        open_cache(
+            create_cache(
+                model,
+                dataset=SampleSet("mixed", "test", tuple(mixed)),
+                path=tmp_path / f"{size}.zarr",
+                batch_size=size,
+                **settings,
+            )
+        )["means/resid_post/mean"]
+        for size in (1, 4)
+    ]
+    np.testing.assert_allclose(means[0], means[1], atol=1e-5)
+
+
+def test_a_text_beyond_the_positions_is_refused_by_name(models):
+    long = sample("image", reference="a red circle " * 1000)
+    with pytest.raises(SampleError, match=r"Sample '.*' has \d+ tokens; .* has 2048 positions"):
+        models("llava").encode([long])
+
+
+def test_no_padding_token_is_no_obstacle(folders, models, tmp_path):
+    folder = save("llava", tmp_path / "unpadded")
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings.pop("pad_token")
+    path.write_text(json.dumps(settings))
+    samples = [sample("image"), sample("image", 1, reference="two circles and a star")]
+    bare = ima.models.load_model(str(folder)).encode(samples)
+    padded = models("llava").encode(samples)
+    mask = padded.attention_mask.bool()
+    assert torch.equal(bare.attention_mask, padded.attention_mask)
+    assert torch.equal(bare.embeds[mask], padded.embeds[mask])
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for m in messages %}{{ '[INST] ' + m['content'] }}{% endfor %}", "TypeError"),
+        ("{{ raise_exception('A system message is required') }}", "A system message is required"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% if %}", "TemplateSyntaxError"),
+    ],
+)
+def test_a_template_that_fails_says_why(tmp_path, template, reason):
+    folder = save("llava", tmp_path / "failing")
+    (folder / "chat_template.jinja").write_text(template)
+    model = ima.models.load_model(str(folder))
+    with pytest.raises(ModelError, match=f"does not write a prompt .*{reason}"):
+        model.encode([sample("image")])
+
+
+def test_a_base_model_reads_the_token_that_begins_an_image(models, tmp_path):
+    folder = save("gemma3", tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    batch = ima.models.load_model(str(folder)).encode([sample("image")])
+    assert (
+        batch.kinds[..., 0].sum() == models("gemma3").encode([sample("image")]).kinds[..., 0].sum()
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git-lfs"),
+        (lambda content: content[: len(content) // 2], "is not whole"),
+        (lambda content: content[:-1], "is not whole"),
+        (lambda content: content[:20], "is not whole"),
+        (lambda _: b"", "is not whole"),
+        (lambda content: content[:8] + b"x" * (len(content) - 8), "is no file of safetensors"),
+    ],
+    ids=["pointer", "half", "one byte less", "header cut", "empty", "no header"],
+)
+def test_weights_that_are_not_whole_are_named(tmp_path, damage, message):
+    path = save("llava", tmp_path / "cut") / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match=rf"model\.safetensors .*{message}"):
+        ima.models.load_model(str(path.parent))
+
+
+def test_activations_that_pass_half_precision_are_named(tmp_path):
+    folder = save("qwen2_5_vl", tmp_path / "large")
+    weights = load_file(folder / "model.safetensors")
+    for name in weights:
+        if "layers.1.mlp" in name:
+            weights[name] = weights[name] * 60
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    ima.models.load_model(str(folder))
+    with pytest.raises(ModelError, match=r"infinite or no numbers in float16.*bfloat16"):
+        ima.models.load_model(str(folder), dtype="float16")
 
 
 def test_a_template_that_loses_the_prompt_is_refused(folders, tmp_path):
