@@ -28,9 +28,11 @@ class Rung:
     amount: int = 0
 
 
-#: From the whole model down; the first rung is trained first.
+#: From the whole model down; the first rung is trained first. The second is the whole model once
+#: more, trained as all the others are: it shows how much another training changes.
 RUNGS: tuple[Rung, ...] = (
     Rung("whole"),
+    Rung("whole-again"),
     *(Rung(f"{bits}-bit", "bits", bits) for bits in (8, 4, 3, 2)),
     *(Rung(f"{blocks}-blocks", "blocks", blocks) for blocks in (20, 10)),
     *(Rung(f"random-{seed}", "random", seed) for seed in range(3)),

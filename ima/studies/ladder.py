@@ -214,7 +214,7 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     The loss on captions alone orders the rungs badly: a shortened language model is sure of wrong
     words, and one of random weights is sure of none. Draws of random weights are one language
-    model: their mean counts once.
+    model, and so are both trainings of the whole model: their mean counts once.
 
     Parameters
     ----------
@@ -238,8 +238,8 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     --------
     >>> correlate_ladder(tabulate_ladder()).loc["IMA score"]  # doctest: +SKIP
     """
-    # Every rung that is not random is a language model of its own.
-    model = table["rung"].where(table["damage"] != "random", "random")
+    is_own = ~table["damage"].isin(["none", "random"])
+    model = table["rung"].where(is_own, table["damage"])
     wide = table.assign(model=model).pivot_table(index="model", columns="measure", values="value")
     rows = {}
     for measure in wide.columns.drop(VALIDATION_LOSS):

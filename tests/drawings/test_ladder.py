@@ -118,12 +118,19 @@ def test_rungs_are_trained_from_shared_queries_and_summarised(tiny_ladder, monke
         train_ladder(only=["x"])
 
 
-def test_draws_of_random_weights_count_as_one_language_model():
-    models = {"whole": (1, 9), "8-bit": (2, 8), "4-bit": (3, 7), "3-bit": (4, 6)}
+def test_trainings_of_one_language_model_count_once():
+    models = {
+        "whole": (1, 9),
+        "whole-again": (2.5, 8.5),
+        "8-bit": (2, 8),
+        "4-bit": (3, 7),
+        "3-bit": (4, 6),
+    }
     models |= {"random-0": (9, 1)}
     models |= {"random-1": (7, 3), "random-2": (8, 2)}
+    damages = {"w": "none", "r": "random", **dict.fromkeys("843", "bits")}
     table = pd.DataFrame(
-        {"rung": rung, "damage": rung.rpartition("-")[0], "measure": measure, "value": value}
+        {"rung": rung, "damage": damages[rung[0]], "measure": measure, "value": value}
         for rung, values in models.items()
         for measure, value in zip((VALIDATION_LOSS, "IMA score"), values, strict=True)
     )

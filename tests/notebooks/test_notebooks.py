@@ -364,7 +364,7 @@ def test_the_ladder_says_which_rungs_are_missing(tmp_path, monkeypatch):
         (tmp_path / LADDER_FOLDER / f"{rung.name}.json").write_text(json.dumps(record))
     known = check_page(run("ladder", tmp_path))
     assert known["absent"] == f"'{RUNGS[-1].name}'"
-    assert (known["rungs"], known["all_rungs"], known["models"]) == ("9", "10", "8")
+    assert (known["rungs"], known["all_rungs"], known["models"]) == ("10", "11", "8")
     assert known["ima_r"].startswith("'1.00 [1.00, 1.00], p = 0.0")
 
 
