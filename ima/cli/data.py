@@ -53,7 +53,7 @@ def data_check(
     precision: Annotated[str, typer.Option(help="Dtype of the model.")] = "float32",
 ) -> None:
     """List the samples of a folder that caching would refuse; exit with 1 if there are any."""
-    from ima.data.folders import check_data_folder, filter_data_folder
+    from ima.data.folder_check import check_data_folder, filter_data_folder
 
     use = None
     if model is not None:

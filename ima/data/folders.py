@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,7 +26,7 @@ from ima.data import media
 from ima.data.samples import Modality, Sample, SampleSet
 from ima.data.text_files import read_text_file, split_lines
 from ima.data.worlds import world_of
-from ima.errors import ModelError, ParameterError, SampleError
+from ima.errors import ParameterError, SampleError
 from ima.files import replace_folder
 
 SAMPLES_FILE = "samples.jsonl"
@@ -145,112 +144,10 @@ def read_data_folder(
     if n is not None and not at_most and not 1 <= n <= len(lines):
         held = f"what {path} holds of split {split!r}"
         raise ParameterError(f"samples must be between 1 and {len(lines)}, {held}; got {n}.")
-    samples = tuple(_sample(line, folder=Path(path), where=where) for where, line in lines[:n])
+    samples = tuple(
+        make_folder_sample(line, folder=Path(path), where=where) for where, line in lines[:n]
+    )
     return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
-
-
-@dataclass(frozen=True)
-class SampleProblem:
-    """Why a sample cannot be used.
-
-    Parameters
-    ----------
-    id : str
-        Id of the sample; the number of its line if the line cannot be read.
-    text : str
-        The error message.
-    """
-
-    id: str
-    text: str
-
-
-def check_data_folder(
-    path: Path, *, use: Callable[[Sample], object] | None = None
-) -> tuple[list[SampleRecord], list[SampleProblem]]:
-    """Find the samples of a data folder that caching would refuse.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    use : callable or None
-        Uses a sample as caching would, and raises an error if it cannot, as
-        :func:`ima.capture.sample_check.make_model_check` does. None reads the sample's medium and
-        its first reference, in several threads.
-
-    Returns
-    -------
-    usable : list of SampleRecord
-        The records of the samples that can be used, in order.
-    problems : list of SampleProblem
-        The samples that cannot, in order, each with the first reason.
-
-    Raises
-    ------
-    SampleError
-        If there is no file of samples, or it is no text.
-
-    Examples
-    --------
-    >>> usable, problems = check_data_folder(Path("data/vqav2"))  # doctest: +SKIP
-    """
-
-    def find_problem(read: tuple[str, int, SampleRecord | SampleError]) -> SampleProblem | None:
-        where, number, line = read
-        if isinstance(line, SampleError):
-            return SampleProblem(f"line {number}", str(line))
-        try:
-            sample = _sample(line, folder=Path(path), where=where)
-            (use or _use_without_model)(sample)
-        except (SampleError, ModelError) as error:
-            return SampleProblem(line.id, str(error))
-        return None
-
-    read = list(_read_lines(Path(path)))
-    with ThreadPoolExecutor(max_workers=1 if use else None) as pool:
-        found = list(pool.map(find_problem, read))
-    usable = [
-        line
-        for (_, _, line), problem in zip(read, found, strict=True)
-        if problem is None and isinstance(line, SampleRecord)
-    ]
-    return usable, [problem for problem in found if problem is not None]
-
-
-def _use_without_model(sample: Sample) -> None:
-    sample.get_target()
-    if sample.modality != "text":
-        sample.load()
-
-
-def filter_data_folder(folder: Path, path: Path, *, keep: Sequence[SampleRecord]) -> Path:
-    """Copy some samples of a data folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    path : Path
-        A folder that does not exist yet.
-    keep : sequence of SampleRecord
-        The samples to copy, of :func:`check_data_folder`.
-
-    Raises
-    ------
-    ParameterError
-        If ``path`` exists, or no sample would be left.
-
-    Examples
-    --------
-    >>> usable, _ = check_data_folder(Path("a"))  # doctest: +SKIP
-    >>> filter_data_folder(Path("a"), Path("b"), keep=usable)  # doctest: +SKIP
-    PosixPath('b')
-    """
-    if not keep:
-        raise ParameterError(f"No sample of {folder} can be used; nothing was written.")
-    media = [None if line.media is None else Path(folder) / line.media for line in keep]
-    return write_sample_records(keep, path, media=media)
 
 
 def make_sample_schema() -> dict[str, Any]:
@@ -439,14 +336,39 @@ def _link(source: Path, target: Path) -> None:
 
 def _lines(folder: Path) -> Iterator[tuple[str, SampleRecord]]:
     """Yield where each line of a data folder stands, and its record."""
-    for where, _, line in _read_lines(folder):
+    for where, _, line in read_sample_lines(folder):
         if isinstance(line, SampleError):
             raise line
         yield where, line
 
 
-def _read_lines(folder: Path) -> Iterator[tuple[str, int, SampleRecord | SampleError]]:
-    """Yield where each line stands, its number, and its record or why it has none."""
+def read_sample_lines(folder: Path) -> Iterator[tuple[str, int, SampleRecord | SampleError]]:
+    """Read the lines of a data folder, good and bad ones.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Yields
+    ------
+    where : str
+        File and line, for messages.
+    number : int
+        Number of the line, from 1.
+    line : SampleRecord or SampleError
+        Its record, or why it has none.
+
+    Raises
+    ------
+    SampleError
+        If there is no file of samples, or it is no text.
+
+    Examples
+    --------
+    >>> [number for _, number, _ in read_sample_lines(Path("data/vqav2"))][:3]  # doctest: +SKIP
+    [1, 2, 3]
+    """
     file = folder / SAMPLES_FILE
     if not file.is_file():
         raise SampleError(
@@ -493,7 +415,29 @@ def describe_validation_error(error: ValidationError) -> str:
     return f"{field + ': ' if field else ''}{first['msg']}{found}."
 
 
-def _sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
+def make_folder_sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
+    """Make the sample of a record; its medium is read when it is loaded.
+
+    Parameters
+    ----------
+    line : SampleRecord
+        The record.
+    folder : Path
+        Its folder.
+    where : str
+        File and line, for messages.
+
+    Raises
+    ------
+    SampleError
+        If it has no text, or its medium is missing, is not in the folder, or cannot be opened.
+
+    Examples
+    --------
+    >>> line = SampleRecord(id="1", modality="text", task="qa", references=["yes"])
+    >>> make_folder_sample(line, folder=Path("data"), where="line 1").references
+    ('yes',)
+    """
     if not "".join([line.prompt, *line.references]).strip():
         raise SampleError(f"{where}: empty text. Give {line.id!r} a prompt or a reference.")
     if (line.media is None) != (line.modality == "text"):

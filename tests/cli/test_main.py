@@ -113,7 +113,7 @@ def test_a_fault_is_kept_in_a_file_and_not_shown(run_ima, monkeypatch, tmp_path,
     def fail(*_, **__):
         raise ZeroDivisionError("half of \ud83d")
 
-    monkeypatch.setattr("ima.data.folders.check_data_folder", fail)
+    monkeypatch.setattr("ima.data.folder_check.check_data_folder", fail)
     code, out, shown = run_ima("data", "check", tmp_path)
     assert code == 1
     assert "Traceback" not in out + shown

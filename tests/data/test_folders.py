@@ -9,9 +9,8 @@ import soundfile
 from PIL import Image
 from scipy.io import wavfile
 
+from ima.data.folder_check import check_data_folder, filter_data_folder
 from ima.data.folders import (
-    check_data_folder,
-    filter_data_folder,
     make_sample_schema,
     read_data_folder,
     write_data_folder,

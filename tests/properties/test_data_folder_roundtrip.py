@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ima.data.folder_check import check_data_folder, filter_data_folder
 from ima.data.folders import (
     SAMPLES_FILE,
-    check_data_folder,
-    filter_data_folder,
     read_data_folder,
     write_data_folder,
 )
