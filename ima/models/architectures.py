@@ -25,7 +25,7 @@ class BlockModuleNames:
         "post_attention_layernorm",
         "final_layer_norm",
     )
-    network: tuple[str, ...] = ("mlp",)
+    network: tuple[str, ...] = ("mlp", "block_sparse_moe")
     last_linear: tuple[str, ...] = ("down_proj", "dense_4h_to_h", "fc2")
     final_norm: tuple[str, ...] = ("norm", "final_layernorm", "final_layer_norm")
 
@@ -35,6 +35,8 @@ _REGISTERED: dict[str, BlockModuleNames] = {}
 
 def register_architecture(model_type: str, **names: str) -> None:
     """Register the module names of an architecture whose hook points are not found otherwise.
+
+    Calls add up: each may name other parts.
 
     Parameters
     ----------
@@ -61,7 +63,7 @@ def register_architecture(model_type: str, **names: str) -> None:
         if name not in parts:
             raise ParameterError(f"A block has no part {name!r}. Its parts: {', '.join(parts)}.")
     candidates = {name: (value,) for name, value in names.items()}
-    _REGISTERED[model_type] = replace(BlockModuleNames(), **candidates)
+    _REGISTERED[model_type] = replace(get_block_module_names(model_type), **candidates)
 
 
 def get_block_module_names(model_type: str) -> BlockModuleNames:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ima.errors import ModelError
-from ima.models.hook_points import HookPoints, attach_hooks
+from ima.models.hook_points import HookPoint, HookPoints, attach_hooks
 
 _POSITIONS = 4
+_NETWORK_INPUT = "input of the network"
 
 
 @torch.no_grad()
@@ -83,11 +86,29 @@ def _run(
     def keep(name: str, layer: int, state: Tensor) -> None:
         states[name, layer] = state.clone()
 
-    with attach_hooks(hook_points, names=hook_points.available, samples=2, callback=keep):
-        output = hook_points.trunk(
-            input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
-        )
-    logits = language(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
+    try:
+        with ExitStack() as hooks:
+            hooks.enter_context(
+                attach_hooks(hook_points, names=hook_points.available, samples=2, callback=keep)
+            )
+            for layer in range(1, hook_points.layers + 1):
+                # What the network reads tells whether blocks are parallel.
+                path = hook_points.sites.get("mlp_out", ("", ""))[0]
+                network = hook_points.blocks[layer - 1].get_submodule(path)
+                read = HookPoint(network, "input").attach(
+                    partial(keep, _NETWORK_INPUT, layer), samples=2
+                )
+                hooks.callback(read.remove)
+            output = hook_points.trunk(
+                input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
+            )
+        logits = language(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
+    # Models of others raise what they like when they are run in a way that they do not know.
+    except Exception as error:
+        raise ModelError(
+            f"{type(language).__name__} does not run on text alone as other decoders do, so its "
+            f"hook points cannot be checked: {type(error).__name__}: {error!s:.200}"
+        ) from error
     return states, output.hidden_states, output.last_hidden_state, logits
 
 
@@ -97,7 +118,13 @@ def _compute_sums(
     before, after = states["resid_post", layer - 1], states["resid_post", layer]
     attention, network = states["attn_out", layer], states["mlp_out", layer]
     if hook_points.residual == "parallel":
-        return [("the sum of 'attn_out' and 'mlp_out'", before + attention + network, after)]
+        together = before + attention + network
+        sums = [("the sum of 'attn_out' and 'mlp_out'", together, after)]
+        if "ln2" not in hook_points.sites and "ln1" in hook_points.sites:
+            # One norm for both; a second norm between them would have another name.
+            read = states[_NETWORK_INPUT, layer]
+            sums.append(("the output of the norm 'ln1'", states["ln1", layer], read))
+        return sums
     middle = states["resid_mid", layer]
     if hook_points.residual == "post-norm":
         norm = hook_points.blocks[layer - 1].get_submodule(hook_points.sites["resid_mid"][0])

@@ -25,13 +25,16 @@ Some blocks are not sequential and pre-norm:
   ``resid_mid``, and no ``ln2`` if both share one norm (Phi).
 - Models with cross-attention to the medium in some blocks (Llama 3.2 Vision) have only
   ``resid_post``, and no perceptual tokens in it.
+- Blocks with experts (Mixtral, DeepSeek, Qwen-MoE), even if only some blocks have them, have no
+  ``mlp_post``: each token has the hidden units of its own experts. ``mlp_out`` is what the experts
+  add together.
 - Post-norm blocks (OPT-350m) normalise the sums: they have no ``ln1`` and no ``ln2``, and
   ``resid_mid`` and ``resid_post`` are the normalised sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -49,6 +52,7 @@ _HookSide = Literal["input", "output"]
 _ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _CROSS_ATTENTION = ("cross_attn",)
+_ADDITIONS = ("attn_out", "mlp_out")
 #: By part of a block: its description, and the hook points that need it, for error messages.
 _ROLES = {
     "attention": ("attention", "'attn_out'"),
@@ -67,10 +71,13 @@ class HookPoint:
         The module whose input or output is read.
     side : {"input", "output"}
         Which of the two.
+    scale : float
+        Factor that the block multiplies the activations by before it adds them (Granite).
     """
 
     module: nn.Module
     side: _HookSide
+    scale: float = 1.0
 
     def attach(
         self, callback: Callable[[Tensor], Tensor | None], *, samples: int
@@ -93,7 +100,11 @@ class HookPoint:
 
         def receive(state: Tensor) -> Tensor | None:
             seen = state.reshape(samples, -1, state.shape[-1]) if state.ndim == 2 else state
-            edited = callback(seen)
+            if self.scale == 1.0:
+                edited = callback(seen)
+            else:
+                edited = callback(seen * self.scale)
+                edited = None if edited is None else edited / self.scale
             return None if edited is None else edited.reshape(state.shape)
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -135,6 +146,9 @@ class HookPoints:
         The linear layer to the vocabulary.
     softcap : float or None
         Bound c of the logits, c · tanh(logits / c); None for no bound.
+    logit_scale, addition_scale : float
+        Factor of the logits (Cohere, Granite), and of what attention and network add to the
+        residual stream (Granite).
     sites : mapping
         From hook point to (path inside a block, side); the empty path is the block itself.
     undefined : mapping
@@ -146,6 +160,8 @@ class HookPoints:
         Path of attention inside a block.
     hidden, intermediate : int
         Width of the residual stream and of ``mlp_post``.
+    no_linear_layers : str
+        Why the weights of the blocks are not the same linear layers in each; empty if they are.
     """
 
     trunk: nn.Module
@@ -161,6 +177,9 @@ class HookPoints:
     attention: str
     hidden: int
     intermediate: int
+    no_linear_layers: str = ""
+    logit_scale: float = 1.0
+    addition_scale: float = 1.0
 
     @property
     def layers(self) -> int:
@@ -180,7 +199,18 @@ class HookPoints:
 
     @property
     def linear_in_features(self) -> dict[str, int]:
-        """Number of inputs of each linear layer of a block, by the layer's path in the block."""
+        """Number of inputs of each linear layer of a block, by the layer's path in the block.
+
+        Raises
+        ------
+        ModelError
+            If the weights of the blocks are not the same linear layers in each.
+        """
+        if self.no_linear_layers:
+            raise ModelError(
+                f"The blocks of {type(self.trunk).__name__} cannot be pruned, and inputs of their "
+                f"linear layers have no norms: {self.no_linear_layers}."
+            )
         return {
             name: module.in_features
             for name, module in self.blocks[0].named_modules()
@@ -215,7 +245,8 @@ class HookPoints:
         if layer == 0:
             return HookPoint(self.blocks[0], "input")
         path, side = self.sites[name]
-        return HookPoint(self.blocks[layer - 1].get_submodule(path), side)
+        scale = self.addition_scale if name in _ADDITIONS else 1.0
+        return HookPoint(self.blocks[layer - 1].get_submodule(path), side, scale)
 
     def compute_logits(self, states: Tensor) -> Tensor:
         """Unembed residual states as the model unembeds its last one (logit lens, paper F1.5).
@@ -235,6 +266,8 @@ class HookPoints:
     def unembed(self, states: Tensor) -> Tensor:
         """Return the logits of the trunk's output, dims (…, vocabulary)."""
         logits: Tensor = self.unembedding(states)
+        if self.logit_scale != 1.0:
+            logits = logits * self.logit_scale
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         return logits
@@ -347,6 +380,17 @@ def find_hook_points(language: Any) -> HookPoints:
     >>> find_hook_points(language).available  # doctest: +SKIP
     ('ln1', 'attn_out', 'resid_mid', 'ln2', 'mlp_post', 'mlp_out', 'resid_post')
     """
+    try:
+        return _find_hook_points(language)
+    # Trees of modules that are built in yet another way.
+    except (AttributeError, TypeError, KeyError, IndexError) as error:
+        raise ModelError(
+            f"The decoder of {type(language).__name__} is built in a way that ima does not know: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def _find_hook_points(language: Any) -> HookPoints:
     config = language.config.get_text_config()
     names = get_block_module_names(config.model_type)
     trunk, blocks = _trunk(language, config.num_hidden_layers, names)
@@ -360,6 +404,8 @@ def find_hook_points(language: Any) -> HookPoints:
         "unembedding": language.get_output_embeddings(),
         "softcap": getattr(config, "final_logit_softcapping", None),
         "hidden": config.hidden_size,
+        "logit_scale": _get_logit_scale(config),
+        "addition_scale": float(getattr(config, "residual_multiplier", None) or 1.0),
     }
     if any(_first(block, _CROSS_ATTENTION) is not None for block in blocks):
         return _crossing(common, intermediate=config.intermediate_size)
@@ -367,9 +413,12 @@ def find_hook_points(language: Any) -> HookPoints:
     attention = _path(language, block, names, "attention")
     first_norm = _path(language, block, names, "first_norm")
     network = _first(block, names.network) or ""
-    last_linear = _path(language, block.get_submodule(network), names, "last_linear")
+    has_experts = network and any(_has_experts(each, network, names) for each in blocks)
     second_norm = _first(block, names.second_norm)
-    down = f"{network}.{last_linear}" if network else last_linear
+    down = network
+    if not has_experts:
+        last_linear = _path(language, block.get_submodule(network), names, "last_linear")
+        down = f"{network}.{last_linear}" if network else last_linear
     sandwich = hasattr(block, "post_feedforward_layernorm")
 
     sites: dict[str, tuple[str, _HookSide]] = {
@@ -380,6 +429,9 @@ def find_hook_points(language: Any) -> HookPoints:
         "resid_post": ("", "output"),
     }
     undefined: dict[str, str] = {}
+    if has_experts:
+        del sites["mlp_post"]
+        undefined["mlp_post"] = "some of its blocks send each token to experts of its own"
     residual: _ResidualKind = "sequential"
     if second_norm is not None:
         sites["ln2"] = (second_norm, "output")
@@ -402,8 +454,45 @@ def find_hook_points(language: Any) -> HookPoints:
         undefined=undefined,
         residual=residual,
         attention=attention,
-        intermediate=_count_inputs(block.get_submodule(down)),
+        intermediate=0 if has_experts else _count_inputs(block.get_submodule(down)),
+        no_linear_layers=_find_uneven_layers(blocks, has_experts=bool(has_experts)),
     )
+
+
+def _has_experts(block: nn.Module, network: str, names: BlockModuleNames) -> bool:
+    """Return whether a block's network has experts in place of one pair of linear layers."""
+    module: Any = getattr(block, network, None)
+    return (
+        module is not None
+        and _first(module, names.last_linear) is None
+        and any("expert" in name for name, _ in module.named_modules())
+    )
+
+
+def _find_uneven_layers(blocks: Iterable[nn.Module], *, has_experts: bool) -> str:
+    """Say why the weights of the blocks are not the same linear layers in each, if they are not."""
+    if has_experts:
+        return "some of them have experts"
+    shapes = [
+        {
+            name: tuple(module.weight.shape)
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Linear)
+        }
+        for block in blocks
+    ]
+    if not shapes[0]:
+        return "their weights are in modules of another kind than torch.nn.Linear"
+    if any(each != shapes[0] for each in shapes):
+        return "they differ from each other"
+    return ""
+
+
+def _get_logit_scale(config: Any) -> float:
+    """Return the factor of the logits: Cohere's configuration holds it, Granite's its inverse."""
+    if getattr(config, "logits_scaling", None):
+        return 1.0 / float(config.logits_scaling)
+    return float(getattr(config, "logit_scale", None) or 1.0)
 
 
 def _count_inputs(linear: nn.Module) -> int:

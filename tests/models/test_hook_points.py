@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from families import BY_HAND, CONFIGS, SIZES, build
+from families import BY_HAND, CONFIGS, GATED, SIZES, build
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -12,6 +12,7 @@ from transformers import (
     GraniteConfig,
     MixtralConfig,
     OPTConfig,
+    Qwen3MoeConfig,
 )
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
@@ -138,21 +139,9 @@ def test_layers_and_names_are_checked():
         hook_points.get_hook_point("resid_pots", layer=1)
 
 
-GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (
-            GraniteConfig(**GATED, residual_multiplier=0.5),
-            "the sum of 'attn_out' and its input of layer",
-        ),
-        (CohereConfig(**GATED), "the logits of the last residual state"),
-        (
-            MixtralConfig(**GATED),
-            "no feed-forward layer in MixtralSparseMoeBlock, for 'mlp_post' and 'mlp_out'",
-        ),
         (
             GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1),
             "no list of 2 decoder blocks.*OPT, LLaMA, Qwen, Gemma, Mistral, Phi or GPT-NeoX",
@@ -166,6 +155,40 @@ def test_decoders_built_otherwise_are_refused(config, message):
             parameter.add_(torch.randn_like(parameter) * 0.1)
     with pytest.raises(ModelError, match=message):
         audit_hook_points(language, find_hook_points(language))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraniteConfig(
+            **GATED, residual_multiplier=0.25, embedding_multiplier=3.0, logits_scaling=4.0
+        ),
+        CohereConfig(**GATED, logit_scale=0.5),
+        MixtralConfig(**GATED),
+    ],
+    ids=["granite", "cohere", "mixtral"],
+)
+@torch.no_grad()
+def test_multipliers_are_part_of_what_is_added(config):
+    torch.manual_seed(0)
+    language = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in language.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.1)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
+    states, _, _ = run(language, hook_points)
+    before, after = states["resid_post", 1], states["resid_post", 2]
+    added = states["attn_out", 2] + states["mlp_out", 2]
+    torch.testing.assert_close(before + added, after, atol=1e-5, rtol=1e-5)
+    logits = language(input_ids=IDS, attention_mask=MASK, use_cache=False).logits
+    torch.testing.assert_close(hook_points.compute_logits(states["resid_post", 3]), logits)
+    # What a hook returns is what the block adds.
+    hook_point = hook_points.get_hook_point("attn_out", layer=1)
+    handle = hook_point.attach(torch.zeros_like, samples=len(IDS))
+    edited, _, _ = run(language, hook_points)
+    handle.remove()
+    kept = edited["resid_post", 0] + edited["mlp_out", 1]
+    torch.testing.assert_close(kept, edited["resid_post", 1], atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_would_be_noticed():
@@ -182,29 +205,52 @@ def gpt2():
 
 
 def test_a_registered_family_is_read(monkeypatch):
+    """Calls add up, so that what a message asks for can be given part by part."""
     monkeypatch.setattr(architectures, "_REGISTERED", {})
     language = gpt2()
-    with pytest.raises(
-        ModelError, match=r"ima\.models\.register_architecture\('gpt2', attention='…'\)"
-    ):
-        find_hook_points(language)
-    register_architecture("gpt2", attention="attn", first_norm="ln_1", final_norm="ln_f")
-    with pytest.raises(
-        ModelError, match=r"'mlp_post' and 'mlp_out'.*found c_fc, c_proj.*last_linear='…'"
-    ):
-        find_hook_points(language)
-    register_architecture(
-        "gpt2",
-        attention="attn",
-        first_norm="ln_1",
-        second_norm="ln_2",
-        last_linear="c_proj",
-        final_norm="ln_f",
-    )
+    given = {"attention": "attn", "first_norm": "ln_1", "last_linear": "c_proj"}
+    for part, name in given.items():
+        with pytest.raises(
+            ModelError, match=rf"ima\.models\.register_architecture\('gpt2', {part}='…'\)"
+        ):
+            find_hook_points(language)
+        register_architecture("gpt2", **{part: name})
+    register_architecture("gpt2", final_norm="ln_f")
+    with pytest.raises(ModelError, match=r"the output of the norm 'ln1'.*differ"):
+        # Without its second norm, a sequential block looks like a parallel one.
+        audit_hook_points(language, find_hook_points(language))
+    register_architecture("gpt2", second_norm="ln_2")
     hook_points = find_hook_points(language)
     audit_hook_points(language, hook_points)
     assert hook_points.available == HOOK_POINTS
     assert hook_points.width("mlp_post") == 128
+    with pytest.raises(ModelError, match=r"cannot be pruned.*than torch\.nn\.Linear"):
+        _ = hook_points.linear_in_features
+
+
+def experts(dense):
+    """Return a model whose blocks have experts, but for some."""
+    sizes = {**GATED, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+    config = Qwen3MoeConfig(**sizes, head_dim=8, mlp_only_layers=dense, decoder_sparse_step=1)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("dense", [[], [0], [1]])
+def test_blocks_with_experts_have_all_but_the_hidden_units(dense):
+    torch.manual_seed(0)
+    language = experts(dense)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
+    assert set(HOOK_POINTS) - set(hook_points.available) == {"mlp_post"}
+    with pytest.raises(ParameterError, match=r"'mlp_post' does not exist.*experts"):
+        hook_points.width("mlp_post")
+    with pytest.raises(ModelError, match="some of them have experts"):
+        _ = hook_points.linear_in_features
+    states, hidden, _ = run(language, hook_points)
+    for layer in range(1, 4):
+        whole = states["resid_mid", layer] + states["mlp_out", layer]
+        torch.testing.assert_close(whole, states["resid_post", layer])
+        assert torch.equal(hidden[layer - 1], states["resid_post", layer - 1])
 
 
 def test_a_part_that_no_block_has_cannot_be_registered():
