@@ -277,7 +277,7 @@ def _make_random_model(
 
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
-    from ima.models.hook_points import find_hook_points
+    from ima.models.hook_point_search import find_hook_points
 
     config = LlamaConfig(
         hidden_size=shape.hidden,

@@ -23,7 +23,7 @@ from ima.measures.control_comparison import (
     compute_pair_cosines,
 )
 from ima.models import load_model
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.progress import make_progress_bar
 from ima.stats import FloatArray
 
@@ -208,8 +208,8 @@ def attention_knockout(model: FrozenModel, batch: Batch, *, last_layer: int) -> 
         len(positions), dtype=torch.bool, device=real.device
     )
     with ExitStack() as hooks:
-        for block in model.hook_points.blocks[:last_layer]:
-            attention = block.get_submodule(model.hook_points.attention)
+        for index in range(last_layer):
+            attention = model.hook_points.get_attention(index)
 
             def before(
                 module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

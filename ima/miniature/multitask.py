@@ -40,7 +40,7 @@ from ima.miniature.workshop import ZooPart
 from ima.models import llava
 from ima.models.batch import Batch
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.models.perception import Perception
 from ima.models.zoo import WEIGHTS_FILE, hash_state_dict, make_checkpoint_path
 from ima.token_reduction.apply import apply_plan

@@ -18,16 +18,43 @@ class BlockModuleNames:
         the others inside a block. A block without a ``network`` holds the linear layers itself.
     """
 
-    attention: tuple[str, ...] = ("self_attn", "attention")
-    first_norm: tuple[str, ...] = ("input_layernorm", "self_attn_layer_norm")
+    attention: tuple[str, ...] = ("self_attn", "attention", "attn", "self_attention")
+    first_norm: tuple[str, ...] = (
+        "input_layernorm",
+        "self_attn_layer_norm",
+        "ln_1",
+        "attention_layernorm",
+        "attn_norm",
+        "operator_norm",
+    )
     second_norm: tuple[str, ...] = (
         "pre_feedforward_layernorm",
+        "pre_mlp_layernorm",
         "post_attention_layernorm",
         "final_layer_norm",
+        "ln_2",
+        "feedforward_layernorm",
+        "mlp_norm",
+        "ffn_norm",
     )
-    network: tuple[str, ...] = ("mlp", "block_sparse_moe")
-    last_linear: tuple[str, ...] = ("down_proj", "dense_4h_to_h", "fc2")
-    final_norm: tuple[str, ...] = ("norm", "final_layernorm", "final_layer_norm")
+    network: tuple[str, ...] = ("mlp", "block_sparse_moe", "feed_forward")
+    last_linear: tuple[str, ...] = (
+        "down_proj",
+        "dense_4h_to_h",
+        "fc2",
+        "c_proj",
+        "fc_out",
+        "w2",
+        "Wo",
+    )
+    final_norm: tuple[str, ...] = (
+        "norm",
+        "final_layernorm",
+        "final_layer_norm",
+        "ln_f",
+        "final_norm",
+        "layer_norm",
+    )
 
 
 _REGISTERED: dict[str, BlockModuleNames] = {}

@@ -116,7 +116,15 @@ def _compute_sums(
     hook_points: HookPoints, states: dict[tuple[str, int], Tensor], layer: int
 ) -> list[tuple[str, Tensor, Tensor]]:
     before, after = states["resid_post", layer - 1], states["resid_post", layer]
-    attention, network = states["attn_out", layer], states["mlp_out", layer]
+    network = states["mlp_out", layer]
+    if "attn_out" not in hook_points.sites:
+        middle = states.get(("resid_mid", layer))
+        return (
+            []
+            if middle is None
+            else [("the sum of 'mlp_out' and its input", middle + network, after)]
+        )
+    attention = states["attn_out", layer]
     if hook_points.residual == "parallel":
         together = before + attention + network
         sums = [("the sum of 'attn_out' and 'mlp_out'", together, after)]

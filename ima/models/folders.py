@@ -15,7 +15,7 @@ from ima.models import zoo
 from ima.models.audit import audit_hook_points
 from ima.models.chat_template import ChatFrame, find_placeholder_ids
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.models.hub import HubModel
 from ima.models.perception import Perception
 from ima.models.processors import load_processor

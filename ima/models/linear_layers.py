@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -152,7 +152,7 @@ def get_attention(model: FrozenModel, index: int) -> Any:
     >>> get_attention(load_model("llama-mini"), 0).head_dim  # doctest: +SKIP
     32
     """
-    return model.hook_points.blocks[index].get_submodule(model.hook_points.attention)
+    return model.hook_points.get_attention(index)
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ class _Run:
             network = self.model.hook_points.get_hook_point("mlp_out", layer=layer).module
             self._attach_skip(hooks, "ffn", layer, norm, network)
         if layer in self._skips["attention"]:
-            attention = block.get_submodule(self.model.hook_points.attention)
+            attention = self.model.hook_points.get_attention(layer - 1)
             for module in find_attention_projections(attention, self.model.name):
                 self._attach_skip(hooks, "attention", layer, module, module)
 

@@ -92,9 +92,7 @@ def replace_attention(
 
     ALL_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, _attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_ATTN_IMPLEMENTATION, sdpa_mask)
-    modules = [
-        block.get_submodule(model.hook_points.attention) for block in model.hook_points.blocks
-    ]
+    modules = [model.hook_points.get_attention(index) for index in range(model.layers)]
     configs: dict[int, Any] = {
         id(module.config): module.config for module in modules if hasattr(module, "config")
     }
@@ -109,7 +107,7 @@ def replace_attention(
         for config in configs.values():
             config._attn_implementation = _ATTN_IMPLEMENTATION
         for layer, module in enumerate(modules, start=1):
-            module._ima_watcher = (watcher, layer)  # type: ignore[assignment]
+            module._ima_watcher = (watcher, layer)
         yield
     finally:
         for key, config in configs.items():

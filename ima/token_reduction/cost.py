@@ -93,7 +93,7 @@ def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
     own = {n.removeprefix(prefix): size for n, size in weights.items() if n.startswith(prefix)}
     out = own.get("o_proj", own.get("out_proj"))
     if out is None or not {"q_proj", "k_proj", "v_proj"} <= own.keys():
-        attention = block.get_submodule(model.hook_points.attention)
+        attention = model.hook_points.get_attention(0)
         raise ModelError(
             f"Cannot count the projections of {type(attention).__name__}: q_proj, k_proj, v_proj "
             f"and o_proj are needed; it has {', '.join(own) or 'none'}."

@@ -33,7 +33,7 @@ from ima.measures.control_comparison import (
 from ima.models import load_model
 from ima.models.batch import Batch
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 
 
 @pytest.fixture(scope="module", params=["llama", "opt"])

@@ -12,7 +12,7 @@ from ima.data.samples import MODALITIES, Sample
 from ima.errors import ParameterError, SampleError
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.models.perception import choose_perceptual_sources, draw_derangement
 
 SHAPES = {"image": (64, 64, 3), "video": (8, 64, 64, 3), "audio": (32_000,)}

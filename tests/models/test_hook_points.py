@@ -7,11 +7,17 @@ import torch
 from families import BY_HAND, CONFIGS, GATED, SIZES, build
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     CohereConfig,
+    Exaone4Config,
+    Glm4Config,
     GPT2Config,
     GraniteConfig,
+    MambaConfig,
     MixtralConfig,
+    Olmo2Config,
     OPTConfig,
+    Qwen3_5TextConfig,
     Qwen3MoeConfig,
 )
 
@@ -19,7 +25,7 @@ from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
 from ima.models import architectures, register_architecture
 from ima.models.audit import audit_hook_points
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 
 IDS = torch.tensor([[5, 17, 3, 42, 8, 29], [11, 2, 50, 33, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
@@ -143,8 +149,12 @@ def test_layers_and_names_are_checked():
     ("config", "message"),
     [
         (
-            GPT2Config(vocab_size=60, n_embd=32, n_layer=2, n_head=4, eos_token_id=1),
+            MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, state_size=8),
             "no list of 2 decoder blocks.*OPT, LLaMA, Qwen, Gemma, Mistral, Phi or GPT-NeoX",
+        ),
+        (
+            BloomConfig(vocab_size=60, hidden_size=32, n_layer=2, n_head=4),
+            "the sum of 'attn_out' and its input of layer 1",
         ),
     ],
 )
@@ -209,13 +219,15 @@ def test_a_registered_family_is_read(monkeypatch):
     monkeypatch.setattr(architectures, "_REGISTERED", {})
     language = gpt2()
     given = {"attention": "attn", "first_norm": "ln_1", "last_linear": "c_proj"}
+    for part in given:
+        register_architecture("gpt2", **{part: "absent"})
     for part, name in given.items():
         with pytest.raises(
             ModelError, match=rf"ima\.models\.register_architecture\('gpt2', {part}='…'\)"
         ):
             find_hook_points(language)
         register_architecture("gpt2", **{part: name})
-    register_architecture("gpt2", final_norm="ln_f")
+    register_architecture("gpt2", second_norm="absent")
     with pytest.raises(ModelError, match=r"the output of the norm 'ln1'.*differ"):
         # Without its second norm, a sequential block looks like a parallel one.
         audit_hook_points(language, find_hook_points(language))
@@ -226,6 +238,61 @@ def test_a_registered_family_is_read(monkeypatch):
     assert hook_points.width("mlp_post") == 128
     with pytest.raises(ModelError, match=r"cannot be pruned.*than torch\.nn\.Linear"):
         _ = hook_points.linear_in_features
+
+
+OTHERS = {
+    "gpt2": (GPT2Config(vocab_size=60, n_embd=32, n_layer=3, n_head=4, eos_token_id=1), set()),
+    "olmo2": (Olmo2Config(**GATED), {"ln1", "ln2"}),
+    "glm4": (Glm4Config(**GATED, head_dim=8), set()),
+    "exaone4": (Exaone4Config(**GATED, head_dim=8, sliding_window=4), {"ln1", "ln2"}),
+    "qwen3.5": (
+        Qwen3_5TextConfig(
+            **GATED,
+            head_dim=8,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+            layer_types=["linear_attention", "linear_attention", "full_attention"],
+        ),
+        {"attn_out"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+@torch.no_grad()
+def test_blocks_of_other_kinds_have_the_hook_points_that_exist(name):
+    config, missing = OTHERS[name]
+    torch.manual_seed(0)
+    language = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in language.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    hook_points = find_hook_points(language)
+    audit_hook_points(language, hook_points)
+    assert set(HOOK_POINTS) - set(hook_points.available) == missing
+    states = {}
+    with ExitStack() as stack:
+        for point in hook_points.available:
+            for layer in hook_points.layers_of(point):
+                handle = hook_points.get_hook_point(point, layer=layer).attach(
+                    lambda state, key=(point, layer): states.setdefault(key, state.clone()),
+                    samples=2,
+                )
+                stack.callback(handle.remove)
+        output = language.base_model(input_ids=IDS, output_hidden_states=True, use_cache=False)
+    for layer in range(1, 4):
+        before, after = states["resid_post", layer - 1], states["resid_post", layer]
+        middle = states["resid_mid", layer]
+        assert torch.equal(before, output.hidden_states[layer - 1])
+        torch.testing.assert_close(middle + states["mlp_out", layer], after)
+        if "attn_out" not in missing:
+            torch.testing.assert_close(before + states["attn_out", layer], middle)
+    if "attn_out" in missing:
+        with pytest.raises(ParameterError, match="has attention of one kind"):
+            hook_points.get_attention(0)
+        with pytest.raises(ModelError, match="they differ from each other"):
+            _ = hook_points.linear_in_features
 
 
 def experts(dense):

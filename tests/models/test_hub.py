@@ -23,7 +23,7 @@ from ima.data.samples import Sample, SampleSet
 from ima.errors import ModelError, ParameterError, SampleError
 from ima.models.audit import audit_hook_points
 from ima.models.chat_template import find_placeholder_ids
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.models.hub import HubModel
 
 # What a hub's own checkpoints do not do: special tokens outside a tiny vocabulary.

@@ -9,7 +9,7 @@ from tinyhub import TEXT, tokenizer
 
 from ima.errors import ParameterError
 from ima.models.frozen import FrozenModel
-from ima.models.hook_points import find_hook_points
+from ima.models.hook_point_search import find_hook_points
 from ima.models.shared_head import answer_after_head
 
 HEAD = "the red dog sat .\nthe cat ran .\n"

@@ -94,12 +94,19 @@ class PublishedRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-def _accept_whole_number(value: Any) -> Any:
+def accept_whole_number(value: Any) -> Any:
+    """Return a whole number as text, and everything else as it is.
+
+    Examples
+    --------
+    >>> accept_whole_number(3), accept_whole_number(None), accept_whole_number("red")
+    ('3', None, 'red')
+    """
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 #: A text; publishers write some ids and answers as whole numbers.
-Text = Annotated[str, BeforeValidator(_accept_whole_number)]
+Text = Annotated[str, BeforeValidator(accept_whole_number)]
 _Record = TypeVar("_Record", bound=PublishedRecord)
 
 
