@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,11 @@ from ima.packages import find_part
 
 #: The ``kind`` on the card of such a model.
 TRAINED_KIND = "trained"
+
+
+#: With a role in capitals, IMA_PART_LANGUAGE or IMA_PART_ENCODER: the variable of the environment
+#: that says where a frozen part is.
+PART_VARIABLE = "IMA_PART_"
 
 
 @dataclass(frozen=True)
@@ -246,7 +252,7 @@ def load_trained_model(
     """
     card = _read_card(folder)
     reading = ReadingOptions(**card.get("reading", {}))
-    parts = load_frozen_parts(card["made_of"], loading=loading, reading=reading)
+    parts = load_frozen_parts(_locate_parts(card, folder), loading=loading, reading=reading)
     _verify_parts(parts, card=card)
     checkpoints = {entry["step"]: entry for entry in card["checkpoints"]}
     if step is not None and step not in checkpoints:
@@ -279,6 +285,59 @@ def _tune_language(
     language = merge_adapter(parts.language, adapter, rank=card["recipe"]["lora_rank"])
     hashes = {**parts.hashes, "adapter": zoo.hash_state_dict(adapter)}
     return replace(parts, language=language, hashes=hashes), rest
+
+
+def record_places(specs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
+    """Record where the frozen parts are that are folders, so that a trained model can be moved.
+
+    Parameters
+    ----------
+    specs : mapping of str to str
+        By role, the name of a part, a folder or a Hugging Face id.
+    folder : Path
+        The trained model's folder.
+
+    Returns
+    -------
+    dict of str to dict
+        By role of a folder, its ``relative`` path from the model's folder, and its ``absolute``
+        path.
+
+    Examples
+    --------
+    >>> record_places({"language": "smollm2"}, Path("models/mine"))
+    {}
+    """
+    return {
+        role: {
+            "relative": os.path.relpath(Path(spec).resolve(), folder.resolve()),
+            "absolute": str(Path(spec).resolve()),
+        }
+        for role, spec in specs.items()
+        if spec not in MODEL_PARTS and Path(spec).is_dir()
+    }
+
+
+def _locate_parts(card: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return the frozen parts of a trained model as names, ids, or folders that exist."""
+    specs: dict[str, str] = dict(card["made_of"])
+    for role in specs:
+        variable = f"{PART_VARIABLE}{role.upper()}"
+        if os.environ.get(variable):
+            specs[role] = os.environ[variable]
+            continue
+        place = card.get("places", {}).get(role)
+        if place is None:
+            continue
+        tried = [folder / place["relative"], Path(place["absolute"])]
+        found = next((path for path in tried if (path / "config.json").is_file()), None)
+        if found is None:
+            raise ModelError(
+                f"The {role} model of {folder} is neither at {tried[0]} nor at {tried[1]}. Put it "
+                f"there, or say where it is: {variable}=FOLDER"
+            )
+        specs[role] = str(found)
+    return specs
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
-from ima.files import read_json, write_json
+from ima.files import read_json, replace_file, write_json
 from ima.models import zoo
 from ima.models.adapter import ADAPTER_PREFIX, add_adapter, get_base_state
 from ima.models.answer_loss import compute_answer_loss
@@ -26,7 +26,7 @@ from ima.models.frozen import FrozenModel
 from ima.models.loading import load_model
 from ima.models.patch_projector import PatchProjector, PatchProjectorConfig
 from ima.models.towers import ReadingOptions
-from ima.models.trained import TRAINED_KIND, FrozenParts, load_frozen_parts
+from ima.models.trained import TRAINED_KIND, FrozenParts, load_frozen_parts, record_places
 from ima.training.features import EncoderTokenStore
 from ima.training.loop import (
     TrainingRecipe,
@@ -38,7 +38,7 @@ from ima.training.loop import (
 from ima.training.settings import RUN_FIELDS, TrainingSettings
 from ima.training.word_stage import train_word_stage
 
-_STATE_FILE = "training.pt"
+_STATE_FILE, _SETTINGS_FILE = "training.pt", "training.json"
 _WORD_CURVE_FILE = "words.json"
 _MAX_VALIDATION_SAMPLES = 64
 
@@ -54,7 +54,7 @@ def train_connector(settings: TrainingSettings) -> str:
     from accelerate import Accelerator
 
     out = Path(settings.out)
-    _prepare_folder(out, settings)
+    _check_folder(out, settings)
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
     accelerator = Accelerator(
         mixed_precision=mixed,
@@ -67,6 +67,8 @@ def train_connector(settings: TrainingSettings) -> str:
     language_hash = zoo.hash_state_dict(model.language.state_dict())
     if settings.lora_rank and accelerator.num_processes > 1:
         raise ParameterError("A language model is tuned by one process; leave out --lora-rank.")
+    # What fails until here leaves no folder behind.
+    _prepare_folder(out, settings)
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
@@ -269,6 +271,7 @@ class _ConnectorRun:
         if kept:
             # The last checkpoint is the model itself.
             checkpoints.append({"step": steps, "sha256": sha256})
+        specs = {"language": self.settings.language, "encoder": self.settings.encoder}
         card = {
             "kind": TRAINED_KIND,
             "class": type(self.bare_connector).__name__,
@@ -280,8 +283,9 @@ class _ConnectorRun:
             "datasets": datasets,
             "chat": self.settings.chat,
             "reads_cls": self.model.perception.cls,
-            "made_of": {"language": self.settings.language, "encoder": self.settings.encoder},
+            "made_of": specs,
             "parts": dict(parts.hashes),
+            "places": record_places(specs, out),
             "reading": asdict(parts.reading),
             "configuration": self.bare_connector.config.model_dump(),
             "tuned": bool(self.adapter),
@@ -313,22 +317,33 @@ class _ConnectorRun:
             shutil.rmtree(zoo.make_checkpoint_path(out, 0).parent, ignore_errors=True)
 
 
-def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
-    """Make the folder, or check that it holds this training."""
-    path = out / "training.json"
-    record = settings.model_dump_json(indent=1, exclude=set(RUN_FIELDS))
+def _write_settings(settings: TrainingSettings) -> str:
+    return settings.model_dump_json(indent=1, exclude=set(RUN_FIELDS))
+
+
+def _check_folder(out: Path, settings: TrainingSettings) -> None:
+    """Check that the folder is free, or holds this training."""
+    path = out / _SETTINGS_FILE
     if (out / zoo.CARD_FILE).is_file():
         raise ParameterError(
             f"{out} holds a trained model. Give another --out, or remove the folder."
         )
-    if path.is_file() and path.read_text(encoding="utf-8") != record:
+    begun = out.is_dir() and any(file.name != _SETTINGS_FILE for file in out.iterdir())
+    is_same = path.is_file() and path.read_text(encoding="utf-8") == _write_settings(settings)
+    # Settings alone are of a training that took no step.
+    if path.is_file() and begun and not is_same:
         raise ParameterError(
             f"{out} holds a training with other settings ({path}). Give another --out."
         )
-    if out.is_dir() and any(out.iterdir()) and not path.is_file():
+    if begun and not path.is_file():
         raise ParameterError(f"{out} exists and holds no training. Give another --out.")
+
+
+def _prepare_folder(out: Path, settings: TrainingSettings) -> None:
+    """Make the folder, and write what is trained there."""
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(record, encoding="utf-8")
+    with replace_file(out / _SETTINGS_FILE) as partial:
+        partial.write_text(_write_settings(settings), encoding="utf-8")
 
 
 def _load_parts(settings: TrainingSettings, *, device: str) -> FrozenParts:

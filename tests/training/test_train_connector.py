@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,44 @@ def test_another_frozen_part_than_in_training_is_refused(settings, tmp_path, par
     (path / zoo.CARD_FILE).write_text(json.dumps(card))
     with pytest.raises(ModelError, match="trained with another encoder"):
         ima.models.load_model(str(path))
+
+
+def test_a_trained_model_can_be_moved(settings, tmp_path, parts, monkeypatch):
+    """Its parts are found beside it, where they were, or where the user says."""
+    home = tmp_path / "home"
+    shutil.copytree(parts / "language", home / "parts/language")
+    shutil.copytree(parts / "vit", home / "parts/encoder")
+    monkeypatch.chdir(home / "parts")
+    given = {"language": "language", "encoder": "encoder", "out": "../models/mine"}
+    train_connector(settings(epochs=1, **given))
+    monkeypatch.chdir(tmp_path)
+    sample = make_sample(1)
+    expected = ima.models.load_model(str(home / "models/mine")).encode([sample]).embeds
+    # All together to another place.
+    shutil.copytree(home, tmp_path / "other")
+    shutil.rmtree(home / "parts")
+    moved = ima.models.load_model("other/models/mine").encode([sample]).embeds
+    assert torch.equal(moved, expected)
+    with pytest.raises(ModelError, match=r"is neither at .* nor at .*: IMA_PART_LANGUAGE=FOLDER"):
+        ima.models.load_model(str(home / "models/mine"))
+    for role in ("language", "encoder"):
+        monkeypatch.setenv(f"IMA_PART_{role.upper()}", str(tmp_path / f"other/parts/{role}"))
+    again = ima.models.load_model(str(home / "models/mine")).encode([sample]).embeds
+    assert torch.equal(again, expected)
+
+
+def test_what_fails_before_the_first_step_leaves_no_folder(settings, tmp_path, parts):
+    broken = tmp_path / "broken"
+    shutil.copytree(parts / "vit", broken)
+    (broken / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError):
+        train_connector(settings(epochs=1, encoder=str(broken)))
+    path = tmp_path / "model"
+    assert not path.exists()
+    # Settings alone are no training: a killed run may have left them.
+    path.mkdir()
+    (path / "training.json").write_text("{}")
+    assert is_trained_model(Path(train_connector(settings(epochs=1))))
 
 
 def test_a_training_may_take_the_queries_of_another_connector_alone(settings, tmp_path, parts):
