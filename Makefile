@@ -30,7 +30,7 @@ SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --c
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
 
-.PHONY: help setup parts book picture test lint zoo bench clean
+.PHONY: help setup parts book picture test fuzz lint zoo bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -68,6 +68,9 @@ picture:  ## draw the README's picture from the caches of the book
 
 test: $(READY)  ## run the tests (ARGS="-k name" picks some)
 	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+
+fuzz: $(READY)  ## read damaged files, manifests, caches and models for about ten minutes
+	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) -m fuzz tests/fuzz $(ARGS)
 
 lint: $(READY)  ## check style, types and the direction of imports; style of the notebooks
 	$(PY) -m ruff check .

@@ -73,7 +73,15 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
         )
     _require_files(location, attributes, done)
     # Consolidated metadata needs one read for all groups.
-    tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
+    try:
+        tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
+    # Damaged metadata and coords make xarray, zarr and codecs fail in every way that they have.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CacheCorruptError(
+            f"{location.address!r} cannot be opened: {reason:.200} See what is damaged, and "
+            f"compute it again: ima cache verify {location.address} --repair"
+        ) from error
     if attributes["schema_version"] == SCHEMA_1_VERSION:
         tree = upgrade_tree(tree)
     return tree if done.all() else _select_finished(tree, done)

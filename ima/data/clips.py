@@ -251,7 +251,8 @@ def _read_container(path: Path) -> Clip:
         # The frame that is shown is the last one that began.
         wanted = np.searchsorted(shown, middles, side="right") - 1
         chosen = {index: _turn(frame, path) for index, frame in _decode(path, set(wanted.tolist()))}
-    except (av.FFmpegError, IndexError) as error:
+    # A stream whose codec is not known has no attributes of a video.
+    except (av.FFmpegError, IndexError, AttributeError) as error:
         raise SampleError(f"Cannot read {path} as video: {error}.") from error
     timing = ClipTiming(tuple(shown[wanted].tolist()), duration=duration, frames=len(shown))
     return Clip(np.stack([chosen[index] for index in wanted.tolist()]), timing)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ima.data.media_limits import require_media_size
-from ima.errors import SampleError
+from ima.errors import ImaError, SampleError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 #: What is seen through transparent pixels.
@@ -101,6 +103,17 @@ def convert_picture(image: Any, *, name: object) -> npt.NDArray[np.uint8]:
     >>> convert_picture(Image.new("RGBA", (1, 1)), name="nothing").tolist()
     [[[255, 255, 255]]]
     """
+    try:
+        return _show(image, name)
+    except ImaError:
+        raise
+    # Decoders of Pillow raise errors of every type for files that are not whole.
+    except Exception as error:
+        raise SampleError(f"Cannot read {name} as image: {error}.") from error
+
+
+def _show(image: Any, name: object) -> npt.NDArray[np.uint8]:
+    """Return the pixels that a viewer would show."""
     from PIL import Image, ImageOps
 
     pages = getattr(image, "n_frames", 1)
@@ -110,36 +123,37 @@ def convert_picture(image: Any, *, name: object) -> npt.NDArray[np.uint8]:
             "video: a folder of frames."
         )
     require_media_size(name, _measure(image))
-    try:
-        upright = ImageOps.exif_transpose(image)
-        profile = image.info.get("icc_profile")
-        if upright.mode in _DEEP_GREYS or upright.mode == "I":
-            return _scale_deep_greys(upright, name)
-        if upright.mode == "F":
-            raise SampleError(f"{name} holds floats, whose range is not known. Save it as uint8.")
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            seen = Image.new("RGB", upright.size, BACKGROUND)
-            colours = _convert_colours(upright.convert("RGB"), profile)
-            seen.paste(colours, mask=upright.getchannel("A"))
-            return np.array(seen, dtype=np.uint8)
-        return np.array(_convert_colours(upright, profile), dtype=np.uint8)
-    # Decoders of Pillow raise errors of many types for files that are not whole.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
-        if isinstance(error, SampleError):
-            raise
-        raise SampleError(f"Cannot read {name} as image: {error}.") from error
+    upright = ImageOps.exif_transpose(image)
+    profile = image.info.get("icc_profile")
+    if upright.mode in _DEEP_GREYS or upright.mode == "I":
+        return _scale_deep_greys(upright, name)
+    if upright.mode == "F":
+        raise SampleError(f"{name} holds floats, whose range is not known. Save it as uint8.")
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        seen = Image.new("RGB", upright.size, BACKGROUND)
+        colours = _convert_colours(upright.convert("RGB"), profile)
+        seen.paste(colours, mask=upright.getchannel("A"))
+        return np.array(seen, dtype=np.uint8)
+    return np.array(_convert_colours(upright, profile), dtype=np.uint8)
 
 
-def _open(source: Any, name: object) -> Any:
+@contextmanager
+def _open(source: Any, name: object) -> Iterator[Any]:
+    """Open a picture; whatever goes wrong with it is an error that names it."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             # The limit is ours.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(source)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            image = Image.open(source)
+        with image:
+            yield image
+    except ImaError:
+        raise
+    # As above.
+    except Exception as error:
         raise SampleError(f"Cannot read {name} as image: {error}.") from error
 
 

@@ -177,3 +177,15 @@ def test_files_that_an_unfinished_cache_does_not_have_yet_are_not_lost(partial: 
     (partial / "means/resid_post/mean/c/0/0/0/0").unlink()
     with pytest.raises(CacheCorruptError, match="means/resid_post/mean/c/0/0/0/0"):
         open_cache(partial, allow_partial=True)
+
+
+def test_a_damaged_coord_is_an_error_that_says_what_to_do(
+    copy: Path, files: dict[str, bytes]
+) -> None:
+    coords = [key for key in files if re.fullmatch(r".*/(layer|kind|step)/c/.*", key)]
+    assert coords
+    for key in coords:
+        (copy / key).write_bytes(b"\0" + files[key][1:])
+        with pytest.raises(CacheCorruptError, match=r"ima cache verify .* --repair"):
+            open_cache(copy)
+        (copy / key).write_bytes(files[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -386,3 +387,21 @@ def test_pictures_of_bytes_that_are_none_are_named():
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, "PNG")
     np.testing.assert_array_equal(decode_picture(buffer.getvalue(), name="row 3"), PIXELS)
+
+
+def test_what_fuzzing_found_is_named(tmp_path):
+    """Pillow raises a TypeError for a tif without a size; a stream of no known codec has none."""
+    Image.fromarray(np.tile(PIXELS, (2, 2, 1))).save(tmp_path / "p.tif")
+    whole = (tmp_path / "p.tif").read_bytes()
+    write_video(tmp_path / "v.mp4", range(4))
+    video = (tmp_path / "v.mp4").read_bytes()
+    damaged = [("p.tif", "image", whole, at) for at in range(0, 200, 3)]
+    damaged += [("v.mp4", "video", video, at) for at in range(0, len(video), 7)]
+    refused = 0
+    for name, modality, content, at in damaged:
+        (tmp_path / name).write_bytes(content[:at] + b"\0" + content[at + 1 :])
+        with suppress(SampleError):
+            read_media(tmp_path / name, modality)
+            continue
+        refused += 1
+    assert refused > 20
