@@ -32,12 +32,17 @@ Some blocks are not sequential and pre-norm:
   add together.
 - Hybrids, of whose blocks some have a state space or linear attention (Jamba, Qwen 3.5), have no
   ``attn_out``.
+- DeepStack (Qwen3-VL) adds features of the picture to the stream behind the first blocks. There,
+  ``resid_post`` is what the next block reads, with these features: the sum of ``resid_post`` and
+  the next ``attn_out`` is the next ``resid_mid``, as elsewhere, and the sum of ``resid_mid`` and
+  ``mlp_out`` is ``resid_post`` at textual tokens only.
 - Post-norm blocks (OPT-350m) normalise the sums: they have no ``ln1`` and no ``ln2``, and
   ``resid_mid`` and ``resid_post`` are the normalised sums.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -183,6 +188,11 @@ class HookPoints:
         return len(self.blocks)
 
     @property
+    def adds_between_blocks(self) -> bool:
+        """Whether the decoder adds features of a medium to the stream between blocks."""
+        return any("deepstack" in name for name in inspect.signature(self.trunk.forward).parameters)
+
+    @property
     def available(self) -> tuple[str, ...]:
         """The hook points of these blocks, in order of computation."""
         return tuple(name for name in HOOK_POINTS if name in self.sites)
@@ -238,8 +248,9 @@ class HookPoints:
             raise ParameterError(
                 f"Hook point {name!r} has layers {layers[0]}…{layers[-1]}; got {layer}."
             )
-        if layer == 0:
-            return HookPoint(self.blocks[0], "input")
+        reads_next = self.adds_between_blocks and name == "resid_post" and layer < self.layers
+        if layer == 0 or reads_next:
+            return HookPoint(self.blocks[layer], "input")
         path, side = self.sites[name]
         scale = self.addition_scale if name in _ADDITIONS else 1.0
         return HookPoint(self.blocks[layer - 1].get_submodule(path), side, scale)

@@ -153,6 +153,8 @@ def iterate_blocks(
 ) -> Iterator[tuple[int, nn.Module, Callable[[int], Tensor]]]:
     """Iterate over the blocks; each reads the output of the earlier blocks as they are by then.
 
+    What the decoder itself adds between two blocks (DeepStack) is added here, too.
+
     Parameters
     ----------
     model : FrozenModel
@@ -176,7 +178,7 @@ def iterate_blocks(
     ...         run(index)
     """
     recorded = [_record_block_calls(model, batch) for batch in batches]
-    states = [state for state, _ in recorded]
+    states = [state for state, _, _ in recorded]
     for index, block in enumerate(model.hook_points.blocks):
 
         def run(batch: int, index: int = index, block: nn.Module = block) -> Tensor:
@@ -188,6 +190,9 @@ def iterate_blocks(
         yield index + 1, block, run
         for batch in range(len(batches)):
             states[batch] = run(batch)
+            added = recorded[batch][2][index]
+            if added is not None:
+                states[batch] = states[batch] + added
 
 
 @torch.no_grad()
@@ -295,11 +300,14 @@ def compare_wanda_variants(
 
 def _record_block_calls(
     model: FrozenModel, batch: Batch
-) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
-    """Return the input of the first block for a batch, and the other arguments of every block."""
+) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]], list[Tensor | None]]:
+    """Return the input of the first block, other arguments of each, and what is added behind it."""
     states: list[Tensor] = []
     arguments = []
+    added: list[Tensor | None] = [None] * model.layers
     with ExitStack() as hooks:
+        if model.hook_points.adds_between_blocks:
+            _record_additions(hooks, model, added)
         for block in model.hook_points.blocks:
 
             def receive(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -311,4 +319,23 @@ def _record_block_calls(
 
             hooks.callback(block.register_forward_pre_hook(receive, with_kwargs=True).remove)
         model.forward(batch)
-    return states[0], arguments
+    return states[0], arguments, added
+
+
+def _record_additions(hooks: ExitStack, model: FrozenModel, added: list[Tensor | None]) -> None:
+    """Record, for each block, the next one's input minus its output where they differ."""
+    outputs: dict[int, Tensor] = {}
+    for index, block in enumerate(model.hook_points.blocks):
+
+        def leave(_: nn.Module, __: Any, output: Any, index: int = index) -> None:
+            outputs[index] = (output[0] if isinstance(output, tuple) else output).clone()
+
+        def enter(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], index: int = index
+        ) -> None:
+            if index > 0:
+                difference = (args[0] if args else kwargs["hidden_states"]) - outputs.pop(index - 1)
+                added[index - 1] = difference if bool(difference.any()) else None
+
+        hooks.callback(block.register_forward_hook(leave).remove)
+        hooks.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)

@@ -355,6 +355,12 @@ class ReductionPlan(_Strict):
                 "no perceptual token for each patch, or none whose patch is known. Give another "
                 "value of choose, or take a model such as llava-mini-3."
             )
+        if self.prune_steps and model.hook_points.adds_between_blocks:
+            raise ParameterError(
+                f"{self.name!r} removes tokens; {model.name!r} adds features of the picture to all "
+                "its tokens between blocks (DeepStack), so none may be missing. Take a plan that "
+                "skips computation instead, or another model."
+            )
         if self.steps and model.hook_points.residual != "sequential":
             raise ParameterError(
                 f"{self.name!r} needs blocks in which the FFN follows attention; those of "

@@ -25,6 +25,8 @@ from ima.models.audit import audit_hook_points
 from ima.models.chat_template import find_placeholder_ids
 from ima.models.hook_point_search import find_hook_points
 from ima.models.hub import HubModel
+from ima.pruning.wanda import iterate_blocks
+from ima.token_reduction.methods.fastv import FastV
 
 # What a hub's own checkpoints do not do: special tokens outside a tiny vocabulary.
 pytestmark = [
@@ -87,11 +89,35 @@ def test_captured_states_are_the_models_own_hidden_states(models, name):
     with torch.no_grad():
         own = model.language(**raw(model, samples), output_hidden_states=True, use_cache=False)
     real = batch.attention_mask.bool()
+    # Where features are added between blocks, transformers reports the state before them.
+    told = batch.kinds[:, 1] if model.hook_points.adds_between_blocks else real
     for layer in range(model.layers):
-        assert torch.equal(states[layer][real], own.hidden_states[layer][real]), layer
+        assert torch.equal(states[layer][told], own.hidden_states[layer][told]), layer
     normed = model.hook_points.final_norm(states[model.layers])
     torch.testing.assert_close(normed[real], own.hidden_states[-1][real])
     assert torch.equal(model.forward(batch, logits=True)[real], own.logits[real])
+
+
+def test_features_between_blocks_belong_to_what_the_next_block_reads(models):
+    """DeepStack: sums hold at percepts, block after block is the model, and no token may leave."""
+    model = models("qwen3_vl")
+    batch = model.encode(three(model))
+    names = ["resid_post", "attn_out", "resid_mid", "mlp_out"]
+    states = capture_activations(model, batch, hook_points=names)
+    percepts = batch.kinds[:, 0]
+    added = 0
+    for layer in range(1, model.layers + 1):
+        whole = states["resid_post"][layer - 1] + states["attn_out"][layer]
+        torch.testing.assert_close(whole[percepts], states["resid_mid"][layer][percepts])
+        out = states["resid_mid"][layer] + states["mlp_out"][layer]
+        added += int(not torch.allclose(out[percepts], states["resid_post"][layer][percepts]))
+    assert added == 2
+    for layer, _, run in iterate_blocks(model, [batch]):
+        expected = states["resid_mid"][layer] + states["mlp_out"][layer]
+        real = batch.attention_mask.bool()
+        torch.testing.assert_close(run(0)[real], expected[real], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ParameterError, match=r"DeepStack.*none may be missing"):
+        FastV(after_layer=1, ratio=0.5).plan().check(model)
 
 
 @pytest.mark.parametrize("name", SEQUENCE)
