@@ -98,7 +98,7 @@ def get_block_module_names(model_type: str) -> BlockModuleNames:
 
     Examples
     --------
-    >>> get_block_module_names("llama").network
-    ('mlp',)
+    >>> get_block_module_names("llama").network[0]
+    'mlp'
     """
     return _REGISTERED.get(model_type, BlockModuleNames())
