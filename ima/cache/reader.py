@@ -239,12 +239,12 @@ def _require_files(
             "The files of %r cannot be listed: lost ones would read as NaN.", location.address
         )
         return
-    is_old = attributes["schema_version"] == SCHEMA_1_VERSION
+    is_old, finished = attributes["schema_version"] == SCHEMA_1_VERSION, bool(done.all())
     expected = [
-        f"{downgrade_path(array.path) if is_old else array.path}/c/{'/'.join(map(str, index))}"
+        make_file_key(array, index, is_old=is_old)
         for array in parse_cache_layout(attributes).arrays()
         for index in array.list_file_indices()
-        if _is_needed(array, index, done)
+        if finished or _is_needed(array, index, done)
     ]
     lost = [key for key in expected if not sizes.get(key)]
     if lost:
@@ -255,8 +255,30 @@ def _require_files(
         )
 
 
+def make_file_key(array: ArraySpec, index: tuple[int, ...], *, is_old: bool) -> str:
+    """Return the file of a store that holds a part of an array.
+
+    Parameters
+    ----------
+    array : ArraySpec
+        The array, with its name of schema 2.
+    index : tuple of int
+        Index of the file, per dim.
+    is_old : bool
+        Whether the store is of schema 1.
+
+    Examples
+    --------
+    >>> loss = ArraySpec("samples/loss", ("sample",), (20,), "float32", (10,))
+    >>> make_file_key(loss, (1,), is_old=False)
+    'samples/loss/c/1'
+    """
+    path = downgrade_path(array.path) if is_old else array.path
+    return f"{path}/c/{'/'.join(map(str, index))}"
+
+
 def _is_needed(array: ArraySpec, index: tuple[int, ...], done: npt.NDArray[np.bool_]) -> bool:
-    if array.values is not None or done.all():
+    if array.values is not None:
         return True
     # Of an unfinished cache, only these say by their place which samples they hold.
     if array.dims[0] != "sample":

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 
 from ima.cache.provenance import parse_cache_layout
-from ima.cache.reader import read_cache_attributes
+from ima.cache.reader import make_file_key, read_cache_attributes
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import SCHEMA_1_VERSION, downgrade_path, upgrade_path
 from ima.cache.store import (
@@ -258,7 +258,7 @@ class _Store:
         return downgrade_path(array.path) if self.old else array.path
 
     def _get_key(self, array: ArraySpec, index: tuple[int, ...]) -> str:
-        return f"{self._get_path(array)}/c/{'/'.join(map(str, index))}"
+        return make_file_key(array, index, is_old=self.old)
 
     def _read_ids(self) -> list[str]:
         """Return the samples' ids, or their rows where the ids are damaged or not written."""

@@ -13,6 +13,8 @@ from ima.models.architectures import BlockModuleNames, get_block_module_names
 from ima.models.hook_points import HookPoints, HookSide, ResidualKind
 
 _CROSS_ATTENTION = ("cross_attn",)
+#: Why blocks have no hidden units of one network.
+_EXPERTS = "some of its blocks send each token to experts of its own"
 #: Norms of what attention and network give, by pairs; the first pair that a block has counts.
 _OUTPUT_NORMS = (
     ("post_attention_layernorm", "post_feedforward_layernorm"),
@@ -88,16 +90,18 @@ def _find_hook_points(language: Any) -> HookPoints:
     output_norms = next(
         (pair for pair in _OUTPUT_NORMS if all(hasattr(block, name) for name in pair)), None
     )
-    if output_norms and network and _first(block, names.first_norm) is None:
-        return _output_norms_only(
-            common, block, names, attention=attention, network=network, norms=output_norms
-        )
-    first_norm = _path(language, block, names, "first_norm")
-    second_norm = _first(block, names.second_norm)
-    down = network
+    reads_bare = output_norms and network and _first(block, names.first_norm) is None
+    first_norm = "" if reads_bare else _path(language, block, names, "first_norm")
+    # Experts have no last linear layer of their own.
+    down = ""
     if not has_experts:
         last_linear = _path(language, block.get_submodule(network), names, "last_linear")
         down = f"{network}.{last_linear}" if network else last_linear
+    if reads_bare and output_norms:
+        return _output_norms_only(
+            common, down, attention=attention, network=network, norms=output_norms
+        )
+    second_norm = _first(block, names.second_norm)
     attention_norm, network_norm = output_norms or (attention, network or down)
 
     sites: dict[str, tuple[str, HookSide]] = {
@@ -110,7 +114,7 @@ def _find_hook_points(language: Any) -> HookPoints:
     undefined: dict[str, str] = {}
     if has_experts:
         del sites["mlp_post"]
-        undefined["mlp_post"] = "some of its blocks send each token to experts of its own"
+        undefined["mlp_post"] = _EXPERTS
     if has_mixers:
         del sites["attn_out"]
         undefined["attn_out"] = "some of its blocks mix tokens by other means than attention"
@@ -143,8 +147,7 @@ def _find_hook_points(language: Any) -> HookPoints:
 
 def _output_norms_only(
     common: Mapping[str, Any],
-    block: nn.Module,
-    names: BlockModuleNames,
+    down: str,
     *,
     attention: str,
     network: str,
@@ -152,7 +155,6 @@ def _output_norms_only(
 ) -> HookPoints:
     """Return the hook points of blocks that normalise only what attention and network give."""
     blocks = common["blocks"]
-    has_experts = any(_has_experts(each, network, names) for each in blocks)
     reason = "its blocks normalise the outputs of attention and network, not their inputs"
     sites: dict[str, tuple[str, HookSide]] = {
         "attn_out": (norms[0], "output"),
@@ -161,21 +163,18 @@ def _output_norms_only(
         "resid_post": ("", "output"),
     }
     undefined = {"ln1": reason, "ln2": reason}
-    intermediate = 0
-    last_linear = _first(block.get_submodule(network), names.last_linear)
-    if has_experts or last_linear is None:
-        undefined["mlp_post"] = "some of its blocks send each token to experts of its own"
+    if down:
+        sites["mlp_post"] = (down, "input")
     else:
-        sites["mlp_post"] = (f"{network}.{last_linear}", "input")
-        intermediate = _count_inputs(block.get_submodule(f"{network}.{last_linear}"))
+        undefined["mlp_post"] = _EXPERTS
     return HookPoints(
         **common,
         sites=sites,
         undefined=undefined,
         residual="sequential",
         attention=attention,
-        intermediate=intermediate,
-        no_linear_layers=_find_uneven_layers(blocks, has_experts=has_experts),
+        intermediate=_count_inputs(blocks[0].get_submodule(down)) if down else 0,
+        no_linear_layers=_find_uneven_layers(blocks, has_experts=not down),
     )
 
 
