@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from ima.errors import ParameterError
@@ -18,7 +19,13 @@ class BlockModuleNames:
         the others inside a block. A block without a ``network`` holds the linear layers itself.
     """
 
-    attention: tuple[str, ...] = ("self_attn", "attention", "attn", "self_attention")
+    attention: tuple[str, ...] = (
+        "self_attn",
+        "attention",
+        "attn",
+        "self_attention",
+        "multi_head_attention",
+    )
     first_norm: tuple[str, ...] = (
         "input_layernorm",
         "self_attn_layer_norm",
@@ -26,18 +33,23 @@ class BlockModuleNames:
         "attention_layernorm",
         "attn_norm",
         "operator_norm",
+        "norm_1",
+        "layernorm1",
     )
     second_norm: tuple[str, ...] = (
         "pre_feedforward_layernorm",
         "pre_mlp_layernorm",
+        "pre_ff_layernorm",
         "post_attention_layernorm",
         "final_layer_norm",
         "ln_2",
         "feedforward_layernorm",
         "mlp_norm",
         "ffn_norm",
+        "norm_2",
+        "layernorm2",
     )
-    network: tuple[str, ...] = ("mlp", "block_sparse_moe", "feed_forward")
+    network: tuple[str, ...] = ("mlp", "block_sparse_moe", "feed_forward", "ffn")
     last_linear: tuple[str, ...] = (
         "down_proj",
         "dense_4h_to_h",
@@ -54,9 +66,21 @@ class BlockModuleNames:
         "ln_f",
         "final_norm",
         "layer_norm",
+        "norm_f",
+        "layernorm",
+        "LayerNorm",
+        "ln",
     )
 
 
+#: Architectures whose names mean something else in other architectures.
+_KNOWN: Mapping[str, BlockModuleNames] = {
+    "bigbird_pegasus": BlockModuleNames(final_norm=("layernorm_embedding",)),
+    "ctrl": BlockModuleNames(last_linear=("2",)),
+    "lfm2": BlockModuleNames(final_norm=("embedding_norm",)),
+    "lfm2_moe": BlockModuleNames(final_norm=("embedding_norm",)),
+    "lfm3": BlockModuleNames(final_norm=("embedding_norm",)),
+}
 _REGISTERED: dict[str, BlockModuleNames] = {}
 
 
@@ -101,4 +125,4 @@ def get_block_module_names(model_type: str) -> BlockModuleNames:
     >>> get_block_module_names("llama").network[0]
     'mlp'
     """
-    return _REGISTERED.get(model_type, BlockModuleNames())
+    return _REGISTERED.get(model_type) or _KNOWN.get(model_type, BlockModuleNames())

@@ -32,12 +32,14 @@ Some blocks are not sequential and pre-norm:
   add together.
 - Hybrids, of whose blocks some have a state space or linear attention (Jamba, Qwen 3.5), have no
   ``attn_out``.
+- Gemma 4 adds an input of its own to the stream behind the network: the sum of ``resid_mid`` and
+  ``mlp_out`` is what that part reads, and not yet ``resid_post``.
 - DeepStack (Qwen3-VL) adds features of the picture to the stream behind the first blocks. There,
   ``resid_post`` is what the next block reads, with these features: the sum of ``resid_post`` and
   the next ``attn_out`` is the next ``resid_mid``, as elsewhere, and the sum of ``resid_mid`` and
   ``mlp_out`` is ``resid_post`` at textual tokens only.
-- Post-norm blocks (OPT-350m) normalise the sums: they have no ``ln1`` and no ``ln2``, and
-  ``resid_mid`` and ``resid_post`` are the normalised sums.
+- Post-norm blocks (OPT-350m, BART, BERT) normalise the sums: they have no ``ln1`` and no ``ln2``,
+  and ``resid_mid`` and ``resid_post`` are the normalised sums.
 """
 
 from __future__ import annotations
@@ -117,10 +119,10 @@ class HookPoint:
             return args, {**kwargs, "hidden_states": edited}
 
         def after(_: nn.Module, __: Any, output: Any) -> Any:
-            if not isinstance(output, tuple):
+            if not isinstance(output, tuple | list):
                 return receive(output)
             edited = receive(output[0])
-            return None if edited is None else (edited, *output[1:])
+            return None if edited is None else type(output)([edited, *output[1:]])
 
         if self.side == "input":
             return self.module.register_forward_pre_hook(before, with_kwargs=True)
@@ -144,7 +146,8 @@ class HookPoints:
     projection : nn.Module
         From the residual stream to the unembedding's width; an identity in almost all models.
     unembedding : nn.Module
-        The linear layer to the vocabulary.
+        From the trunk's output to the vocabulary: a linear layer, behind others in some models
+        (BERT).
     softcap : float or None
         Bound c of the logits, c · tanh(logits / c); None for no bound.
     logit_scale, addition_scale : float
@@ -157,10 +160,16 @@ class HookPoints:
     residual : {"sequential", "parallel", "post-norm", "crossing"}
         How attention and network are added to the residual stream; ``"crossing"`` if some blocks
         have cross-attention to the medium.
-    attention : str
-        Path of attention inside a block; empty if some blocks have none.
-    hidden, intermediate : int
-        Width of the residual stream and of ``mlp_post``.
+    attention, network : str
+        Paths of attention and of the network inside a block; empty if some blocks have no
+        attention, or if the block holds the network's layers itself.
+    norms : tuple of str
+        Paths of the block's norms, in order; in parallel blocks both may share one.
+    sum_reader : str
+        Path of the module that reads the stream behind the network, where a block changes the
+        stream once more (Gemma 4); empty if the block ends there.
+    hidden, intermediate, vocab_size : int
+        Width of the residual stream and of ``mlp_post``, and number of logits.
     no_linear_layers : str
         Why the weights of the blocks are not the same linear layers in each; empty if they are.
     """
@@ -176,8 +185,12 @@ class HookPoints:
     undefined: Mapping[str, str]
     residual: ResidualKind
     attention: str
+    network: str
+    norms: tuple[str, ...]
     hidden: int
     intermediate: int
+    vocab_size: int
+    sum_reader: str = ""
     no_linear_layers: str = ""
     logit_scale: float = 1.0
     addition_scale: float = 1.0
@@ -196,12 +209,6 @@ class HookPoints:
     def available(self) -> tuple[str, ...]:
         """The hook points of these blocks, in order of computation."""
         return tuple(name for name in HOOK_POINTS if name in self.sites)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of outputs of the unembedding."""
-        out_features: Any = self.unembedding.out_features
-        return int(out_features)
 
     @property
     def linear_in_features(self) -> dict[str, int]:

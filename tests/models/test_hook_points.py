@@ -7,8 +7,8 @@ import torch
 from families import BY_HAND, CONFIGS, GATED, SIZES, build
 from transformers import (
     AutoModelForCausalLM,
-    BloomConfig,
     CohereConfig,
+    DogeConfig,
     Exaone4Config,
     Glm4Config,
     GPT2Config,
@@ -153,7 +153,7 @@ def test_layers_and_names_are_checked():
             "no list of 2 decoder blocks.*OPT, LLaMA, Qwen, Gemma, Mistral, Phi or GPT-NeoX",
         ),
         (
-            BloomConfig(vocab_size=60, hidden_size=32, n_layer=2, n_head=4),
+            DogeConfig(**GATED),
             "the sum of 'attn_out' and its input of layer 1",
         ),
     ],
