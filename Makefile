@@ -12,10 +12,14 @@ TORCH_INDEX ?=
 
 # MODEL=folder-or-id DATA=folder[,folder] measure a model of yours beside the miniature ones;
 # SAMPLES, DEVICE and PRECISION say how; OWN=models.yaml takes several (the book says how).
+# ARCHITECTURE=file.toml names the modules of a decoder with other names than usual.
 # SMALL=1 and FULL=1 choose how many samples each cache holds (workflow/config.yaml says how many).
 SIZE := $(if $(SMALL),small,$(if $(FULL),full,standard))
 # nproc alone would count the threads that OMP_NUM_THREADS allows.
 JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
+ifdef ARCHITECTURE
+export IMA_ARCHITECTURE := $(abspath $(ARCHITECTURE))
+endif
 # Compiled modules are kept: without them every test process compiles the tests again.
 unexport PYTHONDONTWRITEBYTECODE
 # One thread per job: JOBS jobs run side by side. No lock: one left by a killed build would stop

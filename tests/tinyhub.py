@@ -376,6 +376,46 @@ def qwen2_audio() -> tuple[Any, Any]:
     return hf.Qwen2AudioForConditionalGeneration(config), made
 
 
+def emu3() -> tuple[Any, Any]:
+    """Return a model whose processor gives all pictures of a batch the size of the largest."""
+    visual = [f"<|visual token {number:06d}|>" for number in range(64)]
+    marks = {
+        "image_token": "<image>",
+        "boi_token": "<|image start|>",
+        "eoi_token": "<|image end|>",
+        "image_wrapper_token": "<|image token|>",
+        "eof_token": "<|extra_200|>",
+    }
+    tok = tokenizer(*marks.values(), *visual, **marks)
+    made = hf.Emu3Processor(
+        image_processor=hf.Emu3ImageProcessor(
+            min_pixels=32 * 32, max_pixels=64 * 64, spatial_factor=8
+        ),
+        tokenizer=tok,
+        chat_template=chat(image="<image>"),
+    )
+    names = [*visual, "<image>", "<|extra_200|>"]
+    config = hf.Emu3Config(
+        text_config=hf.Emu3TextConfig(
+            **TEXT, vocab_size=len(tok), pad_token_id=0, bos_token_id=1, eos_token_id=1
+        ).to_dict(),
+        vq_config={
+            "codebook_size": 64,
+            "embed_dim": 4,
+            "latent_channels": 4,
+            "base_channels": 32,
+            "channel_multiplier": [1, 1, 1, 1],
+            "num_res_blocks": 1,
+            "attn_resolutions": [3],
+            "hidden_size": 32,
+            "num_attention_heads": 1,
+            "temporal_downsample_factor": 1,
+        },
+        vocabulary_map={name: tok.convert_tokens_to_ids(name) for name in names},
+    )
+    return hf.Emu3ForConditionalGeneration(config), made
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     build.__name__: build
     for build in (
@@ -396,12 +436,15 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     )
 }
 
+#: Families that not every test of the others fits.
+OTHERS = {"emu3": emu3}
+
 
 def save(name: str, folder: Path, *, seed: int = 0) -> Path:
     """Write a model of a family and its processor, as they lie in a folder of a hub."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, made = FAMILIES[name]()
+        model, made = (FAMILIES | OTHERS)[name]()
     model.save_pretrained(folder)
     made.tokenizer.save_pretrained(folder)
     for part in ("image_processor", "feature_extractor"):

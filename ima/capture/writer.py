@@ -223,6 +223,7 @@ def make_job_attributes(job: CaptureJob) -> dict[str, Any]:
             **{key: value for key, value in optional.items() if value},
             "weights_hash": model.weights_hash,
             "dtype": _get_precision(model),
+            **({"reading": model.reading} if model.reading else {}),
         },
         dataset={
             "name": job.samples.name,

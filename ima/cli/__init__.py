@@ -24,6 +24,9 @@ from ima.cli.subnet import subnet_command
 from ima.cli.train import train_command
 from ima.cli.zoo import zoo_app
 from ima.errors import ImaError
+from ima.models.architectures import ARCHITECTURE_VARIABLE, read_architecture_file
+
+_ARCHITECTURE_OPTION = "--architecture"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +45,22 @@ app.command("train")(train_command)
 app.command("proxy")(proxy_command)
 app.command("skip")(skip_command)
 app.command("subnet")(subnet_command)
+
+
+@app.callback()
+def _common_options(
+    architecture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names of the modules of decoders with other names than usual: a TOML file with "
+            "a table architecture.MODEL_TYPE for each. Without this option, ima.toml counts."
+        ),
+    ] = None,
+) -> None:
+    """Give every command, and the notebooks that it runs, the same names."""
+    if architecture is not None:
+        read_architecture_file(architecture)
+        os.environ[ARCHITECTURE_VARIABLE] = str(architecture.resolve())
 
 
 @claims_app.command("simulate")
@@ -158,7 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("ima").setLevel(logging.INFO)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="ima")
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        app(args=_put_common_options_first(given), prog_name="ima")
     except ImaError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -172,6 +192,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "This is a fault of ima, or something that it does not foresee. Please report it with "
             f"{path}, which holds the command and the traceback."
         )
+
+
+def _put_common_options_first(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with the options of all commands before the command."""
+    common, rest = [], list(arguments)
+    for index, argument in enumerate(rest):
+        if argument == "--":
+            break
+        if argument.partition("=")[0] == _ARCHITECTURE_OPTION:
+            length = 1 if "=" in argument else 2
+            common = rest[index : index + length]
+            del rest[index : index + length]
+            break
+    return [*common, *rest]
 
 
 def _fail(message: str) -> NoReturn:

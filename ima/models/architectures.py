@@ -1,9 +1,13 @@
-"""Names of a decoder's modules, and how to register an architecture with other names."""
+"""Names of a decoder's modules, and how to give those of an architecture with other names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 from ima.errors import ParameterError
 
@@ -74,20 +78,25 @@ class BlockModuleNames:
 
 
 #: Architectures whose names mean something else in other architectures.
-_KNOWN: Mapping[str, BlockModuleNames] = {
-    "bigbird_pegasus": BlockModuleNames(final_norm=("layernorm_embedding",)),
-    "ctrl": BlockModuleNames(last_linear=("2",)),
-    "lfm2": BlockModuleNames(final_norm=("embedding_norm",)),
-    "lfm2_moe": BlockModuleNames(final_norm=("embedding_norm",)),
-    "lfm3": BlockModuleNames(final_norm=("embedding_norm",)),
+_KNOWN: Mapping[str, Mapping[str, str]] = {
+    "bigbird_pegasus": {"final_norm": "layernorm_embedding"},
+    "ctrl": {"last_linear": "2"},
+    "lfm2": {"final_norm": "embedding_norm"},
+    "lfm2_moe": {"final_norm": "embedding_norm"},
+    "lfm3": {"final_norm": "embedding_norm"},
 }
-_REGISTERED: dict[str, BlockModuleNames] = {}
+_REGISTERED: dict[str, dict[str, str]] = {}
+#: File of names in the working folder, and the variable of the environment that names another.
+ARCHITECTURE_FILE = "ima.toml"
+ARCHITECTURE_VARIABLE = "IMA_ARCHITECTURE"
+_TABLE = "architecture"
 
 
 def register_architecture(model_type: str, **names: str) -> None:
     """Register the module names of an architecture whose hook points are not found otherwise.
 
-    Calls add up: each may name other parts.
+    Calls add up: each may name other parts. :func:`read_architecture_file` describes the file that
+    gives the same names to every command.
 
     Parameters
     ----------
@@ -109,20 +118,103 @@ def register_architecture(model_type: str, **names: str) -> None:
     >>> get_block_module_names("gpt2").attention
     ('attn',)
     """
-    parts = [part.name for part in fields(BlockModuleNames)]
-    for name in names:
-        if name not in parts:
-            raise ParameterError(f"A block has no part {name!r}. Its parts: {', '.join(parts)}.")
-    candidates = {name: (value,) for name, value in names.items()}
-    _REGISTERED[model_type] = replace(get_block_module_names(model_type), **candidates)
+    _require_parts(names, where="")
+    _REGISTERED[model_type] = {**_REGISTERED.get(model_type, {}), **names}
+
+
+def read_architecture_file(path: Path) -> dict[str, dict[str, str]]:
+    """Read module names from a TOML file with a table for each architecture.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for example::
+
+            [architecture.my_gpt]
+            attention = "attend"
+            last_linear = "contract"
+
+    Returns
+    -------
+    dict of str to dict
+        By architecture, the names of its parts, as :func:`register_architecture` takes them.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such file, it is not TOML, or a table or a part is unknown.
+
+    Examples
+    --------
+    >>> read_architecture_file(Path("ima.toml"))  # doctest: +SKIP
+    {'my_gpt': {'attention': 'attend', 'last_linear': 'contract'}}
+    """
+    try:
+        with path.open("rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise ParameterError(
+            f"The file of architectures {str(path)!r} cannot be read: {error.strerror}. Give "
+            f"--architecture FILE, or change {ARCHITECTURE_VARIABLE}."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{str(path)!r} is not TOML: {error}.") from error
+    named: Any = tables.get(_TABLE, {})
+    is_whole = isinstance(named, dict) and all(isinstance(each, dict) for each in named.values())
+    if set(tables) - {_TABLE} or not is_whole:
+        raise ParameterError(
+            f"{str(path)!r} has other entries than tables [{_TABLE}.MODEL_TYPE]: "
+            f"{', '.join(sorted(set(tables) - {_TABLE})) or _TABLE}."
+        )
+    for model_type, names in named.items():
+        where = f"{str(path)!r}, [{_TABLE}.{model_type}]: "
+        _require_parts(names, where=where)
+        for part, name in names.items():
+            if not isinstance(name, str):
+                raise ParameterError(f"{where}{part} is no text: {name!r}.")
+    return {model_type: dict(names) for model_type, names in named.items()}
+
+
+def list_given_names(model_type: str) -> dict[str, str]:
+    """Return the module names that a user gave for an architecture, in a file or by registering.
+
+    Raises
+    ------
+    ParameterError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> list_given_names("llama")
+    {}
+    """
+    given = os.environ.get(ARCHITECTURE_VARIABLE)
+    path = Path(given or ARCHITECTURE_FILE)
+    in_file = read_architecture_file(path) if given or path.is_file() else {}
+    return {**in_file.get(model_type, {}), **_REGISTERED.get(model_type, {})}
 
 
 def get_block_module_names(model_type: str) -> BlockModuleNames:
     """Return the candidate module names of an architecture.
+
+    Raises
+    ------
+    ParameterError
+        If the file of architectures cannot be read.
 
     Examples
     --------
     >>> get_block_module_names("llama").network[0]
     'mlp'
     """
-    return _REGISTERED.get(model_type) or _KNOWN.get(model_type, BlockModuleNames())
+    names = {**_KNOWN.get(model_type, {}), **list_given_names(model_type)}
+    return replace(BlockModuleNames(), **{part: (name,) for part, name in names.items()})
+
+
+def _require_parts(names: Iterable[str], *, where: str) -> None:
+    parts = [part.name for part in fields(BlockModuleNames)]
+    for name in names:
+        if name not in parts:
+            raise ParameterError(
+                f"{where}A block has no part {name!r}. Its parts: {', '.join(parts)}."
+            )

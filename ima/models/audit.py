@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,10 +39,13 @@ class RecordedStates:
 
 @torch.no_grad()
 def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
-    """Run one short text and compare hook points with what the model computes.
+    """Run short inputs and compare hook points with what the model computes.
 
-    - Residual states equal ``output_hidden_states`` bit for bit, and the last one gives the
-      model's logits.
+    A text and, where a decoder takes them, embeddings that belong to no token, as perceptual
+    tokens do:
+
+    - Residual states of the text equal ``output_hidden_states`` bit for bit, and the last one gives
+      the model's logits.
     - The parts of each block add up to the next residual state.
     - Attention and network read what the norms give, and the last linear layer turns the hidden
       units into what the network gives.
@@ -96,10 +99,17 @@ def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
     computed = hook_points.compute_logits(final)
     _require_close(language, "the logits of the last residual state", computed, logits)
     require_parts(language, hook_points, recorded)
+    from_embeddings = _run_embeddings(language, hook_points)
+    if from_embeddings is not None:
+        require_parts(language, hook_points, from_embeddings)
 
 
 def require_parts(
-    language: Any, hook_points: HookPoints, recorded: RecordedStates, *, textual: Any = None
+    language: Any,
+    hook_points: HookPoints,
+    recorded: RecordedStates,
+    *,
+    textual: Tensor | None = None,
 ) -> None:
     """Compare the hook points inside each block with each other and with what modules receive.
 
@@ -126,6 +136,7 @@ def require_parts(
     """
     if hook_points.residual == "crossing":
         return
+    _require_finite(language, tuple(recorded.states.values()))
     sums = _SumCheck(language)
     for layer in range(1, hook_points.layers + 1):
         for name, terms, total in _list_sums(hook_points, recorded, layer, textual):
@@ -136,7 +147,9 @@ def require_parts(
 
 
 @contextmanager
-def record_states(hook_points: HookPoints, *, samples: int) -> Iterator[RecordedStates]:
+def record_states(
+    hook_points: HookPoints, *, samples: int, positions: Sequence[int] | None = None
+) -> Iterator[RecordedStates]:
     """Record hook points, and what modules of blocks receive and give, while a model runs.
 
     Parameters
@@ -145,6 +158,8 @@ def record_states(hook_points: HookPoints, *, samples: int) -> Iterator[Recorded
         The model's hook points.
     samples : int
         Number of samples in the batch.
+    positions : sequence of int, optional
+        Keep these positions of a single sample only; all by default.
 
     Examples
     --------
@@ -152,19 +167,32 @@ def record_states(hook_points: HookPoints, *, samples: int) -> Iterator[Recorded
     ...     model.forward(batch)
     """
     recorded = RecordedStates()
+    length = 0
+
+    def select(state: Tensor) -> Tensor | None:
+        if positions is None:
+            return state.clone()
+        # Some modules receive all positions of a batch in one dim, and others no positions.
+        if state.ndim < 2 or state.shape[-2] != length:
+            return None
+        return state[..., list(positions), :].clone()
 
     def keep(name: str, layer: int, state: Tensor) -> None:
-        recorded.states[name, layer] = state.clone()
+        nonlocal length
+        length = state.shape[1]
+        selected = select(state)
+        if selected is not None:
+            recorded.states[name, layer] = selected
 
     def receive(layer: int, path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             tensors = (*args, *kwargs.values())
             first = next((each for each in tensors if isinstance(each, Tensor)), None)
             given = output[0] if isinstance(output, tuple | list) else output
-            if first is not None:
-                recorded.inputs[layer, path] = first.clone()
-            if isinstance(given, Tensor):
-                recorded.outputs[layer, path] = given.clone()
+            for kept, state in ((recorded.inputs, first), (recorded.outputs, given)):
+                selected = select(state) if isinstance(state, Tensor) else None
+                if selected is not None:
+                    kept[layer, path] = selected
 
         return hook
 
@@ -200,8 +228,25 @@ def _run(
     return recorded, output.hidden_states, output.last_hidden_state, logits
 
 
+def _run_embeddings(language: Any, hook_points: HookPoints) -> RecordedStates | None:
+    """Run embeddings that belong to no token; None if the decoder does not take them."""
+    weight: Any = hook_points.embedding.weight
+    if weight.shape[-1] != hook_points.hidden:
+        return None
+    places = torch.arange(_POSITIONS * hook_points.hidden, device=weight.device)
+    waves = torch.sin(places * 0.7).reshape(1, _POSITIONS, hook_points.hidden)
+    embeds = (waves * 2 * weight.float().std()).to(weight.dtype)
+    try:
+        with record_states(hook_points, samples=1) as recorded:
+            hook_points.trunk(inputs_embeds=embeds, use_cache=False)
+    # Decoders that look up more than an embedding for each token raise errors of their own.
+    except Exception:
+        return None
+    return recorded
+
+
 def _list_sums(
-    hook_points: HookPoints, recorded: RecordedStates, layer: int, textual: Any
+    hook_points: HookPoints, recorded: RecordedStates, layer: int, textual: Tensor | None
 ) -> list[tuple[str, dict[str, Tensor], Tensor]]:
     """Return the name, the terms and the total of each sum in a block."""
     states = recorded.states

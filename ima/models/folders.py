@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ima.models.chat_template import ChatFrame, find_placeholder_ids
 from ima.models.frozen import FrozenModel
 from ima.models.hook_point_search import find_hook_points
 from ima.models.hub import HubModel
+from ima.models.media_audit import audit_media
 from ima.models.perception import Perception
 from ima.models.processors import load_processor
 from ima.models.weight_files import require_whole_weights
@@ -164,7 +165,7 @@ def _load_multimodal(
     hook_points = find_hook_points(language)
     audit_hook_points(language, hook_points)
     card = {"name": name, "kind": "multimodal", "setup": "MT", "modality": None, "task": None}
-    return HubModel(
+    model = HubModel(
         name=name,
         card=card,
         weights_hash=weights_hash,
@@ -174,6 +175,7 @@ def _load_multimodal(
         processor=processor,
         placeholders=find_placeholder_ids(config, processor),
     )
+    return replace(model, alone=audit_media(model))
 
 
 def download_model(spec: str, *, loading: LoadOptions) -> Path:

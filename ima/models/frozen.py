@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ima.data.samples import Modality, Sample
 from ima.errors import ParameterError, SampleError
+from ima.models.architectures import list_given_names
 from ima.models.batch import Batch, EmbeddedTokens, PaddingSide, assemble_batch
 from ima.models.chat_template import (
     ChatFrame,
@@ -82,6 +83,23 @@ class FrozenModel:
     def task(self) -> str | None:
         """The task of the connector's training; None for a language model alone."""
         return self.card.get("task")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What changes activations beside weights and settings, for the provenance of a cache.
+
+        ``modules``: names that the user gave (:func:`ima.models.register_architecture`).
+        ``processors``: classes that turn media into a model's inputs; the same pixels give other
+        inputs with torchvision than with Pillow. Empty parts are left out.
+        """
+        modules = list_given_names(self.language.config.get_text_config().model_type)
+        parts = {"modules": modules, "processors": self._name_processors()}
+        return {name: value for name, value in parts.items() if value}
+
+    def _name_processors(self) -> dict[str, str]:
+        encoder = None if self.perception is None else self.perception.encoder
+        processor = getattr(encoder, "processor", None)
+        return {} if processor is None else {self.modality: type(processor).__name__}
 
     @property
     def hidden(self) -> int:

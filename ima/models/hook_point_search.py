@@ -12,7 +12,7 @@ from torch import nn
 
 from ima.errors import ModelError
 from ima.hook_points import HOOK_POINTS
-from ima.models.architectures import BlockModuleNames, get_block_module_names
+from ima.models.architectures import ARCHITECTURE_FILE, BlockModuleNames, get_block_module_names
 from ima.models.hook_points import HookPoints, HookSide, ResidualKind
 
 _CROSS_ATTENTION = ("cross_attn",)
@@ -386,7 +386,10 @@ def _find_blocks(
 def _advice(language: Any, part: str) -> str:
     model_type = language.config.get_text_config().model_type
     call = f"ima.models.register_architecture({model_type!r}, {part}='…')"
-    return f"Register its name before loading: {call}."
+    return (
+        f'Register its name before loading: {call}, or write {part} = "…" under '
+        f"[architecture.{model_type}] in {ARCHITECTURE_FILE}."
+    )
 
 
 def _first(module: nn.Module, names: tuple[str, ...]) -> str | None:

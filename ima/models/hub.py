@@ -58,10 +58,14 @@ class HubModel(FrozenModel):
         The model's processor.
     placeholders : mapping of str to int
         By modality, the id of the token whose places the medium takes.
+    alone : frozenset of str
+        Modalities of which each sample is a batch of its own, because the processor lets others
+        change it (:func:`ima.models.media_audit.audit_media`).
     """
 
     processor: Any = field(repr=False, default=None)
     placeholders: Mapping[Modality, int] = field(repr=False, default_factory=dict)
+    alone: frozenset[Modality] = field(repr=False, default=frozenset())
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -79,12 +83,25 @@ class HubModel(FrozenModel):
         return next(m for m in self.modalities if m != "text")
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """As for every model; with ``alone``, the modalities whose samples are run one by one."""
+        return super().reading | ({"alone": sorted(self.alone)} if self.alone else {})
+
+    def _name_processors(self) -> dict[str, str]:
+        media = [modality for modality in self.modalities if modality != "text"]
+        return {each: type(self._get_processor(each)).__name__ for each in media}
+
+    @property
     def uses_cross_attention(self) -> bool:
         """Whether blocks attend to media by cross-attention; media are then no tokens."""
         config = self.language.config.get_text_config()
         return getattr(config, "cross_attention_layers", None) is not None
 
     def _reads(self, modality: Modality) -> bool:
+        part = self._get_processor(modality)
+        return part is not None and not isinstance(part, NoVideoProcessor)
+
+    def _get_processor(self, modality: Modality) -> Any:
         names = {
             "text": (),
             "image": ("image_processor",),
@@ -92,8 +109,7 @@ class HubModel(FrozenModel):
             "audio": ("feature_extractor", "audio_processor"),
         }[modality]
         parts = (getattr(self.processor, name, None) for name in names)
-        part = next((part for part in parts if part is not None), None)
-        return part is not None and not isinstance(part, NoVideoProcessor)
+        return next((part for part in parts if part is not None), None)
 
     @torch.no_grad()
     def encode(
@@ -148,7 +164,13 @@ class HubModel(FrozenModel):
         return counts
 
     def limit_batch(self, sources: Sequence[Sample | None], first: int, last: int) -> int:
-        """Return where a batch must end: a processor reads media of one modality at a time."""
+        """Return where a batch must end: a processor reads media of one modality at a time.
+
+        Samples that others in their batch would change are batches of their own.
+        """
+        source = sources[first]
+        if source is not None and source.modality in self.alone:
+            return first + 1
         modalities = ["text" if s is None else s.modality for s in sources[first:last]]
         return first + next(
             (place for place, own in enumerate(modalities) if own != modalities[0]), last - first

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ima import claims
+from ima.cache.reader import open_cache
 from ima.bench import speed
 from ima.stats.intervals import Interval
 
@@ -124,3 +125,29 @@ def test_a_fault_is_kept_in_a_file_and_not_shown(run_ima, monkeypatch, tmp_path,
     assert "Traceback" in kept
     assert "torch" in kept
     assert Path(path).is_relative_to(logs) == writable
+
+
+def test_names_of_modules_come_from_a_file_wherever_the_option_stands(
+    run_ima, create_arguments, tmp_path, tiny_zoo, monkeypatch
+):
+    monkeypatch.delenv("IMA_ARCHITECTURE", raising=False)
+    names = tmp_path / "names.toml"
+    create = create_arguments(tmp_path / "a.zarr")
+    for place in (0, 2, len(create)):
+        code, _, err = run_ima(*create[:place], "--architecture", names, *create[place:])
+        assert code == 1
+        assert "names.toml' cannot be read: No such file" in err
+    assert not (tmp_path / "a.zarr").exists()
+    names.write_text('[architecture.llama]\nlast_linear = "up_proj"\n')
+    code, _, err = run_ima(*create, f"--architecture={names}")
+    assert code == 1
+    assert "reading of 'mlp_post'" in err
+    names.write_text('[architecture.llama]\nlast_linear = "down_proj"\n')
+    assert run_ima(*create, f"--architecture={names}")[0] == 0
+    reading = open_cache(tmp_path / "a.zarr").attrs["model"]["reading"]
+    assert reading == {"modules": {"last_linear": "down_proj"}}
+    # The same samples without the names are another cache.
+    monkeypatch.delenv("IMA_ARCHITECTURE")
+    code, _, err = run_ima(*create)
+    assert code == 1
+    assert "model.reading.modules.last_linear" in err

@@ -323,3 +323,51 @@ def test_blocks_with_experts_have_all_but_the_hidden_units(dense):
 def test_a_part_that_no_block_has_cannot_be_registered():
     with pytest.raises(ParameterError, match=r"no part 'attn'\. Its parts: attention, first_norm"):
         register_architecture("gpt2", attn="attn")
+
+
+def write_names(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_gives_the_names_that_registering_gives(monkeypatch, tmp_path):
+    monkeypatch.setattr(architectures, "_REGISTERED", {})
+    monkeypatch.chdir(tmp_path)
+    assert architectures.list_given_names("gpt2") == {}
+    write_names(tmp_path / "ima.toml", '[architecture.gpt2]\nattention = "absent"\n')
+    with pytest.raises(ModelError, match=r"attention = \"…\" under \[architecture\.gpt2\]"):
+        find_hook_points(gpt2())
+    other = write_names(
+        tmp_path / "other.toml", '[architecture.gpt2]\nattention = "attn"\nlast_linear = "c_fc"\n'
+    )
+    monkeypatch.setenv("IMA_ARCHITECTURE", str(other))
+    language = gpt2()
+    # The file names what exists and is the wrong layer.
+    with pytest.raises(ModelError, match=r"reading of 'mlp_post'.*cannot be trusted"):
+        audit_hook_points(language, find_hook_points(language))
+    register_architecture("gpt2", last_linear="c_proj")
+    assert architectures.list_given_names("gpt2") == {"attention": "attn", "last_linear": "c_proj"}
+    audit_hook_points(language, find_hook_points(language))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[architecture.gpt2\n", "is not TOML"),
+        (
+            '[architecture.gpt2]\nattn = "x"\n',
+            r"\[architecture\.gpt2\]: A block has no part 'attn'",
+        ),
+        ("[architecture.gpt2]\nattention = 3\n", "attention is no text: 3"),
+        ('[model]\nname = "x"\n', "other entries than tables.*: model"),
+        ('architecture = "x"\n', "other entries than tables.*: architecture"),
+    ],
+)
+def test_a_file_of_names_that_cannot_be_read_says_why(monkeypatch, tmp_path, text, message):
+    path = write_names(tmp_path / "names.toml", text)
+    monkeypatch.setenv("IMA_ARCHITECTURE", str(path))
+    with pytest.raises(ParameterError, match=message):
+        architectures.get_block_module_names("gpt2")
+    path.unlink()
+    with pytest.raises(ParameterError, match=r"names\.toml' cannot be read: No such file"):
+        architectures.get_block_module_names("gpt2")

@@ -407,3 +407,59 @@ def test_offline_means_offline(tmp_path):
     )
     assert "could not be downloaded from Hugging Face" in made.stderr
     assert "offline" in made.stderr.lower()
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_processors_that_let_company_change_a_sample_are_none_of_these(models, name):
+    assert models(name).alone == frozenset()
+
+
+def test_a_processor_that_lets_company_change_a_sample_runs_each_alone(tmp_path):
+    """Emu3 gives all pictures of a batch the size of the largest."""
+    from ima.capture.writer import create_cache
+
+    model = ima.models.load_model(str(save("emu3", tmp_path / "emu3")))
+    assert model.alone == {"image"}
+    pictures = [sample("image", number) for number in (0, 3)]
+    alone = [model.encode([one]) for one in pictures]
+    batches = model.encode_batches(pictures, batch_size=2)
+    for single, batch in zip(alone, batches, strict=True):
+        assert torch.equal(single.embeds, batch.embeds)
+    together = model.encode(pictures)
+    assert not torch.equal(together.embeds[0, : alone[0].embeds.shape[1]], alone[0].embeds[0])
+    said = model.generate(pictures, max_new_tokens=3, batch_size=2)
+    assert said == [model.generate([one], max_new_tokens=3)[0] for one in pictures]
+    store = create_cache(
+        model,
+        dataset=SampleSet("two", "test", tuple(pictures)),
+        path=tmp_path / "two.zarr",
+        samples=2,
+        progress=False,
+    )
+    reading = open_cache(store).attrs["model"]["reading"]
+    assert reading["alone"] == ["image"]
+    assert reading["processors"]["image"].startswith("Emu3ImageProcessor")
+
+
+def test_what_happens_at_perceptual_tokens_only_is_audited(folders, models, monkeypatch):
+    """A decoder that adds something of the picture to the stream, which no text shows."""
+    from ima.models import folders as loading
+
+    audit = loading.audit_media
+    seen = []
+
+    def damage(model):
+        tower = next(m for n, m in model.language.named_modules() if n.endswith("vision_tower"))
+        tower.register_forward_hook(lambda *_: seen.append(1))
+        block = model.hook_points.blocks[1]
+        block.mlp.register_forward_hook(lambda *_: None)
+        block.register_forward_hook(lambda _, __, out: out + 0.01 * len(seen))
+        return audit(model)
+
+    monkeypatch.setattr(loading, "audit_media", damage)
+    with pytest.raises(ModelError, match=r"the sum of 'mlp_out' and its input of layer 2"):
+        ima.models.load_model(str(folders("llava")))
+
+
+def test_the_class_that_reads_pictures_is_part_of_a_cache(models):
+    assert models("llava").reading == {"processors": {"image": "CLIPImageProcessorPil"}}
