@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ima.errors import ModelError, UnknownNameError
+from ima.hook_points import HOOK_POINTS
 from ima.models.audit import audit_hook_points
 from ima.models.hook_point_search import find_hook_points
 
@@ -151,6 +154,59 @@ def scan_decoders(model_types: Iterable[str] | None = None) -> Iterator[ScannedD
                 kind="architecture", asked=model_type, available=list_decoder_types()
             )
         yield _scan(model_type)
+
+
+def tabulate_decoders(scanned: Iterable[ScannedDecoder]) -> pd.DataFrame:
+    """Return one row for each class: what is read, what is missing, and why.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``architecture``, ``class``, ``read``, ``built``, ``residual``, ``missing`` (hook
+        points, in order, separated by commas; all if the class is not read) and ``reason``.
+
+    Examples
+    --------
+    >>> tabulate_decoders(scan_decoders(["olmo2"]))["missing"].item()
+    'ln1, ln2'
+    """
+    rows = [
+        {
+            "architecture": one.model_type,
+            "class": one.class_name,
+            "read": bool(one.hook_points),
+            "built": one.built,
+            "residual": one.residual,
+            "missing": ", ".join(name for name in HOOK_POINTS if name not in one.hook_points),
+            "reason": one.reason,
+        }
+        for one in scanned
+    ]
+    return pd.DataFrame(rows)
+
+
+def count_reasons(scanned: Iterable[ScannedDecoder]) -> pd.DataFrame:
+    """Count the reasons why hook points are missing in classes that are read.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``hook points``, ``reason`` and ``classes``, the most frequent reason first.
+
+    Examples
+    --------
+    >>> count_reasons(scan_decoders(["olmo2", "exaone4"]))["classes"].item()
+    2
+    """
+    counted = Counter(
+        tuple(reason.split(": ", 1))
+        for one in scanned
+        if one.hook_points
+        for reason in one.reason.split("; ")
+        if reason
+    )
+    rows = [(*names_and_reason, count) for names_and_reason, count in counted.most_common()]
+    return pd.DataFrame(rows, columns=["hook points", "reason", "classes"])
 
 
 def build_tiny_decoder(model_type: str, *, seed: int = 0) -> Any:

@@ -371,15 +371,24 @@ def _find_blocks(
     """Return the list of decoder blocks and the module that holds it."""
     # An encoder next to the decoder may have as many blocks, so the decoder is searched first.
     roots = [language.get_decoder(), language.base_model]
+    others: list[str] = []
     for module in (module for root in roots if root is not None for module in root.modules()):
         for child in module.children():
-            is_blocks = isinstance(child, nn.ModuleList) and len(child) == layers
-            if is_blocks and any(_first(block, names.attention) for block in child):
+            if not isinstance(child, nn.ModuleList) or len(child) != layers:
+                continue
+            if any(_first(block, names.attention) for block in child):
                 return module, child
+            others = others or [name for name, _ in child[0].named_children()]
+    found = (
+        f" Its blocks hold {', '.join(others)}. If one of these is attention: "
+        f"{_advice(language, 'attention')}"
+        if others
+        else ""
+    )
     raise ModelError(
         f"{type(language).__name__} has no list of {layers} decoder blocks with a sub-module "
         f"named {' or '.join(names.attention)}. Models built like OPT, LLaMA, Qwen, Gemma, "
-        f"Mistral, Phi or GPT-NeoX are supported. {_advice(language, 'attention')}"
+        f"Mistral, Phi or GPT-NeoX are supported.{found}"
     )
 
 
@@ -387,7 +396,7 @@ def _advice(language: Any, part: str) -> str:
     model_type = language.config.get_text_config().model_type
     call = f"ima.models.register_architecture({model_type!r}, {part}='…')"
     return (
-        f'Register its name before loading: {call}, or write {part} = "…" under '
+        f'register its name before loading: {call}, or write {part} = "…" under '
         f"[architecture.{model_type}] in {ARCHITECTURE_FILE}."
     )
 
@@ -405,6 +414,6 @@ def _path(language: Any, module: nn.Module, names: BlockModuleNames, part: str) 
         raise ModelError(
             f"{type(language).__name__}: no {role} in {type(module).__name__}, for {hook_points}; "
             f"looked for {', '.join(candidates)}; found {children or 'nothing'}. "
-            f"{_advice(language, part)}"
+            f"If one of these is it, {_advice(language, part)}"
         )
     return name

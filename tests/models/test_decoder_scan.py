@@ -76,7 +76,7 @@ def test_a_decoder_of_an_unknown_kind_is_refused_with_its_reason(scanned, model_
     decoder = scanned[model_type]
     assert decoder.built
     assert not decoder.hook_points
-    assert "Register" in decoder.reason or "cannot be trusted" in decoder.reason
+    assert "register" in decoder.reason or "cannot be trusted" in decoder.reason
 
 
 def test_an_unknown_architecture_is_refused_by_name():
