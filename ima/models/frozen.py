@@ -86,19 +86,14 @@ class FrozenModel:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What changes activations beside weights and settings, for the provenance of a cache.
-
-        ``modules``: names that the user gave (:func:`ima.models.register_architecture`).
-        ``processors``: classes that turn media into a model's inputs; the same pixels give other
-        inputs with torchvision than with Pillow. Empty parts are left out.
-        """
+        """Given names of modules, and classes of media processors: a cache's provenance."""
         modules = list_given_names(self.language.config.get_text_config().model_type)
         parts = {"modules": modules, "processors": self._name_processors()}
         return {name: value for name, value in parts.items() if value}
 
     def _name_processors(self) -> dict[str, str]:
-        encoder = None if self.perception is None else self.perception.encoder
-        processor = getattr(encoder, "processor", None)
+        # The same pixels give other inputs with torchvision than with Pillow.
+        processor = getattr(getattr(self.perception, "encoder", None), "processor", None)
         return {} if processor is None else {self.modality: type(processor).__name__}
 
     @property
@@ -468,15 +463,11 @@ class FrozenModel:
                     f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
                     f"{self._positions:.0f} positions. Shorten its text."
                 )
-        embedded = [
-            self.hook_points.embedding(
-                torch.tensor([*text.lead, *text.ids], device=self.device).long()
-            )
-            for text in texts
-        ]
+        device = self.device
+        ids = [torch.tensor([*text.lead, *text.ids], device=device).long() for text in texts]
         return assemble_batch(
             texts,
-            embedded=embedded,
+            embedded=[self.hook_points.embedding(each) for each in ids],
             perceptual=perceptual,
             modalities=[sample.modality for sample in samples],
             sample_ids=[sample.id for sample in samples],

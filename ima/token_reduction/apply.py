@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
-from ima.token_reduction.attention import find_attention_projections, replace_attention
+from ima.token_reduction.attention import (
+    LayerAttention,
+    find_attention_projections,
+    find_window,
+    replace_attention,
+)
 from ima.token_reduction.plans import PruneStep, ReductionPlan, SkipStep, resolve_layers
 from ima.token_reduction.scoring import TokenView, select_tokens
 from ima.token_reduction.tokens import ActiveTokens, PackedTokens, pack_tokens, repeat_for_beams
@@ -98,9 +103,9 @@ class _Run:
         self.prompt_length = batch.attention_mask.shape[1]
         self.real = batch.attention_mask.bool()
         self.trace = PlanTrace()
-        #: Layers whose queries and keys a step reads, and the tensors while they are needed.
+        #: Layers whose attention a step reads, and what they did while it is needed.
         self.watched = {s.after_layer for s in plan.prune_steps if "attention" in s.needs}
-        self.projections: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self.attention: dict[int, LayerAttention] = {}
         self.changes_attention = bool(self.watched) or any(
             step.skip != "ffn" for step in plan.skip_steps
         )
@@ -230,9 +235,14 @@ class _Run:
         }
         if layer > 0:
             view["states_before"] = self.block_input[beams]
-        if layer in self.projections:
-            queries, keys, scale = self.projections.pop(layer)
-            view |= {"queries": queries[beams], "keys": keys[beams], "scale": scale}
+        if layer in self.watched:
+            if layer not in self.attention:
+                raise ModelError(
+                    f"{self.plan.name!r} ranks tokens by attention, and layer {layer} of "
+                    f"{self.model.name!r} did not attend in a way that can be watched."
+                )
+            attention = self.attention.pop(layer).select(beams)
+            view |= {"queries": attention.queries, "keys": attention.keys, "attention": attention}
         summary = self.batch.summary
         if summary is not None:
             view["summary"] = summary if packed is None else packed.take(summary)
@@ -263,9 +273,14 @@ class _Run:
                 f"{self.model.name!r} does not hand its blocks past_key_values by name, so that "
                 "nothing can be decoded after tokens are pruned. Use skip steps instead."
             )
-        keys = int(cache.get_seq_length(layer - 1)) + 1
-        mask = kwargs.get("attention_mask")
-        mask = packed.decoding_mask(mask, prompt_length=self.prompt_length, keys=keys)
+        own = cache.layers[layer - 1]
+        mask = packed.decoding_mask(
+            kwargs.get("attention_mask"),
+            prompt_length=self.prompt_length,
+            keys=int(own.get_seq_length()) + 1,
+            cached=int(own.get_mask_sizes(1)[0]),
+            window=find_window(self.model.hook_points.get_attention(layer - 1), own),
+        )
         return {**kwargs, "attention_mask": mask}
 
     def active_tokens(self, sub_block: str, layer: int) -> ActiveTokens | None:
@@ -289,10 +304,10 @@ class _Run:
     def _read_input_of_block(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (self.block_input.reshape(args[0].shape), *args[1:])
 
-    def watch(self, layer: int, queries: Tensor, keys: Tensor, *, scale: float) -> None:
-        """Keep the queries and keys of a layer whose attention a step reads."""
+    def watch(self, layer: int, attention: LayerAttention) -> None:
+        """Keep the attention of a layer that a step reads."""
         if self.prefill and layer in self.watched:
-            self.projections[layer] = (queries, keys, scale)
+            self.attention[layer] = attention
 
 
 def _within(before: PackedTokens, after: PackedTokens) -> PackedTokens:

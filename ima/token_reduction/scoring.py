@@ -16,6 +16,7 @@ from ima.errors import ParameterError
 from ima.stats import FloatArray
 
 if TYPE_CHECKING:
+    from ima.token_reduction.attention import LayerAttention
     from ima.token_reduction.plans import PruneStep
 
 
@@ -40,8 +41,8 @@ class TokenView:
         ``(sample, head, token, feature)``: queries of the layer, with positions.
     keys : Tensor or None
         ``(sample, key head, token, feature)``: keys of the layer, with positions.
-    scale : float
-        Factor of the products of queries and keys.
+    attention : LayerAttention or None
+        The layer's attention, from which the weights of a token are computed.
     summary : Tensor or None
         ``(sample, token)``: cosine of each perceptual token's patch with the encoder's CLS token.
     """
@@ -53,27 +54,24 @@ class TokenView:
     states: Tensor | None = None
     queries: Tensor | None = None
     keys: Tensor | None = None
-    scale: float = 1.0
+    attention: LayerAttention | None = None
     summary: Tensor | None = None
 
     def attention_of_last_token(self) -> Tensor:
         """Return how much the last token of each sample attends to each, ``(sample, token)``.
 
-        The mean over heads; 0 at padding.
+        The mean over heads, with the masks, windows, softcaps, sinks and biases of the layer;
+        0 at padding.
+
+        Raises
+        ------
+        ModelError
+            If the layer's output does not follow from its weights.
         """
-        assert self.queries is not None
-        assert self.keys is not None
-        length = self.real.shape[1]
-        last = length - 1 - self.real.flip(1).int().argmax(dim=1)
-        samples = torch.arange(len(self.queries), device=self.queries.device)
-        query = self.queries[samples, :, last].unsqueeze(2)  # (sample, head, 1, feature)
-        groups = self.queries.shape[1] // self.keys.shape[1]
-        keys = self.keys.repeat_interleave(groups, dim=1)
-        products = query @ keys.transpose(2, 3) * self.scale
-        earlier = torch.arange(length, device=self.real.device)[None] <= last[:, None]
-        allowed = self.real & earlier
-        products = products.masked_fill(~allowed[:, None, None], -torch.inf)
-        return products.softmax(dim=-1).mean(dim=1)[:, 0]
+        assert self.attention is not None
+        last = self.real.shape[1] - 1 - self.real.flip(1).int().argmax(dim=1)
+        weights = self.attention.compute_weights(last).mean(dim=1)
+        return weights.masked_fill(~self.real, 0.0)
 
 
 def find_knee(scores: FloatArray) -> int:

@@ -92,37 +92,51 @@ class PackedTokens:
         """Return the tokens' keys of a mask ``(sample or 1, head, query, position)``."""
         return torch.take_along_dim(mask, self.places[:, None, None], dim=3)
 
-    def decoding_mask(self, mask: Tensor | None, *, prompt_length: int, keys: int) -> Tensor | None:
+    def decoding_mask(
+        self,
+        mask: Tensor | None,
+        *,
+        prompt_length: int,
+        keys: int,
+        cached: int,
+        window: int | None,
+    ) -> Tensor | None:
         """Return the mask of one token that is decoded after the prompt.
 
         Parameters
         ----------
         mask : Tensor or None
-            ``(sample or 1, 1, 1, key)`` over the whole prompt and the decoded tokens; None allows
-            all. Where tokens left before the first layer, the model makes it for fewer keys, and
-            it is not read.
+            The mask that the model made for the whole prompt, for its kind only: bool, or numbers
+            that are added; None allows all.
         prompt_length : int
             Tokens of the whole prompt.
         keys : int
-            Keys of the layer: the tokens that remain, and the decoded ones.
+            Keys that the layer has seen: the tokens that remain, and the decoded ones.
+        cached : int
+            How many of these, from the end, the layer's cache still holds.
+        window : int or None
+            Positions to which a token attends, its own among them; None for all before it.
+
+        Returns
+        -------
+        Tensor or None
+            ``(sample, 1, 1, key)``; None where all keys are attended to.
         """
-        if mask is None and self.whole:
-            return None
         decoded = keys - self.places.shape[1]
-        if mask is None or mask.shape[-1] < prompt_length + decoded:
-            later = self.real.new_ones(len(self.real), decoded)
-            allowed = torch.cat([self.real, later], dim=1)[:, None, None]
-            if mask is None or mask.dtype == torch.bool:
-                return allowed
-            closed = torch.zeros_like(allowed, dtype=mask.dtype)
-            return closed.masked_fill(~allowed, torch.finfo(mask.dtype).min)
-        own = self.take_mask_keys(mask[..., :prompt_length])
-        if mask.dtype == torch.bool:
-            own = own & self.real[:, None, None]
-        else:
-            own = own.masked_fill(~self.real[:, None, None], torch.finfo(own.dtype).min)
-        later = mask[..., prompt_length : prompt_length + decoded].expand(len(own), -1, -1, -1)
-        return torch.cat([own, later], dim=-1)
+        later = prompt_length + torch.arange(decoded, device=self.places.device)
+        places = torch.cat([self.places, later.expand(len(self.places), -1)], dim=1)
+        allowed = torch.cat([self.real, self.real.new_ones(len(self.real), decoded)], dim=1)
+        if window is not None:
+            # Positions count, and not how many tokens are left between them.
+            allowed = allowed & (places[:, -1:] - places < window)
+        allowed = allowed[:, keys - cached :]
+        if mask is None and bool(allowed.all()):
+            return None
+        allowed = allowed[:, None, None]
+        if mask is None or mask.dtype == torch.bool:
+            return allowed
+        closed = torch.zeros_like(allowed, dtype=mask.dtype)
+        return closed.masked_fill(~allowed, torch.finfo(mask.dtype).min)
 
 
 @dataclass(frozen=True, eq=False)

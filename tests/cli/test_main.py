@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ima import claims
-from ima.cache.reader import open_cache
 from ima.bench import speed
+from ima.cache.reader import open_cache
 from ima.stats.intervals import Interval
 
 MODEL = "llama-mini/vit/image-caption"

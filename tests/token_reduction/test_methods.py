@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 from tinysamples import image_set
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from ima import cli
 from ima.data.samples import open_samples
 from ima.models import load_model
 from ima.token_reduction import methods
 from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.attention import LayerAttention, make_causal_mask
 from ima.token_reduction.methods import list_methods, list_scorers
 from ima.token_reduction.methods.fastv import FastV
 from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
@@ -73,15 +76,20 @@ def make_view(*, samples=3, length=12, seed=0):
 
     real = torch.arange(length)[None] >= torch.arange(samples)[:, None]
     perceptual = real & (torch.arange(length)[None] < length - 3)
+    queries, keys, values = draw(4, length, 6), draw(2, length, 6), draw(2, length, 6)
+    config = LlamaConfig(hidden_size=24, num_attention_heads=4, num_key_value_heads=2)
+    mask = make_causal_mask(queries) & real[:, None, None]
+    module = LlamaAttention(config, 0)
+    attention = LayerAttention(module, queries, keys, values, mask, {"scaling": 0.4}, output=None)
     return TokenView(
         tuple("abcdef"[:samples]),
         candidates=perceptual,
         real=real,
         states_before=draw(length, 8),
         states=draw(length, 8),
-        queries=draw(4, length, 6),
-        keys=draw(2, length, 6),
-        scale=0.4,
+        queries=queries,
+        keys=keys,
+        attention=attention,
         summary=draw(length).clamp(-1, 1),
     )
 
@@ -119,7 +127,7 @@ def check_scorer(cls):
                 "candidates", "real", "states_before", "states", "queries", "keys", "summary"
             )
         },
-        scale=view.scale,
+        attention=view.attention.select(slice(1, 2)),
     )  # fmt: skip
     step = make_method(cls, ratio=0.5, seed=3)
     assert torch.equal(select_tokens(step, alone)[0], select_tokens(step, view)[1])
