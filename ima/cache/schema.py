@@ -395,7 +395,8 @@ def choose_unit_size(samples: int, *, layers: int, hidden: int) -> int:
 
     It gives the means of the residual stream a shard of 8 MiB with inner chunks of at least 256
     KiB, but is never more than 32: a small model then has smaller shards, and a killed run still
-    loses little.
+    loses little. Units are equal shares, because a file holds whole chunks: the last one of 40
+    samples in units of 32 would be mostly padding.
 
     Parameters
     ----------
@@ -406,12 +407,13 @@ def choose_unit_size(samples: int, *, layers: int, hidden: int) -> int:
 
     Examples
     --------
-    >>> choose_unit_size(200, layers=32, hidden=4096), choose_unit_size(200, layers=12, hidden=192)
-    (8, 32)
+    >>> choose_unit_size(200, layers=32, hidden=4096), choose_unit_size(40, layers=12, hidden=192)
+    (8, 20)
     """
     row = len(TOKEN_KINDS) * hidden * np.dtype("float32").itemsize
     full = max(-(-_INNER_CHUNK_BYTES // row), _SHARD_BYTES // (row * (layers + 1)))
-    return min(full, _MAX_UNIT_SAMPLES, samples)
+    units = -(-samples // min(full, _MAX_UNIT_SAMPLES))
+    return -(-samples // units)
 
 
 def count_tokens_per_shard(tokens: int, *, layers: int, width: int, itemsize: int) -> int:

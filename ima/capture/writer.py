@@ -118,7 +118,9 @@ def create_cache(
     location = locate_store(path)
     with lock_store(location):
         stored = _read_existing(location)
-        job = prepare_capture_job(parameters, model=model, dataset=dataset)
+        # Another version may have chosen other units; the numbers do not depend on them.
+        unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
+        job = prepare_capture_job(parameters, model=model, dataset=dataset, unit=unit)
         requested = make_job_attributes(job)
         if stored is not None and not overwrite:
             _require_same_cache(location, stored=stored, requested=requested)
@@ -138,7 +140,11 @@ def create_cache(
 
 
 def prepare_capture_job(
-    parameters: CacheParameters, *, model: str | FrozenModel, dataset: str | SampleSet
+    parameters: CacheParameters,
+    *,
+    model: str | FrozenModel,
+    dataset: str | SampleSet,
+    unit: int | None = None,
 ) -> CaptureJob:
     """Open samples and model and check that they fit, without writing anything.
 
@@ -148,6 +154,8 @@ def prepare_capture_job(
         The settings.
     model, dataset : str, FrozenModel or SampleSet
         As for :func:`create_cache`.
+    unit : int, optional
+        Samples per unit of a cache that is there already, unless the settings name it.
 
     Returns
     -------
@@ -181,7 +189,7 @@ def prepare_capture_job(
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
         raise SampleError(f"Sample {samples[int(empty[0])].id!r} has an empty text.")
-    unit = parameters.unit or choose_unit_size(
+    unit = parameters.unit or unit or choose_unit_size(
         len(samples), layers=model.layers, hidden=model.hidden
     )
     layout = CacheLayout(

@@ -23,6 +23,14 @@ def test_chunks_and_shards_of_a_large_model() -> None:
 
 
 def test_a_small_model_still_has_units_to_resume() -> None:
-    assert choose_unit_size(200, layers=12, hidden=192) == 32
+    assert choose_unit_size(192, layers=12, hidden=192) == 32
+
+
+def test_the_last_file_of_a_cache_is_hardly_padded() -> None:
+    for samples in (1, 31, 32, 33, 40, 65, 200, 1000):
+        unit = choose_unit_size(samples, layers=12, hidden=192)
+        units = -(-samples // unit)
+        assert unit <= 32
+        assert units * unit - samples < units
     # Less than one shard of tokens: no padding on disk.
     assert count_tokens_per_shard(800, layers=13, width=192, itemsize=2) == 800

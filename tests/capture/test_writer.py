@@ -50,6 +50,21 @@ def test_the_same_run_gives_the_same_bytes_and_a_second_one_does_nothing(
     create_cache(model, dataset=image_set(7), path=path, **(SETTINGS | {"batch_size": 5}))
 
 
+def test_a_cache_of_other_units_is_the_same_cache(
+    model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version chose other units for as many samples."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "unit"}
+    path = tmp_path / "old.zarr"
+    monkeypatch.setattr(writer, "choose_unit_size", lambda *_, **__: 4)
+    create_cache(model, dataset=image_set(7), path=path, **settings)
+    before = snapshot(path)
+    monkeypatch.undo()
+    create_cache(model, dataset=image_set(7), path=path, **settings)
+    assert snapshot(path) == before
+    assert open_cache(path).attrs["layout"]["unit"] == 4
+
+
 def test_a_store_has_no_trace_of_when_and_where_it_was_made(finished: Path) -> None:
     attributes = json.loads((finished / "zarr.json").read_text())["attributes"]
     assert set(attributes) == {
