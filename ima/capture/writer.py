@@ -189,8 +189,10 @@ def prepare_capture_job(
     empty = np.flatnonzero(lengths[:, 1] == 0)
     if empty.size:
         raise SampleError(f"Sample {samples[int(empty[0])].id!r} has an empty text.")
-    unit = parameters.unit or unit or choose_unit_size(
-        len(samples), layers=model.layers, hidden=model.hidden
+    unit = (
+        parameters.unit
+        or unit
+        or choose_unit_size(len(samples), layers=model.layers, hidden=model.hidden)
     )
     layout = CacheLayout(
         samples=len(samples),

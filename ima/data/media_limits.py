@@ -1,14 +1,20 @@
-"""How large a medium may be: asked of a file's header, before memory is."""
+"""How large a medium may be, asked of a file's header before memory is, and warnings of readers."""
 
 from __future__ import annotations
 
 import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ima.errors import ParameterError, SampleError
 
 #: Variable of the environment that moves the limit, in bytes.
 LIMIT_VARIABLE = "IMA_MAX_MEDIA_BYTES"
 _DEFAULT_LIMIT = 1 << 30
+#: Filters of warnings belong to the process, and media are read in several threads.
+_WARNINGS_LOCK = threading.Lock()
 
 
 def require_media_size(name: object, size: float) -> None:
@@ -45,3 +51,20 @@ def _read_limit() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ParameterError(f"{LIMIT_VARIABLE} must be a number of bytes; found {text!r}.")
     return int(text)
+
+
+@contextmanager
+def ignore_warnings(category: type[Warning]) -> Iterator[None]:
+    """Ignore the warnings of a reader, one thread at a time.
+
+    Two threads that enter and leave :class:`warnings.catch_warnings` in turn would leave the
+    filters of one of them behind.
+
+    Examples
+    --------
+    >>> with ignore_warnings(UserWarning):
+    ...     warnings.warn("a tag that is not needed", stacklevel=1)
+    """
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ima.data.media_limits import require_media_size
+from ima.data.media_limits import ignore_warnings, require_media_size
 from ima.errors import ImaError, SampleError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -144,9 +143,8 @@ def _open(source: Any, name: object) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            # The limit is ours.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # The limit is ours.
+        with ignore_warnings(Image.DecompressionBombWarning):
             image = Image.open(source)
         with image:
             yield image

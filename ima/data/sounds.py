@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ima.data.media_limits import require_media_size
+from ima.data.media_limits import ignore_warnings, require_media_size
 from ima.errors import SampleError
 
 SAMPLING_RATE = 16_000
@@ -175,9 +174,8 @@ def _read_wav(path: Path) -> npt.NDArray[np.float32]:
     from scipy.io import wavfile
 
     _require_whole_wav(path)
-    with warnings.catch_warnings():
-        # Chunks with tags or cue points are not needed.
-        warnings.simplefilter("ignore", wavfile.WavFileWarning)
+    # Chunks with tags or cue points are not needed.
+    with ignore_warnings(wavfile.WavFileWarning):
         rate, wave = wavfile.read(path)
     return convert_sound(wave, rate=int(rate), name=path)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import time
+import warnings
 import zlib
 from contextlib import suppress
 from fractions import Fraction
@@ -405,3 +408,35 @@ def test_what_fuzzing_found_is_named(tmp_path):
             continue
         refused += 1
     assert refused > 20
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path, monkeypatch):
+    """What each thread found when it began would else be put back by the last one to leave."""
+    paths = [tmp_path / f"{number}.wav" for number in range(2)]
+    for path in paths:
+        wavfile.write(path, 16_000, np.arange(100, dtype=np.int16))
+    read, entered, left = wavfile.read, threading.Event(), threading.Event()
+
+    def read_slowly(path):
+        if path == paths[0]:
+            # Long enough for the other thread to enter, if it may.
+            entered.wait(0.5)
+        else:
+            entered.set()
+            left.wait(0.5)
+        return read(path)
+
+    def read_sound_and_leave(path):
+        read_media(path, "audio")
+        left.set()
+
+    monkeypatch.setattr(wavfile, "read", read_slowly)
+    before = list(warnings.filters)
+    first = threading.Thread(target=read_sound_and_leave, args=(paths[0],))
+    second = threading.Thread(target=read_sound_and_leave, args=(paths[1],))
+    first.start()
+    time.sleep(0.1)
+    second.start()
+    first.join()
+    second.join()
+    assert list(warnings.filters) == before
