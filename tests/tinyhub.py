@@ -436,8 +436,59 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     )
 }
 
+
+def idefics2() -> tuple[Any, Any]:
+    """Return a model whose processor writes a space between picture and text."""
+    tok = tokenizer("<image>", "<fake_token_around_image>", "<end_of_utterance>")
+    made = hf.Idefics2Processor(
+        image_processor=hf.Idefics2ImageProcessor(
+            size={"shortest_edge": 28, "longest_edge": 56}, do_image_splitting=False
+        ),
+        tokenizer=tok,
+        image_seq_len=4,
+        chat_template=chat(image="<image>"),
+    )
+    config = hf.Idefics2Config(
+        vision_config={**SIGLIP, "image_size": 56},
+        perceiver_config={
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+            "num_key_value_heads": 1,
+            "hidden_size": 32,
+        },
+        text_config=hf.MistralConfig(**TEXT, vocab_size=len(tok), pad_token_id=0).to_dict(),
+        image_token_id=tok.convert_tokens_to_ids("<image>"),
+    )
+    return hf.Idefics2ForConditionalGeneration(config), made
+
+
+def blip2() -> tuple[Any, Any]:
+    """Return a model that does not run without a picture and whose processor writes its tokens."""
+    tok = tokenizer("<image>")
+    made = hf.Blip2Processor(
+        image_processor=hf.BlipImageProcessor(size=square(28)), tokenizer=tok, num_query_tokens=4
+    )
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2}
+    config = hf.Blip2Config(
+        vision_config={**sizes, "num_hidden_layers": 2, "image_size": 28, "patch_size": 14},
+        qformer_config={
+            **sizes, "num_hidden_layers": 2, "vocab_size": 50, "encoder_hidden_size": 32
+        },
+        text_config=hf.OPTConfig(
+            vocab_size=len(tok), hidden_size=32, ffn_dim=48, num_hidden_layers=3,
+            num_attention_heads=4, word_embed_proj_dim=32, max_position_embeddings=256,
+            pad_token_id=0, eos_token_id=1, bos_token_id=2, init_std=0.2,
+        ).to_dict(),
+        num_query_tokens=4,
+        image_token_index=tok.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    return hf.Blip2ForConditionalGeneration(config), made
+
+
 #: Families that not every test of the others fits.
-OTHERS = {"emu3": emu3}
+OTHERS = {"emu3": emu3, "idefics2": idefics2, "blip2": blip2}
 
 
 def save(name: str, folder: Path, *, seed: int = 0) -> Path:

@@ -39,6 +39,7 @@ class BlockModuleNames:
         "operator_norm",
         "norm_1",
         "layernorm1",
+        "ln_attn",
     )
     second_norm: tuple[str, ...] = (
         "pre_feedforward_layernorm",
@@ -52,6 +53,7 @@ class BlockModuleNames:
         "ffn_norm",
         "norm_2",
         "layernorm2",
+        "ln_mlp",
     )
     network: tuple[str, ...] = ("mlp", "block_sparse_moe", "feed_forward", "ffn")
     last_linear: tuple[str, ...] = (

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError
+from ima.models.hook_point_search import find_logits_owner
 from ima.models.hook_points import HookPoints, attach_hooks
 
 _POSITIONS = 16
@@ -74,6 +75,12 @@ def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
     """
     recorded, hidden_states, last, logits = _run(language, hook_points)
     states = recorded.states
+    if hidden_states[0].ndim != last.ndim:
+        raise ModelError(
+            f"{type(language).__name__} carries several residual streams side by side, as its "
+            f"hidden states of shape {tuple(hidden_states[0].shape)} show. ima reads decoders "
+            "with one."
+        )
     _require_finite(language, (*hidden_states, *states.values(), logits))
     layers = [
         layer for layer in hook_points.layers_of("resid_post") if ("resid_post", layer) in states
@@ -218,7 +225,9 @@ def _run(
             output = hook_points.trunk(
                 input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
             )
-        logits = language(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
+        # Some multimodal models do not run without a medium; what holds the unembedding does.
+        owner = find_logits_owner(language)
+        logits = owner(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
     # Models of others raise what they like when they are run in a way that they do not know.
     except Exception as error:
         raise ModelError(

@@ -10,10 +10,20 @@ import torch
 from torch import Tensor
 
 from ima.data.samples import MODALITIES, Modality
+from ima.errors import SampleError
 from ima.models.chat_template import TextTokens
 
 PaddingSide = Literal["right", "left"]
 PADDING_CODE = -1
+#: By tensor of a batch, its value at padding.
+_PADDING = {
+    "embeds": 0.0,
+    "attention_mask": 0,
+    "position_ids": 0,
+    "modality": PADDING_CODE,
+    "token_id": PADDING_CODE,
+    "answer": False,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +200,58 @@ def assemble_batch(
         answer=_pad(answers, side, False).to(device),
         sample_ids=tuple(sample_ids),
         summary=summary,
+    )
+
+
+def join_batches(batches: Sequence[Batch], *, side: PaddingSide = "right") -> Batch:
+    """Pad batches of one sample each to one batch.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        One sample each, without padding and without summaries.
+    side : {"right", "left"}
+        Side of the padding.
+
+    Returns
+    -------
+    Batch
+        Its rows are the samples, unchanged.
+
+    Raises
+    ------
+    SampleError
+        If a batch has arguments for the decoder whose padding is not known.
+
+    Examples
+    --------
+    >>> text = TextTokens(lead=(), ids=(5, 6), answer=1)
+    >>> one = assemble_batch(
+    ...     [text], embedded=[torch.zeros(2, 4)], perceptual=[None], modalities=["text"],
+    ...     sample_ids=["a"],
+    ... )
+    >>> len(join_batches([one, one]))
+    2
+    """
+    known = {"attention_mask", "position_ids"}
+    extra = dict(batches[0].extra)
+    others = {name for batch in batches for name, value in batch.extra.items() if value is not None}
+    if others - known or extra.get("position_ids") is not None:
+        raise SampleError(
+            f"Sample {batches[0].sample_ids[0]!r} cannot share a batch: its media change with "
+            "others' and its decoder takes further arguments. Encode samples one by one."
+        )
+    values: dict[str, Any] = {
+        name: _pad([getattr(batch, name)[0] for batch in batches], side, value)
+        for name, value in _PADDING.items()
+    }
+    if "attention_mask" in extra:
+        extra["attention_mask"] = values["attention_mask"]
+    return Batch(
+        **values,
+        sample_ids=tuple(batch.sample_ids[0] for batch in batches),
+        contents=tuple(content for batch in batches for content in batch.contents),
+        extra=extra,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from ima.errors import ModelError
 from ima.hook_points import HOOK_POINTS
@@ -16,6 +17,8 @@ from ima.models.architectures import ARCHITECTURE_FILE, BlockModuleNames, get_bl
 from ima.models.hook_points import HookPoints, HookSide, ResidualKind
 
 _CROSS_ATTENTION = ("cross_attn",)
+#: Parts of names of modules that read media; their blocks are no decoder's.
+_TOWERS = ("vision", "visual", "image", "audio", "speech", "qformer")
 #: Attention to the states of an encoder; it does nothing where a decoder runs alone.
 _ENCODER_ATTENTION = ("encoder_attn", "crossattention")
 #: Why blocks have no hidden units of one network.
@@ -111,6 +114,11 @@ class _BlockParts:
 
 def _find_hook_points(language: Any) -> HookPoints:
     config = language.config.get_text_config()
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{type(language).__name__} has an encoder and a decoder that attends to it "
+            f"({config.model_type}). ima reads decoders that stand alone."
+        )
     names = get_block_module_names(config.model_type)
     layers = getattr(config, "decoder_layers", None) or config.num_hidden_layers
     holder, blocks = _find_blocks(language, layers, names)
@@ -130,13 +138,16 @@ def _find_hook_points(language: Any) -> HookPoints:
         "softcap": getattr(config, "final_logit_softcapping", None),
         "hidden": config.hidden_size,
         "vocab_size": language.get_output_embeddings().weight.shape[0],
-        "logit_scale": _get_logit_scale(config),
+        "logit_scale": _get_logit_scale(language, config),
         "addition_scale": _get_addition_scale(config),
     }
     if any(_first(block, _CROSS_ATTENTION) is not None for block in blocks):
         return _crossing(common, intermediate=config.intermediate_size)
     parts = _find_parts(language, blocks, names, has_final_norm=bool(final_norms))
-    shares_input = getattr(config, "use_parallel_residual", False) or parts.second_norm is None
+    shares_input = parts.second_norm is None or any(
+        getattr(config, name, False)
+        for name in ("use_parallel_residual", "new_decoder_architecture")
+    )
     is_parallel = parts.order == "inputs" and bool(shares_input)
     sites, undefined = _find_sites(parts, is_parallel=is_parallel)
     for name, (path, _) in tuple(sites.items()):
@@ -276,12 +287,14 @@ def _find_unembedding(language: Any, trunk: nn.Module) -> nn.Module:
     transform the states first.
     """
     output: nn.Module = language.get_output_embeddings()
-    parts = list(language.children())
+    parts = list(find_logits_owner(language).children())
     holds_trunk = [any(module is trunk for module in part.modules()) for part in parts]
     holds_output = [any(module is output for module in part.modules()) for part in parts]
     if True not in holds_trunk or True not in holds_output:
         return output
     last = holds_output.index(True)
+    if holds_trunk[last]:
+        return output
     chain = parts[holds_trunk.index(True) + 1 : last + 1] or [parts[last]]
     return chain[0] if len(chain) == 1 else nn.Sequential(*chain)
 
@@ -322,18 +335,40 @@ def _find_uneven_layers(blocks: Sequence[nn.Module], *, has_experts: bool) -> st
     return ""
 
 
-def _get_logit_scale(config: Any) -> float:
+def find_logits_owner(language: Any) -> Any:
+    """Return the module of a model that computes logits: the one that holds the unembedding.
+
+    Some multimodal models hold a whole causal language model (BLIP-2, Granite Speech).
+
+    Examples
+    --------
+    >>> find_logits_owner(blip2)  # doctest: +SKIP
+    OPTForCausalLM(…)
+    """
+    output = language.get_output_embeddings()
+    models: list[Any] = [each for each in language.modules() if isinstance(each, PreTrainedModel)]
+    causal = [
+        module
+        for module in models
+        if hasattr(module, "lm_head") and module.get_output_embeddings() is output
+    ]
+    return causal[-1] if causal else language
+
+
+def _get_logit_scale(language: Any, config: Any) -> float:
     """Return the factor of the logits.
 
     Cohere's configuration holds it, Granite's and Inkling's its inverse, MiniCPM's the width of a
-    model whose factor is one.
+    model whose factor is one. A multimodal model with such a decoder may leave it out (Aya Vision).
     """
+    code = inspect.getsource(type(find_logits_owner(language)).forward)
     for name in ("logits_scaling", "logits_mup_width_multiplier"):
-        if getattr(config, name, None):
+        if getattr(config, name, None) and name in code:
             return 1.0 / float(getattr(config, name))
-    if getattr(config, "dim_model_base", None):
+    if getattr(config, "dim_model_base", None) and "dim_model_base" in code:
         return float(config.dim_model_base / config.hidden_size)
-    return float(getattr(config, "logit_scale", None) or 1.0)
+    scale = getattr(config, "logit_scale", None)
+    return float(scale) if scale and "logit_scale" in code else 1.0
 
 
 def _get_addition_scale(config: Any) -> float:
@@ -372,7 +407,7 @@ def _find_blocks(
     # An encoder next to the decoder may have as many blocks, so the decoder is searched first.
     roots = [language.get_decoder(), language.base_model]
     others: list[str] = []
-    for module in (module for root in roots if root is not None for module in root.modules()):
+    for module in (module for root in roots if root is not None for module in _walk(root)):
         for child in module.children():
             if not isinstance(child, nn.ModuleList) or len(child) != layers:
                 continue
@@ -390,6 +425,14 @@ def _find_blocks(
         f"named {' or '.join(names.attention)}. Models built like OPT, LLaMA, Qwen, Gemma, "
         f"Mistral, Phi or GPT-NeoX are supported.{found}"
     )
+
+
+def _walk(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and what it holds, without towers that read media."""
+    yield module
+    for name, child in module.named_children():
+        if not any(tower in name for tower in _TOWERS):
+            yield from _walk(child)
 
 
 def _advice(language: Any, part: str) -> str:

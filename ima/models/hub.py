@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ima.data.samples import MODALITIES, Modality, Sample, convert_to_uint8
 from ima.data.sounds import SAMPLING_RATE
 from ima.errors import ModelError, SampleError
-from ima.models.batch import PADDING_CODE, Batch, PaddingSide
+from ima.models.batch import PADDING_CODE, Batch, PaddingSide, join_batches
 from ima.models.chat_template import (
     ANSWER_OWNER,
     TEMPLATE_OWNER,
@@ -127,6 +127,9 @@ class HubModel(FrozenModel):
         ModelError
             If the processor does not put the medium before the prompt.
         """
+        if len(samples) > 1 and any(sample.modality in self.alone for sample in samples):
+            single = [self.encode([sample], side=side, target=target) for sample in samples]
+            return join_batches(single, side=side)
         rendered = [self._render(sample, source=sample, target=target) for sample in samples]
         inputs = self._inputs(samples, rendered, sources=samples, side=side)
         batch = self._batch_of(samples, rendered, inputs)
@@ -181,8 +184,21 @@ class HubModel(FrozenModel):
         if modality not in self._frames:
             placeholder = self._find_placeholder(modality)
             frame = read_chat_frame(self.processor, modality, placeholder=placeholder)
-            self._frames[modality] = frame
+            self._frames[modality] = self._follow_processor(frame) if modality == "image" else frame
         return self._frames[modality]
+
+    def _follow_processor(self, frame: ChatFrame) -> ChatFrame:
+        """Return a frame with the space that some processors write behind a picture (Idefics 2)."""
+        blank = _make_blank_sample()
+        for each in (frame, replace(frame, head=f"{frame.head} ")):
+            rendered = each.render(blank, target=True)
+            expected, _ = label_token_owners(rendered, self.tokenizer)
+            with suppress(SampleError):
+                inputs = self._inputs([blank], [rendered], sources=[blank], side="left")
+                if inputs["input_ids"][0].tolist()[-len(expected) :] == list(expected):
+                    return each
+        # The first sample raises the error, with its name.
+        return frame
 
     def _find_placeholder(self, modality: Modality) -> str:
         """Return the text that the processor replaces by the places of a medium."""
@@ -190,20 +206,20 @@ class HubModel(FrozenModel):
         if token is None:
             return ""
         own = str(self.tokenizer.convert_ids_to_tokens(token))
-        # Some processors look for the token that begins an image, and write the others themselves.
-        begins = getattr(self.processor, "boi_token", None)
-        if modality != "image" or not isinstance(begins, str):
+        if modality != "image":
             return own
-        blank = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
-        picture = self._prepare_media(
-            [Sample("blank", "image", "qa", "", (), media=lambda: blank)], modality="image"
-        )
-        for candidate in (own, begins):
+        picture = self._prepare_media([_make_blank_sample()], modality="image")
+        # Some processors look for the token that begins an image and write the others themselves,
+        # and some write all of them (Fuyu).
+        candidates = [own, getattr(self.processor, "boi_token", None), ""]
+        counts: dict[str, int] = {}
+        for candidate in filter(_is_text, candidates):
             with suppress(ValueError, TypeError, RuntimeError, AttributeError, IndexError):
-                ids = self.processor(text=[candidate], return_tensors="pt", **picture)["input_ids"]
-                if (ids == token).any():
-                    return candidate
-        return own
+                ids = self.processor(text=[f"{candidate}a"], return_tensors="pt", **picture)
+                counts[str(candidate)] = int((ids["input_ids"] == token).sum())
+        written = {candidate: count for candidate, count in counts.items() if count}
+        # One token more: the placeholder itself, beside those that the processor writes.
+        return min(written, key=written.__getitem__) if written else own
 
     @cached_property
     def _frames(self) -> dict[Modality, ChatFrame]:
@@ -350,6 +366,7 @@ class HubModel(FrozenModel):
             first = self.hook_points.get_hook_point("resid_post", layer=0)
             hooks.enter_context(first.attach(record_state, samples=len(ids)))
             hooks.enter_context(suppress(_ReachedError))
+            hooks.enter_context(_name_failures(self.name))
             self.language(**inputs, use_cache=False)
         extra = {
             name: value
@@ -390,6 +407,30 @@ class HubModel(FrozenModel):
             self._render(sample, source=source, target=False)
             for sample, source in zip(samples, sources, strict=True)
         ]
+
+
+@contextmanager
+def _name_failures(name: str) -> Iterator[None]:
+    """Turn what a model raises for its own inputs into an error that names the model."""
+    try:
+        yield
+    except (_ReachedError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{name!r} cannot read what its own processor makes: {type(error).__name__}: "
+            f"{error!s:.200}. Check that processor and weights belong together."
+        ) from error
+
+
+def _make_blank_sample() -> Sample:
+    """Return a black picture with a text."""
+    blank = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
+    return Sample("blank", "image", "qa", "what", ("that",), media=lambda: blank)
+
+
+def _is_text(candidate: object) -> bool:
+    return isinstance(candidate, str)
 
 
 class _ReachedError(Exception):

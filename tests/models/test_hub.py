@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tinyhub import BARE, FAMILIES, bare, save
+from transformers import BartConfig, BartForConditionalGeneration
 
 import ima.models
 from ima.cache.reader import open_cache
@@ -24,6 +27,7 @@ from ima.errors import ModelError, ParameterError, SampleError
 from ima.models.audit import audit_hook_points
 from ima.models.chat_template import find_placeholder_ids
 from ima.models.hook_point_search import find_hook_points
+from ima.models.hook_points import attach_hooks
 from ima.models.hub import HubModel
 from ima.pruning.wanda import iterate_blocks
 from ima.token_reduction.methods.fastv import FastV
@@ -425,8 +429,18 @@ def test_a_processor_that_lets_company_change_a_sample_runs_each_alone(tmp_path)
     batches = model.encode_batches(pictures, batch_size=2)
     for single, batch in zip(alone, batches, strict=True):
         assert torch.equal(single.embeds, batch.embeds)
-    together = model.encode(pictures)
-    assert not torch.equal(together.embeds[0, : alone[0].embeds.shape[1]], alone[0].embeds[0])
+    for side in ("right", "left"):
+        together = model.encode(pictures, side=side)
+        logits = model.forward(together, logits=True)
+        for row, single in enumerate(alone):
+            real = together.attention_mask[row].bool()
+            for name in ("embeds", "modality", "token_id", "answer"):
+                assert torch.equal(getattr(together, name)[row][real], getattr(single, name)[0])
+            expected = model.forward(single, logits=True)[0]
+            torch.testing.assert_close(logits[row][real], expected, atol=1e-4, rtol=1e-4)
+    # The processor itself does not keep them apart.
+    mixed = replace(model, alone=frozenset()).encode(pictures)
+    assert not torch.equal(mixed.embeds[0, : alone[0].embeds.shape[1]], alone[0].embeds[0])
     said = model.generate(pictures, max_new_tokens=3, batch_size=2)
     assert said == [model.generate([one], max_new_tokens=3)[0] for one in pictures]
     store = create_cache(
@@ -463,3 +477,43 @@ def test_what_happens_at_perceptual_tokens_only_is_audited(folders, models, monk
 
 def test_the_class_that_reads_pictures_is_part_of_a_cache(models):
     assert models("llava").reading == {"processors": {"image": "CLIPImageProcessorPil"}}
+
+
+@pytest.mark.parametrize("name", ["idefics2", "blip2"])
+@torch.no_grad()
+def test_a_processor_that_writes_more_than_its_template_is_followed(tmp_path, name):
+    """Idefics 2 writes a space behind a picture, and BLIP-2 all tokens of a picture."""
+    model = ima.models.load_model(str(save(name, tmp_path / name)))
+    one = sample("image")
+    batch = model.encode([one])
+    states = {}
+    with attach_hooks(
+        model.hook_points,
+        names=["resid_post"],
+        samples=1,
+        callback=lambda _name, layer, state: states.setdefault(layer, state.clone()),
+    ):
+        model.forward(batch)
+    picture = Image.fromarray(one.load())
+    eos = model.tokenizer.eos_token
+    text = {
+        "idefics2": "<|user|><image>what is it ?<|end|>\n<|assistant|>a red circle<|end|>",
+        "blip2": f"what is it ? a red circle{eos}",
+    }[name]
+    options = {"add_special_tokens": False} if name == "blip2" else {}
+    inputs = model.processor(text=[text], images=[picture], return_tensors="pt", **options)
+    output = model.language(**inputs, output_hidden_states=True)
+    inner = getattr(output, "language_model_outputs", output)
+    for layer in range(model.layers):
+        torch.testing.assert_close(states[layer], inner.hidden_states[layer])
+    assert int((batch.modality == 1).sum()) == 4
+    assert len(model.generate([one], max_new_tokens=3)) == 1
+
+
+def test_a_model_with_an_encoder_of_text_is_refused(tmp_path):
+    config = BartConfig(
+        vocab_size=60, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48,
+        decoder_ffn_dim=48, encoder_attention_heads=4, decoder_attention_heads=4,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"has an encoder and a decoder.*stand alone"):
+        find_hook_points(BartForConditionalGeneration(config))
