@@ -20,6 +20,8 @@ JOBS ?= $(shell env -u OMP_NUM_THREADS nproc)
 ifdef ARCHITECTURE
 export IMA_ARCHITECTURE := $(abspath $(ARCHITECTURE))
 endif
+# Seconds that guided fuzzing spends on each reader.
+FUZZ_SECONDS ?= 30
 # Compiled modules are kept: without them every test process compiles the tests again.
 unexport PYTHONDONTWRITEBYTECODE
 # One thread per job: JOBS jobs run side by side. No lock: one left by a killed build would stop
@@ -75,6 +77,11 @@ test: $(READY)  ## run the tests (ARGS="-k name" picks some)
 
 fuzz: $(READY)  ## read damaged files, manifests, caches and models for about ten minutes
 	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) -m fuzz tests/fuzz $(ARGS)
+	# Large, and made for Linux on x86-64 only: no other target needs it.
+	$(PY) -m pip install --quiet --constraint constraints.txt atheris
+	for target in $$($(PY) tests/fuzz/guided.py); do echo "guided: $$target"; \
+		$(ONE_THREAD) $(PY) tests/fuzz/guided.py $$target -max_total_time=$(FUZZ_SECONDS) \
+		-artifact_prefix=/tmp/ -verbosity=0 || exit 1; done
 
 lint: $(READY)  ## check style, types and the direction of imports; style of the notebooks
 	$(PY) -m ruff check .

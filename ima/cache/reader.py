@@ -27,6 +27,9 @@ from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, Cach
 logger = logging.getLogger("ima")
 
 
+_SECTIONS = ("model", "dataset", "parameters", "layout", "execution")
+
+
 def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> xr.DataTree:
     """Open a cache lazily: arrays are read from the store when they are used.
 
@@ -185,7 +188,8 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
             f"The root of {location.address!r} is not JSON: {error}. "
             f"Try `ima cache verify {location.address} --repair`."
         ) from error
-    attributes = document.get("attributes", {}) if isinstance(document, Mapping) else {}
+    given = document.get("attributes") if isinstance(document, Mapping) else None
+    attributes = given if isinstance(given, Mapping) else {}
     if attributes.get("schema") != CACHE_SCHEMA:
         raise CacheSchemaError(
             f"{location.address!r} is a Zarr store and not a cache of ima: its attribute "
@@ -198,7 +202,23 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
             f"{SCHEMA_1_VERSION!r} and {CACHE_SCHEMA_VERSION!r}. Make it again at another path, or "
             "read it with plain xarray."
         )
-    return upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
+    try:
+        found = upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
+        layout = parse_cache_layout(found)
+        whole = all(isinstance(found[section], Mapping) for section in _SECTIONS)
+        whole = whole and isinstance(layout.samples, int) and isinstance(layout.unit, int)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _make_damage_error(location, f"{type(error).__name__}: {error}") from error
+    if not whole:
+        raise _make_damage_error(location, "an entry has another type")
+    return found
+
+
+def _make_damage_error(location: StoreLocation, reason: str) -> CacheCorruptError:
+    return CacheCorruptError(
+        f"The attributes of {location.address!r} are damaged: {reason}. "
+        f"Try `ima cache verify {location.address} --repair`."
+    )
 
 
 def _command(attributes: Mapping[str, Any], location: StoreLocation) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from ima.claims.readings import (
     READING_NAMES,
@@ -284,7 +284,7 @@ def read_claim_records(path: str | Path) -> list[ClaimRecord]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return [ClaimRecord.model_validate(entry) for entry in entries]
-    except (json.JSONDecodeError, ValidationError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ParameterError(
             f"{path} is not a list of claim records: {error}. "
             "Run the notebook that writes it, for example with `make book`."

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from ima.data.clips import ARRAY_SUFFIXES, CONTAINER_SUFFIXES, list_frames, read
 from ima.data.pictures import PICTURE_SUFFIXES, read_picture
 from ima.data.samples import Media, Modality
 from ima.data.sounds import SAMPLING_RATE, SOUND_SUFFIXES, read_sound
-from ima.errors import SampleError
+from ima.errors import ImaError, SampleError
 
 _READERS: Mapping[Modality, Callable[[Path], Media]] = {
     "image": read_picture,
@@ -62,18 +59,10 @@ def read_media(path: Path, modality: Modality) -> Media:
         )
     try:
         return _READERS[modality](path)
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        MemoryError,
-        NotImplementedError,
-        struct.error,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        if isinstance(error, SampleError):
-            raise
+    except ImaError:
+        raise
+    # Readers of formats raise what they like for files that are damaged.
+    except Exception as error:
         raise SampleError(f"Cannot read {path} as {modality}: {error}.") from error
 
 

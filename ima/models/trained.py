@@ -341,7 +341,13 @@ def _locate_parts(card: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
-    card: dict[str, Any] = json.loads((folder / zoo.CARD_FILE).read_text(encoding="utf-8"))
+    path = folder / zoo.CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Cannot read the card {path}: {error}. Train the model again.") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"The card {path} is no JSON object. Train the model again.")
     return card
 
 

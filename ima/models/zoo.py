@@ -194,11 +194,13 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     path = folder / CARD_FILE
     try:
-        card: dict[str, Any] = json.loads(path.read_text())
+        card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"Cannot read the card {path}: {error}. `make zoo` rebuilds it."
         ) from error
+    if not isinstance(card, dict):
+        raise ModelError(f"The card {path} is no JSON object. `make zoo` rebuilds it.")
     missing = [
         key for key in (*CARD_RECORD_FIELDS, "class", "configuration", "sha256") if key not in card
     ]

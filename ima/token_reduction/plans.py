@@ -395,7 +395,7 @@ def read_plan(path: str | os.PathLike[str]) -> ReductionPlan:
     """
     try:
         given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(f"Cannot read the plan {os.fspath(path)}: {error}.") from error
     return parse_plan(given, source=os.fspath(path))
 
@@ -424,10 +424,13 @@ def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
     """
     if not isinstance(given, dict):
         raise ParameterError(f"{source} must hold name and steps; it holds {type(given).__name__}.")
+    listed = given.get("steps") or []
+    if not isinstance(listed, list | tuple):
+        raise ParameterError(f"{source} must hold a list of steps; it holds {listed!r}.")
     steps = []
     place = source
     try:
-        for number, step in enumerate(given.get("steps") or [], start=1):
+        for number, step in enumerate(listed, start=1):
             place = f"{source}, step {number}"
             if not isinstance(step, dict):
                 raise ParameterError(f"one of {', '.join(_KINDS)} is needed; found {step!r}.")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -244,3 +245,27 @@ def test_urls_work_in_place_of_a_path(
     assert report.ok
     assert report.repaired == (1,)
     assert files.cat_file(damaged) == snapshot(finished)["norms/attn_out/mean/c/1/0/0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda root: root.update(attributes=2), CacheSchemaError),
+        (lambda root: root["attributes"].pop("layout"), CacheCorruptError),
+        (lambda root: root["attributes"].update(parameters=[]), CacheCorruptError),
+        (lambda root: root["attributes"].update(model="m"), CacheCorruptError),
+        (lambda root: root["attributes"]["layout"].update(widths={}), CacheCorruptError),
+        (lambda root: root["attributes"]["layout"].update(unit="3"), CacheCorruptError),
+    ],
+)
+def test_attributes_of_another_shape_are_an_error_that_names_the_cache(
+    finished: Path, tmp_path: Path, change: Any, error: type[CacheError]
+) -> None:
+    path = tmp_path / "damaged.zarr"
+    shutil.copytree(finished, path)
+    root = json.loads((path / "zarr.json").read_text())
+    change(root)
+    (path / "zarr.json").write_text(json.dumps(root))
+    for read in (ima.open_cache, describe_cache):
+        with pytest.raises(error, match=r"damaged\.zarr"):
+            read(path)

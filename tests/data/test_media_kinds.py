@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import threading
 import time
@@ -440,3 +441,25 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path, monke
     first.join()
     second.join()
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "content"),
+    [
+        # Bits per sample and block of zero, and a header that ends within a word.
+        (
+            "a.wav",
+            "audio",
+            b"RIFFD\x03\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>[\x01"
+            + bytes(8)
+            + b"data"
+            + bytes(30),
+        ),
+        ("c.npy", "video", b"\x93NUMPY\x01\0v\0{'descr': '|u1', 'fortran_order': Fa" + bytes(80)),
+    ],
+)
+def test_damaged_headers_that_readers_trip_over_are_named(tmp_path, name, modality, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SampleError, match=re.escape(name)):
+        read_media(path, modality)

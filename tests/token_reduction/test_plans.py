@@ -112,3 +112,17 @@ def test_an_unknown_choice_is_refused_with_those_that_exist():
     step = {"prune": "perceptual", "after_layer": 1, "choose": "atention-random"}
     with pytest.raises(UnknownNameError, match=r"step 1: .*Available: attention, change, first"):
         plans.parse_plan({"name": "x", "steps": [step]})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: x\nsteps: 2\n", "must hold a list of steps; it holds 2"),
+        (b"name: x\nsteps:\n  -\xa0{skip: ffn}\n", "Cannot read the plan .*utf-8"),
+    ],
+)
+def test_a_file_that_is_no_plan_says_so(tmp_path, content, message):
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParameterError, match=message):
+        plans.read_plan(path)
