@@ -14,7 +14,13 @@ from transformers import PreTrainedModel
 from ima.errors import ModelError
 from ima.hook_points import HOOK_POINTS
 from ima.models.architectures import ARCHITECTURE_FILE, BlockModuleNames, get_block_module_names
-from ima.models.hook_points import HookPoints, HookSide, ResidualKind
+from ima.models.hook_points import (
+    LINEAR_CLASSES,
+    HookPoints,
+    HookSide,
+    ResidualKind,
+    get_weight,
+)
 
 _CROSS_ATTENTION = ("cross_attn",)
 #: Parts of names of modules that read media; their blocks are no decoder's.
@@ -165,7 +171,7 @@ def _find_hook_points(language: Any) -> HookPoints:
         network=parts.network,
         norms=tuple(filter(None, (parts.first_norm, parts.second_norm))),
         sum_reader=_first(blocks[0], _LATE_INPUTS) or "",
-        intermediate=0 if last is None else _count_inputs(last),
+        intermediate=0 if last is None else int(get_weight(last).shape[1]),
         no_linear_layers=_find_uneven_layers(common["blocks"], has_experts=not parts.last_linear),
     )
 
@@ -322,9 +328,9 @@ def _find_uneven_layers(blocks: Sequence[nn.Module], *, has_experts: bool) -> st
         return "some of them read the states of an encoder"
     shapes = [
         {
-            name: tuple(module.weight.shape)
+            name: tuple(get_weight(module).shape)
             for name, module in block.named_modules()
-            if isinstance(module, nn.Linear)
+            if isinstance(module, LINEAR_CLASSES)
         }
         for block in blocks
     ]
@@ -376,13 +382,6 @@ def _get_addition_scale(config: Any) -> float:
     if getattr(config, "scale_depth", None):
         return float(config.scale_depth / math.sqrt(config.num_hidden_layers))
     return float(getattr(config, "residual_multiplier", None) or 1.0)
-
-
-def _count_inputs(linear: nn.Module) -> int:
-    """Return the number of inputs of a linear layer; GPT-2's has a transposed weight."""
-    in_features: Any = getattr(linear, "in_features", None)
-    weight: Any = linear.weight
-    return int(in_features if in_features is not None else weight.shape[0])
 
 
 def _crossing(common: Mapping[str, Any], *, intermediate: int) -> HookPoints:

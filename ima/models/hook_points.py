@@ -53,6 +53,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.pytorch_utils import Conv1D
 
 from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
@@ -62,6 +63,22 @@ HookSide = Literal["input", "output"]
 ResidualKind = Literal["sequential", "parallel", "post-norm", "crossing"]
 
 _ADDITIONS = ("attn_out", "mlp_out")
+#: Linear layers; GPT-2 has its own.
+LINEAR_CLASSES = (nn.Linear, Conv1D)
+
+
+def get_weight(linear: nn.Module) -> Tensor:
+    """Return the weight of a linear layer, ``(out_features, in_features)``, to read and to change.
+
+    GPT-2's layers store the transpose; of these it is a view.
+
+    Examples
+    --------
+    >>> get_weight(nn.Linear(2, 3)).shape, get_weight(Conv1D(3, 2)).shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
+    weight: Any = linear.weight
+    return weight.T if isinstance(linear, Conv1D) else weight  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -225,9 +242,9 @@ class HookPoints:
                 f"linear layers have no norms: {self.no_linear_layers}."
             )
         return {
-            name: module.in_features
+            name: get_weight(module).shape[1]
             for name, module in self.blocks[0].named_modules()
-            if isinstance(module, nn.Linear)
+            if isinstance(module, LINEAR_CLASSES)
         }
 
     def layers_of(self, name: str) -> range:

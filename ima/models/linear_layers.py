@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
 from ima.models.hook_point_search import find_hook_points
+from ima.models.hook_points import get_weight
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -61,7 +62,8 @@ def get_block_weights(model: FrozenModel, layer: int) -> dict[str, npt.NDArray[n
     # The names are read from the first block, which may not be in memory with this one.
     names = tuple(model.hook_points.linear_in_features)
     block = model.hook_points.blocks[layer - 1]
-    return {name: get_linear(block, name).weight.detach().float().cpu().numpy() for name in names}
+    weights = {name: get_weight(get_linear(block, name)).detach() for name in names}
+    return {name: weight.float().cpu().numpy() for name, weight in weights.items()}
 
 
 def get_linear_weights(model: FrozenModel) -> dict[str, npt.NDArray[np.float32]]:

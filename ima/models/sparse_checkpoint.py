@@ -24,10 +24,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
+from ima.models.hook_points import get_weight
 from ima.models.linear_layers import KeptStructure, get_linear, shrink_model
 
 if TYPE_CHECKING:
@@ -277,13 +279,16 @@ class _CheckpointWriter:
     ) -> None:
         """Write one block: its pruned layers packed, its other weights as they are."""
         tensors: dict[str, Tensor] = {}
-        masks = {f"{name}.weight": mask for name, mask in kept.items()}
+        # A file holds a weight as its layer does: GPT-2's hold the transpose.
+        flips = {name: isinstance(block.get_submodule(name), Conv1D) for name in kept}
+        masks = {f"{n}.weight": mask.T if flips[n] else mask for n, mask in kept.items()}
         for key, tensor in block.state_dict(keep_vars=True).items():
             name = f"{prefix}.{key}"
             if key in masks:
                 weight = tensor.detach()
                 if (linear := key.removesuffix(".weight")) in updates:
-                    weight = torch.from_numpy(updates[linear]).to(weight.dtype)
+                    update = torch.from_numpy(updates[linear]).to(weight.dtype)
+                    weight = update.T if flips[linear] else update
                 tensors |= self._pack(name, weight, masks[key])
             elif name in self.unwritten:
                 tensors[name] = self._prepare(tensor)
@@ -415,6 +420,6 @@ def _check_masks(model: FrozenModel, masks: BlockMasks) -> None:
 
 def _check_shapes(block: nn.Module, kept: Mapping[str, npt.NDArray[np.bool_]]) -> None:
     for name, mask in kept.items():
-        shape = tuple(get_linear(block, name).weight.shape)
+        shape = tuple(get_weight(get_linear(block, name)).shape)
         if shape != mask.shape:
             raise ParameterError(f"The mask of {name} has shape {mask.shape}, its weights {shape}.")

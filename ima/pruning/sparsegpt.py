@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ParameterError
-from ima.models.hook_points import attach_input_hooks
+from ima.models.hook_points import attach_input_hooks, get_weight
 from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
 from ima.pruning.wanda import iterate_blocks, restore_weights
@@ -190,9 +190,9 @@ def compute_sparsegpt_masks(
             moments = _compute_input_moments(linears, batches, run)
             for name, linear in linears.items():
                 weight, mask = solve_sparsegpt_layer(
-                    linear.weight, moments[name], sparsity=sparsity, pattern=pattern
+                    get_weight(linear), moments[name], sparsity=sparsity, pattern=pattern
                 )
-                linear.weight.copy_(weight)
+                get_weight(linear).copy_(weight)
                 kept[name].append(mask.cpu().numpy())
                 updated[name].append(weight.cpu().numpy())
     attributes = {

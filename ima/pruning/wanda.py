@@ -18,6 +18,7 @@ from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import overlap, subnetworks
+from ima.models.hook_points import get_weight
 from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
 
@@ -57,7 +58,7 @@ def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
         for index, block in enumerate(model.hook_points.blocks)
         if name not in foreign
     ]
-    if foreign or any(linear.weight.shape != kept.shape for linear, kept, _, _ in layers):
+    if foreign or any(get_weight(linear).shape != kept.shape for linear, kept, _, _ in layers):
         raise ParameterError(
             f"The masks do not belong to {model.name!r}: {foreign or 'other sizes'}."
         )
@@ -72,9 +73,10 @@ def apply_masks(model: FrozenModel, masks: Masks) -> Iterator[None]:
 def _mask_layer(
     linear: nn.Linear, kept: subnetworks.Mask, updated: npt.NDArray[np.float32] | None = None
 ) -> None:
+    weight = get_weight(linear)
     if updated is not None:
-        linear.weight.copy_(torch.from_numpy(updated))
-    linear.weight.masked_fill_(~torch.from_numpy(kept).to(linear.weight.device), 0.0)
+        weight.copy_(torch.from_numpy(updated))
+    weight.masked_fill_(~torch.from_numpy(kept).to(weight.device), 0.0)
 
 
 @contextmanager
@@ -219,7 +221,7 @@ def _mask_blocks(
                     norms[name] += layers[layer - 1][rows].sum(dim=0).double().cpu().numpy()
             for name, layer_masks in masks.items():
                 linear = get_linear(block, name)
-                weight = linear.weight.float().cpu().numpy()
+                weight = get_weight(linear).float().cpu().numpy()
                 mask = subnetworks.compute_wanda_mask(weight, norms[name], sparsity=sparsity)
                 layer_masks.append(mask)
                 if sequential:
