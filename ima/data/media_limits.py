@@ -57,7 +57,7 @@ def _read_limit() -> int:
 def ignore_warnings(category: type[Warning]) -> Iterator[None]:
     """Ignore the warnings of a reader, one thread at a time.
 
-    Two threads that enter and leave :class:`warnings.catch_warnings` in turn would leave the
+    Two threads that enter and leave ``warnings.catch_warnings`` in turn would leave the
     filters of one of them behind.
 
     Examples

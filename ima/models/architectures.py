@@ -97,8 +97,8 @@ _TABLE = "architecture"
 def register_architecture(model_type: str, **names: str) -> None:
     """Register the module names of an architecture whose hook points are not found otherwise.
 
-    Calls add up: each may name other parts. :func:`read_architecture_file` describes the file that
-    gives the same names to every command.
+    Calls add up: each may name other parts. A file gives the same names to every command:
+    :func:`ima.models.architectures.read_architecture_file`.
 
     Parameters
     ----------
