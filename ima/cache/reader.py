@@ -205,7 +205,7 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     try:
         found = upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
         layout = parse_cache_layout(found)
-        whole = all(isinstance(found[section], Mapping) for section in _SECTIONS)
+        whole = all(isinstance(found.get(section, {}), Mapping) for section in _SECTIONS)
         whole = whole and isinstance(layout.samples, int) and isinstance(layout.unit, int)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _make_damage_error(location, f"{type(error).__name__}: {error}") from error

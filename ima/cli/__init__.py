@@ -176,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("ima").setLevel(logging.INFO)
+    before = os.environ.get(ARCHITECTURE_VARIABLE)
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         app(args=_put_common_options_first(given), prog_name="ima")
@@ -192,6 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "This is a fault of ima, or something that it does not foresee. Please report it with "
             f"{path}, which holds the command and the traceback."
         )
+    finally:
+        # An option of this command is none of the next one in the same process.
+        if before is None:
+            os.environ.pop(ARCHITECTURE_VARIABLE, None)
+        else:
+            os.environ[ARCHITECTURE_VARIABLE] = before
 
 
 def _put_common_options_first(arguments: Sequence[str]) -> list[str]:
