@@ -358,7 +358,11 @@ def test_the_front_page_says_what_pages_found(tmp_path):
     assert headlines.make_section([silent]) == ""
     loud = write("b", {"output_type": "stream", "text": ""}, glue("headline", "It's 0.5."))
     section = headlines.make_section([silent, loud])
-    assert section.splitlines() == ["## What we found", "", "- [Page b](runs/b.ipynb): It's 0.5."]
+    assert section.splitlines() == [
+        "One result to remember:",
+        "",
+        "- [Page b](runs/b.ipynb): It's 0.5.",
+    ]
 
 
 def test_a_cache_of_a_connector_between_parts_depends_on_all_their_digests(tmp_path):

@@ -29,7 +29,18 @@ def make_section(notebooks: Sequence[Path]) -> str:
     """Return the front page's section of headlines; empty if no page has one."""
     found = {path: read_headline(path) for path in notebooks}
     lines = [f"- [{own[0]}](runs/{path.name}): {own[1]}" for path, own in found.items() if own]
-    return "\n".join(["## What we found", "", *lines, ""]) if lines else ""
+    return (
+        "\n".join(
+            [
+                "One result to remember:" if len(lines) == 1 else "Results to remember:",
+                "",
+                *lines,
+                "",
+            ]
+        )
+        if lines
+        else ""
+    )
 
 
 if __name__ == "__main__":

@@ -31,3 +31,4 @@ from ima.claims.records import (
     write_claim_records,
 )
 from ima.claims.registry import CLAIMS
+from ima.claims.summary import summarise_claims

@@ -86,9 +86,9 @@ def claims_collect(
     out: Annotated[Path, typer.Option(help="All records in one list.")] = Path(
         "_build/claims.json"
     ),
-    table: Annotated[Path, typer.Option(help="The front page's table.")] = Path(
-        "book/_generated/claims.md"
-    ),
+    table: Annotated[
+        Path, typer.Option(help="The front page's table; found.md beside it says what was found.")
+    ] = Path("book/_generated/claims.md"),
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
     from ima import claims
@@ -106,8 +106,10 @@ def claims_collect(
     }
     missing = claims.read_unmeasurable_claims(files)
     text = claims.format_claims_table(records, pages=pages, missing=missing)
-    with replace_file(table) as partial:
-        partial.write_text(text, encoding="utf-8")
+    summary = claims.summarise_claims(records, pages=pages)
+    for path, contents in ((table, text), (table.with_name("found.md"), summary)):
+        with replace_file(path) as partial:
+            partial.write_text(contents, encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 
