@@ -4,6 +4,7 @@
 # mypy: implicit-reexport
 # ruff: noqa: F401
 from ima.claims.associations import make_association_record
+from ima.claims.comparison import format_comparison
 from ima.claims.display import (
     describe_claim_record,
     show_claim_records,

@@ -87,7 +87,7 @@ def claims_collect(
         "_build/claims.json"
     ),
     table: Annotated[
-        Path, typer.Option(help="The front page's table; found.md beside it says what was found.")
+        Path, typer.Option(help="The front page's table; found.md and beside.md stand next to it.")
     ] = Path("book/_generated/claims.md"),
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
@@ -107,7 +107,13 @@ def claims_collect(
     missing = claims.read_unmeasurable_claims(files)
     text = claims.format_claims_table(records, pages=pages, missing=missing)
     summary = claims.summarise_claims(records, pages=pages)
-    for path, contents in ((table, text), (table.with_name("found.md"), summary)):
+    beside = claims.format_comparison(records, pages=pages, missing=missing)
+    texts = {
+        table: text,
+        table.with_name("found.md"): summary,
+        table.with_name("beside.md"): beside,
+    }
+    for path, contents in texts.items():
         with replace_file(path) as partial:
             partial.write_text(contents, encoding="utf-8")
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
