@@ -79,7 +79,9 @@ def _format_claim(
 ) -> list[str]:
     page = links.get(claim.notebook)
     where = f" [The page of this claim]({page})." if page else ""
-    name = claim.name[0].upper() + claim.name[1:]
+    # A Greek letter keeps its case: α names the subnetwork.
+    first = claim.name[0]
+    name = (first.upper() if first.isascii() else first) + claim.name[1:]
     lines = [f"## {claim.id} {name}", "", f"> {claim.sentence}", ""]
     lines += [f"In the paper: {claim.as_stated.figure}.{where}", ""]
     for reading_name, reading in claim.readings.items():

@@ -87,7 +87,8 @@ def claims_collect(
         "_build/claims.json"
     ),
     table: Annotated[
-        Path, typer.Option(help="The front page's table; found.md and beside.md stand next to it.")
+        Path,
+        typer.Option(help="The front page's table; what other pages include stands next to it."),
     ] = Path("book/_generated/claims.md"),
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
@@ -112,6 +113,8 @@ def claims_collect(
         table: text,
         table.with_name("found.md"): summary,
         table.with_name("beside.md"): beside,
+        # The site offers the records for download.
+        table.with_name("claims.json"): out.read_text(encoding="utf-8"),
     }
     for path, contents in texts.items():
         with replace_file(path) as partial:

@@ -50,6 +50,8 @@ def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):
     code, _, _ = run_ima("claims", "collect", written, "--out", out, "--table", table)
     assert code == 0
     assert json.loads(out.read_text(encoding="utf-8")) == [entry.model_dump()]
+    assert (table.parent / "claims.json").read_bytes() == out.read_bytes()
+    assert "narrow cones" in (table.parent / "beside.md").read_text(encoding="utf-8").lower()
     text = table.read_text(encoding="utf-8")
     assert "(runs/finding1.ipynb)" in text
     assert text.count("not yet measured") == len(claims.CLAIMS) - 1
