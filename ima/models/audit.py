@@ -111,6 +111,59 @@ def audit_hook_points(language: Any, hook_points: HookPoints) -> None:
         require_parts(language, hook_points, from_embeddings)
 
 
+@torch.no_grad()
+def audit_embeddings(language: Any, hook_points: HookPoints, *, perceives: bool = False) -> None:
+    """Run a short text as token ids and as embeddings, and require the same states.
+
+    Perceptual tokens are embeddings, so a language model of ours runs on embeddings alone. A
+    decoder that looks up more than an embedding for each token would compute something else.
+
+    Parameters
+    ----------
+    language : PreTrainedModel
+        A model in evaluation mode.
+    hook_points : HookPoints
+        Its hook points.
+    perceives : bool
+        Whether embeddings that belong to no token must run, too.
+
+    Raises
+    ------
+    ModelError
+        If the states differ, or the decoder does not take such embeddings.
+
+    Examples
+    --------
+    >>> audit_embeddings(language, find_hook_points(language))  # doctest: +SKIP
+    """
+    ids = _make_ids(language)
+    embeds = hook_points.embedding(ids)
+    places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+    try:
+        expected = hook_points.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        found = hook_points.trunk(
+            inputs_embeds=embeds,
+            attention_mask=torch.ones_like(ids),
+            position_ids=places,
+            use_cache=False,
+        ).last_hidden_state
+        if perceives:
+            hook_points.trunk(inputs_embeds=_make_waves(hook_points), use_cache=False)
+    # As above.
+    except Exception as error:
+        raise ModelError(
+            f"{type(language).__name__} does not run on embeddings, which perceptual tokens are: "
+            f"{type(error).__name__}: {error!s:.200}"
+        ) from error
+    if found.shape != expected.shape or not _are_close(found, expected):
+        raise ModelError(
+            f"{type(language).__name__} computes other states of a text from its embeddings than "
+            "from its token ids: it looks up more than an embedding for each token (Gemma 3n), or "
+            "numbers positions in a way of its own (RoBERTa). Perceptual tokens would enter it as "
+            "no model of this kind was trained."
+        )
+
+
 def require_parts(
     language: Any,
     hook_points: HookPoints,
@@ -218,16 +271,13 @@ def record_states(
 def _run(
     language: Any, hook_points: HookPoints
 ) -> tuple[RecordedStates, tuple[Tensor, ...], Tensor, Tensor]:
-    vocab_size = language.config.get_text_config().vocab_size
-    ids = torch.arange(2 * _POSITIONS, device=language.device) * 7 % vocab_size
+    ids = _make_ids(language)
     try:
         with record_states(hook_points, samples=2) as recorded:
-            output = hook_points.trunk(
-                input_ids=ids.reshape(2, _POSITIONS), output_hidden_states=True, use_cache=False
-            )
+            output = hook_points.trunk(input_ids=ids, output_hidden_states=True, use_cache=False)
         # Some multimodal models do not run without a medium; what holds the unembedding does.
         owner = find_logits_owner(language)
-        logits = owner(input_ids=ids.reshape(2, _POSITIONS), use_cache=False).logits
+        logits = owner(input_ids=ids, use_cache=False).logits
     # Models of others raise what they like when they are run in a way that they do not know.
     except Exception as error:
         raise ModelError(
@@ -237,17 +287,29 @@ def _run(
     return recorded, output.hidden_states, output.last_hidden_state, logits
 
 
+def _make_ids(language: Any) -> Tensor:
+    """Return two short texts, dims (sample, position)."""
+    vocab_size = language.config.get_text_config().vocab_size
+    # The first id is often that of padding.
+    ids: Tensor = (torch.arange(2 * _POSITIONS, device=language.device) + 1) * 7 % vocab_size
+    return ids.reshape(2, _POSITIONS)
+
+
+def _make_waves(hook_points: HookPoints) -> Tensor:
+    """Return embeddings that belong to no token, dims (sample, position, hidden)."""
+    weight: Any = hook_points.embedding.weight
+    width = weight.shape[-1]
+    places = torch.arange(_POSITIONS * width, device=weight.device)
+    waves = torch.sin(places * 0.7).reshape(1, _POSITIONS, width)
+    embeds: Tensor = (waves * 2 * weight.float().std()).to(weight.dtype)
+    return embeds
+
+
 def _run_embeddings(language: Any, hook_points: HookPoints) -> RecordedStates | None:
     """Run embeddings that belong to no token; None if the decoder does not take them."""
-    weight: Any = hook_points.embedding.weight
-    if weight.shape[-1] != hook_points.hidden:
-        return None
-    places = torch.arange(_POSITIONS * hook_points.hidden, device=weight.device)
-    waves = torch.sin(places * 0.7).reshape(1, _POSITIONS, hook_points.hidden)
-    embeds = (waves * 2 * weight.float().std()).to(weight.dtype)
     try:
         with record_states(hook_points, samples=1) as recorded:
-            hook_points.trunk(inputs_embeds=embeds, use_cache=False)
+            hook_points.trunk(inputs_embeds=_make_waves(hook_points), use_cache=False)
     # Decoders that look up more than an embedding for each token raise errors of their own.
     except Exception:
         return None
@@ -399,15 +461,17 @@ def _require_close(language: Any, what: str, left: Tensor, right: Tensor) -> Non
 
     The norm of their difference is at most half a hundredth of their own in any dtype.
     """
-    if left.shape == right.shape:
-        # Some models turn their logits into another dtype.
-        eps = max(torch.finfo(left.dtype).eps, torch.finfo(right.dtype).eps)
-        error, given = left.double() - right.double(), right.double()
-        limit = max(64 * _FLOAT32_EPS, min(0.005, 4 * eps)) * given.norm()
-        # The model's own order of operations may round a sum once less than here.
-        if error.norm() <= limit and error.abs().max() <= 16 * eps * given.abs().max():
-            return
-    _fail(language, what, left, right)
+    if left.shape != right.shape or not _are_close(left, right):
+        _fail(language, what, left, right)
+
+
+def _are_close(left: Tensor, right: Tensor) -> bool:
+    # Some models turn their logits into another dtype.
+    eps = max(torch.finfo(left.dtype).eps, torch.finfo(right.dtype).eps)
+    error, given = left.double() - right.double(), right.double()
+    limit = max(64 * _FLOAT32_EPS, min(0.005, 4 * eps)) * given.norm()
+    # The model's own order of operations may round a sum once less than here.
+    return bool(error.norm() <= limit and error.abs().max() <= 16 * eps * given.abs().max())
 
 
 def _fail(language: Any, what: str, left: Tensor, right: Tensor) -> None:

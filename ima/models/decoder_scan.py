@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ima.errors import ModelError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
-from ima.models.audit import audit_hook_points
+from ima.models.audit import audit_embeddings, audit_hook_points
 from ima.models.hook_point_search import find_hook_points
 
 #: Sizes of a tiny model, by the names that configurations give them.
@@ -257,6 +257,8 @@ def _scan(model_type: str) -> ScannedDecoder:
         try:
             found = find_hook_points(model)
             audit_hook_points(model, found)
+            if found.residual != "crossing":
+                audit_embeddings(model, found)
         except ModelError as error:
             return ScannedDecoder(model_type, class_name, reason=str(error))
     reasons = [f"{names}: {why}" for why, names in _group(found.undefined).items()]

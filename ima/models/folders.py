@@ -12,7 +12,7 @@ import torch
 
 from ima.errors import ModelError
 from ima.models import zoo
-from ima.models.audit import audit_hook_points
+from ima.models.audit import audit_embeddings, audit_hook_points
 from ima.models.chat_template import ChatFrame, find_placeholder_ids
 from ima.models.frozen import FrozenModel
 from ima.models.hook_point_search import find_hook_points
@@ -268,6 +268,7 @@ def build_frozen_model(
         module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
     hook_points = find_hook_points(language)
     audit_hook_points(language, hook_points)
+    audit_embeddings(language, hook_points, perceives=perception is not None)
     return FrozenModel(
         name=name,
         card=card,

@@ -8,7 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from ima.errors import ModelError, UnknownNameError
 from ima.hook_points import HOOK_POINTS
-from ima.models.audit import audit_hook_points
+from ima.models.audit import audit_embeddings, audit_hook_points
 from ima.models.decoder_scan import build_tiny_decoder, list_decoder_types, scan_decoders
 from ima.models.hook_point_search import find_hook_points
 from ima.models.hook_points import HookPoints
@@ -24,7 +24,6 @@ EXPECTED = {
     "minicpm3": ("sequential", set()),
     "hyperclovax": ("sequential", set()),
     "megatron-bert": ("sequential", set()),
-    "roberta-prelayernorm": ("sequential", set()),
     "modernbert-decoder": ("sequential", set()),
     "granite": ("sequential", set()),
     "glm4": ("sequential", set()),
@@ -32,7 +31,6 @@ EXPECTED = {
     "bart": ("post-norm", {"ln1", "ln2"}),
     "marian": ("post-norm", {"ln1", "ln2"}),
     "bert": ("post-norm", {"ln1", "ln2"}),
-    "xlm-roberta": ("post-norm", {"ln1", "ln2"}),
     "electra": ("post-norm", {"ln1", "ln2"}),
     "openai-gpt": ("post-norm", {"ln1", "ln2"}),
     "olmo2": ("sequential", {"ln1", "ln2"}),
@@ -72,12 +70,12 @@ def test_hook_points_are_those_of_the_architecture(scanned, model_type):
     assert (decoder.residual, ALL - set(decoder.hook_points)) == (residual, missing), decoder.reason
 
 
-@pytest.mark.parametrize("model_type", ["mamba", "doge", "deepseek_v4", "rwkv"])
+@pytest.mark.parametrize("model_type", ["mamba", "doge", "deepseek_v4", "rwkv", "roberta"])
 def test_a_decoder_of_an_unknown_kind_is_refused_with_its_reason(scanned, model_type):
     decoder = scanned[model_type]
     assert decoder.built
     assert not decoder.hook_points
-    known = ("register", "cannot be trusted", "several residual streams")
+    known = ("register", "cannot be trusted", "several residual streams", "from its embeddings")
     assert any(words in decoder.reason for words in known)
 
 
@@ -130,3 +128,15 @@ def test_the_audit_checks_norms_and_hidden_units(changed, site, message):
     hook_points.sites[changed] = site
     with pytest.raises(ModelError, match=message):
         audit_hook_points(language, hook_points)
+
+
+def test_a_decoder_that_needs_token_ids_cannot_perceive():
+    """Gemma 4 finds the ids of a text's embeddings again; perceptual tokens have none."""
+    language = build_tiny_decoder("gemma4_text")
+    hook_points = find_hook_points(language)
+    audit_embeddings(language, hook_points)
+    with pytest.raises(ModelError, match="does not run on embeddings, which perceptual tokens are"):
+        audit_embeddings(language, hook_points, perceives=True)
+    for each in ("llama", "granite", "gemma2", "bloom", "bert"):
+        language = build_tiny_decoder(each)
+        audit_embeddings(language, find_hook_points(language), perceives=True)
