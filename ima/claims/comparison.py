@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from ima.claims.families import adjust_verdicts
 from ima.claims.not_measurable import UnmeasurableClaim
-from ima.claims.overview import VERDICT_SYMBOLS
-from ima.claims.readings import Claim, Reading, ReadingName, Verdict, get_style_class
+from ima.claims.overview import VERDICT_SYMBOLS, AdjustedVerdicts, get_shown_verdict
+from ima.claims.readings import Claim, Reading, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 
@@ -75,7 +75,7 @@ def _format_claim(
     records: Sequence[ClaimRecord],
     links: Mapping[str, str],
     missing: Sequence[UnmeasurableClaim],
-    adjusted: Mapping[tuple[str, str], Verdict],
+    adjusted: AdjustedVerdicts,
 ) -> list[str]:
     page = links.get(claim.notebook)
     where = f" [The page of this claim]({page})." if page else ""
@@ -95,7 +95,7 @@ def _format_claim(
             f"{_lower(reading.statistic)}. An interval {reading.describe_rule()} supports it; one "
             f"{describe_change(reading)}.",
             "",
-            *[_format_record(record, reading_name, adjusted) for record in own],
+            *[_format_record(record, adjusted) for record in own],
             "",
         ]
     reasons = [each for each in missing if each.claim == claim.id]
@@ -103,10 +103,8 @@ def _format_claim(
     return [*lines, ""]
 
 
-def _format_record(
-    record: ClaimRecord, reading: ReadingName, adjusted: Mapping[tuple[str, str], Verdict]
-) -> str:
-    shown = adjusted[record.claim, record.model] if reading == "as tested" else record.verdict
+def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:
+    shown = get_shown_verdict(record, adjusted)
     mark = f'<span class="verdict {get_style_class(shown)}">{VERDICT_SYMBOLS[shown]} {shown}</span>'
     texts = [html.escape(text) for text in (record.finding, record.reason) if text]
     if record.interval is not None:

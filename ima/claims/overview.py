@@ -74,7 +74,7 @@ def format_claims_table(
         cells = [f"**{claim.id}** {claim.name}<br>{sentence}"]
         for column in columns:
             own = _select(records, claim.id, column)
-            marks = [_mark(record, _get_shown(record, adjusted), links) for record in own]
+            marks = [_mark(record, get_shown_verdict(record, adjusted), links) for record in own]
             if not marks and (claim.id, column) in unmeasurable:
                 marks = [_NOT_MEASURABLE_MARK]
             cells.append(" ".join(marks) or _NOT_MEASURED_MARK)
@@ -104,11 +104,17 @@ def _select(records: Sequence[ClaimRecord], claim: str, model: str) -> list[Clai
     return [record for record in records if (record.claim, record.model) == (claim, model)]
 
 
-_Adjusted = Mapping[tuple[str, str], Verdict]
+AdjustedVerdicts = Mapping[tuple[str, str], Verdict]
 
 
-def _get_shown(record: ClaimRecord, adjusted: _Adjusted) -> Verdict:
-    """Return the verdict that the front page shows: adjusted if the reading is as tested."""
+def get_shown_verdict(record: ClaimRecord, adjusted: AdjustedVerdicts) -> Verdict:
+    """Return the verdict that the book shows: adjusted if the reading is as tested.
+
+    Examples
+    --------
+    >>> get_shown_verdict(record, adjust_verdicts([record]))  # doctest: +SKIP
+    'supported'
+    """
     if record.reading == "as tested":
         return adjusted[record.claim, record.model]
     return record.verdict
@@ -131,7 +137,7 @@ def _list_details(
     model: str,
     links: Mapping[str, str],
     *,
-    adjusted: _Adjusted,
+    adjusted: AdjustedVerdicts,
 ) -> list[str]:
     rows = []
     reasons = {each.claim: each.reason for each in missing if each.model == model}
@@ -143,7 +149,7 @@ def _list_details(
             reason = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
             rows.append(_row([title, f'<span class="verdict unmeasured">{status}</span>', reason]))
         for record in own:
-            shown = _get_shown(record, adjusted)
+            shown = get_shown_verdict(record, adjusted)
             verdict = f"{_mark(record, shown, {})} {shown}"
             if record.notebook in links:
                 verdict = f"[{verdict}]({links[record.notebook]})"

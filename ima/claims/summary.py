@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ima.claims.families import adjust_verdicts
+from ima.claims.overview import get_shown_verdict
 from ima.claims.readings import Verdict
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
@@ -111,7 +112,7 @@ def summarise_claims(
         own = [record for record in tested if record.claim == claim.id]
         if not own:
             continue
-        verdicts = [adjusted[record.claim, record.model] for record in own]
+        verdicts = [get_shown_verdict(record, adjusted) for record in own]
         label = (
             f"[{claim.name}]({links[own[0].notebook]})" if own[0].notebook in links else claim.name
         )

@@ -149,7 +149,7 @@ def audit_embeddings(language: Any, hook_points: HookPoints, *, perceives: bool 
         ).last_hidden_state
         if perceives:
             hook_points.trunk(inputs_embeds=_make_waves(hook_points), use_cache=False)
-    # As above.
+    # Models of others raise what they like when they are run in a way that they do not know.
     except Exception as error:
         raise ModelError(
             f"{type(language).__name__} does not run on embeddings, which perceptual tokens are: "
@@ -159,8 +159,8 @@ def audit_embeddings(language: Any, hook_points: HookPoints, *, perceives: bool 
         raise ModelError(
             f"{type(language).__name__} computes other states of a text from its embeddings than "
             "from its token ids: it looks up more than an embedding for each token (Gemma 3n), or "
-            "numbers positions in a way of its own (RoBERTa). Perceptual tokens would enter it as "
-            "no model of this kind was trained."
+            "numbers positions in a way of its own (RoBERTa). Perceptual tokens are embeddings, so "
+            "it would not read them as it reads text."
         )
 
 

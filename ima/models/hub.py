@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ima.data.samples import MODALITIES, Modality, Sample, convert_to_uint8
 from ima.data.sounds import SAMPLING_RATE
-from ima.errors import ModelError, SampleError
+from ima.errors import ImaError, ModelError, SampleError
 from ima.models.batch import PADDING_CODE, Batch, PaddingSide, join_batches
 from ima.models.chat_template import (
     ANSWER_OWNER,
@@ -213,10 +213,10 @@ class HubModel(FrozenModel):
         # and some write all of them (Fuyu).
         candidates = [own, getattr(self.processor, "boi_token", None), ""]
         counts: dict[str, int] = {}
-        for candidate in filter(_is_text, candidates):
+        for candidate in (each for each in candidates if isinstance(each, str)):
             with suppress(ValueError, TypeError, RuntimeError, AttributeError, IndexError):
                 ids = self.processor(text=[f"{candidate}a"], return_tensors="pt", **picture)
-                counts[str(candidate)] = int((ids["input_ids"] == token).sum())
+                counts[candidate] = int((ids["input_ids"] == token).sum())
         written = {candidate: count for candidate, count in counts.items() if count}
         # One token more: the placeholder itself, beside those that the processor writes.
         return min(written, key=written.__getitem__) if written else own
@@ -414,7 +414,7 @@ def _name_failures(name: str) -> Iterator[None]:
     """Turn what a model raises for its own inputs into an error that names the model."""
     try:
         yield
-    except (_ReachedError, torch.OutOfMemoryError):
+    except (_ReachedError, torch.OutOfMemoryError, ImaError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise ModelError(
@@ -427,10 +427,6 @@ def _make_blank_sample() -> Sample:
     """Return a black picture with a text."""
     blank = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
     return Sample("blank", "image", "qa", "what", ("that",), media=lambda: blank)
-
-
-def _is_text(candidate: object) -> bool:
-    return isinstance(candidate, str)
 
 
 class _ReachedError(Exception):

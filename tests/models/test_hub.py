@@ -466,7 +466,6 @@ def test_what_happens_at_perceptual_tokens_only_is_audited(folders, models, monk
         tower = next(m for n, m in model.language.named_modules() if n.endswith("vision_tower"))
         tower.register_forward_hook(lambda *_: seen.append(1))
         block = model.hook_points.blocks[1]
-        block.mlp.register_forward_hook(lambda *_: None)
         block.register_forward_hook(lambda _, __, out: out + 0.01 * len(seen))
         return audit(model)
 
