@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from ima.claims.answers import VerdictFigures, capitalise, format_answer
 from ima.claims.families import adjust_verdicts
 from ima.claims.not_measurable import UnmeasurableClaim
 from ima.claims.overview import VERDICT_SYMBOLS, AdjustedVerdicts, get_shown_verdict
@@ -18,6 +20,8 @@ def format_comparison(
     *,
     pages: Mapping[str, str] | None = None,
     missing: Sequence[UnmeasurableClaim] = (),
+    figures: VerdictFigures | None = None,
+    start: Path = Path(),
 ) -> str:
     """Format every claim with its readings and verdicts as MyST markdown, a section each.
 
@@ -29,12 +33,17 @@ def format_comparison(
         Links to the pages of the book, by the path of the notebook.
     missing : sequence of UnmeasurableClaim
         The claims that pages could not measure.
+    figures : mapping or None
+        From :func:`ima.claims.answers.draw_verdict_figures`.
+    start : Path
+        The folder of the page, from which its links to figures lead.
 
     Returns
     -------
     str
-        By claim: the paper's claim, where it stands in the paper, what each reading asks and how a
-        verdict follows, and the verdict on each model with its numbers.
+        By claim: the outcome with its figures, where it stands in the paper, what each reading asks
+        and how a verdict follows, what other papers say, and, to be opened, the verdict on each
+        model with its numbers.
 
     Examples
     --------
@@ -43,11 +52,21 @@ def format_comparison(
     """
     adjusted = adjust_verdicts(records)
     links = pages or {}
-    return "\n".join(
-        line
-        for claim in CLAIMS.values()
-        for line in _format_claim(claim, records, links, missing, adjusted)
-    )
+    sections = []
+    for claim in CLAIMS.values():
+        answer = format_answer(claim, records, figures=figures or {}, start=start, named=False)
+        details = _format_details(claim, records, missing, adjusted)
+        sections.append(
+            "\n".join(
+                [
+                    f"## {claim.id} {capitalise(claim.name)}\n",
+                    answer,
+                    *_format_readings(claim, links.get(claim.notebook)),
+                    *details,
+                ]
+            )
+        )
+    return "\n".join(sections)
 
 
 def describe_change(reading: Reading) -> str:
@@ -70,37 +89,40 @@ def describe_change(reading: Reading) -> str:
     )
 
 
-def _format_claim(
+def _format_readings(claim: Claim, page: str | None) -> list[str]:
+    """Return what the readings ask, what would change them, and what other papers say."""
+    where = f" [The page of this claim]({page})." if page else ""
+    lines = [f"In the paper: {claim.as_stated.figure}.{where}", ""]
+    for name, reading in claim.readings.items():
+        lines += [
+            f"**{capitalise(name)}.** {reading.sentence} An interval {reading.describe_rule()} "
+            f"supports it; one {describe_change(reading)}.",
+            "",
+        ]
+    return [*lines, f"**Other work.** {claim.other_work}", ""] if claim.other_work else lines
+
+
+def _format_details(
     claim: Claim,
     records: Sequence[ClaimRecord],
-    links: Mapping[str, str],
     missing: Sequence[UnmeasurableClaim],
     adjusted: AdjustedVerdicts,
 ) -> list[str]:
-    page = links.get(claim.notebook)
-    where = f" [The page of this claim]({page})." if page else ""
-    # A Greek letter keeps its case: α names the subnetwork.
-    first = claim.name[0]
-    name = (first.upper() if first.isascii() else first) + claim.name[1:]
-    lines = [f"## {claim.id} {name}", "", f"> {claim.sentence}", ""]
-    lines += [f"In the paper: {claim.as_stated.figure}.{where}", ""]
-    for reading_name, reading in claim.readings.items():
-        own = [
-            record
-            for record in records
-            if (record.claim, record.reading) == (claim.id, reading_name)
-        ]
-        lines += [
-            f"**{reading_name.capitalize()}.** {reading.sentence} Measured is the "
-            f"{_lower(reading.statistic)}. An interval {reading.describe_rule()} supports it; one "
-            f"{describe_change(reading)}.",
-            "",
-            *[_format_record(record, adjusted) for record in own],
-            "",
-        ]
-    reasons = [each for each in missing if each.claim == claim.id]
-    lines += [f"- {each.model}: not measurable. {html.escape(each.reason)}" for each in reasons]
-    return [*lines, ""]
+    """Return the numbers of each model, to be opened."""
+    lines = []
+    for name, reading in claim.readings.items():
+        own = [one for one in records if (one.claim, one.reading) == (claim.id, name)]
+        if own:
+            lines += [f"**{capitalise(name)}**: {_lower(reading.statistic)}.", ""]
+            lines += [*[_format_record(record, adjusted) for record in own], ""]
+    lines += [
+        f"- {each.model}: not measurable. {html.escape(each.reason)}"
+        for each in missing
+        if each.claim == claim.id
+    ]
+    if not lines:
+        return []
+    return [":::{dropdown} The numbers of each model", *lines, ":::", ""]
 
 
 def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:

@@ -42,6 +42,10 @@ FINDINGS: tuple[Claim, ...] = (
             unit="contents",
             figure="figure 2",
         ),
+        other_work=(
+            "{cite:t}`timkey2021` find that a few rogue dimensions rule the cosines of language "
+            "models. {ref}`cosine` measures what they and attention sinks contribute here."
+        ),
     ),
     Claim(
         "F1.2",
@@ -164,6 +168,11 @@ FINDINGS: tuple[Claim, ...] = (
             margin=COSINE_MARGIN,
             unit="contents",
             figure="the similarity of consecutive layers in finding 1",
+        ),
+        other_work=(
+            "{cite:t}`yuan2025` freeze visual tokens in the layers that change the output least, "
+            "and {cite:t}`chen2025` drop the tokens that a block changes least. "
+            "{ref}`implication3` runs both."
         ),
     ),
     Claim(
@@ -315,6 +324,10 @@ FINDINGS: tuple[Claim, ...] = (
             margin=COSINE_MARGIN,
             unit="contents",
             figure="figure 7",
+        ),
+        other_work=(
+            "{cite:t}`sun2024massive` find massive activations at a few positions of language "
+            "models. {ref}`cosine` shows how these sinks shape the rise and fall of PvsT."
         ),
     ),
     Claim(

@@ -112,6 +112,11 @@ IMPLICATIONS: tuple[Claim, ...] = (
             figure="figure 11",
             null=0.9,
         ),
+        other_work=(
+            "{cite:t}`chen2024` drop half of the visual tokens after layer 2, and "
+            "{cite:t}`lin2024` all of them after a searched layer. {ref}`implication3` runs both "
+            "on the same models and samples."
+        ),
     ),
     Claim(
         "I4",

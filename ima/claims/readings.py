@@ -148,6 +148,9 @@ class Claim:
         The paper's own statistic, read literally.
     as_tested : Reading
         The sharpest test that the claim should survive.
+    other_work : str
+        What other papers say of the claim and where the book measures it, as MyST markdown; empty
+        if the book measures none.
     """
 
     id: str
@@ -156,6 +159,7 @@ class Claim:
     page: str
     as_stated: Reading
     as_tested: Reading
+    other_work: str = ""
 
     @property
     def readings(self) -> Mapping[ReadingName, Reading]:

@@ -29,6 +29,10 @@ _VERBS: Mapping[Outcome, tuple[str, str]] = {
     "undecided": ("is undecided", "are undecided"),
     "not testable": ("cannot be tested here", "cannot be tested here"),
 }
+#: By outcome, what is said of one claim.
+OUTCOME_WORDS: Mapping[Outcome, str] = {
+    outcome: singular for outcome, (singular, _) in _VERBS.items()
+}
 _DECIDED: Mapping[Verdict, str] = {
     "supported": "supported",
     "contradicted": "contradicted",
@@ -116,7 +120,7 @@ def summarise_claims(
         label = (
             f"[{claim.name}]({links[own[0].notebook]})" if own[0].notebook in links else claim.name
         )
-        listed[decide_outcome(verdicts)].append(f"{label} ({_count(verdicts)})")
+        listed[decide_outcome(verdicts)].append(f"{label} ({count_verdicts(verdicts)})")
     total = sum(map(len, listed.values()))
     counts = [
         f"{len(claims)} {_VERBS[outcome][len(claims) > 1]}"
@@ -128,11 +132,17 @@ def summarise_claims(
     return "\n".join([sentence, "", *lines, "", _CERTAINTY]) + "\n"
 
 
-def _count(verdicts: Sequence[Verdict]) -> str:
-    """Return how many models say what: ``supported in 2 of 3``."""
+def count_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """Say how many of the models that could test a claim have which verdict.
+
+    Examples
+    --------
+    >>> count_verdicts(["supported", "contradicted", "inconclusive", "not testable here"])
+    'supported in 1, contradicted in 1 of 3'
+    """
     tested = [verdict for verdict in verdicts if verdict != "not testable here"]
     if not tested:
-        return "no model"
+        return "no model could test it"
     decided = [
         f"{word} in {number}"
         for verdict, word in _DECIDED.items()

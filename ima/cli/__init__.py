@@ -93,6 +93,7 @@ def claims_collect(
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
     from ima import claims
+    from ima.claims.answers import draw_verdict_figures
     from ima.files import replace_file
 
     records = claims.collect_claim_records(files, out=out)
@@ -108,7 +109,11 @@ def claims_collect(
     missing = claims.read_unmeasurable_claims(files)
     text = claims.format_claims_table(records, pages=pages, missing=missing)
     summary = claims.summarise_claims(records, pages=pages)
-    beside = claims.format_comparison(records, pages=pages, missing=missing)
+    drawn = draw_verdict_figures(records, folder=table.with_name("verdicts"))
+    # Sphinx resolves what an included file names from the page that includes it.
+    beside = claims.format_comparison(
+        records, pages=pages, missing=missing, figures=drawn, start=book
+    )
     texts = {
         table: text,
         table.with_name("found.md"): summary,

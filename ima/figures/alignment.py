@@ -57,11 +57,12 @@ def plot_layer_similarity(panels: Mapping[str, xr.DataArray]) -> Figure:
     ) as (figure, places):
         image: Any = None
         for axes, matrix in zip(places, panels.values(), strict=True):
-            layers = matrix["textual"].to_numpy()
-            image = axes.imshow(
-                matrix, origin="lower", extent=(layers[0] - 0.5, layers[-1] + 0.5) * 2,
+            image = axes.pcolormesh(
+                matrix["textual"], matrix["perceptual"], matrix, shading="nearest",
                 vmin=low, vmax=high, cmap=sns.color_palette("cividis", as_cmap=True),
+                rasterized=True,
             )  # fmt: skip
+            axes.set_aspect("equal")
             axes.grid(visible=False)
         figure.colorbar(image, ax=places, label="mean cosine", shrink=0.8)
     return figure

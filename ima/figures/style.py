@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.figure_data import add_csv_output
 from ima.stats.intervals import compute_percentile_interval
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
@@ -121,7 +122,7 @@ _NUMBERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def set_theme() -> None:
-    """Apply the book's theme; in a notebook, also use SVG output.
+    """Apply the book's theme; in a notebook, figures are SVG and carry their numbers as CSV.
 
     Examples
     --------
@@ -132,12 +133,14 @@ def set_theme() -> None:
     pd.set_option("styler.format.escape", "html")
     from IPython import get_ipython
 
-    if get_ipython() is not None:
+    shell = get_ipython()
+    if shell is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats(  # type: ignore[no-untyped-call]
             "svg", metadata={"Date": None}, pad_inches=0.15
         )
+        add_csv_output(shell)
 
 
 @contextmanager

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ima.errors import NotebookError, ParameterError
+from ima.cache.reader import read_cache_attributes
+from ima.cache.store import ROOT_DIGEST_KEY, locate_store
+from ima.errors import CacheError, NotebookError, ParameterError
 from ima.notebook.parameters import NotebookParameter, check_parameter_values, parse_parameter_cell
 
 logger = logging.getLogger("ima")
 
 _PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
+_CACHE_SUFFIX = ".zarr"
 # Packages that can change an output; executed notebooks record their versions.
 _PACKAGES = ("ima", "numpy", "scikit-learn", "torch", "transformers", "xarray", "zarr")
 
@@ -124,9 +129,8 @@ def run_notebook(
         raise ParameterError(f"The output must end in .ipynb; found {str(output)!r}.")
     notebook = _read_notebook_source(source)
     hint = f"ima notebook params {source}"
-    values = check_parameter_values(
-        _parse_parameters(notebook, source), values=parameters or {}, text=text, hint=hint
-    )
+    declared = _parse_parameters(notebook, source)
+    values = check_parameter_values(declared, values=parameters or {}, text=text, hint=hint)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,7 +168,9 @@ def run_notebook(
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    used = {each.name: each.default for each in declared} | values
     _annotate(executed, source=source, output=output, values=values)
+    executed.metadata["ima"]["caches"] = _describe_caches(used)
     partial.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     partial.replace(output)
     return output
@@ -201,10 +207,44 @@ def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str,
     notebook.metadata["ima"] = {
         "source": str(source),
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "commit": _get_commit(source.resolve().parent),
         "parameters": dict(values),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _get_version(name))},
     }
+
+
+def _describe_caches(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return name, samples and digest of the caches that parameters name.
+
+    The digest is over the settings of the cache and the fingerprints of its weights and samples.
+    """
+    texts = [
+        text
+        for value in values.values()
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str) and text.endswith(_CACHE_SUFFIX)
+    ]
+    found = []
+    for text in texts:
+        try:
+            attributes = read_cache_attributes(locate_store(text))
+        except CacheError:  # a page that needs it has said so
+            continue
+        digest = attributes.get(ROOT_DIGEST_KEY)
+        samples = attributes.get("parameters", {}).get("samples")
+        found.append({"path": text, "samples": samples, "sha256": digest})
+    return found
+
+
+def _get_commit(folder: Path) -> str | None:
+    """Return the commit of a checkout, with ``-dirty`` if files differ; None outside of one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command = [git, "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or None
 
 
 def _get_version(package: str) -> str | None:

@@ -1,0 +1,241 @@
+"""A Sphinx extension: each page opens with its answers, and says where its figures come from.
+
+Pages that are executed notebooks get, when they are read, the answer to each claim in place of the
+claim, links to the numbers and the vector file of each figure, and a last section on the run. All
+pages get a footer. The notebooks on disk stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ima.claims.answers import find_verdict_figures, format_answer
+from ima.claims.records import ClaimRecord
+from ima.claims.registry import CLAIMS
+from ima.figures.figure_data import CSV
+
+#: The pages, and what is written beside the book's sources, relative to the book's root.
+RUNS, GENERATED = "book/runs", Path("book/_generated")
+#: The size of the edition that is built: small, standard or full.
+EDITION_VARIABLE = "IMA_EDITION"
+TITLE, AUTHOR = "Implicit Multimodal Alignment, reproduced", "The ima contributors"
+_SVG = "image/svg+xml"
+# The claims of a page, each as a quotation in its first lines.
+_CLAIM = re.compile(r"^> \*\*([FI][\d.]+)\*\* \{glue:text\}`\w+`\n(?:>\n)?", re.MULTILINE)
+_DIGITS = 10
+
+
+class FigureFile(NamedTuple):
+    """A figure of a page: its name, its numbers as CSV, and its drawing."""
+
+    name: str
+    numbers: str
+    drawing: str
+
+
+def list_figures(notebook: Mapping[str, Any]) -> list[FigureFile]:
+    """Return the figures of an executed notebook that have a name and numbers."""
+    return [each for cell in notebook["cells"] for each in _read_figure(cell)]
+
+
+def _read_figure(cell: Mapping[str, Any]) -> Iterator[FigureFile]:
+    name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if name and CSV in data:
+            yield FigureFile(name, "".join(data[CSV]), "".join(data.get(_SVG, "")))
+
+
+def write_figure_data(pages: Mapping[str, Mapping[str, Any]], *, folder: Path) -> None:
+    """Write the numbers of every figure as ``PAGE/FIGURE.csv``, and all of them in one archive."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+        for page, notebook in sorted(pages.items()):
+            for figure in list_figures(notebook):
+                path = folder / page / f"{figure.name}.csv"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(figure.numbers, encoding="utf-8")
+                # A fixed date: the same numbers are the same bytes.
+                entry = zipfile.ZipInfo(f"{page}/{figure.name}.csv")
+                files.writestr(entry, figure.numbers, zipfile.ZIP_DEFLATED)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures.zip").write_bytes(archive.getvalue())
+
+
+def annotate(
+    notebook: Mapping[str, Any],
+    *,
+    page: str,
+    records: Iterable[ClaimRecord],
+    figures: Mapping[Any, Path],
+    edition: str,
+) -> dict[str, Any]:
+    """Return a notebook with the answers to its claims, notes below figures, and how it was run."""
+    annotated = copy.deepcopy(dict(notebook))
+    measured = list(records)
+    cells: list[dict[str, Any]] = []
+    for cell in annotated["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = _add_answers("".join(cell["source"]), measured, figures)
+        cells.append(cell)
+        for figure in _read_figure(cell):
+            cells.append(_make_cell(_format_figure_note(figure, page=page), f"note-{len(cells)}"))
+    cells.append(_make_cell(_format_run(annotated, page=page, edition=edition), "run"))
+    annotated["cells"] = cells
+    return annotated
+
+
+def _make_cell(text: str, name: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": f"page-{name}", "metadata": {}, "source": text}
+
+
+def _add_answers(text: str, records: list[ClaimRecord], figures: Mapping[Any, Path]) -> str:
+    """Put the answer in the place of each claim that a page quotes at its top."""
+    return _CLAIM.sub(
+        lambda match: format_answer(CLAIMS[match[1]], records, figures=figures, start=Path(RUNS)),
+        text,
+    )
+
+
+def _format_figure_note(figure: FigureFile, *, page: str) -> str:
+    """Return the line below a figure: its numbers, its vector file, and the caches behind it."""
+    rows = sum(1 for _ in csv.reader(io.StringIO(figure.numbers))) - 1
+    data = f"../_generated/figures/{page}/{figure.name}.csv"
+    # Sphinx names a picture by the digest of its bytes.
+    drawing = os.linesep.join(figure.drawing.splitlines()).encode()
+    address = f"../../_images/{hashlib.sha256(drawing).hexdigest()}.svg"
+    return "\n".join(
+        [
+            ":::{div} figure-note",
+            f"{{download}}`Data of this figure (CSV, {rows} rows) <{data}>` · "
+            f'<a href="{address}" download="{figure.name}.svg">Vector file (SVG)</a> · '
+            f"{{ref}}`Caches and run <run-{page}>`",
+            ":::",
+        ]
+    )
+
+
+def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
+    """Return the section at the end of a page: when and from what it was made, how to cite it."""
+    metadata = notebook["metadata"]
+    run, own = metadata.get("papermill", {}), metadata.get("ima", {})
+    title = _get_title(notebook)
+    started = str(run.get("start_time") or "")[:10]
+    day = datetime.fromisoformat(started).strftime("%-d %B %Y") if started else "an unknown day"
+    commit, packages = own.get("commit") or "unknown", own.get("packages", {})
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    seconds = f"{run['duration']:.0f} s" if run.get("duration") else "an unknown time"
+    source = own.get("source", f"notebooks/{page}.md")
+    lines = [
+        f"(run-{page})=",
+        "## How this page was made",
+        "",
+        f"`{source}` ran on {day} in {seconds}, at commit `{commit}`, for the {edition} edition. "
+        f'<a href="../../_sources/{RUNS}/{page}.ipynb" download>The executed notebook</a> holds '
+        "all its code, parameters and outputs. In a clone of the repository, after `make book`, "
+        "this runs it again:",
+        "",
+        "```sh",
+        f"ima notebook run {source} {page}.ipynb",
+        "```",
+        "",
+    ]
+    caches = own.get("caches") or []
+    if caches:
+        lines += [
+            f":::{{dropdown}} The {len(caches)} caches that it read",
+            "| cache | samples | digest |",
+            "|---|---|---|",
+            *[
+                f"| `{Path(each['path']).name}` | {each['samples']} | "
+                f"`{str(each['sha256'] or 'none')[:_DIGITS]}` |"
+                for each in caches
+            ],
+            ":::",
+            "",
+        ]
+    lines += [
+        ":::{dropdown} Cite this page",
+        f"{AUTHOR}. *{title}*. In: {TITLE}. {edition.capitalize()} edition, commit `{commit}`, "
+        f"{day}. {{doc}}`More formats <../downloads>`.",
+        ":::",
+        "",
+        f"Python {own.get('python', 'of unknown version')}, {versions}." if versions else "",
+    ]
+    return "\n".join(lines)
+
+
+def _get_title(notebook: Mapping[str, Any]) -> str:
+    texts = ["".join(cell["source"]) for cell in notebook["cells"]]
+    titles = [line[2:] for text in texts for line in text.splitlines() if line.startswith("# ")]
+    return titles[0]
+
+
+def _get_edition() -> str:
+    return os.environ.get(EDITION_VARIABLE) or "standard"
+
+
+def _get_head(root: Path) -> str:
+    """Return the commit of the book's sources."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown"
+
+
+def read_pages(app: Any, env: Any, _names: list[str]) -> None:
+    """Read the executed notebooks of the book, and write the numbers of their figures."""
+    root = Path(app.srcdir)
+    app.ima_pages = {
+        Path(name).name: json.loads(Path(env.doc2path(name)).read_text(encoding="utf-8"))
+        for name in env.found_docs
+        if str(env.doc2path(name)).endswith(".ipynb")
+    }
+    write_figure_data(app.ima_pages, folder=root / GENERATED / "figures")
+    claims = root / GENERATED / "claims.json"
+    entries = json.loads(claims.read_text(encoding="utf-8")) if claims.is_file() else []
+    app.ima_records = [ClaimRecord.model_validate(entry) for entry in entries]
+    app.ima_figures = find_verdict_figures(GENERATED / "verdicts")
+
+
+def annotate_page(app: Any, name: str, source: list[str]) -> None:
+    """Add to a page that is an executed notebook what it says of itself."""
+    page = Path(name).name
+    if page in app.ima_pages:
+        notebook = annotate(
+            app.ima_pages[page],
+            page=page,
+            records=app.ima_records,
+            figures=app.ima_figures,
+            edition=_get_edition(),
+        )
+        source[0] = json.dumps(notebook)
+
+
+def add_footer(app: Any, _name: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    """Say at the foot of every page which edition and commit it belongs to."""
+    day = datetime.now().astimezone().strftime("%-d %B %Y")
+    context["theme_extra_footer"] = (
+        f"{_get_edition().capitalize()} edition, built on {day} from commit {app.ima_commit}. "
+        "Apache License 2.0."
+    )
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connect the extension to Sphinx."""
+    app.ima_commit = _get_head(Path(app.srcdir))
+    app.connect("env-before-read-docs", read_pages)
+    app.connect("source-read", annotate_page)
+    app.connect("html-page-context", add_footer)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
