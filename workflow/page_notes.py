@@ -21,57 +21,83 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from docutils import nodes
+
 from ima.claims.answers import find_verdict_figures, format_answer
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.figures.figure_data import CSV
+from ima.figures.phone import NARROW_SVG
 
 #: The pages, and what is written beside the book's sources, relative to the book's root.
 RUNS, GENERATED = "book/runs", Path("book/_generated")
+#: The page whose figure the front page shows.
+FRONT_PAGE = "glance"
 #: The size of the edition that is built: small, standard or full.
 EDITION_VARIABLE = "IMA_EDITION"
 TITLE, AUTHOR = "Implicit Multimodal Alignment, reproduced", "The ima contributors"
 _SVG = "image/svg+xml"
+# Classes of the style sheet: which drawing of a figure a screen shows, and what scrolls on a phone.
+WIDE, NARROW, SCROLLED = "wide-figure", "narrow-figure", "scrolled-figure"
 # The claims of a page, each as a quotation in its first lines.
 _CLAIM = re.compile(r"^> \*\*([FI][\d.]+)\*\* \{glue:text\}`\w+`\n(?:>\n)?", re.MULTILINE)
 _DIGITS = 10
 
 
 class FigureFile(NamedTuple):
-    """A figure of a page: its name, its numbers as CSV, and its drawing."""
+    """A figure of a page: its name, its numbers as CSV, and its drawings.
+
+    Numbers are empty for pictures, and the narrow drawing is empty where there is none.
+    """
 
     name: str
+    alt: str
     numbers: str
     drawing: str
+    narrow: str
 
 
 def list_figures(notebook: Mapping[str, Any]) -> list[FigureFile]:
-    """Return the figures of an executed notebook that have a name and numbers."""
+    """Return the figures of an executed notebook that have a name."""
     return [each for cell in notebook["cells"] for each in _read_figure(cell)]
 
 
 def _read_figure(cell: Mapping[str, Any]) -> Iterator[FigureFile]:
-    name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+    settings = cell["metadata"].get("mystnb", {})
+    name, alt = settings.get("figure", {}).get("name"), settings.get("image", {}).get("alt", "")
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        if name and CSV in data:
-            yield FigureFile(name, "".join(data[CSV]), "".join(data.get(_SVG, "")))
+        if name and _SVG in data:
+            texts = ["".join(data.get(mime_type, "")) for mime_type in (CSV, _SVG, NARROW_SVG)]
+            yield FigureFile(name, alt, *texts)
 
 
-def write_figure_data(pages: Mapping[str, Mapping[str, Any]], *, folder: Path) -> None:
-    """Write the numbers of every figure as ``PAGE/FIGURE.csv``, and all of them in one archive."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as files:
+def write_figure_files(pages: Mapping[str, Mapping[str, Any]], *, folder: Path) -> None:
+    """Write numbers and narrow drawings of every figure, and an archive of all numbers.
+
+    They are ``PAGE/FIGURE.csv`` and ``PAGE/FIGURE.svg``, below the folder and in the archive.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / "figures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for page, notebook in sorted(pages.items()):
             for figure in list_figures(notebook):
-                path = folder / page / f"{figure.name}.csv"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(figure.numbers, encoding="utf-8")
-                # A fixed date: the same numbers are the same bytes.
-                entry = zipfile.ZipInfo(f"{page}/{figure.name}.csv")
-                files.writestr(entry, figure.numbers, zipfile.ZIP_DEFLATED)
+                stem = folder / page / figure.name
+                stem.parent.mkdir(exist_ok=True)
+                if figure.narrow:
+                    stem.with_suffix(".svg").write_text(figure.narrow, encoding="utf-8")
+                if figure.numbers:
+                    stem.with_suffix(".csv").write_text(figure.numbers, encoding="utf-8")
+                    # A fixed date: the same numbers are the same bytes.
+                    entry = zipfile.ZipInfo(f"{page}/{figure.name}.csv")
+                    archive.writestr(entry, figure.numbers, zipfile.ZIP_DEFLATED)
+
+
+def write_front_picture(notebook: Mapping[str, Any], *, folder: Path) -> None:
+    """Write both drawings of the picture that the front page shows."""
+    (figure,) = list_figures(notebook)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "figures.zip").write_bytes(archive.getvalue())
+    (folder / "glance-wide.svg").write_text(figure.drawing, encoding="utf-8")
+    (folder / "glance-narrow.svg").write_text(figure.narrow, encoding="utf-8")
 
 
 def annotate(
@@ -91,6 +117,8 @@ def annotate(
             cell["source"] = _add_answers("".join(cell["source"]), measured, figures)
         cells.append(cell)
         for figure in _read_figure(cell):
+            classes = WIDE if figure.narrow else SCROLLED
+            cell["metadata"]["mystnb"].setdefault("image", {})["classes"] = classes
             cells.append(_make_cell(_format_figure_note(figure, page=page), f"note-{len(cells)}"))
     cells.append(_make_cell(_format_run(annotated, page=page, edition=edition), "run"))
     annotated["cells"] = cells
@@ -111,20 +139,21 @@ def _add_answers(text: str, records: list[ClaimRecord], figures: Mapping[Any, Pa
 
 def _format_figure_note(figure: FigureFile, *, page: str) -> str:
     """Return the line below a figure: its numbers, its vector file, and the caches behind it."""
-    rows = sum(1 for _ in csv.reader(io.StringIO(figure.numbers))) - 1
-    data = f"../_generated/figures/{page}/{figure.name}.csv"
+    files = f"../_generated/figures/{page}/{figure.name}"
     # Sphinx names a picture by the digest of its bytes.
     drawing = os.linesep.join(figure.drawing.splitlines()).encode()
     address = f"../../_images/{hashlib.sha256(drawing).hexdigest()}.svg"
-    return "\n".join(
-        [
-            ":::{div} figure-note",
-            f"{{download}}`Data of this figure (CSV, {rows} rows) <{data}>` · "
-            f'<a href="{address}" download="{figure.name}.svg">Vector file (SVG)</a> · '
-            f"{{ref}}`Caches and run <run-{page}>`",
-            ":::",
-        ]
-    )
+    links = [
+        f'<a href="{address}" download="{figure.name}.svg">Vector file (SVG)</a>',
+        f"{{ref}}`Caches and run <run-{page}>`",
+    ]
+    if figure.numbers:
+        rows = sum(1 for _ in csv.reader(io.StringIO(figure.numbers))) - 1
+        links.insert(0, f"{{download}}`Data of this figure (CSV, {rows} rows) <{files}.csv>`")
+    lines = ["::::{div} figure-note", " · ".join(links), ""]
+    if figure.narrow:
+        lines += [f":::{{image}} {files}.svg", f":alt: {figure.alt}", f":class: {NARROW}", ":::"]
+    return "\n".join([*lines, "::::"])
 
 
 def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
@@ -202,7 +231,8 @@ def read_pages(app: Any, env: Any, _names: list[str]) -> None:
         for name in env.found_docs
         if str(env.doc2path(name)).endswith(".ipynb")
     }
-    write_figure_data(app.ima_pages, folder=root / GENERATED / "figures")
+    write_figure_files(app.ima_pages, folder=root / GENERATED / "figures")
+    write_front_picture(app.ima_pages[FRONT_PAGE], folder=root / GENERATED)
     claims = root / GENERATED / "claims.json"
     entries = json.loads(claims.read_text(encoding="utf-8")) if claims.is_file() else []
     app.ima_records = [ClaimRecord.model_validate(entry) for entry in entries]
@@ -223,6 +253,17 @@ def annotate_page(app: Any, name: str, source: list[str]) -> None:
         source[0] = json.dumps(notebook)
 
 
+def place_narrow_figures(_app: Any, tree: Any, _name: str) -> None:
+    """Move the narrow drawing of each figure to the wide one, above the caption."""
+    wide: Any = None
+    for image in list(tree.findall(nodes.image)):
+        if WIDE in image["classes"]:
+            wide = image
+        elif NARROW in image["classes"] and wide is not None:
+            image.parent.remove(image)
+            wide.parent.insert(wide.parent.index(wide) + 1, image)
+
+
 def add_footer(app: Any, _name: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
     """Say at the foot of every page which edition and commit it belongs to."""
     day = datetime.now().astimezone().strftime("%-d %B %Y")
@@ -237,5 +278,6 @@ def setup(app: Any) -> dict[str, bool]:
     app.ima_commit = _get_head(Path(app.srcdir))
     app.connect("env-before-read-docs", read_pages)
     app.connect("source-read", annotate_page)
+    app.connect("doctree-resolved", place_narrow_figures)
     app.connect("html-page-context", add_footer)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

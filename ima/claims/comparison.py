@@ -129,6 +129,8 @@ def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:
     shown = get_shown_verdict(record, adjusted)
     mark = f'<span class="verdict {get_style_class(shown)}">{VERDICT_SYMBOLS[shown]} {shown}</span>'
     texts = [html.escape(text) for text in (record.finding, record.reason) if text]
+    if shown != record.verdict:
+        texts.append(f"It is {record.verdict} before Holm's method.")
     if record.interval is not None:
         texts.append(f"{record.interval} {record.unit}.")
     return f"- {record.model}: {mark}. {' '.join(texts)}"

@@ -1,8 +1,7 @@
-"""The front page's table of claims: a symbol per reading and model, and the numbers below."""
+"""The front page's table of claims: a symbol per reading and model."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 from ima.claims.families import adjust_verdicts
@@ -25,7 +24,8 @@ _ORDER_NOTE = (
     "chance that luck gives a model any of these verdicts is at most one in twenty."
 )
 _SETUP_NOTE = (
-    "ST: single-task models, each with its own connector for one task and one modality. MT: "
+    "Below each model: blocks × width of its language model. ST: single-task models, each with its "
+    "own connector for one task and one modality. MT: "
     "multitask models with one connector for all. A claim about a set of models is listed under "
     "the language model that they share."
 )
@@ -38,8 +38,9 @@ def format_claims_table(
     *,
     pages: Mapping[str, str] | None = None,
     missing: Sequence[UnmeasurableClaim] = (),
+    sizes: Mapping[str, str] | None = None,
 ) -> str:
-    """Format the verdicts on all claims as MyST markdown: a table of symbols, then the numbers.
+    """Format the verdicts on all claims as MyST markdown: a table of symbols.
 
     Parameters
     ----------
@@ -49,14 +50,14 @@ def format_claims_table(
         Links to the pages of the book, by the path of the notebook.
     missing : sequence of UnmeasurableClaim
         The claims that pages could not measure.
+    sizes : mapping of str to str or None
+        Blocks × width of the language models, by the name of the model; it stands below the name.
 
     Returns
     -------
     str
         A table with a row per claim, a column per model and a linked symbol per reading, *as
-        stated* before *as tested*. Below it, a tab per model with the verdict, what was found, and
-        the value, interval and n of each reading, the reason if a page could not measure the claim,
-        and "not yet measured" otherwise.
+        stated* before *as tested*; below it, what the symbols mean.
 
     Examples
     --------
@@ -67,7 +68,11 @@ def format_claims_table(
     adjusted = adjust_verdicts(records)
     names = [record.model for record in records] + [each.model for each in missing]
     columns = list(dict.fromkeys(names)) or ["any model"]
-    lines = [_row(["Claim", *columns]), _row(["---", *[":-:"] * len(columns)])]
+    known = sizes or {}
+    heads = [
+        f"{name}<br><small>{known[name]}</small>" if name in known else name for name in columns
+    ]
+    lines = [_row(["Claim", *heads]), _row(["---", *[":-:"] * len(columns)])]
     unmeasurable = {(each.claim, each.model) for each in missing}
     for claim in CLAIMS.values():
         sentence = f'<small class="claim">{claim.sentence}</small>'
@@ -86,14 +91,9 @@ def format_claims_table(
     if missing:
         legend.append(f"{_NOT_MEASURABLE_MARK} cannot be measured")
     legend.append(f"{_NOT_MEASURED_MARK} not measured")
-    lines += ["", f"{_ORDER_NOTE} {', '.join(legend)}. Each symbol links to its page.", ""]
+    lines += ["", f"{', '.join(legend)}. Each symbol links to its page. {_ORDER_NOTE}", ""]
     lines += [_SETUP_NOTE, ""]
-    lines += ["::::{tab-set}"]
-    for column in columns:
-        lines += [f":::{{tab-item}} {column}", _row(["Claim", "Verdict", "Number"])]
-        details = _list_details(records, missing, column, links, adjusted=adjusted)
-        lines += [_row(["---"] * 3), *details, ":::"]
-    return "\n".join([*lines, "::::"]) + "\n"
+    return "\n".join(lines)
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -129,39 +129,3 @@ def _mark(record: ClaimRecord, verdict: Verdict, links: Mapping[str, str]) -> st
         f"{VERDICT_SYMBOLS[verdict]}</span>"
     )
     return f"[{symbol}]({links[record.notebook]})" if record.notebook in links else symbol
-
-
-def _list_details(
-    records: Sequence[ClaimRecord],
-    missing: Sequence[UnmeasurableClaim],
-    model: str,
-    links: Mapping[str, str],
-    *,
-    adjusted: AdjustedVerdicts,
-) -> list[str]:
-    rows = []
-    reasons = {each.claim: each.reason for each in missing if each.model == model}
-    for claim in CLAIMS.values():
-        title = f"**{claim.id}** {claim.name}"
-        own = _select(records, claim.id, model)
-        if not own:
-            status = "cannot be measured" if claim.id in reasons else "not yet measured"
-            reason = f"<small>{html.escape(reasons.get(claim.id, ''))}</small>"
-            rows.append(_row([title, f'<span class="verdict unmeasured">{status}</span>', reason]))
-        for record in own:
-            shown = get_shown_verdict(record, adjusted)
-            verdict = f"{_mark(record, shown, {})} {shown}"
-            if record.notebook in links:
-                verdict = f"[{verdict}]({links[record.notebook]})"
-            if shown != record.verdict:
-                verdict += f"<br><small>{record.verdict} before Holm's method</small>"
-            rows.append(_row([f"{title}, {record.reading}", verdict, _format_number(record)]))
-    return rows
-
-
-def _format_number(record: ClaimRecord) -> str:
-    """Return what was found, and the interval with its statistic."""
-    lines = [html.escape(text) for text in (record.finding, record.reason) if text]
-    if record.interval is not None:
-        lines.append(f"{record.interval} {record.unit}")
-    return "<br>".join([*lines, f"<small>{html.escape(record.statistic)}</small>"])

@@ -84,7 +84,7 @@ def decide_outcome(verdicts: Sequence[Verdict]) -> Outcome:
 
 def summarise_claims(
     records: Sequence[ClaimRecord], *, pages: Mapping[str, str] | None = None
-) -> str:
+) -> dict[str, str]:
     """Say in MyST markdown which claims hold, fail, differ between models or stay undecided.
 
     Parameters
@@ -96,19 +96,19 @@ def summarise_claims(
 
     Returns
     -------
-    str
-        A sentence with the counts, a list with the claims of each outcome and how many models say
-        so, and a sentence on certainty; empty without records.
+    dict of str to str
+        By file: ``found.md``, the counts and how sure they are, and ``outcomes.md``, a list with
+        the claims of each outcome and how many models say so. Both are empty without records.
 
     Examples
     --------
     >>> summarise_claims([])
-    ''
+    {'found.md': '', 'outcomes.md': ''}
     """
     links = pages or {}
     tested = [record for record in records if record.reading == "as tested"]
     if not tested:
-        return ""
+        return {"found.md": "", "outcomes.md": ""}
     adjusted = adjust_verdicts(records)
     models = list(dict.fromkeys(record.model for record in tested))
     listed: dict[Outcome, list[str]] = {outcome: [] for outcome in _LEADS}
@@ -129,7 +129,7 @@ def summarise_claims(
     ]
     sentence = f"Of {total} claims of the paper, tested on {_join(models)}: {_join(counts)}."
     lines = [f"- {_LEADS[outcome]}: {'; '.join(each)}." for outcome, each in listed.items() if each]
-    return "\n".join([sentence, "", *lines, "", _CERTAINTY]) + "\n"
+    return {"found.md": f"{sentence} {_CERTAINTY}\n", "outcomes.md": "\n".join(lines) + "\n"}
 
 
 def count_verdicts(verdicts: Sequence[Verdict]) -> str:

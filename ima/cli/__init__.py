@@ -90,6 +90,9 @@ def claims_collect(
         Path,
         typer.Option(help="The front page's table; what other pages include stands next to it."),
     ] = Path("book/_generated/claims.md"),
+    sizes: Annotated[
+        Path | None, typer.Option(help="JSON: the size of each model, shown below its name.")
+    ] = None,
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
     from ima import claims
@@ -107,7 +110,8 @@ def claims_collect(
         for record in claims.read_claim_records(path)
     }
     missing = claims.read_unmeasurable_claims(files)
-    text = claims.format_claims_table(records, pages=pages, missing=missing)
+    known = json.loads(sizes.read_text(encoding="utf-8")) if sizes else {}
+    text = claims.format_claims_table(records, pages=pages, missing=missing, sizes=known)
     summary = claims.summarise_claims(records, pages=pages)
     drawn = draw_verdict_figures(records, folder=table.with_name("verdicts"))
     # Sphinx resolves what an included file names from the page that includes it.
@@ -116,7 +120,7 @@ def claims_collect(
     )
     texts = {
         table: text,
-        table.with_name("found.md"): summary,
+        **{table.with_name(name): part for name, part in summary.items()},
         table.with_name("beside.md"): beside,
         # The site offers the records for download.
         table.with_name("claims.json"): out.read_text(encoding="utf-8"),

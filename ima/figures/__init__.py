@@ -20,6 +20,7 @@ from ima.figures.comparisons import (
     plot_proxy_correlations,
 )
 from ima.figures.error_rates import plot_error_rates
+from ima.figures.glance import plot_glance
 from ima.figures.layer_curves import (
     plot_class_separation,
     plot_curve_panels,

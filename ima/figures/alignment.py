@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_LABELS,
@@ -33,6 +34,7 @@ from ima.stats.intervals import Interval, compute_percentile_interval
 _OTHER_RUNS = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
 
 
+@also_for_phones
 def plot_layer_similarity(panels: Mapping[str, xr.DataArray]) -> Figure:
     """Plot the similarity of perceptual tokens of each layer with textual tokens of each layer.
 
@@ -68,6 +70,7 @@ def plot_layer_similarity(panels: Mapping[str, xr.DataArray]) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figure:
     """Plot the baselines of the IMA score over layers, a panel per baseline, a curve per data set.
 
@@ -105,6 +108,7 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
     return figure
 
 
+@also_for_phones
 def plot_score_by_step(
     panels: Mapping[str, Mapping[str, Mapping[int, Interval]]],
 ) -> Figure:
@@ -152,6 +156,7 @@ def plot_score_by_step(
     return figure
 
 
+@also_for_phones
 def plot_layer_curves_by_step(
     panels: Mapping[str, Mapping[int, xr.DataArray]],
     *,
@@ -193,6 +198,7 @@ def plot_layer_curves_by_step(
     return figure
 
 
+@also_for_phones
 def plot_hook_point_statistics(
     statistics: Mapping[str, xr.Dataset], *, log_statistic: str = ""
 ) -> Figure:
@@ -228,6 +234,7 @@ def plot_hook_point_statistics(
     return figure
 
 
+@also_for_phones
 def plot_block_gaps(panels: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
     """Plot how far the similarity at each hook point exceeds that of the residual stream.
 
@@ -270,6 +277,7 @@ def plot_block_gaps(panels: Mapping[str, Mapping[str, xr.Dataset]]) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_control_draws(panels: Mapping[str, xr.Dataset]) -> Figure:
     """Plot the score of a model beside the scores of its controls in every draw.
 

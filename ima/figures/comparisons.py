@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_MARKERS,
@@ -33,6 +34,7 @@ _MAX_NAMED_MODELS = 9
 _LABEL_PLACES = ((5, 4), (5, -9), (-5, 4), (-5, -9), (5, 13), (5, -18), (-5, 13), (-5, -18))
 
 
+@also_for_phones
 def plot_models_by_proxy(
     panels: Mapping[str, Sequence[ComparedModel]], *, ylabel: str, named: bool = False
 ) -> Figure:
@@ -171,6 +173,7 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) -> Figure:
     """Plot measures of damaged language models over a loss of each, a panel for each measure.
 
@@ -225,6 +228,7 @@ def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) 
     return figure
 
 
+@also_for_phones
 def plot_object_auc(auc: pd.DataFrame) -> Figure:
     """Plot how well perceptual tokens separate the words of present objects from other words.
 
@@ -262,6 +266,7 @@ def plot_object_auc(auc: pd.DataFrame) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_pairwise_cost(costs: pd.DataFrame) -> Figure:
     """Plot how the cost of a mean over all pairs grows with the number of samples.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ima.figures.phone import also_for_phones, is_narrow
 from ima.figures.style import add_outside_legend, get_numbered_style, open_figure
 
 _PANELS = {"false": "null true: any verdict", "power": "effect planted: supported"}
 
 
+@also_for_phones
 def plot_error_rates(table: pd.DataFrame, *, highest: float) -> Figure:
     """Plot the rates of verdicts on simulated data, a row for each claim.
 
@@ -37,7 +39,8 @@ def plot_error_rates(table: pd.DataFrame, *, highest: float) -> Figure:
                 style = {**get_numbered_style(number), "linestyle": "none"}
                 axes.plot(table[name + suffix], rows, label=label, **style)
             axes.set(title=title, xlim=(-0.03, 1.03), xlabel="fraction of simulated models")
-            axes.set_yticks(rows, table.index if name == "false" else [""] * len(table))
+            is_first = name == "false" or is_narrow()
+            axes.set_yticks(rows, table.index if is_first else [""] * len(table))
             axes.invert_yaxis()
         low = grid.flat[0]
         low.set_xlim(-0.01, max(0.12, 1.2 * float(table["false"].max())))

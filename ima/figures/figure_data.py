@@ -93,32 +93,6 @@ def format_csv(figure: Figure) -> str | None:
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def add_csv_output(shell: Any) -> None:
-    """Let each figure that a notebook shows carry its numbers, as an output of type text/csv.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-        The shell of the notebook.
-
-    Examples
-    --------
-    >>> add_csv_output(get_ipython())  # doctest: +SKIP
-    """
-    from IPython.core.formatters import BaseFormatter
-    from traitlets import ObjectName, Unicode
-
-    class CsvFormatter(BaseFormatter):
-        """Formats figures as CSV."""
-
-        format_type = Unicode(CSV)
-        print_method = ObjectName("_repr_csv_")
-
-    formatters = shell.display_formatter.formatters
-    formatters[CSV] = CsvFormatter(parent=shell.display_formatter)
-    formatters[CSV].for_type(Figure, format_csv)
-
-
 def _get_title(axes: Any) -> str:
     return _join_lines(axes.get_title("left") or axes.get_title())
 
@@ -183,8 +157,9 @@ def _read_tick_labels(axis: Any) -> dict[float, str]:
     return {place: word for place, word in zip(places, words, strict=True) if word}
 
 
-def _join_lines(text: str) -> str:
-    return " ".join(text.split())
+def _join_lines(text: Any) -> str:
+    # Tick labels may be the numbers that name rows.
+    return " ".join(str(text).split())
 
 
 def _list_numbers(axes: Any, names: Mapping[tuple[str, ...], str]) -> Iterator[dict[str, Any]]:

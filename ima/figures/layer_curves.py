@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_MARKERS,
@@ -20,6 +21,7 @@ from ima.figures.style import (
 from ima.stats.intervals import compute_simultaneous_band
 
 
+@also_for_phones
 def plot_curve_panels(
     panels: Mapping[str, xr.Dataset],
     *,
@@ -81,6 +83,7 @@ def plot_curve_panels(
     return figure
 
 
+@also_for_phones
 def plot_class_separation(silhouette: xr.Dataset, neighbours: xr.Dataset) -> Figure:
     """Plot the silhouette of each class, and how many states have a neighbour of their class.
 
@@ -121,6 +124,7 @@ def plot_class_separation(silhouette: xr.Dataset, neighbours: xr.Dataset) -> Fig
     return figure
 
 
+@also_for_phones
 def plot_tsne_by_layer(embedding: xr.DataArray, *, classes: pd.Series[str]) -> Figure:
     """Plot the points of a t-SNE embedding, a panel per layer.
 
@@ -156,6 +160,7 @@ def plot_tsne_by_layer(embedding: xr.DataArray, *, classes: pd.Series[str]) -> F
     return figure
 
 
+@also_for_phones
 def plot_norm_curves(norms: xr.DataArray, *, ylabel: str = "L2 norm") -> Figure:
     """Plot the norm of perceptual and textual tokens over layers, with the spread over samples.
 
@@ -182,6 +187,7 @@ def plot_norm_curves(norms: xr.DataArray, *, ylabel: str = "L2 norm") -> Figure:
     return plot_curve_panels({"": curves}, dim="kind", ylabel=ylabel)
 
 
+@also_for_phones
 def plot_paper_compat_curves(panels: Mapping[str, Mapping[str, xr.DataArray]]) -> Figure:
     """Plot curves computed here beside those of the released code.
 

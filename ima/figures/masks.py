@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     get_numbered_style,
@@ -67,6 +68,7 @@ def plot_heatmap(
     return figure
 
 
+@also_for_phones
 def plot_overlap_by_linear(
     overlap: xr.DataArray, *, chance: float, nulls: Mapping[str, xr.DataArray]
 ) -> Figure:
@@ -92,6 +94,7 @@ def plot_overlap_by_linear(
     return figure
 
 
+@also_for_phones
 def plot_overlap_by_modality(
     overlaps: Mapping[float, Mapping[str, xr.DataArray]],
     *,
@@ -142,6 +145,7 @@ def _plot_nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float)
     plot_null_line(axes, chance, label="chance")
 
 
+@also_for_phones
 def plot_score_by_sparsity(sweep: pd.DataFrame) -> Figure:
     """Plot the score of each mask over its sparsity.
 
@@ -184,6 +188,7 @@ def plot_score_by_sparsity(sweep: pd.DataFrame) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[float]) -> Figure:
     """Plot how many tasks drop a weight, among the weights that at least one task drops.
 

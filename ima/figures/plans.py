@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     get_numbered_style,
@@ -31,6 +32,7 @@ _COST_LABELS = {
 }
 
 
+@also_for_phones
 def plot_plans(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot the score and the costs of each plan, a row per plan.
 
@@ -77,6 +79,7 @@ def plot_plans(tables: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
     """Plot the relative score of models under a few plans, a row per plan.
 
@@ -132,6 +135,7 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
+@also_for_phones
 def plot_interval_sweep(
     sweep: pd.DataFrame,
     *,
@@ -186,6 +190,7 @@ def plot_interval_sweep(
     return figure
 
 
+@also_for_phones
 def plot_divergence_by_layer(divergence: Mapping[int, float], *, threshold: float) -> Figure:
     """Plot how much a plan changes the next token, over the layer at which it prunes.
 
@@ -258,6 +263,7 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@also_for_phones
 def plot_score_by_tokens(table: pd.DataFrame) -> Figure:
     """Plot scores against the length of the prompts.
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
     SERIES_MARKERS,
@@ -31,6 +32,7 @@ _ROW = 0.25  # inches
 _TITLE = 0.45
 
 
+@also_for_phones
 def plot_scores_with_floors(
     scores: pd.DataFrame, *, xlabel: str, names: tuple[str, str] = ("score", "floor")
 ) -> Figure:
@@ -67,6 +69,7 @@ def plot_scores_with_floors(
     return figure
 
 
+@also_for_phones
 def plot_zoo_scores(scores: pd.DataFrame, *, xlabel: str) -> Figure:
     """Plot the score of every model between its floors and its ceiling, one panel per task.
 
@@ -128,6 +131,7 @@ def _name_rows(axes: Axes, scores: pd.DataFrame) -> None:
     axes.set_yticklabels(scores["name"])
 
 
+@also_for_phones
 def plot_training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
     """Plot scores along training, one panel per task, one line per model.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,7 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.figure_data import add_csv_output
+from ima.figures.figure_data import CSV, format_csv
+from ima.figures.phone import (
+    FLATTER,
+    NARROW_SVG,
+    NARROW_WIDTH,
+    count_legend_columns,
+    fit_text,
+    format_narrow_svg,
+    is_narrow,
+)
 from ima.stats.intervals import compute_percentile_interval
 
 # Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
@@ -95,6 +104,7 @@ SERIES_MARKERS: Mapping[str, str] = {
 SERIES_LABELS: Mapping[str, str] = {
     name: series.label for name, series in _SERIES.items() if series.label
 }
+_RATIOS = ("width_ratios", "height_ratios")
 FIGURE_WIDTH = 7.2  # inches: the text column of the book
 _STYLE: Mapping[str, Any] = {
     # Opaque white with a margin: a card on the dark page, seamless on the light one.
@@ -122,7 +132,9 @@ _NUMBERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def set_theme() -> None:
-    """Apply the book's theme; in a notebook, figures are SVG and carry their numbers as CSV.
+    """Apply the book's theme; in a notebook, figures are SVG and carry their numbers.
+
+    The output of a figure then has its numbers as CSV and, for phones, a narrow drawing.
 
     Examples
     --------
@@ -140,7 +152,26 @@ def set_theme() -> None:
         set_matplotlib_formats(  # type: ignore[no-untyped-call]
             "svg", metadata={"Date": None}, pad_inches=0.15
         )
-        add_csv_output(shell)
+        _add_figure_output(shell, CSV, format_csv)
+        _add_figure_output(shell, NARROW_SVG, format_narrow_svg)
+
+
+def _add_figure_output(
+    shell: Any, mime_type: str, format_figure: Callable[[Figure], str | None]
+) -> None:
+    """Let each figure that a notebook shows carry one more form of itself."""
+    from IPython.core.formatters import BaseFormatter
+    from traitlets import ObjectName, Unicode
+
+    class FigureFormatter(BaseFormatter):
+        """Formats figures."""
+
+        format_type = Unicode(mime_type)
+        print_method = ObjectName("_no_method_of_objects_")
+
+    formatter = FigureFormatter(parent=shell.display_formatter)
+    formatter.for_type(Figure, format_figure)  # type: ignore[no-untyped-call]
+    shell.display_formatter.formatters[mime_type] = formatter
 
 
 @contextmanager
@@ -168,10 +199,20 @@ def open_figure(
     >>> with open_figure(columns=2) as (figure, grid):  # doctest: +SKIP
     ...     grid[0, 0].plot([0, 1], [0, 1])
     """
+    shape, width = (rows, columns), FIGURE_WIDTH
+    if is_narrow():
+        width = NARROW_WIDTH
+        if columns > 1:
+            # Below each other, with the heights and widths that they have beside each other.
+            height *= columns * FLATTER
+            rows, columns = rows * columns, 1
+            subplot_options = {k: v for k, v in subplot_options.items() if k not in _RATIOS}
     figure, axes = plt.subplots(
-        rows, columns, figsize=(FIGURE_WIDTH, height), squeeze=False, **subplot_options
+        rows, columns, figsize=(width, height), squeeze=False, **subplot_options
     )
-    yield figure, axes
+    yield figure, axes.reshape(shape)
+    if is_narrow():
+        fit_text(figure)
     # A notebook shows the figure that a cell returns. An open figure would be shown twice.
     plt.close(figure)
 
@@ -218,6 +259,8 @@ def open_panel_grid(
     """
     names = list(titles)
     columns = min(columns, len(names))
+    if is_narrow():
+        columns, row_height = 1, row_height * FLATTER
     rows = -(-len(names) // columns)
     height = base_height + row_height * rows
     with open_figure(rows=rows, columns=columns, height=height, **subplot_options) as (
@@ -284,6 +327,8 @@ def add_outside_legend(figure: Figure, panels: Iterable[Axes], *, columns: int =
             entries.setdefault(label, handle)
         if legend := axes.get_legend():
             legend.remove()
+    if is_narrow():
+        columns = count_legend_columns(list(entries), columns)
     if entries:
         figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 

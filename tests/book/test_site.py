@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from page_notes import list_figures
 
 from ima.claims import CLAIMS, ClaimRecord, read_unmeasurable_claims
 from ima.claims.families import adjust_verdicts
@@ -121,7 +122,8 @@ def test_the_front_page_shows_every_claim_with_its_verdict(site):
     measured = {(record["claim"], record["model"]) for record in records}
     page = site[SITE / "book" / "index.html"]
     head, *rows = page.find("table").find_all("tr")
-    models = [cell.get_text(" ", strip=True) for cell in head.find_all("th")][1:]
+    # The size of the language model stands below the name.
+    models = [next(cell.stripped_strings) for cell in head.find_all("th")][1:]
     unserved = {
         one.model
         for one in read_unmeasurable_claims((ROOT / "book" / "runs").glob("*.claims.json"))
@@ -141,7 +143,60 @@ def test_the_front_page_shows_every_claim_with_its_verdict(site):
         verdict = adjusted[place] if record["reading"] == "as tested" else record["verdict"]
         label = f"{record['claim']} {record['reading']}: {verdict}"
         assert cells[place].select(f'a .{verdict.split()[0]}[aria-label="{label}"]')
-    assert [label.get_text(strip=True) for label in page.select(".sd-tab-label")] == models
-    tabs = page.select_one(".sd-tab-set").get_text(" ")
+    beside = site[SITE / "book" / "beside.html"].get_text(" ")
     for record in map(ClaimRecord.model_validate, records):
-        assert str(record.interval or record.reason) in tabs
+        assert str(record.interval or record.reason) in beside
+
+
+def test_pages_of_claims_open_with_their_answers(site):
+    for claim in CLAIMS.values():
+        page = site[SITE / "book" / "runs" / f"{claim.page}.html"]
+        titles = [box.find("strong").get_text() for box in page.select(".answer-box")]
+        assert any(title.startswith(f"{claim.id} ") for title in titles), claim.page
+        assert page.select(".verdict-figures img"), claim.page
+        text = page.find("article").get_text()
+        assert text.index(f"{claim.id} ") < text.index("fixed before this page ran"), claim.page
+
+
+def test_each_figure_offers_its_numbers_and_its_drawing(site):
+    for path, soup in site.items():
+        if path.parent.name != "runs":
+            continue
+        notebook = ROOT / "book" / "runs" / f"{path.stem}.ipynb"
+        figures = list_figures(json.loads(notebook.read_text(encoding="utf-8")))
+        notes = soup.select(".figure-note")
+        assert len(notes) == len(figures), path.name
+        for figure, note in zip(figures, notes, strict=True):
+            links = {Path(a["href"]).suffix: a["href"] for a in note.find_all("a")}
+            drawing = (path.parent / links[".svg"]).resolve().read_text(encoding="utf-8")
+            assert drawing.strip() == figure.drawing.strip()
+            assert (".csv" in links) == bool(figure.numbers)
+            if figure.numbers:
+                offered = (path.parent / links[".csv"]).resolve().read_text(encoding="utf-8")
+                assert offered == figure.numbers
+
+
+def test_a_phone_gets_the_narrow_drawing_beside_the_wide_one(site):
+    wide = [image for soup in site.values() for image in soup.select("img.wide-figure")]
+    assert wide
+    for image in wide:
+        narrow = image.find_next("img")
+        assert "narrow-figure" in narrow["class"]
+        assert narrow["alt"] == image["alt"]
+
+
+def test_pages_say_how_they_were_made(site):
+    for path, soup in site.items():
+        if path.parent.name == "runs":
+            text = soup.find("article").get_text(" ")
+            assert "How this page was made" in text, path.name
+            assert "Cite this page" in text, path.name
+    assert "edition, built on" in site[SITE / "book" / "index.html"].get_text(" ")
+
+
+def test_a_term_shows_what_it_means_where_it_is_linked(site):
+    links = [
+        term.find_parent("a") for soup in prose(site).values() for term in soup.select(".std-term")
+    ]
+    assert len(links) > 20
+    assert all(len(link["title"]) > 20 for link in links)

@@ -47,26 +47,26 @@ def test_the_paragraph_counts_claims_and_models_and_links_their_pages():
         record("F3.1", "a (ST)", 0.4),
         record("F3.1", "b (MT)", -0.4),
     ]
-    text = summarise_claims(made, pages={made[0].notebook: "runs/finding1.ipynb"})
-    first, *lines = text.splitlines()
-    assert first == (
+    files = summarise_claims(made, pages={made[0].notebook: "runs/finding1.ipynb"})
+    assert files["found.md"].startswith(
         "Of 2 claims of the paper, tested on a (ST) and b (MT): 1 holds and 1 differs between "
         "models."
     )
-    assert lines[1] == (
+    assert "at most one in twenty" in files["found.md"]
+    first, *others = files["outcomes.md"].splitlines()
+    assert first == (
         "- **Hold** in every model that could test them: [narrow cones](runs/finding1.ipynb) "
         "(supported in 2 of 2)."
     )
-    assert "alignment over depth (supported in 1, contradicted in 1 of 2)" in text
-    assert "at most one in twenty" in text
+    assert "alignment over depth (supported in 1, contradicted in 1 of 2)" in others[0]
 
 
 def test_only_readings_as_tested_and_adjusted_verdicts_count():
     # Two weak verdicts of one model do not survive Holm's method.
     weak = [record(claim, "a (ST)", 0.021 + 0.18, width=0.18) for claim in ("F3.1", "F3.2")]
     assert {one.verdict for one in weak} == {"supported"}
-    assert "alignment over depth (decided in none of 1)" in summarise_claims(weak)
+    assert "alignment over depth (decided in none of 1)" in (summarise_claims(weak)["outcomes.md"])
     literal = claims.make_claim_record(
         "F1.1", "as stated", interval=Interval(0.4, 0.3, 0.5, n=60), model="a", dataset="some"
     )
-    assert summarise_claims([literal]) == ""
+    assert set(summarise_claims([literal]).values()) == {""}

@@ -75,6 +75,12 @@ def test_cells_have_the_words_of_rows_and_columns():
     ]
 
 
+def test_rows_that_are_numbers_keep_them():
+    matrix = pd.DataFrame([[0.25, 0.5]], index=[7], columns=np.array([3, 4]))
+    table = tabulate_figure(figures.plot_heatmap(matrix, label="sparsity"))
+    assert table[["x", "y"]].astype(int).to_numpy().tolist() == [[3, 7], [4, 7]]
+
+
 def test_points_of_a_cloud_bars_and_lone_intervals_are_read():
     with open_figure() as (figure, grid):
         grid[0, 0].scatter([1, 2], [3, 4], label="cloud")
