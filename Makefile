@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # the next, and the caches have locks of their own.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
-	--rerun-incomplete --nolock --quiet all $(if $(OWN),--configfile $(OWN)) \
+	--rerun-incomplete --nolock $(if $(ARGS),$(ARGS),--quiet all) $(if $(OWN),--configfile $(OWN)) \
 	--config size=$(SIZE) $(if $(MODEL),own_model=$(MODEL)) $(if $(DATA),own_data=$(DATA)) \
 	$(if $(SAMPLES),own_samples=$(SAMPLES)) $(if $(DEVICE),own_device=$(DEVICE)) \
 	$(if $(PRECISION),own_precision=$(PRECISION))
@@ -36,7 +36,7 @@ SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --c
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
 
-.PHONY: help setup parts book picture test fuzz lint zoo bench clean
+.PHONY: help setup parts book pdf publish picture test fuzz lint zoo bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -66,6 +66,12 @@ book: parts  ## build the book into _build/html (SMALL=1 or FULL=1: fewer or mor
 	$(SNAKEMAKE) -- caches
 	$(SNAKEMAKE) -- site
 	@echo "The book is in _build/html/index.html."
+
+pdf: $(READY)  ## print the built book as _build/book.pdf (needs Chromium)
+	$(PY) workflow/pdf.py $(ARGS)
+
+publish: $(READY)  ## write the built book to _build/publish, for any static host
+	$(PY) workflow/publish.py $(ARGS)
 
 picture:  ## draw the README's picture from the caches of the book
 	$(ONE_THREAD) $(PY) workflow/picture.py --sample 8 \

@@ -20,6 +20,7 @@ MODELS = {
     "tiny-llama": ("text", "text"),
 }
 SAMPLES, CALIBRATION = 24, 12
+EXAMPLE = ROOT.parent / "examples" / "own-model" / "models.yaml"
 
 
 def make(folder: Path) -> Path:
@@ -60,6 +61,10 @@ def make(folder: Path) -> Path:
         save(family, path)
         names = [f"own-{modality}-{task}" for task in ("caption", "qa")]
         families[name] = {"caches": dict.fromkeys(names, str(path))}
+    # The folder that a reader starts from is built with the others.
+    example = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    data |= {name: str(ROOT.parent / path) for name, path in example["data"].items()}
+    families |= example["families"]
     own = folder / "own.yaml"
     own.write_text(yaml.safe_dump({"data": data, "families": families}), encoding="utf-8")
     return own

@@ -16,7 +16,9 @@ import pytest
 import sources
 import yaml
 
+from ima.data.folder_check import check_data_folder
 from ima.errors import NotebookError
+from ima.models import list_models
 
 ROOT = Path(__file__).parents[1]
 CELL = "# Page\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{code}\n```\n"
@@ -264,6 +266,21 @@ def test_without_calibration_samples_there_is_no_cache_of_them(tmp_path):
     assert "calibration-own-mine" not in plan.caches(config)
     assert plan.caches(config)["own-mine"]["samples"] == 1
     assert plan.caches(config)["calibration-own-mini-image-qa"]["samples"] == 1
+
+
+def test_the_example_folder_is_a_family_with_usable_samples(monkeypatch):
+    example = ROOT / "examples" / "own-model"
+    given = yaml.safe_load((example / "models.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+    for name, entries in given.items():
+        settings[name] |= entries
+    monkeypatch.chdir(ROOT)
+    made = plan.caches(plan.complete({**settings, "size": "small"}))
+    assert {"my-model-pictures", "calibration-my-model-pictures"} <= set(made)
+    lines, problems = check_data_folder(example / "pictures")
+    assert (len(lines), problems) == (24, [])
+    model = made["my-model-pictures"]["model"]
+    assert model in {record["name"] for record in list_models()}
 
 
 def test_half_of_what_is_needed_is_refused(tmp_path):

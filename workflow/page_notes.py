@@ -107,14 +107,18 @@ def annotate(
     records: Iterable[ClaimRecord],
     figures: Mapping[Any, Path],
     edition: str,
+    start: Path = Path(RUNS),
 ) -> dict[str, Any]:
-    """Return a notebook with the answers to its claims, notes below figures, and how it was run."""
+    """Return a notebook with the answers to its claims, notes below figures, and how it was run.
+
+    Links to the ``figures`` of verdicts lead from the folder ``start``.
+    """
     annotated = copy.deepcopy(dict(notebook))
     measured = list(records)
     cells: list[dict[str, Any]] = []
     for cell in annotated["cells"]:
         if cell["cell_type"] == "markdown":
-            cell["source"] = _add_answers("".join(cell["source"]), measured, figures)
+            cell["source"] = _add_answers("".join(cell["source"]), measured, figures, start)
         cells.append(cell)
         for figure in _read_figure(cell):
             classes = WIDE if figure.narrow else SCROLLED
@@ -129,10 +133,12 @@ def _make_cell(text: str, name: str) -> dict[str, Any]:
     return {"cell_type": "markdown", "id": f"page-{name}", "metadata": {}, "source": text}
 
 
-def _add_answers(text: str, records: list[ClaimRecord], figures: Mapping[Any, Path]) -> str:
+def _add_answers(
+    text: str, records: list[ClaimRecord], figures: Mapping[Any, Path], start: Path
+) -> str:
     """Put the answer in the place of each claim that a page quotes at its top."""
     return _CLAIM.sub(
-        lambda match: format_answer(CLAIMS[match[1]], records, figures=figures, start=Path(RUNS)),
+        lambda match: format_answer(CLAIMS[match[1]], records, figures=figures, start=start),
         text,
     )
 
@@ -232,11 +238,12 @@ def read_pages(app: Any, env: Any, _names: list[str]) -> None:
         if str(env.doc2path(name)).endswith(".ipynb")
     }
     write_figure_files(app.ima_pages, folder=root / GENERATED / "figures")
-    write_front_picture(app.ima_pages[FRONT_PAGE], folder=root / GENERATED)
+    if FRONT_PAGE in app.ima_pages:
+        write_front_picture(app.ima_pages[FRONT_PAGE], folder=root / GENERATED)
     claims = root / GENERATED / "claims.json"
     entries = json.loads(claims.read_text(encoding="utf-8")) if claims.is_file() else []
     app.ima_records = [ClaimRecord.model_validate(entry) for entry in entries]
-    app.ima_figures = find_verdict_figures(GENERATED / "verdicts")
+    app.ima_figures = find_verdict_figures(root / GENERATED / "verdicts")
 
 
 def annotate_page(app: Any, name: str, source: list[str]) -> None:
@@ -249,6 +256,7 @@ def annotate_page(app: Any, name: str, source: list[str]) -> None:
             records=app.ima_records,
             figures=app.ima_figures,
             edition=_get_edition(),
+            start=Path(app.srcdir) / RUNS,
         )
         source[0] = json.dumps(notebook)
 

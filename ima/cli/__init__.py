@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ima.cli.book import book_command
 from ima.cli.cache import cache_app
 from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
@@ -41,6 +42,7 @@ app.add_typer(notebook_app, name="notebook")
 app.add_typer(claims_app, name="claims")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
+app.command("book")(book_command)
 app.command("train")(train_command)
 app.command("proxy")(proxy_command)
 app.command("skip")(skip_command)
@@ -95,39 +97,9 @@ def claims_collect(
     ] = None,
 ) -> None:
     """Gather the records of all runs into one list and one table, claims × models."""
-    from ima import claims
-    from ima.claims.answers import draw_verdict_figures
-    from ima.files import replace_file
+    from ima.claims.collection import write_claim_pages
 
-    records = claims.collect_claim_records(files, out=out)
-    # A page one folder above includes the table; each run's page is beside its records.
-    book = table.parent.parent
-    pages = {
-        record.notebook: os.path.relpath(
-            path.with_name(path.name.replace(".claims.json", ".ipynb")), start=book
-        )
-        for path in files
-        for record in claims.read_claim_records(path)
-    }
-    missing = claims.read_unmeasurable_claims(files)
-    known = json.loads(sizes.read_text(encoding="utf-8")) if sizes else {}
-    text = claims.format_claims_table(records, pages=pages, missing=missing, sizes=known)
-    summary = claims.summarise_claims(records, pages=pages)
-    drawn = draw_verdict_figures(records, folder=table.with_name("verdicts"))
-    # Sphinx resolves what an included file names from the page that includes it.
-    beside = claims.format_comparison(
-        records, pages=pages, missing=missing, figures=drawn, start=book
-    )
-    texts = {
-        table: text,
-        **{table.with_name(name): part for name, part in summary.items()},
-        table.with_name("beside.md"): beside,
-        # The site offers the records for download.
-        table.with_name("claims.json"): out.read_text(encoding="utf-8"),
-    }
-    for path, contents in texts.items():
-        with replace_file(path) as partial:
-            partial.write_text(contents, encoding="utf-8")
+    records = write_claim_pages(files, out=out, table=table, sizes=sizes)
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
 
 

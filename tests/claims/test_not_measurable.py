@@ -32,6 +32,7 @@ def test_what_cannot_be_measured_is_listed_with_its_reason(tmp_path, measured):
     text = claims.format_claims_table([measured(model="one")], missing=[missing])
     assert "| one | two |" in text.splitlines()[0]
     assert "cannot be measured" in text
-    assert "holds no /logit_lens. Make it." in text
+    beside = claims.format_comparison([], missing=[missing])
+    assert "two: not measurable. holds no /logit_lens. Make it." in beside
     assert log.show_table().data["model"].tolist() == ["two"]
     assert "None" in claims.UnmeasurableLog().show_table().data

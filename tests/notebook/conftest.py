@@ -1,0 +1,5 @@
+"""Caches to open on pages; pytest finds the fixtures here."""
+
+from tinycaches import finished, model
+
+__all__ = ["finished", "model"]

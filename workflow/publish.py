@@ -1,0 +1,76 @@
+"""Write the built book into a folder that any static host serves."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+SITE, REDIRECTS = Path("_build/html"), Path("book/redirects.yml")
+#: What a reader never opens: sources of the listings, and Sphinx's own records.
+_LEFT_OUT = shutil.ignore_patterns(".buildinfo", ".doctrees", "objects.inv.tmp")
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Moved</title>
+<meta http-equiv="refresh" content="0; url={target}"><link rel="canonical" href="{target}">
+</head><body><p>This page has moved to <a href="{target}">{target}</a>.</p></body></html>
+"""
+
+
+def publish(site: Path, *, out: Path, redirects: Path = REDIRECTS) -> Path:
+    """Copy the site and leave a redirect where a page has moved.
+
+    Parameters
+    ----------
+    site : Path
+        The built site.
+    out : Path
+        A folder, which is replaced.
+    redirects : Path
+        YAML: old address, new address, both relative to the site.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    SystemExit
+        If the book is not built, a redirect leads nowhere, or a page stands at an old address.
+    """
+    if not (site / "index.html").is_file():
+        message = f"No site in {site}. Build the book first: make book"
+        raise SystemExit(message)
+    moved = yaml.safe_load(redirects.read_text(encoding="utf-8")) or {}
+    lost = [new for new in moved.values() if not (site / new).is_file()]
+    taken = [old for old in moved if (site / old).is_file()]
+    if lost or taken:
+        message = f"{redirects}: no page {', '.join(lost)}." if lost else (
+            f"{redirects}: a page stands at {', '.join(taken)}."
+        )  # fmt: skip
+        raise SystemExit(message)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(site, partial, ignore=_LEFT_OUT)
+    # GitHub Pages leaves out folders that begin with an underscore unless this file is there.
+    (partial / ".nojekyll").touch()
+    for old, new in moved.items():
+        path = partial / old
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = html.escape(os.path.relpath(new, start=Path(old).parent))
+        path.write_text(_PAGE.format(target=target), encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    partial.rename(out)
+    return out
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("_build/publish"))
+    folder = publish(SITE, out=parser.parse_args().out)
+    sys.stdout.write(f"{folder}\n")
