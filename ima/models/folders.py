@@ -20,6 +20,7 @@ from ima.models.hub import HubModel
 from ima.models.media_audit import audit_media
 from ima.models.perception import Perception
 from ima.models.processors import load_processor
+from ima.models.read_errors import READ_ERRORS, describe_read_error
 from ima.models.weight_files import require_whole_weights
 
 MODEL_DTYPES = {
@@ -140,11 +141,11 @@ def load_model_config(folder: Path, loading: LoadOptions) -> Any:
         return AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=loading.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except READ_ERRORS as error:
         needs_trust = "custom code" in str(error)
         hint = " If you trust it: trust_remote_code=True." if needs_trust else ""
         raise ModelError(
-            f"{folder} holds no usable configuration: {str(error).splitlines()[0]}{hint}"
+            f"{folder} holds no usable configuration: {describe_read_error(error)}{hint}"
         ) from error
 
 
@@ -298,8 +299,8 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} holds no tokenizer: {str(error).splitlines()[0]}") from error
+    except READ_ERRORS as error:
+        raise ModelError(f"{folder} holds no tokenizer: {describe_read_error(error)}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"The tokenizer in {folder} has no end-of-sequence token, so texts cannot end."
@@ -357,9 +358,9 @@ def load_pretrained(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except READ_ERRORS as error:
         raise ModelError(
-            f"Cannot load a model from {folder}: {str(error).splitlines()[0]}"
+            f"Cannot load a model from {folder}: {describe_read_error(error)}"
         ) from error
     # transformers fills what is missing with random numbers.
     missing = [

@@ -396,7 +396,7 @@ class HubModel(FrozenModel):
         context: Any = nullcontext()
         if around:
             context = around(self._batch_of(samples, texts, inputs))
-        with context:
+        with context, _name_failures(self.name):
             ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
@@ -418,7 +418,7 @@ def _name_failures(name: str) -> Iterator[None]:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise ModelError(
-            f"{name!r} cannot read what its own processor makes: {type(error).__name__}: "
+            f"{name!r} cannot run on what its own processor makes: {type(error).__name__}: "
             f"{error!s:.200}. Check that processor and weights belong together."
         ) from error
 

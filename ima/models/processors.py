@@ -13,6 +13,7 @@ import numpy as np
 from ima.data.clips import ClipTiming
 from ima.data.samples import Media
 from ima.errors import ModelError
+from ima.models.read_errors import READ_ERRORS, describe_read_error
 
 
 def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = False) -> Any:
@@ -53,11 +54,11 @@ def load_processor(folder: Path, *, model_type: str, trust_remote_code: bool = F
             return _load_without_video(cls, folder, options)
         auto: Any = AutoProcessor
         processor = auto.from_pretrained(folder, **options)
-    except (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError) as error:
+    except READ_ERRORS as error:
         hint = "" if is_torchvision_available() else " Some processors need torchvision."
         raise ModelError(
             f"{folder} holds no processor that can be built here: "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}.{hint}"
+            f"{describe_read_error(error)}.{hint}"
         ) from error
     if not hasattr(processor, "tokenizer"):
         raise ModelError(

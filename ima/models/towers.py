@@ -19,6 +19,7 @@ from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.hearing import prepare_sound
 from ima.models.perception import Perception
+from ima.models.read_errors import READ_ERRORS, describe_read_error
 
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -310,9 +311,9 @@ def load_encoder_and_processor(
     auto: Any = AutoFeatureExtractor if encoder_spec.modality == "audio" else AutoImageProcessor
     try:
         processor = auto.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except READ_ERRORS as error:
         raise ModelError(
-            f"{spec} has no processor that can be built here: {str(error).splitlines()[0]}"
+            f"{spec} has no processor that can be built here: {describe_read_error(error)}"
         ) from error
     if reading.seconds is not None:
         if encoder_spec.rate is None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import build
 from safetensors.torch import load_file, save_file
+from tinyhub import save
 from tinyzoo import LANGUAGE, NAMES, files, make_tokenizer, make_zoo
 
 import ima.models
@@ -245,3 +246,26 @@ def test_incomplete_folders(tiny_zoo, folder, missing, message):
 def test_a_folder_without_a_model(tiny_zoo, tmp_path):
     with pytest.raises(UnknownNameError, match="Unknown model"):
         ima.models.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "edit"),
+    [
+        # Found by fuzzing: a configuration checks its numbers with errors of its own class.
+        ("config.json", {"text_config": {"num_attention_heads": 5}}),
+        ("config.json", {"text_config": {"hidden_size": "wide"}}),
+        ("config.json", {"vision_config": {"num_attention_heads": 12}}),
+        ("tokenizer_config.json", {"tokenizer_class": 3}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"a": 1}}),
+        ("processor_config.json", {"processor_class": ["x"]}),
+    ],
+)
+def test_what_libraries_raise_for_damaged_settings_names_the_folder(tmp_path, file, edit):
+    folder = save("llava", tmp_path / "damaged")
+    path = folder / file
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in edit.items():
+        settings[key] = {**settings.get(key, {}), **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ModelError, match="damaged"):
+        ima.models.load_model(str(folder))
