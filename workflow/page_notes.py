@@ -235,7 +235,7 @@ def read_pages(app: Any, env: Any, _names: list[str]) -> None:
     app.ima_pages = {
         Path(name).name: json.loads(Path(env.doc2path(name)).read_text(encoding="utf-8"))
         for name in env.found_docs
-        if str(env.doc2path(name)).endswith(".ipynb")
+        if name.startswith(f"{RUNS}/")
     }
     write_figure_files(app.ima_pages, folder=root / GENERATED / "figures")
     if FRONT_PAGE in app.ima_pages:
@@ -248,8 +248,8 @@ def read_pages(app: Any, env: Any, _names: list[str]) -> None:
 
 def annotate_page(app: Any, name: str, source: list[str]) -> None:
     """Add to a page that is an executed notebook what it says of itself."""
-    page = Path(name).name
-    if page in app.ima_pages:
+    folder, _, page = name.rpartition("/")
+    if folder == RUNS:
         notebook = annotate(
             app.ima_pages[page],
             page=page,

@@ -11,8 +11,7 @@ from typing import Any
 from ima.cache.cache_set import name_cache_set
 from ima.cache.reader import read_cache_attributes
 from ima.cache.store import locate_store
-from ima.models.zoo import read_card
-from ima.models.zoo import get_zoo_root
+from ima.models.zoo import get_zoo_root, read_card
 
 _HOOK_POINT = "resid_post"
 _BLOCKS, _WIDTH = "num_hidden_layers", "hidden_size"
