@@ -120,7 +120,12 @@ def annotate(
         if cell["cell_type"] == "markdown":
             cell["source"] = _add_answers("".join(cell["source"]), measured, figures, start)
         cells.append(cell)
-        for figure in _read_figure(cell):
+        figures_of_cell = list(_read_figure(cell))
+        for output in cell.get("outputs", []):
+            # The site shows none of these by itself.
+            for mime_type in (CSV, NARROW_SVG):
+                output.get("data", {}).pop(mime_type, None)
+        for figure in figures_of_cell:
             classes = WIDE if figure.narrow else SCROLLED
             cell["metadata"]["mystnb"].setdefault("image", {})["classes"] = classes
             cells.append(_make_cell(_format_figure_note(figure, page=page), f"note-{len(cells)}"))
