@@ -163,7 +163,8 @@ def _format_figure_note(figure: FigureFile, *, page: str) -> str:
         links.insert(0, f"{{download}}`Data of this figure (CSV, {rows} rows) <{files}.csv>`")
     lines = ["::::{div} figure-note", " · ".join(links), ""]
     if figure.narrow:
-        lines += [f":::{{image}} {files}.svg", f":alt: {figure.alt}", f":class: {NARROW}", ":::"]
+        alt = json.dumps(" ".join(figure.alt.split()), ensure_ascii=False)
+        lines += [f":::{{image}} {files}.svg", f":alt: {alt}", f":class: {NARROW}", ":::"]
     return "\n".join([*lines, "::::"])
 
 

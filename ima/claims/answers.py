@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -143,7 +144,12 @@ def format_answer(
         lines += ["::::{div} verdict-figures", ""]
         for name in shown:
             path = os.path.relpath(figures[claim.id, name], start=start)
-            lines += [f":::{{image}} {path}", f":alt: {_describe(claim, name, own)}", ":::", ""]
+            lines += [
+                f":::{{image}} {path}",
+                f":alt: {json.dumps(_describe(claim, name, own), ensure_ascii=False)}",
+                ":::",
+                "",
+            ]
         lines += ["::::", ""]
     return "\n".join(lines)
 

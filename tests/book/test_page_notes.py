@@ -22,7 +22,7 @@ DRAWING = "<svg>\n<path/>\n</svg>"
 
 
 def figure_cell(**forms):
-    settings = {"figure": {"name": "fig-a", "caption": "c"}, "image": {"alt": "A line rises."}}
+    settings = {"figure": {"name": "fig-a", "caption": "c"}, "image": {"alt": "A line:\nit rises."}}
     data = {"image/svg+xml": DRAWING, **forms}
     return {
         "cell_type": "code",
@@ -78,7 +78,7 @@ def test_a_note_follows_each_figure():
     assert "CSV, 2 rows" in note
     assert 'download="fig-a.svg"' in note
     assert ":class: narrow-figure\n" in note
-    assert ":alt: A line rises." in note
+    assert ':alt: "A line: it rises."\n' in note
     assert cells[1]["metadata"]["mystnb"]["image"]["classes"] == "wide-figure"
     (plain,) = [
         cell for cell in annotate(notebook(figure_cell())) if "figure-note" in cell["source"]
