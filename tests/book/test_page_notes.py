@@ -123,6 +123,7 @@ TERMS = ["perceptual token", "PvsT", "cache", "IMA score"]
         ("# PvsT\n`PvsT` [PvsT](x) $PvsT$\n| PvsT |\n> PvsT", None),
         ("```python\nPvsT\n```\n", None),
         ("{ref}`PvsT` MyPvsT", None),
+        (":::{image} a.svg\n:alt: PvsT rises\n:::", None),
         ("*IMA score*", "*{term}`IMA score <IMA score>`*"),
     ],
 )

@@ -154,8 +154,8 @@ def test_pages_of_claims_open_with_their_answers(site):
         titles = [box.find("strong").get_text() for box in page.select(".answer-box")]
         assert any(title.startswith(f"{claim.id} ") for title in titles), claim.page
         assert page.select(".verdict-figures img"), claim.page
-        text = page.find("article").get_text()
-        assert text.index(f"{claim.id} ") < text.index("fixed before this page ran"), claim.page
+        first = page.select_one(".answer-box")
+        assert first.find_all_previous("div", class_="cell_output") == [], claim.page
 
 
 def test_each_figure_offers_its_numbers_and_its_drawing(site):
@@ -182,7 +182,7 @@ def test_a_phone_gets_the_narrow_drawing_beside_the_wide_one(site):
     for image in wide:
         narrow = image.find_next("img")
         assert "narrow-figure" in narrow["class"]
-        assert narrow["alt"] == image["alt"]
+        assert narrow["alt"].split() == image["alt"].split()
 
 
 def test_pages_say_how_they_were_made(site):
