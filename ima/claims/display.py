@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 
-def show_readings(*claims: str) -> Styler:
-    """Show the readings of claims as they were registered before the page ran.
+def show_readings(*claims: str) -> HTML:
+    """Show the readings of claims as they were registered before the page ran, to be opened.
 
     Parameters
     ----------
@@ -26,29 +26,35 @@ def show_readings(*claims: str) -> Styler:
 
     Returns
     -------
-    pandas.io.formats.style.Styler
-        A row per reading: what it says, its statistic, what supports it, and the reason for its
-        margin.
+    IPython.display.HTML
+        By reading: what it says, its statistic, what supports it, and the reason for its margin.
 
     Examples
     --------
-    >>> show_readings("F1.1").data["supported if"].tolist()
-    ['above 0 by more than 0.02', 'above 0 by more than 0.02']
+    >>> "above 0 by more than 0.02" in show_readings("F1.1").data
+    True
     """
-    import pandas as pd
+    from IPython.display import HTML
 
-    rows = [
-        {
-            "reading": f"{claim} {name}",
-            "says": f"{reading.sentence} In the paper: {reading.figure}.",
-            "statistic": reading.statistic,
-            "supported if": reading.describe_rule(),
-            "why this margin": reading.margin.reason,
-        }
+    entries = "".join(
+        f"<dt>{claim} {name}</dt><dd>{_describe_reading(reading)}</dd>"
         for claim in claims
         for name, reading in CLAIMS[claim].readings.items()
-    ]
-    return pd.DataFrame(rows).style.hide(axis="index")
+    )
+    summary = f"The readings of {' and '.join(claims)}: statistic, null and margin"
+    return HTML(  # type: ignore[no-untyped-call]
+        f'<details class="readings"><summary>{summary}</summary><dl>{entries}</dl></details>'
+    )
+
+
+def _describe_reading(reading: Reading) -> str:
+    statistic = html.escape(reading.statistic[0].upper() + reading.statistic[1:])
+    return (
+        f"<p>{html.escape(reading.sentence)} In the paper: {html.escape(reading.figure)}.</p>"
+        f"<p>Statistic: {statistic}. Supported is {reading.describe_rule()}. "
+        f"Why this margin: {html.escape(reading.margin.reason)} "
+        f"Resampled are {html.escape(reading.unit)}.</p>"
+    )
 
 
 def describe_claim_record(record: ClaimRecord) -> str:

@@ -18,16 +18,14 @@ VERDICT_SYMBOLS: Mapping[Verdict, str] = {
     "not testable here": "∅",
 }
 _ORDER_NOTE = (
-    "The first symbol of a cell is the claim *as stated*: the paper's own statistic, read "
-    "literally. The second is the claim *as tested*: the sharpest test that it should survive. "
-    "The readings as tested of one model are one family of tests, adjusted by Holm's method: the "
-    "chance that luck gives a model any of these verdicts is at most one in twenty."
+    "The first symbol is the claim *as stated*, with the paper's own statistic. The second is the "
+    "claim *as tested*, by the sharpest test that it should survive, adjusted by Holm's method "
+    "within a model."
 )
 _SETUP_NOTE = (
-    "Below each model: blocks × width of its language model. ST: single-task models, each with its "
-    "own connector for one task and one modality. MT: "
-    "multitask models with one connector for all. A claim about a set of models is listed under "
-    "the language model that they share."
+    "Below each model: blocks × width of its language model. ST: a connector for each task. MT: "
+    "one connector for all tasks. A claim about a set of models is listed under the language model "
+    "that they share."
 )
 _NOT_MEASURABLE_MARK = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
 _NOT_MEASURED_MARK = '<span class="verdict unmeasured">·</span>'

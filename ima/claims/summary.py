@@ -29,9 +29,13 @@ _VERBS: Mapping[Outcome, tuple[str, str]] = {
     "undecided": ("is undecided", "are undecided"),
     "not testable": ("cannot be tested here", "cannot be tested here"),
 }
-#: By outcome, what is said of one claim.
+#: By outcome, what stands after the name of a claim.
 OUTCOME_WORDS: Mapping[Outcome, str] = {
-    outcome: singular for outcome, (singular, _) in _VERBS.items()
+    "holds": "holds",
+    "fails": "fails",
+    "differs": "differs between models",
+    "undecided": "undecided",
+    "not testable": "not testable on these models",
 }
 _DECIDED: Mapping[Verdict, str] = {
     "supported": "supported",

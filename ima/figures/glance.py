@@ -81,7 +81,7 @@ def plot_glance(
     ...             alignment={"smollm2": curve})  # doctest: +SKIP
     """
     if is_narrow():
-        figure = plt.figure(figsize=(NARROW_WIDTH, 9.2), layout="constrained")
+        figure = plt.figure(figsize=(NARROW_WIDTH, 7.6), layout="constrained")
         way, *panels = figure.subplots(4, 1, height_ratios=(1.5, 1, 0.8, 1))
         draw_way = _draw_way_down
     else:
@@ -113,7 +113,7 @@ def _draw_way_across(
     boxes = [
         _Box(2.45, 1.25, 1.1, 0.9, f"{encoder}\nfrozen", _FROZEN),
         _Box(4.0, 1.25, 1.15, 0.9, f"{connector}\ntrained", _TRAINED),
-        _Box(6.75, 1.25, 1.5, 1.3, f"{language}\nfrozen", _FROZEN),
+        _Box(6.9, 1.25, 1.5, 1.3, f"{language}\nfrozen", _FROZEN),
     ]
     _draw_boxes(axes, boxes)
     _draw_arrow(axes, (1.55, 1.25), (1.85, 1.25))
@@ -123,9 +123,9 @@ def _draw_way_across(
     axes.text(5.2, 1.72, "perceptual tokens", ha="center", fontsize=_SMALL)
     axes.text(5.2, 0.62, "tokens of the text", ha="center", fontsize=_SMALL)
     axes.text(5.2, 0.3, f"“{prompt}”", ha="center", fontsize=_SMALL, style="italic")
-    _draw_arrow(axes, (5.72, 1.25), (5.97, 1.25))
-    _draw_arrow(axes, (7.53, 1.25), (7.85, 1.25))
-    axes.text(7.95, 1.25, fill(f"“{words}”", 22), va="center", fontsize=_TEXT, weight="bold")
+    _draw_arrow(axes, (5.8, 1.25), (6.12, 1.25))
+    _draw_arrow(axes, (7.68, 1.25), (7.98, 1.25))
+    axes.text(8.08, 1.25, fill(f"“{words}”", 22), va="center", fontsize=_TEXT, weight="bold")
     axes.set_axis_off()
 
 

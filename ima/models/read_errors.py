@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 #: Damaged files raise more than ``OSError``. Caught around a single call that reads a
 #: configuration, a tokenizer, a processor or weights.
@@ -16,6 +17,7 @@ READ_ERRORS: tuple[type[Exception], ...] = (
     ArithmeticError,
     RuntimeError,
     StrictDataclassError,
+    SafetensorError,
 )
 _LETTERS = 300
 

@@ -81,5 +81,5 @@ def test_what_could_not_be_measured_has_no_figure(tmp_path, reading):
     assert get_shown_verdict(one, claims.families.adjust_verdicts([one])) == "not testable here"
     if reading == "as tested":
         text = format_answer(claims.CLAIMS["F3.1"], [one], figures={}, start=tmp_path)
-        assert "cannot be tested here" in text
+        assert "not testable on these models" in text
         assert "As tested: no model could test it." in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bs4 import BeautifulSoup
+
 from ima import claims
 from ima.stats.intervals import Interval
 
@@ -9,12 +11,18 @@ NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
 
 
 def test_readings_are_shown_as_they_are_registered():
-    shown = claims.show_readings("F1.1", "F2.2").data
-    assert shown["reading"].tolist() == [
+    shown = BeautifulSoup(claims.show_readings("F1.1", "F2.2").data, "html.parser")
+    names = [term.get_text() for term in shown.find_all("dt")]
+    assert names == [
         f"{claim} {name}" for claim in ("F1.1", "F2.2") for name in ("as stated", "as tested")
     ]
-    assert shown["statistic"][2] == claims.CLAIMS["F2.2"].as_stated.statistic
-    assert shown["supported if"][3] == "above -0.05"
+    texts = [meaning.get_text() for meaning in shown.find_all("dd")]
+    assert claims.CLAIMS["F2.2"].as_stated.statistic[1:] in texts[2]
+    assert "Supported is above -0.05." in texts[3]
+    for claim, text in zip(("F1.1", "F1.1", "F2.2", "F2.2"), texts, strict=True):
+        assert any(
+            reading.margin.reason in text for reading in claims.CLAIMS[claim].readings.values()
+        )
 
 
 def test_a_box_says_what_was_found_before_the_numbers(measured):
