@@ -9,6 +9,7 @@ from pathlib import Path
 import bibliography
 import glossary
 import page_notes
+import page_weight
 import pytest
 import yaml
 
@@ -159,6 +160,41 @@ def test_labels_say_author_and_year():
     assert labels == ["Sun, 2024", "Sun, 2024b", "Li and Wu, 2024", "A et al., 2024", "z, 2024"]
 
 
+PAGE = """<html><head>
+<link rel="preload" as="font" href="../webfonts/fa-solid-900.woff2" />
+<link rel="preload" as="font" href="../webfonts/fa-brands-400.woff2" />
+<script src="../_static/vendor/fontawesome/6/js/all.min.js?digest=1"></script>
+<script>window.MathJax = {"options": {"x": "math|y"}}</script>
+<script defer="defer" src="../_static/mathjax/tex-mml-chtml.js?v=1"></script>
+</head><body><section class="tex2jax_ignore mathjax_ignore">{}</section></body></html>"""
+
+
+def test_a_page_loads_what_it_uses():
+    plain = page_weight.lighten(PAGE.replace("{}", "no formula"), folder=Path())
+    assert "fa-solid" in plain
+    for part in ("fa-brands", "all.min.js", "MathJax", "mathjax/"):
+        assert part not in plain
+    formulas = page_weight.lighten(PAGE.replace("{}", '<div class="math">x</div>'), folder=Path())
+    assert "mathjax/tex-mml" in formulas
+    assert "window.MathJax" in formulas
+
+
+def test_a_drawing_has_its_size_before_it_loads(tmp_path):
+    (tmp_path / "a.svg").write_text('<?xml?>\n<svg height="36pt" width="72.2pt" x="1">')
+    (tmp_path / "b.svg").write_text("<svg viewBox='0 0 1 1'>")
+    page = '<img alt="a" src="a.svg"/><img src="a.svg" style="width: 1px"/><img src="b.svg"/>'
+    first, second, third = page_weight.lighten(page, folder=tmp_path).split("/>")[:3]
+    assert 'width="96" height="48" loading="lazy"' in first
+    assert "width=" not in second
+    assert "width=" not in third
+
+
 def test_the_extensions_are_those_of_the_book():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert list(config["sphinx"]["local_extensions"]) == ["page_notes", "glossary", "bibliography"]
+    # Terms are linked in what the notes add, and sizes are those of the pages as written.
+    assert list(config["sphinx"]["local_extensions"]) == [
+        "page_notes",
+        "glossary",
+        "bibliography",
+        "page_weight",
+    ]

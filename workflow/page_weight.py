@@ -1,0 +1,81 @@
+"""A Sphinx extension: pages load only what they use, and pictures have their size before they load.
+
+The theme loads all icons twice, as fonts and as a script, and every page loads the script of
+formulas. A picture without a size moves the text below it when it arrives.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+_PIXELS_PER_POINT = 96 / 72
+_SIDES = ("width", "height")
+_ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*fontawesome[^"]*\.js[^"]*"></script>')
+_UNUSED_FONTS = re.compile(r'\s*<link rel="preload"[^>]*/fa-(?:brands|regular)-[^>]*/>')
+_FORMULAS = re.compile(
+    r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*mathjax[^>]*></script>"
+)
+_USES_FORMULAS = re.compile(r'class="[^"]*\b(?:math|text_latex)\b')
+_IMAGE = re.compile(r"<img\b[^>]*>")
+
+
+def lighten(text: str, *, folder: Path) -> str:
+    """Return a page without what it does not use, and with the sizes of its drawings.
+
+    Parameters
+    ----------
+    text : str
+        The page's HTML.
+    folder : Path
+        The folder of the page, from which the addresses of its pictures lead.
+    """
+    text = _UNUSED_FONTS.sub("", _ICON_SCRIPT.sub("", text))
+    # The class of the page itself says which of its parts to skip.
+    if not _USES_FORMULAS.search(text):
+        text = _FORMULAS.sub("", text)
+    return _IMAGE.sub(lambda match: _size_image(match[0], folder), text)
+
+
+def _size_image(tag: str, folder: Path) -> str:
+    source = re.search(r'src="([^"]*\.svg)"', tag)
+    if source is None or re.search(r"\s(?:width|height|style)=", tag):
+        return tag
+    size = read_svg_size(folder / unquote(source[1]))
+    if size is None:
+        return tag
+    # A hidden or distant drawing is not loaded.
+    return tag.replace("<img ", f'<img width="{size[0]}" height="{size[1]}" loading="lazy" ', 1)
+
+
+@functools.cache
+def read_svg_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of a drawing in CSS pixels; None if it does not say them in points."""
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8") as file:
+        head = file.read(2000)
+    width, height = (re.search(rf'<svg[^>]*?\s{name}="([\d.]+)pt"', head) for name in _SIDES)
+    if width is None or height is None:
+        return None
+    return round(float(width[1]) * _PIXELS_PER_POINT), round(float(height[1]) * _PIXELS_PER_POINT)
+
+
+def lighten_pages(app: Any, error: Exception | None) -> None:
+    """Rewrite the pages after a build that went well."""
+    if error is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        lighter = lighten(text, folder=path.parent)
+        if lighter != text:
+            path.write_text(lighter, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connect the extension to Sphinx."""
+    app.connect("build-finished", lighten_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
