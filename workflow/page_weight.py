@@ -53,7 +53,7 @@ def _size_image(tag: str, folder: Path) -> str:
 
 @functools.cache
 def read_svg_size(path: Path) -> tuple[int, int] | None:
-    """Return width and height of a drawing in CSS pixels; None if it does not say them in points."""
+    """Return width and height of a drawing in CSS pixels; None if it does not say them."""
     if not path.is_file():
         return None
     with path.open(encoding="utf-8") as file:
