@@ -40,7 +40,7 @@ _SVG = "image/svg+xml"
 # Classes of the style sheet: which drawing of a figure a screen shows, and what scrolls on a phone.
 WIDE, NARROW, SCROLLED = "wide-figure", "narrow-figure", "scrolled-figure"
 # The claims of a page, each as a quotation in its first lines.
-_CLAIM = re.compile(r"^> \*\*([FI][\d.]+)\*\* \{glue:text\}`\w+`\n(?:>\n)?", re.MULTILINE)
+_CLAIM = re.compile(r"^> \*\*([FI][\d.]+)\*\* \{glue:text\}`\w+`(?:\n|\Z)(?:>\n)?", re.MULTILINE)
 _DIGITS = 10
 
 
@@ -58,18 +58,26 @@ class FigureFile(NamedTuple):
 
 
 def list_figures(notebook: Mapping[str, Any]) -> list[FigureFile]:
-    """Return the figures of an executed notebook that have a name."""
-    return [each for cell in notebook["cells"] for each in _read_figure(cell)]
+    """Return the figures of an executed notebook; one without a name is called by its number."""
+    return [figure for _, own in _read_figures(notebook["cells"]) for figure in own]
 
 
-def _read_figure(cell: Mapping[str, Any]) -> Iterator[FigureFile]:
-    settings = cell["metadata"].get("mystnb", {})
-    name, alt = settings.get("figure", {}).get("name"), settings.get("image", {}).get("alt", "")
-    for output in cell.get("outputs", []):
-        data = output.get("data", {})
-        if name and _SVG in data:
-            texts = ["".join(data.get(mime_type, "")) for mime_type in (CSV, _SVG, NARROW_SVG)]
-            yield FigureFile(name, alt, *texts)
+def _read_figures(
+    cells: Iterable[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], list[FigureFile]]]:
+    """Yield each cell with its figures."""
+    count = 0
+    for cell in cells:
+        settings = cell["metadata"].get("mystnb", {})
+        figures = []
+        for output in cell.get("outputs", []) if "figure" in settings else []:
+            data = output.get("data", {})
+            if _SVG in data:
+                count += 1
+                name = settings["figure"].get("name", f"figure-{count}")
+                texts = ["".join(data.get(mime_type, "")) for mime_type in (CSV, _SVG, NARROW_SVG)]
+                figures.append(FigureFile(name, settings.get("image", {}).get("alt", ""), *texts))
+        yield cell, figures
 
 
 def write_figure_files(pages: Mapping[str, Mapping[str, Any]], *, folder: Path) -> None:
@@ -116,16 +124,15 @@ def annotate(
     annotated = copy.deepcopy(dict(notebook))
     measured = list(records)
     cells: list[dict[str, Any]] = []
-    for cell in annotated["cells"]:
+    for cell, shown in list(_read_figures(annotated["cells"])):
         if cell["cell_type"] == "markdown":
             cell["source"] = _add_answers("".join(cell["source"]), measured, figures, start)
         cells.append(cell)
-        figures_of_cell = list(_read_figure(cell))
         for output in cell.get("outputs", []):
             # The site shows none of these by itself.
             for mime_type in (CSV, NARROW_SVG):
                 output.get("data", {}).pop(mime_type, None)
-        for figure in figures_of_cell:
+        for figure in shown:
             classes = WIDE if figure.narrow else SCROLLED
             cell["metadata"]["mystnb"].setdefault("image", {})["classes"] = classes
             cells.append(_make_cell(_format_figure_note(figure, page=page), f"note-{len(cells)}"))

@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
 
 from ima.figures.phone import NARROW_WIDTH, also_for_phones, is_narrow
 from ima.figures.style import FIGURE_WIDTH, SERIES_COLOURS, get_numbered_style, get_series_style
@@ -21,6 +22,8 @@ from ima.figures.style import FIGURE_WIDTH, SERIES_COLOURS, get_numbered_style, 
 _FROZEN, _TRAINED, _EDGE = "#DCE9F2", "#F6E3EE", "#4D4D4D"
 _SMALL, _TEXT = 8, 9
 _COSINES = (0, 0.5, 1)
+# More than it covers on the page.
+_PICTURE_PIXELS = 144
 _CURVES = {
     "P intra": "perceptual – perceptual",
     "T intra": "text – text",
@@ -157,8 +160,10 @@ def _draw_way_down(
 
 
 def _show_picture(axes: Axes, picture: Any, place: tuple[float, float, float, float]) -> None:
+    shown = Image.fromarray(picture)
+    shown.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
     inset = axes.inset_axes(place, transform=axes.transData)
-    inset.imshow(picture)
+    inset.imshow(shown)
     inset.set_axis_off()
 
 

@@ -64,6 +64,9 @@ def test_the_answer_takes_the_place_of_the_claim():
     assert "{glue" not in text
     assert text.endswith("More.\n")
     assert made == before, "the notebook on disk is another's"
+    # A cell may end with the claim.
+    cell["source"] = "> **F3.1** {glue:text}`f31`"
+    assert "holds.**" in annotate(notebook(cell), [record])[1]["source"]
 
 
 def test_every_claim_is_quoted_where_its_page_begins():

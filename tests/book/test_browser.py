@@ -1,0 +1,140 @@
+"""Three readers of the built book, in a browser: on a phone, with the paper in hand, for a number.
+
+They need Chromium. Without it, and without a built book, they are skipped.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import http.server
+import io
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from ima.claims import CLAIMS
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+CHROMIUM = shutil.which("chromium")
+PHONE, SCREENS = {"width": 390, "height": 844}, 3
+LARGEST = 1_000_000  # bytes of the first page with all that it loads
+
+pytestmark = [
+    pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="no book: make book"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def address():
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(SITE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/book"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser):
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield opened
+    opened.close()
+
+
+def test_on_a_phone_the_answer_picture_and_table_are_on_the_first_screens(browser, address):
+    page = browser.new_page(viewport=PHONE)
+    loaded = []
+    page.on("response", lambda response: loaded.append(len(response.body())))
+    page.add_init_script(
+        "window.shift = 0; new PerformanceObserver(list => { for (const entry of list.getEntries())"
+        " window.shift += entry.value; }).observe({type: 'layout-shift', buffered: true});"
+    )
+    page.goto(f"{address}/index.html", wait_until="networkidle")
+    end = page.evaluate(
+        "document.querySelector('article table').getBoundingClientRect().bottom + scrollY"
+    )
+    assert end <= SCREENS * PHONE["height"]
+    assert sum(loaded) < LARGEST
+    assert page.evaluate("window.shift") < 0.1
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 768, 390])
+def test_no_page_is_wider_than_its_screen(browser, address, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    wide = {}
+    for path in sorted((SITE / "book").rglob("*.html")):
+        name = path.relative_to(SITE / "book").as_posix()
+        page.goto(f"{address}/{name}", wait_until="load")
+        beyond = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        if beyond > 2:
+            wide[name] = beyond
+    page.close()
+    assert wide == {}
+
+
+def test_on_a_phone_letters_of_figures_can_be_read(browser, address):
+    """A figure is drawn at 96 pixels an inch; what is shown narrower has smaller letters."""
+    page = browser.new_page(viewport=PHONE)
+    small = []
+    for path in sorted((SITE / "book" / "runs").glob("*.html")):
+        page.goto(f"{address}/runs/{path.name}", wait_until="load")
+        scales = page.evaluate(
+            "[...document.querySelectorAll('img[width]')].filter(i => i.offsetWidth).map("
+            "i => [i.src, i.offsetWidth / Number(i.getAttribute('width'))])"
+        )
+        # Letters of figures have eight points or more, those of ticks and cells seven.
+        small += [(path.name, src[-20:], s) for src, s in scales if s * 7 * 96 / 72 < 7]
+    page.close()
+    assert small == []
+
+
+def test_with_the_paper_in_hand_each_claim_leads_to_its_page_and_numbers(page, address):
+    page.goto(f"{address}/beside.html")
+    for claim in CLAIMS.values():
+        section = page.locator("section", has=page.locator("h2", has_text=f"{claim.id} ")).last
+        assert claim.as_stated.figure in section.inner_text()
+        link = section.get_by_role("link", name="The page of this claim")
+        if link.count():
+            assert f"runs/{claim.page}.html" in link.get_attribute("href")
+    section = page.locator("section", has=page.locator("h2", has_text="F1.1 ")).last
+    section.locator("summary").click()
+    assert "contents" in section.locator("details").inner_text()
+    section.get_by_role("link", name="The page of this claim").click()
+    page.wait_for_url("**/runs/finding1.html")
+    assert "F1.1" in page.locator(".answer-box").first.inner_text()
+
+
+def test_the_numbers_of_a_figure_are_one_click_away(page, address):
+    page.goto(f"{address}/runs/finding1.html")
+    with page.expect_download() as taken:
+        page.locator(".figure-note a[download]").first.click()
+    rows = list(csv.DictReader(io.StringIO(Path(taken.value.path()).read_text(encoding="utf-8"))))
+    assert rows
+    assert {"panel", "series", "x", "y"} <= set(rows[0])
+    page.goto(f"{address}/downloads.html")
+    with page.expect_download() as taken:
+        page.get_by_role("link", name="claims.json").first.click()
+    assert taken.value.suggested_filename == "claims.json"
