@@ -11,13 +11,14 @@ from textwrap import fill
 from typing import Any, ParamSpec
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 #: Type of the output that holds the narrow drawing of a figure, an SVG.
 NARROW_SVG = "application/vnd.ima.narrow+svg"
 NARROW_WIDTH = 3.9  # inches: the text column on a phone, at the size of the letters
 #: Panels that lie beside each other in the wide drawing lie below each other, a little flatter.
 FLATTER = 0.85
-_TITLE_LETTERS = 42
+_TITLE_LETTERS, _ROW_LETTERS = 42, 20
 _LEGEND_LETTERS = 20
 
 _narrow: ContextVar[bool] = ContextVar("narrow", default=False)
@@ -94,7 +95,7 @@ def _shows_narrow() -> bool:
 
 
 def fit_text(figure: Figure) -> None:
-    """Break the titles of a narrow figure into lines.
+    """Break the titles of a narrow figure, and the words beside its rows, into lines.
 
     Examples
     --------
@@ -110,6 +111,17 @@ def fit_text(figure: Figure) -> None:
         title = axes.get_title("left")
         if len(title) > _TITLE_LETTERS:
             axes.set_title(fill(title, _TITLE_LETTERS), loc="left")
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        if isinstance(axes.yaxis.get_major_locator(), FixedLocator) and any(
+            len(label) > _ROW_LETTERS for label in labels
+        ):
+            axes.set_yticks(axes.get_yticks(), [_break_label(label) for label in labels])
+
+
+def _break_label(label: str) -> str:
+    """Break a label at spaces, hyphens and slashes."""
+    pieces = fill(label.replace("/", "/ "), _ROW_LETTERS).split("\n")
+    return "\n".join(piece.replace("/ ", "/") for piece in pieces)
 
 
 def count_legend_columns(labels: list[str], columns: int) -> int:

@@ -15,6 +15,8 @@ from scipy import stats
 
 from ima import figures
 from ima.data.samples import MODALITIES
+from ima.figures.figure_data import format_csv
+from ima.figures.phone import draw_narrow
 from ima.measures import cones, control_comparison
 from ima.stats import intervals
 from ima.studies import model_comparison, model_summary
@@ -467,3 +469,22 @@ def test_relative_scores_have_a_panel_a_model_and_a_marker_a_task():
         places = [container[0].get_ydata()[0] for container in axes.containers]
         assert places == pytest.approx([-0.1, 0.1, 0.9, 1.1])
     assert figure.axes[0].yaxis_inverted()
+
+
+def test_a_narrow_figure_has_its_panels_below_each_other_and_its_labels_broken():
+    table = pd.DataFrame(
+        {"value": 0.5, "low": 0.4, "high": 0.6, "task": "captions", "model": ["one", "two"]}
+    )
+    plan = "smollm2/dinov2/image-caption with half of its tokens"
+    wide = figures.plot_relative_scores(table.assign(plan=plan), threshold=0.9)
+    with draw_narrow():
+        narrow = figures.plot_relative_scores(table.assign(plan=plan), threshold=0.9)
+    for figure, rows, columns in ((wide, 1, 2), (narrow, 2, 1)):
+        spec = figure.axes[0].get_gridspec()
+        assert (spec.nrows, spec.ncols) == (rows, columns)
+    assert narrow.get_figwidth() < wide.get_figwidth()
+    (label,) = [text.get_text() for text in narrow.axes[0].get_yticklabels()]
+    assert max(map(len, label.splitlines())) <= 20
+    assert "".join(label.split()) == "".join(plan.split())
+    # The numbers are the same.
+    assert len(format_csv(narrow).splitlines()) == len(format_csv(wide).splitlines())
