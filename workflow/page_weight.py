@@ -20,6 +20,7 @@ _FORMULAS = re.compile(
     r"\s*<script>window\.MathJax = .*?</script>|\s*<script[^>]*mathjax[^>]*></script>"
 )
 _USES_FORMULAS = re.compile(r'class="[^"]*\b(?:math|text_latex)\b')
+_TWO_SIZES = re.compile(r'class="[^"]*\b(?:wide|narrow)-figure\b')
 _IMAGE = re.compile(r"<img\b[^>]*>")
 
 
@@ -47,8 +48,10 @@ def _size_image(tag: str, folder: Path) -> str:
     size = read_svg_size(folder / unquote(source[1]))
     if size is None:
         return tag
-    # A hidden or distant drawing is not loaded.
-    return tag.replace("<img ", f'<img width="{size[0]}" height="{size[1]}" loading="lazy" ', 1)
+    # Of a drawing for wide and one for narrow screens, only the one that is shown is loaded. What
+    # loads late may be missing in print, so all other drawings load at once.
+    lazy = 'loading="lazy" ' if _TWO_SIZES.search(tag) else ""
+    return tag.replace("<img ", f'<img width="{size[0]}" height="{size[1]}" {lazy}', 1)
 
 
 @functools.cache

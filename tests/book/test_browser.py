@@ -9,6 +9,7 @@ import csv
 import functools
 import http.server
 import io
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -125,6 +126,12 @@ def test_with_the_paper_in_hand_each_claim_leads_to_its_page_and_numbers(page, a
     section.get_by_role("link", name="The page of this claim").click()
     page.wait_for_url("**/runs/finding1.html")
     assert "F1.1" in page.locator(".answer-box").first.inner_text()
+
+
+def test_the_paper_beside_the_book_prints_on_four_sheets(page, address):
+    page.goto(f"{address}/beside.html", wait_until="networkidle")
+    printed = page.pdf(format="A4", prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page[^s]", printed)) <= 4
 
 
 def test_the_numbers_of_a_figure_are_one_click_away(page, address):
