@@ -1,4 +1,4 @@
-"""A Sphinx extension: pages load only what they use, and pictures have their size before they load.
+"""A Sphinx extension: pages load only what they use, and show at once only what one reads at once.
 
 The theme loads all icons twice, as fonts and as a script, and every page loads the script of
 formulas. A picture without a size moves the text below it when it arrives.
@@ -21,6 +21,10 @@ _FORMULAS = re.compile(
 )
 _USES_FORMULAS = re.compile(r'class="[^"]*\b(?:math|text_latex)\b')
 _TWO_SIZES = re.compile(r'class="[^"]*\b(?:wide|narrow)-figure\b')
+#: Rows of a table of results that a page shows at once.
+LONGEST_TABLE = 12
+# Of pandas, plain or styled.
+_TABLE = re.compile(r'<table\b[^>]*(?:class="dataframe\b|id="T_)[^>]*>.*?</table>', re.DOTALL)
 _IMAGE = re.compile(r"<img\b[^>]*>")
 
 
@@ -39,6 +43,20 @@ def lighten(text: str, *, folder: Path) -> str:
     if not _USES_FORMULAS.search(text):
         text = _FORMULAS.sub("", text)
     return _IMAGE.sub(lambda match: _size_image(match[0], folder), text)
+
+
+def fold_long_tables(text: str) -> str:
+    """Return a page whose long tables of results open on a click."""
+    return _TABLE.sub(_fold_table, text)
+
+
+def _fold_table(match: re.Match[str]) -> str:
+    table = match[0]
+    rows = len(re.findall(r"<tr\b", table)) - 1
+    if rows <= LONGEST_TABLE:
+        return table
+    summary = f"Table of {rows} rows"
+    return f'<details class="long-table"><summary>{summary}</summary>{table}</details>'
 
 
 def _size_image(tag: str, folder: Path) -> str:
@@ -73,7 +91,7 @@ def lighten_pages(app: Any, error: Exception | None) -> None:
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        lighter = lighten(text, folder=path.parent)
+        lighter = fold_long_tables(lighten(text, folder=path.parent))
         if lighter != text:
             path.write_text(lighter, encoding="utf-8")
 

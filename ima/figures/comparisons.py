@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from ima.figures.contrast import set_readable_numerals
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
@@ -167,6 +168,7 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
             values, ax=axes, annot=cells.fillna("").to_numpy(), fmt="", cmap="RdBu_r", vmin=-1,
             vmax=1, annot_kws={"fontsize": "x-small"}, cbar_kws={"label": "Spearman correlation"},
         )  # fmt: skip
+        set_readable_numerals(axes)
         axes.set(xlabel="", ylabel="")
         axes.tick_params(left=False, bottom=False, labelsize="x-small")
         axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")

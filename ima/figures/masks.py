@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.contrast import set_readable_numerals
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
@@ -61,6 +62,7 @@ def plot_heatmap(
     with open_axes(0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, axes):
         options = {"annot": True, "fmt": ".2f", "cmap": "cividis", **options}
         sns.heatmap(matrix, ax=axes, cbar_kws={"label": label}, **options)
+        set_readable_numerals(axes)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.tick_params(left=False, bottom=False)
         if longest > 3:

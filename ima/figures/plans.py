@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.contrast import set_readable_numerals
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
     SERIES_COLOURS,
@@ -258,6 +259,7 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
                 cells, ax=axes, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f",
                 annot_kws={"fontsize": "x-small"}, cbar=False,
             )  # fmt: skip
+            set_readable_numerals(axes)
             axes.set(xlabel="skipped perceptual tokens", ylabel="")
         panels[0].set_ylabel("from layer")
     return figure

@@ -196,6 +196,20 @@ def test_a_drawing_has_its_size_before_it_loads(tmp_path):
     assert "width=" not in third
 
 
+def test_a_long_table_of_results_opens_on_a_click():
+    def table(rows, kind='class="dataframe"'):
+        return f"<table border=1 {kind}>{'<tr><td>1</td></tr>' * (rows + 1)}</table>"
+
+    short, long = table(12), table(13)
+    assert page_weight.fold_long_tables(short) == short
+    folded = page_weight.fold_long_tables(f"<p>{long}{short}</p>")
+    assert folded.count("<details") == 1
+    assert "<summary>Table of 13 rows</summary>" in folded
+    assert "<details" in page_weight.fold_long_tables(table(13, 'id="T_1a2b"'))
+    # The front page's table of claims is none of these.
+    assert "<details" not in page_weight.fold_long_tables(table(20, 'class="table"'))
+
+
 def test_the_extensions_are_those_of_the_book():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     # Terms are linked in what the notes add, and sizes are those of the pages as written.

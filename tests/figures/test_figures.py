@@ -15,6 +15,7 @@ from scipy import stats
 
 from ima import figures
 from ima.data.samples import MODALITIES
+from ima.figures.contrast import compute_contrast
 from ima.figures.figure_data import format_csv
 from ima.figures.phone import draw_narrow
 from ima.measures import cones, control_comparison
@@ -488,3 +489,15 @@ def test_a_narrow_figure_has_its_panels_below_each_other_and_its_labels_broken()
     assert "".join(label.split()) == "".join(plan.split())
     # The numbers are the same.
     assert len(format_csv(narrow).splitlines()) == len(format_csv(wide).splitlines())
+
+
+@pytest.mark.parametrize("colours", ["cividis", "viridis", "RdBu_r"])
+def test_numerals_of_heat_maps_can_be_read(colours):
+    matrix = pd.DataFrame(np.linspace(0, 1, 60).reshape(6, 10))
+    figure = figures.plot_heatmap(matrix, label="overlap", vmin=0, vmax=1, cmap=colours)
+    axes = figure.axes[0]
+    (mesh,) = axes.collections
+    cells = mesh.get_facecolors().reshape(6, 10, 4)
+    for text in axes.texts:
+        x, y = map(int, text.get_position())
+        assert compute_contrast(text.get_color(), cells[y, x, :3]) >= 4.5
