@@ -14,7 +14,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -28,6 +27,7 @@ from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.figures.figure_data import CSV
 from ima.figures.phone import NARROW_SVG
+from ima.notebook.runner import get_commit
 
 #: The pages, and what is written beside the book's sources, relative to the book's root.
 RUNS, GENERATED = "book/runs", Path("book/_generated")
@@ -235,13 +235,6 @@ def _get_edition() -> str:
     return os.environ.get(EDITION_VARIABLE) or "standard"
 
 
-def _get_head(root: Path) -> str:
-    """Return the commit of the book's sources."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown"
-
-
 def read_pages(app: Any, env: Any, _names: list[str]) -> None:
     """Read the executed notebooks of the book, and write the numbers of their figures."""
     root = Path(app.srcdir)
@@ -296,7 +289,7 @@ def add_footer(app: Any, _name: str, _template: str, context: dict[str, Any], _t
 
 def setup(app: Any) -> dict[str, bool]:
     """Connect the extension to Sphinx."""
-    app.ima_commit = _get_head(Path(app.srcdir))
+    app.ima_commit = get_commit(Path(app.srcdir)) or "unknown"
     app.connect("env-before-read-docs", read_pages)
     app.connect("source-read", annotate_page)
     app.connect("doctree-resolved", place_narrow_figures)

@@ -207,7 +207,7 @@ def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str,
     notebook.metadata["ima"] = {
         "source": str(source),
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "commit": _get_commit(source.resolve().parent),
+        "commit": get_commit(source.resolve().parent),
         "parameters": dict(values),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _get_version(name))},
@@ -237,8 +237,13 @@ def _describe_caches(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _get_commit(folder: Path) -> str | None:
-    """Return the commit of a checkout, with ``-dirty`` if files differ; None outside of one."""
+def get_commit(folder: Path) -> str | None:
+    """Return the commit of a checkout, with ``-dirty`` if files differ; None outside of one.
+
+    Examples
+    --------
+    >>> get_commit(Path("/"))
+    """
     git = shutil.which("git")
     if git is None:
         return None
