@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+import subprocess
 import sys
 
 import pytest
 
 from ima.errors import NotebookError, ParameterError, UnknownNameError
+from ima.figures.figure_data import CSV
+from ima.figures.phone import NARROW_SVG
 from ima.notebook import runner
 
 HEADER = """---
@@ -73,6 +78,43 @@ def test_run_records_its_parameters_and_collapses_their_cell(source, tmp_path):
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     assert ["parameters", "remove-cell"] in tags
     assert ["injected-parameters", "hide-input"] in tags
+
+
+def test_a_run_records_its_caches_and_its_commit(source, tmp_path, finished):
+    """A default names a cache as well as a value that was given; what is no cache is left out."""
+    missing = tmp_path / "missing.zarr"
+    page = source(
+        "1", parameters=f'caches: list[str] = ["{finished}", "{missing}"]\nother: str = "x"  # y'
+    )
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(tmp_path), "add", str(page)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-qm", "a"], check=True)
+    out = runner.run_notebook(page, output=tmp_path / "out.ipynb")
+    recorded = json.loads(out.read_text(encoding="utf-8"))["metadata"]["ima"]
+    (cache,) = recorded["caches"]
+    assert cache["path"] == str(finished)
+    assert cache["samples"] == 7
+    assert len(cache["sha256"]) == 64
+    assert re.fullmatch(r"[0-9a-f]{7,}", recorded["commit"])
+    page.write_text(page.read_text(encoding="utf-8") + "\nMore.\n", encoding="utf-8")
+    assert runner.get_commit(tmp_path).endswith("-dirty")
+
+
+def test_a_figure_carries_its_numbers_and_a_narrow_drawing(source, tmp_path):
+    code = """import numpy as np, pandas as pd
+from ima import figures
+figures.set_theme()
+row = {"model": "a", "plan": "half", "task": "captions", "value": 0.5, "low": 0.4, "high": 1}
+figures.plot_relative_scores(pd.DataFrame([row]), threshold=0.9)"""
+    out = runner.run_notebook(source(code), output=tmp_path / "out.ipynb")
+    (output,) = json.loads(out.read_text(encoding="utf-8"))["cells"][-1]["outputs"]
+    assert {"image/svg+xml", CSV, NARROW_SVG} <= set(output["data"])
+    rows = list(csv.DictReader("".join(output["data"][CSV]).splitlines()))
+    assert [row["x"] for row in rows if row["mark"] == "point"] == ["0.5"]
+    wide, narrow = ("".join(output["data"][kind]) for kind in ("image/svg+xml", NARROW_SVG))
+    widths = [float(re.search(r'width="([\d.]+)pt"', text)[1]) for text in (wide, narrow)]
+    assert widths[1] < widths[0]
 
 
 def test_parameters_that_were_left_as_they_are_are_shown(source, tmp_path):
