@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ _FORMULAS = re.compile(
 )
 _USES_FORMULAS = re.compile(r'class="[^"]*\b(?:math|text_latex)\b')
 _TWO_SIZES = re.compile(r'class="[^"]*\b(?:wide|narrow)-figure\b')
+_ICON_NAME = re.compile(r"\bfa-[a-z0-9-]+")
+_ICON_RULE = re.compile(r'((?:\.fa-[a-z0-9-]+:{1,2}before,?)+)\{(?:content:"[^"]*"|--fa:"[^"]*")\}')
 #: Rows of a table of results that a page shows at once.
 LONGEST_TABLE = 12
 # Of pandas, plain or styled.
@@ -85,15 +88,38 @@ def read_svg_size(path: Path) -> tuple[int, int] | None:
     return round(float(width[1]) * _PIXELS_PER_POINT), round(float(height[1]) * _PIXELS_PER_POINT)
 
 
+def drop_unused_icons(style: str, *, used: AbstractSet[str]) -> str:
+    """Return the style sheet of icons without the icons that no page and no script names.
+
+    Parameters
+    ----------
+    style : str
+        The style sheet, minified: a rule per icon.
+    used : set of str
+        Names of classes, such as ``fa-download``.
+    """
+    return _ICON_RULE.sub(
+        lambda match: match[0] if used & set(_ICON_NAME.findall(match[1])) else "", style
+    )
+
+
 def lighten_pages(app: Any, error: Exception | None) -> None:
     """Rewrite the pages after a build that went well."""
     if error is not None or app.builder.format != "html":
         return
-    for path in Path(app.outdir).rglob("*.html"):
+    site = Path(app.outdir)
+    used: set[str] = set()
+    for script in (site / "_static" / "scripts").glob("*.js"):
+        used.update(_ICON_NAME.findall(script.read_text(encoding="utf-8")))
+    for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
+        used.update(_ICON_NAME.findall(text))
         lighter = fold_long_tables(lighten(text, folder=path.parent))
         if lighter != text:
             path.write_text(lighter, encoding="utf-8")
+    for path in site.glob("_static/vendor/fontawesome/*/css/all.min.css"):
+        style = path.read_text(encoding="utf-8")
+        path.write_text(drop_unused_icons(style, used=used), encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, bool]:

@@ -210,6 +210,14 @@ def test_a_long_table_of_results_opens_on_a_click():
     assert "<details" not in page_weight.fold_long_tables(table(20, 'class="table"'))
 
 
+def test_the_style_sheet_of_icons_keeps_those_that_are_used():
+    style = (
+        '.fa-lg{font-size:2em}.fa-a:before{content:"\\61"}.fa-b:before,.fa-c:before{content:"b"}'
+    )
+    kept = page_weight.drop_unused_icons(style, used={"fa-c"})
+    assert kept == '.fa-lg{font-size:2em}.fa-b:before,.fa-c:before{content:"b"}'
+
+
 def test_the_extensions_are_those_of_the_book():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     # Terms are linked in what the notes add, and sizes are those of the pages as written.
