@@ -78,7 +78,7 @@ def run_separated(
     cache_set : CacheSet
         Its caches say which models read which data sets.
     samples : int
-        Number of samples of each data set, at most as many as its cache holds.
+        Number of samples of each data set, at most as many as its cache holds; 0 runs no model.
     batch_size : int
         Samples that run at once.
     device : str
@@ -88,7 +88,7 @@ def run_separated(
     -------
     dict of str to dict
         By treatment that takes something away and data set, mean-pooled states of the residual
-        stream ``(sample, kind, layer, hidden)``.
+        stream ``(sample, kind, layer, hidden)``; empty without samples.
 
     Raises
     ------
@@ -100,6 +100,8 @@ def run_separated(
     >>> run_separated(cache_set, samples=24)["standardised"].keys()  # doctest: +SKIP
     dict_keys(['mini-image-caption', 'mini-image-qa'])
     """
+    if samples == 0:
+        return {}
     found: dict[Treatment, dict[str, xr.DataArray]] = {name: {} for name in TREATED}
     for name, row in cache_set.members.iterrows():
         model = load_model(str(row["model"]), device=device)

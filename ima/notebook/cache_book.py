@@ -18,13 +18,18 @@ from ima.errors import NotebookError, ParameterError
 from ima.files import replace_file
 from ima.notebook.runner import run_notebook
 
-#: The pages that read caches and run no model, in their order.
-CACHE_PAGES = ("reading", "finding1", "finding1-words")
+#: The pages that can do without the model, in their order, with the parameters for that.
+CACHE_PAGES: Mapping[str, Mapping[str, Any]] = {
+    "reading": {},
+    "finding1": {},
+    "finding1-words": {},
+    "finding3": {"separated": 0},
+}
 _RUNS, _GENERATED = Path("book/runs"), Path("book/_generated")
 _COPIED = ("book/_static", "book/references.bib", "book/glossary.md")
 _FRONT = """# What these caches show
 
-These pages read the caches below and run no model. A claim that needs the model is not here.
+These pages read the caches below and run no model. What needs the model is not here.
 
 {caches}
 
@@ -72,8 +77,8 @@ def build_cache_book(
     sources = {name: repository / "notebooks" / f"{name}.md" for name in CACHE_PAGES}
     if not all(path.is_file() for path in sources.values()):
         raise ParameterError(
-            f"{str(repository.resolve())!r} holds no notebooks/{CACHE_PAGES[0]}.md. Run this in a "
-            "clone of the repository, or name it with --repository."
+            f"{str(repository.resolve())!r} holds no notebooks/{next(iter(CACHE_PAGES))}.md. Run "
+            "this in a clone of the repository, or name it with --repository."
         )
     cache_sets = open_cache_sets(caches)
     site = out / "site"
@@ -82,7 +87,7 @@ def build_cache_book(
     made = []
     for name, source in sources.items():
         page = site / _RUNS / f"{name}.ipynb"
-        values: dict[str, Any] = {"caches": paths}
+        values: dict[str, Any] = {"caches": paths, **CACHE_PAGES[name]}
         if name.startswith("finding"):
             values["claims"] = str((site / _RUNS / f"{name}.claims.json").resolve())
         try:
