@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+_IMPORT = '@import "../basic.css";'
+_NAMELESS = '<summary><span class="toctree-toggle"'
+_LABEL = "Show or hide the pages below"
 _PIXELS_PER_POINT = 96 / 72
 _SIDES = ("width", "height")
 _ICON_SCRIPT = re.compile(r'\s*<script src="[^"]*fontawesome[^"]*\.js[^"]*"></script>')
@@ -45,6 +48,8 @@ def lighten(text: str, *, folder: Path) -> str:
     # The class of the page itself says which of its parts to skip.
     if not _USES_FORMULAS.search(text):
         text = _FORMULAS.sub("", text)
+    # The script of icons gave this button a name.
+    text = text.replace(_NAMELESS, _NAMELESS.replace("<summary", f'<summary aria-label="{_LABEL}"'))
     return _IMAGE.sub(lambda match: _size_image(match[0], folder), text)
 
 
@@ -117,6 +122,12 @@ def lighten_pages(app: Any, error: Exception | None) -> None:
         lighter = fold_long_tables(lighten(text, folder=path.parent))
         if lighter != text:
             path.write_text(lighter, encoding="utf-8")
+    theme = site / "_static" / "styles" / "theme.css"
+    if theme.is_file():
+        basic = (site / "_static" / "basic.css").read_text(encoding="utf-8")
+        style = theme.read_text(encoding="utf-8")
+        # One file is there sooner than one that asks for another.
+        theme.write_text(style.replace(_IMPORT, basic.replace("url(", "url(../")), encoding="utf-8")
     for path in site.glob("_static/vendor/fontawesome/*/css/all.min.css"):
         style = path.read_text(encoding="utf-8")
         path.write_text(drop_unused_icons(style, used=used), encoding="utf-8")

@@ -182,6 +182,11 @@ def test_a_page_loads_what_it_uses():
     assert "window.MathJax" in formulas
 
 
+def test_a_button_that_has_only_an_icon_has_a_name():
+    page = '<details><summary><span class="toctree-toggle"><i></i></span></summary></details>'
+    assert 'summary aria-label="Show' in page_weight.lighten(page, folder=Path())
+
+
 def test_a_drawing_has_its_size_before_it_loads(tmp_path):
     (tmp_path / "a.svg").write_text('<?xml?>\n<svg height="36pt" width="72.2pt" x="1">')
     (tmp_path / "b.svg").write_text("<svg viewBox='0 0 1 1'>")
