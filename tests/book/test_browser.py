@@ -145,3 +145,24 @@ def test_the_numbers_of_a_figure_are_one_click_away(page, address):
     with page.expect_download() as taken:
         page.get_by_role("link", name="claims.json").first.click()
     assert taken.value.suggested_filename == "claims.json"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_stops_a_reader_with_another_way_of_reading(browser, address, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+    page = context.new_page()
+    errors = []
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    found = {}
+    for name in ("index", "beside", "glossary", "runs/finding3", "runs/implication2", "runs/zoo"):
+        page.goto(f"{address}/{name}.html", wait_until="load")
+        found[name] = [
+            (violation["id"], violation["nodes"][0]["html"][:100])
+            for violation in Axe().run(page).response["violations"]
+            if violation["impact"] in ("serious", "critical")
+        ]
+    context.close()
+    assert {name: faults for name, faults in found.items() if faults} == {}
+    assert errors == []
