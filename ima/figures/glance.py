@@ -22,6 +22,8 @@ from ima.figures.style import FIGURE_WIDTH, SERIES_COLOURS, get_numbered_style, 
 _FROZEN, _TRAINED, _EDGE = "#DCE9F2", "#F6E3EE", "#4D4D4D"
 _SMALL, _TEXT = 8, 9
 _COSINES = (0, 0.5, 1)
+# More would hide each other, and their names the curves.
+_MOST_CURVES = 4
 # More than it covers on the page.
 _PICTURE_PIXELS = 144
 _CURVES = {
@@ -70,7 +72,7 @@ def plot_glance(
     overlap : pandas.DataFrame
         By model, ``value``, ``low`` and ``high`` of the share of the attainable overlap of weights.
     alignment : mapping of str to xarray.DataArray
-        By model, PvsT ``(layer,)``, a cosine.
+        By model, PvsT ``(layer,)``, a cosine; the first four are shown.
 
     Returns
     -------
@@ -213,12 +215,13 @@ def _plot_overlap(axes: Axes, overlap: pd.DataFrame) -> None:
 
 
 def _plot_alignment(axes: Axes, alignment: Mapping[str, xr.DataArray]) -> None:
-    for number, (name, curve) in enumerate(alignment.items()):
+    shown = dict(list(alignment.items())[:_MOST_CURVES])
+    for number, (name, curve) in enumerate(shown.items()):
         depth = np.linspace(0, 1, curve.sizes["layer"])
         style = {**get_numbered_style(number), "marker": ""}
         axes.plot(depth, curve.to_numpy(), label=name, **style)
     axes.set(xlabel="depth (0: first layer, 1: last)", ylabel="cosine perceptual – text")
     axes.set_title("Alignment over depth")
     # Room for the legend above the curves.
-    axes.set(yticks=_COSINES, ylim=(None, 1.15 + 0.2 * len(alignment)))
+    axes.set(yticks=_COSINES, ylim=(None, 1.15 + 0.2 * len(shown)))
     axes.legend(fontsize=_SMALL, loc="upper right", handlelength=1.4)

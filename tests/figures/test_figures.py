@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from itertools import combinations
 
@@ -501,3 +502,27 @@ def test_numerals_of_heat_maps_can_be_read(colours):
     for text in axes.texts:
         x, y = map(int, text.get_position())
         assert compute_contrast(text.get_color(), cells[y, x, :3]) >= 4.5
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_picture_of_the_book_shows_the_way_and_a_number_of_each_finding(narrow):
+    part = curves(["P intra", "T intra", "PvsT"])
+    names = [f"model {number}" for number in range(6)]
+    overlap = pd.DataFrame({"value": 0.5, "low": 0.4, "high": 0.6}, index=names)
+    with draw_narrow() if narrow else contextlib.nullcontext():
+        figure = figures.plot_glance(
+            np.zeros((8, 8, 3), np.uint8),
+            parts=["encoder", "connector", "language model"],
+            prompt="the picture shows",
+            words="a red bee",
+            cones=part,
+            overlap=overlap,
+            alignment={name: part["estimate"].sel(curve="PvsT") for name in names},
+        )
+    way, cosines, weights, depth = figure.axes[:4]
+    said = " ".join(text.get_text() for text in way.texts)
+    assert "a red bee" in said
+    assert "connector" in said
+    assert [text.get_text() for text in weights.get_yticklabels()] == names
+    assert len(cosines.lines) == 3
+    assert len(depth.lines) == 4
