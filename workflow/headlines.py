@@ -5,23 +5,31 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 #: A page keeps its headline with ``say(headline=...)``.
 NAME = "headline"
 _RECORD = "application/papermill.record/text/plain"
 
 
+def list_titles(notebook: Mapping[str, Any]) -> list[str]:
+    """Return the titles of a notebook: its headings of the first level, in order."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    lines = [line for cell in cells for line in "".join(cell["source"]).splitlines()]
+    return [line[2:] for line in lines if line.startswith("# ")]
+
+
 def read_headline(notebook: Path) -> tuple[str, str] | None:
     """Return the title and the headline of an executed notebook, if it has one."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-    titles = [line[2:] for text in texts for line in text.splitlines() if line.startswith("# ")]
-    for cell in cells:
+    executed = json.loads(notebook.read_text(encoding="utf-8"))
+    for cell in executed["cells"]:
         for output in cell.get("outputs", []):
             if output.get("metadata", {}).get("scrapbook", {}).get("name") == NAME:
-                return titles[0], str(ast.literal_eval("".join(output["data"][_RECORD])))
+                return list_titles(executed)[0], str(
+                    ast.literal_eval("".join(output["data"][_RECORD]))
+                )
     return None
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from docutils import nodes
+from headlines import list_titles
 
-from ima.claims.answers import find_verdict_figures, format_answer
+from ima.claims.answers import find_verdict_figures, format_answer, format_image
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.figures.figure_data import CSV
@@ -33,7 +34,7 @@ from ima.notebook.runner import get_commit
 RUNS, GENERATED = "book/runs", Path("book/_generated")
 #: The page whose figure the front page shows.
 FRONT_PAGE = "glance"
-#: The size of the edition that is built: small, standard or full.
+#: The size of the edition that is built: small, standard or full; `make book` sets it.
 EDITION_VARIABLE = "IMA_EDITION"
 TITLE, AUTHOR = "Implicit Multimodal Alignment, reproduced", "The ima contributors"
 _SVG = "image/svg+xml"
@@ -170,8 +171,7 @@ def _format_figure_note(figure: FigureFile, *, page: str) -> str:
         links.insert(0, f"{{download}}`Data of this figure (CSV, {rows} rows) <{files}.csv>`")
     lines = ["::::{div} figure-note", " · ".join(links), ""]
     if figure.narrow:
-        alt = json.dumps(" ".join(figure.alt.split()), ensure_ascii=False)
-        lines += [f":::{{image}} {files}.svg", f":alt: {alt}", f":class: {NARROW}", ":::"]
+        lines += format_image(f"{files}.svg", alt=figure.alt, style=NARROW)
     return "\n".join([*lines, "::::"])
 
 
@@ -179,7 +179,7 @@ def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
     """Return the section at the end of a page: when and from what it was made, how to cite it."""
     metadata = notebook["metadata"]
     run, own = metadata.get("papermill", {}), metadata.get("ima", {})
-    title = _get_title(notebook)
+    title = list_titles(notebook)[0]
     started = str(run.get("start_time") or "")[:10]
     day = datetime.fromisoformat(started).strftime("%-d %B %Y") if started else "an unknown day"
     commit, packages = own.get("commit") or "unknown", own.get("packages", {})
@@ -225,14 +225,8 @@ def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
     return "\n".join(lines)
 
 
-def _get_title(notebook: Mapping[str, Any]) -> str:
-    texts = ["".join(cell["source"]) for cell in notebook["cells"]]
-    titles = [line[2:] for text in texts for line in text.splitlines() if line.startswith("# ")]
-    return titles[0]
-
-
 def _get_edition() -> str:
-    return os.environ.get(EDITION_VARIABLE) or "standard"
+    return os.environ.get(EDITION_VARIABLE) or "unnamed"
 
 
 def read_pages(app: Any, env: Any, _names: list[str]) -> None:

@@ -151,7 +151,9 @@ def _format_part(name: str, pages: Sequence[str], titles: dict[str, str]) -> str
 
 
 @contextmanager
-def _serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path) -> Iterator[str]:
+    """Yield the address at which a folder can be read by a browser of this machine."""
+
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             """Say nothing of each request."""
@@ -187,7 +189,7 @@ def print_pdf(site: Path, document: str, *, out: Path) -> None:
         '<span class="pageNumber"></span></div>'
     )
     try:
-        with _serve(site) as address, sync_playwright() as playwright:
+        with serve(site) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(
                 executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
             )

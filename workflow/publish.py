@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from ima.files import replace_folder
+
 SITE, REDIRECTS = Path("_build/html"), Path("book/redirects.yml")
 #: What a reader never opens: sources of the listings, and Sphinx's own records.
 _LEFT_OUT = shutil.ignore_patterns(".buildinfo", ".doctrees", "objects.inv.tmp")
@@ -54,18 +56,15 @@ def publish(site: Path, *, out: Path, redirects: Path = REDIRECTS) -> Path:
             f"{redirects}: a page stands at {', '.join(taken)}."
         )  # fmt: skip
         raise SystemExit(message)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(site, partial, ignore=_LEFT_OUT)
-    # GitHub Pages leaves out folders that begin with an underscore unless this file is there.
-    (partial / ".nojekyll").touch()
-    for old, new in moved.items():
-        path = partial / old
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = html.escape(os.path.relpath(new, start=Path(old).parent))
-        path.write_text(_PAGE.format(target=target), encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    with replace_folder(out) as partial:
+        shutil.copytree(site, partial, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        # GitHub Pages leaves out folders that begin with an underscore unless this file is there.
+        (partial / ".nojekyll").touch()
+        for old, new in moved.items():
+            path = partial / old
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = html.escape(os.path.relpath(new, start=Path(old).parent))
+            path.write_text(_PAGE.format(target=target), encoding="utf-8")
     return out
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ima.cache.cache_set import name_cache_set
+from ima.cache.cache_set import get_set_name
 from ima.cache.reader import read_cache_attributes
 from ima.cache.store import locate_store
 from ima.models.zoo import get_zoo_root, read_card
@@ -20,14 +20,9 @@ _BLOCKS, _WIDTH = "num_hidden_layers", "hidden_size"
 def read_cache_size(path: str) -> tuple[str, str]:
     """Return the name of a cache's model, as pages show it, and the size of its language model."""
     attributes = read_cache_attributes(locate_store(path))
-    model, layout = attributes["model"], attributes["layout"]
-    name = name_cache_set(
-        model["name"],
-        setup=model["setup"],
-        objective=model.get("objective"),
-        language=model.get("language"),
-    )
-    return name, format_size(layout["layers"], layout["widths"][_HOOK_POINT])
+    layout = attributes["layout"]
+    size = format_size(layout["layers"], layout["widths"][_HOOK_POINT])
+    return get_set_name(attributes), size
 
 
 def read_zoo_sizes() -> dict[str, str]:

@@ -250,7 +250,7 @@ def open_cache_sets(
     """
     groups: dict[str, dict[str | os.PathLike[str], xr.DataTree]] = {}
     for path, tree in _open_caches(paths):
-        groups.setdefault(_name_set_of(tree), {})[path] = tree
+        groups.setdefault(get_set_name(tree.attrs), {})[path] = tree
     return {
         name: _join_caches(list(group.items()), hook_point=hook_point)
         for name, group in groups.items()
@@ -313,7 +313,7 @@ def _join_caches(caches: _Caches, *, hook_point: str) -> CacheSet:
             )
     rows = [_describe_cache(tree, path=os.fspath(path)) for path, tree in caches]
     trees = [tree for _, tree in caches]
-    names = list(dict.fromkeys(_name_set_of(tree) for tree in trees))
+    names = list(dict.fromkeys(get_set_name(tree.attrs) for tree in trees))
     if len(names) > 1:
         raise ParameterError(
             f"The caches are of {len(names)} language models or setups: {', '.join(names)}. "
@@ -395,8 +395,15 @@ def name_cache_set(
     return f"{language or name.split('/')[0]} ({setup}{kind})"
 
 
-def _name_set_of(tree: xr.DataTree) -> str:
-    model = tree.attrs["model"]
+def get_set_name(attributes: Mapping[Any, Any]) -> str:
+    """Return the name of the cache set to which a cache belongs, from its attributes.
+
+    Examples
+    --------
+    >>> get_set_name({"model": {"name": "llava-mini-3", "setup": "MT"}})
+    'llava-mini-3 (MT)'
+    """
+    model = attributes["model"]
     return name_cache_set(
         model["name"],
         setup=model["setup"],

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ima.claims.families import adjust_verdicts
-from ima.claims.overview import get_shown_verdict
-from ima.claims.readings import Claim, Reading, ReadingName, Verdict
+from ima.claims.overview import AdjustedVerdicts, get_shown_verdict
+from ima.claims.readings import Claim, ReadingName, Verdict, capitalise
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.claims.summary import OUTCOME_WORDS, count_verdicts, decide_outcome
@@ -31,7 +31,7 @@ def draw_verdict_figures(records: Sequence[ClaimRecord], *, folder: Path) -> Ver
     records : sequence of ClaimRecord
         The measured claims. Verdicts as tested are adjusted by Holm's method within a model.
     folder : Path
-        Where the SVG files go.
+        Where the SVG files go; those of an earlier call are removed.
 
     Returns
     -------
@@ -47,10 +47,13 @@ def draw_verdict_figures(records: Sequence[ClaimRecord], *, folder: Path) -> Ver
     from ima.figures.verdicts import plot_verdicts
 
     set_theme()
+    adjusted = adjust_verdicts(records)
+    for stale in find_verdict_figures(folder).values():
+        stale.unlink()
     drawn: dict[tuple[str, ReadingName], Path] = {}
     for claim in CLAIMS.values():
         for name, reading in claim.readings.items():
-            table = _tabulate(records, claim, name)
+            table = _tabulate(records, claim, name, adjusted)
             if not table["value"].notna().any():
                 continue
             path = _get_figure_path(folder, claim, name)
@@ -144,32 +147,39 @@ def format_answer(
         lines += ["::::{div} verdict-figures", ""]
         for name in shown:
             path = os.path.relpath(figures[claim.id, name], start=start)
-            lines += [
-                f":::{{image}} {path}",
-                f":alt: {json.dumps(_describe(claim, name, own), ensure_ascii=False)}",
-                ":::",
-                "",
-            ]
+            lines += [*format_image(path, alt=_describe(claim, name, own)), ""]
         lines += ["::::", ""]
     return "\n".join(lines)
 
 
-def capitalise(text: str) -> str:
-    """Return a text as it begins a sentence; the case of a Greek letter says what it names.
+def format_image(path: str, *, alt: str, style: str = "") -> list[str]:
+    """Format an image as lines of MyST markdown; its description may hold any character.
+
+    Parameters
+    ----------
+    path : str
+        From the page to the file.
+    alt : str
+        What the image shows, in words.
+    style : str
+        Its class in the style sheet; empty for none.
 
     Examples
     --------
-    >>> capitalise("narrow cones"), capitalise("α-SubNet")
-    ('Narrow cones', 'α-SubNet')
+    >>> format_image("a.svg", alt="A line: it rises.")
+    [':::{image} a.svg', ':alt: "A line: it rises."', ':::']
     """
-    return text[0].upper() + text[1:] if text[0].isascii() else text
+    quoted = json.dumps(" ".join(alt.split()), ensure_ascii=False)
+    classes = [f":class: {style}"] if style else []
+    return [f":::{{image}} {path}", f":alt: {quoted}", *classes, ":::"]
 
 
-def _tabulate(records: Sequence[ClaimRecord], claim: Claim, name: ReadingName) -> pd.DataFrame:
+def _tabulate(
+    records: Sequence[ClaimRecord], claim: Claim, name: ReadingName, adjusted: AdjustedVerdicts
+) -> pd.DataFrame:
     """Return the intervals and shown verdicts of a reading, a row per model."""
     import pandas as pd
 
-    adjusted = adjust_verdicts(records)
     rows = {
         record.model: {
             "value": record.value,
@@ -186,11 +196,10 @@ def _tabulate(records: Sequence[ClaimRecord], claim: Claim, name: ReadingName) -
 
 def _describe(claim: Claim, name: ReadingName, records: Sequence[ClaimRecord]) -> str:
     """Return the numbers of a figure in words, for those who cannot see it."""
-    reading: Reading = claim.readings[name]
     numbers = [
         f"{record.model} {record.interval}"
         for record in records
         if record.reading == name and record.interval is not None
     ]
-    rule = f"supported is {reading.describe_rule()}"
+    rule = f"supported is {claim.readings[name].describe_rule()}"
     return f"{claim.id} {name}, intervals by model, {rule}. {'; '.join(numbers)}."

@@ -30,7 +30,7 @@ def write_claim_pages(
     out : Path
         The file of all records.
     table : Path
-        The table of the front page, two folders below the pages that include it. The other files
+        The table of the front page, one folder below the pages that include it. The other files
         stand beside it.
     sizes : Path or None
         JSON: the size of each model, shown below its name.

@@ -6,11 +6,11 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ima.claims.answers import VerdictFigures, capitalise, format_answer
+from ima.claims.answers import VerdictFigures, format_answer
 from ima.claims.families import adjust_verdicts
 from ima.claims.not_measurable import UnmeasurableClaim
 from ima.claims.overview import VERDICT_SYMBOLS, AdjustedVerdicts, get_shown_verdict
-from ima.claims.readings import Claim, Reading, get_style_class
+from ima.claims.readings import Claim, Reading, capitalise, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 

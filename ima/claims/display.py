@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ima.claims.readings import Reading, get_style_class
+from ima.claims.readings import Reading, capitalise, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.stats.intervals import Interval
@@ -48,7 +48,7 @@ def show_readings(*claims: str) -> HTML:
 
 
 def _describe_reading(reading: Reading) -> str:
-    statistic = html.escape(reading.statistic[0].upper() + reading.statistic[1:])
+    statistic = html.escape(capitalise(reading.statistic))
     return (
         f"<p>{html.escape(reading.sentence)} In the paper: {html.escape(reading.figure)}.</p>"
         f"<p>Statistic: {statistic}. Supported is {reading.describe_rule()}. "
@@ -192,7 +192,7 @@ def _format_box(record: ClaimRecord) -> str:
 
 def _describe_statistic(record: ClaimRecord, reading: Reading) -> str:
     """Return the statistic with its numbers, in one sentence."""
-    statistic = record.statistic[0].upper() + record.statistic[1:]
+    statistic = capitalise(record.statistic)
     if record.interval is None:
         return f"Statistic: {statistic}."
     rule = reading.describe_rule()

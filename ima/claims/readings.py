@@ -177,6 +177,17 @@ class Claim:
         return "Findings" if self.id.startswith("F") else "Implications"
 
 
+def capitalise(text: str) -> str:
+    """Return a text as it begins a sentence; the case of a Greek letter says what it names.
+
+    Examples
+    --------
+    >>> capitalise("narrow cones"), capitalise("α-SubNet")
+    ('Narrow cones', 'α-SubNet')
+    """
+    return text[0].upper() + text[1:] if text[0].isascii() else text
+
+
 def get_style_class(verdict: Verdict) -> str:
     """Return the class that the style sheet of the book gives a verdict: its first word.
 

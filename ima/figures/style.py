@@ -203,7 +203,7 @@ def open_figure(
     if is_narrow():
         width = NARROW_WIDTH
         if columns > 1:
-            # Below each other, with the heights and widths that they have beside each other.
+            # The panels lie below each other, and ratios of rows and columns no longer hold.
             height *= columns * FLATTER
             rows, columns = rows * columns, 1
             subplot_options = {k: v for k, v in subplot_options.items() if k not in _RATIOS}

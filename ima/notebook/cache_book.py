@@ -26,7 +26,7 @@ CACHE_PAGES: Mapping[str, Mapping[str, Any]] = {
     "finding3": {"separated": 0},
 }
 _RUNS, _GENERATED = Path("book/runs"), Path("book/_generated")
-_COPIED = ("book/_static", "book/references.bib", "book/glossary.md")
+_COPIED = ("book/_static", "book/_root", "book/references.bib", "book/glossary.md")
 _FRONT = """# What these caches show
 
 These pages read the caches below and run no model. What needs the model is not here.

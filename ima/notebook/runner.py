@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ima.cache.reader import read_cache_attributes
-from ima.cache.store import ROOT_DIGEST_KEY, locate_store
 from ima.errors import CacheError, NotebookError, ParameterError
 from ima.notebook.parameters import NotebookParameter, check_parameter_values, parse_parameter_cell
 
@@ -219,6 +217,9 @@ def _describe_caches(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     The digest is over the settings of the cache and the fingerprints of its weights and samples.
     """
+    from ima.cache.reader import read_cache_attributes
+    from ima.cache.store import ROOT_DIGEST_KEY, locate_store
+
     texts = [
         text
         for value in values.values()

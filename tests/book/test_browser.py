@@ -6,15 +6,13 @@ They need Chromium. Without it, and without a built book, they are skipped.
 from __future__ import annotations
 
 import csv
-import functools
-import http.server
 import io
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
+from pdf import serve
 
 from ima.claims import CLAIMS
 
@@ -32,15 +30,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address():
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/book"
-        server.shutdown()
+    with serve(SITE) as root:
+        yield f"{root}/book"
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +109,7 @@ def test_with_the_paper_in_hand_each_claim_leads_to_its_page_and_numbers(page, a
         section = page.locator("section", has=page.locator("h2", has_text=f"{claim.id} ")).last
         assert claim.as_stated.figure in section.inner_text()
         link = section.get_by_role("link", name="The page of this claim")
-        if link.count():
-            assert f"runs/{claim.page}.html" in link.get_attribute("href")
+        assert f"runs/{claim.page}.html" in link.get_attribute("href")
     section = page.locator("section", has=page.locator("h2", has_text="F1.1 ")).last
     section.locator("summary").click()
     assert "contents" in section.locator("details").inner_text()

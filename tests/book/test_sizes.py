@@ -19,4 +19,4 @@ def test_a_size_comes_from_the_cache_or_else_from_the_zoo(finished, tiny_zoo):
     assert set(found) <= {"llama-mini (ST)", "opt-mini (ST)"}
     assert found["llama-mini (ST)"] == size
     # A model whose size nobody knows is named alone.
-    assert "<small>12" not in format_claims_table([], sizes=found).splitlines()[0]
+    assert format_claims_table([], sizes=found).splitlines()[0] == "| Claim | any model |"

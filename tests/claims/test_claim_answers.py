@@ -42,6 +42,12 @@ def test_each_measured_reading_has_a_figure_that_says_its_numbers_in_words(tmp_p
     assert "b (MT) -0.400 [-0.450, -0.350], n = 60" in text
 
 
+def test_a_reading_that_is_no_longer_measured_loses_its_figure(tmp_path):
+    draw_verdict_figures(MADE, folder=tmp_path)
+    draw_verdict_figures(MADE[:2], folder=tmp_path)
+    assert set(find_verdict_figures(tmp_path)) == {("F3.1", "as tested")}
+
+
 def test_the_same_records_are_the_same_bytes(tmp_path):
     first = draw_verdict_figures(MADE, folder=tmp_path / "one")
     second = draw_verdict_figures(MADE, folder=tmp_path / "two")
