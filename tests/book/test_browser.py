@@ -19,7 +19,7 @@ from ima.claims import CLAIMS
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium")
-PHONE, SCREENS = {"width": 390, "height": 844}, 3
+PHONE, SCREENS = {"width": 390, "height": 844}, 2.5
 LARGEST = 1_000_000  # bytes of the first page with all that it loads
 
 pytestmark = [
