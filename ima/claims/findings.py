@@ -44,7 +44,10 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         other_work=(
             "{cite:t}`timkey2021` find that a few rogue dimensions rule the cosines of language "
-            "models. {ref}`cosine` measures what they and attention sinks contribute here."
+            "models; {ref}`cosine` measures what they and attention sinks contribute here. "
+            "{cite:t}`serra2024` agree that image and text stay apart in the residual stream, "
+            "most of all in models that were trained on both from the start. Our models all start "
+            "from a language model."
         ),
     ),
     Claim(
@@ -171,8 +174,10 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         other_work=(
             "{cite:t}`yuan2025` freeze visual tokens in the layers that change the output least, "
-            "and {cite:t}`chen2025` drop the tokens that a block changes least. "
-            "{ref}`implication3` runs both."
+            "and {cite:t}`chen2025` drop the tokens that a block changes least; "
+            "{ref}`implication3` runs both. {cite:t}`luo2026` disagree that a small change is "
+            "what matters: late updates of visual tokens can be large and still leave the answer "
+            "as it is. Our readings measure the size of the update only."
         ),
     ),
     Claim(
@@ -223,6 +228,13 @@ FINDINGS: tuple[Claim, ...] = (
             direction="less",
             null=0.5,
         ),
+        other_work=(
+            "{cite:t}`neo2024` agree in part: visual tokens of LLaVA become readable in the "
+            "vocabulary from layer to layer. {cite:t}`krojer2026` hold that the logit lens "
+            "underestimates this: compared with states of words in context, most visual tokens of "
+            "15 models are interpretable at every layer. Both our readings use the logit lens, so "
+            "they may underestimate it too."
+        ),
     ),
     Claim(
         "F2.1",
@@ -258,6 +270,12 @@ FINDINGS: tuple[Claim, ...] = (
             unit="contents",
             figure="the overlaps of finding 2",
             null=0.5,
+        ),
+        other_work=(
+            "{cite:t}`cui2026` agree: language models and vision-language models share more than "
+            "half of their most active units during inference. {cite:t}`huang2024` disagree in "
+            "part: switching off a few neurons that are specific to a modality more than halves "
+            "the score. Our readings compare weights that Wanda keeps, at one sparsity."
         ),
     ),
     Claim(
@@ -327,7 +345,12 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         other_work=(
             "{cite:t}`sun2024massive` find massive activations at a few positions of language "
-            "models. {ref}`cosine` shows how these sinks shape the rise and fall of PvsT."
+            "models, and {cite:t}`kang2025` find them at visual tokens, in the same dimensions; "
+            "{ref}`cosine` shows how these sinks shape PvsT. {cite:t}`venhoff2025`, with a frozen "
+            "encoder, a frozen language model and a linear connector, agree: visual states "
+            "approach language features gradually, and converge in middle to late layers. "
+            "{cite:t}`wu2025` agree for the middle layers. {cite:t}`wybitul2026` disagree: images "
+            "and texts of one concept are aligned from the first layer."
         ),
     ),
     Claim(

@@ -39,6 +39,11 @@ IMPLICATIONS: tuple[Claim, ...] = (
             figure="figure 9",
             fewest=5,
         ),
+        other_work=(
+            "{cite:t}`huang2025` agree: a distance between the distributions of visual and "
+            "textual tokens, taken at each layer before fine-tuning, tracks the benchmark scores "
+            "after it. Our reading as tested asks for more: the encoders must be independent."
+        ),
     ),
     Claim(
         "I2",
@@ -75,6 +80,12 @@ IMPLICATIONS: tuple[Claim, ...] = (
             figure="the hallucination rates of implication 2",
             direction="less",
             fewest=5,
+        ),
+        other_work=(
+            "{cite:t}`jiang2025` agree in part: real objects get more confident logit-lens words "
+            "at image tokens than hallucinated ones, and removing the latter's direction reduces "
+            "hallucination. Our causal arm, in {ref}`implication2`, moves states along the "
+            "direction of text instead."
         ),
     ),
     Claim(
