@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,7 +19,12 @@ import xarray as xr
 
 from ima.cache.reader import open_cache
 from ima.cache.schema import CacheLayout, choose_unit_size
-from ima.cache.store import build_store_metadata, locate_store, write_store_metadata
+from ima.cache.store import (
+    build_store_metadata,
+    locate_store,
+    write_array_rows,
+    write_store_metadata,
+)
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.files import write_json
@@ -29,7 +34,8 @@ from ima.timing import time_fastest_runs
 
 #: Steps that are timed for every model.
 FORWARD_STEP, MEASURE_STEP = "run the model", "run it and measure all hook points"
-_PLAIN_FILES_STEP, CACHE_WRITE_STEP = "write means to plain files", "write them to a cache"
+_PLAIN_FILES_STEP = "write means and checksums to plain files"
+CACHE_WRITE_STEP = "write them to a cache"
 _WRITTEN_SAMPLES = 64
 #: Numbers of samples that are compared, to show how the cost grows.
 _COMPARED_SAMPLES = (50, 100, 200)
@@ -342,19 +348,24 @@ def _make_writers(folder: Path) -> tuple[Callable[[], object], Callable[[], obje
     means = np.random.default_rng(0).standard_normal(shape, dtype="float32")
     location = locate_store(folder / "writes.zarr")
     write_store_metadata(location, build_store_metadata(layout.arrays(), {}))
-    array = location.group("r+")["means/resid_post/mean"]
+    group, path = location.group("r+"), "means/resid_post/mean"
 
-    # Files are new in each run: Zarr would read an existing shard before writing it again.
     def write_files() -> None:
         for number in range(layout.units):
+            content = means.tobytes()
             (folder / f"plain-{number}").unlink(missing_ok=True)
-            (folder / f"plain-{number}").write_bytes(means.data)
+            with (folder / f"plain-{number}").open("wb") as file:
+                file.write(content)
+                file.write(google_crc32c.value(content).to_bytes(4, "little"))
 
+    # Files are new in each run, as in a cache that grows.
     def write_cache() -> None:
-        shutil.rmtree(folder / "writes.zarr/means/resid_post/mean/c", ignore_errors=True)
+        for shard in (folder / "writes.zarr" / path / "c").rglob("*"):
+            if shard.is_file():
+                shard.unlink()
         for number in range(layout.units):
             start, stop = layout.bounds(number)
-            array[start:stop] = means
+            write_array_rows(group, path=path, index=slice(start, stop), values=means)
 
     return write_files, write_cache
 

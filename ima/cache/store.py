@@ -22,6 +22,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from ima.cache.schema import ArraySpec
+from ima.cache.shards import find_divided_dim, write_whole_shards
 from ima.errors import CacheError, CacheLockedError
 from ima.files import replace_file, replace_folder
 
@@ -316,7 +317,11 @@ def write_array_rows(group: Any, *, path: str, index: slice, values: npt.NDArray
     >>> group["done"][:].tolist()
     [True, True, False, False]
     """
-    group[path].with_config({"write_empty_chunks": True})[index] = values
+    array = group[path].with_config({"write_empty_chunks": True})
+    dim = find_divided_dim(array)
+    rest = write_whole_shards(array, rows=index, values=values, dim=dim) if dim else [index]
+    for rows in rest:
+        array[rows] = values[rows.start - index.start : rows.stop - index.start]
 
 
 def is_root_intact(content: bytes) -> bool:
