@@ -201,5 +201,5 @@ def _describe(claim: Claim, name: ReadingName, records: Sequence[ClaimRecord]) -
         for record in records
         if record.reading == name and record.interval is not None
     ]
-    rule = f"supported is {claim.readings[name].describe_rule()}"
+    rule = f"supported if {claim.readings[name].describe_rule()}"
     return f"{claim.id} {name}, intervals by model, {rule}. {'; '.join(numbers)}."

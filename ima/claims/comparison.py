@@ -70,22 +70,19 @@ def format_comparison(
 
 
 def describe_change(reading: Reading) -> str:
-    """Say which interval would contradict a reading, and which would show that there is no effect.
+    """Say which interval contradicts a reading, and which shows that there is no effect.
 
     Examples
     --------
     >>> describe_change(CLAIMS["F3.1"].as_stated)
-    'below -0.02 would contradict it; one between -0.02 and 0.02 would show no effect that counts'
+    'below -0.02 contradicts it, and one in between shows no effect that counts'
     """
     size, null = reading.margin.size, reading.null
     greater = reading.direction == "greater"
     side, end = ("below", null - size) if greater else ("above", null + size)
-    contradicted = f"{side} {end:g} would contradict it"
-    if not size:
-        return contradicted
+    contradicted = f"{side} {end:g} contradicts it"
     return (
-        f"{contradicted}; one between {null - size:g} and {null + size:g} would show no effect "
-        "that counts"
+        f"{contradicted}, and one in between shows no effect that counts" if size else contradicted
     )
 
 
@@ -96,7 +93,7 @@ def _format_readings(claim: Claim, page: str | None) -> list[str]:
     for name, reading in claim.readings.items():
         lines += [
             f"**{capitalise(name)}.** {reading.sentence} An interval {reading.describe_rule()} "
-            f"supports it; one {describe_change(reading)}.",
+            f"supports it, {'' if reading.margin.size else 'and '}one {describe_change(reading)}.",
             "",
         ]
     return [*lines, f"**Other work.** {claim.other_work}", ""] if claim.other_work else lines
@@ -130,7 +127,7 @@ def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:
     mark = f'<span class="verdict {get_style_class(shown)}">{VERDICT_SYMBOLS[shown]} {shown}</span>'
     texts = [html.escape(text) for text in (record.finding, record.reason) if text]
     if shown != record.verdict:
-        texts.append(f"It is {record.verdict} before Holm's method.")
+        texts.append(f"Before Holm's method: {record.verdict}.")
     if record.interval is not None:
         texts.append(f"{record.interval} {record.unit}.")
     return f"- {record.model}: {mark}. {' '.join(texts)}"
@@ -138,5 +135,5 @@ def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:
 
 def _lower(text: str) -> str:
     """Return a statistic as part of a sentence: symbols and names keep their capitals."""
-    first, second = text[:1], text[1:2]
-    return text if second.isupper() else first.lower() + text[1:]
+    word = text.split(maxsplit=1)[0].strip("()")
+    return text if word[1:].lower() != word[1:] else text[0].lower() + text[1:]

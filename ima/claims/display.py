@@ -51,9 +51,9 @@ def _describe_reading(reading: Reading) -> str:
     statistic = html.escape(capitalise(reading.statistic))
     return (
         f"<p>{html.escape(reading.sentence)} In the paper: {html.escape(reading.figure)}.</p>"
-        f"<p>Statistic: {statistic}. Supported is {reading.describe_rule()}. "
+        f"<p>Statistic: {statistic}. Supported if {reading.describe_rule()}. "
         f"Why this margin: {html.escape(reading.margin.reason)} "
-        f"Resampled are {html.escape(reading.unit)}.</p>"
+        f"Resampled: {html.escape(reading.unit)}.</p>"
     )
 
 
@@ -73,7 +73,7 @@ def describe_claim_record(record: ClaimRecord) -> str:
     ...                            finding="PvsT falls from 0.40 to 0.20.")
     >>> print(describe_claim_record(record))
     F3.1 as stated is contradicted by opt-mini (ST). PvsT falls from 0.40 to 0.20. Measured: \
--0.200 [-0.300, -0.100], n = 600 contents; supported is above 0 by more than 0.02.
+-0.200 [-0.300, -0.100], n = 600 contents; supported if above 0 by more than 0.02.
     """
     where = f"{record.claim} {record.reading}"
     return f"{where} is {_join_verdict(record)} {record.model}. {_describe_numbers(record)}"
@@ -166,7 +166,7 @@ def _join_verdict(record: ClaimRecord) -> str:
 
 def _describe_numbers(record: ClaimRecord) -> str:
     """Return what was found, the numbers, and what would support the reading."""
-    rule = f"supported is {CLAIMS[record.claim].readings[record.reading].describe_rule()}"
+    rule = f"supported if {CLAIMS[record.claim].readings[record.reading].describe_rule()}"
     if record.interval is None:
         return record.reason
     numbers = f"Measured: {record.interval} {record.unit}; {rule}."
@@ -196,4 +196,4 @@ def _describe_statistic(record: ClaimRecord, reading: Reading) -> str:
     if record.interval is None:
         return f"Statistic: {statistic}."
     rule = reading.describe_rule()
-    return f"{statistic}: {record.interval} {record.unit}; supported is {rule}."
+    return f"{statistic}: {record.interval} {record.unit}; supported if {rule}."

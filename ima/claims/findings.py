@@ -28,9 +28,9 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "This also holds among texts of the same task and wording, and among texts of "
-                "the same task and different wording, so phrases that texts share or do not "
-                "share cannot explain it; nor can attention sinks or rogue dimensions."
+                "This also holds among texts of one task with the same wording, among texts of one "
+                "task with different wording, and without attention sinks and rogue dimensions. So "
+                "none of these explains it."
             ),
             statistic=(
                 "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, over pairs "
@@ -75,8 +75,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "At every layer, the nearest neighbour of a state that shows other content is "
-                "of its own class, whether or not rogue dimensions are removed."
+                "At every layer, the nearest state with other content is of the same class, "
+                "whether or not rogue dimensions are removed."
             ),
             statistic=(
                 "minimum over layers of the fraction of states whose nearest neighbour of "
@@ -111,8 +111,8 @@ FINDINGS: tuple[Claim, ...] = (
             margin=Margin(
                 0.14,
                 (
-                    "A ratio of 1.1 is 0.14 in log₂; a difference of less than a tenth is not "
-                    "called larger."
+                    "A ratio of 1.1 is 0.14 in log₂; a norm that is less than a tenth larger does "
+                    "not count as larger."
                 ),
             ),
             unit="contents",
@@ -120,8 +120,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "This also holds where the connector's output is scaled to the median norm of "
-                "text, so the blocks themselves make the norms larger."
+                "This also holds if the connector's output is scaled to the median norm of text: "
+                "the blocks themselves make the norms larger."
             ),
             statistic=(
                 "the same minimum, from layer 1 on, with the connector's output scaled to the "
@@ -130,8 +130,8 @@ FINDINGS: tuple[Claim, ...] = (
             margin=Margin(
                 0.14,
                 (
-                    "A ratio of 1.1 is 0.14 in log₂; a difference of less than a tenth is not "
-                    "called larger."
+                    "A ratio of 1.1 is 0.14 in log₂; a norm that is less than a tenth larger does "
+                    "not count as larger."
                 ),
             ),
             unit="contents",
@@ -148,8 +148,8 @@ FINDINGS: tuple[Claim, ...] = (
         page="finding1-norms",
         as_stated=Reading(
             sentence=(
-                "In the first quarter of the layers, a perceptual token turns less from one "
-                "layer to the next than a textual token."
+                "In the first quarter of the layers, a perceptual token turns less than a textual "
+                "token from one layer to the next."
             ),
             statistic=(
                 "cosine of the same token one layer on, perceptual minus textual, mean over "
@@ -161,8 +161,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "Perceptual tokens turn less at all layers together, even if both kinds have "
-                "the same norm."
+                "On average over all layers, perceptual tokens turn less than textual ones, even "
+                "if both kinds have the same norm."
             ),
             statistic=(
                 "cosine of the same token one layer on with norms matched, perceptual minus "
@@ -190,8 +190,8 @@ FINDINGS: tuple[Claim, ...] = (
         page="finding1-words",
         as_stated=Reading(
             sentence=(
-                "The words that the logit lens reads from percepts differ from those of text "
-                "more than the texts of two data sets differ."
+                "The words that the logit lens reads from percepts differ from those of text more "
+                "than the texts of two data sets differ from each other."
             ),
             statistic=(
                 "minimum over layers of the Jensen–Shannon divergence of P and T minus that of "
@@ -200,8 +200,8 @@ FINDINGS: tuple[Claim, ...] = (
             margin=Margin(
                 0.02,
                 (
-                    "The divergence is at most 1 bit; one fiftieth of that is below what the "
-                    "choice of data sets moves."
+                    "The divergence is at most 1 bit; another choice of data sets changes it by "
+                    "more than a fiftieth of that."
                 ),
             ),
             unit="contents",
@@ -209,8 +209,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "In no data set and at no layer do half of the percepts show a word of their own "
-                "text that another text lacks, beyond chance."
+                "In every data set and at every layer, fewer than half of the percepts show a word "
+                "that only their own text has, after chance is subtracted."
             ),
             # Of pairs, because texts of a narrow world share most words: a translated percept
             # would show words of every text. Of a sample's percept as a whole, because most tokens
@@ -265,7 +265,7 @@ FINDINGS: tuple[Claim, ...] = (
             ),
             margin=Margin(
                 0.05,
-                ("A twentieth of the attainable overlap is what another choice of samples moves."),
+                "Another choice of samples changes the attainable overlap by about a twentieth.",
             ),
             unit="contents",
             figure="the overlaps of finding 2",
@@ -298,8 +298,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "With the mask of another modality (within one modality, of another task), a "
-                "model answers as well as with the task's own, but for one answer in twenty."
+                "With the mask of another modality (within one modality, of another task), a model "
+                "loses at most one answer in twenty against the task's own mask."
             ),
             statistic=(
                 "task score with another modality's (within one modality, another task's) mask "

@@ -18,14 +18,14 @@ VERDICT_SYMBOLS: Mapping[Verdict, str] = {
     "not testable here": "∅",
 }
 _ORDER_NOTE = (
-    "The first symbol is the claim *as stated*, with the paper's own statistic. The second is the "
-    "claim *as tested*, by the sharpest test that it should survive, adjusted by Holm's method "
-    "within a model."
+    "The first symbol is the verdict on the claim *as stated*, by the paper's own statistic. The "
+    "second is the verdict *as tested*, by the sharpest test that the claim should survive; Holm's "
+    "method adjusts it within a model."
 )
 _SETUP_NOTE = (
-    "Below each model: blocks × width of its language model. ST: a connector for each task. MT: "
-    "one connector for all tasks. A claim about a set of models is listed under the language model "
-    "that they share."
+    "Below each model stand the blocks × the width of its language model. ST: a connector for each "
+    "task. MT: one connector for all tasks. LM: a language model alone. A claim about a set of "
+    "models is listed under the language model that they share."
 )
 _NOT_MEASURABLE_MARK = '<span class="verdict unmeasured" title="cannot be measured">–</span>'
 _NOT_MEASURED_MARK = '<span class="verdict unmeasured">·</span>'

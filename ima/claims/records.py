@@ -75,7 +75,7 @@ class ClaimRecord(BaseModel):
         if self.verdict != computed:
             raise ParameterError(
                 f"{where} says {self.verdict!r}, but {self.interval} is {computed!r} "
-                f"(supported is {reading.describe_rule()}). "
+                f"(supported if {reading.describe_rule()}). "
                 "Verdicts are computed: write records with ima.claims.make_claim_record."
             )
         return self

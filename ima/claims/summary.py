@@ -40,12 +40,12 @@ OUTCOME_WORDS: Mapping[Outcome, str] = {
 _DECIDED: Mapping[Verdict, str] = {
     "supported": "supported",
     "contradicted": "contradicted",
-    "no effect within the margin": "without effect",
+    "no effect within the margin": "no effect",
 }
 _CERTAINTY = (
-    "A verdict counts only if it survives Holm's method: luck gives a model any wrong verdict with "
-    "a probability of at most one in twenty. Each model was trained once, so none of this says how "
-    "much another training would change."
+    "A verdict counts only if it survives Holm's method. For each model, the chance of any wrong "
+    "verdict is then at most one in twenty. Each model was trained once; the verdicts do not cover "
+    "other trainings."
 )
 
 
@@ -131,7 +131,7 @@ def summarise_claims(
         for outcome, claims in listed.items()
         if claims
     ]
-    sentence = f"Of {total} claims of the paper, tested on {_join(models)}: {_join(counts)}."
+    sentence = f"Of {total} claims of the paper, {_join(counts)}. We tested {_join(models)}."
     lines = [f"- {_LEADS[outcome]}: {'; '.join(each)}." for outcome, each in listed.items() if each]
     return {"found.md": f"{sentence} {_CERTAINTY}\n", "outcomes.md": "\n".join(lines) + "\n"}
 
@@ -152,7 +152,9 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
         for verdict, word in _DECIDED.items()
         if (number := sum(each == verdict for each in tested))
     ]
-    return f"{', '.join(decided) or 'decided in none'} of {len(tested)}"
+    if not decided:
+        return f"inconclusive in {len(tested)} of {len(tested)}"
+    return f"{', '.join(decided)} of {len(tested)}"
 
 
 def _join(parts: Sequence[str]) -> str:

@@ -39,15 +39,16 @@ def test_verdicts_stand_with_their_numbers_and_link_to_their_page():
     assert "[The page of this claim](runs/finding3.ipynb)" in text
     assert '- a (ST): <span class="verdict supported">✓ supported</span>. x &lt; y 0.400' in text
     assert "✗ contradicted</span>" in text
+    assert "**As stated**: PvsT at the last layer" in text
     assert "- b (MT): not measurable. No checkpoints." in text
 
 
 @pytest.mark.parametrize(
     ("direction", "null", "size", "expected"),
     [
-        ("greater", 0.0, 0.02, "below -0.02 would contradict it; one between -0.02 and 0.02"),
-        ("less", 0.0, 0.02, "above 0.02 would contradict it; one between -0.02 and 0.02"),
-        ("greater", 0.9, 0.0, "below 0.9 would contradict it"),
+        ("greater", 0.0, 0.02, "below -0.02 contradicts it, and one in between"),
+        ("less", 0.0, 0.02, "above 0.02 contradicts it, and one in between"),
+        ("greater", 0.9, 0.0, "below 0.9 contradicts it"),
     ],
 )
 def test_what_would_change_a_verdict_follows_from_its_rule(direction, null, size, expected):

@@ -18,7 +18,7 @@ def test_readings_are_shown_as_they_are_registered():
     ]
     texts = [meaning.get_text() for meaning in shown.find_all("dd")]
     assert claims.CLAIMS["F2.2"].as_stated.statistic[1:] in texts[2]
-    assert "Supported is above -0.05." in texts[3]
+    assert "Supported if above -0.05." in texts[3]
     for claim, text in zip(("F1.1", "F1.1", "F2.2", "F2.2"), texts, strict=True):
         assert any(
             reading.margin.reason in text for reading in claims.CLAIMS[claim].readings.values()

@@ -43,7 +43,7 @@ def test_a_verdict_that_holms_method_takes_away_is_shown_as_inconclusive(measure
     assert {record.verdict for record in records} == {"supported"}
     text = claims.format_claims_table(records)
     beside = claims.format_comparison(records)
-    assert beside.count("It is supported before Holm's method.") == 2
+    assert beside.count("Before Holm's method: supported.") == 2
     assert "F3.1 as tested: inconclusive" in text.splitlines()[9]
     alone = claims.format_claims_table(records[:1])
     assert "F1.1 as tested: supported" in alone.splitlines()[2]

@@ -49,8 +49,8 @@ def test_the_paragraph_counts_claims_and_models_and_links_their_pages():
     ]
     files = summarise_claims(made, pages={made[0].notebook: "runs/finding1.ipynb"})
     assert files["found.md"].startswith(
-        "Of 2 claims of the paper, tested on a (ST) and b (MT): 1 holds and 1 differs between "
-        "models."
+        "Of 2 claims of the paper, 1 holds and 1 differs between models. We tested a (ST) and "
+        "b (MT)."
     )
     assert "at most one in twenty" in files["found.md"]
     first, *others = files["outcomes.md"].splitlines()
@@ -65,7 +65,9 @@ def test_only_readings_as_tested_and_adjusted_verdicts_count():
     # Two weak verdicts of one model do not survive Holm's method.
     weak = [record(claim, "a (ST)", 0.021 + 0.18, width=0.18) for claim in ("F3.1", "F3.2")]
     assert {one.verdict for one in weak} == {"supported"}
-    assert "alignment over depth (decided in none of 1)" in (summarise_claims(weak)["outcomes.md"])
+    assert (
+        "alignment over depth (inconclusive in 1 of 1)" in (summarise_claims(weak)["outcomes.md"])
+    )
     literal = claims.make_claim_record(
         "F1.1", "as stated", interval=Interval(0.4, 0.3, 0.5, n=60), model="a", dataset="some"
     )
