@@ -151,8 +151,8 @@ def describe_cone_gaps(gaps: xr.Dataset) -> str:
 data sets; both kinds resemble their own kind more at 1 of 2 layers.
     >>> names = pd.Index(["standardised", "without sinks"], name="treatment")
     >>> describe_cone_gaps(xr.concat([gaps, gaps + 0.1], names)).rpartition("; ")[2]
-    'both kinds resemble their own kind more at 1 of 2 layers (standardised, the treatment with \
-the smallest gap of 2).'
+    'both kinds resemble their own kind more at 1 of 2 layers (standardised, which gives the \
+smallest gap of 2 treatments).'
     >>> print(describe_cone_gaps(gaps.isel(layer=[0])))
     At 1 of 1 layers, percepts and texts resemble their own kind more than each other; the \
 smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
@@ -163,7 +163,7 @@ smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
         # Layers and curves are those of the treatment that decides.
         treatment = str(lowest["treatment"].item())
         n_treatments, gaps = gaps.sizes["treatment"], gaps.sel(treatment=treatment, drop=True)
-        least = f" ({treatment}, the treatment with the smallest gap of {n_treatments})"
+        least = f" ({treatment}, which gives the smallest gap of {n_treatments} treatments)"
         found = f"{describe_cone_gaps(gaps).removesuffix('.')}{least}."
         others = [dim for dim in estimate.dims if dim != "treatment"]
         smallest = estimate.min(others).to_series()

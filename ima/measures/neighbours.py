@@ -189,7 +189,7 @@ classes give 0.50.
     if "treatment" in neighbours.dims:
         lowest = neighbours["fraction"].min("layer")
         treatment = str(lowest["treatment"][lowest.argmin("treatment")].item())
-        least = f" ({treatment}, the treatment with the smallest fraction of {lowest.size})"
+        least = f" ({treatment}, which gives the smallest fraction of {lowest.size} treatments)"
         own = neighbours.sel(treatment=treatment, drop=True)
         return f"{describe_neighbours(own).removesuffix('.')}{least}."
     curve, expected = neighbours["fraction"], f"{neighbours.attrs['expected']:.2f}"

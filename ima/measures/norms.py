@@ -444,8 +444,8 @@ def describe_drift_gap(averaged: xr.Dataset, *, given: str = "") -> str:
     >>> cosines = xr.DataArray([[[0.75, 0.75], [0.5, 0.8]]], coords, ("dataset", "kind", "layer"))
     >>> averaged = xr.Dataset({"estimate": cosines, "draws": cosines.expand_dims("draw")})
     >>> print(describe_drift_gap(averaged))
-    The cosine one layer on, mean over layers 0 to 1, is 0.750 for perceptual and 0.650 for \
-textual tokens; perceptual tokens turn less at 1 of 2 layers.
+    The mean cosine from one layer to the next is 0.750 for perceptual and 0.650 for textual \
+tokens (layers 0 to 1); perceptual tokens turn less at 1 of 2 layers.
     """
     curves = averaged["estimate"].mean("dataset")
     perceptual, textual = (curves.sel(kind=kind) for kind in TOKEN_KINDS)
@@ -453,9 +453,9 @@ textual tokens; perceptual tokens turn less at 1 of 2 layers.
     less = int((perceptual > textual).sum())
     start = f"{given}, the" if given else "The"
     return (
-        f"{start} cosine one layer on, mean over layers {layers[0]} to {layers[-1]}, is "
-        f"{float(perceptual.mean()):.3f} for perceptual and {float(textual.mean()):.3f} for "
-        f"textual tokens; perceptual tokens turn less at {less} of {layers.size} layers."
+        f"{start} mean cosine from one layer to the next is {float(perceptual.mean()):.3f} for "
+        f"perceptual and {float(textual.mean()):.3f} for textual tokens (layers {layers[0]} to "
+        f"{layers[-1]}); perceptual tokens turn less at {less} of {layers.size} layers."
     )
 
 

@@ -80,12 +80,12 @@ class OverlapExcess:
         --------
         >>> one = Interval(0.06, 0.05, 0.07, n=80)
         >>> OverlapExcess(one, None, None, one, 0.0).explain_missing_share()
-        'There is one data set, and the attainable overlap is that of the texts of two.'
+        'There is one data set, and the attainable overlap needs the texts of two.'
         """
         if self.share is not None:
             return ""
         if self.textual is None:
-            return "There is one data set, and the attainable overlap is that of the texts of two."
+            return "There is one data set, and the attainable overlap needs the texts of two."
         return (
             "The masks of the texts of two data sets do not overlap beyond permuted activations, "
             f"so there is no share of their overlap: {self.textual}."
@@ -124,13 +124,13 @@ def describe_overlap(overlap: float, *, permuted: float) -> str:
     Examples
     --------
     >>> describe_overlap(0.781, permuted=0.724)
-    'Of the weights that either mask keeps, percepts and text share 0.781, more than the 0.724 \
-under permuted activations.'
+    'Of the weights that either mask keeps, percepts and text share a fraction of 0.781, more than \
+the 0.724 under permuted activations.'
     """
     order = "more than" if overlap > permuted else "and not more than"
     return (
-        f"Of the weights that either mask keeps, percepts and text share {overlap:.3f}, {order} "
-        f"the {permuted:.3f} under permuted activations."
+        "Of the weights that either mask keeps, percepts and text share a fraction of "
+        f"{overlap:.3f}, {order} the {permuted:.3f} under permuted activations."
     )
 
 

@@ -149,8 +149,9 @@ def test_norms_are_compared_at_the_layers_that_the_claim_is_about():
 def test_the_sentence_on_change_follows_its_sign():
     slow, fast = [0.9, 0.9, 0.5], [0.6, 0.6, 0.6]
     assert norms.describe_drift_gap(plant([slow, fast]), given="With norms matched") == (
-        "With norms matched, the cosine one layer on, mean over layers 0 to 2, is 0.767 for "
-        "perceptual and 0.600 for textual tokens; perceptual tokens turn less at 2 of 3 layers."
+        "With norms matched, the mean cosine from one layer to the next is 0.767 for perceptual "
+        "and 0.600 for textual tokens (layers 0 to 2); perceptual tokens turn less at 2 of 3 "
+        "layers."
     )
     assert norms.describe_drift_gap(plant([fast, slow])).endswith("turn less at 1 of 3 layers.")
 

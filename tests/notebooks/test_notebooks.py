@@ -244,7 +244,7 @@ def test_a_page_says_what_one_data_set_cannot_test(stores, tmp_path, name):
     check_page(run(name, tmp_path, **given))
     records = claims.read_claim_records(path)
     untested = [entry.reason for entry in records if entry.verdict == "not testable here"]
-    other_texts = ["One data set: the reading compares it with the text of another."]
+    other_texts = ["The reading compares the texts of two data sets, and there is one."]
     assert untested == (other_texts if name == "finding1-words" else [])
     assert all(entry.finding or entry.reason for entry in records)
 
