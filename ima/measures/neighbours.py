@@ -180,11 +180,11 @@ def describe_neighbours(neighbours: xr.Dataset) -> str:
     >>> by_class = xr.DataArray([[1.0, 0.8], [1.0, 0.9]], coords, ("class", "layer"))
     >>> neighbours = xr.Dataset({"by_class": by_class, "fraction": by_class.mean("class")})
     >>> print(describe_neighbours(neighbours.assign_attrs(expected=0.5)))
-    The fewest states have a nearest neighbour of their own class at layer 1: 0.85 of all and 0.80 \
-of the image states, where permuted classes give 0.50.
+    At layer 1, the fewest states have a nearest neighbour of their own class: 0.85 of all and \
+0.80 of the image states, against 0.50 with permuted classes.
     >>> print(describe_neighbours(neighbours.isel(layer=[0]).assign_attrs(expected=0.5)))
-    At each of 1 layers, the nearest neighbour of every state is of its own class, where permuted \
-classes give 0.50.
+    At each of 1 layers, the nearest neighbour of every state is of its own class; with permuted \
+classes, the fraction is 0.50.
     """
     if "treatment" in neighbours.dims:
         lowest = neighbours["fraction"].min("layer")
@@ -196,12 +196,12 @@ classes give 0.50.
     if bool((curve == 1).all()):
         return (
             f"At each of {curve.size} layers, the nearest neighbour of every state is of its own "
-            f"class, where permuted classes give {expected}."
+            f"class; with permuted classes, the fraction is {expected}."
         )
     layer = int(curve.idxmin("layer"))
     by_class = neighbours["by_class"].sel(layer=layer)
     return (
-        "The fewest states have a nearest neighbour of their own class at layer "
-        f"{layer}: {float(curve.min()):.2f} of all and {float(by_class.min()):.2f} of the "
-        f"{by_class.idxmin('class').item()} states, where permuted classes give {expected}."
+        f"At layer {layer}, the fewest states have a nearest neighbour of their own class: "
+        f"{float(curve.min()):.2f} of all and {float(by_class.min()):.2f} of the "
+        f"{by_class.idxmin('class').item()} states, against {expected} with permuted classes."
     )

@@ -320,15 +320,16 @@ def describe_translation_rate(rates: xr.Dataset, *, titles: Mapping[str, str]) -
     ...     coords={"text": list(TEXT_SIDES), "dataset": ["caption"], "layer": [0, 1]},
     ... ).assign(draws=lambda d: d["estimate"].expand_dims("draw"))
     >>> print(describe_translation_rate(rates, titles={"caption": "image caption"}))
-    Percepts show words of their own text most in image caption at layer 1: in 0.75 of the pairs \
-of samples, against 0.25 with words of the other text.
+    Percepts show words of their own text most often in image caption, at layer 1: in a \
+fraction of 0.75 of the pairs of samples, against 0.25 for words of the other text.
     """
     difference = subtract_other_texts(rates)["estimate"]
     where = difference.argmax(("dataset", "layer"))  # a mapping, since several dims are given
     largest = rates["estimate"].isel({str(dim): at for dim, at in where.items()})
     own, other = (float(largest.sel(text=side)) for side in TEXT_SIDES)
     return (
-        f"Percepts show words of their own text most in {titles[str(largest['dataset'].item())]} "
-        f"at layer {int(largest['layer'])}: in {own:.2f} of the pairs of samples, against "
-        f"{other:.2f} with words of the other text."
+        "Percepts show words of their own text most often in "
+        f"{titles[str(largest['dataset'].item())]}, at layer {int(largest['layer'])}: in a "
+        f"fraction of {own:.2f} of the pairs of samples, against {other:.2f} for words of the "
+        "other text."
     )

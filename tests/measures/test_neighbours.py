@@ -64,7 +64,7 @@ def test_one_layer_without_clusters_decides():
     got = neighbours.compare_nearest_neighbours(broken, states=listed)
     assert int(got["fraction"].idxmin("layer")) == 1
     assert neighbours.compute_neighbour_margin(got).low < 0.05
-    assert "at layer 1" in neighbours.describe_neighbours(got)
+    assert neighbours.describe_neighbours(got).startswith("At layer 1, ")
 
 
 def test_neighbours_are_those_of_scikit_learn(noisy, noisy_states):

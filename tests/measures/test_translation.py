@@ -78,7 +78,7 @@ def test_a_translated_percept_scores_1_although_texts_share_words():
     assert np.mean([bool(words) for words in shared]) > 0.7
     rate = translation.compute_translation_rate(rates)
     assert (rate.value, rate.low, rate.high, rate.n) == (1, 1, 1, 20)
-    assert "image caption at layer 1" in translation.describe_translation_rate(
+    assert "image caption, at layer 1" in translation.describe_translation_rate(
         rates, titles={"x": "image caption"}
     )
 
