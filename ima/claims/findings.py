@@ -9,9 +9,8 @@ FINDINGS: tuple[Claim, ...] = (
         "F1.1",
         "narrow cones",
         (
-            "Perceptual and textual tokens lie in different narrow cones: they are less "
-            "similar to each other than perceptual tokens are among themselves and textual "
-            "tokens are among themselves, at every layer."
+            "Perceptual and textual tokens lie in different narrow cones: at every layer, each "
+            "kind is more similar to itself than to the other."
         ),
         page="finding1",
         as_stated=Reading(
@@ -43,11 +42,11 @@ FINDINGS: tuple[Claim, ...] = (
             figure="figure 2",
         ),
         other_work=(
-            "{cite:t}`timkey2021` find that a few rogue dimensions rule the cosines of language "
-            "models; {ref}`cosine` measures what they and attention sinks contribute here. "
-            "{cite:t}`serra2024` agree that image and text stay apart in the residual stream, "
-            "most of all in models that were trained on both from the start. Our models all start "
-            "from a language model."
+            "{cite:t}`timkey2021` find that a few rogue dimensions dominate the cosines of "
+            "language models; {ref}`cosine` measures what they and attention sinks contribute "
+            "here. {cite:t}`serra2024` agree that image and text stay apart in the residual "
+            "stream, most of all in models that were trained on both from the start. Our models "
+            "all start from a language model."
         ),
     ),
     Claim(
