@@ -27,9 +27,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "This also holds among texts of one task with the same wording, among texts of one "
-                "task with different wording, and without attention sinks and rogue dimensions. So "
-                "none of these explains it."
+                "Each kind is also more similar to itself among texts with the same wording, among "
+                "texts with different wording, and without attention sinks and rogue dimensions."
             ),
             statistic=(
                 "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, over pairs "
@@ -119,8 +118,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "This also holds if the connector's output is scaled to the median norm of text: "
-                "the blocks themselves make the norms larger."
+                "Perceptual tokens also have the larger norm if the connector's output is scaled "
+                "to the median norm of text: the blocks themselves make it larger."
             ),
             statistic=(
                 "the same minimum, from layer 1 on, with the connector's output scaled to the "
