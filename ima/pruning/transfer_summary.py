@@ -181,3 +181,32 @@ without a mask, 0.900."
         f"With another {other}'s mask, tasks score {summary[OTHER_MASKS]:.3f} on average; with "
         f"{name}, {summary[baseline]:.3f}; without a mask, {summary[WHOLE_MODEL]:.3f}."
     )
+
+
+def explain_insensitivity(summary: Mapping[str, float], *, margin: float) -> str:
+    """Say why the tasks cannot tell one mask from another; empty if they can.
+
+    If random masks cost a model no more than the smallest effect that counts, any mask passes.
+
+    Parameters
+    ----------
+    summary : mapping of str to float
+        From :func:`summarize_transfer`.
+    margin : float
+        The smallest difference of scores that counts.
+
+    Examples
+    --------
+    >>> explain_insensitivity({WHOLE_MODEL: 0.9, RANDOM_MASKS: 0.0}, margin=0.05)
+    ''
+    >>> explain_insensitivity({WHOLE_MODEL: 0.0, RANDOM_MASKS: 0.0}, margin=0.05)
+    'The tasks cannot tell masks apart: without a mask, the model scores 0.000, and with random \
+masks 0.000.'
+    """
+    whole, random = summary[WHOLE_MODEL], summary[RANDOM_MASKS]
+    if whole - random > margin:
+        return ""
+    return (
+        f"The tasks cannot tell masks apart: without a mask, the model scores {whole:.3f}, and "
+        f"with random masks {random:.3f}."
+    )
