@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ima.cache.cache_set import CacheSet
+from ima.models.frozen import FrozenModel
 from ima.pruning.alpha_subnet import ALPHA_SUBNET, build_alpha_subnet
 from ima.pruning.mask_comparison import open_calibration_tasks, score_pruning_masks
 from ima.pruning.masks import Masks, compute_masks_from_cache
@@ -57,6 +59,30 @@ class AlphaEvaluation:
     on_calibration: ScoresByMask
 
 
+def compute_task_masks(
+    model: FrozenModel, caches: Sequence[str | os.PathLike[str]]
+) -> dict[float, list[Masks]]:
+    """Compute the Wanda mask of each task at each of :data:`MASK_SPARSITIES`.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Any of the models that made the caches; they share one language model.
+    caches : sequence of path
+        For each task, a cache of calibration samples with ``/input_norms``.
+
+    Examples
+    --------
+    >>> model = load_model("llama-mini/vit/image-qa")  # doctest: +SKIP
+    >>> list(compute_task_masks(model, ["caption.zarr", "qa.zarr"]))  # doctest: +SKIP
+    [0.3, 0.5]
+    """
+    return {
+        sparsity: [compute_masks_from_cache(model, path, sparsity=sparsity) for path in caches]
+        for sparsity in MASK_SPARSITIES
+    }
+
+
 def evaluate_alpha_subnets(
     cache_set: CacheSet, *, samples: int, chosen_on: int, calibration: int = 64, seed: int = 0
 ) -> AlphaEvaluation:
@@ -84,12 +110,7 @@ def evaluate_alpha_subnets(
     """
     paths, tasks = dict(cache_set.members["path"]), open_tasks(cache_set, samples=samples)
     model = next(iter(tasks.values())).model
-    masks = {
-        sparsity: [
-            compute_masks_from_cache(model, path, sparsity=sparsity) for path in paths.values()
-        ]
-        for sparsity in MASK_SPARSITIES
-    }
+    masks = compute_task_masks(model, list(paths.values()))
     alphas = {sparsity: build_alpha_subnet(own) for sparsity, own in masks.items()}
     by_mask, on_calibration = score_pruning_masks(
         tasks,
@@ -234,13 +255,13 @@ def describe_gap(
     >>> scores = {"α-SubNet": {"qa": np.array([0.5])}, "random": {"qa": np.array([0.25])}}
     >>> gap = Interval(0.25, 0.1, 0.4, n=9)
     >>> print(describe_gap(gap, scores, baseline="random", sparsity=0.7, tasks=1))
-    At 70% sparsity the α-SubNet scores 0.50 on average over 1 task, and random, the best other \
-mask on calibration samples, 0.25: a difference of +0.25.
+    At 70% sparsity the α-SubNet scores 0.50 on average over 1 task; random, the best other \
+mask on calibration samples, scores 0.25. The difference is +0.25.
     """
     over = f"{tasks} task{'s' * (tasks > 1)}"
     ours, theirs = (average_over_tasks(scores[mask]) for mask in (ALPHA_SUBNET, baseline))
     return (
-        f"At {sparsity:.0%} sparsity the α-SubNet scores {ours:.2f} on average over {over}, and "
-        f"{baseline}, the best other mask on calibration samples, {theirs:.2f}: a difference of "
-        f"{gap.value:+.2f}."
+        f"At {sparsity:.0%} sparsity the α-SubNet scores {ours:.2f} on average over {over}; "
+        f"{baseline}, the best other mask on calibration samples, scores {theirs:.2f}. The "
+        f"difference is {gap.value:+.2f}."
     )

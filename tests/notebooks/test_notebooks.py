@@ -279,9 +279,10 @@ def test_subnetworks_are_compared_and_exchanged(calibrated, tmp_path):
 @pytest.mark.slow
 def test_one_subnetwork_is_compared_repaired_and_stored(calibrated, tmp_path):
     path = tmp_path / "claims.json"
-    given = {"swept": [0.4, 0.7], "scored": 3, "scored_in_sweep": 2, "calibration": 4, "steps": 2}
-    given |= {"caches": calibrated, "claims": str(path), "chosen_on": 2}
-    page = run("implication4", tmp_path, **given)
+    given = {"caches": calibrated, "scored": 3, "calibration": 4}
+    check_page(run("implication4", tmp_path, claims=str(path), chosen_on=2, **given))
+    swept = {"swept": [0.4, 0.7], "scored_in_sweep": 2, "steps": 2}
+    page = run("alpha-subnet", tmp_path, **swept, **given)
     known = check_page(page)
     for said in ("alone", "by_all", "alone_by_chance", "all_by_chance"):
         assert re.fullmatch(r"'\d+%'", known[said])
@@ -384,7 +385,7 @@ def test_models_are_compared_by_alignment_and_steered(swept_zoo, tmp_path):
     steps = found["llama-mini (ST)", "as stated"]
     assert (steps.n, steps.reason) == (6, "All 6 models have the same task score, 0.000.")
     other = found["llama-mini (ST)", "as tested"]
-    assert other.reason.endswith("There are: image captions: vit; image questions: vit.")
+    assert other.reason.endswith("Found: image captions: vit; image questions: vit.")
     assert len(found) == 4
     assert known["of"] == known["up"] == "1"
     given = {"steered": "llama-mini/vit/image-caption", "layer": 1, "amounts": [-1.0, 0.0, 1.0]}

@@ -25,15 +25,7 @@ PAGES = {
     "finding2-transfer": ("calibration", {"scored": 4}, ["F2.2", "F2.2"]),
     "implication4": (
         "calibration",
-        {
-            "swept": [0.6],
-            "smaller": [0.5],
-            "scored": 3,
-            "chosen_on": 2,
-            "scored_in_sweep": 2,
-            "calibration": 4,
-            "steps": 2,
-        },
+        {"scored": 3, "chosen_on": 2, "calibration": 4},
         ["I4", "I4"],
     ),
     "finding3": (

@@ -92,4 +92,4 @@ def test_what_is_found_is_said_whichever_way_it_comes_out():
     given = {"baseline": "random", "sparsity": 0.6, "tasks": 2}
     said = kept_score.describe_gap(Interval(-0.75, -0.9, -0.6, n=2), scores, **given)
     assert "0.25 on average over 2 tasks" in said
-    assert said.endswith("1.00: a difference of -0.75.")
+    assert said.endswith("1.00. The difference is -0.75.")
