@@ -327,10 +327,10 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             # A text that reads its percepts carries a trace of them, even of noise and in random
-            # blocks; sinks and rogue dimensions hide what is left (page What cosine sees).
+            # blocks; sinks and rogue dimensions hide the rest (page What cosine sees).
             sentence=(
-                "A percept becomes more similar to its own text than to other texts, although the "
-                "text never read it, and whether or not rogue dimensions are removed."
+                "With depth, percepts grow more similar to their own text than to other texts, "
+                "even if the text cannot read them and rogue dimensions are removed."
             ),
             statistic=(
                 "PvsT of matched pairs minus PvsT of all pairs with attention between the kinds "
@@ -365,8 +365,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "Training makes a percept more similar to its own text than to other texts, "
-                "although the text never read it, and whether or not rogue dimensions are removed."
+                "Training makes percepts more similar to their own text than to other texts, "
+                "even if the text cannot read them and rogue dimensions are removed."
             ),
             statistic=(
                 "IMA score of matched pairs minus IMA score of all pairs with attention between "
@@ -383,13 +383,13 @@ FINDINGS: tuple[Claim, ...] = (
         "F3.3",
         "steering blocks",
         (
-            "Inside the blocks perceptual and textual tokens are more similar than in the "
+            "Inside the blocks, perceptual and textual tokens are more similar than in the "
             "residual stream."
         ),
         page="finding3",
         as_stated=Reading(
             sentence=(
-                "At each hook point inside the blocks, norms included, the kinds are more "
+                "At each hook point inside the blocks, norms included, percepts and text are more "
                 "similar than in the residual stream of the same layer."
             ),
             statistic=(
@@ -402,9 +402,9 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "The outputs of attention and the FFN, and its hidden units, are more similar "
-                "between the kinds than the stream that the block reads, whether or not rogue "
-                "dimensions are removed."
+                "Percepts and text are more similar in attention outputs, FFN outputs and FFN "
+                "hidden units than in the stream that the block reads, even without rogue "
+                "dimensions."
             ),
             statistic=(
                 "minimum over the output of attention, the hidden units of the FFN and its "

@@ -109,9 +109,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "The same on captions, if they can tell: as many textual tokens of the prompt "
-                "(all of them, if it has fewer) bypassing the FFN cost more than a tenth of the "
-                "score."
+                "The model keeps nine tenths of its caption score. Captions count only if it loses "
+                "more than a tenth when as many textual tokens bypass the FFN."
             ),
             statistic=(
                 "caption score with half of the perceptual tokens bypassing the FFN, divided by "
@@ -149,8 +148,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "The α-SubNet of 50 % masks keeps more of the score than the best other mask "
-                "that is as sparse; the best one is chosen on other samples."
+                "The α-SubNet of 50 % masks keeps more of the score than the best equally sparse "
+                "mask, which is chosen on other samples."
             ),
             statistic=(
                 "task score of the α-SubNet of 50 % masks minus that of the other mask at equal "
