@@ -204,7 +204,7 @@ class SteeringSweep:
         return pd.DataFrame(rows)
 
     def contrast_directions(self, metric: str = CHAIR_S, *, seed: int = 0) -> dict[float, Interval]:
-        """Compute how much a move toward text changes captions beyond random moves as far.
+        """Compute how much a move toward text changes captions beyond equally long random moves.
 
         Parameters
         ----------
@@ -359,13 +359,13 @@ def describe_steering_contrasts(
     --------
     >>> near, far = Interval(0.02, -0.05, 0.08, n=64), Interval(-0.3, -0.4, -0.2, n=64)
     >>> print(describe_steering_contrasts({1.0: near}, named={1.0: near}))
-    A move toward text cannot be told from random moves as far: the fraction of captions that name \
-an absent object differs by 0.02 [-0.05, 0.08] at distance 1.
+    A move toward text has no detectable effect beyond that of random moves: the fraction of \
+captions that name an absent object differs by 0.02 [-0.05, 0.08] at distance 1.
     >>> print(describe_steering_contrasts({1.0: near, 4.0: far}, named={1.0: near, 4.0: far}))
-    Compared with random moves as far, a move toward text makes fewer captions name an absent \
+    Compared with random moves, a move toward text makes fewer captions name an absent \
 object (-0.30 [-0.40, -0.20] at distance 4); it makes no detectable difference otherwise (0.02 \
-[-0.05, 0.08] at distance 1). But captions that are moved toward text also name fewer objects \
-(-0.30 [-0.40, -0.20] at distance 4), so they say less and not only less that is wrong.
+[-0.05, 0.08] at distance 1). These captions also name fewer objects in total (-0.30 [-0.40, \
+-0.20] at distance 4), so they say less overall.
     """
     groups: dict[str, list[float]] = {"more": [], "fewer": [], "neither": []}
     for amount, own in contrasts.items():
@@ -379,18 +379,19 @@ object (-0.30 [-0.40, -0.20] at distance 4); it makes no detectable difference o
     ]
     if not parts:
         return (
-            "A move toward text cannot be told from random moves as far: the fraction of captions "
-            f"that name an absent object differs by {_list_contrasts(contrasts, neither)}."
+            "A move toward text has no detectable effect beyond that of random moves: the fraction "
+            "of captions that name an absent object differs by "
+            f"{_list_contrasts(contrasts, neither)}."
         )
     if neither:
         listed = _list_contrasts(contrasts, neither)
         parts.append(f"makes no detectable difference otherwise ({listed})")
-    text = f"Compared with random moves as far, a move toward text {'; it '.join(parts)}."
+    text = f"Compared with random moves, a move toward text {'; it '.join(parts)}."
     silent = [amount for amount in fewer if named[amount].high < 0]
     if silent:
         text += (
-            " But captions that are moved toward text also name fewer objects "
-            f"({_list_contrasts(named, silent)}), so they say less and not only less that is wrong."
+            f" These captions also name fewer objects in total ({_list_contrasts(named, silent)}), "
+            "so they say less overall."
         )
     return text
 

@@ -93,12 +93,12 @@ def describe_margin_over_controls(curve: xr.Dataset, controls: Mapping[str, xr.D
     ...     return curve.assign_attrs(samples=8)
     >>> controls = {"noise": make_curve(0.25), "separated": make_curve(0.125)}
     >>> describe_margin_over_controls(make_curve(0.75), controls)
-    'The IMA score is 0.750, and 0.250 under the control where it is largest: noise inputs.'
+    'The IMA score is 0.750. The highest score under a control is 0.250, with noise inputs.'
     """
     _, largest = compute_margin_over_controls(curve, controls)
     own, other = (compute_ima_score(each).value for each in (curve, controls[largest]))
     return (
-        f"The IMA score is {own:.3f}, and {other:.3f} under the control where it is largest: "
+        f"The IMA score is {own:.3f}. The highest score under a control is {other:.3f}, with "
         f"{CONTROLS[largest]}."
     )
 
@@ -308,7 +308,7 @@ def describe_draw_scores(scores: xr.Dataset) -> str:
     ...     coords={"condition": ["as it is", "noise", "separated"]},
     ... )
     >>> print(describe_draw_scores(scores))
-    The IMA score, 0.500, is above 1 of 2 draws of noise inputs and below that under blocked \
+    The IMA score, 0.500, is above 1 of 2 draws of noise inputs and below the score with blocked \
 attention, 0.600.
     """
     estimate, draws = scores["estimate"], scores.sizes["draw"]
@@ -320,6 +320,6 @@ attention, 0.600.
     if SEPARATED in scores["condition"]:
         other = float(estimate.sel(condition=SEPARATED)[0])
         side = "above" if own > other else "below"
-        parts.append(f"{side} that under {CONTROLS[SEPARATED]}, {other:.3f}")
+        parts.append(f"{side} the score with {CONTROLS[SEPARATED]}, {other:.3f}")
     listed = " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
     return f"The IMA score, {own:.3f}, is {listed}."

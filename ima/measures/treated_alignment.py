@@ -62,18 +62,19 @@ def describe_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> str:
     ...     values = xr.DataArray([[0.0, 0.25, last]], {"layer": range(3)}, ("dataset", "layer"))
     ...     return xr.Dataset({"estimate": values})
     >>> print(describe_least_depth_rise({"raw": make_curve(0.75), "standardised": make_curve(0.5)}))
-    Matched pairs that never met exceed all pairs by 0.250 at layer 1 and by 0.500 at layer 2; \
-the highest is 0.500, at layer 2 (standardised, the treatment with the smallest rise of 2).
+    Without attention between percepts and text, matched pairs exceed all pairs by 0.250 at layer \
+1, by 0.500 at layer 2, and most by 0.500 at layer 2 (standardised, the lowest of 2 treatments).
     """
     means = {name: curve["estimate"].mean("dataset") for name, curve in curves.items()}
     rises = {name: float(mean[-1] - mean.sel(layer=1)) for name, mean in means.items()}
     least = min(rises, key=rises.__getitem__)
     mean = means[least]
     return (
-        f"Matched pairs that never met exceed all pairs by {float(mean.sel(layer=1)):.3f} at layer "
-        f"1 and by {float(mean[-1]):.3f} at layer {int(mean['layer'][-1])}; the highest is "
-        f"{float(mean.max()):.3f}, at layer {int(mean.idxmax())} ({least}, the treatment with the "
-        f"smallest rise of {len(means)}).{describe_disagreement(rises)}"
+        "Without attention between percepts and text, matched pairs exceed all pairs by "
+        f"{float(mean.sel(layer=1)):.3f} at layer 1, by {float(mean[-1]):.3f} at layer "
+        f"{int(mean['layer'][-1])}, and most by {float(mean.max()):.3f} at layer "
+        f"{int(mean.idxmax())} ({least}, the lowest of {len(means)} treatments)."
+        f"{describe_disagreement(rises)}"
     )
 
 
@@ -91,8 +92,8 @@ def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datas
     ...     values = xr.DataArray([[first, 0.0]], dims=("dataset", "layer"))
     ...     return xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
     >>> describe_least_score_change({"standardised": (make_curve(0.25), make_curve(0.75))})
-    'Over layers, matched pairs that never met exceed all pairs by 0.250 before training and by \
-0.750 after it (standardised, the treatment with the smallest change of 1).'
+    'Without attention between percepts and text, matched pairs exceed all pairs by 0.250 before \
+training and by 0.750 after it, mean over layers (standardised, the lowest of 1 treatments).'
     """
     ends = {
         name: [compute_ima_score_draws(curve)[0] for curve in pair]
@@ -102,9 +103,9 @@ def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datas
     least = min(changes_by_name, key=changes_by_name.__getitem__)
     before, after = ends[least]
     return (
-        f"Over layers, matched pairs that never met exceed all pairs by {before:.3f} before "
-        f"training and by {after:.3f} after it ({least}, the treatment with the smallest change of "
-        f"{len(ends)}).{describe_disagreement(changes_by_name)}"
+        f"Without attention between percepts and text, matched pairs exceed all pairs by "
+        f"{before:.3f} before training and by {after:.3f} after it, mean over layers ({least}, the "
+        f"lowest of {len(ends)} treatments).{describe_disagreement(changes_by_name)}"
     )
 
 

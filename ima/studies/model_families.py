@@ -349,9 +349,9 @@ correlation 1.00 on image questions; p = 0.017).
     if len(counted) < correlation.MIN_MODELS:
         listed = "; ".join(f"{title}: {', '.join(own)}" for title, own in strata.items()) or "none"
         reason = (
-            f"It takes {correlation.MIN_MODELS} independent models in groups of one modality and "
-            f"task, at least {correlation.MIN_STRATUM_MODELS} in each, whose scores differ. "
-            f"There are: {listed}."
+            f"The test needs {correlation.MIN_MODELS} independent models whose scores differ, at "
+            f"least {correlation.MIN_STRATUM_MODELS} in each group of one modality and task. "
+            f"Found: {listed}."
         )
         names = {name for own in strata.values() for name in own}
         return Association(len(names), _join_datasets(models), reason=reason)
@@ -371,7 +371,7 @@ def _join_datasets(models: Iterable[ComparedModel]) -> str:
 
 def _describe_direction(value: float, outcomes: Outcomes) -> str:
     if abs(value) <= outcomes.smallest:
-        return f"the IMA score and the {outcomes.name} hardly go together"
+        return f"the IMA score and the {outcomes.name} are hardly correlated"
     return f"a higher IMA score goes with {outcomes.more if value > 0 else outcomes.less}"
 
 

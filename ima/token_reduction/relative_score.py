@@ -90,8 +90,8 @@ def compute_relative_score(
     if zero or not unreduced:
         where = " and ".join(zero) or "no data set at all"
         raise ParameterError(
-            f"The unreduced model scores 0 on {where}, so that no fraction of its score is "
-            "defined. Take other samples."
+            f"The unreduced model scores 0 on {where}, so no fraction of its score is defined. "
+            " Take other samples."
         )
     value = np.mean([values[name].mean() / own.mean() for name, own in unreduced.items()])
     arrays = {
@@ -335,16 +335,16 @@ def describe_assay(control: Interval, *, threshold: float, task: str) -> str:
     Examples
     --------
     >>> describe_assay(Interval(0.5, 0.3, 0.7, n=50), threshold=0.9, task="captions")
-    'captions can tell: with as many textual tokens bypassing the FFN, 50% [30%, 70%] of the score \
-remains'
+    'captions can tell: 50% [30%, 70%] of the score remains when as many textual tokens bypass the \
+FFN'
     >>> print(describe_assay(Interval(0.9, 0.8, 1, n=50), threshold=0.9, task="captions"))
-    captions cannot tell: with as many textual tokens bypassing the FFN, 90% [80%, 100%] of the \
-score remains, which is not surely below 90%
+    captions cannot tell: 90% [80%, 100%] of the score remains when as many textual tokens bypass \
+the FFN, and the interval reaches 90%
     """
-    kept = f"with as many textual tokens bypassing the FFN, {format_percent(control)} of the score"
+    kept = f"{format_percent(control)} of the score remains when as many textual tokens bypass the"
     if can_task_tell(control, threshold=threshold):
-        return f"{task} can tell: {kept} remains"
-    return f"{task} cannot tell: {kept} remains, which is not surely below {threshold:.0%}"
+        return f"{task} can tell: {kept} FFN"
+    return f"{task} cannot tell: {kept} FFN, and the interval reaches {threshold:.0%}"
 
 
 def describe_relative_scores(overall: Interval, by_dataset: Mapping[str, Interval]) -> str:
@@ -361,7 +361,8 @@ def describe_relative_scores(overall: Interval, by_dataset: Mapping[str, Interva
     --------
     >>> own = {"captions": Interval(1.0, 0.9, 1.1, n=9), "questions": Interval(0.8, 0.7, 1, n=9)}
     >>> print(describe_relative_scores(Interval(0.9, 0.8, 1, n=9), own))
-    90% [80%, 100%] of the score remains on average over 2 data sets; least, 80%, on questions
+    90% [80%, 100%] of the score remains on average over 2 data sets; the lowest is 80%, on \
+questions
     >>> print(describe_relative_scores(own["captions"], {"captions": own["captions"]}))
     100% [90%, 110%] of the score remains on captions
     """
@@ -369,7 +370,7 @@ def describe_relative_scores(overall: Interval, by_dataset: Mapping[str, Interva
     least = min(by_dataset, key=lambda name: by_dataset[name].value)
     if len(by_dataset) == 1:
         return f"{kept} {least}"
-    lowest = f"least, {by_dataset[least].value:.0%}, on {least}"
+    lowest = f"the lowest is {by_dataset[least].value:.0%}, on {least}"
     return f"{kept} average over {len(by_dataset)} data sets; {lowest}"
 
 

@@ -106,7 +106,7 @@ def test_the_margin_takes_the_largest_control_of_each_draw():
     assert control_comparison.compute_draw_p(scores) == {"noise": 0.5, "random blocks": 0.5}
     assert control_comparison.describe_draw_scores(scores) == (
         "The IMA score, 0.500, is above 2 of 3 draws of noise inputs, above 2 of 3 draws of random "
-        "weights and above that under blocked attention, 0.400."
+        "weights and above the score with blocked attention, 0.400."
     )
 
 

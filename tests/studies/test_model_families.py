@@ -145,7 +145,7 @@ def test_readings_of_all_and_of_independent_models_may_disagree():
 def test_findings_say_so_when_numbers_hardly_go_together():
     models, _ = make_family(flip_audio=True)
     tested = model_families.associate_independent_models(models, outcomes=WORDS)
-    assert "the IMA score and the score hardly go together (mean rank correlation 0.00 in 2" in (
+    assert "the IMA score and the score are hardly correlated (mean rank correlation 0.00 in 2" in (
         tested.finding
     )
     assert "from -1.00 on audio questions to 1.00 on image questions; p = 1)" in tested.finding
@@ -165,8 +165,8 @@ def test_families_that_cannot_be_tested_say_what_there_is():
     one = model_families.associate_independent_models([models[0], *steps], outcomes=WORDS)
     assert (one.n, one.interval) == (1, None)
     assert one.reason == (
-        "It takes 5 independent models in groups of one modality and task, at least 3 in each, "
-        "whose scores differ. There are: image questions: a."
+        "The test needs 5 independent models whose scores differ, at least 3 in each group of one "
+        "modality and task. Found: image questions: a."
     )
     # Five models, but no three of one modality with different scores.
     five = model_families.associate_independent_models(flat, outcomes=WORDS)
