@@ -271,7 +271,9 @@ stream that the block reads; the smallest difference of cosines is -0.250, at ml
     estimate = gaps["estimate"]
     if "treatment" in estimate.dims:
         treatment = str(estimate.isel(estimate.argmin(...))["treatment"].item())
-        least = f" ({treatment}, the lowest of {gaps.sizes['treatment']} treatments)"
+        least = (
+            f" ({treatment}, which gives the smallest gap of {gaps.sizes['treatment']} treatments)"
+        )
         own = gaps.sel(treatment=treatment, drop=True)
         lowest = estimate.min("hook_point").to_series()
         by_treatment = {str(name): float(value) for name, value in lowest.items()}

@@ -63,7 +63,8 @@ def describe_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> str:
     ...     return xr.Dataset({"estimate": values})
     >>> print(describe_least_depth_rise({"raw": make_curve(0.75), "standardised": make_curve(0.5)}))
     Without attention between percepts and text, matched pairs exceed all pairs by 0.250 at layer \
-1, by 0.500 at layer 2, and most by 0.500 at layer 2 (standardised, the lowest of 2 treatments).
+1, by 0.500 at layer 2, and most by 0.500 at layer 2 (standardised, which gives the smallest rise \
+of 2 treatments).
     """
     means = {name: curve["estimate"].mean("dataset") for name, curve in curves.items()}
     rises = {name: float(mean[-1] - mean.sel(layer=1)) for name, mean in means.items()}
@@ -73,7 +74,7 @@ def describe_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> str:
         "Without attention between percepts and text, matched pairs exceed all pairs by "
         f"{float(mean.sel(layer=1)):.3f} at layer 1, by {float(mean[-1]):.3f} at layer "
         f"{int(mean['layer'][-1])}, and most by {float(mean.max()):.3f} at layer "
-        f"{int(mean.idxmax())} ({least}, the lowest of {len(means)} treatments)."
+        f"{int(mean.idxmax())} ({least}, which gives the smallest rise of {len(means)} treatments)."
         f"{describe_disagreement(rises)}"
     )
 
@@ -93,7 +94,8 @@ def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Datas
     ...     return xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
     >>> describe_least_score_change({"standardised": (make_curve(0.25), make_curve(0.75))})
     'Without attention between percepts and text, matched pairs exceed all pairs by 0.250 before \
-training and by 0.750 after it, mean over layers (standardised, the lowest of 1 treatments).'
+training and by 0.750 after it, mean over layers (standardised, which gives the smallest change of \
+1 treatments).'
     """
     ends = {
         name: [compute_ima_score_draws(curve)[0] for curve in pair]
@@ -104,8 +106,9 @@ training and by 0.750 after it, mean over layers (standardised, the lowest of 1 
     before, after = ends[least]
     return (
         f"Without attention between percepts and text, matched pairs exceed all pairs by "
-        f"{before:.3f} before training and by {after:.3f} after it, mean over layers ({least}, the "
-        f"lowest of {len(ends)} treatments).{describe_disagreement(changes_by_name)}"
+        f"{before:.3f} before training and by {after:.3f} after it, mean over layers ({least}, "
+        f"which gives the smallest change of {len(ends)} treatments)."
+        f"{describe_disagreement(changes_by_name)}"
     )
 
 

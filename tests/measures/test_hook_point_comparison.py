@@ -89,7 +89,10 @@ def test_a_finding_names_the_treatments_that_disagree():
     gaps = xr.Dataset({"estimate": gap}, attrs={"stream": "resid_pre"})
     found = hook_point_comparison.describe_block_gaps(gaps)
     assert found.startswith("At 1 of 2 hook points inside the block")
-    assert "-0.200, at attn_out (without sinks, the lowest of 2 treatments)." in found
+    assert (
+        "-0.200, at attn_out (without sinks, which gives the smallest gap of 2 treatments)."
+        in found
+    )
     assert found.endswith("Treatments disagree: standardised gives +0.050.")
     alike = hook_point_comparison.describe_block_gaps(gaps.isel(treatment=[1]))
     assert "disagree" not in alike
