@@ -1,4 +1,4 @@
-"""Faults: errors that nothing foresees, kept in a file with what is needed to repeat them."""
+"""Faults: unforeseen errors, kept in a file with what is needed to repeat them."""
 
 from __future__ import annotations
 

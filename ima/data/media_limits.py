@@ -1,4 +1,4 @@
-"""How large a medium may be, asked of a file's header before memory is, and warnings of readers."""
+"""Size limits of media, checked in a file's header before memory is used; warnings of readers."""
 
 from __future__ import annotations
 
