@@ -404,7 +404,7 @@ def answered(folder, model, task="qa"):
     given = list(open_samples(f"mini-image-{task}", n=12))
     said = load_model(model).generate(given)
     told = [
-        replace(one, references=(text or "x",), truth={})
+        replace(one, references=(text or "x",), truth={}, content=one.content_key)
         for one, text in zip(given, said, strict=True)
     ]
     write_data_folder(SampleSet("answered", "test", tuple(told)), folder)
