@@ -109,8 +109,9 @@ IMPLICATIONS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "The model keeps nine tenths of its caption score. Captions count only if it loses "
-                "more than a tenth when as many textual tokens bypass the FFN."
+                "With half of the perceptual tokens bypassing the FFN, a model keeps nine tenths "
+                "of its caption score. Captions count only if the model loses more than a tenth "
+                "when as many textual tokens bypass the FFN."
             ),
             statistic=(
                 "caption score with half of the perceptual tokens bypassing the FFN, divided by "
