@@ -183,27 +183,26 @@ without a mask, 0.900."
     )
 
 
-def explain_insensitivity(summary: Mapping[str, float], *, margin: float) -> str:
-    """Say why the tasks cannot tell one mask from another; empty if they can.
+def explain_insensitivity(*, whole: float, random: float, margin: float) -> str:
+    """Say why tasks cannot tell one mask from another; empty if they can.
 
     If random masks cost a model no more than the smallest effect that counts, any mask passes.
 
     Parameters
     ----------
-    summary : mapping of str to float
-        From :func:`summarize_transfer`.
+    whole, random : float
+        Mean score of the whole model, and with random masks.
     margin : float
         The smallest difference of scores that counts.
 
     Examples
     --------
-    >>> explain_insensitivity({WHOLE_MODEL: 0.9, RANDOM_MASKS: 0.0}, margin=0.05)
+    >>> explain_insensitivity(whole=0.9, random=0.0, margin=0.05)
     ''
-    >>> explain_insensitivity({WHOLE_MODEL: 0.0, RANDOM_MASKS: 0.0}, margin=0.05)
-    'The tasks cannot tell masks apart: without a mask, the model scores 0.000, and with random \
+    >>> explain_insensitivity(whole=0.02, random=0.0, margin=0.05)
+    'The tasks cannot tell masks apart: without a mask, the model scores 0.020, and with random \
 masks 0.000.'
     """
-    whole, random = summary[WHOLE_MODEL], summary[RANDOM_MASKS]
     if whole - random > margin:
         return ""
     return (
