@@ -18,6 +18,7 @@ import yaml
 
 from ima.data.folder_check import check_data_folder
 from ima.errors import NotebookError
+from ima.notebook.runner import read_notebook_parameters
 
 ROOT = Path(__file__).parents[1]
 CELL = "# Page\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{code}\n```\n"
@@ -169,6 +170,33 @@ def test_a_zoo_without_models_is_refused(tmp_path):
         sources.weights(tmp_path, model="llama-mini/vit/image-caption")
     with pytest.raises(SystemExit, match="make zoo"):
         sources.weights(tmp_path)
+
+
+def test_a_run_depends_on_the_numbers_that_it_reads(tmp_path):
+    table, summary = tmp_path / "data" / "rates" / "a.json", tmp_path / "zoo" / "sweep" / "b.json"
+    for path in (table, summary):
+        path.parent.mkdir(parents=True)
+        path.write_text("1", encoding="utf-8")
+
+    def read(**run):
+        return sources.read_files(run, zoo=tmp_path / "zoo", root=tmp_path)
+
+    assert read() == ""
+    before = read(tables=["data/rates"]), read(summaries=["sweep"])
+    table.write_text("2", encoding="utf-8")
+    after = read(tables=["data/rates"]), read(summaries=["sweep"])
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+    summary.write_text("2", encoding="utf-8")
+    assert read(summaries=["sweep"]) != before[1]
+
+
+def test_the_page_of_error_rates_reads_what_its_parameter_names():
+    declared = read_notebook_parameters(ROOT / "notebooks" / "error-rates.md")
+    (parameter,) = [each for each in declared if each.name == "table"]
+    folders = configured()["runs"]["error-rates"]["tables"]
+    assert Path(parameter.default).parent.as_posix() in folders
+    assert all((ROOT / folder).is_dir() for folder in folders)
 
 
 def test_a_touch_counts(tmp_path):

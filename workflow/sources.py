@@ -8,8 +8,9 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _CELL = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -124,6 +125,19 @@ def worlds(dataset: str | None = None, *, root: Path = ROOT) -> str:
     names = [name for name in registered if dataset is None or dataset.startswith(f"{name}-")]
     imports = "\n".join(f"import {registered[name].partition(':')[0]}" for name in names)
     return code_digest(reachable(imports, root=root), root=root)
+
+
+def read_files(run: Mapping[str, Any], *, zoo: Path, root: Path = ROOT) -> str:
+    """Return one digest of the committed numbers that a run reads; empty if it reads none.
+
+    ``summaries`` of a run names folders of the zoo, ``tables`` folders of the repository.
+    """
+    named = [zoo / folder for folder in run.get("summaries", [])]
+    named += [root / folder for folder in run.get("tables", [])]
+    files = [path for folder in named for path in folder.glob("*.json")]
+    sums = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+    lines = [f"{path.parent.name}/{path.name} {total}" for path, total in sums.items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if named else ""
 
 
 def touched(path: Path) -> str:

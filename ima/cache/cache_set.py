@@ -179,20 +179,6 @@ class CacheSet:
             for hook_point in self.read_hook_points()
         }
 
-    def select_task(self, task: str) -> CacheSet:
-        """Return the cache set of the data sets of one task.
-
-        Raises
-        ------
-        UnknownNameError
-            If no data set has this task.
-        """
-        members = self.members[self.members["task"] == task]
-        if members.empty:
-            available = self.members["task"].unique()
-            raise UnknownNameError.among(kind="task", asked=task, available=available)
-        return self._select(members)
-
     def select_first_per_modality(self) -> CacheSet:
         """Return the cache set of the first data set of each modality."""
         return self._select(self.members.groupby("modality", sort=False).head(1))

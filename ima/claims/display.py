@@ -57,28 +57,6 @@ def _describe_reading(reading: Reading) -> str:
     )
 
 
-def describe_claim_record(record: ClaimRecord) -> str:
-    """Describe the verdict of a record in words, with its numbers.
-
-    Parameters
-    ----------
-    record : ClaimRecord
-        A measured reading.
-
-    Examples
-    --------
-    >>> from ima.claims import make_claim_record
-    >>> record = make_claim_record("F3.1", "as stated", interval=Interval(-0.2, -0.3, -0.1, n=600),
-    ...                            model="opt-mini (ST)", dataset="mini-image-caption",
-    ...                            finding="PvsT falls from 0.40 to 0.20.")
-    >>> print(describe_claim_record(record))
-    F3.1 as stated is contradicted by opt-mini (ST). PvsT falls from 0.40 to 0.20. Measured: \
--0.200 [-0.300, -0.100], n = 600 contents; supported if above 0 by more than 0.02.
-    """
-    where = f"{record.claim} {record.reading}"
-    return f"{where} is {_join_verdict(record)} {record.model}. {_describe_numbers(record)}"
-
-
 def show_verdicts(records: Sequence[ClaimRecord], *, model: str | None = None) -> HTML:
     """Show a box for each reading of one model: the verdict, what was found, and the numbers.
 
@@ -153,24 +131,6 @@ def show_measurements(measured: Mapping[str, Interval]) -> Styler:
         for text, one in measured.items()
     ]
     return pd.DataFrame(rows).style.hide(axis="index").format(precision=3, escape="html")
-
-
-def _join_verdict(record: ClaimRecord) -> str:
-    """Return the verdict with its preposition."""
-    prepositions = {"supported": "by", "contradicted": "by", "not testable here": "on"}
-    verdict = record.verdict
-    if verdict == "no effect within the margin":
-        return f"without effect beyond the margin of {record.margin:g} in"
-    return f"{verdict} {prepositions.get(verdict, 'for')}"
-
-
-def _describe_numbers(record: ClaimRecord) -> str:
-    """Return what was found, the numbers, and what would support the reading."""
-    rule = f"supported if {CLAIMS[record.claim].readings[record.reading].describe_rule()}"
-    if record.interval is None:
-        return record.reason
-    numbers = f"Measured: {record.interval} {record.unit}; {rule}."
-    return " ".join(part for part in (record.finding, record.reason, numbers) if part)
 
 
 def _format_box(record: ClaimRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from ima.models.processors import NoVideoProcessor, prepare_videos
 
 #: Side of the picture that tells which placeholder a processor reads, in pixels.
 _BLANK_SIDE = 56
+_PACKAGE = __name__.partition(".")[0]
 # Arguments that belong to a single call of the decoder, not to the batch.
 _CALL_ARGUMENTS = (
     "input_ids",
@@ -366,7 +368,7 @@ class HubModel(FrozenModel):
             first = self.hook_points.get_hook_point("resid_post", layer=0)
             hooks.enter_context(first.attach(record_state, samples=len(ids)))
             hooks.enter_context(suppress(_ReachedError))
-            hooks.enter_context(_name_failures(self.name))
+            hooks.enter_context(_name_failures(self.name, self.language))
             self.language(**inputs, use_cache=False)
         extra = {
             name: value
@@ -396,7 +398,7 @@ class HubModel(FrozenModel):
         context: Any = nullcontext()
         if around:
             context = around(self._batch_of(samples, texts, inputs))
-        with context, _name_failures(self.name):
+        with context, _name_failures(self.name, self.language):
             ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
@@ -410,17 +412,33 @@ class HubModel(FrozenModel):
 
 
 @contextmanager
-def _name_failures(name: str) -> Iterator[None]:
+def _name_failures(name: str, model: nn.Module) -> Iterator[None]:
     """Turn what a model raises for its own inputs into an error that names the model."""
     try:
         yield
     except (_ReachedError, torch.OutOfMemoryError, ImaError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        if _is_from_a_hook(error, model):
+            raise  # a fault of ours, which says nothing of the model
         raise ModelError(
             f"{name!r} cannot run on what its own processor makes: {type(error).__name__}: "
             f"{error!s:.200}. Check that processor and weights belong together."
         ) from error
+
+
+def _is_from_a_hook(error: Exception, model: nn.Module) -> bool:
+    """Return whether this package raised the error while the model was running.
+
+    What both call, torch above all, is no one's own: the deepest frame of either decides.
+    """
+    packages = (
+        frame.f_globals.get("__name__", "").partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+    of_model = {"transformers", type(model).__module__.partition(".")[0]} - {_PACKAGE}
+    known = [package for package in packages if package == _PACKAGE or package in of_model]
+    return known[-1:] == [_PACKAGE] and not of_model.isdisjoint(known)
 
 
 def _make_blank_sample() -> Sample:

@@ -66,15 +66,11 @@ def test_one_picture_is_one_content_in_both_tasks(stores):
     assert terms.attrs["samples"] == 12
 
 
-def test_a_task_and_the_first_of_each_modality_can_be_selected(stores):
+def test_the_first_of_each_modality_can_be_selected(stores):
     whole = open_cache_set(list(stores.values()))
     first = whole.select_first_per_modality()
     assert list(first.modalities.values()) == list(dict.fromkeys(whole.modalities.values()))
     assert list(first.means) == list(first.trees) == list(first.members.index)
-    cache_set = whole.select_task("caption")
-    assert list(cache_set.means) == ["mini-image-caption", "mini-audio-caption"]
-    with pytest.raises(UnknownNameError, match="Did you mean 'caption'"):
-        cache_set.select_task("captions")
 
 
 def test_another_tap_begins_at_layer_one(stores):
@@ -137,6 +133,5 @@ def test_arrays_of_all_caches_know_which_contents_they_share(stores):
     assert norms["mini-image-qa"].dims == ("sample", "kind", "layer")
     ids = [norms[name]["id"].values.tolist() for name in norms]
     assert ids[0] == ids[1] != ids[2]
-    assert list(cache_set.select_task("qa").read_arrays("samples/loss")) == ["mini-image-qa"]
     with pytest.raises(CacheError, match=r"holds no /logit_lens\. It holds: .*means"):
         cache_set.read_arrays("logit_lens/entropy")

@@ -516,3 +516,23 @@ def test_a_model_with_an_encoder_of_text_is_refused(tmp_path):
     )  # fmt: skip
     with pytest.raises(ModelError, match=r"has an encoder and a decoder.*stand alone"):
         find_hook_points(BartForConditionalGeneration(config))
+
+
+def plant_hook(model, package):
+    """Return a context of a batch in which a hook of a package fails at the first block."""
+    namespace = {"__name__": f"{package}.planted"}
+    code = "def fail(module, arguments):\n    raise ValueError('a fault of the hook')\n"
+    exec(code, namespace)
+    block = model.hook_points.blocks[0]
+    return lambda _batch: block.register_forward_pre_hook(namespace["fail"])
+
+
+def test_a_fault_of_a_hook_is_not_blamed_on_the_model(models):
+    model = models("llava")
+    with pytest.raises(ValueError, match="a fault of the hook") as caught:
+        model.generate(three(model), max_new_tokens=2, around=plant_hook(model, "ima"))
+    assert not isinstance(caught.value, ModelError)
+    # The same error out of the model's own code is the model's.
+    around = plant_hook(model, "transformers")
+    with pytest.raises(ModelError, match=r"cannot run on what its own processor makes: ValueError"):
+        model.generate(three(model), max_new_tokens=2, around=around)
