@@ -2,7 +2,8 @@
 
 Pages that are executed notebooks get, when they are read, the answer to each claim in place of the
 claim, links to the numbers and the vector file of each figure, and a last section on the run. All
-pages get a footer. The notebooks on disk stay as they are.
+pages get a footer. The notebooks on disk stay as they are; those that the site offers also say what
+they need to run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 from docutils import nodes
 from headlines import list_titles
+from launch import choose_theme_options, make_download, read_repository
 
 from ima.claims.answers import find_verdict_figures, format_answer, format_image
 from ima.claims.records import ClaimRecord
@@ -36,13 +38,20 @@ RUNS, GENERATED = "book/runs", Path("book/_generated")
 FRONT_PAGE = "glance"
 #: The size of the edition that is built: small, standard or full; `make book` sets it.
 EDITION_VARIABLE = "IMA_EDITION"
-TITLE, AUTHOR = "Implicit Multimodal Alignment, reproduced", "The ima contributors"
 _SVG = "image/svg+xml"
 # Classes of the style sheet: which drawing of a figure a screen shows, and what scrolls on a phone.
 WIDE, NARROW, SCROLLED = "wide-figure", "narrow-figure", "scrolled-figure"
 # The claims of a page, each as a quotation in its first lines.
 _CLAIM = re.compile(r"^> \*\*([FI][\d.]+)\*\* \{glue:text\}`\w+`(?:\n|\Z)(?:>\n)?", re.MULTILINE)
 _DIGITS = 10
+
+
+class Book(NamedTuple):
+    """What a page says of the book that it belongs to: from ``_config.yml`` and ``make book``."""
+
+    title: str
+    author: str
+    edition: str
 
 
 class FigureFile(NamedTuple):
@@ -115,7 +124,7 @@ def annotate(
     page: str,
     records: Iterable[ClaimRecord],
     figures: Mapping[Any, Path],
-    edition: str,
+    book: Book,
     start: Path = Path(RUNS),
 ) -> dict[str, Any]:
     """Return a notebook with the answers to its claims, notes below figures, and how it was run.
@@ -137,7 +146,7 @@ def annotate(
             classes = WIDE if figure.narrow else SCROLLED
             cell["metadata"]["mystnb"].setdefault("image", {})["classes"] = classes
             cells.append(_make_cell(_format_figure_note(figure, page=page), f"note-{len(cells)}"))
-    cells.append(_make_cell(_format_run(annotated, page=page, edition=edition), "run"))
+    cells.append(_make_cell(_format_run(annotated, page=page, book=book), "run"))
     annotated["cells"] = cells
     return annotated
 
@@ -175,7 +184,7 @@ def _format_figure_note(figure: FigureFile, *, page: str) -> str:
     return "\n".join([*lines, "::::"])
 
 
-def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
+def _format_run(notebook: Mapping[str, Any], *, page: str, book: Book) -> str:
     """Return the section at the end of a page: when and from what it was made, how to cite it."""
     metadata = notebook["metadata"]
     run, own = metadata.get("papermill", {}), metadata.get("ima", {})
@@ -190,10 +199,10 @@ def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
         f"(run-{page})=",
         "## How this page was made",
         "",
-        f"`{source}` ran on {day} in {seconds}, at commit `{commit}`, for the {edition} edition. "
-        f'<a href="../../_sources/{RUNS}/{page}.ipynb" download>The executed notebook</a> holds '
-        "all its code, parameters and outputs. In a clone of the repository, after `make book`, "
-        "this runs it again:",
+        f"`{source}` ran on {day} in {seconds}, at commit `{commit}`, for the {book.edition} "
+        f'edition. <a href="../../_sources/{RUNS}/{page}.ipynb" download>The executed notebook</a> '
+        "holds all its code, parameters and outputs. It runs in Jupyter: its first cell is the one "
+        "line for pip. In a clone of the repository, after `make book`, this runs the page again:",
         "",
         "```sh",
         f"ima notebook run {source} {page}.ipynb",
@@ -216,8 +225,8 @@ def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
         ]
     lines += [
         ":::{dropdown} Cite this page",
-        f"{AUTHOR}. *{title}*. In: {TITLE}. {edition.capitalize()} edition, commit `{commit}`, "
-        f"{day}. {{doc}}`More formats <../downloads>`.",
+        f"{book.author}. *{title}*. In: {book.title}. {book.edition.capitalize()} edition, "
+        f"commit `{commit}`, {day}. {{doc}}`More formats <../downloads>`.",
         ":::",
         "",
         f"Python {own.get('python', 'of unknown version')}, {versions}." if versions else "",
@@ -227,6 +236,28 @@ def _format_run(notebook: Mapping[str, Any], *, page: str, edition: str) -> str:
 
 def _get_edition() -> str:
     return os.environ.get(EDITION_VARIABLE) or "unnamed"
+
+
+def _describe_book(config: Any) -> Book:
+    return Book(title=config.html_title, author=config.author, edition=_get_edition())
+
+
+def choose_buttons(app: Any, config: Any) -> None:
+    """Offer Binder and Colab where an address of the repository is configured."""
+    options = config.html_theme_options
+    app.ima_address = read_repository(options.get("repository_url"))
+    config.html_theme_options = choose_theme_options(options, address=app.ima_address)
+
+
+def write_downloads(app: Any, error: Exception | None) -> None:
+    """Put notebooks that readers can run where the pages offer their own."""
+    if error is not None or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / "_sources" / RUNS
+    for page, notebook in app.ima_pages.items():
+        made = make_download(notebook, page=page, address=app.ima_address, edition=_get_edition())
+        text = json.dumps(made, ensure_ascii=False, indent=1) + "\n"
+        (folder / f"{page}.ipynb").write_text(text, encoding="utf-8")
 
 
 def read_pages(app: Any, env: Any, _names: list[str]) -> None:
@@ -255,7 +286,7 @@ def annotate_page(app: Any, name: str, source: list[str]) -> None:
             page=page,
             records=app.ima_records,
             figures=app.ima_figures,
-            edition=_get_edition(),
+            book=_describe_book(app.config),
             start=Path(app.srcdir) / RUNS,
         )
         source[0] = json.dumps(notebook)
@@ -284,8 +315,10 @@ def add_footer(app: Any, _name: str, _template: str, context: dict[str, Any], _t
 def setup(app: Any) -> dict[str, bool]:
     """Connect the extension to Sphinx."""
     app.ima_commit = get_commit(Path(app.srcdir)) or "unknown"
+    app.connect("config-inited", choose_buttons)
     app.connect("env-before-read-docs", read_pages)
     app.connect("source-read", annotate_page)
     app.connect("doctree-resolved", place_narrow_figures)
     app.connect("html-page-context", add_footer)
+    app.connect("build-finished", write_downloads)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import yaml
+from launch import format_requirement, read_repository
 
 from ima.files import replace_folder
+from ima.notebook.runner import get_commit
 
 SITE, REDIRECTS = Path("_build/html"), Path("book/redirects.yml")
+RUNS, NOTEBOOKS = Path("book/runs"), Path("_build/notebooks")
 #: What a reader never opens: sources of the listings, and Sphinx's own records.
 _LEFT_OUT = shutil.ignore_patterns(".buildinfo", ".doctrees", "objects.inv.tmp")
 _PAGE = """<!doctype html>
@@ -68,8 +71,38 @@ def publish(site: Path, *, out: Path, redirects: Path = REDIRECTS) -> Path:
     return out
 
 
+def write_notebook_branch(site: Path, *, out: Path, address: str) -> Path:
+    """Write what the branch of notebooks holds that Binder and Colab open.
+
+    Binder installs the package from ``requirements.txt``, for the Python of ``runtime.txt``.
+
+    Parameters
+    ----------
+    site : Path
+        The built site.
+    out : Path
+        A folder, which is replaced.
+    address : str
+        Address of the repository.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    with replace_folder(out) as partial:
+        shutil.copytree(site / "_sources" / RUNS, partial / RUNS)
+        requirement = format_requirement(address, commit=get_commit(Path()))
+        (partial / "requirements.txt").write_text(f"{requirement}\n", encoding="utf-8")
+        (partial / "runtime.txt").write_text("python-3.11\n", encoding="utf-8")
+    return out
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("_build/publish"))
-    folder = publish(SITE, out=parser.parse_args().out)
-    sys.stdout.write(f"{folder}\n")
+    folders = [publish(SITE, out=parser.parse_args().out)]
+    configuration = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))
+    if repository := read_repository(configuration["repository"]["url"]):
+        folders.append(write_notebook_branch(SITE, out=NOTEBOOKS, address=repository))
+    sys.stdout.write("".join(f"{folder}\n" for folder in folders))

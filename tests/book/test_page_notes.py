@@ -44,9 +44,9 @@ def notebook(*cells):
 
 
 def annotate(made, records=()):
-    return page_notes.annotate(made, page="finding3", records=records, figures={}, edition="small")[
-        "cells"
-    ]
+    book = page_notes.Book("A book", "Its authors", "small")
+    annotated = page_notes.annotate(made, page="finding3", records=records, figures={}, book=book)
+    return annotated["cells"]
 
 
 def test_the_answer_takes_the_place_of_the_claim():
@@ -96,7 +96,7 @@ def test_the_last_section_says_when_from_what_and_how_to_cite():
     for part in ("30 November 2026", "93 s", "abc1234", "small edition", "`a.zarr`", "0123456789"):
         assert part in text
     assert "32" in text
-    assert "The ima contributors. *Finding 3: x*." in text
+    assert "Its authors. *Finding 3: x*. In: A book. Small edition" in text
     # A notebook of an older run says what it can.
     bare = notebook()
     bare["metadata"] = {}

@@ -110,14 +110,35 @@ def test_a_redirect_that_cannot_be_is_refused(site, entry, message):
     assert not (site / "out").exists()
 
 
+def test_binder_finds_the_notebooks_and_what_to_install(site):
+    runs = site / "html" / "_sources" / "book" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "one.ipynb").write_text("{}", encoding="utf-8")
+    out = publish.write_notebook_branch(
+        site / "html", out=site / "notebooks", address="https://example.org/a/ima"
+    )
+    assert (out / "book" / "runs" / "one.ipynb").is_file()
+    requirement = (out / "requirements.txt").read_text(encoding="utf-8")
+    assert requirement.startswith("ima[models,book] @ git+https://example.org/a/ima")
+    assert "dirty" not in requirement
+    assert (out / "runtime.txt").read_text(encoding="utf-8") == "python-3.11\n"
+
+
 def test_the_sample_workflow_builds_what_make_publishes():
     text = (ROOT / "examples" / "publish" / "pages.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["jobs"]
     steps = jobs["build"]["steps"]
-    commands = [step["run"] for step in steps if "run" in step]
+    commands = [step["run"] for step in steps if "make " in step.get("run", "")]
+    assert len(commands) == 2
     targets = {word for command in commands for word in command.split() if "=" not in word}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(f"\n{target}:" in makefile for target in targets - {"make"})
+    (push,) = [step for step in steps if "git push" in step.get("run", "")]
+    assert push["working-directory"] == str(publish.NOTEBOOKS)
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    branch = config["repository"]["branch"]
+    assert f"--initial-branch {branch}\n" in push["run"]
+    assert push["run"].strip().endswith(f" {branch}")
     (upload,) = [step for step in steps if "upload-pages" in step.get("uses", "")]
     assert upload["with"]["path"] == "_build/publish"
     assert jobs["deploy"]["needs"] == "build"
