@@ -18,6 +18,7 @@ import yaml
 
 from ima.data.folder_check import check_data_folder
 from ima.errors import NotebookError
+from ima.notebook.reachable_code import list_imported_modules
 from ima.notebook.runner import read_notebook_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +108,7 @@ def checkout(tmp_path):
 
 
 def digests(root):
-    sources.imported.cache_clear()
+    list_imported_modules.cache_clear()
     pages = sorted(root.joinpath("notebooks").glob("*.md"))
     found = {page.stem: sources.notebook_code(page, root=root) for page in pages}
     return found | {

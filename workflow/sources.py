@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 import re
@@ -12,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ima.notebook.reachable_code import (
+    digest_code,
+    list_notebook_modules,
+    list_reachable_modules,
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 _CELL = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_IMPORT = re.compile(
-    r"^(import ima\b[^\n#]*|from ima\b[^\n(]*import (?:\([^)]*\)|[^\n(#]*))", re.MULTILINE
-)
 
 
 def digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
@@ -28,56 +29,6 @@ def digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
     return total.hexdigest()
 
 
-def code_digest(paths: Iterable[Path], *, root: Path = ROOT) -> str:
-    """Return the sha256 over what modules compute: docstrings, comments and layout do not count."""
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        total.update(f"{path.relative_to(root).as_posix()}\n".encode())
-        total.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
-    return total.hexdigest()
-
-
-@functools.cache
-def _without_docstrings(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-@functools.cache
-def imported(path: Path, *, root: Path = ROOT) -> frozenset[Path]:
-    """Return the modules of the package that a module imports, wherever in it the import stands."""
-    text = path.read_text(encoding="utf-8")
-    found = _modules(text, root=root)
-    # A package that lists its own files imports them without naming them.
-    return found | frozenset(path.parent.glob("*.py")) if "iter_modules(" in text else found
-
-
-@functools.cache
-def _imported_names(text: str) -> frozenset[str]:
-    names = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.split(".")[0] == "ima")
-
-
-def _modules(text: str, *, root: Path) -> frozenset[Path]:
-    found = set()
-    for name in _imported_names(text):
-        parts = name.split(".")
-        # Importing a.b.c runs a, a.b and a.b.c.
-        for depth in range(1, len(parts) + 1):
-            base = root.joinpath(*parts[:depth])
-            found |= {p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()}
-    return frozenset(found)
-
-
 def cells(notebook: Path) -> str:
     """Return the code of a MyST-markdown notebook, with the options of its cells."""
     return "\n".join(_CELL.findall(notebook.read_text(encoding="utf-8")))
@@ -85,24 +36,13 @@ def cells(notebook: Path) -> str:
 
 def notebook_modules(notebook: Path, *, root: Path = ROOT) -> set[Path]:
     """Return every module of the package that the code of a notebook can reach."""
-    return reachable("\n".join(_IMPORT.findall(cells(notebook))), root=root)
-
-
-def reachable(imports: str, *, root: Path = ROOT) -> set[Path]:
-    """Return every module of the package that import statements can reach."""
-    todo = set(_modules(imports, root=root))
-    reached: set[Path] = set()
-    while todo:
-        path = todo.pop()
-        reached.add(path)
-        todo |= imported(path, root=root) - reached
-    return reached
+    return list_notebook_modules(cells(notebook), root=root)
 
 
 def notebook_code(notebook: Path, *, root: Path = ROOT) -> str:
     """Return one digest of a notebook's own code and of the package's that it can reach."""
     own = hashlib.sha256(cells(notebook).encode()).hexdigest()
-    return own[:32] + code_digest(notebook_modules(notebook, root=root), root=root)[:32]
+    return own[:32] + digest_code(notebook_modules(notebook, root=root), root=root)[:32]
 
 
 def capture_code(*, root: Path = ROOT) -> str:
@@ -111,7 +51,7 @@ def capture_code(*, root: Path = ROOT) -> str:
     The page that shows a cache draws figures as well: when only those change, the page runs again
     and the cache stays.
     """
-    return code_digest(reachable("import ima.capture.writer", root=root), root=root)
+    return digest_code(list_reachable_modules("import ima.capture.writer", root=root), root=root)
 
 
 def worlds(dataset: str | None = None, *, root: Path = ROOT) -> str:
@@ -124,7 +64,7 @@ def worlds(dataset: str | None = None, *, root: Path = ROOT) -> str:
     registered = project["entry-points"]["ima.worlds"]
     names = [name for name in registered if dataset is None or dataset.startswith(f"{name}-")]
     imports = "\n".join(f"import {registered[name].partition(':')[0]}" for name in names)
-    return code_digest(reachable(imports, root=root), root=root)
+    return digest_code(list_reachable_modules(imports, root=root), root=root)
 
 
 def read_files(run: Mapping[str, Any], *, zoo: Path, root: Path = ROOT) -> str:

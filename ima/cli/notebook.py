@@ -47,11 +47,17 @@ def notebook_run(
         list[str] | None,
         typer.Option(_PARAMETER_FLAG, metavar="NAME VALUE", help="A parameter; may be repeated."),
     ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say first what runs, what is reused, and why.")
+    ] = False,
 ) -> None:
     """Execute a notebook with parameters: -p samples 48 -p device cuda."""
     from ima.notebook import runner
 
     values = dict(pair.split("=", 1) for pair in pairs or [])
+    if why:
+        told = runner.explain_notebook_run(source, output=out, parameters=values, text=True)
+        typer.echo(told, err=True)
     typer.echo(runner.run_notebook(source, output=out, parameters=values, text=True))
 
 

@@ -8,19 +8,22 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from ima.errors import CacheError, NotebookError, ParameterError
+from ima.errors import NotebookError, ParameterError
+from ima.notebook.changes import describe_caches, describe_code, explain_run, read_last_run
 from ima.notebook.parameters import NotebookParameter, check_parameter_values, parse_parameter_cell
 
 logger = logging.getLogger("ima")
 
 _PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
-_CACHE_SUFFIX = ".zarr"
+# A cell that makes a cache continues the one that it began.
+_AGAIN = "The same command runs it again; caches that are made stay."
 # Packages that can change an output; executed notebooks record their versions.
 _PACKAGES = ("ima", "numpy", "scikit-learn", "torch", "transformers", "xarray", "zarr")
 
@@ -71,6 +74,54 @@ def read_notebook_parameters(source: str | Path) -> tuple[NotebookParameter, ...
     ['model', 'dataset']
     """
     return _parse_parameters(_read_notebook_source(source), source)
+
+
+def explain_notebook_run(
+    source: str | Path,
+    *,
+    output: str | Path,
+    parameters: Mapping[str, Any] | None = None,
+    text: bool = False,
+) -> str:
+    """Explain what a run would do: what runs, what is reused, and what changed since the last run.
+
+    Parameters
+    ----------
+    source, output : path
+        As :func:`run_notebook` takes them.
+    parameters : mapping or None
+        As :func:`run_notebook` takes them.
+    text : bool
+        The values are texts of a command line, to be parsed.
+
+    Raises
+    ------
+    UnknownNameError
+        If a parameter is not declared.
+    ParameterError
+        If a value has another type than declared.
+    NotebookError
+        If the file is not a notebook.
+
+    Examples
+    --------
+    >>> explain_notebook_run("notebooks/finding1.md", output="out.ipynb")  # doctest: +SKIP
+    'All cells of notebooks/finding1.md run, because there is no out.ipynb yet.…'
+    """
+    notebook = _read_notebook_source(source)
+    declared = _parse_parameters(notebook, source)
+    values = _check_values(declared, source, values=parameters, text=text)
+    now = {
+        "source": str(source),
+        "parameters": values,
+        "caches": describe_caches(_fill_defaults(declared, values)),
+        "code": describe_code(_join_code(notebook)),
+    }
+    lines = [explain_run(now, output=output, last=read_last_run(output))]
+    failed = _name_failed(Path(output))
+    if failed.is_file():
+        lines.append(f"The last run failed; {failed} is its log.")
+    return "\n".join(lines)
 
 
 def run_notebook(
@@ -126,9 +177,9 @@ def run_notebook(
     if output.suffix != ".ipynb":
         raise ParameterError(f"The output must end in .ipynb; found {str(output)!r}.")
     notebook = _read_notebook_source(source)
-    hint = f"ima notebook params {source}"
     declared = _parse_parameters(notebook, source)
-    values = check_parameter_values(declared, values=parameters or {}, text=text, hint=hint)
+    values = _check_values(declared, source, values=parameters, text=text)
+    code = describe_code(_join_code(notebook))  # before it runs: what runs is what was read
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,7 +187,7 @@ def run_notebook(
             f"Cannot create the folder of {str(output)!r}: {error.strerror}. Choose another."
         ) from error
     partial = output.with_name(f".{output.stem}.partial.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    failed = _name_failed(output)
     failed.unlink(missing_ok=True)
     logger.info("Run %s into %s", source, output)
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -146,7 +197,8 @@ def run_notebook(
             partial,
             parameters=values,
             kernel_name="python3",
-            progress_bar=sys.stderr.isatty(),
+            # tqdm estimates the time left from the cells that are done.
+            progress_bar={"desc": source.stem, "unit": " cell"} if sys.stderr.isatty() else False,
             kernel_manager_class=CurrentPythonKernelManager,
             # A kernel that has finished would report the interrupt as an error.
             shutdown_kernel="immediate",
@@ -155,23 +207,68 @@ def run_notebook(
         partial.replace(failed)
         reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
         raise NotebookError(
-            f"Cell {error.exec_count} of {source} failed with {reason}\n"
-            f"The notebook up to this cell is {failed}."
+            f"Cell {error.exec_count} of {source}, {_quote_first_line(error.source)}, failed with "
+            f"{reason}\nThe notebook up to this cell is {failed}. {_AGAIN}"
         ) from None
     except RuntimeError as error:  # nbclient raises it if the kernel was killed
-        partial.unlink(missing_ok=True)
+        where = _save_stopped(partial, failed)
         raise NotebookError(
-            f"{source} stopped: {error}. If memory ran out, reduce the number of samples."
+            f"{source} stopped{where}: {error}. If memory ran out, reduce the number of samples. "
+            f"{_AGAIN}"
         ) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    used = {each.name: each.default for each in declared} | values
     _annotate(executed, source=source, output=output, values=values)
-    executed.metadata["ima"]["caches"] = _describe_caches(used)
+    executed.metadata["ima"]["caches"] = describe_caches(_fill_defaults(declared, values))
+    executed.metadata["ima"]["code"] = code
     partial.write_text(nbformat.writes(executed) + "\n", encoding="utf-8")  # type: ignore[no-untyped-call]
     partial.replace(output)
     return output
+
+
+def _check_values(
+    declared: Sequence[NotebookParameter],
+    source: str | Path,
+    *,
+    values: Mapping[str, Any] | None,
+    text: bool,
+) -> dict[str, Any]:
+    hint = f"ima notebook params {source}"
+    return check_parameter_values(declared, values=values or {}, text=text, hint=hint)
+
+
+def _fill_defaults(
+    declared: Sequence[NotebookParameter], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {each.name: each.default for each in declared} | dict(values)
+
+
+def _join_code(notebook: Any) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+def _name_failed(output: Path) -> Path:
+    """Return where a run that fails leaves its notebook."""
+    return output.with_name(f"{output.stem}.failed.ipynb")
+
+
+def _save_stopped(partial: Path, failed: Path) -> str:
+    """Keep the notebook of a kernel that died; return in words where it was."""
+    import nbformat
+
+    if not partial.is_file():
+        return ""
+    partial.replace(failed)
+    cells = nbformat.read(failed, as_version=4).cells  # type: ignore[no-untyped-call]
+    # papermill calls all of them complete; only those that were reached have a time.
+    begun = [c for c in cells if c.metadata.get("papermill", {}).get("start_time")]
+    named = f" in the cell {_quote_first_line(begun[-1].source)}" if begun else ""
+    return f"{named} (its log is {failed})"
+
+
+def _quote_first_line(code: str) -> str:
+    return f"`{shorten(code.strip().partition(chr(10))[0], width=60, placeholder=' …')}`"
 
 
 def _parse_parameters(notebook: Any, source: str | Path) -> tuple[NotebookParameter, ...]:
@@ -210,32 +307,6 @@ def _annotate(notebook: Any, *, source: Path, output: Path, values: Mapping[str,
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _get_version(name))},
     }
-
-
-def _describe_caches(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return name, samples and digest of the caches that parameters name.
-
-    The digest is over the settings of the cache and the fingerprints of its weights and samples.
-    """
-    from ima.cache.reader import read_cache_attributes
-    from ima.cache.store import ROOT_DIGEST_KEY, locate_store
-
-    texts = [
-        text
-        for value in values.values()
-        for text in (value if isinstance(value, list) else [value])
-        if isinstance(text, str) and text.endswith(_CACHE_SUFFIX)
-    ]
-    found = []
-    for text in texts:
-        try:
-            attributes = read_cache_attributes(locate_store(text))
-        except CacheError:  # a page that needs it has said so
-            continue
-        digest = attributes.get(ROOT_DIGEST_KEY)
-        samples = attributes.get("parameters", {}).get("samples")
-        found.append({"path": text, "samples": samples, "sha256": digest})
-    return found
 
 
 def get_commit(folder: Path) -> str | None:

@@ -51,6 +51,17 @@ def test_notebook_run_takes_names_and_values(run_ima, notebook, tmp_path):
     assert "(48, ['a', 'b'])" in out.read_text(encoding="utf-8")
 
 
+def test_notebook_run_says_why(run_ima, notebook, tmp_path):
+    out = tmp_path / "out.ipynb"
+    code, printed, told = run_ima("notebook", "run", notebook, out, "--why")
+    assert code == 0
+    assert printed.strip() == str(out)
+    assert f"All cells of {notebook} run, because there is no {out} yet." in told
+    _, _, told = run_ima("notebook", "run", notebook, out, "--why", "-p", "samples", "48")
+    assert "  parameter samples: its default, now 48" in told
+    assert "No cache is reused." in told
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [

@@ -130,7 +130,9 @@ def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, tmp_path)
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
         runner.run_notebook(source("1 / 0"), output=out)
     failed = tmp_path / "out.failed.ipynb"
+    assert f"Cell 2 of {tmp_path / 'page.md'}, `1 / 0`, failed with" in str(caught.value)
     assert str(failed) in str(caught.value)
+    assert f"{failed} is its log" in runner.explain_notebook_run(source("1"), output=out)
     assert "ZeroDivisionError" in failed.read_text(encoding="utf-8")
     assert out.read_bytes() == before
     runner.run_notebook(source("1"), output=out)
@@ -139,9 +141,58 @@ def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, tmp_path)
 
 
 def test_a_dead_kernel_is_an_error(source, tmp_path):
-    with pytest.raises(NotebookError, match="stopped"):
+    log = tmp_path / "out.failed.ipynb"
+    with pytest.raises(NotebookError, match=rf"stopped in the cell `import os` \(its log is {log}"):
         runner.run_notebook(source("import os\nos._exit(9)"), output=tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
+    assert "os._exit(9)" in log.read_text(encoding="utf-8")
+
+
+def test_a_run_is_explained_by_what_changed_since_the_last(source, tmp_path, finished):
+    out = tmp_path / "out.ipynb"
+    parameters = f'caches: list[str] = ["{finished}"]  # which\nsamples: int = 3  # how many'
+    page = source("from ima.errors import ImaError\nsamples", parameters=parameters)
+    assert f"there is no {out} yet" in runner.explain_notebook_run(page, output=out)
+    runner.run_notebook(page, output=out)
+    text = runner.explain_notebook_run(page, output=out)
+    assert "nothing has changed since then" in text
+    assert f"cache {finished}, 7 samples, digest " in text
+    text = runner.explain_notebook_run(page, output=out, parameters={"samples": "4"}, text=True)
+    assert "parameter samples: its default, now 4" in text
+    page = source("from ima.errors import ImaError\nsamples + 1", parameters=parameters)
+    assert "  the code of its cells\n" in runner.explain_notebook_run(page, output=out)
+    recorded = json.loads(out.read_text(encoding="utf-8"))["metadata"]["ima"]["code"]["modules"]
+    assert "ima/errors.py" in recorded
+    with pytest.raises(UnknownNameError, match="Did you mean 'samples'"):
+        runner.explain_notebook_run(page, output=out, parameters={"sample": 1})
+
+
+def test_a_page_that_failed_goes_on_with_the_caches_that_it_made(tiny_zoo, source, tmp_path):
+    store = tmp_path / "made.zarr"
+    make = f"""from pathlib import Path
+from ima.capture.writer import create_cache
+store, unit = Path({str(store)!r}), {{"samples": 2, "keep_tokens": 0, "progress": False}}
+create_cache("llama-mini/vit/image-caption", dataset="mini-image-caption", path=store, **unit)
+```
+
+```{{code-cell}} ipython3
+"""
+    out = tmp_path / "out.ipynb"
+    with pytest.raises(NotebookError, match=r"Cell 3 of .*page\.md, `1 / 0`, [\s\S]*caches.*stay"):
+        runner.run_notebook(source(f"{make}1 / 0"), output=out)
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    runner.run_notebook(source(f"{make}len(list(store.iterdir()))"), output=out)
+    after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    assert int(read_result(out)) > 3
+    assert after == before
+
+
+def test_a_terminal_sees_the_time_left(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner.sys.stderr, "isatty", lambda: True, raising=False)
+    runner.run_notebook(source("1"), output=tmp_path / "out.ipynb")
+    shown = capsys.readouterr().err
+    # Cells that are done, the time that they took, and the time that the others will take.
+    assert re.search(r"page: .*1/3 \[00:\d\d<00:\d\d", shown)
 
 
 def test_a_page_does_not_show_what_a_loader_remarks_on_a_configuration(source, tmp_path):
