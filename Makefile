@@ -27,8 +27,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # One thread per job: JOBS jobs run side by side. No lock: one left by a killed build would stop
 # the next, and the caches have locks of their own.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-SNAKEMAKE := $(ONE_THREAD) $(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
-	--rerun-incomplete --nolock $(if $(ARGS),$(ARGS),--quiet all) $(if $(OWN),--configfile $(OWN)) \
+# It says what runs, what is reused and why, and the time left; with other arguments than a dry
+# run's, Snakemake says it in its own words. Bars of jobs side by side would write over each other.
+REPORT := $(if $(filter-out --dry-run -n,$(ARGS)),,--logger ima)
+SNAKEMAKE := $(ONE_THREAD) TQDM_DISABLE=1 PYTHONPATH=workflow/plugins$(if $(PYTHONPATH),:$(PYTHONPATH)) \
+	$(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
+	--rerun-incomplete --nolock $(ARGS) $(REPORT) $(if $(OWN),--configfile $(OWN)) \
 	--config size=$(SIZE) $(if $(MODEL),own_model=$(MODEL)) $(if $(DATA),own_data=$(DATA)) \
 	$(if $(SAMPLES),own_samples=$(SAMPLES)) $(if $(DEVICE),own_device=$(DEVICE)) \
 	$(if $(PRECISION),own_precision=$(PRECISION))

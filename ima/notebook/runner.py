@@ -76,6 +76,50 @@ def read_notebook_parameters(source: str | Path) -> tuple[NotebookParameter, ...
     return _parse_parameters(_read_notebook_source(source), source)
 
 
+def describe_notebook_run(
+    source: str | Path, *, parameters: Mapping[str, Any] | None = None, text: bool = False
+) -> dict[str, Any]:
+    """Describe what a run would depend on, as executed notebooks record it.
+
+    Parameters
+    ----------
+    source : path
+        A MyST-markdown notebook, or an ``.ipynb``.
+    parameters : mapping or None
+        As :func:`run_notebook` takes them.
+    text : bool
+        The values are texts of a command line, to be parsed.
+
+    Returns
+    -------
+    dict
+        ``source``, ``parameters``, ``caches`` and ``code``.
+
+    Raises
+    ------
+    UnknownNameError
+        If a parameter is not declared.
+    ParameterError
+        If a value has another type than declared.
+    NotebookError
+        If the file is not a notebook.
+
+    Examples
+    --------
+    >>> list(describe_notebook_run("notebooks/finding1.md"))  # doctest: +SKIP
+    ['source', 'parameters', 'caches', 'code']
+    """
+    notebook = _read_notebook_source(source)
+    declared = _parse_parameters(notebook, source)
+    values = _check_values(declared, source, values=parameters, text=text)
+    return {
+        "source": str(source),
+        "parameters": values,
+        "caches": describe_caches(_fill_defaults(declared, values)),
+        "code": describe_code(_join_code(notebook)),
+    }
+
+
 def explain_notebook_run(
     source: str | Path,
     *,
@@ -108,15 +152,7 @@ def explain_notebook_run(
     >>> explain_notebook_run("notebooks/finding1.md", output="out.ipynb")  # doctest: +SKIP
     'All cells of notebooks/finding1.md run, because there is no out.ipynb yet.…'
     """
-    notebook = _read_notebook_source(source)
-    declared = _parse_parameters(notebook, source)
-    values = _check_values(declared, source, values=parameters, text=text)
-    now = {
-        "source": str(source),
-        "parameters": values,
-        "caches": describe_caches(_fill_defaults(declared, values)),
-        "code": describe_code(_join_code(notebook)),
-    }
+    now = describe_notebook_run(source, parameters=parameters, text=text)
     lines = [explain_run(now, output=output, last=read_last_run(output))]
     failed = _name_failed(Path(output))
     if failed.is_file():
