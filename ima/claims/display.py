@@ -6,7 +6,10 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ima.claims.readings import Reading, capitalise, get_style_class
+from ima.claims.families import adjust_verdicts
+from ima.claims.not_measurable import UnmeasurableClaim
+from ima.claims.overview import get_shown_verdict
+from ima.claims.readings import Reading, Verdict, capitalise, get_style_class
 from ima.claims.records import ClaimRecord
 from ima.claims.registry import CLAIMS
 from ima.stats.intervals import Interval
@@ -55,6 +58,44 @@ def _describe_reading(reading: Reading) -> str:
         f"Why this margin: {html.escape(reading.margin.reason)} "
         f"Resampled: {html.escape(reading.unit)}.</p>"
     )
+
+
+def describe_claim_records(
+    records: Sequence[ClaimRecord], *, missing: Sequence[UnmeasurableClaim] = ()
+) -> list[str]:
+    """Describe verdicts in words, with their numbers, a paragraph each.
+
+    Parameters
+    ----------
+    records : sequence of ClaimRecord
+        All measured readings of some models: the readings as tested of one model are adjusted by
+        Holm's method, as on the front page.
+    missing : sequence of UnmeasurableClaim
+        Claims that could not be measured.
+
+    Returns
+    -------
+    list of str
+        In the order of the records; then the claims that could not be measured.
+
+    Examples
+    --------
+    >>> from ima.claims import make_claim_record
+    >>> record = make_claim_record("F3.1", "as stated", interval=Interval(-0.2, -0.3, -0.1, n=600),
+    ...                            model="opt-mini (ST)", dataset="mini-image-caption",
+    ...                            finding="PvsT falls from 0.40 to 0.20.")
+    >>> print(*describe_claim_records([record]))
+    F3.1 as stated is contradicted by opt-mini (ST). PvsT falls from 0.40 to 0.20. Measured: \
+-0.200 [-0.300, -0.100], n = 600 contents; supported if above 0 by more than 0.02.
+    """
+    adjusted = adjust_verdicts(records)
+    described = []
+    for record in records:
+        verdict = get_shown_verdict(record, adjusted)
+        words = f"{record.claim} {record.reading} is {_join_verdict(record, verdict)}"
+        described.append(f"{words} {record.model}. {_describe_numbers(record)}")
+    described += [f"{one.claim} cannot be measured on {one.model}: {one.reason}" for one in missing]
+    return described
 
 
 def show_verdicts(records: Sequence[ClaimRecord], *, model: str | None = None) -> HTML:
@@ -131,6 +172,23 @@ def show_measurements(measured: Mapping[str, Interval]) -> Styler:
         for text, one in measured.items()
     ]
     return pd.DataFrame(rows).style.hide(axis="index").format(precision=3, escape="html")
+
+
+def _join_verdict(record: ClaimRecord, verdict: Verdict) -> str:
+    """Return the verdict with its preposition."""
+    prepositions = {"supported": "by", "contradicted": "by", "not testable here": "on"}
+    if verdict == "no effect within the margin":
+        return f"without effect beyond the margin of {record.margin:g} in"
+    return f"{verdict} {prepositions.get(verdict, 'for')}"
+
+
+def _describe_numbers(record: ClaimRecord) -> str:
+    """Return what was found, the numbers, and what would support the reading."""
+    rule = f"supported if {CLAIMS[record.claim].readings[record.reading].describe_rule()}"
+    if record.interval is None:
+        return record.reason
+    numbers = f"Measured: {record.interval} {record.unit}; {rule}."
+    return " ".join(part for part in (record.finding, record.reason, numbers) if part)
 
 
 def _format_box(record: ClaimRecord) -> str:

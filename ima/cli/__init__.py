@@ -80,6 +80,22 @@ def claims_simulate(
     typer.echo(write_error_rates(out, families=families))
 
 
+@claims_app.command("show")
+def claims_show(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RUN.claims.json...", help="The records of each run.")
+    ],
+) -> None:
+    """Say in words what runs found: each verdict with its numbers."""
+    from ima.claims.display import describe_claim_records
+    from ima.claims.not_measurable import read_unmeasurable_claims
+    from ima.claims.records import read_claim_records
+
+    records = [record for path in files for record in read_claim_records(path)]
+    missing = read_unmeasurable_claims(files)
+    typer.echo("\n\n".join(describe_claim_records(records, missing=missing)))
+
+
 @claims_app.command("collect")
 def claims_collect(
     files: Annotated[
