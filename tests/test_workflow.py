@@ -307,6 +307,7 @@ def test_the_example_folder_is_a_family_with_usable_samples(monkeypatch):
     assert {"my-model-pictures", "calibration-my-model-pictures"} <= set(made)
     lines, problems = check_data_folder(example / "pictures")
     assert (len(lines), problems) == (24, [])
+    assert made["my-model-pictures"]["out"] in (example / "README.md").read_text(encoding="utf-8")
     model = made["my-model-pictures"]["model"]
     assert (ROOT / "data" / "zoo" / "multitask" / model / "card.json").is_file()
 

@@ -143,6 +143,29 @@ def test_caching_runs_on_a_model(tiny_zoo, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_readers_model_goes_from_its_folder_to_verdicts(tiny_zoo, tmp_path):
+    """The gallery: own model, own data, cache, and a page through papermill with its output."""
+    known = run(
+        "own-model",
+        tmp_path,
+        model="llama-mini/vit/image-caption",
+        dataset="mini-image-caption",
+        samples=8,
+        folder=str(tmp_path / "own"),
+    )
+    assert outputs(known, "stream") == []
+    shown = [output.data.get("text/markdown") for output in outputs(known, "execute_result")]
+    records = claims.read_claim_records(tmp_path / "own" / "finding3.claims.json")
+    assert records
+    (answers,) = filter(None, shown)
+    for record in records:
+        assert f"{record.claim} {record.reading} is " in answers
+    inner = nbformat.read(tmp_path / "own" / "executed.ipynb", as_version=4)
+    assert outputs(inner, "error") == []
+    assert any("image/svg+xml" in o.data for o in outputs(inner, "execute_result"))
+    assert float(glued(known)["minutes"].strip("'")) < 10
+
+
 def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
