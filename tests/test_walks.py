@@ -38,6 +38,7 @@ def read_commands(*, words):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # five interpreters start: half a minute alone, minutes beside other work
 def test_who_has_a_folder_of_llava_gets_the_answers_to_a_finding(tmp_path):
     """The commands of the README, in their order, with a tiny LLaVA of random weights."""
     from tinyhub import save
