@@ -36,6 +36,12 @@ from ima.figures.masks import (
     plot_vote_agreement,
 )
 from ima.figures.media import plot_images, plot_spectrograms
+from ima.figures.palette import (
+    COLOUR_MEANINGS,
+    SERIES_COLOURS,
+    SERIES_LABELS,
+    SERIES_MARKERS,
+)
 from ima.figures.plans import (
     plot_divergence_by_layer,
     plot_interval_sweep,
@@ -45,9 +51,4 @@ from ima.figures.plans import (
     plot_skip_grid,
 )
 from ima.figures.scores import plot_scores_with_floors, plot_training_curves, plot_zoo_scores
-from ima.figures.style import (
-    SERIES_COLOURS,
-    SERIES_LABELS,
-    SERIES_MARKERS,
-    set_theme,
-)
+from ima.figures.style import set_theme

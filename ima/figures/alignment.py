@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -14,24 +12,39 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ima.figures.phone import also_for_phones
-from ima.figures.style import (
+from ima.figures.labels import name_series, number_title, split_series
+from ima.figures.palette import (
+    LIST_COLOURS,
     SERIES_COLOURS,
     SERIES_LABELS,
     SERIES_MARKERS,
-    add_outside_legend,
+    get_list_style,
+)
+from ima.figures.phone import also_for_phones, is_narrow
+from ima.figures.style import (
     open_figure,
     open_panel_grid,
     plot_interval_line,
     plot_layer_curve,
     plot_named_curves,
-    plot_null_line,
+    set_log_scale,
 )
 from ima.measures.control_comparison import CONTROLS, UNCHANGED
 from ima.stats.intervals import Interval, compute_percentile_interval
 
-#: Markers and dashes of runs that are not named by a modality.
-_OTHER_RUNS = tuple(zip("oPv*Xph<", ("-", "--", ":", "-.") * 2, strict=True))
+#: What the measures that panels are named after are counted in.
+_UNITS = {
+    "retrieval@1": "fraction of samples",
+    "mutual k-NN": "fraction of neighbours",
+    "linear CKA": "CKA (1: the same)",
+    "Fréchet distance": "distance / spread",
+    "IMA score": "cosine",
+    "matched minus all pairs": "cosine",
+}
+#: Groups of hook points, each with few enough curves for a panel.
+_STREAM = ("ln1", "resid_mid", "ln2", "resid_post")
+_STREAM_TITLE, _OUTPUT_TITLE = "stream and norm layers", "inside attention and MLP"
+_MOST_STEPS = 6
 
 
 @also_for_phones
@@ -82,7 +95,7 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
     Returns
     -------
     matplotlib.figure.Figure
-        Four panels with 95 % intervals; the dotted lines are the nulls.
+        Four panels with 95 % intervals; dotted, the median and range of the data sets' nulls.
 
     Examples
     --------
@@ -94,17 +107,17 @@ def plot_alignment_baselines(baseline_curves: Mapping[str, xr.Dataset]) -> Figur
         panels,
     ):
         for axes, baseline in zip(panels, baselines, strict=True):
-            for name, curves in baseline_curves.items():
-                curve = curves.sel(baseline=baseline)
+            chosen = {name: own.sel(baseline=baseline) for name, own in baseline_curves.items()}
+            for name, curve in chosen.items():
                 plot_layer_curve(
                     axes, values=curve["estimate"], low=curve["low"], high=curve["high"], name=name
                 )
-                axes.plot(
-                    curve["layer"], curve["null"], color=SERIES_COLOURS[name], linestyle=":",
-                    linewidth=1,
-                )  # fmt: skip
-        label = "null: shuffled pairs, or halves of the text"
-        plot_null_line(panels[0], float("nan"), label=label)
+            nulls = xr.concat([curve["null"] for curve in chosen.values()], "modality")
+            plot_layer_curve(
+                axes, values=nulls.median("modality"), low=nulls.min("modality"),
+                high=nulls.max("modality"), name="null", label="null",
+            )  # fmt: skip
+            axes.set_ylabel(_UNITS.get(str(baseline), str(baseline)))
     return figure
 
 
@@ -117,14 +130,13 @@ def plot_score_by_step(
     Parameters
     ----------
     panels : mapping
-        By name of the score, run and step, the score. A run whose name ends in its modality has the
-        modality's colour and marker; the others are black. Runs of one colour differ in dashes or
-        markers. A panel may lack runs and steps.
+        By name of the score, run and step, the score. A panel may lack runs and steps.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per score. The x axis has a square-root scale, which spreads the first steps.
+        One panel per score, or several where there are more than six runs; a run looks the same
+        in all of them. The x axis has a square-root scale, which spreads the first steps.
 
     Examples
     --------
@@ -133,25 +145,21 @@ def plot_score_by_step(
     >>> figure.axes[0].get_xlabel()
     'training step'
     """
-    with open_panel_grid(panels, columns=2, xlabel="training step") as (figure, places):
-        for axes, runs in zip(places, panels.values(), strict=True):
-            others, drawn = cycle(_OTHER_RUNS), Counter[str]()
-            for name, scores in runs.items():
-                modality = name.rpartition(", ")[2]
-                table = pd.DataFrame(map(vars, scores.values())).assign(step=list(scores))
-                colour = SERIES_COLOURS.get(modality, SERIES_COLOURS["textual"])
-                if modality in SERIES_MARKERS:
-                    dashes = ("-", "--", ":", "-.")[drawn[modality] % 4]
-                    marker, line = SERIES_MARKERS[modality], dashes
-                else:
-                    marker, line = next(others)
-                drawn[modality] += 1
-                plot_interval_line(
-                    axes, table, x="step", color=colour, marker=marker, linestyle=line, label=name,
-                    clip_on=False,
-                )  # fmt: skip
+    names = list(dict.fromkeys(name for runs in panels.values() for name in runs))
+    parts = split_series(names)
+    titles = [
+        number_title(title, number, len(parts)) for title in panels for number in range(len(parts))
+    ]
+    shown = [(title, runs, part) for title, runs in panels.items() for part in parts]
+    with open_panel_grid(titles, columns=2, xlabel="training step") as (figure, places):
+        for axes, (title, runs, part) in zip(places, shown, strict=True):
+            for name in (each for each in part if each in runs):
+                table = pd.DataFrame(map(vars, runs[name].values())).assign(step=list(runs[name]))
+                style = get_list_style(names.index(name))
+                plot_interval_line(axes, table, x="step", label=name, clip_on=False, **style)
+            axes.set_ylabel(_UNITS.get(title, title))
             axes.set_xscale("function", functions=(np.sqrt, np.square))
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
             axes.set_xlim(left=0)
     return figure
 
@@ -175,7 +183,8 @@ def plot_layer_curves_by_step(
     Returns
     -------
     matplotlib.figure.Figure
-        Later steps are darker.
+        Later steps are darker. Of more than six, the first, the last and four between them are
+        curves; the band is the range of all.
 
     Examples
     --------
@@ -183,17 +192,27 @@ def plot_layer_curves_by_step(
     ... # doctest: +SKIP
     >>> plot_layer_curves_by_step({"image": curves})  # doctest: +SKIP
     """
-    palette = sns.color_palette("cividis_r", max(len(steps) for steps in panels.values()))
+    dark = LIST_COLOURS[0]
+    ramp = sns.light_palette(dark, as_cmap=True)
     with open_panel_grid(
         panels, columns=4, xlabel="layer", ylabel="mean cosine (PvsT)", sharey=True
     ) as (figure, places):
         for axes, steps in zip(places, panels.values(), strict=True):
-            labels = {len(steps) - 1: last, 0: first}
-            for i, values in enumerate(steps.values()):
-                axes.plot(
-                    values["layer"], values, color=palette[i], label=labels.get(i),
-                    linewidth=2.4 if i in labels else 1.2, linestyle="--" if i == 0 else "-",
+            curves, last_step = list(steps.values()), len(steps) - 1
+            shown = np.unique(np.linspace(0, last_step, min(_MOST_STEPS, len(steps))).astype(int))
+            if len(shown) < len(steps):
+                every = xr.concat(curves, "step", join="override")
+                axes.fill_between(
+                    every["layer"], every.min("step"), every.max("step"), color=dark, alpha=0.07,
+                    linewidth=0,
                 )  # fmt: skip
+            looks = {i: {"color": ramp(0.3 + 0.6 * i / max(last_step, 1))} for i in shown}
+            looks[last_step] = {"color": dark, "linewidth": 2.2, "label": last}
+            looks[0] = {"color": SERIES_COLOURS.get(first, dark), "label": first} | {
+                "linewidth": 2.2, "linestyle": "--",
+            }  # fmt: skip
+            for i in shown:
+                axes.plot(curves[i]["layer"], curves[i], **{"linewidth": 1.0} | looks[i])
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
@@ -214,24 +233,38 @@ def plot_hook_point_statistics(
     Returns
     -------
     matplotlib.figure.Figure
-        A row of two panels per statistic, with the same y axis.
+        For each statistic, a row of two panels for the stream and the norm layers, which rescale
+        it, and a row for what attention and the MLP compute.
 
     Examples
     --------
     >>> norms = compute_hook_point_norms(cache_set.read_norms())  # doctest: +SKIP
     >>> plot_hook_point_statistics({"L2 norm": norms}, log_statistic="L2 norm")  # doctest: +SKIP
     """
-    rows = len(statistics)
-    with open_figure(rows=rows, columns=2, height=1.1 + 2.3 * rows, sharey="row") as (figure, grid):
-        for row, (title, curves) in zip(grid, statistics.items(), strict=True):
+    rows = [
+        (title, group, curves.sel(hook_point=own))
+        for title, curves in statistics.items()
+        for group, own in _group_hook_points(curves).items()
+    ]
+    height = 0.9 + 1.9 * len(rows)
+    with open_figure(rows=len(rows), columns=2, height=height, sharey="row") as (figure, grid):
+        for row, (title, group, curves) in zip(grid, rows, strict=True):
             for axes, kind in zip(row, curves["kind"].to_numpy(), strict=True):
                 plot_named_curves(axes, curves.sel(kind=kind), dim="hook_point")
-                axes.set(title=f"{kind} tokens", xlabel="layer")
+                axes.set(title=f"{kind} tokens: {group}", xlabel="layer")
                 if title == log_statistic:
-                    axes.set_yscale("log")
-            row[0].set_ylabel(title)
-        add_outside_legend(figure, grid[0], columns=2)
+                    set_log_scale(axes)
+            for axes in row if is_narrow() else row[:1]:
+                axes.set_ylabel(title)
+        name_series(figure, list(grid.flat), columns=2)
     return figure
+
+
+def _group_hook_points(curves: xr.Dataset) -> dict[str, list[str]]:
+    names = [str(name) for name in curves["hook_point"].to_numpy()]
+    stream = [name for name in names if name in _STREAM]
+    groups = {_STREAM_TITLE: stream, _OUTPUT_TITLE: [name for name in names if name not in stream]}
+    return {title: own for title, own in groups.items() if own}
 
 
 @also_for_phones
@@ -295,7 +328,7 @@ def plot_control_draws(panels: Mapping[str, xr.Dataset]) -> Figure:
     --------
     >>> plot_control_draws({"opt-mini (ST)": compute_draw_scores(fixed, drawn)})  # doctest: +SKIP
     """
-    with open_panel_grid(panels, columns=4, ylabel="IMA score", legend_columns=2) as (
+    with open_panel_grid(panels, columns=4, ylabel="IMA score (cosine)", legend_columns=2) as (
         figure,
         places,
     ):

@@ -10,29 +10,33 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 
 from ima.figures.contrast import set_readable_numerals
-from ima.figures.phone import also_for_phones
+from ima.figures.labels import name_points, number_title, split_series
+from ima.figures.palette import SERIES_COLOURS, SERIES_MARKERS, get_list_style
+from ima.figures.phone import SMALL_TEXT, also_for_phones
 from ima.figures.style import (
-    SERIES_COLOURS,
-    SERIES_MARKERS,
-    get_numbered_style,
     open_axes,
     open_panel_grid,
     plot_interval_line,
     plot_interval_points,
     plot_null_line,
+    set_log_scale,
 )
 from ima.stats import FloatArray
 from ima.stats.correlation import MIN_STRATUM_MODELS, correlate_rows
 from ima.stats.intervals import Interval
 from ima.studies.model_families import ComparedModel
 
+#: What the measures of the ladder are counted in.
+_UNITS = {
+    **dict.fromkeys(("IMA score", "IMA score (input)", "matched less all pairs"), "cosine"),
+    "retrieval@1": "fraction of samples",
+    "linear CKA": "CKA (1: the same)",
+    "exact captions": "fraction of captions",
+}
 #: The names of more points would overlap.
 _MAX_NAMED_MODELS = 9
-#: Where the name of a point may stand, in points: the first place that is free is taken.
-_LABEL_PLACES = ((5, 4), (5, -9), (-5, 4), (-5, -9), (5, 13), (5, -18), (-5, 13), (-5, -18))
 
 
 @also_for_phones
@@ -62,20 +66,25 @@ def plot_models_by_proxy(
     >>> families = group_families(summaries, metrics={"qa": "exact_match"})  # doctest: +SKIP
     >>> plot_models_by_proxy(families, ylabel="exact answers")  # doctest: +SKIP
     """
-    with open_panel_grid(panels, row_height=2.3, xlabel="IMA score (cosine)", ylabel=ylabel) as (
+    # Names need room.
+    columns, height = (2, 2.7) if named else (3, 2.3)
+    with open_panel_grid(
+        panels, columns=columns, row_height=height, xlabel="IMA score (cosine)", ylabel=ylabel
+    ) as (
         figure,
         places,
     ):
         for axes, (title, models) in zip(places, panels.items(), strict=True):
             _plot_compared_models(axes, models)
-            axes.set_title(f"{title}\n{_describe_correlation(models)}", fontsize="small")
+            axes.set_title(f"{title}\n{_describe_correlation(models)}", fontsize=9)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.margins(0.15)
         if named:
             figure.draw_without_rendering()  # the sizes of the panels decide which names overlap
             for axes, models in zip(places, panels.values(), strict=True):
                 if len(models) <= _MAX_NAMED_MODELS:
-                    _name_models(axes, models)
+                    high_first = sorted(models, key=lambda model: -float(model.score[0]))
+                    name_points(axes, [(m.ima_score[0], m.score[0], m.name) for m in high_first])
     return figure
 
 
@@ -113,28 +122,6 @@ def _describe_correlation(models: Sequence[ComparedModel]) -> str:
     return f"ρ = {correlate_rows(x, y)[0]:.2f}, {count}"
 
 
-def _name_models(axes: Axes, models: Sequence[ComparedModel]) -> None:
-    """Write the name of each model in the panel, where it covers no other name."""
-    inside, taken = axes.get_window_extent(), list[Bbox]()
-    for model in sorted(models, key=lambda model: -float(model.score[0])):
-        texts = [
-            axes.annotate(
-                model.name, (model.ima_score[0], model.score[0]), xytext=(dx, dy),
-                textcoords="offset points", fontsize="x-small", ha="left" if dx > 0 else "right",
-            )
-            for dx, dy in _LABEL_PLACES
-        ]  # fmt: skip
-        boxes = [text.get_window_extent().padded(2) for text in texts]
-        is_free = [
-            inside.x0 <= box.x0 and box.x1 <= inside.x1 and not any(map(box.overlaps, taken))
-            for box in boxes
-        ]
-        chosen = is_free.index(True) if any(is_free) else 0
-        taken.append(boxes[chosen])
-        for text in (*texts[:chosen], *texts[chosen + 1 :]):
-            text.remove()
-
-
 def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
     """Plot the correlation of each proxy with the score in each comparison as a heat map.
 
@@ -166,11 +153,11 @@ def plot_proxy_correlations(table: pd.DataFrame) -> Figure:
     with open_axes(0.34 * len(values) + 2.2) as (figure, axes):
         sns.heatmap(
             values, ax=axes, annot=cells.fillna("").to_numpy(), fmt="", cmap="RdBu_r", vmin=-1,
-            vmax=1, annot_kws={"fontsize": "x-small"}, cbar_kws={"label": "Spearman correlation"},
+            vmax=1, annot_kws={"fontsize": SMALL_TEXT}, cbar_kws={"label": "Spearman correlation"},
         )  # fmt: skip
         set_readable_numerals(axes)
         axes.set(xlabel="", ylabel="")
-        axes.tick_params(left=False, bottom=False, labelsize="x-small")
+        axes.tick_params(left=False, bottom=False, labelsize=SMALL_TEXT)
         axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
     return figure
 
@@ -203,6 +190,8 @@ def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) 
         "blocks": "first blocks only",
         "random": "random weights",
     }
+    looks = {damage: get_list_style(number) for number, damage in enumerate(titles)}
+    looks["random"] = {"color": SERIES_COLOURS["random blocks"], "marker": "P"}
     losses = table[table["measure"] == loss].set_index("rung")["value"]
     with open_panel_grid(
         measures.values(),
@@ -211,22 +200,21 @@ def plot_ladder(table: pd.DataFrame, measures: Mapping[str, str], *, loss: str) 
         legend_columns=4,
     ) as (figure, places):
         for axes, measure in zip(places, measures, strict=True):
+            axes.set_ylabel(_UNITS.get(measures[measure], measures[measure]))
             own = table[table["measure"] == measure]
-            for number, (damage, title) in enumerate(titles.items()):
+            for damage, title in titles.items():
                 rungs = own[own["damage"] == damage]
                 x = losses[rungs["rung"]].to_numpy()
-                style = get_numbered_style(number)
-                plot_interval_points(axes, x, rungs, linestyle="", label=title, **style)
-                if damage in {"bits", "blocks"}:
-                    numbers = rungs["rung"].str.partition("-")[0]
-                    for number_text, *point in zip(numbers, x, rungs["value"], strict=True):
-                        axes.annotate(
-                            number_text, (point[0], point[1]), xytext=(4, 3),
-                            textcoords="offset points", fontsize="xx-small",
-                        )  # fmt: skip
+                plot_interval_points(axes, x, rungs, linestyle="", label=title, **looks[damage])
             axes.invert_xaxis()
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.margins(0.12)
+        figure.draw_without_rendering()  # the sizes of the panels decide which names overlap
+        numbered = table[table["damage"].isin(["bits", "blocks"])]
+        for axes, measure in zip(places, measures, strict=True):
+            own = numbered[numbered["measure"] == measure]
+            names = own["rung"].str.partition("-")[0]
+            name_points(axes, zip(losses[own["rung"]], own["value"], names, strict=True))
     return figure
 
 
@@ -242,8 +230,8 @@ def plot_object_auc(auc: pd.DataFrame) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Curves with their 95 % intervals; a line looks the same in all panels. At 0.5 the tokens do
-        not separate the words.
+        Curves with their 95 % intervals, at most six in a panel; a line looks the same in all
+        panels. At 0.5 the tokens do not separate the words.
 
     Examples
     --------
@@ -251,8 +239,12 @@ def plot_object_auc(auc: pd.DataFrame) -> Figure:
     >>> table = curve.reset_index().assign(panel="opt-mini, image", line="vit")  # doctest: +SKIP
     >>> plot_object_auc(table)  # doctest: +SKIP
     """
-    panels = {str(title): own for title, own in auc.groupby("panel", sort=False)}
-    styles = {name: get_numbered_style(i) for i, name in enumerate(auc["line"].unique())}
+    styles = {str(name): get_list_style(i) for i, name in enumerate(auc["line"].unique())}
+    panels = {}
+    for title, own in auc.groupby("panel", sort=False):
+        parts = split_series(list(own["line"].unique()))
+        for number, names in enumerate(parts):
+            panels[number_title(str(title), number, len(parts))] = own[own["line"].isin(names)]
     with open_panel_grid(
         panels, row_height=2.1, xlabel="layer", ylabel="area under the ROC curve",
         legend_columns=4, sharey=True,
@@ -264,7 +256,7 @@ def plot_object_auc(auc: pd.DataFrame) -> Figure:
                     **styles[str(name)],
                 )  # fmt: skip
             plot_null_line(axes, 0.5, label="no difference")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure
 
 
@@ -286,10 +278,11 @@ def plot_pairwise_cost(costs: pd.DataFrame) -> Figure:
     --------
     >>> plot_pairwise_cost(tabulate_pairwise_cost(timings))  # doctest: +SKIP
     """
-    with open_axes(3.0, xlabel="samples", ylabel="seconds") as (figure, axes):
+    with open_axes(3.0, xlabel="samples", ylabel="time (s)") as (figure, axes):
         for i, (way, rows) in enumerate(costs.groupby("way", sort=False)):
-            axes.plot(rows["samples"], rows["seconds"], label=way, **get_numbered_style(i))
-        axes.set(xscale="log", yscale="log")
+            axes.plot(rows["samples"], rows["seconds"], label=way, **get_list_style(i))
+        set_log_scale(axes)
+        axes.set_xscale("log")
         counts = sorted(set(costs["samples"]))
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()

@@ -1,4 +1,4 @@
-"""Numerals in the cells of heat maps, black or white, whichever can be read better."""
+"""Text that can be read: its contrast with what is behind it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 
+#: The least contrast of text with its ground (WCAG 2, level AA).
+LEAST_CONTRAST = 4.5
 _LINEAR, _OFFSET, _GAMMA = 0.04045, 0.055, 2.4
 _WEIGHTS = (0.2126, 0.7152, 0.0722)
 
@@ -33,6 +35,23 @@ def compute_contrast(first: Any, second: Any) -> float:
     """
     dark, light = sorted([_compute_luminance(first), _compute_luminance(second)])
     return (light + 0.05) / (dark + 0.05)
+
+
+def darken_for_text(colour: Any) -> str:
+    """Return a colour as dark as text of it must be on white.
+
+    Examples
+    --------
+    >>> darken_for_text("#0072B2")
+    '#0072b2'
+    >>> round(compute_contrast(darken_for_text("#E69F00"), "white"), 1)
+    4.7
+    """
+    channels = np.asarray(to_rgb(colour))
+    while compute_contrast(channels, "white") < LEAST_CONTRAST:
+        channels = 0.97 * channels
+    red, green, blue = map(float, channels)
+    return to_hex((red, green, blue))
 
 
 def set_readable_numerals(axes: Any) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ima.figures.labels import add_outside_legend
+from ima.figures.palette import SERIES_COLOURS, get_list_style
 from ima.figures.phone import also_for_phones, is_narrow
-from ima.figures.style import add_outside_legend, get_numbered_style, open_figure
+from ima.figures.style import open_figure
 
 _PANELS = {"false": "null true: any verdict", "power": "effect planted: supported"}
 
@@ -36,14 +38,21 @@ def plot_error_rates(table: pd.DataFrame, *, highest: float) -> Figure:
     with open_figure(columns=2, height=0.28 * len(table) + 1.4) as (figure, grid):
         for axes, (name, title) in zip(grid.flat, _PANELS.items(), strict=True):
             for number, (suffix, label) in enumerate({"": "alone", ", adjusted": "Holm"}.items()):
-                style = {**get_numbered_style(number), "linestyle": "none"}
-                axes.plot(table[name + suffix], rows, label=label, **style)
+                style = {**get_list_style(number), "linestyle": "none"}
+                # Beside each other, or equal rates would hide each other.
+                places = [row + 0.24 * (number - 0.5) for row in rows]
+                axes.plot(table[name + suffix], places, label=label, **style)
             axes.set(title=title, xlim=(-0.03, 1.03), xlabel="fraction of simulated models")
             is_first = name == "false" or is_narrow()
             axes.set_yticks(rows, table.index if is_first else [""] * len(table))
             axes.invert_yaxis()
         low = grid.flat[0]
         low.set_xlim(-0.01, max(0.12, 1.2 * float(table["false"].max())))
-        low.axvline(highest, color="#7F7F7F", linestyle=":", label="at most, if the level holds")
+        low.axvline(
+            highest,
+            color=SERIES_COLOURS["null"],
+            linestyle=":",
+            label="at most, if the level holds",
+        )
         add_outside_legend(figure, grid.flat)
     return figure

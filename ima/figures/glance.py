@@ -16,11 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from PIL import Image
 
-from ima.figures.phone import NARROW_WIDTH, also_for_phones, is_narrow
-from ima.figures.style import FIGURE_WIDTH, SERIES_COLOURS, get_numbered_style, get_series_style
+from ima.figures.labels import name_series
+from ima.figures.palette import SERIES_COLOURS, get_list_style, get_series_style
+from ima.figures.phone import NARROW_WIDTH, SMALL_TEXT, also_for_phones, is_narrow
+from ima.figures.style import FIGURE_WIDTH
 
-_FROZEN, _TRAINED, _EDGE = "#DCE9F2", "#F6E3EE", "#4D4D4D"
-_SMALL, _TEXT = 8, 9
+_FROZEN, _TRAINED, _EDGE = "#E8E8EC", "#F6ECD2", "#4D4D4D"
+_TEXT = 9
 _COSINES = (0, 0.5, 1)
 # More would hide each other, and their names the curves.
 _MOST_CURVES = 4
@@ -87,24 +89,25 @@ def plot_glance(
     """
     if is_narrow():
         figure = plt.figure(figsize=(NARROW_WIDTH, 7.6), layout="constrained")
-        way, *panels = figure.subplots(4, 1, height_ratios=(1.5, 1, 0.8, 1))
+        # The names beside the panels take no room from the way.
+        (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.4, 3))
+        way, panels = above.subplots(), list(below.subplots(3, 1, height_ratios=(1, 0.9, 1)))
         draw_way = _draw_way_down
     else:
         figure = plt.figure(figsize=(FIGURE_WIDTH, 4.3), layout="constrained")
-        grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
-        way, panels = (
-            figure.add_subplot(grid[0, :]),
-            [figure.add_subplot(grid[1, i]) for i in range(3)],
-        )
+        (above,), (below,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.25))
+        way, panels = above.subplots(), list(below.subplots(1, 3))
         draw_way = _draw_way_across
     draw_way(way, picture, parts=parts, prompt=prompt, words=words)
     _plot_cones(panels[0], cones)
     _plot_overlap(panels[1], overlap)
     _plot_alignment(panels[2], alignment)
     for axes in panels:
-        axes.tick_params(labelsize=_SMALL)
-        axes.xaxis.label.set_size(_SMALL)
-        axes.yaxis.label.set_size(_SMALL)
+        axes.tick_params(labelsize=SMALL_TEXT)
+        axes.xaxis.label.set_size(SMALL_TEXT)
+        axes.yaxis.label.set_size(SMALL_TEXT)
+    for axes in (panels[0], panels[2]):
+        name_series(figure, [axes])
     plt.close(figure)
     return figure
 
@@ -125,9 +128,9 @@ def _draw_way_across(
     _draw_arrow(axes, (3.03, 1.25), (3.38, 1.25))
     _draw_tokens(axes, 4.75, 1.42, colour=SERIES_COLOURS["perceptual"])
     _draw_tokens(axes, 4.75, 0.92, colour=SERIES_COLOURS["textual"])
-    axes.text(5.2, 1.72, "perceptual tokens", ha="center", fontsize=_SMALL)
-    axes.text(5.2, 0.62, "tokens of the text", ha="center", fontsize=_SMALL)
-    axes.text(5.2, 0.3, f"“{prompt}”", ha="center", fontsize=_SMALL, style="italic")
+    axes.text(5.2, 1.72, "perceptual tokens", ha="center", fontsize=SMALL_TEXT)
+    axes.text(5.2, 0.62, "tokens of the text", ha="center", fontsize=SMALL_TEXT)
+    axes.text(5.2, 0.3, f"“{prompt}”", ha="center", fontsize=SMALL_TEXT, style="italic")
     _draw_arrow(axes, (5.8, 1.25), (6.12, 1.25))
     _draw_arrow(axes, (7.68, 1.25), (7.98, 1.25))
     axes.text(8.08, 1.25, fill(f"“{words}”", 22), va="center", fontsize=_TEXT, weight="bold")
@@ -150,8 +153,8 @@ def _draw_way_down(
     _draw_arrow(axes, (2.48, 2.85), (2.87, 2.85))
     _draw_tokens(axes, 3.0, 1.95, colour=SERIES_COLOURS["perceptual"])
     _draw_tokens(axes, 0.3, 1.95, colour=SERIES_COLOURS["textual"], count=3)
-    axes.text(2.92, 1.98, "perceptual tokens", ha="right", fontsize=_SMALL)
-    axes.text(0.24, 1.98, "text", ha="right", fontsize=_SMALL)
+    axes.text(2.92, 1.98, "perceptual tokens", ha="right", fontsize=SMALL_TEXT)
+    axes.text(0.24, 1.98, "text", ha="right", fontsize=SMALL_TEXT)
     _draw_arrow(axes, (3.4, 2.42), (3.4, 2.15))
     _draw_arrow(axes, (3.4, 1.9), (3.4, 1.5))
     _draw_arrow(axes, (0.62, 1.9), (0.62, 1.5))
@@ -177,7 +180,7 @@ def _draw_boxes(axes: Axes, boxes: Sequence[_Box]) -> None:
             corner, box.width, box.height, boxstyle=style, facecolor=box.colour, edgecolor=_EDGE
         )
         axes.add_patch(patch)
-        axes.text(box.x, box.y, box.words, ha="center", va="center", fontsize=_SMALL)
+        axes.text(box.x, box.y, box.words, ha="center", va="center", fontsize=SMALL_TEXT)
 
 
 def _draw_arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -196,10 +199,8 @@ def _plot_cones(axes: Axes, cones: xr.Dataset) -> None:
         values = cones["estimate"].sel(curve=name).to_numpy()
         style = {**get_series_style(name), "marker": ""}
         axes.plot(layers, values, label=label, **style)
-    axes.set(xlabel="layer", ylabel="mean cosine")
+    axes.set(xlabel="layer", ylabel="mean cosine", yticks=_COSINES)
     axes.set_title("Cones apart")
-    axes.set(yticks=_COSINES, ylim=(None, 1.75))
-    axes.legend(fontsize=_SMALL, loc="upper right", handlelength=1.4)
 
 
 def _plot_overlap(axes: Axes, overlap: pd.DataFrame) -> None:
@@ -218,10 +219,7 @@ def _plot_alignment(axes: Axes, alignment: Mapping[str, xr.DataArray]) -> None:
     shown = dict(list(alignment.items())[:_MOST_CURVES])
     for number, (name, curve) in enumerate(shown.items()):
         depth = np.linspace(0, 1, curve.sizes["layer"])
-        style = {**get_numbered_style(number), "marker": ""}
+        style = {**get_list_style(number), "marker": ""}
         axes.plot(depth, curve.to_numpy(), label=name, **style)
-    axes.set(xlabel="depth (0: first layer, 1: last)", ylabel="cosine perceptual – text")
-    axes.set_title("Alignment over depth")
-    # Room for the legend above the curves.
-    axes.set(yticks=_COSINES, ylim=(None, 1.15 + 0.2 * len(shown)))
-    axes.legend(fontsize=_SMALL, loc="upper right", handlelength=1.4)
+    axes.set(xlabel="depth (0: first, 1: last)", ylabel="mean cosine", yticks=_COSINES)
+    axes.set_title("Perceptual – text")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from ima.figures.labels import number_title, split_series
+from ima.figures.palette import SERIES_COLOURS, SERIES_MARKERS
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
-    SERIES_COLOURS,
-    SERIES_MARKERS,
     open_panel_grid,
     plot_layer_curve,
     plot_named_curves,
     plot_null_line,
+    set_log_scale,
 )
 from ima.stats.intervals import compute_simultaneous_band
 
@@ -26,7 +26,7 @@ def plot_curve_panels(
     panels: Mapping[str, xr.Dataset],
     *,
     dim: str,
-    ylabel: str,
+    ylabel: str | Mapping[str, str],
     xlabel: str = "layer",
     columns: int = 3,
     logarithmic: bool = False,
@@ -44,7 +44,9 @@ def plot_curve_panels(
         interval, or ``draws`` ``(draw, dim, layer)``, or neither.
     dim : str
         Its labels are the names of the series. Curves without a finite value are left out.
-    ylabel, xlabel : str
+    ylabel : str or mapping of str to str
+        Quantity and unit, of all panels or by title.
+    xlabel : str
         Quantity and unit.
     columns : int
         Panels in a row.
@@ -60,27 +62,39 @@ def plot_curve_panels(
     Returns
     -------
     matplotlib.figure.Figure
-        One panel per entry; of draws, 95 % percentile intervals.
+        One panel per entry, or several where it has more than six curves; of draws, 95 %
+        percentile intervals.
 
     Examples
     --------
     >>> panels = {"opt-mini (ST)": norms.mean("dataset")}  # doctest: +SKIP
     >>> plot_curve_panels(panels, dim="kind", ylabel="median L2 norm")  # doctest: +SKIP
     """
+    parts = dict(_split_panels(panels, dim=dim))
     with open_panel_grid(
-        panels, columns=columns, base_height=1.0, xlabel=xlabel, ylabel=ylabel, legend_columns=2,
-        sharey=sharey,
+        parts, columns=columns, base_height=1.0, xlabel=xlabel, legend_columns=2, sharey=sharey,
+        ylabel=ylabel if isinstance(ylabel, str) else "",
     ) as (figure, places):  # fmt: skip
-        for axes, curves in zip(places, panels.values(), strict=True):
+        for axes, (title, curves) in zip(places, parts.items(), strict=True):
+            if not isinstance(ylabel, str):
+                axes.set_ylabel(ylabel[title])
             plot_named_curves(axes, curves, dim=dim, suffix=suffix)
             if null is not None:
                 plot_null_line(axes, null, label=null_label)
             if logarithmic:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.yaxis.set_major_formatter(ScalarFormatter())
-                axes.yaxis.set_minor_formatter(NullFormatter())
+                set_log_scale(axes)
     return figure
+
+
+def _split_panels(
+    panels: Mapping[str, xr.Dataset], *, dim: str
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield panels of at most six curves, without those that have no finite value."""
+    for title, curves in panels.items():
+        finite = curves["estimate"].dropna(dim, how="all")
+        parts = split_series(list(finite[dim].to_numpy()))
+        for number, names in enumerate(parts):
+            yield number_title(title, number, len(parts)), curves.sel({dim: names})
 
 
 @also_for_phones
@@ -155,7 +169,8 @@ def plot_tsne_by_layer(embedding: xr.DataArray, *, classes: pd.Series[str]) -> F
                     color=SERIES_COLOURS[name], marker=SERIES_MARKERS[name],
                 )  # fmt: skip
             axes.set(xticks=[], yticks=[])
-    for handle in figure.legends[0].legend_handles:
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    for handle in next(legend for legend in legends if legend is not None).legend_handles:
         handle.set(sizes=[30], alpha=1)  # type: ignore[union-attr]
     return figure
 

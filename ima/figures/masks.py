@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import xarray as xr
@@ -13,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ima.figures.contrast import set_readable_numerals
-from ima.figures.phone import also_for_phones
+from ima.figures.labels import number_title, split_series
+from ima.figures.palette import SERIES_COLOURS, get_list_style
+from ima.figures.phone import SMALL_TEXT, also_for_phones
 from ima.figures.style import (
-    SERIES_COLOURS,
-    get_numbered_style,
     open_axes,
     open_panel_grid,
     plot_interval_points,
@@ -25,6 +26,8 @@ from ima.figures.style import (
 )
 from ima.measures.overlap import compute_chance_iou
 
+#: Cells of more columns are too narrow for their numbers.
+_MOST_NUMBERS = 14
 _LINES = ("-", "--", "-.", ":")
 #: Horizontal distance of two masks of the same sparsity, so that their error bars do not overlap.
 _OFFSET = 0.007
@@ -49,7 +52,7 @@ def plot_heatmap(
     Returns
     -------
     matplotlib.figure.Figure
-        Long names of columns are slanted.
+        Long names of columns are slanted. Of more than 14 columns, colours alone show the numbers.
 
     Examples
     --------
@@ -59,22 +62,24 @@ def plot_heatmap(
     """
     # Slanted names of columns need room below the map.
     longest = max(len(str(name)) for name in matrix.columns)
+    numbers = matrix.shape[1] <= _MOST_NUMBERS
     with open_axes(0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, axes):
-        options = {"annot": True, "fmt": ".2f", "cmap": "cividis", **options}
-        sns.heatmap(matrix, ax=axes, cbar_kws={"label": label}, **options)
+        style = {"annot": numbers, "fmt": ".2f", "cmap": "cividis"}
+        style |= {"annot_kws": {"fontsize": SMALL_TEXT}} if numbers else {}
+        sns.heatmap(matrix, ax=axes, cbar_kws={"label": label}, **style | options)
         set_readable_numerals(axes)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.tick_params(left=False, bottom=False)
+        axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
         if longest > 3:
             axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
     return figure
 
 
-@also_for_phones
 def plot_overlap_by_linear(
     overlap: xr.DataArray, *, chance: float, nulls: Mapping[str, xr.DataArray]
 ) -> Figure:
-    """Plot overlaps over blocks, a curve per linear layer.
+    """Plot overlaps over blocks as a heat map: their curves would coincide.
 
     Parameters
     ----------
@@ -85,14 +90,26 @@ def plot_overlap_by_linear(
     nulls : mapping of str to xarray.DataArray
         Other nulls by name, ``(linear, layer)``; the mean over linear layers is plotted.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row per linear layer; below a line, a row per null.
+
     Examples
     --------
     >>> plot_overlap_by_linear(parts, chance=1 / 3, nulls=overlaps.nulls)  # doctest: +SKIP
     """
-    with open_axes(3.6, xlabel="block", ylabel="overlap (IoU)") as (figure, axes):
-        linears, layers = overlap["linear"].to_index(), overlap["layer"].to_index()
-        _plot_numbered_lines(axes, pd.DataFrame(overlap.to_numpy(), linears, layers))
-        _plot_nulls(axes, nulls, chance=chance)
+    linears, layers = overlap["linear"].to_index(), overlap["layer"].to_index()
+    rows = {f"null: {name}": values.mean("linear").to_numpy() for name, values in nulls.items()}
+    rows["null: chance"] = np.full(len(layers), chance)
+    table = pd.concat(
+        [
+            pd.DataFrame(overlap.to_numpy(), linears, layers),
+            pd.DataFrame(list(rows.values()), list(rows), layers),
+        ]
+    )
+    figure = plot_heatmap(table, label="overlap (IoU)", xlabel="block")
+    figure.axes[0].axhline(len(linears), color="white", linewidth=4)
     return figure
 
 
@@ -133,17 +150,11 @@ def plot_overlap_by_modality(
     return figure
 
 
-def _plot_numbered_lines(axes: Axes, table: pd.DataFrame) -> None:
-    for i, (name, values) in enumerate(table.iterrows()):
-        line = _LINES[i % len(_LINES)]
-        axes.plot(values.index, values, **get_numbered_style(i), linestyle=line, label=name)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-
-
 def _plot_nulls(axes: Axes, nulls: Mapping[str, xr.DataArray], *, chance: float) -> None:
     for (name, values), line in zip(nulls.items(), ("--", "-."), strict=True):
         mean = values.mean("linear")
         axes.plot(mean["layer"], mean, color=SERIES_COLOURS["null"], linestyle=line, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     plot_null_line(axes, chance, label="chance")
 
 
@@ -169,28 +180,33 @@ def plot_score_by_sparsity(sweep: pd.DataFrame) -> Figure:
     masks = list(dict.fromkeys(sweep["mask"]))
     tasks = list(dict.fromkeys(sweep["task"]))
     sparsities = sweep["sparsity"]
+    parts = split_series(masks)
+    shown = [(task, part, number) for task in tasks for number, part in enumerate(parts)]
+    titles = [number_title(task, number, len(parts)) for task, _, number in shown]
     with open_panel_grid(
-        tasks, xlabel="sparsity", ylabel="task score", sharey=True, sharex=True
-    ) as (figure, panels):
-        for axes, task in zip(panels, tasks, strict=True):
+        titles, xlabel="sparsity (fraction of weights)", ylabel="task score", sharey=True,
+        sharex=True,
+    ) as (figure, panels):  # fmt: skip
+        for axes, (task, part, _) in zip(panels, shown, strict=True):
             own = sweep[sweep["task"] == task]
             axes.axhline(own["whole"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
-            for i, mask in enumerate(masks):
+            for place, mask in enumerate(part):
                 rows = own[own["mask"] == mask].sort_values("sparsity")
-                offset = (i - (len(masks) - 1) / 2) * _OFFSET
+                offset = (place - (len(part) - 1) / 2) * _OFFSET
+                number = masks.index(mask)
                 plot_interval_points(
-                    axes, rows["sparsity"] + offset, rows, **get_numbered_style(i),
-                    linestyle=_LINES[i % len(_LINES)], label=mask,
+                    axes, rows["sparsity"] + offset, rows, **get_list_style(number),
+                    linestyle=_LINES[number % len(_LINES)], label=mask,
                 )  # fmt: skip
             axes.margins(x=0.1)
             if len(set(sparsities)) == 1:
                 # The offsets alone would set the scale.
                 axes.set_xlim(sparsities.iloc[0] - 0.1, sparsities.iloc[0] + 0.1)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.tick_params(labelbottom=True)
     return figure
 
 
-@also_for_phones
 def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[float]) -> Figure:
     """Plot how many tasks drop a weight, among the weights that at least one task drops.
 
@@ -204,7 +220,7 @@ def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[
     Returns
     -------
     matplotlib.figure.Figure
-        A curve per linear layer; the dotted line is the expectation for independent tasks.
+        A heat map with a row per linear layer; below a line, what is expected of independent tasks.
 
     Examples
     --------
@@ -212,12 +228,8 @@ def plot_vote_agreement(agreement: pd.DataFrame, *, chance_agreement: pd.Series[
     >>> plot_vote_agreement(compute_vote_agreement(masks), chance_agreement=chance)
     ... # doctest: +SKIP
     """
+    table = pd.concat([agreement, chance_agreement.to_frame("if tasks chose independently").T])
     label = "number of tasks whose mask drops a weight"
-    with open_axes(3.8, xlabel=label, ylabel="fraction of removed weights") as (figure, axes):
-        _plot_numbered_lines(axes, agreement)
-        axes.plot(
-            chance_agreement.index, chance_agreement, color=SERIES_COLOURS["null"], linestyle=":",
-            label="if tasks chose independently",
-        )  # fmt: skip
-        axes.set_ylim(bottom=0)
+    figure = plot_heatmap(table, label="fraction of removed weights", xlabel=label, vmin=0)
+    figure.axes[0].axhline(len(agreement), color="white", linewidth=4)
     return figure

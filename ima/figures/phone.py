@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from textwrap import fill
 from typing import Any, ParamSpec
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
@@ -18,8 +20,13 @@ NARROW_SVG = "application/vnd.ima.narrow+svg"
 NARROW_WIDTH = 3.9  # inches: the text column on a phone, at the size of the letters
 #: Panels that lie beside each other in the wide drawing lie below each other, a little flatter.
 FLATTER = 0.85
-_TITLE_LETTERS, _ROW_LETTERS = 42, 20
+#: Points: smaller text is hard to read. A phone shrinks the narrow drawing to seven eighths.
+SMALL_TEXT = 8
+_TITLE_LETTERS, _ROW_LETTERS, _NAME_LETTERS = 42, 20, 22
 _LEGEND_LETTERS = 20
+_POINTS_PER_INCH, _LINE_HEIGHT = 72, 1.25
+_LEGEND_ROW = 0.2  # inches
+_AROUND_PANEL = 0.75  # inches: a title above and the words below
 
 _narrow: ContextVar[bool] = ContextVar("narrow", default=False)
 _Arguments = ParamSpec("_Arguments")
@@ -97,6 +104,8 @@ def _shows_narrow() -> bool:
 def fit_text(figure: Figure) -> None:
     """Break the titles of a narrow figure, and the words beside its rows, into lines.
 
+    Where these need more room than the rows have, the figure grows.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt
@@ -109,13 +118,35 @@ def fit_text(figure: Figure) -> None:
     """
     for axes in figure.axes:
         title = axes.get_title("left")
-        if len(title) > _TITLE_LETTERS:
-            axes.set_title(fill(title, _TITLE_LETTERS), loc="left")
+        lines = [fill(line, _TITLE_LETTERS) for line in title.splitlines()]
+        if lines != title.splitlines():
+            axes.set_title("\n".join(lines), loc="left")
+        axes.set_ylabel(fill(axes.get_ylabel(), _NAME_LETTERS))
         labels = [label.get_text() for label in axes.get_yticklabels()]
         if isinstance(axes.yaxis.get_major_locator(), FixedLocator) and any(
             len(label) > _ROW_LETTERS for label in labels
         ):
             axes.set_yticks(axes.get_yticks(), [_break_label(label) for label in labels])
+    growth = max((_compute_growth(axes) for axes in figure.axes), default=1.0)
+    figure.set_figheight(figure.get_figheight() * max(growth, 1.0))
+
+
+def _compute_growth(axes: Axes) -> float:
+    """Return by how much a panel must grow for the words beside its rows; 1 if there are none."""
+    labels, spec = axes.get_yticklabels(), axes.get_subplotspec()
+    lines = max((len(label.get_text().splitlines()) for label in labels), default=0)
+    figure = axes.get_figure(root=True)
+    if lines < 2 or spec is None or figure is None:
+        return 1.0
+    size = float(labels[0].get_fontsize())
+    needed = len(labels) * lines * _LINE_HEIGHT * size / _POINTS_PER_INCH + _AROUND_PANEL
+    ratios = np.asarray(spec.get_gridspec().get_height_ratios(), float)
+    share = float(ratios[list(spec.rowspan)].sum() / ratios.sum())
+    # A legend below takes its room from the panels.
+    rows = [-(-len(each.get_texts()) // each._ncols) for each in figure.legends]  # type: ignore[attr-defined]
+    legends = float(sum(rows))
+    height = figure.get_figheight()
+    return (needed / share + legends * _LEGEND_ROW) / height
 
 
 def _break_label(label: str) -> str:

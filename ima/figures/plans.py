@@ -10,19 +10,19 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ima.figures.contrast import set_readable_numerals
-from ima.figures.phone import also_for_phones
+from ima.figures.labels import name_points
+from ima.figures.palette import LIST_COLOURS, SERIES_COLOURS, get_list_style, get_series_style
+from ima.figures.phone import SMALL_TEXT, also_for_phones
 from ima.figures.style import (
-    SERIES_COLOURS,
-    get_numbered_style,
-    get_series_style,
     open_axes,
     open_figure,
     open_panel_grid,
     plot_interval_line,
     plot_interval_points,
+    plot_null_line,
 )
 
 #: Short labels of the costs in a report: of the prompt, and the time of prompt and answer.
@@ -61,21 +61,18 @@ def plot_plans(tables: Mapping[str, pd.DataFrame]) -> Figure:
         panels = iter(grid[0])
         for (title, table), axes in zip(tables.items(), panels, strict=False):
             for place, row in zip(places, table.to_dict("records"), strict=True):
-                _plot_row(axes, row, place, value="score", color="#0072B2", marker="o")
+                _plot_row(axes, row, place, value="score", color=LIST_COLOURS[0], marker="o")
             axes.axvline(table["score"].iloc[0], color=SERIES_COLOURS["null"], linestyle=":")
             metric = table["metric"].iloc[0].replace("_", " ")
-            name = fill(title, width=14)
             axes.set_xlim(left=0)
-            axes.set_xlabel(f"{name}\n({metric})", fontsize="x-small")
+            axes.set_xlabel(fill(f"{title} ({metric})", width=9), fontsize=SMALL_TEXT)
         for (cost, label), axes in zip(costs.items(), panels, strict=True):
-            axes.plot(
-                first[cost], places, linestyle="", color=SERIES_COLOURS["textual"], marker="s"
-            )
+            axes.plot(first[cost], places, linestyle="", color=LIST_COLOURS[3], marker="s")
             axes.axvline(1, color=SERIES_COLOURS["null"], linestyle=":")
-            axes.set_xlabel(f"{label}\n(ratio)", fontsize="x-small")
+            axes.set_xlabel(f"{label}\n(ratio)", fontsize=SMALL_TEXT)
         for axes in grid[0]:
             axes.xaxis.set_major_locator(MaxNLocator(2))
-            axes.tick_params(labelsize="x-small")
+            axes.tick_params(labelsize=SMALL_TEXT)
         _name_rows(grid[0, 0], list(first["plan"]))
     return figure
 
@@ -109,7 +106,11 @@ def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
     plans = list(dict.fromkeys(table["plan"]))
     tasks = list(dict.fromkeys(table["task"]))
     with open_panel_grid(
-        models, row_height=0.36 * len(plans), xlabel="relative score", sharex=True, sharey=True
+        models,
+        row_height=0.36 * len(plans),
+        xlabel="relative score (ratio)",
+        sharex=True,
+        sharey=True,
     ) as (figure, panels):
         for model, axes in zip(models, panels, strict=True):
             axes.axvline(1, color=SERIES_COLOURS["null"], linestyle=":")
@@ -117,7 +118,7 @@ def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
             for row in table[table["model"] == model].to_dict("records"):
                 number = tasks.index(row["task"])
                 place = plans.index(row["plan"]) + 0.2 * (number - (len(tasks) - 1) / 2)
-                style = get_numbered_style(number)
+                style = get_list_style(number)
                 _plot_row(axes, row, place, value="value", label=row["task"], **style)
             axes.set_xlim(left=0)
         _name_rows(panels[0], plans)
@@ -132,7 +133,7 @@ def _plot_row(axes: Axes, row: Any, place: float, *, value: str, **style: Any) -
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Write the names of rows on the y axis, the first at the top."""
-    axes.set_yticks(range(len(names)), list(names), fontsize="x-small")
+    axes.set_yticks(range(len(names)), list(names), fontsize=SMALL_TEXT)
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
@@ -186,8 +187,7 @@ def plot_interval_sweep(
             if own[x].min() < 0:
                 axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
             if own[x].dtype.kind == "i":
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.xaxis.label.set_fontsize("small")
+                axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure
 
 
@@ -219,11 +219,14 @@ def plot_divergence_by_layer(divergence: Mapping[int, float], *, threshold: floa
         axes,
     ):
         layers = sorted(divergence)
-        axes.plot(layers, [divergence[layer] for layer in layers], color="#0072B2", marker="o")
-        axes.axhline(threshold, color=SERIES_COLOURS["null"], linestyle=":")
+        axes.plot(
+            layers, [divergence[layer] for layer in layers], color=LIST_COLOURS[0], marker="o"
+        )
+        plot_null_line(axes, threshold, label="threshold")
         axes.set_yscale("symlog", linthresh=threshold)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(0, 2 * max(divergence.values()))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     return figure
 
 
@@ -256,11 +259,12 @@ def plot_skip_grid(table: pd.DataFrame) -> Figure:
             cells = rows.pivot_table(index="start", columns="ratio", values="kept")
             cells.columns = [f"{ratio:.0%}" for ratio in cells.columns]
             sns.heatmap(
-                cells, ax=axes, vmin=0, vmax=1, cmap="viridis", annot=True, fmt=".2f",
-                annot_kws={"fontsize": "x-small"}, cbar=False,
+                cells, ax=axes, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f",
+                annot_kws={"fontsize": SMALL_TEXT}, cbar=False,
             )  # fmt: skip
             set_readable_numerals(axes)
             axes.set(xlabel="skipped perceptual tokens", ylabel="")
+            axes.tick_params(axis="y", labelrotation=0)
         panels[0].set_ylabel("from layer")
     return figure
 
@@ -278,20 +282,22 @@ def plot_score_by_tokens(table: pd.DataFrame) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A marker per kind of prompt, with its 95 % interval.
+        A named marker per kind of prompt, with its 95 % interval.
 
     Examples
     --------
     >>> plot_score_by_tokens(table)  # doctest: +SKIP
     """
     with open_axes(
-        2.8, xlabel="tokens of the prompt (mean)", ylabel="exact answers", legend_columns=2
+        3.2, xlabel="tokens of the prompt (mean)", ylabel="exact answers (fraction)"
     ) as (figure, axes):
-        for i, row in enumerate(table.to_dict("records")):
+        rows = table.to_dict("records")
+        for i, row in enumerate(rows):
             plot_interval_points(
-                axes, row["rows"], row, y="score", **get_numbered_style(i), linestyle="",
-                label=row["before"],
-            )  # fmt: skip
+                axes, row["rows"], row, y="score", **get_list_style(i), linestyle=""
+            )
         axes.set_ylim(0, 1.05)
         axes.set_xlim(left=0)
+        figure.draw_without_rendering()  # the size of the panel decides which names overlap
+        name_points(axes, [(row["rows"], row["score"], row["before"]) for row in rows])
     return figure

@@ -10,12 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ima.figures.labels import add_outside_legend, number_title, split_series
+from ima.figures.palette import SERIES_COLOURS, SERIES_MARKERS, get_list_style
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
-    SERIES_COLOURS,
-    SERIES_MARKERS,
-    add_outside_legend,
-    get_series_style,
     open_axes,
     open_figure,
     open_panel_grid,
@@ -133,33 +131,48 @@ def _name_rows(axes: Axes, scores: pd.DataFrame) -> None:
 
 @also_for_phones
 def plot_training_curves(scores: pd.DataFrame, *, ylabel: str) -> Figure:
-    """Plot scores along training, one panel per task, one line per model.
+    """Plot scores along training, one panel per task and modality, one line per model.
 
     Parameters
     ----------
     scores : pandas.DataFrame
-        From :func:`ima.metrics.score_tables.tabulate_checkpoint_scores`, with ``group``, the title
-        of the panel.
+        From :func:`ima.metrics.score_tables.tabulate_checkpoint_scores`, with ``group``, the task,
+        and ``name``, the label of the curve.
     ylabel : str
         Name of the score, and its unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row per modality with a panel per task; at most six models in a panel. A model looks the
+        same in all panels.
 
     Examples
     --------
     >>> scores = tabulate_checkpoint_scores(cards)  # doctest: +SKIP
-    >>> plot_training_curves(scores.assign(group=scores["task"]), ylabel="exact match")
-    ... # doctest: +SKIP
+    >>> rows = scores.assign(group=scores["task"], name=scores["model"])  # doctest: +SKIP
+    >>> plot_training_curves(rows, ylabel="fraction of samples")  # doctest: +SKIP
     """
+    panels: dict[str, pd.DataFrame] = {}
+    # Models of one modality follow each other, so that no two of a panel have the same colour.
+    every = list(dict.fromkeys(scores.sort_values("modality", kind="stable")["name"]))
     groups = list(dict.fromkeys(scores["group"]))
+    for modality, own in scores.groupby("modality", sort=False):
+        names = list(dict.fromkeys(own["name"]))
+        parts = split_series(names)
+        for number, part in enumerate(parts):
+            for group in groups:
+                title = number_title(f"{modality} {group}", number, len(parts))
+                rows = own[(own["group"] == group) & own["name"].isin(part)]
+                panels |= {title: rows} if len(rows) else {}
     label = "training steps of the connector"
-    with open_panel_grid(groups, columns=len(groups), xlabel=label, ylabel=ylabel, sharey=True) as (
-        figure,
-        panels,
-    ):
-        for axes, group in zip(panels, groups, strict=True):
-            rows = scores[scores["group"] == group]
-            for (_, modality), run in rows.groupby(["model", "modality"], sort=False):
-                style = get_series_style(modality)
-                plot_interval_line(axes, run, x="step", label=modality, **style)
+    with open_panel_grid(
+        panels, columns=len(groups), row_height=2.1, xlabel=label, ylabel=ylabel, sharey=True
+    ) as (figure, places):
+        for axes, rows in zip(places, panels.values(), strict=True):
+            for name, run in rows.groupby("name", sort=False):
+                style = get_list_style(every.index(str(name)))
+                plot_interval_line(axes, run, x="step", label=name, markersize=3.5, **style)
             axes.set_ylim(-0.03, 1.03)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     return figure

@@ -1,10 +1,11 @@
-"""Style of the book: one theme, and one colour, marker and label per series."""
+"""Style of the book: one theme, panels in a grid, and curves with their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,98 +15,29 @@ import seaborn as sns
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ima.figures.figure_data import CSV, format_csv
+from ima.figures.labels import name_series
+from ima.figures.palette import SERIES_COLOURS, SERIES_LABELS, get_series_style
 from ima.figures.phone import (
     FLATTER,
     NARROW_SVG,
     NARROW_WIDTH,
-    count_legend_columns,
     fit_text,
     format_narrow_svg,
     is_narrow,
 )
 from ima.stats.intervals import compute_percentile_interval
 
-# Okabe & Ito's palette, distinguishable with every kind of colour vision; never colour alone.
-_BLACK, _GREY, _BLUE, _SKY = "#000000", "#7F7F7F", "#0072B2", "#56B4E9"
-_GREEN, _ORANGE, _VERMILION, _PURPLE = "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-_DASHED = (3, 1)
-
-
-class _Series(NamedTuple):
-    colour: str
-    marker: str = ""
-    label: str = ""  # empty: the name explains itself
-    dashes: tuple[int, ...] = (1, 0)
-
-
-_SERIES: Mapping[str, _Series] = {
-    "text": _Series(_BLACK, "s"),
-    "image": _Series(_BLUE, "o"),
-    "video": _Series(_VERMILION, "^"),
-    "audio": _Series(_GREEN, "D"),
-    "perceptual": _Series(_PURPLE, "o"),
-    "textual": _Series(_BLACK, "s"),
-    "PvsT": _Series(_VERMILION, "X", "perceptual–textual (PvsT)"),
-    "PvsP": _Series(_BLUE, "o", "perceptual between data sets (PvsP)"),
-    "TvsT": _Series(_BLACK, "s", "textual between data sets (TvsT)"),
-    "P intra": _Series(_SKY, "o", "perceptual within data sets (P intra)", _DASHED),
-    "T intra": _Series(_GREY, "s", "textual within data sets (T intra)", _DASHED),
-    "JS(P, T)": _Series(_VERMILION, "X", "perceptual and textual, JS(P, T)"),
-    "JS(P, P')": _Series(_BLUE, "o", "perceptual between data sets"),
-    "JS(T, T')": _Series(_BLACK, "s", "textual between data sets"),
-    "own text": _Series(_VERMILION, "X", "a word that only the percept's own text has"),
-    "another text": _Series(_BLACK, "s", "a word that only another text has", _DASHED),
-    "same layer": _Series(_VERMILION, "X", "perceptual tokens of the same layer"),
-    "input": _Series(_BLUE, "o", "perceptual tokens at the input of the model"),
-    "matched minus all": _Series(_VERMILION, "X", "matched pairs minus all pairs"),
-    "stream of the same layer": _Series(_GREY, "s", "minus the stream of the same layer"),
-    "stream that it reads": _Series(_VERMILION, "o", "minus the stream that the block reads"),
-    "fixed": _Series(_BLACK, "s", "as computed here"),
-    "released": _Series(_VERMILION, "X", "as in the released code", _DASHED),
-    "as it is": _Series(_VERMILION, "X"),
-    "noise": _Series(_SKY, "v", "noise inputs"),
-    "random blocks": _Series(_GREY, "P", "random weights"),
-    "separated": _Series(_BLUE, "o", "blocked attention"),
-    "ln1": _Series(_SKY, "v", "ln1: input of attention"),
-    "attn_out": _Series(_BLUE, "o", "attn_out: output of attention"),
-    "resid_mid": _Series(_GREY, "P", "resid_mid: residual stream after attention"),
-    "ln2": _Series(_ORANGE, "^", "ln2: input of the MLP"),
-    "mlp_post": _Series(_PURPLE, "D", "mlp_post: hidden units of the MLP"),
-    "mlp_out": _Series(_GREEN, "X", "mlp_out: output of the MLP"),
-    "resid_post": _Series(_BLACK, "s", "resid_post: residual stream after the block"),
-    "raw": _Series(_BLACK, "s", "raw: mean over all tokens"),
-    "without sinks": _Series(_BLUE, "o"),
-    "without rogue dimensions": _Series(_GREEN, "D", "without sinks and rogue dimensions"),
-    "standardised": _Series(_VERMILION, "X", "standardised, without sinks"),
-    "all": _Series(_BLACK, "s", "PvsT as the paper measures it"),
-    "sinks": _Series(_BLUE, "o", "what sinks add"),
-    "rogue dimensions": _Series(_ORANGE, "^"),
-    "other dimensions": _Series(_GREEN, "D", "all other dimensions"),
-    "separated trained": _Series(_VERMILION, "X", "trained connector"),
-    "equal length": _Series(_PURPLE, "D", "trained, among texts of equal length"),
-    "seed 1": _Series(_ORANGE, "^", "trained with seed 1"),
-    "seed 2": _Series(_GREEN, "v", "trained with seed 2"),
-    "permuted": _Series(_BLACK, "s", "trained on captions of other pictures", _DASHED),
-    "before training": _Series(_BLUE, "o"),
-    "random blocks, separated": _Series(_GREY, "P", "random blocks"),
-    "toward text": _Series(_VERMILION, "o"),
-    "random directions": _Series(_GREY, "s", "", _DASHED),
-    "not updated": _Series(_BLUE, "o"),
-    "pruned": _Series(_VERMILION, "X", "", _DASHED),
-    "null": _Series(_GREY, "", "", (1, 1)),
-}
-SERIES_COLOURS: Mapping[str, str] = {name: series.colour for name, series in _SERIES.items()}
-SERIES_MARKERS: Mapping[str, str] = {
-    name: series.marker for name, series in _SERIES.items() if series.marker
-}
-SERIES_LABELS: Mapping[str, str] = {
-    name: series.label for name, series in _SERIES.items() if series.label
-}
 _RATIOS = ("width_ratios", "height_ratios")
 FIGURE_WIDTH = 7.2  # inches: the text column of the book
+# Letters of a title, by the number of panels in a row.
+_TITLE_LETTERS = (80, 40, 29, 22)
+# Numbers between the powers of ten stand on an axis that has few of these.
+_MANY_TIMES = 200
+# More columns leave no room for the numbers on the axes.
+_MOST_COLUMNS = 4
 _STYLE: Mapping[str, Any] = {
     # Opaque white with a margin: a card on the dark page, seamless on the light one.
     "figure.facecolor": "white",
@@ -119,16 +51,18 @@ _STYLE: Mapping[str, Any] = {
     "axes.edgecolor": "#4D4D4D",
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.07,
     # The same figure is the same bytes.
     "svg.hashsalt": "ima",
 }
-
-#: Markers of series that have no entry in the table above, by number.
-_NUMBERED_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def set_theme() -> None:
@@ -229,27 +163,30 @@ def open_panel_grid(
     legend_columns: int = 3,
     **subplot_options: Any,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure with a panel per title in a grid; at the end, add a legend below them.
+    """Yield a figure with a panel per title in a grid; at the end, name the series of all panels.
+
+    No place of the grid stays empty: the number of columns is that next to the wanted one which
+    fills all places, or all but one, which then holds the legend.
 
     Parameters
     ----------
     titles : iterable of str
         Titles of the panels.
     columns : int
-        Largest number of panels in a row.
+        The wanted number of panels in a row.
     base_height, row_height : float
         The figure is ``base_height + rows * row_height`` inches high.
     xlabel, ylabel : str
         Label of each x axis, and of the y axis of the first panel of each row.
     legend_columns : int
-        Columns of the legend. It lists each label of the panels once.
+        Columns of a legend below the panels. It lists each label of the panels once.
     **subplot_options
         Passed to :func:`open_figure`.
 
     Yields
     ------
     figure, panels
-        The axes in the order of the titles; places of the grid without a title stay empty.
+        The axes in the order of the titles.
 
     Examples
     --------
@@ -258,7 +195,9 @@ def open_panel_grid(
     ...         axes.plot([0, 1], [0, 1])  # doctest: +SKIP
     """
     names = list(titles)
-    columns = min(columns, len(names))
+    # Panels with numbers of their own are wider.
+    most = _MOST_COLUMNS if subplot_options.get("sharey") else _MOST_COLUMNS - 1
+    columns = choose_columns(len(names), wanted=columns, most=most)
     if is_narrow():
         columns, row_height = 1, row_height * FLATTER
     rows = -(-len(names) // columns)
@@ -267,22 +206,54 @@ def open_panel_grid(
         figure,
         grid,
     ):
-        for axes, name in zip(grid.flat, names, strict=False):
-            axes.set(title=name, xlabel=xlabel)
-        for axes in grid.flat[len(names) :]:
+        panels, free = list(grid.flat[: len(names)]), list(grid.flat[len(names) :])
+        for axes, name in zip(panels, names, strict=True):
+            letters = _TITLE_LETTERS[min(columns, _MOST_COLUMNS) - 1]
+            axes.set_xlabel(fill(xlabel, letters - 5))
+            axes.set_title(fill(name, letters), fontsize=9 if columns > 2 else 10)
+        for axes in free[1:]:
             axes.remove()
         for axes in grid[:, 0]:
             axes.set_ylabel(ylabel)
-        panels = list(grid.flat[: len(names)])
+        for axes in panels[len(panels) - columns :]:
+            # Also above the legend.
+            axes.tick_params(labelbottom=True)
         yield figure, panels
-        add_outside_legend(figure, panels, columns=legend_columns)
+        name_series(figure, panels, slot=free[0] if free else None, columns=legend_columns)
+
+
+def choose_columns(panels: int, *, wanted: int, most: int = _MOST_COLUMNS) -> int:
+    """Return the number of columns near the wanted one that leaves at most one place empty.
+
+    Parameters
+    ----------
+    panels : int
+        Number of panels.
+    wanted : int
+        The number of columns where every number leaves the same number of empty places.
+    most : int
+        The largest number of columns, unless more are wanted.
+
+    Examples
+    --------
+    >>> choose_columns(7, wanted=3), choose_columns(4, wanted=3), choose_columns(2, wanted=3)
+    (4, 2, 2)
+    """
+    if panels <= wanted:
+        return max(panels, 1)
+    more, fewer = [max(wanted, min(wanted + 1, most))], list(range(wanted - 1, 1, -1))
+    # Many panels lie in more columns rather than in more rows.
+    near = [wanted, *more, *fewer] if panels > 2 * wanted else [wanted, *fewer, *more]
+    # At most one is as good as none: of equals, the first.
+    at = min(range(len(near)), key=lambda place: (max(-panels % near[place], 1), place))
+    return near[at]
 
 
 @contextmanager
 def open_axes(
     height: float, *, xlabel: str = "", ylabel: str = "", legend_columns: int = 3
 ) -> Iterator[tuple[Figure, Axes]]:
-    """Yield a figure with one panel; at the end, add a legend below it.
+    """Yield a figure with one panel; at the end, name its series.
 
     Parameters
     ----------
@@ -302,35 +273,7 @@ def open_axes(
         axes = grid[0, 0]
         axes.set(xlabel=xlabel, ylabel=ylabel)
         yield figure, axes
-        add_outside_legend(figure, [axes], columns=legend_columns)
-
-
-def add_outside_legend(figure: Figure, panels: Iterable[Axes], *, columns: int = 3) -> None:
-    """Add one legend for several axes below the figure, outside the data.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    panels : iterable of Axes
-        Axes whose labelled artists the legend lists, each label once.
-    columns : int
-        Columns of the legend.
-
-    Examples
-    --------
-    >>> add_outside_legend(figure, panels, columns=2)  # doctest: +SKIP
-    """
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-        if legend := axes.get_legend():
-            legend.remove()
-    if is_narrow():
-        columns = count_legend_columns(list(entries), columns)
-    if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+        name_series(figure, [axes], columns=legend_columns)
 
 
 def plot_layer_curve(
@@ -364,7 +307,7 @@ def plot_layer_curve(
     axes.plot(x, values, label=SERIES_LABELS.get(name, name) if label is None else label, **style)
     if low is not None and high is not None:
         axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def plot_named_curves(axes: Axes, curves: xr.Dataset, *, dim: str, suffix: str = "") -> None:
@@ -454,32 +397,6 @@ def plot_interval_points(axes: Axes, x: Any, table: Any, *, y: str = "value", **
     axes.errorbar(x, table[y], yerr=ends, elinewidth=0.8, **style)
 
 
-def get_series_style(name: str) -> dict[str, Any]:
-    """Return the colour, marker and dashes of a series.
-
-    Examples
-    --------
-    >>> get_series_style("perceptual")
-    {'color': '#CC79A7', 'marker': 'o', 'dashes': (1, 0)}
-    """
-    series = _SERIES[name]
-    return {"color": series.colour, "marker": series.marker, "dashes": series.dashes}
-
-
-def get_numbered_style(index: int) -> dict[str, Any]:
-    """Return the colour and marker of a number; markers are filled first, then open.
-
-    Examples
-    --------
-    >>> get_numbered_style(0)["marker"], get_numbered_style(10)["markerfacecolor"]
-    ('o', 'none')
-    """
-    count = len(_NUMBERED_MARKERS)
-    colour, marker = sns.color_palette("colorblind", count)[index % count], index % count
-    face = colour if index < count else "none"
-    return {"color": colour, "marker": _NUMBERED_MARKERS[marker], "markerfacecolor": face}
-
-
 def plot_null_line(axes: Axes, value: float, *, label: str) -> None:
     """Plot the null value of a claim as a dotted horizontal line.
 
@@ -488,3 +405,31 @@ def plot_null_line(axes: Axes, value: float, *, label: str) -> None:
     >>> plot_null_line(axes, 0.5, label="chance")  # doctest: +SKIP
     """
     axes.axhline(value, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4, label=label)
+
+
+def set_log_scale(axes: Axes, *, along: str = "y") -> None:
+    """Give an axis of drawn data a log scale with plain numbers: raised ones would be too small.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        The axes.
+    along : {"x", "y"}
+        The axis.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> figure, axes = plt.subplots()
+    >>> set_log_scale(axes)
+    >>> axes.yaxis.get_major_formatter()(0.01)
+    '0.01'
+    >>> plt.close(figure)
+    """
+    axes.set(**{f"{along}scale": "log"})
+    own = axes.yaxis if along == "y" else axes.xaxis
+    low, high = own.get_view_interval()
+    few = high / low < _MANY_TIMES
+    own.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    own.set_minor_formatter(NullFormatter())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ima.figures.style import SERIES_COLOURS
+from ima.figures.palette import SERIES_COLOURS
 
 _WIDTH, _BASE_HEIGHT, _ROW_HEIGHT = 3.5, 0.75, 0.27  # inches; two stand side by side
 _GREY, _FONT = "#4D4D4D", 9

@@ -43,9 +43,17 @@ def curves(names, dim="curve"):
 
 
 def legend(figure):
-    assert len(figure.legends) == 1
-    assert all(axes.get_legend() is None for axes in figure.axes)
-    return [text.get_text() for text in figure.legends[0].texts]
+    """Return the names of series: in a legend, in the order of the panels, or at ends of lines."""
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend() is not None]
+    assert len([*figure.legends, *legends]) <= 1
+    for each in [*figure.legends, *legends]:
+        return [" ".join(text.get_text().split()) for text in each.texts]
+    written = [text.get_text() for axes in figure.axes for text in axes.texts]
+    written = [" ".join(text.split()) for text in written]
+    named = [a.get_label() for x in figure.axes for a in x.get_legend_handles_labels()[0]]
+    named = list(dict.fromkeys(named))
+    assert sorted(written) == sorted(named)
+    return named
 
 
 def test_modalities_differ_in_colour_and_in_marker():
@@ -199,20 +207,24 @@ def test_training_curves_have_a_line_a_model():
     steps = pd.DataFrame(
         [
             {
-                "model": m,
+                "name": f"{m} {n}",
                 "modality": m,
                 "group": g,
                 "step": s,
                 **row,
             }
-            for m in ("image", "audio")
+            for m, models in (("image", 2), ("audio", 8))
+            for n in range(models)
             for g in ("captions", "questions")
             for s in (0, 10)
         ]
     )
     figure = figures.plot_training_curves(steps, ylabel="share")
-    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
-    assert legend(figure) == ["image", "audio"]
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "image captions", "image questions", "audio captions (1 of 2)", "audio questions (1 of 2)",
+        "audio captions (2 of 2)", "audio questions (2 of 2)",
+    ]  # fmt: skip
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 4, 4, 4, 4]
 
 
 def compared(count, *, stage="finished", dataset="mini-image-qa"):
@@ -231,10 +243,12 @@ def test_models_have_the_colour_of_their_modality_and_panels_their_correlation()
     }
     figure = figures.plot_models_by_proxy(panels, ylabel="score", named=True)
     assert legend(figure) == ["image", "audio"]
-    assert [len(axes.texts) for axes in figure.axes] == [2, 5, 0]
-    assert all(axes.get_xlabel() for axes in figure.axes)
+    *places, slot = figure.axes
+    assert [len(axes.texts) for axes in places] == [2, 5, 0]
+    assert all(axes.get_xlabel() for axes in places)
+    assert not slot.has_data()
     x, y = ([getattr(m, name)[0] for m in panels["some"]] for name in ("ima_score", "score"))
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    titles = [axes.get_title(loc="left") for axes in places]
     rho = stats.spearmanr(x, y).statistic
     assert titles[:2] == ["few\nn = 2", f"some\nρ = {rho:.2f}, n = 5"]
     assert titles[2].endswith("n = 18")
@@ -316,8 +330,7 @@ def test_a_sweep_has_a_panel_a_task_and_a_curve_a_mask():
         first, second = axes.containers
         # Bars of two masks at one sparsity do not cover each other.
         assert (first.lines[0].get_xdata() < second.lines[0].get_xdata()).all()
-    labelled = [axes.get_xlabel() for axes in figure.axes]
-    assert labelled.count("sparsity") >= 1
+    assert all(axes.get_xlabel().startswith("sparsity") for axes in figure.axes)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 9])
@@ -336,7 +349,7 @@ def test_long_names_of_columns_leave_room_for_the_map(rows, tmp_path):
     assert height > 0.25 * rows
 
 
-def test_runs_have_different_styles_from_step_0_on():
+def test_runs_have_different_colours_from_step_0_on():
     runs = {
         name: {
             0: intervals.Interval(0.2 + at / 10, 0.1, 0.5, 9),
@@ -352,9 +365,7 @@ def test_runs_have_different_styles_from_step_0_on():
     axes = figure.axes[0]
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == 4
-    colours = [colour for colour, *_ in looks]
-    assert colours[0] == colours[1] == figures.SERIES_COLOURS["image"]
-    assert colours[1] != colours[2] == colours[3]
+    assert len({colour for colour, *_ in looks}) == 4
     assert axes.get_xlim()[0] == 0
     assert legend(figure) == list(runs)
 
@@ -398,9 +409,10 @@ def test_agreement_is_plotted_with_chance():
     agreement = pd.DataFrame({"q": [0.2, 0.3, 0.5], "up": [0.1, 0.1, 0.8]}, index=numbers).T
     chance = pd.Series([0.5, 0.4, 0.1], index=numbers)
     figure = figures.plot_vote_agreement(agreement, chance_agreement=chance)
-    assert legend(figure) == ["q", "up", "if tasks chose independently"]
-    drawn = [line.get_ydata().tolist() for line in figure.axes[0].lines]
-    assert drawn == [[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.5, 0.4, 0.1]]
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert rows == ["q", "up", "if tasks chose independently"]
+    cells = [float(text.get_text()) for text in figure.axes[0].texts]
+    assert cells == [0.2, 0.3, 0.5, 0.1, 0.1, 0.8, 0.5, 0.4, 0.1]
 
 
 def test_sparsities_are_written_in_their_cells():
