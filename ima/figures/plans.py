@@ -107,7 +107,7 @@ def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
     tasks = list(dict.fromkeys(table["task"]))
     with open_panel_grid(
         models,
-        row_height=0.36 * len(plans),
+        row_height=max(1.0, 0.36 * len(plans)),
         xlabel="relative score (ratio)",
         sharex=True,
         sharey=True,
