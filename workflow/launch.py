@@ -25,10 +25,11 @@ from pathlib import Path
 
 missing = [path for path in {lists} if "://" not in path and not Path(path).exists()]
 if missing:
+    more = f" and {{len(missing) - 1}} more" if missing[1:] else ""
     raise SystemExit(
-        f"{{len(missing)}} caches are missing in {{Path.cwd()}}, as {{missing[0]}}. Make them "
-        "in a clone of the repository: {command}. Then run this notebook in the clone's root, or "
-        "name caches of yours in the cell of parameters."
+        f"Not in {{Path.cwd()}}: {{missing[0]}}{{more}}. Make them in a clone of {place}: "
+        "{command}. Then run this notebook in the clone's root, or name caches of yours in the "
+        "cell of parameters."
     )"""
 
 
@@ -121,7 +122,8 @@ def make_download(
             lists = [name for name, value in used.items() if _lists_caches(value)]
             if lists:
                 command = _EDITIONS.get(edition, "ima cache create")
-                check = _CHECK.format(lists=_join(lists), command=command)
+                place = address or "the repository"
+                check = _CHECK.format(lists=_join(lists), place=place, command=command)
                 cells.append(_make_cell("code", check, name="check"))
     where, line = _choose_line(address, commit=own.get("commit"))
     needs = f"{_NEEDS}\n" if lists else ""
