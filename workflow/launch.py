@@ -143,7 +143,8 @@ def _choose_line(address: str, *, commit: str | None) -> tuple[str, str]:
     extras = _EXTRAS.removeprefix("ima")
     where = (
         "from a clone of the repository, because the site names no address of one: save this "
-        "notebook in the root of a clone, or put the path of a wheel in place of the dot"
+        f'notebook in the root of a clone, or give pip a wheel, `"PATH.whl{extras}"`, in place of '
+        f'`--editable ".{extras}"`'
     )
     return where, f'%pip install --quiet --editable ".{extras}"'
 
