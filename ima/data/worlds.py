@@ -17,6 +17,8 @@ from ima.errors import UnknownNameError
 from ima.packages.parts import Part
 
 GROUP = "ima.worlds"
+#: Left, top, right and bottom.
+Box = tuple[float, float, float, float]
 _FOLDER_HINT = "a data set is also a folder that holds samples.jsonl and its media."
 
 
@@ -39,6 +41,9 @@ class World:
         to its object, and the set of objects that are present.
     parts : tuple of Part
         What its samples are made of and packages carry; `ima data fetch` fetches them.
+    boxes : callable or None
+        ``boxes(sample)`` returns where the objects of a picture are: by object, boxes in fractions
+        of the picture. None where the truth does not hold it.
     """
 
     datasets: tuple[str, ...]
@@ -47,6 +52,7 @@ class World:
     score_caption: Callable[[Sample, str], dict[str, float]]
     objects: Callable[[Sample], tuple[Mapping[str, str], Set[str]]]
     parts: tuple[Part, ...] = ()
+    boxes: Callable[[Sample], Mapping[str, tuple[Box, ...]]] | None = None
 
 
 @cache

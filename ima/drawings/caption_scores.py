@@ -7,9 +7,11 @@ from collections.abc import Mapping, Set
 from types import MappingProxyType
 
 from ima.data.samples import Sample
+from ima.data.worlds import Box
 from ima.drawings.clip_wording import score_clip_caption
 from ima.drawings.habits import GROUNDS
 from ima.drawings.mentions import count_named, map_names
+from ima.drawings.scenes import PICTURE_WIDTH
 from ima.metrics.cider_bleu import tokenize_captions
 from ima.metrics.hallucination import find_mentioned_objects
 
@@ -44,6 +46,22 @@ def objects_of(sample: Sample) -> tuple[Mapping[str, str], Set[str]]:
     ('cactus', {'cactus'})
     """
     return map_names(), {entity["noun"] for entity in sample.truth["entities"]}
+
+
+def boxes_of(sample: Sample) -> dict[str, tuple[Box, ...]]:
+    """Return where the objects of a picture are, in fractions of it; empty for a clip.
+
+    Examples
+    --------
+    >>> truth = {"entities": [{"noun": "dog", "boxes": [[0, 56, 112, 168]]}]}
+    >>> boxes_of(Sample("0", "image", "caption", "", (), truth))
+    {'dog': ((0.0, 0.25, 0.5, 0.75),)}
+    """
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for entity in sample.truth["entities"] if sample.modality == "image" else ():
+        scaled = [[side / PICTURE_WIDTH for side in box] for box in entity["boxes"]]
+        boxes[entity["noun"]] = tuple((box[0], box[1], box[2], box[3]) for box in scaled)
+    return boxes
 
 
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:

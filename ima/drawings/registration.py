@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ima.data.samples import Sample
 from ima.data.worlds import World
-from ima.drawings.caption_scores import objects_of, score_caption
+from ima.drawings.caption_scores import boxes_of, objects_of, score_caption
 from ima.drawings.datasets import DATASET_NAMES, open_drawings_dataset
 from ima.drawings.sources import DATA_PARTS
 
@@ -20,4 +20,5 @@ WORLD = World(
     score_caption=score_caption,
     objects=objects_of,
     parts=tuple(DATA_PARTS.values()),
+    boxes=boxes_of,
 )

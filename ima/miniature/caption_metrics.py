@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 
 from ima.data.samples import Sample
+from ima.data.worlds import Box
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, map_object_names, score_chair
 from ima.miniature.world import NOUN_SYNONYMS, Domain, get_domain
@@ -136,6 +137,25 @@ def objects_of(sample: Sample) -> tuple[Mapping[str, str], Set[str]]:
     nouns = get_domain(sample.truth["modality"]).nouns
     present = {entity["noun"] for entity in sample.truth["entities"]}
     return map_object_names(nouns, NOUN_SYNONYMS), present
+
+
+def boxes_of(sample: Sample) -> dict[str, tuple[Box, ...]]:
+    """Return where the objects of a picture are: the quadrants that the truth names.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> boxes_of(open_samples("mini-image-caption", n=1)[0])
+    {'square': ((0.5, 0.5, 1.0, 1.0),)}
+    """
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for entity in sample.truth["entities"]:
+        if "place" in entity:
+            top = 0.5 * entity["place"].startswith("bottom")
+            left = 0.5 * entity["place"].endswith("right")
+            own = boxes.get(entity["noun"], ())
+            boxes[entity["noun"]] = (*own, (left, top, left + 0.5, top + 0.5))
+    return boxes
 
 
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:

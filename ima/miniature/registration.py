@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ima.data.samples import Sample
 from ima.data.worlds import World
-from ima.miniature.caption_metrics import objects_of, score_caption
+from ima.miniature.caption_metrics import boxes_of, objects_of, score_caption
 from ima.miniature.datasets import DATASET_NAMES, open_miniature_dataset
 
 
@@ -18,4 +18,5 @@ WORLD = World(
     owns=_owns,
     score_caption=score_caption,
     objects=objects_of,
+    boxes=boxes_of,
 )

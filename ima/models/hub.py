@@ -284,6 +284,15 @@ class HubModel(FrozenModel):
                 )
         return dict(inputs.to(self.device, self.language.dtype))
 
+    def prepare_inputs(self, sample: Sample) -> dict[str, Any]:
+        """Return what the model's own processor makes of the prompt of one sample."""
+        rendered = self._render(sample, source=sample, target=False)
+        return self._inputs([sample], [rendered], sources=[sample], side="left")
+
+    def count_placeholders(self, ids: Tensor) -> int:
+        """Return how many of a prompt's tokens are places of a medium."""
+        return int(self._mark_perceptual(ids).sum())
+
     def _prepare_media(self, samples: Sequence[Sample], *, modality: Modality) -> dict[str, Any]:
         from PIL import Image
 

@@ -155,6 +155,10 @@ class Perception:
         weight = next(self.connector.parameters())
         return read_encoder_tokens(self.encoder, values.to(weight.device, weight.dtype))
 
+    def prepare_pixels(self, sample: Sample) -> Tensor:
+        """Return what the encoder is given of one image, dims (channel, height, width)."""
+        return torch.from_numpy(self._values([sample]))[0]
+
     def _values(self, samples: Sequence[Sample]) -> npt.NDArray[np.float32]:
         config = self.encoder.config
         if self.modality == "image":

@@ -212,6 +212,10 @@ class EncoderTower(Perception):
         )
         return tokens.reshape(len(pixels), -1, tokens.shape[-1])
 
+    def prepare_pixels(self, sample: Sample) -> Tensor:
+        """Return what the encoder is given of one image, dims (channel, height, width)."""
+        return self._process([sample])["pixel_values"][0]
+
     def _pool(self, tokens: Tensor) -> Tensor:
         """Average the tokens of squares of patches, beside a CLS token, or of runs of a sound."""
         pool = self.options.pool
