@@ -17,6 +17,7 @@ from ima.cli.cache import cache_app
 from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
 from ima.cli.faults import write_fault
+from ima.cli.highlight import highlight_command
 from ima.cli.models import models_app
 from ima.cli.notebook import notebook_app
 from ima.cli.proxy import proxy_command
@@ -47,6 +48,7 @@ app.command("train")(train_command)
 app.command("proxy")(proxy_command)
 app.command("skip")(skip_command)
 app.command("subnet")(subnet_command)
+app.command("highlight")(highlight_command)
 
 
 @app.callback()

@@ -145,6 +145,7 @@ def find_tokens_in_boxes(
 
     Examples
     --------
+    >>> from ima.data.samples import Sample
     >>> places = np.array([[0.0, 0, 4, 4], [4, 0, 8, 4]])
     >>> sample = Sample("0", "image", "qa", "", (), media=lambda: np.zeros((4, 8, 3)))
     >>> find_tokens_in_boxes(places, [(3, 0, 8, 4)], sample=sample).tolist()

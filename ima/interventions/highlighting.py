@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from ima.errors import ModelError, ParameterError
 from ima.interventions.highlight_marks import Highlight, mark_tokens
 from ima.models.hub import HubModel
-from ima.token_reduction.attention import LayerAttention, replace_attention
-from ima.token_reduction.tokens import ActiveTokens
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -352,14 +350,16 @@ def _find_head(model: FrozenModel) -> nn.Module:
     from transformers import GenerationMixin
 
     trunk = model.hook_points.trunk
+    modules: list[nn.Module] = list(model.language.modules())
     holders = [
         module
-        for module in model.language.modules()
-        if isinstance(module, GenerationMixin) and any(part is trunk for part in module.modules())
+        for module in modules
+        if any(part is trunk for part in module.modules())
+        and issubclass(type(module), GenerationMixin)
     ]
     if not holders:
         raise ModelError(f"{model.name!r} has no part that generates text from its decoder.")
-    return min(holders, key=lambda module: sum(1 for _ in module.modules()))  # type: ignore[return-value]
+    return min(holders, key=lambda module: len(list(module.modules())))
 
 
 @contextmanager
@@ -470,62 +470,3 @@ def generate_highlighted(
         )
         answers += both[: len(part)]
     return answers
-
-
-class _MassWatcher:
-    """Adds up how much the last token of each prompt attends to marked tokens."""
-
-    def __init__(self, marks: Tensor, layers: int) -> None:
-        self.marks = marks
-        self.last = torch.full((len(marks),), marks.shape[1] - 1, device=marks.device)
-        self.mass = torch.zeros(len(marks), layers)
-
-    def watch(self, layer: int, attention: LayerAttention) -> None:
-        weights = attention.compute_weights(self.last).float().mean(dim=1)
-        self.mass[:, layer - 1] = (weights * self.marks.to(weights)).sum(dim=-1).cpu()
-
-    def active_tokens(self, sub_block: str, layer: int) -> ActiveTokens | None:
-        del sub_block, layer
-        return None
-
-
-@torch.no_grad()
-def measure_attention_mass(
-    model: FrozenModel, batch: Batch, marks: Tensor, *, beta: float
-) -> Tensor:
-    """Measure how much of its attention the last token of a prompt gives to marked tokens.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        A model with attention by sdpa or eager.
-    batch : Batch
-        Prompts padded on the left, from ``encode(side="left", target=False)``.
-    marks : Tensor
-        ``(sample, position)`` bool.
-    beta : float
-        Factor of the attention weights of marked tokens, as in the conditional branch.
-
-    Returns
-    -------
-    Tensor
-        ``(sample, layer)`` for layers 1 … L: attention weight, mean over heads. The layer's own
-        function computes the weights, and what they give is checked against its output.
-
-    Raises
-    ------
-    ModelError
-        If the model's attention cannot be watched.
-
-    Examples
-    --------
-    >>> measure_attention_mass(model, batch, marks, beta=2.0).mean(dim=0)  # doctest: +SKIP
-    tensor([0.21, 0.18, 0.30])
-    """
-    watcher = _MassWatcher(marks, model.layers)
-    with (
-        replace_attention(model, watcher, plan="attention mass"),
-        bias_attention(model, marks.float() * math.log(beta)),
-    ):
-        model.forward(batch)
-    return watcher.mass

@@ -18,6 +18,7 @@ from ima.data.samples import Sample, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.interventions import highlighting
 from ima.interventions.highlight_marks import Highlight, find_tokens_in_boxes, mark_tokens
+from ima.interventions.highlight_readouts import measure_attention_mass
 from ima.interventions.highlighting import HighlightStrength
 from ima.models import load_model
 from ima.models.batch import Batch
@@ -180,7 +181,7 @@ def test_attention_mass_grows_with_beta(hub, name):
     marks = mark_tokens(model, batch, [sample], [Highlight(boxes=((0, 0, 42, 56),))])
     assert 0 < int(marks.sum()) < int((batch.modality > 0).sum())
     masses = [
-        highlighting.measure_attention_mass(model, batch, marks, beta=beta)[0]
+        measure_attention_mass(model, batch, marks, beta=beta)[0]
         for beta in (0.5, 1.0, 2.0, 5.0, 20.0)
     ]
     assert all(mass.shape == (model.layers,) for mass in masses)
@@ -198,7 +199,7 @@ def test_attention_mass_grows_with_beta_in_every_layer_of_a_trained_model(monkey
     marks = mark_tokens(model, batch, samples, box)
     assert marks.sum(dim=1).tolist() == [16] * 4
     masses = [
-        highlighting.measure_attention_mass(model, batch, marks, beta=beta).mean(dim=0)
+        measure_attention_mass(model, batch, marks, beta=beta).mean(dim=0)
         for beta in (1.0, 2.0, 5.0, 20.0)
     ]
     for less, more in pairwise(masses):

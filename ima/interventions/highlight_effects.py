@@ -1,0 +1,466 @@
+"""What highlighting does to answers: which object they name first, and their errors.
+
+A caption of a picture with two objects leaves open which one it names first. A switch is a caption
+that names first the highlighted object, where the plain caption names the other one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ima.errors import ParameterError
+from ima.interventions.highlight_marks import Highlight
+from ima.interventions.highlight_samples import (
+    draw_background,
+    find_object_boxes,
+    get_world,
+    split_objects,
+)
+from ima.interventions.highlighting import HighlightStrength, generate_highlighted
+from ima.metrics.answers import score_each_answer
+from ima.metrics.cider_bleu import tokenize_captions
+from ima.metrics.hallucination import count_chair_mentions, says_yes
+from ima.models.perception import reuse_perception
+from ima.stats import FloatArray
+from ima.stats.intervals import Interval
+from ima.stats.scores import compute_mean_score
+from ima.token_reduction.report import compute_score_gain
+
+if TYPE_CHECKING:
+    from ima.data.samples import Sample
+    from ima.models.frozen import FrozenModel
+
+PLAIN, WHOLE, BACKGROUND = "nothing", "the whole picture", "background"
+FIRST, SECOND = "the left object", "the right object"
+ASKED, OTHER = "what is asked about", "another object"
+_CAPTION_LENGTH, _ANSWER_LENGTH = 24, 8
+
+
+def find_first_object(sample: Sample, text: str) -> str | None:
+    """Return the first object of the world that a text names, present or not; None if none.
+
+    Examples
+    --------
+    >>> from ima.interventions.highlight_samples import select_pairs
+    >>> sample = select_pairs("mini-image-caption", n=1)[0]
+    >>> find_first_object(sample, "a red disc and a star")
+    'circle'
+    """
+    names, _ = get_world(sample).objects(sample)
+    words = tokenize_captions([text])[0].split()
+    return next((names[word] for word in words if word in names), None)
+
+
+@dataclass(frozen=True)
+class HighlightedAnswers:
+    """What a model answers to the same samples with different parts highlighted.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The samples.
+    answers : mapping of str to sequence of str
+        By what is highlighted, one answer per sample; :data:`PLAIN` is among them.
+    """
+
+    samples: Sequence[Sample]
+    answers: Mapping[str, Sequence[str]]
+
+    def name_first(self) -> pd.DataFrame:
+        """Tabulate which object each caption of a picture with two objects names first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per sample, a column per highlight: ``left``, ``right`` or ``neither``.
+        """
+        table = {}
+        for highlight, texts in self.answers.items():
+            places = []
+            for sample, text in zip(self.samples, texts, strict=True):
+                objects = dict(zip(find_object_boxes(sample), ("left", "right"), strict=True))
+                first = find_first_object(sample, text)
+                places.append(objects.get(first or "", "neither"))
+            table[highlight] = places
+        return pd.DataFrame(table)
+
+
+def caption_highlighted(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    strength: HighlightStrength,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> HighlightedAnswers:
+    """Caption pictures with two objects: plainly, and with one thing highlighted at a time.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        A model whose tokens have places.
+    samples : sequence of Sample
+        From :func:`select_pairs`.
+    strength : HighlightStrength
+        How much the highlighted tokens count for.
+    batch_size : int
+        Samples per forward pass.
+    seed : int
+        Seed of the backgrounds.
+
+    Returns
+    -------
+    HighlightedAnswers
+        With :data:`PLAIN`, :data:`FIRST`, :data:`SECOND`, :data:`BACKGROUND` and :data:`WHOLE`.
+
+    Examples
+    --------
+    >>> samples = select_pairs("mini-image-caption", n=8)  # doctest: +SKIP
+    >>> captions = caption_highlighted(model, samples, strength=strength)  # doctest: +SKIP
+    """
+    boxes = [list(find_object_boxes(sample).values()) for sample in samples]
+    highlights = {
+        FIRST: [Highlight(boxes=own[0]) for own in boxes],
+        SECOND: [Highlight(boxes=own[1]) for own in boxes],
+        BACKGROUND: [draw_background(sample, seed=seed) for sample in samples],
+        WHOLE: [Highlight(whole=True)] * len(samples),
+    }
+    return _answer(
+        model, samples, highlights, strength=strength, length=_CAPTION_LENGTH, batch_size=batch_size
+    )
+
+
+def answer_highlighted(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    *,
+    strength: HighlightStrength,
+    batch_size: int = 16,
+    objects: bool = True,
+) -> HighlightedAnswers:
+    """Answer questions: plainly, and with something highlighted.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        A model whose tokens have places.
+    samples : sequence of Sample
+        Questions; from :func:`select_questions` if objects are highlighted.
+    strength : HighlightStrength
+        How much the highlighted tokens count for.
+    batch_size : int
+        Samples per forward pass.
+    objects : bool
+        Whether to highlight objects too: those that are asked about, and the others.
+
+    Returns
+    -------
+    HighlightedAnswers
+        With :data:`PLAIN`, :data:`WHOLE` and, for objects, :data:`ASKED` and :data:`OTHER`.
+
+    Examples
+    --------
+    >>> polls = open_samples("mini-image-poll-random", n=8)  # doctest: +SKIP
+    >>> answer_highlighted(
+    ...     model, polls, strength=strength, objects=False
+    ... ).answers.keys()  # doctest: +SKIP
+    dict_keys(['nothing', 'the whole picture'])
+    """
+    highlights = {WHOLE: [Highlight(whole=True)] * len(samples)}
+    if objects:
+        groups = [split_objects(sample) for sample in samples]
+        highlights[ASKED] = [Highlight(boxes=asked) for asked, _ in groups]
+        highlights[OTHER] = [Highlight(boxes=other) for _, other in groups]
+    return _answer(
+        model, samples, highlights, strength=strength, length=_ANSWER_LENGTH, batch_size=batch_size
+    )
+
+
+def _answer(
+    model: FrozenModel,
+    samples: Sequence[Sample],
+    highlights: Mapping[str, Sequence[Highlight]],
+    *,
+    strength: HighlightStrength,
+    length: int,
+    batch_size: int,
+) -> HighlightedAnswers:
+    """Answer samples plainly and under each highlight."""
+    samples = list(samples)
+    with reuse_perception():
+        plain = model.generate(samples, max_new_tokens=length, batch_size=batch_size)
+        marked = {
+            name: generate_highlighted(
+                model, samples, own, strength=strength, max_new_tokens=length,
+                batch_size=batch_size,
+            )
+            for name, own in highlights.items()
+        }  # fmt: skip
+    return HighlightedAnswers(samples, {PLAIN: plain, **marked})
+
+
+def count_switches(captions: HighlightedAnswers) -> dict[str, Interval]:
+    """Count how often a highlight decides which of two objects a caption names first.
+
+    Parameters
+    ----------
+    captions : HighlightedAnswers
+        From :func:`caption_highlighted`.
+
+    Returns
+    -------
+    dict of str to Interval
+        Over the pictures whose plain caption names one of the two objects first, the fraction of
+        captions that name the other object first: with the ``other`` one highlighted, the ``same``
+        one, and ``background``. Empty if there is no such picture.
+
+    Examples
+    --------
+    >>> str(count_switches(captions)["other"])  # doctest: +SKIP
+    '0.500 [0.254, 0.746], n = 12'
+    """
+    switches = _list_switches(captions)
+    return {name: compute_mean_score(values) for name, values in switches.items() if len(values)}
+
+
+def _list_switches(captions: HighlightedAnswers) -> dict[str, FloatArray]:
+    """Return by highlight whether each caption names first what the plain one does not."""
+    first = captions.name_first()
+    own = first[first[PLAIN] != "neither"]
+    is_left = (own[PLAIN] == "left").to_numpy()
+    other = np.where(is_left, "right", "left")
+    switched = {
+        name: (own[name].to_numpy() == other).astype(float)
+        for name in (FIRST, SECOND, BACKGROUND)
+        if name in own
+    }
+    result = {
+        "other": np.where(is_left, switched[SECOND], switched[FIRST]),
+        "same": np.where(is_left, switched[FIRST], switched[SECOND]),
+    }
+    if BACKGROUND in switched:
+        result["background"] = switched[BACKGROUND]
+    return result
+
+
+def compute_switch_gain(captions: HighlightedAnswers, *, seed: int = 0) -> Interval | None:
+    """Compute how much more often the other object comes first than with background highlighted.
+
+    Parameters
+    ----------
+    captions : HighlightedAnswers
+        From :func:`caption_highlighted`.
+    seed : int
+        Seed of the resampling of pictures.
+
+    Returns
+    -------
+    Interval or None
+        The paired difference; None if no plain caption names one of the two objects first.
+
+    Examples
+    --------
+    >>> compute_switch_gain(captions).low > 0  # doctest: +SKIP
+    True
+    """
+    switches = _list_switches(captions)
+    if not len(switches["other"]):
+        return None
+    return compute_score_gain(switches["other"], switches["background"], seed=seed)
+
+
+def compute_named_gain(captions: HighlightedAnswers, *, seed: int = 0) -> Interval:
+    """Compute how much more often a caption names an object first if that one is highlighted.
+
+    All pictures count, also those whose plain caption names neither object.
+
+    Parameters
+    ----------
+    captions : HighlightedAnswers
+        From :func:`caption_highlighted`.
+    seed : int
+        Seed of the resampling of pictures.
+
+    Returns
+    -------
+    Interval
+        The fraction of captions that name an object first with it highlighted, less that with the
+        other object highlighted; mean over both objects of a picture.
+
+    Examples
+    --------
+    >>> compute_named_gain(captions).value  # doctest: +SKIP
+    0.4
+    """
+    first = captions.name_first()
+    own = sum(
+        (first[name] == side).to_numpy(float) for name, side in ((FIRST, "left"), (SECOND, "right"))
+    )
+    other = sum(
+        (first[name] == side).to_numpy(float) for name, side in ((SECOND, "left"), (FIRST, "right"))
+    )
+    return compute_score_gain(np.asarray(own) / 2, np.asarray(other) / 2, seed=seed)
+
+
+def tabulate_effects(
+    *,
+    captions: HighlightedAnswers,
+    polls: HighlightedAnswers,
+    questions: HighlightedAnswers,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Tabulate what highlighting does to errors and scores, against the plain answers.
+
+    Parameters
+    ----------
+    captions, polls, questions : HighlightedAnswers
+        From :func:`caption_highlighted` and :func:`answer_highlighted`.
+    seed : int
+        Seed of the resampling of samples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per metric and highlight: ``metric``, ``highlighted``, ``score`` with ``low``,
+        ``high`` and ``n``, and ``difference``, a text: the paired difference from the plain
+        answers with its interval, empty for these.
+
+    Examples
+    --------
+    >>> tabulate_effects(
+    ...     captions=captions, polls=polls, questions=questions
+    ... )[["metric", "highlighted", "score"]]  # doctest: +SKIP
+    """
+    metrics: dict[str, tuple[HighlightedAnswers, Any]] = {
+        "CHAIR: captions that name an absent object": (captions, _name_absent),
+        "objects named in a caption": (captions, _count_named),
+        "POPE: right answers": (polls, _answer_poll),
+        "POPE: answers of yes": (polls, lambda _, texts: np.array([*map(says_yes, texts)], float)),
+        "questions: exact answers": (questions, _match),
+    }
+    rows: list[dict[str, Any]] = []
+    for metric, (run, score) in metrics.items():
+        plain = score(run.samples, run.answers[PLAIN])
+        for highlight, texts in run.answers.items():
+            values = score(run.samples, texts)
+            mean = compute_mean_score(values, seed=seed)
+            difference = ""
+            if highlight != PLAIN:
+                gain = compute_score_gain(values, plain, seed=seed)
+                difference = f"{gain.value + 0:+.2f} [{gain.low + 0:+.2f}, {gain.high + 0:+.2f}]"
+            rows.append(
+                {"metric": metric, "highlighted": highlight, "score": mean.value, "low": mean.low,
+                 "high": mean.high, "n": mean.n, "difference": difference}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _name_absent(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
+    named: FloatArray = (count_chair_mentions(samples, texts)[:, 0] > 0).astype(float)
+    return named
+
+
+def _count_named(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
+    return count_chair_mentions(samples, texts)[:, 1]
+
+
+def _answer_poll(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
+    """Return which answers to polls are right, as POPE counts them."""
+    right = [
+        says_yes(text) == says_yes(sample.references[0])
+        for sample, text in zip(samples, texts, strict=True)
+    ]
+    return np.array(right, float)
+
+
+def _match(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
+    return score_each_answer(samples, texts)["exact_match"]
+
+
+def sweep_strengths(
+    model: FrozenModel,
+    captioned: Sequence[Sample],
+    questions: Sequence[Sample],
+    *,
+    strengths: Mapping[str, Sequence[HighlightStrength]],
+    batch_size: int = 16,
+) -> pd.DataFrame:
+    """Measure the effect of highlighting and its cost over its strengths.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        A model whose tokens have places.
+    captioned, questions : sequence of Sample
+        From :func:`select_pairs` and :func:`select_questions`; not those of the final numbers.
+    strengths : mapping of str to sequence of HighlightStrength
+        By the field that varies, strengths that differ in it.
+    batch_size : int
+        Samples per forward pass.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``setting``, ``strength`` (its value), ``line``, ``value``, ``low``, ``high``, ``n``. Line
+        ``switched``: captions that name the highlighted object first, of those that name the other
+        one first plainly. Line ``questions``: exact answers with an object highlighted that is not
+        asked about.
+
+    Raises
+    ------
+    ParameterError
+        If no plain caption names one of the two objects first.
+
+    Examples
+    --------
+    >>> betas = [HighlightStrength(beta=beta) for beta in (1.0, 5.0)]
+    >>> sweep_strengths(model, pairs, questions, strengths={"beta": betas})  # doctest: +SKIP
+    """
+    captioned, questions = list(captioned), list(questions)
+    kinds = [list(find_object_boxes(sample).values()) for sample in captioned]
+    rows = []
+    known: dict[HighlightStrength, tuple[Interval, Interval]] = {}
+    with reuse_perception():
+        plain = model.generate(captioned, max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size)
+        first = HighlightedAnswers(captioned, {PLAIN: plain}).name_first()[PLAIN]
+        places = [row for row, side in enumerate(first) if side != "neither"]
+        if not places:
+            raise ParameterError(
+                f"No plain caption of {model.name!r} names one of the two objects first, so that "
+                "none can be switched. Take more samples."
+            )
+        chosen = [captioned[row] for row in places]
+        wanted = ["right" if first[row] == "left" else "left" for row in places]
+        highlights = [
+            Highlight(boxes=kinds[row][side == "right"])
+            for row, side in zip(places, wanted, strict=True)
+        ]
+        others = [Highlight(boxes=split_objects(sample)[1]) for sample in questions]
+        for setting, own in strengths.items():
+            for strength in own:
+                if strength not in known:
+                    texts = generate_highlighted(
+                        model, chosen, highlights, strength=strength,
+                        max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size,
+                    )  # fmt: skip
+                    sides = HighlightedAnswers(chosen, {WHOLE: texts}).name_first()[WHOLE]
+                    answers = generate_highlighted(
+                        model, questions, others, strength=strength,
+                        max_new_tokens=_ANSWER_LENGTH, batch_size=batch_size,
+                    )  # fmt: skip
+                    known[strength] = (
+                        compute_mean_score((sides == wanted).to_numpy(float)),
+                        compute_mean_score(_match(questions, answers)),
+                    )
+                pair = zip(("switched", "questions"), known[strength], strict=True)
+                rows += [
+                    {"setting": setting, "strength": getattr(strength, setting), "line": line}
+                    | vars(score)
+                    for line, score in pair
+                ]
+    return pd.DataFrame(rows)
