@@ -92,6 +92,8 @@ _SERIES: Mapping[str, _Series] = {
     "random blocks, separated": _Series(_GREY, "P", "random blocks"),
     "toward text": _Series(_VERMILION, "o"),
     "random directions": _Series(_GREY, "s", "", _DASHED),
+    "switched captions": _Series(_INDIGO, "o"),
+    "definite questions": _Series(_BROWN, "s", "", _DASHED),
     "not updated": _Series(_INDIGO, "o"),
     "pruned": _Series(_BROWN, "s", "", _DASHED),
     "null": _Series(_GREY, "", "", (1, 1)),

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PLAIN, WHOLE, BACKGROUND = "nothing", "the whole picture", "background"
 FIRST, SECOND = "the left object", "the right object"
 ASKED, OTHER = "what is asked about", "another object"
+#: Lines of a sweep.
+SWITCHED, DEFINITE = "switched captions", "definite questions"
 _CAPTION_LENGTH, _ANSWER_LENGTH = 24, 8
 
 
@@ -133,6 +135,36 @@ def caption_highlighted(
     return _answer(
         model, samples, highlights, strength=strength, length=_CAPTION_LENGTH, batch_size=batch_size
     )
+
+
+def choose_pictures(
+    model: FrozenModel, samples: Sequence[Sample], *, n: int, batch_size: int = 16
+) -> list[Sample]:
+    """Choose pictures of two objects, those first whose plain caption names one of them first.
+
+    A model that recognises little names something else first in most of its captions, and in these
+    nothing can be switched.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        Captions the pictures plainly.
+    samples : sequence of Sample
+        From :func:`ima.interventions.highlight_samples.select_pairs`.
+    n : int
+        How many to choose; where too few can be switched, others follow in their order.
+    batch_size : int
+        Samples per forward pass.
+
+    Examples
+    --------
+    >>> chosen = choose_pictures(model, select_pairs(dataset, n=96), n=12)  # doctest: +SKIP
+    """
+    samples = list(samples)
+    plain = model.generate(samples, max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size)
+    first = HighlightedAnswers(samples, {PLAIN: plain}).name_first()[PLAIN]
+    order = sorted(range(len(samples)), key=lambda row: first[row] == "neither")
+    return [samples[row] for row in order[:n]]
 
 
 def answer_highlighted(
@@ -246,6 +278,52 @@ def _list_switches(captions: HighlightedAnswers) -> dict[str, FloatArray]:
     if BACKGROUND in switched:
         result["background"] = switched[BACKGROUND]
     return result
+
+
+def describe_switches(
+    model: str, switches: Mapping[str, Interval], *, expected: float, searched: int
+) -> str:
+    """Describe how often highlighting the other object switches a caption to it.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    switches : mapping of str to Interval
+        From :func:`count_switches`.
+    expected : float
+        The fraction that was expected at least.
+    searched : int
+        Number of pictures among which those were looked for whose plain caption names one of their
+        objects first.
+
+    Examples
+    --------
+    >>> other, none = Interval(0.5, 0.33, 0.7, n=20), Interval(0.0, 0.0, 0.16, n=20)
+    >>> print(describe_switches("m", {"other": other, "background": none}, expected=0.8,
+    ...     searched=24))
+    With the other of two objects highlighted, m names it first in 50 % of captions [33 %, 70 %], \
+n = 20 (found among 24 pictures); with background highlighted in 0 %. This is less than the 80 % \
+that was expected.
+    """
+    if "other" not in switches:
+        return (
+            f"No plain caption of {model} names one of the two objects of its picture first, so "
+            f"that none of {searched} could switch."
+        )
+    other = switches["other"]
+    text = (
+        f"With the other of two objects highlighted, {model} names it first in {other.value:.0%} "
+        f"of captions [{other.low:.0%}, {other.high:.0%}], n = {other.n} (found among {searched} "
+        f"pictures); with background highlighted in {switches['background'].value:.0%}. "
+    )
+    if other.high < expected:
+        text += f"This is less than the {expected:.0%} that was expected."
+    elif other.low >= expected:
+        text += f"This is at least the {expected:.0%} that was expected."
+    else:
+        text += f"The interval contains the {expected:.0%} that was expected at least."
+    return text.replace("%", " %")
 
 
 def compute_switch_gain(captions: HighlightedAnswers, *, seed: int = 0) -> Interval | None:
@@ -407,9 +485,9 @@ def sweep_strengths(
     -------
     pandas.DataFrame
         ``setting``, ``strength`` (its value), ``line``, ``value``, ``low``, ``high``, ``n``. Line
-        ``switched``: captions that name the highlighted object first, of those that name the other
-        one first plainly. Line ``questions``: exact answers with an object highlighted that is not
-        asked about.
+        :data:`SWITCHED`: captions that name the highlighted object first, of those that name the
+        other one first plainly. Line :data:`DEFINITE`: exact answers with an object highlighted
+        that is not asked about.
 
     Raises
     ------
@@ -457,7 +535,7 @@ def sweep_strengths(
                         compute_mean_score((sides == wanted).to_numpy(float)),
                         compute_mean_score(_match(questions, answers)),
                     )
-                pair = zip(("switched", "questions"), known[strength], strict=True)
+                pair = zip((SWITCHED, DEFINITE), known[strength], strict=True)
                 rows += [
                     {"setting": setting, "strength": getattr(strength, setting), "line": line}
                     | vars(score)

@@ -112,7 +112,7 @@ def get_world(sample: Sample) -> World:
 
 
 def find_object_boxes(sample: Sample) -> dict[str, tuple[Box, ...]]:
-    """Return the boxes of each object in pixels, from left to right.
+    """Return the boxes of each object in pixels, from left to right; empty for other media.
 
     Examples
     --------
@@ -120,13 +120,15 @@ def find_object_boxes(sample: Sample) -> dict[str, tuple[Box, ...]]:
     ['heart', 'diamond']
     """
     world = get_world(sample)
-    assert world.boxes is not None
+    fractions = {} if world.boxes is None else world.boxes(sample)
+    if not fractions:
+        return {}
     height, width = sample.load().shape[:2]
     return {
         name: tuple(
             (box[0] * width, box[1] * height, box[2] * width, box[3] * height) for box in boxes
         )
-        for name, boxes in world.boxes(sample).items()
+        for name, boxes in fractions.items()
     }
 
 
