@@ -485,6 +485,20 @@ def test_demonstrations_leave_their_images(tmp_path):
     assert "n = 4" in known["words"]
 
 
+@pytest.mark.slow
+def test_parts_of_a_picture_are_highlighted(tmp_path, monkeypatch):
+    """On a model that recognises its objects: random weights name nothing that could switch."""
+    monkeypatch.delenv("IMA_ZOO", raising=False)
+    given = {"models": {"llava-mini-3": "mini"}, "samples": {"llava-mini-3": 4}}
+    given |= {"searched": {"llava-mini-3": 6}, "betas": [1.0, 5.0], "gammas": [2.0]}
+    known = check_page(run("highlight", tmp_path, **given, alphas=[0.01], resamples=20))
+    assert "n = 4 (found among 6 pictures)" in known["answer"]
+    assert "80 %" in known["answer"]
+    assert known["searched"] == "'6 for llava-mini-3'"
+    assert known["counted"] == "'switched captions: 4, definite questions: 4'"
+    assert known["aligned"].count("llava-mini-3, β = ") == 2
+
+
 def test_short_runs_of_other_weights_are_refused(swept_zoo):
     changed = next((swept_zoo / SWEEP_FOLDER).iterdir())
     record = json.loads(changed.read_text())
