@@ -8,12 +8,13 @@ its pixels. Each patch that arrives at the encoder then holds the coordinates th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ima.errors import ModelError, ParameterError
@@ -46,7 +47,8 @@ def locate_tokens(model: FrozenModel, sample: Sample) -> _FloatArray:
     -------
     ndarray
         ``(token, 4)``: left, top, right and bottom in pixels of the picture, right and bottom
-        exclusive, exact to a hundredth of the picture. NaN where a token reads padding alone.
+        exclusive, exact to a hundredth of the picture. NaN where a token reads padding alone or
+        ends a row.
 
     Raises
     ------
@@ -145,7 +147,12 @@ def _read_picture(model: FrozenModel, sample: Sample, picture: _Pixels) -> _Floa
     pixels = _find_pixels(inputs, name=model.name)
     if pixels.ndim == 2:
         return _group_patches(pixels, tokens=tokens, name=model.name)
-    return _cut_tiles(pixels.flatten(0, -4), tokens=tokens, name=model.name)
+    tiles = pixels.flatten(0, -4)
+    config = model.language.config
+    if getattr(config, "image_grid_pinpoints", None) and len(tiles) > 1:
+        size = inputs["image_sizes"][0].tolist()
+        return _join_tiles(tiles, tokens=tokens, size=size, config=config, name=model.name)
+    return _cut_tiles(tiles, tokens=tokens, name=model.name)
 
 
 def _find_pixels(inputs: Mapping[str, Any], *, name: str) -> Tensor:
@@ -184,6 +191,36 @@ def _cut_tiles(tiles: Tensor, *, tokens: int, name: str) -> _FloatArray:
         cells.permute(0, 2, 4, 1, 3, 5).reshape(tokens, channels, -1).double().cpu().numpy()
     )
     return cut
+
+
+def _join_tiles(
+    tiles: Tensor, *, tokens: int, size: Sequence[int], config: Any, name: str
+) -> _FloatArray:
+    """Cut tiles into cells as LLaVA-NeXT joins them.
+
+    The first tile is the whole picture. The others form one map, whose padding is cut off, and a
+    token without a place ends each of its rows.
+    """
+    from transformers.models.llava_next.modeling_llava_next import (
+        get_anyres_image_grid_shape,
+        unpad_image,
+    )
+
+    vision = config.vision_config
+    side = vision.image_size // vision.patch_size
+    cells = _cut_tiles(tiles, tokens=len(tiles) * side * side, name=name)
+    down, across = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, vision.image_size)
+    order = torch.arange(side * side, len(cells)).reshape(down, across, side, side)
+    joined = unpad_image(order.permute(0, 2, 1, 3).reshape(1, down * side, across * side), size)[0]
+    rows = torch.nn.functional.pad(joined, (0, 1), value=-1).flatten().numpy()
+    if side * side + len(rows) != tokens:
+        raise _make_unknown_error(
+            name,
+            f"{side * side + len(rows)} cells of tiles and ends of rows become {tokens} tokens",
+        )
+    joined_cells = np.where((rows < 0)[:, None, None], np.nan, cells[rows])
+    whole: _FloatArray = np.concatenate([cells[: side * side], joined_cells])
+    return whole
 
 
 def _make_unknown_error(name: str, reason: str) -> ModelError:
