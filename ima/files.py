@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
+import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_SUFFIX, _OLD_SUFFIX = ".partial", ".old.partial"
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; the file written there replaces ``path`` if no error occurs.
+
+    Two writers of one file do not disturb each other: the file is that of the writer who ends last.
 
     Parameters
     ----------
@@ -26,7 +33,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     ...     partial.write_text("{}")
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = _name_partial(path, prefix="")
     try:
         yield partial
         os.replace(partial, path)  # noqa: PTH105 - atomic, also over an existing file
@@ -38,6 +45,9 @@ def replace_file(path: Path) -> Iterator[Path]:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder, which replaces ``folder`` if no error occurs.
 
+    The old folder is moved away before the new one takes its place, and deleted only then: an
+    error or a kill in between never leaves half of either.
+
     Parameters
     ----------
     folder : Path
@@ -48,15 +58,66 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     >>> with replace_folder(parent / "masks") as partial:  # doctest: +SKIP
     ...     (partial / "readme.txt").write_text("complete or absent")
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _name_partial(folder, prefix=".")
+    old = _name_old(partial)
     partial.mkdir(parents=True)
     try:
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        if folder.is_dir():
+            folder.rename(old)
+        try:
+            partial.rename(folder)
+        except OSError:
+            _put_back(old, folder)
+            raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+        _remove(old)
+
+
+def _name_partial(path: Path, *, prefix: str) -> Path:
+    """Return a temporary path that no other writer uses; remove those of killed writers."""
+    start = f"{prefix}{path.name}.{socket.gethostname()}-"
+    partial = path.with_name(f"{start}{os.getpid()}-{threading.get_ident()}{_SUFFIX}")
+    leftovers = [
+        leftover
+        for leftover in path.parent.glob(f"{glob.escape(start)}*{_SUFFIX}")
+        if leftover in (partial, _name_old(partial))
+        or not _is_running(leftover.name.removeprefix(start).partition("-")[0])
+    ]
+    for leftover in leftovers:
+        if leftover.name.endswith(_OLD_SUFFIX):
+            _put_back(leftover, path)
+        _remove(leftover)
+    return partial
+
+
+def _name_old(partial: Path) -> Path:
+    return partial.with_name(partial.name.removesuffix(_SUFFIX) + _OLD_SUFFIX)
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    """Undo the first half of a replacement whose second half did not happen."""
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir() and not leftover.is_symlink():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ima.files import read_json, write_json
+from ima.files import read_json, replace_folder, write_json
 from ima.miniature.pools import CONNECTOR_POOL_SIZES, ENCODER_POOL_SIZES
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_file
 from ima.training.loop import TrainingRecipe
@@ -121,8 +121,8 @@ class ZooWorkshop:
             card = candidate / CARD_FILE
             if card.exists() and read_json(card).get("recipe") == recipe:
                 if candidate != folder:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    shutil.copytree(candidate, folder)
+                    with replace_folder(folder) as partial:
+                        shutil.copytree(candidate, partial, dirs_exist_ok=True)
                 return True
         recipe_path = checkpoint.with_suffix(".json")
         is_resumable = recipe_path.exists() and read_json(recipe_path) == recipe

@@ -10,6 +10,7 @@ from pathlib import Path
 from transformers import CLIPImageProcessorPil, LlavaProcessor
 
 from ima.errors import ModelError, ParameterError
+from ima.files import replace_folder
 from ima.models import zoo
 from ima.models.frozen import FrozenModel
 from ima.models.llava import IMAGE_PLACEHOLDER
@@ -50,7 +51,8 @@ def save_model(model: FrozenModel, folder: str | os.PathLike[str]) -> Path:
     if model.name in zoo.list_model_names():
         source = zoo.find_model_folder(model.name)
         if is_trained_model(source):
-            shutil.copytree(source, target)
+            with replace_folder(target) as partial:
+                shutil.copytree(source, partial, dirs_exist_ok=True)
             return target
     if model.perception is None or model.setup != "MT":
         raise ModelError(
@@ -69,6 +71,7 @@ def save_model(model: FrozenModel, folder: str | os.PathLike[str]) -> Path:
     )
     processor.patch_size, processor.vision_feature_select_strategy = encoder.patch_size, "default"
     processor.num_additional_image_tokens = 1
-    model.language.save_pretrained(target)
-    processor.save_pretrained(target)
+    with replace_folder(target) as partial:
+        model.language.save_pretrained(partial)
+        processor.save_pretrained(partial)
     return target

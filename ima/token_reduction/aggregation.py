@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ima.errors import ModelError, ParameterError
+from ima.files import replace_file
 from ima.models import zoo
 from ima.models.batch import EmbeddedTokens
 from ima.models.frozen import FrozenModel
@@ -193,9 +194,10 @@ class DemonstrationBank:
         """Write the bank to a safetensors file, in full precision."""
         from safetensors.torch import save_file
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"weights_hash": self.weights_hash, "depth": str(self.depth)}
-        save_file({key: value.contiguous() for key, value in self.states.items()}, path, metadata)
+        states = {key: value.contiguous() for key, value in self.states.items()}
+        with replace_file(path) as partial:
+            save_file(states, partial, metadata)
 
     @classmethod
     def read(cls, path: Path, *, model: FrozenModel) -> DemonstrationBank:
