@@ -14,6 +14,7 @@ import torch
 
 from ima.data.samples import Media, Sample
 from ima.errors import ModelError
+from ima.models.memory import is_out_of_memory
 
 _T = TypeVar("_T")
 logger = logging.getLogger("ima")
@@ -71,14 +72,24 @@ class AdaptiveBatchSize:
             last = limit(first, min(first + self.value, stop))
             try:
                 result = compute(first, last)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if last - first == 1:
+                    reason = (str(error) or type(error).__name__).splitlines()[0]
                     raise ModelError(
-                        f"One sample does not fit into the device's memory: {error}. Give fewer "
-                        "hook points, a smaller precision, or device='auto'."
+                        f"Memory ran out on one sample: {reason:.200}. Give fewer hook points "
+                        "(--hook-points), precision='bfloat16' (--precision), or device='auto' "
+                        "(--device)."
                     ) from error
                 self.value = (last - first + 1) // 2
-                logger.warning("memory ran out: continuing with %d samples per batch", self.value)
+                logger.warning(
+                    "Memory ran out on %d samples: continuing with %d samples per batch. Give "
+                    "batch_size=%d (--batch-size) to begin with as many.",
+                    last - first,
+                    self.value,
+                    self.value,
+                )
             else:
                 yield first, last, result
                 first = last

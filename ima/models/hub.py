@@ -29,6 +29,7 @@ from ima.models.chat_template import (
 )
 from ima.models.frozen import BatchContext, FrozenModel
 from ima.models.hearing import prepare_sound
+from ima.models.memory import is_out_of_memory
 from ima.models.processors import NoVideoProcessor, prepare_videos
 
 #: Side of the picture that tells which placeholder a processor reads, in pixels.
@@ -425,11 +426,12 @@ def _name_failures(name: str, model: nn.Module) -> Iterator[None]:
     """Turn what a model raises for its own inputs into an error that names the model."""
     try:
         yield
-    except (_ReachedError, torch.OutOfMemoryError, ImaError):
+    except (_ReachedError, ImaError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        if _is_from_a_hook(error, model):
-            raise  # a fault of ours, which says nothing of the model
+        # Neither memory nor a fault of ours says anything of the model.
+        if is_out_of_memory(error) or _is_from_a_hook(error, model):
+            raise
         raise ModelError(
             f"{name!r} cannot run on what its own processor makes: {type(error).__name__}: "
             f"{error!s:.200}. Check that processor and weights belong together."

@@ -330,7 +330,9 @@ def test_one_sample_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path, m
         raise torch.OutOfMemoryError(message)
 
     monkeypatch.setattr(work_units, "compute_batch_statistics", measure)
-    with pytest.raises(ModelError, match=r"One sample does not fit.*device='auto'"):
+    with pytest.raises(
+        ModelError, match=r"Memory ran out on one sample: CUDA out of memory\. Give .*device='auto'"
+    ):
         create_cache(
             "llama-mini/vit/image-caption",
             dataset="mini-image-caption",
