@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ima.cache.guarded_reads import StoreWatch, guard_reads
 from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import (
@@ -21,7 +22,7 @@ from ima.cache.schema1 import (
     upgrade_path,
     upgrade_tree,
 )
-from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
+from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, is_root_intact, locate_store
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
 logger = logging.getLogger("ima")
@@ -58,7 +59,8 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     CacheIncompleteError
         If it is not finished; the message has the command that finishes it.
     CacheCorruptError
-        If a file of the finished samples is missing or empty: Zarr would read it as NaN.
+        If a file of the finished samples is missing or empty: Zarr would read it as NaN. Reading an
+        array raises it, too, where its bytes are damaged.
 
     Examples
     --------
@@ -66,7 +68,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     >>> cache["means/resid_post/mean"].sel(kind="textual", layer=3)  # doctest: +SKIP
     """
     location = locate_store(path)
-    attributes = read_cache_attributes(location)
+    watch, attributes = _watch_store(location)
     done = read_done_mask(location)
     if not done.all() and not allow_partial:
         raise CacheIncompleteError(
@@ -74,7 +76,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
             f"Finish it with: {_command(attributes, location)} — or open what is there with "
             "allow_partial=True."
         )
-    _require_files(location, attributes, done)
+    keys = _require_files(location, attributes, done)
     # Consolidated metadata needs one read for all groups.
     try:
         tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
@@ -85,9 +87,20 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
             f"{location.address!r} cannot be opened: {reason:.200} See what is damaged, and "
             f"compute it again: ima cache verify {location.address} --repair"
         ) from error
+    guard_reads(tree, watch=watch, keys=keys)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
         tree = upgrade_tree(tree)
     return tree if done.all() else _select_finished(tree, done)
+
+
+def _watch_store(location: StoreLocation) -> tuple[StoreWatch, dict[str, Any]]:
+    """Return a watch of a store and the attributes of the very root that it watches."""
+    while True:
+        watch = StoreWatch(location)
+        attributes = read_cache_attributes(location)
+        # A writer may have begun or replaced the store in between.
+        if watch.observe()[:1] == watch.opened[:1]:
+            return watch, attributes
 
 
 def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -166,7 +179,7 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     CacheSchemaError
         If the store is not a cache, or has an unknown schema version.
     CacheCorruptError
-        If its root is not JSON.
+        If its root is not JSON, or has another checksum than it states.
 
     Examples
     --------
@@ -182,7 +195,13 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         )
         raise CacheSchemaError(message) if is_folder else CacheError(message)
     try:
-        document = json.loads(location.read(ROOT_METADATA_FILE))
+        content = location.read(ROOT_METADATA_FILE)
+        document = json.loads(content)
+    except PermissionError as error:
+        raise CacheError(
+            f"{location.address!r} cannot be read: {error.strerror}. Ask its owner for the right "
+            "to read it, or copy it."
+        ) from error
     except ValueError as error:
         raise CacheCorruptError(
             f"The root of {location.address!r} is not JSON: {error}. "
@@ -211,6 +230,8 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         raise _make_damage_error(location, f"{type(error).__name__}: {error}") from error
     if not whole:
         raise _make_damage_error(location, "an entry has another type")
+    if not is_root_intact(content):
+        raise _make_damage_error(location, "the root has another checksum than it states")
     return found
 
 
@@ -251,28 +272,32 @@ def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
 
 def _require_files(
     location: StoreLocation, attributes: Mapping[str, Any], done: npt.NDArray[np.bool_]
-) -> None:
-    """Raise an error if a file is lost that the finished samples need."""
+) -> dict[str, list[str]]:
+    """Return the files that the finished samples need, by array; raise an error if one is lost."""
     sizes = location.sizes()
     if ROOT_METADATA_FILE not in sizes:
         logger.warning(
             "The files of %r cannot be listed: lost ones would read as NaN.", location.address
         )
-        return
+        return {}
     is_old, finished = attributes["schema_version"] == SCHEMA_1_VERSION, bool(done.all())
-    expected = [
-        make_file_key(array, index, is_old=is_old)
+    expected = {
+        downgrade_path(array.path) if is_old else array.path: [
+            make_file_key(array, index, is_old=is_old)
+            for index in array.list_file_indices()
+            if finished or _is_needed(array, index, done)
+        ]
         for array in parse_cache_layout(attributes).arrays()
-        for index in array.list_file_indices()
-        if finished or _is_needed(array, index, done)
-    ]
-    lost = [key for key in expected if not sizes.get(key)]
+    }
+    lost = [key for keys in expected.values() for key in keys if not sizes.get(key)]
     if lost:
+        total = sum(map(len, expected.values()))
         raise CacheCorruptError(
-            f"{location.address!r} lacks {len(lost)} of its {len(expected)} files, or they are "
+            f"{location.address!r} lacks {len(lost)} of its {total} files, or they are "
             f"empty; the first missing one is {lost[0]}. Copy the cache again, or compute them: "
             f"ima cache verify {location.address} --repair"
         )
+    return expected
 
 
 def make_file_key(array: ArraySpec, index: tuple[int, ...], *, is_old: bool) -> str:

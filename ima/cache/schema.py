@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,6 +146,12 @@ class CacheLayout:
     def units(self) -> int:
         """Number of units of work."""
         return -(-self.samples // self.unit)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays of numbers, before compression."""
+        numbers = [array for array in self.arrays() if array.dtype != "string"]
+        return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in numbers)
 
     def bounds(self, unit: int) -> tuple[int, int]:
         """Return the first sample of a unit and the one after its last."""

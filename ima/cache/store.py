@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from ima.files import replace_file, replace_folder
 ROOT_METADATA_FILE = "zarr.json"
 ROOT_DIGEST_KEY = "sha256"
 _BLANK = "0" * 64
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
     missing = [parent for parent in beside.parents if not parent.exists()]
     above = beside.parents[len(missing)]
     if not above.is_dir():
-        raise make_unwritable_error(location, f"{above} is not a folder")
+        raise make_unwritable_error(location, NotADirectoryError(0, f"{above} is not a folder"))
     # A writer that ends removes its file: a file opened just before has to be opened again.
     lock = FileLock(beside, timeout=0.1, poll_interval=0.01)
     try:
@@ -176,7 +178,7 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
             "another path."
         ) from None
     except OSError as error:
-        raise make_unwritable_error(location, error.strerror or str(error)) from error
+        raise make_unwritable_error(location, error) from error
     try:
         yield
     finally:
@@ -189,20 +191,74 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
                     parent.rmdir()
 
 
-def make_unwritable_error(location: StoreLocation, reason: str) -> CacheError:
+def make_unwritable_error(
+    location: StoreLocation, error: OSError, *, needed: int = 0
+) -> CacheError:
     """Return the error for a location that cannot be written.
+
+    Parameters
+    ----------
+    location : StoreLocation
+        The store.
+    error : OSError
+        What the system said.
+    needed : int
+        Bytes that the whole store takes; 0 if not known.
 
     Examples
     --------
-    >>> str(make_unwritable_error(locate_store("memory://a.zarr"), "read-only"))
-    "Cannot write a cache to 'memory://a.zarr': read-only. Give a path in a folder that you may \
-write to."
+    >>> reason = PermissionError(errno.EACCES, "Permission denied")
+    >>> str(make_unwritable_error(locate_store("memory://a.zarr"), reason))
+    "Cannot write a cache to 'memory://a.zarr': Permission denied. Give a path in a folder that \
+you may write to."
     """
-    message = (
-        f"Cannot write a cache to {location.address!r}: {reason}. Give a path in a folder that you "
-        "may write to."
-    )
-    return CacheError(message)
+    message = f"Cannot write a cache to {location.address!r}: {describe_write_error(error)}"
+    if error.errno in _NO_SPACE:
+        return CacheError(f"{message} {explain_space(location, error, needed=needed)}")
+    return CacheError(f"{message} Give a path in a folder that you may write to.")
+
+
+def describe_write_error(error: OSError) -> str:
+    """Return the reason of a failed write as a sentence.
+
+    Examples
+    --------
+    >>> describe_write_error(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device.'
+    """
+    return f"{error.strerror or error}".rstrip(".") + "."
+
+
+def explain_space(location: StoreLocation, error: OSError, *, needed: int = 0) -> str:
+    """Return how much space there is and what to do; nothing if space was not the reason.
+
+    Parameters
+    ----------
+    location : StoreLocation
+        The store.
+    error : OSError
+        What stopped the writer.
+    needed : int
+        Bytes that the whole store takes; 0 if not known.
+
+    Examples
+    --------
+    >>> denied = PermissionError(errno.EACCES, "Permission denied")
+    >>> explain_space(locate_store("memory://a.zarr"), denied)
+    ''
+    """
+    if error.errno not in _NO_SPACE:
+        return ""
+    if error.errno == errno.EFBIG:
+        return (
+            "The system limits the size of files here: raise it (ulimit -f), or take another disk."
+        )
+    free = ""
+    if location.local is not None:
+        place = next(parent for parent in location.local.parents if parent.exists())
+        free = f"{shutil.disk_usage(place).free / 1e6:.1f} MB are free in {place}. "
+    whole = f"The whole cache takes about {needed / 1e6:.1f} MB. " if needed else ""
+    return f"{whole}{free}Free some space, or take another disk."
 
 
 def build_store_metadata(
@@ -358,7 +414,7 @@ def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
     except OSError as error:
-        raise make_unwritable_error(location, error.strerror or str(error)) from error
+        raise make_unwritable_error(location, error) from error
 
 
 def _choose_codecs(array: ArraySpec) -> list[Any]:

@@ -17,7 +17,13 @@ from ima.cache.verification import (
     verify_cache,
 )
 from ima.capture.work_units import write_work_unit
-from ima.capture.writer import make_job_attributes, prepare_capture_job, set_stored_thread_count
+from ima.capture.writer import (
+    explain_memory_errors,
+    explain_write_errors,
+    make_job_attributes,
+    prepare_capture_job,
+    set_stored_thread_count,
+)
 from ima.data.samples import SampleSet
 from ima.errors import CacheError
 from ima.models.frozen import FrozenModel
@@ -61,7 +67,12 @@ def repair_cache(
     report = verify_cache(path)
     problems, repaired = list(report.problems), set[int]()
     if problems:
-        with lock_store(location):
+        command = f"ima cache verify {location.address} --repair"
+        with (
+            lock_store(location),
+            explain_memory_errors(location, command=command),
+            explain_write_errors(location, command=command),
+        ):
             while report.problems:
                 _repair(location, report.problems, model=model, dataset=dataset)
                 repaired |= {unit for problem in report.problems for unit in problem.units}

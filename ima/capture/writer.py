@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from ima.cache.store import (
     ROOT_METADATA_FILE,
     StoreLocation,
     build_store_metadata,
+    describe_write_error,
+    explain_space,
     locate_store,
     lock_store,
     make_unwritable_error,
@@ -33,10 +35,18 @@ from ima.cache.store import (
 )
 from ima.capture.work_units import CaptureJob, write_work_unit
 from ima.data.samples import SampleSet, open_samples
-from ima.errors import CacheDifferentError, CacheError, ImaError, ParameterError, SampleError
+from ima.errors import (
+    CacheDifferentError,
+    CacheError,
+    ImaError,
+    ModelError,
+    ParameterError,
+    SampleError,
+)
 from ima.metrics.sample_scores import SampleScorer
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
+from ima.models.memory import is_out_of_memory
 from ima.progress import make_progress_bar
 
 logger = logging.getLogger("ima")
@@ -116,7 +126,8 @@ def create_cache(
         }
     )
     location = locate_store(path)
-    with lock_store(location):
+    command = parameters.command(location.address)
+    with lock_store(location), explain_memory_errors(location, command=command):
         stored = _read_existing(location)
         # Another version may have chosen other units; the numbers do not depend on them.
         unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
@@ -128,7 +139,10 @@ def create_cache(
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
         resumed = None if overwrite else stored
-        with set_stored_thread_count(resumed or requested), _readable_errors(location, parameters):
+        with (
+            set_stored_thread_count(resumed or requested),
+            explain_write_errors(location, command=command, needed=job.layout.nbytes),
+        ):
             _write_units(
                 location,
                 job=job,
@@ -334,7 +348,9 @@ def _write_units(
                     progress_bar.update(stop - start)
     except BaseException:
         if opened and finished == 0:
-            location.remove()
+            # What cannot be removed is continued by the next run.
+            with suppress(OSError):
+                location.remove()
         raise
 
 
@@ -357,15 +373,75 @@ def set_stored_thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _readable_errors(location: StoreLocation, parameters: CacheParameters) -> Iterator[None]:
+def explain_write_errors(
+    location: StoreLocation, *, command: str, needed: int = 0
+) -> Iterator[None]:
+    """Turn what the system refuses a writer into an error that says how to continue.
+
+    Parameters
+    ----------
+    location : StoreLocation
+        The store.
+    command : str
+        The command that continues.
+    needed : int
+        Bytes that the whole store takes; 0 if not known.
+
+    Raises
+    ------
+    CacheError
+        In place of any OSError.
+
+    Examples
+    --------
+    >>> with explain_write_errors(locate_store("a.zarr"), command="ima cache create …"):
+    ...     pass
+    """
     try:
         yield
     except ImaError:
         raise
     except OSError as error:
         if location.exists():
+            advice = explain_space(location, error, needed=needed)
             raise CacheError(
-                f"Writing {location.address!r} stopped: {error.strerror or error}. Finished units "
-                f"are kept; continue with: {parameters.command(location.address)}"
+                f"Writing {location.address!r} stopped: {describe_write_error(error)} "
+                f"{f'{advice} ' if advice else ''}Finished units are kept; continue with: {command}"
             ) from error
-        raise make_unwritable_error(location, error.strerror or str(error)) from error
+        raise make_unwritable_error(location, error, needed=needed) from error
+
+
+@contextmanager
+def explain_memory_errors(location: StoreLocation, *, command: str) -> Iterator[None]:
+    """Turn memory that ran out, outside of a batch, into an error that names the settings.
+
+    A batch that does not fit is halved before: see :mod:`ima.capture.prefetch`.
+
+    Raises
+    ------
+    ModelError
+        In place of any error that says that memory ran out.
+
+    Examples
+    --------
+    >>> with explain_memory_errors(locate_store("a.zarr"), command="ima cache create …"):
+    ...     pass
+    """
+    try:
+        yield
+    except ImaError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        kept = (
+            f"Finished units are kept; continue with: {command} — or begin"
+            if (location.exists())
+            else "Begin"
+        )
+        raise ModelError(
+            f"Memory ran out while {location.address!r} was made: {reason:.200}. {kept} anew with "
+            "a smaller --batch-size, --unit, --keep-tokens or --logit-lens, or with --precision "
+            "bfloat16."
+        ) from error

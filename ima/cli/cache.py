@@ -154,5 +154,9 @@ def cache_verify(
         typer.echo(summary)
         if not report.ok and not repair:
             typer.echo(f"Compute what is damaged again: ima cache verify {path} --repair")
+        if report.ok and report.done < report.samples:
+            from ima.cache.reader import describe_cache
+
+            typer.echo(f"Finish it with: {describe_cache(path)['finish']}")
     if not report.ok:
         raise typer.Exit(1)

@@ -88,7 +88,7 @@ def test_opening_reads_no_data(finished: Path, tmp_path: Path) -> None:
     chunk.write_bytes(b"broken")
     cache = ima.open_cache(copy)
     cache["means/mlp_out/mean"].load()
-    with pytest.raises(ValueError, match=r".+"):
+    with pytest.raises(CacheCorruptError, match=rf"'means/mlp_post/mean' of '{copy}' is damaged"):
         cache["means/mlp_post/mean"].load()
 
 

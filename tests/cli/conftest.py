@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from tinycli import run_ima
 
 from ima import cli
 
+__all__ = ["cache_path", "create_arguments", "run_ima"]
+
 MODEL = "llama-mini/vit/image-caption"
 DATASET = "mini-image-caption"
-
-
-@pytest.fixture
-def run_ima(capsys):
-    """Run the command line in this process; return exit code, standard output and error."""
-
-    def run(*arguments):
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code or 0
-        else:
-            code = 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def make_create_arguments(path, *more):

@@ -94,7 +94,7 @@ MUTANTS = {
         "capture/writer.py",
         "if not done[start:stop].all():",
         "if not done[start:stop].any() and unit > 0:",
-        ("tests/capture/test_killed_writer.py", "tests/capture/test_writer.py"),
+        ("tests/faults/test_process_faults.py", "tests/capture/test_writer.py"),
     ),
     "a claim": Mutant(
         "measures/cone_gaps.py",
