@@ -166,6 +166,29 @@ def test_a_readers_model_goes_from_its_folder_to_verdicts(tiny_zoo, tmp_path):
     assert float(glued(known)["minutes"].strip("'")) < 10
 
 
+@pytest.mark.slow
+def test_faults_shows_each_message(tiny_zoo, tmp_path):
+    notebook = run("faults", tmp_path, scratch=str(tmp_path / "faults"))
+    check_page(notebook)
+    shown = [output.data.get("text/plain", "") for output in outputs(notebook, "display_data")]
+    messages = [text for text in shown if text.startswith("Error: ")]
+    begun = [
+        "Hook point 'resid_post', layer 3: NaN or infinite",
+        "is not finished: 4 of 6 samples. Finish it with: ima cache create",
+        "Array 'means/resid_post/mean' of",
+        "Another process is writing",
+        "holds another cache:",
+        "was replaced or removed after it was opened",
+    ]
+    assert len(messages) == len(begun)
+    for message, part in zip(messages, begun, strict=True):
+        assert part in message
+    results = [output.data["text/plain"] for output in outputs(notebook, "execute_result")]
+    assert results[-3] == "True"
+    assert results[-1] == "((1,), True)"
+
+
+@pytest.mark.slow
 def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
