@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _DISK, _PROCESS = "tests/faults/test_disk_faults.py", "tests/faults/test_process_faults.py"
+_COMMAND = "tests/faults/test_command_faults.py"
 _MODEL, _FILES = "tests/faults/test_model_faults.py", "tests/test_files.py"
 _VERIFICATION, _REPAIR = "tests/cache/test_verification.py", "tests/capture/test_repair.py"
 
@@ -174,6 +175,20 @@ PROMISES = (
         ),
     ),
     Promise(
+        "A byte of stored masks flips",
+        "It is never read as a mask; the message says how to make them again.",
+        ("tests/pruning/test_masks.py::test_a_flipped_byte_in_masks_is_never_read_as_a_mask",),
+    ),
+    Promise(
+        "Space, rights or memory are refused to any other command",
+        "The message says which and what to do. Files that were there stay.",
+        (
+            f"{_COMMAND}::test_a_command_on_a_full_disk_says_so_and_keeps_the_old_files",
+            f"{_COMMAND}::test_a_command_without_memory_names_what_to_lower",
+            f"{_COMMAND}::test_other_errors_are_faults_of_ours",
+        ),
+    ),
+    Promise(
         "A training is killed",
         "It continues at its last saved step, and ends with the same bytes.",
         (
@@ -220,10 +235,20 @@ def show_promises() -> Styler:
     --------
     >>> show_promises()  # doctest: +SKIP
     """
-    styles = {"text-align": "left", "vertical-align": "top", "white-space": "pre-line"}
-    head = [{"selector": "th", "props": [("text-align", "left")]}]
     style = tabulate_promises().style.hide(axis="index").format(escape="html")
-    return style.set_properties(**styles).set_table_styles(head)
+    return style.set_table_styles(
+        [
+            {"selector": "th", "props": [("text-align", "left")]},
+            {
+                "selector": "td",
+                "props": [
+                    ("text-align", "left"),
+                    ("vertical-align", "top"),
+                    ("white-space", "pre-line"),
+                ],
+            },
+        ]
+    )
 
 
 def _read_aloud(test: str) -> str:

@@ -16,7 +16,7 @@ from ima.cli.book import book_command
 from ima.cli.cache import cache_app
 from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
-from ima.cli.faults import write_fault
+from ima.cli.faults import describe_refusal, write_fault
 from ima.cli.highlight import highlight_command
 from ima.cli.models import models_app
 from ima.cli.notebook import notebook_app
@@ -197,6 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        refusal = describe_refusal(error)
+        if refusal is not None:
+            _fail(refusal)
         path = write_fault(error)
         _fail(
             f"{type(error).__name__}: {str(error).strip() or 'no message'}\n"

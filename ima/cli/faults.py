@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -16,7 +18,52 @@ from platformdirs import user_log_path
 
 #: Variable of the environment that moves the folder of the files.
 LOG_VARIABLE = "IMA_LOGS"
+# What torch says where memory runs out, on a GPU and here; importing torch takes seconds.
+_ALLOCATION = re.compile(r"out of memory|DefaultCPUAllocator")
+_SPACE, _RIGHTS = "Free some space", "Give a path that you may write to and read"
+_REFUSALS = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: _RIGHTS,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+}
 _PACKAGES = ("ima", "torch", "transformers", "zarr", "xarray", "numpy")
+
+
+def describe_refusal(error: BaseException) -> str | None:
+    """Return what to do where the system refuses space, rights or memory; None for other errors.
+
+    Commands write whole files or none, so what was finished before is kept.
+
+    Parameters
+    ----------
+    error : BaseException
+        What ended the command.
+
+    Examples
+    --------
+    >>> full = OSError(errno.ENOSPC, "No space left on device", "card.json")
+    >>> print(describe_refusal(full))
+    No space left on device: 'card.json'. Free some space, then run the same command again. Files \
+that were finished before are whole.
+    >>> describe_refusal(ValueError("no such thing")) is None
+    True
+    """
+    if isinstance(error, MemoryError) or _ALLOCATION.search(str(error)):
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return (
+            f"Memory ran out: {reason:.200}. Run it with fewer samples, a smaller batch size or a "
+            "smaller model. Files that were finished before are whole."
+        )
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return None
+    where = f": {os.fspath(error.filename)!r}" if error.filename else ""
+    return (
+        f"{error.strerror}{where}. {_REFUSALS[error.errno]}, then run the same command again. "
+        "Files that were finished before are whole."
+    )
 
 
 def write_fault(error: BaseException) -> Path:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.cache.reader import open_cache
-from ima.errors import CacheError, ParameterError, UnknownNameError
+from ima.cache.store import choose_codecs
+from ima.errors import CacheCorruptError, CacheError, ParameterError, UnknownNameError
 from ima.files import replace_folder
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
@@ -92,8 +93,12 @@ class Masks:
         attributes = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION, **self.attributes}
         layers = np.arange(1, 1 + next(iter(self.kept.values())).shape[0])
         dataset = xr.Dataset(arrays, coords={"layer": layers}, attrs=attributes)
+        codecs = {
+            name: {"compressors": choose_codecs(str(variable.dtype))}
+            for name, variable in dataset.variables.items()
+        }
         with replace_folder(Path(path)) as partial:
-            dataset.to_zarr(partial, zarr_format=3, consolidated=False)
+            dataset.to_zarr(partial, zarr_format=3, consolidated=False, encoding=codecs)
         return Path(path)
 
 
@@ -138,6 +143,8 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     ------
     CacheError
         If the path holds no masks.
+    CacheCorruptError
+        If their bytes are damaged.
 
     Examples
     --------
@@ -147,7 +154,15 @@ def open_masks(path: str | os.PathLike[str]) -> Masks:
     folder = Path(path)
     if not (folder / "zarr.json").is_file():
         raise CacheError(f"No masks at {str(folder)!r}. Make them with Masks.save, or `make book`.")
-    stored = xr.open_zarr(folder, consolidated=False).load()
+    try:
+        stored = xr.open_zarr(folder, consolidated=False).load()
+    # Damaged bytes make xarray, zarr and codecs fail in every way that they have.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CacheCorruptError(
+            f"The masks at {str(folder)!r} are damaged: {reason:.200} Remove them and make them "
+            "again with Masks.save, or `make book`."
+        ) from error
     schema, version = (stored.attrs.get(key) for key in ("schema", "schema_version"))
     if (schema, version) != (_SCHEMA, _SCHEMA_VERSION):
         raise CacheError(

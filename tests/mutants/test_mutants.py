@@ -96,6 +96,12 @@ MUTANTS = {
         "if not done[start:stop].any() and unit > 0:",
         ("tests/faults/test_process_faults.py", "tests/capture/test_writer.py"),
     ),
+    "a replaced cache": Mutant(
+        "cache/guarded_reads.py",
+        "if after[:1] != self.watch.opened[:1]:",
+        "if False:",
+        ("tests/faults/test_process_faults.py",),
+    ),
     "a claim": Mutant(
         "measures/cone_gaps.py",
         "compute_lowest_point(gaps,",

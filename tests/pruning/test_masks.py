@@ -11,7 +11,7 @@ from tinysamples import image_set
 
 from ima.capture import capture_activations
 from ima.capture.writer import create_cache
-from ima.errors import CacheError, ParameterError, UnknownNameError
+from ima.errors import CacheCorruptError, CacheError, ParameterError, UnknownNameError
 from ima.measures import subnetworks
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
@@ -70,6 +70,25 @@ def test_stored_masks_are_the_masks_and_plain_xarray_reads_them(
     assert packed.nbytes * 8 >= masks.kept["mlp.down_proj"].size > packed.nbytes * 7
     with pytest.raises(CacheError, match="No masks"):
         open_masks(tmp_path / "b")
+
+
+def test_a_flipped_byte_in_masks_is_never_read_as_a_mask(
+    model: FrozenModel, cache: Path, tmp_path: Path
+) -> None:
+    path = compute_masks_from_cache(model, cache, sparsity=0.3).save(tmp_path / "a.masks.zarr")
+    chunks = [file for file in path.rglob("c/*") if file.is_file()]
+    chunks += [file for file in path.rglob("c/*/**/*") if file.is_file()]
+    assert len(set(chunks)) > 5
+    random = np.random.default_rng(2)
+    for chunk in set(chunks):
+        sound = chunk.read_bytes()
+        content = bytearray(sound)
+        content[random.integers(len(content))] ^= 1 << random.integers(8)
+        chunk.write_bytes(content)
+        with pytest.raises(CacheCorruptError, match=r"are damaged: .* make them again with"):
+            open_masks(path)
+        chunk.write_bytes(sound)
+    open_masks(path)
 
 
 def test_caches_without_inputs_and_kinds_that_do_not_exist_are_refused(
