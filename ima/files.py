@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -79,17 +78,24 @@ def _name_partial(path: Path, *, prefix: str) -> Path:
     """Return a temporary path that no other writer uses; remove those of killed writers."""
     start = f"{prefix}{path.name}.{socket.gethostname()}-"
     partial = path.with_name(f"{start}{os.getpid()}-{threading.get_ident()}{_SUFFIX}")
-    leftovers = [
-        leftover
-        for leftover in path.parent.glob(f"{glob.escape(start)}*{_SUFFIX}")
-        if leftover in (partial, _name_old(partial))
-        or not _is_running(leftover.name.removeprefix(start).partition("-")[0])
-    ]
-    for leftover in leftovers:
-        if leftover.name.endswith(_OLD_SUFFIX):
-            _put_back(leftover, path)
-        _remove(leftover)
+    own = (partial.name, _name_old(partial).name)
+    for name in _list_names(path.parent):
+        if not (name.startswith(start) and name.endswith(_SUFFIX)):
+            continue
+        if name in own or not _is_running(name.removeprefix(start).partition("-")[0]):
+            leftover = path.with_name(name)
+            if name.endswith(_OLD_SUFFIX):
+                _put_back(leftover, path)
+            _remove(leftover)
     return partial
+
+
+def _list_names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except FileNotFoundError:
+        return []
 
 
 def _name_old(partial: Path) -> Path:
