@@ -14,6 +14,8 @@ from ima.data.samples import Media, Modality
 from ima.data.sounds import SAMPLING_RATE, SOUND_SUFFIXES, read_sound
 from ima.errors import ImaError, SampleError
 
+#: Frames of a clip that a preview shows side by side.
+PREVIEW_FRAMES = 4
 _READERS: Mapping[Modality, Callable[[Path], Media]] = {
     "image": read_picture,
     "video": read_clip,
@@ -101,6 +103,53 @@ def write_media(media: Media, stem: Path, modality: Modality) -> Path:
 
         path = stem.with_suffix(".wav")
         wavfile.write(path, SAMPLING_RATE, media.astype(np.float32))
+    return path
+
+
+def write_preview(media: Media, stem: Path, modality: Modality, *, side: int = 160) -> Path:
+    """Write a small copy of a medium that browsers show: a picture, a strip of frames or a sound.
+
+    Parameters
+    ----------
+    media : ndarray
+        As :func:`read_media` returns it.
+    stem : Path
+        Where to write, without a suffix.
+    modality : {"image", "video", "audio"}
+        A picture and the strip of :data:`PREVIEW_FRAMES` frames of a clip become png files, a sound
+        becomes a wav file of 16 bits.
+    side : int
+        The longer side of a picture, and the height of a strip, in pixels; smaller ones keep their
+        size.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Examples
+    --------
+    >>> clip = np.zeros((8, 48, 48, 3), np.uint8)
+    >>> write_preview(clip, Path("clip"), "video")  # doctest: +SKIP
+    PosixPath('clip.png')
+    """
+    if modality == "audio":
+        from scipy.io import wavfile
+
+        path = stem.with_suffix(".wav")
+        pulses = np.clip(media, -1, 1) * np.iinfo(np.int16).max
+        wavfile.write(path, SAMPLING_RATE, pulses.round().astype(np.int16))
+        return path
+    from PIL import Image
+
+    path, width = stem.with_suffix(".png"), side
+    if modality == "video":
+        shown = np.linspace(0, len(media) - 1, min(PREVIEW_FRAMES, len(media))).round().astype(int)
+        media = np.concatenate(list(media[shown]), axis=1)
+        width = side * len(shown)
+    picture = Image.fromarray(media)
+    picture.thumbnail((width, side))
+    picture.save(path, optimize=True)
     return path
 
 

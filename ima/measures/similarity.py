@@ -78,7 +78,29 @@ def cosine_over_pairs(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
     >>> float(cosine_over_pairs(a, a).round(3))
     0.5
     """
-    return (normalize_vectors(a).mean("sample") * normalize_vectors(b).mean("sample")).sum("hidden")
+    return (average_directions(a) * average_directions(b)).sum("hidden")
+
+
+def average_directions(vectors: xr.DataArray) -> xr.DataArray:
+    """Average the directions of a set of vectors: all that its mean cosines depend on.
+
+    Parameters
+    ----------
+    vectors : xarray.DataArray
+        ``(sample, ..., hidden)``.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(..., hidden)``. The scalar product of two of these is :func:`cosine_over_pairs`.
+
+    Examples
+    --------
+    >>> vectors = xr.DataArray([[2.0, 0.0], [0.0, 5.0]], dims=("sample", "hidden"))
+    >>> average_directions(vectors).values
+    array([0.5, 0.5])
+    """
+    return normalize_vectors(vectors).mean("sample")
 
 
 def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:

@@ -21,7 +21,7 @@ from scipy.io import wavfile
 
 from ima.data.clips import MAX_CONTAINER_FRAMES, Clip, ClipTiming, list_frames, read_clip
 from ima.data.importers.rows import make_samples_from_rows
-from ima.data.media import read_media
+from ima.data.media import PREVIEW_FRAMES, read_media, write_preview
 from ima.data.pictures import convert_picture, decode_picture, read_picture
 from ima.data.sounds import convert_sound, read_sound
 from ima.errors import SampleError
@@ -463,3 +463,18 @@ def test_damaged_headers_that_readers_trip_over_are_named(tmp_path, name, modali
     path.write_bytes(content)
     with pytest.raises(SampleError, match=re.escape(name)):
         read_media(path, modality)
+
+
+def test_previews_are_files_that_browsers_show(tmp_path):
+    picture = RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    path = write_preview(picture, tmp_path / "picture", "image", side=100)
+    assert (path.suffix, read_picture(path).shape) == (".png", (75, 100, 3))
+    clip = np.repeat(np.arange(9, dtype=np.uint8)[:, None, None, None], 3, axis=3)
+    clip = np.broadcast_to(clip, (9, 20, 30, 3))
+    strip = read_picture(write_preview(clip, tmp_path / "clip", "video"))
+    assert strip.shape == (20, 30 * PREVIEW_FRAMES, 3)
+    assert strip[0, ::30, 0].tolist() == [0, 3, 5, 8]  # frames from the first to the last
+    sound = np.array([-2.0, -1.0, 0.0, 0.5, 1.0], np.float32)
+    rate, pulses = wavfile.read(write_preview(sound, tmp_path / "sound", "audio"))
+    assert (rate, pulses.dtype) == (16_000, np.int16)
+    assert pulses.tolist() == [-32767, -32767, 0, 16384, 32767]
