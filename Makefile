@@ -107,4 +107,4 @@ bench: $(READY)  ## measure how fast this machine captures, writes and reads act
 	$(ONE_THREAD) $(PY) -m ima.cli bench $(ARGS)
 
 clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
-	rm -rf _build book/runs book/_generated data/caches data/masks data/own .snakemake
+	rm -rf _build book/runs book/_generated data/caches data/explorer data/masks data/own .snakemake

@@ -27,8 +27,8 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # The API and what only a screen can use.
 _LEFT_OUT = ("book/api", "book/_generated/", "book/runs/caching-")
 _SCREEN_ONLY = (
-    "details.hide, .figure-note, .headerlink, .copybtn, .narrow-figure, script, .prev-next-footer, "
-    ".tag_hide-input > .cell_input, details.sd-dropdown, audio, video, button"
+    "details.hide, #explorer, .figure-note, .headerlink, .copybtn, .narrow-figure, script, "
+    ".prev-next-footer, .tag_hide-input > .cell_input, details.sd-dropdown, audio, video, button"
 )
 _MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 _STYLE = """

@@ -156,3 +156,78 @@ def test_nothing_serious_stops_a_reader_with_another_way_of_reading(browser, add
     context.close()
     assert {name: faults for name, faults in found.items() if faults} == {}
     assert errors == []
+
+
+@pytest.mark.skipif(
+    not (SITE / "book/runs/explore.html").is_file(), reason="a book without the page Explore"
+)
+class TestExplore:
+    """The page that opens caches in a browser."""
+
+    def open(self, page, address):
+        page.goto(f"{address}/runs/explore.html")
+        page.wait_for_selector("#explorer[data-ready]")
+
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    @pytest.mark.parametrize("width", [390, 1280])
+    def test_it_opens_at_both_widths_and_in_both_themes(self, browser, address, width, theme):
+        from axe_playwright_python.sync_playwright import Axe
+
+        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+        page = context.new_page()
+        errors = []
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        self.open(page, address)
+        beyond = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert beyond <= 2
+        found = Axe().run(page).response["violations"]
+        serious = [each for each in found if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], each["nodes"][0]["html"][:100]) for each in serious] == []
+        assert errors == []
+        context.close()
+
+    def test_its_curves_are_those_of_the_still_picture(self, page, address):
+        self.open(page, address)
+        numbers = ROOT / "book/_generated/figures/explore/fig-explore-curves.csv"
+        rows = list(csv.DictReader(io.StringIO(numbers.read_text(encoding="utf-8"))))
+        models = page.locator("#explorer select").first
+        for number, name in enumerate(dict.fromkeys(row["panel"] for row in rows)):
+            models.select_option(str(number))
+            page.wait_for_function(
+                "name => document.querySelector('.ex-values').textContent.startsWith(name)",
+                arg=name,
+            )
+            cells = page.evaluate(
+                "[...document.querySelectorAll('#explorer td[data-curve]')].map(cell => "
+                "[cell.dataset.curve, cell.parentElement.cells[0].textContent, cell.dataset.value])"
+            )
+            shown = {(curve, float(layer)): float(value) for curve, layer, value in cells}
+            own = [row for row in rows if row["panel"] == name]
+            drawn = {
+                (re.search(r"\w+vs\w", row["series"])[0], float(row["x"])): float(row["y"])
+                for row in own
+            }
+            assert shown.keys() == drawn.keys()
+            assert all(shown[key] == pytest.approx(drawn[key], abs=1e-5) for key in drawn)
+
+    def test_from_a_disk_it_shows_pictures_and_says_how_to_serve_it(self, page):
+        page.goto((SITE / "book/runs/explore.html").as_uri())
+        page.wait_for_timeout(500)
+        assert "python -m http.server" in page.locator("#explorer .ex-notice").inner_text()
+        images = page.locator("article img.wide-figure, article img.scrolled-figure")
+        assert images.count() >= 3
+        sizes = images.evaluate_all(
+            "all => Promise.all(all.map(image => { image.loading = 'eager';"
+            " return image.decode().then(() => image.naturalWidth); }))"
+        )
+        assert all(size > 100 for size in sizes)
+
+    def test_no_other_page_loads_its_scripts(self):
+        loading = [
+            path.relative_to(SITE).as_posix()
+            for path in SITE.rglob("*.html")
+            if "explorer/explorer.js" in path.read_text(encoding="utf-8")
+        ]
+        assert loading == ["book/runs/explore.html"]

@@ -299,6 +299,22 @@ FEW = {"finding1-norms": {"controlled": 4}, "finding3": {"neighbours": 3, "permu
 
 
 @pytest.mark.slow
+def test_the_page_for_browsers_writes_what_it_shows(tiny_zoo, tmp_path):
+    from tinyexplorer import SHOWN, make_caches
+
+    paths = [str(path) for path in make_caches(tmp_path)]
+    folder = tmp_path / "explorer"
+    page = run(
+        "explore", tmp_path, caches=paths, folder=str(folder), shown=SHOWN, mapped=["resid_post"]
+    )
+    known = check_page(page)
+    assert known["points"] == 4 * SHOWN
+    (entry,) = json.loads((folder / "index.json").read_text(encoding="utf-8"))["models"]
+    assert entry["name"] == known["first"].strip("'")
+    assert page.metadata["ima"]["parameters"]["folder"] == str(folder)
+
+
+@pytest.mark.slow
 def test_both_readings_stand_side_by_side(stores, tmp_path):
     known = check_page(run("fixes", tmp_path, caches=stores[: len(MODELS)], calibrated=4))
     assert known["answered"] == "48"
