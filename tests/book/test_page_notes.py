@@ -225,10 +225,12 @@ def test_the_style_sheet_of_icons_keeps_those_that_are_used():
 
 def test_the_extensions_are_those_of_the_book():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    # Terms are linked in what the notes add, and sizes are those of the pages as written.
+    # Terms are linked in what the notes add, and sizes are those of the pages as written,
+    # also where a page is weighed with its data.
     assert list(config["sphinx"]["local_extensions"]) == [
         "page_notes",
         "glossary",
         "bibliography",
         "page_weight",
+        "explorer_page",
     ]
