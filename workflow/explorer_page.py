@@ -51,7 +51,7 @@ def copy_data(notebook: Path, site: Path) -> None:
         If it is gone.
     """
     parameters = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["ima"]["parameters"]
-    source = Path(parameters["folder"])
+    source = Path(parameters["out"])
     if not (source / "index.json").is_file():
         message = (
             f"{notebook} wrote {source}, which is gone. Run its page again: make book "

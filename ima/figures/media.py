@@ -86,5 +86,6 @@ def plot_spectrograms(
 
 
 def _as_text(title: str) -> str:
-    """Return a title of which no part is mathematics."""
-    return title.replace("$", r"\$")
+    """Return a title of which no part is mathematics, and no letter a control character."""
+    printable = "".join(each if each.isprintable() or each == "\n" else " " for each in title)
+    return printable.replace("$", r"\$")

@@ -57,7 +57,7 @@ def site(tmp_path):
     """A site with a page that loads a script, a picture and data, and links a page."""
     notebook = tmp_path / "explore.ipynb"
     folder = tmp_path / "made"
-    parameters = {"folder": str(folder)}
+    parameters = {"out": str(folder)}
     notebook.write_text(json.dumps({"metadata": {"ima": {"parameters": parameters}}}))
     page = tmp_path / "html" / f"{explorer_page.PAGE}.html"
     page.parent.mkdir(parents=True)

@@ -174,6 +174,13 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     assert written[0] == written[1]
 
 
+def test_titles_of_images_are_drawn_as_they_are_written(tmp_path):
+    images = [np.zeros((8, 8, 3), np.uint8)] * 2
+    figure = figures.plot_images(images, titles=["$a$ or $b$", "two\nlines \x12"])
+    assert [axes.get_title("left") for axes in figure.axes] == [r"\$a\$ or \$b\$", "two\nlines  "]
+    figure.savefig(tmp_path / "figure.svg")  # a warning of a missing letter is an error
+
+
 def zoo_scores():
     row = {"value": 0.6, "low": 0.5, "high": 0.7, "floor_value": 0.2, "floor_low": 0.1}
     row |= {"floor_high": 0.3, "none_value": 0.1, "majority_value": 0.3, "words_value": 0.9}

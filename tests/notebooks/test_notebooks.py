@@ -305,13 +305,13 @@ def test_the_page_for_browsers_writes_what_it_shows(tiny_zoo, tmp_path):
     paths = [str(path) for path in make_caches(tmp_path)]
     folder = tmp_path / "explorer"
     page = run(
-        "explore", tmp_path, caches=paths, folder=str(folder), shown=SHOWN, mapped=["resid_post"]
+        "explore", tmp_path, caches=paths, out=str(folder), shown=SHOWN, mapped=["resid_post"]
     )
     known = check_page(page)
-    assert known["points"] == 4 * SHOWN
+    assert known["points"] == str(4 * SHOWN)
     (entry,) = json.loads((folder / "index.json").read_text(encoding="utf-8"))["models"]
     assert entry["name"] == known["first"].strip("'")
-    assert page.metadata["ima"]["parameters"]["folder"] == str(folder)
+    assert page.metadata["ima"]["parameters"]["out"] == str(folder)
 
 
 @pytest.mark.slow
