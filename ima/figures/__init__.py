@@ -50,5 +50,6 @@ from ima.figures.plans import (
     plot_score_by_tokens,
     plot_skip_grid,
 )
+from ima.figures.rows import plot_values_by_row
 from ima.figures.scores import plot_scores_with_floors, plot_training_curves, plot_zoo_scores
 from ima.figures.style import set_theme

@@ -66,6 +66,8 @@ def plot_heatmap(
     with open_axes(0.36 * max(len(matrix), 2) + 1.2 + 0.05 * longest) as (figure, axes):
         style = {"annot": numbers, "fmt": ".2f", "cmap": "cividis"}
         style |= {"annot_kws": {"fontsize": SMALL_TEXT}} if numbers else {}
+        if not numbers:
+            style["xticklabels"] = -(-matrix.shape[1] // _MOST_NUMBERS)  # every so many
         sns.heatmap(matrix, ax=axes, cbar_kws={"label": label}, **style | options)
         set_readable_numerals(axes)
         axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -331,6 +331,23 @@ def make_verdicts():
     )
 
 
+def make_rows():
+    rows = [
+        {
+            "measure": measure,
+            "model": f"llama-mini/timesformer/{at}",
+            "absent": kind,
+            **interval(0.9),
+        }
+        for measure in ("accuracy", "precision", "recall", "F1", "yes ratio")
+        for at in range(16)
+        for kind in ("random", "popular", "adversarial")
+    ]
+    return figures.plot_values_by_row(
+        pd.DataFrame(rows), panel="measure", row="model", series="absent", xlabel="fraction"
+    )
+
+
 def make_norms():
     values = np.random.default_rng(0).random((9, 2, 31)) + 1
     coords = {"kind": ["perceptual", "textual"], "layer": np.arange(31)}
@@ -389,6 +406,7 @@ EXAMPLES = {
     ),
     "plot_training_curves": make_training,
     "plot_tsne_by_layer": make_tsne,
+    "plot_values_by_row": make_rows,
     "plot_vote_agreement": make_votes,
     "plot_zoo_scores": make_zoo_scores,
 }
