@@ -21,6 +21,7 @@ from ima.figures.phone import SMALL_TEXT, count_legend_columns, is_narrow
 MOST_SERIES = 6
 # Letters of a line of a label, and the widest label, as a fraction of the figure.
 _LETTERS, _LETTERS_NARROW, _WIDEST, _WIDEST_NARROW = 20, 16, 0.22, 0.32
+_WIDEST_BETWEEN = 45.0  # points
 # Points: between labels, from a line to its label, and how far a label may leave its line.
 _GAP, _DISTANCE, _FARTHEST = 1.5, 6.0, 34.0
 # A label as near as this to the end of its line needs no line that leads to it.
@@ -155,8 +156,12 @@ def label_lines(figure: Figure, panels: Sequence[Axes]) -> bool:
             placed.append((axes, labels))
     widest = _WIDEST_NARROW if is_narrow() else _WIDEST
     points = figure.get_figwidth() * _POINTS_PER_INCH * widest
-    if any(_measure_width(each.text) > points for _, labels in placed for each in labels):
-        return False
+    for axes, labels in placed:
+        # Between narrow panels there is room for short names.
+        is_inner = len(set(rights)) > 2 and round(axes.get_position().x0, 2) < max(rights)
+        most = _WIDEST_BETWEEN if is_inner else points
+        if any(_measure_width(each.text) > most for each in labels):
+            return False
     for axes, labels in placed:
         for label in labels:
             _write_label(axes, label)

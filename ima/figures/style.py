@@ -36,6 +36,8 @@ FIGURE_WIDTH = 7.2  # inches: the text column of the book
 _TITLE_LETTERS = (80, 40, 29, 22)
 # Numbers between the powers of ten stand on an axis that has few of these.
 _MANY_TIMES = 200
+# Inches of a row of panels: less leaves nothing between its title and the words below.
+_LEAST_HEIGHT = 1.3
 # More columns leave no room for the numbers on the axes.
 _MOST_COLUMNS = 4
 _STYLE: Mapping[str, Any] = {
@@ -201,7 +203,7 @@ def open_panel_grid(
     if is_narrow():
         columns, row_height = 1, row_height * FLATTER
     rows = -(-len(names) // columns)
-    height = base_height + row_height * rows
+    height = base_height + max(row_height, _LEAST_HEIGHT) * rows
     with open_figure(rows=rows, columns=columns, height=height, **subplot_options) as (
         figure,
         grid,
