@@ -40,7 +40,7 @@ SNAKEMAKE := $(ONE_THREAD) TQDM_DISABLE=1 PYTHONPATH=workflow/plugins$(if $(PYTH
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
 
-.PHONY: help setup parts book pdf publish picture test fuzz lint zoo bench clean
+.PHONY: help setup parts book pdf publish picture bucket test fuzz lint zoo bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -56,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	# What an earlier installation left there would hide worlds that were registered since.
 	rm -rf ima.egg-info
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,book,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,remote,book,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
 	touch $@
 
@@ -81,6 +81,11 @@ picture:  ## draw the README's picture from the caches of the book
 	$(ONE_THREAD) $(PY) workflow/picture.py --sample 8 \
 		data/caches/$(SIZE)/smollm2-dinov2-image-caption--drawings-image-caption.zarr \
 		data/caches/$(SIZE)/smollm2-dinov2-image-qa--drawings-image-qa.zarr
+
+# Its own versions of packages, which are not ours: botocore wants an older dateutil.
+bucket: $(READY)  ## install the S3 server that the tests of caches in a bucket start
+	test -d $(VENV)/bucket/moto || $(PY) -m pip install --quiet --no-deps --target $(VENV)/bucket \
+		--requirement tests/bucket.txt
 
 test: $(READY)  ## run the tests (ARGS="-k name" picks some)
 	$(ONE_THREAD) $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)

@@ -78,6 +78,10 @@ class CacheError(ImaError, OSError):
     """A cache that cannot be read or written."""
 
 
+class CacheUnreachableError(CacheError):
+    """A store that does not answer, or does not let its user in."""
+
+
 class CacheIncompleteError(CacheError):
     """A cache whose writer has not finished."""
 

@@ -127,5 +127,5 @@ def test_make_help_lists_every_target(arguments):
 
 def test_continuous_integration_runs_the_same_commands():
     text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for command in ("make test", "make lint", "SMALL=1 make book"):
+    for command in ("make bucket", "make test", "make lint", "SMALL=1 make book"):
         assert re.search(rf"^{command}$", text, flags=re.MULTILINE), command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -25,9 +24,6 @@ from ima.cache.schema1 import (
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, is_root_intact, locate_store
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
-logger = logging.getLogger("ima")
-
-
 _SECTIONS = ("model", "dataset", "parameters", "layout", "execution")
 
 
@@ -37,7 +33,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     Parameters
     ----------
     path : str or path
-        A local folder or an fsspec URL.
+        A local folder, or a URL: ``s3://``, ``gs://``, ``https://``, ``hf://`` or ``memory://``.
     allow_partial : bool
         Whether to open an unfinished cache; the tree then holds its finished samples.
 
@@ -60,7 +56,10 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
         If it is not finished; the message has the command that finishes it.
     CacheCorruptError
         If a file of the finished samples is missing or empty: Zarr would read it as NaN. Reading an
-        array raises it, too, where its bytes are damaged.
+        array raises it, too, where its bytes are damaged. From a web server, which does not list
+        its files, the error for a lost file comes when it is read.
+    CacheUnreachableError
+        If the store does not answer, or does not let its user in.
 
     Examples
     --------
@@ -79,7 +78,11 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     keys = _require_files(location, attributes, done)
     # Consolidated metadata needs one read for all groups.
     try:
-        tree = xr.open_datatree(location.address, engine="zarr", chunks=None, consolidated=True)
+        coords = [] if location.remote is None else _list_coord_files(attributes)
+        store = location.open_store(coords=coords, is_complete=bool(done.all()))
+        tree = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=True, zarr_format=3)
+    except CacheError:
+        raise
     # Damaged metadata and coords make xarray, zarr and codecs fail in every way that they have.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -109,7 +112,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path
-        A local folder or an fsspec URL.
+        A local folder, or a URL: ``s3://``, ``gs://``, ``https://``, ``hf://`` or ``memory://``.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     attributes = read_cache_attributes(location)
     parameters, layout = parse_cache_parameters(attributes), parse_cache_layout(attributes)
     done = read_done_mask(location)
-    sizes = location.sizes()
+    sizes = location.sizes(list_cache_files(attributes))
     groups: dict[str, dict[str, Any]] = {}
     for array in layout.arrays():
         group = groups.setdefault(array.group, {"bytes": 0, "arrays": {}})
@@ -186,8 +189,15 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     >>> read_cache_attributes(locate_store("mine.zarr"))["model"]["setup"]  # doctest: +SKIP
     'ST'
     """
-    if not location.exists():
-        is_folder = location.files.isdir(location.root)
+    try:
+        root = location.find(ROOT_METADATA_FILE)
+    except PermissionError as error:
+        raise CacheError(
+            f"{location.address!r} cannot be read: {error.strerror}. Ask its owner for the right "
+            "to read it, or copy it."
+        ) from error
+    if root is None:
+        is_folder = location.is_folder()
         message = (
             f"No cache at {location.address!r}: looked for {ROOT_METADATA_FILE}, found "
             f"{'a folder without it' if is_folder else 'nothing'}. Make one with "
@@ -195,13 +205,7 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         )
         raise CacheSchemaError(message) if is_folder else CacheError(message)
     try:
-        content = location.read(ROOT_METADATA_FILE)
-        document = json.loads(content)
-    except PermissionError as error:
-        raise CacheError(
-            f"{location.address!r} cannot be read: {error.strerror}. Ask its owner for the right "
-            "to read it, or copy it."
-        ) from error
+        document = json.loads(root)
     except ValueError as error:
         raise CacheCorruptError(
             f"The root of {location.address!r} is not JSON: {error}. "
@@ -230,7 +234,7 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         raise _make_damage_error(location, f"{type(error).__name__}: {error}") from error
     if not whole:
         raise _make_damage_error(location, "an entry has another type")
-    if not is_root_intact(content):
+    if not is_root_intact(root):
         raise _make_damage_error(location, "the root has another checksum than it states")
     return found
 
@@ -274,12 +278,10 @@ def _require_files(
     location: StoreLocation, attributes: Mapping[str, Any], done: npt.NDArray[np.bool_]
 ) -> dict[str, list[str]]:
     """Return the files that the finished samples need, by array; raise an error if one is lost."""
-    sizes = location.sizes()
-    if ROOT_METADATA_FILE not in sizes:
-        logger.warning(
-            "The files of %r cannot be listed: lost ones would read as NaN.", location.address
-        )
+    if not location.can_list:
+        # A lost file of a finished cache is an error once it is read.
         return {}
+    sizes = location.sizes()
     is_old, finished = attributes["schema_version"] == SCHEMA_1_VERSION, bool(done.all())
     expected = {
         downgrade_path(array.path) if is_old else array.path: [
@@ -320,6 +322,39 @@ def make_file_key(array: ArraySpec, index: tuple[int, ...], *, is_old: bool) -> 
     """
     path = downgrade_path(array.path) if is_old else array.path
     return f"{path}/c/{'/'.join(map(str, index))}"
+
+
+def list_cache_files(attributes: Mapping[str, Any]) -> list[str]:
+    """Return every file of a finished cache, the root's metadata last.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Attributes of the cache; they alone determine its files.
+
+    Examples
+    --------
+    >>> list_cache_files(open_cache("mine.zarr").attrs)[-1]  # doctest: +SKIP
+    'zarr.json'
+    """
+    is_old = attributes["schema_version"] == SCHEMA_1_VERSION
+    files, nodes = [], set[str]()
+    for array in parse_cache_layout(attributes).arrays():
+        files += [make_file_key(array, index, is_old=is_old) for index in array.list_file_indices()]
+        path = downgrade_path(array.path) if is_old else array.path
+        nodes |= {path, *(path[:end] for end, sign in enumerate(path) if sign == "/")}
+    files += [f"{path}/{ROOT_METADATA_FILE}" for path in sorted(nodes)]
+    return [*files, ROOT_METADATA_FILE]
+
+
+def _list_coord_files(attributes: Mapping[str, Any]) -> list[str]:
+    is_old = attributes["schema_version"] == SCHEMA_1_VERSION
+    return [
+        make_file_key(array, index, is_old=is_old)
+        for array in parse_cache_layout(attributes).arrays()
+        if array.values is not None
+        for index in array.list_file_indices()
+    ]
 
 
 def _is_needed(array: ArraySpec, index: tuple[int, ...], done: npt.NDArray[np.bool_]) -> bool:

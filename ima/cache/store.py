@@ -8,13 +8,14 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.request import url2pathname
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -22,6 +23,9 @@ from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from ima.cache.addresses import is_url
+from ima.cache.remote import RemoteFolder
+from ima.cache.remote_lock import lock_remote_folder
 from ima.cache.schema import ArraySpec
 from ima.cache.shards import find_divided_dim, write_whole_shards
 from ima.errors import CacheError, CacheLockedError
@@ -31,6 +35,7 @@ ROOT_METADATA_FILE = "zarr.json"
 ROOT_DIGEST_KEY = "sha256"
 _BLANK = "0" * 64
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PARALLEL_WRITES = 16
 
 
 @dataclass(frozen=True)
@@ -40,66 +45,129 @@ class StoreLocation:
     Parameters
     ----------
     address : str
-        Address for Zarr and xarray: a local path or an fsspec URL.
-    root : str
-        The store's folder as its file system names it.
-    files : fsspec.AbstractFileSystem
-        The file system.
+        A local path or a URL.
     local : Path or None
-        The folder if it is on a local disk, else None.
+        The folder if it is on a local disk.
+    remote : RemoteFolder or None
+        The folder if it is behind a URL.
     """
 
     address: str
-    root: str
-    files: Any
     local: Path | None
+    remote: RemoteFolder | None = None
+
+    @property
+    def can_list(self) -> bool:
+        """Whether the files of the store can be listed: a web server does not list them."""
+        return self.remote is None or self.remote.can_list
 
     def exists(self, key: str = ROOT_METADATA_FILE) -> bool:
         """Return whether a file of the store exists."""
-        return bool(self.files.exists(f"{self.root}/{key}"))
+        return (self._folder / key).is_file() if self.remote is None else self.remote.exists(key)
+
+    def is_folder(self) -> bool:
+        """Return whether there is a folder, or a file below its name."""
+        if self.remote is None:
+            return self._folder.is_dir()
+        return self.remote.can_list and bool(self.remote.sizes())
+
+    def find(self, key: str) -> bytes | None:
+        """Return the bytes of a file, or None if it does not exist."""
+        if self.remote is not None:
+            return self.remote.find(key)
+        try:
+            return (self._folder / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of a file."""
-        content: bytes = self.files.cat_file(f"{self.root}/{key}")
+        """Return the bytes of a file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it does not exist.
+        """
+        content = self.find(key)
+        if content is None:
+            raise FileNotFoundError(
+                errno.ENOENT, os.strerror(errno.ENOENT), f"{self.address}/{key}"
+            )
         return content
 
     def write(self, key: str, content: bytes) -> None:
         """Write a file whole or not at all."""
-        if self.local is None:
-            self.files.pipe_file(f"{self.root}/{key}", content)
+        if self.remote is not None:
+            self.remote.write(key, content)
             return
-        with replace_file(self.local / key) as partial:
+        with replace_file(self._folder / key) as partial:
             partial.write_bytes(content)
 
     def delete(self, key: str) -> None:
         """Remove a file, if it exists."""
-        if self.exists(key):
-            self.files.rm_file(f"{self.root}/{key}")
+        if self.remote is not None:
+            self.remote.delete(key)
+        else:
+            (self._folder / key).unlink(missing_ok=True)
 
-    def sizes(self) -> dict[str, int]:
-        """Return every file of the store with its size in bytes."""
-        if self.local is not None:
-            # The file system's own listing asks for much more of each file.
-            return dict(_list_sizes(self.local, ""))
-        entries = self.files.find(self.root, detail=True)
-        return {name.removeprefix(f"{self.root}/"): info["size"] for name, info in entries.items()}
+    def sizes(self, keys: Iterable[str] = ()) -> dict[str, int]:
+        """Return the files of the store with their sizes in bytes.
+
+        Parameters
+        ----------
+        keys : iterable of str
+            Where the files cannot be listed, the ones to ask for.
+        """
+        if self.remote is not None:
+            return self.remote.sizes(keys)
+        return dict(_list_sizes(self._folder, ""))
 
     def remove(self) -> None:
         """Remove the store."""
-        if self.local is not None:
-            shutil.rmtree(self.local, ignore_errors=False)
+        if self.remote is not None:
+            self.remote.remove()
         else:
-            self.files.rm(self.root, recursive=True)
+            shutil.rmtree(self._folder, ignore_errors=False)
 
     def clean(self) -> None:
         """Remove the temporary files that a killed writer left."""
-        if self.local is not None:
-            for leftover in self.local.rglob("*.partial"):
+        if self.remote is None:
+            for leftover in self._folder.rglob("*.partial"):
                 leftover.unlink()
+
+    def open_store(self, *, coords: Sequence[str] = (), is_complete: bool = False) -> Any:
+        """Return what Zarr and xarray open for reading: a path, or a store.
+
+        Parameters
+        ----------
+        coords : sequence of str
+            Files that are read in any case: behind a URL, all at once.
+        is_complete : bool
+            Whether a file that is missing behind a URL is an error, as it is in a finished cache.
+        """
+        if self.remote is None:
+            return self.address
+        contents = self.remote.find_all(coords)
+        return self.remote.open_store(read_only=True, is_complete=is_complete, contents=contents)
 
     def group(self, mode: Literal["r", "r+"] = "r") -> Any:
         """Open the store as a Zarr group."""
-        return zarr.open_group(self.address, mode=mode, use_consolidated=False)
+        if self.remote is None:
+            return zarr.open_group(self.address, mode=mode, use_consolidated=False)
+        # The root states the metadata of all arrays: behind a URL, each file costs a request.
+        store = self.remote.open_store(read_only=mode == "r")
+        return zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=True)
+
+    def open_array(self, path: str) -> Any:
+        """Open an array of the store for reading by its own metadata, not by the root's."""
+        if self.remote is None:
+            return zarr.open_array(f"{self.address}/{path}", mode="r")
+        store = self.remote.open_store(read_only=True)
+        return zarr.open_array(store, path=path, mode="r", zarr_format=3)
+
+    @property
+    def _folder(self) -> Path:
+        return self.local or Path(self.address)
 
 
 def _list_sizes(folder: str | os.PathLike[str], prefix: str) -> Iterator[tuple[str, int]]:
@@ -114,12 +182,12 @@ def _list_sizes(folder: str | os.PathLike[str], prefix: str) -> Iterator[tuple[s
 
 
 def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
-    """Return the location of a store, from a local path or an fsspec URL such as ``s3://…``.
+    """Return the location of a store, from a local path or a URL such as ``s3://bucket/x.zarr``.
 
     Raises
     ------
     CacheError
-        If no file system knows the URL's protocol.
+        If no store has the URL's protocol, or the URL holds credentials.
 
     Examples
     --------
@@ -127,17 +195,13 @@ def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
     ('memory://mine.zarr', None)
     """
     text = os.fspath(path)
-    try:
-        files, root = fsspec.core.url_to_fs(text)
-    except (ValueError, ImportError) as error:
-        raise CacheError(
-            f"Cannot open {text!r}: {error} Give a local path, or a URL of a file system that "
-            "fsspec knows."
-        ) from error
-    root = root.rstrip("/")
-    if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
-        return StoreLocation(root, root, files, Path(root))
-    return StoreLocation(text.rstrip("/"), root, files, None)
+    if text.startswith("file://"):
+        text = url2pathname(text.removeprefix("file://"))
+    if is_url(text):
+        folder = RemoteFolder(text.rstrip("/"))
+        return StoreLocation(folder.address, None, folder)
+    local = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - links stay links
+    return StoreLocation(str(local), local)
 
 
 @contextmanager
@@ -145,7 +209,8 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
     """Hold the right to write a store.
 
     The operating system holds the lock, on a file beside the store: the lock ends with its process,
-    even with a killed one. A store that is not on a local disk is not locked.
+    even with a killed one. Behind a URL the lock is an object beside the store; see
+    :mod:`ima.cache.remote_lock`.
 
     Raises
     ------
@@ -160,7 +225,11 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
     ...     ...
     """
     if location.local is None:
-        yield
+        if location.remote is None or not location.remote.can_write:
+            reason = OSError(errno.EROFS, "its server takes no files")
+            raise make_unwritable_error(location, reason)
+        with lock_remote_folder(location.remote):
+            yield
         return
     beside = location.local.with_name(f"{location.local.name}.lock")
     missing = [parent for parent in beside.parents if not parent.exists()]
@@ -404,8 +473,10 @@ def write_store_metadata(location: StoreLocation, contents: Mapping[str, bytes])
     >>> write_store_metadata(locate_store("mine.zarr"), files)  # doctest: +SKIP
     """
     if location.local is None:
-        for key, content in contents.items():
-            location.write(key, content)
+        *others, root = contents.items()
+        with ThreadPoolExecutor(_PARALLEL_WRITES) as pool:
+            list(pool.map(lambda item: location.write(*item), others))
+        location.write(*root)
         return
     try:
         with replace_folder(location.local) as partial:

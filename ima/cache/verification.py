@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import zarr
 
 from ima.cache.provenance import parse_cache_layout
-from ima.cache.reader import make_file_key, read_cache_attributes
+from ima.cache.reader import list_cache_files, make_file_key, read_cache_attributes
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import SCHEMA_1_VERSION, downgrade_path, upgrade_path
 from ima.cache.store import (
@@ -26,7 +25,7 @@ from ima.cache.store import (
     locate_store,
     serialize_node_metadata,
 )
-from ima.errors import CacheCorruptError
+from ima.errors import CacheCorruptError, CacheUnreachableError
 
 _COPY = f"samples/{ROOT_METADATA_FILE}"
 
@@ -108,7 +107,7 @@ def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
     Parameters
     ----------
     path : str or path
-        A local folder or an fsspec URL.
+        A local folder, or a URL as for :func:`ima.open_cache`.
 
     Returns
     -------
@@ -218,7 +217,7 @@ class _Store:
     def __init__(self, location: StoreLocation, attributes: Mapping[str, Any]) -> None:
         self.location, self.layout = location, parse_cache_layout(attributes)
         self.old = attributes["schema_version"] == SCHEMA_1_VERSION
-        self.sizes = location.sizes()
+        self.sizes = location.sizes(list_cache_files(attributes))
         self.arrays = self.layout.arrays()
         self.done = np.zeros(self.layout.samples, dtype=bool)
         self.counts = np.zeros(self.layout.samples, dtype=np.int64)
@@ -323,9 +322,10 @@ class _Store:
     def _read(self, array: ArraySpec, region: tuple[slice, ...]) -> Any:
         try:
             if array.path not in self.opened:
-                address = f"{self.location.address}/{self._get_path(array)}"
-                self.opened[array.path] = zarr.open_array(address, mode="r")
+                self.opened[array.path] = self.location.open_array(self._get_path(array))
             return np.asarray(self.opened[array.path][region])
+        except CacheUnreachableError:
+            raise
         # Damaged bytes make codecs fail in every way that they have.
         except Exception as error:
             return error

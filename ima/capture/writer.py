@@ -38,6 +38,8 @@ from ima.data.samples import SampleSet, open_samples
 from ima.errors import (
     CacheDifferentError,
     CacheError,
+    CacheLockedError,
+    CacheUnreachableError,
     ImaError,
     ModelError,
     ParameterError,
@@ -70,8 +72,7 @@ def create_cache(
     dataset : str or SampleSet
         What :func:`ima.data.samples.open_samples` takes, or what it returned.
     path : str or path
-        The store: a local folder, or an fsspec URL. Only local folders are locked against a
-        second writer.
+        The store: a local folder, or a URL that starts with ``s3://``, ``gs://`` or ``memory://``.
     overwrite : bool
         Whether to replace a cache of other settings.
     progress : bool
@@ -346,8 +347,14 @@ def _write_units(
                     write_work_unit(unit, job=job, store=store)
                     finished += stop - start
                     progress_bar.update(stop - start)
-    except BaseException:
-        if opened and finished == 0:
+    except CacheUnreachableError as error:
+        raise CacheUnreachableError(
+            f"{error} {finished} of {layout.samples} samples are finished and kept. Continue with: "
+            f"{job.parameters.command(location.address)}"
+        ) from error
+    except BaseException as error:
+        # Whoever took the lock over has a store there now.
+        if opened and finished == 0 and not isinstance(error, CacheLockedError):
             # What cannot be removed is continued by the next run.
             with suppress(OSError):
                 location.remove()

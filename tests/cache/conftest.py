@@ -1,5 +1,16 @@
-"""Fixtures: tiny caches."""
+"""Fixtures: tiny caches, and where they can be."""
 
+from tinybucket import bucket, s3_port, website
 from tinycaches import copy, files, finished, model, partial, whole
 
-__all__ = ["copy", "files", "finished", "model", "partial", "whole"]
+__all__ = [
+    "bucket",
+    "copy",
+    "files",
+    "finished",
+    "model",
+    "partial",
+    "s3_port",
+    "website",
+    "whole",
+]

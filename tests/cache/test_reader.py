@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,6 +18,7 @@ from tinysamples import CAPTIONS, image_set
 
 import ima
 from ima.cache.reader import describe_cache
+from ima.cache.store import locate_store
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
 from ima.errors import (
@@ -166,7 +166,6 @@ def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path
 def test_the_command_in_the_message_parses_to_the_same_parameters(partial: Path) -> None:
     from ima.cache.provenance import parse_cache_parameters
     from ima.cache.reader import read_cache_attributes
-    from ima.cache.store import locate_store
 
     parameters = parse_cache_parameters(read_cache_attributes(locate_store(partial)))
     words = shlex.split(parameters.command("a path.zarr"))
@@ -232,19 +231,17 @@ def test_urls_work_in_place_of_a_path(
         cache = ima.open_cache(url)
     assert str(made) == (url if scheme == "memory" else str(tmp_path / "url.zarr"))
     xr.testing.assert_identical(cache, ima.open_cache(finished))
-    files, root = fsspec.core.url_to_fs(url)
-    assert {
-        key.removeprefix(f"{root}/"): files.cat_file(key) for key in files.find(root)
-    } == snapshot(finished)
+    location = locate_store(url)
+    assert {key: location.read(key) for key in location.sizes()} == snapshot(finished)
     create_cache(model, dataset=image_set(7), path=url, **SETTINGS)
     assert describe_cache(url)["finished"]
 
-    damaged = f"{root}/norms/attn_out/mean/c/1/0/0"
-    files.pipe_file(damaged, b"broken")
+    damaged = "norms/attn_out/mean/c/1/0/0"
+    location.write(damaged, b"broken")
     report: Any = repair_cache(url, model=model, dataset=image_set(7))
     assert report.ok
     assert report.repaired == (1,)
-    assert files.cat_file(damaged) == snapshot(finished)["norms/attn_out/mean/c/1/0/0"]
+    assert location.read(damaged) == snapshot(finished)[damaged]
 
 
 @pytest.mark.parametrize(
