@@ -403,6 +403,8 @@ def _open_objects(address: str) -> Any:
     if not any(os.environ.get(name) for name in CREDENTIALS[protocol]):
         given["skip_signature"] = True
     if protocol == "gs":
+        # Only the credentials themselves can name another endpoint than Google's.
+        options["allow_http"] = True
         return stores.GCSStore(bucket, prefix=prefix or None, **given)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:

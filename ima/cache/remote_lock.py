@@ -22,6 +22,8 @@ RENEWAL = 20.0
 LEASE = 90.0
 _OPERATION = "lock"
 _ATTEMPTS = 3
+#: What a store calls one state of an object: S3 a tag, Google a version.
+_Tag = dict[str, str]
 
 
 class LockObject:
@@ -50,7 +52,7 @@ class LockObject:
     def __init__(self, folder: RemoteFolder) -> None:
         self.folder, self.key = folder, f"{folder.name}.lock"
         self.writer, self.renewals = uuid.uuid4().hex, 0
-        self.tag: str | None = None
+        self.tag: _Tag | None = None
         self.renewed = time.monotonic()
         self._turn, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep_alive, daemon=True)
@@ -76,7 +78,7 @@ class LockObject:
                 break
             if age < LEASE or not self._is_abandoned(tag):
                 raise CacheLockedError(self._describe(state, age))
-            if self._put({"e_tag": tag}):
+            if self._put(tag):
                 break
         self._thread.start()
 
@@ -121,7 +123,7 @@ class LockObject:
             if self.tag is None:
                 return
             self.renewals += 1
-            if not self._put({"e_tag": self.tag}):
+            if not self._put(self.tag):
                 held = self._read()
                 mine = held is not None and held[0].get("writer") == self.writer
                 self.tag = held[1] if held is not None and mine else None
@@ -160,10 +162,10 @@ class LockObject:
                 if mode == "create" and isinstance(error, FileNotFoundError):
                     raise self.folder.make_bucket_error("write") from None
                 return False
-        self.tag, self.renewed = done["e_tag"], time.monotonic()
+        self.tag, self.renewed = _get_tag(done), time.monotonic()
         return True
 
-    def _read(self) -> tuple[dict[str, Any], str, float] | None:
+    def _read(self) -> tuple[dict[str, Any], _Tag, float] | None:
         """Return what the object states, its tag, and its age in seconds by our clock."""
         import obstore
 
@@ -176,10 +178,10 @@ class LockObject:
             with suppress(ValueError):
                 state = json.loads(bytes(answer.bytes()))
             age = (datetime.now(UTC) - meta["last_modified"]).total_seconds()
-            return state if isinstance(state, dict) else {}, str(meta["e_tag"]), age
+            return state if isinstance(state, dict) else {}, _get_tag(meta), age
         return None
 
-    def _is_abandoned(self, tag: str) -> bool:
+    def _is_abandoned(self, tag: _Tag) -> bool:
         """Return whether nobody renews the object while its writer would have done so twice."""
         end = time.monotonic() + 2 * RENEWAL
         while time.monotonic() < end:
@@ -196,6 +198,10 @@ class LockObject:
             f"{max(0, age):.0f} s ago. Wait until it has finished, or give another path. If it was "
             f"killed, its lock ends {LEASE:g} s after its last sign of life."
         )
+
+
+def _get_tag(meta: Any) -> _Tag:
+    return {name: str(meta[name]) for name in ("e_tag", "version") if meta[name] is not None}
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""`ima cache`: make, describe and verify caches of activations."""
+"""`ima cache`: make, describe, verify and copy caches of activations."""
 
 from __future__ import annotations
 
 import inspect
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
@@ -13,8 +13,11 @@ from pydantic.fields import FieldInfo
 from ima.cache.provenance import CacheParameters
 from ima.cli.console import AsJson, format_bytes, format_shape, print_record, print_table
 
+if TYPE_CHECKING:
+    from ima.cache.transfer import CacheCopy
+
 cache_app = typer.Typer(
-    no_args_is_help=True, help="Make, describe and verify caches of activations."
+    no_args_is_help=True, help="Make, describe, verify and copy caches of activations."
 )
 
 _CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
@@ -121,6 +124,55 @@ def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
         first = next(iter(arrays.values()))
         rows.append([f"/{name}", names, format_shape(first["shape"]), format_bytes(group["bytes"])])
     print_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
+
+
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@cache_app.command("push")
+def cache_push(
+    path: _CachePath,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="s3://BUCKET/NAME.zarr, gs://…, hf://datasets/OWNER/NAME/FOLDER, or a folder.",
+        ),
+    ],
+    overwrite: _Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a finished cache to a bucket or the hub; continue a stopped copy."""
+    from ima.cache.transfer import push_cache
+
+    _print_copy(push_cache(path, target=target, overwrite=overwrite), as_json=as_json)
+
+
+@cache_app.command("pull")
+def cache_pull(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A cache behind a URL: s3, gs, https or hf."),
+    ],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The .zarr folder to make.")],
+    overwrite: _Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a finished cache from a bucket, a web server or the hub; continue a stopped copy."""
+    from ima.cache.transfer import pull_cache
+
+    _print_copy(pull_cache(source, path=path, overwrite=overwrite), as_json=as_json)
+
+
+def _print_copy(copy: CacheCopy, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(copy.record(), indent=1))
+        return
+    typer.echo(
+        f"{copy.target} holds the {copy.files} files of {copy.source} "
+        f"({format_bytes(copy.bytes)}): {copy.copied} copied, {copy.files - copy.copied} were "
+        f"there. Look at it: ima cache info {copy.target}"
+    )
 
 
 @cache_app.command("verify")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tinybucket import bucket, s3_port
 from tinycli import run_ima
 
 from ima import cli
 
-__all__ = ["cache_path", "create_arguments", "run_ima"]
+__all__ = ["bucket", "cache_path", "create_arguments", "run_ima", "s3_port"]
 
 MODEL = "llama-mini/vit/image-caption"
 DATASET = "mini-image-caption"

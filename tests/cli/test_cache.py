@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 from pydantic import Field
+from tinybucket import KEY, SECRET
+from tinycaches import snapshot
 from typer.testing import CliRunner
 
 from ima.cache.provenance import CacheParameters, validate_cache_parameters
@@ -166,3 +168,50 @@ def test_the_page_of_a_cache_has_the_settings_as_parameters():
         given = declared[name].default
         assert given == (list(default) if isinstance(default, tuple) else default), name
         assert declared[name].comment == field.description
+
+
+def test_a_cache_in_a_bucket(run_ima, create_arguments, tiny_zoo, bucket, cache_path, tmp_path):
+    url = f"{bucket.url}/made.zarr"
+    code, out, _ = run_ima(*create_arguments(url))
+    assert code == 0
+    assert out == f"{url} holds 3 samples. Look at it: ima cache info {url}\n"
+    code, out, _ = run_ima("cache", "info", url, "--json")
+    assert json.loads(out)["path"] == url
+    assert run_ima("cache", "verify", url)[0] == 0
+    code, out, _ = run_ima("cache", "pull", url, tmp_path / "back.zarr")
+    assert code == 0
+    assert f"{tmp_path}/back.zarr holds the " in out
+    assert "0 were there. Look at it: ima cache info" in out
+    assert snapshot(tmp_path / "back.zarr") == snapshot(cache_path)
+    _, out, _ = run_ima("cache", "push", cache_path, url, "--json")
+    assert json.loads(out)["copied"] == 0
+
+
+def test_credentials_are_in_no_output(
+    run_ima, create_arguments, tiny_zoo, bucket, cache_path, tmp_path, monkeypatch
+):
+    url, logs = f"{bucket.url}/made.zarr", tmp_path / "logs"
+    monkeypatch.setenv("IMA_LOGS", str(logs))
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "tinysessiontoken")
+    monkeypatch.setenv("HF_TOKEN", "hf_tinytokenofthetests")
+    commands = [
+        create_arguments(url),
+        ["cache", "info", url],
+        ["cache", "verify", url],
+        ["cache", "push", cache_path, url],
+        ["cache", "pull", url, tmp_path / "back.zarr"],
+    ]
+    for fault in ((403, "InvalidAccessKeyId"), (500, "InternalError"), "lost answer"):
+        bucket.break_with(lambda method, path, fault=fault: fault)
+        for command in commands:
+            code, out, err = run_ima(*command)
+            assert code == 1
+            assert err.startswith("Error: Cannot "), err
+            assert url in err
+            for secret in (KEY, SECRET, "tinysessiontoken", "hf_tinytokenofthetests"):
+                assert secret not in out + err
+    assert not logs.exists()
+    code, _, err = run_ima("cache", "pull", "https://me:word@host/x.zarr", tmp_path / "back.zarr")
+    assert code == 1
+    assert "'https://…@host/x.zarr' holds a password" in err
+    assert "word@" not in err

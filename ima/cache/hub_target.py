@@ -1,0 +1,145 @@
+"""The Hugging Face hub as a target: a cache becomes one commit of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ima.cache.addresses import HubDataset, redact
+from ima.cache.remote import format_digests
+from ima.errors import CacheDifferentError, CacheError, CacheUnreachableError
+
+_HINTS = {
+    "RepositoryNotFoundError": "Make the data set on the hub first; a private one, and every push, "
+    "needs a token with write access in HF_TOKEN.",
+    "RevisionNotFoundError": "Make the branch on the hub first.",
+}
+
+
+def push_to_hub(
+    address: str,
+    *,
+    read: Callable[[str], bytes],
+    files: Sequence[str],
+    overwrite: bool,
+    command: str,
+) -> tuple[int, int]:
+    """Commit the files of a cache to a data set, all at once, and a list of digests beside it.
+
+    The hub keeps the contents of large files that an interrupted push has sent, so the next one
+    continues. The commit names its parent: if somebody else has committed meanwhile, the hub
+    refuses it.
+
+    Parameters
+    ----------
+    address : str
+        ``hf://datasets/OWNER/NAME/FOLDER``.
+    read : callable
+        Returns the bytes of a file of the cache.
+    files : sequence of str
+        The files of the cache.
+    overwrite : bool
+        Whether to replace what is in the folder.
+    command : str
+        The command that continues, for messages.
+
+    Returns
+    -------
+    copied, size : int
+        Number of files that were not there yet, and bytes of all files.
+
+    Raises
+    ------
+    CacheDifferentError
+        If the folder holds something else.
+    CacheUnreachableError
+        If the hub does not answer or refuses.
+
+    Examples
+    --------
+    >>> push_to_hub(  # doctest: +SKIP
+    ...     "hf://datasets/me/caches/x.zarr",
+    ...     read=location.read,
+    ...     files=files,
+    ...     overwrite=False,
+    ...     command="ima cache push x.zarr hf://datasets/me/caches/x.zarr",
+    ... )
+    (312, 19600000)
+    """
+    place = HubDataset.parse(address)
+    place.get_url()
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Without a token in the environment none is sent: not even one that a log-in has stored.
+    api = HfApi(token=os.environ.get("HF_TOKEN") or False)
+    given: Any = {"repo_type": "dataset", "revision": place.revision}
+    try:
+        parent = str(api.repo_info(place.repository, **given).sha)
+        there = _list_folder(api, place, given)
+        kept, sums, size, additions = 0, {}, 0, []
+        for key in files:
+            content = read(key)
+            size += len(content)
+            sums[key] = hashlib.sha256(content).hexdigest()
+            if there.get(key) in (sums[key], _compute_blob_id(content)):
+                kept += 1
+            else:
+                additions.append(CommitOperationAdd(f"{place.path}/{key}", content))
+        if kept == len(files) == len(there):
+            return 0, size
+        if there and not overwrite:
+            # A commit brings a whole cache: what is there and differs is another one.
+            raise CacheDifferentError(
+                f"{address!r} holds something else: {kept} of its {len(there)} files are equal. "
+                "Give another folder, or replace what is there with overwrite=True (--overwrite)."
+            )
+        removals = [
+            CommitOperationDelete(f"{place.path}/{key}") for key in sorted(there.keys() - sums)
+        ]
+        name = place.path.rpartition("/")[2]
+        listed = format_digests(name, sums)
+        api.create_commit(
+            place.repository,
+            operations=[*removals, *additions, CommitOperationAdd(f"{place.path}.sha256", listed)],
+            commit_message=f"Add the cache {name}",
+            parent_commit=parent,
+            **given,
+        )
+    except CacheError:
+        raise
+    except Exception as error:
+        # The hub's client raises its own errors, its HTTP library's and the system's.
+        is_foreseen = isinstance(error, OSError | HfHubHTTPError)
+        if not is_foreseen and not type(error).__module__.startswith("httpx"):
+            raise
+        reason = redact((str(error) or type(error).__name__).splitlines()[0])
+        raise CacheUnreachableError(
+            f"Cannot push to {address!r}: {type(error).__name__}: {reason.rstrip('.')}. "
+            f"{_HINTS.get(type(error).__name__, '')} Nothing was committed; large files that the "
+            f"hub has received are not sent again. Continue with: {command}".replace("  ", " ")
+        ) from None
+    return len(files) - kept, size
+
+
+def _list_folder(api: Any, place: HubDataset, given: Any) -> dict[str, str]:
+    """Return the files of the folder with the digest that the hub states for each."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    found: dict[str, str] = {}
+    try:
+        for entry in api.list_repo_tree(place.repository, place.path, recursive=True, **given):
+            if (blob := getattr(entry, "blob_id", None)) is not None:
+                lfs = getattr(entry, "lfs", None)
+                found[entry.path.removeprefix(f"{place.path}/")] = lfs.sha256 if lfs else blob
+    except EntryNotFoundError:
+        return {}
+    return found
+
+
+def _compute_blob_id(content: bytes) -> str:
+    """Return the id that git gives a file."""
+    head = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
