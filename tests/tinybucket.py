@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import socket
@@ -81,6 +82,30 @@ class FaultyProxy(_Quiet, BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+class GoogleProxy(FaultyProxy):
+    """Google's dialect in front of the S3 server: paths, conditions and versions differ."""
+
+    def _send_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        tags: dict[str, str] = self.server.tags  # type: ignore[attr-defined]
+        path, mark, query = self.path.partition("?")
+        self.path = f"{unquote(path)}{mark}{query}"
+        scope = f"{KEY}/20260101/us-east-1/s3/aws4_request"
+        signed = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+        del self.headers["Authorization"]
+        self.headers["Authorization"] = signed
+        version = self.headers.get("x-goog-if-generation-match")
+        if version == "0":
+            self.headers["If-None-Match"] = "*"
+        elif version:
+            self.headers["If-Match"] = tags.get(version, '"gone"')
+        status, headers, content = super()._send_on(body)
+        for tag in [value for name, value in headers if name.lower() == "etag"]:
+            number = str(int(tag.strip('"')[:12], 16))
+            tags[number] = tag
+            headers.append(("x-goog-generation", number))
+        return status, headers, content
 
 
 class Bucket:
@@ -188,6 +213,25 @@ def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     assert connection.getresponse().status == 200
     connection.close()
     yield Bucket(server, f"s3://{name}")
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def google_bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch, bucket: Bucket) -> Iterator[str]:
+    """The URL of a bucket that speaks Google's dialect, with its credentials in the environment."""
+    server = serve(
+        GoogleProxy, upstream=s3_port, requests=[], fault=lambda method, path: None, tags={}
+    )
+    key = {
+        "gcs_base_url": get_address(server),
+        "disable_oauth": True,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    }
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
+    yield bucket.url.replace("s3://", "gs://")
     server.shutdown()
     server.server_close()
 

@@ -294,6 +294,11 @@ class RemoteStore(ObjectStore[Any]):
     def __str__(self) -> str:
         return self.folder.address
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Other processes take the credentials from their own environment.
+        given = (self.folder.address, self.read_only, self.is_complete, dict(self.contents))
+        return _reopen_store, given
+
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
         """Return the same store, open for reading only or for writing."""
         return self.folder.open_store(
@@ -347,6 +352,13 @@ class RemoteStore(ObjectStore[Any]):
         self.folder.check_lock()
         with self.folder.explain_failure("delete", key):
             await super().delete(key)
+
+
+def _reopen_store(
+    address: str, read_only: bool, is_complete: bool, contents: dict[str, bytes]
+) -> RemoteStore:
+    folder = RemoteFolder(address)
+    return folder.open_store(read_only=read_only, is_complete=is_complete, contents=contents)
 
 
 def _cut(whole: Buffer, part: ByteRequest | None) -> Buffer:

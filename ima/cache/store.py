@@ -80,6 +80,13 @@ class StoreLocation:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def find_all(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those of many files that exist."""
+        if self.remote is not None:
+            return self.remote.find_all(keys)
+        contents = {key: self.find(key) for key in keys}
+        return {key: content for key, content in contents.items() if content is not None}
+
     def read(self, key: str) -> bytes:
         """Return the bytes of a file.
 
@@ -158,11 +165,19 @@ class StoreLocation:
         store = self.remote.open_store(read_only=mode == "r")
         return zarr.open_group(store, mode=mode, zarr_format=3, use_consolidated=True)
 
-    def open_array(self, path: str) -> Any:
-        """Open an array of the store for reading by its own metadata, not by the root's."""
+    def open_array(self, path: str, *, contents: Mapping[str, bytes]) -> Any:
+        """Open an array of the store for reading by its own metadata, not by the root's.
+
+        Parameters
+        ----------
+        path : str
+            The array.
+        contents : mapping
+            Files that are read already, by key.
+        """
         if self.remote is None:
             return zarr.open_array(f"{self.address}/{path}", mode="r")
-        store = self.remote.open_store(read_only=True)
+        store = self.remote.open_store(read_only=True, contents=contents)
         return zarr.open_array(store, path=path, mode="r", zarr_format=3)
 
     @property

@@ -217,7 +217,9 @@ class _Store:
     def __init__(self, location: StoreLocation, attributes: Mapping[str, Any]) -> None:
         self.location, self.layout = location, parse_cache_layout(attributes)
         self.old = attributes["schema_version"] == SCHEMA_1_VERSION
-        self.sizes = location.sizes(list_cache_files(attributes))
+        files = list_cache_files(attributes)
+        self.sizes = location.sizes(files)
+        self.metadata = location.find_all(key for key in files if key.endswith(ROOT_METADATA_FILE))
         self.arrays = self.layout.arrays()
         self.done = np.zeros(self.layout.samples, dtype=bool)
         self.counts = np.zeros(self.layout.samples, dtype=np.int64)
@@ -228,7 +230,7 @@ class _Store:
         """Yield the damage: of metadata, of coords, then of data."""
         unreadable = set()
         for key, content in metadata.items():
-            if key not in self.sizes or self.location.read(key) != content:
+            if self.metadata.get(key) != content:
                 path = key.removesuffix(ROOT_METADATA_FILE).removesuffix("/")
                 path = upgrade_path(path) if self.old else path
                 unreadable.add(path)
@@ -322,7 +324,9 @@ class _Store:
     def _read(self, array: ArraySpec, region: tuple[slice, ...]) -> Any:
         try:
             if array.path not in self.opened:
-                self.opened[array.path] = self.location.open_array(self._get_path(array))
+                self.opened[array.path] = self.location.open_array(
+                    self._get_path(array), contents=self.metadata
+                )
             return np.asarray(self.opened[array.path][region])
         except CacheUnreachableError:
             raise

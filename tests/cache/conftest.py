@@ -1,6 +1,6 @@
 """Fixtures: tiny caches, and where they can be."""
 
-from tinybucket import bucket, s3_port, website
+from tinybucket import bucket, google_bucket, s3_port, website
 from tinycaches import copy, files, finished, model, partial, whole
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "copy",
     "files",
     "finished",
+    "google_bucket",
     "model",
     "partial",
     "s3_port",

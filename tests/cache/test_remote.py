@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
 import threading
 import time
@@ -77,6 +78,23 @@ def test_each_file_is_written_once_and_few_requests_open_a_cache(
     coords = [array for array in _list_arrays(url) if array.values is not None]
     # The root, for us, for Zarr and for xarray; two units of samples; the list of files.
     assert asked == 3 + 2 + 1 + len(coords)
+
+
+def test_a_bucket_of_google(
+    google_bucket: str, model: FrozenModel, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_lock, "RENEWAL", 0.1)
+    url = f"{google_bucket}/some/x.zarr"
+    with lock_store(locate_store(url)):
+        # Renewed by its version, of which Google has one where S3 has a tag.
+        time.sleep(0.5)
+        with pytest.raises(CacheLockedError):
+            make(model, url)
+    make(model, url)
+    assert read_all(locate_store(url)) == files
+    assert ima.open_cache(url)["means/resid_post/mean"].load().notnull().all()
+    locate_store(url).remove()
+    assert RemoteFolder(f"{google_bucket}/some").sizes() == {}
 
 
 def _list_arrays(url: str) -> Any:
@@ -200,6 +218,20 @@ def test_credentials_are_in_no_message_log_or_traceback(
     shown += [caplog.text, repr(locate_store(url)), str(locate_store(url).open_store())]
     for secret in (KEY, SECRET, "tinybucketsessiontoken"):
         assert not [text for text in shown if secret in text]
+
+
+def test_another_process_opens_the_store_with_its_own_credentials(
+    bucket: Bucket, model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket.url}/x.zarr"
+    make(model, url)
+    tree = ima.open_cache(url)
+    sent = pickle.dumps(tree["means/resid_post/mean"])
+    monkeypatch.setenv("HF_TOKEN", "hf_tinytokenofthetests")
+    sent += pickle.dumps(locate_store("hf://datasets/them/caches/x.zarr").open_store())
+    for secret in (KEY, SECRET, "hf_tinytokenofthetests"):
+        assert secret.encode() not in sent
+    xr.testing.assert_identical(pickle.loads(sent).load(), tree["means/resid_post/mean"].load())
 
 
 @pytest.mark.parametrize(
