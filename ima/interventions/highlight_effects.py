@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ima.errors import ParameterError
 from ima.interventions.highlight_marks import Highlight
 from ima.interventions.highlight_samples import (
     draw_background,
@@ -38,9 +37,7 @@ if TYPE_CHECKING:
 PLAIN, WHOLE, BACKGROUND = "nothing", "the whole picture", "background"
 FIRST, SECOND = "the left object", "the right object"
 ASKED, OTHER = "what is asked about", "another object"
-#: Lines of a sweep.
-SWITCHED, DEFINITE = "switched captions", "definite questions"
-_CAPTION_LENGTH, _ANSWER_LENGTH = 24, 8
+CAPTION_LENGTH, ANSWER_LENGTH = 24, 8
 
 
 def find_first_object(sample: Sample, text: str) -> str | None:
@@ -133,7 +130,7 @@ def caption_highlighted(
         WHOLE: [Highlight(whole=True)] * len(samples),
     }
     return _answer(
-        model, samples, highlights, strength=strength, length=_CAPTION_LENGTH, batch_size=batch_size
+        model, samples, highlights, strength=strength, length=CAPTION_LENGTH, batch_size=batch_size
     )
 
 
@@ -161,7 +158,7 @@ def choose_pictures(
     >>> chosen = choose_pictures(model, select_pairs(dataset, n=96), n=12)  # doctest: +SKIP
     """
     samples = list(samples)
-    plain = model.generate(samples, max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size)
+    plain = model.generate(samples, max_new_tokens=CAPTION_LENGTH, batch_size=batch_size)
     first = HighlightedAnswers(samples, {PLAIN: plain}).name_first()[PLAIN]
     order = sorted(range(len(samples)), key=lambda row: first[row] == "neither")
     return [samples[row] for row in order[:n]]
@@ -209,7 +206,7 @@ def answer_highlighted(
         highlights[ASKED] = [Highlight(boxes=asked) for asked, _ in groups]
         highlights[OTHER] = [Highlight(boxes=other) for _, other in groups]
     return _answer(
-        model, samples, highlights, strength=strength, length=_ANSWER_LENGTH, batch_size=batch_size
+        model, samples, highlights, strength=strength, length=ANSWER_LENGTH, batch_size=batch_size
     )
 
 
@@ -458,87 +455,3 @@ def _answer_poll(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
 
 def _match(samples: Sequence[Sample], texts: Sequence[str]) -> FloatArray:
     return score_each_answer(samples, texts)["exact_match"]
-
-
-def sweep_strengths(
-    model: FrozenModel,
-    captioned: Sequence[Sample],
-    questions: Sequence[Sample],
-    *,
-    strengths: Mapping[str, Sequence[HighlightStrength]],
-    batch_size: int = 16,
-) -> pd.DataFrame:
-    """Measure the effect of highlighting and its cost over its strengths.
-
-    Parameters
-    ----------
-    model : FrozenModel
-        A model whose tokens have places.
-    captioned, questions : sequence of Sample
-        From :func:`select_pairs` and :func:`select_questions`; not those of the final numbers.
-    strengths : mapping of str to sequence of HighlightStrength
-        By the field that varies, strengths that differ in it.
-    batch_size : int
-        Samples per forward pass.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``setting``, ``strength`` (its value), ``line``, ``value``, ``low``, ``high``, ``n``. Line
-        :data:`SWITCHED`: captions that name the highlighted object first, of those that name the
-        other one first plainly. Line :data:`DEFINITE`: exact answers with an object highlighted
-        that is not asked about.
-
-    Raises
-    ------
-    ParameterError
-        If no plain caption names one of the two objects first.
-
-    Examples
-    --------
-    >>> betas = [HighlightStrength(beta=beta) for beta in (1.0, 5.0)]
-    >>> sweep_strengths(model, pairs, questions, strengths={"beta": betas})  # doctest: +SKIP
-    """
-    captioned, questions = list(captioned), list(questions)
-    kinds = [list(find_object_boxes(sample).values()) for sample in captioned]
-    rows = []
-    known: dict[HighlightStrength, tuple[Interval, Interval]] = {}
-    with reuse_perception():
-        plain = model.generate(captioned, max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size)
-        first = HighlightedAnswers(captioned, {PLAIN: plain}).name_first()[PLAIN]
-        places = [row for row, side in enumerate(first) if side != "neither"]
-        if not places:
-            raise ParameterError(
-                f"No plain caption of {model.name!r} names one of the two objects first, so that "
-                "none can be switched. Take more samples."
-            )
-        chosen = [captioned[row] for row in places]
-        wanted = ["right" if first[row] == "left" else "left" for row in places]
-        highlights = [
-            Highlight(boxes=kinds[row][side == "right"])
-            for row, side in zip(places, wanted, strict=True)
-        ]
-        others = [Highlight(boxes=split_objects(sample)[1]) for sample in questions]
-        for setting, own in strengths.items():
-            for strength in own:
-                if strength not in known:
-                    texts = generate_highlighted(
-                        model, chosen, highlights, strength=strength,
-                        max_new_tokens=_CAPTION_LENGTH, batch_size=batch_size,
-                    )  # fmt: skip
-                    sides = HighlightedAnswers(chosen, {WHOLE: texts}).name_first()[WHOLE]
-                    answers = generate_highlighted(
-                        model, questions, others, strength=strength,
-                        max_new_tokens=_ANSWER_LENGTH, batch_size=batch_size,
-                    )  # fmt: skip
-                    known[strength] = (
-                        compute_mean_score((sides == wanted).to_numpy(float)),
-                        compute_mean_score(_match(questions, answers)),
-                    )
-                pair = zip((SWITCHED, DEFINITE), known[strength], strict=True)
-                rows += [
-                    {"setting": setting, "strength": getattr(strength, setting), "line": line}
-                    | vars(score)
-                    for line, score in pair
-                ]
-    return pd.DataFrame(rows)

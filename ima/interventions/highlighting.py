@@ -241,7 +241,8 @@ def bias_attention(model: FrozenModel, bias: Tensor) -> Iterator[None]:
             )
         states = args[0] if args else kwargs["hidden_states"]
         # The cached mask is kept with the one that it stands for: no other can take its id.
-        key = (id(mask), id(states) if mask is None else 0)
+        causal = getattr(module, "is_causal", True)
+        key = (id(mask), causal)
         if key not in position.masks:
             rows = bias.repeat_interleave(len(states) // len(bias), dim=0)
             biased = add_key_bias(
@@ -249,7 +250,7 @@ def bias_attention(model: FrozenModel, bias: Tensor) -> Iterator[None]:
                 rows.to(states.device, states.dtype),
                 queries=states.shape[1],
                 seen=position.seen,
-                causal=getattr(module, "is_causal", True),
+                causal=causal,
             )
             position.masks[key] = (mask, biased)
         return args, {**kwargs, "attention_mask": position.masks[key][1]}
@@ -271,7 +272,7 @@ def scale_embeddings(model: FrozenModel, factors: Tensor) -> Iterator[None]:
     ----------
     model : FrozenModel
         Its hooks are removed on leaving. If it embeds the prompt inside its decoder, the input of
-        the first block is multiplied.
+        the first block is multiplied. Features that a decoder adds between blocks (Qwen3-VL) stay.
     factors : Tensor
         ``(row, position)`` for a batch of as many rows.
 

@@ -15,6 +15,7 @@ from ima.data.worlds import world_of
 from ima.errors import ParameterError
 from ima.interventions import highlight_effects as effects
 from ima.interventions import highlight_readouts as readouts
+from ima.interventions import highlight_sweep
 from ima.interventions.highlight_marks import Highlight, mark_tokens
 from ima.interventions.highlight_samples import (
     draw_background,
@@ -191,7 +192,7 @@ def test_strengths_are_swept_on_pictures_that_can_switch(model, pairs):
         "gamma": [HighlightStrength(gamma=gamma, beta=5.0) for gamma in (1.0, 2.0)],
     }
     questions = select_questions("mini-image-qa:validation", n=4)
-    swept = effects.sweep_strengths(model, pairs, questions, strengths=strengths)
+    swept = highlight_sweep.sweep_strengths(model, pairs, questions, strengths=strengths)
     assert list(swept.groupby(["setting", "line"], sort=False).size()) == [2, 2, 2, 2]
     shared = swept[(swept["setting"] == "beta") & (swept["strength"] == 5.0)]
     again = swept[(swept["setting"] == "gamma") & (swept["strength"] == 2.0)]
@@ -199,7 +200,7 @@ def test_strengths_are_swept_on_pictures_that_can_switch(model, pairs):
     pd.testing.assert_frame_equal(
         shared[columns].reset_index(drop=True), again[columns].reset_index(drop=True)
     )
-    assert (swept[swept["line"] == effects.DEFINITE]["n"] == 4).all()
+    assert (swept[swept["line"] == highlight_sweep.DEFINITE]["n"] == 4).all()
 
 
 def test_a_sweep_without_anything_to_switch_says_so(model):
@@ -211,7 +212,7 @@ def test_a_sweep_without_anything_to_switch_says_so(model):
     first = effects.HighlightedAnswers(blank, {effects.PLAIN: said}).name_first()
     if first[effects.PLAIN].item() == "neither":
         with pytest.raises(ParameterError, match=r"none can be switched. Take more samples"):
-            effects.sweep_strengths(model, blank, [], strengths={})
+            highlight_sweep.sweep_strengths(model, blank, [], strengths={})
 
 
 def test_attention_mass_is_that_of_the_right_object(model, pairs):
