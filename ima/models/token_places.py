@@ -201,17 +201,17 @@ def _join_tiles(
     The first tile is the whole picture. The others form one map, whose padding is cut off, and a
     token without a place ends each of its rows.
     """
-    from transformers.models.llava_next.modeling_llava_next import (
-        get_anyres_image_grid_shape,
-        unpad_image,
-    )
+    from transformers.models.llava_next import modeling_llava_next
 
+    llava_next: Any = modeling_llava_next
     vision = config.vision_config
     side = vision.image_size // vision.patch_size
     cells = _cut_tiles(tiles, tokens=len(tiles) * side * side, name=name)
-    down, across = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, vision.image_size)
+    grid = config.image_grid_pinpoints
+    down, across = llava_next.get_anyres_image_grid_shape(size, grid, vision.image_size)
     order = torch.arange(side * side, len(cells)).reshape(down, across, side, side)
-    joined = unpad_image(order.permute(0, 2, 1, 3).reshape(1, down * side, across * side), size)[0]
+    joined = order.permute(0, 2, 1, 3).reshape(1, down * side, across * side)
+    joined = llava_next.unpad_image(joined, size)[0]
     rows = torch.nn.functional.pad(joined, (0, 1), value=-1).flatten().numpy()
     if side * side + len(rows) != tokens:
         raise _make_unknown_error(
