@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PLAIN, WHOLE, BACKGROUND = "nothing", "the whole picture", "background"
 FIRST, SECOND = "the left object", "the right object"
 ASKED, OTHER = "what is asked about", "another object"
+#: Fewer captions than this say nothing of a fraction.
+_FEWEST = 5
 CAPTION_LENGTH, ANSWER_LENGTH = 24, 8
 
 
@@ -314,7 +316,9 @@ that was expected.
         f"of captions [{other.low:.0%}, {other.high:.0%}], n = {other.n} (found among {searched} "
         f"pictures); with background highlighted in {switches['background'].value:.0%}. "
     )
-    if other.high < expected:
+    if other.n < _FEWEST:
+        text += f"These are too few to compare with the {expected:.0%} that was expected."
+    elif other.high < expected:
         text += f"This is less than the {expected:.0%} that was expected."
     elif other.low >= expected:
         text += f"This is at least the {expected:.0%} that was expected."

@@ -147,6 +147,9 @@ def test_the_sentence_follows_the_number(low, high, words):
     other = Interval((low + high) / 2, low, high, n=9)
     switches = {"other": other, "background": Interval(0.0, 0.0, 0.3, n=9)}
     assert words in effects.describe_switches("m", switches, expected=0.8, searched=12)
+    few = {**switches, "other": Interval(0.0, 0.0, 0.79, n=1)}
+    said = effects.describe_switches("m", few, expected=0.8, searched=12)
+    assert said.endswith("These are too few to compare with the 80 % that was expected.")
     none = effects.describe_switches("m", {}, expected=0.8, searched=12)
     assert none.endswith("so that none of 12 could switch.")
 
