@@ -33,6 +33,7 @@ def find_divided_dim(array: Any) -> int | None:
 
     Examples
     --------
+    >>> import zarr
     >>> find_divided_dim(zarr.zeros(4)) is None
     True
     """

@@ -459,9 +459,10 @@ def write_array_rows(group: Any, *, path: str, index: slice, values: npt.NDArray
     """
     array = group[path].with_config({"write_empty_chunks": True})
     dim = find_divided_dim(array)
-    rest = write_whole_shards(array, rows=index, values=values, dim=dim) if dim else [index]
+    given = slice(index.start, index.start + len(values))
+    rest = write_whole_shards(array, rows=given, values=values, dim=dim) if dim else [given]
     for rows in rest:
-        array[rows] = values[rows.start - index.start : rows.stop - index.start]
+        array[rows] = values[rows.start - given.start : rows.stop - given.start]
 
 
 def is_root_intact(content: bytes) -> bool:

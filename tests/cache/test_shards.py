@@ -64,6 +64,13 @@ def test_whole_shards_do_not_pass_through_zarr(
     assert (group["means"][:] == 1).all()
 
 
+def test_rows_beyond_the_array_are_those_that_are_given(tmp_path: Path) -> None:
+    group = _make(tmp_path, "few rows at the end")
+    values = np.ones((3, 2, 6, 5), "float32")
+    write_array_rows(group, path="means", index=slice(4, 8), values=values)
+    np.testing.assert_array_equal(group["means"][4:], values)
+
+
 def test_values_are_stored_in_the_dtype_of_the_array(tmp_path: Path) -> None:
     group = _make(tmp_path, "whole shards", dtype="float16")
     values = np.full((4, 2, 6, 5), 0.1, "float64")
