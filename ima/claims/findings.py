@@ -386,7 +386,7 @@ FINDINGS: tuple[Claim, ...] = (
             "Inside the blocks, perceptual and textual tokens are more similar than in the "
             "residual stream."
         ),
-        page="finding3",
+        page="finding3-blocks",
         as_stated=Reading(
             sentence=(
                 "At each hook point inside the blocks, norms included, percepts and text are more "

@@ -24,6 +24,7 @@ CACHE_PAGES: Mapping[str, Mapping[str, Any]] = {
     "finding1": {},
     "finding1-words": {},
     "finding3": {"separated": 0},
+    "finding3-blocks": {},
 }
 _RUNS, _GENERATED = Path("book/runs"), Path("book/_generated")
 _COPIED = ("book/_static", "book/_root", "book/references.bib", "book/glossary.md")

@@ -31,8 +31,9 @@ PAGES = {
     "finding3": (
         "test",
         {**FEW, "neighbours": 3, "permutations": 2, "separated": 6},
-        ["F3.1", "F3.1", "F3.3", "F3.3"],
+        ["F3.1", "F3.1"],
     ),
+    "finding3-blocks": ("test", FEW, ["F3.3", "F3.3"]),
     "finding3-controls": (
         "test",
         {**FEW, "samples": 6, "draws": 2, "drawn": 4},
