@@ -173,7 +173,7 @@ FINDINGS: tuple[Claim, ...] = (
         other_work=(
             "{cite:t}`yuan2025` freeze visual tokens in the layers that change the output least, "
             "and {cite:t}`chen2025` drop the tokens that a block changes least; "
-            "{ref}`implication3` runs both. {cite:t}`luo2026` disagree that a small change is "
+            "{ref}`token-reduction` runs both. {cite:t}`luo2026` disagree that a small change is "
             "what matters: late updates of visual tokens can be large and still leave the answer "
             "as it is. Our readings measure the size of the update only."
         ),

@@ -125,8 +125,8 @@ IMPLICATIONS: tuple[Claim, ...] = (
         ),
         other_work=(
             "{cite:t}`chen2024` drop half of the visual tokens after layer 2, and "
-            "{cite:t}`lin2024` all of them after a searched layer. {ref}`implication3` runs both "
-            "on the same models and samples."
+            "{cite:t}`lin2024` all of them after a searched layer. {ref}`token-reduction` runs "
+            "both on the same model and samples."
         ),
     ),
     Claim(

@@ -490,13 +490,9 @@ def answered(folder, model, task="qa"):
 def test_models_leave_computation_out(tmp_path, name, retrained, tasks):
     path = tmp_path / "claims.json"
     sets = [answered(tmp_path / task, name, task) for task in tasks]
-    given = {"models": [name], "datasets": sets, "scored": 8, "samples": 8}
-    given |= {"searched": 4, "start": 1, "after_layer": 1, "layers": [1, 2], "repeats": 1}
-    given |= {"single": ["opt-mini/vit/image-qa"], "large": [], "retrained": retrained}
-    given |= {"starts": [1, 3], "ratios": [0.5, 1.0]}
-    known = check_page(run("implication3", tmp_path, claims=str(path), **given))
-    assert known["layers"] == "3"
-    assert ("before" in known["returned"]) is bool(retrained)
+    given = {"models": [name], "single": ["opt-mini/vit/image-qa"], "large": [], "scored": 8}
+    given |= {"datasets": sets, "start": 1}
+    check_page(run("implication3", tmp_path, claims=str(path), **given))
     stated, tested = claims.read_claim_records(path)
     assert [(one.claim, one.reading) for one in (stated, tested)] == [
         ("I3", "as stated"),
@@ -515,6 +511,12 @@ def test_models_leave_computation_out(tmp_path, name, retrained, tasks):
     # The other model answers nothing as it should: no fraction of its score is defined.
     (missing,) = claims.read_unmeasurable_claims([path])
     assert "scores 0 on" in missing.reason
+    given = {"model": name, "retrained": retrained, "datasets": sets, "samples": 8, "searched": 4}
+    given |= {"start": 1, "after_layer": 1, "layers": [1, 2], "starts": [1, 3], "repeats": 1}
+    known = check_page(run("token-reduction", tmp_path, ratios=[0.5, 1.0], **given))
+    assert known["layers"] == "3"
+    assert ("before" in known["returned"]) is bool(retrained)
+    assert 0 <= int(known["good_count"]) <= int(known["plan_count"])
 
 
 @pytest.mark.usefixtures("multitask_zoo")
