@@ -1,4 +1,8 @@
-"""Files of a store: where they are, how they are written, and who may write."""
+"""Files of a store: where they are, how they are written, and who may write.
+
+One module because a location, its lock, what a failed write says and the metadata that a new store
+begins with are used together by whoever writes.
+"""
 
 from __future__ import annotations
 

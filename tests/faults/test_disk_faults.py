@@ -17,6 +17,7 @@ from tinycaches import snapshot
 from zarr.storage import LocalStore
 
 from ima.cache.reader import open_cache
+from ima.cache.store import StoreLocation
 from ima.cache.verification import verify_cache
 from ima.errors import CacheCorruptError, CacheError
 
@@ -231,15 +232,11 @@ def test_a_repair_that_stops_is_continued(
 def test_a_cache_that_may_not_be_read_is_named(
     write_store: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, read = write_store(), Path.open
+    path = write_store()
 
-    def refuse(self: Path, *arguments: Any, **given: Any) -> Any:
-        if self.name == "zarr.json":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return read(self, *arguments, **given)
+    def refuse(location: StoreLocation, key: str) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(
-        "ima.cache.store.StoreLocation.read", lambda self, key: refuse(self.local / key)
-    )
+    monkeypatch.setattr(StoreLocation, "find", refuse)
     with pytest.raises(CacheError, match=r"cannot be read: Permission denied\. Ask its owner"):
         open_cache(path)
