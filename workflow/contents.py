@@ -20,8 +20,8 @@ def read_contents(
     """Return the table of contents as Jupyter Book takes it.
 
     The captions of parts choose the claims of the registry. A chapter of the template stands at the
-    end of its part, or after the page of a claim that it names under ``after``. Chapters that show
-    the runs ``without`` are left out. The page of caching is that of the cache ``shown``.
+    end of its part, or after the page of a claim that it names under ``after``, in the order of the
+    template. Chapters that show the runs ``without`` are left out. The page of caching is that of the cache ``shown``.
 
     Raises
     ------
@@ -32,6 +32,7 @@ def read_contents(
     for part in contents["parts"]:
         pages = list_claim_pages(part["caption"])
         chapters = [{"file": f"book/runs/{page}"} for page in pages]
+        last = dict(zip(pages, chapters, strict=True))
         for chapter in part["chapters"]:
             if chapter["file"].removeprefix("book/runs/") in without:
                 continue
@@ -43,7 +44,8 @@ def read_contents(
                 raise SystemExit(message)
             place = len(chapters)
             if page is not None:
-                place = chapters.index({"file": f"book/runs/{page}"}) + 1
+                place = chapters.index(last[page]) + 1
+                last[page] = chapter
             chapters.insert(place, chapter)
         part["chapters"] = chapters
     return contents
