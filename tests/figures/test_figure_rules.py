@@ -391,6 +391,9 @@ EXAMPLES = {
     "plot_object_auc": make_objects,
     "plot_overlap_by_linear": make_overlaps,
     "plot_overlap_by_modality": make_modalities,
+    "plot_cache_layout": lambda: figures.plot_cache_layout(
+        (500, 2, 33, 4096), chunks=(8, 2, 1, 4096), shards=(8, 2, 33, 4096)
+    ),
     "plot_pairwise_cost": make_pairwise_cost,
     "plot_paper_compat_curves": make_paper_compat,
     "plot_plans": make_plans,
