@@ -107,7 +107,7 @@ def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
     Parameters
     ----------
     path : str or path
-        A local folder, or a URL as for :func:`ima.open_cache`.
+        A local folder, or a URL as for :func:`ima.cache.reader.open_cache`.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def repair_cache(
     Parameters
     ----------
     path : str or path
-        A local folder, or a URL as for :func:`ima.open_cache`.
+        A local folder, or a URL as for :func:`ima.cache.reader.open_cache`.
     model, dataset : FrozenModel, SampleSet, optional
         What made the cache, where the names in its attributes do not open it.
 

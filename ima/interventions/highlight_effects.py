@@ -106,7 +106,7 @@ def caption_highlighted(
     model : FrozenModel
         A model whose tokens have places.
     samples : sequence of Sample
-        From :func:`select_pairs`.
+        From :func:`~ima.interventions.highlight_samples.select_pairs`.
     strength : HighlightStrength
         How much the highlighted tokens count for.
     batch_size : int
@@ -181,7 +181,8 @@ def answer_highlighted(
     model : FrozenModel
         A model whose tokens have places.
     samples : sequence of Sample
-        Questions; from :func:`select_questions` if objects are highlighted.
+        Questions; from :func:`~ima.interventions.highlight_samples.select_questions` if objects
+        are highlighted.
     strength : HighlightStrength
         How much the highlighted tokens count for.
     batch_size : int

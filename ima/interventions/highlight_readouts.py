@@ -103,7 +103,8 @@ def measure_masses(
     model : FrozenModel
         A model whose tokens have places.
     samples : sequence of Sample
-        From :func:`select_pairs`; the right object is highlighted.
+        From :func:`~ima.interventions.highlight_samples.select_pairs`; the right object is
+        highlighted.
     betas : sequence of float
         Factors of attention weights; 1 is the model as it is.
     batch_size : int
@@ -147,7 +148,8 @@ def capture_marked_means(
     model : FrozenModel
         A model whose tokens have places.
     samples : sequence of Sample
-        From :func:`select_pairs`, read with their references; the right object is highlighted.
+        From :func:`~ima.interventions.highlight_samples.select_pairs`, read with their references;
+        the right object is highlighted.
     beta : float
         Factor of attention weights at highlighted tokens; 1 is the model as it is.
     batch_size : int

@@ -46,7 +46,9 @@ def sweep_strengths(
     model : FrozenModel
         A model whose tokens have places.
     captioned, questions : sequence of Sample
-        From :func:`select_pairs` and :func:`select_questions`; not those of the final numbers.
+        From :func:`~ima.interventions.highlight_samples.select_pairs` and
+        :func:`~ima.interventions.highlight_samples.select_questions`; not those of the final
+        numbers.
     strengths : mapping of str to sequence of HighlightStrength
         By the field that varies, strengths that differ in it.
     batch_size : int
