@@ -21,7 +21,8 @@ def read_contents(
 
     The captions of parts choose the claims of the registry. A chapter of the template stands at the
     end of its part, or after the page of a claim that it names under ``after``, in the order of the
-    template. Chapters that show the runs ``without`` are left out. The page of caching is that of the cache ``shown``.
+    template. Chapters that show the runs ``without`` are left out. The page of caching is that of
+    the cache ``shown``.
 
     Raises
     ------
