@@ -106,8 +106,7 @@ def push_cache(
     312
     """
     source, place = locate_store(path), locate_store(target)
-    words = ["ima", "cache", "push", source.address, place.address]
-    command = shlex.join([*words, *(["--overwrite"] if overwrite else [])])
+    command = _make_command("push", source, place, overwrite=overwrite)
     attributes = _require_finished(source)
     report = verify_cache(path)
     if not report.ok:
@@ -178,8 +177,7 @@ def pull_cache(
     312
     """
     origin, place = locate_store(source), locate_store(path)
-    words = ["ima", "cache", "pull", origin.address, place.address]
-    command = shlex.join([*words, *(["--overwrite"] if overwrite else [])])
+    command = _make_command("pull", origin, place, overwrite=overwrite)
     attributes = _require_finished(origin)
     copy = _copy(
         origin,
@@ -218,6 +216,14 @@ def read_digests(location: StoreLocation) -> dict[str, str]:
     lines = (content or b"").decode(errors="replace").splitlines()
     found = (re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in lines)
     return {match[2].removeprefix(f"{name}/"): match[1] for match in found if match}
+
+
+def _make_command(
+    verb: str, source: StoreLocation, target: StoreLocation, *, overwrite: bool
+) -> str:
+    """Return the command line that makes or continues a copy."""
+    option = ["--overwrite"] if overwrite else []
+    return shlex.join(["ima", "cache", verb, source.address, target.address, *option])
 
 
 def _require_finished(location: StoreLocation) -> dict[str, Any]:

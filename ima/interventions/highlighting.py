@@ -189,15 +189,11 @@ def add_key_bias(
 
 
 class _Position:
-    """Where a running model is: how many positions it has seen, and whether it reads a prompt."""
+    """Where a running model is: how many positions it has seen."""
 
     def __init__(self, model: FrozenModel, *, prompt: int) -> None:
         self.model, self.prompt, self.seen = model, prompt, 0
         self.masks: dict[tuple[int, int], tuple[Tensor | None, Tensor]] = {}
-
-    @property
-    def reads_prompt(self) -> bool:
-        return self.seen == self.prompt
 
     def advance(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count the positions that enter the first block."""
