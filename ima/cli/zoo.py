@@ -71,7 +71,7 @@ def zoo_retrain(
     ] = None,
     samples: Annotated[int, typer.Option(help="Test samples.")] = 160,
 ) -> None:
-    """Train SmolLM2's captions again, with other seeds and permuted pictures; keep curves only."""
+    """Train connectors again, with other seeds and permuted pictures; keep curves only."""
     from ima.studies.retrained import retrain_connector
 
     typer.echo(retrain_connector(only=only or (), samples=samples))

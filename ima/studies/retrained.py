@@ -1,4 +1,4 @@
-"""One connector trained again: with other seeds, and on captions of other pictures.
+"""Connectors trained again: with other seeds, and on captions of other pictures.
 
 Only curves are kept. Other seeds show how far a result is one of this connector. A connector that
 was trained on permuted captions knows what captions are like and nothing of their pictures.
@@ -30,8 +30,10 @@ from ima.training.settings import RUN_FIELDS, TrainingSettings
 
 logger = logging.getLogger("ima")
 
-#: Where the zoo keeps the curves, and the connector that is trained again.
-RETRAINED_FOLDER, RETRAINED_MODEL = "retrained", "smollm2/dinov2/image-caption"
+#: Where the zoo keeps the curves.
+RETRAINED_FOLDER = "retrained"
+#: The connector that is also trained on permuted captions.
+RETRAINED_MODEL = "smollm2/dinov2/image-caption"
 #: The model as it is, and with textual tokens that do not attend to perceptual ones.
 CONDITIONS = ("as it is", "separated")
 #: Another version is measured again.
@@ -41,7 +43,7 @@ _BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Retraining:
-    """A training of :data:`RETRAINED_MODEL` that differs from the zoo's in one thing.
+    """A training of a connector that differs from the zoo's in one thing.
 
     Parameters
     ----------
@@ -51,24 +53,31 @@ class Retraining:
         Seed of initial weights and sample order.
     permuted : bool
         Whether each caption got the picture of another one.
+    model : str
+        Zoo name of the connector.
     """
 
     name: str
     seed: int
     permuted: bool = False
+    model: str = RETRAINED_MODEL
 
 
 RETRAININGS: tuple[Retraining, ...] = (
     Retraining("permuted", seed=0, permuted=True),
     Retraining("seed 1", seed=1),
     Retraining("seed 2", seed=2),
+    Retraining("audio seed 1", seed=1, model="smollm2/whisper/audio-caption"),
+    Retraining("audio seed 2", seed=2, model="smollm2/whisper/audio-caption"),
+    Retraining("video seed 1", seed=1, model="smollm2/dinov2/video-caption"),
+    Retraining("video seed 2", seed=2, model="smollm2/dinov2/video-caption"),
 )
 
 
 def retrain_connector(
     *, only: Sequence[str] = (), samples: int = 160, resamples: int = 200
 ) -> Path:
-    """Train the connector again, measure its curves and keep them; finished ones are not repeated.
+    """Train connectors again, measure their curves and keep them; finished ones are not repeated.
 
     Parameters
     ----------
@@ -124,7 +133,7 @@ def _make_settings(training: Retraining) -> TrainingSettings:
 
     work = zoo.get_zoo_root() / ".training"
     out = work / RETRAINED_FOLDER / _get_path(training).stem
-    settings = make_training_settings(RETRAINED_MODEL, out=out, features=work / "features")
+    settings = make_training_settings(training.model, out=out, features=work / "features")
     return settings.model_copy(update={"seed": training.seed, "permuted": training.permuted})
 
 
@@ -156,13 +165,17 @@ def _write_curve(curve: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def read_retrained(condition: str = "as it is") -> dict[str, dict[str, xr.Dataset]]:
-    """Read the curves of the trainings that are finished.
+def read_retrained(
+    condition: str = "as it is", *, model: str = RETRAINED_MODEL
+) -> dict[str, dict[str, xr.Dataset]]:
+    """Read the curves of a connector's trainings that are finished.
 
     Parameters
     ----------
     condition : str
         One of :data:`CONDITIONS`.
+    model : str
+        Zoo name of the connector.
 
     Returns
     -------
@@ -181,11 +194,13 @@ def read_retrained(condition: str = "as it is") -> dict[str, dict[str, xr.Datase
     """
     found = {}
     for one in RETRAININGS:
+        if one.model != model:
+            continue
         path = _get_path(one)
         if path.is_file():
             if not is_kept(path, _make_record(one, _make_settings(one))):
                 raise ModelError(
-                    f"{path} is of another recipe than {RETRAINED_MODEL} has. "
+                    f"{path} is of another recipe than {model} has. "
                     f"Train it again: ima zoo retrain --only '{one.name}'"
                 )
             curves = read_json(path)["curves"][condition]
