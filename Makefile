@@ -109,7 +109,7 @@ zoo: $(READY)  ## retrain every model of data/zoo from nothing (ARGS=--keep: wha
 	$(PY) -m ima.cli zoo train $(ARGS)
 
 bench: $(READY)  ## measure how fast this machine captures, writes and reads activations
-	$(ONE_THREAD) $(PY) -m ima.cli bench $(ARGS)
+	$(ONE_THREAD) $(PY) -m ima.cli bench --out _build/bench.json $(ARGS)
 
 clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
 	rm -rf _build book/runs book/_generated data/caches data/explorer data/masks data/own .snakemake

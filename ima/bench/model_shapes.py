@@ -17,7 +17,7 @@ from ima.timing import time_fastest_runs
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a LLaMA decoder and of its input.
+    """Sizes of a decoder and of its input.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ class ModelShape:
         Sizes of the decoder.
     n_perceptual_tokens, n_text_tokens : int
         Tokens of a sample.
+    architecture : {"llama", "opt"}
+        The decoder's architecture.
     """
 
     hidden: int
@@ -34,6 +36,7 @@ class ModelShape:
     vocabulary: int
     n_perceptual_tokens: int
     n_text_tokens: int
+    architecture: str = "llama"
 
 
 #: Shapes by name of a published or a small model.
@@ -42,6 +45,9 @@ MODEL_SHAPES: Mapping[str, ModelShape] = {
     "llava-1.5-13b": ModelShape(5120, 13824, 40, 40, 32064, 576, 64),
     # Small enough for two cores, with as many perceptual tokens as LLaVA-1.5.
     "llama-12": ModelShape(512, 1408, 12, 8, 1024, 576, 64),
+    # The single-task setup: ten perceptual tokens and a caption.
+    "opt-125m": ModelShape(768, 3072, 12, 12, 50272, 10, 54, "opt"),
+    "llama-768": ModelShape(768, 2048, 12, 12, 32000, 10, 54),
     "tiny": ModelShape(32, 48, 3, 4, 60, 6, 4),
 }
 
@@ -87,11 +93,12 @@ def benchmark_model_shape(
     >>> [timing.step for timing in benchmark_model_shape("tiny", samples=4)]  # doctest: +SKIP
     ['run the model', 'run it and measure all hook points']
     """
-    shape = _get_shape(name)
     check_counts(samples, batch_size, repeats)
+    model, batch = make_random_model(
+        name, batch_size=batch_size, device=device, precision=precision
+    )
     from ima.capture import compute_batch_statistics
 
-    model, batch = _make_random_model(shape, batch_size, device, precision)
     count = max(1, samples // batch_size)
 
     def plain_pass() -> None:
@@ -151,7 +158,9 @@ def benchmark_plans(
     >>> benchmark_plans("tiny", repeats=1).columns.tolist()  # doctest: +SKIP
     ['plan', 'gflops', 'prefill', 'efficiency']
     """
-    shape = _get_shape(name)
+    model, batch = make_random_model(
+        name, batch_size=batch_size, device=device, precision=precision
+    )
     from ima.token_reduction.apply import apply_plan
     from ima.token_reduction.cost import compute_prefill_cost
     from ima.token_reduction.methods.fastv import FastV
@@ -159,7 +168,6 @@ def benchmark_plans(
     from ima.token_reduction.methods.vtw import VTW
     from ima.token_reduction.plans import ReductionPlan
 
-    model, batch = _make_random_model(shape, batch_size, device, precision)
     third = max(1, model.layers // 3)
     plans = [
         ReductionPlan(name="full computation"),
@@ -268,29 +276,48 @@ def _get_shape(name: str) -> ModelShape:
     return MODEL_SHAPES[name]
 
 
-def _make_random_model(
-    shape: ModelShape, size: int, device: str, precision: str
+def make_random_model(
+    name: str, *, batch_size: int, device: str = "cpu", precision: str = "float32"
 ) -> tuple[Any, Any]:
-    """Return a frozen model of a shape with random weights, and a random batch for it."""
+    """Make a frozen model of a shape with random weights, and a random batch for it.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`MODEL_SHAPES`.
+    batch_size : int
+        Samples of the batch.
+    device, precision : str
+        Device and dtype of the model.
+
+    Returns
+    -------
+    FrozenModel, Batch
+        The model has no encoder and no tokenizer.
+
+    Raises
+    ------
+    UnknownNameError
+        If no shape has this name.
+
+    Examples
+    --------
+    >>> model, batch = make_random_model("tiny", batch_size=2)
+    >>> model.layers, tuple(batch.embeds.shape)
+    (3, (2, 10, 32))
+    """
+    shape = _get_shape(name)
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from ima.models.batch import Batch
     from ima.models.frozen import FrozenModel
     from ima.models.hook_point_search import find_hook_points
 
-    config = LlamaConfig(
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        vocab_size=shape.vocabulary,
-    )
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, precision))
     try:
         with torch.device(device):
-            language: Any = LlamaForCausalLM(config)
+            language = _make_language_model(shape)
     finally:
         torch.set_default_dtype(before)
     language.eval().requires_grad_(requires_grad=False)
@@ -306,7 +333,7 @@ def _make_random_model(
             "Any", SimpleNamespace(modality="image", queries=shape.n_perceptual_tokens)
         ),
     )
-    length = shape.n_perceptual_tokens + shape.n_text_tokens
+    size, length = batch_size, shape.n_perceptual_tokens + shape.n_text_tokens
     mask = torch.ones(size, length, dtype=torch.int64, device=device)
     modality = torch.zeros(size, length, dtype=torch.int8, device=device)
     modality[:, : shape.n_perceptual_tokens] = 1
@@ -320,6 +347,22 @@ def _make_random_model(
         sample_ids=tuple(str(number) for number in range(size)),
     )
     return model, batch
+
+
+def _make_language_model(shape: ModelShape) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
+
+    sizes: dict[str, Any] = {
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "vocab_size": shape.vocabulary,
+    }
+    if shape.architecture == "opt":
+        return OPTForCausalLM(
+            OPTConfig(ffn_dim=shape.intermediate, word_embed_proj_dim=shape.hidden, **sizes)
+        )
+    return LlamaForCausalLM(LlamaConfig(intermediate_size=shape.intermediate, **sizes))
 
 
 def _wait(device: str) -> None:

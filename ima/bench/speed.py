@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import tempfile
@@ -27,7 +26,6 @@ from ima.cache.store import (
 )
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
-from ima.files import write_json
 from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import cosine_over_pairs
 from ima.timing import time_fastest_runs
@@ -257,84 +255,6 @@ def describe_machine(device: str = "cpu") -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def write_timings(
-    path: str | os.PathLike[str], timings: Sequence[StepTiming], *, title: str, device: str
-) -> Path:
-    """Write timings and a description of the machine as JSON.
-
-    Parameters
-    ----------
-    path : str or path
-        Path of the file.
-    timings : sequence of StepTiming
-        The result of :func:`benchmark_caching` or
-        :func:`ima.bench.model_shapes.benchmark_model_shape`.
-    title : str
-        What was timed: the data set, or the model shape and its precision.
-    device : str
-        Device of the models.
-
-    Returns
-    -------
-    Path
-        The file that was written.
-
-    Examples
-    --------
-    >>> write_timings(  # doctest: +SKIP
-    ...     "here.json", timings, title="mini-image-caption", device="cpu"
-    ... )
-    PosixPath('here.json')
-    """
-    record = {
-        "what": title,
-        **describe_machine(device),
-        "timings": [vars(timing) for timing in timings],
-    }
-    write_json(Path(path), record)
-    return Path(path)
-
-
-def read_timings(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read all files of a folder that :func:`write_timings` wrote.
-
-    Parameters
-    ----------
-    folder : str or path
-        Folder of JSON files; it may be missing.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each timing: ``device``, ``what`` was timed, ``step``, ``seconds``, ``samples``,
-        ``ratio`` and ``against``.
-
-    Raises
-    ------
-    ParameterError
-        If a file was not written by :func:`write_timings`.
-
-    Examples
-    --------
-    >>> read_timings("data/benchmarks")["device"].unique()  # doctest: +SKIP
-    array(['NVIDIA H100 80GB HBM3'], dtype=object)
-    """
-    columns = ["device", "what", "step", "seconds", "samples", "ratio", "against"]
-    rows = []
-    for path in sorted(Path(folder).glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            rows += [
-                {"device": record["device"], "what": record["what"], **vars(StepTiming(**timing))}
-                for timing in record["timings"]
-            ]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ParameterError(
-                f"{path} is not what `ima bench --out` writes: {error!r}."
-            ) from error
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _make_writers(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:

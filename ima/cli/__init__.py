@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from ima.cli.bench import bench_command
 from ima.cli.book import book_command
 from ima.cli.cache import cache_app
-from ima.cli.console import AsJson, print_table
 from ima.cli.data import data_app
 from ima.cli.faults import describe_refusal, write_fault
 from ima.cli.highlight import highlight_command
@@ -43,6 +42,7 @@ app.add_typer(notebook_app, name="notebook")
 app.add_typer(claims_app, name="claims")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(data_app, name="data")
+app.command("bench")(bench_command)
 app.command("book")(book_command)
 app.command("train")(train_command)
 app.command("proxy")(proxy_command)
@@ -119,59 +119,6 @@ def claims_collect(
 
     records = write_claim_pages(files, out=out, table=table, sizes=sizes)
     typer.echo(f"{len(records)} records in {out}, their table in {table}")
-
-
-@app.command("bench")
-def bench_command(
-    *,
-    model: Annotated[str, typer.Option(help="A name of `ima models list`.")] = (
-        "llama-mini/vit/image-caption"
-    ),
-    dataset: Annotated[str, typer.Option(help="A data set.")] = "mini-image-caption",
-    samples: Annotated[int, typer.Option(help="Number of samples.")] = 64,
-    batch_size: Annotated[int, typer.Option(help="Samples per forward pass.")] = 16,
-    repeats: Annotated[int, typer.Option(help="Number of repeats; the fastest is shown.")] = 3,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
-    shape: Annotated[
-        str, typer.Option(help="Random weights of a published size instead: llava-1.5-7b …")
-    ] = "",
-    precision: Annotated[
-        str, typer.Option(help="Dtype of random weights: float32 or bfloat16.")
-    ] = "float32",
-    out: Annotated[
-        Path | None, typer.Option(help="Keep the timings here, for the benchmark page.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how fast this machine captures, writes and reads activations."""
-    given: Any = {"samples": samples, "batch_size": batch_size}
-    given |= {"repeats": repeats, "device": device}
-    if shape:
-        from ima.bench.model_shapes import benchmark_model_shape
-
-        timings = benchmark_model_shape(shape, precision=precision, **given)
-        dataset = f"{shape}, random weights, {precision}"
-    else:
-        from ima.bench.speed import benchmark_caching
-
-        timings = benchmark_caching(model, dataset=dataset, **given)
-    if out is not None:
-        from ima.bench.speed import write_timings
-
-        write_timings(out, timings, title=dataset, device=device)
-    if as_json:
-        typer.echo(json.dumps([vars(timing) for timing in timings], indent=1))
-        return
-    rows = [
-        [
-            timing.step,
-            f"{timing.seconds:.3f} s",
-            f"{timing.rate:,.0f} samples/s",
-            f"{timing.ratio:.2f} × {timing.against}" if timing.ratio else "",
-        ]
-        for timing in timings
-    ]
-    print_table([f"{samples} samples of {dataset}", "fastest", "rate", "ratio"], rows=rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ from ima.figures.alignment import (
     plot_layer_similarity,
     plot_score_by_step,
 )
+from ima.figures.benchmarks import plot_bench_ratios
 from ima.figures.cache_layout import plot_cache_layout
 from ima.figures.comparisons import (
     plot_ladder,

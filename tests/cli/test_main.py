@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ima import claims
-from ima.bench import speed
+from ima.bench import records, speed, suite
+from ima.bench.records import BenchRecord
 from ima.cache.reader import open_cache
+from ima.errors import PartAbsentError
 from ima.stats.intervals import Interval
 
 MODEL = "llama-mini/vit/image-caption"
@@ -58,25 +61,50 @@ def test_claims_collect_links_each_verdict_to_its_page(run_ima, tmp_path):
 
 
 def test_bench_prints_the_time_of_each_step(run_ima, monkeypatch):
-    code, _, err = run_ima("bench", "--samples", "0")
+    given = ("bench", "--model", "llama-mini/vit/image-caption")
+    code, _, err = run_ima(*given, "--samples", "0")
     assert code == 1
     assert "at least 1" in err
     timings = [speed.StepTiming("a", 1.0, 2), speed.StepTiming("b", 2.0, 2, 2.0, "a")]
     monkeypatch.setattr(speed, "benchmark_caching", lambda model, **settings: timings)
-    code, out, _ = run_ima("bench", "--json")
+    code, out, _ = run_ima(*given, "--json")
     assert code == 0
     assert json.loads(out) == [vars(timing) for timing in timings]
-    assert "2.00 × a" in run_ima("bench")[1]
+    assert "2.00 × a" in run_ima(*given)[1]
 
 
-def test_bench_keeps_timings_with_their_machine(run_ima, tmp_path):
-    out = tmp_path / "kept" / "here.json"
-    given = ("--samples", "4", "--batch-size", "2", "--repeats", "1", "--out", out)
-    assert run_ima("bench", "--shape", "tiny", *given)[0] == 0
-    found = speed.read_timings(out.parent)
-    assert found["step"].tolist() == [speed.FORWARD_STEP, speed.MEASURE_STEP]
-    assert set(found["what"]) == {"tiny, random weights, float32"}
-    assert set(found["device"]) == {speed.describe_machine()["device"]} != {""}
+def test_bench_runs_what_has_a_limit(run_ima, monkeypatch, tmp_path):
+    kept = BenchRecord("write", "a store", 0.2, "s", 1.5, 2.0, 7, "cpu", against="plain files")
+    slow = replace(kept, name="read", ratio=2.5)
+    monkeypatch.setattr(
+        suite,
+        "list_benchmarks",
+        lambda repeats: {
+            "storage": lambda: [kept, slow],
+            "capture/large": _refuse,
+        },
+    )
+    out = tmp_path / "bench.json"
+    code, text, err = run_ima("bench", "--out", out)
+    assert code == 0
+    rows = [line.split() for line in text.splitlines() if "plain files" in line]
+    assert [row[-2:] for row in rows] == [["2.00", "met"], ["NOT", "MET"]]
+    assert "capture/large is left out. fetch it" in err
+    stored = records.read_records([out])
+    assert stored["met"].tolist() == [True, False]
+    assert set(stored["device"]) == {speed.describe_machine()["device"]}
+    code, text, _ = run_ima("bench", "--only", "storage", "--json")
+    assert [record["name"] for record in json.loads(text)] == ["write", "read"]
+    code, _, err = run_ima("bench", "--only", "speed")
+    assert code == 1
+    assert "Unknown benchmark 'speed'" in err
+    code, _, err = run_ima("bench", "--only", "storage", "--shape", "tiny")
+    assert code == 1
+    assert "leave out --model and --shape" in err
+
+
+def _refuse():
+    raise PartAbsentError("fetch it")
 
 
 def test_every_command_of_the_pages_exists(run_ima):
@@ -103,7 +131,7 @@ def test_bench_takes_a_published_size(run_ima):
     assert measured["ratio"] > 0
     code, _, err = run_ima("bench", "--shape", "llava")
     assert code == 1
-    assert "Available: llama-12, llava-1.5-13b, llava-1.5-7b, tiny" in err
+    assert "Available: llama-12, llama-768, llava-1.5-13b, llava-1.5-7b, opt-125m, tiny" in err
 
 
 @pytest.mark.parametrize("writable", [True, False])

@@ -1,0 +1,207 @@
+"""Records of benchmarks: a ratio to what is needed anyway, and the limit that it should keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ima.errors import ParameterError
+from ima.files import write_json
+from ima.timing import time_rounds
+
+
+@dataclass(frozen=True)
+class BenchRecord:
+    """One measured speed.
+
+    Parameters
+    ----------
+    name : str
+        What was measured.
+    subject : str
+        The model or store, and the number of threads where it matters.
+    value : float
+        The measured value, the median over rounds.
+    unit : str
+        Its unit, such as ``s`` or ``MiB``.
+    ratio : float
+        The value relative to what is needed anyway; lower is better. Median over rounds of the
+        ratio within a round.
+    limit : float or None
+        The largest ratio that passes; None for what is shown beside.
+    n : int
+        Number of rounds.
+    device : str
+        Device that ran it.
+    against : str
+        What the ratio is relative to.
+    """
+
+    name: str
+    subject: str
+    value: float
+    unit: str
+    ratio: float
+    limit: float | None
+    n: int
+    device: str
+    against: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the ratio keeps its limit; true without a limit."""
+        return self.limit is None or self.ratio <= self.limit
+
+
+@dataclass(frozen=True)
+class TimedStep:
+    """A step of a benchmark.
+
+    Parameters
+    ----------
+    name : str
+        What it does.
+    run : callable
+        Does it once.
+    limit : float or None
+        The largest ratio to the reference that passes; None for a step without a limit.
+    """
+
+    name: str
+    run: Callable[[], object]
+    limit: float | None = None
+
+
+def time_against(
+    reference: TimedStep,
+    steps: Sequence[TimedStep],
+    *,
+    subject: str,
+    repeats: int,
+    device: str = "cpu",
+    prepare: Callable[[], object] = lambda: None,
+) -> list[BenchRecord]:
+    """Time steps and a reference in alternation and record their ratios.
+
+    Parameters
+    ----------
+    reference : TimedStep
+        What is needed anyway.
+    steps : sequence of TimedStep
+        What is compared with it.
+    subject : str
+        The model or store.
+    repeats : int
+        Number of rounds.
+    device : str
+        Device that runs the steps.
+    prepare : callable
+        Called before each run; its time does not count.
+
+    Returns
+    -------
+    list of BenchRecord
+        One for each step, in seconds.
+
+    Examples
+    --------
+    >>> steps = [TimedStep("twice", lambda: sum(range(2000)), limit=9.0)]
+    >>> records = time_against(
+    ...     TimedStep("once", lambda: sum(range(1000))), steps, subject="a sum", repeats=3
+    ... )
+    >>> [(record.name, record.against, record.n) for record in records]
+    [('twice', 'once', 3)]
+    """
+    everything = {step.name: step.run for step in (reference, *steps)}
+    seconds = time_rounds(everything, repeats=repeats, prepare=prepare)
+    return [
+        BenchRecord(
+            name=step.name,
+            subject=subject,
+            value=statistics.median(seconds[step.name]),
+            unit="s",
+            ratio=statistics.median(
+                own / base
+                for own, base in zip(seconds[step.name], seconds[reference.name], strict=True)
+            ),
+            limit=step.limit,
+            n=repeats,
+            device=device,
+            against=reference.name,
+        )
+        for step in steps
+    ]
+
+
+def write_records(
+    path: str | os.PathLike[str], records: Sequence[BenchRecord], *, machine: Mapping[str, Any]
+) -> Path:
+    """Write records and a description of their machine as JSON.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    records : sequence of BenchRecord
+        What was measured.
+    machine : mapping
+        From :func:`ima.bench.speed.describe_machine`, with the ``date`` and ``commit``.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Examples
+    --------
+    >>> write_records("_build/bench.json", records, machine=machine)  # doctest: +SKIP
+    PosixPath('_build/bench.json')
+    """
+    target = Path(path)
+    write_json(target, {"machine": dict(machine), "records": [asdict(each) for each in records]})
+    return target
+
+
+def read_records(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Read files that :func:`write_records` wrote.
+
+    Parameters
+    ----------
+    paths : sequence of str or path
+        The files.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each record: its fields, ``met``, and what describes its machine. The ``device``
+        is the machine's.
+
+    Raises
+    ------
+    ParameterError
+        If a file was not written by :func:`write_records`.
+
+    Examples
+    --------
+    >>> read_records([]).empty
+    True
+    """
+    rows = []
+    for path in map(Path, paths):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            machine = dict(content["machine"])
+            records = [BenchRecord(**each) for each in content["records"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ParameterError(
+                f"{path} is not what `ima bench` writes: {error!r}. Measure again: make bench"
+            ) from error
+        rows += [{**asdict(each), "met": each.is_met, **machine} for each in records]
+    return pd.DataFrame(rows)
