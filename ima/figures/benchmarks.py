@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ima.figures.palette import SERIES_COLOURS, get_list_style
 from ima.figures.phone import also_for_phones
-from ima.figures.style import SERIES_COLOURS, open_axes
+from ima.figures.style import open_axes
 
 _ROW_HEIGHT = 0.38
 
@@ -34,16 +35,13 @@ def plot_bench_ratios(records: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(records["name"]))
     height = 0.9 + _ROW_HEIGHT * len(names)
     with open_axes(height, xlabel="ratio to what is needed anyway (log scale)") as (figure, axes):
-        for met, marker, label in ((True, "o", "keeps the limit"), (False, "X", "beyond it")):
+        looks = ((True, "keeps the limit, or has none"), (False, "beyond the limit"))
+        for number, (met, label) in enumerate(looks):
             own = records[records["met"] == met]
-            if len(own):
-                axes.plot(
-                    own["ratio"],
-                    [names.index(name) for name in own["name"]],
-                    marker,
-                    color=SERIES_COLOURS["textual"],
-                    label=label,
-                )
+            places = [names.index(name) for name in own["name"]]
+            if places:
+                style = get_list_style(number)
+                axes.plot(own["ratio"], places, linestyle="", label=label, **style)
         limited = records.dropna(subset=["limit"]).drop_duplicates(["name", "limit"])
         axes.plot(
             limited["limit"],
@@ -51,6 +49,7 @@ def plot_bench_ratios(records: pd.DataFrame) -> Figure:
             "|",
             markersize=16,
             markeredgewidth=2,
+            linestyle="",
             color=SERIES_COLOURS["null"],
             label="limit",
         )

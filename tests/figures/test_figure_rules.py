@@ -313,6 +313,16 @@ def make_pairwise_cost():
     return figures.plot_pairwise_cost(pd.DataFrame(rows))
 
 
+def make_bench_ratios():
+    rows = [
+        {"name": f"a benchmark of token states at many hook points, to disk, {at}", "ratio": ratio,
+         "limit": limit, "met": limit is None or ratio <= limit}
+        for at, limit in enumerate((1.05, 1.1, 1.25, 2.0, 2.0, 1.0, None, 1.05))
+        for ratio in (0.9, 1.04, 1.3, 190.0)
+    ]  # fmt: skip
+    return figures.plot_bench_ratios(pd.DataFrame(rows))
+
+
 def make_paper_compat():
     own = curves(["a"])["estimate"].isel(curve=0)
     titles = [
@@ -395,6 +405,7 @@ EXAMPLES = {
         (500, 2, 33, 4096), chunks=(8, 2, 1, 4096), shards=(8, 2, 33, 4096)
     ),
     "plot_pairwise_cost": make_pairwise_cost,
+    "plot_bench_ratios": make_bench_ratios,
     "plot_paper_compat_curves": make_paper_compat,
     "plot_plans": make_plans,
     "plot_proxy_correlations": make_proxy_map,
