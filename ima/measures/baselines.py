@@ -68,7 +68,7 @@ def compute_baseline_curves(
     Raises
     ------
     ParameterError
-        If there are fewer than 16 samples.
+        If there are fewer than 10 samples.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def compute_baseline_estimates(means: xr.DataArray, *, n_neighbors: int = 10) ->
     Raises
     ------
     ParameterError
-        If there are fewer than 16 samples.
+        If there are fewer than 10 samples.
 
     Examples
     --------
@@ -285,7 +285,7 @@ def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, I
     Raises
     ------
     ParameterError
-        If there are fewer than 16 samples.
+        If there are fewer than 10 samples.
 
     Examples
     --------
@@ -315,9 +315,10 @@ def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, I
 
 
 def _check_samples(n: int) -> None:
-    if n < 16:
+    if n < JACKKNIFE_GROUPS:
         raise ParameterError(
-            f"The baselines compare samples with each other: at least 16 needed; got {n}."
+            "The intervals of the baselines leave out a tenth of the samples at a time: "
+            f"at least {JACKKNIFE_GROUPS} needed; got {n}."
         )
 
 
