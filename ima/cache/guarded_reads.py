@@ -6,6 +6,7 @@ reader that has opened a cache may read it while another process writes, repairs
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import xarray as xr
 from xarray.backends import BackendArray
 
+from ima.cache.direct_reads import LostFileError
+from ima.cache.remote import RemoteStamp
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation
-from ima.errors import CacheCorruptError, CacheError
+from ima.errors import CacheCorruptError, CacheError, CacheUnreachableError
 
 _ATTEMPTS = 5
-#: Identity and time of the root and of the folder of `done`; None where there is none.
-_State = tuple[tuple[int, int] | None, ...]
+#: Of the root and of the folder of `done`: identity and time, or what tells its bytes from others;
+#: None where there is none.
+_State = tuple[tuple[int, int] | str | None, ...]
 _WATCHED = (ROOT_METADATA_FILE, "samples/done/c")
 
 
@@ -29,6 +33,8 @@ class StoreWatch:
     ----------
     location : StoreLocation
         The store, before anything of it is read.
+    root : bytes or None
+        Behind a URL, the root's metadata as they were read.
 
     Examples
     --------
@@ -37,14 +43,29 @@ class StoreWatch:
     True
     """
 
-    def __init__(self, location: StoreLocation) -> None:
+    def __init__(self, location: StoreLocation, *, root: bytes | None = None) -> None:
         self.location = location
-        self.opened = self.observe()
+        self._digest = None if root is None else _digest(root)
+        #: Behind a URL, what its server says of the root; asked for after the first read.
+        self._stamp: RemoteStamp | None = None
+        self.opened = ("",) if location.local is None else self.observe()
 
     def observe(self) -> _State:
-        """Return the state of the store; of one that is not on a local disk, nothing."""
+        """Return the state of the store: of its root, and on a local disk of `done`."""
         root = self.location.local
-        return () if root is None else tuple(_stamp(root / name) for name in _WATCHED)
+        if root is not None:
+            return tuple(_stamp(root / name) for name in _WATCHED)
+        assert self.location.remote is not None
+        stamp = self.location.remote.find_stamp(ROOT_METADATA_FILE)
+        if stamp is None:
+            return (None,)
+        if self._stamp != stamp:
+            # Another stamp is not yet another root: it has been copied anew, or a cache is between.
+            content = self.location.find(ROOT_METADATA_FILE)
+            if content is None or _digest(content) != self._digest:
+                return (None,)
+            self._stamp = stamp
+        return self.opened
 
 
 class _GuardedArray(BackendArray):
@@ -69,10 +90,11 @@ class _GuardedArray(BackendArray):
     def __getitem__(self, key: Any) -> Any:
         address, error = self.watch.location.address, None
         for _ in range(_ATTEMPTS):
-            before = self.watch.observe()
+            # Behind a URL one look, after the reading, tells whether the root is still the same.
+            before = self.watch.observe() if self.watch.location.local else self.watch.opened
             try:
                 values, error = self.inner[key], None
-            except (OSError, MemoryError):
+            except (OSError, MemoryError, CacheUnreachableError):
                 raise
             # Damaged bytes make codecs fail in every way that they have.
             except Exception as raised:
@@ -85,6 +107,10 @@ class _GuardedArray(BackendArray):
             raise CacheError(
                 f"{address!r} was replaced or removed after it was opened. Open it again."
             )
+        if isinstance(error, LostFileError):
+            raise self._make_lost_error(error.key, is_changed=after != self.watch.opened)
+        if isinstance(error, CacheError):
+            raise error
         if error is not None:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CacheCorruptError(
@@ -98,14 +124,22 @@ class _GuardedArray(BackendArray):
 
     def _require_files(self) -> None:
         root = self.watch.location.local
-        lost = [key for key in self.keys if root is not None and not (root / key).exists()]
-        if lost:
-            address = self.watch.location.address
-            raise CacheCorruptError(
-                f"{address!r} lost {lost[0]} after it was opened: it is being repaired, or a "
+        for key in self.keys:
+            if root is not None and not (root / key).exists():
+                raise self._make_lost_error(key, is_changed=True)
+
+    def _make_lost_error(self, key: str, *, is_changed: bool) -> CacheCorruptError:
+        address = self.watch.location.address
+        if is_changed:
+            return CacheCorruptError(
+                f"{address!r} lost {key} after it was opened: it is being repaired, or a "
                 f"repair was stopped. Open it again; if it is not finished, the message says how "
                 "to finish it."
             )
+        return CacheCorruptError(
+            f"{address!r} lacks the file {key}, or it is empty. Copy the cache again, or compute "
+            f"the file: ima cache verify {address} --repair"
+        )
 
 
 def guard_reads(tree: xr.DataTree, *, watch: StoreWatch, keys: Mapping[str, Sequence[str]]) -> None:
@@ -118,7 +152,8 @@ def guard_reads(tree: xr.DataTree, *, watch: StoreWatch, keys: Mapping[str, Sequ
     watch : StoreWatch
         The store, watched since before the tree was opened.
     keys : mapping of str to sequence of str
-        By path of the array, the files that its finished samples need.
+        By path of the array, the files that its finished samples need, where reading does not tell
+        a missing file from fill values.
 
     Examples
     --------
@@ -145,3 +180,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return facts.st_ino, facts.st_mtime_ns
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -113,7 +113,7 @@ PROMISES = (
         "byte.",
         (
             f"{_VERIFICATION}::test_a_shard_cut_at_any_length_is_found",
-            f"{_VERIFICATION}::test_a_lost_file_is_an_error_when_a_cache_is_opened",
+            f"{_VERIFICATION}::test_a_lost_file_is_an_error_when_it_is_read",
             f"{_VERIFICATION}::test_damage_to_any_file_is_found",
         ),
     ),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ima.cache.direct_reads import DirectArray, read_selection
+from ima.cache.direct_tree import open_direct_tree
 from ima.cache.guarded_reads import StoreWatch, guard_reads
 from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
@@ -22,6 +25,7 @@ from ima.cache.schema1 import (
     upgrade_tree,
 )
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, is_root_intact, locate_store
+from ima.cache.stored_arrays import StoredArray
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
 _SECTIONS = ("model", "dataset", "parameters", "layout", "execution")
@@ -55,9 +59,8 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     CacheIncompleteError
         If it is not finished; the message has the command that finishes it.
     CacheCorruptError
-        If a file of the finished samples is missing or empty: Zarr would read it as NaN. Reading an
-        array raises it, too, where its bytes are damaged. From a web server, which does not list
-        its files, the error for a lost file comes when it is read.
+        If metadata or coords are damaged, or a file that an unfinished cache needs is missing.
+        Reading an array raises it where a file is missing or its bytes are damaged.
     CacheUnreachableError
         If the store does not answer, or does not let its user in.
 
@@ -67,20 +70,31 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     >>> cache["means/resid_post/mean"].sel(kind="textual", layer=3)  # doctest: +SKIP
     """
     location = locate_store(path)
-    watch, attributes = _watch_store(location)
-    done = read_done_mask(location)
+    watch, root, attributes = _watch_store(location)
+    done = _read_done(location, root)
     if not done.all() and not allow_partial:
         raise CacheIncompleteError(
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
             f"Finish it with: {_command(attributes, location)} — or open what is there with "
             "allow_partial=True."
         )
-    keys = _require_files(location, attributes, done)
-    # Consolidated metadata needs one read for all groups.
+    is_complete = bool(done.all())
+    # In an unfinished cache, files of other samples may be missing.
+    keys = {} if is_complete else _require_files(location, attributes, done)
     try:
-        coords = [] if location.remote is None else _list_coord_files(attributes)
-        store = location.open_store(coords=coords, is_complete=bool(done.all()))
-        tree = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=True, zarr_format=3)
+        contents = (
+            {} if location.remote is None else location.find_all(_list_coord_files(attributes))
+        )
+        make_array = partial(
+            DirectArray, location=location, is_complete=is_complete, contents=contents
+        )
+        tree = open_direct_tree(location.address, root, make_array=make_array)
+        if tree is None:
+            keys = _require_files(location, attributes, done)
+            store = location.open_store(contents=contents, is_complete=is_complete)
+            tree = xr.open_datatree(
+                store, engine="zarr", chunks=None, consolidated=True, zarr_format=3
+            )
     except CacheError:
         raise
     # Damaged metadata and coords make xarray, zarr and codecs fail in every way that they have.
@@ -93,17 +107,20 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     guard_reads(tree, watch=watch, keys=keys)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
         tree = upgrade_tree(tree)
-    return tree if done.all() else _select_finished(tree, done)
+    return tree if is_complete else _select_finished(tree, done)
 
 
-def _watch_store(location: StoreLocation) -> tuple[StoreWatch, dict[str, Any]]:
-    """Return a watch of a store and the attributes of the very root that it watches."""
+def _watch_store(location: StoreLocation) -> tuple[StoreWatch, dict[str, Any], dict[str, Any]]:
+    """Return a watch of a store, and the very root that it watches, whole and its attributes."""
+    if location.local is None:
+        content, root, attributes = _read_root(location)
+        return StoreWatch(location, root=content), root, attributes
     while True:
         watch = StoreWatch(location)
-        attributes = read_cache_attributes(location)
+        _, root, attributes = _read_root(location)
         # A writer may have begun or replaced the store in between.
         if watch.observe()[:1] == watch.opened[:1]:
-            return watch, attributes
+            return watch, root, attributes
 
 
 def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -189,6 +206,11 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
     >>> read_cache_attributes(locate_store("mine.zarr"))["model"]["setup"]  # doctest: +SKIP
     'ST'
     """
+    return _read_root(location)[2]
+
+
+def _read_root(location: StoreLocation) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """Return the root of a cache: its bytes, its metadata, and attributes of schema 2."""
     try:
         root = location.find(ROOT_METADATA_FILE)
     except PermissionError as error:
@@ -236,7 +258,7 @@ def read_cache_attributes(location: StoreLocation) -> dict[str, Any]:
         raise _make_damage_error(location, "an entry has another type")
     if not is_root_intact(root):
         raise _make_damage_error(location, "the root has another checksum than it states")
-    return found
+    return root, document, found
 
 
 def _make_damage_error(location: StoreLocation, reason: str) -> CacheCorruptError:
@@ -264,11 +286,23 @@ def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
     >>> read_done_mask(locate_store("mine.zarr")).all()  # doctest: +SKIP
     True
     """
+    return _read_done(location, _read_root(location)[1])
+
+
+def _read_done(location: StoreLocation, root: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    path = "samples/done"
     try:
-        done: npt.NDArray[np.bool_] = np.asarray(location.group()["samples/done"][...])
-    except (ValueError, KeyError, RuntimeError) as error:
+        stored = StoredArray.parse(path, root["consolidated_metadata"]["metadata"][path])
+        if stored is None:
+            return np.asarray(location.group()[path][...])
+        # Most files say that all their samples are done.
+        contents = location.find_repeated(stored.list_file_keys(), folder=f"{path}/c")
+        done: npt.NDArray[np.bool_] = read_selection(
+            stored, (slice(None),), location=location, is_complete=False, contents=contents
+        )
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CacheCorruptError(
-            f"'samples/done' of {location.address!r} cannot be read: {error}. "
+            f"{path!r} of {location.address!r} cannot be read: {error}. "
             f"Try `ima cache verify {location.address} --repair`."
         ) from error
     return done

@@ -12,13 +12,13 @@ import hashlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import ObjectStore
@@ -50,9 +50,32 @@ RETRY: dict[str, Any] = {
 #: The largest file of a cache has 16 MiB.
 REQUEST_TIMEOUT = timedelta(minutes=2)
 _CONNECT_TIMEOUT = timedelta(seconds=10)
-_PARALLEL_REQUESTS = 16
+#: Parts of a file that are nearer than this are asked for together.
+_NEAR_BYTES = 128 * 2**10
+#: Requests that are on their way at once.
+_PARALLEL_REQUESTS = 64
 
 _MEMORY: dict[str, Any] = {}
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class RemoteStamp(NamedTuple):
+    """What a store says of a file.
+
+    Parameters
+    ----------
+    size : int
+        Its bytes.
+    tag : str or None
+        What the store tells versions of the file apart by.
+    modified : str
+        When it was written.
+    """
+
+    size: int
+    tag: str | None
+    modified: str
 
 
 @dataclass
@@ -77,6 +100,8 @@ class RemoteFolder:
 
     address: str
     confirm_lock: Callable[[], None] | None = field(default=None, compare=False)
+    #: False once the server has sent a whole file where a part was asked for.
+    _sends_parts: bool = field(default=True, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.protocol = self.address.partition("://")[0]
@@ -120,7 +145,7 @@ class RemoteFolder:
 
     def exists(self, key: str) -> bool:
         """Return whether a file is there."""
-        return self._find_size(key) is not None
+        return self.find_stamp(key) is not None
 
     def write(self, key: str, content: bytes, *, beside: bool = False) -> str | None:
         """Write a file whole or not at all, and return the digest that the store gives it."""
@@ -162,26 +187,34 @@ class RemoteFolder:
         if self.can_list:
             return {key: size for key, (size, _) in self.list_files().items()}
         asked = list(keys)
-        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
-            sizes = pool.map(self._find_size, asked)
-            return {key: size for key, size in zip(asked, sizes, strict=True) if size is not None}
+        stamps = self.run_parallel(self.find_stamp, asked)
+        found = zip(asked, stamps, strict=True)
+        return {key: stamp.size for key, stamp in found if stamp is not None}
 
-    def list_files(self) -> dict[str, tuple[int, str | None]]:
-        """Return size and digest of each file, as the store states them."""
+    def list_files(self, folder: str | None = None) -> dict[str, tuple[int, str | None]]:
+        """Return size and digest of each file, or of those in a folder, as the store states them.
+
+        Parameters
+        ----------
+        folder : str or None
+            A folder below this one.
+        """
         import obstore
 
         with self.explain_failure("list", ""):
             return {
                 entry["path"]: (entry["size"], entry["e_tag"])
-                for batch in obstore.list(self.objects)
+                for batch in obstore.list(self.objects, prefix=folder)
                 for entry in batch
             }
 
-    def _find_size(self, key: str) -> int | None:
+    def find_stamp(self, key: str) -> RemoteStamp | None:
+        """Return what the store says of a file without sending it, or None if it is not there."""
         import obstore
 
         with self.explain_failure("look for", key), suppress(FileNotFoundError):
-            return int(obstore.head(self.objects, key)["size"])
+            entry = obstore.head(self.objects, key)
+            return RemoteStamp(int(entry["size"]), entry["e_tag"], str(entry["last_modified"]))
         return None
 
     def check_lock(self) -> None:
@@ -198,11 +231,86 @@ class RemoteFolder:
     def find_all(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Return the bytes of those of many files that are there, from requests side by side."""
         asked = list(keys)
-        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
-            contents = pool.map(self.find, asked)
-            return {
-                key: held for key, held in zip(asked, contents, strict=True) if held is not None
-            }
+        contents = self.run_parallel(self.find, asked)
+        return {key: held for key, held in zip(asked, contents, strict=True) if held is not None}
+
+    def find_repeated(self, keys: Sequence[str], *, folder: str) -> dict[str, bytes]:
+        """Return the bytes of files of which many are equal; equal ones are read once.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            The files.
+        folder : str
+            The folder that holds them; a store that lists it states their digests.
+        """
+        listed = self.list_files(folder) if self.can_list else {}
+        first: dict[tuple[int, str | None], str] = {}
+        for key in keys:
+            if key in listed:
+                first.setdefault(listed[key], key)
+        contents = self.find_all([*first.values(), *(key for key in keys if key not in listed)])
+        alone = []
+        for key in keys:
+            like = first.get(listed[key]) if key in listed else None
+            if key in contents or like is None or like not in contents:
+                continue
+            # A tag that is no digest of the content says nothing about other files.
+            if is_same_content(contents[like], listed[key][1]):
+                contents[key] = contents[like]
+            else:
+                alone.append(key)
+        return {**contents, **self.find_all(alone)}
+
+    def find_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Return parts of a file by one request for all that are near each other.
+
+        Parameters
+        ----------
+        key : str
+            The file.
+        ranges : sequence of (int, int)
+            First byte of each part, and the one after its last.
+
+        Returns
+        -------
+        list of bytes or None
+            The parts, shorter where the file ends before; None if the file is not there, ends
+            before a part begins, or is only sent whole.
+        """
+        import obstore
+        from obstore.exceptions import BaseError, NotSupportedError
+
+        if not self._sends_parts:
+            return None
+        starts, ends = zip(*ranges, strict=True)
+        with self.explain_failure("read", key), suppress(FileNotFoundError):
+            try:
+                found = obstore.get_ranges(
+                    self.objects, key, starts=starts, ends=ends, coalesce=_NEAR_BYTES
+                )
+            except NotSupportedError:
+                self._sends_parts = False
+                return None
+            except BaseError as error:
+                if re.search(r"status code: 416|Invalid range", str(error)):
+                    return None
+                raise
+            return [bytes(part) for part in found]
+        return None
+
+    @staticmethod
+    def run_parallel(run: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """Return the results of a function that waits for requests, of all items side by side."""
+        if len(items) < 2:
+            return [run(item) for item in items]
+        with ThreadPoolExecutor(min(_PARALLEL_REQUESTS, len(items))) as pool:
+            try:
+                return list(pool.map(run, items))
+            except BaseException:
+                # A store that fails for one file is not asked for all others.
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def open_store(
         self,

@@ -91,6 +91,13 @@ class StoreLocation:
         contents = {key: self.find(key) for key in keys}
         return {key: content for key, content in contents.items() if content is not None}
 
+    def find_repeated(self, keys: Sequence[str], *, folder: str) -> dict[str, bytes]:
+        """Return the bytes of files of one folder of which many are equal; none of a local disk.
+
+        Behind a URL, equal files are read once.
+        """
+        return {} if self.remote is None else self.remote.find_repeated(keys, folder=folder)
+
     def read(self, key: str) -> bytes:
         """Return the bytes of a file.
 
@@ -146,19 +153,20 @@ class StoreLocation:
             for leftover in self._folder.rglob("*.partial"):
                 leftover.unlink()
 
-    def open_store(self, *, coords: Sequence[str] = (), is_complete: bool = False) -> Any:
+    def open_store(
+        self, *, contents: Mapping[str, bytes] | None = None, is_complete: bool = False
+    ) -> Any:
         """Return what Zarr and xarray open for reading: a path, or a store.
 
         Parameters
         ----------
-        coords : sequence of str
-            Files that are read in any case: behind a URL, all at once.
+        contents : mapping or None
+            Behind a URL, files that are read already, by key.
         is_complete : bool
             Whether a file that is missing behind a URL is an error, as it is in a finished cache.
         """
         if self.remote is None:
             return self.address
-        contents = self.remote.find_all(coords)
         return self.remote.open_store(read_only=True, is_complete=is_complete, contents=contents)
 
     def group(self, mode: Literal["r", "r+"] = "r") -> Any:
