@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
     from ima.cache.remote import RemoteFolder
     from ima.cache.store import StoreLocation
 
-_File = tuple[str, list[ChunkPiece]]
+_T = TypeVar("_T")
+_File = tuple[str, Sequence[ChunkPiece]]
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+#: What is larger is read by several threads: memory is copied by one core while another one
+#: computes checksums.
+_PARALLEL_BYTES = 4 * 2**20
+_THREADS = 2
 #: Files that are open at once.
 _OPEN_FILES = 32
 #: Behind a URL, a file of which half is needed, or a small one, is read whole.
@@ -158,34 +166,65 @@ def _read_local(
     stored: StoredArray, files: Iterator[_File], values: npt.NDArray[Any], *, folder: str
 ) -> list[_File]:
     """Read files of a local disk and return those that are missing."""
+    read = partial(_read_files, stored, values=values, folder=folder)
+    asked = list(files)
+    chunks = sum(len(pieces) for _, pieces in asked)
+    if stored.coding != "plain" or chunks * stored.chunk_bytes < _PARALLEL_BYTES:
+        return read(iter(asked))
+    if len(asked) < _THREADS:
+        # Of a few files, each thread takes some chunks.
+        asked = [(key, part) for key, pieces in asked for part in _share(pieces)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [each for lost in pool.map(read, map(iter, _share(asked))) for each in lost]
+
+
+def _share(items: Sequence[_T]) -> list[Sequence[_T]]:
+    """Return items in as many parts as there are threads, neighbours together."""
+    size = -(-len(items) // _THREADS)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _read_files(
+    stored: StoredArray, files: Iterator[_File], *, values: npt.NDArray[Any], folder: str
+) -> list[_File]:
     lost: list[_File] = []
-    scratch = np.empty(stored.chunks if stored.coding == "plain" else 0, stored.dtype)
+    before, chunk = b"", np.empty(0)
+    is_plain = stored.coding == "plain" and hasattr(os, "preadv")
+    scratch = np.empty(stored.chunks if is_plain else 0, stored.dtype)
     while window := list(itertools.islice(files, _OPEN_FILES)):
-        opened: list[tuple[int, str, list[ChunkPiece]]] = []
+        opened: list[tuple[int, str, Sequence[ChunkPiece]]] = []
         try:
             for key, pieces in window:
                 try:
-                    opened.append((os.open(folder + key, os.O_RDONLY), key, pieces))
+                    opened.append((os.open(folder + key, _READ_FLAGS), key, pieces))
                 except (FileNotFoundError, NotADirectoryError):
                     lost.append((key, pieces))
             if stored.is_sharded:
                 _announce(stored, opened)
             for file, key, pieces in opened:
-                size = os.fstat(file).st_size
+                size = os.lseek(file, 0, os.SEEK_END)
                 if size == 0:
                     lost.append((key, pieces))
-                elif stored.coding == "plain":
+                elif is_plain:
                     index = _read_index(stored, file, size, key=key)
                     _read_chunks(stored, file, index, (key, pieces), values=values, scratch=scratch)
                 else:
-                    _take_pieces(stored, key, pieces, values, os.pread(file, size, 0))
+                    os.lseek(file, 0, os.SEEK_SET)
+                    content = os.read(file, size)
+                    if stored.is_sharded or content != before:
+                        chunk = _take_pieces(stored, key, pieces, values, content)
+                        before = content
+                        continue
+                    # Many files of marks and of names are equal.
+                    for piece in pieces:
+                        values[piece.target] = chunk[piece.within]
         finally:
             for file, _, _ in opened:
                 os.close(file)
     return lost
 
 
-def _announce(stored: StoredArray, opened: Sequence[tuple[int, str, list[ChunkPiece]]]) -> None:
+def _announce(stored: StoredArray, opened: Sequence[tuple[int, str, Sequence[ChunkPiece]]]) -> None:
     """Let the system read from the disk what is needed of several files, all at once."""
     if not opened or not hasattr(os, "RWF_NOWAIT"):
         return
@@ -209,13 +248,11 @@ def _announce(stored: StoredArray, opened: Sequence[tuple[int, str, list[ChunkPi
             os.posix_fadvise(file, start * size, length, os.POSIX_FADV_WILLNEED)
 
 
-def _read_index(
-    stored: StoredArray, file: int, size: int, *, key: str
-) -> npt.NDArray[np.uint64] | None:
+def _read_index(stored: StoredArray, file: int, size: int, *, key: str) -> bytes | None:
     """Return the index of an uncompressed file, None without shards."""
     if stored.is_sharded:
         place = max(0, size - stored.index_bytes)
-        return stored.read_index(os.pread(file, stored.index_bytes, place), key=key)
+        return stored.check_index(os.pread(file, stored.index_bytes, place), key=key)
     if size != stored.file_bytes:
         raise ValueError(f"{key} has {size} bytes and not {stored.file_bytes}")
     return None
@@ -224,7 +261,7 @@ def _read_index(
 def _read_chunks(
     stored: StoredArray,
     file: int,
-    index: npt.NDArray[np.uint64] | None,
+    index: bytes | None,
     named: _File,
     *,
     values: npt.NDArray[Any],
@@ -287,7 +324,7 @@ def _is_part(stored: StoredArray, pieces: Sequence[ChunkPiece]) -> bool:
 def _read_ranges(
     stored: StoredArray,
     key: str,
-    pieces: list[ChunkPiece],
+    pieces: Sequence[ChunkPiece],
     values: npt.NDArray[Any],
     *,
     folder: RemoteFolder,
@@ -304,13 +341,14 @@ def _read_ranges(
         return False
     if key not in ordered:
         try:
-            index = stored.read_index(contents.pop(), key=key)
+            index = stored.check_index(contents.pop(), key=key)
+            places = [stored.locate_chunk(index, piece.number, key=key) for piece in pieces]
         except ValueError:
             return False
-        starts = np.arange(len(index), dtype="u8") * np.uint64(size)
-        if (index[:, 0] != starts).any() or (index[:, 1] != size).any():
+        if places != [start for start, _ in ranges[:-1]]:
             return False
-        ordered.add(key)
+        if stored.is_ordered(index):
+            ordered.add(key)
     for piece, content in zip(pieces, contents, strict=True):
         values[piece.target] = stored.decode(content, key=f"a chunk of {key}")[piece.within]
     return True
@@ -319,20 +357,23 @@ def _read_ranges(
 def _take_pieces(
     stored: StoredArray,
     key: str,
-    pieces: list[ChunkPiece],
+    pieces: Sequence[ChunkPiece],
     values: npt.NDArray[Any],
     content: bytes,
-) -> None:
-    if not stored.is_sharded:
-        chunk = stored.decode(content, key=key)
-        for piece in pieces:
-            values[piece.target] = chunk[piece.within]
-        return
-    index = stored.read_index(content[-stored.index_bytes :], key=key)
+) -> npt.NDArray[Any]:
+    """Take pieces from the whole content of a file, and return its last chunk."""
+    index = None
+    if stored.is_sharded:
+        index = stored.check_index(content[-stored.index_bytes :], key=key)
+    chunk = np.empty(0)
     for piece in pieces:
-        start = stored.locate_chunk(index, piece.number, key=key)
-        if start is None:
-            values[piece.target] = stored.fill_value
-            continue
-        part = memoryview(content)[start : start + stored.chunk_bytes]
-        values[piece.target] = stored.decode(part, key=f"a chunk of {key}")[piece.within]
+        part: Any = content
+        if index is not None:
+            start = stored.locate_chunk(index, piece.number, key=key)
+            if start is None:
+                values[piece.target] = stored.fill_value
+                continue
+            part = memoryview(content)[start : start + stored.chunk_bytes]
+        chunk = stored.decode(part, key=f"a chunk of {key}")
+        values[piece.target] = chunk[piece.within]
+    return chunk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ import numpy.typing as npt
 
 #: Bytes of the crc32c after each chunk and after an index.
 CHECKSUM_BYTES = 4
-#: Place and length of a chunk in its shard, eight bytes each.
-_INDEX_ENTRY_BYTES = 16
+#: Place and length of a chunk in its shard.
+_ENTRY = struct.Struct("<QQ")
 _ABSENT = 2**64 - 1
 _Coding = Literal["plain", "compressed", "text"]
 _PLAIN = (("bytes", "little"), ("crc32c", None))
@@ -159,7 +160,7 @@ class StoredArray:
         """Bytes of the index of a shard with its checksum; 0 without shards."""
         if not self.is_sharded:
             return 0
-        return math.prod(self.chunks_per_file) * _INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+        return math.prod(self.chunks_per_file) * _ENTRY.size + CHECKSUM_BYTES
 
     @cached_property
     def file_bytes(self) -> int:
@@ -204,27 +205,28 @@ class StoredArray:
         is_outer = sum(isinstance(each, np.ndarray) for each in selection) > 1
         for group in itertools.product(*(by_file.items() for by_file in divided)):
             pieces = []
-            for along in itertools.product(*(own for _, own in group)):
-                numbers, within, target, are_whole = zip(*along, strict=True)
+            numbers, parts = zip(*group, strict=True)
+            for along in itertools.product(*parts):
+                places, within, target, are_whole = zip(*along, strict=True)
                 if is_outer:
                     ranges = zip(within, self.chunks, strict=True)
                     within = np.ix_(*(np.arange(size)[each] for each, size in ranges))
-                pieces.append(ChunkPiece(sum(numbers), within, target, all(are_whole)))
-            yield self.make_file_key([number for number, _ in group]), pieces
+                pieces.append(ChunkPiece(sum(places), within, target, False not in are_whole))
+            yield self.make_file_key(numbers), pieces
 
-    def read_index(self, content: bytes, *, key: str) -> npt.NDArray[np.uint64]:
-        """Return place and length of each chunk of a shard, from the bytes at its end.
+    def check_index(self, index: bytes, *, key: str) -> bytes:
+        """Return the index of a shard, the bytes at its end.
 
         Raises
         ------
         ValueError
             If they do not have the checksum that they state.
         """
-        if len(content) != self.index_bytes or not is_intact(content):
+        if len(index) != self.index_bytes or not is_intact(index):
             raise ValueError(f"the checksum of the index of {key} does not match")
-        return np.frombuffer(content, "<u8", len(content) // 8).reshape(-1, 2)
+        return index
 
-    def locate_chunk(self, index: npt.NDArray[np.uint64], number: int, *, key: str) -> int | None:
+    def locate_chunk(self, index: bytes, number: int, *, key: str) -> int | None:
         """Return the place of a chunk in its shard, or None if the shard lacks it.
 
         Raises
@@ -232,12 +234,18 @@ class StoredArray:
         ValueError
             If the index states another length than chunks have.
         """
-        place, length = map(int, index[number])
-        if place == length == _ABSENT:
-            return None
+        place, length = _ENTRY.unpack_from(index, number * _ENTRY.size)
         if length != self.chunk_bytes:
+            if place == length == _ABSENT:
+                return None
             raise ValueError(f"the index of {key} states a chunk of {length} bytes")
-        return place
+        return int(place)
+
+    def is_ordered(self, index: bytes) -> bool:
+        """Return whether a shard has all its chunks, one after another from its start."""
+        places = np.frombuffer(index, "<u8", len(index) // 8).reshape(-1, 2)
+        starts = np.arange(len(places), dtype="u8") * np.uint64(self.chunk_bytes)
+        return bool((places[:, 0] == starts).all() and (places[:, 1] == self.chunk_bytes).all())
 
     def decode(self, content: Any, *, key: str) -> npt.NDArray[Any]:
         """Return the values of a chunk from its bytes.
