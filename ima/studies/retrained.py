@@ -1,7 +1,8 @@
 """Connectors trained again: with other seeds, and on captions of other pictures.
 
-Only curves are kept. Other seeds show how far a result is one of this connector. A connector that
-was trained on permuted captions knows what captions are like and nothing of their pictures.
+Only numbers are kept: curves here, and of other seeds what the pages of claims recorded
+(:mod:`ima.claims.seeds`). Other seeds show how far a result is one of this connector. A connector
+that was trained on permuted captions knows what captions are like and nothing of their pictures.
 """
 
 from __future__ import annotations
@@ -105,9 +106,6 @@ def retrain_connector(
     >>> retrain_connector(only=["seed 1"])  # doctest: +SKIP
     PosixPath('data/zoo/retrained')
     """
-    from ima.drawings.zoo import has_recipe
-    from ima.training import train_connector
-
     for one in select_trainings(RETRAININGS, only, kind="training"):
         settings = _make_settings(one)
         record = _make_record(one, settings)
@@ -115,11 +113,49 @@ def retrain_connector(
         path = _get_path(one)
         if is_kept(path, record):
             continue
-        logger.info("training %s", one.name)
-        if not has_recipe(Path(settings.out), record["recipe"]):
-            train_connector(settings)
-        write_json(path, record | _measure(settings.out, settings.data, samples, resamples))
+        trained = train_again(one)
+        write_json(path, record | _measure(str(trained), settings.data, samples, resamples))
     return zoo.get_zoo_root() / RETRAINED_FOLDER
+
+
+def train_again(training: Retraining) -> Path:
+    """Train a connector again, unless its folder holds that training already.
+
+    Parameters
+    ----------
+    training : Retraining
+        One of :data:`RETRAININGS`.
+
+    Returns
+    -------
+    Path
+        The folder of the model; it is not committed.
+
+    Examples
+    --------
+    >>> train_again(RETRAININGS[1])  # doctest: +SKIP
+    PosixPath('data/zoo/.training/retrained/seed-1')
+    """
+    from ima.drawings.zoo import has_recipe
+    from ima.training import train_connector
+
+    settings = _make_settings(training)
+    folder = Path(settings.out)
+    if not has_recipe(folder, make_recipe(training)):
+        logger.info("training %s", training.name)
+        train_connector(settings)
+    return folder
+
+
+def make_recipe(training: Retraining) -> dict[str, Any]:
+    """Return the settings that decide the weights of a training.
+
+    Examples
+    --------
+    >>> make_recipe(RETRAININGS[1])["seed"]
+    1
+    """
+    return _make_settings(training).model_dump(exclude=set(RUN_FIELDS))
 
 
 def _get_path(training: Retraining) -> Path:

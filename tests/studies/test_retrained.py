@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
         }
         curve = xr.Dataset(arrays, coords={"treatment": list(TREATMENTS), "layer": range(3)})
         written = retrained._write_curve(curve)
-        assert (dataset, samples) == ("drawings-image-caption", 8)
+        assert (dataset, samples) == (trained[-1].data, 8)
         by_measure = dict.fromkeys(TREATED_MEASURES, written)
         return {"curves": dict.fromkeys(retrained.CONDITIONS, by_measure)}
 
@@ -43,11 +43,16 @@ def test_each_training_is_done_once_and_read_back(folder):
     path, trained = folder
     assert retrained.read_retrained() == {}
     assert retrained.retrain_connector(samples=8, resamples=5) == path
-    assert [(one.seed, one.permuted) for one in trained] == [(0, True), (1, False), (2, False)]
+    found = [(one.data, one.seed, one.permuted) for one in trained]
+    assert found[0] == ("drawings-image-caption", 0, True)
+    datasets = ("drawings-image-caption", "sounds-audio-caption", "drawings-video-caption")
+    assert found[1:] == [(data, seed, False) for data in datasets for seed in (1, 2)]
     retrained.retrain_connector(samples=8, resamples=5)
-    assert len(trained) == 3
+    assert len(trained) == len(found)
     found = retrained.read_retrained("separated")
     assert list(found) == ["permuted", "seed 1", "seed 2"]
+    audio = retrained.read_retrained(model="smollm2/whisper/audio-caption")
+    assert list(audio) == ["audio seed 1", "audio seed 2"]
     curve = found["seed 2"]["PvsT"]
     assert curve["estimate"].dims == ("treatment", "layer")
     assert (curve["low"] <= curve["estimate"]).all()
