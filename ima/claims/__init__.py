@@ -32,4 +32,5 @@ from ima.claims.records import (
     write_claim_records,
 )
 from ima.claims.registry import CLAIMS
+from ima.claims.seeds import cover_seeds
 from ima.claims.summary import summarise_claims

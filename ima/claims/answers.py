@@ -186,11 +186,13 @@ def _tabulate(
             "low": record.low,
             "high": record.high,
             "verdict": get_shown_verdict(record, adjusted),
+            "lowest": record.spread.lowest if record.spread else None,
+            "highest": record.spread.highest if record.spread else None,
         }
         for record in records
         if (record.claim, record.reading) == (claim.id, name)
     }
-    columns = ["value", "low", "high", "verdict"]
+    columns = ["value", "low", "high", "verdict", "lowest", "highest"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
@@ -198,6 +200,11 @@ def _describe(claim: Claim, name: ReadingName, records: Sequence[ClaimRecord]) -
     """Return the numbers of a figure in words, for those who cannot see it."""
     numbers = [
         f"{record.model} {record.interval}"
+        + (
+            f", seeds from {record.spread.lowest:.3f} to {record.spread.highest:.3f}"
+            if record.spread
+            else ""
+        )
         for record in records
         if record.reading == name and record.interval is not None
     ]

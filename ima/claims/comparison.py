@@ -130,6 +130,8 @@ def _format_record(record: ClaimRecord, adjusted: AdjustedVerdicts) -> str:
         texts.append(f"Before Holm's method: {record.verdict}.")
     if record.interval is not None:
         texts.append(f"{record.interval} {record.unit}.")
+    if record.spread is not None:
+        texts.append(html.escape(record.spread.describe()))
     return f"- {record.model}: {mark}. {' '.join(texts)}"
 
 

@@ -136,7 +136,8 @@ def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
     Returns
     -------
     pandas.io.formats.style.Styler
-        A row per record. The column claim appears if the records differ in it.
+        A row per record. The column claim appears if the records differ in it, and the column
+        between seeds, with the lowest and the highest seed, if other seeds were measured.
 
     Examples
     --------
@@ -147,6 +148,10 @@ def show_claim_records(records: Sequence[ClaimRecord]) -> Styler:
 
     columns = ["model", "claim", "reading", "value", "low", "high", "n", "unit", "verdict"]
     table = pd.DataFrame([record.model_dump() for record in records])[columns]
+    if any(record.spread for record in records):
+        spreads = [one.spread for one in records]
+        ends = [f"{one.lowest:.3f} to {one.highest:.3f}" if one else "one seed" for one in spreads]
+        table.insert(columns.index("n"), "between seeds", ends)
     if len(set(table["claim"])) == 1:
         table = table.drop(columns="claim")
     return table.style.hide(axis="index").format(precision=3, na_rep="–", escape="html")
@@ -188,7 +193,8 @@ def _describe_numbers(record: ClaimRecord) -> str:
     if record.interval is None:
         return record.reason
     numbers = f"Measured: {record.interval} {record.unit}; {rule}."
-    return " ".join(part for part in (record.finding, record.reason, numbers) if part)
+    seeds = record.spread.describe() if record.spread else ""
+    return " ".join(part for part in (record.finding, record.reason, numbers, seeds) if part)
 
 
 def _format_box(record: ClaimRecord) -> str:
@@ -202,6 +208,8 @@ def _format_box(record: ClaimRecord) -> str:
         f"<p><small>The reading: {html.escape(reading.sentence)} "
         f"{html.escape(_describe_statistic(record, reading))}</small></p>",
     ]
+    if record.spread is not None:
+        lines.append(f"<p><small>{html.escape(record.spread.describe())}</small></p>")
     label = f"{record.claim} {record.reading}: {record.verdict}"
     return (
         f'<div class="verdict-box {kind}" role="note" aria-label="{label}">{"".join(lines)}</div>'

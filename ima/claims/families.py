@@ -8,6 +8,7 @@ from scipy import stats
 
 from ima.claims.readings import Verdict
 from ima.claims.records import ClaimRecord
+from ima.stats.components import compute_seed_p
 from ima.stats.multiplicity import adjust_p_values_holm
 
 _LEVEL = 0.05
@@ -23,7 +24,8 @@ def compute_verdict_p(record: ClaimRecord) -> float:
     estimate; the bound that the verdict needs (null and margin) lies further away. The p-value is
     two-sided and takes the estimate as normal with that standard error, so it is below 0.05 exactly
     where the 95 % interval gives the verdict. *No effect within the margin* rests on both ends, and
-    its p-value is the larger one.
+    its p-value is the larger one. An interval that covers few seeds has no normal estimate: its
+    p-value is the level at which it would end at the bound.
 
     Parameters
     ----------
@@ -47,21 +49,24 @@ def compute_verdict_p(record: ClaimRecord) -> float:
     interval = record.interval
     if record.verdict not in _CONCLUSIVE or interval is None:
         return 1.0
-    value, low, high = (end - record.null for end in (interval.value, interval.low, interval.high))
-    if record.direction == "less":
-        value, low, high = -value, -high, -low
-    above = _count_standard_errors(value - record.margin, width=value - low)
-    below = _count_standard_errors(-record.margin - value, width=high - value)
+    sign = 1 if record.direction == "greater" else -1
+    value = sign * (interval.value - record.null)
+    widths = (interval.value - interval.low, interval.high - interval.value)[::sign]
+    contents = record.measured
+    if record.spread is not None and contents is not None:
+        widths = (contents.value - contents.low, contents.high - contents.value)[::sign]
+    below, above = widths
+
+    def compute_p(distance: float, width: float) -> float:
+        if record.spread is None:
+            return float(2 * stats.norm.sf(_count_standard_errors(distance, width=width)))
+        return compute_seed_p(distance, width=width, seeds=record.spread.variance)
+
     if record.verdict == "supported":
-        distance = above
-    elif record.verdict == "contradicted":
-        distance = below
-    else:
-        distance = min(
-            _count_standard_errors(record.margin - value, width=high - value),
-            _count_standard_errors(value + record.margin, width=value - low),
-        )
-    return float(2 * stats.norm.sf(distance))
+        return compute_p(value - record.margin, below)
+    if record.verdict == "contradicted":
+        return compute_p(-record.margin - value, above)
+    return max(compute_p(record.margin - value, above), compute_p(value + record.margin, below))
 
 
 def adjust_verdicts(records: Sequence[ClaimRecord]) -> Mapping[tuple[str, str], Verdict]:

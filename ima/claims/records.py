@@ -19,6 +19,7 @@ from ima.claims.readings import (
     compute_verdict,
 )
 from ima.claims.registry import CLAIMS
+from ima.claims.spread import SeedSpread
 from ima.errors import ParameterError, UnknownNameError
 from ima.files import write_json
 from ima.stats.intervals import Interval
@@ -28,7 +29,8 @@ class ClaimRecord(BaseModel):
     """A reading of a claim, measured on one model.
 
     A record is refused if its statistic, null, margin, direction or unit are not those of the
-    registered reading, or if its verdict does not follow from its numbers.
+    registered reading, or if its verdict does not follow from its numbers. Where other seeds of the
+    model's connectors were measured, ``spread`` holds them, and the interval covers them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -53,6 +55,7 @@ class ClaimRecord(BaseModel):
     finding: str
     reason: str
     notebook: str
+    spread: SeedSpread | None = None
 
     @model_validator(mode="after")
     def _is_computed(self) -> Self:
@@ -71,6 +74,14 @@ class ClaimRecord(BaseModel):
                     f"has {registered!r}. Readings stand in ima.claims; a number with another "
                     "statistic is shown without a verdict."
                 )
+        if self.spread is not None and (
+            self.interval != self.spread.combine(self.n) or self.seeds != self.spread.seeds
+        ):
+            raise ParameterError(
+                f"{where} has {self.interval} over {self.seeds} seeds, but its seeds make it "
+                f"{self.spread.combine(self.n)} over {self.spread.seeds}. "
+                "Intervals over seeds are computed: make them with ima.claims.cover_seeds."
+            )
         computed = _compute_verdict(self.interval, reading=reading, reason=self.reason)
         if self.verdict != computed:
             raise ParameterError(
@@ -86,6 +97,27 @@ class ClaimRecord(BaseModel):
         if self.value is None or self.low is None or self.high is None:
             return None
         return Interval(value=self.value, low=self.low, high=self.high, n=self.n)
+
+    @property
+    def measured(self) -> Interval | None:
+        """The statistic of the model that the page measured; its interval covers no other seeds."""
+        if self.spread is None:
+            return self.interval
+        return Interval(self.spread.value, self.spread.low, self.spread.high, n=self.n)
+
+    def with_spread(self, spread: SeedSpread) -> ClaimRecord:
+        """Return the record with an interval and a verdict that cover other seeds.
+
+        Parameters
+        ----------
+        spread : SeedSpread
+            The seeds, around the interval of this record.
+        """
+        combined = spread.combine(self.n)
+        reading = _find_reading(self.claim, self.reading)
+        fields = self.model_dump() | asdict(combined)
+        fields["verdict"] = _compute_verdict(combined, reading=reading, reason=self.reason)
+        return ClaimRecord.model_validate({**fields, "seeds": spread.seeds, "spread": spread})
 
 
 def make_claim_record(

@@ -44,9 +44,9 @@ _DECIDED: Mapping[Verdict, str] = {
 }
 _CERTAINTY = (
     "A verdict counts only if it survives Holm's method. For each model, the chance of any wrong "
-    "verdict is then at most one in twenty. Each model was trained once; the verdicts do not cover "
-    "other trainings."
+    "verdict is then at most one in twenty."
 )
+_TRAINED_ONCE = "Each model was trained once; the verdicts do not cover other trainings."
 
 
 def decide_outcome(verdicts: Sequence[Verdict]) -> Outcome:
@@ -133,7 +133,10 @@ def summarise_claims(
     ]
     sentence = f"Of {total} claims of the paper, {_join(counts)}. We tested {_join(models)}."
     lines = [f"- {_LEADS[outcome]}: {'; '.join(each)}." for outcome, each in listed.items() if each]
-    return {"found.md": f"{sentence} {_CERTAINTY}\n", "outcomes.md": "\n".join(lines) + "\n"}
+    return {
+        "found.md": f"{sentence} {_CERTAINTY} {_describe_seeds(records)}\n",
+        "outcomes.md": "\n".join(lines) + "\n",
+    }
 
 
 def count_verdicts(verdicts: Sequence[Verdict]) -> str:
@@ -155,6 +158,18 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     if not decided:
         return f"inconclusive in {len(tested)} of {len(tested)}"
     return f"{', '.join(decided)} of {len(tested)}"
+
+
+def _describe_seeds(records: Sequence[ClaimRecord]) -> str:
+    """Say which verdicts cover other trainings."""
+    covered = list(dict.fromkeys(record.model for record in records if record.spread))
+    if not covered:
+        return _TRAINED_ONCE
+    claims = list(dict.fromkeys(record.claim for record in records if record.spread))
+    return (
+        f"The verdicts of {_join(covered)} on {_join(claims)} cover other seeds of its connectors. "
+        "Everything else was trained once, and its verdicts do not cover other trainings."
+    )
 
 
 def _join(parts: Sequence[str]) -> str:

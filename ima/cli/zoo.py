@@ -67,14 +67,24 @@ def zoo_ladder(
 @zoo_app.command("retrain")
 def zoo_retrain(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="TRAINING", help="Only this one, e.g. permuted.")
+        list[str] | None,
+        typer.Option(
+            metavar="TRAINING", help="Only this one, e.g. permuted; 'seed 0': the zoo's own."
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples.")] = 160,
+    page: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PAGE", help="Run only this page of claims, e.g. finding1."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Test samples of the curves.")] = 160,
 ) -> None:
-    """Train connectors again, with other seeds and permuted pictures; keep curves only."""
-    from ima.studies.retrained import retrain_connector
+    """Train connectors again, with other seeds and permuted pictures; keep numbers only.
 
-    typer.echo(retrain_connector(only=only or (), samples=samples))
+    Of each, the zoo keeps curves. Of other seeds, it also keeps what the pages of claims record.
+    """
+    from ima.notebook.seed_records import measure_seeds
+
+    typer.echo(measure_seeds(only=only or (), pages=page or (), samples=samples))
 
 
 @zoo_app.command("graded")

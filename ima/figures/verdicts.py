@@ -22,6 +22,8 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
     "inconclusive": {"color": _GREY, "marker": "o", "markerfacecolor": "white"},
     "not testable here": {"color": "#8C8C8C", "marker": "D", "markerfacecolor": "white"},
 }
+# Where the lowest and the highest seed of a model are.
+_TICK: Mapping[str, Any] = {"marker": "|", "markersize": 11, "markeredgewidth": 1.2}
 
 
 def plot_verdicts(
@@ -32,7 +34,8 @@ def plot_verdicts(
     Parameters
     ----------
     table : pandas.DataFrame
-        A row per model, by its name: ``value``, ``low``, ``high`` and ``verdict``.
+        A row per model, by its name: ``value``, ``low``, ``high`` and ``verdict``. Where it has
+        ``lowest`` and ``highest``, ticks show between which values the seeds of a model lie.
     null : float
         The value that neither supports nor contradicts the claim.
     margin : float
@@ -64,6 +67,10 @@ def plot_verdicts(
         style = dict(_STYLES[row["verdict"]])
         axes.hlines(place, row["low"], row["high"], color=style["color"], linewidth=1.6)
         axes.plot(row["value"], place, linestyle="none", markersize=5.5, **style)
+        seeds = [row[name] for name in ("lowest", "highest") if pd.notna(row.get(name))]
+        if seeds:
+            tick = {**_TICK, "color": style["color"]}
+            axes.plot(seeds, [place] * 2, linestyle="none", **tick)
     axes.set_yticks(np.arange(len(shown)), list(shown.index))
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

@@ -6,8 +6,8 @@ measured on the same contents, so the variance of contents is not divided by the
 The reaches of both are added as squares. Two simpler ways cover too seldom, which
 ``tests/stats/test_components.py`` shows. A bootstrap of three seeds has a variance that is a third
 too small, and its percentiles know nothing of the few degrees of freedom. One quantile for the sum
-of both variances, with Satterthwaite's degrees of freedom, is too small wherever few seeds happen to
-be alike: with three seeds of one part, 92 of 100 such intervals hold the truth, with two seeds 87.
+of both variances, with Satterthwaite's degrees of freedom, is too small wherever few seeds happen
+to be alike: with three seeds of one part, 92 of 100 such intervals hold the truth, with two 87.
 """
 
 from __future__ import annotations

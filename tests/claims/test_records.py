@@ -123,7 +123,7 @@ def test_records_hold_the_published_fields(tmp_path, measured):
     path = claims.write_claim_records([measured()], tmp_path / "run" / "finding1.claims.json")
     fields = (
         "claim reading version model dataset statistic value low high n unit seeds null margin "
-        "direction verdict fewest finding reason notebook"
+        "direction verdict fewest finding reason notebook spread"
     )
     assert list(json.loads(path.read_text())[0]) == fields.split()
     assert claims.read_claim_records(path) == [measured()]

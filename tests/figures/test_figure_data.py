@@ -103,11 +103,13 @@ def test_csv_is_read_back_and_the_same_for_the_same_figure():
         {"value": [0.2, -0.3], "low": [0.1, -0.4], "high": [0.3, -0.2]}, index=["a, (ST)", "b"]
     )
     table["verdict"] = ["supported", "contradicted"]
+    # Ticks show between which values the seeds of a model lie; the other was trained once.
+    table["lowest"], table["highest"] = [0.15, None], [0.25, None]
     figure = plot_verdicts(table, null=0, margin=0.02, direction="greater", title="F3.1")
     text = format_csv(figure)
     assert text == format_csv(plot_verdicts(table, null=0, margin=0.02, direction="greater",
                                             title="F3.1"))  # fmt: skip
     read = pd.read_csv(io.StringIO(text))
     points = read[read["mark"] == "point"]
-    assert points["y"].tolist() == ["a, (ST)", "b"]
-    assert points["x"].tolist() == [0.2, -0.3]
+    assert points["y"].tolist() == ["a, (ST)", "a, (ST)", "a, (ST)", "b"]
+    assert points["x"].tolist() == [0.2, 0.15, 0.25, -0.3]

@@ -336,6 +336,7 @@ def make_paper_compat():
 def make_verdicts():
     names = ["supported", "contradicted", "no effect within the margin", "inconclusive"]
     table = pd.DataFrame([{**interval(0.2), "verdict": name} for name in names], MODELS[:4])
+    table["lowest"], table["highest"] = [0.05, 0.19, None, None], [0.22, 0.3, None, None]
     return verdicts.plot_verdicts(
         table, null=0, margin=0.02, direction="greater", title="as tested"
     )
