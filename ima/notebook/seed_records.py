@@ -3,6 +3,9 @@
 Each seed is measured by the code of the pages, on as many samples as the book's standard edition
 has. One connector is replaced at a time; the others are the zoo's. The smaller edition has caches
 of fewer data sets, so each seed is measured among these data sets, too.
+
+Left out are F2.2, whose page leaves out models of this size, and F3.2, which needs the weights of
+several steps of a training.
 """
 
 from __future__ import annotations
