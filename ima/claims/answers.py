@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: By claim and reading, the figure with its intervals.
 VerdictFigures = Mapping[tuple[str, ReadingName], Path]
+_TICKS = (
+    "Where other training seeds were measured, the interval covers them, and upright ticks show "
+    "the lowest and the highest seed."
+)
 
 
 def draw_verdict_figures(records: Sequence[ClaimRecord], *, folder: Path) -> VerdictFigures:
@@ -144,6 +148,8 @@ def format_answer(
     lines += [" ".join(counts), ":::", ""]
     shown = [name for name in claim.readings if (claim.id, name) in figures]
     if shown:
+        if any(record.spread for record in own):
+            lines += [_TICKS, ""]
         lines += ["::::{div} verdict-figures", ""]
         for name in shown:
             path = os.path.relpath(figures[claim.id, name], start=start)

@@ -229,14 +229,23 @@ def test_numbers_of_seeds_cannot_be_typed(caches):
         claims.ClaimRecord.model_validate(fields)
 
 
-def test_pages_show_the_lowest_and_the_highest_seed(caches):
+def test_pages_show_the_lowest_and_the_highest_seed(caches, tmp_path):
     keep_three()
     covered = claims.cover_seeds([make_record()], caches)
     between = "it lies between 0.260 and 0.400 (picture-caption: 3 seeds, sound-caption: 3 seeds)"
     assert between in claims.show_verdicts(covered).data
     assert between in claims.describe_claim_records(covered)[0]
     assert between in claims.format_comparison(covered)
+    figures = claims.answers.draw_verdict_figures(covered, folder=tmp_path / "verdicts")
+    answer = claims.answers.format_answer(
+        claims.CLAIMS["F1.1"], covered, figures=figures, start=tmp_path
+    )
+    assert "upright ticks show the lowest and the highest seed" in answer
+    assert "seeds from 0.260 to 0.400" in answer
     other = make_record(model="another (ST)")
+    assert "ticks" not in claims.answers.format_answer(
+        claims.CLAIMS["F1.1"], [other], figures=figures, start=tmp_path
+    )
     table = claims.show_claim_records([*covered, other]).data
     assert table["between seeds"].tolist() == ["0.260 to 0.400", "one seed"]
     assert "between seeds" not in claims.show_claim_records([other]).data
