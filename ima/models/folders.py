@@ -30,6 +30,9 @@ MODEL_DTYPES = {
     "float64": torch.float64,
 }
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+# What this process has audited. Models of one family share their language model, and a page loads
+# some of them twice: the same weights in the same class compute the same again.
+_AUDITED: set[tuple[object, ...]] = set()
 
 
 @dataclass(frozen=True)
@@ -213,8 +216,12 @@ def load_language_model(
     weights_hash: str,
     loading: LoadOptions,
     perception: Perception | None = None,
+    language_hash: str = "",
 ) -> FrozenModel:
     """Load a causal language model and its tokenizer, optionally with an encoder and a connector.
+
+    ``language_hash`` is the sha256 of the language model's own weights, if ``weights_hash`` is over
+    other parts too.
 
     Raises
     ------
@@ -233,6 +240,7 @@ def load_language_model(
         name,
         card=card,
         weights_hash=weights_hash,
+        language_hash=language_hash or weights_hash,
         language=load_pretrained(AutoModelForCausalLM, folder, loading=loading),
         tokenizer=load_tokenizer(folder),
         perception=perception,
@@ -244,12 +252,16 @@ def build_frozen_model(
     *,
     card: dict[str, Any],
     weights_hash: str,
+    language_hash: str,
     language: Any,
     tokenizer: Any,
     perception: Perception | None,
     frame: ChatFrame | None = None,
 ) -> FrozenModel:
     """Combine the parts of a model, freeze them, and audit the hook points.
+
+    A language model is audited once in a process: ``language_hash``, the sha256 of its weights,
+    its class, configuration, dtype and device say that it is the same.
 
     Raises
     ------
@@ -259,7 +271,7 @@ def build_frozen_model(
     Examples
     --------
     >>> build_frozen_model(
-    ...     "mine", card={"setup": "LM"}, weights_hash="", language=language,
+    ...     "mine", card={"setup": "LM"}, weights_hash="", language_hash="", language=language,
     ...     tokenizer=tokenizer, perception=None,
     ... )  # doctest: +SKIP
     """
@@ -268,8 +280,14 @@ def build_frozen_model(
     for module in () if perception is None else (perception.encoder, perception.connector):
         module.to(weight.device, weight.dtype).eval().requires_grad_(requires_grad=False)
     hook_points = find_hook_points(language)
-    audit_hook_points(language, hook_points)
-    audit_embeddings(language, hook_points, perceives=perception is not None)
+    audited = (
+        language_hash, type(language), language.config.to_json_string(), weight.dtype,
+        weight.device, perception is not None,
+    )  # fmt: skip
+    if audited not in _AUDITED:
+        audit_hook_points(language, hook_points)
+        audit_embeddings(language, hook_points, perceives=perception is not None)
+        _AUDITED.add(audited)
     return FrozenModel(
         name=name,
         card=card,

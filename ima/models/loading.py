@@ -120,6 +120,7 @@ def _load_from_zoo(spec: str, *, loading: LoadOptions) -> FrozenModel:
         folder=folder,
         card=card,
         weights_hash=zoo.combine_hashes(hashes) if rest else hashes["language"],
+        language_hash=hashes["language"],
         loading=loading,
         perception=perception,
     )
@@ -159,10 +160,12 @@ def _load_multitask(
     perception = Perception(
         modality=card["modality"], encoder=encoder, connector=projector, queries=tokens, cls=False
     )
+    weights_hash = zoo.combine_hashes(hashes)
     return build_frozen_model(
         spec,
         card=card,
-        weights_hash=zoo.combine_hashes(hashes),
+        weights_hash=weights_hash,
+        language_hash=weights_hash,
         language=model.to(loading.device, loading.dtype),
         tokenizer=tokenizer,
         perception=perception,

@@ -97,10 +97,13 @@ class FrozenParts:
             connector, queries=config.queries, cls=card.get("reads_cls", True)
         )
         state = zoo.hash_state_dict(connector.state_dict())
+        # With an adapter, if the language model was tuned.
+        own = {role: sha256 for role, sha256 in self.hashes.items() if role != "encoder"}
         return build_frozen_model(
             name,
             card=card,
             weights_hash=zoo.combine_hashes({**self.hashes, "connector": state}),
+            language_hash=zoo.combine_hashes(own),
             language=self.language,
             tokenizer=self.tokenizer,
             perception=tower,

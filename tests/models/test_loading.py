@@ -15,7 +15,7 @@ from tinyzoo import LANGUAGE, NAMES, files, make_tokenizer, make_zoo
 import ima.models
 from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, UnknownNameError
-from ima.models import zoo
+from ima.models import folders, zoo
 
 NAME = f"{LANGUAGE}/vit/image-qa"
 
@@ -82,6 +82,35 @@ def test_the_weights_hash_names_all_parts(own_zoo):
     save_file({key: value + 1 for key, value in weights.items()}, folder / zoo.WEIGHTS_FILE)
     edit_card(folder, sha256=zoo.hash_file(folder / zoo.WEIGHTS_FILE))
     assert ima.models.load_model(NAME).weights_hash != before
+
+
+def test_a_language_model_is_audited_once_and_other_weights_again(own_zoo, monkeypatch):
+    audited = []
+    audit = folders.audit_hook_points
+
+    def count(language, hook_points):
+        audited.append(language)
+        audit(language, hook_points)
+
+    monkeypatch.setattr(folders, "audit_hook_points", count)
+    monkeypatch.setattr(folders, "_AUDITED", set())
+    shared = [name for name in NAMES if name.startswith(f"{LANGUAGE}/")]
+    for name in [*shared, *shared]:
+        ima.models.load_model(name)
+    assert len(audited) == 1
+    ima.models.load_model(shared[0], dtype="float64")
+    assert len(audited) == 2
+    folder = own_zoo / "language" / LANGUAGE
+    weights = load_file(folder / zoo.WEIGHTS_FILE)
+    name = next(name for name in weights if name.endswith("mlp.up_proj.weight"))
+    weights[name][0, 0] = float("inf")
+    save_file(weights, folder / zoo.WEIGHTS_FILE, metadata={"format": "pt"})
+    sha256 = zoo.hash_file(folder / zoo.WEIGHTS_FILE)
+    edit_card(folder, sha256=sha256)
+    for _ in range(2):  # what failed is not remembered
+        with pytest.raises(ModelError, match="infinite or no numbers"):
+            ima.models.load_model(LANGUAGE)
+    assert len(audited) == 4
 
 
 def test_the_tiny_zoo_is_the_same_bytes_for_the_same_seed(tiny_zoo, tmp_path):
