@@ -1,0 +1,330 @@
+"""What a second pass changes: answers, under conditions and controls, and alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ima.data.picture_questions import (
+    PICTURE_QUESTION_KINDS,
+    PictureQuestion,
+    blank_pictures,
+    exchange_pictures,
+)
+from ima.interventions.browsing import TwoPassModel
+from ima.interventions.treated_states import capture_treated_means
+from ima.measures.alignment import compute_alignment_curves, compute_ima_score_draws
+from ima.measures.treatments import TREATMENTS, Treatment
+from ima.metrics.answers import score_each_answer
+from ima.models.perception import draw_derangement
+from ima.stats import FloatArray
+from ima.stats.intervals import Interval
+from ima.stats.scores import compute_mean_score
+from ima.token_reduction.report import compute_score_gain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ONE_PASS, TWO_PASSES = "one pass", "two passes"
+#: One pass of a connector that was trained as long for one pass only.
+CONTROL = "one pass, trained for one pass"
+OTHER_CONDITION = "condition of another question"
+OTHER_PICTURES = "condition of this question on other pictures"
+BLANK_AFTER = "blank pictures in the second pass"
+BLANK = "blank pictures in both passes"
+#: How questions are answered, in the order of tables.
+BROWSING_ARMS = (
+    CONTROL, ONE_PASS, TWO_PASSES, OTHER_CONDITION, OTHER_PICTURES, BLANK_AFTER, BLANK,
+)  # fmt: skip
+#: The statements about the method: what is compared, and the sign that it needs; 0: not above.
+BROWSING_STATEMENTS: Mapping[str, tuple[str, str, int]] = {
+    "two passes beat one pass that was trained for it": (TWO_PASSES, CONTROL, 1),
+    "two passes beat one pass of the same weights": (TWO_PASSES, ONE_PASS, 1),
+    "the condition of another question does not help": (OTHER_CONDITION, ONE_PASS, 0),
+    "its own condition beats that of the same question on other pictures": (
+        TWO_PASSES, OTHER_PICTURES, 1,
+    ),
+    "with blank pictures in the second pass, the score stays above that without pictures": (
+        BLANK_AFTER, BLANK, 1,
+    ),
+}  # fmt: skip
+
+
+def make_conditions(
+    two_pass: TwoPassModel, questions: Sequence[PictureQuestion], *, seed: int = 0
+) -> dict[str, Tensor]:
+    """Run the first pass for each arm that has a condition.
+
+    Parameters
+    ----------
+    two_pass : TwoPassModel
+        The model.
+    questions : sequence of PictureQuestion
+        At least two for each number of pictures.
+    seed : int
+        Seed of the derangement that gives each question the condition of another one.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By arm, ``(question, hidden)``; zeros for one pass.
+
+    Examples
+    --------
+    >>> make_conditions(two_pass, questions)["two passes"].shape  # doctest: +SKIP
+    torch.Size([300, 128])
+    """
+    own = two_pass.browse(questions)
+    return {
+        ONE_PASS: two_pass.make_zero_conditions(len(questions)),
+        TWO_PASSES: own,
+        OTHER_CONDITION: own[draw_derangement(len(questions), seed=seed)],
+        OTHER_PICTURES: two_pass.browse(exchange_pictures(questions)),
+    }
+
+
+def answer_in_arms(
+    two_pass: TwoPassModel,
+    control: TwoPassModel,
+    questions: Sequence[PictureQuestion],
+    *,
+    conditions: Mapping[str, Tensor],
+    max_new_tokens: int = 8,
+) -> dict[str, list[str]]:
+    """Answer questions in each of :data:`BROWSING_ARMS`.
+
+    Parameters
+    ----------
+    two_pass, control : TwoPassModel
+        The model of two passes, and one that was trained as long for one pass.
+    questions : sequence of PictureQuestion
+        The questions.
+    conditions : mapping of str to Tensor
+        From :func:`make_conditions`.
+    max_new_tokens : int
+        Maximum length of an answer, in tokens.
+
+    Examples
+    --------
+    >>> answers = answer_in_arms(
+    ...     two_pass, control, questions, conditions=make_conditions(two_pass, questions)
+    ... )  # doctest: +SKIP
+    >>> answers["two passes"][0]  # doctest: +SKIP
+    'blue'
+    """
+    limit = max_new_tokens
+    answers = {CONTROL: control.answer(questions, max_new_tokens=limit)}
+    for arm, own in conditions.items():
+        answers[arm] = two_pass.answer(questions, conditions=own, max_new_tokens=limit)
+    blank = blank_pictures(questions)
+    own = conditions[TWO_PASSES]
+    answers[BLANK_AFTER] = two_pass.answer(blank, conditions=own, max_new_tokens=limit)
+    seen = two_pass.browse(blank)
+    answers[BLANK] = two_pass.answer(blank, conditions=seen, max_new_tokens=limit)
+    return answers
+
+
+def score_answers_by_arm(
+    questions: Sequence[PictureQuestion], answers: Mapping[str, Sequence[str]]
+) -> dict[str, FloatArray]:
+    """Return 1 for each exact answer and 0 for each other one, ``(question,)`` by arm.
+
+    Examples
+    --------
+    >>> from ima.data.samples import Sample
+    >>> question = PictureQuestion(Sample("q", "text", "qa", "which ?", ("one",)), ())
+    >>> score_answers_by_arm([question], {"one pass": ["one"]})["one pass"].tolist()
+    [1.0]
+    """
+    samples = [own.question for own in questions]
+    return {arm: score_each_answer(samples, own)["exact_match"] for arm, own in answers.items()}
+
+
+def tabulate_arms(
+    questions: Sequence[PictureQuestion], scores: Mapping[str, FloatArray]
+) -> pd.DataFrame:
+    """Tabulate the fraction of exact answers by arm, over all questions and by kind.
+
+    Parameters
+    ----------
+    questions : sequence of PictureQuestion
+        The questions.
+    scores : mapping of str to ndarray
+        From :func:`score_answers_by_arm`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``arm``, ``kind`` (``all`` or a kind), ``score``, ``low``, ``high`` and ``n``.
+
+    Examples
+    --------
+    >>> tabulate_arms(questions, scores).query("kind == 'all'")  # doctest: +SKIP
+    """
+    kinds = np.array([own.question.truth["question"]["kind"] for own in questions])
+    rows: list[dict[str, Any]] = []
+    for kind in ("all", *PICTURE_QUESTION_KINDS):
+        chosen = np.ones(len(kinds), bool) if kind == "all" else kinds == kind
+        if not chosen.any():
+            continue
+        for arm, own in scores.items():
+            score = compute_mean_score(own[chosen])
+            rows.append(
+                {"arm": arm, "kind": kind, "score": score.value}
+                | {"low": score.low, "high": score.high, "n": score.n}
+            )
+    return pd.DataFrame(rows)
+
+
+def compute_even_guess(questions: Sequence[PictureQuestion]) -> float:
+    """Return the score of an even guess among the answers that occur to questions of a kind.
+
+    Questions about two and about three pictures are kinds of their own.
+
+    Examples
+    --------
+    >>> from ima.data.samples import Sample
+    >>> def ask(answer):
+    ...     truth = {"question": {"kind": "which"}}
+    ...     return PictureQuestion(Sample("q", "text", "qa", "which ?", (answer,), truth), ())
+    >>> compute_even_guess([ask("one"), ask("two")])
+    0.5
+    """
+    keys = [(own.question.truth["question"]["kind"], len(own.pictures)) for own in questions]
+    answers: dict[tuple[str, int], set[str]] = {}
+    for key, own in zip(keys, questions, strict=True):
+        answers.setdefault(key, set()).add(own.question.references[0])
+    return float(np.mean([1 / len(answers[key]) for key in keys]))
+
+
+def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.DataFrame:
+    """Compare the arms as :data:`BROWSING_STATEMENTS` says, paired over questions.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray
+        From :func:`score_answers_by_arm`.
+    seed : int
+        Seed of the resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``: of
+        a statement that something is better, whether the interval is above zero; of the one that
+        something does not help, whether it is not.
+
+    Examples
+    --------
+    >>> right = {arm: np.zeros(40) for arm in BROWSING_ARMS} | {TWO_PASSES: np.ones(40)}
+    >>> judge_statements(right)["holds"].tolist()
+    [True, True, True, True, False]
+    """
+    rows = []
+    for statement, (first, second, sign) in BROWSING_STATEMENTS.items():
+        difference = compute_score_gain(scores[first], scores[second], seed=seed)
+        above = difference.low > 0
+        rows.append(
+            {"statement": statement, "difference": difference, "holds": above is bool(sign)}
+        )
+    return pd.DataFrame(rows)
+
+
+def capture_pass_means(
+    two_pass: TwoPassModel,
+    questions: Sequence[PictureQuestion],
+    *,
+    conditions: Mapping[str, Tensor],
+    separated: bool = False,
+    batch_size: int = 32,
+) -> dict[str, dict[Treatment, xr.DataArray]]:
+    """Capture the mean states of perceptual and textual tokens in each pass.
+
+    Parameters
+    ----------
+    two_pass : TwoPassModel
+        The model.
+    questions : sequence of PictureQuestion
+        Read with their answers.
+    conditions : mapping of str to Tensor
+        By arm, from :func:`make_conditions`.
+    separated : bool
+        Whether textual tokens are kept from attending to perceptual ones, in all blocks.
+    batch_size : int
+        Questions per forward pass.
+
+    Returns
+    -------
+    dict of str to dict
+        By arm and treatment, ``(sample, kind, layer, hidden)`` of the residual stream.
+
+    Examples
+    --------
+    >>> capture_pass_means(
+    ...     two_pass, questions, conditions=conditions
+    ... )["one pass"]["standardised"].dims  # doctest: +SKIP
+    ('sample', 'kind', 'layer', 'hidden')
+    """
+    found = {}
+    for arm, given in conditions.items():
+        batches = [
+            two_pass.encode(
+                questions[start : start + batch_size], conditions=given[start : start + batch_size]
+            )
+            for start in range(0, len(questions), batch_size)
+        ]
+        found[arm] = capture_treated_means(two_pass.model, batches, separated=separated)
+    return found
+
+
+def compare_passes(
+    means: Mapping[str, Mapping[Treatment, xr.DataArray]], *, resamples: int = 500, seed: int = 0
+) -> pd.DataFrame:
+    """Compare the alignment of tokens of the second pass with those of the first one.
+
+    The alignment is the mean over layers of matched minus all pairs. The first pass is the arm
+    ``one pass``; samples are resampled together.
+
+    Parameters
+    ----------
+    means : mapping of str to mapping of str to xarray.DataArray
+        By arm and treatment, from :func:`capture_pass_means`.
+    resamples : int
+        Bootstrap resamples of samples, the same for all.
+    seed : int
+        Same seed, same intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``arm``, ``treatment``, ``score`` of the arm and ``difference`` to the first pass, each an
+        :class:`~ima.stats.intervals.Interval`.
+
+    Examples
+    --------
+    >>> compare_passes(means).query("treatment == 'standardised'")  # doctest: +SKIP
+    """
+    rows = []
+    for treatment in TREATMENTS:
+        draws: dict[str, tuple[float, FloatArray]] = {}
+        for arm, own in means.items():
+            curves = compute_alignment_curves(
+                {"pictures": own[treatment]}, resamples=resamples, seed=seed
+            )
+            draws[arm] = compute_ima_score_draws(curves["matched minus all"])
+        first, first_draws = draws[ONE_PASS]
+        n = means[ONE_PASS][treatment].sizes["sample"]
+        for arm, (score, own_draws) in draws.items():
+            rows.append(
+                {
+                    "arm": arm,
+                    "treatment": treatment,
+                    "score": Interval.of_draws(score, own_draws, n=n),
+                    "difference": Interval.of_draws(score - first, own_draws - first_draws, n=n),
+                }
+            )
+    return pd.DataFrame(rows)
