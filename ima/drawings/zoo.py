@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ima.data.samples import open_samples
+from ima.drawings.browsing_zoo import BROWSING_RECIPES, train_drawings_browsing
 from ima.drawings.datasets import DATASET_NAMES
 from ima.drawings.examination import (
     EXAMINATION_VERSION,
@@ -186,6 +187,8 @@ def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingS
 def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Path:
     """Train and score the connectors of the pretrained zoo that are missing, one after another.
 
+    The trainings of two passes (:data:`ima.drawings.browsing_zoo.BROWSING_RECIPES`) come last.
+
     An interrupted training resumes. A connector whose card has this recipe stays as it is.
 
     Parameters
@@ -213,11 +216,14 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     PosixPath('data/zoo')
     """
     root = zoo.get_zoo_root()
+    names = [*_RECIPES, *BROWSING_RECIPES]
     for pattern in only:
-        if not any(fnmatchcase(name, pattern) for name in _RECIPES):
-            raise UnknownNameError.among(kind="connector", asked=pattern, available=_RECIPES)
-    for name in _RECIPES:
-        if only and not any(fnmatchcase(name, pattern) for pattern in only):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UnknownNameError.among(kind="connector", asked=pattern, available=names)
+    chosen = [name for name in names if not only or any(fnmatchcase(name, one) for one in only)]
+    for name in chosen:
+        if name in BROWSING_RECIPES:
+            train_drawings_browsing(name)
             continue
         folder = root / ("connectors" if "/" in name else "multitask") / name
         settings = make_training_settings(

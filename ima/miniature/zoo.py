@@ -24,6 +24,7 @@ import torch
 from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import (
     aggregating,
+    browsing_parts,
     corpus,
     encoders,
     examination,
@@ -161,6 +162,7 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
         *parts,
         *multitask.make_multitask_parts(materials),
         aggregating.make_aggregation_part(materials),
+        *browsing_parts.make_browsing_parts(materials),
     ]
 
 
