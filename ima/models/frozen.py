@@ -386,7 +386,8 @@ class FrozenModel:
         )
 
     @property
-    def _positions(self) -> float:
+    def positions(self) -> float:
+        """Number of positions that the language model has; infinite where it sets no limit."""
         config = self.language.config.get_text_config()
         return float(getattr(config, "max_position_embeddings", None) or "inf")
 
@@ -409,11 +410,10 @@ class FrozenModel:
         --------
         >>> model.require_room(100, max_new_tokens=8)  # doctest: +SKIP
         """
-        room = self._positions - length
-        if max_new_tokens > room:
+        if max_new_tokens > (room := self.positions - length):
             raise ParameterError(
                 f"max_new_tokens={max_new_tokens} does not fit: {self.name!r} has "
-                f"{self._positions:.0f} positions and the longest prompt leaves {room:.0f}."
+                f"{self.positions:.0f} positions and the longest prompt leaves {room:.0f}."
             )
 
     def _texts(self, samples: Sequence[Sample], *, target: bool) -> list[TextTokens]:
@@ -458,10 +458,10 @@ class FrozenModel:
             length += sum(len(part) for part in parts if part is not None)
             if length == 0:
                 raise make_empty_text_error(sample)
-            if length > self._positions:
+            if length > self.positions:
                 raise SampleError(
                     f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
-                    f"{self._positions:.0f} positions. Shorten its text."
+                    f"{self.positions:.0f} positions. Shorten its text."
                 )
         device = self.device
         ids = [torch.tensor([*text.lead, *text.ids], device=device).long() for text in texts]

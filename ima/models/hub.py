@@ -278,10 +278,10 @@ class HubModel(FrozenModel):
         for sample, length in zip(
             samples, inputs["attention_mask"].sum(dim=1).tolist(), strict=True
         ):
-            if length > self._positions:
+            if length > self.positions:
                 raise SampleError(
                     f"Sample {sample.id!r} has {length} tokens; {self.name!r} has "
-                    f"{self._positions:.0f} positions. Shorten its text or its medium."
+                    f"{self.positions:.0f} positions. Shorten its text or its medium."
                 )
         return dict(inputs.to(self.device, self.language.dtype))
 
