@@ -70,6 +70,8 @@ class DrawnQuestion:
         One of :data:`PICTURE_QUESTION_KINDS`.
     prompt, answer : str
         The text before the answer, and the answer.
+    answers : int
+        Number of answers that questions of this kind about so many pictures have.
     """
 
     pictures: tuple[int, ...]
@@ -77,6 +79,7 @@ class DrawnQuestion:
     kind: PictureQuestionKind
     prompt: str
     answer: str
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class QuestionDrawer:
         others = self._draw_others(kind, noun, target, count=count - 1, rng=rng)
         text = getattr(self.wording, kind).format(noun=noun, number=self.wording.numbers[about])
         shown = (*others[:about], target, *others[about:])
-        return DrawnQuestion(shown, about, kind, text, answer)
+        return DrawnQuestion(shown, about, kind, text, answer, len(answers))
 
     def _draw_target(
         self, kind: PictureQuestionKind, answer: str, rng: np.random.Generator
@@ -254,7 +257,11 @@ class QuestionDrawer:
             "besides": {thing["noun"] for things in shown for thing in things},
         }[drawn.kind]
         truth = {
-            "question": {"kind": drawn.kind, "candidates": sorted(candidates)},
+            "question": {
+                "kind": drawn.kind,
+                "candidates": sorted(candidates),
+                "answers": drawn.answers,
+            },
             "about": drawn.about,
             "pictures": shown,
         }

@@ -180,25 +180,44 @@ def tabulate_arms(
     return pd.DataFrame(rows)
 
 
-def compute_even_guess(questions: Sequence[PictureQuestion]) -> float:
-    """Return the score of an even guess among the answers that occur to questions of a kind.
+def list_scores_by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """List the scores of each kind of question with their intervals, a row for each arm.
 
-    Questions about two and about three pictures are kinds of their own.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`tabulate_arms`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``arm``, and a text for each kind.
+
+    Examples
+    --------
+    >>> row = {"arm": "one pass", "kind": "which", "score": 0.5, "low": 0.4, "high": 0.6, "n": 90}
+    >>> list_scores_by_kind(pd.DataFrame([row])).to_dict("records")
+    [{'arm': 'one pass', 'which': '0.50 [0.40, 0.60], n = 90'}]
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for each in table[table["kind"] != "all"].to_dict("records"):
+        text = f"{each['score']:.2f} [{each['low']:.2f}, {each['high']:.2f}], n = {each['n']}"
+        rows.setdefault(each["arm"], {"arm": each["arm"]})[each["kind"]] = text
+    return pd.DataFrame(list(rows.values()))
+
+
+def compute_even_guess(questions: Sequence[PictureQuestion]) -> float:
+    """Return the expected score of an even guess among the answers to each question's kind.
 
     Examples
     --------
     >>> from ima.data.samples import Sample
-    >>> def ask(answer):
-    ...     truth = {"question": {"kind": "which"}}
-    ...     return PictureQuestion(Sample("q", "text", "qa", "which ?", (answer,), truth), ())
-    >>> compute_even_guess([ask("one"), ask("two")])
+    >>> truth = {"question": {"kind": "which", "answers": 2}}
+    >>> question = PictureQuestion(Sample("q", "text", "qa", "which ?", ("one",), truth), ())
+    >>> compute_even_guess([question])
     0.5
     """
-    keys = [(own.question.truth["question"]["kind"], len(own.pictures)) for own in questions]
-    answers: dict[tuple[str, int], set[str]] = {}
-    for key, own in zip(keys, questions, strict=True):
-        answers.setdefault(key, set()).add(own.question.references[0])
-    return float(np.mean([1 / len(answers[key]) for key in keys]))
+    return float(np.mean([1 / own.question.truth["question"]["answers"] for own in questions]))
 
 
 def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.DataFrame:
@@ -328,3 +347,30 @@ def compare_passes(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def list_alignment_changes(compared: pd.DataFrame) -> pd.DataFrame:
+    """List how alignment differs from that of the first pass, a row for each other arm.
+
+    Parameters
+    ----------
+    compared : pandas.DataFrame
+        From :func:`compare_passes`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``arm``, and an :class:`~ima.stats.intervals.Interval` for each treatment.
+
+    Examples
+    --------
+    >>> row = {"treatment": "raw", "difference": Interval(0.1, 0.0, 0.2, 9)}
+    >>> found = pd.DataFrame([row | {"arm": arm} for arm in ("one pass", "two passes")])
+    >>> list_alignment_changes(found)["arm"].tolist()
+    ['two passes']
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for each in compared[compared["arm"] != ONE_PASS].to_dict("records"):
+        own = rows.setdefault(each["arm"], {"arm": each["arm"]})
+        own[each["treatment"]] = each["difference"]
+    return pd.DataFrame(list(rows.values()))

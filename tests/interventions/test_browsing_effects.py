@@ -87,7 +87,11 @@ def test_scores_and_statements_are_paired(questions):
     whole = table[(table["arm"] == effects.TWO_PASSES) & (table["kind"] == "all")].iloc[0]
     assert (whole["score"], whole["n"]) == (1.0, n)
     assert whole["low"] < 1
-    assert effects.compute_even_guess(questions) < 0.8
+    # Two or three places, and eight colours or nouns.
+    assert effects.compute_even_guess(questions) == pytest.approx((5 / 12 + 2 / 8) / 3)
+    listed = effects.list_scores_by_kind(table)
+    assert list(listed["arm"]) == list(scores)
+    assert set(listed.columns) == {"arm", "attribute", "which", "besides"}
 
 
 def test_alignment_is_compared_with_the_first_pass(two_pass, questions, conditions):
