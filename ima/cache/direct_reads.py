@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -188,17 +189,18 @@ def _read_files(
     stored: StoredArray, files: Iterator[_File], *, values: npt.NDArray[Any], folder: str
 ) -> list[_File]:
     lost: list[_File] = []
-    before, chunk = b"", np.empty(0)
     is_plain = stored.coding == "plain" and hasattr(os, "preadv")
     scratch = np.empty(stored.chunks if is_plain else 0, stored.dtype)
+    before: tuple[bytes, npt.NDArray[Any]] = b"", scratch
     while window := list(itertools.islice(files, _OPEN_FILES)):
         opened: list[tuple[int, str, Sequence[ChunkPiece]]] = []
         try:
             for key, pieces in window:
-                try:
+                with suppress(FileNotFoundError, NotADirectoryError):
                     opened.append((os.open(folder + key, _READ_FLAGS), key, pieces))
-                except (FileNotFoundError, NotADirectoryError):
-                    lost.append((key, pieces))
+            if len(opened) < len(window):
+                there = {key for _, key, _ in opened}
+                lost += [file for file in window if file[0] not in there]
             if stored.is_sharded:
                 _announce(stored, opened)
             for file, key, pieces in opened:
@@ -211,13 +213,7 @@ def _read_files(
                 else:
                     os.lseek(file, 0, os.SEEK_SET)
                     content = os.read(file, size)
-                    if stored.is_sharded or content != before:
-                        chunk = _take_pieces(stored, key, pieces, values, content)
-                        before = content
-                        continue
-                    # Many files of marks and of names are equal.
-                    for piece in pieces:
-                        values[piece.target] = chunk[piece.within]
+                    before = _take_pieces(stored, (key, pieces), values, content, before=before)
         finally:
             for file, _, _ in opened:
                 os.close(file)
@@ -304,7 +300,7 @@ def _read_remote(
         content = contents.get(key) or folder.find(key)
         if not content:
             return False
-        _take_pieces(stored, key, pieces, values, content)
+        _take_pieces(stored, file, values, content)
         return True
 
     asked = list(files)
@@ -356,24 +352,31 @@ def _read_ranges(
 
 def _take_pieces(
     stored: StoredArray,
-    key: str,
-    pieces: Sequence[ChunkPiece],
+    named: _File,
     values: npt.NDArray[Any],
     content: bytes,
-) -> npt.NDArray[Any]:
-    """Take pieces from the whole content of a file, and return its last chunk."""
-    index = None
-    if stored.is_sharded:
-        index = stored.check_index(content[-stored.index_bytes :], key=key)
+    *,
+    before: tuple[bytes, npt.NDArray[Any]] | None = None,
+) -> tuple[bytes, npt.NDArray[Any]]:
+    """Take pieces from the whole content of a file, and return the content and its last chunk.
+
+    Many files of marks and of names are equal: what the last one returned is not decoded again.
+    """
+    key, pieces = named
+    if not stored.is_sharded:
+        is_equal = before is not None and before[0] == content
+        chunk = before[1] if before and is_equal else stored.decode(content, key=key)
+        for piece in pieces:
+            values[piece.target] = chunk[piece.within]
+        return content, chunk
+    index = stored.check_index(content[-stored.index_bytes :], key=key)
     chunk = np.empty(0)
     for piece in pieces:
-        part: Any = content
-        if index is not None:
-            start = stored.locate_chunk(index, piece.number, key=key)
-            if start is None:
-                values[piece.target] = stored.fill_value
-                continue
-            part = memoryview(content)[start : start + stored.chunk_bytes]
+        start = stored.locate_chunk(index, piece.number, key=key)
+        if start is None:
+            values[piece.target] = stored.fill_value
+            continue
+        part = memoryview(content)[start : start + stored.chunk_bytes]
         chunk = stored.decode(part, key=f"a chunk of {key}")
         values[piece.target] = chunk[piece.within]
-    return chunk
+    return content, chunk
