@@ -240,20 +240,27 @@ class PlainFiles(_Quiet, SimpleHTTPRequestHandler):
     """A static file server, which sends whole files only."""
 
     def do_GET(self) -> None:
-        self.server.requests.append((self.command, self.path))  # type: ignore[attr-defined]
+        server: Any = self.server
+        server.requests.append((self.command, self.path))
+        server.at_once += 1
+        server.most_at_once = max(server.most_at_once, server.at_once)
+        time.sleep(server.delay)
+        self._send()
+        server.at_once -= 1
+
+    def _send(self) -> None:
         super().do_GET()
 
 
 class RangedFiles(PlainFiles):
     """A static file server that also sends parts of files, as servers of sites do."""
 
-    def do_GET(self) -> None:
+    def _send(self) -> None:
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         file = Path(self.translate_path(self.path))
         if asked is None or not file.is_file():
-            super().do_GET()
+            super()._send()
             return
-        self.server.requests.append((self.command, self.path))  # type: ignore[attr-defined]
         content = file.read_bytes()
         if asked[1]:
             start, stop = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1) + 1
@@ -271,7 +278,13 @@ def website(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     """The address and the folder of a static file server, and the server."""
     folder = tmp_path / "site"
     folder.mkdir()
-    server = serve(partial(request.param, directory=str(folder)), requests=[])
+    server = serve(
+        partial(request.param, directory=str(folder)),
+        requests=[],
+        delay=0,
+        at_once=0,
+        most_at_once=0,
+    )
     yield get_address(server), folder, server
     server.shutdown()
     server.server_close()

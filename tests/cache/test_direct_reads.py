@@ -14,7 +14,7 @@ from tinycaches import snapshot
 from zarr.codecs import Crc32cCodec, ShardingCodec, ZstdCodec
 
 import ima
-from ima.cache import direct_reads
+from ima.cache import direct_reads, remote
 from ima.cache.direct_reads import DirectArray, LostFileError, read_selection
 from ima.cache.direct_tree import open_direct_tree
 from ima.cache.store import StoreLocation, locate_store
@@ -215,3 +215,30 @@ def test_no_array_of_a_cache_passes_through_zarr(
     tree = ima.open_cache(finished).load()
     assert len([key for key in snapshot(finished) if key.endswith("/zarr.json")]) > 50
     assert np.isfinite(tree["means/resid_post/mean"]).all()
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name.startswith("shards")])
+@pytest.mark.parametrize("near", [0, 10**6])
+def test_parts_of_shards_behind_a_url(
+    tmp_path: Path, layout: str, near: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct_reads, "_SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(remote, "_NEAR_BYTES", near)
+    array, stored, location = make(tmp_path, layout)
+    assert stored is not None
+    url = locate_store(f"memory://{tmp_path}")
+    # Zarr has left chunks out of one shard: this one has another order.
+    values = array[...]
+    values[:1] = np.where(np.arange(values.shape[1]).reshape(-1, *[1] * (array.ndim - 2)) < 1, 0, 1)
+    values[:2, :3] = 0
+    array[...] = values
+    for key in location.sizes():
+        url.write(key, location.read(key))
+    direct, rng = DirectArray(stored, location=url, is_complete=True), np.random.default_rng(2)
+    for _ in range(60):
+        selection = draw_selection(stored.shape, rng)
+        arrays = [np.arange(size)[each] for each, size in zip(selection, stored.shape, strict=True)]
+        found = direct._read(selection)
+        expected = values[np.ix_(*map(np.atleast_1d, arrays))].reshape(found.shape)
+        np.testing.assert_array_equal(found, expected)
+    url.remove()

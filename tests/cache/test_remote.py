@@ -18,7 +18,8 @@ from tinybucket import KEY, SECRET, Bucket
 from tinycaches import DAMAGEABLE, DAMAGEABLE_SETTINGS, snapshot
 
 import ima
-from ima.cache import remote, remote_lock
+from ima.bench.synthetic_caches import write_synthetic_cache
+from ima.cache import direct_reads, remote, remote_lock
 from ima.cache.reader import describe_cache, list_cache_files
 from ima.cache.remote import RemoteFolder
 from ima.cache.store import StoreLocation, locate_store, lock_store
@@ -76,8 +77,113 @@ def test_each_file_is_written_once_and_few_requests_open_a_cache(
     ima.open_cache(url)
     asked = len(bucket.requests)
     coords = [array for array in _list_arrays(url) if array.values is not None]
-    # The root, for us, for Zarr and for xarray; two units of samples; the list of files.
-    assert asked == 3 + 2 + 1 + len(coords)
+    # The root; the list of marks of finished units, and one mark, because all are equal.
+    assert asked == 1 + 1 + 1 + len(coords)
+
+
+def test_requests_do_not_grow_with_the_units_but_for_the_shards_that_are_read(
+    bucket: Bucket,
+) -> None:
+    url = f"{bucket.url}/x.zarr"
+    layers, hidden, units = 9, 128, 5
+    write_synthetic_cache(
+        url, samples=32 * units, layers=layers, hidden=hidden, filled=("samples/*", "means/*")
+    )
+    coords = [array for array in _list_arrays(url) if array.values is not None]
+    bucket.requests.clear()
+    cache = ima.open_cache(url)
+    assert len(bucket.requests) == 1 + 1 + 1 + len(coords)
+    mean = cache["means/resid_post/mean"]
+    bucket.requests.clear()
+    first = mean.isel(layer=1).to_numpy()
+    # Of each shard a layer and the index, which are too far apart for one request; then a look
+    # whether the root is still the same, the first time with its bytes.
+    assert len(bucket.requests) == 2 * units + 2
+    for layer, more in ((0, units), (layers, units)):
+        bucket.requests.clear()
+        assert np.isfinite(mean.isel(layer=layer)).all()
+        assert len(bucket.requests) == more + 1
+    bucket.requests.clear()
+    whole = mean.to_numpy()
+    assert len(bucket.requests) == units + 1
+    np.testing.assert_array_equal(whole[:, :, 1], first)
+    bucket.requests.clear()
+    assert len(set(cache["samples/id"].to_numpy())) == 32 * units
+    assert len(bucket.requests) == units + 1
+
+
+def test_requests_are_under_way_side_by_side(website: Any) -> None:
+    address, folder, server = website
+    write_synthetic_cache(
+        folder / "x.zarr", samples=320, layers=2, hidden=8, filled=("samples/done", "means/*")
+    )
+    cache = ima.open_cache(f"{address}/x.zarr")
+    server.delay = 0.1
+    server.most_at_once = 0
+    assert np.isfinite(cache["means/resid_post/mean"].isel(layer=1)).all()
+    # All ten shards, where the machine is not too busy to send the requests within a tenth of a s.
+    assert server.most_at_once >= 5
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_shard_in_a_bucket_is_never_read_as_numbers(
+    bucket: Bucket, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct_reads, "_SMALL_FILE_BYTES", 0)
+    url, key = f"{bucket.url}/x.zarr", "means/resid_post/mean/c/1/0/0/0"
+    write_synthetic_cache(
+        url, samples=64, layers=4, hidden=8, filled=("samples/done", "means/*"), seed=3
+    )
+    location = locate_store(url)
+    content = bytearray(location.read(key))
+    if damage == "flip":
+        content[2 * len(content) // 5 + 7] ^= 4
+    else:
+        del content[len(content) // 2 :]
+    location.write(key, bytes(content))
+    mean = ima.open_cache(url)["means/resid_post/mean"]
+    with pytest.raises(
+        CacheCorruptError, match=rf"Array 'means/resid_post/mean' of '{url}' is damaged: .*{key}"
+    ):
+        mean.isel(layer=2).load()
+    if damage == "flip":
+        assert np.isfinite(mean.isel(layer=0)).all()
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed", "copied anew"])
+def test_a_reader_of_a_bucket_notices_that_its_cache_is_replaced(
+    bucket: Bucket, change: str
+) -> None:
+    url = f"{bucket.url}/x.zarr"
+
+    def write(seed: int, layers: int) -> None:
+        write_synthetic_cache(
+            url, samples=8, layers=layers, hidden=4, filled=("samples/done", "means/*"), seed=seed
+        )
+
+    write(0, 2)
+    mean = ima.open_cache(url)["means/resid_post/mean"]
+    before = mean[:4].to_numpy()
+    if change == "copied anew":
+        write(0, 2)
+        np.testing.assert_array_equal(mean[:4], before)
+        return
+    if change == "replaced":
+        write(1, 2)
+    else:
+        locate_store(url).delete("zarr.json")
+    with pytest.raises(CacheError, match=r"was replaced or removed after it was opened\. Open it"):
+        mean[:4].load()
+
+
+def test_equal_files_of_a_store_whose_tags_are_no_digests_are_all_read() -> None:
+    folder = RemoteFolder("memory://marks.zarr")
+    for number in range(3):
+        folder.write(f"c/{number}", b"same")
+    assert folder.find_repeated(["c/0", "c/1", "c/2", "c/3"], folder="c") == {
+        f"c/{number}": b"same" for number in range(3)
+    }
+    folder.remove()
 
 
 def test_a_bucket_of_google(
