@@ -285,14 +285,14 @@ class RemoteFolder:
             return None
         merged: list[tuple[int, int]] = []
         for start, end in ranges:
-            if merged and 0 <= start - merged[-1][1] < _NEAR_BYTES:
+            if merged and start - merged[-1][1] <= _NEAR_BYTES:
                 merged[-1] = (merged[-1][0], end)
             else:
                 merged.append((start, end))
         starts, ends = zip(*merged, strict=True)
         with self.explain_failure("read", key), suppress(FileNotFoundError):
             try:
-                # Merged by itself, it panics where a file ends before a part.
+                # What it merges itself makes it panic where the file ends before a part.
                 found = obstore.get_ranges(self.objects, key, starts=starts, ends=ends, coalesce=0)
             except NotSupportedError:
                 self._sends_parts = False
