@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ima.capture.token_masks import TokenMasks
 from ima.models.hook_points import attach_input_hooks
 
 if TYPE_CHECKING:
@@ -42,19 +43,30 @@ def accumulate_input_norms(
     >>> sums["mlp.down_proj"][0].shape  # doctest: +SKIP
     torch.Size([2, 352])
     """
-    kinds = batch.kinds
-    weights, padding = kinds.float(), ~kinds.any(dim=1).unsqueeze(-1)
-    samples, _, positions = kinds.shape
+    masks = TokenMasks.from_kinds(batch.kinds)
+    samples, _, positions = masks.kinds.shape
     sums = {
-        name: [kinds.new_zeros(0)] * hook_points.layers for name in hook_points.linear_in_features
+        name: [masks.kinds.new_zeros(0)] * hook_points.layers
+        for name in hook_points.linear_in_features
     }
+    on_device = {masks.kinds.device: masks}
+    last: list[tuple[Tensor, int, Tensor]] = []
+
+    def measure(value: Tensor) -> Tensor:
+        if value.device not in on_device:
+            on_device[value.device] = masks.to(value.device)
+        here = on_device[value.device]
+        # Some blocks flatten (sample, position).
+        squares = value.reshape(samples, positions, value.shape[-1]).float().square()
+        return torch.bmm(here.indicators, here.zero_padding(squares)).sum(dim=0)
 
     def add(key: tuple[str, int], value: Tensor) -> None:
         name, layer = key
-        # Some blocks flatten (sample, position).
-        inputs = value.reshape(samples, positions, value.shape[-1]).float()
-        inputs = inputs.masked_fill(padding.to(inputs.device), 0.0)
-        added = torch.einsum("skp,spi->ki", weights.to(inputs.device), inputs.square())
+        # Queries, keys and values are computed from one tensor, and so are gate and up.
+        version = 0 if value.is_inference() else value._version
+        if not (last and last[0][0] is value and last[0][1] == version):
+            last[:] = [(value, version, measure(value))]
+        added = last[0][2]
         before = sums[name][layer]
         sums[name][layer] = added if before.numel() == 0 else before + added
 

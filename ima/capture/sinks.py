@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
+from ima.capture.token_masks import TokenMasks
 
 
-def find_sinks(norm: Tensor, *, kinds: Tensor) -> Tensor:
+def find_sinks(norm: Tensor, *, masks: TokenMasks) -> Tensor:
     """Find the tokens whose norm exceeds ten times the median norm of their kind in their sample.
 
     The median is that of one kind, because all perceptual tokens of a connector without a norm at
@@ -26,8 +27,8 @@ def find_sinks(norm: Tensor, *, kinds: Tensor) -> Tensor:
     ----------
     norm : Tensor
         ``(sample, position)``, L2 norms of the states of one layer.
-    kinds : Tensor
-        ``(sample, kind, position)``, True where a token is of a kind; padding is of none.
+    masks : TokenMasks
+        Which tokens are of which kind; padding is of none.
 
     Returns
     -------
@@ -37,13 +38,31 @@ def find_sinks(norm: Tensor, *, kinds: Tensor) -> Tensor:
     Examples
     --------
     >>> norm = torch.tensor([[50.0, 2.0, 3.0, 0.0], [4.0, 2.0, 3.0, 0.0]])
-    >>> find_sinks(norm, kinds=(norm > 0).unsqueeze(1)).tolist()
+    >>> find_sinks(norm, masks=TokenMasks.from_kinds((norm > 0).unsqueeze(1))).tolist()
     [[True, False, False, False], [False, False, False, False]]
     """
-    ranked = norm.unsqueeze(1).masked_fill(~kinds, torch.inf).sort(dim=-1).values
-    middle = (kinds.sum(dim=-1, keepdim=True) - 1).clamp_min(0) // 2
-    sinks = kinds & (norm.unsqueeze(1) > SINK_NORM_RATIO * ranked.gather(-1, middle))
+    spread = norm.unsqueeze(1)
+    ranked = spread.masked_fill(masks.others, torch.inf).sort(dim=-1).values
+    sinks = masks.kinds & (spread > SINK_NORM_RATIO * ranked.gather(-1, masks.lower_middle))
     return sinks.any(dim=1)
+
+
+def may_have_sinks(norm: Tensor, *, masks: TokenMasks) -> bool:
+    """Return False if the norms are so alike that none can exceed ten times a median.
+
+    Ranking the norms of a layer takes as long as a pass over the states of a small model.
+
+    Examples
+    --------
+    >>> norm = torch.tensor([[9.0, 1.0, 0.0], [4.0, 2.0, 3.0]])
+    >>> may_have_sinks(norm, masks=TokenMasks.from_kinds((norm > 0).unsqueeze(1)))
+    False
+    """
+    if masks.has_padding:
+        norm = norm.flatten().index_select(0, masks.real_rows)
+    least, most = torch.aminmax(norm)
+    # NaN compares as False: the ranking sees it.
+    return not bool(most <= SINK_NORM_RATIO * least)
 
 
 class SinkStatistics:
@@ -51,37 +70,45 @@ class SinkStatistics:
 
     Parameters
     ----------
-    kinds : Tensor
-        ``(sample, kind, position)``, True where a token is of a kind.
+    masks : TokenMasks
+        Which tokens are of which kind, on the device where the statistics are kept.
     """
 
-    def __init__(self, *, kinds: Tensor) -> None:
-        self._device = kinds.device
+    def __init__(self, *, masks: TokenMasks) -> None:
+        self._masks = masks
+        self._device = masks.kinds.device
         self._stream_sinks: Tensor | None = None
         self._outputs: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
         self._layers: dict[str, list[Tensor]] = {
             name: [] for name in ("count", "position", "mean_without", "sum_squares_without")
         }
+        samples = len(masks.kinds)
+        self._no_count = masks.counts.new_zeros(masks.counts.shape)
+        self._no_position = masks.counts.new_full((samples, SINK_POSITIONS), -1)
 
-    def add_layer(self, value: Tensor, *, norm: Tensor, kinds: Tensor, mean: Tensor) -> None:
+    def add_layer(self, value: Tensor, *, norm: Tensor, masks: TokenMasks, mean: Tensor) -> None:
         """Add one layer of the residual stream.
 
         Parameters
         ----------
         value : Tensor
-            ``(sample, position, hidden)``, float32, zero where a position is padding.
+            ``(sample, position, hidden)``, float32; squares are finite where a position is padding.
         norm : Tensor
             ``(sample, position)``, the L2 norms.
-        kinds : Tensor
-            ``(sample, kind, position)``, on the device of `value`.
+        masks : TokenMasks
+            On the device of `value`.
         mean : Tensor
             ``(sample, kind, hidden)``, the mean over all tokens.
         """
-        sinks = self._stream_sinks = find_sinks(norm, kinds=kinds)
-        mean_without, squares = _measure_without(sinks, value, kinds=kinds, mean=mean)
+        sinks = self._stream_sinks = _find_any_sinks(norm, masks=masks)
+        mean_without, squares = _measure_without(sinks, value, masks=masks, mean=mean)
+        count, position = self._no_count, self._no_position
+        if sinks is not None:
+            count = (masks.kinds & sinks.unsqueeze(1)).sum(dim=-1)
+            position = _list_positions(sinks, real=masks.kinds.any(dim=1))
         found = {
-            "count": (kinds & sinks.unsqueeze(1)).sum(dim=-1),
-            "position": _list_positions(sinks, real=kinds.any(dim=1)),
+            "count": count,
+            "position": position,
             "mean_without": mean_without,
             "sum_squares_without": squares,
         }
@@ -89,7 +116,7 @@ class SinkStatistics:
             self._layers[name].append(part.to(self._device))
 
     def add_output(
-        self, name: str, value: Tensor, *, norm: Tensor, kinds: Tensor, mean: Tensor
+        self, name: str, value: Tensor, *, norm: Tensor, masks: TokenMasks, mean: Tensor
     ) -> None:
         """Add one layer of an output inside the block.
 
@@ -100,14 +127,15 @@ class SinkStatistics:
         ----------
         name : str
             One of :data:`ima.hook_points.OUTPUT_HOOK_POINTS`.
-        value, norm, kinds, mean : Tensor
+        value, norm, masks, mean : Tensor or TokenMasks
             As for :meth:`add_layer`.
         """
-        sinks = find_sinks(norm, kinds=kinds)
+        sinks = _find_any_sinks(norm, masks=masks)
         if self._stream_sinks is not None:
-            sinks |= self._stream_sinks.to(sinks.device)
+            stream = self._stream_sinks.to(norm.device)
+            sinks = stream if sinks is None else sinks | stream
         means, squares = self._outputs.setdefault(name, ([], []))
-        parts = _measure_without(sinks, value, kinds=kinds, mean=mean)
+        parts = _measure_without(sinks, value, masks=masks, mean=mean)
         for layers, part in zip((means, squares), parts, strict=True):
             layers.append(part.to(self._device))
 
@@ -134,15 +162,25 @@ class SinkStatistics:
         return stacked
 
 
+def _find_any_sinks(norm: Tensor, *, masks: TokenMasks) -> Tensor | None:
+    """Return the sinks of a layer, or None if no token is one."""
+    if not may_have_sinks(norm, masks=masks):
+        return None
+    sinks = find_sinks(norm, masks=masks)
+    return sinks if bool(sinks.any()) else None
+
+
 def _measure_without(
-    sinks: Tensor, value: Tensor, *, kinds: Tensor, mean: Tensor
+    sinks: Tensor | None, value: Tensor, *, masks: TokenMasks, mean: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the mean and the sum of squares of each dimension over tokens that are no sinks."""
-    ordinary = kinds & ~sinks.unsqueeze(1)
-    if bool(sinks.any()):
+    indicators = masks.indicators
+    if sinks is not None:
+        ordinary = masks.kinds & ~sinks.unsqueeze(1)
+        indicators = ordinary.float()
         # A sample without an ordinary token of a kind has no mean of it: 0/0 gives NaN.
-        mean = torch.bmm(ordinary.float() / ordinary.sum(dim=-1, keepdim=True), value)
-    return mean, torch.bmm(ordinary.float(), value.square()).sum(dim=0)
+        mean = torch.bmm(indicators / ordinary.sum(dim=-1, keepdim=True), value)
+    return mean, torch.bmm(indicators, value.square()).sum(dim=0)
 
 
 def _list_positions(sinks: Tensor, *, real: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from ima.cache.schema import DRIFT_STEPS
 from ima.capture.input_norms import accumulate_input_norms
 from ima.capture.logit_lens import apply_logit_lens
 from ima.capture.sinks import SinkStatistics
+from ima.capture.token_masks import TokenMasks
+from ima.capture.token_states import FLOAT16_MAX, TokenStates
 from ima.errors import ActivationError, ModelError
 from ima.hook_points import HOOK_POINTS, OUTPUT_HOOK_POINTS
 from ima.models.hook_points import attach_hooks
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
     from ima.models.hook_points import HookPoints
 
-FLOAT16_MAX = float(np.finfo(np.float16).max)
+#: Squares of smaller numbers are finite in float32.
+_SAFE_NORM = 1e18
 
 
 @dataclass(frozen=True)
@@ -171,70 +174,58 @@ class _Reducer:
         logit_lens: int,
     ) -> None:
         self.hook_points, self.batch, self.names = hook_points, batch, tuple(names)
-        self.dtype = getattr(torch, dtype)
-        modality = batch.modality
-        self.real = modality >= 0
-        self.padded = not bool(self.real.all())
-        # Dims (sample, kind, position), kinds in the order of TOKEN_KINDS.
-        self.kinds = batch.kinds
-        self.counts = self.kinds.sum(dim=-1)
-        # A sample without a token of a kind has no mean of it: 0/0 gives NaN.
-        self.weights = self.kinds.float() / self.counts.unsqueeze(-1)
-        self.stored = self.real.clone()
+        # Kinds are in the order of TOKEN_KINDS.
+        self.masks = TokenMasks.from_kinds(batch.kinds)
+        self.counts = self.masks.counts
+        self.stored = batch.modality >= 0
         self.stored[keep:] = False
         self.keep, self.logit_lens = keep, logit_lens
         self.means: dict[str, list[Tensor]] = {name: [] for name in self.names}
         self.norms: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        self.states: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in self.names}
-        self.peaks: list[tuple[str, int, Tensor]] = []
+        self.states = {
+            name: TokenStates(
+                self.stored,
+                layers=len(hook_points.layers_of(name)),
+                width=hook_points.width(name),
+                dtype=getattr(torch, dtype),
+            )
+            for name in (self.names if keep else ())
+        }
         self.directions: dict[int, Tensor] = {}
         self.cosines: dict[tuple[int, int], Tensor] = {}
-        self.sinks = SinkStatistics(kinds=self.kinds)
+        self.sinks = SinkStatistics(masks=self.masks)
         self.last: Tensor | None = None
         self.lens_outputs: list[tuple[Tensor, Tensor]] = []
-        self.masks_by_device: dict[torch.device, tuple[Tensor, ...]] = {}
+        self.masks_by_device = {batch.modality.device: self.masks}
 
     def receive(self, name: str, layer: int, state: Tensor) -> None:
         """Reduce one hook point of one layer, dims (sample, position, hidden)."""
         if name == "resid_post" and layer == self.hook_points.layers:
             self.last = state.clone()
-        real, weights, kinds = self._get_masks(state.device)
+        masks = self._get_masks(state.device)
         if name == "resid_post" and self.logit_lens:
-            shown, seen = state[: self.logit_lens], kinds[: self.logit_lens]
+            shown, seen = state[: self.logit_lens], masks.kinds[: self.logit_lens]
             self.lens_outputs.append(apply_logit_lens(self.hook_points, shown, kinds=seen))
         if name not in self.names:
             return
-        if self.keep:
-            self._keep_states(name, layer, state)
-        value = state.float()
-        if self.padded:
-            value = value.masked_fill(~real.unsqueeze(-1), 0.0)
-        device = self.real.device
-        mean = torch.bmm(weights, value)
+        value, norm = _measure_norm(state.float(), masks=masks)
+        device = self.counts.device
+        mean = torch.bmm(masks.weights, value)
         self.means[name].append(mean.to(device))
-        norm = torch.linalg.vector_norm(value, dim=-1)
         self.norms[name].append(norm.to(device))
+        if self.keep:
+            self.states[name].add(layer, state, norm=norm)
         if name in OUTPUT_HOOK_POINTS and "resid_post" in self.names:
-            self.sinks.add_output(name, value, norm=norm, kinds=kinds, mean=mean)
+            self.sinks.add_output(name, value, norm=norm, masks=masks, mean=mean)
         if name == "resid_post":
-            self.sinks.add_layer(value, norm=norm, kinds=kinds, mean=mean)
-            self._add_drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), weights)
+            self.sinks.add_layer(value, norm=norm, masks=masks, mean=mean)
+            self._add_drift(layer, value / norm.unsqueeze(-1).clamp_min(1e-30), masks.weights)
 
-    def _get_masks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return masks and weights on a device: the blocks of a large model are on several."""
+    def _get_masks(self, device: torch.device) -> TokenMasks:
+        """Return the masks on a device: the blocks of a large model are on several."""
         if device not in self.masks_by_device:
-            self.masks_by_device[device] = tuple(
-                part.to(device) for part in (self.real, self.weights, self.kinds)
-            )
-        real, weights, kinds = self.masks_by_device[device]
-        return real, weights, kinds
-
-    def _keep_states(self, name: str, layer: int, state: Tensor) -> None:
-        rows = state[self.stored.to(state.device)]
-        if self.dtype == torch.float16:
-            peak = rows.abs().amax(dim=-1)
-            self.peaks.append((name, layer, peak.to(self.stored.device)))
-        self.states[name].append(rows.to(self.dtype).cpu().numpy())
+            self.masks_by_device[device] = self.masks.to(device)
+        return self.masks_by_device[device]
 
     def _add_drift(self, layer: int, direction: Tensor, weights: Tensor) -> None:
         self.directions[layer] = direction
@@ -250,6 +241,7 @@ class _Reducer:
         """Return the statistics in host memory; refuse activations that are not finite."""
         norms = {name: torch.stack(layers) for name, layers in self.norms.items()}
         self._require_finite(norms)
+        weights = self.masks.weights
         return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
             counts=self.counts.to(torch.int32).cpu().numpy(),
@@ -257,7 +249,7 @@ class _Reducer:
             norms={
                 name: {
                     "median": self._compute_median(layers).cpu().numpy(),
-                    "mean": torch.einsum("skp,lsp->skl", self.weights, layers).cpu().numpy(),
+                    "mean": torch.einsum("skp,lsp->skl", weights, layers).cpu().numpy(),
                 }
                 for name, layers in norms.items()
             },
@@ -266,13 +258,13 @@ class _Reducer:
             without_sinks=self.sinks.collect_outputs(),
             loss=self._compute_loss() if loss else None,
             logit_lens=self._stack_lens_outputs() if self.lens_outputs else {},
-            states={name: np.stack(layers) for name, layers in self.states.items() if layers},
+            states={name: states.collect() for name, states in self.states.items()},
             coords=self._make_coords() if self.keep else {},
         )
 
     def _compute_median(self, norms: Tensor) -> Tensor:
         """Return the median over tokens, (layer, sample, position) → (sample, kind, layer)."""
-        ranked = norms.unsqueeze(2).masked_fill(~self.kinds, torch.inf).sort(dim=-1).values
+        ranked = norms.unsqueeze(2).masked_fill(self.masks.others, torch.inf).sort(dim=-1).values
         count = self.counts.expand(ranked.shape[:-1]).unsqueeze(-1)
         lower = ranked.gather(-1, ((count - 1) // 2).clamp_min(0)).squeeze(-1)
         upper = ranked.gather(-1, (count // 2).clamp_max(ranked.shape[-1] - 1)).squeeze(-1)
@@ -338,19 +330,31 @@ class _Reducer:
                 f"samples {self._list_samples(rows)}. Nothing of this batch is stored. Look at "
                 "these samples and at the model's weights, or load it in float32."
             )
-        for name, label, peak in self.peaks:
-            largest = float(peak.max())
-            if largest > FLOAT16_MAX:
+        for name, states in self.states.items():
+            for label, peak in states.beyond.items():
                 tokens = self.stored.clone()
                 tokens[self.stored] = peak > FLOAT16_MAX
                 raise ActivationError(
-                    f"Hook point {name!r}, layer {label}: a state of {largest:.6g} in samples "
-                    f"{self._list_samples(tokens.any(dim=-1))} is beyond {FLOAT16_MAX:.0f}, the "
-                    "largest float16. Nothing of this batch is stored. Use dtype='float32' "
-                    "(--dtype float32)."
+                    f"Hook point {name!r}, layer {label}: a state of {float(peak.max()):.6g} in "
+                    f"samples {self._list_samples(tokens.any(dim=-1))} is beyond "
+                    f"{FLOAT16_MAX:.0f}, the largest float16. Nothing of this batch is stored. Use "
+                    "dtype='float32' (--dtype float32)."
                 )
 
     def _list_samples(self, rows: Tensor) -> str:
         names = [self.batch.sample_ids[row] for row in rows.nonzero().squeeze(-1).tolist()]
         shown = ", ".join(repr(name) for name in names[:5])
         return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _measure_norm(value: Tensor, *, masks: TokenMasks) -> tuple[Tensor, Tensor]:
+    """Return values whose padding adds nothing to a weighted sum, and the norm of each token.
+
+    Padding has a weight of 0. So it adds nothing, unless one of its squares is not finite.
+    """
+    norm = torch.linalg.vector_norm(value, dim=-1)
+    # An accelerator fills faster than it answers.
+    if masks.has_padding and not (value.is_cpu and bool(norm.amax() <= _SAFE_NORM)):
+        value = masks.zero_padding(value.clone())
+        norm = torch.linalg.vector_norm(value, dim=-1)
+    return value, norm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +16,7 @@ from ima.cache.schema import CacheLayout
 from ima.cache.store import write_array_rows
 from ima.capture import BatchStatistics, compute_batch_statistics
 from ima.capture.prefetch import AdaptiveBatchSize, MediaPrefetcher
+from ima.capture.token_writer import TokenWriter
 from ima.data.samples import Sample, SampleSet
 from ima.errors import ModelError
 from ima.metrics.sample_scores import SampleScorer
@@ -93,8 +93,8 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
     squares: dict[str, list[npt.NDArray[np.float32]]] = {}
-    writes: list[Future[None]] = []
-    with MediaPrefetcher(job.samples) as media, ThreadPoolExecutor(max_workers=1) as writer:
+    tokens = TokenWriter(store, first=int(job.offsets[start]))
+    with MediaPrefetcher(job.samples) as media, tokens:
 
         def compute(first: int, last: int) -> tuple[BatchStatistics, dict[str, npt.NDArray[Any]]]:
             samples = media.take(first, last, until=stop)
@@ -112,13 +112,8 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
             for path, total in _list_squares(statistics).items():
                 squares.setdefault(path, []).append(total)
             if statistics.states:
-                # Tokens are written while the model computes the next batch; at most one waits.
-                for write in writes[-1:]:
-                    write.result()
-                write_tokens = partial(_write_tokens, store(), statistics, job=job)
-                writes.append(writer.submit(write_tokens, first=first, last=last))
-        for write in writes:
-            write.result()
+                rows = statistics.coords["sample"] + np.int32(first)
+                tokens.add(statistics.states, coords={**statistics.coords, "sample": rows})
     group = store()
     for path, parts in columns.items():
         # Some arrays hold the first samples only.
@@ -226,21 +221,6 @@ def _write_input_norms(
         write_array_rows(group, path=f"input_norms/{name}/sum_squares", index=index, values=total)
     count = np.sum([tokens for _, tokens in sums], axis=0)
     write_array_rows(group, path="input_norms/count", index=index, values=count[None])
-
-
-def _write_tokens(
-    group: Any, statistics: BatchStatistics, *, job: CaptureJob, first: int, last: int
-) -> None:
-    rows = slice(int(job.offsets[first]), int(job.offsets[last]))
-    coords = {**statistics.coords, "sample": statistics.coords["sample"] + np.int32(first)}
-    for hook_point, states in statistics.states.items():
-        # The model produces layer after layer; each chunk holds one layer, so the transposed
-        # view is copied chunk by chunk and never as a whole.
-        write_array_rows(
-            group, path=f"tokens/{hook_point}/state", index=rows, values=states.transpose(1, 0, 2)
-        )
-        for name, values in coords.items():
-            write_array_rows(group, path=f"tokens/{hook_point}/{name}", index=rows, values=values)
 
 
 def _json(value: Any) -> str:

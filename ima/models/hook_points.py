@@ -48,6 +48,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -217,7 +218,7 @@ class HookPoints:
         """Number of blocks L."""
         return len(self.blocks)
 
-    @property
+    @cached_property
     def adds_between_blocks(self) -> bool:
         """Whether the decoder adds features of a medium to the stream between blocks."""
         return any("deepstack" in name for name in inspect.signature(self.trunk.forward).parameters)

@@ -10,7 +10,8 @@ from tinysamples import image_set, text_sample
 
 from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
 from ima.capture import compute_batch_statistics
-from ima.capture.sinks import SinkStatistics, find_sinks
+from ima.capture.sinks import SinkStatistics, find_sinks, may_have_sinks
+from ima.capture.token_masks import TokenMasks
 from ima.hook_points import OUTPUT_HOOK_POINTS
 from ima.models.frozen import FrozenModel
 
@@ -99,19 +100,36 @@ def test_without_sinks_the_mean_is_the_mean(measured) -> None:
 
 def test_padding_is_never_a_sink_and_does_not_move_the_median() -> None:
     norm = torch.tensor([[0.0, 0.0, 30.0, 2.0, 2.0, 2.0]])
-    sinks = find_sinks(norm, kinds=(norm > 0).unsqueeze(1))
+    sinks = find_sinks(norm, masks=TokenMasks.from_kinds((norm > 0).unsqueeze(1)))
     assert sinks.tolist() == [[False, False, True, False, False, False]]
     padded_right = torch.tensor([[30.0, 2.0, 2.0, 2.0, 9e9, 9e9]])
     real = torch.tensor([[True, True, True, True, False, False]])
-    assert find_sinks(padded_right, kinds=real.unsqueeze(1))[0].nonzero().flatten().tolist() == [0]
+    sinks = find_sinks(padded_right, masks=TokenMasks.from_kinds(real.unsqueeze(1)))
+    assert sinks[0].nonzero().flatten().tolist() == [0]
 
 
 def test_a_kind_that_is_long_as_a_whole_has_no_sinks() -> None:
     norm = torch.tensor([[90.0, 80.0, 95.0, 2.0, 2.0, 2.0, 2.0]])
-    kinds = torch.stack([norm > 10, norm < 10], dim=1)
-    assert not find_sinks(norm, kinds=kinds).any()
+    masks = TokenMasks.from_kinds(torch.stack([norm > 10, norm < 10], dim=1))
+    assert not find_sinks(norm, masks=masks).any()
     norm[0, 1] = 2000
-    assert find_sinks(norm, kinds=kinds)[0].nonzero().flatten().tolist() == [1]
+    assert find_sinks(norm, masks=masks)[0].nonzero().flatten().tolist() == [1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_layers_that_are_not_ranked_have_no_sinks(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    code = torch.randint(-1, 2, (6, 12), generator=generator)
+    masks = TokenMasks.from_kinds(torch.stack([code > 0, code == 0], dim=1))
+    ranked = []
+    for spread in (0.1, 0.5, 1.0, 2.0):
+        norm = torch.exp(spread * torch.randn(6, 12, generator=generator))
+        ranked.append(may_have_sinks(norm, masks=masks))
+        assert ranked[-1] or not find_sinks(norm, masks=masks).any()
+    assert ranked == sorted(ranked)
+    assert set(ranked) == {False, True}
+    norm[code < 0] = torch.inf  # padding has no say
+    assert not may_have_sinks(norm.masked_fill(code >= 0, 1.0), masks=masks)
 
 
 def test_positions_count_from_the_first_real_token_and_stop_at_four() -> None:
@@ -119,9 +137,10 @@ def test_positions_count_from_the_first_real_token_and_stop_at_four() -> None:
     kinds[0, 0, 2:], value = True, torch.ones(1, 14, 3)
     value[0, :2] = 0  # two positions of padding on the left
     value[0, [3, 5, 6, 7, 8]] = 100
-    statistics = SinkStatistics(kinds=kinds)
+    masks = TokenMasks.from_kinds(kinds)
+    statistics = SinkStatistics(masks=masks)
     norm = torch.linalg.vector_norm(value, dim=-1)
-    statistics.add_layer(value, norm=norm, kinds=kinds, mean=value.mean(dim=1, keepdim=True))
+    statistics.add_layer(value, norm=norm, masks=masks, mean=value.mean(dim=1, keepdim=True))
     collected = statistics.collect()
     assert collected["position"].tolist() == [[[1, 3, 4, 5]]]
     assert collected["count"][0, :, 0].tolist() == [5, 0]
