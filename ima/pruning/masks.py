@@ -220,7 +220,7 @@ def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]
 
 
 def load_cache_set_models(cache_set: CacheSet) -> dict[str, FrozenModel]:
-    """Load the models that made the caches of a set, by data set.
+    """Load the models that made the caches of a set, by data set; a multitask model once.
 
     Examples
     --------
@@ -230,9 +230,9 @@ def load_cache_set_models(cache_set: CacheSet) -> dict[str, FrozenModel]:
     """
     from ima import models
 
-    return {
-        str(key): models.load_model(str(name)) for key, name in cache_set.members["model"].items()
-    }
+    names = cache_set.members["model"].astype(str)
+    loaded = {name: models.load_model(name) for name in names.unique()}
+    return {str(key): loaded[name] for key, name in names.items()}
 
 
 def read_input_norms_by_kind(

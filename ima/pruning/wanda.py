@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ima.measures import overlap, subnetworks
 from ima.models.hook_points import get_weight
 from ima.models.linear_layers import get_linear
 from ima.pruning.masks import Masks
+from ima.stats import FloatArray
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -146,7 +148,9 @@ def compute_sequential_masks(
         "weights_hash": model.weights_hash,
         "samples": len(samples),
     }
-    return Masks(_mask_blocks(model, batches, sparsity, kinds, sequential=True), attributes)
+    recorded = [_record_block_calls(model, batch) for batch in batches]
+    kept = _mask_block_by_block(model, batches, recorded, sparsity=sparsity, kinds=kinds)
+    return Masks(kept, attributes)
 
 
 @torch.no_grad()
@@ -179,40 +183,45 @@ def iterate_blocks(
     ...     for index in range(len(batches)):
     ...         run(index)
     """
-    recorded = [_record_block_calls(model, batch) for batch in batches]
-    states = [state for state, _, _ in recorded]
+    yield from _iterate_recorded(model, [_record_block_calls(model, batch) for batch in batches])
+
+
+def _iterate_recorded(
+    model: FrozenModel, recorded: Sequence[_BlockCalls]
+) -> Iterator[tuple[int, nn.Module, Callable[[int], Tensor]]]:
+    states = [calls.state for calls in recorded]
     for index, block in enumerate(model.hook_points.blocks):
 
         def run(batch: int, index: int = index, block: nn.Module = block) -> Tensor:
-            args, kwargs = recorded[batch][1][index]
+            args, kwargs = recorded[batch].arguments[index]
             output = block(states[batch], *args, **kwargs)
             state: Tensor = output[0] if isinstance(output, tuple) else output
             return state
 
         yield index + 1, block, run
-        for batch in range(len(batches)):
+        for batch in range(len(recorded)):
             states[batch] = run(batch)
-            added = recorded[batch][2][index]
+            added = recorded[batch].added[index]
             if added is not None:
                 states[batch] = states[batch] + added
 
 
 @torch.no_grad()
-def _mask_blocks(
+def _mask_block_by_block(
     model: FrozenModel,
     batches: Sequence[Batch],
+    recorded: Sequence[_BlockCalls],
+    *,
     sparsity: float,
     kinds: Sequence[str],
-    *,
-    sequential: bool,
 ) -> dict[str, subnetworks.Mask]:
-    """Return masks by linear layer. A pruned block feeds the next one only if sequential."""
+    """Return masks by linear layer; a pruned block feeds the next one."""
     rows = [TOKEN_KINDS.index(kind) for kind in kinds]
     masks: dict[str, list[subnetworks.Mask]] = {
         name: [] for name in model.hook_points.linear_in_features
     }
     with ExitStack() as stack:
-        for layer, block, run in iterate_blocks(model, batches):
+        for layer, block, run in _iterate_recorded(model, recorded):
             norms: dict[str, Any] = dict.fromkeys(masks, 0.0)
             for index, batch in enumerate(batches):
                 with accumulate_input_norms(model.hook_points, batch) as sums:
@@ -221,13 +230,35 @@ def _mask_blocks(
                     norms[name] += layers[layer - 1][rows].sum(dim=0).double().cpu().numpy()
             for name, layer_masks in masks.items():
                 linear = get_linear(block, name)
-                weight = get_weight(linear).float().cpu().numpy()
-                mask = subnetworks.compute_wanda_mask(weight, norms[name], sparsity=sparsity)
+                mask = _compute_mask(linear, norms[name], sparsity=sparsity)
                 layer_masks.append(mask)
-                if sequential:
-                    stack.enter_context(restore_weights([linear]))
-                    _mask_layer(linear, mask)
+                stack.enter_context(restore_weights([linear]))
+                _mask_layer(linear, mask)
     return {name: np.stack(layers) for name, layers in masks.items()}
+
+
+def _compute_mask(linear: nn.Linear, squares: FloatArray, *, sparsity: float) -> subnetworks.Mask:
+    weight = get_weight(linear).float().cpu().numpy()
+    return subnetworks.compute_wanda_mask(weight, squares, sparsity=sparsity)
+
+
+@dataclass(frozen=True)
+class _BlockCalls:
+    """What the blocks of a model received in one run of a batch.
+
+    Parameters
+    ----------
+    state : Tensor
+        Input of the first block.
+    arguments : sequence of (tuple, dict)
+        By block, its other arguments.
+    added : sequence of Tensor or None
+        By block, what the decoder adds behind it.
+    """
+
+    state: Tensor
+    arguments: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
+    added: Sequence[Tensor | None]
 
 
 def open_calibration_samples(path: str | os.PathLike[str], *, n: int) -> list[Sample]:
@@ -281,15 +312,28 @@ def compare_wanda_variants(
     0.77
     """
     batches = model.encode_batches(open_calibration_samples(path, n=samples))
-    one_pass, by_block = (
-        {
-            kind: subnetworks.flatten_masks(
-                _mask_blocks(model, batches, sparsity, [kind], sequential=sequential)
-            )
-            for kind in TOKEN_KINDS
-        }
-        for sequential in (False, True)
-    )
+    # One run of the whole model serves all masks: its norms give those of one pass, and its blocks
+    # run again from what they received.
+    recorded = []
+    totals: dict[str, Any] = dict.fromkeys(model.hook_points.linear_in_features, 0.0)
+    for batch in batches:
+        with accumulate_input_norms(model.hook_points, batch) as sums:
+            recorded.append(_record_block_calls(model, batch))
+        for name, layers in sums.items():
+            totals[name] = totals[name] + torch.stack(layers).double().cpu().numpy()
+    one_pass, by_block = {}, {}
+    for row, kind in enumerate(TOKEN_KINDS):
+        one_pass[kind] = np.concatenate(
+            [
+                _compute_mask(
+                    get_linear(block, name), squares[index, row], sparsity=sparsity
+                ).ravel()
+                for name, squares in totals.items()
+                for index, block in enumerate(model.hook_points.blocks)
+            ]
+        )
+        masks = _mask_block_by_block(model, batches, recorded, sparsity=sparsity, kinds=[kind])
+        by_block[kind] = subnetworks.flatten_masks(masks)
     return {
         "one pass": overlap.compute_iou(one_pass["perceptual"], one_pass["textual"]),
         "block after block": overlap.compute_iou(by_block["perceptual"], by_block["textual"]),
@@ -300,10 +344,8 @@ def compare_wanda_variants(
     }
 
 
-def _record_block_calls(
-    model: FrozenModel, batch: Batch
-) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]], list[Tensor | None]]:
-    """Return the input of the first block, other arguments of each, and what is added behind it."""
+def _record_block_calls(model: FrozenModel, batch: Batch) -> _BlockCalls:
+    """Run the model, and record what its blocks receive."""
     states: list[Tensor] = []
     arguments = []
     added: list[Tensor | None] = [None] * model.layers
@@ -321,7 +363,7 @@ def _record_block_calls(
 
             hooks.callback(block.register_forward_pre_hook(receive, with_kwargs=True).remove)
         model.forward(batch)
-    return states[0], arguments, added
+    return _BlockCalls(states[0], arguments, added)
 
 
 def _record_additions(hooks: ExitStack, model: FrozenModel, added: list[Tensor | None]) -> None:

@@ -11,9 +11,12 @@ from tinysamples import image_set
 
 from ima.capture import compute_batch_statistics
 from ima.errors import ParameterError
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
+from ima.measures.overlap import compute_iou
 from ima.models.frozen import FrozenModel
 from ima.models.linear_layers import get_linear_weights
+from ima.pruning import wanda
 from ima.pruning.masks import Masks, compute_masks_from_cache
 from ima.pruning.wanda import apply_masks, compute_sequential_masks
 
@@ -77,6 +80,39 @@ def test_sequential_masks_see_what_pruned_blocks_pass_on(model: FrozenModel, cac
                 assert (masks.kept[name][0] == one_pass.kept[name][0]).mean() > 0.999
     assert differing
     assert masks.attributes["sequential"]
+
+
+def test_variants_are_compared_by_the_masks_of_each_kind_of_token(
+    model: FrozenModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, before = list(image_set(20)), copy_weights(model)
+    monkeypatch.setattr(wanda, "open_calibration_samples", lambda *_, n: samples[:n])
+    found = wanda.compare_wanda_variants(model, cache, sparsity=0.5, samples=20)
+    assert same(before, copy_weights(model))
+    one_pass, by_block = {}, {}
+    batches = model.encode_batches(samples)
+    assert len(batches) == 2
+    for kind, name in enumerate(TOKEN_KINDS):
+        norms = [
+            compute_batch_statistics(model, batch, hook_points=["ln1"], input_norms=True)
+            for batch in batches
+        ]
+        squares = {
+            linear: sum(each.input_norms[linear][kind].astype(np.float64) for each in norms)
+            for linear in get_linear_weights(model)
+        }
+        one_pass[name] = subnetworks.flatten_masks(
+            subnetworks.compute_wanda_masks(get_linear_weights(model), squares, sparsity=0.5)
+        )
+        masks = compute_sequential_masks(model, samples, sparsity=0.5, kinds=[name])
+        by_block[name] = subnetworks.flatten_masks(masks.kept)
+    assert found == {
+        "one pass": compute_iou(one_pass["perceptual"], one_pass["textual"]),
+        "block after block": compute_iou(by_block["perceptual"], by_block["textual"]),
+        "both forms, perceptual": compute_iou(one_pass["perceptual"], by_block["perceptual"]),
+        "both forms, textual": compute_iou(one_pass["textual"], by_block["textual"]),
+    }
+    assert len(set(found.values())) > 1
 
 
 def test_masks_of_another_model_are_refused(model: FrozenModel) -> None:
