@@ -13,7 +13,6 @@ from ima.miniature.encoders import MINI_ENCODERS, PRETRAINING_OBJECTIVES
 from ima.models import load_model, zoo
 from ima.models.parts import MODEL_PARTS
 from ima.packages import is_fetched
-from ima.training.settings import RUN_FIELDS
 
 ROOT = Path(__file__).parents[1] / "data" / "zoo"
 CARDS = sorted(
@@ -109,7 +108,7 @@ def test_encoders_say_what_they_were_trained_to_do():
 def test_connectors_between_fetched_parts_are_of_their_recipe_and_load(name, tmp_path, monkeypatch):
     card = READ[name]
     settings = make_training_settings(card["name"], out=tmp_path, features=tmp_path)
-    assert card["recipe"] == settings.model_dump(exclude=set(RUN_FIELDS))
+    assert card["recipe"] == settings.make_recipe()
     parts = [MODEL_PARTS[part] for part in card["made_of"].values()]
     if not all(map(is_fetched, parts)):
         pytest.skip(f"not fetched: {', '.join(card['made_of'].values())}")

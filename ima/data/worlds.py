@@ -11,14 +11,10 @@ from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
 from ima.data.samples import SPLITS, Sample, SampleSet
 from ima.errors import UnknownNameError
 from ima.packages.parts import Part
-
-if TYPE_CHECKING:
-    from ima.data.choices import TextSuite
 
 GROUP = "ima.worlds"
 #: Left, top, right and bottom.
@@ -48,9 +44,6 @@ class World:
     boxes : callable or None
         ``boxes(sample)`` returns where the objects of a picture are: by object, boxes in fractions
         of the picture. None where the truth does not hold it.
-    text_suite : callable or None
-        Returns what a benchmark of language models alone asks about this world: see
-        :class:`ima.data.choices.TextSuite`. None where there are no such texts.
     """
 
     datasets: tuple[str, ...]
@@ -60,7 +53,6 @@ class World:
     objects: Callable[[Sample], tuple[Mapping[str, str], Set[str]]]
     parts: tuple[Part, ...] = ()
     boxes: Callable[[Sample], Mapping[str, tuple[Box, ...]]] | None = None
-    text_suite: Callable[[], TextSuite] | None = None
 
 
 @cache

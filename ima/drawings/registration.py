@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from ima.data.choices import TextSuite, draw_sums
 from ima.data.samples import Sample
 from ima.data.worlds import World
 from ima.drawings.caption_scores import boxes_of, objects_of, score_caption
-from ima.drawings.commonsense import list_commonsense_questions
 from ima.drawings.datasets import DATASET_NAMES, open_drawings_dataset
-from ima.drawings.passages import list_passages
 from ima.drawings.sources import DATA_PARTS
 
 
 def _owns(sample: Sample) -> bool:
     return sample.truth.get("world") == "drawings"
-
-
-def _make_text_suite() -> TextSuite:
-    return TextSuite(
-        questions=list_commonsense_questions(),
-        sums=draw_sums(n=40),
-        passages=list_passages(),
-        withheld="Answer:",
-    )
 
 
 WORLD = World(
@@ -33,5 +21,4 @@ WORLD = World(
     objects=objects_of,
     parts=tuple(DATA_PARTS.values()),
     boxes=boxes_of,
-    text_suite=_make_text_suite,
 )

@@ -29,8 +29,8 @@ from ima.drawings.sound_datasets import SOUND_DATASET_NAMES
 from ima.errors import ParameterError, UnknownNameError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
+from ima.models.adapter import ADAPTER_FOLDER
 from ima.training import TrainingSettings, train_connector
-from ima.training.settings import RUN_FIELDS
 
 logger = logging.getLogger("ima")
 
@@ -65,6 +65,20 @@ _MULTITASK: Mapping[str, Any] = MappingProxyType(
         "learning_rate": 1e-3,
         "query_rate": 1.0,
         "warmup": 30,
+    }
+)
+#: What differs in multitask models whose language model is tuned, by adapters.
+_TUNED: Mapping[str, Any] = MappingProxyType(
+    {
+        **_MULTITASK,
+        "encoder": "dinov2",
+        "pool": 2,
+        "data": "drawings-image-caption,drawings-image-qa",
+        "samples": 6000,
+        "epochs": 1,
+        "lora_rank": 8,
+        "lora_rate": 0.3,
+        "checkpoints": 0,
     }
 )
 #: By name of the connector, what differs from :data:`SINGLE_TASK_RECIPE`.
@@ -138,6 +152,11 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "samples": 6000,
             "epochs": 1,
         },
+        # What learning to see does to the language model: the same samples and steps with a light
+        # adapter, one of all linear layers, and the latter on the texts alone.
+        "llava-smollm2-light": {**_TUNED, "lora_layers": "query-value"},
+        "llava-smollm2-full": {**_TUNED},
+        "llava-smollm2-text": {**_TUNED, "text_only": True},
     }
 )
 
@@ -231,7 +250,7 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
             out=root / ".training" / "pretrained" / name,
             features=root / ".training" / "features",
         )
-        recipe = settings.model_dump(exclude=set(RUN_FIELDS))
+        recipe = settings.make_recipe()
         if not has_recipe(folder, recipe):
             logger.info("train %s", name)
             _move_model(Path(train_connector(settings)), folder, name=name)
@@ -256,8 +275,9 @@ def _move_model(source: Path, folder: Path, *, name: str) -> None:
     card = read_json(source / zoo.CARD_FILE)
     with replace_folder(folder) as partial:
         shutil.copy2(source / zoo.WEIGHTS_FILE, partial / zoo.WEIGHTS_FILE)
-        if (source / "checkpoints").is_dir():
-            shutil.copytree(source / "checkpoints", partial / "checkpoints")
+        for kept in ("checkpoints", ADAPTER_FOLDER):
+            if (source / kept).is_dir():
+                shutil.copytree(source / kept, partial / kept)
         write_json(partial / zoo.CARD_FILE, {**card, "name": name})
     shutil.rmtree(source)
 

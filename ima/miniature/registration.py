@@ -6,7 +6,6 @@ from ima.data.samples import Sample
 from ima.data.worlds import World
 from ima.miniature.caption_metrics import boxes_of, objects_of, score_caption
 from ima.miniature.datasets import DATASET_NAMES, open_miniature_dataset
-from ima.miniature.text_questions import make_text_suite
 
 
 def _owns(sample: Sample) -> bool:
@@ -20,5 +19,4 @@ WORLD = World(
     score_caption=score_caption,
     objects=objects_of,
     boxes=boxes_of,
-    text_suite=make_text_suite,
 )

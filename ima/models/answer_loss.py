@@ -18,7 +18,7 @@ def compute_answer_loss(
     model: FrozenModel,
     samples: Sequence[Sample],
     *,
-    connector: nn.Module,
+    connector: nn.Module | None,
     encoder_tokens: Tensor | None = None,
 ) -> Tensor:
     """Return the next-token loss on answers, mean over tokens and then over samples, in nats.
@@ -29,8 +29,9 @@ def compute_answer_loss(
         Its encoder and language model are used.
     samples : sequence of Sample
         Samples of the model's modality, with references.
-    connector : torch.nn.Module
-        Takes the place of the model's connector; gradients flow back to it.
+    connector : torch.nn.Module or None
+        Takes the place of the model's connector; gradients flow back to it. None: the texts alone,
+        without any medium.
     encoder_tokens : Tensor or None
         All tokens of the encoder for the samples, dims (sample, position, width), if they are
         known already; None runs the encoder on the samples' media.
@@ -42,13 +43,15 @@ def compute_answer_loss(
     ... )  # doctest: +SKIP
     >>> loss.backward()  # doctest: +SKIP
     """
-    if encoder_tokens is None:
+    if encoder_tokens is None and connector is not None:
         assert model.perception is not None
         encoder_tokens = model.perception.tokens(samples)
     batch = _encode_samples(model, samples, connector=connector, encoder_tokens=encoder_tokens)
     head = _count_shared_tokens(model, samples[0])
     states = _compute_states(model, batch, head=head)
-    rows, positions = batch.answer.nonzero(as_tuple=True)
+    # Without a medium and a prompt, nothing stands before the first token.
+    predicted = batch.answer & (batch.position_ids > 0)
+    rows, positions = predicted.nonzero(as_tuple=True)
     logits = model.hook_points.unembed(states[rows, positions - 1 - head])
     loss = nn.functional.cross_entropy(
         logits.float(), batch.token_id[rows, positions], reduction="none"
@@ -93,24 +96,28 @@ def _encode_samples(
     model: FrozenModel,
     samples: Sequence[Sample],
     *,
-    connector: nn.Module,
-    encoder_tokens: Tensor,
+    connector: nn.Module | None,
+    encoder_tokens: Tensor | None,
 ) -> Batch:
     """Encode samples; gradients flow from the perceptual tokens back to the connector."""
-    assert model.perception is not None
     texts = [model.tokenize(sample, target=True) for sample in samples]
     weight: Any = model.hook_points.embedding.weight
     with torch.no_grad():
-        tokens = encoder_tokens.to(next(connector.parameters()).dtype)
-        tokens = tokens if model.perception.cls else drop_cls_token(tokens)
         embedded = [
             model.hook_points.embedding(torch.tensor([*text.lead, *text.ids], device=weight.device))
             for text in texts
         ]
+    perceptual: list[Tensor | None] = [None] * len(samples)
+    if connector is not None:
+        assert model.perception is not None
+        assert encoder_tokens is not None
+        tokens = encoder_tokens.to(next(connector.parameters()).dtype)
+        tokens = tokens if model.perception.cls else drop_cls_token(tokens)
+        perceptual = list(connector(tokens).to(weight.dtype))
     return assemble_batch(
         texts,
         embedded=embedded,
-        perceptual=list(connector(tokens).to(weight.dtype)),
+        perceptual=perceptual,
         modalities=[sample.modality for sample in samples],
         sample_ids=[sample.id for sample in samples],
     )

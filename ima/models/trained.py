@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from ima.data.samples import Modality, Sample
 from ima.errors import ModelError, UnknownNameError
 from ima.models import zoo
-from ima.models.adapter import ADAPTER_PREFIX, merge_adapter
+from ima.models.adapter import (
+    ADAPTER_FOLDER,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    merge_adapter,
+    read_adapter,
+)
 from ima.models.chat_template import read_text_frame
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import (
@@ -270,6 +276,8 @@ def load_trained_model(
             path = zoo.make_checkpoint_path(folder, step)
         zoo.verify_weights(path, expected=weights["sha256"])
         state = {name: weight.float() for name, weight in load_file(path).items()}
+        if "adapter" in card and step in (None, card["trained"]["steps"]):
+            state |= _load_adapter(folder, expected=card["adapter"])
         parts, state = _tune_language(parts, state, card=card)
         connector.load_state_dict(state)
     card["language"] = Path(card["made_of"]["language"]).name
@@ -279,15 +287,28 @@ def load_trained_model(
 def _tune_language(
     parts: FrozenParts, state: Mapping[str, Tensor], *, card: Mapping[str, Any]
 ) -> tuple[FrozenParts, dict[str, Tensor]]:
-    """Merge the adapter that a file of weights holds, if any; return the connector's weights."""
+    """Merge the adapter among weights, if any; return the connector's weights."""
     prefix = len(ADAPTER_PREFIX)
     adapter = {name[prefix:]: w for name, w in state.items() if name.startswith(ADAPTER_PREFIX)}
     rest = {name: w for name, w in state.items() if not name.startswith(ADAPTER_PREFIX)}
     if not adapter:
         return parts, rest
-    language = merge_adapter(parts.language, adapter, rank=card["recipe"]["lora_rank"])
+    recipe = card["recipe"]
+    language = merge_adapter(
+        parts.language,
+        adapter,
+        rank=recipe["lora_rank"],
+        layers=recipe.get("lora_layers", "all"),
+    )
     hashes = {**parts.hashes, "adapter": zoo.hash_state_dict(adapter)}
     return replace(parts, language=language, hashes=hashes), rest
+
+
+def _load_adapter(folder: Path, *, expected: str) -> dict[str, Tensor]:
+    """Return the weights of a model's adapter, whose names begin with :data:`ADAPTER_PREFIX`."""
+    zoo.verify_weights(folder / ADAPTER_FOLDER / ADAPTER_WEIGHTS, expected=expected)
+    weights = read_adapter(folder / ADAPTER_FOLDER)
+    return {f"{ADAPTER_PREFIX}{name}": value for name, value in weights.items()}
 
 
 def record_places(specs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ from ima.files import read_json
 from ima.models import zoo
 from ima.studies.kept_trainings import is_kept, keep_summary, select_trainings
 from ima.studies.model_summary import ModelSummary, compute_model_summary
-from ima.training.settings import RUN_FIELDS, TrainingSettings
+from ima.training.settings import TrainingSettings
 
 logger = logging.getLogger("ima")
 
@@ -95,7 +95,7 @@ def _select_encoders(only: Sequence[str]) -> list[GradedEncoder]:
 
 def _make_recipe(settings: TrainingSettings) -> dict[str, Any]:
     """Return the settings but for those of this machine: a random encoder is a folder of it."""
-    return settings.model_dump(exclude={*RUN_FIELDS, "encoder"})
+    return settings.make_recipe(without=["encoder"])
 
 
 def _train(graded: GradedEncoder, settings: TrainingSettings) -> None:
@@ -105,7 +105,7 @@ def _train(graded: GradedEncoder, settings: TrainingSettings) -> None:
 
     if graded.random is not None:
         write_random_encoder(graded, Path(settings.encoder))
-    if not has_recipe(Path(settings.out), settings.model_dump(exclude=set(RUN_FIELDS))):
+    if not has_recipe(Path(settings.out), settings.make_recipe()):
         train_connector(settings)
 
 

@@ -31,7 +31,7 @@ from ima.studies.model_summary import (
     VALIDATION_LOSS,
     compute_model_summary,
 )
-from ima.training.settings import RUN_FIELDS, TrainingSettings
+from ima.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -87,7 +87,7 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
         settings = make_rung_settings(rung)
         record = {
             "rung": asdict(rung),
-            "recipe": settings.model_dump(exclude={*RUN_FIELDS, *_OWN_PATHS}),
+            "recipe": settings.make_recipe(without=_OWN_PATHS),
             "measured": {"samples": samples, "resamples": resamples, "version": _VERSION},
         }
         if is_kept(path, record):
@@ -113,7 +113,7 @@ def _train_rung(rung: Rung, settings: TrainingSettings) -> None:
             )
         write_rung_language_model(rung, Path(settings.language))
     # A model of another recipe is refused there.
-    if not has_recipe(out, settings.model_dump(exclude=set(RUN_FIELDS))):
+    if not has_recipe(out, settings.make_recipe()):
         train_connector(settings)
 
 

@@ -27,7 +27,7 @@ from ima.studies.treated_curves import (
     bound_curve,
     compute_treated_curves,
 )
-from ima.training.settings import RUN_FIELDS, TrainingSettings
+from ima.training.settings import TrainingSettings
 
 logger = logging.getLogger("ima")
 
@@ -177,7 +177,7 @@ def _make_record(training: Retraining, settings: TrainingSettings) -> dict[str, 
     """Return what decides the weights of a training."""
     return {
         "training": asdict(training),
-        "recipe": settings.model_dump(exclude=set(RUN_FIELDS)),
+        "recipe": settings.make_recipe(),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
 from ima.files import read_json, replace_file, write_json
 from ima.models import zoo
-from ima.models.adapter import ADAPTER_PREFIX, add_adapter, get_base_state
+from ima.models.adapter import (
+    ADAPTER_FOLDER,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    add_adapter,
+    get_base_state,
+    save_adapter,
+)
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import MODEL_DTYPES, LoadOptions
@@ -36,6 +43,7 @@ from ima.training.loop import (
     save_weights,
 )
 from ima.training.settings import RUN_FIELDS, TrainingSettings
+from ima.training.splits import list_datasets, open_training_split
 from ima.training.word_stage import train_word_stage
 
 _STATE_FILE, _SETTINGS_FILE = "training.pt", "training.json"
@@ -62,11 +70,16 @@ def train_connector(settings: TrainingSettings) -> str:
         cpu=settings.device == "cpu",
     )
     parts = _load_parts(settings, device=str(accelerator.device))
-    data = _open_training_split(settings, "train", settings.samples)
+    data = open_training_split(settings, "train", settings.samples)
     model = _build_untrained(settings, parts, data)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
     if settings.lora_rank and accelerator.num_processes > 1:
         raise ParameterError("A language model is tuned by one process; leave out --lora-rank.")
+    if settings.text_only and (not settings.lora_rank or settings.word_steps):
+        raise ParameterError(
+            "--text-only tunes a language model without media: it needs --lora-rank, and no "
+            "--word-steps, which train a connector."
+        )
     # What fails until here leaves no folder behind.
     _prepare_folder(out, settings)
     run = _ConnectorRun(settings, model, data, accelerator)
@@ -88,13 +101,19 @@ class _ConnectorRun:
     ) -> None:
         self.settings, self.model, self.accelerator = settings, model, accelerator
         self.data = data
-        self.validation = _open_training_split(settings, "validation", _MAX_VALIDATION_SAMPLES)
+        self.validation = open_training_split(settings, "validation", _MAX_VALIDATION_SAMPLES)
         assert model.perception is not None
         self.stores = _open_token_stores(settings, model, (self.data, self.validation))
-        connector = model.perception.connector.float().train().requires_grad_()
+        connector = model.perception.connector.float().train()
+        connector.requires_grad_(not settings.text_only)
         self.adapter: dict[str, torch.nn.Parameter] = {}
         if settings.lora_rank:
-            self.adapter = add_adapter(model.language, rank=settings.lora_rank, seed=settings.seed)
+            self.adapter = add_adapter(
+                model.language,
+                rank=settings.lora_rank,
+                layers=settings.lora_layers,
+                seed=settings.seed,
+            )
         optimizer = torch.optim.AdamW(
             self._group_parameters(connector),
             lr=settings.learning_rate,
@@ -122,14 +141,18 @@ class _ConnectorRun:
         self.milestones = {round(steps * part / parts) for part in range(1, parts)} - {0, steps}
 
     def _group_parameters(self, connector: Any) -> list[dict[str, Any]]:
-        """Return the optimizer's groups: the last layer, and all before it."""
+        """Return the optimizer's groups: the adapter, the last layer, and all before it."""
+        adapter = {"params": list(self.adapter.values()), "rate": self.settings.lora_rate}
+        if self.settings.text_only:
+            return [adapter]
         last = [value for layer in connector.last_layers for value in layer.parameters()]
         ids = {id(parameter) for parameter in last}
         earlier = [value for value in connector.parameters() if id(value) not in ids]
-        return [
+        groups = [
             {"params": earlier, "rate": self.settings.query_rate},
-            {"params": [*last, *self.adapter.values()], "rate": 1.0},
+            {"params": last, "rate": 1.0},
         ]
+        return [*groups, adapter] if self.adapter else groups
 
     def _train_word_stage(self, connector: Any) -> list[dict[str, float]]:
         """Run the first stage, unless it is done; its weights are those of step 0."""
@@ -215,7 +238,7 @@ class _ConnectorRun:
             return compute_answer_loss(
                 self.model,
                 [data[index] for index in indices],
-                connector=self.connector,
+                connector=None if self.settings.text_only else self.connector,
                 encoder_tokens=None if store is None else store.read(indices).to(self.model.device),
             )
 
@@ -245,14 +268,28 @@ class _ConnectorRun:
         adapter = {f"{ADAPTER_PREFIX}{name}": value for name, value in self.adapter.items()}
         save_weights({**self.bare_connector.state_dict(), **adapter}, path)
 
+    def _save_adapter(self, out: Path) -> dict[str, str]:
+        """Write the adapter, if any; return its sha256 for the card."""
+        if not self.adapter:
+            return {}
+        assert self.settings.lora_rank is not None
+        folder = save_adapter(
+            {name: value.half() for name, value in self.adapter.items()},
+            out / ADAPTER_FOLDER,
+            rank=self.settings.lora_rank,
+            base=self.settings.language,
+        )
+        return {"adapter": zoo.hash_file(folder / ADAPTER_WEIGHTS)}
+
     def save_model(
         self, out: Path, result: TrainingResult, *, parts: FrozenParts, language_hash: str
     ) -> None:
         """Write the weights and the card that make the folder a model."""
-        self._save_weights(out / zoo.WEIGHTS_FILE)
+        save_weights(self.bare_connector.state_dict(), out / zoo.WEIGHTS_FILE)
+        adapter = self._save_adapter(out)
         assert self.model.perception is not None
         steps = int(result.curve[-1]["step"])
-        datasets = _list_datasets(self.settings.data)
+        datasets = list_datasets(self.settings.data)
         has_start = bool(self.settings.start or self.settings.word_steps)
         kept = ({0} if has_start and self.settings.checkpoints else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
@@ -292,12 +329,13 @@ class _ConnectorRun:
             "parameters": sum(
                 p.numel() for p in [*self.bare_connector.parameters(), *self.adapter.values()]
             ),
-            "recipe": self.settings.model_dump(exclude=set(RUN_FIELDS)),
+            "recipe": self.settings.make_recipe(),
             "data": {"fingerprint": self.data.fingerprint, "samples": len(self.data)},
             "word_curve": self.word_curve,
             "curve": result.curve,
             "language_state": language_hash,
             "sha256": sha256,
+            **adapter,
             "checkpoints": checkpoints,
             "scores": {},
             "floors": {},
@@ -365,7 +403,7 @@ def _build_untrained(
     connector, reads_cls = _build_connector(settings, parts, data)
     if settings.start is not None:
         _copy_start(connector, settings)
-    datasets = _list_datasets(settings.data)
+    datasets = list_datasets(settings.data)
     tasks = {open_samples(f"{name}:{data.split}", n=1)[0].task for name in datasets}
     card = {
         "setup": "ST" if len(datasets) == 1 else "MT",
@@ -442,7 +480,7 @@ def _open_token_stores(
     settings: TrainingSettings, model: FrozenModel, splits: Sequence[SampleSet]
 ) -> dict[str, EncoderTokenStore | None]:
     """Return each split's store of encoder tokens; None if each batch is encoded anew."""
-    if settings.features is None:
+    if settings.features is None or settings.text_only:
         return dict.fromkeys(samples.split for samples in splits)
     tower: Any = model.perception
     encoder = zoo.hash_state_dict(tower.encoder.state_dict())
@@ -453,39 +491,3 @@ def _open_token_stores(
         else None
         for samples in splits
     }
-
-
-def _list_datasets(data: str) -> list[str]:
-    """Return the data sets that the setting ``data`` names."""
-    return [data] if Path(data).is_dir() else [name.strip() for name in data.split(",")]
-
-
-def _open_training_split(settings: TrainingSettings, split: str, samples: int | None) -> SampleSet:
-    data = _open_split(settings.data, split, samples)
-    return _exchange_media(data, seed=settings.seed) if settings.permuted else data
-
-
-def _exchange_media(data: SampleSet, *, seed: int) -> SampleSet:
-    """Give each sample the medium of another one, none its own."""
-    order = np.random.default_rng(seed).permutation(len(data))
-    # Along a random cycle through all samples, nobody keeps his own.
-    giver = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    exchanged = (
-        replace(sample, media=data[giver[row]].media, digest=data[giver[row]].digest)
-        for row, sample in enumerate(data)
-    )
-    return SampleSet(data.name, data.split, tuple(exchanged))
-
-
-def _open_split(data: str, split: str, samples: int | None) -> SampleSet:
-    """Open a split; that of several data sets is theirs, one after the other."""
-    sets = [
-        open_samples(f"{name}:{split}", n=samples, at_most=True) for name in _list_datasets(data)
-    ]
-    joined = tuple(sample for own in sets for sample in own)
-    modalities = sorted({sample.modality for sample in joined})
-    if len(modalities) > 1:
-        raise ParameterError(
-            f"A model is trained on one modality; {data!r} has {' and '.join(modalities)}."
-        )
-    return SampleSet(data, split, joined)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +31,9 @@ MODEL_PAIRS: Mapping[str, dict[str, str]] = {
 
 #: Settings that say where and how a training runs, and change nothing of its recipe.
 RUN_FIELDS = frozenset({"out", "features", "device"})
+#: Settings that came after the first committed recipes. A recipe names them where they differ from
+#: their default, so that earlier recipes stay what they are.
+_LATER_FIELDS = ("lora_layers", "lora_rate", "text_only")
 
 
 class TrainingSettings(BaseModel):
@@ -169,6 +172,26 @@ class TrainingSettings(BaseModel):
             "default: it stays frozen"
         ),
     )
+    lora_layers: Literal["all", "query-value"] = Field(
+        default="all",
+        description=(
+            "layers that the adapter tunes: all linear layers of the blocks, or query-value, the "
+            "query and value projections of attention only"
+        ),
+    )
+    lora_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="fraction of the learning rate at which the adapter learns",
+    )
+    text_only: bool = Field(
+        default=False,
+        description=(
+            "tune the language model on the texts of the samples alone, without their media: a "
+            "control for what it learns by seeing; the connector stays as it starts"
+        ),
+    )
     seconds: float | None = Field(
         default=None, gt=0, description="seconds of sound that a Whisper encoder reads"
     )
@@ -227,6 +250,18 @@ class TrainingSettings(BaseModel):
     device: str | None = Field(
         default=None, description="device, such as cpu; default: a GPU if any"
     )
+
+    def make_recipe(self, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return the settings that decide what is trained, as cards keep them.
+
+        Parameters
+        ----------
+        without : collection of str
+            Further settings to leave out.
+        """
+        fields = type(self).model_fields
+        unchanged = {name for name in _LATER_FIELDS if getattr(self, name) == fields[name].default}
+        return self.model_dump(exclude={*RUN_FIELDS, *without, *unchanged})
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> TrainingSettings:

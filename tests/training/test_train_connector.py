@@ -23,6 +23,7 @@ from ima.models import zoo
 from ima.models.connector import Connector
 from ima.models.trained import is_trained_model
 from ima.training import MODEL_PAIRS, connector, train_connector
+from ima.training.splits import exchange_media
 
 
 def make_clip(index):
@@ -89,12 +90,12 @@ def test_a_permuted_training_learns_texts_and_nothing_of_the_media(settings, dat
 
 def test_no_sample_keeps_its_own_medium_and_all_keep_their_text(data):
     samples = open_samples(f"{data}:train")
-    exchanged = connector._exchange_media(samples, seed=3)
+    exchanged = exchange_media(samples, seed=3)
     assert [one.references for one in exchanged] == [one.references for one in samples]
     media = [one.media for one in samples]
     assert all(one.media is not own for one, own in zip(exchanged, media, strict=True))
     assert sorted(map(id, media)) == sorted(id(one.media) for one in exchanged)
-    again = connector._exchange_media(samples, seed=3)
+    again = exchange_media(samples, seed=3)
     assert [one.media for one in again] == [one.media for one in exchanged]
     assert [one.digest for one in exchanged] != [one.digest for one in samples]
 
