@@ -85,15 +85,17 @@ def capture_text_drift(
         for layer in range(layers):
             pair = [before[layer].double(), after[layer].double()]
             found = _compare_states(pair, kinds=kinds)
-            for name, values in curves.items():
-                values[rows, layer] = found[name]
-            for name, values in means.items():
-                values[rows, :, layer] = found[name]
+            for name, curve in curves.items():
+                curve[rows, layer] = found[name]
+            for name, mean in means.items():
+                mean[rows, :, layer] = found[name]
             squares[0, :, layer] += found["squares"]
     coords = {"layer": np.arange(layers), "kind": ["against", "model"]}
     dims = ("sample", "kind", "layer", "hidden")
-    data = {name: (("text", "layer"), values) for name, values in curves.items()}
-    data |= {name: (dims, values) for name, values in means.items()}
+    data: dict[str, tuple[tuple[str, ...], FloatArray]] = {
+        name: (("text", "layer"), curve) for name, curve in curves.items()
+    }
+    data |= {name: (dims, mean) for name, mean in means.items()}
     data["sum_squares_without"] = (("unit", *dims[1:]), squares)
     return xr.Dataset(data, coords=coords)
 

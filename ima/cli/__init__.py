@@ -20,6 +20,7 @@ from ima.cli.highlight import highlight_command
 from ima.cli.models import models_app
 from ima.cli.notebook import notebook_app
 from ima.cli.proxy import proxy_command
+from ima.cli.quiz import quiz_command
 from ima.cli.skip import skip_command
 from ima.cli.subnet import subnet_command
 from ima.cli.train import train_command
@@ -49,6 +50,7 @@ app.command("proxy")(proxy_command)
 app.command("skip")(skip_command)
 app.command("subnet")(subnet_command)
 app.command("highlight")(highlight_command)
+app.command("quiz")(quiz_command)
 
 
 @app.callback()

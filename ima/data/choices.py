@@ -1,6 +1,6 @@
 """Text for language models alone: multiple-choice questions, sums, and passages to read.
 
-A world offers its own (:attr:`ima.data.worlds.World.text_suite`). What others published is read by
+Each world has its own (:mod:`ima.studies.text_suites`). What others published is read by
 :mod:`ima.data.choice_files`.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from ima.data.worlds import load_worlds
-from ima.errors import ParameterError, UnknownNameError
+from ima.errors import ParameterError
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,30 @@ class TextSuite:
 
     Examples
     --------
-    >>> TextSuite((), draw_sums(n=2), ("A short text.",), "Answer:").sums[0].kind
-    'one digit, plus'
+    >>> suite = TextSuite((), draw_sums(n=2), ("A short text.",), "Answer:")
+    >>> suite.sums[0].kind, len(suite.take(3).sums)
+    ('one digit, plus', 3)
     """
 
     questions: tuple[ChoiceQuestion, ...]
     sums: tuple[Sum, ...]
     passages: tuple[str, ...]
     withheld: str
+
+    def take(self, n: int | None) -> TextSuite:
+        """Return at most `n` of each, spread over all; None takes all."""
+        return replace(
+            self,
+            questions=_spread(self.questions, n),
+            sums=_spread(self.sums, n),
+            passages=_spread(self.passages, n),
+        )
+
+
+def _spread(items: tuple[_Item, ...], n: int | None) -> tuple[_Item, ...]:
+    if n is None or n >= len(items):
+        return items
+    return tuple(items[row * len(items) // n] for row in range(n))
 
 
 _OPERATIONS = {"plus": "+", "minus": "-"}
@@ -201,36 +219,6 @@ def put_before_questions(
     )
 
 
-def list_text_suites() -> list[str]:
-    """Return the names of the worlds that offer texts.
-
-    Examples
-    --------
-    >>> list_text_suites()
-    ['drawings', 'mini']
-    """
-    return sorted(name for name, world in load_worlds().items() if world.text_suite is not None)
-
-
-def open_text_suite(world: str) -> TextSuite:
-    """Return the texts of a world.
-
-    Raises
-    ------
-    UnknownNameError
-        If no world of this name offers texts.
-
-    Examples
-    --------
-    >>> len(open_text_suite("drawings").questions)
-    200
-    """
-    known = load_worlds().get(world)
-    if known is None or known.text_suite is None:
-        raise UnknownNameError.among(kind="world", asked=world, available=list_text_suites())
-    return known.text_suite()
-
-
 def measure_answer_lengths(questions: Sequence[ChoiceQuestion]) -> Mapping[str, float]:
     r"""Measure whether the lengths of answers give the true ones away.
 
@@ -247,7 +235,9 @@ def measure_answer_lengths(questions: Sequence[ChoiceQuestion]) -> Mapping[str, 
     >>> measure_answer_lengths([question])["longest"]
     1.0
     """
-    shortest, longest, chance = [], [], []
+    shortest: list[float] = []
+    longest: list[float] = []
+    chance: list[float] = []
     for question in questions:
         sizes = np.array([len(answer) for answer in (question.best, *question.rivals)])
         for end, ends in ((sizes.min(), shortest), (sizes.max(), longest)):

@@ -193,10 +193,10 @@ What does a rose have on its stem?
 What does a sunflower turn towards?
 + The sun; The light
 - The moon; The fridge; The sea
-Which of these is a fruit?
+What do you pick in an orchard?
 + A pear; An apple
 - A hammer; A spoon; A chair
-Which of these can you eat?
+What could you have as a snack?
 + A sandwich; A cookie
 - A brick; A candle; A key
 What is bread made from?
@@ -409,7 +409,7 @@ What does a bell do?
 What are saxophones made of?
 + Metal; Brass
 - Glass; Bread; Paper
-Which of these is a musical instrument?
+What could you bring to a music lesson?
 + A violin; A drum
 - A ladder; A bucket; A tent
 Which instrument has strings?

@@ -8,6 +8,7 @@ the mean state of each text, with the two models in place of the two kinds of to
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -134,10 +135,10 @@ def compare_activated_weights(
         return compute_layer_iou(a, b).mean("linear")
 
     def permute(number: int) -> xr.DataArray:
-        given = {"number": number, "sparsity": sparsity, "seed": seed}
+        permuted = partial(permute_set_masks, number=number, sparsity=sparsity, seed=seed)
         return average(
-            permute_set_masks(weights, squares, key=(first, "before"), **given),
-            permute_set_masks(other_weights, other_squares, key=(second, "after"), **given),
+            permuted(weights, squares, key=(first, "before")),
+            permuted(other_weights, other_squares, key=(second, "after")),
         )
 
     overlaps = {

@@ -3,7 +3,7 @@
 The corpus states facts that are always true (:mod:`ima.miniature.lexicon`): what an animal says,
 where it lives, what it eats, what a thing is for, what is the opposite of a word, which day or
 month comes next. Each has one true answer. The false ones are the answers to other questions of its
-kind. The passages are documents of a seed and a split that no training reads.
+kind. The passages are the first words of documents of a seed and a split that no training reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ima.miniature.speech import add_article
 
 #: Trainings draw their documents from other seeds.
 _SEED = 990_001
-_N_PASSAGES, _LONGEST_PASSAGE = 48, 60
+_N_PASSAGES, _WORDS_OF_PASSAGE = 48, 32
 _N_FALSE = 4
 #: Arithmetic of the corpus has numbers up to five.
 _LARGEST_NUMBER = 5
@@ -53,7 +53,7 @@ def list_fact_questions() -> tuple[ChoiceQuestion, ...]:
     ('question : what sound does the ant make ? answer :', 'silence')
     """
     rng = np.random.default_rng(_SEED)
-    questions = []
+    questions: list[ChoiceQuestion] = []
     for kind, facts in _list_facts().items():
         answers = list(dict.fromkeys(answer for _, answer in facts))
         for text, answer in facts:
@@ -75,12 +75,12 @@ def make_text_suite() -> TextSuite:
     >>> len(suite.passages), suite.sums[0].prompt.split()[1]
     (48, '+')
     """
-    documents = corpus.iterate_documents(_SEED, split="test")
-    short = (own.text for own in documents if len(own.text.split()) <= _LONGEST_PASSAGE)
+    documents = islice(corpus.iterate_documents(_SEED, split="test"), _N_PASSAGES)
+    words = (own.text.split()[:_WORDS_OF_PASSAGE] for own in documents)
     return TextSuite(
         questions=list_fact_questions(),
         sums=draw_sums(n=36, seed=_SEED, digits=(1,), largest=_LARGEST_NUMBER)
         + draw_sums(n=36, seed=_SEED, digits=(2,)),
-        passages=tuple(islice(short, _N_PASSAGES)),
+        passages=tuple(map(" ".join, words)),
         withheld="question : answer :",
     )

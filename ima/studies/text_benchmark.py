@@ -69,7 +69,7 @@ def run_text_benchmark(model: FrozenModel, suite: TextSuite, *, batch_size: int 
     model : FrozenModel
         Any model that can read text without a medium.
     suite : TextSuite
-        From :func:`ima.data.choices.open_text_suite`; a part of it may be empty.
+        From :func:`ima.studies.text_suites.open_text_suite`; a part of it may be empty.
     batch_size : int
         Texts per forward pass.
 
@@ -148,7 +148,7 @@ def compute_chance_scores(suite: TextSuite) -> dict[str, float]:
 
     Examples
     --------
-    >>> from ima.data.choices import open_text_suite
+    >>> from ima.studies.text_suites import open_text_suite
     >>> round(compute_chance_scores(open_text_suite("drawings"))["questions: mc1"], 2)
     0.25
     """

@@ -541,6 +541,15 @@ def test_parts_of_a_picture_are_highlighted(tmp_path, monkeypatch):
     assert known["aligned"].count("llava-mini-3, β = ") == 2
 
 
+def test_language_models_are_compared_on_texts_alone(tmp_path, multitask_zoo):
+    given = {"languages": ["llama-mini"], "texts": 4, "permutations": 2, "resamples": 20}
+    known = check_page(run("sight", tmp_path, **given))
+    assert known["answer"].endswith("differ by exactly zero in every score: 1 of 1.'")
+    assert "no model with a tuned language model is in the zoo" in known["answer"]
+    assert known["untuned"] == "'llama-mini'"
+    assert known["passages"] == "'4 for llama-mini'"
+
+
 def test_short_runs_of_other_weights_are_refused(swept_zoo):
     changed = next((swept_zoo / SWEEP_FOLDER).iterdir())
     record = json.loads(changed.read_text())
