@@ -77,6 +77,25 @@ def test_every_training_left_the_language_model_bit_for_bit(language):
     assert states == {language_state(language)}
 
 
+def test_frozen_arms_have_bit_equal_logits_on_text_and_a_tuned_arm_has_others(monkeypatch):
+    import torch
+
+    from ima.models.text_scores import encode_texts, tokenize_texts
+    from ima.studies.text_suites import list_text_arms, open_text_suite
+
+    monkeypatch.setenv("IMA_ZOO", str(ROOT))
+    texts = [(own.prompt, own.best) for own in open_text_suite("mini").questions[:20]]
+    logits = {}
+    arms = list_text_arms("llama-mini")
+    for name in ("llama-mini", *arms):
+        model = load_model(name)
+        batch = encode_texts(model, tokenize_texts(model, texts))
+        logits[name] = model.forward(batch, logits=True)
+    same = {name: torch.equal(logits[name], logits["llama-mini"]) for name in arms}
+    assert same == {name: how == "frozen" for name, how in arms.items()}
+    assert len(set(arms.values())) == 2
+
+
 def test_every_connector_belongs_to_the_encoder_and_language_model_beside_it():
     for name, card in CONNECTED.items():
         for role, part in made_of(name).items():

@@ -34,7 +34,7 @@ def compute_treated_drift(drift: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        ``(treatment, sample, layer)``; 1 where the two models agree.
+        ``(treatment, text, layer)``; 1 where the two models agree.
 
     Examples
     --------
@@ -55,7 +55,8 @@ def compute_treated_drift(drift: xr.Dataset) -> xr.DataArray:
     for name, means in treated.items():
         before, after = means.isel(kind=0, drop=True), means.isel(kind=1, drop=True)
         norms = [np.sqrt((own**2).sum("hidden")) for own in (before, after)]
-        cosines[name] = (before * after).sum("hidden") / (norms[0] * norms[1])
+        cosine = (before * after).sum("hidden") / (norms[0] * norms[1])
+        cosines[name] = cosine.rename(sample="text")
     return xr.concat(list(cosines.values()), dim="treatment").assign_coords(treatment=list(cosines))
 
 
@@ -65,7 +66,7 @@ def bound_text_curve(values: xr.DataArray, *, resamples: int = 500, seed: int = 
     Parameters
     ----------
     values : xarray.DataArray
-        ``(text, layer)``.
+        ``(text, layer)``, or with further dims such as ``treatment``.
     resamples : int
         Bootstrap resamples of texts.
     seed : int
@@ -74,7 +75,7 @@ def bound_text_curve(values: xr.DataArray, *, resamples: int = 500, seed: int = 
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(layer)`` and ``draws`` ``(draw, layer)``.
+        ``estimate`` ``(layer)`` and ``draws`` ``(draw, layer)``, with the further dims.
 
     Examples
     --------

@@ -24,6 +24,7 @@ from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
 from ima.models.saving import save_model
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
+from ima.studies.text_suites import describe_tuning
 
 pytestmark = pytest.mark.usefixtures("few_counted")
 
@@ -64,7 +65,12 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
         "word_steps": 0,
         "checkpoints": 1,
     }
-    recipes = {"tiny/vit/image-caption": recipe, "llava-tiny-3": recipe | multitask}
+    tuned = {"lora_rank": 2, "lora_layers": "query-value", "checkpoints": 0}
+    recipes = {
+        "tiny/vit/image-caption": recipe,
+        "llava-tiny-3": recipe | multitask,
+        "tuned-tiny": recipe | multitask | tuned,
+    }
     monkeypatch.setattr(pretrained, "_RECIPES", recipes)
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
     return tmp_path / "zoo"
@@ -127,6 +133,33 @@ def test_a_multitask_model_is_scored_on_each_of_its_tasks(tiny_zoo, monkeypatch)
     steps = tabulate_checkpoint_scores([card])
     assert set(steps["task"]) == {"caption", "qa"}
     assert set(steps["step"]) == {entry["step"] for entry in card["checkpoints"]}
+
+
+def test_a_tuned_arm_is_kept_with_its_adapter(tiny_zoo, monkeypatch):
+    monkeypatch.setattr(pretrained, "_DATASETS", ())
+    pretrained.train_pretrained_zoo(only=["tuned-*"], samples=2)
+    folder = tiny_zoo / "multitask" / "tuned-tiny"
+    card = json.loads((folder / CARD_FILE).read_text())
+    assert (card["tuned"], card["recipe"]["lora_layers"]) == (True, "query-value")
+    assert (folder / "adapter" / "adapter_config.json").is_file()
+    assert describe_tuning(card) == "adapter of queries and values"
+    assert ima.models.load_model("tuned-tiny").card["tuned"]
+    monkeypatch.setattr(pretrained, "train_connector", None)
+    pretrained.train_pretrained_zoo(only=["tuned-*"], samples=2)
+
+
+def test_the_arms_of_smollm2_differ_in_what_is_tuned_alone(tmp_path):
+    arms = {
+        name: pretrained.make_training_settings(name, out=tmp_path, features=tmp_path).model_dump()
+        for name in ("llava-smollm2-3", "llava-smollm2-light", "llava-smollm2-full",
+                     "llava-smollm2-text")
+    }  # fmt: skip
+    frozen, light, full, text = arms.values()
+    differing = {name for name in frozen if len({str(own[name]) for own in arms.values()}) > 1}
+    assert differing == {"lora_rank", "lora_rate", "lora_layers", "text_only", "checkpoints"}
+    assert [own["lora_rank"] for own in arms.values()] == [None, 8, 8, 8]
+    assert {name for name in full if full[name] != light[name]} == {"lora_layers"}
+    assert {name for name in full if full[name] != text[name]} == {"text_only"}
 
 
 def test_two_data_sets_of_one_task_may_not_share_names_of_scores(tiny_zoo, monkeypatch):

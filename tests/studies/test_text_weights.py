@@ -61,8 +61,20 @@ def test_a_change_in_one_block_is_seen_from_there_on(models):
         assert drift["cosine"].sel(layer=2)[row] == pytest.approx(float(cosine), rel=1e-4)
         mean = drift["mean"].sel(layer=2, kind="model")[row]
         assert np.allclose(mean, after.mean(dim=0), atol=1e-5)
-    treated = text_drift.compute_treated_drift(drift).sel(layer=2)
+    cosines = text_drift.compute_treated_drift(drift)
+    treated = cosines.sel(layer=2)
     assert (treated < 1).all()
+    means = drift["mean"].sel(layer=2).to_numpy()
+    raw = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in means]
+    assert np.allclose(treated.sel(treatment="raw"), raw)
+    curves = text_drift.bound_text_curve(cosines, resamples=20)
+    for name in cosines["treatment"].to_numpy():
+        own = cosines.sel(treatment=name)
+        assert np.allclose(curves["estimate"].sel(treatment=name), own.mean("text")), name
+        spread = curves["draws"].sel(treatment=name)
+        assert (spread >= own.min("text") - 1e-9).all(), name
+        assert (spread <= own.max("text") + 1e-9).all(), name
+    assert not np.allclose(treated.sel(treatment="standardised"), raw)
     bounds = text_drift.bound_text_curve(drift["change"], resamples=20)
     assert bounds["estimate"].sel(layer=2) == pytest.approx(
         float(drift["change"].sel(layer=2).mean())
