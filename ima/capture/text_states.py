@@ -13,6 +13,7 @@ from torch import Tensor
 from ima.capture.hooks import capture_activations
 from ima.capture.input_norms import accumulate_input_norms
 from ima.capture.sinks import find_sinks
+from ima.capture.token_masks import TokenMasks
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.models.text_scores import hash_texts, iterate_text_batches, tokenize_texts
@@ -110,7 +111,8 @@ def _compare_states(pair: Sequence[Tensor], *, kinds: Tensor) -> dict[str, Float
     size = norms[0].clamp_min(torch.finfo(torch.float64).tiny)
     change = (after - before).norm(dim=-1) / size
     cosine = torch.nn.functional.cosine_similarity(before, after, dim=-1, eps=1e-30)
-    sinks = find_sinks(norms[0], kinds=kinds) | find_sinks(norms[1], kinds=kinds)
+    masks = TokenMasks.from_kinds(kinds)
+    sinks = find_sinks(norms[0], masks=masks) | find_sinks(norms[1], masks=masks)
     ordinary = real * ~sinks
     both = torch.stack(list(pair), dim=1)
     weights = [own / own.sum(dim=1, keepdim=True) for own in (real, ordinary)]

@@ -155,7 +155,7 @@ def make_recipe(training: Retraining) -> dict[str, Any]:
     >>> make_recipe(RETRAININGS[1])["seed"]
     1
     """
-    return _make_settings(training).model_dump(exclude=set(RUN_FIELDS))
+    return _make_settings(training).make_recipe()
 
 
 def _get_path(training: Retraining) -> Path:
