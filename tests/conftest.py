@@ -49,6 +49,17 @@ def multitask_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def browsing_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny zoo with models that read their pictures twice."""
+    from tinyzoo import add_browsing, make_zoo
+
+    root = make_zoo(tmp_path / "zoo")
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    add_browsing(root)
+    return root
+
+
+@pytest.fixture
 def few_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The most frequent answer is that of few training samples: drawing many takes seconds."""
     monkeypatch.setattr("ima.metrics.answers._N_MAJORITY_SAMPLES", 50)

@@ -300,3 +300,32 @@ def add_multitask(root: Path) -> None:
     write_json(
         mapping / zoo.CARD_FILE, {**card, "sha256": sha256, "model": "llava-tiny", "depth": 2}
     )
+
+
+def add_browsing(root: Path) -> None:
+    """Add to a tiny zoo two models that read their pictures twice, with random conditions."""
+    from ima.interventions.browsing import collect_modules, make_two_pass_model
+    from ima.models import load_model
+
+    base = load_model("llama-mini/vit/image-qa")
+    pattern = read_json(root / "connectors/llama-mini/vit/image-qa/card.json")
+    for number, name in enumerate(("two-pass", "one-pass")):
+        made = make_two_pass_model(base, queries=3, pictures=3)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(number)
+            made.condition.places.normal_()
+            if name == "two-pass":
+                made.condition.project.weight.normal_(std=2.0)
+        folder = root / "browsing" / name
+        save_weights(collect_modules(made).state_dict(), folder / zoo.WEIGHTS_FILE)
+        recipe = {
+            "steps": 0, "batch_size": 1, "pool": 1, "frozen_layers": 0, "one_pass_ratio": 0.25,
+            "blank_ratio": 0.25,
+        }  # fmt: skip
+        card = {
+            **pattern, "name": name, "kind": "browsing", "model": pattern["name"], "recipe": recipe,
+            "base": pattern["sha256"], "command": "ima zoo train", "language_state": "0",
+            "configuration": made.condition.config.model_dump(),
+            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+        }  # fmt: skip
+        write_json(folder / zoo.CARD_FILE, card)

@@ -527,6 +527,16 @@ def test_demonstrations_leave_their_images(tmp_path):
     assert "n = 4" in known["words"]
 
 
+@pytest.mark.usefixtures("browsing_zoo")
+@pytest.mark.slow
+def test_pictures_are_read_twice(tmp_path):
+    known = check_page(run("browse", tmp_path, samples=12, aligned=12, resamples=10))
+    assert (known["queries"], known["most"], known["samples"]) == ("3", "3", "12")
+    assert "n = 12" in known["gain"]
+    assert "All hold here" in known["failed"] or "Not shown here: " in known["failed"]
+    assert known["own_1"].count("standardised") == 1
+
+
 @pytest.mark.slow
 def test_parts_of_a_picture_are_highlighted(tmp_path, monkeypatch):
     """On a model that recognises its objects: random weights name nothing that could switch."""
