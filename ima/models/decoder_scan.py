@@ -50,6 +50,9 @@ _SIZES: Mapping[str, int | float] = {
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim"), 16),
     **dict.fromkeys(("mamba_n_groups", "n_groups", "n_shared_experts"), 1),
     "mamba_d_ssm": 64,
+    # Linear attention works on blocks of 64 tokens, however short the text: small heads count.
+    **dict.fromkeys(("linear_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8),
+    **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), 4),
     # Every second block of a hybrid has attention.
     **dict.fromkeys(("attn_layer_period", "full_attention_interval"), 2),
     "attn_layer_offset": 1,
