@@ -117,44 +117,52 @@ def digests(root):
     }
 
 
-def changed(root, module, text):
-    before = digests(root)
-    path = root / "ima" / module
-    path.write_text(text(path.read_text(encoding="utf-8")), encoding="utf-8")
-    after = digests(root)
-    return {name for name, digest in after.items() if digest != before[name]}
+@pytest.fixture(scope="module")
+def before():
+    """The digests of this repository; those of an unchanged copy are the same."""
+    return digests(ROOT)
 
 
-def test_a_changed_docstring_reruns_nothing(checkout):
+@pytest.fixture
+def find_reruns(checkout, before):
+    """Change a module of the copy; return what runs again."""
+
+    def change(module, text):
+        path = checkout / "ima" / module
+        path.write_text(text(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return {name for name, digest in digests(checkout).items() if digest != before[name]}
+
+    return change
+
+
+def test_a_changed_docstring_reruns_nothing(find_reruns):
     module = "pruning/masks.py"
-    assert (
-        changed(checkout, module, lambda text: text.replace('"""', '"""Another word. ', 1)) == set()
-    )
-    assert changed(checkout, module, lambda text: f"{text}# A comment.\n") == set()
+    assert find_reruns(module, lambda text: text.replace('"""', '"""Another word. ', 1)) == set()
+    assert find_reruns(module, lambda text: f"{text}# A comment.\n") == set()
 
 
-def test_a_change_in_pruning_reruns_neither_findings_1_and_3_nor_caches(checkout):
-    rerun = changed(checkout, "pruning/masks.py", lambda text: f"{text}\nPLANTED = 1\n")
+def test_a_change_in_pruning_reruns_neither_findings_1_and_3_nor_caches(find_reruns):
+    rerun = find_reruns("pruning/masks.py", lambda text: f"{text}\nPLANTED = 1\n")
     assert {"finding2", "finding2-transfer", "implication4", "alpha-subnet"} <= rerun
     assert not {name for name in rerun if name.startswith(("finding1", "finding3"))}
     assert not {"a cache", "a world"} & rerun
 
 
-def test_a_change_of_a_method_reruns_the_pages_that_find_it_by_its_file(checkout):
+def test_a_change_of_a_method_reruns_the_pages_that_find_it_by_its_file(find_reruns):
     module = "token_reduction/methods/first.py"
-    rerun = changed(checkout, module, lambda text: f"{text}\nPLANTED = 1\n")
+    rerun = find_reruns(module, lambda text: f"{text}\nPLANTED = 1\n")
     assert {"implication3", "token-reduction"} <= rerun
     assert not {"a cache", "finding1", "finding2"} & rerun
 
 
-def test_a_change_of_a_figure_keeps_the_caches(checkout):
-    rerun = changed(checkout, "figures/style.py", lambda text: f"{text}\nPLANTED = 1\n")
+def test_a_change_of_a_figure_keeps_the_caches(find_reruns):
+    rerun = find_reruns("figures/style.py", lambda text: f"{text}\nPLANTED = 1\n")
     assert {"finding1", "caching"} <= rerun
     assert not {"a cache", "a world"} & rerun
 
 
-def test_a_change_of_a_world_remakes_its_samples_and_keeps_the_findings(checkout):
-    rerun = changed(checkout, "miniature/scenes.py", lambda text: f"{text}\nPLANTED = 1\n")
+def test_a_change_of_a_world_remakes_its_samples_and_keeps_the_findings(find_reruns):
+    rerun = find_reruns("miniature/scenes.py", lambda text: f"{text}\nPLANTED = 1\n")
     assert "a world" in rerun
     assert not {"a cache", "finding1", "finding3"} & rerun
 
