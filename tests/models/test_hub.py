@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -391,26 +389,33 @@ def test_code_beside_the_weights_runs_only_when_asked(tmp_path):
     assert not mark.exists()
 
 
-def test_nothing_is_fetched_for_a_folder(folders, monkeypatch):
+@pytest.fixture
+def no_network(monkeypatch):
+    """Who asks the network fails the test."""
+
     def refuse(*_, **__):
         message = "the network was asked"
         raise AssertionError(message)
 
     monkeypatch.setattr("socket.socket.connect", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_nothing_is_fetched_for_a_folder(folders):
     assert ima.models.load_model(str(folders("llava"))).layers == 3
 
 
-def test_offline_means_offline(tmp_path):
-    code = "import ima.models; ima.models.load_model('org/none')"
-    made = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
-    )
-    assert "could not be downloaded from Hugging Face" in made.stderr
-    assert "offline" in made.stderr.lower()
+@pytest.mark.usefixtures("no_network")
+def test_offline_means_offline(tmp_path, monkeypatch):
+    # What the hub's client makes of HF_HUB_OFFLINE and HF_HOME when it is imported.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        ModelError, match=r"(?i)could not be downloaded from Hugging Face: .*offline"
+    ) as caught:
+        ima.models.load_model("org/none")
+    assert "the network was asked" not in str(caught.value)
+    assert huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
