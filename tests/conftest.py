@@ -37,14 +37,12 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-@pytest.fixture
-def multitask_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny zoo with a multitask model, llava-tiny."""
+@pytest.fixture(scope="session")
+def _multitask_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tinyzoo import add_multitask, make_zoo
 
-    root = make_zoo(tmp_path / "zoo")
+    root = make_zoo(tmp_path_factory.mktemp("multitask") / "zoo")
     add_multitask(root)
-    monkeypatch.setenv("IMA_ZOO", str(root))
     return root
 
 
@@ -57,6 +55,13 @@ def browsing_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("IMA_ZOO", str(root))
     add_browsing(root)
     return root
+
+
+@pytest.fixture
+def multitask_zoo(_multitask_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny zoo with a multitask model, llava-tiny, that no test may change."""
+    monkeypatch.setenv("IMA_ZOO", str(_multitask_root))
+    return _multitask_root
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,12 @@ def finished(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-@pytest.fixture
-def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache whose writer stopped after the first of three units."""
+@pytest.fixture(scope="session")
+def stopped(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache whose writer stopped after the first of three units, that no test may change."""
     from ima.capture import writer
 
-    path = tmp_path / "partial.zarr"
+    path = tmp_path_factory.mktemp("caches") / "partial.zarr"
     write = writer.write_work_unit
 
     def stop(unit: int, **arguments: Any) -> None:
@@ -75,11 +76,17 @@ def partial(model: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             raise OSError(28, message)
         write(unit, **arguments)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "write_work_unit", stop)
         with pytest.raises(OSError, match="disk full"):
             create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     return path
+
+
+@pytest.fixture
+def partial(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped cache that a test may finish."""
+    return shutil.copytree(stopped, tmp_path / "partial.zarr")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Fixtures: tiny caches, and where they can be."""
 
 from tinybucket import bucket, google_bucket, s3_port, website
-from tinycaches import copy, files, finished, model, partial, whole
+from tinycaches import copy, files, finished, model, partial, stopped, whole
 
 __all__ = [
     "bucket",
@@ -12,6 +12,7 @@ __all__ = [
     "model",
     "partial",
     "s3_port",
+    "stopped",
     "website",
     "whole",
 ]

@@ -1,5 +1,5 @@
 """Fixtures: tiny caches."""
 
-from tinycaches import copy, files, finished, model, partial, whole
+from tinycaches import copy, files, finished, model, partial, stopped, whole
 
-__all__ = ["copy", "files", "finished", "model", "partial", "whole"]
+__all__ = ["copy", "files", "finished", "model", "partial", "stopped", "whole"]
