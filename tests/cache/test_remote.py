@@ -218,7 +218,7 @@ def test_a_request_that_fails_once_is_sent_again(
     monkeypatch: pytest.MonkeyPatch,
     fault: Any,
 ) -> None:
-    monkeypatch.setattr(remote, "REQUEST_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(remote, "REQUEST_TIMEOUT", timedelta(seconds=0.6))
     seen: set[str] = set()
 
     def fail_first(method: str, path: str) -> Any:
