@@ -57,7 +57,8 @@ def model(tiny_zoo: Path) -> FrozenModel:
 @pytest.fixture(scope="session")
 def finished(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished cache that no test may change."""
-    path = tmp_path_factory.mktemp("caches") / "finished.zarr"
+    # Folders of tests share it: what is finished is not made again.
+    path = tmp_path_factory.getbasetemp() / "finished.zarr"
     create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
     return path
 
