@@ -44,12 +44,14 @@ def require_refusal(code: int, err: str) -> None:
     assert "fault of ima" not in err
 
 
-def load_all(path: Path, *, partial: bool = False) -> dict[str, Any]:
+def load_all(path: Path, *, partial: bool = False, only: str = "") -> dict[str, Any]:
+    """Open a cache and load all its arrays, or one of them."""
     tree = open_cache(path, allow_partial=partial)
     return {
         f"{node.path}/{name}": variable.to_numpy()
         for node in tree.subtree
         for name, variable in node.variables.items()
+        if only in ("", f"{node.path}/{name}")
     }
 
 
@@ -194,8 +196,9 @@ def test_a_flipped_byte_in_any_file_is_never_read_as_a_number(
     expected, refused = load_all(path), {}
     for key, content in sound.items():
         flip(path / key, random)
+        array, chunk, _ = key.partition("/c/")
         try:
-            found = load_all(path)
+            found = load_all(path, only=f"/{array}" if chunk else "")
         except CacheError as error:
             refused[key] = str(error)
         else:
