@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
-def pytest_collection_finish() -> None:
-    """What collecting has made stays to the end: the collector need not look at it after each test.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What collecting makes stays to the end: the garbage collector need not look at it.
 
-    Modules and tests are some million objects, and looking at them took a twentieth of the time.
+    Modules and tests are some million objects. Looking at them takes a fifth of the time of
+    collecting, and would take a twentieth of the time of the tests.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
