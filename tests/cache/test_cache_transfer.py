@@ -15,13 +15,14 @@ from urllib.parse import unquote
 import pytest
 import xarray as xr
 from tinybucket import Bucket, get_address, serve
-from tinycaches import snapshot
+from tinycaches import DAMAGEABLE, DAMAGEABLE_SETTINGS, snapshot
 
 import ima
 from ima.cache.reader import list_cache_files
 from ima.cache.remote import RemoteFolder
 from ima.cache.store import locate_store
 from ima.cache.transfer import pull_cache, push_cache
+from ima.capture.writer import create_cache
 from ima.errors import (
     CacheCorruptError,
     CacheDifferentError,
@@ -29,8 +30,18 @@ from ima.errors import (
     CacheIncompleteError,
     CacheUnreachableError,
 )
+from ima.models.frozen import FrozenModel
 
 TOKEN = "hf_tinytokenofthetests"
+
+
+@pytest.fixture(scope="module")
+def other(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another small cache of the same samples: some files are the same, some have other names."""
+    path = tmp_path_factory.mktemp("caches") / "other.zarr"
+    settings = {**DAMAGEABLE_SETTINGS, "hook_points": ["attn_out"]}
+    create_cache(model, dataset=DAMAGEABLE, path=path, **settings)
+    return path
 
 
 def list_puts(bucket: Bucket) -> list[str]:
@@ -166,10 +177,10 @@ def test_what_is_not_copied(
 
 
 def test_another_cache_is_replaced_only_on_demand(
-    bucket: Bucket, whole: Path, finished: Path, files: dict[str, bytes]
+    bucket: Bucket, whole: Path, other: Path, files: dict[str, bytes]
 ) -> None:
     url = f"{bucket.url}/x.zarr"
-    push_cache(finished, target=url)
+    push_cache(other, target=url)
     with pytest.raises(CacheDifferentError, match=r"holds another cache.*--overwrite"):
         push_cache(whole, target=url)
     push_cache(whole, target=url, overwrite=True)
@@ -296,9 +307,9 @@ def test_a_data_set_of_the_hub_gets_one_commit_and_is_read(
 
 
 def test_only_what_differs_goes_to_the_hub(
-    hub: Any, whole: Path, finished: Path, files: dict[str, bytes]
+    hub: Any, whole: Path, other: Path, files: dict[str, bytes]
 ) -> None:
-    push_cache(finished, target=HUB_URL)
+    push_cache(other, target=HUB_URL)
     with pytest.raises(CacheDifferentError, match=r"holds something else.*--overwrite"):
         push_cache(whole, target=HUB_URL)
     copied = push_cache(whole, target=HUB_URL, overwrite=True).copied
