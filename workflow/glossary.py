@@ -108,4 +108,4 @@ def setup(app: Any) -> dict[str, bool]:
     """Connect the extension to Sphinx."""
     app.connect("source-read", link_page)
     app.connect("doctree-resolved", explain_terms)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

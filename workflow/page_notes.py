@@ -321,4 +321,4 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("doctree-resolved", place_narrow_figures)
     app.connect("html-page-context", add_footer)
     app.connect("build-finished", write_downloads)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -233,4 +233,5 @@ def test_the_extensions_are_those_of_the_book():
         "bibliography",
         "page_weight",
         "explorer_page",
+        "all_cores",
     ]
