@@ -347,6 +347,14 @@ def test_an_edition_can_leave_a_cache_of_a_family_to_larger_ones():
         assert {values["model"] for values in made.values()} == expected
 
 
+def test_the_caches_of_large_models_are_those_that_begin_first():
+    for size in ("small", "standard"):
+        settings = configured(size=size)
+        large, made = plan.large_caches(settings), plan.caches(settings)
+        assert large == {name for name, values in made.items() if "smollm2" in values["model"]}
+        assert 0 < len(large) < len(made)
+
+
 def test_an_edition_can_leave_a_family_to_the_others():
     small = plan.chosen(configured(), "implication4")
     standard = plan.chosen(configured(size="standard"), "implication4")

@@ -137,6 +137,17 @@ def caches(config: Config) -> dict[str, dict[str, Any]]:
     return found
 
 
+def large_caches(config: Config) -> set[str]:
+    """Return the names of the caches that take longest: those of models that others trained."""
+    edition = families(config)
+    return {
+        _title(kind, family, data)
+        for kind in config["kinds"]
+        for family, data, *_ in _sets(config, kind)
+        if edition[family].get("parts")
+    }
+
+
 def _title(kind: str, family: str, data: str) -> str:
     return "-".join([family, data] if kind == "findings" else [kind, family, data])
 
