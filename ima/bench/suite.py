@@ -11,6 +11,7 @@ from ima.bench.capture_speed import (
     benchmark_capture,
     benchmark_capture_memory,
 )
+from ima.bench.measure_growth import benchmark_measure_growth
 from ima.bench.records import BenchRecord
 from ima.bench.storage_speed import benchmark_storage
 from ima.errors import PartAbsentError, UnknownNameError
@@ -34,7 +35,7 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
     Examples
     --------
     >>> list(list_benchmarks())[-2:]
-    ['capture/memory', 'storage']
+    ['storage', 'measures']
     """
     capture: dict[str, _Benchmark] = {
         f"capture/{subject.shape or subject.model}/{threads}": partial(
@@ -47,6 +48,7 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
         **capture,
         "capture/memory": lambda: [benchmark_capture_memory()],
         "storage": partial(benchmark_storage, repeats=repeats),
+        "measures": benchmark_measure_growth,
     }
 
 

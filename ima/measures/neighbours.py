@@ -24,6 +24,9 @@ from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_wilson_interval
 from ima.stats.jackknife import compute_jackknife_variance
 
+#: Number of cosines that are in memory at once.
+_BLOCK_COSINES = 2**20
+
 
 def compare_nearest_neighbours(
     means: Mapping[str, xr.DataArray], *, states: pd.DataFrame, comparisons: int = 1, seed: int = 0
@@ -124,8 +127,9 @@ def _find_neighbour_hits(
     """
     hits, next_hits = np.empty(len(codes)), np.empty(len(codes))
     nearest = np.empty(len(codes), np.int64)
-    for start in range(0, len(codes), SAMPLE_BLOCK_SIZE):
-        block = slice(start, start + SAMPLE_BLOCK_SIZE)
+    step = max(1, min(SAMPLE_BLOCK_SIZE, _BLOCK_COSINES // len(codes)))
+    for start in range(0, len(codes), step):
+        block = slice(start, start + step)
         cosines = directions[block] @ directions.T
         cosines[contents[block, None] == contents] = -np.inf
         nearest[block] = cosines.argmax(axis=1)

@@ -22,6 +22,9 @@ from ima.errors import ParameterError
 from ima.measures.similarity import normalize_array
 from ima.stats import BoolArray, FloatArray
 
+#: Number of cosines that are in memory at once.
+_BLOCK_COSINES = 2**22
+
 
 def compute_retrieval_hits(
     a: FloatArray, b: FloatArray, *, groups: npt.NDArray[Any] | None = None
@@ -60,13 +63,17 @@ def compute_retrieval_hits(
             rows = groups == label
             hits[rows] = compute_retrieval_hits(a[rows], b[rows]) if rows.sum() > 1 else 1.0
         return hits
-    cosines = normalize_array(_centre(a)) @ normalize_array(_centre(b)).T
-    return (_find_own_best(cosines) + _find_own_best(cosines.T)) / 2
+    own, other = normalize_array(_centre(a)), normalize_array(_centre(b))
+    return (_find_own_best(own, other) + _find_own_best(other, own)) / 2
 
 
-def _find_own_best(cosines: FloatArray) -> FloatArray:
-    best = cosines >= cosines.max(axis=1, keepdims=True) - 1e-12
-    hits: FloatArray = np.diag(best) / best.sum(axis=1)
+def _find_own_best(a: FloatArray, b: FloatArray) -> FloatArray:
+    hits = np.empty(len(a))
+    step = max(1, _BLOCK_COSINES // len(b))
+    for start in range(0, len(a), step):
+        cosines = a[start : start + step] @ b.T
+        best = cosines >= cosines.max(axis=1, keepdims=True) - 1e-12
+        hits[start : start + step] = np.diagonal(best, start) / best.sum(axis=1)
     return hits
 
 

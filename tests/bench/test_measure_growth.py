@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ima.bench import measure_growth
+from ima.cache.cache_set import open_cache_set
+
+
+def test_each_measure_has_a_record_of_its_time_and_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measure_growth, "_SIZES", (10, 20, 40))
+    monkeypatch.setattr(measure_growth, "_HIDDEN", 8)
+    records = measure_growth.benchmark_measure_growth()
+    names = list(measure_growth.list_measures())
+    assert [record.subject for record in records] == [name for name in names for _ in range(2)]
+    unlimited = {record.subject for record in records if record.limit is None}
+    assert unlimited == set(measure_growth._OVER_PAIRS) < set(names)
+    assert all(record.value >= 0 for record in records)
+    assert "2 times that of 20 samples" in {record.against for record in records}
+
+
+def test_memory_that_a_measure_holds_for_a_moment_is_counted(tmp_path: Path) -> None:
+    (path, other) = measure_growth._write_caches(tmp_path, samples=4)
+    cache_set = open_cache_set([path, other])
+    cost = measure_growth.measure_cost(lambda _: np.ones(2**24).cumsum().sum(), cache_set)
+    # Two arrays of 128 MiB.
+    assert 200 * 2**20 < cost.peak < 400 * 2**20
+    assert cost.seconds > 0
