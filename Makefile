@@ -40,11 +40,11 @@ SNAKEMAKE := $(ONE_THREAD) TQDM_DISABLE=1 PYTHONPATH=workflow/plugins$(if $(PYTH
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
 
-.PHONY: help setup parts book pdf publish picture bucket test fuzz lint zoo bench clean
+.PHONY: help setup parts book pdf publish picture bucket test fuzz lint zoo bench bench-peers clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
-		| awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
+		| awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  make book and make test install what they need into $(VENV) by themselves."
 
 setup: parts  ## install the pinned environment into .venv, fetch the parts
@@ -110,6 +110,11 @@ zoo: $(READY)  ## retrain every model of data/zoo from nothing (ARGS=--keep: wha
 
 bench: $(READY)  ## measure how fast this machine captures, writes and reads activations
 	$(ONE_THREAD) $(PY) -m ima.cli bench --out _build/bench.json $(ARGS)
+
+# They share torch and transformers with us: only what we lack is installed, beside our packages.
+bench-peers: $(READY)  ## install the libraries that make bench compares capture with
+	rm -rf $(VENV)/peers
+	$(PY) -m pip install --quiet --no-deps --target $(VENV)/peers --requirement ima/bench/peers.txt
 
 clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
 	rm -rf _build book/runs book/_generated data/caches data/explorer data/masks data/own .snakemake

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ima.bench.model_shapes import make_random_model
 from ima.bench.records import BenchRecord, TimedStep, time_against
 from ima.cache.schema import CacheLayout
-from ima.cache.store import (
-    build_store_metadata,
-    locate_store,
-    write_array_rows,
-    write_store_metadata,
-)
+from ima.cache.store import build_store_metadata, locate_store, write_store_metadata
 
 if TYPE_CHECKING:
     from ima.models.batch import Batch
@@ -30,6 +26,7 @@ if TYPE_CHECKING:
 STATISTICS_STEP = "statistics of all hook points"
 INPUT_NORMS_STEP = "statistics and input norms"
 TOKEN_STATES_STEP = "token states at five hook points, to disk"
+HOOKS_STEP = "hooks that compute nothing"
 HIDDEN_STATES_STEP = "output_hidden_states of transformers"
 MEMORY_STEP = "memory after 500 batches of token states"
 _FORWARD_STEP = "forward pass of the decoder"
@@ -52,8 +49,8 @@ class CaptureSubject:
         A model and data set to load instead.
     batch_size : int
         Samples of a batch.
-    statistics_limit : float
-        The largest ratio of statistics to the forward pass.
+    statistics_limit, input_norms_limit : float
+        The largest ratios to the forward pass of statistics without and with input norms.
     """
 
     name: str
@@ -62,6 +59,7 @@ class CaptureSubject:
     dataset: str = ""
     batch_size: int = 8
     statistics_limit: float = 1.05
+    input_norms_limit: float = 1.10
 
 
 CAPTURE_SUBJECTS: tuple[CaptureSubject, ...] = (
@@ -82,6 +80,7 @@ CAPTURE_SUBJECTS: tuple[CaptureSubject, ...] = (
         dataset="mini-image-caption",
         batch_size=16,
         statistics_limit=1.25,
+        input_norms_limit=1.25,
     ),
 )
 
@@ -103,9 +102,10 @@ def benchmark_capture(
     Returns
     -------
     list of BenchRecord
-        Statistics of all hook points without and with input norms, and the hidden states that
-        transformers returns, beside the forward pass of the decoder without its head. Then the
-        states of all tokens, written to disk as a cache writes them, beside as many passes.
+        Statistics of all hook points without and with input norms, hooks alone, and the hidden
+        states that transformers returns, beside the forward pass of the decoder without its head.
+        Then the states of all tokens, written to disk as a cache writes them, beside as many
+        passes.
 
     Raises
     ------
@@ -121,15 +121,22 @@ def benchmark_capture(
     from ima.capture import compute_batch_statistics
 
     label = f"{subject.name}, {threads} thread{'s' * (threads > 1)}"
-    with _use_threads(threads):
+    with use_threads(threads):
         model, batch = _load(subject)
         measure = partial(compute_batch_statistics, model, batch)
+        read = _make_reader(model, batch)
         records = time_against(
             TimedStep(_FORWARD_STEP, partial(model.forward, batch, logits=False)),
             [
-                TimedStep(STATISTICS_STEP, measure, limit=subject.statistics_limit),
-                TimedStep(INPUT_NORMS_STEP, partial(measure, input_norms=True), limit=1.10),
-                TimedStep(HIDDEN_STATES_STEP, partial(_return_hidden_states, model, batch)),
+                TimedStep(STATISTICS_STEP, measure, limit=subject.statistics_limit, extra=read),
+                TimedStep(
+                    INPUT_NORMS_STEP,
+                    partial(measure, input_norms=True),
+                    limit=subject.input_norms_limit,
+                    extra=read,
+                ),
+                TimedStep(HOOKS_STEP, partial(_run_empty_hooks, model, batch)),
+                TimedStep(HIDDEN_STATES_STEP, partial(return_hidden_states, model, batch)),
             ],
             repeats=repeats,
             subject=label,
@@ -142,7 +149,15 @@ def benchmark_capture(
                     f"{_BATCHES} forward passes",
                     lambda: [model.forward(each, logits=False) for each in batches],
                 ),
-                [TimedStep(TOKEN_STATES_STEP, write, limit=1.25)],
+                [
+                    TimedStep(
+                        TOKEN_STATES_STEP,
+                        write,
+                        limit=1.25,
+                        extra=_make_plain_writer(model, batches, path=Path(folder) / "states"),
+                        overlaps=True,
+                    )
+                ],
                 repeats=repeats,
                 subject=label,
             )
@@ -211,6 +226,7 @@ def stream_token_states(
     >>> stream_token_states(model, [batch], path=folder / "states.zarr")  # doctest: +SKIP
     """
     from ima.capture import compute_batch_statistics
+    from ima.capture.token_writer import TokenWriter
 
     size, tokens = len(batches[0].sample_ids), int((batches[0].modality >= 0).sum())
     layout = CacheLayout(
@@ -226,29 +242,15 @@ def stream_token_states(
     location = locate_store(path)
     write_store_metadata(location, build_store_metadata(layout.arrays(), {}))
     group = location.group("r+")
-
-    def write(statistics: Any, first: int) -> None:
-        for name, states in statistics.states.items():
-            write_array_rows(
-                group,
-                path=f"tokens/{name}/state",
-                index=slice(first, first + tokens),
-                values=states.transpose(1, 0, 2),
-            )
-
-    with ThreadPoolExecutor(max_workers=1) as writer:
-        waiting = None
+    with TokenWriter(lambda: group, first=0) as writer:
         for number, batch in enumerate(batches):
             statistics = compute_batch_statistics(
                 model, batch, hook_points=hook_points, keep=size, dtype="float16"
             )
-            if waiting is not None:
-                waiting.result()
-            waiting = writer.submit(write, statistics, number * tokens)
+            rows = statistics.coords["sample"] + np.int32(number * size)
+            writer.add(statistics.states, coords={**statistics.coords, "sample": rows})
             if after_batch is not None:
                 after_batch()
-        if waiting is not None:
-            waiting.result()
 
 
 def _load(subject: CaptureSubject) -> tuple[FrozenModel, Batch]:
@@ -261,21 +263,81 @@ def _load(subject: CaptureSubject) -> tuple[FrozenModel, Batch]:
     return model, model.encode(list(open_samples(subject.dataset, n=subject.batch_size)))
 
 
-def _return_hidden_states(model: FrozenModel, batch: Batch) -> None:
+def _make_reader(model: FrozenModel, batch: Batch) -> Callable[[], object]:
+    """Return a function that reads as many numbers as all activations once."""
+    import torch
+
+    points = model.hook_points
+    like = {
+        name: torch.ones(batch.modality.numel(), points.width(name)) for name in points.available
+    }
+
+    def read() -> None:
+        for name, numbers in like.items():
+            for _ in points.layers_of(name):
+                numbers.sum()
+
+    return read
+
+
+def _make_plain_writer(
+    model: FrozenModel, batches: Sequence[Batch], *, path: Path
+) -> Callable[[], object]:
+    """Return a function that writes as many bytes as the states of all tokens to a plain file."""
+    points = model.hook_points
+    tokens = int((batches[0].modality >= 0).sum())
+    numbers = sum(len(points.layers_of(name)) * points.width(name) for name in STORED_HOOK_POINTS)
+    content = np.random.default_rng(0).bytes(tokens * numbers * np.dtype("float16").itemsize)
+
+    def write() -> None:
+        with path.open("wb") as file:
+            for _ in batches:
+                file.write(content)
+
+    return write
+
+
+def _run_empty_hooks(model: FrozenModel, batch: Batch) -> None:
+    from ima.models.hook_points import attach_hooks
+
+    points, samples = model.hook_points, len(batch.sample_ids)
+    with attach_hooks(points, names=points.available, samples=samples, callback=lambda *_: None):
+        model.forward(batch, logits=False)
+
+
+def return_hidden_states(model: FrozenModel, batch: Batch) -> tuple[Any, ...]:
+    """Return the hidden states that transformers returns, the last one after the final norm.
+
+    Examples
+    --------
+    >>> model, batch = make_random_model("tiny", batch_size=2)
+    >>> len(return_hidden_states(model, batch))
+    4
+    """
     import torch
 
     with torch.no_grad():
-        model.language.base_model(
+        output = model.language.base_model(
             inputs_embeds=batch.embeds,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
             output_hidden_states=True,
         )
+    return tuple(output.hidden_states)
 
 
 @contextmanager
-def _use_threads(threads: int) -> Iterator[None]:
+def use_threads(threads: int) -> Iterator[None]:
+    """Compute with this number of threads.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with use_threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
     import torch
 
     before = torch.get_num_threads()

@@ -12,6 +12,7 @@ from ima.bench.capture_speed import (
     benchmark_capture_memory,
 )
 from ima.bench.measure_growth import benchmark_measure_growth
+from ima.bench.peers import PEERS, benchmark_peer
 from ima.bench.records import BenchRecord
 from ima.bench.storage_speed import benchmark_storage
 from ima.errors import PartAbsentError, UnknownNameError
@@ -34,8 +35,8 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
 
     Examples
     --------
-    >>> list(list_benchmarks())[-2:]
-    ['storage', 'measures']
+    >>> list(list_benchmarks())[-3:]
+    ['capture/memory', 'storage', 'measures']
     """
     capture: dict[str, _Benchmark] = {
         f"capture/{subject.shape or subject.model}/{threads}": partial(
@@ -44,8 +45,12 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
         for subject in CAPTURE_SUBJECTS
         for threads in (1, 2)
     }
+    peers: dict[str, _Benchmark] = {
+        f"peers/{name}": partial(benchmark_peer, name, repeats=repeats) for name in PEERS
+    }
     return {
         **capture,
+        **peers,
         "capture/memory": lambda: [benchmark_capture_memory()],
         "storage": partial(benchmark_storage, repeats=repeats),
         "measures": benchmark_measure_growth,
@@ -67,7 +72,7 @@ def run_benchmarks(
     Yields
     ------
     str, list of BenchRecord or PartAbsentError
-        The name of a benchmark, and what it measured, or why its model cannot be loaded.
+        The name of a benchmark, and what it measured, or which part is absent.
 
     Raises
     ------

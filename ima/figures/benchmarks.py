@@ -26,7 +26,7 @@ def plot_bench_ratios(records: pd.DataFrame) -> Figure:
     -------
     matplotlib.figure.Figure
         A row per benchmark, a point per model or store; a bar marks the limit. Points beyond it
-        are crosses.
+        are crosses. A third kind of point is the smallest ratio that the machine allows.
 
     Examples
     --------
@@ -52,6 +52,14 @@ def plot_bench_ratios(records: pd.DataFrame) -> Figure:
             linestyle="",
             color=SERIES_COLOURS["null"],
             label="limit",
+        )
+        known = records.dropna(subset=["floor"])
+        axes.plot(
+            known["floor"],
+            [names.index(name) for name in known["name"]],
+            linestyle="",
+            label="the least that the machine allows",
+            **get_list_style(len(looks)),
         )
         axes.set_yticks(range(len(names)), names)
         axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5))

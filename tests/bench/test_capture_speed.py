@@ -16,6 +16,7 @@ def test_each_step_of_capture_is_compared_with_the_forward_pass(threads):
     assert [(record.name, record.limit) for record in records] == [
         (capture_speed.STATISTICS_STEP, 1.05),
         (capture_speed.INPUT_NORMS_STEP, 1.10),
+        (capture_speed.HOOKS_STEP, None),
         (capture_speed.HIDDEN_STATES_STEP, None),
         (capture_speed.TOKEN_STATES_STEP, 1.25),
     ]
@@ -23,6 +24,9 @@ def test_each_step_of_capture_is_compared_with_the_forward_pass(threads):
         f"tiny, {threads} thread{'s' * (threads - 1)}"
     }
     assert min(record.ratio for record in records) > 0
+    floors = {record.name: record.floor for record in records}
+    assert floors[capture_speed.STATISTICS_STEP] > floors[capture_speed.HOOKS_STEP] == 1
+    assert floors[capture_speed.TOKEN_STATES_STEP] >= 1
 
 
 def test_streamed_states_are_those_of_the_model(tmp_path):

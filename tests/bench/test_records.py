@@ -20,6 +20,16 @@ def test_a_ratio_is_taken_within_each_round(monkeypatch):
     assert not record.is_met
 
 
+@pytest.mark.parametrize(("overlaps", "floor"), [(False, 4), (True, 3)])
+def test_the_floor_adds_what_any_code_must_do(monkeypatch, overlaps, floor):
+    # Seconds of the reference, a step and its extra work, after a round that does not count.
+    clock = iter([0, 1, 0, 9, 0, 9, 0, 2, 0, 10, 0, 6])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    steps = [TimedStep("slow", lambda: None, extra=lambda: None, overlaps=overlaps)]
+    (record,) = time_against(TimedStep("base", lambda: None), steps, subject="x", repeats=1)
+    assert (record.ratio, record.floor) == (5, floor)
+
+
 def test_preparation_precedes_every_run_and_does_not_count(monkeypatch):
     order = []
     monkeypatch.setattr("time.perf_counter", lambda: order.append("clock") or len(order))
