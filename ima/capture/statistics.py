@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -240,7 +240,12 @@ class _Reducer:
     def collect(self, *, loss: bool) -> BatchStatistics:
         """Return the statistics in host memory; refuse activations that are not finite."""
         norms = {name: torch.stack(layers) for name, layers in self.norms.items()}
-        self._require_finite(norms)
+        # All hook points at once: in a small model, each call costs more than its arithmetic.
+        joined = torch.cat(list(norms.values()))
+        if not bool(torch.isfinite(joined).all()):
+            self._raise_not_finite(norms)
+        self._require_float16()
+        medians = self._compute_median(joined).cpu().split([len(own) for own in norms.values()], 2)
         weights = self.masks.weights
         return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
@@ -248,10 +253,10 @@ class _Reducer:
             means={name: torch.stack(self.means[name], dim=2).cpu().numpy() for name in self.names},
             norms={
                 name: {
-                    "median": self._compute_median(layers).cpu().numpy(),
+                    "median": median.contiguous().numpy(),
                     "mean": torch.einsum("skp,lsp->skl", weights, layers).cpu().numpy(),
                 }
-                for name, layers in norms.items()
+                for (name, layers), median in zip(norms.items(), medians, strict=True)
             },
             drift=self._stack_drift() if "resid_post" in self.names else None,
             sinks=self.sinks.collect() if "resid_post" in self.names else {},
@@ -313,7 +318,7 @@ class _Reducer:
         }
         return {name: value.cpu().numpy() for name, value in coords.items()}
 
-    def _require_finite(self, norms: dict[str, Tensor]) -> None:
+    def _raise_not_finite(self, norms: dict[str, Tensor]) -> NoReturn:
         not_finite = {
             (int(index) + self.hook_points.layers_of(name)[0], HOOK_POINTS.index(name)): layers[
                 int(index)
@@ -321,15 +326,16 @@ class _Reducer:
             for name, layers in norms.items()
             for index in (~torch.isfinite(layers)).flatten(1).any(dim=1).nonzero()
         }
-        if not_finite:
-            # Only the first in the order of computation: the later ones follow from it.
-            layer, order = min(not_finite)
-            rows = (~torch.isfinite(not_finite[layer, order])).any(dim=-1)
-            raise ActivationError(
-                f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in "
-                f"samples {self._list_samples(rows)}. Nothing of this batch is stored. Look at "
-                "these samples and at the model's weights, or load it in float32."
-            )
+        # Only the first in the order of computation: the later ones follow from it.
+        layer, order = min(not_finite)
+        rows = (~torch.isfinite(not_finite[layer, order])).any(dim=-1)
+        raise ActivationError(
+            f"Hook point {HOOK_POINTS[order]!r}, layer {layer}: NaN or infinite activations in "
+            f"samples {self._list_samples(rows)}. Nothing of this batch is stored. Look at "
+            "these samples and at the model's weights, or load it in float32."
+        )
+
+    def _require_float16(self) -> None:
         for name, states in self.states.items():
             for label, peak in states.beyond.items():
                 tokens = self.stored.clone()
