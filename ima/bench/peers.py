@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 #: Records of libraries have this before their name.
 PEER_PREFIX = "library: "
-_BATCHES = 3
+_BATCH_SIZE, _BATCHES = 4, 3
 _States = dict[tuple[str, int], "Tensor"]
 
 
@@ -175,7 +175,7 @@ def time_peer(name: str, *, shape: str, threads: int, repeats: int) -> list[Benc
 
     peer = PEERS[name]
     with use_threads(threads), tempfile.TemporaryDirectory(prefix="ima-bench-") as folder:
-        model, batch = make_random_model(shape, batch_size=8)
+        model, batch = make_random_model(shape, batch_size=_BATCH_SIZE)
         expected = capture_activations(model, batch, hook_points=STORED_HOOK_POINTS)
         run = peer.make(model, batch, Path(folder))
         _require_same(peer, run.read(run.capture()), expected=expected)

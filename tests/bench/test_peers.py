@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,17 @@ def test_a_library_with_other_states_is_refused(monkeypatch):
     monkeypatch.setitem(peers.PEERS, "transformers", replace(peer, make=make))
     with pytest.raises(ModelError, match=r"other states .* 'resid_post', layer 1"):
         peers.time_peer("transformers", shape="tiny", threads=1, repeats=1)
+
+
+def test_the_libraries_share_our_packages():
+    root = Path(__file__).parents[2]
+    ours, theirs = (
+        dict(line.split("==") for line in (root / name).read_text(encoding="utf-8").split())
+        for name in ("constraints.txt", "ima/bench/peers.txt")
+    )
+    assert {"torch", "transformers"} <= set(ours)
+    assert not set(ours) & set(theirs)
+    assert set(peers.PEERS) - set(theirs) == {"transformers"}
 
 
 @pytest.mark.slow
