@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from ima.data.samples import Sample
 from ima.errors import ModelError, SampleError
 from ima.models.batch import Batch, assemble_batch
 from ima.models.chat_template import TextTokens, tokenize_sample
 from ima.models.frozen import FrozenModel
+
+#: States whose logits are in memory at a time.
+_UNEMBEDDED = 256
 
 
 @dataclass(frozen=True)
@@ -169,17 +173,44 @@ def score_texts(
     greedy, following = np.zeros(n, bool), [""] * n
     for rows, batch in iterate_text_batches(model, tokens, batch_size=batch_size):
         states = model.hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
+        firsts = [_find_first(tokens[row]) for row in rows]
+        lengths = batch.attention_mask.sum(dim=1).tolist()
+        # The state at a position predicts the next token; the last one, what would follow.
+        wanted = [
+            states[place, first - 1 : length]
+            for place, (first, length) in enumerate(zip(firsts, lengths, strict=True))
+        ]
+        targets = [
+            batch.token_id[place, first:length]
+            for place, (first, length) in enumerate(zip(firsts, lengths, strict=True))
+        ]
+        chosen, best = _predict(model, wanted, targets)
         for place, row in enumerate(rows):
-            first, length = _find_first(tokens[row]), int(batch.attention_mask[place].sum())
-            # The state at a position predicts the next token; the last one, what would follow.
-            logits = model.hook_points.unembed(states[place, first - 1 : length]).float()
-            targets = batch.token_id[place, first:length]
-            chosen = logits[:-1].log_softmax(dim=-1).gather(1, targets[:, None])
-            best = logits.argmax(dim=-1)
-            total[row], count[row] = float(chosen.double().sum()), len(targets)
-            greedy[row] = bool((best[:-1] == targets).all())
-            following[row] = str(model.tokenizer.decode([int(best[-1])]))
+            total[row], count[row] = float(chosen[place].sum()), len(targets[place])
+            greedy[row] = bool((best[place][:-1] == targets[place]).all())
+            following[row] = str(model.tokenizer.decode([int(best[place][-1])]))
     return TextScores(total, count, greedy, tuple(following))
+
+
+def _predict(
+    model: FrozenModel, states: Sequence[Tensor], targets: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return, by text, the log-probability of each target, and each most probable token.
+
+    The last state of a text has no target. The unembedding reads all its weights for each call, so
+    that states of several texts share one.
+    """
+    padded = torch.cat([nn.functional.pad(own, (0, 1)) for own in targets])
+    chosen, best = [], []
+    for part, wanted in zip(
+        torch.cat(list(states)).split(_UNEMBEDDED), padded.split(_UNEMBEDDED), strict=True
+    ):
+        logits = model.hook_points.unembed(part).float()
+        chosen.append(logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].double())
+        best.append(logits.argmax(dim=-1))
+    sizes = [len(own) for own in states]
+    by_text = torch.cat(chosen).split(sizes)
+    return [own[:-1] for own in by_text], torch.cat(best).split(sizes)
 
 
 def _find_first(tokens: TextTokens) -> int:
