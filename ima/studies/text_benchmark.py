@@ -296,7 +296,8 @@ def describe_text_differences(table: pd.DataFrame) -> str:
     parts = []
     for _, row in table.iterrows():
         low, high = row["difference low"], row["difference high"]
-        if low <= 0 <= high:
+        # What the answers alone give away is a control, and neither good nor bad.
+        if low <= 0 <= high or row["metric"] == MC1_WITHHELD:
             continue
         better = (low > 0) != (row["metric"] in _LOWER)
         parts.append(
