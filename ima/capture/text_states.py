@@ -82,10 +82,10 @@ def capture_text_drift(
             capture_activations(own, batch, hook_points=["resid_post"])["resid_post"]
             for own, batch in ((against, before_batch), (model, after_batch))
         )
-        kinds = before_batch.kinds[:, [_TEXTUAL]]
+        masks = TokenMasks.from_kinds(before_batch.kinds[:, [_TEXTUAL]])
         for layer in range(layers):
             pair = [before[layer].double(), after[layer].double()]
-            found = _compare_states(pair, kinds=kinds)
+            found = _compare_states(pair, masks=masks)
             for name, curve in curves.items():
                 curve[rows, layer] = found[name]
             for name, mean in means.items():
@@ -101,9 +101,9 @@ def capture_text_drift(
     return xr.Dataset(data, coords=coords)
 
 
-def _compare_states(pair: Sequence[Tensor], *, kinds: Tensor) -> dict[str, FloatArray]:
+def _compare_states(pair: Sequence[Tensor], *, masks: TokenMasks) -> dict[str, FloatArray]:
     """Compare the states of two models in one layer; dims (sample, position, hidden) each."""
-    real = kinds[:, 0].double()
+    real = masks.kinds[:, 0].double()
     count = real.sum(dim=1)
     norms = [state.norm(dim=-1) for state in pair]
     before, after = pair
@@ -111,7 +111,6 @@ def _compare_states(pair: Sequence[Tensor], *, kinds: Tensor) -> dict[str, Float
     size = norms[0].clamp_min(torch.finfo(torch.float64).tiny)
     change = (after - before).norm(dim=-1) / size
     cosine = torch.nn.functional.cosine_similarity(before, after, dim=-1, eps=1e-30)
-    masks = TokenMasks.from_kinds(kinds)
     sinks = find_sinks(norms[0], masks=masks) | find_sinks(norms[1], masks=masks)
     ordinary = real * ~sinks
     both = torch.stack(list(pair), dim=1)

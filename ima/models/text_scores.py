@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -202,15 +203,17 @@ def _predict(
     """
     padded = torch.cat([nn.functional.pad(own, (0, 1)) for own in targets])
     chosen, best = [], []
-    for part, wanted in zip(
-        torch.cat(list(states)).split(_UNEMBEDDED), padded.split(_UNEMBEDDED), strict=True
-    ):
+    joined = torch.cat(list(states))
+    for start in range(0, len(joined), _UNEMBEDDED):
+        part, wanted = (own[start : start + _UNEMBEDDED] for own in (joined, padded))
         logits = model.hook_points.unembed(part).float()
         chosen.append(logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].double())
         best.append(logits.argmax(dim=-1))
-    sizes = [len(own) for own in states]
-    by_text = torch.cat(chosen).split(sizes)
-    return [own[:-1] for own in by_text], torch.cat(best).split(sizes)
+    ends = np.cumsum([0, *map(len, states)]).tolist()
+    by_text, best_by_text = (
+        [torch.cat(own)[start:end] for start, end in pairwise(ends)] for own in (chosen, best)
+    )
+    return [own[:-1] for own in by_text], best_by_text
 
 
 def _find_first(tokens: TextTokens) -> int:
