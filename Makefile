@@ -56,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	# What an earlier installation left there would hide worlds that were registered since.
 	rm -rf ima.egg-info
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,remote,book,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,remote,workers,book,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
 	touch $@
 

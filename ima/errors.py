@@ -102,5 +102,13 @@ class CacheCorruptError(CacheError):
     """A cache with bytes that fail their checksum."""
 
 
+class SchedulerError(ImaError, OSError):
+    """A scheduler of workers that does not answer, or that has no workers."""
+
+
+class WorkerError(ImaError, RuntimeError):
+    """A worker that cannot do its part: other versions, no model, or a path that it cannot see."""
+
+
 class NotebookError(ImaError, RuntimeError):
     """A notebook that could not be run to its end."""

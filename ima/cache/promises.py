@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 _DISK, _PROCESS = "tests/faults/test_disk_faults.py", "tests/faults/test_process_faults.py"
+_WORKERS = "tests/capture/test_workers.py"
 _COMMAND = "tests/faults/test_command_faults.py"
 _MODEL, _FILES = "tests/faults/test_model_faults.py", "tests/test_files.py"
 _VERIFICATION, _REPAIR = "tests/cache/test_verification.py", "tests/capture/test_repair.py"
@@ -52,6 +53,31 @@ PROMISES = (
         (
             f"{_PROCESS}::test_a_second_writer_is_refused_while_the_first_one_runs",
             f"{_PROCESS}::test_of_many_writers_one_writes_at_a_time",
+            f"{_WORKERS}::test_a_second_client_is_refused",
+            f"{_WORKERS}::test_two_clients_at_once_leave_one_cache",
+        ),
+    ),
+    Promise(
+        "A worker is killed, the scheduler dies, or whoever handed out the units is stopped",
+        "A killed worker costs the unit that it was computing; another worker computes it again. "
+        "After the others, the same command continues. No file is ever written by two workers.",
+        (
+            f"{_WORKERS}::test_a_killed_worker_costs_one_unit_and_a_dead_scheduler_none_that_is_done",
+            f"{_WORKERS}::test_computed_units_of_a_stopped_run_are_not_computed_again",
+            f"{_WORKERS}::test_the_command_starts_workers_of_its_own_and_ends_them_when_it_is_stopped",
+            "tests/capture/test_shared_shards.py::test_no_file_is_written_by_two_units",
+        ),
+    ),
+    Promise(
+        "Workers differ from each other, or do not see the store",
+        "Nothing is written. The message names the worker, and what differs or what it lacks.",
+        (
+            f"{_WORKERS}::test_workers_that_would_write_other_bytes_are_refused",
+            f"{_WORKERS}::test_workers_of_other_versions_are_refused",
+            f"{_WORKERS}::test_machines_that_compute_differently_are_refused",
+            f"{_WORKERS}::test_some_workers_without_the_model_are_named",
+            f"{_WORKERS}::test_a_path_that_workers_do_not_see_is_named",
+            f"{_WORKERS}::test_a_store_that_was_replaced_is_not_written",
         ),
     ),
     Promise(
@@ -214,7 +240,7 @@ def tabulate_promises() -> pd.DataFrame:
     >>> table = tabulate_promises()
     >>> table["fault"][0]
     'The writer is killed at any moment'
-    >>> table["tests"][4]
+    >>> table["tests"][6]
     'a clock that goes backwards changes nothing (tests/faults/test_process_faults.py)'
     """
     rows = [

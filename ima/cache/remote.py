@@ -166,11 +166,17 @@ class RemoteFolder:
         with self.explain_failure("delete", key), suppress(FileNotFoundError):
             obstore.delete(self.objects, key)
 
-    def remove(self) -> None:
-        """Remove all files, the root's metadata first: what is left is no cache."""
+    def remove(self, folder: str | None = None) -> None:
+        """Remove all files, the root's metadata first: what is left is no cache.
+
+        Parameters
+        ----------
+        folder : str or None
+            Remove only what is in a folder below this one.
+        """
         import obstore
 
-        names = sorted(self.sizes(), key=lambda name: name != "zarr.json")
+        names = sorted(self.list_files(folder), key=lambda name: name != "zarr.json")
         for start in range(0, len(names), 1000):
             with self.explain_failure("delete", names[start]), suppress(FileNotFoundError):
                 obstore.delete(self.objects, names[start])

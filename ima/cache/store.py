@@ -37,6 +37,8 @@ from ima.files import replace_file, replace_folder
 
 ROOT_METADATA_FILE = "zarr.json"
 ROOT_DIGEST_KEY = "sha256"
+#: Where workers keep rows of shards that they share, until these are written; not part of a cache.
+PARTS_FOLDER = ".parts"
 _BLANK = "0" * 64
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PARALLEL_WRITES = 16
@@ -146,6 +148,20 @@ class StoreLocation:
             self.remote.remove()
         else:
             shutil.rmtree(self._folder, ignore_errors=False)
+
+    def has_parts(self) -> bool:
+        """Return whether workers keep something beside the arrays."""
+        if self.remote is not None:
+            return bool(self.remote.list_files(PARTS_FOLDER))
+        folder = self._folder / PARTS_FOLDER
+        return folder.is_dir() and any(folder.iterdir())
+
+    def remove_parts(self) -> None:
+        """Remove what workers kept beside the arrays until it was written there."""
+        if self.remote is not None:
+            self.remote.remove(PARTS_FOLDER)
+        else:
+            shutil.rmtree(self._folder / PARTS_FOLDER, ignore_errors=True)
 
     def clean(self) -> None:
         """Remove the temporary files that a killed writer left."""

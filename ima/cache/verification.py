@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from ima.cache.reader import list_cache_files, make_file_key, read_cache_attribu
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import SCHEMA_1_VERSION, downgrade_path, upgrade_path
 from ima.cache.store import (
+    PARTS_FOLDER,
     ROOT_DIGEST_KEY,
     ROOT_METADATA_FILE,
     StoreLocation,
@@ -139,7 +140,7 @@ def verify_cache(path: str | os.PathLike[str]) -> VerificationReport:
         done=int(store.done.sum()),
         files=len(store.sizes),
         problems=problems,
-        unexpected=tuple(sorted(set(store.sizes) - set(metadata) - store.list_chunk_files())),
+        unexpected=store.list_unexpected_files(metadata),
     )
 
 
@@ -246,6 +247,14 @@ class _Store:
             key=lambda array: ranks.get(array.path, 4) if array.values is None else 0,
         ):
             yield from self._check_array(array)
+
+    def list_unexpected_files(self, metadata: Iterable[str]) -> tuple[str, ...]:
+        """Return the files that do not belong to the cache."""
+        names = set(self.sizes) - set(metadata) - self.list_chunk_files()
+        if not self.done.all():
+            # What workers left there belongs to units that are not finished.
+            names = {name for name in names if not name.startswith(f"{PARTS_FOLDER}/")}
+        return tuple(sorted(names))
 
     def list_chunk_files(self) -> set[str]:
         """Return the files that a finished store has for the chunks of its arrays."""

@@ -16,14 +16,13 @@ from ima.cache.verification import (
     read_trusted_metadata,
     verify_cache,
 )
-from ima.capture.work_units import write_work_unit
-from ima.capture.writer import (
-    explain_memory_errors,
-    explain_write_errors,
+from ima.capture.jobs import (
     make_job_attributes,
     prepare_capture_job,
     set_stored_thread_count,
 )
+from ima.capture.work_units import write_work_unit
+from ima.capture.writer import explain_memory_errors, explain_write_errors
 from ima.data.samples import SampleSet
 from ima.errors import CacheError
 from ima.models.frozen import FrozenModel

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ima.cache.store import write_array_rows
+
+
+class RowWriter(Protocol):
+    """Writes rows of an array, as :func:`ima.cache.store.write_array_rows` does."""
+
+    def __call__(self, group: Any, *, path: str, index: slice, values: npt.NDArray[Any]) -> None:
+        """Write rows of an array."""
 
 
 class TokenWriter:
@@ -28,6 +35,8 @@ class TokenWriter:
         Returns the store; called when there is something to write.
     first : int
         Row of the first token.
+    write_rows : callable
+        Writes rows of an array.
 
     Examples
     --------
@@ -37,8 +46,14 @@ class TokenWriter:
     ...         tokens.add(statistics.states, coords=statistics.coords)
     """
 
-    def __init__(self, store: Callable[[], Any], *, first: int) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Callable[[], Any],
+        *,
+        first: int,
+        write_rows: RowWriter = write_array_rows,
+    ) -> None:
+        self._store, self._write_rows = store, write_rows
         self._first = first
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ima-tokens")
         self._writing: Future[None] | None = None
@@ -90,7 +105,9 @@ class TokenWriter:
         for hook_point, values in states.items():
             if hook_point not in self._states:
                 path = f"tokens/{hook_point}/state"
-                self._states[hook_point] = _WaitingRows(group, path, first=self._first)
+                self._states[hook_point] = _WaitingRows(
+                    group, path, first=self._first, write_rows=self._write_rows
+                )
             self._states[hook_point].add(values)
 
     def _finish(self) -> None:
@@ -98,7 +115,7 @@ class TokenWriter:
             waiting.write(waiting.stop)
             for name, parts in self._coords.items():
                 values = np.concatenate(parts)
-                write_array_rows(
+                self._write_rows(
                     waiting.group,
                     path=f"tokens/{hook_point}/{name}",
                     index=slice(self._first, self._first + len(values)),
@@ -109,8 +126,8 @@ class TokenWriter:
 class _WaitingRows:
     """Rows of one array that wait until their shard is complete."""
 
-    def __init__(self, group: Any, path: str, *, first: int) -> None:
-        self.group, self.stop = group, first
+    def __init__(self, group: Any, path: str, *, first: int, write_rows: RowWriter) -> None:
+        self.group, self.stop, self._write_rows = group, first, write_rows
         self._path, self._start = path, first
         self._parts: list[npt.NDArray[Any]] = []
         array = group[path]
@@ -139,7 +156,7 @@ class _WaitingRows:
         if taken:
             # Each chunk holds one layer, so its rows are in one piece here.
             values = taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
-            write_array_rows(
+            self._write_rows(
                 self.group,
                 path=self._path,
                 index=slice(self._start, stop),

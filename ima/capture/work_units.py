@@ -16,7 +16,7 @@ from ima.cache.schema import CacheLayout
 from ima.cache.store import write_array_rows
 from ima.capture import BatchStatistics, compute_batch_statistics
 from ima.capture.prefetch import AdaptiveBatchSize, MediaPrefetcher
-from ima.capture.token_writer import TokenWriter
+from ima.capture.token_writer import RowWriter, TokenWriter
 from ima.data.samples import Sample, SampleSet
 from ima.errors import ModelError
 from ima.metrics.sample_scores import SampleScorer
@@ -89,11 +89,57 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
     --------
     >>> write_work_unit(0, job=job, store=lambda: location.group("r+"))  # doctest: +SKIP
     """
+    compute_work_unit(unit, job=job, store=store)
+    mark_work_unit(unit, layout=job.layout, group=store())
+
+
+def mark_work_unit(unit: int, *, layout: CacheLayout, group: Any) -> None:
+    """Mark the samples of a unit as done.
+
+    Parameters
+    ----------
+    unit : int
+        Number of the unit, all of whose numbers are written.
+    layout : CacheLayout
+        Sizes of the store.
+    group : zarr.Group
+        The store.
+
+    Examples
+    --------
+    >>> mark_work_unit(0, layout=layout, group=location.group("r+"))  # doctest: +SKIP
+    """
+    start, stop = layout.bounds(unit)
+    write_array_rows(
+        group, path="samples/done", index=slice(start, stop), values=np.ones(stop - start, bool)
+    )
+
+
+def compute_work_unit(
+    unit: int,
+    *,
+    job: CaptureJob,
+    store: Callable[[], Any],
+    write_rows: RowWriter = write_array_rows,
+) -> None:
+    """Compute a unit and write it as :func:`write_work_unit` does, without marking it as done.
+
+    Parameters
+    ----------
+    unit, job, store
+        As for :func:`write_work_unit`.
+    write_rows : callable
+        Writes rows of token states.
+
+    Examples
+    --------
+    >>> compute_work_unit(0, job=job, store=lambda: location.group("r+"))  # doctest: +SKIP
+    """
     start, stop = job.layout.bounds(unit)
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     sums: list[tuple[Mapping[str, npt.NDArray[np.float32]], npt.NDArray[np.int64]]] = []
     squares: dict[str, list[npt.NDArray[np.float32]]] = {}
-    tokens = TokenWriter(store, first=int(job.offsets[start]))
+    tokens = TokenWriter(store, first=int(job.offsets[start]), write_rows=write_rows)
     with MediaPrefetcher(job.samples) as media, tokens:
 
         def compute(first: int, last: int) -> tuple[BatchStatistics, dict[str, npt.NDArray[Any]]]:
@@ -128,9 +174,6 @@ def write_work_unit(unit: int, *, job: CaptureJob, store: Callable[[], Any]) -> 
     for path, totals in squares.items():
         total = np.stack(totals).sum(axis=0, keepdims=True)
         write_array_rows(group, path=path, index=slice(unit, unit + 1), values=total)
-    write_array_rows(
-        group, path="samples/done", index=slice(start, stop), values=np.ones(stop - start, bool)
-    )
 
 
 def _list_squares(statistics: BatchStatistics) -> dict[str, npt.NDArray[np.float32]]:

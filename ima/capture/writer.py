@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import shlex
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ima.cache.provenance import (
-    CacheParameters,
     list_attribute_differences,
-    make_cache_attributes,
     parse_cache_parameters,
     validate_cache_parameters,
 )
 from ima.cache.reader import read_cache_attributes, read_done_mask
-from ima.cache.schema import CacheLayout, choose_unit_size
 from ima.cache.schema1 import require_schema_2
 from ima.cache.store import (
     ROOT_METADATA_FILE,
@@ -33,8 +30,16 @@ from ima.cache.store import (
     make_unwritable_error,
     write_store_metadata,
 )
+from ima.capture.jobs import (
+    CaptureWork,
+    get_precision,
+    make_job_attributes,
+    prepare_capture_job,
+    set_stored_thread_count,
+)
 from ima.capture.work_units import CaptureJob, write_work_unit
-from ima.data.samples import SampleSet, open_samples
+from ima.capture.workers import connect_workers, require_shared_address
+from ima.data.samples import SampleSet
 from ima.errors import (
     CacheDifferentError,
     CacheError,
@@ -43,10 +48,9 @@ from ima.errors import (
     ImaError,
     ModelError,
     ParameterError,
-    SampleError,
+    SchedulerError,
+    WorkerError,
 )
-from ima.metrics.sample_scores import SampleScorer
-from ima.models import load_model
 from ima.models.frozen import FrozenModel
 from ima.models.memory import is_out_of_memory
 from ima.progress import make_progress_bar
@@ -61,6 +65,7 @@ def create_cache(
     path: str | os.PathLike[str],
     overwrite: bool = False,
     progress: bool = True,
+    scheduler: str = "",
     **settings: Any,
 ) -> Path | str:
     """Run a frozen model over samples and store its activations, or continue a stopped run.
@@ -77,6 +82,11 @@ def create_cache(
         Whether to replace a cache of other settings.
     progress : bool
         Whether to show a progress bar on a terminal.
+    scheduler : str
+        Where workers compute the units side by side: ``"local:2"`` starts two on this machine;
+        otherwise the address of a scheduler of Dask, or its scheduler file. The workers load model
+        and data set by name, and must reach the path. Empty: this process computes. The bytes do
+        not depend on it.
     **settings
         Other fields of :class:`ima.cache.provenance.CacheParameters`, such as ``samples``,
         ``hook_points`` and ``keep_tokens``. A loaded model determines ``device`` and ``precision``
@@ -105,6 +115,10 @@ def create_cache(
         If another process is writing the store.
     CacheSchemaError
         If it holds an unfinished cache of schema 1.
+    SchedulerError
+        If the scheduler does not answer, or has no workers.
+    WorkerError
+        If a worker cannot do its part.
 
     Examples
     --------
@@ -118,7 +132,7 @@ def create_cache(
     PosixPath('mine.zarr')
     """
     if isinstance(model, FrozenModel):
-        settings |= {"device": str(model.device), "precision": _get_precision(model)}
+        settings |= {"device": str(model.device), "precision": get_precision(model)}
     parameters = validate_cache_parameters(
         {
             "model": model if isinstance(model, str) else model.name,
@@ -126,152 +140,57 @@ def create_cache(
             **settings,
         }
     )
+    if scheduler and not (isinstance(model, str) and isinstance(dataset, str)):
+        raise ParameterError(
+            f"scheduler={scheduler!r} needs the names of the model and of the data set: workers "
+            "load both by themselves. Give names or folders, or leave the scheduler out."
+        )
     location = locate_store(path)
     command = parameters.command(location.address)
-    with lock_store(location), explain_memory_errors(location, command=command):
+    command += f" --scheduler {shlex.quote(scheduler)}" if scheduler else ""
+    with lock_store(location), explain_memory_errors(location, command=command), ExitStack() as own:
         stored = _read_existing(location)
         # Another version may have chosen other units; the numbers do not depend on them.
         unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
-        job = prepare_capture_job(parameters, model=model, dataset=dataset, unit=unit)
-        requested = make_job_attributes(job)
+        work: CaptureWork
+        if scheduler:
+            require_shared_address(location)
+            team = own.enter_context(connect_workers(scheduler))
+            work = team.plan_work(parameters, unit=unit, location=location)
+        else:
+            work = _OwnWork(
+                prepare_capture_job(parameters, model=model, dataset=dataset, unit=unit)
+            )
         if stored is not None and not overwrite:
-            _require_same_cache(location, stored=stored, requested=requested)
+            _require_same_cache(location, stored=stored, requested=work.attributes)
             if read_done_mask(location).all():
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
         resumed = None if overwrite else stored
-        with (
-            set_stored_thread_count(resumed or requested),
-            explain_write_errors(location, command=command, needed=job.layout.nbytes),
-        ):
-            _write_units(
-                location,
-                job=job,
-                attributes=requested,
-                resume=resumed is not None,
-                progress=progress,
-            )
+        own.enter_context(set_stored_thread_count(resumed or work.attributes))
+        own.enter_context(
+            explain_write_errors(location, command=command, needed=work.layout.nbytes)
+        )
+        _write_units(
+            location, work=work, resume=resumed is not None, command=command, progress=progress
+        )
     return location.local or location.address
 
 
-def prepare_capture_job(
-    parameters: CacheParameters,
-    *,
-    model: str | FrozenModel,
-    dataset: str | SampleSet,
-    unit: int | None = None,
-) -> CaptureJob:
-    """Open samples and model and check that they fit, without writing anything.
+class _OwnWork:
+    """Units that this process computes, one after another."""
 
-    Parameters
-    ----------
-    parameters : CacheParameters
-        The settings.
-    model, dataset : str, FrozenModel or SampleSet
-        As for :func:`create_cache`.
-    unit : int, optional
-        Samples per unit of a cache that is there already, unless the settings name it.
+    def __init__(self, job: CaptureJob) -> None:
+        self.job, self.layout, self.attributes = job, job.layout, make_job_attributes(job)
 
-    Returns
-    -------
-    CaptureJob
-        Everything that determines the numbers of the cache.
-
-    Raises
-    ------
-    SampleError
-        If a sample has no media or an empty text, or the model does not take its modality.
-    ParameterError
-        If the data set holds too few samples, or the model lacks a hook point.
-
-    Examples
-    --------
-    >>> job = prepare_capture_job(  # doctest: +SKIP
-    ...     parameters, model=parameters.model, dataset=parameters.dataset
-    ... )
-    >>> job.layout.units  # doctest: +SKIP
-    7
-    """
-    samples = _open_samples(parameters, dataset)
-    for sample in samples:
-        if sample.modality != "text" and sample.media is None:
-            sample.load()
-    if isinstance(model, str):
-        model = load_model(model, device=parameters.device, dtype=parameters.precision)
-    widths = {name: model.hook_points.width(name) for name in parameters.hook_points}
-    counts = model.count_tokens(samples, perceptual=parameters.keep_tokens)
-    lengths = np.array(counts, dtype=np.int64)
-    empty = np.flatnonzero(lengths[:, 1] == 0)
-    if empty.size:
-        raise SampleError(f"Sample {samples[int(empty[0])].id!r} has an empty text.")
-    unit = (
-        parameters.unit
-        or unit
-        or choose_unit_size(len(samples), layers=model.layers, hidden=model.hidden)
-    )
-    layout = CacheLayout(
-        samples=len(samples),
-        unit=min(unit, len(samples)),
-        layers=model.layers,
-        widths=widths,
-        tokens=int(lengths[: parameters.keep_tokens].sum()),
-        dtype=parameters.dtype,
-        loss=parameters.loss,
-        predict=parameters.predict,
-        metrics=SampleScorer(samples).metrics if parameters.predict else (),
-        sinks="resid_post" in widths,
-        logit_lens=parameters.logit_lens,
-        vocabulary=model.hook_points.vocab_size if parameters.logit_lens else 0,
-        linear_in_features=model.hook_points.linear_in_features if parameters.input_norms else {},
-        contents=any(sample.source or sample.content is not None for sample in samples),
-    )
-    return CaptureJob(model, samples, parameters, layout, lengths)
-
-
-def make_job_attributes(job: CaptureJob) -> dict[str, Any]:
-    """Return the attributes of the store that a job fills.
-
-    Examples
-    --------
-    >>> make_job_attributes(job)["dataset"]["split"]  # doctest: +SKIP
-    'test'
-    """
-    model = job.model
-    optional = {key: model.card.get(key) for key in ("objective", "language")}
-    return make_cache_attributes(
-        job.parameters,
-        model={
-            "name": model.name,
-            "setup": model.setup,
-            "modality": model.modality,
-            "task": model.task,
-            **{key: value for key, value in optional.items() if value},
-            "weights_hash": model.weights_hash,
-            "dtype": _get_precision(model),
-            **({"reading": model.reading} if model.reading else {}),
-        },
-        dataset={
-            "name": job.samples.name,
-            "split": job.samples.split,
-            "fingerprint": job.samples.fingerprint,
-        },
-        layout=job.layout,
-    )
-
-
-def _get_precision(model: FrozenModel) -> str:
-    return str(model.language.dtype).removeprefix("torch.")
-
-
-def _open_samples(parameters: CacheParameters, dataset: str | SampleSet) -> SampleSet:
-    if isinstance(dataset, str):
-        return open_samples(dataset, n=parameters.samples, seed=parameters.seed)
-    if len(dataset) < parameters.samples:
-        raise ParameterError(
-            f"samples={parameters.samples} asks for more than {dataset.name!r} holds: "
-            f"{len(dataset)}. Give samples={len(dataset)} or fewer."
-        )
-    return dataset[: parameters.samples]
+    def write_units(
+        self, units: Sequence[int], *, store: Callable[[], Any], tell: Callable[[int], None]
+    ) -> Generator[int]:
+        """Write units and mark them as done; yield each."""
+        for unit in units:
+            write_work_unit(unit, job=self.job, store=store)
+            tell(unit)
+            yield unit
 
 
 def _read_existing(location: StoreLocation) -> dict[str, Any] | None:
@@ -311,14 +230,9 @@ def _require_same_cache(
 
 
 def _write_units(
-    location: StoreLocation,
-    *,
-    job: CaptureJob,
-    attributes: Mapping[str, Any],
-    resume: bool,
-    progress: bool,
+    location: StoreLocation, *, work: CaptureWork, resume: bool, command: str, progress: bool
 ) -> None:
-    layout = job.layout
+    layout = work.layout
     done = read_done_mask(location) if resume else np.zeros(layout.samples, dtype=bool)
     opened: list[Any] = [location.group("r+")] if resume else []
     if done.any():
@@ -328,55 +242,51 @@ def _write_units(
         if not opened:
             if location.exists():
                 location.remove()
-            write_store_metadata(location, build_store_metadata(layout.arrays(), attributes))
+            metadata = build_store_metadata(layout.arrays(), work.attributes)
+            write_store_metadata(location, metadata)
             opened.append(location.group("r+"))
         return opened[0]
 
+    def count(unit: int) -> int:
+        start, stop = layout.bounds(unit)
+        return stop - start
+
     finished = int(done.sum())
+    units = [unit for unit in range(layout.units) if not done[slice(*layout.bounds(unit))].all()]
     try:
-        with make_progress_bar(
-            total=layout.samples,
-            description=f"caching {job.model.name}",
-            unit="sample",
-            initial=finished,
-            show=progress,
-        ) as progress_bar:
-            for unit in range(layout.units):
-                start, stop = layout.bounds(unit)
-                if not done[start:stop].all():
-                    write_work_unit(unit, job=job, store=store)
-                    finished += stop - start
-                    progress_bar.update(stop - start)
-    except CacheUnreachableError as error:
-        raise CacheUnreachableError(
-            f"{error} {finished} of {layout.samples} samples are finished and kept. Continue with: "
-            f"{job.parameters.command(location.address)}"
-        ) from error
+        with (
+            make_progress_bar(
+                total=layout.samples,
+                description=f"caching {work.attributes['model']['name']}",
+                unit="sample",
+                initial=finished,
+                show=progress,
+            ) as progress_bar,
+            closing(
+                work.write_units(
+                    units, store=store, tell=lambda unit: progress_bar.update(count(unit))
+                )
+            ) as written,
+        ):
+            for unit in written:
+                finished += count(unit)
+        if resume and layout.tokens:
+            location.remove_parts()
     except BaseException as error:
-        # Whoever took the lock over has a store there now.
-        if opened and finished == 0 and not isinstance(error, CacheLockedError):
+        # Whoever took the lock over has a store there now; what does not answer stays as it is.
+        left = isinstance(error, CacheLockedError | CacheUnreachableError)
+        if opened and finished == 0 and not left and not location.has_parts():
             # What cannot be removed is continued by the next run.
             with suppress(OSError):
                 location.remove()
+        kept = f"{finished} of {layout.samples} samples are finished and kept. Continue with:"
+        if isinstance(error, CacheUnreachableError) or (
+            finished and isinstance(error, SchedulerError | WorkerError)
+        ):
+            raise type(error)(f"{error} {kept} {command}") from error
+        if isinstance(error, KeyboardInterrupt) and finished:
+            logger.warning("Stopped: %s %s", kept, command)
         raise
-
-
-@contextmanager
-def set_stored_thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
-    """Compute with the stored number of threads: the last bits of sums depend on it.
-
-    Examples
-    --------
-    >>> with set_stored_thread_count({"execution": {"threads": 1}}):
-    ...     torch.get_num_threads()
-    1
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(stored["execution"]["threads"])
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

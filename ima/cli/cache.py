@@ -43,7 +43,7 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
     ['model', 'dataset', 'out', 'samples']
     """
 
-    def create(*, out: str, overwrite: bool, model: str, **settings: Any) -> None:
+    def create(*, out: str, overwrite: bool, scheduler: str, model: str, **settings: Any) -> None:
         """Run a frozen model over samples and store its activations; continue a stopped run."""
         from ima.capture.writer import create_cache
 
@@ -51,7 +51,7 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
             if _is_list(fields[name]):
                 names = [part.strip() for part in value.split(",") if part.strip()]
                 settings[name] = names or fields[name].default
-        path = create_cache(model, path=out, overwrite=overwrite, **settings)
+        path = create_cache(model, path=out, overwrite=overwrite, scheduler=scheduler, **settings)
         samples = settings["samples"]
         typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")
 
@@ -65,12 +65,20 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
         "overwrite": Annotated[
             bool, typer.Option("--overwrite", help="Replace a cache that has other settings.")
         ],
+        "scheduler": Annotated[
+            str,
+            typer.Option(
+                metavar="ADDRESS",
+                help="Let workers compute: local:2 starts two here; or the address of a scheduler "
+                "of Dask, or its scheduler file.",
+            ),
+        ],
     }
     defaults = {
         name: "" if _is_list(field) else field.default
         for name, field in fields.items()
         if not field.is_required()
-    } | {"overwrite": False}
+    } | {"overwrite": False, "scheduler": ""}
     create.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(

@@ -15,7 +15,7 @@ from tinysamples import image_sample, image_set
 import ima
 from ima.cache.reader import open_cache
 from ima.cache.store import locate_store, lock_store
-from ima.capture import writer
+from ima.capture import jobs, writer
 from ima.capture.writer import create_cache
 from ima.data.samples import SampleSet
 from ima.errors import (
@@ -56,7 +56,7 @@ def test_a_cache_of_other_units_is_the_same_cache(
     """An earlier version chose other units for as many samples."""
     settings = {name: value for name, value in SETTINGS.items() if name != "unit"}
     path = tmp_path / "old.zarr"
-    monkeypatch.setattr(writer, "choose_unit_size", lambda *_, **__: 4)
+    monkeypatch.setattr(jobs, "choose_unit_size", lambda *_, **__: 4)
     create_cache(model, dataset=image_set(7), path=path, **settings)
     before = snapshot(path)
     monkeypatch.undo()

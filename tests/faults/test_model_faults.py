@@ -18,7 +18,7 @@ from tinycaches import MODEL, snapshot
 from tinysamples import image_set
 
 from ima.cache.reader import open_cache
-from ima.capture import work_units, writer
+from ima.capture import jobs, work_units
 from ima.data.folders import write_data_folder
 from ima.models import load_model, zoo
 
@@ -53,7 +53,7 @@ def test_activations_that_are_not_finite_stop_the_unit_and_keep_the_others(
         return model
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "load_model", load_spoiled)
+        patch.setattr(jobs, "load_model", load_spoiled)
         code, _, err = run_ima(*make_words(path))
     require_refusal(code, err)
     assert "Hook point 'resid_post', layer 2: NaN or infinite activations in samples" in err

@@ -92,8 +92,8 @@ MUTANTS = {
     ),
     "a resume": Mutant(
         "capture/writer.py",
-        "if not done[start:stop].all():",
-        "if not done[start:stop].any() and unit > 0:",
+        "if not done[slice(*layout.bounds(unit))].all()",
+        "if not done[slice(*layout.bounds(unit))].any() and unit > 0",
         ("tests/faults/test_process_faults.py", "tests/capture/test_writer.py"),
     ),
     "a replaced cache": Mutant(
