@@ -26,6 +26,7 @@ import xarray as xr
 from ima.errors import ParameterError, UnknownNameError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures.similarity import (
+    average_directions,
     check_same_layers,
     compute_matched_cosines,
     compute_pair_cosine_draws,
@@ -580,7 +581,7 @@ def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
     sides = [
         np.stack(
             [
-                normalize_array(means.isel(layer=at).sel(kind=kind).to_numpy()).mean(axis=0)
+                _average_vectors(means.isel(layer=at).sel(kind=kind))
                 for at in range(means.sizes["layer"])
             ]
         )
@@ -592,3 +593,12 @@ def compute_cross_layer_cosine(means: xr.DataArray) -> xr.DataArray:
         dims=("perceptual", "textual"),
         coords={"perceptual": layers, "textual": layers},
     )
+
+
+def _average_vectors(vectors: xr.DataArray) -> FloatArray:
+    """Average directions ``(sample, hidden)``, block by block where Dask holds the vectors."""
+    if vectors.chunks is None:
+        mean: FloatArray = normalize_array(vectors.to_numpy()).mean(axis=0)
+        return mean
+    blockwise: FloatArray = average_directions(vectors).to_numpy()
+    return blockwise

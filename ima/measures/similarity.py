@@ -114,7 +114,7 @@ def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        The same shape, float64.
+        The same shape, float64; of an array of Dask, again one, which is not computed yet.
 
     Raises
     ------
@@ -127,7 +127,12 @@ def normalize_vectors(vectors: xr.DataArray) -> xr.DataArray:
     array([[0.6, 0.8]])
     """
     axis = vectors.get_axis_num("hidden")
-    return vectors.copy(data=normalize_array(vectors.to_numpy(), axis=axis))
+    if vectors.chunks is None:
+        return vectors.copy(data=normalize_array(vectors.to_numpy(), axis=axis))
+    # An array of Dask stays on disk, whatever its size: its blocks hold whole vectors.
+    whole = vectors.chunk(hidden=-1)
+    blocks = whole.data.map_blocks(normalize_array, axis=axis, dtype="float64", meta=np.empty(0))
+    return whole.copy(data=blocks)
 
 
 def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:

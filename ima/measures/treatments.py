@@ -165,7 +165,7 @@ def treat_means_in_all_ways(
     Parameters
     ----------
     means, without_sinks, sum_squares : xarray.DataArray
-        As for :func:`treat_means`; each is read once.
+        As for :func:`treat_means`; each is read once, except arrays of Dask, which stay on disk.
 
     Returns
     -------
@@ -180,9 +180,13 @@ def treat_means_in_all_ways(
     >>> list(treat_means_in_all_ways(raw, without_sinks=raw, sum_squares=squares))[:2]
     ['raw', 'without sinks']
     """
-    kept, squares = without_sinks.load(), sum_squares.load()
+    # Arrays of Dask may be larger than the memory.
+    raw, kept, squares = (
+        array.load() if array.chunks is None else array
+        for array in (means, without_sinks, sum_squares)
+    )
     return {
-        name: treat_means(means.load(), treatment=name, without_sinks=kept, sum_squares=squares)
+        name: treat_means(raw, treatment=name, without_sinks=kept, sum_squares=squares)
         for name in TREATMENTS
     }
 
