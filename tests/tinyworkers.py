@@ -46,7 +46,7 @@ def threads() -> Iterator[Any]:
         n_workers=2,
         threads_per_worker=1,
         processes=False,
-        dashboard_address=None,
+        dashboard_address=":0",
         memory_limit=0,
         silence_logs=50,
     )
@@ -90,7 +90,7 @@ class WorkerProcesses:
     def start_scheduler(self) -> int:
         process = self.start(
             "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-            "--no-dashboard", "--scheduler-file", str(self.file),
+            "--dashboard-address", ":0", "--scheduler-file", str(self.file),
         )  # fmt: skip
         self.wait_for("scheduler.json")
         return process

@@ -4,6 +4,8 @@ The process that creates the cache holds its lock, writes its metadata, hands ou
 them as done. Workers load model and data set by name, compute whole units and write them to the
 store themselves. No file is ever written by two of them; see :mod:`ima.capture.shared_shards`. A
 worker that dies costs the unit that it was computing, which another one computes again.
+
+One module because what a worker does and what is asked of it are two sides of one protocol.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import numpy.typing as npt
 import torch
 
 from ima.cache.provenance import CacheParameters, list_attribute_differences
+from ima.cache.reader import read_cache_attributes
 from ima.cache.schema import CacheLayout
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
 from ima.capture.jobs import make_job_attributes, prepare_capture_job, set_stored_thread_count
@@ -114,6 +117,8 @@ def inspect_job(parameters: CacheParameters, unit: int | None) -> WorkerReport:
     7
     """
     with _turn:
+        # Data or weights may have changed since this worker's last job.
+        _open_job.cache_clear()
         job = _open_job(parameters, unit)
         arithmetic = torch.backends.cpu.get_cpu_capability()
         if job.model.device.type == "cuda":
@@ -288,8 +293,8 @@ def connect_workers(scheduler: str) -> Iterator[WorkerTeam]:
 def _make_silence_error(scheduler: str, reason: str) -> SchedulerError:
     return SchedulerError(
         f"No scheduler answers at {scheduler!r}: {reason}. Start one, and workers for it: "
-        "dask scheduler; dask worker ADDRESS --nthreads 1. Or start workers on this machine only: "
-        "--scheduler local:2"
+        "dask scheduler; dask worker ADDRESS --nthreads 1 --memory-limit 0. Or start workers on "
+        "this machine only: --scheduler local:2"
     )
 
 
@@ -305,7 +310,8 @@ def _start_local_workers(number: int) -> Iterator[Any]:
             n_workers=number,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # Any free port: two commands on one machine must not ask for the same.
+            dashboard_address=":0",
             # The operating system shares the memory; a model may need most of it.
             memory_limit=0,
             silence_logs=logging.CRITICAL,
@@ -402,20 +408,23 @@ class WorkerTeam:
         """Return the error for a scheduler that has stopped answering."""
         return SchedulerError(f"The scheduler {self.name!r} has stopped answering.")
 
+    def _get_start_command(self) -> str:
+        # Dask would give a worker with one thread the memory of one core.
+        return f"dask worker {self.client.scheduler.address} --nthreads 1 --memory-limit 0"
+
     def _require_workers(self) -> None:
         try:
             self.client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError:
             raise SchedulerError(
                 f"The scheduler {self.name!r} has no workers, after {PATIENCE:g} s. Start some: "
-                f"dask worker {self.client.scheduler.address} --nthreads 1"
+                f"{self._get_start_command()}"
             ) from None
         for address, threads in self.list_workers().items():
             if threads != 1:
                 raise WorkerError(
                     f"Worker {address} has {threads} threads for tasks, and a model runs one batch "
-                    "at a time. Start it with: dask worker "
-                    f"{self.client.scheduler.address} --nthreads 1"
+                    f"at a time. Start it with: {self._get_start_command()}"
                 )
 
     def _require_versions(self) -> None:
@@ -531,7 +540,8 @@ class TeamWork:
             self._parameters,
             self._unit,
             self.location.address,
-            self.attributes,
+            # Those of a store that is continued: the number of threads is the first run's.
+            read_cache_attributes(self.location),
             hashlib.sha256(content).hexdigest(),
         )
         problems = [
@@ -615,7 +625,8 @@ class TeamWork:
             raise WorkerError(
                 f"{error.allowed_failures + 1} workers died while they computed the same unit, the "
                 f"last one {error.last_worker.address}. Most often their memory ran out: give a "
-                "smaller --batch-size or --unit, or start fewer workers on a machine."
+                "smaller --batch-size or --unit, start fewer workers on a machine, or start them "
+                "with --memory-limit 0."
             ) from None
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from tinycaches import MODEL, SETTINGS, snapshot
 
 from ima.cache.provenance import CacheParameters
@@ -37,7 +38,7 @@ from ima.errors import (
 DATASET = "mini-image-caption"
 
 
-def make(path: Path, scheduler: str = "", **settings: Any) -> None:
+def make(path: Path | str, scheduler: str = "", **settings: Any) -> None:
     given = {**SETTINGS, **settings}
     create_cache(MODEL, dataset=DATASET, path=path, scheduler=scheduler, progress=False, **given)
 
@@ -66,6 +67,18 @@ def test_workers_leave_the_bytes_of_one_process(
     # A finished cache is looked at and left.
     make(path, address)
     assert snapshot(path) == alone
+
+
+def test_workers_write_a_bucket_with_the_same_bytes(
+    alone: dict[str, bytes], address: str, bucket: Any
+) -> None:
+    url = f"{bucket.url}/cache.zarr"
+    make(url, address)
+    location = locate_store(url)
+    assert location.find_all(location.sizes()) == alone
+    # The lock is given back, and a second client is refused while somebody holds it.
+    with lock_store(location), pytest.raises(CacheLockedError, match="Another process is writ"):
+        make(url, address, overwrite=True)
 
 
 @pytest.mark.parametrize("first", ["alone", "workers"])
@@ -129,6 +142,34 @@ def test_computed_units_of_a_stopped_run_are_not_computed_again(
         make(path, address)
     assert snapshot(path) == alone
     assert set(began) <= {2}
+
+
+def test_workers_compute_with_the_threads_of_the_run_that_they_continue(
+    tiny_zoo: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, found = tmp_path / "cache.zarr", set()
+    compute, write = workers.compute_work_unit, writer.write_work_unit
+
+    def stop(unit: int, **arguments: Any) -> None:
+        if unit == 1:
+            raise KeyboardInterrupt
+        write(unit, **arguments)
+
+    def observe(unit: int, **arguments: Any) -> None:
+        found.add(torch.get_num_threads())
+        compute(unit, **arguments)
+
+    monkeypatch.setattr(writer, "write_work_unit", stop)
+    monkeypatch.setattr(workers, "compute_work_unit", observe)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(KeyboardInterrupt):
+            make(path)
+    finally:
+        torch.set_num_threads(before)
+    make(path, address)
+    assert found == {3}
 
 
 def test_a_second_client_is_refused(address: str, tmp_path: Path) -> None:
