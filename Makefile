@@ -32,10 +32,17 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 REPORT := $(if $(filter-out --dry-run -n,$(ARGS)),,--logger ima)
 SNAKEMAKE := $(ONE_THREAD) TQDM_DISABLE=1 PYTHONPATH=workflow/plugins$(if $(PYTHONPATH),:$(PYTHONPATH)) \
 	$(PY) -m snakemake --snakefile workflow/Snakefile --cores $(JOBS) \
+	$(if $(PROFILE),--workflow-profile workflow/profiles/$(PROFILE)) \
 	--rerun-incomplete --nolock $(ARGS) $(REPORT) $(if $(OWN),--configfile $(OWN)) \
 	--config size=$(SIZE) $(if $(MODEL),own_model=$(MODEL)) $(if $(DATA),own_data=$(DATA)) \
 	$(if $(SAMPLES),own_samples=$(SAMPLES)) $(if $(DEVICE),own_device=$(DEVICE)) \
 	$(if $(PRECISION),own_precision=$(PRECISION))
+
+# PROFILE=slurm runs each step of the book as a job of a cluster.
+PROFILES := $(notdir $(wildcard workflow/profiles/*))
+ifneq ($(PROFILE),$(filter $(PROFILES),$(PROFILE)))
+$(error There is no profile '$(PROFILE)': $(PROFILES))
+endif
 
 INCOMPLETE := Not everything is fetched: pages of models that others trained are left out. Again, \
 	where there is a network: make parts
@@ -56,7 +63,8 @@ $(READY): pyproject.toml constraints.txt
 		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	# What an earlier installation left there would hide worlds that were registered since.
 	rm -rf ima.egg-info
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[models,remote,workers,book,dev]"
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable \
+		".[models,remote,workers,executors,book,dev]"
 	$(PY) -m pip install --quiet --constraint constraints.txt --no-deps tinysoundfont
 	touch $@
 
