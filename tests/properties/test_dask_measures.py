@@ -31,6 +31,7 @@ from ima.measures import (
     norms,
     separability,
     similarity,
+    text_drift,
     token_pairs,
     translation,
     treatments,
@@ -236,6 +237,9 @@ CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
         *(array.isel(kind=0, layer=1) for array in d.means.values()),
         rows_a=np.array([0, 5, 2]),
         rows_b=np.array([1, 1, 4]),
+    ),
+    text_drift.bound_text_curve: lambda d: text_drift.bound_text_curve(
+        first(d.norms).drop_vars("id").isel(kind=0).rename(sample="text"), **DRAWS
     ),
     token_pairs.compute_token_pair_terms: lambda d: token_pairs.compute_token_pair_terms(d.tokens),
     translation.compute_translation_rates: lambda d: translation.compute_translation_rates(
