@@ -15,6 +15,7 @@ from ima.bench.measure_growth import benchmark_measure_growth
 from ima.bench.peers import PEERS, benchmark_peer
 from ima.bench.records import BenchRecord
 from ima.bench.storage_speed import benchmark_storage
+from ima.bench.worker_speed import benchmark_workers
 from ima.errors import PartAbsentError, UnknownNameError
 
 _Benchmark = Callable[[], list[BenchRecord]]
@@ -35,8 +36,8 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
 
     Examples
     --------
-    >>> list(list_benchmarks())[-3:]
-    ['capture/memory', 'storage', 'measures']
+    >>> list(list_benchmarks())[-4:]
+    ['capture/memory', 'storage', 'measures', 'workers']
     """
     capture: dict[str, _Benchmark] = {
         f"capture/{subject.shape or subject.model}/{threads}": partial(
@@ -54,6 +55,7 @@ def list_benchmarks(*, repeats: int = 7) -> Mapping[str, _Benchmark]:
         "capture/memory": lambda: [benchmark_capture_memory()],
         "storage": partial(benchmark_storage, repeats=repeats),
         "measures": benchmark_measure_growth,
+        "workers": benchmark_workers,
     }
 
 

@@ -200,6 +200,17 @@ def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
     assert known["machines"] == "1"
 
 
+@pytest.mark.slow
+def test_the_page_on_workers_says_what_breaks_first(tmp_path):
+    page = check_page(run("workers", tmp_path, samples=10_000, workers=10))
+    known = {name: text.strip("'") for name, text in page.items()}
+    assert known["workers"] == "10"
+    parts = {"requests of the store", "tasks of the scheduler", "marks of finished units"}
+    assert {known["first_part"], known["slow_part"]} <= parts
+    assert int(known["first_workers"].replace(",", "")) > 0
+    assert float(known["nominal"]) > 1
+
+
 def test_caching_runs_on_part_of_the_hook_points(tiny_zoo, tmp_path):
     known = check_page(
         run(

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from ima.bench import suite
+from ima.bench.worker_speed import (
+    ClusterConstants,
+    estimate_cluster_run,
+    make_large_layout,
+    measure_cluster_constants,
+)
+
+CONSTANTS = ClusterConstants(flops=1e13, written=1e9, tasks=1000, marks=500)
+
+
+def test_twice_the_workers_take_half_of_the_time_and_twice_the_requests_a_second():
+    layout = make_large_layout(100_000)
+    few, many = (estimate_cluster_run(layout, workers=n, constants=CONSTANTS) for n in (500, 1000))
+    assert few.seconds - few.loading == pytest.approx(2 * (many.seconds - many.loading))
+    assert many.loading == pytest.approx(2 * few.loading)
+    assert (few.nbytes, few.requests) == (many.nbytes, many.requests)
+    demand = [run.limits.set_index("part")["demand"] for run in (few, many)]
+    assert (demand[1] / demand[0]).round(9).eq(2).all()
+    # How many workers a part serves does not depend on how many there are.
+    assert few.limits["workers"].tolist() == pytest.approx(many.limits["workers"].tolist(), abs=1)
+
+
+def test_what_breaks_first_stands_on_top():
+    layout = make_large_layout(100_000)
+    slow = ClusterConstants(flops=1e13, written=1e9, tasks=1, marks=500, requests=1e9)
+    run = estimate_cluster_run(layout, workers=1000, constants=slow)
+    assert run.limits["part"][0] == "tasks of the scheduler"
+    assert run.limits["workers"].is_monotonic_increasing
+    top = run.limits.iloc[0]
+    assert top["workers"] == int(1000 * top["capacity"] / top["demand"])
+
+
+def test_every_file_is_a_request():
+    layout = make_large_layout(16)
+    run = estimate_cluster_run(layout, workers=1, constants=CONSTANTS)
+    counted = sum(len(list(a.list_file_indices())) for a in layout.arrays() if a.values is None)
+    assert run.requests == counted
+
+
+def test_constants_are_measured():
+    constants = measure_cluster_constants()
+    assert constants.flops > 1e7
+    assert constants.written > 1e5
+    assert constants.tasks > 1
+    assert constants.marks > 1
+
+
+def test_workers_are_a_benchmark():
+    assert "workers" in suite.list_benchmarks()
