@@ -180,6 +180,7 @@ def time_peer(name: str, *, shape: str, threads: int, repeats: int) -> list[Benc
         run = peer.make(model, batch, Path(folder))
         _require_same(peer, run.read(run.capture()), expected=expected)
         forward = partial(model.forward, batch, logits=False)
+        own: Callable[[], object]
         if peer.to_disk:
             batches = [batch] * _BATCHES
             base = TimedStep(
@@ -332,7 +333,7 @@ def _make_torchlens(model: FrozenModel, batch: Batch, folder: Path) -> PeerRun:
 
     def read(path: Path) -> _States:
         stored = torchlens.load_extraction(path).activations
-        found = {}
+        found: _States = {}
         for key, states in stored.items():
             name, _, layer = key.rpartition("-")
             found[name, int(layer)] = states[: len(batch.embeds)]

@@ -245,7 +245,8 @@ class _Reducer:
         if not bool(torch.isfinite(joined).all()):
             self._raise_not_finite(norms)
         self._require_float16()
-        medians = self._compute_median(joined).cpu().split([len(own) for own in norms.values()], 2)
+        ranked, layers_of = self._compute_median(joined).cpu(), [len(own) for own in norms.values()]
+        medians = torch.split(ranked, layers_of, dim=2)
         weights = self.masks.weights
         return BatchStatistics(
             sample_ids=tuple(self.batch.sample_ids),
