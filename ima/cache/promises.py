@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _DISK, _PROCESS = "tests/faults/test_disk_faults.py", "tests/faults/test_process_faults.py"
 _WORKERS = "tests/capture/test_workers.py"
 _COMMAND = "tests/faults/test_command_faults.py"
+_REMOTE = "tests/cache/test_remote.py"
 _MODEL, _FILES = "tests/faults/test_model_faults.py", "tests/test_files.py"
 _VERIFICATION, _REPAIR = "tests/cache/test_verification.py", "tests/capture/test_repair.py"
 
@@ -87,10 +88,12 @@ PROMISES = (
     ),
     Promise(
         "A cache is replaced or repaired while a reader has it open",
-        "On a local disk, the reader gets an error that says so, never NaN or a mixture.",
+        "The reader gets an error that says so, never NaN or a mixture; behind a URL, where the root "
+        "is another.",
         (
             f"{_PROCESS}::test_a_reader_of_a_cache_that_is_replaced_gets_an_error_and_no_mixture",
             f"{_PROCESS}::test_a_reader_of_a_cache_under_repair_gets_an_error_and_no_nan",
+            f"{_REMOTE}::test_a_reader_of_a_bucket_notices_that_its_cache_is_replaced",
         ),
     ),
     Promise(
@@ -129,14 +132,14 @@ PROMISES = (
             f"{_DISK}::test_a_flipped_byte_in_any_file_is_never_read_as_a_number",
             f"{_DISK}::test_the_index_of_a_shard_is_checked_too",
             f"{_DISK}::test_damage_is_found_named_and_repaired_by_the_command_that_is_named",
+            f"{_REMOTE}::test_a_damaged_shard_in_a_bucket_is_never_read_as_numbers",
             f"{_VERIFICATION}::test_damage_is_named_by_group_array_chunk_and_samples",
             f"{_REPAIR}::test_repair_computes_the_damaged_unit_only",
         ),
     ),
     Promise(
         "A shard is cut short, or a file is lost",
-        "Opening or reading it is an error, and verifying names it. The repair gives back every "
-        "byte.",
+        "Reading it is an error, and verifying names it. The repair gives back every byte.",
         (
             f"{_VERIFICATION}::test_a_shard_cut_at_any_length_is_found",
             f"{_VERIFICATION}::test_a_lost_file_is_an_error_when_it_is_read",
