@@ -88,8 +88,8 @@ PROMISES = (
     ),
     Promise(
         "A cache is replaced or repaired while a reader has it open",
-        "The reader gets an error that says so, never NaN or a mixture; behind a URL, where the root "
-        "is another.",
+        "The reader gets an error that says so, never NaN or a mixture; behind a URL, where the "
+        "root is another.",
         (
             f"{_PROCESS}::test_a_reader_of_a_cache_that_is_replaced_gets_an_error_and_no_mixture",
             f"{_PROCESS}::test_a_reader_of_a_cache_under_repair_gets_an_error_and_no_nan",

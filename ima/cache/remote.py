@@ -4,6 +4,8 @@ They are reached through obstore and not through s3fs, because on one local S3 s
 two runs, two busy cores) obstore opened a cache in 1.1 s with 53 requests where s3fs took 4.9 s
 with 106, wrote 27 and not 13 MB/s, read 65 and not 29 MB/s, and has the conditional requests that
 keep a second writer out; s3fs would also pin another python-dateutil than the book's.
+
+One module because a folder behind a URL and Zarr's store of it share requests, retries and errors.
 """
 
 from __future__ import annotations
