@@ -220,7 +220,7 @@ def _list_modules(model: FrozenModel) -> dict[tuple[str, int], tuple[str, str]]:
     """Return path in the trunk and side of each hook point and layer."""
     points = model.hook_points
     paths = {module: path for path, module in points.trunk.named_modules()}
-    places = {}
+    places: dict[tuple[str, int], tuple[str, str]] = {}
     for name in STORED_HOOK_POINTS:
         for layer in points.layers_of(name):
             point = points.get_hook_point(name, layer=layer)

@@ -13,6 +13,12 @@ from ima.models.zoo import get_zoo_root, hash_state_dict
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 _N_QUESTIONS = 300
+#: What the committed models do not show; the page says the same. Found after the one training that
+#: the recipe describes, which was then left as it was.
+_NOT_SHOWN = {
+    "two passes beat one pass that was trained for it",
+    "its own condition beats that of the same question on other pictures",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,9 +48,9 @@ def judged(models, questions):
 
 
 @pytest.mark.parametrize("statement", list(effects.BROWSING_STATEMENTS))
-def test_what_the_authors_promise_holds(judged, statement):
+def test_what_the_authors_promise_holds_where_the_page_says_so(judged, statement):
     row = judged.loc[statement]
-    assert row["holds"], row["difference"]
+    assert row["holds"] == (statement not in _NOT_SHOWN), row["difference"]
 
 
 def test_a_zero_condition_is_one_pass_bit_for_bit(models, questions):
