@@ -7,6 +7,7 @@ family and are adjusted by Holm's method, as on the front page.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import stats
 
 from ima.claims.families import adjust_verdicts
 from ima.claims.records import make_claim_record
@@ -48,7 +50,9 @@ ERROR_RATES_FILE = Path("data/simulations/error_rates.json")
 #: An effect is planted in this unit where a reading has no margin of its own.
 _DEFAULT_UNIT = 0.05
 _DIMS = ("sample", "kind", "layer", "hidden")
-_SAMPLES, _LAYERS, _HIDDEN, _RESAMPLES = 64, 5, 128, 200
+# Samples are as many as the standard edition has, and states as wide as SmolLM2's: the cosine of
+# two random states varies by one over the root of their width.
+_SAMPLES, _LAYERS, _HIDDEN, _RESAMPLES = 64, 5, 576, 200
 
 
 def simulate_families(*, families: int = 400, effect: float = 0.0, seed: int = 0) -> pd.DataFrame:
@@ -167,6 +171,7 @@ def write_error_rates(
         "samples": _SAMPLES,
         "versions": _list_versions(),
         "first": null[null["family"] == 0][["claim", "value"]].to_dict("list"),
+        "reach": _compute_reaches(planted).round(5).to_dict(),
         "rates": {name: column.round(5).to_dict() for name, column in table.items()},
     }
     write_json(Path(path), record)
@@ -186,7 +191,8 @@ def read_error_rates(path: str | Path = ERROR_RATES_FILE) -> tuple[pd.DataFrame,
     table : pandas.DataFrame
         From :func:`tabulate_error_rates`.
     settings : dict
-        ``families``, ``effect`` (in margins), ``seed`` and ``samples``.
+        ``families``, ``effect`` (in margins), ``seed`` and ``samples``; ``reach``, by claim, how
+        far the interval of a planted effect reaches towards the null.
 
     Raises
     ------
@@ -209,8 +215,44 @@ def read_error_rates(path: str | Path = ERROR_RATES_FILE) -> tuple[pd.DataFrame,
             f"{path} was simulated with other readings of {', '.join(changed) or 'other claims'}. "
             "Simulate again: ima claims simulate"
         )
-    names = ("families", "effect", "seed", "samples")
+    names = ("families", "effect", "seed", "samples", "reach")
     return pd.DataFrame(record["rates"]), {name: record[name] for name in names}
+
+
+def _compute_reaches(planted: pd.DataFrame) -> pd.Series[float]:
+    """Return the median distance between an estimate and the end that supports its reading."""
+    greater = planted["claim"].map(lambda claim: CLAIMS[claim].as_tested.direction == "greater")
+    below, above = planted["value"] - planted["low"], planted["high"] - planted["value"]
+    reaches: pd.Series[float] = below.where(greater, above)
+    return reaches.groupby(planted["claim"], sort=False).median()
+
+
+def compute_needed_samples(claim: str, settings: Mapping[str, Any], *, power: float = 0.8) -> int:
+    """Compute how many samples a reading would need to find the planted effect.
+
+    Intervals narrow with the root of the number of samples.
+
+    Parameters
+    ----------
+    claim : str
+        Id of the claim.
+    settings : mapping
+        From :func:`read_error_rates`.
+    power : float
+        Fraction of models in which the effect is to be found, before Holm's method.
+
+    Examples
+    --------
+    >>> compute_needed_samples("F1.2", {"effect": 2, "samples": 64, "reach": {"F1.2": 0.15}})
+    1177
+    """
+    unit = CLAIMS[claim].as_tested.margin.size or _DEFAULT_UNIT
+    margin = CLAIMS[claim].as_tested.margin.size
+    # The interval of a model of average luck must end this far beyond its margin.
+    scale = 1 + float(stats.norm.ppf(power) / stats.norm.ppf(0.975))
+    distance = float(settings["effect"]) * unit - margin
+    ratio = scale * float(settings["reach"][claim]) / distance
+    return math.ceil(float(settings["samples"]) * ratio**2)
 
 
 def _list_versions() -> dict[str, str]:

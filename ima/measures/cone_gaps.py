@@ -120,7 +120,7 @@ def compute_cone_margin(gaps: xr.Dataset) -> Interval:
     Returns
     -------
     Interval
-        The minimum over all dims, a difference of cosines; its interval is simultaneous over them.
+        The minimum over all dims, a difference of cosines, with the interval of a minimum.
 
     Examples
     --------

@@ -240,7 +240,7 @@ def compute_block_margin(gaps: xr.Dataset) -> Interval:
     Returns
     -------
     Interval
-        Minimum over hook points and treatments, from the simultaneous band of all.
+        Minimum over hook points and treatments, with the interval of a minimum.
 
     Examples
     --------

@@ -49,7 +49,8 @@ def compare_nearest_neighbours(
     states : pandas.DataFrame
         From :func:`ima.measures.labelled_states.list_labelled_states`.
     comparisons : int
-        Number of treatments of the means whose minimum is taken: the ends hold for all together.
+        Number of treatments of the means whose minimum is taken: ``low`` and ``high`` hold for all
+        together, and over all layers.
     seed : int
         Same seed, same states.
 
@@ -57,8 +58,9 @@ def compare_nearest_neighbours(
     -------
     xarray.Dataset
         ``fraction``, ``low`` and ``high`` ``(layer,)``: states whose neighbour has their class;
-        ``by_class`` ``(class, layer)``. The attribute ``expected`` is the mean fraction over all
-        permutations of the classes, ``samples`` the number of contents.
+        ``pointwise_low``, the lower end of each layer alone; ``by_class`` ``(class, layer)``. The
+        attribute ``expected`` is the mean fraction over all permutations of the classes,
+        ``samples`` the number of contents.
 
     Raises
     ------
@@ -101,9 +103,11 @@ def compare_nearest_neighbours(
         spread = fraction[at] * (1 - fraction[at])
         effective[at] = min(n, spread / variance) if spread > 0 and variance > 0 else n
     curve = xr.DataArray(fraction, {"layer": layers}, "layer")
+    weighed = curve.copy(data=effective)
     low, high = compute_wilson_interval(
-        curve, n=curve.copy(data=effective), level=1 - 0.05 / (comparisons * layers.size)
+        curve, n=weighed, level=1 - 0.05 / (comparisons * layers.size)
     )
+    pointwise, _ = compute_wilson_interval(curve, n=weighed)
     # Of two different states, drawn at random, this part has the same class.
     size = len(rows) / len(names)
     return xr.Dataset(
@@ -111,6 +115,7 @@ def compare_nearest_neighbours(
             "fraction": curve,
             "low": low,
             "high": high,
+            "pointwise_low": pointwise,
             "by_class": (("class", "layer"), by_class),
         },
         coords={"class": names},
@@ -156,11 +161,12 @@ def compute_neighbour_margin(neighbours: xr.Dataset) -> Interval:
     Examples
     --------
     >>> fraction = xr.DataArray([0.75, 1.0], dims="layer")
-    >>> neighbours = xr.Dataset({"fraction": fraction, "low": fraction / 2, "high": fraction})
+    >>> ends = {"pointwise_low": fraction / 2, "high": fraction}
+    >>> neighbours = xr.Dataset({"fraction": fraction, **ends})
     >>> print(compute_neighbour_margin(neighbours.assign_attrs(expected=0.25, samples=8)))
     0.500 [0.125, 0.500], n = 8
     """
-    curve, low, high = (neighbours[name] for name in ("fraction", "low", "high"))
+    curve, low, high = (neighbours[name] for name in ("fraction", "pointwise_low", "high"))
     expected = float(neighbours.attrs["expected"])
     return compute_minimum_interval(
         curve - expected,

@@ -189,7 +189,8 @@ def compute_probe_margin(probe: xr.Dataset) -> Interval:
     0.250 [0.143, 0.333], n = 100
     """
     curve, n = probe["accuracy"], int(probe.attrs["test_samples"])
-    low, high = compute_wilson_interval(curve, n=n, level=1 - 0.05 / curve.size)
+    low, _ = compute_wilson_interval(curve, n=n)
+    _, high = compute_wilson_interval(curve, n=n, level=1 - 0.05 / curve.size)
     chance = float(probe.attrs["chance"])
     return compute_minimum_interval(curve - chance, low=low - chance, high=high - chance, n=n)
 

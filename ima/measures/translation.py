@@ -230,8 +230,8 @@ def compute_translation_rate(rates: xr.Dataset) -> Interval:
     -------
     Interval
         Maximum over data sets and layers of the fraction of pairs with a word of the own text
-        minus that with a word of another text. Its interval is simultaneous over data sets and
-        layers, because the maximum is chosen among them.
+        minus that with a word of another text. The lower end of its interval is simultaneous over
+        data sets and layers, because the maximum is chosen among them.
 
     Examples
     --------

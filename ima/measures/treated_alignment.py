@@ -1,8 +1,8 @@
 """The least change of alignment over treatments: what F3.1 and F3.2 claim must hold for all.
 
 A change counts only if it survives each treatment (:mod:`ima.measures.treatments`). The statistic
-is therefore the smallest change over treatments, with the interval that their simultaneous band
-gives.
+is therefore the smallest change over treatments, with the interval of a minimum
+(:func:`ima.stats.intervals.compute_lowest_point`).
 """
 
 from __future__ import annotations

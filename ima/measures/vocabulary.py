@@ -239,7 +239,7 @@ def compute_divergence_margin(terms: xr.Dataset) -> Interval:
     -------
     Interval
         Minimum over layers of JS(P, T) minus JS(T, T'), in bits, each averaged over data sets; its
-        interval is simultaneous over layers.
+        interval is that of a minimum over layers.
 
     Raises
     ------

@@ -191,8 +191,7 @@ def compute_kept_score_curve(
 def compute_lowest_kept_score(curve: xr.Dataset) -> Interval:
     """Measure I4 as stated: the lowest point of :func:`compute_kept_score_curve`.
 
-    The interval comes from a simultaneous band over sparsities: the lower of two noisy numbers
-    is biased downwards.
+    The interval is that of a minimum: the lower of two noisy numbers is biased downwards.
 
     Examples
     --------

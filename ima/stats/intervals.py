@@ -185,16 +185,23 @@ def compute_simultaneous_band(
 def compute_minimum_interval(
     estimate: xr.DataArray, *, low: xr.DataArray, high: xr.DataArray, n: int
 ) -> Interval:
-    """Compute the interval of a curve's minimum from the curve's simultaneous band.
+    """Compute the interval of a curve's minimum from the intervals of its points.
 
-    Where the whole curve lies in the band, its minimum lies between the minima of the band's two
-    edges. The minima of resampled curves would not do: the minimum of noisy points is biased
-    downwards, so that "contradicted" would come too easily.
+    The two ends need different edges. Where the whole curve lies below its upper edge, its minimum
+    lies below that edge's minimum: the upper edge must be simultaneous. The lower end fails only if
+    the lower edge is above the curve where the curve is lowest, which is one point: the lower edge
+    may be pointwise, however many points there are (the intersection–union test; Berger 1982). The
+    minima of resampled curves would not do: the minimum of noisy points is biased downwards, so
+    that "contradicted" would come too easily.
 
     Parameters
     ----------
-    estimate, low, high : xarray.DataArray
-        ``(...)``, the curve and the edges of its :func:`compute_simultaneous_band`.
+    estimate : xarray.DataArray
+        ``(...)``, the curve.
+    low : xarray.DataArray
+        ``(...)``, the lower ends of pointwise intervals.
+    high : xarray.DataArray
+        ``(...)``, the upper edge of the :func:`compute_simultaneous_band`.
     n : int
         Number of independent samples that the curve rests on.
 
@@ -213,7 +220,10 @@ def compute_minimum_interval(
 
 
 def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
-    """Compute the minimum of a curve, with the interval that its simultaneous band gives.
+    """Compute the minimum of a curve, with its interval.
+
+    The pointwise interval is the estimate plus and minus the standard deviation of the draws, times
+    the quantile of Student's t.
 
     Parameters
     ----------
@@ -234,8 +244,11 @@ def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
     >>> print(compute_lowest_point(curves, n=8))
     0.250 [0.250, 0.250], n = 8
     """
-    low, high = compute_simultaneous_band(curves["draws"], estimate=curves["estimate"])
-    return compute_minimum_interval(curves["estimate"], low=low, high=high, n=n)
+    estimate, draws = curves["estimate"], curves["draws"]
+    _, high = compute_simultaneous_band(draws, estimate=estimate)
+    spread = draws.std("draw", ddof=1) if draws.sizes["draw"] > 1 else 0.0
+    low = estimate - float(stats.t.ppf(0.975, max(n - 1, 1))) * spread
+    return compute_minimum_interval(estimate, low=low, high=high, n=n)
 
 
 def compute_wilson_interval(

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ima.claims import CLAIMS, error_rates
 from ima.errors import ParameterError
@@ -41,6 +42,25 @@ def test_the_published_verdicts_are_wrong_in_at_most_one_model_of_twenty():
     assert table.loc["any", "false, adjusted"] <= highest
     assert (table["false, adjusted"] <= table["false"]).all()
     assert (table["power, adjusted"] <= table["power"]).all()
+
+
+def test_readings_of_cosines_and_norms_find_twice_their_margin():
+    """Those that count yes and no, or few models, cannot: the page says what they would take."""
+    table, settings = error_rates.read_error_rates()
+    found = table.drop("any")["power"]
+    strong = ["F1.1", "F1.3", "F1.4", "F3.1", "F3.2", "F3.3", "I3"]
+    assert (found[strong] >= 0.8).all()
+    for claim in found.index.difference(strong):
+        assert error_rates.compute_needed_samples(claim, settings) > 5 * settings["samples"]
+
+
+def test_needed_samples_give_the_power():
+    """A test of a mean at twice its margin."""
+    reach, margin = 0.1, CLAIMS["F1.2"].as_tested.margin.size
+    settings = {"effect": 2, "samples": 64, "reach": {"F1.2": reach}}
+    needed = error_rates.compute_needed_samples("F1.2", settings)
+    error = reach / stats.norm.ppf(0.975) * np.sqrt(64 / needed)
+    assert stats.norm.sf(stats.norm.ppf(0.975) - margin / error) == pytest.approx(0.8, abs=0.01)
 
 
 def test_a_table_of_other_readings_is_refused(tmp_path):

@@ -97,28 +97,50 @@ def test_an_interval_of_unbiased_draws_is_the_percentiles():
     )
 
 
+def find_lowest(draws, estimate, n):
+    return intervals.compute_lowest_point(xr.Dataset({"estimate": estimate, "draws": draws}), n=n)
+
+
 def test_minimum_of_a_flat_curve_is_not_called_negative():
     """All layers at zero: resampled minima all lie below zero, the interval must not."""
     draws = curves(2000)
     assert float(draws.min("layer").quantile(0.975)) < 0
-    low, high = intervals.compute_simultaneous_band(draws)
-    interval = intervals.compute_minimum_interval(draws.mean("draw"), low=low, high=high, n=100)
+    interval = find_lowest(draws, draws.mean("draw"), 100)
     assert interval.low < 0 < interval.high
 
 
-def test_minimum_covers_the_truth():
-    truth = xr.DataArray(np.linspace(0, 1, 12), dims="layer")
-    hits = 0
+@pytest.mark.parametrize("slope", [0.0, 0.02, 1.0], ids=["flat", "nearly flat", "steep"])
+def test_minimum_covers_the_truth(slope):
+    truth = xr.DataArray(slope * np.linspace(0, 1, 12), dims="layer")
+    outside, simultaneous = [], []
     for seed in range(200):
         rng = np.random.default_rng(seed)
         samples = truth.values + rng.normal(size=(50, 12))
         weights = draw_bootstrap_weights(50, resamples=400, seed=seed).values
         draws = xr.DataArray(weights @ samples, dims=("draw", "layer"))
-        low, high = intervals.compute_simultaneous_band(draws)
         estimate = xr.DataArray(samples.mean(0), dims="layer")
-        interval = intervals.compute_minimum_interval(estimate, low=low, high=high, n=50)
-        hits += interval.low <= 0 <= interval.high
-    assert hits >= 185
+        interval = find_lowest(draws, estimate, 50)
+        outside.append((interval.low > 0, interval.high < 0))
+        low, _ = intervals.compute_simultaneous_band(draws, estimate=estimate)
+        simultaneous.append(float(low.min()) < interval.low)
+    too_high, too_low = np.mean(outside, axis=0)
+    # One lower end in forty, one interval in twenty, and three standard errors.
+    assert too_high <= 0.025 + 0.033
+    assert too_high + too_low <= 0.05 + 0.046
+    assert np.mean(simultaneous) > 0.95
+
+
+def test_a_clear_minimum_is_found_with_the_width_of_one_point():
+    """Its lower end does not pay for the number of points: only the lowest one can mislead it."""
+    rng = np.random.default_rng(0)
+    samples = 0.4 + rng.normal(size=(50, 60))
+    weights = draw_bootstrap_weights(50, resamples=400, seed=0).values
+    draws = xr.DataArray(weights @ samples, dims=("draw", "layer"))
+    estimate = xr.DataArray(samples.mean(0), dims="layer")
+    found = find_lowest(draws, estimate, 50)
+    one = find_lowest(draws.isel(layer=[0]), estimate.isel(layer=[0]), 50)
+    assert found.value - found.low == pytest.approx(one.value - one.low, rel=0.35)
+    assert found.high - found.value > 1.3 * (found.value - found.low)
 
 
 @pytest.mark.parametrize("right", [0, 37, 100])
