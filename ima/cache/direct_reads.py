@@ -2,7 +2,7 @@
 
 Zarr's Python spends a millisecond on each shard, whatever is read of it, and copies each chunk
 several times. Here, whole uncompressed chunks are read into their place, and the checksum of each
-is verified there. What these functions cannot read, :meth:`StoredArray.parse` leaves to Zarr.
+is verified there. What these functions cannot read, ``StoredArray.parse`` leaves to Zarr.
 """
 
 from __future__ import annotations

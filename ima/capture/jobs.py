@@ -60,7 +60,7 @@ def prepare_capture_job(
     parameters : CacheParameters
         The settings.
     model, dataset : str, FrozenModel or SampleSet
-        As for :func:`create_cache`.
+        As for :func:`ima.capture.writer.create_cache`.
     unit : int, optional
         Samples per unit of a cache that is there already, unless the settings name it.
 
