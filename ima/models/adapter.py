@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ima.errors import ModelError
+from ima.files import replace_folder
 
 #: Begins the names of an adapter's weights in a checkpoint, beside those of a connector.
 ADAPTER_PREFIX = "adapter."
@@ -125,13 +126,13 @@ def save_adapter(weights: Mapping[str, Tensor], folder: Path, *, rank: int, base
     config = _make_config(rank=rank, target=modules)
     config.base_model_name_or_path, config.inference_mode = base, True
     config.task_type = "CAUSAL_LM"
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(folder))
     named = {
         _PEFT_PREFIX + name.replace(f".{_NAME}.", "."): value.detach().cpu().contiguous()
         for name, value in weights.items()
     }
-    save_file(named, str(folder / ADAPTER_WEIGHTS))
+    with replace_folder(folder) as partial:
+        config.save_pretrained(str(partial))
+        save_file(named, str(partial / ADAPTER_WEIGHTS))
     return folder
 
 

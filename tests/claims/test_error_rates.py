@@ -49,7 +49,8 @@ def test_readings_of_cosines_and_norms_find_twice_their_margin():
     table, settings = error_rates.read_error_rates()
     found = table.drop("any")["power"]
     strong = ["F1.1", "F1.3", "F1.4", "F3.1", "F3.2", "F3.3", "I3"]
-    assert (found[strong] >= 0.8).all()
+    # Four of five, but for three standard errors of the simulation.
+    assert (found[strong] >= 0.8 - 3 * np.sqrt(0.8 * 0.2 / settings["families"])).all()
     for claim in found.index.difference(strong):
         assert error_rates.compute_needed_samples(claim, settings) > 5 * settings["samples"]
 
