@@ -51,7 +51,7 @@ INCOMPLETE := Not everything is fetched: pages of models that others trained are
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
-		| awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+		| awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  make book and make test install what they need into $(VENV) by themselves."
 
 setup: parts  ## install the pinned environment into .venv, fetch the parts

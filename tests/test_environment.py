@@ -118,7 +118,7 @@ def test_make_help_lists_every_target(arguments):
         capture_output=True,
         text=True,
     )
-    listed = re.findall(r"^  make ([\w-]+) ", done.stdout, flags=re.MULTILINE)
+    listed = re.findall(r"^  make ([\w-]+)  ", done.stdout, flags=re.MULTILINE)
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
     assert listed == phony[1].split()
