@@ -186,7 +186,7 @@ def compute_probe_margin(probe: xr.Dataset) -> Interval:
     >>> accuracy = ("layer", [1.0, 0.75])
     >>> probe = xr.Dataset({"accuracy": accuracy}, attrs={"chance": 0.5, "test_samples": 100})
     >>> print(compute_probe_margin(probe))
-    0.250 [0.143, 0.333], n = 100
+    0.250 [0.157, 0.333], n = 100
     """
     curve, n = probe["accuracy"], int(probe.attrs["test_samples"])
     low, _ = compute_wilson_interval(curve, n=n)

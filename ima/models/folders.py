@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ima.errors import ModelError
 from ima.models import zoo
@@ -16,6 +17,7 @@ from ima.models.audit import audit_embeddings, audit_hook_points
 from ima.models.chat_template import ChatFrame, find_placeholder_ids
 from ima.models.frozen import FrozenModel
 from ima.models.hook_point_search import find_hook_points
+from ima.models.hook_points import HookPoints
 from ima.models.hub import HubModel
 from ima.models.media_audit import audit_media
 from ima.models.perception import Perception
@@ -247,6 +249,19 @@ def load_language_model(
     )
 
 
+def _describe_hook_points(hook_points: HookPoints, language: nn.Module) -> str:
+    """Return where hook points are: a file of names may have moved them."""
+    paths = {module: path for path, module in language.named_modules()}
+    parts = {field.name: getattr(hook_points, field.name) for field in fields(hook_points)}
+    return repr(
+        {
+            name: paths.get(part, name) if isinstance(part, nn.Module) else part
+            for name, part in parts.items()
+            if name != "blocks"
+        }
+    )
+
+
 def build_frozen_model(
     name: str,
     *,
@@ -261,7 +276,7 @@ def build_frozen_model(
     """Combine the parts of a model, freeze them, and audit the hook points.
 
     A language model is audited once in a process: ``language_hash``, the sha256 of its weights,
-    its class, configuration, dtype and device say that it is the same.
+    its class, configuration, dtype, device and hook points say that it is the same.
 
     Raises
     ------
@@ -282,7 +297,7 @@ def build_frozen_model(
     hook_points = find_hook_points(language)
     audited = (
         language_hash, type(language), language.config.to_json_string(), weight.dtype,
-        weight.device, perception is not None,
+        weight.device, perception is not None, _describe_hook_points(hook_points, language),
     )  # fmt: skip
     if audited not in _AUDITED:
         audit_hook_points(language, hook_points)

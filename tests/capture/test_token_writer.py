@@ -67,13 +67,12 @@ def test_a_shard_is_written_once(group, monkeypatch):
     assert [stop for _, stop in written[:-1]] == [start for start, _ in written[1:]]
 
 
-def test_what_fails_in_the_background_is_raised(group, monkeypatch):
+def test_what_fails_in_the_background_is_raised(group):
     def fail(*_args, **_kwargs):
         raise OSError("no space left")
 
-    monkeypatch.setattr(token_writer, "write_array_rows", fail)
     coords = {"sample": np.zeros(9, dtype="int32")}
-    writer = TokenWriter(lambda: group, first=0)
+    writer = TokenWriter(lambda: group, first=0, write_rows=fail)
     writer.add({"ln1": make_states(9)}, coords=coords)
     with pytest.raises(OSError, match="no space left"):
         writer.add({"ln1": make_states(9)}, coords=coords)

@@ -25,7 +25,8 @@ def store_means(path, *, samples, hidden, chunk):
     rng = np.random.default_rng(0)
     for start in range(0, samples, chunk):
         array[start : start + chunk] = rng.random((chunk, 2, 2, hidden), dtype="float32")
-    means = xr.open_zarr(path, consolidated=False)["mean"]
+    # As pages open caches: without Dask, even where it is installed.
+    means = xr.open_zarr(path, chunks=None, consolidated=False)["mean"]
     return {"a": means.assign_coords(kind=["perceptual", "textual"], layer=[0, 1])}
 
 
