@@ -225,9 +225,10 @@ def measure_answer_lengths(questions: Sequence[ChoiceQuestion]) -> Mapping[str, 
     Returns
     -------
     dict of str to float
-        Mean number of characters of ``true`` and ``false`` answers and of ``best`` ones; and the
+        Mean number of characters of ``true`` and ``false`` answers and of ``best`` ones; the
         fraction of questions in which the best answer is the ``shortest`` or the ``longest`` of
-        those that mc1 compares, ties shared, each with what ``chance`` gives.
+        those that mc1 compares, a tie counting in parts; and ``chance``, that fraction for an
+        answer drawn at random.
 
     Examples
     --------

@@ -195,12 +195,13 @@ def find_queries(model: FrozenModel) -> tuple[nn.Module, str]:
 
 @contextmanager
 def condition_queries(model: FrozenModel, offsets: Tensor) -> Iterator[None]:
-    """Add to a model's queries, for each picture of one batch its own.
+    """Add offsets to a model's queries, for each picture of a batch its own.
 
     Parameters
     ----------
     model : FrozenModel
-        A model with learned queries, of this package or of the hub; they return on leaving.
+        A model with learned queries, of this package or of the hub; leaving the context restores
+        them.
     offsets : Tensor
         ``(picture, query or 1, width)``.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 
 def score_mc1(best: float, false: Sequence[float]) -> float:
-    """Return 1 if the best answer scores above every false one, else 0; a tie is an error.
+    """Return 1 if the best answer scores above every false one, else 0; a tie counts as 0.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def score_mc1(best: float, false: Sequence[float]) -> float:
 
 
 def score_mc2(true: Sequence[float], false: Sequence[float]) -> float:
-    """Return the probability of the true answers in that of all answers.
+    """Return the fraction of the probability of all answers that the true ones have.
 
     Parameters
     ----------

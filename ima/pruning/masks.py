@@ -220,7 +220,7 @@ def intersect_layer_masks(masks: Sequence[Masks]) -> dict[str, subnetworks.Mask]
 
 
 def load_cache_set_models(cache_set: CacheSet) -> dict[str, FrozenModel]:
-    """Load the models that made the caches of a set, by data set; a multitask model once.
+    """Load the models that made the caches of a set, by data set; each model once.
 
     Examples
     --------

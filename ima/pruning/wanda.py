@@ -253,7 +253,7 @@ class _BlockCalls:
     arguments : sequence of (tuple, dict)
         By block, its other arguments.
     added : sequence of Tensor or None
-        By block, what the decoder adds behind it.
+        By block, what the decoder adds after it.
     """
 
     state: Tensor

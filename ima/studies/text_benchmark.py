@@ -51,7 +51,7 @@ class TextResult:
     groups : mapping of str to tuple of str
         By metric, the topic or kind of each unit; metrics without groups are absent.
     read : str
-        Digest of the tokens of all texts: models of one digest read the same.
+        Digest of the tokens of all texts: models with the same digest read the same tokens.
     """
 
     model: str

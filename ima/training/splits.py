@@ -59,7 +59,7 @@ def exchange_media(data: SampleSet, *, seed: int) -> SampleSet:
     True
     """
     order = np.random.default_rng(seed).permutation(len(data))
-    # Along a random cycle through all samples, nobody keeps his own.
+    # Along a random cycle through all samples, none keeps its own.
     giver = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
     exchanged = (
         replace(sample, media=data[giver[row]].media, digest=data[giver[row]].digest)
