@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,22 +79,17 @@ def read_choice_questions(path: str | Path, *, seed: int = 0) -> tuple[ChoiceQue
         rows = _read_csv(text, path, seed=seed)
     else:
         raise _unknown_layout(path, f"its name ends in {path.suffix or 'nothing'}")
-    questions: list[ChoiceQuestion] = []
-    while True:
-        try:
-            question = next(rows, None)
-        except ParameterError as error:
-            raise SampleError(f"{path}: {error}") from error
-        if question is None:
-            break
-        questions.append(question)
+    try:
+        questions = tuple(rows)
+    except ParameterError as error:
+        raise SampleError(f"{path}: {error}") from error
     if not questions:
         raise SampleError(f"{path} holds no questions.")
-    ids = [question.id for question in questions]
-    repeated = next((own for own in ids if ids.count(own) > 1), None)
+    counts = Counter(question.id for question in questions)
+    repeated = next((own for own, count in counts.items() if count > 1), None)
     if repeated is not None:
         raise SampleError(f"{path} has the id {repeated!r} twice.")
-    return tuple(questions)
+    return questions
 
 
 def _unknown_layout(path: Path, found: str) -> SampleError:

@@ -194,6 +194,33 @@ class QuestionDrawer:
         shown = (*others[:about], target, *others[about:])
         return DrawnQuestion(shown, about, kind, text, answer, len(answers))
 
+    def draw_rows(
+        self, n: int, *, pictures: int, rng: np.random.Generator
+    ) -> list[tuple[tuple[int, ...], Sample]]:
+        """Draw questions for a step of a training, of all kinds at random.
+
+        Parameters
+        ----------
+        n : int
+            Number of questions.
+        pictures : int
+            Largest number of pictures before a question.
+        rng : numpy.random.Generator
+            Draws everything.
+
+        Returns
+        -------
+        list of (tuple of int, Sample)
+            The indices of a question's pictures, and a text: the question with its answer.
+        """
+        rows = []
+        for row, number in enumerate(rng.integers(2**31, size=n)):
+            drawn = self.draw(int(number), pictures=pictures, rng=rng)
+            rows.append(
+                (drawn.pictures, Sample(str(row), "text", "qa", drawn.prompt, (drawn.answer,)))
+            )
+        return rows
+
     def _draw_target(
         self, kind: PictureQuestionKind, answer: str, rng: np.random.Generator
     ) -> tuple[str, int]:

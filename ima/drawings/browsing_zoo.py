@@ -19,10 +19,9 @@ from ima.data.picture_questions import make_blank_pixels
 from ima.data.samples import Sample
 from ima.drawings.pictures import make_caption_sample
 from ima.drawings.several_drawings import list_pictures, make_drawing_question_drawer
-from ima.files import read_json, replace_folder, write_json
+from ima.files import replace_folder, write_json
 from ima.interventions.browsing import BROWSING_FOLDER, TwoPassModel, make_two_pass_model
 from ima.models import load_model, zoo
-from ima.models.llava import drop_cls_token
 from ima.training.features import EncoderTokenStore
 from ima.training.loop import TrainingRecipe, save_weights
 from ima.training.two_passes import (
@@ -114,31 +113,23 @@ class StoredQuestions:
         tower: Any = two_pass.model.perception
         situations = list_pictures(split, n=n)
         self.drawer = make_drawing_question_drawer(situations)
-        self.pictures, self._reads_cls = pictures, tower.cls
+        self.pictures, self._select = pictures, tower.select_tokens
         samples = [make_caption_sample(situation) for situation in situations]
-        encoder = zoo.hash_state_dict(tower.encoder.state_dict())
-        key = "\n".join([encoder, str(tower.options), tower.processor.to_json_string()])
+        key = tower.describe_reading()
         self._store = EncoderTokenStore(features, samples, tower.tokens, key=key)
         blank = make_blank_pixels(samples[0].load().shape)
         nothing = replace(samples[0], id="blank", media=lambda: blank, digest=None)
         with torch.no_grad():
-            self.blank = self._choose(tower.tokens([nothing]).float())[0]
-
-    def _choose(self, tokens: Tensor) -> Tensor:
-        return tokens if self._reads_cls else drop_cls_token(tokens)
+            self.blank = self._select(tower.tokens([nothing]).float())[0]
 
     def draw(self, n: int, *, rng: np.random.Generator) -> list[tuple[tuple[int, ...], Sample]]:
         """Draw questions about two or more pictures."""
-        rows: list[tuple[tuple[int, ...], Sample]] = []
-        for number in rng.integers(2**31, size=n):
-            drawn = self.drawer.draw(int(number), pictures=self.pictures, rng=rng)
-            sample = Sample(str(len(rows)), "text", "qa", drawn.prompt, (drawn.answer,))
-            rows.append((drawn.pictures, sample))
-        return rows
+        return self.drawer.draw_rows(n, pictures=self.pictures, rng=rng)
 
     def read_tokens(self, pictures: Sequence[int]) -> Tensor:
         """Return the tokens of pictures, ``(picture, position, width)``."""
-        return self._choose(self._store.read(pictures))
+        tokens: Tensor = self._select(self._store.read(pictures))
+        return tokens
 
 
 def train_drawings_browsing(name: str) -> Path:
@@ -168,8 +159,7 @@ def train_drawings_browsing(name: str) -> Path:
     folder, workshop = root / name, root / ".training"
     base = load_model(recipe.base)
     record = {**asdict(recipe), "base_sha256": base.card["sha256"]}
-    path = folder / zoo.CARD_FILE
-    if path.is_file() and read_json(path)["recipe"] == record:
+    if zoo.has_recipe(folder, record):
         return folder
     logger.info("train %s", name)
     two_pass = make_two_pass_model(

@@ -251,23 +251,11 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
             features=root / ".training" / "features",
         )
         recipe = settings.make_recipe()
-        if not has_recipe(folder, recipe):
+        if not zoo.has_recipe(folder, recipe):
             logger.info("train %s", name)
             _move_model(Path(train_connector(settings)), folder, name=name)
         _examine(folder, n=samples)
     return root
-
-
-def has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
-    """Return whether a folder holds a trained model of this recipe.
-
-    Examples
-    --------
-    >>> has_recipe(Path("no/such/folder"), {})
-    False
-    """
-    path = folder / zoo.CARD_FILE
-    return path.is_file() and bool(read_json(path)["recipe"] == recipe)
 
 
 def _move_model(source: Path, folder: Path, *, name: str) -> None:

@@ -31,7 +31,6 @@ from ima.models import load_model, zoo
 from ima.models.batch import Batch, EmbeddedTokens, PaddingSide, assemble_batch
 from ima.models.connector import Connector
 from ima.models.frozen import FrozenModel
-from ima.models.llava import drop_cls_token
 from ima.token_reduction.aggregation import FewShotModel
 
 if TYPE_CHECKING:
@@ -97,8 +96,7 @@ class TwoPassModel:
         new = [own for key, own in missing.items() if key not in known]
         for start in range(0, len(new), _BATCH_SIZE):
             part = new[start : start + _BATCH_SIZE]
-            tokens = perception.tokens(part)
-            tokens = tokens if perception.cls else drop_cls_token(tokens)
+            tokens = perception.select_tokens(perception.tokens(part))
             known.update({id(own): (own, row) for own, row in zip(part, tokens, strict=True)})
         return [torch.stack([known[id(own)][1] for own in each.pictures]) for each in questions]
 

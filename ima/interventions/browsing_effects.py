@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,16 +40,16 @@ BLANK = "blank pictures in both passes"
 BROWSING_ARMS = (
     CONTROL, ONE_PASS, TWO_PASSES, OTHER_CONDITION, OTHER_PICTURES, BLANK_AFTER, BLANK,
 )  # fmt: skip
-#: The statements about the method: what is compared, and the sign that it needs; 0: not above.
-BROWSING_STATEMENTS: Mapping[str, tuple[str, str, int]] = {
-    "two passes beat one pass that was trained for it": (TWO_PASSES, CONTROL, 1),
-    "two passes beat one pass of the same weights": (TWO_PASSES, ONE_PASS, 1),
-    "the condition of another question does not help": (OTHER_CONDITION, ONE_PASS, 0),
+#: The statements about the method: two arms, and whether the first is to score higher.
+BROWSING_STATEMENTS: Mapping[str, tuple[str, str, bool]] = {
+    "two passes beat one pass that was trained for it": (TWO_PASSES, CONTROL, True),
+    "two passes beat one pass of the same weights": (TWO_PASSES, ONE_PASS, True),
+    "the condition of another question does not help": (OTHER_CONDITION, ONE_PASS, False),
     "its own condition beats that of the same question on other pictures": (
-        TWO_PASSES, OTHER_PICTURES, 1,
+        TWO_PASSES, OTHER_PICTURES, True,
     ),
     "with blank pictures in the second pass, the score stays above that without pictures": (
-        BLANK_AFTER, BLANK, 1,
+        BLANK_AFTER, BLANK, True,
     ),
 }  # fmt: skip
 
@@ -199,10 +199,18 @@ def list_scores_by_kind(table: pd.DataFrame) -> pd.DataFrame:
     >>> list_scores_by_kind(pd.DataFrame([row])).to_dict("records")
     [{'arm': 'one pass', 'which': '0.50 [0.40, 0.60], n = 90'}]
     """
-    rows: dict[str, dict[str, str]] = {}
-    for each in table[table["kind"] != "all"].to_dict("records"):
-        text = f"{each['score']:.2f} [{each['low']:.2f}, {each['high']:.2f}], n = {each['n']}"
-        rows.setdefault(each["arm"], {"arm": each["arm"]})[each["kind"]] = text
+    text = "{score:.2f} [{low:.2f}, {high:.2f}], n = {n}"
+    return _list_by_arm(
+        (row["arm"], row["kind"], text.format_map(row))
+        for row in table[table["kind"] != "all"].to_dict("records")
+    )
+
+
+def _list_by_arm(cells: Iterable[tuple[str, str, Any]]) -> pd.DataFrame:
+    """Make a row for each arm and a column for each name, from arm, name and content of cells."""
+    rows: dict[str, dict[str, Any]] = {}
+    for arm, name, content in cells:
+        rows.setdefault(arm, {"arm": arm})[name] = content
     return pd.DataFrame(list(rows.values()))
 
 
@@ -233,9 +241,9 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
     Returns
     -------
     pandas.DataFrame
-        ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``: of
-        a statement that something is better, whether the interval is above zero; of the one that
-        something does not help, whether it is not.
+        ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``:
+        where the first arm is to score higher, whether the interval is above zero; where it is not
+        to help, whether it is not above zero.
 
     Examples
     --------
@@ -244,12 +252,10 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
     [True, True, True, True, False]
     """
     rows = []
-    for statement, (first, second, sign) in BROWSING_STATEMENTS.items():
+    for statement, (first, second, better) in BROWSING_STATEMENTS.items():
         difference = compute_score_gain(scores[first], scores[second], seed=seed)
-        above = difference.low > 0
-        rows.append(
-            {"statement": statement, "difference": difference, "holds": above is bool(sign)}
-        )
+        holds = (difference.low > 0) == better
+        rows.append({"statement": statement, "difference": difference, "holds": holds})
     return pd.DataFrame(rows)
 
 
@@ -369,8 +375,7 @@ def list_alignment_changes(compared: pd.DataFrame) -> pd.DataFrame:
     >>> list_alignment_changes(found)["arm"].tolist()
     ['two passes']
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for each in compared[compared["arm"] != ONE_PASS].to_dict("records"):
-        own = rows.setdefault(each["arm"], {"arm": each["arm"]})
-        own[each["treatment"]] = each["difference"]
-    return pd.DataFrame(list(rows.values()))
+    return _list_by_arm(
+        (row["arm"], row["treatment"], row["difference"])
+        for row in compared[compared["arm"] != ONE_PASS].to_dict("records")
+    )

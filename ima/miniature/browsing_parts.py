@@ -72,19 +72,13 @@ class PoolQuestions:
 
     def __init__(self, split: str, *, n: int, encoder: Any) -> None:
         pool = build_pool(multitask.MULTITASK_MODALITY, split, n=n)
-        self.split = split
         self.drawer = make_question_drawer(pool.situations)
         self.tokens = drop_cls_token(connectors.encode_pool(encoder, pool, device="cpu"))
         self.blank = _encode_blank(encoder, shape=pool.media.shape[1:])
 
     def draw(self, n: int, *, rng: np.random.Generator) -> list[tuple[tuple[int, ...], Sample]]:
         """Draw questions about two or more pictures."""
-        rows: list[tuple[tuple[int, ...], Sample]] = []
-        for number in rng.integers(2**31, size=n):
-            drawn = self.drawer.draw(int(number), pictures=_MOST_PICTURES, rng=rng)
-            sample = Sample(str(len(rows)), "text", "qa", drawn.prompt, (drawn.answer,))
-            rows.append((drawn.pictures, sample))
-        return rows
+        return self.drawer.draw_rows(n, pictures=_MOST_PICTURES, rng=rng)
 
     def read_tokens(self, pictures: Sequence[int]) -> Tensor:
         """Return the tokens of pictures, ``(picture, patch, width)``."""

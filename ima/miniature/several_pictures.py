@@ -62,7 +62,7 @@ def open_picture_questions(
     >>> question.question.prompt, question.question.references, len(question.pictures)
     ('question : in which picture is the ring ? answer :', ('one',), 2)
     """
-    situations, drawer = _list_pictures(split)
+    situations, drawer = _open_pool(split)
 
     def make_picture(index: int) -> Sample:
         return situations[index].make_sample(
@@ -75,6 +75,6 @@ def open_picture_questions(
 
 
 @cache
-def _list_pictures(split: str) -> tuple[list[Situation], QuestionDrawer]:
+def _open_pool(split: str) -> tuple[list[Situation], QuestionDrawer]:
     situations = [Situation(_MODALITY, split, index, 0) for index in range(_N_PICTURES)]
     return situations, make_question_drawer(situations)

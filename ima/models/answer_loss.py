@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ima.data.samples import Sample
 from ima.models.batch import Batch, assemble_batch
 from ima.models.frozen import FrozenModel
-from ima.models.llava import drop_cls_token
 
 
 def compute_answer_loss(
@@ -112,8 +111,8 @@ def _encode_samples(
         assert model.perception is not None
         assert encoder_tokens is not None
         tokens = encoder_tokens.to(next(connector.parameters()).dtype)
-        tokens = tokens if model.perception.cls else drop_cls_token(tokens)
-        perceptual = list(connector(tokens).to(weight.dtype))
+        read = model.perception.select_tokens(tokens)
+        perceptual = list(connector(read).to(weight.dtype))
     return assemble_batch(
         texts,
         embedded=embedded,

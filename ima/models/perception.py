@@ -142,11 +142,21 @@ class Perception:
     def _compute(self, samples: Sequence[Sample]) -> _PerceptualTokens:
         weight = next(self.connector.parameters())
         tokens = self.tokens(samples).to(weight.dtype)
-        perceptual: Tensor = self.connector(tokens if self.cls else drop_cls_token(tokens))
+        perceptual: Tensor = self.connector(self.select_tokens(tokens))
         if not self.has_summary:
             return perceptual, None
         cls_token, patches = tokens[:, :1].float(), drop_cls_token(tokens).float()
         return perceptual, torch.cosine_similarity(patches, cls_token, dim=-1)
+
+    def select_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the encoder tokens that the connector reads: all, or all but the CLS token.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            From :meth:`tokens`, dims (sample, position, width).
+        """
+        return tokens if self.cls else drop_cls_token(tokens)
 
     @torch.no_grad()
     def tokens(self, samples: Sequence[Sample]) -> Tensor:

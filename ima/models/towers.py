@@ -20,6 +20,7 @@ from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.hearing import prepare_sound
 from ima.models.perception import Perception
 from ima.models.read_errors import READ_ERRORS, describe_read_error
+from ima.models.zoo import hash_state_dict
 
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -211,6 +212,11 @@ class EncoderTower(Perception):
             self.encoder_spec.read(self.encoder, {"pixel_values": pixels.flatten(0, 1)})
         )
         return tokens.reshape(len(pixels), -1, tokens.shape[-1])
+
+    def describe_reading(self) -> str:
+        """Return all that decides the tokens of a medium: weights, options and processor."""
+        encoder = hash_state_dict(self.encoder.state_dict())
+        return "\n".join([encoder, str(self.options), self.processor.to_json_string()])
 
     def prepare_pixels(self, sample: Sample) -> Tensor:
         """Return what the encoder is given of one image, dims (channel, height, width)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ima.errors import ModelError, UnknownNameError
+from ima.files import read_json
 
 CARD_RECORD_FIELDS = (
     "name",
@@ -207,6 +208,18 @@ def read_card(folder: Path) -> dict[str, Any]:
     if missing:
         raise ModelError(f"The card {path} lacks {', '.join(missing)}. `make zoo` rebuilds it.")
     return card
+
+
+def has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
+    """Return whether a folder holds a trained model of this recipe.
+
+    Examples
+    --------
+    >>> has_recipe(Path("no/such/folder"), {})
+    False
+    """
+    path = folder / CARD_FILE
+    return path.is_file() and bool(read_json(path)["recipe"] == recipe)
 
 
 def hash_file(path: Path) -> str:

@@ -100,12 +100,11 @@ def _make_recipe(settings: TrainingSettings) -> dict[str, Any]:
 
 def _train(graded: GradedEncoder, settings: TrainingSettings) -> None:
     from ima.drawings.graded_recipes import write_random_encoder
-    from ima.drawings.zoo import has_recipe
     from ima.training import train_connector
 
     if graded.random is not None:
         write_random_encoder(graded, Path(settings.encoder))
-    if not has_recipe(Path(settings.out), settings.make_recipe()):
+    if not zoo.has_recipe(Path(settings.out), settings.make_recipe()):
         train_connector(settings)
 
 

@@ -100,7 +100,6 @@ def train_ladder(*, only: Sequence[str] = (), samples: int = 200, resamples: int
 
 def _train_rung(rung: Rung, settings: TrainingSettings) -> None:
     from ima.drawings.ladder import write_rung_language_model
-    from ima.drawings.zoo import has_recipe
     from ima.training import train_connector
 
     out = Path(settings.out)
@@ -113,7 +112,7 @@ def _train_rung(rung: Rung, settings: TrainingSettings) -> None:
             )
         write_rung_language_model(rung, Path(settings.language))
     # A model of another recipe is refused there.
-    if not has_recipe(out, settings.make_recipe()):
+    if not zoo.has_recipe(out, settings.make_recipe()):
         train_connector(settings)
 
 

@@ -136,12 +136,11 @@ def train_again(training: Retraining) -> Path:
     >>> train_again(RETRAININGS[1])  # doctest: +SKIP
     PosixPath('data/zoo/.training/retrained/seed-1')
     """
-    from ima.drawings.zoo import has_recipe
     from ima.training import train_connector
 
     settings = _make_settings(training)
     folder = Path(settings.out)
-    if not has_recipe(folder, make_recipe(training)):
+    if not zoo.has_recipe(folder, make_recipe(training)):
         logger.info("training %s", training.name)
         train_connector(settings)
     return folder

@@ -483,8 +483,7 @@ def _open_token_stores(
     if settings.features is None or settings.text_only:
         return dict.fromkeys(samples.split for samples in splits)
     tower: Any = model.perception
-    encoder = zoo.hash_state_dict(tower.encoder.state_dict())
-    key = "\n".join([encoder, str(tower.options), tower.processor.to_json_string()])
+    key = tower.describe_reading()
     return {
         samples.split: EncoderTokenStore(Path(settings.features), samples, tower.tokens, key=key)
         if len(samples)

@@ -142,13 +142,8 @@ def select_trained_state(two_pass: TwoPassModel, recipe: TwoPassRecipe) -> dict[
     >>> "condition.project.weight" in state  # doctest: +SKIP
     True
     """
-    modules = collect_modules(two_pass)
-    frozen = _list_frozen(recipe)
-    return {
-        key: value
-        for key, value in modules.state_dict().items()
-        if not key.startswith(frozen) and _is_used(key, recipe)
-    }
+    state = collect_modules(two_pass).state_dict()
+    return {key: value for key, value in state.items() if _is_trained(key, recipe)}
 
 
 def count_trained_weights(two_pass: TwoPassModel, recipe: TwoPassRecipe) -> int:
@@ -162,16 +157,14 @@ def count_trained_weights(two_pass: TwoPassModel, recipe: TwoPassRecipe) -> int:
     return sum(value.numel() for value in select_trained_state(two_pass, recipe).values())
 
 
-def _list_frozen(recipe: TwoPassRecipe) -> tuple[str, ...]:
-    if not recipe.frozen_layers:
-        return ()
-    layers = (f"connector.layers.{number}." for number in range(recipe.frozen_layers))
-    return ("connector.down.", *layers)
-
-
-def _is_used(key: str, recipe: TwoPassRecipe) -> bool:
-    """Return whether a weight has an effect: the condition's map needs a second pass."""
-    return recipe.second_pass or not key.startswith("condition.project.")
+def _is_trained(key: str, recipe: TwoPassRecipe) -> bool:
+    """Return whether a recipe trains a weight; without a second pass, no condition is mapped."""
+    untrained = [f"connector.layers.{number}." for number in range(recipe.frozen_layers)]
+    if recipe.frozen_layers:
+        untrained.append("connector.down.")
+    if not recipe.second_pass:
+        untrained.append("condition.project.")
+    return not key.startswith(tuple(untrained))
 
 
 class _TwoPassRun:
@@ -187,9 +180,8 @@ class _TwoPassRun:
         self.two_pass, self.recipe = two_pass, recipe
         self.sources = {"train": train, "validation": validation}
         self.modules = collect_modules(two_pass)
-        frozen = _list_frozen(recipe)
         for key, parameter in self.modules.named_parameters():
-            parameter.requires_grad_(not key.startswith(frozen) and _is_used(key, recipe))
+            parameter.requires_grad_(_is_trained(key, recipe))
         rng = np.random.default_rng(recipe.training.seed)
         # Every probe reads the same questions.
         self.watched = validation.draw(_N_VALIDATION_QUESTIONS, rng=rng)
