@@ -246,11 +246,10 @@ def compute_needed_samples(claim: str, settings: Mapping[str, Any], *, power: fl
     >>> compute_needed_samples("F1.2", {"effect": 2, "samples": 64, "reach": {"F1.2": 0.15}})
     1177
     """
-    unit = CLAIMS[claim].as_tested.margin.size or _DEFAULT_UNIT
     margin = CLAIMS[claim].as_tested.margin.size
-    # The interval of a model of average luck must end this far beyond its margin.
+    distance = float(settings["effect"]) * (margin or _DEFAULT_UNIT) - margin
+    # Where the effect is so many reaches beyond the margin, this fraction of intervals is, too.
     scale = 1 + float(stats.norm.ppf(power) / stats.norm.ppf(0.975))
-    distance = float(settings["effect"]) * unit - margin
     ratio = scale * float(settings["reach"][claim]) / distance
     return math.ceil(float(settings["samples"]) * ratio**2)
 

@@ -46,16 +46,13 @@ def compute_verdict_p(record: ClaimRecord) -> float:
     >>> record.verdict, round(compute_verdict_p(record), 3)
     ('inconclusive', 1.0)
     """
-    interval = record.interval
-    if record.verdict not in _CONCLUSIVE or interval is None:
+    # Both are the same, unless the interval covers other seeds.
+    interval, contents = record.interval, record.measured
+    if record.verdict not in _CONCLUSIVE or interval is None or contents is None:
         return 1.0
     sign = 1 if record.direction == "greater" else -1
     value = sign * (interval.value - record.null)
-    widths = (interval.value - interval.low, interval.high - interval.value)[::sign]
-    contents = record.measured
-    if record.spread is not None and contents is not None:
-        widths = (contents.value - contents.low, contents.high - contents.value)[::sign]
-    below, above = widths
+    below, above = (contents.value - contents.low, contents.high - contents.value)[::sign]
 
     def compute_p(distance: float, width: float) -> float:
         if record.spread is None:

@@ -26,8 +26,6 @@ from ima.models import zoo
 
 #: Name of the measurements of the zoo's own connectors.
 FIRST_SEED = "seed 0"
-#: Where the zoo keeps them.
-_FOLDER = Path("retrained") / "records"
 # Of the width of an interval: what other processors and random draws may change.
 _LARGEST_DIFFERENCE = 0.25
 #: What differs between the recipes of two seeds of one connector.
@@ -132,7 +130,11 @@ def get_seed_path(name: str) -> Path:
     >>> get_seed_path("audio seed 1").name
     'audio-seed-1.json'
     """
-    return zoo.get_zoo_root() / _FOLDER / f"{name.replace(' ', '-')}.json"
+    return _get_folder() / f"{name.replace(' ', '-')}.json"
+
+
+def _get_folder() -> Path:
+    return zoo.get_zoo_root() / "retrained" / "records"
 
 
 def write_seed_records(records: SeedRecords) -> Path:
@@ -185,13 +187,13 @@ def list_seed_records() -> list[SeedRecords]:
     >>> [one.name for one in list_seed_records()]  # doctest: +SKIP
     ['seed 0', 'audio seed 1', 'seed 1']
     """
-    kept = [read_seed_records(path) for path in sorted(get_seed_path("").parent.glob("*.json"))]
+    kept = [read_seed_records(path) for path in sorted(_get_folder().glob("*.json"))]
     if not kept:
         return []
     first = next((one for one in kept if one.name == FIRST_SEED), None)
     if first is None:
         raise ModelError(
-            f"{get_seed_path('').parent} holds {', '.join(one.name for one in kept)}, but not "
+            f"{_get_folder()} holds {', '.join(one.name for one in kept)}, but not "
             f"{FIRST_SEED}, with which they are compared. "
             f"Measure it: ima zoo retrain --only '{FIRST_SEED}'"
         )

@@ -22,6 +22,7 @@ from ima.cache.cache_set import open_cache_set
 from ima.cache.reader import read_cache_attributes
 from ima.cache.store import locate_store
 from ima.claims.records import ClaimRecord, read_claim_records
+from ima.claims.registry import CLAIMS
 from ima.claims.seeds import (
     FIRST_SEED,
     SeedMeasurement,
@@ -30,7 +31,7 @@ from ima.claims.seeds import (
     read_seed_records,
     write_seed_records,
 )
-from ima.errors import ParameterError, UnknownNameError
+from ima.errors import CacheDifferentError, ParameterError, UnknownNameError
 from ima.files import read_json
 from ima.models import zoo
 from ima.notebook.reachable_code import digest_code, list_reachable_modules
@@ -251,8 +252,6 @@ def _begin_records(name: str, training: Retraining | None) -> SeedRecords:
 
 def _drop_outdated(kept: SeedRecords) -> SeedRecords:
     """Leave out the pages that measured another version of a reading."""
-    from ima.claims.registry import CLAIMS
-
     outdated = {
         CLAIMS[one.claim].page
         for one in kept.measurements
@@ -276,17 +275,24 @@ def _get_dataset(training: Retraining) -> str:
 def _make_cache(dataset: str, kind: str, replaced: tuple[str, Path] | None) -> Path:
     """Make a cache of the zoo's connector of a data set, or of the one that replaces it.
 
-    Caches that other code captured stay unread, as in the book.
+    Pages share it. Caches that other code captured stay unread, as in the book.
     """
     from ima.capture.writer import create_cache  # imports torch
 
     folder = _get_work_folder() / "caches" / _digest_capture_code()
-    model, name = SEEDED_MODELS[dataset], f"{FIRST_SEED.replace(' ', '-')}-{dataset}"
+    model, seed = SEEDED_MODELS[dataset], get_seed_path(FIRST_SEED).stem
     if replaced is not None and replaced[0] == dataset:
-        model, name = str(replaced[1]), f"{replaced[1].name}-{dataset}"
-    opened = dataset if kind == "findings" else f"{dataset}:{kind}"
-    path = folder / f"{name}-{kind}.zarr"
-    create_cache(model, dataset=opened, path=path, overwrite=True, **CACHE_SETTINGS[kind])
+        model, seed = str(replaced[1]), replaced[1].name
+    path = folder / f"{seed}-{dataset}-{kind}.zarr"
+    settings = {
+        "dataset": dataset if kind == "findings" else f"{dataset}:{kind}",
+        "path": path,
+        **CACHE_SETTINGS[kind],
+    }
+    try:
+        create_cache(model, **settings)
+    except CacheDifferentError:  # weights, samples or settings have changed since
+        create_cache(model, overwrite=True, **settings)
     return path
 
 
@@ -310,7 +316,7 @@ def _run_page(
     """Run a page on caches, and return what it recorded."""
     open_cache_set(caches)  # one model, or an error before the page runs
     runs = _get_work_folder() / "runs"
-    stem = f"{name.replace(' ', '-')}-{len(caches)}-{page.name}"
+    stem = f"{get_seed_path(name).stem}-{len(caches)}-{page.name}"
     claims = runs / f"{stem}.claims.json"
     values = {
         **page.parameters,

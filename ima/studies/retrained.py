@@ -107,14 +107,13 @@ def retrain_connector(
     PosixPath('data/zoo/retrained')
     """
     for one in select_trainings(RETRAININGS, only, kind="training"):
-        settings = _make_settings(one)
-        record = _make_record(one, settings)
+        record = _make_record(one)
         record["measured"] = {"samples": samples, "resamples": resamples, "version": _VERSION}
         path = _get_path(one)
         if is_kept(path, record):
             continue
-        trained = train_again(one)
-        write_json(path, record | _measure(str(trained), settings.data, samples, resamples))
+        trained, data = train_again(one), _make_settings(one).data
+        write_json(path, record | _measure(str(trained), data, samples, resamples))
     return zoo.get_zoo_root() / RETRAINED_FOLDER
 
 
@@ -140,7 +139,7 @@ def train_again(training: Retraining) -> Path:
 
     settings = _make_settings(training)
     folder = Path(settings.out)
-    if not zoo.has_recipe(folder, make_recipe(training)):
+    if not zoo.has_recipe(folder, settings.make_recipe()):
         logger.info("training %s", training.name)
         train_connector(settings)
     return folder
@@ -172,12 +171,9 @@ def _make_settings(training: Retraining) -> TrainingSettings:
     return settings.model_copy(update={"seed": training.seed, "permuted": training.permuted})
 
 
-def _make_record(training: Retraining, settings: TrainingSettings) -> dict[str, Any]:
+def _make_record(training: Retraining) -> dict[str, Any]:
     """Return what decides the weights of a training."""
-    return {
-        "training": asdict(training),
-        "recipe": settings.make_recipe(),
-    }
+    return {"training": asdict(training), "recipe": make_recipe(training)}
 
 
 def _measure(name: str, dataset: str, samples: int, resamples: int) -> dict[str, Any]:
@@ -233,7 +229,7 @@ def read_retrained(
             continue
         path = _get_path(one)
         if path.is_file():
-            if not is_kept(path, _make_record(one, _make_settings(one))):
+            if not is_kept(path, _make_record(one)):
                 raise ModelError(
                     f"{path} is of another recipe than {model} has. "
                     f"Train it again: ima zoo retrain --only '{one.name}'"

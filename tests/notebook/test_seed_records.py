@@ -18,7 +18,7 @@ from ima import claims
 from ima.cache.cache_set import open_cache_sets
 from ima.claims import seeds
 from ima.drawings import zoo as recipes
-from ima.errors import ParameterError, UnknownNameError
+from ima.errors import CacheDifferentError, ParameterError, UnknownNameError
 from ima.models import zoo
 from ima.notebook import seed_records
 from ima.notebook.runner import read_notebook_parameters
@@ -113,6 +113,23 @@ def test_what_is_measured_is_not_repeated_unless_a_reading_changes(pages_run, mo
     assert seeds.read_seed_records(path).samples == 8
 
 
+def test_pages_share_caches_and_only_those_of_other_weights_are_replaced(pages_run, monkeypatch):
+    asked = []
+
+    def create(model, *, path, overwrite=False, **_):
+        asked.append((path.name, overwrite))
+        if path.name.startswith("seed-1") and not overwrite:
+            message = "It is of other weights."
+            raise CacheDifferentError(message)
+
+    monkeypatch.setattr("ima.capture.writer.create_cache", create)
+    measure(only=["seed 1"])
+    assert {name for name, overwrite in asked if overwrite} == {f"seed-1-{IMAGE}-findings.zarr"}
+    kept = [name for name, overwrite in asked if not overwrite and name.startswith("seed-0")]
+    assert len(kept) == 4
+    assert kept.count(f"seed-0-{AUDIO}-findings.zarr") == 2
+
+
 def test_a_connector_of_permuted_pictures_is_no_seed(pages_run):
     measure(only=["permuted"])
     assert pages_run == []
@@ -148,7 +165,7 @@ def test_seeds_are_measured_as_the_standard_edition_measures():
         tuple(config["data"][name] for name in small),
         tuple(seed_records.SEEDED_MODELS),
     ) == seed_records.SEEDED_SETS
-    runs = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())["runs"]
+    runs = config["runs"]
     for page in seed_records.SEEDED_PAGES:
         declared = {
             one.name: one.default
