@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,13 +55,19 @@ def run_snakemake(*words, folder, path=""):
     )  # fmt: skip
 
 
+def read_documented_arguments(name):
+    """Return the words that a page gives Snakemake for a site's account and partition."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.search(r'make book PROFILE=slurm \\\n +ARGS="([^"]+)"', text)[1].split()
+
+
 def test_steps_run_as_jobs_of_slurm(tmp_path):
     slurm = install_slurm(tmp_path / "slurm")
     folder = tmp_path / "book"
     folder.mkdir()
     (folder / "Snakefile").write_text(SNAKEFILE.format(workflow=str(ROOT / "workflow")))
     words = ["--workflow-profile", str(PROFILES / "slurm"), "--cores", "2", "--logger", "ima"]
-    words += ["--default-resources", "slurm_account=lab", "slurm_partition=long"]
+    words += read_documented_arguments("README.md")
     words += ["--latency-wait", "1", "--slurm-init-seconds-before-status-checks", "1"]
     done = run_snakemake(*words, folder=folder, path=slurm)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -69,6 +76,7 @@ def test_steps_run_as_jobs_of_slurm(tmp_path):
     asked = (slurm / "asked").read_text().splitlines()
     assert len(asked) == 2
     assert all("lab" in line and "long" in line for line in asked)
+    assert all("--mem\t8000" in line and "\t120" in line for line in asked)
     assert "2 of 2 steps are done" in done.stderr
 
 
@@ -77,6 +85,10 @@ def test_the_profile_asks_for_memory_and_waits_for_files():
     assert profile["executor"] == "slurm"
     assert profile["default-resources"]["mem_mb"] > 0
     assert profile["latency-wait"] >= 30
+    # A list on the command line replaces that of the profile.
+    kept = [f"{name}={value}" for name, value in profile["default-resources"].items()]
+    for name in ("README.md", "notebooks/workers.md"):
+        assert set(kept) < set(read_documented_arguments(name))
 
 
 @pytest.mark.slow
