@@ -45,6 +45,13 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
+@pytest.fixture(autouse=True)
+def _committed_zoo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny zoo lasts for a whole session: a test that does not ask for it reads the real one."""
+    if "tiny_zoo" not in request.fixturenames:
+        monkeypatch.delenv("IMA_ZOO", raising=False)
+
+
 @pytest.fixture(scope="session")
 def _multitask_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tinyzoo import add_multitask, make_zoo

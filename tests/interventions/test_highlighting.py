@@ -190,8 +190,7 @@ def test_attention_mass_grows_with_beta(hub, name):
     assert masses[-1].mean() > masses[1].mean() > masses[0].mean()
 
 
-def test_attention_mass_grows_with_beta_in_every_layer_of_a_trained_model(monkeypatch):
-    monkeypatch.delenv("IMA_ZOO", raising=False)
+def test_attention_mass_grows_with_beta_in_every_layer_of_a_trained_model():
     model = load_model("llava-mini-3")
     samples = open_samples("mini-image-caption", n=4)
     batch = model.encode(samples, side="left", target=False)

@@ -79,8 +79,7 @@ def test_tiles_of_a_picture_cover_it_twice_and_ends_of_rows_have_no_place(models
     assert (np.diff(rows[:, 0]) > 0).all()
 
 
-def test_tokens_of_the_miniature_model_are_a_grid(monkeypatch):
-    monkeypatch.delenv("IMA_ZOO", raising=False)
+def test_tokens_of_the_miniature_model_are_a_grid():
     sample = open_samples("mini-image-caption", n=1)[0]
     places = locate_tokens(load_model("llava-mini-3"), sample)
     corners = np.stack(np.meshgrid(np.arange(0, 64, 8), np.arange(0, 64, 8)), axis=-1)

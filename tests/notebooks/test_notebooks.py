@@ -208,7 +208,7 @@ def test_the_page_on_workers_says_what_breaks_first(tmp_path):
     parts = {"requests of the store", "tasks of the scheduler", "marks of finished units"}
     assert {known["first_part"], known["slow_part"]} <= parts
     assert int(known["first_workers"].replace(",", "")) > 0
-    assert float(known["nominal"]) > 1
+    assert float(known["nominal"]) >= 1
 
 
 def test_caching_runs_on_part_of_the_hook_points(tiny_zoo, tmp_path):
@@ -549,9 +549,8 @@ def test_pictures_are_read_twice(tmp_path):
 
 
 @pytest.mark.slow
-def test_parts_of_a_picture_are_highlighted(tmp_path, monkeypatch):
+def test_parts_of_a_picture_are_highlighted(tmp_path):
     """On a model that recognises its objects: random weights name nothing that could switch."""
-    monkeypatch.delenv("IMA_ZOO", raising=False)
     given = {"models": {"llava-mini-3": "mini"}, "samples": {"llava-mini-3": 4}}
     given |= {"searched": {"llava-mini-3": 6}, "betas": [1.0, 5.0], "gammas": [2.0]}
     known = check_page(run("highlight", tmp_path, **given, alphas=[0.01], resamples=20))
