@@ -47,7 +47,7 @@ def tiny_zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _committed_zoo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny zoo lasts for a whole session: a test that does not ask for it reads the real one."""
+    """Hide the tiny zoo, which lasts for a session, from tests that do not ask for it."""
     if "tiny_zoo" not in request.fixturenames:
         monkeypatch.delenv("IMA_ZOO", raising=False)
 

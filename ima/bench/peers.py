@@ -195,10 +195,16 @@ def time_peer(name: str, *, shape: str, threads: int, repeats: int) -> list[Benc
             step = STATISTICS_STEP
         theirs = TimedStep(PEER_PREFIX + peer.label, run.capture)
         subject = f"{shape}, random weights, {threads} thread{'s' * (threads > 1)}"
-        common: Any = {"subject": subject, "repeats": repeats}
+        common: Any = {"subject": subject, "repeats": repeats, "prepare": partial(_empty, folder)}
         (plain,) = time_against(base, [theirs], **common)
         (ours,) = time_against(theirs, [TimedStep(step, own, limit=limit)], **common)
     return [plain, ours]
+
+
+def _empty(folder: str) -> None:
+    """Remove what the last run wrote; its time does not count."""
+    for path in Path(folder).iterdir():
+        shutil.rmtree(path)
 
 
 def _require_same(
@@ -317,7 +323,6 @@ def _make_torchlens(model: FrozenModel, batch: Batch, folder: Path) -> PeerRun:
     output = folder / "torchlens"
 
     def capture() -> Path:
-        shutil.rmtree(output, ignore_errors=True)
         # Its digest of the weights takes as long for one batch as for many: it is left out.
         torchlens.extract_dataset(
             decoder,

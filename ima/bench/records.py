@@ -203,8 +203,8 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each record: its fields, ``met``, and what describes its machine. The ``device``
-        is the machine's.
+        A row for each record: its fields, ``met``, the ``run`` (0 for the first file), and what
+        describes its machine. The ``device`` is the machine's.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     True
     """
     rows = []
-    for path in map(Path, paths):
+    for run, path in enumerate(map(Path, paths)):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             machine = dict(content["machine"])
@@ -226,5 +226,5 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
             raise ParameterError(
                 f"{path} is not what `ima bench` writes: {error!r}. Measure again: make bench"
             ) from error
-        rows += [{**asdict(each), "met": each.is_met, **machine} for each in records]
+        rows += [{**asdict(each), "met": each.is_met, "run": run, **machine} for each in records]
     return pd.DataFrame(rows)
