@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 #: Rooms that analysts use where torch is absent.
 READERS = (
     "cache", "claims", "data", "errors", "figures", "files", "hook_points", "measures", "metrics",
-    "notebook", "packages", "progress", "stats", "studies", "timing",
+    "notebook", "packages", "progress", "stats", "studies", "systems", "timing",
 )  # fmt: skip
 WITHOUT_TORCH = """
 import sys

@@ -41,7 +41,8 @@ def complete(config: Config) -> dict[str, Any]:
     A run whose parts from packages are not fetched is left out, unless it names parameters for
     ``otherwise``. Every page of a claim in
     :mod:`ima.claims.registry` is a run that records claims. A page that the configuration does not
-    list opens the caches of findings and keeps its notebook's defaults.
+    list opens the caches of findings and keeps its notebook's defaults. A run that comes ``after``
+    systems reads what all runs record that have ``systems``.
 
     ``own_model`` is a name, a folder or a hub's id; ``own_data`` data sets or folders of samples
     separated by commas; ``own_samples``, ``own_device`` and ``own_precision`` may be left out.
@@ -55,6 +56,10 @@ def complete(config: Config) -> dict[str, Any]:
     runs = {name: dict(run) for name, run in config["runs"].items() if name not in left_out}
     for page in list_claim_pages():
         runs.setdefault(page, {"caches": "findings"})["claims"] = True
+    recorded = [name for name, run in runs.items() if run.get("systems")]
+    for run in runs.values():
+        if run.get("after") == "systems":
+            run |= {"after": recorded, "reads": "systems"}
     config = {**config, "runs": runs}
     model, data = (str(config.get(name) or "") for name in ("own_model", "own_data"))
     if not model and not data:
@@ -223,7 +228,17 @@ def parameters(config: Config, run: str) -> dict[str, Any]:
         values["caches"] = [made[name]["out"] for name in chosen(config, run)]
     if entry.get("claims"):
         values["claims"] = f"book/runs/{run}.claims.json"
+    if entry.get("systems"):
+        values["systems"] = f"book/runs/{run}.systems.json"
+    if entry.get("reads") == "systems":
+        values["records"] = system_records(config)
     return values
+
+
+def system_records(config: Config) -> list[str]:
+    """Return the files in which runs record what related systems do."""
+    runs = config["runs"].items()
+    return [f"book/runs/{name}.systems.json" for name, entry in runs if entry.get("systems")]
 
 
 def folder(config: Config) -> Path:

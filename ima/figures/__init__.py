@@ -55,3 +55,4 @@ from ima.figures.plans import (
 from ima.figures.rows import plot_values_by_row
 from ima.figures.scores import plot_scores_with_floors, plot_training_curves, plot_zoo_scores
 from ima.figures.style import set_theme
+from ima.figures.systems import plot_system_map

@@ -387,6 +387,36 @@ def compute_named_gain(captions: HighlightedAnswers, *, seed: int = 0) -> Interv
     return compute_score_gain(np.asarray(own) / 2, np.asarray(other) / 2, seed=seed)
 
 
+def compute_answer_change(
+    questions: HighlightedAnswers, *, highlight: str, seed: int = 0
+) -> Interval:
+    """Compute how much the fraction of exact answers changes with something highlighted.
+
+    Parameters
+    ----------
+    questions : HighlightedAnswers
+        From :func:`answer_highlighted`.
+    highlight : str
+        What is highlighted, such as :data:`OTHER`.
+    seed : int
+        Seed of the resampling of questions.
+
+    Returns
+    -------
+    Interval
+        The paired difference from the plain answers.
+
+    Examples
+    --------
+    >>> compute_answer_change(questions, highlight=OTHER).value  # doctest: +SKIP
+    -0.25
+    """
+    plain, marked = (
+        _match(questions.samples, questions.answers[name]) for name in (PLAIN, highlight)
+    )
+    return compute_score_gain(marked, plain, seed=seed)
+
+
 def tabulate_effects(
     *,
     captions: HighlightedAnswers,

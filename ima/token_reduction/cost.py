@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -83,6 +83,36 @@ def compute_prefill_cost(model: FrozenModel, trace: PlanTrace) -> PrefillCost:
         attention += 4 * int((attending * present).sum()) * sizes["width"]
         cached += int(present.sum())
     return PrefillCost(linear, attention, cached)
+
+
+def count_operations(run: Callable[[], object]) -> int:
+    """Count the floating-point operations of what runs, as torch counts them.
+
+    Parameters
+    ----------
+    run : callable
+        Runs modules of torch, such as a model on a prompt.
+
+    Returns
+    -------
+    int
+        Products of matrices, convolutions and attention on all positions, padding included; a
+        multiplication and an addition count two.
+
+    Examples
+    --------
+    >>> linear = nn.Linear(4, 3)
+    >>> count_operations(lambda: linear(torch.ones(2, 4)))
+    48
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    # The fused kernel of a CPU is not among those that torch counts.
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        run()
+    return int(counter.get_total_flops())
 
 
 def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:

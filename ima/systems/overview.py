@@ -1,0 +1,360 @@
+"""The systems side by side: the table of the map, promises beside findings, the front page's list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ima.errors import ParameterError
+from ima.files import replace_file
+from ima.systems.records import (
+    MeasuredEffect,
+    SystemQuantity,
+    SystemRecord,
+    collect_system_records,
+    group_by_system,
+)
+from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, RelatedSystem, SystemOutcome
+
+#: By quantity of the map, the title of its panel and the unit of its axis.
+MAP_PANELS: Mapping[SystemQuantity, tuple[str, str]] = {
+    "cost": ("cost", "more operations (fraction)"),
+    "score": ("score", "change (fraction)"),
+    "alignment": ("alignment", "change (cosine)"),
+}
+NO_RECORD = "no record in this book"
+_RECORDS_ENDING = ".systems.json"
+
+
+def tabulate_map(records: Sequence[SystemRecord]) -> pd.DataFrame:
+    """Tabulate the map: each number of each record, as a change against the model without it.
+
+    Parameters
+    ----------
+    records : sequence of SystemRecord
+        From :func:`ima.systems.records.collect_system_records`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``system``, ``where`` (model and data set), ``change`` (what the system changes), ``panel``,
+        ``unit``, ``value``, ``low``, ``high``, ``n``: a row for each panel of
+        :data:`MAP_PANELS`. 0 is the model without the system on all of them: a cost of 0.5 stands
+        for half as many operations more. Numbers are NaN where a record has none, and where a
+        system has no record.
+
+    Examples
+    --------
+    >>> table = tabulate_map([])
+    >>> table["where"].unique().tolist()
+    ['no record in this book']
+    """
+    rows = []
+    for name, own in group_by_system(records).items():
+        system = SYSTEMS[name]
+        for record in own or [None]:
+            where = f"{record.model}, {record.dataset}" if record else NO_RECORD
+            for quantity, (panel, unit) in MAP_PANELS.items():
+                effect = getattr(record, quantity) if record else None
+                row = {"system": system.name, "where": where, "change": system.change}
+                rows.append(row | {"panel": panel, "unit": unit} | _list_numbers(effect, quantity))
+    return pd.DataFrame(rows)
+
+
+def _list_numbers(effect: MeasuredEffect | None, quantity: str) -> dict[str, float]:
+    if effect is None:
+        return dict.fromkeys(("value", "low", "high"), float("nan")) | {"n": 0}
+    without = 1.0 if quantity == "cost" else 0.0
+    numbers = {name: getattr(effect, name) - without for name in ("value", "low", "high")}
+    return numbers | {"n": effect.n}
+
+
+def tabulate_changes() -> pd.DataFrame:
+    """Tabulate what each system changes, and how.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``system`` (with a link), ``year``, a column for each of
+        :data:`ima.systems.registry.SYSTEM_CHANGES` with ``×`` in one of them, ``trains``, ``how``.
+
+    Examples
+    --------
+    >>> table = tabulate_changes()
+    >>> (table[["inputs", "tokens", "weights", "decoding"]] == "×").sum(axis=1).unique().tolist()
+    [1]
+    """
+    return pd.DataFrame(
+        {
+            "system": system.name,
+            "year": system.year,
+            **{change: "×" if change == system.change else "" for change in SYSTEM_CHANGES},
+            "trains": "yes" if system.trained else "no",
+            "how": system.how,
+        }
+        for system in SYSTEMS.values()
+    )
+
+
+def compare_promises(records: Sequence[SystemRecord]) -> pd.DataFrame:
+    """Compare what each system promised with what was found: a row for each record.
+
+    Parameters
+    ----------
+    records : sequence of SystemRecord
+        The measured systems.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``system``, ``promise``, ``model``, ``data set``, ``setting``, ``statistic``, ``needed``
+        (what keeps the promise), ``found``, ``n`` and ``outcome``. A system without a record has a
+        row that says so.
+
+    Examples
+    --------
+    >>> compare_promises([])["outcome"].unique().tolist()
+    ['no record in this book']
+    """
+    rows = []
+    for name, own in group_by_system(records).items():
+        system = SYSTEMS[name]
+        promise = system.promise
+        head = {"system": system.name, "promise": promise.sentence}
+        for record in own or [None]:
+            row = dict.fromkeys(("model", "data set", "setting"), "–") | {
+                "statistic": promise.statistic,
+                "needed": f"above {promise.null:g}",
+                "found": "–",
+                "n": "–",
+                "outcome": NO_RECORD,
+            }
+            if record is not None:
+                row |= {"model": record.model, "data set": record.dataset}
+                row |= {"setting": record.setting, "outcome": record.outcome}
+                row["found"] = record.reasons.get("promised", "")
+                if record.promised is not None:
+                    row["found"] = format_effect(record.promised)
+                    row["n"] = f"{record.promised.n} {record.promised.unit}"
+            rows.append(head | row)
+    return pd.DataFrame(rows)
+
+
+def tabulate_effects(records: Sequence[SystemRecord]) -> pd.DataFrame:
+    """Tabulate the numbers of the map in words, with the reasons where there is none.
+
+    Parameters
+    ----------
+    records : sequence of SystemRecord
+        The measured systems.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``system``, ``model``, ``data set``, ``what``, ``number`` (or the reason) and ``n``: a row
+        for each record and panel.
+
+    Examples
+    --------
+    >>> tabulate_effects([]).empty
+    True
+    """
+    rows = []
+    for record in records:
+        head = {"system": SYSTEMS[record.system].name, "model": record.model}
+        for quantity in MAP_PANELS:
+            effect: MeasuredEffect | None = getattr(record, quantity)
+            row = {"what": quantity, "number": record.reasons.get(quantity, ""), "n": "–"}
+            if effect is not None:
+                row = {"what": effect.quantity, "number": format_effect(effect)}
+                row["n"] = f"{effect.n} {effect.unit}"
+            rows.append(head | {"data set": record.dataset} | row)
+    return pd.DataFrame(rows)
+
+
+def format_effect(effect: MeasuredEffect) -> str:
+    """Format a number with its interval; a count without an error has none.
+
+    Examples
+    --------
+    >>> one = MeasuredEffect(quantity="q", value=0.5, low=0.25, high=0.75, n=9, unit="samples")
+    >>> format_effect(one)
+    '0.500 [0.250, 0.750]'
+    >>> format_effect(one.model_copy(update={"low": 0.5, "high": 0.5}))
+    '0.500'
+    """
+    if effect.low == effect.high:
+        return f"{effect.value:.3f}"
+    return f"{effect.value:.3f} [{effect.low:.3f}, {effect.high:.3f}]"
+
+
+def list_missing(records: Sequence[SystemRecord]) -> list[str]:
+    """List the systems without a record, each with its page.
+
+    Examples
+    --------
+    >>> list_missing([])[1]
+    'VTW (page token-reduction)'
+    """
+    return [
+        f"{SYSTEMS[name].name} (page {SYSTEMS[name].page})"
+        for name, own in group_by_system(records).items()
+        if not own
+    ]
+
+
+def count_outcomes(records: Sequence[SystemRecord]) -> str:
+    """Say in one sentence how many systems keep their promise, and which have no record.
+
+    Parameters
+    ----------
+    records : sequence of SystemRecord
+        The measured systems.
+
+    Raises
+    ------
+    ParameterError
+        If there is no record: a map of nothing says nothing.
+
+    Examples
+    --------
+    >>> from ima.systems.records import make_system_record
+    >>> why = "The page did not measure it."
+    >>> record = make_system_record("browse", model="m", dataset="d", setting="s", cost=why,
+    ...                             score=why, alignment=why, promised=why)
+    >>> count_outcomes([record]).split(".")[0]
+    'Of 9 systems, 1 has a record, and 0 keep their promise wherever they were measured'
+    """
+    if not records:
+        raise ParameterError(
+            "No page has recorded a system. Run a page that does, such as "
+            f"notebooks/{next(iter(SYSTEMS.values())).page}.md, and give its *{_RECORDS_ENDING}."
+        )
+    groups = {name: own for name, own in group_by_system(records).items() if own}
+    kept = [name for name, own in groups.items() if all(each.outcome == "works" for each in own)]
+    broken = [
+        name for name, own in groups.items() if all(e.outcome == "does not work" for e in own)
+    ]
+    verb = "has a record" if len(groups) == 1 else "have records"
+    parts = [
+        f"Of {len(SYSTEMS)} systems, {len(groups)} {verb}, and {len(kept)} keep their promise "
+        f"wherever they were measured{_name(kept)}.",
+        f"{len(broken)} keep it nowhere{_name(broken)}.",
+    ]
+    missing = list_missing(records)
+    if missing:
+        parts.append(f"Without a record: {'; '.join(missing)}.")
+    return " ".join(parts)
+
+
+def _name(systems: Sequence[str]) -> str:
+    return f" ({', '.join(SYSTEMS[name].name for name in systems)})" if systems else ""
+
+
+def format_systems_list(
+    records: Sequence[SystemRecord], *, pages: Mapping[str, str] | None = None
+) -> str:
+    """Format the front page's list of systems as MyST markdown.
+
+    Parameters
+    ----------
+    records : sequence of SystemRecord
+        The measured systems.
+    pages : mapping of str to str or None
+        Links to the pages of the book, by the path of the notebook.
+
+    Returns
+    -------
+    str
+        A table with a row for each system: whether it works, on which models, with which effect;
+        empty without records.
+
+    Examples
+    --------
+    >>> format_systems_list([])
+    ''
+    """
+    if not records:
+        return ""
+    links = pages or {}
+    lines = ["| System | Works | Cost | Score | Alignment |", "|---|---|---|---|---|"]
+    for name, own in group_by_system(records).items():
+        system = SYSTEMS[name]
+        label = _link(system, own, links)
+        if not own:
+            lines.append(f"| {label} | {NO_RECORD} | – | – | – |")
+            continue
+        works = [f"{_mark(each.outcome)} {each.model}, {each.dataset}" for each in own]
+        cells = [[_describe(record, quantity) for record in own] for quantity in MAP_PANELS]
+        row = [label, *("<br>".join(cell) for cell in (works, *cells))]
+        lines.append(f"| {' | '.join(row)} |")
+    legend = ", ".join(f"{symbol} {outcome}" for outcome, symbol in OUTCOME_SYMBOLS.items())
+    note = (
+        f"{legend}. A system works where the interval of the statistic of its promise lies above "
+        "a null that was fixed before any page ran. All numbers are against the same model without "
+        "the system: operations as a ratio, the score as a difference of fractions, alignment as a "
+        "difference of cosines (matched minus all pairs). Brackets: 95 % intervals."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+#: By outcome, how the front page marks it.
+OUTCOME_SYMBOLS: Mapping[SystemOutcome, str] = {
+    "works": "✓",
+    "does not work": "✗",
+    "undecided": "○",
+    "not measured": "–",
+}
+
+
+def _mark(outcome: SystemOutcome) -> str:
+    symbol = OUTCOME_SYMBOLS[outcome]
+    return f'<span role="img" aria-label="{outcome}" title="{outcome}">{symbol}</span>'
+
+
+def _link(
+    system: RelatedSystem, records: Sequence[SystemRecord], links: Mapping[str, str]
+) -> str:
+    page = next((links[each.notebook] for each in records if each.notebook in links), None)
+    return f"[{system.name}]({page})" if page else system.name
+
+
+def _describe(record: SystemRecord, quantity: SystemQuantity) -> str:
+    effect: MeasuredEffect | None = getattr(record, quantity)
+    if effect is None:
+        return "–"
+    if quantity == "cost":
+        return f"× {effect.value:.2f}"
+    return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+
+
+def write_systems_list(files: Sequence[Path], *, out: Path, runs: str = "runs") -> None:
+    """Write the front page's list of systems from the records of the pages.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The records of each run, ``PAGE.systems.json``; the page is ``PAGE.ipynb``.
+    out : Path
+        The file that the front page includes; empty without records.
+    runs : str
+        The folder of the pages, as the front page links it.
+
+    Raises
+    ------
+    ParameterError
+        If a file cannot be read, or a system is recorded twice.
+
+    Examples
+    --------
+    >>> write_systems_list(
+    ...     [Path("book/runs/browse.systems.json")], out=Path("book/_generated/systems.md")
+    ... )  # doctest: +SKIP
+    """
+    records = collect_system_records(files)
+    names = [path.name.removesuffix(_RECORDS_ENDING) for path in map(Path, files)]
+    pages = {f"notebooks/{name}.md": f"{runs}/{name}.ipynb" for name in names}
+    with replace_file(out) as partial:
+        partial.write_text(format_systems_list(records, pages=pages), encoding="utf-8")
