@@ -30,6 +30,7 @@ from ima.models.chat_template import (
 from ima.models.frozen import BatchContext, FrozenModel
 from ima.models.hearing import prepare_sound
 from ima.models.memory import is_out_of_memory
+from ima.models.patch_summaries import place_summaries, watch_summaries
 from ima.models.processors import NoVideoProcessor, prepare_videos
 
 #: Side of the picture that tells which placeholder a processor reads, in pixels.
@@ -320,7 +321,8 @@ class HubModel(FrozenModel):
         self, samples: Sequence[Sample], rendered: Sequence[RenderedText], inputs: dict[str, Any]
     ) -> Batch:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        embeds, extra = self._capture_decoder_inputs(inputs)
+        with watch_summaries(self.language) as summaries:
+            embeds, extra = self._capture_decoder_inputs(inputs)
         perceptual = self._mark_perceptual(ids) & mask.bool()
         modality = torch.full(ids.shape, PADDING_CODE, dtype=torch.int8, device=ids.device)
         answer = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
@@ -345,6 +347,7 @@ class HubModel(FrozenModel):
             token_id=torch.where(perceptual | ~mask.bool(), PADDING_CODE, ids),
             answer=answer,
             sample_ids=tuple(sample.id for sample in samples),
+            summary=place_summaries(summaries, perceptual),
             extra=extra,
         )
 

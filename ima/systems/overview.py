@@ -16,7 +16,7 @@ from ima.systems.records import (
     collect_system_records,
     group_by_system,
 )
-from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, RelatedSystem, SystemOutcome
+from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, RelatedSystem
 
 #: By quantity of the map, the title of its panel and the unit of its axis.
 MAP_PANELS: Mapping[SystemQuantity, tuple[str, str]] = {
@@ -268,8 +268,8 @@ def format_systems_list(
     Returns
     -------
     str
-        A table with a row for each system: whether it works, on which models, with which effect;
-        empty without records.
+        An entry for each system: whether it works, on which models, with which effect; empty
+        without records.
 
     Examples
     --------
@@ -278,40 +278,20 @@ def format_systems_list(
     """
     if not records:
         return ""
-    links = pages or {}
-    lines = ["| System | Works | Cost | Score | Alignment |", "|---|---|---|---|---|"]
+    lines = []
     for name, own in group_by_system(records).items():
-        system = SYSTEMS[name]
-        label = _link(system, own, links)
-        if not own:
-            lines.append(f"| {label} | {NO_RECORD} | – | – | – |")
-            continue
-        works = [f"{_mark(each.outcome)} {each.model}, {each.dataset}" for each in own]
-        cells = [[_describe(record, quantity) for record in own] for quantity in MAP_PANELS]
-        row = [label, *("<br>".join(cell) for cell in (works, *cells))]
-        lines.append(f"| {' | '.join(row)} |")
-    legend = ", ".join(f"{symbol} {outcome}" for outcome, symbol in OUTCOME_SYMBOLS.items())
-    note = (
-        f"{legend}. A system works where the interval of the statistic of its promise lies above "
-        "a null that was fixed before any page ran. All numbers are against the same model without "
-        "the system: operations as a ratio, the score as a difference of fractions, alignment as a "
-        "difference of cosines (matched minus all pairs). Brackets: 95 % intervals."
-    )
-    return "\n".join([*lines, "", note, ""])
+        label = _link(SYSTEMS[name], own, pages or {})
+        found = "; ".join(map(_describe_record, own)) or NO_RECORD
+        lines.append(f"- {label}: {found}.")
+    return "\n".join([*lines, "", _LIST_NOTE, ""])
 
 
-#: By outcome, how the front page marks it.
-OUTCOME_SYMBOLS: Mapping[SystemOutcome, str] = {
-    "works": "✓",
-    "does not work": "✗",
-    "undecided": "○",
-    "not measured": "–",
-}
-
-
-def _mark(outcome: SystemOutcome) -> str:
-    symbol = OUTCOME_SYMBOLS[outcome]
-    return f'<span role="img" aria-label="{outcome}" title="{outcome}">{symbol}</span>'
+_LIST_NOTE = (
+    "A system works where the interval of the statistic of its promise lies above a null that was "
+    "fixed before any page ran. All numbers are against the same model without the system: "
+    "operations as a ratio, the score as a difference of fractions, alignment as a difference of "
+    "cosines."
+)
 
 
 def _link(
@@ -321,10 +301,18 @@ def _link(
     return f"[{system.name}]({page})" if page else system.name
 
 
-def _describe(record: SystemRecord, quantity: SystemQuantity) -> str:
-    effect: MeasuredEffect | None = getattr(record, quantity)
-    if effect is None:
-        return "–"
+def _describe_record(record: SystemRecord) -> str:
+    """Say whether a system works on a model, and what it does there."""
+    effects = [
+        f"{quantity} {_format_change(effect, quantity)}"
+        for quantity in MAP_PANELS
+        if (effect := getattr(record, quantity)) is not None
+    ]
+    numbers = f" ({', '.join(effects)})" if effects else ""
+    return f"**{record.outcome}** on {record.model}, {record.dataset}{numbers}"
+
+
+def _format_change(effect: MeasuredEffect, quantity: SystemQuantity) -> str:
     if quantity == "cost":
         return f"× {effect.value:.2f}"
     return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"

@@ -275,7 +275,7 @@ def collect_system_records(paths: Iterable[str | Path]) -> list[SystemRecord]:
     Raises
     ------
     ParameterError
-        If a file cannot be read, or a system is recorded twice on one model, data set and setting.
+        If a file cannot be read, or a system is recorded twice on one model and data set.
 
     Examples
     --------
@@ -284,11 +284,11 @@ def collect_system_records(paths: Iterable[str | Path]) -> list[SystemRecord]:
     found: dict[tuple[str, ...], tuple[SystemRecord, Path]] = {}
     for path in map(Path, paths):
         for record in read_system_records(path):
-            key = (record.system, record.model, record.dataset, record.setting)
+            key = (record.system, record.model, record.dataset)
             if key in found:
                 raise ParameterError(
-                    f"{record.system!r} is recorded twice on {record.model}, {record.dataset}, "
-                    f"{record.setting}: in {found[key][1]} and in {path}. Keep one of them."
+                    f"{record.system!r} is recorded twice on {record.model}, {record.dataset}: in "
+                    f"{found[key][1]} and in {path}. The map has one place for it; keep one setting."
                 )
             found[key] = (record, path)
     order = list(SYSTEMS)

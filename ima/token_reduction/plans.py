@@ -327,6 +327,8 @@ class ReductionPlan(_Strict):
             If a step names a layer that the model lacks, if it names perceptual tokens and the
             model has none, or if the plan cannot change the model's blocks or attention.
         """
+        from ima.models.patch_summaries import has_summaries
+
         layers = model.layers
         for step in self.steps:
             named, lowest = (
@@ -349,11 +351,11 @@ class ReductionPlan(_Strict):
             )
         choices = [*self.prune_steps, *(step.selection for step in self.skip_steps)]
         by_summary = any("summary" in step.needs for step in choices)
-        if by_summary and (model.perception is None or not model.perception.has_summary):
+        if by_summary and not has_summaries(model):
             raise ParameterError(
                 f"{self.name!r} compares patches with the encoder's CLS token; {model.name!r} has "
                 "no perceptual token for each patch, or none whose patch is known. Give another "
-                "value of choose, or take a model such as llava-mini-3."
+                "value of choose, or take a model such as llava-mini-3, or one of LLaVA's class."
             )
         if self.prune_steps and model.hook_points.adds_between_blocks:
             raise ParameterError(

@@ -360,6 +360,25 @@ def make_rows():
     )
 
 
+def make_system_map():
+    places = [("llava-mini-3", "mini-image-caption"), ("llava-smollm2-3", "drawings-image-qa")]
+    names = ["Skipping (the paper's own)", "Image-text interaction pruning", "AIM", "TEAL"]
+    names += ["Browse-and-Concentrate", "Sight Beyond Text", "Prompt Highlighter", "OneLLM"]
+    changes = ("tokens", "inputs", "weights", "decoding")
+    panels = {"cost": "more operations (fraction)", "score": "change (fraction)"}
+    panels["alignment"] = "change (cosine)"
+    missing = dict.fromkeys(("value", "low", "high"), np.nan)
+    rows = [
+        {"system": name, "where": f"{model}, {data}", "change": changes[at % 4], "panel": panel}
+        | {"unit": unit}
+        | (missing if at == 3 else interval(at / 10 - 0.3))
+        for at, name in enumerate(names)
+        for model, data in places
+        for panel, unit in panels.items()
+    ]
+    return figures.plot_system_map(pd.DataFrame(rows))
+
+
 def make_norms():
     values = np.random.default_rng(0).random((9, 2, 31)) + 1
     coords = {"kind": ["perceptual", "textual"], "layer": np.arange(31)}
@@ -400,6 +419,7 @@ EXAMPLES = {
         named=True,
     ),
     "plot_norm_curves": make_norms,
+    "plot_system_map": make_system_map,
     "plot_object_auc": make_objects,
     "plot_overlap_by_linear": make_overlaps,
     "plot_overlap_by_modality": make_modalities,

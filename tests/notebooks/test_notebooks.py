@@ -26,6 +26,7 @@ from ima.models import load_model
 from ima.notebook import runner
 from ima.studies import ladder, model_summary
 from ima.studies.short_runs import SWEEP_FOLDER, read_short_runs
+from ima.systems.records import read_system_records
 
 SOURCES = Path(__file__).parents[2] / "notebooks"
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
@@ -524,7 +525,14 @@ def test_models_leave_computation_out(tmp_path, name, retrained, tasks):
     assert "scores 0 on" in missing.reason
     given = {"model": name, "retrained": retrained, "datasets": sets, "samples": 8, "searched": 4}
     given |= {"start": 1, "after_layer": 1, "layers": [1, 2], "starts": [1, 3], "repeats": 1}
-    known = check_page(run("token-reduction", tmp_path, ratios=[0.5, 1.0], **given))
+    record = tmp_path / "token-reduction.systems.json"
+    given |= {"systems": str(record), "ratios": [0.5, 1.0]}
+    known = check_page(run("token-reduction", tmp_path, **given))
+    recorded = {(own.system, own.dataset): own for own in read_system_records(record)}
+    on_map = {"skipping", "vtw"} | ({"image-text"} if name == "llava-tiny" else set())
+    assert recorded.keys() == {(system, data) for system in on_map for data in sets}
+    assert all(own.cost.value <= 1 and own.score.n == 8 for own in recorded.values())
+    check_page(run("systems", tmp_path, records=[str(record)]))
     assert known["layers"] == "3"
     assert ("before" in known["returned"]) is bool(retrained)
     assert 0 <= int(known["good_count"]) <= int(known["plan_count"])
@@ -533,7 +541,12 @@ def test_models_leave_computation_out(tmp_path, name, retrained, tasks):
 @pytest.mark.usefixtures("multitask_zoo")
 @pytest.mark.slow
 def test_demonstrations_leave_their_images(tmp_path):
-    known = check_page(run("demonstrations", tmp_path, model="llava-tiny", samples=4, shots=2))
+    record = tmp_path / "demonstrations.systems.json"
+    given = {"model": "llava-tiny", "samples": 4, "shots": 2, "systems": str(record)}
+    known = check_page(run("demonstrations", tmp_path, **given))
+    (own,) = read_system_records(record)
+    assert own.cost.value < 1
+    assert (own.alignment.n, own.outcome) == (4, "undecided")
     assert (known["depth"], known["layers"]) == ("2", "3")
     assert "n = 4" in known["words"]
 
@@ -541,7 +554,12 @@ def test_demonstrations_leave_their_images(tmp_path):
 @pytest.mark.usefixtures("browsing_zoo")
 @pytest.mark.slow
 def test_pictures_are_read_twice(tmp_path):
-    known = check_page(run("browse", tmp_path, samples=12, aligned=12, resamples=10))
+    record = tmp_path / "browse.systems.json"
+    given = {"samples": 12, "aligned": 12, "resamples": 10, "systems": str(record)}
+    known = check_page(run("browse", tmp_path, **given))
+    (own,) = read_system_records(record)
+    assert 1.5 < own.cost.value < 2.5
+    assert own.score == own.promised
     assert (known["queries"], known["most"], known["samples"]) == ("3", "3", "12")
     assert "n = 12" in known["gain"]
     assert "All hold here" in known["failed"] or "Not shown here: " in known["failed"]
@@ -553,7 +571,12 @@ def test_parts_of_a_picture_are_highlighted(tmp_path):
     """On a model that recognises its objects: random weights name nothing that could switch."""
     given = {"models": {"llava-mini-3": "mini"}, "samples": {"llava-mini-3": 4}}
     given |= {"searched": {"llava-mini-3": 6}, "betas": [1.0, 5.0], "gammas": [2.0]}
-    known = check_page(run("highlight", tmp_path, **given, alphas=[0.01], resamples=20))
+    record = tmp_path / "highlight.systems.json"
+    given |= {"systems": str(record), "resamples": 20}
+    known = check_page(run("highlight", tmp_path, **given, alphas=[0.01]))
+    (own,) = read_system_records(record)
+    assert own.cost.value == pytest.approx(2, abs=0.1)
+    assert own.promised.n == 4
     assert "n = 4 (found among 6 pictures)" in known["answer"]
     assert "80 %" in known["answer"]
     assert known["searched"] == "'6 for llava-mini-3'"
@@ -562,8 +585,11 @@ def test_parts_of_a_picture_are_highlighted(tmp_path):
 
 
 def test_language_models_are_compared_on_texts_alone(tmp_path, multitask_zoo):
+    record = tmp_path / "sight.systems.json"
     given = {"languages": ["llama-mini"], "texts": 4, "permutations": 2, "resamples": 20}
-    known = check_page(run("sight", tmp_path, **given))
+    known = check_page(run("sight", tmp_path, **given, systems=str(record)))
+    # Its zoo has no tuned arm.
+    assert read_system_records(record) == []
     assert known["answer"].endswith("differ by exactly zero in every score: 1 of 1.'")
     assert "no model with a tuned language model is in the zoo" in known["answer"]
     assert "No tuned arm of llama-mini is in the zoo" in known["untuned"]

@@ -401,7 +401,7 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(models):
     with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
         summary.check(model)
     with pytest.raises(ParameterError, match="has no perceptual token for each patch"):
-        summary.check(models("llava"))
+        summary.check(models("qwen2_vl"))
 
 
 @pytest.mark.parametrize("after_layer", [0, 1])

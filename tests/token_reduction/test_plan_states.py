@@ -1,0 +1,88 @@
+"""Means under a plan: those of the tokens that are there, in their layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tinysamples import image_set
+
+from ima.capture import capture_activations
+from ima.models import load_model
+from ima.token_reduction.apply import apply_plan
+from ima.token_reduction.cost import compute_prefill_cost, count_operations
+from ima.token_reduction.methods.fastv import FastV
+from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
+from ima.token_reduction.methods.vtw import VTW
+from ima.token_reduction.plan_states import capture_plan_means
+from ima.token_reduction.report import UNREDUCED_PLAN
+
+
+@pytest.fixture(scope="module")
+def model(tiny_zoo):
+    return load_model("llama-mini/vit/image-caption")
+
+
+def average(states, mask):
+    return (states * mask[..., None]).sum(-2) / mask.sum(-1, keepdim=True)
+
+
+def test_a_plan_that_leaves_nothing_out_gives_the_means_of_the_model(model):
+    samples = image_set(5)
+    means = capture_plan_means(model, samples, UNREDUCED_PLAN, batch_size=2)
+    assert means["id"].values.tolist() == [sample.content_key for sample in samples]
+    for row, sample in enumerate(samples):
+        batch = model.encode([sample])
+        states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
+        for kind, mask in (("perceptual", batch.modality > 0), ("textual", batch.modality == 0)):
+            expected = torch.stack([average(own.float(), mask)[0] for own in states])
+            own = means[row].sel(kind=kind).to_numpy()
+            np.testing.assert_allclose(own, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pruned_tokens_count_in_the_layers_that_they_reach(model):
+    samples = image_set(4)
+    plain = capture_plan_means(model, samples, UNREDUCED_PLAN)
+    pruned = capture_plan_means(model, samples, VTW(after_layer=1).plan())
+    reached = pruned.sel(layer=[0, 1])
+    np.testing.assert_allclose(reached, plain.sel(layer=[0, 1]), atol=1e-5, rtol=1e-5)
+    later = pruned.sel(layer=slice(2, None))
+    assert later.sel(kind="perceptual").isnull().all()
+    assert not later.sel(kind="textual").isnull().any()
+    assert not np.allclose(later.sel(kind="textual"), plain.sel(kind="textual", layer=[2, 3]))
+
+
+def test_of_half_of_the_tokens_the_means_are_those_of_the_half_that_stays(model):
+    samples = image_set(3)
+    plan = FastV(after_layer=1, ratio=0.5).plan()
+    means = capture_plan_means(model, samples, plan)
+    for row, sample in enumerate(samples):
+        batch, seen = model.encode([sample]), []
+        with apply_plan(model, batch, plan) as trace:
+            block = model.hook_points.blocks[1]
+            handle = block.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
+            model.forward(batch)
+            handle.remove()
+        (state,) = seen
+        state = state[0] if isinstance(state, tuple) else state
+        codes = batch.modality[0][trace.present[1][0]]
+        expected = state[0][codes > 0].mean(0)
+        own = means[row].sel(kind="perceptual", layer=2).to_numpy()
+        np.testing.assert_allclose(own, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_skipped_tokens_keep_their_places(model):
+    samples = image_set(3)
+    plan = SkipSubBlock(sub_block="ffn", ratio=0.5, start=2).plan()
+    plain, skipped = (capture_plan_means(model, samples, own) for own in (UNREDUCED_PLAN, plan))
+    assert np.isfinite(skipped).all()
+    np.testing.assert_allclose(skipped.sel(layer=1), plain.sel(layer=1), atol=1e-5, rtol=1e-5)
+    assert not np.allclose(skipped.sel(layer=2), plain.sel(layer=2))
+
+
+def test_counted_operations_are_those_of_the_prompt(model):
+    batch = model.encode(image_set(1))
+    with apply_plan(model, batch, UNREDUCED_PLAN) as trace:
+        counted = count_operations(lambda: model.forward(batch))
+    assert counted == compute_prefill_cost(model, trace).total_flops
+    assert count_operations(lambda: [model.forward(batch) for _ in range(2)]) == 2 * counted
