@@ -7,7 +7,6 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.alignment import compute_alignment_curves
-from ima.stats import FloatArray
 from ima.stats.intervals import Interval
 
 #: What the change is a change of, in words.
@@ -38,7 +37,7 @@ def compute_alignment_change(
     Returns
     -------
     Interval
-        A difference of cosines; n counts samples.
+        A difference of cosines; n counts contents.
 
     Raises
     ------
@@ -68,10 +67,12 @@ def compute_alignment_change(
             f"No layer among {', '.join(map(str, inner))} has perceptual tokens in every sample, "
             "so no alignment is defined there. Take a method that leaves some."
         )
-    (value, draws), (plain, plain_draws) = (
+    after, before = (
         _average(own.sel(layer=shown), resamples=resamples, seed=seed) for own in (means, without)
     )
-    return Interval.of_draws(value - plain, draws - plain_draws, n=means.sizes["sample"])
+    change = after - before
+    n = int(after.attrs["samples"])
+    return Interval.of_draws(float(change["estimate"]), change["draws"].to_numpy(), n=n)
 
 
 def _list_ids(means: xr.DataArray) -> list[str]:
@@ -83,8 +84,8 @@ def _has_tokens(means: xr.DataArray, layer: int) -> bool:
     return bool(np.isfinite(means.sel(layer=layer)).all())
 
 
-def _average(means: xr.DataArray, *, resamples: int, seed: int) -> tuple[float, FloatArray]:
+def _average(means: xr.DataArray, *, resamples: int, seed: int) -> xr.Dataset:
     """Return the mean over layers of matched minus all pairs, and its draws."""
     curves = compute_alignment_curves({_NAME: means}, resamples=resamples, seed=seed)
-    mean = curves["matched minus all"][["estimate", "draws"]].mean(("dataset", "layer"))
-    return float(mean["estimate"]), mean["draws"].to_numpy()
+    curve = curves["matched minus all"]
+    return curve[["estimate", "draws"]].mean(("dataset", "layer")).assign_attrs(curve.attrs)

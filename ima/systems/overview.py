@@ -1,4 +1,4 @@
-"""The systems side by side: the table of the map, promises beside findings, the front page's list."""
+"""The systems side by side: the map, promises beside what was found, the front page's list."""
 
 from __future__ import annotations
 
@@ -294,9 +294,7 @@ _LIST_NOTE = (
 )
 
 
-def _link(
-    system: RelatedSystem, records: Sequence[SystemRecord], links: Mapping[str, str]
-) -> str:
+def _link(system: RelatedSystem, records: Sequence[SystemRecord], links: Mapping[str, str]) -> str:
     page = next((links[each.notebook] for each in records if each.notebook in links), None)
     return f"[{system.name}]({page})" if page else system.name
 

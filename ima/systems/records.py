@@ -288,7 +288,8 @@ def collect_system_records(paths: Iterable[str | Path]) -> list[SystemRecord]:
             if key in found:
                 raise ParameterError(
                     f"{record.system!r} is recorded twice on {record.model}, {record.dataset}: in "
-                    f"{found[key][1]} and in {path}. The map has one place for it; keep one setting."
+                    f"{found[key][1]} and in {path}. The map has one place for it. "
+                    "Keep one setting."
                 )
             found[key] = (record, path)
     order = list(SYSTEMS)

@@ -147,7 +147,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         how="All perceptual tokens leave after the layer that a search finds.",
         trained=False,
         promise=Promise(
-            "Perceptual tokens are needed in early layers only, and the score stays when they leave.",
+            "Perceptual tokens are needed in early layers only. The score stays when they leave.",
             _SCORE_STAYS,
             null=-LARGEST_LOSS,
         ),
