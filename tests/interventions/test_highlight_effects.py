@@ -187,6 +187,10 @@ def test_effects_are_tabulated_against_plain_answers(model, captions):
     before = plain[plain["metric"] == own["metric"]].iloc[0]
     assert own["difference"].startswith(f"{own['score'] - before['score']:+.2f} [")
     assert own["n"] == 6
+    change = effects.compute_answer_change(questions, highlight=effects.OTHER)
+    exact = table[table["metric"] == "questions: exact answers"].set_index("highlighted")["score"]
+    assert change.value == pytest.approx(exact[effects.OTHER] - exact[effects.PLAIN])
+    assert change.n == 6
 
 
 def test_strengths_are_swept_on_pictures_that_can_switch(model, pairs):

@@ -35,7 +35,7 @@ def test_a_plan_that_leaves_nothing_out_gives_the_means_of_the_model(model):
         batch = model.encode([sample])
         states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
         for kind, mask in (("perceptual", batch.modality > 0), ("textual", batch.modality == 0)):
-            expected = torch.stack([average(own.float(), mask)[0] for own in states])
+            expected = torch.stack([average(own.float(), mask)[0] for own in states.values()])
             own = means[row].sel(kind=kind).to_numpy()
             np.testing.assert_allclose(own, expected, atol=1e-5, rtol=1e-5)
 
