@@ -36,9 +36,10 @@ def plot_system_map(table: pd.DataFrame) -> Figure:
     >>> row = one | {"unit": "fraction", "value": -0.3, "low": -0.3, "high": -0.3}
     >>> figure = plot_system_map(pd.DataFrame([row]))
     >>> figure.axes[0].get_yticklabels()[0].get_text().splitlines()
-    ['VTW', 'm, d']
+    ['VTW:', 'm, d']
     """
     rows = list(dict.fromkeys(zip(table["system"], table["where"], strict=True)))
+    names = [f"{system}:\n{where}" for system, where in rows]
     changes = list(dict.fromkeys(table["change"]))
     parts = {name: own for name, own in table.groupby("panel", sort=False) if _has_numbers(own)}
     with open_panel_grid(
@@ -59,7 +60,7 @@ def plot_system_map(table: pd.DataFrame) -> Figure:
                     )  # fmt: skip
             axes.set_xlabel(own["unit"].iloc[0])
             axes.xaxis.set_major_locator(MaxNLocator(3))
-            axes.set_yticks(range(len(rows)), ["\n".join(row) for row in rows], fontsize=SMALL_TEXT)
+            axes.set_yticks(range(len(rows)), names, fontsize=SMALL_TEXT)
             axes.set_ylim(len(rows) - 0.5, -0.5)
     return figure
 

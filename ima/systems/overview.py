@@ -20,7 +20,7 @@ from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, RelatedSystem
 
 #: By quantity of the map, the title of its panel and the unit of its axis.
 MAP_PANELS: Mapping[SystemQuantity, tuple[str, str]] = {
-    "cost": ("cost", "more operations (fraction)"),
+    "cost": ("cost", "operations (fraction)"),
     "score": ("score", "change (fraction)"),
     "alignment": ("alignment", "change (cosine)"),
 }

@@ -93,7 +93,7 @@ class SystemRecord(BaseModel):
                     f"{where} has {found} for {name!r}. Give a number, or the reason why there is "
                     "none."
                 )
-        outcome = system.promise.decide_outcome(self.promised and self.promised.interval)
+        outcome = system.promise.decide_outcome(self.promised.interval if self.promised else None)
         if self.outcome != outcome:
             raise ParameterError(
                 f"{where} says {self.outcome!r}, but its numbers say {outcome!r}. Outcomes are "
@@ -182,7 +182,7 @@ def make_system_record(
             "setting": setting,
             **numbers,
             "reasons": {name: own for name, own in given.items() if name not in numbers},
-            "outcome": declared.promise.decide_outcome(statistic and statistic.interval),
+            "outcome": declared.promise.decide_outcome(statistic.interval if statistic else None),
             "notebook": f"notebooks/{declared.page}.md",
         }
     )

@@ -249,7 +249,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         trained=True,
         promise=Promise(
             "Learning to see makes a language model more truthful on text alone.",
-            "best answers chosen (mc1) by the tuned model minus those by the frozen one",
+            "best answers chosen (mc1) by the tuned model minus those by the frozen one, on questions "
+            "of commonsense",
         ),
         page="sight",
     ),

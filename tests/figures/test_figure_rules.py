@@ -365,7 +365,7 @@ def make_system_map():
     names = ["Skipping (the paper's own)", "Image-text interaction pruning", "AIM", "TEAL"]
     names += ["Browse-and-Concentrate", "Sight Beyond Text", "Prompt Highlighter", "OneLLM"]
     changes = ("tokens", "inputs", "weights", "decoding")
-    panels = {"cost": "more operations (fraction)", "score": "change (fraction)"}
+    panels = {"cost": "operations (fraction)", "score": "change (fraction)"}
     panels["alignment"] = "change (cosine)"
     missing = dict.fromkeys(("value", "low", "high"), np.nan)
     rows = [

@@ -162,7 +162,7 @@ def test_a_planted_record_appears_on_the_map_with_its_numbers():
     titles = [axes.get_title("left") or axes.get_title() for axes in figure.axes]
     assert titles == ["cost", "score", "alignment"]
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    place = rows.index("TEAL\nplanted, some questions")
+    place = rows.index("TEAL:\nplanted, some questions")
     for axes, value in zip(figure.axes, (0.5, -0.4, 0.1), strict=True):
         (dots,) = [own for own in axes.containers if own.get_label() == "changes inputs"]
         assert dots[0].get_xydata().tolist() == [[pytest.approx(value), place]]
