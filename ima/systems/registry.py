@@ -26,6 +26,8 @@ CHANGE_MEANINGS: Mapping[SystemChange, str] = {
 }
 #: Fewer independent units than this decide nothing.
 FEWEST_UNITS = 5
+#: The fraction of captions that highlighting was expected to switch, before any run.
+LEAST_SWITCHES = 0.8
 #: The largest loss of a score that counts as none: one answer in twenty.
 LARGEST_LOSS = 0.05
 
@@ -39,7 +41,7 @@ class Promise:
     sentence : str
         The promise in one sentence.
     statistic : str
-        The statistic in words: a difference of two scores, greater is better.
+        The statistic in words: a score or a difference of two; greater is better.
     null : float
         The promise is kept if the whole interval lies above it.
     """
@@ -192,7 +194,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         trained=False,
         promise=Promise(
             "The answer goes by what a user marks.",
-            "captions that name the marked object first, minus those with background marked",
+            "captions that name the marked object first, of those that name the other one plainly",
+            null=LEAST_SWITCHES,
         ),
         page="highlight",
     ),
@@ -249,8 +252,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         trained=True,
         promise=Promise(
             "Learning to see makes a language model more truthful on text alone.",
-            "best answers chosen (mc1) by the tuned model minus those by the frozen one, on questions "
-            "of commonsense",
+            "best answers chosen (mc1) by the tuned model minus those by the frozen one, on "
+            "questions of commonsense",
         ),
         page="sight",
     ),
