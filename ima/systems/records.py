@@ -63,8 +63,9 @@ class MeasuredEffect(BaseModel):
 class SystemRecord(BaseModel):
     """What one system does on one model and data set, against the same model without it.
 
-    Every quantity has a number or a reason why there is none. A record is refused if its outcome
-    does not follow from the registered promise and the number that it speaks about.
+    Every quantity has a number or a reason why there is none. A record is refused if its statistic
+    or null are no longer those of the registered promise, or if its outcome does not follow from
+    them and the number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +79,8 @@ class SystemRecord(BaseModel):
     alignment: MeasuredEffect | None = None
     promised: MeasuredEffect | None = None
     reasons: dict[SystemQuantity, str] = Field(default_factory=dict)
+    statistic: str
+    null: float
     outcome: SystemOutcome
     notebook: str
 
@@ -93,7 +96,13 @@ class SystemRecord(BaseModel):
                     f"{where} has {found} for {name!r}. Give a number, or the reason why there is "
                     "none."
                 )
-        outcome = system.promise.decide_outcome(self.promised.interval if self.promised else None)
+        promise = system.promise
+        if (self.statistic, self.null) != (promise.statistic, promise.null):
+            raise ParameterError(
+                f"{where} is about {self.statistic!r} above {self.null:g}; the promise is now about "
+                f"{promise.statistic!r} above {promise.null:g}. Run {self.notebook} again."
+            )
+        outcome = promise.decide_outcome(self.promised.interval if self.promised else None)
         if self.outcome != outcome:
             raise ParameterError(
                 f"{where} says {self.outcome!r}, but its numbers say {outcome!r}. Outcomes are "
@@ -182,6 +191,8 @@ def make_system_record(
             "setting": setting,
             **numbers,
             "reasons": {name: own for name, own in given.items() if name not in numbers},
+            "statistic": declared.promise.statistic,
+            "null": declared.promise.null,
             "outcome": declared.promise.decide_outcome(statistic.interval if statistic else None),
             "notebook": f"notebooks/{declared.page}.md",
         }
