@@ -99,8 +99,8 @@ class SystemRecord(BaseModel):
         promise = system.promise
         if (self.statistic, self.null) != (promise.statistic, promise.null):
             raise ParameterError(
-                f"{where} is about {self.statistic!r} above {self.null:g}; the promise is now about "
-                f"{promise.statistic!r} above {promise.null:g}. Run {self.notebook} again."
+                f"{where} is about {self.statistic!r} above {self.null:g}; the promise is now "
+                f"about {promise.statistic!r} above {promise.null:g}. Run {self.notebook} again."
             )
         outcome = promise.decide_outcome(self.promised.interval if self.promised else None)
         if self.outcome != outcome:

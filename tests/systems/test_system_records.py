@@ -112,7 +112,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     ("change", "message"),
     [
         ({"outcome": "does not work"}, "its numbers say 'works'"),
-        ({"null": -0.1}, r"above -0\.1; the promise is now about .* above 0\. Run notebooks/browse"),
+        (
+            {"null": -0.1},
+            r"above -0\.1; the promise is now about .* above 0\. Run notebooks/browse",
+        ),
         ({"statistic": "another"}, "is about 'another'"),
         ({"system": "browser"}, "Did you mean 'browse'"),
         ({"alignment": None}, "neither for 'alignment'"),
