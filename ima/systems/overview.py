@@ -54,13 +54,18 @@ def tabulate_map(records: Sequence[SystemRecord]) -> pd.DataFrame:
     rows = []
     for name, own in group_by_system(records).items():
         system = SYSTEMS[name]
-        for record in own or [None]:
+        for record in _list_or_none(own):
             where = f"{record.model}, {record.dataset}" if record else NO_RECORD
             for quantity, (panel, unit) in MAP_PANELS.items():
                 effect = getattr(record, quantity) if record else None
                 row = {"system": system.name, "where": where, "change": system.change}
                 rows.append(row | {"panel": panel, "unit": unit} | _list_numbers(effect, quantity))
     return pd.DataFrame(rows)
+
+
+def _list_or_none(records: Sequence[SystemRecord]) -> Sequence[SystemRecord | None]:
+    """Return the records of a system; one None where there is none, which has a row too."""
+    return records or (None,)
 
 
 def _list_numbers(effect: MeasuredEffect | None, quantity: str) -> dict[str, float]:
@@ -123,7 +128,7 @@ def compare_promises(records: Sequence[SystemRecord]) -> pd.DataFrame:
         system = SYSTEMS[name]
         promise = system.promise
         head = {"system": system.name, "promise": promise.sentence}
-        for record in own or [None]:
+        for record in _list_or_none(own):
             row = dict.fromkeys(("model", "data set", "setting"), "–") | {
                 "statistic": promise.statistic,
                 "needed": f"above {promise.null:g}",
