@@ -161,7 +161,7 @@ ELSEWHERE = {
     "ima/bench/capture_speed.py": "timed files of a temporary folder",
     "ima/bench/speed.py": "timed files of a temporary folder",
     "ima/bench/storage_speed.py": "timed files of a temporary folder",
-    "ima/capture/workers.py": "rows of a unit, which the store writes whole",
+    "ima/capture/worker_tasks.py": "rows of a unit, which the store writes whole",
     "ima/cli/faults.py": "a new file each time, which nothing reads",
     "ima/data/folders.py": "helpers that get the new folder of replace_folder",
     "ima/data/media.py": "a helper that gets the new folder of replace_folder",

@@ -17,9 +17,9 @@ import pytest
 PRELOAD = """
 import os, time
 from pathlib import Path
-from ima.capture import workers
+from ima.capture import worker_tasks
 
-compute = workers.compute_work_unit
+compute = worker_tasks.compute_work_unit
 folder = Path(os.environ["TINYWORKERS"])
 
 
@@ -33,7 +33,7 @@ def observe(unit, **arguments):
 
 
 def dask_setup(worker):
-    workers.compute_work_unit = observe
+    worker_tasks.compute_work_unit = observe
 """
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ima.bench.model_shapes import make_random_model
-from ima.bench.records import BenchRecord, TimedStep, time_against
+from ima.bench.records import BenchRecord, TimedStep, read_resident_memory, time_against
 from ima.cache.schema import CacheLayout
 from ima.cache.store import build_store_metadata, locate_store, write_store_metadata
 
@@ -124,6 +122,7 @@ def benchmark_capture(
     ['statistics of all hook points', 'statistics and input norms']
     """
     from ima.capture import compute_batch_statistics
+    from ima.capture.jobs import use_threads
 
     label = f"{subject.name}, {threads} thread{'s' * (threads > 1)}"
     with use_threads(threads):
@@ -196,7 +195,7 @@ def benchmark_capture_memory(shape: str = "tiny") -> BenchRecord:
             model,
             [batch] * _MANY_BATCHES,
             path=Path(folder) / "states.zarr",
-            after_batch=lambda: after.append(_read_resident_memory()),
+            after_batch=lambda: after.append(read_resident_memory()),
         )
     warm, value = max(after[:_WARM_BATCHES]), max(after)
     return BenchRecord(
@@ -331,30 +330,3 @@ def return_hidden_states(model: FrozenModel, batch: Batch) -> tuple[Any, ...]:
             output_hidden_states=True,
         )
     return tuple(output.hidden_states)
-
-
-@contextmanager
-def use_threads(threads: int) -> Iterator[None]:
-    """Compute with this number of threads.
-
-    Examples
-    --------
-    >>> import torch
-    >>> with use_threads(1):
-    ...     torch.get_num_threads()
-    1
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _read_resident_memory() -> float:
-    """Return the memory of this process that is in use, in MiB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ima.bench.records import BenchRecord
+from ima.bench.records import BenchRecord, read_resident_memory
 from ima.bench.synthetic_caches import write_synthetic_cache
 from ima.cache.cache_set import CacheSet, open_cache_set
 from ima.measures import (
@@ -212,11 +211,11 @@ def measure_cost(run: _Measure, cache_set: CacheSet) -> MeasureCost:
     >>> measure_cost(lambda own: own.means, open_cache_set(["image.zarr"]))  # doctest: +SKIP
     MeasureCost(seconds=0.01, peak=0)
     """
-    before, highest, ended = _read_resident_memory(), [0.0], threading.Event()
+    before, highest, ended = read_resident_memory(), [0.0], threading.Event()
 
     def watch() -> None:
         while not ended.wait(_INTERVAL_SECONDS):
-            highest[0] = max(highest[0], _read_resident_memory())
+            highest[0] = max(highest[0], read_resident_memory())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -226,9 +225,3 @@ def measure_cost(run: _Measure, cache_set: CacheSet) -> MeasureCost:
     ended.set()
     watcher.join()
     return MeasureCost(seconds, max(0, int((highest[0] - before) * 2**20)))
-
-
-def _read_resident_memory() -> float:
-    """Return the memory of this process that is in use, in MiB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

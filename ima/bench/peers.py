@@ -27,7 +27,6 @@ from ima.bench.capture_speed import (
     TOKEN_STATES_STEP,
     return_hidden_states,
     stream_token_states,
-    use_threads,
 )
 from ima.bench.model_shapes import make_random_model
 from ima.bench.records import BenchRecord, TimedStep, time_against
@@ -172,6 +171,7 @@ def time_peer(name: str, *, shape: str, threads: int, repeats: int) -> list[Benc
     [None, 1.05]
     """
     from ima.capture import capture_activations, compute_batch_statistics
+    from ima.capture.jobs import use_threads
 
     peer = PEERS[name]
     with use_threads(threads), tempfile.TemporaryDirectory(prefix="ima-bench-") as folder:

@@ -163,6 +163,18 @@ def time_against(
     ]
 
 
+def read_resident_memory() -> float:
+    """Read how much memory of this process is in use, in MiB.
+
+    Examples
+    --------
+    >>> read_resident_memory() > 1
+    True
+    """
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def write_records(
     path: str | os.PathLike[str], records: Sequence[BenchRecord], *, machine: Mapping[str, Any]
 ) -> Path:

@@ -174,17 +174,17 @@ def _open_samples(parameters: CacheParameters, dataset: str | SampleSet) -> Samp
 
 
 @contextmanager
-def set_stored_thread_count(stored: Mapping[str, Any]) -> Iterator[None]:
-    """Compute with the stored number of threads: the last bits of sums depend on it.
+def use_threads(threads: int) -> Iterator[None]:
+    """Compute with this number of threads: the last bits of sums depend on it.
 
     Examples
     --------
-    >>> with set_stored_thread_count({"execution": {"threads": 1}}):
+    >>> with use_threads(1):
     ...     torch.get_num_threads()
     1
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(stored["execution"]["threads"])
+    torch.set_num_threads(threads)
     try:
         yield
     finally:

@@ -16,11 +16,7 @@ from ima.cache.verification import (
     read_trusted_metadata,
     verify_cache,
 )
-from ima.capture.jobs import (
-    make_job_attributes,
-    prepare_capture_job,
-    set_stored_thread_count,
-)
+from ima.capture.jobs import make_job_attributes, prepare_capture_job, use_threads
 from ima.capture.work_units import write_work_unit
 from ima.capture.writer import explain_memory_errors, explain_write_errors
 from ima.data.samples import SampleSet
@@ -117,6 +113,6 @@ def _repair(
             location.delete(problem.file)
     if units:
         store = location.group("r+")
-        with set_stored_thread_count(attributes):
+        with use_threads(attributes["execution"]["threads"]):
             for unit in units:
                 write_work_unit(unit, job=job, store=lambda: store)

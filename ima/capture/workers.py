@@ -2,10 +2,9 @@
 
 The process that creates the cache holds its lock, writes its metadata, hands out units and marks
 them as done. Workers load model and data set by name, compute whole units and write them to the
-store themselves. No file is ever written by two of them; see :mod:`ima.capture.shared_shards`. A
-worker that dies costs the unit that it was computing, which another one computes again.
-
-One module because what a worker does and what is asked of it are two sides of one protocol.
+store themselves (:mod:`ima.capture.worker_tasks`). No file is ever written by two of them
+(:mod:`ima.capture.shared_shards`). A worker that dies costs the unit that it was computing, which
+another one computes again.
 """
 
 from __future__ import annotations
@@ -17,34 +16,29 @@ import logging
 import queue
 import re
 import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from ima.cache.provenance import CacheParameters, list_attribute_differences
+from ima.cache.provenance import CacheParameters
 from ima.cache.reader import read_cache_attributes
-from ima.cache.schema import CacheLayout
-from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store
-from ima.capture.jobs import make_job_attributes, prepare_capture_job, set_stored_thread_count
-from ima.capture.shared_shards import (
-    PartialRows,
-    SharedShard,
-    list_shared_shards,
-    name_part_file,
-    write_shared_shard,
+from ima.cache.store import ROOT_METADATA_FILE, StoreLocation
+from ima.capture.shared_shards import list_shared_shards, name_part_file
+from ima.capture.work_units import mark_work_unit
+from ima.capture.worker_progress import WorkerProgress
+from ima.capture.worker_tasks import (
+    WorkerReport,
+    WorkOrder,
+    find_byte_problem,
+    find_reach_problem,
+    inspect_job,
 )
-from ima.capture.work_units import CaptureJob, compute_work_unit, mark_work_unit
 from ima.errors import CacheError, ImaError, ParameterError, SchedulerError, WorkerError
 
 #: Seconds to wait for a scheduler, and for a first worker or one that replaces the last.
@@ -54,169 +48,6 @@ VISIBILITY = 15.0
 _ANSWER, _POLL = 15.0, 1.0
 _LOCAL = re.compile(r"local(?::(\d+))?")
 _COMPARED = ("python", "dask", "distributed", "ima", "numpy", "torch", "transformers", "zarr")
-#: A model whose layers have hooks runs one batch at a time.
-_turn = threading.Lock()
-
-
-@dataclass(frozen=True)
-class WorkOrder:
-    """What a worker needs to compute units of a store.
-
-    Parameters
-    ----------
-    parameters : CacheParameters
-        The settings.
-    unit : int or None
-        Samples per unit of a cache that is there already.
-    address : str
-        The store.
-    attributes : mapping
-        Its attributes, which the worker's own must equal.
-    root : str
-        Digest of its root: another store at this address is not written.
-    visibility : float
-        Seconds to wait for the root to appear.
-    """
-
-    parameters: CacheParameters
-    unit: int | None
-    address: str
-    attributes: Mapping[str, Any]
-    root: str
-    visibility: float = VISIBILITY
-
-
-@dataclass(frozen=True)
-class WorkerReport:
-    """What a worker says of a job.
-
-    Parameters
-    ----------
-    attributes : mapping
-        Attributes of the store that it would make.
-    layout : CacheLayout
-        Sizes of that store.
-    offsets : array (sample + 1)
-        First stored token of each sample, and the one after the last.
-    arithmetic : str
-        The processor's instructions, or the accelerator, that it computes with.
-    """
-
-    attributes: Mapping[str, Any]
-    layout: CacheLayout
-    offsets: npt.NDArray[np.int64]
-    arithmetic: str
-
-
-def inspect_job(parameters: CacheParameters, unit: int | None) -> WorkerReport:
-    """Load model and samples on a worker and say what they are.
-
-    Examples
-    --------
-    >>> inspect_job(parameters, None).layout.units  # doctest: +SKIP
-    7
-    """
-    with _turn:
-        # Data or weights may have changed since this worker's last job.
-        _open_job.cache_clear()
-        job = _open_job(parameters, unit)
-        arithmetic = torch.backends.cpu.get_cpu_capability()
-        if job.model.device.type == "cuda":
-            arithmetic = torch.cuda.get_device_name(job.model.device)
-        return WorkerReport(make_job_attributes(job), job.layout, job.offsets, arithmetic)
-
-
-def compute_unit(order: WorkOrder, unit: int, shards: Sequence[SharedShard]) -> int:
-    """Compute and write a unit on a worker, without marking it as done.
-
-    Parameters
-    ----------
-    order : WorkOrder
-        The job and its store.
-    unit : int
-        The unit.
-    shards : sequence of SharedShard
-        The token shards that it shares with other units.
-
-    Raises
-    ------
-    WorkerError
-        If the worker would write other bytes, or does not see the store.
-
-    Examples
-    --------
-    >>> compute_unit(order, 0, [])  # doctest: +SKIP
-    0
-    """
-    location = locate_store(order.address)
-    with _turn, set_stored_thread_count(order.attributes):
-        job = _open_job(order.parameters, order.unit)
-        problem = _compare_attributes(order.attributes, make_job_attributes(job))
-        problem = problem or find_reach_problem(order)
-        if problem:
-            raise WorkerError(f"A worker {problem}")
-        rows = PartialRows(unit, shards)
-        compute_work_unit(unit, job=job, store=lambda: location.group("r+"), write_rows=rows.write)
-        rows.save(location)
-    return unit
-
-
-def write_shard(order: WorkOrder, shard: SharedShard, finished: Collection[int]) -> SharedShard:
-    """Write a shared shard on a worker, once all its units are computed.
-
-    Examples
-    --------
-    >>> write_shard(order, shard, finished=())  # doctest: +SKIP
-    """
-    problem = find_reach_problem(order)
-    if problem:
-        raise WorkerError(f"A worker {problem}")
-    write_shared_shard(locate_store(order.address), shard, finished=finished)
-    return shard
-
-
-def find_reach_problem(order: WorkOrder) -> str:
-    """Return what keeps this process from the store of an order; empty if nothing does.
-
-    Examples
-    --------
-    >>> order = WorkOrder(None, None, "/nowhere/mine.zarr", {}, "", visibility=0)
-    >>> print(find_reach_problem(order))
-    does not see '/nowhere/mine.zarr'. Give a path in a folder that all machines share, under the \
-same name, or a URL (s3://, gs://).
-    """
-    end, location = time.monotonic() + order.visibility, locate_store(order.address)
-    while True:
-        try:
-            content = location.find(ROOT_METADATA_FILE)
-        except OSError as error:
-            return f"cannot read {order.address!r}: {error}"
-        if content is not None and hashlib.sha256(content).hexdigest() == order.root:
-            return ""
-        if time.monotonic() >= end:
-            break
-        time.sleep(min(_POLL, order.visibility))
-    if content is None:
-        return (
-            f"does not see {order.address!r}. Give a path in a folder that all machines share, "
-            "under the same name, or a URL (s3://, gs://)."
-        )
-    return (
-        f"sees another cache at {order.address!r} than the one that is being made. Somebody has "
-        "replaced it, or the path names a folder of that machine only."
-    )
-
-
-@lru_cache(maxsize=1)
-def _open_job(parameters: CacheParameters, unit: int | None) -> CaptureJob:
-    return prepare_capture_job(
-        parameters, model=parameters.model, dataset=parameters.dataset, unit=unit
-    )
-
-
-def _compare_attributes(expected: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    lines = list_attribute_differences(expected, own, execution=True)
-    return "would write other bytes: " + "; ".join(lines) + "." if lines else ""
 
 
 def require_shared_address(location: StoreLocation) -> None:
@@ -229,6 +60,7 @@ def require_shared_address(location: StoreLocation) -> None:
 
     Examples
     --------
+    >>> from ima.cache.store import locate_store
     >>> require_shared_address(locate_store("memory://mine.zarr"))
     Traceback (most recent call last):
     ...
@@ -383,7 +215,7 @@ class WorkerTeam:
         reports = self.ask(inspect_job, parameters, unit)
         first, *others = reports
         for address in others:
-            problem = _compare_attributes(reports[first].attributes, reports[address].attributes)
+            problem = find_byte_problem(reports[first].attributes, reports[address].attributes)
             if not problem and reports[address].arithmetic != reports[first].arithmetic:
                 problem = (
                     f"computes with {reports[address].arithmetic}, another with "
@@ -543,6 +375,7 @@ class TeamWork:
             # Those of a store that is continued: the number of threads is the first run's.
             read_cache_attributes(self.location),
             hashlib.sha256(content).hexdigest(),
+            visibility=VISIBILITY,
         )
         problems = [
             f"Worker {address} {problem}"
@@ -552,7 +385,7 @@ class TeamWork:
         if problems:
             raise WorkerError("\n".join(problems))
         shards = list_shared_shards(self.layout, offsets=self.offsets)
-        progress = _Progress(units, shards=shards, layout=self.layout)
+        progress = WorkerProgress(units, shards=shards, layout=self.layout)
         for unit in self._list_computed(progress):
             progress.add(unit)
             tell(unit)
@@ -564,7 +397,7 @@ class TeamWork:
         if shards:
             self.location.remove_parts()
 
-    def _list_computed(self, progress: _Progress) -> list[int]:
+    def _list_computed(self, progress: WorkerProgress) -> list[int]:
         """Return the units of a stopped run that are computed but not done."""
         return [
             unit
@@ -573,7 +406,7 @@ class TeamWork:
         ]
 
     def _run(
-        self, order: WorkOrder, progress: _Progress, *, tell: Callable[[int], None]
+        self, order: WorkOrder, progress: WorkerProgress, *, tell: Callable[[int], None]
     ) -> Iterator[int]:
         """Hand out tasks, a few more than there are workers, and yield units that are written."""
         client, run = self.team.client, uuid.uuid4().hex
@@ -628,55 +461,3 @@ class TeamWork:
                 "smaller --batch-size or --unit, start fewer workers on a machine, or start them "
                 "with --memory-limit 0."
             ) from None
-
-
-class _Progress:
-    """Which units are computed, and which shared shards are written."""
-
-    def __init__(
-        self, units: Sequence[int], *, shards: Sequence[SharedShard], layout: CacheLayout
-    ) -> None:
-        self.todo, todo = list(units), set(units)
-        self._finished = frozenset(range(layout.units)) - todo
-        self._by_unit: dict[int, list[SharedShard]] = {}
-        for shard in shards:
-            # A shard whose units are all done was written by the run that finished them.
-            for unit in () if todo.isdisjoint(shard.units) else shard.units:
-                self._by_unit.setdefault(unit, []).append(shard)
-        self._computed, self._written = set(self._finished), set[SharedShard]()
-        self._ready: list[SharedShard] = []
-        self._ended: list[int] = []
-        self._next = iter(self.todo)
-
-    def is_shared(self, unit: int) -> bool:
-        """Whether a unit shares a shard with another one."""
-        return unit in self._by_unit
-
-    def add(self, result: int | SharedShard) -> None:
-        """Add what a task has done: a unit is computed, or a shard is written."""
-        if isinstance(result, SharedShard):
-            self._written.add(result)
-            self._ended += [
-                unit
-                for unit in result.units
-                if unit not in self._finished and self._written.issuperset(self._by_unit[unit])
-            ]
-            return
-        self._computed.add(result)
-        own = self._by_unit.get(result, [])
-        self._ready += [shard for shard in own if self._computed.issuperset(shard.units)]
-        if not own:
-            self._ended.append(result)
-
-    def take_written(self) -> list[int]:
-        """Return the units that are written since the last call."""
-        ended, self._ended = self._ended, []
-        return ended
-
-    def take_task(self) -> tuple[Callable[..., Any], tuple[Any, ...], int] | None:
-        """Return what can be done next, function, arguments and priority; None if nothing can."""
-        if self._ready:
-            shard = self._ready.pop()
-            return write_shard, (shard, self._finished.intersection(shard.units)), 1
-        unit = next((unit for unit in self._next if unit not in self._computed), None)
-        return None if unit is None else (compute_unit, (unit, self._by_unit.get(unit, [])), 0)

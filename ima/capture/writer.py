@@ -35,7 +35,7 @@ from ima.capture.jobs import (
     get_precision,
     make_job_attributes,
     prepare_capture_job,
-    set_stored_thread_count,
+    use_threads,
 )
 from ima.capture.work_units import CaptureJob, write_work_unit
 from ima.capture.workers import connect_workers, require_shared_address
@@ -167,7 +167,7 @@ def create_cache(
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
         resumed = None if overwrite else stored
-        own.enter_context(set_stored_thread_count(resumed or work.attributes))
+        own.enter_context(use_threads((resumed or work.attributes)["execution"]["threads"]))
         own.enter_context(
             explain_write_errors(location, command=command, needed=work.layout.nbytes)
         )
@@ -275,6 +275,10 @@ def _write_units(
     except BaseException as error:
         # Whoever took the lock over has a store there now; what does not answer stays as it is.
         left = isinstance(error, CacheLockedError | CacheUnreachableError)
+        if opened and not left:
+            # A unit may be marked as done, and the run stopped before it was counted.
+            with suppress(ImaError, OSError):
+                finished = int(read_done_mask(location).sum())
         if opened and finished == 0 and not left and not location.has_parts():
             # What cannot be removed is continued by the next run.
             with suppress(OSError):

@@ -50,6 +50,6 @@ def test_memory_is_compared_with_that_after_the_first_batches(monkeypatch):
     monkeypatch.setattr(capture_speed, "_MANY_BATCHES", 6)
     monkeypatch.setattr(capture_speed, "_WARM_BATCHES", 2)
     read = iter([100, 110, 105, 121, 115, 116])
-    monkeypatch.setattr(capture_speed, "_read_resident_memory", lambda: next(read))
+    monkeypatch.setattr(capture_speed, "read_resident_memory", lambda: next(read))
     record = capture_speed.benchmark_capture_memory()
     assert (record.value, record.ratio, record.is_met) == (121, 1.1, False)

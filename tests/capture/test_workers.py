@@ -21,7 +21,7 @@ from ima.cache.provenance import CacheParameters
 from ima.cache.reader import read_done_mask
 from ima.cache.store import locate_store, lock_store
 from ima.cache.verification import verify_cache
-from ima.capture import shared_shards, workers, writer
+from ima.capture import shared_shards, worker_tasks, workers, writer
 from ima.capture.writer import create_cache
 from ima.data.samples import open_samples
 from ima.errors import (
@@ -89,7 +89,7 @@ def test_workers_and_one_process_continue_each_others_caches(
     monkeypatch: pytest.MonkeyPatch,
     first: str,
 ) -> None:
-    path, compute = tmp_path / "cache.zarr", workers.compute_work_unit
+    path, compute = tmp_path / "cache.zarr", worker_tasks.compute_work_unit
 
     def stop(unit: int, **arguments: Any) -> None:
         if unit == 2:
@@ -101,7 +101,7 @@ def test_workers_and_one_process_continue_each_others_caches(
     with monkeypatch.context() as patch:
         if first == "workers":
             # Unit 2 starts when the others are computed.
-            patch.setattr(workers, "compute_work_unit", stop)
+            patch.setattr(worker_tasks, "compute_work_unit", stop)
         else:
             patch.setattr(writer, "write_work_unit", stop)
         with pytest.raises(CacheError, match=r"disk full.*continue with: ima cache create"):
@@ -120,7 +120,7 @@ def test_computed_units_of_a_stopped_run_are_not_computed_again(
 ) -> None:
     """Their rows of shared shards lie in files, also where no unit is done yet."""
     path, began = tmp_path / "cache.zarr", []
-    compute = workers.compute_work_unit
+    compute = worker_tasks.compute_work_unit
 
     def count(unit: int, **arguments: Any) -> None:
         began.append(unit)
@@ -131,24 +131,46 @@ def test_computed_units_of_a_stopped_run_are_not_computed_again(
         raise OSError(5, message)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers, "compute_work_unit", count)
+        patch.setattr(worker_tasks, "compute_work_unit", count)
         # The first two units share a shard of four samples, the third one has no tokens.
-        patch.setattr(workers, "write_shared_shard", stop)
+        patch.setattr(worker_tasks, "write_shared_shard", stop)
         with pytest.raises(CacheError, match="Input/output error"):
             make(path, address)
         assert {file.name for file in (path / ".parts").iterdir()} == {"0.npz", "1.npz"}
-        patch.setattr(workers, "write_shared_shard", shared_shards.write_shared_shard)
+        patch.setattr(worker_tasks, "write_shared_shard", shared_shards.write_shared_shard)
         began.clear()
         make(path, address)
     assert snapshot(path) == alone
     assert set(began) <= {2}
 
 
+def test_a_unit_that_is_marked_but_not_counted_is_kept(
+    tiny_zoo: Path,
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C between the mark of the first unit and the count of finished samples."""
+    path, mark = tmp_path / "cache.zarr", workers.mark_work_unit
+
+    def stop(unit: int, **arguments: Any) -> None:
+        mark(unit, **arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "mark_work_unit", stop)
+    with caplog.at_level("WARNING", logger="ima"), pytest.raises(KeyboardInterrupt):
+        make(path, address, keep_tokens=0)
+    done = read_done_mask(locate_store(path)).sum()
+    assert 0 < done < 7
+    assert f"Stopped: {done} of 7 samples are finished and kept. Continue with:" in caplog.text
+
+
 def test_workers_compute_with_the_threads_of_the_run_that_they_continue(
     tiny_zoo: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, found = tmp_path / "cache.zarr", set()
-    compute, write = workers.compute_work_unit, writer.write_work_unit
+    compute, write = worker_tasks.compute_work_unit, writer.write_work_unit
 
     def stop(unit: int, **arguments: Any) -> None:
         if unit == 1:
@@ -160,7 +182,7 @@ def test_workers_compute_with_the_threads_of_the_run_that_they_continue(
         compute(unit, **arguments)
 
     monkeypatch.setattr(writer, "write_work_unit", stop)
-    monkeypatch.setattr(workers, "compute_work_unit", observe)
+    monkeypatch.setattr(worker_tasks, "compute_work_unit", observe)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -226,7 +248,7 @@ def test_errors_of_the_model_are_those_of_one_process(
         message = "Hook point 'ln1', layer 2: NaN"
         raise ActivationError(message)
 
-    monkeypatch.setattr(workers, "compute_work_unit", spoil)
+    monkeypatch.setattr(worker_tasks, "compute_work_unit", spoil)
     with pytest.raises(ActivationError, match="layer 2: NaN"):
         make(path, address)
     assert list(tmp_path.iterdir()) == []
@@ -237,7 +259,10 @@ def test_some_workers_without_the_model_are_named(
 ) -> None:
     from distributed import get_worker
 
-    inspect, lacking = workers.make_job_attributes, next(iter(threads.workers.values())).address
+    inspect, lacking = (
+        worker_tasks.make_job_attributes,
+        next(iter(threads.workers.values())).address,
+    )
 
     def lack(job: Any) -> Any:
         if get_worker().address == lacking:
@@ -245,7 +270,7 @@ def test_some_workers_without_the_model_are_named(
             raise ParameterError(message)
         return inspect(job)
 
-    monkeypatch.setattr(workers, "make_job_attributes", lack)
+    monkeypatch.setattr(worker_tasks, "make_job_attributes", lack)
     with pytest.raises(WorkerError) as raised:
         make(tmp_path / "cache.zarr", address)
     assert str(raised.value) == (
@@ -273,7 +298,10 @@ def test_workers_that_would_write_other_bytes_are_refused(
 ) -> None:
     from distributed import get_worker
 
-    attributes, other = workers.make_job_attributes, next(iter(threads.workers.values())).address
+    attributes, other = (
+        worker_tasks.make_job_attributes,
+        next(iter(threads.workers.values())).address,
+    )
 
     def differ(job: Any) -> Any:
         own = attributes(job)
@@ -282,7 +310,7 @@ def test_workers_that_would_write_other_bytes_are_refused(
                 own[section] = {**own[section], **values}
         return own
 
-    monkeypatch.setattr(workers, "make_job_attributes", differ)
+    monkeypatch.setattr(worker_tasks, "make_job_attributes", differ)
     with pytest.raises(WorkerError, match=text):
         make(tmp_path / "cache.zarr", address)
 
@@ -300,9 +328,9 @@ def test_a_path_that_workers_do_not_see_is_named(
     tiny_zoo: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "VISIBILITY", 0.0)
-    locate = workers.locate_store
+    locate = worker_tasks.locate_store
     monkeypatch.setattr(
-        workers, "locate_store", lambda path: locate(str(path).replace("shared", "elsewhere"))
+        worker_tasks, "locate_store", lambda path: locate(str(path).replace("shared", "elsewhere"))
     )
     path = tmp_path / "shared" / "cache.zarr"
     with pytest.raises(WorkerError, match=f"does not see '{path}'. Give a path in a folder that"):
@@ -312,10 +340,10 @@ def test_a_path_that_workers_do_not_see_is_named(
 
 def test_a_store_that_was_replaced_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text("{}")
-    order = workers.WorkOrder(None, None, str(tmp_path), {}, "digest", visibility=0.0)  # type: ignore[arg-type]
-    assert "sees another cache at" in workers.find_reach_problem(order)
+    order = worker_tasks.WorkOrder(None, None, str(tmp_path), {}, "digest", visibility=0.0)  # type: ignore[arg-type]
+    assert "sees another cache at" in worker_tasks.find_reach_problem(order)
     with pytest.raises(WorkerError, match="A worker sees another cache"):
-        workers.write_shard(order, SimpleNamespace(), ())  # type: ignore[arg-type]
+        worker_tasks.write_shard(order, SimpleNamespace(), ())  # type: ignore[arg-type]
 
 
 def fake_team(**answers: Any) -> workers.WorkerTeam:

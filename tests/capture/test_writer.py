@@ -13,7 +13,7 @@ from tinycaches import MODEL, SETTINGS, snapshot
 from tinysamples import image_sample, image_set
 
 import ima
-from ima.cache.reader import open_cache
+from ima.cache.reader import open_cache, read_done_mask
 from ima.cache.store import locate_store, lock_store
 from ima.capture import jobs, writer
 from ima.capture.writer import create_cache
@@ -106,6 +106,30 @@ def test_a_stopped_writer_continues_where_it_was(
     create_cache(model, dataset=image_set(7), path=partial, **SETTINGS)
     assert units == [1, 2]
     assert snapshot(partial) == snapshot(finished)
+
+
+def test_a_unit_that_is_marked_but_not_counted_is_kept(
+    model: FrozenModel,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C between the mark of the first unit and the count of finished samples."""
+    path, write = tmp_path / "cache.zarr", writer.write_work_unit
+
+    def stop(unit: int, **arguments: Any) -> None:
+        write(unit, **arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, caplog.at_level("WARNING", logger="ima"):
+        patch.setattr(writer, "write_work_unit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
+    assert "Stopped: 3 of 7 samples are finished and kept. Continue with:" in caplog.text
+    assert read_done_mask(locate_store(path)).tolist() == [True] * 3 + [False] * 4
+    create_cache(model, dataset=image_set(7), path=path, **SETTINGS)
+    assert snapshot(path) == snapshot(finished)
 
 
 def test_an_error_says_that_finished_units_are_kept(
