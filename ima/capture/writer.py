@@ -79,7 +79,7 @@ def create_cache(
     path : str or path
         The store: a local folder, or a URL that starts with ``s3://``, ``gs://`` or ``memory://``.
     overwrite : bool
-        Whether to replace a cache of other settings.
+        Whether to replace the cache that is there, finished or not, whatever its settings are.
     progress : bool
         Whether to show a progress bar on a terminal.
     scheduler : str

@@ -63,7 +63,7 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
         "out": Annotated[str, typer.Option(metavar="PATH", help="A .zarr folder, or its URL.")],
         **settings,
         "overwrite": Annotated[
-            bool, typer.Option("--overwrite", help="Replace a cache that has other settings.")
+            bool, typer.Option("--overwrite", help="Replace the cache that is there.")
         ],
         "scheduler": Annotated[
             str,
