@@ -49,6 +49,10 @@ def quiz_command(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts per forward pass.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    by_topic: Annotated[
+        bool,
+        typer.Option("--by-topic", help="Also score each topic of questions and kind of sums."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a language model on texts alone: questions, arithmetic, and loss on passages."""
@@ -58,7 +62,11 @@ def quiz_command(
     from ima.data.choices import put_before_questions
     from ima.data.text_files import read_text_file
     from ima.models import load_model
-    from ima.studies.text_benchmark import run_text_benchmark, tabulate_text_result
+    from ima.studies.text_benchmark import (
+        run_text_benchmark,
+        tabulate_text_groups,
+        tabulate_text_result,
+    )
     from ima.studies.text_suites import open_text_suite
 
     suite = open_text_suite(world)
@@ -70,21 +78,31 @@ def quiz_command(
         text = read_text_file(primer)
         suite = replace(suite, questions=put_before_questions(suite.questions, text=text))
     suite = suite.take(n)
-    results = [
+    if by_topic and not (suite.sums or any(own.topic for own in suite.questions)):
+        raise ParameterError(
+            "--by-topic needs topics, and none of these questions has one. Give each record of the "
+            "file a `topic`, or leave --by-topic out."
+        )
+    result, *others = [
         run_text_benchmark(load_model(name, device=device), suite, batch_size=batch_size)
         for name in (model, *([against] if against else []))
     ]
-    table = tabulate_text_result(results[0], against=results[1] if against else None)
+    base = others[0] if others else None
+    tables = [tabulate_text_result(result, against=base)]
+    if by_topic:
+        tables += [tabulate_text_groups(result, metric=one, against=base) for one in result.groups]
+    rows = [row for table in tables for row in table.to_dict("records")]
     if as_json:
-        typer.echo(json.dumps(table.to_dict("records"), indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
     title = f"difference to {against}"
     head = ["", "score", "95 % interval", "n", *([title, "95 % interval"] if against else [])]
-    print_table(head, rows=[_format_row(row) for row in table.to_dict("records")])
+    print_table(head, rows=[_format_row(row) for row in rows])
 
 
 def _format_row(row: Mapping[Hashable, Any]) -> list[str]:
-    cells = [row["metric"], f"{row['score']:.3f}", f"[{row['low']:.3f}, {row['high']:.3f}]"]
+    name = f"{row['metric']}, {row['group']}" if "group" in row else row["metric"]
+    cells = [name, f"{row['score']:.3f}", f"[{row['low']:.3f}, {row['high']:.3f}]"]
     cells.append(f"{row['n']} {row['unit']}s")
     if "difference" in row:
         ends = f"[{row['difference low']:+.3f}, {row['difference high']:+.3f}]"

@@ -101,7 +101,8 @@ def run_text_benchmark(model: FrozenModel, suite: TextSuite, *, batch_size: int 
         withheld = list(withhold_questions(asked, prompt=suite.withheld))
         scores |= found
         scores[MC1_WITHHELD] = _score_questions(model, withheld, batch_size=batch_size)[MC1]
-        groups |= dict.fromkeys(found, tuple(own.topic for own in asked))
+        if any(own.topic for own in asked):
+            groups |= dict.fromkeys(found, tuple(own.topic or "no topic" for own in asked))
         texts += [(own.prompt, answer) for own in asked for answer in own.answers]
     if suite.sums:
         pairs = [(own.prompt, own.answer) for own in suite.sums]

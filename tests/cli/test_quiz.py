@@ -28,6 +28,18 @@ def test_a_model_with_a_picture_path_is_quizzed_against_its_language_model(run_i
     assert "difference to llama-mini" in out
     assert "+0.000" in out
     assert "2 questions" in out
+    code, out, _ = run_ima(*words, "--samples", "8", "--by-topic", "--json")
+    assert code == 0
+    rows = json.loads(out[out.index("[") :])
+    for metric in ("questions: mc1", "arithmetic: exact"):
+        whole, *parts = [row for row in rows if row["metric"] == metric]
+        assert "group" not in whole
+        assert len({row["group"] for row in parts}) == len(parts) > 1
+        assert sum(row["n"] for row in parts) == whole["n"]
+        total = sum(row["n"] * row["score"] for row in parts)
+        assert total == pytest.approx(whole["n"] * whole["score"])
+    code, out, _ = run_ima(*words, "--samples", "8", "--by-topic")
+    assert "arithmetic: exact, one digit, plus" in out
 
 
 def test_a_model_of_the_hub_reads_files_of_a_user(run_ima, tmp_path):
@@ -43,6 +55,9 @@ def test_a_model_of_the_hub_reads_files_of_a_user(run_ima, tmp_path):
     plain = {row["metric"]: row for row in json.loads(out[out.index("[") :])}
     assert {row["n"] for row in plain.values()} == {1, 2}
     assert "arithmetic: exact" not in plain
+    code, _, error = run_ima(*words, "--by-topic")
+    assert code == 1
+    assert "none of these questions has one. Give each record of the file a `topic`" in error
     code, out, _ = run_ima(*words, "--primer", primer)
     primed = {row["metric"]: row for row in json.loads(out[out.index("[") :])}
     assert primed["questions: mc2"]["score"] != plain["questions: mc2"]["score"]
