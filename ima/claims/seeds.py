@@ -33,9 +33,13 @@ _SEEDED = ("seed",)
 
 
 class SeedMeasurement(BaseModel):
-    """A reading of a claim, measured with one seed of a connector."""
+    """A reading of a claim, measured with one seed of a connector: its value, without an interval.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The interval of a record over seeds comes from its page and from the values of the seeds. Files
+    may hold the interval of a seed, too; it is not read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     claim: str
     reading: ReadingName
@@ -43,10 +47,6 @@ class SeedMeasurement(BaseModel):
     model: str
     dataset: str
     value: float
-    low: float
-    high: float
-    n: int
-    unit: str
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -72,7 +72,7 @@ CACHE_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-#: Ends of the intervals differ in the third digit with so few resamples, and they are not used.
+#: Few resamples: of each reading, only the value is kept, and not the interval.
 _RESAMPLES: Mapping[str, Any] = MappingProxyType({"resamples": 100})
 
 
@@ -331,18 +331,13 @@ def _run_page(
 
 
 def _extract_measurement(record: ClaimRecord) -> SeedMeasurement:
-    """Return the numbers of one seed, without what other seeds add."""
-    own = record.measured
-    assert own is not None
+    """Return the value of one seed, without what other seeds add."""
+    assert record.measured is not None
     return SeedMeasurement(
         claim=record.claim,
         reading=record.reading,
         version=record.version,
         model=record.model,
         dataset=record.dataset,
-        value=own.value,
-        low=own.low,
-        high=own.high,
-        n=own.n,
-        unit=record.unit,
+        value=record.measured.value,
     )
