@@ -128,11 +128,22 @@ def executed(finished, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="module")
-def build(executed, tmp_path_factory):
-    """Build a strict site of the front page and one notebook, with the book's own settings."""
+# The glossary links pages that are not here, hence --keep-going. One process builds all sites.
+BUILD = f"""
+import json, os, sys
+from jupyter_book.cli.main import main
 
-    def build_site(address):
+for address, folder in json.loads(sys.argv[1]).items():
+    os.environ[{launch.REPOSITORY_VARIABLE!r}] = address
+    main(["build", folder, "-W", "--keep-going", "--all"], standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def sites(executed, tmp_path_factory):
+    """Strict sites of the front page and one notebook, with the book's own settings, by address."""
+
+    def write_sources():
         folder = tmp_path_factory.mktemp("site")
         config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
         local = config["sphinx"]["local_extensions"]
@@ -155,22 +166,18 @@ def build(executed, tmp_path_factory):
         }
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        # The glossary links pages that are not here.
-        program = "from jupyter_book.cli.main import main; main()"
-        command = [sys.executable, "-c", program, "build", str(folder), "-W", "--keep-going"]
-        environment = {**os.environ, "IMA_EDITION": "small", launch.REPOSITORY_VARIABLE: address}
-        made = subprocess.run(
-            [*command, "--all"], env=environment, capture_output=True, text=True, check=False
-        )
-        assert made.returncode == 0, made.stderr
-        return folder / "_build" / "html"
+        return folder
 
-    return build_site
-
-
-@pytest.fixture(scope="module")
-def sites(build):
-    return {address: build(address) for address in ("", GITHUB)}
+    folders = {address: write_sources() for address in ("", GITHUB)}
+    made = subprocess.run(
+        [sys.executable, "-c", BUILD, json.dumps({a: str(own) for a, own in folders.items()})],
+        env={**os.environ, "IMA_EDITION": "small"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    return {address: folder / "_build" / "html" for address, folder in folders.items()}
 
 
 def read_page(site, name):

@@ -255,8 +255,7 @@ def test_frames_are_turned_as_the_track_says(tmp_path, quarters, mirrored):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "webm"])
-@pytest.mark.parametrize("share", [0, 0.2, 0.5, 0.8])
-def test_half_a_video_is_no_video(tmp_path, ending, share):
+def test_half_a_video_is_no_video(tmp_path, ending):
     path = tmp_path / f"v.{ending}"
     noise = RNG.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -266,9 +265,11 @@ def test_half_a_video_is_no_video(tmp_path, ending, share):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     assert read_media(path, "video").shape == (32, 64, 64, 3)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(SampleError, match=rf"v\.{ending}"):
-        read_media(path, "video")
+    content = path.read_bytes()
+    for share in (0, 0.2, 0.5, 0.8):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(SampleError, match=rf"v\.{ending}"):
+            read_media(path, "video")
 
 
 CLIP = np.zeros((3, 6, 8, 3), np.uint8)
