@@ -103,7 +103,7 @@ class WorkerProcesses:
             "--preload", str(self.folder / "preload.py"), **environment,
         )  # fmt: skip
 
-    def wait_for(self, name: str, *, seconds: float = 120) -> str:
+    def wait_for(self, name: str, *, seconds: float = 300) -> str:
         end = time.monotonic() + seconds
         while not (self.folder / name).exists() or not (self.folder / name).read_text():
             assert time.monotonic() < end, (self.folder / "log").read_text()

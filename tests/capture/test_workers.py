@@ -424,8 +424,10 @@ def test_workers_need_names_and_a_store_that_they_reach(address: str, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # each process imports torch, on a machine that may be busy
 def test_a_killed_worker_costs_one_unit_and_a_dead_scheduler_none_that_is_done(
-    alone: dict[str, bytes], processes: Any, tmp_path: Path
+    alone: dict[str, bytes], processes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As long as a worker of this test may take to start.
+    monkeypatch.setattr(workers, "PATIENCE", 300.0)
     path, units = tmp_path / "cache.zarr", 3
     for _ in range(2):
         processes.start_worker()
