@@ -72,6 +72,23 @@ def browsing_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def codes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny zoo with models that read pictures as codes, and their control."""
+    from tinyzoo import add_codes, make_zoo
+
+    root = make_zoo(tmp_path_factory.mktemp("codes") / "zoo")
+    add_codes(root)
+    return root
+
+
+@pytest.fixture
+def codes_zoo(codes_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny zoo with models that read pictures as codes, that no test may change."""
+    monkeypatch.setenv("IMA_ZOO", str(codes_root))
+    return codes_root
+
+
 @pytest.fixture
 def multitask_zoo(_multitask_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny zoo with a multitask model, llava-tiny, that no test may change."""

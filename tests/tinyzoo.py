@@ -329,3 +329,33 @@ def add_browsing(root: Path) -> None:
             "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
         }  # fmt: skip
         write_json(folder / zoo.CARD_FILE, card)
+
+
+def add_codes(root: Path) -> None:
+    """Add to a tiny zoo two models with random codes, and a control without codes."""
+    from ima.models.code_model import build_modules
+
+    name = "llama-mini/vit/image-caption"
+    pattern = read_json(root / "connectors" / name / zoo.CARD_FILE)
+    sizes = {"encoder_width": WIDTH, "hidden": 32, "width": 24, "output_norm": 2.0}
+    for model, codes in (("teal-8", 8), ("teal-16", 16), ("dense", None)):
+        configuration = {
+            "connector": {**sizes, "codes": codes},
+            "decoder": codes and {"encoder_width": WIDTH, "side": 4, "pixels": 64, "width": 4},
+        }
+        modules = build_modules(configuration, seed=codes or 0)
+        if codes is not None:
+            generator = torch.Generator().manual_seed(codes)
+            with torch.no_grad():
+                for key in ("centroids", "written"):
+                    getattr(modules["connector"], key).normal_(generator=generator)
+        folder = root / "codes" / model
+        save_weights(modules.state_dict(), folder / zoo.WEIGHTS_FILE)
+        card = {
+            **pattern, "name": model, "kind": "codes", "class": "CodeConnector", "model": name,
+            "command": "ima zoo train", "configuration": configuration, "language_state": "0",
+            "recipe": {"steps": 0, "batch_size": 1, "pool": 1},
+            "parameters": sum(own.numel() for own in modules.parameters()),
+            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+        }  # fmt: skip
+        write_json(folder / zoo.CARD_FILE, card)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,21 +15,20 @@ from torch import Tensor
 
 from ima.data.picture_questions import make_blank_pixels
 from ima.data.samples import Sample
+from ima.drawings.kept_parts import get_features_folder, keep_trained_part
 from ima.drawings.pictures import make_caption_sample
 from ima.drawings.several_drawings import list_pictures, make_drawing_question_drawer
-from ima.files import replace_folder, write_json
 from ima.interventions.browsing import BROWSING_FOLDER, TwoPassModel, make_two_pass_model
-from ima.models import load_model, zoo
+from ima.models import load_model
+from ima.models.frozen import FrozenModel
 from ima.training.features import EncoderTokenStore
-from ima.training.loop import TrainingRecipe, save_weights
+from ima.training.loop import TrainingRecipe, TrainingResult
 from ima.training.two_passes import (
     TwoPassRecipe,
     count_trained_weights,
     select_trained_state,
     train_two_passes,
 )
-
-logger = logging.getLogger("ima")
 
 _TRAINING = TrainingRecipe(
     steps=2000, learning_rate=1e-3, seed=61, warmup=50, probe_every=200, save_every=100
@@ -155,60 +152,42 @@ def train_drawings_browsing(name: str) -> Path:
     >>> train_drawings_browsing("browsing/smollm2-two-pass")  # doctest: +SKIP
     PosixPath('data/zoo/browsing/smollm2-two-pass')
     """
-    recipe, root = BROWSING_RECIPES[name], zoo.get_zoo_root()
-    folder, workshop = root / name, root / ".training"
+    recipe = BROWSING_RECIPES[name]
     base = load_model(recipe.base)
     record = {**asdict(recipe), "base_sha256": base.card["sha256"]}
-    if zoo.has_recipe(folder, record):
-        return folder
-    logger.info("train %s", name)
+    return keep_trained_part(name, partial(_train, name, recipe, base), recipe=record)
+
+
+def _train(
+    name: str, recipe: DrawingsBrowsingRecipe, base: FrozenModel, state_path: Path
+) -> tuple[dict[str, Tensor], dict[str, Any], TrainingResult]:
+    """Train two passes; return the weights, the card's own entries, and the result."""
     two_pass = make_two_pass_model(
         base, queries=recipe.queries, pictures=recipe.pictures, name=name
     )
     sizes = {"train": recipe.samples, "validation": max(2, recipe.samples // 10)}
     sources = {
         split: StoredQuestions(
-            two_pass, split, n=n, pictures=recipe.pictures, features=workshop / "features"
+            two_pass, split, n=n, pictures=recipe.pictures, features=get_features_folder()
         )
         for split, n in sizes.items()
     }
-    # A state of another recipe must not be continued.
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
-    state_path = workshop / "pretrained" / f"{name.replace('/', '--')}-{digest}.pt"
-    state_path.parent.mkdir(parents=True, exist_ok=True)
     result = train_two_passes(
         two_pass, **sources, recipe=recipe.two_passes, name=name, state_path=state_path
     )
-    with replace_folder(folder) as partial:
-        weights = partial / zoo.WEIGHTS_FILE
-        save_weights(select_trained_state(two_pass, recipe.two_passes), weights)
-        card = {
-            "name": name.rpartition("/")[2],
-            "kind": "browsing",
-            "class": type(two_pass.connector).__name__,
-            "setup": base.setup,
-            "modality": "image",
-            "task": "qa",
-            "dataset": "drawings-image-caption",
-            "model": recipe.base,
-            "base": base.card["sha256"],
-            "command": f"ima zoo pretrained --only '{BROWSING_FOLDER}/*'",
-            "made_of": base.card["made_of"],
-            "parts": base.card["parts"],
-            "parameters": count_trained_weights(two_pass, recipe.two_passes),
-            "configuration": two_pass.condition.config.model_dump(),
-            "recipe": record,
-            "curve": result.curve,
-            "scores": {},
-            "floors": {},
-            "sha256": zoo.hash_file(weights),
-            "trained": {
-                "steps": recipe.two_passes.training.steps,
-                "seconds": round(result.seconds, 1),
-                "device": result.device,
-                "torch": torch.__version__,
-            },
-        }
-        write_json(partial / zoo.CARD_FILE, card)
-    state_path.unlink(missing_ok=True)
-    return folder
+    entries = {
+        "kind": "browsing",
+        "class": type(two_pass.connector).__name__,
+        "setup": base.setup,
+        "task": "qa",
+        "dataset": "drawings-image-caption",
+        "model": recipe.base,
+        "base": base.card["sha256"],
+        "command": f"ima zoo pretrained --only '{BROWSING_FOLDER}/*'",
+        "made_of": base.card["made_of"],
+        "parts": base.card["parts"],
+        "parameters": count_trained_weights(two_pass, recipe.two_passes),
+        "configuration": two_pass.condition.config.model_dump(),
+        "steps": recipe.two_passes.training.steps,
+    }
+    return select_trained_state(two_pass, recipe.two_passes), entries, result

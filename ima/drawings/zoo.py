@@ -16,6 +16,7 @@ from typing import Any
 
 from ima.data.samples import open_samples
 from ima.drawings.browsing_zoo import BROWSING_RECIPES, train_drawings_browsing
+from ima.drawings.code_zoo import CODE_RECIPES, train_drawings_codes
 from ima.drawings.datasets import DATASET_NAMES
 from ima.drawings.examination import (
     EXAMINATION_VERSION,
@@ -206,7 +207,8 @@ def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingS
 def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Path:
     """Train and score the connectors of the pretrained zoo that are missing, one after another.
 
-    The trainings of two passes (:data:`ima.drawings.browsing_zoo.BROWSING_RECIPES`) come last.
+    The trainings of two passes (:data:`ima.drawings.browsing_zoo.BROWSING_RECIPES`) and of codes
+    (:data:`ima.drawings.code_zoo.CODE_RECIPES`) come last.
 
     An interrupted training resumes. A connector whose card has this recipe stays as it is.
 
@@ -235,7 +237,7 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     PosixPath('data/zoo')
     """
     root = zoo.get_zoo_root()
-    names = [*_RECIPES, *BROWSING_RECIPES]
+    names = [*_RECIPES, *BROWSING_RECIPES, *CODE_RECIPES]
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UnknownNameError.among(kind="connector", asked=pattern, available=names)
@@ -243,6 +245,9 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     for name in chosen:
         if name in BROWSING_RECIPES:
             train_drawings_browsing(name)
+            continue
+        if name in CODE_RECIPES:
+            train_drawings_codes(name)
             continue
         folder = root / ("connectors" if "/" in name else "multitask") / name
         settings = make_training_settings(

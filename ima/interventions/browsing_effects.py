@@ -307,17 +307,23 @@ def capture_pass_means(
 
 
 def compare_passes(
-    means: Mapping[str, Mapping[Treatment, xr.DataArray]], *, resamples: int = 500, seed: int = 0
+    means: Mapping[str, Mapping[Treatment, xr.DataArray]],
+    *,
+    against: str = ONE_PASS,
+    resamples: int = 500,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Compare the alignment of tokens of the second pass with those of the first one.
 
-    The alignment is the mean over layers of matched minus all pairs. The first pass is the arm
-    ``one pass``; samples are resampled together.
+    The alignment is the mean over layers of matched minus all pairs. Samples are resampled
+    together.
 
     Parameters
     ----------
     means : mapping of str to mapping of str to xarray.DataArray
-        By arm and treatment, from :func:`capture_pass_means`.
+        By arm and treatment, from :func:`capture_pass_means`, or models of another system.
+    against : str
+        The arm that the others are compared with.
     resamples : int
         Bootstrap resamples of samples, the same for all.
     seed : int
@@ -326,8 +332,8 @@ def compare_passes(
     Returns
     -------
     pandas.DataFrame
-        ``arm``, ``treatment``, ``score`` of the arm and ``difference`` to the first pass, each an
-        :class:`~ima.stats.intervals.Interval`.
+        ``arm``, ``treatment``, ``score`` of the arm and ``difference`` to that of `against`, each
+        an :class:`~ima.stats.intervals.Interval`.
 
     Examples
     --------
@@ -341,8 +347,8 @@ def compare_passes(
                 {"pictures": own[treatment]}, resamples=resamples, seed=seed
             )
             draws[arm] = compute_ima_score_draws(curves["matched minus all"])
-        first, first_draws = draws[ONE_PASS]
-        n = means[ONE_PASS][treatment].sizes["sample"]
+        first, first_draws = draws[against]
+        n = means[against][treatment].sizes["sample"]
         for arm, (score, own_draws) in draws.items():
             rows.append(
                 {
@@ -355,13 +361,15 @@ def compare_passes(
     return pd.DataFrame(rows)
 
 
-def list_alignment_changes(compared: pd.DataFrame) -> pd.DataFrame:
+def list_alignment_changes(compared: pd.DataFrame, *, against: str = ONE_PASS) -> pd.DataFrame:
     """List how alignment differs from that of the first pass, a row for each other arm.
 
     Parameters
     ----------
     compared : pandas.DataFrame
         From :func:`compare_passes`.
+    against : str
+        The arm that the others were compared with.
 
     Returns
     -------
@@ -377,5 +385,5 @@ def list_alignment_changes(compared: pd.DataFrame) -> pd.DataFrame:
     """
     return _list_by_arm(
         (row["arm"], row["treatment"], row["difference"])
-        for row in compared[compared["arm"] != ONE_PASS].to_dict("records")
+        for row in compared[compared["arm"] != against].to_dict("records")
     )

@@ -297,6 +297,32 @@ def _average_compared_terms(terms: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
     return own, texts
 
 
+def compute_mass_from(log_probs: xr.DataArray, *, first: int) -> xr.DataArray:
+    """Compute the probability of all tokens from an id on, such as codes beyond the words.
+
+    Parameters
+    ----------
+    log_probs : xarray.DataArray
+        ``(..., vocabulary)``, logarithms of probabilities.
+    first : int
+        The first id that counts.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(...)``, between 0 and 1.
+
+    Examples
+    --------
+    >>> log_probs = xr.DataArray(np.log([[0.5, 0.25, 0.25]]), dims=("sample", "vocabulary"))
+    >>> compute_mass_from(log_probs, first=1).values
+    array([0.5])
+    """
+    logs = log_probs.isel(vocabulary=slice(first, None)).astype(np.float64)
+    mass: xr.DataArray = np.exp(logs).sum("vocabulary", skipna=False)
+    return mass.clip(0.0, 1.0)
+
+
 def tabulate_likeliest_tokens(
     log_probs: Mapping[str, xr.DataArray],
     *,

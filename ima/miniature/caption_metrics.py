@@ -81,6 +81,36 @@ def _is_exact(sample: Sample, caption: str, *, full: bool) -> bool:
     return count_named_entities(caption, modality, full=full) == true_entities
 
 
+def score_object_overlap(sample: Sample, caption: str) -> float:
+    """Score how far the objects that a caption names are those of a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+        A sample of the miniature world.
+    caption : str
+        Text as ``ima.miniature.speech`` writes it.
+
+    Returns
+    -------
+    float
+        Objects (noun with its first attribute) that are named and there, divided by those that are
+        named or there: 1 if the caption names exactly what is there, 0 if nothing of it.
+
+    Examples
+    --------
+    >>> ring = {"noun": "ring", "colour": "red", "size": "big", "place": "top left"}
+    >>> truth = {"modality": "image", "entities": [ring]}
+    >>> sample = Sample("a", "image", "caption", "caption :", ("a red ring",), truth)
+    >>> score_object_overlap(sample, "a red ring and a blue star")
+    0.5
+    """
+    modality = sample.truth["modality"]
+    there = _count_entities(sample.truth["entities"], get_domain(modality), full=False)
+    named = count_named_entities(caption, modality)
+    return (there & named).total() / (there | named).total()
+
+
 def score_captions(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[str, Interval]:
     """Score captions of the miniature world.
 

@@ -125,7 +125,7 @@ def make_card(
     configuration = {}
     if kind == "connector":
         configuration = model.config.model_dump()
-    elif kind not in {"multitask", "aggregation", "browsing"}:
+    elif kind not in {"multitask", "aggregation", "browsing", "codes"}:
         configuration = model.config.to_diff_dict()
     return {
         "name": name,

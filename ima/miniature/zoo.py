@@ -25,6 +25,7 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.miniature import (
     aggregating,
     browsing_parts,
+    code_parts,
     corpus,
     encoders,
     examination,
@@ -163,6 +164,7 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
         *multitask.make_multitask_parts(materials),
         aggregating.make_aggregation_part(materials),
         *browsing_parts.make_browsing_parts(materials),
+        *code_parts.make_code_parts(materials),
     ]
 
 

@@ -568,6 +568,17 @@ def test_pictures_are_read_twice(tmp_path):
     assert known["own_1"].count("standardised") == 1
 
 
+@pytest.mark.usefixtures("codes_zoo")
+@pytest.mark.slow
+def test_pictures_are_words_of_the_vocabulary(tmp_path):
+    given = {"codebooks": ["teal-8", "teal-16"], "reader": "opt-mini/vit/image-caption"}
+    known = check_page(run("teal", tmp_path, **given, samples=6, lensed=4, aligned=6, resamples=10))
+    assert "n = 6" in known["answer"]
+    assert "With 16 codes" in known["answer"]
+    assert known["sizes"] == "'8, 16'"
+    assert "Not shown here: " in known["failed"] or "All hold here" in known["failed"]
+
+
 @pytest.mark.slow
 def test_parts_of_a_picture_are_highlighted(tmp_path):
     """On a model that recognises its objects: random weights name nothing that could switch."""

@@ -1,0 +1,404 @@
+"""What codes change (TEAL): what a model reads in pictures, what it draws, and where codes arise.
+
+Reading and drawing have one score: the *overlap* of the objects that a caption names with those
+that are there, a fraction. A drawn picture is read by another model, whose encoder and language
+model had no part in the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import xarray as xr
+
+from ima.capture.hooks import capture_activations
+from ima.capture.logit_lens import apply_logit_lens
+from ima.data.samples import Sample
+from ima.interventions.treated_states import capture_treated_means
+from ima.measures.alignment import compute_alignment_curves, stack_alignment_curves
+from ima.measures.treatments import Treatment
+from ima.measures.vocabulary import compute_mass_from
+from ima.miniature.caption_metrics import score_object_overlap
+from ima.miniature.code_parts import make_description
+from ima.models.batch import Batch
+from ima.models.code_model import CodeModel, assemble_drawings, find_places
+from ima.models.frozen import FrozenModel
+from ima.models.perception import draw_derangement
+from ima.stats import FloatArray
+from ima.stats.scores import compute_mean_score
+from ima.token_reduction.report import compute_score_gain
+
+_RgbPixels = npt.NDArray[np.uint8]
+
+OWN, ANOTHER = "own picture", "another picture"
+REAL = "the real picture"
+TRUE_CODES = "its codes, decoded"
+DRAWN = "drawn from its description"
+DRAWN_FROM_ANOTHER = "drawn from another description"
+OTHER_CODES = "codes of another picture, decoded"
+#: Which pictures are read back, in the order of tables: ceilings first, floors last.
+DRAWING_ARMS = (REAL, TRUE_CODES, DRAWN, DRAWN_FROM_ANOTHER, OTHER_CODES)
+#: Positions through which the logit lens looks, in the order of a sequence that reads, then draws.
+LENS_POSITIONS = (
+    "codes, read", "words of a caption", "words of a description", "places", "codes, drawn",
+)  # fmt: skip
+#: Longest caption, in tokens.
+_MAX_NEW_TOKENS = 48
+
+
+def read_pictures(
+    models: Mapping[str, CodeModel], samples: Sequence[Sample], *, seed: int = 0
+) -> dict[str, dict[str, FloatArray]]:
+    """Let models describe pictures, each sample its own and another one's.
+
+    Parameters
+    ----------
+    models : mapping of str to CodeModel
+        By name.
+    samples : sequence of Sample
+        At least two samples of a caption data set of the miniature world.
+    seed : int
+        Seed of the derangement that exchanges pictures.
+
+    Returns
+    -------
+    dict of str to dict
+        By model and picture (:data:`OWN`, :data:`ANOTHER`), overlaps ``(sample,)``.
+
+    Examples
+    --------
+    >>> read_pictures(models, samples)["teal-512"]["own picture"].mean()  # doctest: +SKIP
+    0.61
+    """
+    found: dict[str, dict[str, FloatArray]] = {}
+    for name, own in models.items():
+        generate = partial(own.model.generate, samples, max_new_tokens=_MAX_NEW_TOKENS)
+        texts = {OWN: generate(), ANOTHER: generate(perceptual="shuffled", seed=seed)}
+        found[name] = {arm: _score_overlaps(samples, each) for arm, each in texts.items()}
+    return found
+
+
+def draw_pictures(
+    own: CodeModel, samples: Sequence[Sample], *, seed: int = 0, greedy: bool = False
+) -> dict[str, list[_RgbPixels]]:
+    """Draw the pictures of samples, with ceilings and floors.
+
+    Parameters
+    ----------
+    own : CodeModel
+        A model with codes.
+    samples : sequence of Sample
+        At least two samples of the miniature world with pictures.
+    seed : int
+        Seed of the derangement, and of the codes that are drawn.
+    greedy : bool
+        As in :meth:`ima.models.code_model.CodeModel.draw`.
+
+    Returns
+    -------
+    dict of str to list of ndarray
+        By arm (:data:`DRAWING_ARMS`), a picture ``(height, width, channel)`` uint8 per sample.
+
+    Examples
+    --------
+    >>> list(draw_pictures(load_code_model("teal-512"), samples))[0]  # doctest: +SKIP
+    'the real picture'
+    """
+    order = draw_derangement(len(samples), seed=seed)
+    true = own.read_codes(samples)
+    descriptions = [make_description(sample) for sample in samples]
+    draw = partial(own.draw, seed=seed, greedy=greedy)
+    codes = {
+        TRUE_CODES: true,
+        DRAWN: draw(descriptions),
+        DRAWN_FROM_ANOTHER: draw([descriptions[other] for other in order]),
+        OTHER_CODES: true[order],
+    }
+    real = [np.asarray(sample.load(), np.uint8) for sample in samples]
+    return {REAL: real} | {arm: list(own.decode(each)) for arm, each in codes.items()}
+
+
+def read_back(
+    reader: FrozenModel,
+    samples: Sequence[Sample],
+    pictures: Mapping[str, Sequence[_RgbPixels]],
+) -> dict[str, FloatArray]:
+    """Let another model describe pictures, and compare with what was to be drawn.
+
+    Parameters
+    ----------
+    reader : FrozenModel
+        A model that describes pictures.
+    samples : sequence of Sample
+        What was to be drawn.
+    pictures : mapping of str to sequence of ndarray
+        By arm, a picture per sample, from :func:`draw_pictures`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By arm, overlaps ``(sample,)``.
+
+    Examples
+    --------
+    >>> pictures = draw_pictures(own, samples)  # doctest: +SKIP
+    >>> read_back(reader, samples, pictures)["drawn from its description"]  # doctest: +SKIP
+    array([0.5, 1. , 0. ])
+    """
+    found = {}
+    for arm, each in pictures.items():
+        shown = [
+            replace(sample, media=partial(_return_pixels, pixels))
+            for sample, pixels in zip(samples, each, strict=True)
+        ]
+        texts = reader.generate(shown, max_new_tokens=_MAX_NEW_TOKENS)
+        found[arm] = _score_overlaps(samples, texts)
+    return found
+
+
+def _return_pixels(pixels: _RgbPixels) -> _RgbPixels:
+    return pixels
+
+
+def _score_overlaps(samples: Sequence[Sample], captions: Sequence[str]) -> FloatArray:
+    pairs = zip(samples, captions, strict=True)
+    return np.array([score_object_overlap(sample, caption) for sample, caption in pairs])
+
+
+def tabulate_overlaps(scores: Mapping[str, Mapping[str, FloatArray]]) -> pd.DataFrame:
+    """Tabulate mean overlaps with their intervals over samples.
+
+    Parameters
+    ----------
+    scores : mapping of str to mapping of str to ndarray
+        By model and arm, ``(sample,)``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``model``, ``arm``, ``value``, ``low``, ``high`` and ``n``.
+
+    Examples
+    --------
+    >>> tabulate_overlaps({"dense": {"own picture": np.ones(8)}})["value"].tolist()
+    [1.0]
+    """
+    rows = []
+    for model, arms in scores.items():
+        for arm, values in arms.items():
+            score = compute_mean_score(values)
+            interval = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+            rows.append({"model": model, "arm": arm, **interval})
+    return pd.DataFrame(rows)
+
+
+def judge_codes(
+    reading: Mapping[str, Mapping[str, FloatArray]],
+    drawing: Mapping[str, Mapping[str, FloatArray]],
+    *,
+    dense: str,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare arms as the method's promises say, paired over samples.
+
+    Parameters
+    ----------
+    reading : mapping of str to mapping of str to ndarray
+        From :func:`read_pictures`: models with codes from the smallest codebook to the largest, and
+        the control.
+    drawing : mapping of str to mapping of str to ndarray
+        By model with codes, from :func:`read_back`; the largest codebook is judged.
+    dense : str
+        Name of the control without codes.
+    seed : int
+        Seed of the resamples.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``:
+        where the first arm is to score higher, whether the interval is above zero; where it is not
+        to exceed the second, whether it is not above zero.
+
+    Examples
+    --------
+    >>> read = {name: {OWN: np.ones(9), ANOTHER: np.zeros(9)} for name in ("teal-8", "dense")}
+    >>> drawn = {"teal-8": {arm: np.zeros(9) for arm in DRAWING_ARMS}}
+    >>> judge_codes(read, drawn, dense="dense")["holds"].tolist()
+    [True, True, False, False, True]
+    """
+    names = [name for name in reading if name != dense]
+    largest = names[-1]
+    compared: list[tuple[str, FloatArray, FloatArray, bool]] = [
+        (f"{more} reads more than {fewer}", reading[more][OWN], reading[fewer][OWN], True)
+        for fewer, more in pairwise(names)
+    ]
+    own, drawn = reading[largest], drawing[largest]
+    compared += [
+        (f"{largest} does not read more than {dense}", own[OWN], reading[dense][OWN], False),
+        (f"{largest} reads its own picture", own[OWN], own[ANOTHER], True),
+        (f"{largest} draws its own description", drawn[DRAWN], drawn[DRAWN_FROM_ANOTHER], True),
+        (f"{largest}: a drawing says more than another picture", drawn[DRAWN],
+         drawn[OTHER_CODES], True),
+        (f"{largest}: a drawing does not say more than the codes of its picture", drawn[DRAWN],
+         drawn[TRUE_CODES], False),
+    ]  # fmt: skip
+    rows = []
+    for statement, first, second, better in compared:
+        difference = compute_score_gain(first, second, seed=seed)
+        holds = (difference.low > 0) == better
+        rows.append({"statement": statement, "difference": difference, "holds": holds})
+    return pd.DataFrame(rows)
+
+
+def measure_code_mass(
+    own: CodeModel, samples: Sequence[Sample], *, batch_size: int = 32
+) -> xr.DataArray:
+    """Measure through the logit lens which share of the probability lies on codes.
+
+    The rest lies on words. Sequences that read hold a picture's codes and its caption; sequences
+    that draw hold its description, and places and codes in turn.
+
+    Parameters
+    ----------
+    own : CodeModel
+        A model with codes.
+    samples : sequence of Sample
+        Samples of a caption data set of the miniature world.
+    batch_size : int
+        Samples per forward pass.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``(text, position, layer)``: mean over a sample's tokens of each of :data:`LENS_POSITIONS`,
+        a fraction. The attribute ``chance`` is the share of codes in the vocabulary.
+
+    Examples
+    --------
+    >>> measure_code_mass(own, samples).sel(position="places")[:, -1].mean()  # doctest: +SKIP
+    0.99
+    """
+    parts: list[FloatArray] = []
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        read = own.model.encode(part)
+        descriptions = [make_description(sample) for sample in part]
+        drawn = assemble_drawings(own.model, descriptions, codes=own.read_codes(part))
+        places, textual = find_places(drawn), drawn.modality == 0
+        kinds = torch.stack([textual, places, (drawn.modality > 0) & ~places], dim=1)
+        both = [_measure_mass(own, batch, each) for batch, each in (
+            (read, read.kinds), (drawn, kinds),
+        )]  # fmt: skip
+        parts.append(np.concatenate(both, axis=1))
+    vocabulary = own.model.hook_points.vocab_size
+    return xr.DataArray(
+        np.concatenate(parts),
+        {"position": list(LENS_POSITIONS), "layer": range(own.model.layers + 1)},
+        ("text", "position", "layer"),
+        attrs={"units": "fraction of the probability", "chance": 1 - own.n_words / vocabulary},
+    )
+
+
+def _measure_mass(own: CodeModel, batch: Batch, kinds: Any) -> FloatArray:
+    """Return the mass on codes, ``(sample, kind, layer)``."""
+    states = capture_activations(own.model, batch, hook_points=["resid_post"])["resid_post"]
+    curves = []
+    for state in states.values():
+        logs, _ = apply_logit_lens(own.model.hook_points, state, kinds=kinds)
+        array = xr.DataArray(logs.cpu().numpy(), dims=("sample", "kind", "vocabulary"))
+        curves.append(compute_mass_from(array, first=own.n_words).to_numpy())
+    return np.stack(curves, axis=-1)
+
+
+def capture_code_means(
+    models: Mapping[str, CodeModel],
+    samples: Sequence[Sample],
+    *,
+    separated: bool = False,
+    batch_size: int = 32,
+) -> dict[str, dict[Treatment, xr.DataArray]]:
+    """Capture the mean states of perceptual and textual tokens in each model.
+
+    Parameters
+    ----------
+    models : mapping of str to CodeModel
+        By name.
+    samples : sequence of Sample
+        Read with their captions.
+    separated : bool
+        Whether textual tokens are kept from attending to perceptual ones, in all blocks.
+    batch_size : int
+        Samples per forward pass.
+
+    Returns
+    -------
+    dict of str to dict
+        By model and treatment, ``(sample, kind, layer, hidden)`` of the residual stream.
+
+    Examples
+    --------
+    >>> capture_code_means(models, samples)["dense"]["standardised"].dims  # doctest: +SKIP
+    ('sample', 'kind', 'layer', 'hidden')
+    """
+    return {
+        name: capture_treated_means(
+            own.model,
+            own.model.encode_batches(samples, batch_size=batch_size),
+            separated=separated,
+        )
+        for name, own in models.items()
+    }
+
+
+def compute_code_alignment(
+    means: Mapping[str, Mapping[Treatment, xr.DataArray]],
+    *,
+    treatments: Iterable[Treatment],
+    resamples: int = 500,
+    seed: int = 0,
+) -> dict[str, xr.Dataset]:
+    """Compute alignment by layer, matched minus all pairs, for each model.
+
+    If percepts said nothing of their own sample's text, the difference would be zero.
+
+    Parameters
+    ----------
+    means : mapping of str to mapping of str to xarray.DataArray
+        From :func:`capture_code_means`.
+    treatments : iterable of str
+        Treatments of the states.
+    resamples : int
+        Bootstrap resamples of samples, the same for all models.
+    seed : int
+        Same seed, same draws.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        By treatment, ``estimate`` ``(model, layer)`` and ``draws`` ``(draw, model, layer)``,
+        differences of cosines.
+
+    Examples
+    --------
+    >>> compute_code_alignment(means, treatments=["raw"])["raw"]["model"].values  # doctest: +SKIP
+    array(['teal-32', 'teal-128', 'teal-512', 'dense'], dtype='<U8')
+    """
+    found = {}
+    for treatment in treatments:
+        curves = {
+            name: compute_alignment_curves(
+                {"pictures": own[treatment]}, resamples=resamples, seed=seed
+            )["matched minus all"]
+            for name, own in means.items()
+        }
+        found[treatment] = stack_alignment_curves(curves, dim="model")
+    return found

@@ -1,0 +1,131 @@
+"""Measurements of codes: arms that are what they say, a lens that adds up, alignment by model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ima.capture.hooks import capture_activations
+from ima.data.samples import open_samples
+from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
+from ima.miniature import code_effects as effects
+from ima.models.code_model import load_code_model
+
+NAMES = ("teal-8", "teal-16", "dense")
+
+
+@pytest.fixture(scope="module")
+def models(codes_root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMA_ZOO", str(codes_root))
+        return {name: load_code_model(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return open_samples("mini-image-caption", n=6)
+
+
+class Reader:
+    """Knows some pictures by their bytes, and names what they show."""
+
+    def __init__(self, pictures, samples):
+        self.captions = {
+            np.asarray(own).tobytes(): sample.references[0]
+            for own, sample in zip(pictures, samples, strict=True)
+        }
+
+    def generate(self, samples, **_):
+        return [self.captions.get(np.asarray(own.load()).tobytes(), "nothing") for own in samples]
+
+
+def test_each_arm_shows_what_its_name_says(models, samples):
+    own = models["teal-16"]
+    pictures = effects.draw_pictures(own, samples, seed=2)
+    assert tuple(pictures) == effects.DRAWING_ARMS
+    real = effects.read_back(Reader(pictures[effects.REAL], samples), samples, pictures)
+    assert real[effects.REAL].tolist() == [1.0] * 6
+    assert not real[effects.DRAWN].any()
+    true = own.decode(own.read_codes(samples))
+    assert np.array_equal(np.stack(pictures[effects.TRUE_CODES]), true)
+    # The floor has the same pictures in another order, and none in its place.
+    others = [own.tobytes() for own in pictures[effects.OTHER_CODES]]
+    assert sorted(others) == sorted(each.tobytes() for each in true)
+    assert not any(other == each.tobytes() for other, each in zip(others, true, strict=True))
+    again = effects.draw_pictures(own, samples, seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(
+        pictures[effects.DRAWN], again[effects.DRAWN], strict=True
+    ))  # fmt: skip
+
+
+def test_captions_of_other_pictures_are_the_floor_of_reading(models, samples, monkeypatch):
+    def answer(_, samples, *, perceptual="own", **__):
+        return [own.references[0] if perceptual == "own" else "nothing" for own in samples]
+
+    monkeypatch.setattr("ima.models.frozen.FrozenModel.generate", answer)
+    scores = effects.read_pictures(models, samples)
+    assert list(scores) == list(NAMES)
+    for own in scores.values():
+        assert own[effects.OWN].tolist() == [1.0] * 6
+        assert own[effects.ANOTHER].tolist() == [0.0] * 6
+    table = effects.tabulate_overlaps(scores)
+    assert table.loc[table["arm"] == effects.OWN, "value"].tolist() == [1.0] * 3
+    assert (table["n"] == 6).all()
+
+
+def test_statements_follow_from_paired_scores():
+    rng = np.random.default_rng(0)
+    noise = rng.random(400) / 10
+    reading = {
+        name: {effects.OWN: level + noise, effects.ANOTHER: noise}
+        for name, level in (("teal-8", 0.2), ("teal-16", 0.4), ("dense", 0.6))
+    }
+    levels = dict(zip(effects.DRAWING_ARMS, (0.9, 0.7, 0.4, 0.1, 0.1), strict=True))
+    drawing = {"teal-16": {arm: level + rng.random(400) / 10 for arm, level in levels.items()}}
+    judged = effects.judge_codes(reading, drawing, dense="dense")
+    assert judged["holds"].tolist() == [True] * 6
+    assert judged["difference"].iloc[0].value == pytest.approx(0.2)
+    assert {own.n for own in judged["difference"]} == {400}
+    # A control below the codes, and a drawing no better than its floor, are named.
+    reading["dense"][effects.OWN] = noise
+    own = drawing["teal-16"]
+    own[effects.DRAWN] = own[effects.OTHER_CODES] = own[effects.DRAWN_FROM_ANOTHER]
+    failed = effects.judge_codes(reading, drawing, dense="dense").query("~holds")["statement"]
+    assert failed.tolist() == [
+        "teal-16 does not read more than dense",
+        "teal-16 draws its own description",
+        "teal-16: a drawing says more than another picture",
+    ]
+
+
+def test_the_mass_of_codes_is_what_a_softmax_over_all_words_says(models, samples):
+    own = models["teal-8"]
+    mass = effects.measure_code_mass(own, samples, batch_size=4)
+    assert mass.sizes == {"text": 6, "position": 5, "layer": own.model.layers + 1}
+    assert ((mass >= 0) & (mass <= 1)).all()
+    assert mass.attrs["chance"] == pytest.approx(8 / (8 + own.n_words))
+    batch = own.model.encode(samples[:1])
+    layer = 2
+    state = capture_activations(own.model, batch, hook_points=["resid_post"])["resid_post"][layer]
+    hook_points = own.model.hook_points
+    logits = hook_points.unembed(hook_points.final_norm(state))[0].double()
+    share = logits.softmax(dim=-1)[:, own.n_words :].sum(dim=-1)
+    for position, kind in (("codes, read", 1), ("words of a caption", 0)):
+        expected = share[batch.modality[0] == kind].mean()
+        found = float(mass.sel(position=position, layer=layer)[0])
+        assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_alignment_is_compared_with_the_control(models, samples):
+    means = effects.capture_code_means(models, samples)
+    curves = effects.compute_code_alignment(means, treatments=["raw"], resamples=20)["raw"]
+    assert curves["model"].to_numpy().tolist() == list(NAMES)
+    assert curves.sizes["layer"] == models["dense"].model.layers + 1
+    compared = compare_passes(means, against="dense", resamples=20)
+    own = compared[compared["arm"] == "dense"]["difference"]
+    assert all((each.value, each.low, each.high) == (0.0, 0.0, 0.0) for each in own)
+    changes = list_alignment_changes(compared, against="dense")
+    assert changes["arm"].tolist() == ["teal-8", "teal-16"]
+    raw = compared[(compared["arm"] == "teal-8") & (compared["treatment"] == "raw")].iloc[0]
+    score = float(curves["estimate"].sel(model="teal-8")[:-1].mean())
+    assert raw["score"].value == pytest.approx(score)
