@@ -65,7 +65,12 @@ _CODES = DrawingsCodeRecipe(
 CODE_RECIPES: Mapping[str, DrawingsCodeRecipe] = MappingProxyType(
     {
         f"{CODES_FOLDER}/smollm2-{name}": replace(_CODES, codes=replace(_CODES.codes, codes=size))
-        for name, size in {"teal-128": 128, "teal-512": 512, "teal-2048": 2048, "dense": None}.items()
+        for name, size in {
+            "teal-128": 128,
+            "teal-512": 512,
+            "teal-2048": 2048,
+            "dense": None,
+        }.items()
     }
 )
 
@@ -103,7 +108,10 @@ def _train(
     name: str, recipe: DrawingsCodeRecipe, base: FrozenModel, state_path: Path
 ) -> tuple[dict[str, Tensor], dict[str, Any], TrainingResult]:
     """Train codes; return the weights, the card's own entries, and the result."""
-    sizes = {"train": recipe.samples, "validation": max(recipe.codes.batch_size, recipe.samples // 10)}
+    sizes = {
+        "train": recipe.samples,
+        "validation": max(recipe.codes.batch_size, recipe.samples // 10),
+    }
     pictures = {
         split: open_drawn_pictures(base, split, n=n, recipe=recipe.codes)
         for split, n in sizes.items()
@@ -168,9 +176,7 @@ def open_drawn_pictures(
         tiles=torch.cat(tiles),
         pixels=_shrink_pictures(samples, side=recipe.pixels),
         captions=samples,
-        descriptions=[
-            Sample(own.id, "text", "caption", own.references[0], ()) for own in samples
-        ],
+        descriptions=[Sample(own.id, "text", "caption", own.references[0], ()) for own in samples],
     )
 
 
@@ -178,9 +184,7 @@ def _shrink_pictures(samples: Sequence[Sample], *, side: int) -> Tensor:
     """Return small pictures, ``(sample, height, width, channel)`` uint8."""
     small = [
         np.asarray(
-            Image.fromarray(convert_to_uint8(own.load())).resize(
-                (side, side), Image.Resampling.BOX
-            )
+            Image.fromarray(convert_to_uint8(own.load())).resize((side, side), Image.Resampling.BOX)
         )
         for own in samples
     ]

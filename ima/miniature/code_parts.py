@@ -99,9 +99,7 @@ def make_code_parts(materials: TrainingMaterials) -> list[ZooPart]:
     return parts
 
 
-def _open_pictures(
-    materials: TrainingMaterials, split: str, *, n: int, side: int
-) -> CodePictures:
+def _open_pictures(materials: TrainingMaterials, split: str, *, n: int, side: int) -> CodePictures:
     """Render pictures of a split and read the features of their tiles."""
     pool = build_pool(_MODALITY, split, n=n)
     encoder = materials.load_encoder(_NEEDS["encoder"].rpartition("/")[2])

@@ -33,7 +33,8 @@ class CodeModel:
     Parameters
     ----------
     model : FrozenModel
-        Its perception ends with a :class:`~ima.models.codes.CodeConnector`; its vocabulary holds the codes.
+        Its perception ends with a :class:`~ima.models.codes.CodeConnector`; its vocabulary holds
+        the codes.
     decoder : TileDecoder or None
         Turns codes into pixels; None for the control without codes.
     card : mapping
@@ -364,7 +365,7 @@ def load_code_model(name: str, *, device: str = "cpu") -> CodeModel:
         ) from error
     modules.requires_grad_(requires_grad=False)
     connector: Any = modules["connector"]
-    decoder: Any = modules["decoder"] if "decoder" in modules else None
+    decoder: Any = dict(modules.items()).get("decoder")
     named = f"{CODES_FOLDER}/{name}"
     return make_code_model(base, connector, decoder=decoder, name=named, card=card)
 

@@ -143,7 +143,9 @@ def fit_codebook(tiles: Tensor, *, codes: int, seed: int = 0) -> Tensor:
     return centroids[centroids[:, 0].argsort()].half().float()
 
 
-def make_configuration(model: FrozenModel, recipe: CodeRecipe, *, encoder_width: int) -> dict[str, Any]:
+def make_configuration(
+    model: FrozenModel, recipe: CodeRecipe, *, encoder_width: int
+) -> dict[str, Any]:
     """Return the sizes of what a recipe trains, as on a card.
 
     Examples
@@ -161,9 +163,7 @@ def make_configuration(model: FrozenModel, recipe: CodeRecipe, *, encoder_width:
         width=recipe.width,
         output_norm=norm,
     )
-    decoder = TileDecoderConfig(
-        encoder_width=encoder_width, side=recipe.side, pixels=recipe.pixels
-    )
+    decoder = TileDecoderConfig(encoder_width=encoder_width, side=recipe.side, pixels=recipe.pixels)
     return {
         "connector": connector.model_dump(),
         "decoder": None if recipe.codes is None else decoder.model_dump(),

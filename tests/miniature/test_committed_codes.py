@@ -59,9 +59,7 @@ def test_rows_and_logits_of_words_are_those_of_the_frozen_model(models, name):
     words = plain.hook_points.vocab_size
     assert own.n_words == words
     for weights in ("embedding", "unembedding"):
-        before, after = (
-            getattr(each.hook_points, weights).weight for each in (plain, own.model)
-        )
+        before, after = (getattr(each.hook_points, weights).weight for each in (plain, own.model))
         assert torch.equal(after[:words], before)
     texts = [Sample("a", "text", "qa", "ring red big top left . caption :", ("a red ring",))]
     batch = plain.encode(texts)

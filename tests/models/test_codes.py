@@ -90,7 +90,9 @@ def test_a_tile_is_the_mean_of_its_patches_without_the_cls_token():
     assert tiles == [2.5, 4.5, 10.5, 12.5]
     with_cls = torch.cat([torch.full((1, 1, 1), 99.0), patches], dim=1)
     assert connector.pool_tiles(with_cls).flatten().tolist() == tiles
-    assert torch.equal(connector.pool_tiles(connector.pool_tiles(patches)).flatten(), torch.tensor(tiles))
+    assert torch.equal(
+        connector.pool_tiles(connector.pool_tiles(patches)).flatten(), torch.tensor(tiles)
+    )
     with pytest.raises(ModelError, match="9 tokens of an encoder cannot be cut into 2 by 2 tiles"):
         connector.pool_tiles(torch.zeros(1, 9, 1))
 
@@ -99,7 +101,9 @@ def test_a_code_is_the_nearest_centroid(own, pictures):
     connector = own.connector
     tokens = own.model.perception.tokens(pictures)
     tiles = connector.pool_tiles(tokens)
-    for tile, code in zip(tiles.flatten(0, 1), connector.assign_codes(tokens).flatten(), strict=True):
+    for tile, code in zip(
+        tiles.flatten(0, 1), connector.assign_codes(tokens).flatten(), strict=True
+    ):
         distances = (connector.centroids - tile).square().sum(dim=-1)
         assert distances[code] <= distances.min() * (1 + 1e-4)
 
@@ -177,7 +181,7 @@ def test_what_cannot_have_codes_says_so(own):
         dense.draw(TEXTS)
     with pytest.raises(ModelError, match="has no decoder"):
         dense.decode(torch.zeros(1, 16, dtype=torch.int64))
-    with pytest.raises(ModelError, match="Connector.*ima zoo train"):
+    with pytest.raises(ModelError, match=r"Connector.*ima zoo train"):
         replace(dense, model=load_model("llama-mini/vit/image-caption")).connector.n_codes  # noqa: B018
     with pytest.raises(ValueError, match="multiple of four times side"):
         TileDecoderConfig(encoder_width=8, side=4, pixels=24)

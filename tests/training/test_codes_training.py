@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from ima.data.samples import open_samples
 from ima.errors import ModelError, ParameterError
 from ima.miniature.code_parts import make_description
-from ima.data.samples import open_samples
 from ima.models import load_model
 from ima.models.codes import CodeConfig, CodeConnector
 from ima.models.zoo import hash_state_dict
@@ -59,7 +59,7 @@ def test_a_codebook_is_that_of_its_seed_and_holds_the_means_of_its_tiles():
     nearest = torch.cdist(torch.from_numpy(centres).float(), found).min(dim=1)
     assert sorted(nearest.indices.tolist()) == [0, 1, 2, 3]
     assert nearest.values.max() < 0.2
-    with pytest.raises(ParameterError, match="codebook of 200 codes needs as many tiles; .* 120"):
+    with pytest.raises(ParameterError, match=r"codebook of 200 codes needs as many tiles; .* 120"):
         training.fit_codebook(tiles, codes=200)
 
 
@@ -75,13 +75,9 @@ def test_the_loss_is_over_words_and_codes(sources):
     assert list(losses) == ["caption", "code", "pixel"]
     # Words compete with codes, and codes with words: either loss moves the rows of codes.
     for key in ("caption", "code"):
-        (grad,) = torch.autograd.grad(
-            losses[key], modules["connector"].written, retain_graph=True
-        )
+        (grad,) = torch.autograd.grad(losses[key], modules["connector"].written, retain_graph=True)
         assert grad.abs().sum() > 0
-    (grad,) = torch.autograd.grad(
-        losses["code"], modules["connector"].places, retain_graph=True
-    )
+    (grad,) = torch.autograd.grad(losses["code"], modules["connector"].places, retain_graph=True)
     assert (grad.abs().sum(dim=1) > 0).all()
     (grad,) = torch.autograd.grad(
         losses["pixel"], modules["connector"].places, retain_graph=True, allow_unused=True
@@ -101,7 +97,9 @@ def test_only_rows_places_and_decoder_learn(sources, tmp_path):
     untrained = training.build_modules(configuration, seed=5).state_dict()
     for key, value in modules.state_dict().items():
         assert not torch.equal(value, untrained[key]), key
-    assert [entry.keys() for entry in result.curve] == [{"step", "loss", "caption", "code", "pixel"}] * 2
+    assert [entry.keys() for entry in result.curve] == [
+        {"step", "loss", "caption", "code", "pixel"}
+    ] * 2
     assert result.curve[1]["loss"] < result.curve[0]["loss"]
 
 
@@ -119,7 +117,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(sources, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             train(sources, tmp_path, name="stopped")
     resumed, _, _ = train(sources, tmp_path, name="stopped")
-    assert all(torch.equal(resumed.state_dict()[key], own) for key, own in whole.state_dict().items())
+    assert all(
+        torch.equal(resumed.state_dict()[key], own) for key, own in whole.state_dict().items()
+    )
 
 
 def test_the_control_reads_the_same_pictures_and_has_no_codes(sources, tmp_path, monkeypatch):
