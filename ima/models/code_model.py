@@ -356,13 +356,15 @@ def load_code_model(name: str, *, device: str = "cpu") -> CodeModel:
         )
     stored = load_file(folder / zoo.WEIGHTS_FILE)
     modules = build_modules(card["configuration"])
-    try:
-        modules.load_state_dict({key: value.float() for key, value in stored.items()})
-    except RuntimeError as error:
+    shapes = {key: tuple(value.shape) for key, value in modules.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in stored.items()}
+    if wrong := sorted(key for key in shapes | found if shapes.get(key) != found.get(key)):
         raise ModelError(
-            f"The weights {folder / zoo.WEIGHTS_FILE} do not fit their card: {error}. Train them "
+            f"The weights {folder / zoo.WEIGHTS_FILE} do not fit their card: {wrong[0]} has the "
+            f"shape {found.get(wrong[0])} and should have {shapes.get(wrong[0])}. Train them "
             f"again: `{card['command']}`."
-        ) from error
+        )
+    modules.load_state_dict({key: value.float() for key, value in stored.items()})
     modules.requires_grad_(requires_grad=False)
     connector: Any = modules["connector"]
     decoder: Any = dict(modules.items()).get("decoder")
