@@ -96,6 +96,11 @@ _SERIES: Mapping[str, _Series] = {
     "definite questions": _Series(_BROWN, "s", "", _DASHED),
     "not updated": _Series(_INDIGO, "o"),
     "pruned": _Series(_BROWN, "s", "", _DASHED),
+    "codes, read": _Series(_MAGENTA, "o"),
+    "words of a caption": _Series(_BLACK, "s"),
+    "words of a description": _Series(_OLIVE, "^"),
+    "places": _Series(_INDIGO, "D", "places, where a code is asked for"),
+    "codes, drawn": _Series(_BROWN, "v", "", _DASHED),
     "null": _Series(_GREY, "", "", (1, 1)),
 }
 SERIES_COLOURS: Mapping[str, str] = {name: series.colour for name, series in _SERIES.items()}

@@ -7,7 +7,7 @@ model had no part in the codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -362,7 +362,6 @@ def capture_code_means(
 def compute_code_alignment(
     means: Mapping[str, Mapping[Treatment, xr.DataArray]],
     *,
-    treatments: Iterable[Treatment],
     resamples: int = 500,
     seed: int = 0,
 ) -> dict[str, xr.Dataset]:
@@ -374,8 +373,6 @@ def compute_code_alignment(
     ----------
     means : mapping of str to mapping of str to xarray.DataArray
         From :func:`capture_code_means`.
-    treatments : iterable of str
-        Treatments of the states.
     resamples : int
         Bootstrap resamples of samples, the same for all models.
     seed : int
@@ -384,21 +381,21 @@ def compute_code_alignment(
     Returns
     -------
     dict of str to xarray.Dataset
-        By treatment, ``estimate`` ``(model, layer)`` and ``draws`` ``(draw, model, layer)``,
+        By model, ``estimate`` ``(treatment, layer)`` and ``draws`` ``(draw, treatment, layer)``,
         differences of cosines.
 
     Examples
     --------
-    >>> compute_code_alignment(means, treatments=["raw"])["raw"]["model"].values  # doctest: +SKIP
-    array(['teal-32', 'teal-128', 'teal-512', 'dense'], dtype='<U8')
+    >>> compute_code_alignment(means)["dense"]["treatment"].values[0]  # doctest: +SKIP
+    'raw'
     """
     found = {}
-    for treatment in treatments:
+    for name, own in means.items():
         curves = {
-            name: compute_alignment_curves(
-                {"pictures": own[treatment]}, resamples=resamples, seed=seed
+            treatment: compute_alignment_curves(
+                {"pictures": treated}, resamples=resamples, seed=seed
             )["matched minus all"]
-            for name, own in means.items()
+            for treatment, treated in own.items()
         }
-        found[treatment] = stack_alignment_curves(curves, dim="model")
+        found[name] = stack_alignment_curves(curves, dim="treatment")
     return found

@@ -34,7 +34,7 @@ _MODALITY = "image"
 #: Training pictures at full size and at least, and validation pictures.
 _POOL_SIZE, _LEAST_POOL_SIZE, _N_VALIDATION_PICTURES = 6000, 200, 160
 _TRAINING = TrainingRecipe(
-    steps=700, learning_rate=3e-3, seed=71, warmup=40, probe_every=100, save_every=50
+    steps=400, learning_rate=3e-3, seed=71, warmup=40, probe_every=80, save_every=20
 )
 #: Sizes of the codebook.
 CODEBOOK_SIZES = (32, 128, 512)

@@ -8,6 +8,7 @@ import pytest
 from ima.capture.hooks import capture_activations
 from ima.data.samples import open_samples
 from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
+from ima.measures.treatments import TREATMENTS
 from ima.miniature import code_effects as effects
 from ima.models.code_model import load_code_model
 
@@ -118,14 +119,15 @@ def test_the_mass_of_codes_is_what_a_softmax_over_all_words_says(models, samples
 
 def test_alignment_is_compared_with_the_control(models, samples):
     means = effects.capture_code_means(models, samples)
-    curves = effects.compute_code_alignment(means, treatments=["raw"], resamples=20)["raw"]
-    assert curves["model"].to_numpy().tolist() == list(NAMES)
-    assert curves.sizes["layer"] == models["dense"].model.layers + 1
+    curves = effects.compute_code_alignment(means, resamples=20)
+    assert list(curves) == list(NAMES)
+    assert curves["dense"]["treatment"].to_numpy().tolist() == list(TREATMENTS)
+    assert curves["dense"].sizes["layer"] == models["dense"].model.layers + 1
     compared = compare_passes(means, against="dense", resamples=20)
     own = compared[compared["arm"] == "dense"]["difference"]
     assert all((each.value, each.low, each.high) == (0.0, 0.0, 0.0) for each in own)
     changes = list_alignment_changes(compared, against="dense")
     assert changes["arm"].tolist() == ["teal-8", "teal-16"]
     raw = compared[(compared["arm"] == "teal-8") & (compared["treatment"] == "raw")].iloc[0]
-    score = float(curves["estimate"].sel(model="teal-8")[:-1].mean())
+    score = float(curves["teal-8"]["estimate"].sel(treatment="raw")[:-1].mean())
     assert raw["score"].value == pytest.approx(score)
