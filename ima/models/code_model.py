@@ -296,6 +296,12 @@ def make_code_model(
     ------
     ModelError
         If the base perceives nothing, or has codes already.
+
+    Examples
+    --------
+    >>> base = load_model("llama-mini/vit/image-caption")  # doctest: +SKIP
+    >>> make_code_model(base, connector, name="mine").n_words  # doctest: +SKIP
+    1536
     """
     if base.perception is None or isinstance(base.perception.connector, CodeConnector):
         raise ModelError(
