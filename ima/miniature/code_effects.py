@@ -44,6 +44,7 @@ TRUE_CODES = "its codes, decoded"
 DRAWN = "drawn from its description"
 DRAWN_FROM_ANOTHER = "drawn from another description"
 OTHER_CODES = "codes of another picture, decoded"
+OWN_DESCRIPTION, ANOTHER_DESCRIPTION = "its description", "another description"
 #: Which pictures are read back, in the order of tables: ceilings first, floors last.
 DRAWING_ARMS = (REAL, TRUE_CODES, DRAWN, DRAWN_FROM_ANOTHER, OTHER_CODES)
 #: Positions through which the logit lens looks, in the order of a sequence that reads, then draws.
@@ -173,8 +174,58 @@ def _score_overlaps(samples: Sequence[Sample], captions: Sequence[str]) -> Float
     return np.array([score_object_overlap(sample, caption) for sample, caption in pairs])
 
 
+@torch.no_grad()
+def measure_code_losses(
+    own: CodeModel, samples: Sequence[Sample], *, seed: int = 0, batch_size: int = 32
+) -> dict[str, FloatArray]:
+    """Measure how well a model predicts the codes of pictures from descriptions.
+
+    No decoder and no second model stands between: the loss is what the model was trained on.
+
+    Parameters
+    ----------
+    own : CodeModel
+        A model with codes.
+    samples : sequence of Sample
+        At least two samples of the miniature world with pictures.
+    seed : int
+        Seed of the derangement that exchanges descriptions.
+    batch_size : int
+        Samples per forward pass.
+
+    Returns
+    -------
+    dict of str to ndarray
+        After its own description and after another one, ``(sample,)``: mean over a picture's tiles,
+        in nats per code, over words and codes.
+
+    Examples
+    --------
+    >>> losses = measure_code_losses(own, samples)  # doctest: +SKIP
+    >>> losses["its description"].mean() < losses["another description"].mean()  # doctest: +SKIP
+    True
+    """
+    texts = [make_description(sample) for sample in samples]
+    order = draw_derangement(len(samples), seed=seed)
+    given = {OWN_DESCRIPTION: texts, ANOTHER_DESCRIPTION: [texts[other] for other in order]}
+    codes, hook_points = own.read_codes(samples), own.model.hook_points
+    found = {}
+    for arm, descriptions in given.items():
+        parts: list[FloatArray] = []
+        for start in range(0, len(samples), batch_size):
+            rows = slice(start, start + batch_size)
+            batch = assemble_drawings(own.model, descriptions[rows], codes=codes[rows])
+            states: Any = hook_points.trunk(**batch.inputs, use_cache=False).last_hidden_state
+            logits = hook_points.unembed(states[find_places(batch)]).double()
+            targets = codes[rows].flatten() + own.n_words
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            parts.append(loss.reshape(codes[rows].shape).mean(dim=1).cpu().numpy())
+        found[arm] = np.concatenate(parts)
+    return found
+
+
 def tabulate_overlaps(scores: Mapping[str, Mapping[str, FloatArray]]) -> pd.DataFrame:
-    """Tabulate mean overlaps with their intervals over samples.
+    """Tabulate mean overlaps, or losses, with their intervals over samples.
 
     Parameters
     ----------
@@ -203,6 +254,7 @@ def tabulate_overlaps(scores: Mapping[str, Mapping[str, FloatArray]]) -> pd.Data
 def judge_codes(
     reading: Mapping[str, Mapping[str, FloatArray]],
     drawing: Mapping[str, Mapping[str, FloatArray]],
+    losses: Mapping[str, Mapping[str, FloatArray]],
     *,
     dense: str,
     seed: int = 0,
@@ -216,6 +268,8 @@ def judge_codes(
         the control.
     drawing : mapping of str to mapping of str to ndarray
         By model with codes, from :func:`read_back`; the largest codebook is judged.
+    losses : mapping of str to mapping of str to ndarray
+        By model with codes, from :func:`measure_code_losses`.
     dense : str
         Name of the control without codes.
     seed : int
@@ -224,16 +278,17 @@ def judge_codes(
     Returns
     -------
     pandas.DataFrame
-        ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``:
-        where the first arm is to score higher, whether the interval is above zero; where it is not
+        ``statement``, ``unit``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and
+        ``holds``: where the first arm is to score higher, whether the interval is above zero; where it is not
         to exceed the second, whether it is not above zero.
 
     Examples
     --------
     >>> read = {name: {OWN: np.ones(9), ANOTHER: np.zeros(9)} for name in ("teal-8", "dense")}
     >>> drawn = {"teal-8": {arm: np.zeros(9) for arm in DRAWING_ARMS}}
-    >>> judge_codes(read, drawn, dense="dense")["holds"].tolist()
-    [True, True, False, False, True]
+    >>> lost = {"teal-8": {OWN_DESCRIPTION: np.zeros(9), ANOTHER_DESCRIPTION: np.ones(9)}}
+    >>> judge_codes(read, drawn, lost, dense="dense")["holds"].tolist()
+    [True, True, True, False, False, True]
     """
     names = [name for name in reading if name != dense]
     largest = names[-1]
@@ -241,10 +296,12 @@ def judge_codes(
         (f"{more} reads more than {fewer}", reading[more][OWN], reading[fewer][OWN], True)
         for fewer, more in pairwise(names)
     ]
-    own, drawn = reading[largest], drawing[largest]
+    own, drawn, lost = reading[largest], drawing[largest], losses[largest]
+    predicts = f"{largest} predicts the codes of a picture better from its own description"
     compared += [
         (f"{largest} does not read more than {dense}", own[OWN], reading[dense][OWN], False),
         (f"{largest} reads its own picture", own[OWN], own[ANOTHER], True),
+        (predicts, lost[ANOTHER_DESCRIPTION], lost[OWN_DESCRIPTION], True),
         (f"{largest} draws its own description", drawn[DRAWN], drawn[DRAWN_FROM_ANOTHER], True),
         (f"{largest}: a drawing says more than another picture", drawn[DRAWN],
          drawn[OTHER_CODES], True),
@@ -255,7 +312,10 @@ def judge_codes(
     for statement, first, second, better in compared:
         difference = compute_score_gain(first, second, seed=seed)
         holds = (difference.low > 0) == better
-        rows.append({"statement": statement, "difference": difference, "holds": holds})
+        unit = "nats per code" if statement == predicts else "overlap"
+        rows.append(
+            {"statement": statement, "unit": unit, "difference": difference, "holds": holds}
+        )
     return pd.DataFrame(rows)
 
 

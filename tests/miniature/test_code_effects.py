@@ -10,7 +10,7 @@ from ima.data.samples import open_samples
 from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
 from ima.measures.treatments import TREATMENTS
 from ima.miniature import code_effects as effects
-from ima.models.code_model import load_code_model
+from ima.models.code_model import assemble_drawings, find_places, load_code_model
 
 NAMES = ("teal-8", "teal-16", "dense")
 
@@ -74,6 +74,18 @@ def test_captions_of_other_pictures_are_the_floor_of_reading(models, samples, mo
     assert (table["n"] == 6).all()
 
 
+def test_the_loss_of_codes_is_that_of_the_next_code(models, samples):
+    own = models["teal-8"]
+    losses = effects.measure_code_losses(own, samples, batch_size=4)
+    codes = own.read_codes(samples)
+    description = effects.make_description(samples[5])
+    batch = assemble_drawings(own.model, [description], codes=codes[5:])
+    logits = own.model.forward(batch, logits=True)[0, find_places(batch)[0]].double()
+    logs = logits.log_softmax(dim=-1)[range(16), own.n_words + codes[5]]
+    assert losses[effects.OWN_DESCRIPTION][5] == pytest.approx(-float(logs.mean()), abs=1e-5)
+    assert (losses[effects.OWN_DESCRIPTION] != losses[effects.ANOTHER_DESCRIPTION]).all()
+
+
 def test_statements_follow_from_paired_scores():
     rng = np.random.default_rng(0)
     noise = rng.random(400) / 10
@@ -83,15 +95,18 @@ def test_statements_follow_from_paired_scores():
     }
     levels = dict(zip(effects.DRAWING_ARMS, (0.9, 0.7, 0.4, 0.1, 0.1), strict=True))
     drawing = {"teal-16": {arm: level + rng.random(400) / 10 for arm, level in levels.items()}}
-    judged = effects.judge_codes(reading, drawing, dense="dense")
-    assert judged["holds"].tolist() == [True] * 6
+    losses = {"teal-16": {effects.OWN_DESCRIPTION: noise, effects.ANOTHER_DESCRIPTION: noise + 1}}
+    judged = effects.judge_codes(reading, drawing, losses, dense="dense")
+    assert judged["holds"].tolist() == [True] * 7
+    assert judged.loc[judged["unit"] == "nats per code", "difference"].item().value == 1.0
     assert judged["difference"].iloc[0].value == pytest.approx(0.2)
     assert {own.n for own in judged["difference"]} == {400}
     # A control below the codes, and a drawing no better than its floor, are named.
     reading["dense"][effects.OWN] = noise
     own = drawing["teal-16"]
     own[effects.DRAWN] = own[effects.OTHER_CODES] = own[effects.DRAWN_FROM_ANOTHER]
-    failed = effects.judge_codes(reading, drawing, dense="dense").query("~holds")["statement"]
+    judged = effects.judge_codes(reading, drawing, losses, dense="dense")
+    failed = judged.query("~holds")["statement"]
     assert failed.tolist() == [
         "teal-16 does not read more than dense",
         "teal-16 draws its own description",

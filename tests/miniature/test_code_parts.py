@@ -74,7 +74,10 @@ def test_altered_parts_and_weights_are_refused(made, monkeypatch):
         load_code_model("teal-8")
     sizes = {**card["configuration"]["connector"], "codes": 9}
     write_json(path, card | {"configuration": {**card["configuration"], "connector": sizes}})
-    with pytest.raises(ModelError, match=r"do not fit their card: connector.centroids has the shape \(8, 16\) and should have \(9"):
+    with pytest.raises(
+        ModelError,
+        match=r"do not fit their card: connector.centroids has the shape \(8, 16\) and should have \(9",
+    ):
         load_code_model("teal-8")
 
 
