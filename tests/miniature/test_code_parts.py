@@ -76,7 +76,7 @@ def test_altered_parts_and_weights_are_refused(made, monkeypatch):
     write_json(path, card | {"configuration": {**card["configuration"], "connector": sizes}})
     with pytest.raises(
         ModelError,
-        match=r"do not fit their card: connector.centroids has the shape \(8, 16\) and should have \(9",
+        match=r"connector.centroids has the shape \(8, 16\) and should have \(9",
     ):
         load_code_model("teal-8")
 
