@@ -240,7 +240,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         trained=True,
         promise=Promise(
             "Codes serve as well as dense tokens, and the model can write them too.",
-            "score with codes minus score with the dense connector, on the same samples",
+            "score with the largest codebook minus score with the same connector without codes, on "
+            "the same samples",
             null=-LARGEST_LOSS,
         ),
         page="teal",
