@@ -319,7 +319,8 @@ def compute_mass_from(log_probs: xr.DataArray, *, first: int) -> xr.DataArray:
     array([0.5])
     """
     logs = log_probs.isel(vocabulary=slice(first, None)).astype(np.float64)
-    mass: xr.DataArray = np.exp(logs).sum("vocabulary", skipna=False)
+    shares = logs.copy(data=np.exp(logs.to_numpy()))
+    mass: xr.DataArray = shares.sum("vocabulary", skipna=False)
     return mass.clip(0.0, 1.0)
 
 

@@ -279,8 +279,8 @@ def judge_codes(
     -------
     pandas.DataFrame
         ``statement``, ``unit``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and
-        ``holds``: where the first arm is to score higher, whether the interval is above zero; where it is not
-        to exceed the second, whether it is not above zero.
+        ``holds``: where the first arm is to score higher, whether the interval is above zero; where
+        it is not to exceed the second, whether it is not above zero.
 
     Examples
     --------
@@ -451,7 +451,7 @@ def compute_code_alignment(
     """
     found = {}
     for name, own in means.items():
-        curves = {
+        curves: dict[str, xr.Dataset] = {
             treatment: compute_alignment_curves(
                 {"pictures": treated}, resamples=resamples, seed=seed
             )["matched minus all"]
