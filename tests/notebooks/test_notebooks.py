@@ -571,8 +571,13 @@ def test_pictures_are_read_twice(tmp_path):
 @pytest.mark.usefixtures("codes_zoo")
 @pytest.mark.slow
 def test_pictures_are_words_of_the_vocabulary(tmp_path):
+    record = tmp_path / "teal.systems.json"
     given = {"codebooks": ["teal-8", "teal-16"], "reader": "opt-mini/vit/image-caption"}
-    known = check_page(run("teal", tmp_path, **given, samples=6, lensed=4, aligned=6, resamples=10))
+    given |= {"samples": 6, "lensed": 4, "aligned": 6, "resamples": 10, "systems": str(record)}
+    known = check_page(run("teal", tmp_path, **given))
+    (own,) = read_system_records(record)
+    assert 0.9 < own.cost.value < 1.1
+    assert own.score == own.promised
     assert "n = 6" in known["answer"]
     assert "With 16 codes" in known["answer"]
     assert known["sizes"] == "'8, 16'"
