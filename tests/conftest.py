@@ -90,6 +90,17 @@ def codes_zoo(codes_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def unified_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny zoo with models of several modalities: shared experts, and separate connectors."""
+    from tinyzoo import add_unified, make_zoo
+
+    root = make_zoo(tmp_path / "zoo")
+    monkeypatch.setenv("IMA_ZOO", str(root))
+    add_unified(root)
+    return root
+
+
+@pytest.fixture
 def multitask_zoo(_multitask_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny zoo with a multitask model, llava-tiny, that no test may change."""
     monkeypatch.setenv("IMA_ZOO", str(_multitask_root))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,50 @@ def add_codes(root: Path) -> None:
             "command": "ima zoo train", "configuration": configuration, "language_state": "0",
             "recipe": {"steps": 0, "batch_size": 1, "pool": 1},
             "parameters": sum(own.numel() for own in modules.parameters()),
+            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+        }  # fmt: skip
+        write_json(folder / zoo.CARD_FILE, card)
+
+
+def add_unified(root: Path) -> None:
+    """Add to a tiny zoo two models of several modalities, with random connectors and routers."""
+    from ima.miniature.unified_parts import READERS, UNIFIED_ARMS
+    from ima.models.universal_connector import (
+        UniversalConnector,
+        UniversalConnectorConfig,
+        list_router_weights,
+    )
+    from ima.training.unified import make_separate_config
+
+    pattern = read_json(root / "connectors/llama-mini/vit/image-caption/card.json")
+    made_of = {"language": f"language/{LANGUAGE}"} | {
+        reader.encoder.removeprefix("encoders/"): reader.encoder for reader in READERS.values()
+    }
+    parts = {
+        role: read_json(root / part / zoo.CARD_FILE)["sha256"] for role, part in made_of.items()
+    }
+    for arm in UNIFIED_ARMS:
+        config = UniversalConnectorConfig(
+            widths=dict.fromkeys(READERS, WIDTH), hidden=32, width=16, queries=3, layers=1,
+            feed_forward=64,
+        )  # fmt: skip
+        if not arm.shares_experts:
+            config = make_separate_config(config, width=12, heads=4)
+        connector = UniversalConnector(config, seed=1)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            for parameter in connector.routers.parameters():
+                parameter.normal_()
+        folder = root / "onellm" / arm.name
+        save_weights(connector.state_dict(), folder / zoo.WEIGHTS_FILE)
+        routers = list_router_weights(connector.half().float())
+        card = {
+            **pattern, "name": arm.name, "kind": "unified", "language": LANGUAGE,
+            "recipe": {"steps": 0, "batch_size": 1, "pool": 1, "first_ratio": 0.2},
+            "readers": {name: asdict(reader) for name, reader in READERS.items()},
+            "configuration": config.model_dump(), "command": "ima zoo train", "parts": parts,
+            "made_of": made_of, "language_state": "0", "routers": routers,
+            "parameters": sum(p.numel() for p in connector.parameters()),
             "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
         }  # fmt: skip
         write_json(folder / zoo.CARD_FILE, card)

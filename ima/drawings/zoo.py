@@ -27,6 +27,7 @@ from ima.drawings.examination import (
     score_model,
 )
 from ima.drawings.sound_datasets import SOUND_DATASET_NAMES
+from ima.drawings.unified_zoo import UNIFIED_RECIPES, train_drawings_unified
 from ima.errors import ParameterError, UnknownNameError
 from ima.files import read_json, replace_folder, write_json
 from ima.models import load_model, zoo
@@ -207,8 +208,9 @@ def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingS
 def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Path:
     """Train and score the connectors of the pretrained zoo that are missing, one after another.
 
-    The trainings of two passes (:data:`ima.drawings.browsing_zoo.BROWSING_RECIPES`) and of codes
-    (:data:`ima.drawings.code_zoo.CODE_RECIPES`) come last.
+    The trainings of two passes (:data:`ima.drawings.browsing_zoo.BROWSING_RECIPES`), of codes
+    (:data:`ima.drawings.code_zoo.CODE_RECIPES`) and of several modalities
+    (:data:`ima.drawings.unified_zoo.UNIFIED_RECIPES`) come last.
 
     An interrupted training resumes. A connector whose card has this recipe stays as it is.
 
@@ -237,7 +239,7 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     PosixPath('data/zoo')
     """
     root = zoo.get_zoo_root()
-    names = [*_RECIPES, *BROWSING_RECIPES, *CODE_RECIPES]
+    names = [*_RECIPES, *BROWSING_RECIPES, *CODE_RECIPES, *UNIFIED_RECIPES]
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UnknownNameError.among(kind="connector", asked=pattern, available=names)
@@ -248,6 +250,9 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
             continue
         if name in CODE_RECIPES:
             train_drawings_codes(name)
+            continue
+        if name in UNIFIED_RECIPES:
+            train_drawings_unified(name)
             continue
         folder = root / ("connectors" if "/" in name else "multitask") / name
         settings = make_training_settings(

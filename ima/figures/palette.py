@@ -94,6 +94,8 @@ _SERIES: Mapping[str, _Series] = {
     "random directions": _Series(_GREY, "s", "", _DASHED),
     "switched captions": _Series(_INDIGO, "o"),
     "definite questions": _Series(_BROWN, "s", "", _DASHED),
+    "one connector": _Series(_INDIGO, "o"),
+    "separate connectors": _Series(_BROWN, "s", "", _DASHED),
     "not updated": _Series(_INDIGO, "o"),
     "pruned": _Series(_BROWN, "s", "", _DASHED),
     "codes, read": _Series(_MAGENTA, "o"),

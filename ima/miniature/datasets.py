@@ -185,8 +185,14 @@ def _make_question_truth(question: speech.Question) -> dict[str, Any]:
     return {"kind": question.kind, "candidates": list(question.candidates)}
 
 
-def _make_caption_sample(situation: Situation, sample_id: str) -> Sample:
-    """Return a sample whose references are the captions, the canonical one first."""
+def make_caption_sample(situation: Situation, sample_id: str) -> Sample:
+    """Return a sample whose references are the captions, the canonical one first.
+
+    Examples
+    --------
+    >>> make_caption_sample(Situation("audio", "test", 0, 0), "first").prompt
+    'caption :'
+    """
     captions = speech.make_captions(situation.modality, situation.get_entities())
     return situation.make_sample(
         sample_id, task="caption", prompt=speech.CAPTION_PROMPT, references=captions
@@ -349,8 +355,19 @@ def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     return SampleSet(base, split, tuple(make(i) for i in range(n)))
 
 
+def name_sample(modality: str, split: str, *, index: int, seed: int) -> str:
+    """Return the id of a sample of the world.
+
+    Examples
+    --------
+    >>> name_sample("image", "test", index=7, seed=0)
+    'mini-image-test-000007'
+    """
+    return f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
+
+
 def _make_sample(index: int, *, modality: str, task: str, split: str, seed: int) -> Sample:
-    sample_id = f"mini-{modality}-{split}-{index:06d}" + ("" if seed == 0 else f"-seed{seed}")
+    sample_id = name_sample(modality, split, index=index, seed=seed)
     if modality == "text":
         return _make_text_sample(index, sample_id, split=split, seed=seed)
     situation = Situation(modality, split, index, seed)
@@ -360,7 +377,7 @@ def _make_sample(index: int, *, modality: str, task: str, split: str, seed: int)
             situation, sample_id, negatives=negatives, about_present=index % 2 == 0
         )
     make = {
-        "caption": _make_caption_sample,
+        "caption": make_caption_sample,
         "qa": make_question_sample,
         "relation": _make_relation_sample,
     }

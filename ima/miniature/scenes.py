@@ -34,7 +34,7 @@ COLOUR_RGB = {
 }  # fmt: skip
 
 
-def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
+def compute_shape_distance(  # noqa: PLR0911 - one line per shape
     shape: str, x: _CanvasArray, y: _CanvasArray, radius: float
 ) -> _CanvasArray:
     """Return the approximate signed distance to the outline of a shape.
@@ -42,7 +42,7 @@ def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
     Parameters
     ----------
     shape : str
-        One of :data:`ima.miniature.world._SHAPES`.
+        A noun of the image domain (:func:`ima.miniature.world.get_domain`).
     x, y : ndarray
         Offsets from the centre in pixels, y downwards.
     radius : float
@@ -52,6 +52,12 @@ def _compute_shape_distance(  # noqa: PLR0911 - one line per shape
     -------
     ndarray
         Negative inside, in pixels.
+
+    Examples
+    --------
+    >>> centre = np.zeros(1)
+    >>> float(compute_shape_distance("circle", centre, centre, 10.0)[0])
+    -9.5
     """
     rho, ax, ay = np.hypot(x, y), np.abs(x), np.abs(y)
     if shape == "circle":
@@ -88,7 +94,7 @@ def _paint_object(
     """
     x, y, radius = place
     rows, columns = np.mgrid[0 : canvas.shape[0], 0 : canvas.shape[1]].astype(float)
-    distance = _compute_shape_distance(shape, columns - x, rows - y, radius)
+    distance = compute_shape_distance(shape, columns - x, rows - y, radius)
     coverage = np.clip(0.5 - distance, 0.0, 1.0)
     canvas += coverage[..., None] * (rgb - canvas)
     return coverage

@@ -33,6 +33,7 @@ from ima.miniature import (
     language_model,
     multitask,
     single_task,
+    unified_parts,
 )
 from ima.miniature.cards import make_card, make_data_record, save_float16_model
 from ima.miniature.contrastive import CAPTION_ASPECTS, DualEncoder
@@ -165,6 +166,7 @@ def make_zoo_parts(workshop: ZooWorkshop) -> list[ZooPart]:
         aggregating.make_aggregation_part(materials),
         *browsing_parts.make_browsing_parts(materials),
         *code_parts.make_code_parts(materials),
+        *unified_parts.make_unified_parts(materials),
     ]
 
 

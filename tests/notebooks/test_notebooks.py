@@ -584,6 +584,23 @@ def test_pictures_are_words_of_the_vocabulary(tmp_path):
     assert "Not shown here: " in known["failed"] or "All hold here" in known["failed"]
 
 
+@pytest.mark.usefixtures("unified_zoo")
+@pytest.mark.slow
+def test_one_connector_reads_six_modalities(tmp_path):
+    record = tmp_path / "onellm.systems.json"
+    given = {"samples": 6, "aligned": 6, "resamples": 10, "permutations": 19}
+    known = check_page(run("onellm", tmp_path, **given, systems=str(record)))
+    (own,) = read_system_records(record)
+    assert own.cost.value > 1
+    assert own.score == own.promised
+    assert own.alignment.n == 24
+    assert (known["queries"], known["experts"], known["samples"]) == ("3", "3", "6")
+    assert known["modalities"] == "6"
+    assert "n = 6" in known["gain"]
+    assert "All hold here" in known["failed"] or "Not shown here: " in known["failed"]
+    assert "n = 18 tokens" in known["routers"]
+
+
 @pytest.mark.slow
 def test_parts_of_a_picture_are_highlighted(tmp_path):
     """On a model that recognises its objects: random weights name nothing that could switch."""

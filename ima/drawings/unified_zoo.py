@@ -1,0 +1,300 @@
+"""One connector for several modalities between parts of the pretrained zoo, and its control."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ima.data.samples import Sample, open_samples
+from ima.files import replace_folder, write_json
+from ima.models import load_model, zoo
+from ima.models.unified import (
+    UNIFIED_FOLDER,
+    ModalityReader,
+    make_unified_model,
+    open_perceptions,
+)
+from ima.models.universal_connector import (
+    UniversalConnectorConfig,
+    count_weights,
+    list_router_weights,
+)
+from ima.training.features import EncoderTokenStore
+from ima.training.loop import TrainingRecipe, save_weights
+from ima.training.unified import (
+    UnifiedRecipe,
+    make_separate_config,
+    measure_embedding_norm,
+    train_unified,
+)
+
+logger = logging.getLogger("ima")
+
+#: The modality whose pictures are reduced to lines.
+_DRAWING = "drawing"
+#: Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
+_LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class DrawingsUnifiedRecipe:
+    """The recipe of a training between parts of the pretrained zoo.
+
+    Parameters
+    ----------
+    language : str
+        The frozen language model.
+    readers : mapping of str to ModalityReader
+        By modality, whose encoder reads it; pictures come first.
+    datasets : mapping of str to str
+        By modality, its data set of captions.
+    samples : int
+        Training samples of each modality; a fiftieth of it in the validation split.
+    sizes : mapping
+        Sizes of the connector with shared experts.
+    separate : mapping or None
+        Hidden size and heads of separate connectors; None shares the experts.
+    unified : UnifiedRecipe
+        Hyperparameters.
+    """
+
+    language: str
+    readers: Mapping[str, ModalityReader]
+    datasets: Mapping[str, str]
+    samples: int
+    sizes: Mapping[str, int]
+    separate: Mapping[str, int] | None
+    unified: UnifiedRecipe
+
+
+_PICTURES = ModalityReader("image", "smollm2/dinov2/image-caption")
+_SHARED = DrawingsUnifiedRecipe(
+    language="smollm2",
+    readers={
+        "image": _PICTURES,
+        "video": ModalityReader("video", "smollm2/dinov2/video-caption"),
+        "audio": ModalityReader("audio", "smollm2/whisper/audio-caption"),
+        _DRAWING: _PICTURES,
+    },
+    datasets={
+        "image": "drawings-image-caption",
+        "video": "drawings-video-caption",
+        "audio": "sounds-audio-caption",
+        _DRAWING: "drawings-image-caption",
+    },
+    samples=3000,
+    sizes={"width": 256, "layers": 2, "heads": 8, "feed_forward": 512, "router_width": 64},
+    separate=None,
+    unified=UnifiedRecipe(
+        TrainingRecipe(
+            steps=4000, learning_rate=1e-3, seed=71, warmup=50, probe_every=400, save_every=100
+        ),
+        batch_size=16,
+    ),
+)
+#: By name in the zoo, a training; both see the same samples in the same order.
+UNIFIED_RECIPES: Mapping[str, DrawingsUnifiedRecipe] = MappingProxyType(
+    {
+        f"{UNIFIED_FOLDER}/smollm2-shared": _SHARED,
+        f"{UNIFIED_FOLDER}/smollm2-separate": replace(_SHARED, separate={"width": 224, "heads": 8}),
+    }
+)
+
+
+def trace_lines(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Reduce a picture to its lines: how fast its brightness changes.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        ``(height, width, channel)`` uint8.
+
+    Returns
+    -------
+    ndarray
+        ``(height, width, channel)`` uint8 with equal channels; the fastest change is white.
+
+    Examples
+    --------
+    >>> pixels = np.zeros((4, 4, 3), np.uint8)
+    >>> pixels[:, 2:] = 200
+    >>> trace_lines(pixels)[0, :, 0].tolist()
+    [0, 255, 255, 0]
+    """
+    brightness = pixels.astype(float) @ np.array(_LUMA)
+    change = np.hypot(*np.gradient(brightness))
+    scaled = np.rint(255 * change / max(change.max(), 1e-9)).astype(np.uint8)
+    return np.repeat(scaled[..., None], 3, axis=-1)
+
+
+def open_unified_samples(
+    recipe: DrawingsUnifiedRecipe, modality: str, split: str, *, n: int
+) -> list[Sample]:
+    """Return caption samples of one modality of a recipe.
+
+    Line drawings follow the pictures of the modality ``image`` in their split, so that no picture
+    is shown in both.
+
+    Examples
+    --------
+    >>> samples = open_unified_samples(recipe, "drawing", "train", n=10)  # doctest: +SKIP
+    """
+    name = f"{recipe.datasets[modality]}:{split}"
+    if modality != _DRAWING:
+        return list(open_samples(name, n=n))
+    return [_reduce_to_lines(sample) for sample in open_samples(name, n=2 * n)[n:]]
+
+
+def _reduce_to_lines(sample: Sample) -> Sample:
+    return replace(
+        sample,
+        id=f"{sample.id}-{_DRAWING}",
+        media=lambda: trace_lines(sample.load()),
+        content=sample.content_key,
+    )
+
+
+class StoredSamples:
+    """Samples of one modality, whose encoder tokens a file keeps.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        The samples.
+    perception : Perception
+        Its encoder reads them.
+    features : Path
+        Folder of the file.
+
+    Examples
+    --------
+    >>> StoredSamples(samples, perception, features=Path("features"))  # doctest: +SKIP
+    """
+
+    def __init__(self, samples: Sequence[Sample], perception: Any, *, features: Path) -> None:
+        self.samples = samples
+        key = perception.describe_reading()
+        self._store = EncoderTokenStore(features, samples, perception.tokens, key=key)
+
+    def read_tokens(self, rows: Sequence[int]) -> Tensor:
+        """Return the encoder tokens of some samples, ``(sample, position, width)``."""
+        return self._store.read(rows)
+
+
+def train_drawings_unified(name: str) -> Path:
+    """Train one of :data:`UNIFIED_RECIPES`, unless the zoo holds it; a stopped run continues.
+
+    Parameters
+    ----------
+    name : str
+        Its folder in the zoo.
+
+    Returns
+    -------
+    Path
+        The folder, which :func:`ima.models.unified.load_unified_model` loads.
+
+    Raises
+    ------
+    PartAbsentError
+        If a part that is needed was not fetched.
+
+    Examples
+    --------
+    >>> train_drawings_unified("onellm/smollm2-shared")  # doctest: +SKIP
+    PosixPath('data/zoo/onellm/smollm2-shared')
+    """
+    recipe, root = UNIFIED_RECIPES[name], zoo.get_zoo_root()
+    folder, workshop = root / name, root / ".training"
+    made_of = {
+        modality: f"connectors/{reader.encoder}" for modality, reader in recipe.readers.items()
+    }
+    parts = {role: zoo.read_card(root / part)["sha256"] for role, part in made_of.items()}
+    record = {**asdict(recipe), "parts": parts}
+    if zoo.has_recipe(folder, record):
+        return folder
+    logger.info("train %s", name)
+    base = load_model(recipe.language)
+    perceptions = open_perceptions(recipe.readers)
+    sources = {
+        split: {
+            modality: StoredSamples(
+                open_unified_samples(recipe, modality, split, n=n),
+                perceptions[reader.encoder],
+                features=workshop / "features",
+            )
+            for modality, reader in recipe.readers.items()
+        }
+        for split, n in (
+            ("train", recipe.samples),
+            ("validation", max(2, recipe.samples // 50)),
+        )
+    }
+    config = UniversalConnectorConfig(
+        widths={
+            modality: own.read_tokens([0]).shape[-1] for modality, own in sources["train"].items()
+        },
+        hidden=base.hidden,
+        output_norm=measure_embedding_norm(base.language),
+        **recipe.sizes,
+    )
+    if recipe.separate is not None:
+        config = make_separate_config(config, **recipe.separate)
+    training = recipe.unified.training
+    model = make_unified_model(
+        base, config, readers=recipe.readers, perceptions=perceptions, seed=training.seed
+    )
+    # A state of another recipe must not be continued.
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
+    state_path = workshop / "pretrained" / f"{name.replace('/', '--')}-{digest}.pt"
+    state_path.parent.mkdir(parents=True, exist_ok=True)
+    result = train_unified(
+        model, **sources, recipe=recipe.unified, name=name, state_path=state_path
+    )
+    with replace_folder(folder) as partial:
+        weights = partial / zoo.WEIGHTS_FILE
+        save_weights(model.connector.state_dict(), weights)
+        # The router weights are those of the weights that were saved.
+        connector = model.connector.half().float()
+        card = {
+            "name": name.rpartition("/")[2],
+            "kind": "unified",
+            "class": type(connector).__name__,
+            "setup": "MT",
+            "modality": "several",
+            "task": "caption",
+            "dataset": recipe.datasets["image"],
+            "language": recipe.language,
+            "readers": {key: asdict(reader) for key, reader in recipe.readers.items()},
+            "command": f"ima zoo pretrained --only '{UNIFIED_FOLDER}/*'",
+            "made_of": made_of,
+            "parts": parts,
+            "parameters": count_weights(connector),
+            "configuration": config.model_dump(),
+            "recipe": record,
+            "curve": result.curve,
+            "scores": {},
+            "floors": {},
+            "routers": list_router_weights(connector),
+            "sha256": zoo.hash_file(weights),
+            "trained": {
+                "steps": training.steps,
+                "seconds": round(result.seconds, 1),
+                "device": result.device,
+                "torch": torch.__version__,
+            },
+        }
+        write_json(partial / zoo.CARD_FILE, card)
+    state_path.unlink(missing_ok=True)
+    return folder
