@@ -199,8 +199,8 @@ def find_byte_problem(expected: Mapping[str, Any], own: Mapping[str, Any]) -> st
 
     Examples
     --------
-    >>> find_byte_problem({"execution": {"threads": 1}}, {"execution": {"threads": 2}})
-    'would write other bytes: execution.threads: the cache has 1, requested 2.'
+    >>> find_byte_problem({"execution": {"device": "cpu"}}, {"execution": {"device": "cuda"}})
+    "would write other bytes: execution.device: the cache has 'cpu', requested 'cuda'."
     """
     lines = list_attribute_differences(expected, own, execution=True)
     return "would write other bytes: " + "; ".join(lines) + "." if lines else ""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import ima.measures
 from ima.measures import (
     alignment,
+    alignment_change,
     baselines,
     cones,
     control_comparison,
@@ -27,6 +28,7 @@ from ima.measures import (
     embedding,
     hook_point_comparison,
     labelled_states,
+    modality_alignment,
     neighbours,
     norms,
     separability,
@@ -148,6 +150,11 @@ def first(values: Mapping[str, Any]) -> Any:
 DRAWS: dict[str, Any] = {"resamples": 3, "seed": 1}
 #: By measure, how it is called.
 CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
+    alignment_change.compute_alignment_change: (
+        lambda d: alignment_change.compute_alignment_change(
+            first(d.means), without=first(d.without_sinks), **DRAWS
+        )
+    ),
     alignment.compute_alignment_curve: lambda d: alignment.compute_alignment_curve(
         d.means, version="input", **DRAWS
     ),
@@ -208,6 +215,13 @@ CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
     labelled_states.list_labelled_states: lambda d: d.states,
     labelled_states.read_layer_states: lambda d: labelled_states.read_layer_states(
         d.means, states=d.states, rows=np.array([3, 0, 9]), layer=2
+    ),
+    modality_alignment.align_modalities: lambda d: modality_alignment.align_modalities(
+        {name: array.assign_coords(id=first(d.means)["id"]) for name, array in d.means.items()},
+        **DRAWS,
+    ),
+    modality_alignment.compare_modalities: (
+        lambda d: modality_alignment.compare_modalities(d.means, **DRAWS)
     ),
     neighbours.compare_nearest_neighbours: lambda d: neighbours.compare_nearest_neighbours(
         d.means, states=d.states
@@ -273,6 +287,9 @@ CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
     ),
     vocabulary.compute_divergence_terms: lambda d: vocabulary.compute_divergence_terms(
         d.log_probs, **DRAWS
+    ),
+    vocabulary.compute_mass_from: (
+        lambda d: vocabulary.compute_mass_from(first(d.log_probs), first=9)
     ),
     vocabulary.compute_text_divergence: lambda d: vocabulary.compute_text_divergence(d.log_probs),
     vocabulary.tabulate_likeliest_tokens: lambda d: vocabulary.tabulate_likeliest_tokens(
