@@ -109,9 +109,14 @@ def count_operations(run: Callable[[], object]) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    # The fused kernel of a CPU is not among those that torch counts.
-    with sdpa_kernel(SDPBackend.MATH), counter:
-        run()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    # Fused kernels, of attention and of whole layers, are not among those that torch counts.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
 
 

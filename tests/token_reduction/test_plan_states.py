@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tinysamples import image_set
+from torch import nn
 
 from ima.capture import capture_activations
 from ima.models import load_model
@@ -86,3 +87,16 @@ def test_counted_operations_are_those_of_the_prompt(model):
         counted = count_operations(lambda: model.forward(batch))
     assert counted == compute_prefill_cost(model, trace).total_flops
     assert count_operations(lambda: [model.forward(batch) for _ in range(2)]) == 2 * counted
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_layers_of_a_connector_are_counted_though_torch_fuses_them(gradients):
+    layer = nn.TransformerEncoderLayer(
+        8, 2, dim_feedforward=12, batch_first=True, norm_first=True, dropout=0.0
+    )
+    tokens, width, hidden, length = torch.ones(3, 5, 8), 8, 12, 5
+    with torch.set_grad_enabled(gradients):
+        counted = count_operations(lambda: layer.eval()(tokens))
+    linear = 3 * length * 2 * (4 * width * width + 2 * width * hidden)
+    assert counted == linear + 3 * 2 * 2 * length * length * width
+    assert torch.backends.mha.get_fastpath_enabled()
