@@ -10,13 +10,14 @@ import pandas as pd
 from ima.errors import ParameterError
 from ima.files import replace_file
 from ima.systems.records import (
+    SYSTEM_QUANTITIES,
     MeasuredEffect,
     SystemQuantity,
     SystemRecord,
     collect_system_records,
     group_by_system,
 )
-from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, RelatedSystem
+from ima.systems.registry import SYSTEMS, RelatedSystem
 
 #: By quantity of the map, the title of its panel and the unit of its axis.
 MAP_PANELS: Mapping[SystemQuantity, tuple[str, str]] = {
@@ -82,20 +83,19 @@ def tabulate_changes() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``system`` (with a link), ``year``, a column for each of
-        :data:`ima.systems.registry.SYSTEM_CHANGES` with ``×`` in one of them, ``trains``, ``how``.
+        ``system``, ``year``, ``changes`` (one of :data:`ima.systems.registry.SYSTEM_CHANGES`),
+        ``trains`` and ``how``.
 
     Examples
     --------
-    >>> table = tabulate_changes()
-    >>> (table[["inputs", "tokens", "weights", "decoding"]] == "×").sum(axis=1).unique().tolist()
-    [1]
+    >>> tabulate_changes().set_index("system")["changes"]["VTW"]
+    'tokens'
     """
     return pd.DataFrame(
         {
             "system": system.name,
             "year": system.year,
-            **{change: "×" if change == system.change else "" for change in SYSTEM_CHANGES},
+            "changes": system.change,
             "trains": "yes" if system.trained else "no",
             "how": system.how,
         }
@@ -114,9 +114,9 @@ def compare_promises(records: Sequence[SystemRecord]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``system``, ``promise``, ``model``, ``data set``, ``setting``, ``statistic``, ``needed``
-        (what keeps the promise), ``found``, ``n`` and ``outcome``. A system without a record has a
-        row that says so.
+        ``system``, ``promise``, ``outcome``, ``found`` (its statistic, with n), ``needed`` (what
+        keeps the promise) and ``on`` (model and data set). A system without a record has a row that
+        says so.
 
     Examples
     --------
@@ -127,28 +127,27 @@ def compare_promises(records: Sequence[SystemRecord]) -> pd.DataFrame:
     for name, own in group_by_system(records).items():
         system = SYSTEMS[name]
         promise = system.promise
-        head = {"system": system.name, "promise": promise.sentence}
+        needed = f"above {promise.null:g}"
         for record in _list_or_none(own):
-            row = dict.fromkeys(("model", "data set", "setting"), "–") | {
-                "statistic": promise.statistic,
-                "needed": f"above {promise.null:g}",
-                "found": "–",
-                "n": "–",
-                "outcome": NO_RECORD,
-            }
+            row = {"outcome": NO_RECORD, "found": "–", "needed": needed, "on": "–"}
             if record is not None:
-                row |= {"model": record.model, "data set": record.dataset}
-                row |= {"setting": record.setting, "outcome": record.outcome}
-                row["found"] = record.reasons.get("promised", "")
-                if record.promised is not None:
-                    row["found"] = format_effect(record.promised)
-                    row["n"] = f"{record.promised.n} {record.promised.unit}"
-            rows.append(head | row)
+                number, n = _describe_quantity(record, "promised")
+                row["outcome"], row["on"] = record.outcome, f"{record.model}, {record.dataset}"
+                row["found"] = f"{number}, n = {n}" if n else number
+            rows.append({"system": system.name, "promise": promise.sentence} | row)
     return pd.DataFrame(rows)
 
 
+def _describe_quantity(record: SystemRecord, quantity: SystemQuantity) -> tuple[str, str]:
+    """Return a number of a record in words and its n, or the reason why there is none and ""."""
+    effect: MeasuredEffect | None = getattr(record, quantity)
+    if effect is None:
+        return record.reasons[quantity], ""
+    return format_effect(effect), f"{effect.n} {effect.unit}"
+
+
 def tabulate_effects(records: Sequence[SystemRecord]) -> pd.DataFrame:
-    """Tabulate the numbers of the map in words, with the reasons where there is none.
+    """Tabulate the numbers of each record in words, with the reasons where there is none.
 
     Parameters
     ----------
@@ -158,8 +157,8 @@ def tabulate_effects(records: Sequence[SystemRecord]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``system``, ``model``, ``data set``, ``what``, ``number`` (or the reason) and ``n``: a row
-        for each record and panel.
+        ``system``, ``setting``, ``model``, ``data set``, ``what``, ``number`` (or the reason) and
+        ``n``: a row for each panel of the map and for the statistic of the promise.
 
     Examples
     --------
@@ -168,14 +167,15 @@ def tabulate_effects(records: Sequence[SystemRecord]) -> pd.DataFrame:
     """
     rows = []
     for record in records:
-        head = {"system": SYSTEMS[record.system].name, "model": record.model}
-        for quantity in MAP_PANELS:
+        head = {"system": SYSTEMS[record.system].name, "setting": record.setting}
+        head |= {"model": record.model, "data set": record.dataset}
+        for quantity in SYSTEM_QUANTITIES:
             effect: MeasuredEffect | None = getattr(record, quantity)
-            row = {"what": quantity, "number": record.reasons.get(quantity, ""), "n": "–"}
-            if effect is not None:
-                row = {"what": effect.quantity, "number": format_effect(effect)}
-                row["n"] = f"{effect.n} {effect.unit}"
-            rows.append(head | {"data set": record.dataset} | row)
+            what: str = quantity if effect is None else effect.quantity
+            if quantity == "promised":
+                what = record.statistic
+            number, n = _describe_quantity(record, quantity)
+            rows.append(head | {"what": what, "number": number, "n": n or "–"})
     return pd.DataFrame(rows)
 
 
@@ -230,7 +230,7 @@ def count_outcomes(records: Sequence[SystemRecord]) -> str:
     >>> record = make_system_record("browse", model="m", dataset="d", setting="s", cost=why,
     ...                             score=why, alignment=why, promised=why)
     >>> count_outcomes([record]).split(".")[0]
-    'Of 9 systems, 1 has a record, and 0 keep their promise wherever they were measured'
+    'Of 9 systems, 0 kept their promise wherever we measured it, and 0 kept it nowhere'
     """
     if not records:
         raise ParameterError(
@@ -242,11 +242,9 @@ def count_outcomes(records: Sequence[SystemRecord]) -> str:
     broken = [
         name for name, own in groups.items() if all(e.outcome == "does not work" for e in own)
     ]
-    verb = "has a record" if len(groups) == 1 else "have records"
     parts = [
-        f"Of {len(SYSTEMS)} systems, {len(groups)} {verb}, and {len(kept)} keep their promise "
-        f"wherever they were measured{_name(kept)}.",
-        f"{len(broken)} keep it nowhere{_name(broken)}.",
+        f"Of {len(SYSTEMS)} systems, {_count(kept)} kept their promise wherever we measured it, "
+        f"and {_count(broken)} kept it nowhere."
     ]
     missing = list_missing(records)
     if missing:
@@ -254,8 +252,10 @@ def count_outcomes(records: Sequence[SystemRecord]) -> str:
     return " ".join(parts)
 
 
-def _name(systems: Sequence[str]) -> str:
-    return f" ({', '.join(SYSTEMS[name].name for name in systems)})" if systems else ""
+def _count(systems: Sequence[str]) -> str:
+    """Count systems and name them."""
+    named = f" ({', '.join(SYSTEMS[name].name for name in systems)})" if systems else ""
+    return f"{len(systems)}{named}"
 
 
 def format_systems_list(
@@ -318,7 +318,11 @@ def _describe_record(record: SystemRecord) -> str:
 def _format_change(effect: MeasuredEffect, quantity: SystemQuantity) -> str:
     if quantity == "cost":
         return f"× {effect.value:.2f}"
-    return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+    # What rounds to zero has no sign of its own: without the sum, -0.0 would keep it.
+    value, low, high = (
+        f"{round(number, 2) + 0.0:+.2f}" for number in (effect.value, effect.low, effect.high)
+    )
+    return value if low == high else f"{value} [{low}, {high}]"
 
 
 def write_systems_list(files: Sequence[Path], *, out: Path, runs: str = "runs") -> None:
