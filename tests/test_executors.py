@@ -98,7 +98,8 @@ def test_a_dry_run_of_the_book_on_workers_of_slurm():
     done = run_snakemake(*words, "--dry-run", "--config", "size=small", "--", "site", folder=ROOT)
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
-    assert "cache_llama_mini_image_caption" in told or "Nothing to be done" in told
+    # Whatever of the book is there already.
+    assert "rule site:" in told or "Nothing to be done" in told
 
 
 def test_the_makefile_takes_a_profile():
