@@ -292,8 +292,8 @@ def format_systems_list(
 
 
 _LIST_NOTE = (
-    "A system works where the interval of the statistic of its promise lies above a null that was "
-    "fixed before any page ran. All numbers are against the same model without the system: "
+    "A system works where the interval of the statistic of its promise lies above the registered "
+    "null. All numbers are against the same model without the system: "
     "operations as a ratio, the score as a difference of fractions, alignment as a difference of "
     "cosines."
 )
