@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from ima import claims
+from ima.bench.records import BenchRecord, write_records
 from ima.claims.readings import READING_NAMES
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
@@ -190,15 +191,15 @@ def test_faults_shows_each_message(tiny_zoo, tmp_path):
 
 
 @pytest.mark.slow
-def test_benchmark_runs_on_a_model(tiny_zoo, tmp_path):
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    timing = {"step": "a", "seconds": 1.0, "samples": 2, "ratio": None, "against": ""}
-    record = {"what": "w", "device": "a machine", "timings": [timing]}
-    (kept / "one.json").write_text(json.dumps(record))
-    given = {"samples": 2, "repeats": 1, "recorded": str(kept), "shape": "tiny"}
+def test_benchmark_runs_on_a_model_and_shows_the_last_run_of_a_day(tiny_zoo, tmp_path):
+    for name, commit, ratio in (("2026-11-30", "first", 1.5), ("2026-11-30-2", "second", 2.5)):
+        own = BenchRecord("write", "a store", 1.0, "s", ratio, 2.0, 7, "cpu", against="plain files")
+        machine = {"device": "a processor", "cores": 2, "date": "2026-11-30", "commit": commit}
+        write_records(tmp_path / "kept" / f"{name}.json", [own], machine=machine)
+    given = {"samples": 2, "repeats": 1, "recorded": str(tmp_path / "kept"), "shape": "tiny"}
     known = check_page(run("benchmark", tmp_path, **given))
-    assert known["machines"] == "1"
+    assert known["recorded_commit"] == "'second'"
+    assert (known["met"], known["limited"]) == ("0", "1")
 
 
 @pytest.mark.slow
