@@ -42,7 +42,7 @@ PAIRS = [*MODELS.items(), *OTHERS.items()]
 CALIBRATED = ["image-caption", "audio-qa"]
 
 
-def run(name, folder, **parameters):
+def run(name, folder, /, **parameters):
     path = runner.run_notebook(
         SOURCES / f"{name}.md", output=folder / f"{name}.ipynb", parameters=parameters
     )
@@ -145,14 +145,14 @@ def test_caching_runs_on_a_model(tiny_zoo, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_readers_model_goes_from_its_folder_to_verdicts(tiny_zoo, tmp_path):
+def test_a_readers_model_goes_from_its_folder_to_verdicts(multitask_zoo, tmp_path):
     """The gallery: own model, own data, cache, and a page through papermill with its output."""
     known = run(
         "own-model",
         tmp_path,
-        model="llama-mini/vit/image-caption",
+        model="llava-tiny",
         dataset="mini-image-caption",
-        samples=8,
+        samples=10,
         folder=str(tmp_path / "own"),
     )
     assert outputs(known, "stream") == []
