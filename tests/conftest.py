@@ -52,6 +52,14 @@ def _committed_zoo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv("IMA_ZOO", raising=False)
 
 
+@pytest.fixture(scope="module")
+def committed_zoo() -> Iterator[None]:
+    """The project's own zoo, for models that a whole file shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("IMA_ZOO", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def _multitask_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tinyzoo import add_multitask, make_zoo

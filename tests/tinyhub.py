@@ -70,6 +70,24 @@ def square(side: int) -> dict[str, int]:
     return {"height": side, "width": side}
 
 
+def save_parts(
+    folder: Path, *, encoder_layers: int = 1, patch_size: int = 14, template: str | None = None
+) -> None:
+    """Save a tiny language model and a tiny encoder of pictures: ``language`` and ``vit``."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": encoder_layers}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        words = tokenizer()
+        if template is not None:
+            words.chat_template = template
+        words.save_pretrained(folder / "language")
+        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
+        hf.LlamaForCausalLM(config).save_pretrained(folder / "language")
+        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=patch_size)
+        hf.ViTModel(vit).save_pretrained(folder / "vit")
+        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(folder / "vit")
+
+
 def processor(name: str, **parts: Any) -> Any:
     """Build a processor, without video where that needs torchvision."""
     cls = getattr(hf, f"{name}Processor")

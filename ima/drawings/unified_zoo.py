@@ -31,11 +31,11 @@ from ima.models.universal_connector import (
     list_router_weights,
 )
 from ima.training.features import EncoderTokenStore
+from ima.training.frozen_language import measure_embedding_norm
 from ima.training.loop import TrainingRecipe, save_weights
 from ima.training.unified import (
     UnifiedRecipe,
     make_separate_config,
-    measure_embedding_norm,
     train_unified,
 )
 

@@ -27,12 +27,12 @@ from ima.models.universal_connector import (
     list_router_weights,
 )
 from ima.models.zoo import WEIGHTS_FILE, combine_hashes, hash_state_dict
+from ima.training.frozen_language import measure_embedding_norm
 from ima.training.loop import TrainingRecipe, save_weights
 from ima.training.unified import (
     EncodedSamples,
     UnifiedRecipe,
     make_separate_config,
-    measure_embedding_norm,
     train_unified,
 )
 

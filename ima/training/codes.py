@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from ima.data.samples import Sample
-from ima.errors import ModelError, ParameterError
+from ima.errors import ParameterError
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.code_model import assemble_drawings, build_modules, find_places, make_code_model
 from ima.models.codes import CodeConfig, CodeConnector, ExtendedUnembedding
 from ima.models.frozen import FrozenModel
 from ima.models.tile_decoder import TileDecoderConfig
-from ima.models.zoo import hash_state_dict
+from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Tiles that k-means reads at once.
@@ -219,8 +219,6 @@ def train_codes(
     >>> result.curve[-1].keys()  # doctest: +SKIP
     dict_keys(['step', 'loss', 'caption', 'code', 'pixel'])
     """
-    language = base.language.eval().requires_grad_(requires_grad=False)
-    before = hash_state_dict(language.state_dict())
     seed = recipe.training.seed
     configuration = make_configuration(base, recipe, encoder_width=train.tiles.shape[-1])
     modules = build_modules(configuration, seed=seed)
@@ -228,21 +226,17 @@ def train_codes(
     if recipe.codes is not None:
         connector.centroids.copy_(fit_codebook(train.tiles, codes=recipe.codes, seed=seed))
     modules.to(base.device)
-    run = _CodeRun(base, modules, {"train": train, "validation": validation}, recipe)
-    result = fit_model(
-        modules,
-        run.compute_loss,
-        recipe.training,
-        name=name,
-        state_path=state_path,
-        probe=run.probe,
-    )
-    modules.cpu().eval().requires_grad_(requires_grad=False)
-    if hash_state_dict(language.state_dict()) != before:
-        raise ModelError(
-            f"Training {name!r} changed the language model, which must stay frozen. Nothing was "
-            "saved; report this."
+    with keep_language_frozen(base.language, name=name):
+        run = _CodeRun(base, modules, {"train": train, "validation": validation}, recipe)
+        result = fit_model(
+            modules,
+            run.compute_loss,
+            recipe.training,
+            name=name,
+            state_path=state_path,
+            probe=run.probe,
         )
+    modules.cpu().eval().requires_grad_(requires_grad=False)
     return modules, configuration, result
 
 

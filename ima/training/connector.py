@@ -35,6 +35,7 @@ from ima.models.patch_projector import PatchProjector, PatchProjectorConfig
 from ima.models.towers import ReadingOptions
 from ima.models.trained import TRAINED_KIND, FrozenParts, load_frozen_parts, record_places
 from ima.training.features import EncoderTokenStore
+from ima.training.frozen_language import measure_embedding_norm
 from ima.training.loop import (
     TrainingRecipe,
     TrainingResult,
@@ -426,9 +427,7 @@ def _build_connector(
         "width": settings.width,
     }
     if settings.output_norm == "embeddings":
-        embeddings = parts.language.get_input_embeddings().weight.detach()
-        # Four digits, so that the card's number makes the same weights again.
-        sizes["output_norm"] = float(f"{float(embeddings.float().norm(dim=-1).median()):.4g}")
+        sizes["output_norm"] = measure_embedding_norm(parts.language)
     if settings.connector == "patches":
         if settings.word_steps:
             raise ParameterError("A connector of patches has no queries that could learn words.")

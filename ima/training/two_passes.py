@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ima.errors import ModelError
 from ima.interventions.browsing import TwoPassModel, collect_modules
 from ima.interventions.query_conditions import read_last_state
 from ima.models.batch import Batch
-from ima.models.zoo import hash_state_dict
+from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 _N_VALIDATION_QUESTIONS = 120
@@ -113,23 +112,17 @@ def train_two_passes(
     >>> result.curve[-1]  # doctest: +SKIP
     {'step': 600, 'loss': 0.7, 'one_pass': 0.6, 'two_passes': 0.7}
     """
-    language = two_pass.model.language.eval().requires_grad_(requires_grad=False)
-    before = hash_state_dict(language.state_dict())
-    run = _TwoPassRun(two_pass, train, validation, recipe)
-    result = fit_model(
-        run.modules,
-        run.compute_loss,
-        recipe.training,
-        name=name,
-        state_path=state_path,
-        probe=run.probe,
-    )
-    run.modules.eval().requires_grad_(requires_grad=False)
-    if hash_state_dict(language.state_dict()) != before:
-        raise ModelError(
-            f"Training {name!r} changed the language model, which must stay frozen. Nothing was "
-            "saved; report this."
+    with keep_language_frozen(two_pass.model.language, name=name):
+        run = _TwoPassRun(two_pass, train, validation, recipe)
+        result = fit_model(
+            run.modules,
+            run.compute_loss,
+            recipe.training,
+            name=name,
+            state_path=state_path,
+            probe=run.probe,
         )
+    run.modules.eval().requires_grad_(requires_grad=False)
     return result
 
 

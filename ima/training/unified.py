@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ima.data.samples import Sample
-from ima.errors import ModelError, ParameterError
+from ima.errors import ParameterError
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.perception import Perception
 from ima.models.unified import UnifiedModel
 from ima.models.universal_connector import UniversalConnectorConfig
-from ima.models.zoo import hash_state_dict
 from ima.progress import make_progress_bar
+from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Validation samples of each modality for the curve.
@@ -158,20 +158,6 @@ def make_separate_config(
     return config
 
 
-def measure_embedding_norm(language: Any) -> float:
-    """Return the median L2 norm of a language model's input embeddings, with four digits.
-
-    Perceptual tokens that start at this norm are read earlier in training.
-
-    Examples
-    --------
-    >>> measure_embedding_norm(load_model("llama-mini").language)  # doctest: +SKIP
-    0.9
-    """
-    embeddings = language.get_input_embeddings().weight.detach().float()
-    return float(f"{float(embeddings.norm(dim=-1).median()):.4g}")
-
-
 def train_unified(
     model: UnifiedModel,
     *,
@@ -223,8 +209,6 @@ def train_unified(
                 f"The connector reads {', '.join(model.modalities)}; samples are given of "
                 f"{', '.join(source) or 'nothing'}."
             )
-    language = model.base.language.eval().requires_grad_(requires_grad=False)
-    before = hash_state_dict(language.state_dict())
     opened = {modality: model.open(modality) for modality in train}
 
     def compute_loss(modality: str, source: SampleSource, rows: Sequence[int]) -> Tensor:
@@ -252,13 +236,9 @@ def train_unified(
         }
 
     connector: nn.Module = model.connector.requires_grad_(requires_grad=True)
-    result = fit_model(
-        connector, step_loss, recipe.training, name=name, state_path=state_path, probe=probe
-    )
-    connector.eval().requires_grad_(requires_grad=False)
-    if hash_state_dict(language.state_dict()) != before:
-        raise ModelError(
-            f"Training {name!r} changed the language model, which must stay frozen. Nothing was "
-            "saved; report this."
+    with keep_language_frozen(model.base.language, name=name):
+        result = fit_model(
+            connector, step_loss, recipe.training, name=name, state_path=state_path, probe=probe
         )
+    connector.eval().requires_grad_(requires_grad=False)
     return result

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
-import transformers as hf
-from tinyhub import TEXT, square, tokenizer
+from tinyhub import save_parts
 
 from ima.drawings import browsing_zoo
 from ima.drawings import zoo as pretrained
@@ -56,16 +54,7 @@ def test_recipes_start_from_a_connector_of_the_pretrained_zoo():
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """An empty zoo whose recipes connect tiny models."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        words = tokenizer()
-        words.save_pretrained(tmp_path / "language")
-        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
-        hf.LlamaForCausalLM(config).save_pretrained(tmp_path / "language")
-        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
-        hf.ViTModel(vit).save_pretrained(tmp_path / "vit")
-        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(tmp_path / "vit")
+    save_parts(tmp_path)
     base = {
         "language": str(tmp_path / "language"), "encoder": str(tmp_path / "vit"),
         "data": "drawings-image-qa", "samples": 8, "epochs": 1, "batch_size": 8, "width": 16,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-import transformers as hf
-from tinyhub import TEXT, square, tokenizer
+from tinyhub import save_parts
 
 import ima.models
 from ima.data.samples import Sample, open_samples
@@ -32,17 +31,8 @@ pytestmark = pytest.mark.usefixtures("few_counted")
 @pytest.fixture
 def tiny_zoo(planted, tmp_path, monkeypatch):
     """An empty zoo whose only recipe connects tiny models."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        words = tokenizer()
-        words.chat_template = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}"
-        words.save_pretrained(tmp_path / "language")
-        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
-        hf.LlamaForCausalLM(config).save_pretrained(tmp_path / "language")
-        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
-        hf.ViTModel(vit).save_pretrained(tmp_path / "vit")
-        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(tmp_path / "vit")
+    template = "{% for m in messages %}<|user|>{{ m.content }}<|end|>{% endfor %}"
+    save_parts(tmp_path, template=template)
     recipe = {
         "language": str(tmp_path / "language"),
         "encoder": str(tmp_path / "vit"),

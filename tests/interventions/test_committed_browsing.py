@@ -11,7 +11,7 @@ from ima.miniature.materials import load_zoo_language_model
 from ima.miniature.several_pictures import open_picture_questions
 from ima.models.zoo import get_zoo_root, hash_state_dict
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("committed_zoo"), pytest.mark.slow, pytest.mark.timeout(600)]
 _N_QUESTIONS = 300
 #: What the committed models do not show; the page says the same. Found after the one training that
 #: the recipe describes, which was then left as it was.
@@ -21,16 +21,8 @@ _NOT_SHOWN = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def committed():
-    """The project's own zoo, whatever zoo other tests of the same process work with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("IMA_ZOO", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
-def models(committed):
+def models(committed_zoo):
     return load_two_pass_model("two-pass"), load_two_pass_model("one-pass")
 
 

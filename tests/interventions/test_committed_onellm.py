@@ -15,7 +15,7 @@ from ima.models.unified import load_unified_model, read_kept_router_weights
 from ima.models.universal_connector import count_weights, read_router_weights
 from ima.models.zoo import get_zoo_root, hash_state_dict
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.usefixtures("committed_zoo"), pytest.mark.slow, pytest.mark.timeout(1800)]
 #: As on the page: samples that are captioned, and those whose states are compared.
 _N_SAMPLES, _N_ALIGNED = 300, 120
 #: What the committed models do not show; the page says the same. Found after the one training that
@@ -23,16 +23,8 @@ _N_SAMPLES, _N_ALIGNED = 300, 120
 _NOT_SHOWN = {"one scene is more alike in two modalities with one connector"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def committed():
-    """The project's own zoo, whatever zoo other tests of the same process work with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("IMA_ZOO", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
-def models(committed):
+def models(committed_zoo):
     return {arm: load_unified_model(arm) for arm in effects.ARM_NAMES}
 
 

@@ -11,7 +11,7 @@ from ima.miniature.code_parts import CODE_RECIPES
 from ima.models import load_model
 from ima.models.code_model import load_code_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.usefixtures("committed_zoo"), pytest.mark.slow, pytest.mark.timeout(900)]
 _N_PICTURES = 200
 _DENSE = "dense"
 _READER = "opt-mini/clip/image-caption"
@@ -23,16 +23,8 @@ _NOT_SHOWN = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def committed():
-    """The project's own zoo, whatever zoo other tests of the same process work with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("IMA_ZOO", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
-def models(committed):
+def models(committed_zoo):
     return {name: load_code_model(name) for name in CODE_RECIPES}
 
 

@@ -9,10 +9,8 @@ from types import SimpleNamespace
 
 import plan
 import pytest
-import torch
-import transformers as hf
 import yaml
-from tinyhub import TEXT, square, tokenizer
+from tinyhub import save_parts
 
 from ima import claims
 from ima.cache.cache_set import open_cache_sets
@@ -185,17 +183,7 @@ def test_seeds_are_measured_as_the_standard_edition_measures():
 @pytest.fixture
 def tiny_zoo_of_two_seeds(tmp_path, monkeypatch):
     """A zoo with one tiny connector, and its training with another seed."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        words = tokenizer()
-        words.save_pretrained(tmp_path / "language")
-        hf.LlamaForCausalLM(hf.LlamaConfig(**TEXT, vocab_size=len(words))).save_pretrained(
-            tmp_path / "language"
-        )
-        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
-        hf.ViTModel(vit).save_pretrained(tmp_path / "vit")
-        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(tmp_path / "vit")
+    save_parts(tmp_path)
     recipe = {
         "language": str(tmp_path / "language"),
         "encoder": str(tmp_path / "vit"),

@@ -18,20 +18,12 @@ from ima.token_reduction.aggregation import (
 from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
 from ima.token_reduction.methods.vtw import VTW, search_vtw
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("committed_zoo"), pytest.mark.slow, pytest.mark.timeout(600)]
 MODEL = "llava-mini-3"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def committed():
-    """The project's own zoo, whatever zoo other tests of the same process work with."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("IMA_ZOO", raising=False)
-        yield
-
-
 @pytest.fixture(scope="module")
-def model(committed):
+def model(committed_zoo):
     return load_model(MODEL)
 
 

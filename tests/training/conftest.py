@@ -5,10 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import pytest
-import torch
-import transformers as hf
 from tinycolours import make_sample, split_folder
-from tinyhub import TEXT, square, tokenizer
+from tinyhub import save_parts
 
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet
@@ -19,16 +17,7 @@ from ima.training import TrainingSettings, connector
 def parts(tmp_path_factory):
     """A tiny language model and a tiny encoder with its processor."""
     root = tmp_path_factory.mktemp("parts")
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        words = tokenizer()
-        words.save_pretrained(root / "language")
-        config = hf.LlamaConfig(**TEXT, vocab_size=len(words))
-        hf.LlamaForCausalLM(config).save_pretrained(root / "language")
-        vit = hf.ViTConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
-        hf.ViTModel(vit).save_pretrained(root / "vit")
-        hf.ViTImageProcessorPil(size=square(28), do_resize=True).save_pretrained(root / "vit")
+    save_parts(root, encoder_layers=2)
     return root
 
 

@@ -13,7 +13,7 @@ from ima.errors import ModelError
 from ima.interventions.browsing import collect_modules, make_two_pass_model
 from ima.models import load_model
 from ima.models.zoo import hash_state_dict
-from ima.training import two_passes
+from ima.training import frozen_language, two_passes
 from ima.training.loop import TrainingRecipe
 from ima.training.two_passes import (
     TwoPassRecipe,
@@ -170,6 +170,6 @@ def test_conditions_and_pictures_are_dropped_at_their_rates(make, monkeypatch):
 def test_a_language_model_that_changes_is_an_error(make, tmp_path, monkeypatch):
     two_pass = make()
     hashes = iter(["before", "after"])
-    monkeypatch.setattr(two_passes, "hash_state_dict", lambda _: next(hashes))
+    monkeypatch.setattr(frozen_language, "hash_state_dict", lambda _: next(hashes))
     with pytest.raises(ModelError, match="Training 'tiny' changed the language model"):
         train(two_pass, tmp_path)
