@@ -59,7 +59,7 @@ class CaptureSubject:
     model: str = ""
     dataset: str = ""
     batch_size: int = 8
-    stored_batches: int = 3
+    stored_batches: int = 2
     statistics_limit: float = 1.05
     input_norms_limit: float = 1.10
 
@@ -68,7 +68,7 @@ CAPTURE_SUBJECTS: tuple[CaptureSubject, ...] = (
     CaptureSubject("OPT-125m, random weights", shape="opt-125m"),
     CaptureSubject("LLaMA 12 × 768, random weights", shape="llama-768"),
     CaptureSubject(
-        "LLaMA 12 × 512, 576 perceptual tokens, random weights", shape="llama-12", batch_size=2
+        "LLaMA 12 × 512, 576 perceptual tokens, random weights", shape="llama-12", batch_size=1
     ),
     CaptureSubject(
         "SmolLM2-135M",

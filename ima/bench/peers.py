@@ -194,11 +194,13 @@ def time_peer(name: str, *, shape: str, threads: int, repeats: int) -> list[Benc
             own, limit = partial(compute_batch_statistics, model, batch), 1.05
             step = STATISTICS_STEP
         theirs = TimedStep(PEER_PREFIX + peer.label, run.capture)
-        subject = f"{shape}, random weights, {threads} thread{'s' * (threads > 1)}"
-        common: Any = {"subject": subject, "repeats": repeats, "prepare": partial(_empty, folder)}
-        (plain,) = time_against(base, [theirs], **common)
-        (ours,) = time_against(theirs, [TimedStep(step, own, limit=limit)], **common)
-    return [plain, ours]
+        return time_against(
+            base,
+            [theirs, TimedStep(step, own, limit=limit, against=theirs.name)],
+            subject=f"{shape}, random weights, {threads} thread{'s' * (threads > 1)}",
+            repeats=repeats,
+            prepare=partial(_empty, folder),
+        )
 
 
 def _empty(folder: str) -> None:

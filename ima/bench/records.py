@@ -83,6 +83,8 @@ class TimedStep:
     overlaps : bool
         Whether the extra work can go on beside the reference, as a disk writes while a processor
         computes.
+    against : str
+        Another step that is its reference instead; empty for the one of all.
     """
 
     name: str
@@ -90,6 +92,7 @@ class TimedStep:
     limit: float | None = None
     extra: Callable[[], object] | None = None
     overlaps: bool = False
+    against: str = ""
 
 
 def time_against(
@@ -139,12 +142,12 @@ def time_against(
     def compute_floor(step: TimedStep) -> float:
         if step.extra is None:
             return 1.0
-        ratio = compare(_EXTRA + step.name)
+        ratio = compare(_EXTRA + step.name, base=step.against or reference.name)
         return max(1.0, ratio) if step.overlaps else 1.0 + ratio
 
-    def compare(name: str) -> float:
-        pairs = zip(seconds[name], seconds[reference.name], strict=True)
-        return statistics.median(own / base for own, base in pairs)
+    def compare(name: str, *, base: str) -> float:
+        pairs = zip(seconds[name], seconds[base], strict=True)
+        return statistics.median(own / other for own, other in pairs)
 
     return [
         BenchRecord(
@@ -152,11 +155,11 @@ def time_against(
             subject=subject,
             value=statistics.median(seconds[step.name]),
             unit="s",
-            ratio=compare(step.name),
+            ratio=compare(step.name, base=step.against or reference.name),
             limit=step.limit,
             n=repeats,
             device=device,
-            against=reference.name,
+            against=step.against or reference.name,
             floor=compute_floor(step),
         )
         for step in steps

@@ -29,6 +29,7 @@ SCALING_STEP = "a cache made by two workers"
 LARGE_LAYERS, LARGE_HIDDEN, LARGE_INNER, LARGE_PARAMETERS = 32, 4096, 11_008, 6.74e9
 LARGE_TOKENS = 640
 _MATRIX, _TASKS = 1024, 200
+_UNIT = 8
 
 
 def benchmark_workers(
@@ -86,13 +87,13 @@ def benchmark_workers(
                     model,
                     dataset=dataset,
                     path=folder / f"{n}-{number}.zarr",
-                    samples=samples,
-                    unit=8,
-                    batch_size=8,
+                    samples=samples if number else _UNIT * n,
+                    unit=_UNIT,
+                    batch_size=_UNIT,
                     progress=False,
                     scheduler=cluster.scheduler_address,
                 )
-                # In the first round, the workers also import their packages.
+                # In the first round, each worker imports its packages and makes one unit.
                 if number:
                     seconds[n].append(time.perf_counter() - begun)
     ratios = [2 * two / one for one, two in zip(seconds[1], seconds[2], strict=True)]

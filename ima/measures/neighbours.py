@@ -25,7 +25,7 @@ from ima.stats.intervals import Interval, compute_minimum_interval, compute_wils
 from ima.stats.jackknife import compute_jackknife_variance
 
 #: Number of cosines that are in memory at once.
-_BLOCK_COSINES = 2**20
+_BLOCK_COSINES = 2**21
 
 
 def compare_nearest_neighbours(

@@ -20,6 +20,15 @@ def test_a_ratio_is_taken_within_each_round(monkeypatch):
     assert not record.is_met
 
 
+def test_a_step_may_be_compared_with_another_step(monkeypatch):
+    # Seconds of the reference and of two steps, after a round that does not count.
+    clock = iter([0, 1, 0, 9, 0, 9, 0, 2, 0, 10, 0, 40])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    steps = [TimedStep("slow", lambda: None), TimedStep("own", lambda: None, against="slow")]
+    records = time_against(TimedStep("base", lambda: None), steps, subject="x", repeats=1)
+    assert [(each.ratio, each.against) for each in records] == [(5, "base"), (4, "slow")]
+
+
 @pytest.mark.parametrize(("overlaps", "floor"), [(False, 4), (True, 3)])
 def test_the_floor_adds_what_any_code_must_do(monkeypatch, overlaps, floor):
     # Seconds of the reference, a step and its extra work, after a round that does not count.
