@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from ima.errors import ParameterError, UnknownNameError
 from ima.stats import FloatArray, RowIndices
 from ima.stats.resampling import list_sample_contents
 
+#: Samples that are read at once: at 4,096 numbers a state, 32 MiB.
+_READ_AT_ONCE = 1024
 PROBE_PROBLEMS: Mapping[str, str] = {
     "modality": "text, image, video or audio tokens",
     "text source": "whether textual tokens follow image, video or audio tokens: a control for "
@@ -173,15 +175,63 @@ def read_layer_states(
     array([[6., 7.],
            [0., 1.]])
     """
-    selected = states.loc[rows]
     width = next(iter(means.values())).sizes["hidden"]
-    vectors = np.empty((len(selected), width))
-    place = pd.Series(np.arange(len(selected)), index=selected.index)
-    for (name, kind), group in selected.groupby(["dataset", "kind"]):
-        own = means[str(name)].sel(layer=layer, kind=str(kind)).to_numpy()
-        vectors[place[group.index]] = own[group["sample"].to_numpy()]
-    if not np.isfinite(vectors).all():
-        raise ParameterError(
-            f"States at layer {layer} are not finite; the cache is damaged or unfinished."
-        )
+    vectors = np.empty((len(rows), width))
+    for places, own in iterate_layer_states(means, states=states, rows=rows, layer=layer):
+        vectors[places] = own
     return vectors
+
+
+def iterate_layer_states(
+    means: Mapping[str, xr.DataArray], *, states: pd.DataFrame, rows: RowIndices, layer: int
+) -> Iterator[tuple[RowIndices, FloatArray]]:
+    """Read the vectors of some states at one layer, a block of samples at a time.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        ``(sample, kind, layer, hidden)``; only this layer is read.
+    states : pandas.DataFrame
+        From :func:`list_labelled_states`.
+    rows : ndarray
+        Rows of `states`.
+    layer : int
+        Label of the layer.
+
+    Yields
+    ------
+    places : ndarray
+        ``(state,)``, places in `rows`.
+    vectors : ndarray
+        ``(state, hidden)``, float64, of the states at these places.
+
+    Raises
+    ------
+    ParameterError
+        If a state is not finite.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [0]}
+    >>> vectors = np.arange(8.0).reshape(2, 2, 1, 2)
+    >>> means = {"caption": xr.DataArray(vectors, coords, ("sample", "kind", "layer", "hidden"))}
+    >>> states = list_labelled_states(means, modalities={"caption": "image"})
+    >>> blocks = iterate_layer_states(means, states=states, rows=np.array([3, 0]), layer=0)
+    >>> [(places.tolist(), own.tolist()) for places, own in blocks]
+    [([1], [[0.0, 1.0]]), ([0], [[6.0, 7.0]])]
+    """
+    selected = states.loc[rows, ["dataset", "kind", "sample"]]
+    selected = selected.assign(place=np.arange(len(rows))).sort_values("sample")
+    for (name, kind), group in selected.groupby(["dataset", "kind"]):
+        array = means[str(name)].sel(layer=layer, kind=str(kind))
+        samples, places = group["sample"].to_numpy(), group["place"].to_numpy()
+        for start in range(0, array.sizes["sample"], _READ_AT_ONCE):
+            stop = start + _READ_AT_ONCE
+            within = slice(*np.searchsorted(samples, (start, stop)))
+            block = array.isel(sample=slice(start, stop)).to_numpy()
+            own = block[samples[within] - start].astype(np.float64)
+            if not np.isfinite(own).all():
+                raise ParameterError(
+                    f"States at layer {layer} are not finite; the cache is damaged or unfinished."
+                )
+            yield places[within], own

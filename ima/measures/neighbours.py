@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.labelled_states import balance_classes, get_class_labels, read_layer_states
+from ima.measures.labelled_states import balance_classes, get_class_labels, iterate_layer_states
 from ima.measures.similarity import SAMPLE_BLOCK_SIZE, normalize_array
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_wilson_interval
@@ -86,13 +86,13 @@ def compare_nearest_neighbours(
     if n < 3:
         raise ParameterError(f"Neighbours of another content need 3 contents; found {n}.")
     layers = next(iter(means.values()))["layer"]
+    directions = np.empty((len(rows), next(iter(means.values())).sizes["hidden"]))
     fraction, effective = np.empty(layers.size), np.empty(layers.size)
     by_class = np.empty((len(names), layers.size))
     for at, layer in enumerate(layers.values):
-        x = read_layer_states(means, states=states, rows=rows, layer=int(layer))
-        hits, next_hits, nearest = _find_neighbour_hits(
-            normalize_array(x), codes=codes, contents=contents
-        )
+        for places, own in iterate_layer_states(means, states=states, rows=rows, layer=int(layer)):
+            directions[places] = normalize_array(own)
+        hits, next_hits, nearest = _find_neighbour_hits(directions, codes=codes, contents=contents)
         fraction[at] = hits.mean()
         by_class[:, at] = [hits[codes == code].mean() for code in range(len(names))]
         # Without a content, its own states are gone, and its neighbours take their next one.

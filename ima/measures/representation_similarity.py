@@ -57,9 +57,10 @@ def compute_retrieval_hits(
     [1.0, 1.0, 1.0]
     """
     _check(a, b)
-    if groups is not None:
+    labels = [] if groups is None else np.unique(groups)
+    if len(labels) > 1:
         hits = np.empty(len(a))
-        for label in np.unique(groups):
+        for label in labels:
             rows = groups == label
             hits[rows] = compute_retrieval_hits(a[rows], b[rows]) if rows.sum() > 1 else 1.0
         return hits

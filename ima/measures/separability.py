@@ -12,7 +12,8 @@ F1.2 is the minimum over layers and classes of the silhouette. The other reading
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.measures.labelled_states import balance_classes, get_class_labels, read_layer_states
+from ima.measures.labelled_states import (
+    balance_classes,
+    get_class_labels,
+    iterate_layer_states,
+    read_layer_states,
+)
 from ima.measures.similarity import normalize_array
 from ima.stats import BoolArray, FloatArray, RowIndices
 from ima.stats.intervals import (
@@ -33,11 +39,13 @@ from ima.stats.intervals import (
     compute_minimum_interval,
     compute_wilson_interval,
 )
-from ima.stats.resampling import draw_joint_counts, label_draws
+from ima.stats.resampling import ResampleCounts, draw_joint_counts, label_draws
 
 ProbeSplit = Literal["sample", "task"]
 #: The part of the contents of each stratum that a probe is tested on.
 _TEST_RATIO = 0.3
+#: Number of distances that are in memory at once.
+_BLOCK_DISTANCES = 2**18
 
 
 def evaluate_linear_probe(
@@ -240,40 +248,74 @@ def compute_silhouette(
     rows = classes.index.to_numpy()
     names, codes = np.unique(classes.to_numpy(), return_inverse=True)
     layers = next(iter(means.values()))["layer"]
-    counts, _ = draw_joint_counts(states.loc[rows], resamples=resamples, seed=seed)
-    weights = counts.astype(np.float64)
+    weights, _ = draw_joint_counts(states.loc[rows], resamples=resamples, seed=seed)
     members = [codes == code for code in range(len(names))]
     complete = np.all([weights[:, member].any(axis=1) for member in members], axis=0)
     weights = weights[complete]
+    sizes = np.stack([weights[:, own].sum(axis=1, dtype=np.float64) for own in members], axis=1)
     values = np.empty((len(weights), len(names), layers.size))
     for at, layer in enumerate(layers.values):
-        x = normalize_array(read_layer_states(means, states=states, rows=rows, layer=int(layer)))
-        for draw, weight in enumerate(weights):
-            own = _compute_silhouettes(x, codes=codes, weights=weight[None])[0]
-            for code, member in enumerate(members):
-                values[draw, code, at] = np.average(own[member], weights=weight[member])
+        read = partial(iterate_layer_states, means, states=states, rows=rows, layer=int(layer))
+        values[..., at] = _average_silhouettes(read, codes=codes, weights=weights, sizes=sizes)
     n = int(states.loc[rows, "content"].nunique())
     return label_draws(values, ("class", "layer"), coords={"class": names, "layer": layers}, n=n)
 
 
-def _compute_silhouettes(x: FloatArray, *, codes: RowIndices, weights: FloatArray) -> FloatArray:
-    """Compute the silhouette of each state ``(draw, state)`` under weights ``(draw, state)``."""
-    member = codes[None] == np.unique(codes)[:, None]
-    class_weights = weights[:, None] * member[None]
-    size = class_weights.sum(2)
-    # Sum of cosine distances from every state to every class.
-    distance = size[:, None] - np.einsum("ph,dch->dpc", x, class_weights @ x)
-    others = np.take_along_axis(size, codes[None], axis=1) - weights
-    own = np.take_along_axis(distance, codes[None, :, None], axis=2)[..., 0]
+def _average_silhouettes(
+    read: Callable[[], Iterator[tuple[RowIndices, FloatArray]]],
+    *,
+    codes: RowIndices,
+    weights: ResampleCounts,
+    sizes: FloatArray,
+) -> FloatArray:
+    """Average the silhouettes of each class ``(draw, class)``, reading the states twice.
+
+    `weights` ``(draw, state)`` counts a state in each draw, `sizes` ``(draw, class)`` a class.
+    """
+    sums: list[FloatArray] = [np.zeros(())] * sizes.shape[1]
+    for places, states in read():
+        directions, own = normalize_array(states), codes[places]
+        for code in range(len(sums)):
+            counted = weights[:, places[own == code]].astype(np.float64)
+            sums[code] = sums[code] + counted @ directions[own == code]
+    totals = np.zeros(sizes.shape)
+    step = max(1, _BLOCK_DISTANCES // sizes.size)
+    for places, states in read():
+        for start in range(0, len(places), step):
+            block = slice(start, start + step)
+            own, counted = codes[places[block]], weights[:, places[block]].astype(np.float64)
+            scores = counted * _compute_silhouettes(
+                normalize_array(states[block]), codes=own, weights=counted, sums=sums, sizes=sizes
+            )
+            for code in range(len(sums)):
+                totals[:, code] += scores[:, own == code].sum(axis=1)
+    return totals / sizes
+
+
+def _compute_silhouettes(
+    x: FloatArray,
+    *,
+    codes: RowIndices,
+    weights: FloatArray,
+    sums: Sequence[FloatArray],
+    sizes: FloatArray,
+) -> FloatArray:
+    """Compute the silhouette of each state ``(draw, state)`` under weights ``(draw, state)``.
+
+    `sums` are, by class, the weighted sums of its directions, ``(draw, hidden)``.
+    """
+    # Sum of cosine distances from every state to every class, (class, draw, state).
+    distance = np.stack([sizes[:, [code]] - own @ x.T for code, own in enumerate(sums)])
+    states = np.arange(len(x))
+    others = sizes[:, codes] - weights
+    own = distance[codes, :, states].T
     # Distances of a state to its own copies are zero up to rounding and do not count.
     a = np.divide(own, others, out=np.zeros_like(own), where=others > 0)
-    mean = np.divide(
-        distance, size[:, None], out=np.full_like(distance, np.inf), where=size[:, None] > 0
-    )
-    np.put_along_axis(mean, codes[None, :, None], np.inf, axis=2)
-    b = mean.min(2)
+    mean = distance / sizes.T[..., None]
+    mean[codes, :, states] = np.inf
+    b = mean.min(axis=0)
     scale = np.maximum(a, b)
-    score = np.divide(b - a, scale, out=np.zeros_like(a), where=(scale > 0) & np.isfinite(scale))
+    score = np.divide(b - a, scale, out=np.zeros_like(a), where=scale > 0)
     return np.where(others > 0, score, 0.0)
 
 

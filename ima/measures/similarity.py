@@ -150,7 +150,7 @@ def normalize_array(vectors: npt.NDArray[Any], *, axis: int = -1) -> FloatArray:
     >>> normalize_array(np.array([[3.0, 4.0]]))
     array([[0.6, 0.8]])
     """
-    wide = vectors.astype(np.float64)
+    wide = vectors.astype(np.float64, copy=False)
     length = np.sqrt((wide**2).sum(axis=axis, keepdims=True))
     bad = int((~(length > 0) | ~np.isfinite(length)).sum())
     if bad:

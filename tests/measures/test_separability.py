@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 from madestates import MODALITIES, make_clusters, make_states
 from sklearn.metrics import balanced_accuracy_score, silhouette_samples, silhouette_score
 
@@ -137,7 +138,14 @@ def test_a_resample_is_scikit_learns_silhouette_without_a_points_own_copies():
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     codes = np.repeat([0, 1, 2], 4)
     weights = rng.multinomial(12, np.full(12, 1 / 12)).astype(float)
-    got = separability._compute_silhouettes(x, codes=codes, weights=weights[None])[0]
+    members = [codes == code for code in range(3)]
+    got = separability._compute_silhouettes(
+        x,
+        codes=codes,
+        weights=weights[None],
+        sums=[weights[None, own] @ x[own] for own in members],
+        sizes=np.array([[weights[own].sum() for own in members]]),
+    )[0]
     far = 1 - x @ x.T
     for i in range(12):
         a = weights[codes == codes[i]] @ far[i, codes == codes[i]]
@@ -149,6 +157,14 @@ def test_a_resample_is_scikit_learns_silhouette_without_a_points_own_copies():
         ]
         expected = 0 if inside <= 0 else (min(others) - a / inside) / max(min(others), a / inside)
         assert got[i] == pytest.approx(expected, abs=1e-9)
+
+
+def test_silhouettes_do_not_depend_on_how_many_samples_are_read_at_once(clear, listed, monkeypatch):
+    whole = separability.compute_silhouette(clear, states=listed, resamples=5)
+    monkeypatch.setattr(labelled_states, "_READ_AT_ONCE", 7)
+    monkeypatch.setattr(separability, "_BLOCK_DISTANCES", 40)
+    blocks = separability.compute_silhouette(clear, states=listed, resamples=5)
+    xr.testing.assert_allclose(blocks, whole, rtol=1e-12)
 
 
 def test_silhouette_interval_covers_and_repeats(clear, listed):

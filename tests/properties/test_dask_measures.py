@@ -216,6 +216,14 @@ CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
     labelled_states.read_layer_states: lambda d: labelled_states.read_layer_states(
         d.means, states=d.states, rows=np.array([3, 0, 9]), layer=2
     ),
+    labelled_states.iterate_layer_states: lambda d: np.concatenate(
+        [
+            own
+            for _, own in labelled_states.iterate_layer_states(
+                d.means, states=d.states, rows=np.array([3, 0, 9]), layer=2
+            )
+        ]
+    ),
     modality_alignment.align_modalities: lambda d: modality_alignment.align_modalities(
         {name: array.assign_coords(id=first(d.means)["id"]) for name, array in d.means.items()},
         **DRAWS,
