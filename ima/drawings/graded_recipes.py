@@ -101,6 +101,25 @@ def write_random_encoder(graded: GradedEncoder, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(graded.random)
         untrained = type(encoder)(load_model_config(source, loading))
+        _draw_convolutions(untrained)
     with replace_folder(folder) as partial:
         untrained.save_pretrained(partial)
         processor.save_pretrained(partial)
+
+
+@torch.no_grad()
+def _draw_convolutions(encoder: torch.nn.Module) -> None:
+    """Draw the weights of a convolutional network so that its states do not vanish.
+
+    As He et al. 2015 (arXiv:1502.01852). Transformers draws them, and the factors of batch
+    normalisation, with a standard deviation of 0.02. As no statistics of batches were gathered,
+    the states of any picture would become zero.
+    """
+    modules = list(encoder.modules())
+    if not any(isinstance(each, torch.nn.BatchNorm2d) for each in modules):
+        return
+    for module in modules:
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)

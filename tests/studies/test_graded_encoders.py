@@ -122,3 +122,21 @@ def test_a_random_encoder_has_the_architecture_and_none_of_the_weights(tmp_path,
     assert torch.equal(first[name], second[name])
     assert not torch.allclose(first[name], whole[name])
     hf.AutoImageProcessor.from_pretrained(tmp_path / "first")
+
+
+def test_a_random_convolutional_encoder_tells_pictures_apart(tmp_path, monkeypatch):
+    config = hf.EfficientNetConfig(
+        image_size=64, hidden_dim=1280, width_coefficient=1.0, depth_coefficient=1.0
+    )
+    hf.EfficientNetModel(config).save_pretrained(tmp_path / "part")
+    hf.BitImageProcessorPil().save_pretrained(tmp_path / "part")
+    monkeypatch.setattr(graded_recipes, "find_part", lambda _: tmp_path / "part")
+    graded = GradedEncoder("drawings-image-caption", "efficientnet", random=0)
+    write_random_encoder(graded, tmp_path / "random")
+    encoder = hf.EfficientNetModel.from_pretrained(tmp_path / "random").eval()
+    pictures = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        states = encoder(pictures).last_hidden_state.flatten(1)
+    assert states.isfinite().all()
+    assert (states.norm(dim=1) > 1e-6).all()
+    assert torch.cosine_similarity(states[:1], states[1:]).max() < 0.999
