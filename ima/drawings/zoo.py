@@ -76,7 +76,7 @@ _TUNED: Mapping[str, Any] = MappingProxyType(
         "encoder": "dinov2",
         "pool": 2,
         "data": "drawings-image-caption,drawings-image-qa",
-        "samples": 6000,
+        "samples": 3000,
         "epochs": 1,
         "lora_rank": 8,
         "lora_rate": 0.3,
