@@ -31,7 +31,7 @@ from ima.training.two_passes import (
 )
 
 _TRAINING = TrainingRecipe(
-    steps=2000, learning_rate=1e-3, seed=61, warmup=50, probe_every=200, save_every=100
+    steps=800, learning_rate=1e-3, seed=61, warmup=50, probe_every=100, save_every=100
 )
 
 
@@ -65,7 +65,7 @@ _TWO_PASSES = DrawingsBrowsingRecipe(
     base="smollm2/dinov2/image-qa",
     queries=3,
     pictures=3,
-    samples=4000,
+    samples=2000,
     two_passes=TwoPassRecipe(_TRAINING, batch_size=16),
 )
 #: By name in the zoo, a training; both start from the same weights and read the same questions.
@@ -98,7 +98,7 @@ class StoredQuestions:
     Examples
     --------
     >>> source = StoredQuestions(
-    ...     two_pass, "train", n=4000, pictures=3, features=Path("features")
+    ...     two_pass, "train", n=2000, pictures=3, features=Path("features")
     ... )  # doctest: +SKIP
     >>> source.read_tokens([0, 1]).shape  # doctest: +SKIP
     torch.Size([2, 65, 384])
