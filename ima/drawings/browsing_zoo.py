@@ -52,6 +52,8 @@ class DrawingsBrowsingRecipe:
         Pictures of the training split; a tenth of it in the validation split.
     two_passes : TwoPassRecipe
         Hyperparameters.
+    autocast_after : int or None
+        The first step in bfloat16, where the hardware is faster with it.
     """
 
     base: str
@@ -59,6 +61,7 @@ class DrawingsBrowsingRecipe:
     pictures: int
     samples: int
     two_passes: TwoPassRecipe
+    autocast_after: int | None = None
 
 
 _TWO_PASSES = DrawingsBrowsingRecipe(
@@ -67,6 +70,7 @@ _TWO_PASSES = DrawingsBrowsingRecipe(
     pictures=3,
     samples=2000,
     two_passes=TwoPassRecipe(_TRAINING, batch_size=16),
+    autocast_after=100,
 )
 #: By name in the zoo, a training; both start from the same weights and read the same questions.
 BROWSING_RECIPES: Mapping[str, DrawingsBrowsingRecipe] = MappingProxyType(
@@ -173,7 +177,12 @@ def _train(
         for split, n in sizes.items()
     }
     result = train_two_passes(
-        two_pass, **sources, recipe=recipe.two_passes, name=name, state_path=state_path
+        two_pass,
+        **sources,
+        recipe=recipe.two_passes,
+        name=name,
+        state_path=state_path,
+        autocast_after=recipe.autocast_after,
     )
     entries = {
         "kind": "browsing",

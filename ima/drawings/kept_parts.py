@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ima.files import replace_folder, write_json
 from ima.models import zoo
-from ima.training.loop import TrainingResult, save_weights
+from ima.training.loop import TrainingResult, has_bfloat16, save_weights
 
 logger = logging.getLogger("ima")
 
@@ -85,6 +85,8 @@ def keep_trained_part(name: str, train: TrainPart, *, recipe: Mapping[str, Any])
                 "seconds": round(result.seconds, 1),
                 "device": result.device,
                 "torch": torch.__version__,
+                "bfloat16": recipe.get("autocast_after") is not None
+                and has_bfloat16(result.device),
             },
         }
         write_json(partial / zoo.CARD_FILE, card)

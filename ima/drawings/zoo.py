@@ -69,14 +69,16 @@ _MULTITASK: Mapping[str, Any] = MappingProxyType(
         "warmup": 30,
     }
 )
-#: What differs in multitask models whose language model is tuned, by adapters.
+#: What differs in multitask models whose language model is tuned, by adapters. As in LLaVA, this is
+#: a second stage: the connector was trained before, while the language model was frozen.
 _TUNED: Mapping[str, Any] = MappingProxyType(
     {
         **_MULTITASK,
         "encoder": "dinov2",
         "pool": 2,
         "data": "drawings-image-caption,drawings-image-qa",
-        "samples": 3000,
+        "start": "llava-smollm2-3",
+        "samples": 1500,
         "epochs": 1,
         "lora_rank": 8,
         "lora_rate": 0.3,

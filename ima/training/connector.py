@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from ima.training.frozen_language import measure_embedding_norm
 from ima.training.loop import (
     TrainingRecipe,
     TrainingResult,
+    choose_arithmetic,
     has_bfloat16,
     run_training_loop,
     save_weights,
@@ -235,20 +235,16 @@ class _ConnectorRun:
 
     def _compute_loss(self, data: SampleSet, indices: Sequence[int], *, step: int) -> Tensor:
         store = self.stores[data.split]
-        with self.accelerator.autocast(), self._autocast(step):
+        later = choose_arithmetic(
+            self.model.device.type, step=step, autocast_after=self.settings.autocast_after
+        )
+        with self.accelerator.autocast(), later:
             return compute_answer_loss(
                 self.model,
                 [data[index] for index in indices],
                 connector=None if self.settings.text_only else self.connector,
                 encoder_tokens=None if store is None else store.read(indices).to(self.model.device),
             )
-
-    def _autocast(self, step: int) -> AbstractContextManager[Any]:
-        after = self.settings.autocast_after
-        device = self.model.device.type
-        if after is None or step < after or not has_bfloat16(device):
-            return nullcontext()
-        return torch.autocast(device, torch.bfloat16)
 
     def _has_converged(self, curve: Sequence[Mapping[str, float]]) -> bool:
         """Return whether the validation loss has not fallen for ``patience`` validations."""

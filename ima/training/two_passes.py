@@ -76,6 +76,7 @@ def train_two_passes(
     recipe: TwoPassRecipe,
     name: str,
     state_path: Path,
+    autocast_after: int | None = None,
 ) -> TrainingResult:
     """Train a connector to read in two passes, in place; an interrupted training resumes.
 
@@ -91,6 +92,8 @@ def train_two_passes(
         Name of the run, for messages.
     state_path : Path
         File of the state to resume from.
+    autocast_after : int or None
+        See :func:`ima.training.loop.choose_arithmetic`.
 
     Returns
     -------
@@ -121,6 +124,7 @@ def train_two_passes(
             name=name,
             state_path=state_path,
             probe=run.probe,
+            autocast_after=autocast_after,
         )
     run.modules.eval().requires_grad_(requires_grad=False)
     return result
