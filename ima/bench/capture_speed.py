@@ -58,8 +58,8 @@ class CaptureSubject:
     shape: str = ""
     model: str = ""
     dataset: str = ""
-    batch_size: int = 8
-    stored_batches: int = 2
+    batch_size: int = 6
+    stored_batches: int = 3
     statistics_limit: float = 1.05
     input_norms_limit: float = 1.10
 

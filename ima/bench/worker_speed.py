@@ -36,7 +36,7 @@ def benchmark_workers(
     model: str = "smollm2/dinov2/image-caption",
     *,
     dataset: str = "drawings-image-caption",
-    samples: int = 128,
+    samples: int = 96,
     repeats: int = 3,
 ) -> list[BenchRecord]:
     """Time one cache made by one worker and by two, on this machine.
