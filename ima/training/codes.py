@@ -178,6 +178,7 @@ def train_codes(
     recipe: CodeRecipe,
     name: str,
     state_path: Path,
+    autocast_after: int | None = None,
 ) -> tuple[nn.ModuleDict, dict[str, Any], TrainingResult]:
     """Train codes for a frozen model; an interrupted training resumes.
 
@@ -193,6 +194,8 @@ def train_codes(
         Name of the run, for messages.
     state_path : Path
         File of the state to resume from.
+    autocast_after : int or None
+        See :func:`ima.training.loop.choose_arithmetic`.
 
     Returns
     -------
@@ -235,6 +238,7 @@ def train_codes(
             name=name,
             state_path=state_path,
             probe=run.probe,
+            autocast_after=autocast_after,
         )
     modules.cpu().eval().requires_grad_(requires_grad=False)
     return modules, configuration, result

@@ -108,6 +108,13 @@ def test_a_code_is_the_nearest_centroid(own, pictures):
         assert distances[code] <= distances.min() * (1 + 1e-4)
 
 
+def test_codes_stay_the_same_in_a_training_with_bfloat16(own, pictures):
+    tokens = own.model.perception.tokens(pictures)
+    expected = own.connector.assign_codes(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(own.connector.assign_codes(tokens), expected)
+
+
 def test_places_and_codes_follow_the_description(own):
     codes = torch.arange(32).reshape(2, 16) % CODES
     batch = assemble_drawings(own.model, TEXTS, codes=codes)
