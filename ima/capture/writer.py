@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def create_cache(
     ActivationError
         If an activation is NaN, infinite or beyond the range of ``dtype``.
     CacheError
-        If the store cannot be written.
+        If the store is not finished and cannot be written.
     CacheDifferentError
         If it holds a cache of other settings.
     CacheLockedError
@@ -148,8 +148,11 @@ def create_cache(
     location = locate_store(path)
     command = parameters.command(location.address)
     command += f" --scheduler {shlex.quote(scheduler)}" if scheduler else ""
-    with lock_store(location), explain_memory_errors(location, command=command), ExitStack() as own:
-        stored = _read_existing(location)
+    # Nothing is written to a finished cache, which may lie where nothing can be.
+    finished = not overwrite and _is_finished(location)
+    lock = nullcontext() if finished else lock_store(location)
+    with lock, explain_memory_errors(location, command=command), ExitStack() as own:
+        stored = _read_existing(location, clean=not finished)
         # Another version may have chosen other units; the numbers do not depend on them.
         unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
         work: CaptureWork
@@ -163,7 +166,7 @@ def create_cache(
             )
         if stored is not None and not overwrite:
             _require_same_cache(location, stored=stored, requested=work.attributes)
-            if read_done_mask(location).all():
+            if finished or read_done_mask(location).all():
                 logger.info("%s is finished: nothing to do", location.address)
                 return location.local or location.address
         resumed = None if overwrite else stored
@@ -193,10 +196,15 @@ class _OwnWork:
             yield unit
 
 
-def _read_existing(location: StoreLocation) -> dict[str, Any] | None:
+def _is_finished(location: StoreLocation) -> bool:
+    return location.exists() and bool(read_done_mask(location).all())
+
+
+def _read_existing(location: StoreLocation, *, clean: bool) -> dict[str, Any] | None:
     """Return the attributes of the cache at a location, or None if there is nothing."""
     if location.exists():
-        location.clean()
+        if clean:
+            location.clean()
         return read_cache_attributes(location)
     local = location.local
     if local is not None and local.exists() and not (local.is_dir() and not any(local.iterdir())):

@@ -465,8 +465,10 @@ def test_a_static_file_server_is_read_and_not_written(
     xr.testing.assert_identical(cache.load(), ima.open_cache(whole).load())
     assert describe_cache(url)["bytes"] == sum(map(len, files.values()))
     assert verify_cache(url).files == len(files)
+    # A finished cache needs no writing.
+    assert make(model, url) == url
     with pytest.raises(CacheError, match=r"Cannot write a cache to .*its server takes no files"):
-        make(model, url)
+        make(model, f"{address}/y.zarr")
     (folder / "x.zarr/norms/resid_post/mean/c/1/0/0").unlink()
     damaged = ima.open_cache(url)
     assert np.isfinite(damaged["norms/resid_post/mean"][:2].load()).all()

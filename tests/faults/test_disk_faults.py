@@ -143,6 +143,17 @@ def test_a_read_only_folder_is_refused_and_can_still_be_read(
     assert run_ima("cache", "verify", path)[0] == 0
 
 
+def test_a_finished_cache_in_a_read_only_folder_needs_nothing(
+    run_ima: Any, mount_disk: Any, write_store: Callable[..., Path], sound: dict[str, bytes]
+) -> None:
+    path = write_store(mount_disk("size=64m") / "cache.zarr")
+    mount_disk("ro")
+    assert run_ima(*make_words(path))[0] == 0
+    assert snapshot(path) == sound
+    code, _, err = run_ima(*make_words(path), "--overwrite")
+    require_refusal(code, err)
+
+
 def flip(path: Path, random: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
     content[random.integers(len(content))] ^= 1 << random.integers(8)
