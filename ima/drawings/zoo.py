@@ -80,6 +80,7 @@ _TUNED: Mapping[str, Any] = MappingProxyType(
         "start": "llava-smollm2-3",
         "samples": 1500,
         "epochs": 1,
+        "autocast_after": 30,
         "lora_rank": 8,
         "lora_rate": 0.3,
         "checkpoints": 0,

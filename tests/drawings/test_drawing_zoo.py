@@ -159,7 +159,7 @@ def test_the_arms_of_smollm2_differ_in_what_is_tuned_alone(tmp_path):
     frozen, light, full, text = arms.values()
     differing = {name for name in frozen if len({str(own[name]) for own in arms.values()}) > 1}
     tuned = {"lora_rank", "lora_rate", "lora_layers", "text_only"}
-    assert differing == tuned | {"start", "samples", "checkpoints"}
+    assert differing == tuned | {"start", "samples", "autocast_after", "checkpoints"}
     assert {own["start"] for own in (light, full, text)} == {"llava-smollm2-3"}
     assert [own["lora_rank"] for own in arms.values()] == [None, 8, 8, 8]
     assert {name for name in full if full[name] != light[name]} == {"lora_layers"}
