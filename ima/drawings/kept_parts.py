@@ -1,4 +1,4 @@
-"""Parts of the pretrained zoo that are no connectors: trained once, and kept with a card."""
+"""Parts of the pretrained zoo beside its single connectors: trained once, kept with a card."""
 
 from __future__ import annotations
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from ima.data.samples import Sample, open_samples
-from ima.files import replace_folder, write_json
+from ima.drawings.kept_parts import get_features_folder, keep_trained_part
 from ima.models import load_model, zoo
 from ima.models.unified import (
     UNIFIED_FOLDER,
@@ -32,14 +29,12 @@ from ima.models.universal_connector import (
 )
 from ima.training.features import EncoderTokenStore
 from ima.training.frozen_language import measure_embedding_norm
-from ima.training.loop import TrainingRecipe, save_weights
+from ima.training.loop import TrainingRecipe, TrainingResult
 from ima.training.unified import (
     UnifiedRecipe,
     make_separate_config,
     train_unified,
 )
-
-logger = logging.getLogger("ima")
 
 #: The modality whose pictures are reduced to lines.
 _DRAWING = "drawing"
@@ -216,15 +211,18 @@ def train_drawings_unified(name: str) -> Path:
     PosixPath('data/zoo/onellm/smollm2-shared')
     """
     recipe, root = UNIFIED_RECIPES[name], zoo.get_zoo_root()
-    folder, workshop = root / name, root / ".training"
     made_of = {
         modality: f"connectors/{reader.encoder}" for modality, reader in recipe.readers.items()
     }
     parts = {role: zoo.read_card(root / part)["sha256"] for role, part in made_of.items()}
-    record = {**asdict(recipe), "parts": parts}
-    if zoo.has_recipe(folder, record):
-        return folder
-    logger.info("train %s", name)
+    train = partial(_train, name, recipe, {"made_of": made_of, "parts": parts})
+    return keep_trained_part(name, train, recipe={**asdict(recipe), "parts": parts})
+
+
+def _train(
+    name: str, recipe: DrawingsUnifiedRecipe, origin: Mapping[str, Any], state_path: Path
+) -> tuple[dict[str, Tensor], dict[str, Any], TrainingResult]:
+    """Train one connector or several; return weights, the card's own entries, and the result."""
     base = load_model(recipe.language)
     perceptions = open_perceptions(recipe.readers)
     sources = {
@@ -232,7 +230,7 @@ def train_drawings_unified(name: str) -> Path:
             modality: StoredSamples(
                 open_unified_samples(recipe, modality, split, n=n),
                 perceptions[reader.encoder],
-                features=workshop / "features",
+                features=get_features_folder(),
             )
             for modality, reader in recipe.readers.items()
         }
@@ -255,46 +253,25 @@ def train_drawings_unified(name: str) -> Path:
     model = make_unified_model(
         base, config, readers=recipe.readers, perceptions=perceptions, seed=training.seed
     )
-    # A state of another recipe must not be continued.
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:8]
-    state_path = workshop / "pretrained" / f"{name.replace('/', '--')}-{digest}.pt"
-    state_path.parent.mkdir(parents=True, exist_ok=True)
     result = train_unified(
         model, **sources, recipe=recipe.unified, name=name, state_path=state_path
     )
-    with replace_folder(folder) as partial:
-        weights = partial / zoo.WEIGHTS_FILE
-        save_weights(model.connector.state_dict(), weights)
-        # The router weights are those of the weights that were saved.
-        connector = model.connector.half().float()
-        card = {
-            "name": name.rpartition("/")[2],
-            "kind": "unified",
-            "class": type(connector).__name__,
-            "setup": "MT",
-            "modality": "several",
-            "task": "caption",
-            "dataset": recipe.datasets["image"],
-            "language": recipe.language,
-            "readers": {key: asdict(reader) for key, reader in recipe.readers.items()},
-            "command": f"ima zoo pretrained --only '{UNIFIED_FOLDER}/*'",
-            "made_of": made_of,
-            "parts": parts,
-            "parameters": count_weights(connector),
-            "configuration": config.model_dump(),
-            "recipe": record,
-            "curve": result.curve,
-            "scores": {},
-            "floors": {},
-            "routers": list_router_weights(connector),
-            "sha256": zoo.hash_file(weights),
-            "trained": {
-                "steps": training.steps,
-                "seconds": round(result.seconds, 1),
-                "device": result.device,
-                "torch": torch.__version__,
-            },
-        }
-        write_json(partial / zoo.CARD_FILE, card)
-    state_path.unlink(missing_ok=True)
-    return folder
+    # The router weights are those of the weights that are saved.
+    connector = model.connector.half().float()
+    entries = {
+        "kind": "unified",
+        "class": type(connector).__name__,
+        "setup": "MT",
+        "modality": "several",
+        "task": "caption",
+        "dataset": recipe.datasets["image"],
+        "language": recipe.language,
+        "readers": {key: asdict(reader) for key, reader in recipe.readers.items()},
+        "command": f"ima zoo pretrained --only '{UNIFIED_FOLDER}/*'",
+        **origin,
+        "parameters": count_weights(connector),
+        "configuration": config.model_dump(),
+        "routers": list_router_weights(connector),
+        "steps": training.steps,
+    }
+    return connector.state_dict(), entries, result
