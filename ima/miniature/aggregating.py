@@ -27,6 +27,7 @@ from ima.models import llava
 from ima.models.hook_point_search import find_hook_points
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
 from ima.token_reduction.aggregation import stop_after
+from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, fit_model, save_weights
 
 _MODEL_NAME = "llava-mini-3"
@@ -98,19 +99,18 @@ def _make(
 ) -> dict[str, Any]:
     workshop = materials.workshop
     language, tokenizer = materials.get_language_model(multitask.MULTITASK_LANGUAGE)
-    frozen = hash_state_dict(language.state_dict())
     trainer = _Trainer(materials, language, tokenizer, recipe)
     projection = trainer.projection
-    result = fit_model(
-        projection,
-        trainer.loss,
-        recipe,
-        name="aggregation",
-        state_path=workshop.get_checkpoint_path(_PART_NAME),
-        probe=trainer.probe,
-    )
-    if hash_state_dict(language.cpu().state_dict()) != frozen:
-        raise RuntimeError("Training the map changed the language model, which must stay frozen.")
+    with keep_language_frozen(language, name="aggregation"):
+        result = fit_model(
+            projection,
+            trainer.loss,
+            recipe,
+            name="aggregation",
+            state_path=workshop.get_checkpoint_path(_PART_NAME),
+            probe=trainer.probe,
+        )
+    language.cpu()
     projection.cpu().eval()
     folder = workshop.get_part_folder(_PART_NAME)
     save_weights(projection.state_dict(), folder / WEIGHTS_FILE)
@@ -126,7 +126,7 @@ def _make(
         "depth": _READ_LAYER,
         "parts": dict(record["parts"]),
         "made_of": multitask.FROZEN_PARTS,
-        "language_state": frozen,
+        "language_state": hash_state_dict(language.state_dict()),
     }
 
 

@@ -24,7 +24,7 @@ from ima.miniature.datasets import Situation
 from ima.miniature.pools import SamplePool
 from ima.models.connector import ConnectorConfig
 from ima.models.encoders import read_encoder_tokens
-from ima.models.zoo import hash_state_dict
+from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 #: Makes a context for one pass of the language model, given the perceptual tokens
@@ -253,7 +253,6 @@ def train_connector_on_features(
     >>> result.curve[-1]["loss"]  # doctest: +SKIP
     0.41207
     """
-    before = hash_state_dict(language.state_dict())
     language = language.to(device).eval().requires_grad_(requires_grad=tuned)
     connector = connector.to(device)
     trained = nn.ModuleList([connector, language]) if tuned else connector
@@ -287,18 +286,17 @@ def train_connector_on_features(
             )
         }
 
-    result = fit_model(
-        trained,
-        step_loss,
-        recipe,
-        name=name,
-        state_path=state_path,
-        probe=probe,
-        milestones=milestones,
-        keep=None if keep is None else lambda step: keep(step, connector.state_dict()),
-    )
+    with nullcontext() if tuned else keep_language_frozen(language, name=name):
+        result = fit_model(
+            trained,
+            step_loss,
+            recipe,
+            name=name,
+            state_path=state_path,
+            probe=probe,
+            milestones=milestones,
+            keep=None if keep is None else lambda step: keep(step, connector.state_dict()),
+        )
     connector.cpu().eval()
     language.cpu().eval().requires_grad_(requires_grad=False)
-    if not tuned and hash_state_dict(language.state_dict()) != before:
-        raise RuntimeError(f"Training {name} changed the language model, which must stay frozen.")
     return result
