@@ -344,17 +344,26 @@ def draw_picture_questions(
 def blank_pictures(questions: Sequence[PictureQuestion]) -> list[PictureQuestion]:
     """Return the questions with grey pictures of the same sizes in place of their own.
 
+    Blank pictures of one size are one object, so that a model need read it only once.
+
     Examples
     --------
     >>> picture = Sample("0", "image", "qa", "", (), media=lambda: np.zeros((2, 2, 3), np.uint8))
-    >>> question = PictureQuestion(Sample("q", "text", "qa", "why ?", ("so",)), (picture,))
-    >>> int(blank_pictures([question])[0].pictures[0].load().max())
-    128
+    >>> question = PictureQuestion(Sample("q", "text", "qa", "why ?", ("so",)), (picture, picture))
+    >>> first, second = blank_pictures([question])[0].pictures
+    >>> int(first.load().max()), first is second
+    (128, True)
     """
+    make_once = cache(_make_blank_picture)
     return [
-        replace(own, pictures=tuple(_blank_picture(picture) for picture in own.pictures))
+        replace(own, pictures=tuple(make_once(picture.load().shape) for picture in own.pictures))
         for own in questions
     ]
+
+
+def _make_blank_picture(shape: tuple[int, ...]) -> Sample:
+    name = "blank-" + "x".join(map(str, shape))
+    return Sample(name, "image", "qa", "", (), media=lambda: make_blank_pixels(shape))
 
 
 def make_blank_pixels(shape: Sequence[int]) -> Media:
@@ -372,13 +381,6 @@ def make_blank_pixels(shape: Sequence[int]) -> Media:
     """
     pixels: Media = np.full(shape, _BLANK_LEVEL, np.uint8)
     return pixels
-
-
-def _blank_picture(picture: Sample) -> Sample:
-    def load() -> Media:
-        return make_blank_pixels(picture.load().shape)
-
-    return replace(picture, id=f"{picture.id}-blank", media=load, digest=None, truth={})
 
 
 def exchange_pictures(questions: Sequence[PictureQuestion]) -> list[PictureQuestion]:

@@ -123,6 +123,11 @@ def test_pictures_are_blanked_and_exchanged_and_questions_stay(questions):
         assert {int(p.load().std()) for p in blank.pictures} == {0}
         assert [p.id for p in other.pictures] != [p.id for p in own.pictures]
         assert not {p.id for p in blank.pictures} & {p.id for p in own.pictures}
+        shapes = [p.load().shape for p in own.pictures]
+        assert [p.load().shape for p in blank.pictures] == shapes
+    # Pictures of one size are one object, which a model reads once.
+    blanks = [p for own in blank_pictures(few) for p in own.pictures]
+    assert len({id(p) for p in blanks}) == len({p.load().shape for p in blanks})
 
 
 def test_what_cannot_be_drawn_is_refused(questions):
