@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tinyhub import save_parts
@@ -12,10 +13,15 @@ from ima.drawings import zoo as pretrained
 from ima.drawings.several_drawings import open_drawing_questions
 from ima.errors import UnknownNameError
 from ima.files import read_json
+from ima.interventions import browsing_effects as effects
 from ima.interventions.browsing import load_two_pass_model
 from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.notebook.runner import run_notebook
+from ima.studies.picture_worlds import describe_two_pass_training, find_picture_world
+from ima.systems.records import read_system_records
 
 pytestmark = pytest.mark.usefixtures("planted", "few_counted")
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "browse.md"
 
 
 def test_questions_about_drawings_have_one_answer():
@@ -69,8 +75,10 @@ def tiny(tmp_path, monkeypatch):
         samples=400,
         two_passes=replace(own.two_passes, training=training, batch_size=4),
     )
+    once = replace(own, two_passes=replace(own.two_passes, second_pass=False))
+    recipes = {"browsing/tiny": own, "browsing/tiny-once": once}
     for module in (browsing_zoo, pretrained):
-        monkeypatch.setattr(module, "BROWSING_RECIPES", {"browsing/tiny": own})
+        monkeypatch.setattr(module, "BROWSING_RECIPES", recipes)
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
     return tmp_path / "zoo"
 
@@ -94,3 +102,47 @@ def test_two_passes_are_trained_from_a_pretrained_connector_and_kept(tiny, monke
     assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == made
     with pytest.raises(UnknownNameError, match=r"Unknown connector 'brwsing/.*browsing/tiny"):
         pretrained.train_pretrained_zoo(only=["brwsing/*"])
+
+
+def test_the_page_asks_a_model_of_this_zoo_about_drawings(tiny):
+    pretrained.train_pretrained_zoo(only=["tiny/*", "browsing/*"], samples=4)
+    reader, control = map(load_two_pass_model, ("tiny", "tiny-once"))
+    assert reader.card["parts"] == control.card["parts"]
+    assert reader.card["base"] == control.card["base"]
+    assert not control.condition.project.weight.any()
+    world = find_picture_world(reader.card["dataset"])
+    questions = world.open_questions("test", n=12)
+    assert questions[0].question.prompt.startswith("Question: What is in the background of the ")
+    (ground,) = questions[0].question.references
+    about = questions[0].question.truth["about"]
+    assert f"({ground})" in world.describe_pictures(questions[0]).split(" | ")[about]
+    conditions = effects.make_conditions(reader, questions)
+    answers = effects.answer_in_arms(
+        reader, control, questions, conditions=conditions, max_new_tokens=2
+    )
+    scores = effects.score_answers_by_arm(questions, answers)
+    assert scores.keys() == set(effects.BROWSING_ARMS)
+    settings = describe_two_pass_training(reader.card)
+    assert (settings["training steps"], settings["training pictures"]) == ("3", "400")
+    assert settings["perceptual tokens of a picture"] == "3"
+    assert settings == describe_two_pass_training(control.card)
+
+
+@pytest.mark.slow
+def test_the_page_runs_on_a_model_of_this_zoo(tiny, tmp_path):
+    pretrained.train_pretrained_zoo(only=["tiny/*", "browsing/*"], samples=4)
+    record = tmp_path / "browse.systems.json"
+    run_notebook(
+        NOTEBOOK,
+        output=tmp_path / "browse.ipynb",
+        parameters={
+            "models": {"tiny": "tiny-once"}, "samples": {"tiny": 12}, "aligned": 12,
+            "resamples": 10, "systems": str(record),
+        },
+    )  # fmt: skip
+    (own,) = read_system_records(record)
+    assert own.model == "tiny/vit/image-qa"
+    assert own.score.n == own.alignment.n == 12
+    page = (tmp_path / "browse.ipynb").read_text(encoding="utf-8")
+    assert "on a background" in page
+    assert "up to four objects" not in page

@@ -1,0 +1,141 @@
+"""Questions about several pictures, of the world that a model's pictures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ima.data.picture_questions import PictureQuestion, QuestionWording
+from ima.drawings import several_drawings
+from ima.errors import UnknownNameError
+from ima.miniature import several_pictures
+
+
+@dataclass(frozen=True)
+class PictureWorld:
+    """A world whose pictures can be asked about, several at once.
+
+    Parameters
+    ----------
+    open_questions : callable
+        ``open_questions(split, n=…, seed=…)`` returns the first questions of a split.
+    wording : QuestionWording
+        How the questions are worded.
+    shows : str
+        What a picture shows at most, in words.
+    asks : str
+        The attribute that questions ask for, in words.
+    """
+
+    open_questions: Callable[..., list[PictureQuestion]]
+    wording: QuestionWording
+    shows: str
+    asks: str
+
+    def describe_pictures(self, question: PictureQuestion) -> str:
+        """Return in words what the pictures of a question show, one picture after the other.
+
+        Parameters
+        ----------
+        question : PictureQuestion
+            A question of this world.
+        """
+        attribute = self.wording.attribute_name
+        return " | ".join(
+            ", ".join(f"{thing['noun']} ({thing[attribute]})" for thing in things)
+            for things in question.question.truth["pictures"]
+        )
+
+
+_WORLDS: Mapping[str, PictureWorld] = {
+    "drawings": PictureWorld(
+        several_drawings.open_drawing_questions,
+        several_drawings.WORDING,
+        shows="up to five drawings of up to three kinds, on a background",
+        asks="the background of a thing",
+    ),
+    "mini": PictureWorld(
+        several_pictures.open_picture_questions,
+        several_pictures.WORDING,
+        shows="up to four objects, each with a colour, a size and a place",
+        asks="the colour of a thing",
+    ),
+}
+#: By data set of pictures, its world.
+_BY_DATASET = {
+    f"{name}-image-{task}": world for name, world in _WORLDS.items() for task in ("caption", "qa")
+}
+
+
+def find_picture_world(dataset: str) -> PictureWorld:
+    """Return the world of a data set of pictures.
+
+    Parameters
+    ----------
+    dataset : str
+        As the card of a model names it.
+
+    Raises
+    ------
+    UnknownNameError
+        If no questions about several pictures of this data set are known.
+
+    Examples
+    --------
+    >>> world = find_picture_world("mini-image-caption")
+    >>> (question,) = world.open_questions("test", n=1)
+    >>> question.question.truth["question"]["kind"], world.asks
+    ('attribute', 'the colour of a thing')
+    """
+    if dataset not in _BY_DATASET:
+        raise UnknownNameError.among("data set of pictures", dataset, _BY_DATASET)
+    return _BY_DATASET[dataset]
+
+
+def describe_two_pass_training(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a model of two passes was trained, and on what, by name of the setting.
+
+    Parameters
+    ----------
+    card : mapping
+        Card of a model that :func:`ima.interventions.browsing.load_two_pass_model` loads, of
+        either zoo.
+
+    Raises
+    ------
+    UnknownNameError
+        If its data set is of no world with questions about several pictures.
+
+    Examples
+    --------
+    >>> card = {
+    ...     "dataset": "mini-image-caption", "configuration": {"queries": 2},
+    ...     "recipe": {"pool": 8000, "training": {"steps": 1100}, "batch_size": 24,
+    ...                "frozen_layers": 2, "one_pass_ratio": 0.25, "blank_ratio": 0.25},
+    ... }
+    >>> describe_two_pass_training(card)["training steps"]
+    '1100'
+    """
+    world, recipe = find_picture_world(card["dataset"]), _flatten(card["recipe"])
+    # The recipes of the miniature zoo call their pictures a pool.
+    pictures = recipe["pool" if "pool" in recipe else "samples"]
+    return {
+        "a picture shows": world.shows,
+        "attribute": world.asks,
+        "perceptual tokens of a picture": str(card["configuration"]["queries"]),
+        "training pictures": str(pictures),
+        "training steps": str(recipe["steps"]),
+        "questions in a step": str(recipe["batch_size"]),
+        "first layers of the connector that stayed frozen": str(recipe["frozen_layers"]),
+        "rows read in one pass": f"{recipe['one_pass_ratio']:.0%}",
+        "of the other rows, with blank pictures in the second pass": f"{recipe['blank_ratio']:.0%}",
+    }
+
+
+def _flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe without its groups, by their own names."""
+    settings: dict[str, Any] = {}
+    for name, value in recipe.items():
+        settings |= _flatten(value) if isinstance(value, Mapping) else {name: value}
+    return settings
