@@ -62,6 +62,8 @@ class DrawingsUnifiedRecipe:
         Hidden size and heads of separate connectors; None shares the experts.
     unified : UnifiedRecipe
         Hyperparameters.
+    autocast_after : int or None
+        The first step in bfloat16, where the hardware is faster with it.
     """
 
     language: str
@@ -71,6 +73,7 @@ class DrawingsUnifiedRecipe:
     sizes: Mapping[str, int]
     separate: Mapping[str, int] | None
     unified: UnifiedRecipe
+    autocast_after: int | None = None
 
 
 _PICTURES = ModalityReader("image", "smollm2/dinov2/image-caption")
@@ -88,15 +91,16 @@ _SHARED = DrawingsUnifiedRecipe(
         "audio": "sounds-audio-caption",
         _DRAWING: "drawings-image-caption",
     },
-    samples=3000,
+    samples=1000,
     sizes={"width": 256, "layers": 2, "heads": 8, "feed_forward": 512, "router_width": 64},
     separate=None,
     unified=UnifiedRecipe(
         TrainingRecipe(
-            steps=4000, learning_rate=1e-3, seed=71, warmup=50, probe_every=400, save_every=100
+            steps=1000, learning_rate=1e-3, seed=71, warmup=50, probe_every=200, save_every=50
         ),
         batch_size=16,
     ),
+    autocast_after=100,
 )
 #: By name in the zoo, a training; both see the same samples in the same order.
 UNIFIED_RECIPES: Mapping[str, DrawingsUnifiedRecipe] = MappingProxyType(
@@ -254,7 +258,12 @@ def _train(
         base, config, readers=recipe.readers, perceptions=perceptions, seed=training.seed
     )
     result = train_unified(
-        model, **sources, recipe=recipe.unified, name=name, state_path=state_path
+        model,
+        **sources,
+        recipe=recipe.unified,
+        name=name,
+        state_path=state_path,
+        autocast_after=recipe.autocast_after,
     )
     # The router weights are those of the weights that are saved.
     connector = model.connector.half().float()

@@ -166,6 +166,7 @@ def train_unified(
     recipe: UnifiedRecipe,
     name: str,
     state_path: Path,
+    autocast_after: int | None = None,
 ) -> TrainingResult:
     """Train the connector of a model of several modalities, in place; a stopped run resumes.
 
@@ -181,6 +182,8 @@ def train_unified(
         Name of the run, for messages.
     state_path : Path
         File of the state to resume from.
+    autocast_after : int or None
+        See :func:`ima.training.loop.choose_arithmetic`.
 
     Returns
     -------
@@ -238,7 +241,13 @@ def train_unified(
     connector: nn.Module = model.connector.requires_grad_(requires_grad=True)
     with keep_language_frozen(model.base.language, name=name):
         result = fit_model(
-            connector, step_loss, recipe.training, name=name, state_path=state_path, probe=probe
+            connector,
+            step_loss,
+            recipe.training,
+            name=name,
+            state_path=state_path,
+            probe=probe,
+            autocast_after=autocast_after,
         )
     connector.eval().requires_grad_(requires_grad=False)
     return result
