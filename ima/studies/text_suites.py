@@ -13,6 +13,7 @@ from ima.errors import UnknownNameError
 from ima.models import list_models, zoo
 
 _SUMS = 40
+_ON_TEXTS = ", on texts without pictures"
 #: The world whose texts fit a language model of the zoo.
 LANGUAGE_WORLDS: Mapping[str, str] = {"llama-mini": "mini", "smollm2": "drawings"}
 
@@ -111,6 +112,29 @@ def describe_tuning(card: Mapping[str, Any]) -> str:
         return "all weights tuned"
     layers = recipe.get("lora_layers", "all")
     which = "queries and values" if layers == "query-value" else "all linear layers"
-    return f"adapter of {which}" + (
-        ", on texts without pictures" if recipe.get("text_only") else ""
-    )
+    return f"adapter of {which}" + (_ON_TEXTS if recipe.get("text_only") else "")
+
+
+def find_text_controls(tuning: Mapping[str, str]) -> dict[str, str]:
+    """Find the control of each arm: tuned in the same layers on the same texts, without pictures.
+
+    Parameters
+    ----------
+    tuning : mapping of str to str
+        By name of the model, what was tuned: from :func:`list_text_arms`, of one language model.
+
+    Returns
+    -------
+    dict of str to str
+        By name of an arm, that of its control; arms without one are left out.
+
+    Examples
+    --------
+    >>> find_text_controls({"a": "frozen", "b": "adapter of all linear layers",
+    ...                     "c": "adapter of all linear layers, on texts without pictures"})
+    {'b': 'c'}
+    """
+    controls = {
+        how.removesuffix(_ON_TEXTS): name for name, how in tuning.items() if how.endswith(_ON_TEXTS)
+    }
+    return {name: controls[how] for name, how in tuning.items() if how in controls}

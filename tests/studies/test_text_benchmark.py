@@ -12,7 +12,12 @@ from ima.data.choices import ChoiceQuestion, Sum, TextSuite, draw_sums
 from ima.errors import ParameterError, UnknownNameError
 from ima.models.text_scores import score_texts
 from ima.studies import text_benchmark as benchmark
-from ima.studies.text_suites import describe_tuning, list_text_arms, open_text_suite
+from ima.studies.text_suites import (
+    describe_tuning,
+    find_text_controls,
+    list_text_arms,
+    open_text_suite,
+)
 
 SUITE = TextSuite(
     questions=(
@@ -195,3 +200,16 @@ def test_arms_are_found_in_the_zoo(multitask_zoo):
 )
 def test_a_card_says_what_was_tuned(card, expected):
     assert describe_tuning(card) == expected
+
+
+def test_a_control_is_tuned_in_the_same_layers():
+    cards = {
+        "frozen": {"tuned": False, "recipe": {}},
+        "light": {"tuned": True, "recipe": {"lora_rank": 8, "lora_layers": "query-value"}},
+        "full": {"tuned": True, "recipe": {"lora_rank": 8}},
+        "text": {"tuned": True, "recipe": {"lora_rank": 8, "text_only": True}},
+    }
+    tuning = {name: describe_tuning(card) for name, card in cards.items()}
+    assert find_text_controls(tuning) == {"full": "text"}
+    del tuning["text"]
+    assert find_text_controls(tuning) == {}
