@@ -118,9 +118,11 @@ PROMISES = (
     ),
     Promise(
         "The folder is read-only",
-        "Writing is refused. Finished units can still be read and verified.",
+        "Writing is refused. Finished units can still be read and verified, and to make a finished "
+        "cache again does nothing.",
         (
             f"{_DISK}::test_a_read_only_folder_is_refused_and_can_still_be_read",
+            f"{_DISK}::test_a_finished_cache_in_a_read_only_folder_needs_nothing",
             f"{_DISK}::test_a_cache_that_may_not_be_read_is_named",
         ),
     ),
