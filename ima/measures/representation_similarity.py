@@ -57,8 +57,7 @@ def compute_retrieval_hits(
     [1.0, 1.0, 1.0]
     """
     _check(a, b)
-    labels = [] if groups is None else np.unique(groups)
-    if len(labels) > 1:
+    if groups is not None and len(labels := np.unique(groups)) > 1:
         hits = np.empty(len(a))
         for label in labels:
             rows = groups == label
