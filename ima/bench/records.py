@@ -139,10 +139,12 @@ def time_against(
     extras = {_EXTRA + step.name: step.extra for step in steps if step.extra is not None}
     seconds = time_rounds({**everything, **extras}, repeats=repeats, prepare=prepare)
 
+    bases = {step.name: step.against or reference.name for step in steps}
+
     def compute_floor(step: TimedStep) -> float:
         if step.extra is None:
             return 1.0
-        ratio = compare(_EXTRA + step.name, base=step.against or reference.name)
+        ratio = compare(_EXTRA + step.name, base=bases[step.name])
         return max(1.0, ratio) if step.overlaps else 1.0 + ratio
 
     def compare(name: str, *, base: str) -> float:
@@ -155,11 +157,11 @@ def time_against(
             subject=subject,
             value=statistics.median(seconds[step.name]),
             unit="s",
-            ratio=compare(step.name, base=step.against or reference.name),
+            ratio=compare(step.name, base=bases[step.name]),
             limit=step.limit,
             n=repeats,
             device=device,
-            against=step.against or reference.name,
+            against=bases[step.name],
             floor=compute_floor(step),
         )
         for step in steps

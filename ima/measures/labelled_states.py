@@ -189,14 +189,8 @@ def iterate_layer_states(
 
     Parameters
     ----------
-    means : mapping of str to xarray.DataArray
-        ``(sample, kind, layer, hidden)``; only this layer is read.
-    states : pandas.DataFrame
-        From :func:`list_labelled_states`.
-    rows : ndarray
-        Rows of `states`.
-    layer : int
-        Label of the layer.
+    means, states, rows, layer
+        As for :func:`read_layer_states`.
 
     Yields
     ------
