@@ -8,13 +8,11 @@ pairs of nouns that training never showed are scored apart, under names with a p
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ima.data.samples import Sample, open_samples
@@ -23,6 +21,7 @@ from ima.drawings.telling import choose_demonstrations, tell_sample, write_demon
 from ima.metrics.answers import answer_with_majority, score_answers
 from ima.metrics.cider_bleu import score_cider_bleu
 from ima.metrics.hallucination import count_chair_mentions, score_chair
+from ima.models.perception import remember_tokens
 from ima.models.shared_head import answer_after_head
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, make_interval_record
@@ -155,18 +154,7 @@ def encode_once(model: Any, kept: dict[str, Tensor]) -> Any:
     >>> for step in (0, 100):  # doctest: +SKIP
     ...     score_model(encode_once(load_model(f"model@{step}"), kept), samples)
     """
-    perception = copy.copy(model.perception)
-    encode = model.perception.tokens
-
-    def tokens(samples: Sequence[Sample]) -> Tensor:
-        missing = [sample for sample in samples if sample.id not in kept]
-        if missing:
-            ids = [sample.id for sample in missing]
-            kept.update(zip(ids, encode(missing), strict=True))
-        return torch.stack([kept[sample.id] for sample in samples])
-
-    object.__setattr__(perception, "tokens", tokens)
-    return replace(model, perception=perception)
+    return replace(model, perception=remember_tokens(model.perception, kept))
 
 
 def examine_connector(

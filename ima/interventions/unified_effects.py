@@ -19,7 +19,7 @@ from ima.models.unified import UnifiedModel
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.report import compute_score_gain
 
-#: The arms that are compared, by their folder in the zoo.
+#: The arms that are compared, in words.
 ARM_NAMES: Mapping[str, str] = {"shared": "one connector", "separate": "separate connectors"}
 #: The score of a caption: it names exactly what the sample shows, with all visible attributes.
 EXACT = "exact_full"
@@ -102,7 +102,9 @@ def _score_each(samples: Sequence[Sample], captions: Sequence[str], *, metric: s
                 f"Sample {sample.id!r} carries the truth of no world, so that its caption cannot "
                 "be scored. Use samples of a world's data set."
             )
-        scores.append(world.score_caption(sample, caption)[metric])
+        # A language model that was not trained to stop goes on in another line.
+        first_line = caption.partition("\n")[0]
+        scores.append(world.score_caption(sample, first_line)[metric])
     return scores
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -180,6 +180,56 @@ class Perception:
         name = f"the encoder {self.encoder.config.model_type}"
         sounds = [prepare_sound(s, s.load(), heard=MEL_SECONDS, name=name) for s in samples]
         return compute_log_mel_spectrograms(sounds)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RememberingPerception(Perception):
+    """An encoder that reads each sample once, whichever connector follows it.
+
+    :func:`remember_tokens` makes it.
+
+    Parameters
+    ----------
+    source : Perception
+        Its encoder reads the samples that are not known.
+    known : dict of str to Tensor
+        The encoder's tokens by id of the sample, ``(position, width)``; they are added here.
+    """
+
+    source: Perception = field(repr=False)
+    known: dict[str, Tensor] = field(repr=False)
+
+    def tokens(self, samples: Sequence[Sample]) -> Tensor:
+        """Return all tokens of the encoder's last layer, dims (sample, position, width)."""
+        missing = [sample for sample in samples if sample.id not in self.known]
+        if missing:
+            ids = [sample.id for sample in missing]
+            self.known.update(zip(ids, self.source.tokens(missing), strict=True))
+        return torch.stack([self.known[sample.id] for sample in samples])
+
+    def prepare_pixels(self, sample: Sample) -> Tensor:
+        """Return what the encoder is given of one image, dims (channel, height, width)."""
+        return self.source.prepare_pixels(sample)
+
+
+def remember_tokens(perception: Perception, known: dict[str, Tensor]) -> RememberingPerception:
+    """Return a perception that computes the encoder's tokens of each sample once.
+
+    Parameters
+    ----------
+    perception : Perception
+        Any perception.
+    known : dict of str to Tensor
+        The tokens by id of the sample. Perceptions that share an encoder may share it. Samples of
+        one id must have one medium: a caption and a question of one id may have different pictures.
+
+    Examples
+    --------
+    >>> known = {}
+    >>> pair = [remember_tokens(each, known) for each in (first, second)]  # doctest: +SKIP
+    """
+    own = {each.name: getattr(perception, each.name) for each in fields(Perception)}
+    return RememberingPerception(**own, source=perception, known=known)
 
 
 def _load_image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:

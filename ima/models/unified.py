@@ -20,7 +20,7 @@ from ima.errors import ModelError, UnknownNameError
 from ima.models import load_model, zoo
 from ima.models.frozen import FrozenModel
 from ima.models.loading import load_encoder
-from ima.models.perception import Perception
+from ima.models.perception import Perception, remember_tokens
 from ima.models.universal_connector import (
     ModalityConnector,
     UniversalConnector,
@@ -195,7 +195,7 @@ def load_unified_model(name: str, *, device: str = "cpu") -> UnifiedModel:
     Parameters
     ----------
     name : str
-        Its folder under ``onellm``: ``shared`` or ``separate``.
+        Its folder under ``onellm``, such as ``shared`` or ``separate``.
     device : str
         A torch device.
 
@@ -230,6 +230,43 @@ def load_unified_model(name: str, *, device: str = "cpu") -> UnifiedModel:
     state = load_file(folder / zoo.WEIGHTS_FILE)
     load_connector_state(model, state)
     return replace(model, card=card)
+
+
+def share_encoders(models: Mapping[str, UnifiedModel]) -> dict[str, UnifiedModel]:
+    """Return models that differ in their connectors alone, so that encoders read each sample once.
+
+    The tokens of all samples that were read stay in memory. Samples are known by their ids.
+
+    Parameters
+    ----------
+    models : mapping of str to UnifiedModel
+        Models whose cards name the same parts, by any name.
+
+    Returns
+    -------
+    dict of str to UnifiedModel
+        By the same names.
+
+    Raises
+    ------
+    ModelError
+        If the models were trained with different parts.
+
+    Examples
+    --------
+    >>> pair = {name: load_unified_model(name) for name in ("shared", "separate")}  # doctest: +SKIP
+    >>> share_encoders(pair)["separate"].modalities  # doctest: +SKIP
+    ('image', 'video', 'audio', 'depth', 'drawing', 'motion')
+    """
+    first, *others = models.values()
+    for other in others:
+        if (first.card["parts"], first.readers) != (other.card["parts"], other.readers):
+            raise ModelError(
+                f"The models {', '.join(models)} do not have the same encoders. Give models that "
+                "were trained with the same parts."
+            )
+    perceptions = {name: remember_tokens(own, {}) for name, own in first.perceptions.items()}
+    return {name: replace(model, perceptions=perceptions) for name, model in models.items()}
 
 
 def load_connector_state(model: UnifiedModel, state: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,7 @@ from ima.drawings.telling import tell_sample, tell_truth
 from ima.errors import ParameterError, UnknownNameError
 from ima.metrics.score_tables import tabulate_checkpoint_scores
 from ima.models.parts import MODEL_PARTS
+from ima.models.perception import Perception
 from ima.models.saving import save_model
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 from ima.studies.text_suites import describe_tuning
@@ -191,19 +192,19 @@ def test_what_is_told_of_a_clip_is_scored_as_the_clip(planted, monkeypatch):
 def test_the_encoder_reads_each_sample_once_for_all_models_that_share_it():
     read = []
 
-    @dataclass(frozen=True)
-    class Encoder:
+    class Encoder(Perception):
         def tokens(self, samples):
             read.extend(sample.id for sample in samples)
             return torch.tensor([[float(sample.id)] for sample in samples])
 
     @dataclass(frozen=True)
     class Model:
-        perception: Encoder
+        perception: Perception
 
     samples = [Sample(str(number), "image", "caption", "", ()) for number in range(3)]
     kept = {}
-    first, second = (encode_once(Model(Encoder()), kept).perception for _ in range(2))
+    models = [Model(Encoder("image", None, torch.nn.Identity(), queries=1)) for _ in range(2)]
+    first, second = (encode_once(model, kept).perception for model in models)
     assert first.tokens(samples[:2]).tolist() == [[0.0], [1.0]]
     assert second.tokens(samples[::-1]).tolist() == [[2.0], [1.0], [0.0]]
     assert read == ["0", "1", "2"]

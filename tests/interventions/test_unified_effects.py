@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from ima.data.samples import Sample
-from ima.errors import SampleError
+from ima.errors import ModelError, SampleError
 from ima.interventions import unified_effects as effects
 from ima.measures.modality_alignment import align_modalities, compare_modalities
 from ima.measures.router_weights import compare_routers
 from ima.miniature.views import MODALITY_NAMES, open_scene_samples
-from ima.models.unified import load_unified_model, read_kept_router_weights
+from ima.models.unified import load_unified_model, read_kept_router_weights, share_encoders
 
 
 def test_scores_are_tabulated_and_compared_in_pairs():
@@ -56,3 +59,31 @@ def test_each_modality_is_captioned_and_captured():
     strange = {"image": [Sample("1", "image", "caption", "caption :", ("x",), media=np.zeros)]}
     with pytest.raises(SampleError, match="truth of no world"):
         effects._score_each(strange["image"], ["a ring"], metric="exact_full")
+
+
+@pytest.mark.usefixtures("unified_zoo")
+def test_encoders_read_each_sample_once_for_both_arms():
+    pair = {arm: load_unified_model(arm) for arm in effects.ARM_NAMES}
+    (sample,) = open_scene_samples("depth", "test", n=1)
+    read = []
+
+    def media():
+        read.append(sample.id)
+        return sample.load()
+
+    given = [replace(sample, media=media)]
+    plain = {arm: model.open("depth").perception(given) for arm, model in pair.items()}
+    assert len(read) == 2
+    for arm, model in share_encoders(pair).items():
+        assert model.connector is pair[arm].connector
+        assert torch.equal(model.open("depth").perception(given), plain[arm])
+    assert len(read) == 3
+    strange = replace(pair["separate"], card={**pair["separate"].card, "parts": {}})
+    with pytest.raises(ModelError, match="do not have the same encoders"):
+        share_encoders({"shared": pair["shared"], "separate": strange})
+
+
+def test_a_caption_ends_with_its_line():
+    (sample,) = open_scene_samples("audio", "test", n=1)
+    caption = f"{sample.references[0]}\nand a loud drum"
+    assert effects._score_each([sample], [caption], metric="exact_full") == [1.0]

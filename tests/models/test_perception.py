@@ -11,7 +11,7 @@ import torch
 
 from ima.data.samples import Sample
 from ima.models import load_model
-from ima.models.perception import reuse_perception
+from ima.models.perception import remember_tokens, reuse_perception
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,24 @@ def test_a_memory_that_is_given_outlives_the_context(perception):
         with reuse_perception(memory):
             perception(given)
     assert len(read) == len(given)
+
+
+def test_connectors_that_share_an_encoder_read_each_sample_once(perception):
+    given, read = pictures(3)
+    moved = copy.deepcopy(perception.connector)
+    with torch.no_grad():
+        next(moved.parameters()).add_(1.0)
+    others = [perception, replace(perception, connector=moved)]
+    plain = [other(given) for other in others]
+    assert not torch.equal(*plain)
+    read.clear()
+    known = {}
+    for other, expected in zip(others, plain, strict=True):
+        # A model replaces the connector of what it was given.
+        own = replace(remember_tokens(perception, known), connector=other.connector)
+        torch.testing.assert_close(own(given[::-1]), expected.flip(0))
+    assert sorted(read) == [0, 1, 2]
+    assert torch.equal(own.prepare_pixels(given[0]), perception.prepare_pixels(given[0]))
 
 
 def test_other_order_other_media_and_other_connectors_are_perceived_anew(perception):
