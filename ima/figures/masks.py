@@ -72,6 +72,7 @@ def plot_heatmap(
         set_readable_numerals(axes)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.tick_params(left=False, bottom=False)
+        axes.grid(visible=False)  # it would show through empty cells
         axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
         if longest > 3:
             axes.set_xticklabels(axes.get_xticklabels(), rotation=30, ha="right")
