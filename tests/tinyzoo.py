@@ -396,7 +396,10 @@ def add_unified(root: Path) -> None:
         routers = list_router_weights(connector.half().float())
         card = {
             **pattern, "name": arm.name, "kind": "unified", "language": LANGUAGE,
-            "recipe": {"steps": 0, "batch_size": 1, "pool": 1, "first_ratio": 0.2},
+            "recipe": {
+                "steps": 0, "batch_size": 1, "pool": 1, "first_ratio": 0.2,
+                "shared": arm.shares_experts,
+            },
             "readers": {name: asdict(reader) for name, reader in READERS.items()},
             "configuration": config.model_dump(), "command": "ima zoo train", "parts": parts,
             "made_of": made_of, "language_state": "0", "routers": routers,

@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from ima.data.samples import Sample, open_samples
 from ima.drawings.kept_parts import get_features_folder, keep_trained_part
+from ima.drawings.line_drawings import LINE_DRAWING, draw_lines
 from ima.models import load_model, zoo
 from ima.models.unified import (
     UNIFIED_FOLDER,
@@ -35,11 +34,6 @@ from ima.training.unified import (
     make_separate_config,
     train_unified,
 )
-
-#: The modality whose pictures are reduced to lines.
-_DRAWING = "drawing"
-#: Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601).
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -83,13 +77,13 @@ _SHARED = DrawingsUnifiedRecipe(
         "image": _PICTURES,
         "video": ModalityReader("video", "smollm2/dinov2/video-caption"),
         "audio": ModalityReader("audio", "smollm2/whisper/audio-caption"),
-        _DRAWING: _PICTURES,
+        LINE_DRAWING: _PICTURES,
     },
     datasets={
         "image": "drawings-image-caption",
         "video": "drawings-video-caption",
         "audio": "sounds-audio-caption",
-        _DRAWING: "drawings-image-caption",
+        LINE_DRAWING: "drawings-image-caption",
     },
     samples=1000,
     sizes={"width": 256, "layers": 2, "heads": 8, "feed_forward": 512, "router_width": 64},
@@ -111,32 +105,6 @@ UNIFIED_RECIPES: Mapping[str, DrawingsUnifiedRecipe] = MappingProxyType(
 )
 
 
-def trace_lines(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Reduce a picture to its lines: how fast its brightness changes.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        ``(height, width, channel)`` uint8.
-
-    Returns
-    -------
-    ndarray
-        ``(height, width, channel)`` uint8 with equal channels; the fastest change is white.
-
-    Examples
-    --------
-    >>> pixels = np.zeros((4, 4, 3), np.uint8)
-    >>> pixels[:, 2:] = 200
-    >>> trace_lines(pixels)[0, :, 0].tolist()
-    [0, 255, 255, 0]
-    """
-    brightness = pixels.astype(float) @ np.array(_LUMA)
-    change = np.hypot(*np.gradient(brightness))
-    scaled = np.rint(255 * change / max(change.max(), 1e-9)).astype(np.uint8)
-    return np.repeat(scaled[..., None], 3, axis=-1)
-
-
 def open_unified_samples(
     recipe: DrawingsUnifiedRecipe, modality: str, split: str, *, n: int
 ) -> list[Sample]:
@@ -150,18 +118,9 @@ def open_unified_samples(
     >>> samples = open_unified_samples(recipe, "drawing", "train", n=10)  # doctest: +SKIP
     """
     name = f"{recipe.datasets[modality]}:{split}"
-    if modality != _DRAWING:
+    if modality != LINE_DRAWING:
         return list(open_samples(name, n=n))
-    return [_reduce_to_lines(sample) for sample in open_samples(name, n=2 * n)[n:]]
-
-
-def _reduce_to_lines(sample: Sample) -> Sample:
-    return replace(
-        sample,
-        id=f"{sample.id}-{_DRAWING}",
-        media=lambda: trace_lines(sample.load()),
-        content=sample.content_key,
-    )
+    return [draw_lines(sample) for sample in open_samples(name, n=2 * n)[n:]]
 
 
 class StoredSamples:

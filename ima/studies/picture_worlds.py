@@ -117,7 +117,7 @@ def describe_two_pass_training(card: Mapping[str, Any]) -> dict[str, str]:
     >>> describe_two_pass_training(card)["training steps"]
     '1100'
     """
-    world, recipe = find_picture_world(card["dataset"]), _flatten(card["recipe"])
+    world, recipe = find_picture_world(card["dataset"]), flatten_recipe(card["recipe"])
     # The recipes of the miniature zoo call their pictures a pool.
     pictures = recipe["pool" if "pool" in recipe else "samples"]
     return {
@@ -133,9 +133,20 @@ def describe_two_pass_training(card: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a recipe without its groups, by their own names."""
+def flatten_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe without its groups, by their own names.
+
+    Parameters
+    ----------
+    recipe : mapping
+        As a card holds it. Of two settings of one name, the later one remains.
+
+    Examples
+    --------
+    >>> flatten_recipe({"pool": 8, "training": {"steps": 9}})
+    {'pool': 8, 'steps': 9}
+    """
     settings: dict[str, Any] = {}
     for name, value in recipe.items():
-        settings |= _flatten(value) if isinstance(value, Mapping) else {name: value}
+        settings |= flatten_recipe(value) if isinstance(value, Mapping) else {name: value}
     return settings

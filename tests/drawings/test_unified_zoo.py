@@ -1,19 +1,31 @@
-"""One connector of the pretrained zoo: recipes, lines, and a training on planted drawings."""
+"""One connector of the pretrained zoo: recipes, a training, and its page on planted drawings."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 from tinyhub import save_parts
 
+from ima.data.worlds import world_of
 from ima.drawings import unified_zoo
 from ima.drawings import zoo as pretrained
 from ima.files import read_json
-from ima.models.unified import ModalityReader, load_unified_model, read_kept_router_weights
+from ima.interventions import unified_effects as effects
+from ima.measures.modality_alignment import align_modalities
+from ima.models.unified import (
+    ModalityReader,
+    load_unified_model,
+    read_kept_router_weights,
+    share_encoders,
+)
 from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.notebook.runner import run_notebook
+from ima.studies import modality_worlds
+from ima.systems.records import read_system_records
 
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "onellm.md"
 pytestmark = pytest.mark.usefixtures("planted", "few_counted")
 
 
@@ -26,17 +38,6 @@ def test_recipes_read_with_encoders_of_the_pretrained_zoo_and_differ_in_what_is_
     assert next(iter(shared.readers)) == "image"
 
 
-def test_lines_stand_where_brightness_changes():
-    pixels = np.full((20, 20, 3), 40, np.uint8)
-    pixels[5:15, 5:15] = (200, 120, 30)
-    lines = unified_zoo.trace_lines(pixels)
-    assert (lines == lines[..., :1]).all()
-    assert lines.max() == 255
-    assert lines[8:12, 8:12].max() == 0 == lines[:4].max()
-    assert lines[5:15, 4:6].min() > 100
-    assert unified_zoo.trace_lines(np.full((4, 4, 3), 9, np.uint8)).max() == 0
-
-
 def test_line_drawings_are_of_other_pictures():
     recipe = unified_zoo.UNIFIED_RECIPES["onellm/smollm2-shared"]
     pictures = unified_zoo.open_unified_samples(recipe, "image", "train", n=5)
@@ -44,6 +45,24 @@ def test_line_drawings_are_of_other_pictures():
     contents = {sample.content_key for sample in (*pictures, *drawings)}
     assert len(contents) == 10
     assert drawings[0].load().shape == pictures[0].load().shape
+
+
+def test_line_drawings_of_the_test_show_the_pictures_of_the_test():
+    recipe = unified_zoo.UNIFIED_RECIPES["onellm/smollm2-shared"]
+    world = modality_worlds.find_modality_world(recipe.datasets["image"])
+    assert tuple(world.shows) == tuple(recipe.readers)
+    card = {"recipe": asdict(recipe)}
+    samples = {name: world.open_test_samples(card, name, n=3) for name in recipe.readers}
+    contents = {name: [each.content_key for each in own] for name, own in samples.items()}
+    assert contents["drawing"] == contents["image"]
+    assert len({*contents["video"], *contents["audio"], *contents["image"]}) == 9
+    for name, own in samples.items():
+        for sample in own:
+            assert "-test-" in sample.id
+            scores = world_of(sample).score_caption(sample, sample.references[0])
+            assert scores[world.metric] == 1.0, name
+    titles = [title for title, _ in world.list_pictures(samples)]
+    assert titles == ["image", "drawing", "first frame", "image", "drawing", "last frame"]
 
 
 @pytest.fixture
@@ -96,3 +115,42 @@ def test_one_connector_is_trained_between_parts_of_the_pretrained_zoo_and_kept(t
     assert not list((tiny / ".training" / "pretrained").glob("onellm*"))
     monkeypatch.setattr(unified_zoo, "train_unified", None)
     pretrained.train_pretrained_zoo(only=["onellm/*"])
+
+
+def test_the_page_captions_and_compares_the_same_drawn_scenes(tiny):
+    pretrained.train_pretrained_zoo(only=["tiny/*", "onellm/*"], samples=4)
+    pair = {name: load_unified_model(name) for name in ("tiny", "apart")}
+    card, control = (model.card for model in pair.values())
+    assert modality_worlds.list_differing_settings(card, control) == {"separate"}
+    world = modality_worlds.find_modality_world(card["dataset"])
+    samples = {name: world.open_test_samples(card, name, n=4) for name in card["readers"]}
+    scores = effects.score_modalities(
+        share_encoders(pair)["tiny"], samples, metric=world.metric, max_new_tokens=2
+    )
+    assert dict(scores.sizes) == {"source": 2, "modality": 2, "sample": 4}
+    raw = effects.capture_modalities(pair["tiny"], samples)["raw"]
+    assert align_modalities(raw, resamples=4)["pair"].values.tolist() == ["image and drawing"]
+    settings = modality_worlds.describe_unified_training(card, control)
+    assert settings["training samples of each modality"] == "100"
+    assert settings["training steps"] == "3"
+
+
+@pytest.mark.slow
+def test_the_page_runs_on_models_of_this_zoo(tiny, tmp_path):
+    pretrained.train_pretrained_zoo(only=["tiny/*", "onellm/*"], samples=4)
+    record = tmp_path / "onellm.systems.json"
+    run_notebook(
+        NOTEBOOK,
+        output=tmp_path / "onellm.ipynb",
+        parameters={
+            "models": {"tiny": "apart"}, "samples": {"tiny": 6}, "aligned": 6, "resamples": 10,
+            "permutations": 19, "systems": str(record),
+        },
+    )  # fmt: skip
+    (own,) = read_system_records(record)
+    assert own.dataset == "2 modalities"
+    # Line drawings are of the pictures that the test shows.
+    assert own.score.n == own.alignment.n == 6
+    page = (tmp_path / "onellm.ipynb").read_text(encoding="utf-8")
+    assert "computed from its pixels" in page
+    assert "outlines in chalk" not in page

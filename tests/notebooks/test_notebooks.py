@@ -594,18 +594,24 @@ def test_pictures_are_words_of_the_vocabulary(tmp_path):
 @pytest.mark.slow
 def test_one_connector_reads_six_modalities(tmp_path):
     record = tmp_path / "onellm.systems.json"
-    given = {"samples": 6, "aligned": 6, "resamples": 10, "permutations": 19}
-    known = check_page(run("onellm", tmp_path, **given, systems=str(record)))
+    given = {"samples": {"shared": 6}, "aligned": 6, "resamples": 10, "permutations": 19}
+    notebook = run("onellm", tmp_path, **given, systems=str(record))
+    known = check_page(notebook)
     (own,) = read_system_records(record)
     assert own.cost.value > 1
     assert own.score == own.promised
     # Pictures and their views show the same scenes, as clips and traces do.
     assert own.alignment.n == 18
-    assert (known["queries"], known["experts"], known["samples"]) == ("3", "3", "6")
-    assert known["modalities"] == "6"
-    assert "n = 6" in known["gain"]
-    assert "All hold here" in known["failed"] or "Not shown here: " in known["failed"]
-    assert "n = 18 tokens" in known["routers"]
+    assert (own.model, own.dataset) == ("llama-mini", "6 modalities")
+    assert own.setting.startswith("3 shared experts")
+    assert known["samples"] == known["aligned"] == "'6 with llama-mini'"
+    assert "n = 6 (llama-mini)" in known["gain"]
+    assert re.search(r"All hold with llama|Not shown with llama.*: ", known["failed"])
+    assert "n = 18 tokens) with llama-mini" in known["routers"]
+    assert "of 15 are more similar" in known["pairs"]
+    tables = [o.data.get("text/html", "") for o in outputs(notebook, "execute_result")]
+    (views,) = [own for own in tables if "a sample is" in own]
+    assert views.count("no colours") == 2
 
 
 @pytest.mark.slow
