@@ -64,6 +64,32 @@ def boxes_of(sample: Sample) -> dict[str, tuple[Box, ...]]:
     return boxes
 
 
+def score_kind_overlap(sample: Sample, caption: str) -> float:
+    """Score how far the kinds of objects that a caption names are those of a sample.
+
+    Parameters
+    ----------
+    sample : Sample
+        A sample of this world.
+    caption : str
+        What a model says.
+
+    Returns
+    -------
+    float
+        Nouns that are named and there, divided by those that are named or there, in any number: 1
+        if the caption names exactly what is there, 0 if nothing of it.
+
+    Examples
+    --------
+    >>> sample = Sample("0", "image", "caption", "", (), {"entities": [{"noun": "dog"}]})
+    >>> score_kind_overlap(sample, "two dogs and a cactus on the road")
+    0.5
+    """
+    named, there = set(count_named(caption)), {own["noun"] for own in sample.truth["entities"]}
+    return len(named & there) / len(named | there)
+
+
 def score_caption(sample: Sample, caption: str) -> dict[str, float]:
     """Score one caption against the truth of its sample.
 

@@ -79,6 +79,17 @@ CODE_RECIPES: Mapping[str, DrawingsCodeRecipe] = MappingProxyType(
 )
 
 
+def describe_drawing(sample: Sample) -> Sample:
+    """Return the text that codes of a sample's picture are predicted from: its first caption.
+
+    Examples
+    --------
+    >>> describe_drawing(Sample("0", "image", "caption", "", ("two dogs on the road",))).prompt
+    'two dogs on the road'
+    """
+    return Sample(sample.id, "text", "caption", sample.references[0], ())
+
+
 def train_drawings_codes(name: str) -> Path:
     """Train one of :data:`CODE_RECIPES`, unless the zoo holds it; a stopped run continues.
 
@@ -185,7 +196,7 @@ def open_drawn_pictures(
         tiles=torch.cat(tiles),
         pixels=_shrink_pictures(samples, side=recipe.pixels),
         captions=samples,
-        descriptions=[Sample(own.id, "text", "caption", own.references[0], ()) for own in samples],
+        descriptions=[describe_drawing(own) for own in samples],
     )
 
 

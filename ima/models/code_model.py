@@ -20,6 +20,7 @@ from ima.models.chat_template import TextTokens
 from ima.models.codes import CodeConfig, CodeConnector, extend_vocabulary
 from ima.models.frozen import FrozenModel
 from ima.models.hook_point_search import find_hook_points
+from ima.models.perception import remember_tokens
 from ima.models.tile_decoder import TileDecoder, TileDecoderConfig
 
 #: Folder of the zoo that holds models with codes, and their control.
@@ -376,6 +377,48 @@ def load_code_model(name: str, *, device: str = "cpu") -> CodeModel:
     decoder: Any = dict(modules.items()).get("decoder")
     named = f"{CODES_FOLDER}/{name}"
     return make_code_model(base, connector, decoder=decoder, name=named, card=card)
+
+
+def load_code_models(names: Sequence[str], *, device: str = "cpu") -> dict[str, CodeModel]:
+    """Load models with codes, or their control, that share an encoder; it reads a sample once.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As :func:`load_code_model` reads them.
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    dict of str to CodeModel
+        By name. Two samples of one id must have the same picture.
+
+    Raises
+    ------
+    ModelError
+        If a model cannot be loaded, or was trained between other parts than the first.
+
+    Examples
+    --------
+    >>> list(load_code_models(["teal-32", "dense"]))  # doctest: +SKIP
+    ['teal-32', 'dense']
+    """
+    loaded = {name: load_code_model(name, device=device) for name in names}
+    first, *others = loaded.values()
+    for own in others:
+        if own.card["parts"] != first.card["parts"]:
+            raise ModelError(
+                f"Codes are compared between the same frozen parts: {first.model.name} has "
+                f"{first.card['made_of']}, and {own.model.name} has {own.card['made_of']}."
+            )
+    tokens: dict[str, Tensor] = {}
+    return {name: _remember_tokens(own, tokens) for name, own in loaded.items()}
+
+
+def _remember_tokens(own: CodeModel, tokens: dict[str, Tensor]) -> CodeModel:
+    perception: Any = own.model.perception
+    return replace(own, model=replace(own.model, perception=remember_tokens(perception, tokens)))
 
 
 def build_modules(configuration: Mapping[str, Any], *, seed: int = 0) -> nn.ModuleDict:

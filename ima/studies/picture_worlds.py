@@ -1,4 +1,4 @@
-"""Questions about several pictures, of the world that a model's pictures come from."""
+"""What studies need of the world that a model's pictures come from: questions, texts and scores."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ima.data.picture_questions import PictureQuestion, QuestionWording
+from ima.data.samples import Sample
 from ima.drawings import several_drawings
+from ima.drawings.caption_scores import score_kind_overlap
+from ima.drawings.code_zoo import describe_drawing
 from ima.errors import UnknownNameError
 from ima.miniature import several_pictures
+from ima.miniature.caption_metrics import score_object_overlap
+from ima.miniature.code_parts import make_description
 
 
 @dataclass(frozen=True)
 class PictureWorld:
-    """A world whose pictures can be asked about, several at once.
+    """A world whose pictures can be asked about, several at once, and described in a text.
 
     Parameters
     ----------
@@ -26,12 +31,21 @@ class PictureWorld:
         What a picture shows at most, in words.
     asks : str
         The attribute that questions ask for, in words.
+    describe : callable
+        ``describe(sample)`` returns the text that codes of its picture are predicted from.
+    score_overlap : callable
+        ``score_overlap(sample, caption)`` returns the overlap of named and true objects.
+    counts : str
+        What this overlap counts, in words.
     """
 
     open_questions: Callable[..., list[PictureQuestion]]
     wording: QuestionWording
     shows: str
     asks: str
+    describe: Callable[[Sample], Sample]
+    score_overlap: Callable[[Sample, str], float]
+    counts: str
 
     def describe_pictures(self, question: PictureQuestion) -> str:
         """Return in words what the pictures of a question show, one picture after the other.
@@ -54,12 +68,18 @@ _WORLDS: Mapping[str, PictureWorld] = {
         several_drawings.WORDING,
         shows="up to five drawings of up to three kinds, on a background",
         asks="the background of a thing",
+        describe=describe_drawing,
+        score_overlap=score_kind_overlap,
+        counts="nouns, whatever their number",
     ),
     "mini": PictureWorld(
         several_pictures.open_picture_questions,
         several_pictures.WORDING,
         shows="up to four objects, each with a colour, a size and a place",
         asks="the colour of a thing",
+        describe=make_description,
+        score_overlap=score_object_overlap,
+        counts="objects, each a noun with its colour",
     ),
 }
 #: By data set of pictures, its world.
@@ -118,19 +138,58 @@ def describe_two_pass_training(card: Mapping[str, Any]) -> dict[str, str]:
     '1100'
     """
     world, recipe = find_picture_world(card["dataset"]), flatten_recipe(card["recipe"])
-    # The recipes of the miniature zoo call their pictures a pool.
-    pictures = recipe["pool" if "pool" in recipe else "samples"]
     return {
         "a picture shows": world.shows,
         "attribute": world.asks,
         "perceptual tokens of a picture": str(card["configuration"]["queries"]),
-        "training pictures": str(pictures),
+        "training pictures": str(_count_pictures(recipe)),
         "training steps": str(recipe["steps"]),
         "questions in a step": str(recipe["batch_size"]),
         "first layers of the connector that stayed frozen": str(recipe["frozen_layers"]),
         "rows read in one pass": f"{recipe['one_pass_ratio']:.0%}",
         "of the other rows, with blank pictures in the second pass": f"{recipe['blank_ratio']:.0%}",
     }
+
+
+def describe_code_training(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return how a model with codes, or its control, was trained, by name of the setting.
+
+    Parameters
+    ----------
+    card : mapping
+        Card of a model that :func:`ima.models.code_model.load_code_model` loads, of either zoo.
+
+    Raises
+    ------
+    UnknownNameError
+        If its data set is of no known world of pictures.
+
+    Examples
+    --------
+    >>> card = {
+    ...     "dataset": "mini-image-caption", "model": "llama-mini/vit/image-caption",
+    ...     "recipe": {"pool": 6000, "steps": 400, "batch_size": 16, "side": 4, "pixels": 64},
+    ... }
+    >>> describe_code_training(card)["tiles of a picture, and codes that it reads"]
+    '4 × 4'
+    """
+    world, recipe = find_picture_world(card["dataset"]), flatten_recipe(card["recipe"])
+    side = recipe["side"]
+    return {
+        "encoder and language model of": card["model"],
+        "a picture shows": world.shows,
+        "overlap counts": world.counts,
+        "tiles of a picture, and codes that it reads": f"{side} × {side}",
+        "pixels of a decoded picture": f"{recipe['pixels']} × {recipe['pixels']}",
+        "training pictures": str(_count_pictures(recipe)),
+        "training steps": str(recipe["steps"]),
+        "pictures in a step that are read, and as many that are drawn": str(recipe["batch_size"]),
+    }
+
+
+def _count_pictures(recipe: Mapping[str, Any]) -> int:
+    """Return the number of training pictures, which recipes of the miniature zoo call a pool."""
+    return int(recipe["pool" if "pool" in recipe else "samples"])
 
 
 def flatten_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:

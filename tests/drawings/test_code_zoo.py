@@ -13,6 +13,7 @@ from ima.drawings import zoo as pretrained
 from ima.files import read_json
 from ima.models.code_model import load_code_model
 from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.studies.picture_worlds import find_picture_world
 
 pytestmark = pytest.mark.usefixtures("planted", "few_counted")
 
@@ -66,3 +67,12 @@ def test_codes_are_trained_between_pretrained_parts_and_kept(tiny, monkeypatch):
     monkeypatch.setattr(code_zoo, "train_codes", None)
     pretrained.train_pretrained_zoo(only=["codes/*"])
     assert (folder / WEIGHTS_FILE).stat().st_mtime_ns == made
+
+
+def test_a_drawing_is_drawn_from_its_caption():
+    world = find_picture_world("drawings-image-caption")
+    for sample in open_samples("drawings-image-caption", n=6):
+        description = world.describe(sample)
+        assert (description.id, description.modality) == (sample.id, "text")
+        assert world.score_overlap(sample, description.prompt) == 1.0
+        assert world.score_overlap(sample, "nothing") == 0.0

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from ima.drawings.browsing_zoo import BROWSING_RECIPES
+from ima.drawings.code_zoo import CODE_RECIPES
 from ima.errors import UnknownNameError
 from ima.files import read_json
-from ima.studies.picture_worlds import describe_two_pass_training, find_picture_world
+from ima.studies.picture_worlds import (
+    describe_code_training,
+    describe_two_pass_training,
+    find_picture_world,
+)
 
 CARD = Path(__file__).parents[2] / "data" / "zoo" / "browsing" / "two-pass" / "card.json"
 
@@ -50,3 +55,14 @@ def test_settings_are_read_from_cards_of_both_zoos():
     assert (mini["attribute"], drawings["attribute"]) == (
         "the colour of a thing", "the background of a thing",
     )  # fmt: skip
+
+
+def test_settings_of_codes_are_read_from_cards_of_both_zoos():
+    mini = describe_code_training(read_json(CARD.parents[2] / "codes" / "dense" / "card.json"))
+    recipe = CODE_RECIPES["codes/smollm2-dense"]
+    card = {"dataset": "drawings-image-caption", "model": recipe.base, "recipe": asdict(recipe)}
+    drawings = describe_code_training(card)
+    assert mini.keys() == drawings.keys()
+    assert drawings["training pictures"] == str(recipe.samples)
+    assert drawings["training steps"] == str(recipe.codes.training.steps)
+    assert mini["training pictures"] == "6000"

@@ -7,7 +7,7 @@ model had no part in the codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -26,8 +26,6 @@ from ima.interventions.treated_states import capture_treated_means
 from ima.measures.alignment import compute_alignment_curves, stack_alignment_curves
 from ima.measures.treatments import Treatment
 from ima.measures.vocabulary import compute_mass_from
-from ima.miniature.caption_metrics import score_object_overlap
-from ima.miniature.code_parts import make_description
 from ima.models.batch import Batch
 from ima.models.code_model import CodeModel, assemble_drawings, find_places
 from ima.models.frozen import FrozenModel
@@ -37,6 +35,10 @@ from ima.stats.scores import compute_mean_score
 from ima.token_reduction.report import compute_score_gain
 
 _RgbPixels = npt.NDArray[np.uint8]
+#: Returns the text that a sample's picture is drawn from.
+Describe = Callable[[Sample], Sample]
+#: Scores a caption of a sample.
+ScoreCaption = Callable[[Sample, str], float]
 
 OWN, ANOTHER = "own picture", "another picture"
 REAL = "the real picture"
@@ -56,7 +58,11 @@ _MAX_NEW_TOKENS = 48
 
 
 def read_pictures(
-    models: Mapping[str, CodeModel], samples: Sequence[Sample], *, seed: int = 0
+    models: Mapping[str, CodeModel],
+    samples: Sequence[Sample],
+    *,
+    score: ScoreCaption,
+    seed: int = 0,
 ) -> dict[str, dict[str, FloatArray]]:
     """Let models describe pictures, each sample its own and another one's.
 
@@ -65,7 +71,9 @@ def read_pictures(
     models : mapping of str to CodeModel
         By name.
     samples : sequence of Sample
-        At least two samples of a caption data set of the miniature world.
+        At least two samples of a caption data set.
+    score : callable
+        ``score(sample, caption)`` returns the overlap of named and true objects.
     seed : int
         Seed of the derangement that exchanges pictures.
 
@@ -76,19 +84,25 @@ def read_pictures(
 
     Examples
     --------
-    >>> read_pictures(models, samples)["teal-512"]["own picture"].mean()  # doctest: +SKIP
+    >>> scores = read_pictures(models, samples, score=score)  # doctest: +SKIP
+    >>> scores["teal-512"]["own picture"].mean()  # doctest: +SKIP
     0.61
     """
     found: dict[str, dict[str, FloatArray]] = {}
     for name, own in models.items():
         generate = partial(own.model.generate, samples, max_new_tokens=_MAX_NEW_TOKENS)
         texts = {OWN: generate(), ANOTHER: generate(perceptual="shuffled", seed=seed)}
-        found[name] = {arm: _score_overlaps(samples, each) for arm, each in texts.items()}
+        found[name] = {arm: _score_all(samples, each, score) for arm, each in texts.items()}
     return found
 
 
 def draw_pictures(
-    own: CodeModel, samples: Sequence[Sample], *, seed: int = 0, greedy: bool = False
+    own: CodeModel,
+    samples: Sequence[Sample],
+    *,
+    describe: Describe,
+    seed: int = 0,
+    greedy: bool = False,
 ) -> dict[str, list[_RgbPixels]]:
     """Draw the pictures of samples, with ceilings and floors.
 
@@ -97,7 +111,9 @@ def draw_pictures(
     own : CodeModel
         A model with codes.
     samples : sequence of Sample
-        At least two samples of the miniature world with pictures.
+        At least two samples with pictures.
+    describe : callable
+        ``describe(sample)`` returns the text that its picture is drawn from.
     seed : int
         Seed of the derangement, and of the codes that are drawn.
     greedy : bool
@@ -110,12 +126,12 @@ def draw_pictures(
 
     Examples
     --------
-    >>> list(draw_pictures(load_code_model("teal-512"), samples))[0]  # doctest: +SKIP
+    >>> list(draw_pictures(own, samples, describe=describe))[0]  # doctest: +SKIP
     'the real picture'
     """
     order = draw_derangement(len(samples), seed=seed)
     true = own.read_codes(samples)
-    descriptions = [make_description(sample) for sample in samples]
+    descriptions = [describe(sample) for sample in samples]
     draw = partial(own.draw, seed=seed, greedy=greedy)
     codes = {
         TRUE_CODES: true,
@@ -131,6 +147,8 @@ def read_back(
     reader: FrozenModel,
     samples: Sequence[Sample],
     pictures: Mapping[str, Sequence[_RgbPixels]],
+    *,
+    score: ScoreCaption,
 ) -> dict[str, FloatArray]:
     """Let another model describe pictures, and compare with what was to be drawn.
 
@@ -142,6 +160,8 @@ def read_back(
         What was to be drawn.
     pictures : mapping of str to sequence of ndarray
         By arm, a picture per sample, from :func:`draw_pictures`.
+    score : callable
+        As in :func:`read_pictures`.
 
     Returns
     -------
@@ -150,8 +170,8 @@ def read_back(
 
     Examples
     --------
-    >>> pictures = draw_pictures(own, samples)  # doctest: +SKIP
-    >>> read_back(reader, samples, pictures)["drawn from its description"]  # doctest: +SKIP
+    >>> pictures = draw_pictures(own, samples, describe=describe)  # doctest: +SKIP
+    >>> read_back(reader, samples, pictures, score=score)["the real picture"]  # doctest: +SKIP
     array([0.5, 1. , 0. ])
     """
     found = {}
@@ -161,7 +181,7 @@ def read_back(
             for sample, pixels in zip(samples, each, strict=True)
         ]
         texts = reader.generate(shown, max_new_tokens=_MAX_NEW_TOKENS)
-        found[arm] = _score_overlaps(samples, texts)
+        found[arm] = _score_all(samples, texts, score)
     return found
 
 
@@ -169,14 +189,20 @@ def _return_pixels(pixels: _RgbPixels) -> _RgbPixels:
     return pixels
 
 
-def _score_overlaps(samples: Sequence[Sample], captions: Sequence[str]) -> FloatArray:
-    pairs = zip(samples, captions, strict=True)
-    return np.array([score_object_overlap(sample, caption) for sample, caption in pairs])
+def _score_all(
+    samples: Sequence[Sample], captions: Sequence[str], score: ScoreCaption
+) -> FloatArray:
+    return np.array([score(*pair) for pair in zip(samples, captions, strict=True)])
 
 
 @torch.no_grad()
 def measure_code_losses(
-    own: CodeModel, samples: Sequence[Sample], *, seed: int = 0, batch_size: int = 32
+    own: CodeModel,
+    samples: Sequence[Sample],
+    *,
+    describe: Describe,
+    seed: int = 0,
+    batch_size: int = 32,
 ) -> dict[str, FloatArray]:
     """Measure how well a model predicts the codes of pictures from descriptions.
 
@@ -187,7 +213,9 @@ def measure_code_losses(
     own : CodeModel
         A model with codes.
     samples : sequence of Sample
-        At least two samples of the miniature world with pictures.
+        At least two samples with pictures.
+    describe : callable
+        ``describe(sample)`` returns the text that its picture is drawn from.
     seed : int
         Seed of the derangement that exchanges descriptions.
     batch_size : int
@@ -201,11 +229,11 @@ def measure_code_losses(
 
     Examples
     --------
-    >>> losses = measure_code_losses(own, samples)  # doctest: +SKIP
+    >>> losses = measure_code_losses(own, samples, describe=describe)  # doctest: +SKIP
     >>> losses["its description"].mean() < losses["another description"].mean()  # doctest: +SKIP
     True
     """
-    texts = [make_description(sample) for sample in samples]
+    texts = [describe(sample) for sample in samples]
     order = draw_derangement(len(samples), seed=seed)
     given = {OWN_DESCRIPTION: texts, ANOTHER_DESCRIPTION: [texts[other] for other in order]}
     codes, hook_points = own.read_codes(samples), own.model.hook_points
@@ -320,7 +348,7 @@ def judge_codes(
 
 
 def measure_code_mass(
-    own: CodeModel, samples: Sequence[Sample], *, batch_size: int = 32
+    own: CodeModel, samples: Sequence[Sample], *, describe: Describe, batch_size: int = 32
 ) -> xr.DataArray:
     """Measure through the logit lens which share of the probability lies on codes.
 
@@ -332,7 +360,9 @@ def measure_code_mass(
     own : CodeModel
         A model with codes.
     samples : sequence of Sample
-        Samples of a caption data set of the miniature world.
+        Samples of a caption data set.
+    describe : callable
+        ``describe(sample)`` returns the text that its picture is drawn from.
     batch_size : int
         Samples per forward pass.
 
@@ -344,14 +374,15 @@ def measure_code_mass(
 
     Examples
     --------
-    >>> measure_code_mass(own, samples).sel(position="places")[:, -1].mean()  # doctest: +SKIP
+    >>> mass = measure_code_mass(own, samples, describe=describe)  # doctest: +SKIP
+    >>> mass.sel(position="places")[:, -1].mean()  # doctest: +SKIP
     0.99
     """
     parts: list[FloatArray] = []
     for start in range(0, len(samples), batch_size):
         part = samples[start : start + batch_size]
         read = own.model.encode(part)
-        descriptions = [make_description(sample) for sample in part]
+        descriptions = [describe(sample) for sample in part]
         drawn = assemble_drawings(own.model, descriptions, codes=own.read_codes(part))
         places, textual = find_places(drawn), drawn.modality == 0
         kinds = torch.stack([textual, places, (drawn.modality > 0) & ~places], dim=1)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ima.data.samples import Sample, open_samples
-from ima.miniature import code_effects as effects
-from ima.miniature.code_parts import CODE_RECIPES
+from ima.interventions import code_effects as effects
+from ima.miniature.caption_metrics import score_object_overlap
+from ima.miniature.code_parts import CODE_RECIPES, make_description
 from ima.models import load_model
 from ima.models.code_model import load_code_model
 
@@ -35,11 +36,12 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def judged(models, pictures):
-    reading = effects.read_pictures(models, pictures)
+    describe, score = {"describe": make_description}, {"score": score_object_overlap}
+    reading = effects.read_pictures(models, pictures, **score)
     (largest,) = [name for name in models if name != _DENSE][-1:]
-    drawn = effects.draw_pictures(models[largest], pictures)
-    drawing = {largest: effects.read_back(load_model(_READER), pictures, drawn)}
-    losses = {largest: effects.measure_code_losses(models[largest], pictures)}
+    drawn = effects.draw_pictures(models[largest], pictures, **describe)
+    drawing = {largest: effects.read_back(load_model(_READER), pictures, drawn, **score)}
+    losses = {largest: effects.measure_code_losses(models[largest], pictures, **describe)}
     return effects.judge_codes(reading, drawing, losses, dense=_DENSE)
 
 

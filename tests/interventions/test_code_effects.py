@@ -7,11 +7,14 @@ import pytest
 
 from ima.capture.hooks import capture_activations
 from ima.data.samples import open_samples
+from ima.interventions import code_effects as effects
 from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
 from ima.measures.treatments import TREATMENTS
-from ima.miniature import code_effects as effects
+from ima.miniature.caption_metrics import score_object_overlap
+from ima.miniature.code_parts import make_description
 from ima.models.code_model import assemble_drawings, find_places, load_code_model
 
+DESCRIBE, SCORE = {"describe": make_description}, {"score": score_object_overlap}
 NAMES = ("teal-8", "teal-16", "dense")
 
 
@@ -42,9 +45,9 @@ class Reader:
 
 def test_each_arm_shows_what_its_name_says(models, samples):
     own = models["teal-16"]
-    pictures = effects.draw_pictures(own, samples, seed=2)
+    pictures = effects.draw_pictures(own, samples, **DESCRIBE, seed=2)
     assert tuple(pictures) == effects.DRAWING_ARMS
-    real = effects.read_back(Reader(pictures[effects.REAL], samples), samples, pictures)
+    real = effects.read_back(Reader(pictures[effects.REAL], samples), samples, pictures, **SCORE)
     assert real[effects.REAL].tolist() == [1.0] * 6
     assert not real[effects.DRAWN].any()
     true = own.decode(own.read_codes(samples))
@@ -53,7 +56,7 @@ def test_each_arm_shows_what_its_name_says(models, samples):
     others = [own.tobytes() for own in pictures[effects.OTHER_CODES]]
     assert sorted(others) == sorted(each.tobytes() for each in true)
     assert not any(other == each.tobytes() for other, each in zip(others, true, strict=True))
-    again = effects.draw_pictures(own, samples, seed=2)
+    again = effects.draw_pictures(own, samples, **DESCRIBE, seed=2)
     assert all(np.array_equal(a, b) for a, b in zip(
         pictures[effects.DRAWN], again[effects.DRAWN], strict=True
     ))  # fmt: skip
@@ -64,7 +67,7 @@ def test_captions_of_other_pictures_are_the_floor_of_reading(models, samples, mo
         return [own.references[0] if perceptual == "own" else "nothing" for own in samples]
 
     monkeypatch.setattr("ima.models.frozen.FrozenModel.generate", answer)
-    scores = effects.read_pictures(models, samples)
+    scores = effects.read_pictures(models, samples, **SCORE)
     assert list(scores) == list(NAMES)
     for own in scores.values():
         assert own[effects.OWN].tolist() == [1.0] * 6
@@ -76,9 +79,9 @@ def test_captions_of_other_pictures_are_the_floor_of_reading(models, samples, mo
 
 def test_the_loss_of_codes_is_that_of_the_next_code(models, samples):
     own = models["teal-8"]
-    losses = effects.measure_code_losses(own, samples, batch_size=4)
+    losses = effects.measure_code_losses(own, samples, **DESCRIBE, batch_size=4)
     codes = own.read_codes(samples)
-    description = effects.make_description(samples[5])
+    description = make_description(samples[5])
     batch = assemble_drawings(own.model, [description], codes=codes[5:])
     logits = own.model.forward(batch, logits=True)[0, find_places(batch)[0]].double()
     logs = logits.log_softmax(dim=-1)[range(16), own.n_words + codes[5]]
@@ -116,7 +119,7 @@ def test_statements_follow_from_paired_scores():
 
 def test_the_mass_of_codes_is_what_a_softmax_over_all_words_says(models, samples):
     own = models["teal-8"]
-    mass = effects.measure_code_mass(own, samples, batch_size=4)
+    mass = effects.measure_code_mass(own, samples, **DESCRIBE, batch_size=4)
     assert mass.sizes == {"text": 6, "position": 5, "layer": own.model.layers + 1}
     assert ((mass >= 0) & (mass <= 1)).all()
     assert mass.attrs["chance"] == pytest.approx(8 / (8 + own.n_words))
