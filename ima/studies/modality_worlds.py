@@ -14,7 +14,7 @@ from ima.data.samples import Sample, open_samples
 from ima.drawings.line_drawings import LINE_DRAWING, draw_lines
 from ima.errors import UnknownNameError
 from ima.miniature.views import open_scene_samples
-from ima.studies.picture_worlds import flatten_recipe
+from ima.studies.picture_worlds import count_training_samples, flatten_recipe
 
 _Pixels = npt.NDArray[np.uint8]
 _FRAME_NAMES = {0: "first frame", -1: "last frame"}
@@ -224,8 +224,7 @@ def describe_unified_training(
     """
     world, recipe = find_modality_world(shared["dataset"]), flatten_recipe(shared["recipe"])
     sizes = shared["configuration"]
-    # The recipes of the miniature zoo call their samples a pool.
-    samples = recipe["pool" if "pool" in recipe else "samples"]
+    samples = count_training_samples(recipe)
     weights = [f"{card['parameters']:,}" for card in (shared, separate)]
     layers = [sizes["layers"] * sizes["experts"], separate["configuration"]["layers"]]
     return {

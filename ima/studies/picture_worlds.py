@@ -142,7 +142,7 @@ def describe_two_pass_training(card: Mapping[str, Any]) -> dict[str, str]:
         "a picture shows": world.shows,
         "attribute": world.asks,
         "perceptual tokens of a picture": str(card["configuration"]["queries"]),
-        "training pictures": str(_count_pictures(recipe)),
+        "training pictures": str(count_training_samples(recipe)),
         "training steps": str(recipe["steps"]),
         "questions in a step": str(recipe["batch_size"]),
         "first layers of the connector that stayed frozen": str(recipe["frozen_layers"]),
@@ -181,14 +181,25 @@ def describe_code_training(card: Mapping[str, Any]) -> dict[str, str]:
         "overlap counts": world.counts,
         "tiles of a picture, and codes that it reads": f"{side} × {side}",
         "pixels of a decoded picture": f"{recipe['pixels']} × {recipe['pixels']}",
-        "training pictures": str(_count_pictures(recipe)),
+        "training pictures": str(count_training_samples(recipe)),
         "training steps": str(recipe["steps"]),
         "pictures in a step that are read, and as many that are drawn": str(recipe["batch_size"]),
     }
 
 
-def _count_pictures(recipe: Mapping[str, Any]) -> int:
-    """Return the number of training pictures, which recipes of the miniature zoo call a pool."""
+def count_training_samples(recipe: Mapping[str, Any]) -> int:
+    """Return the number of training samples, which recipes of the miniature zoo call a pool.
+
+    Parameters
+    ----------
+    recipe : mapping
+        From :func:`flatten_recipe`.
+
+    Examples
+    --------
+    >>> count_training_samples({"pool": 8}), count_training_samples({"samples": 9})
+    (8, 9)
+    """
     return int(recipe["pool" if "pool" in recipe else "samples"])
 
 
