@@ -404,6 +404,24 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
     assert missing.make_notice({}) == ""
 
 
+@pytest.mark.parametrize("size", plan.SIZES)
+@pytest.mark.parametrize(("run", "folder", "parameter"), [("browse", "browsing", "models")])
+def test_pages_of_trained_systems_name_models_of_both_zoos(
+    monkeypatch, run, folder, parameter, size
+):
+    for fetched in (False, True):
+        monkeypatch.setattr(plan, "is_fetched", lambda part, fetched=fetched: fetched)
+        given = plan.parameters(configured(size=size), run)
+        assert given[parameter].keys() <= given["samples"].keys()
+        named = [*given[parameter]]
+        for others in given[parameter].values():
+            named += [others] if isinstance(others, str) else others
+        has_real_models = any(name.startswith("smollm2") for name in named)
+        assert has_real_models == (fetched and size != "small")
+        for name in named:
+            assert (ROOT / "data" / "zoo" / folder / name / "card.json").is_file()
+
+
 def test_the_front_page_says_what_pages_found(tmp_path):
     def write(name, *outputs):
         cells = [{"cell_type": "markdown", "source": ["(label)=\n", f"# Page {name}\n", "Text"]}]
