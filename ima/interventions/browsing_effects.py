@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
+from torch import Tensor
 
 from ima.data.picture_questions import (
     PICTURE_QUESTION_KINDS,
@@ -25,9 +27,6 @@ from ima.stats import FloatArray
 from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.report import compute_score_gain
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
 #: One pass of a connector that was trained as long for one pass only.
@@ -126,6 +125,49 @@ def answer_in_arms(
     seen = two_pass.browse(blank)
     answers[BLANK] = two_pass.answer(blank, conditions=seen, max_new_tokens=limit)
     return answers
+
+
+@torch.no_grad()
+def measure_added_vectors(two_pass: TwoPassModel, conditions: Tensor) -> dict[str, Any]:
+    """Measure what conditions add to the queries of a connector.
+
+    Where a condition adds a vector far longer than the queries, the queries can no longer look for
+    what training taught them; where all questions add the same vector, it tells nothing of them.
+
+    Parameters
+    ----------
+    two_pass : TwoPassModel
+        The model.
+    conditions : Tensor
+        Conditions of questions, ``(question, hidden)``, such as those of its first pass.
+
+    Returns
+    -------
+    dict
+        ``length``: L2 norm of what a question adds, divided by the mean L2 norm of the queries, an
+        :class:`~ima.stats.intervals.Interval` of the mean over questions; ``common``: the fraction
+        of the squared length that is the mean over questions.
+
+    Examples
+    --------
+    >>> added = measure_added_vectors(two_pass, two_pass.browse(questions))  # doctest: +SKIP
+    >>> added["length"].value, added["common"]  # doctest: +SKIP
+    (4.1, 0.62)
+    """
+    condition = two_pass.condition
+    first = torch.zeros(len(conditions), dtype=torch.int64, device=conditions.device)
+    nothing = torch.zeros_like(conditions)
+    # The vector of the picture's place is added in either pass.
+    added = condition(conditions, places=first) - condition(nothing, places=first)
+    # The last query receives the condition, whichever do.
+    own = added[:, -1].double()
+    lengths = own.norm(dim=-1)
+    queries = two_pass.connector.queries.double().norm(dim=-1).mean()
+    common = own.mean(dim=0).square().sum() / lengths.square().mean()
+    return {
+        "length": compute_mean_score((lengths / queries).cpu().numpy()),
+        "common": float(common),
+    }
 
 
 def score_answers_by_arm(

@@ -44,6 +44,21 @@ def test_conditions_come_from_the_right_question_and_pictures(two_pass, question
     assert (conditions[effects.OTHER_PICTURES] - own).norm(dim=-1).min() > 1e-3
 
 
+def test_what_a_condition_adds_is_compared_with_the_queries(two_pass):
+    project = two_pass.condition.project.weight
+    ups, downs = torch.eye(project.shape[1])[:6], -torch.eye(project.shape[1])[:6]
+    # A normalised unit vector has the same length as its opposite, and the opposite direction.
+    added = effects.measure_added_vectors(two_pass, torch.cat([ups, downs]))
+    assert added["common"] == pytest.approx(0.0, abs=1e-9)
+    assert added["length"].n == 12
+    normalised = torch.nn.functional.layer_norm(ups, ups.shape[1:])
+    lengths = (normalised @ project.T).norm(dim=-1)
+    queries = two_pass.connector.queries.norm(dim=-1).mean()
+    assert added["length"].value == pytest.approx(float((lengths / queries).mean()), rel=1e-4)
+    same = effects.measure_added_vectors(two_pass, ups[:1].expand(5, -1))
+    assert same["common"] == pytest.approx(1.0)
+
+
 def test_each_arm_reads_what_its_name_says(two_pass, questions, conditions, monkeypatch):
     read = []
     answer = type(two_pass).answer
