@@ -1,7 +1,7 @@
 """Codes as further words of SmolLM2 (TEAL), and the control without codes: their recipes.
 
-This book has not trained them yet. What would be trained: input rows through a perceptron, output
-rows, places, and a decoder of 64 by 64 pixels. What would stay frozen: DINOv2 and SmolLM2.
+What is trained: input rows through a perceptron, output rows, places, and a decoder of 64 by 64
+pixels. What stays frozen: DINOv2 and SmolLM2. The codebook of 512 and the control were trained.
 """
 
 from __future__ import annotations
