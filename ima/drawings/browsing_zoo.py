@@ -52,6 +52,9 @@ class DrawingsBrowsingRecipe:
         Pictures of the training split; a tenth of it in the validation split.
     two_passes : TwoPassRecipe
         Hyperparameters.
+    unit_length : bool
+        Whether a normalised condition has length one. A first training, in which it had length 24,
+        added vectors sixty times as long as the queries, and the second pass read nothing.
     autocast_after : int or None
         The first step in bfloat16, where the hardware is faster with it.
     """
@@ -61,6 +64,7 @@ class DrawingsBrowsingRecipe:
     pictures: int
     samples: int
     two_passes: TwoPassRecipe
+    unit_length: bool = True
     autocast_after: int | None = None
 
 
@@ -167,7 +171,11 @@ def _train(
 ) -> tuple[dict[str, Tensor], dict[str, Any], TrainingResult]:
     """Train two passes; return the weights, the card's own entries, and the result."""
     two_pass = make_two_pass_model(
-        base, queries=recipe.queries, pictures=recipe.pictures, name=name
+        base,
+        queries=recipe.queries,
+        pictures=recipe.pictures,
+        unit_length=recipe.unit_length,
+        name=name,
     )
     sizes = {"train": recipe.samples, "validation": max(2, recipe.samples // 10)}
     sources = {

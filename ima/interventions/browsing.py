@@ -281,6 +281,7 @@ def make_two_pass_model(
     queries: int,
     pictures: int,
     injection: Injection = "all",
+    unit_length: bool = False,
     name: str = "two passes",
 ) -> TwoPassModel:
     """Return an untrained model of two passes: the first queries of a trained model's connector.
@@ -295,6 +296,8 @@ def make_two_pass_model(
         Largest number of pictures before a question.
     injection : {"all", "last"}
         Which queries receive the condition.
+    unit_length : bool
+        Whether a normalised condition has length one.
     name : str
         Name of the new model.
 
@@ -332,6 +335,7 @@ def make_two_pass_model(
         queries=queries,
         pictures=pictures,
         injection=injection,
+        unit_length=unit_length,
     )
     own = replace(perception, connector=connector, queries=queries)
     condition = QueryCondition(config).to(model.device).requires_grad_(requires_grad=False)
@@ -374,6 +378,7 @@ def load_two_pass_model(name: str, *, device: str = "cpu") -> TwoPassModel:
         queries=sizes.queries,
         pictures=sizes.pictures,
         injection=sizes.injection,
+        unit_length=sizes.unit_length,
         name=f"{BROWSING_FOLDER}/{name}",
     )
     state = {key: value.float() for key, value in load_file(folder / zoo.WEIGHTS_FILE).items()}

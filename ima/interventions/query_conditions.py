@@ -41,6 +41,9 @@ class QueryConditionConfig(BaseModel):
     injection : {"all", "last"}
         Whether the condition is added to all queries, or to the last one only. The last one is
         then one more query, which carries nothing but the condition and what it finds.
+    unit_length : bool
+        Whether a normalised condition has length one, and not the square root of ``hidden``. In
+        large hidden sizes the latter soon adds vectors far longer than the queries.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class QueryConditionConfig(BaseModel):
     queries: int = Field(ge=1)
     pictures: int = Field(ge=1)
     injection: Injection = "all"
+    unit_length: bool = False
 
 
 class QueryCondition(nn.Module):
@@ -99,6 +103,8 @@ class QueryCondition(nn.Module):
             ``(picture, query, width)``.
         """
         normalised = nn.functional.layer_norm(conditions, (self.config.hidden,))
+        if self.config.unit_length:
+            normalised = normalised / self.config.hidden**0.5
         mapped = self.project(normalised).unsqueeze(1).expand(-1, self.config.queries, -1)
         if self.config.injection == "last":
             chosen = torch.zeros(self.config.queries, 1, device=mapped.device)

@@ -92,6 +92,7 @@ def test_two_passes_are_trained_from_a_pretrained_connector_and_kept(tiny, monke
     assert card["curve"][-1].keys() == {"step", "loss", "one_pass", "two_passes"}
     loaded = load_two_pass_model("tiny")
     assert loaded.connector.config.queries == 3
+    assert loaded.condition.config.unit_length
     assert loaded.condition.project.weight.any()
     questions = open_drawing_questions("test", n=4)
     assert len(loaded.answer(questions, conditions=loaded.browse(questions))) == 4

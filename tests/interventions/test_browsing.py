@@ -105,6 +105,18 @@ def test_the_condition_is_the_final_state_of_the_last_token_of_the_prompt(two_pa
         torch.testing.assert_close(row, states[0, -1], atol=1e-4, rtol=1e-4)
 
 
+def test_a_condition_of_unit_length_adds_as_many_times_less(base):
+    plain, unit = (
+        make_two_pass_model(base, queries=2, pictures=3, unit_length=unit).condition
+        for unit in (False, True)
+    )
+    for each in (plain, unit):
+        nn.init.eye_(each.project.weight)
+    conditions, first = torch.randn(4, base.hidden), torch.zeros(4, dtype=torch.int64)
+    added = unit(conditions, places=first)
+    torch.testing.assert_close(added * base.hidden**0.5, plain(conditions, places=first))
+
+
 def test_a_condition_reaches_its_queries_and_its_question_alone(base, questions):
     tokens = {}
     for injection in ("all", "last"):
