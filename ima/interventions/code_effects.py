@@ -279,6 +279,28 @@ def tabulate_overlaps(scores: Mapping[str, Mapping[str, FloatArray]]) -> pd.Data
     return pd.DataFrame(rows)
 
 
+def reads_own_picture(scores: Mapping[str, FloatArray], *, seed: int = 0) -> bool:
+    """Return whether a model names more of its own picture than of another one.
+
+    Where the control does not, codes have nothing to lose, and no comparison with it tells.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray
+        Of one model, from :func:`read_pictures`.
+    seed : int
+        Seed of the resamples.
+
+    Examples
+    --------
+    >>> reads_own_picture({OWN: np.ones(9), ANOTHER: np.zeros(9)})
+    True
+    >>> reads_own_picture({OWN: np.zeros(9), ANOTHER: np.zeros(9)})
+    False
+    """
+    return bool(compute_score_gain(scores[OWN], scores[ANOTHER], seed=seed).low > 0)
+
+
 def judge_codes(
     reading: Mapping[str, Mapping[str, FloatArray]],
     drawing: Mapping[str, Mapping[str, FloatArray]],
@@ -316,7 +338,7 @@ def judge_codes(
     >>> drawn = {"teal-8": {arm: np.zeros(9) for arm in DRAWING_ARMS}}
     >>> lost = {"teal-8": {OWN_DESCRIPTION: np.zeros(9), ANOTHER_DESCRIPTION: np.ones(9)}}
     >>> judge_codes(read, drawn, lost, dense="dense")["holds"].tolist()
-    [True, True, True, False, False, True]
+    [True, True, True, True, False, False, True]
     """
     names = [name for name in reading if name != dense]
     largest = names[-1]
@@ -327,6 +349,7 @@ def judge_codes(
     own, drawn, lost = reading[largest], drawing[largest], losses[largest]
     predicts = f"{largest} predicts the codes of a picture better from its own description"
     compared += [
+        (f"{dense} reads its own picture", reading[dense][OWN], reading[dense][ANOTHER], True),
         (f"{largest} does not read more than {dense}", own[OWN], reading[dense][OWN], False),
         (f"{largest} reads its own picture", own[OWN], own[ANOTHER], True),
         (predicts, lost[ANOTHER_DESCRIPTION], lost[OWN_DESCRIPTION], True),

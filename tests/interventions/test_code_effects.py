@@ -100,7 +100,7 @@ def test_statements_follow_from_paired_scores():
     drawing = {"teal-16": {arm: level + rng.random(400) / 10 for arm, level in levels.items()}}
     losses = {"teal-16": {effects.OWN_DESCRIPTION: noise, effects.ANOTHER_DESCRIPTION: noise + 1}}
     judged = effects.judge_codes(reading, drawing, losses, dense="dense")
-    assert judged["holds"].tolist() == [True] * 7
+    assert judged["holds"].tolist() == [True] * 8
     assert judged.loc[judged["unit"] == "nats per code", "difference"].item().value == 1.0
     assert judged["difference"].iloc[0].value == pytest.approx(0.2)
     assert {own.n for own in judged["difference"]} == {400}
@@ -111,6 +111,7 @@ def test_statements_follow_from_paired_scores():
     judged = effects.judge_codes(reading, drawing, losses, dense="dense")
     failed = judged.query("~holds")["statement"]
     assert failed.tolist() == [
+        "dense reads its own picture",
         "teal-16 does not read more than dense",
         "teal-16 draws its own description",
         "teal-16: a drawing says more than another picture",
