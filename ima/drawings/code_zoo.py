@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ima.data.samples import Sample, convert_to_uint8
 from ima.drawings.kept_parts import get_features_folder, keep_trained_part
-from ima.drawings.pictures import make_caption_sample
+from ima.drawings.pictures import describe_drawing, make_caption_sample
 from ima.drawings.several_drawings import list_pictures
 from ima.models import load_model
 from ima.models.code_model import CODES_FOLDER
@@ -77,17 +77,6 @@ CODE_RECIPES: Mapping[str, DrawingsCodeRecipe] = MappingProxyType(
         }.items()
     }
 )
-
-
-def describe_drawing(sample: Sample) -> Sample:
-    """Return the text that codes of a sample's picture are predicted from: its first caption.
-
-    Examples
-    --------
-    >>> describe_drawing(Sample("0", "image", "caption", "", ("two dogs on the road",))).prompt
-    'two dogs on the road'
-    """
-    return Sample(sample.id, "text", "caption", sample.references[0], ())
 
 
 def train_drawings_codes(name: str) -> Path:

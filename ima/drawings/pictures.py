@@ -108,6 +108,17 @@ def make_caption_sample(situation: Situation) -> Sample:
     )
 
 
+def describe_drawing(sample: Sample) -> Sample:
+    """Return the text that codes of a sample's picture are predicted from: its first caption.
+
+    Examples
+    --------
+    >>> describe_drawing(Sample("0", "image", "caption", "", ("two dogs on the road",))).prompt
+    'two dogs on the road'
+    """
+    return Sample(sample.id, "text", "caption", sample.references[0], ())
+
+
 def _ask(situation: Situation, scene: Scene, question: Question, **record: Any) -> Sample:
     return Sample(
         id=situation.sample_id,

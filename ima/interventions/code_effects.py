@@ -1,8 +1,10 @@
 """What codes change (TEAL): what a model reads in pictures, what it draws, and where codes arise.
 
 Reading and drawing have one score: the *overlap* of the objects that a caption names with those
-that are there, a fraction. A drawn picture is read by another model, whose encoder and language
-model had no part in the codes.
+that are there, a fraction. A drawn picture is read by another model, whose connector had no part in
+the codes.
+
+One module because tables and statements compare the same arms of reading and drawing.
 """
 
 from __future__ import annotations

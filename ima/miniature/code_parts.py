@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from ima.data.samples import Sample
-from ima.miniature import connectors, speech
+from ima.miniature import connectors
 from ima.miniature.cards import make_card, make_data_record
+from ima.miniature.datasets import describe_scene
 from ima.miniature.examination import use_zoo_root
 from ima.miniature.materials import TrainingMaterials
 from ima.miniature.pools import build_pool
 from ima.miniature.workshop import ZooPart
-from ima.miniature.world import Entity
 from ima.models import load_model
 from ima.models.code_model import CODES_FOLDER
 from ima.models.codes import CodeConfig, CodeConnector
@@ -43,32 +42,6 @@ CODE_RECIPES: Mapping[str, CodeRecipe] = {
     **{f"teal-{size}": CodeRecipe(_TRAINING, codes=size) for size in CODEBOOK_SIZES},
     "dense": CodeRecipe(_TRAINING, codes=None),
 }
-
-
-def describe_scene(entities: Sequence[Entity]) -> str:
-    """Return the text that a picture is drawn from: objects with their attributes and quadrants.
-
-    Examples
-    --------
-    >>> ring = Entity("ring", {"colour": "red", "size": "big", "place": "top left"})
-    >>> describe_scene([ring])
-    'ring red big top left .'
-    """
-    rng = np.random.default_rng(0)
-    return speech.describe_entities(_MODALITY, entities, rng, style="list")
-
-
-def make_description(sample: Sample) -> Sample:
-    """Return the description of a sample's picture, a text without a medium.
-
-    Examples
-    --------
-    >>> from ima.data.samples import open_samples
-    >>> make_description(open_samples("mini-image-caption", n=1)[0]).modality
-    'text'
-    """
-    entities = [Entity.from_record(record) for record in sample.truth["entities"]]
-    return Sample(sample.id, "text", "caption", describe_scene(entities), ())
 
 
 def make_code_parts(materials: TrainingMaterials) -> list[ZooPart]:

@@ -325,6 +325,32 @@ def _make_text_sample(index: int, sample_id: str, *, split: str, seed: int) -> S
     )
 
 
+def describe_scene(entities: Sequence[Entity]) -> str:
+    """Return the text that a picture is drawn from: objects with their attributes and quadrants.
+
+    Examples
+    --------
+    >>> ring = Entity("ring", {"colour": "red", "size": "big", "place": "top left"})
+    >>> describe_scene([ring])
+    'ring red big top left .'
+    """
+    rng = np.random.default_rng(0)
+    return speech.describe_entities("image", entities, rng, style="list")
+
+
+def make_description(sample: Sample) -> Sample:
+    """Return the description of a sample's picture, a text without a medium.
+
+    Examples
+    --------
+    >>> from ima.data.samples import open_samples
+    >>> make_description(open_samples("mini-image-caption", n=1)[0]).modality
+    'text'
+    """
+    entities = [Entity.from_record(record) for record in sample.truth["entities"]]
+    return Sample(sample.id, "text", "caption", describe_scene(entities), ())
+
+
 def open_miniature_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:
     """Open a data set of the miniature world.
 

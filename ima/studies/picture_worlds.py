@@ -10,11 +10,11 @@ from ima.data.picture_questions import PictureQuestion, QuestionWording
 from ima.data.samples import Sample
 from ima.drawings import several_drawings
 from ima.drawings.caption_scores import score_kind_overlap
-from ima.drawings.code_zoo import describe_drawing
+from ima.drawings.pictures import describe_drawing
 from ima.errors import UnknownNameError
 from ima.miniature import several_pictures
 from ima.miniature.caption_metrics import score_object_overlap
-from ima.miniature.code_parts import make_description
+from ima.miniature.datasets import make_description
 
 
 @dataclass(frozen=True)

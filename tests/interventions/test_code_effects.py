@@ -11,7 +11,7 @@ from ima.interventions import code_effects as effects
 from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
 from ima.measures.treatments import TREATMENTS
 from ima.miniature.caption_metrics import score_object_overlap
-from ima.miniature.code_parts import make_description
+from ima.miniature.datasets import make_description
 from ima.models.code_model import assemble_drawings, find_places, load_code_model
 
 DESCRIBE, SCORE = {"describe": make_description}, {"score": score_object_overlap}

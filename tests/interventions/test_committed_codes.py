@@ -8,7 +8,8 @@ import torch
 from ima.data.samples import Sample, open_samples
 from ima.interventions import code_effects as effects
 from ima.miniature.caption_metrics import score_object_overlap
-from ima.miniature.code_parts import CODE_RECIPES, make_description
+from ima.miniature.code_parts import CODE_RECIPES
+from ima.miniature.datasets import make_description
 from ima.models import load_model
 from ima.models.code_model import load_code_model
 

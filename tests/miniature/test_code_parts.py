@@ -13,6 +13,7 @@ from ima.data.samples import open_samples
 from ima.errors import ModelError
 from ima.files import read_json, write_json
 from ima.miniature import code_parts, materials
+from ima.miniature.datasets import make_description
 from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooWorkshop
 from ima.models import load_model
 from ima.models.code_model import load_code_model
@@ -60,7 +61,7 @@ def test_codes_and_control_are_trained_saved_and_loaded(made, monkeypatch):
         assert card["language_state"] == hash_state_dict(plain.language.state_dict())
         assert len(own.model.generate(pictures, max_new_tokens=4)) == 4
     drawing = load_code_model("teal-8")
-    codes = drawing.draw([code_parts.make_description(own) for own in pictures])
+    codes = drawing.draw([make_description(own) for own in pictures])
     assert drawing.decode(codes).shape == (4, 64, 64, 3)
 
 
@@ -89,7 +90,7 @@ def test_recipes_differ_in_the_codebook_alone():
 
 def test_a_description_says_where_each_object_is():
     for sample in open_samples("mini-image-caption", n=20):
-        text = code_parts.make_description(sample)
+        text = make_description(sample)
         assert text.modality == "text"
         for thing in sample.truth["entities"]:
             words = f"{thing['noun']} {thing['colour']} {thing['size']} {thing['place']}"

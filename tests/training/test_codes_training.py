@@ -10,7 +10,7 @@ import torch
 
 from ima.data.samples import open_samples
 from ima.errors import ModelError, ParameterError
-from ima.miniature.code_parts import make_description
+from ima.miniature.datasets import make_description
 from ima.models import load_model
 from ima.models.codes import CodeConfig, CodeConnector
 from ima.models.zoo import hash_state_dict
