@@ -198,6 +198,32 @@ def compare_arms(
     )
 
 
+def reads_own_samples(scores: xr.DataArray, *, seed: int = 0) -> bool:
+    """Return whether a model captions better with a sample's own tokens than with another's.
+
+    Where separate connectors do not, one connector has nothing to lose against them.
+
+    Parameters
+    ----------
+    scores : xarray.DataArray
+        From :func:`score_modalities`.
+    seed : int
+        Seed of the resamples.
+
+    Examples
+    --------
+    >>> scores = xr.DataArray(
+    ...     [[[1.0, 1.0]], [[0.0, 0.0]]],
+    ...     {"source": ["own", "shuffled"], "modality": ["depth"]},
+    ...     ("source", "modality", "sample"),
+    ... )
+    >>> reads_own_samples(scores), reads_own_samples(0 * scores)
+    (True, False)
+    """
+    own, other = (scores.sel(source=source).mean("modality").to_numpy() for source in _SOURCES)
+    return bool(compute_score_gain(own, other, seed=seed).low > 0)
+
+
 def capture_modalities(
     model: UnifiedModel, samples: Mapping[str, Sequence[Sample]], *, batch_size: int = 32
 ) -> dict[Treatment, dict[str, xr.DataArray]]:
