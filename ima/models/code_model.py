@@ -409,8 +409,9 @@ def load_code_models(names: Sequence[str], *, device: str = "cpu") -> dict[str, 
     for own in others:
         if own.card["parts"] != first.card["parts"]:
             raise ModelError(
-                f"Codes are compared between the same frozen parts: {first.model.name} has "
-                f"{first.card['made_of']}, and {own.model.name} has {own.card['made_of']}."
+                f"Codes are compared between the same frozen parts: {first.model.name} has the "
+                f"sha256 {first.card['parts']}, and {own.model.name} has {own.card['parts']}. Give "
+                "models that were trained with the same parts."
             )
     tokens: dict[str, Tensor] = {}
     return {name: _remember_tokens(own, tokens) for name, own in loaded.items()}

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from ima.capture.hooks import capture_activations
 from ima.data.samples import open_samples
+from ima.errors import ModelError
 from ima.interventions import code_effects as effects
 from ima.interventions.browsing_effects import compare_passes, list_alignment_changes
 from ima.measures.treatments import TREATMENTS
 from ima.miniature.caption_metrics import score_object_overlap
 from ima.miniature.datasets import make_description
-from ima.models.code_model import assemble_drawings, find_places, load_code_model
+from ima.models.code_model import (
+    assemble_drawings,
+    find_places,
+    load_code_model,
+    load_code_models,
+)
 
 DESCRIBE, SCORE = {"describe": make_description}, {"score": score_object_overlap}
 NAMES = ("teal-8", "teal-16", "dense")
@@ -28,6 +37,29 @@ def models(codes_root):
 @pytest.fixture(scope="module")
 def samples():
     return open_samples("mini-image-caption", n=6)
+
+
+@pytest.mark.usefixtures("codes_zoo")
+def test_the_models_of_a_page_share_what_their_encoder_reads(models, samples, monkeypatch):
+    read = []
+
+    def media():
+        read.append(samples[0].id)
+        return samples[0].load()
+
+    given = [replace(samples[0], media=media)]
+    shared = load_code_models(NAMES)
+    for name, own in shared.items():
+        assert torch.equal(own.model.perception(given), models[name].model.perception(samples[:1]))
+    assert read == [samples[0].id]
+
+    def load_other(name, *, device):
+        own = models[name]
+        return own if name != "dense" else replace(own, card={**own.card, "parts": {}})
+
+    monkeypatch.setattr("ima.models.code_model.load_code_model", load_other)
+    with pytest.raises(ModelError, match="Codes are compared between the same frozen parts"):
+        load_code_models(NAMES)
 
 
 class Reader:
