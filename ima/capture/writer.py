@@ -151,7 +151,12 @@ def create_cache(
     # Nothing is written to a finished cache, which may lie where nothing can be.
     finished = not overwrite and _is_finished(location)
     lock = nullcontext() if finished else lock_store(location)
-    with lock, explain_memory_errors(location, command=command), ExitStack() as own:
+    with (
+        lock,
+        explain_memory_errors(location, command=command),
+        _tell_what_is_kept(location, command=command) as begin,
+        ExitStack() as own,
+    ):
         stored = _read_existing(location, clean=not finished)
         # Another version may have chosen other units; the numbers do not depend on them.
         unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
@@ -175,7 +180,12 @@ def create_cache(
             explain_write_errors(location, command=command, needed=work.layout.nbytes)
         )
         _write_units(
-            location, work=work, resume=resumed is not None, command=command, progress=progress
+            location,
+            work=work,
+            resume=resumed is not None,
+            begin=begin,
+            command=command,
+            progress=progress,
         )
     return location.local or location.address
 
@@ -238,11 +248,20 @@ def _require_same_cache(
 
 
 def _write_units(
-    location: StoreLocation, *, work: CaptureWork, resume: bool, command: str, progress: bool
+    location: StoreLocation,
+    *,
+    work: CaptureWork,
+    resume: bool,
+    begin: Callable[[], None],
+    command: str,
+    progress: bool,
 ) -> None:
     layout = work.layout
     done = read_done_mask(location) if resume else np.zeros(layout.samples, dtype=bool)
-    opened: list[Any] = [location.group("r+")] if resume else []
+    opened: list[Any] = []
+    if resume:
+        opened.append(location.group("r+"))
+        begin()
     if done.any():
         logger.info("%s holds %d of %d samples already", location.address, done.sum(), done.size)
 
@@ -253,6 +272,7 @@ def _write_units(
             metadata = build_store_metadata(layout.arrays(), work.attributes)
             write_store_metadata(location, metadata)
             opened.append(location.group("r+"))
+            begin()
         return opened[0]
 
     def count(unit: int) -> int:
@@ -291,14 +311,31 @@ def _write_units(
             # What cannot be removed is continued by the next run.
             with suppress(OSError):
                 location.remove()
-        kept = f"{finished} of {layout.samples} samples are finished and kept. Continue with:"
         if isinstance(error, CacheUnreachableError) or (
             finished and isinstance(error, SchedulerError | WorkerError)
         ):
+            kept = _describe_kept(finished, layout.samples)
             raise type(error)(f"{error} {kept} {command}") from error
-        if isinstance(error, KeyboardInterrupt) and finished:
-            logger.warning("Stopped: %s %s", kept, command)
         raise
+
+
+@contextmanager
+def _tell_what_is_kept(location: StoreLocation, *, command: str) -> Iterator[Callable[[], None]]:
+    """Say what an interrupted run leaves, also where its workers were ending already."""
+    begun: list[bool] = []
+    try:
+        yield lambda: begun.append(True)
+    except KeyboardInterrupt:
+        with suppress(ImaError, OSError):
+            done = read_done_mask(location) if begun and location.exists() else np.zeros(0, bool)
+            if done.any():
+                kept = _describe_kept(int(done.sum()), done.size)
+                logger.warning("Stopped: %s %s", kept, command)
+        raise
+
+
+def _describe_kept(finished: int, samples: int) -> str:
+    return f"{finished} of {samples} samples are finished and kept. Continue with:"
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +166,33 @@ def test_a_unit_that_is_marked_but_not_counted_is_kept(
         make(path, address, samples=3, keep_tokens=0, logit_lens=0)
     assert "Stopped: 3 of 3 samples are finished and kept. Continue with:" in caplog.text
     assert read_done_mask(locate_store(path)).all()
+
+
+def test_a_run_that_is_stopped_while_its_workers_end_says_what_is_kept(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, connect = tmp_path / "cache.zarr", writer.connect_workers
+
+    @contextmanager
+    def stop(scheduler: str) -> Iterator[Any]:
+        with connect(scheduler) as team:
+            yield team
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "connect_workers", stop)
+    with caplog.at_level("WARNING", logger="ima"), pytest.raises(KeyboardInterrupt):
+        make(path, address, samples=3, keep_tokens=0, logit_lens=0)
+    assert "Stopped: 3 of 3 samples are finished and kept. Continue with:" in caplog.text
+    # Of a run that is stopped before it replaces a cache there is nothing to say.
+    caplog.clear()
+    monkeypatch.setattr(writer, "write_work_unit", raise_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make(path, samples=3, overwrite=True, keep_tokens=0, logit_lens=0)
+    assert not caplog.text
+
+
+def raise_interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_workers_compute_with_the_threads_of_the_run_that_they_continue(
