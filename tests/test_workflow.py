@@ -407,7 +407,11 @@ def test_what_needs_parts_that_are_not_fetched_is_left_out_and_named(monkeypatch
 @pytest.mark.parametrize("size", plan.SIZES)
 @pytest.mark.parametrize(
     ("run", "folder", "parameter"),
-    [("browse", "browsing", "models"), ("teal", "codes", "codebooks")],
+    [
+        ("browse", "browsing", "models"),
+        ("teal", "codes", "codebooks"),
+        ("onellm", "onellm", "models"),
+    ],
 )
 def test_pages_of_trained_systems_name_models_of_both_zoos(
     monkeypatch, run, folder, parameter, size
