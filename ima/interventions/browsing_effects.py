@@ -25,8 +25,7 @@ from ima.metrics.answers import score_each_answer
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
 from ima.stats.intervals import Interval
-from ima.stats.scores import compute_mean_score
-from ima.token_reduction.report import compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
 #: One pass of a connector that was trained as long for one pass only.

@@ -33,8 +33,7 @@ from ima.models.code_model import CodeModel, assemble_drawings, find_places
 from ima.models.frozen import FrozenModel
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.scores import compute_mean_score
-from ima.token_reduction.report import compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain
 
 _RgbPixels = npt.NDArray[np.uint8]
 #: Returns the text that a sample's picture is drawn from.

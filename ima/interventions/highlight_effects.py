@@ -27,8 +27,7 @@ from ima.metrics.hallucination import count_chair_mentions, says_yes
 from ima.models.perception import reuse_perception
 from ima.stats import FloatArray
 from ima.stats.intervals import Interval
-from ima.stats.scores import compute_mean_score
-from ima.token_reduction.report import compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample

@@ -16,8 +16,7 @@ from ima.measures.router_weights import RouterDifference
 from ima.measures.treatments import Treatment
 from ima.models.perception import PerceptualSource
 from ima.models.unified import UnifiedModel
-from ima.stats.scores import compute_mean_score
-from ima.token_reduction.report import compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain
 
 #: The arms that are compared, in words.
 ARM_NAMES: Mapping[str, str] = {"shared": "one connector", "separate": "separate connectors"}

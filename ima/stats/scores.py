@@ -57,6 +57,42 @@ def compute_mean_score(
     return Interval.of_draws(array.mean(), weights @ array, n=array.size)
 
 
+def compute_score_gain(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Compute the mean difference of two scores on the same samples, first less second.
+
+    Where all samples have one difference, resampling gives an interval of no width. Of scores
+    between 0 and 1, the interval then says how many samples with another difference so few samples
+    could have missed (Wilson's interval), and how far these could lie.
+
+    Parameters
+    ----------
+    first, second : array_like
+        ``(sample,)`` each.
+    resamples : int
+        Bootstrap resamples of samples, the same for both.
+    seed : int
+        Same seed, same interval.
+
+    Examples
+    --------
+    >>> compute_score_gain([1.0, 1.0], [1.0, 0.0]).value
+    0.5
+    >>> print(compute_score_gain([0.0] * 100, [0.0] * 100))
+    0.000 [-0.037, 0.037], n = 100
+    """
+    arrays = np.asarray(first, float), np.asarray(second, float)
+    gains, n = arrays[0] - arrays[1], arrays[0].size
+    value = float(gains.mean())
+    if np.ptp(gains) == 0 and all(((own >= 0) & (own <= 1)).all() for own in arrays):
+        missed = float(compute_wilson_interval(xr.DataArray(0.0), n=n)[1])
+        low, high = ((1 - missed) * value + missed * far for far in (-1.0, 1.0))
+        return Interval.around(value, low=low, high=high, n=n)
+    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
+    return Interval.of_draws(value, weights @ gains, n=n)
+
+
 def compute_crossed_score(
     values: FloatArray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval:

@@ -16,8 +16,6 @@ from ima.errors import ParameterError
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.perception import reuse_perception
 from ima.stats import FloatArray
-from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_bootstrap_weights
 from ima.stats.scores import compute_mean_score
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.cost import (
@@ -164,30 +162,6 @@ def _answer(
         "gflops attention": sum(cost.attention_flops for cost in costs) / giga,
         "cached": sum(cost.cached_tokens for cost in costs) / len(samples),
     }
-
-
-def compute_score_gain(
-    first: FloatArray, second: FloatArray, *, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """Return the mean difference of two scores on the same samples, first less second.
-
-    Parameters
-    ----------
-    first, second : ndarray
-        ``(sample,)`` each.
-    resamples : int
-        Bootstrap resamples of samples, the same for both.
-    seed : int
-        Same seed, same interval.
-
-    Examples
-    --------
-    >>> compute_score_gain(np.array([1.0, 1.0]), np.array([1.0, 0.0])).value
-    0.5
-    """
-    gains = first - second
-    weights = draw_bootstrap_weights(len(gains), resamples=resamples, seed=seed).to_numpy()
-    return Interval.of_draws(float(gains.mean()), weights @ gains, n=len(gains))
 
 
 def compute_kept_alignment(

@@ -8,6 +8,7 @@ from ima.stats.scores import (
     compute_crossed_score,
     compute_mean_score,
     compute_pooled_score,
+    compute_score_gain,
 )
 
 
@@ -22,6 +23,22 @@ def test_intervals_hold_the_mean_and_shrink_with_n(values):
 def test_a_perfect_score_is_not_certain():
     assert compute_mean_score([1.0] * 20).low < compute_mean_score([1.0] * 200).low < 1
     assert compute_mean_score([0.0] * 20).high > 0
+
+
+def test_scores_without_a_difference_are_not_certainly_equal():
+    for value in (0.0, 1.0, 0.25):
+        none = compute_score_gain([value] * 50, [value] * 50)
+        assert (none.value, none.n) == (0.0, 50)
+        # As many samples could differ, unseen, as could lie beside a perfect score.
+        assert none.high == -none.low == pytest.approx(1 - compute_mean_score([1.0] * 50).low)
+    every = compute_score_gain([1.0] * 50, [0.0] * 50)
+    assert every.high == every.value == 1.0
+    assert 1.0 - every.low == pytest.approx(2 * none.high)
+    # What lies between no bounds is as it was resampled.
+    losses = compute_score_gain([3.0] * 50, [3.0] * 50)
+    assert (losses.low, losses.high) == (0.0, 0.0)
+    some = compute_score_gain([1.0] * 10 + [0.0] * 40, [0.0] * 50)
+    assert 0 < some.low < some.value == 0.2 < some.high
 
 
 def test_no_values_no_score():

@@ -9,6 +9,7 @@ from ima.data.samples import open_samples
 from ima.miniature.episodes import open_episodes, swap_demonstration_images
 from ima.models import load_model
 from ima.stats.correlation import compute_rank_correlation
+from ima.stats.scores import compute_score_gain
 from ima.token_reduction import report
 from ima.token_reduction.aggregation import (
     DemonstrationBank,
@@ -29,7 +30,7 @@ def model(committed_zoo):
 
 def lowest_gain(first, second):
     """Return the lower end of the 95 % interval of a paired difference of means."""
-    return report.compute_score_gain(first, second).low
+    return compute_score_gain(first, second).low
 
 
 def test_vtw_keeps_the_score_at_the_layer_that_it_finds_and_loses_it_at_half(model):
