@@ -212,7 +212,7 @@ def reads_own_samples(scores: xr.DataArray, *, seed: int = 0) -> bool:
     Examples
     --------
     >>> scores = xr.DataArray(
-    ...     [[[1.0, 1.0]], [[0.0, 0.0]]],
+    ...     [[[1.0] * 9], [[0.0] * 9]],
     ...     {"source": ["own", "shuffled"], "modality": ["depth"]},
     ...     ("source", "modality", "sample"),
     ... )
