@@ -62,9 +62,9 @@ def compute_score_gain(
 ) -> Interval:
     """Compute the mean difference of two scores on the same samples, first less second.
 
-    Where all samples have one difference, resampling gives an interval of no width. Of scores
-    between 0 and 1, the interval then says how many samples with another difference so few samples
-    could have missed (Wilson's interval), and how far these could lie.
+    Where the difference is the same for all samples, resampling gives an interval of no width. For
+    scores between 0 and 1, the interval then allows for the share of samples with a difference of
+    -1, or of 1, that so few samples could have missed (Wilson's interval).
 
     Parameters
     ----------
