@@ -162,8 +162,7 @@ def measure_seeds(
         if only and name not in only:
             continue
         training = trainings.get(name)
-        if training is not None:
-            retrain_connector(only=[name], samples=samples)
+        retrain_connector(only=[name], samples=samples)
         if training is None or not training.permuted:
             for page in chosen_pages:
                 _measure_page(page, name, training, repository)

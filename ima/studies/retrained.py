@@ -74,16 +74,23 @@ RETRAININGS: tuple[Retraining, ...] = (
     Retraining("video seed 2", seed=2, model="smollm2/dinov2/video-caption"),
 )
 
+#: The zoo's own connector, which is measured on the same samples, and not trained.
+OWN = Retraining("seed 0", seed=0)
+_MEASURED = (OWN, *RETRAININGS)
+
 
 def retrain_connector(
     *, only: Sequence[str] = (), samples: int = 160, resamples: int = 200
 ) -> Path:
     """Train connectors again, measure their curves and keep them; finished ones are not repeated.
 
+    The zoo's own connector is measured, too, so that all stand beside each other on the same
+    samples.
+
     Parameters
     ----------
     only : sequence of str
-        Names of trainings. Empty: all.
+        Names of trainings, or ``seed 0`` for the zoo's own. Empty: all.
     samples : int
         Test samples.
     resamples : int
@@ -106,7 +113,7 @@ def retrain_connector(
     >>> retrain_connector(only=["seed 1"])  # doctest: +SKIP
     PosixPath('data/zoo/retrained')
     """
-    for one in select_trainings(RETRAININGS, only, kind="training"):
+    for one in select_trainings(_MEASURED, only, kind="training"):
         record = _make_record(one)
         record["measured"] = {"samples": samples, "resamples": resamples, "version": _VERSION}
         path = _get_path(one)
@@ -123,12 +130,17 @@ def train_again(training: Retraining) -> Path:
     Parameters
     ----------
     training : Retraining
-        One of :data:`RETRAININGS`.
+        One of :data:`RETRAININGS`, or :data:`OWN`.
 
     Returns
     -------
     Path
-        The folder of the model; it is not committed.
+        The folder of the model; it is not committed, but for the zoo's own.
+
+    Raises
+    ------
+    ModelError
+        If the zoo's own connector is of another recipe.
 
     Examples
     --------
@@ -138,6 +150,14 @@ def train_again(training: Retraining) -> Path:
     from ima.training import train_connector
 
     settings = _make_settings(training)
+    if training == OWN:
+        own = zoo.get_zoo_root() / "connectors" / training.model
+        if not zoo.has_recipe(own, settings.make_recipe()):
+            raise ModelError(
+                f"{own} is of another recipe than ima has for it. Train it again: "
+                f"ima zoo pretrained --only {training.model}"
+            )
+        return own
     folder = Path(settings.out)
     if not zoo.has_recipe(folder, settings.make_recipe()):
         logger.info("training %s", training.name)
@@ -199,7 +219,7 @@ def _write_curve(curve: xr.Dataset) -> dict[str, Any]:
 def read_retrained(
     condition: str = "as it is", *, model: str = RETRAINED_MODEL
 ) -> dict[str, dict[str, xr.Dataset]]:
-    """Read the curves of a connector's trainings that are finished.
+    """Read the curves of a connector's trainings that are measured, with the zoo's own.
 
     Parameters
     ----------
@@ -212,7 +232,8 @@ def read_retrained(
     -------
     dict of str to dict
         By training and measure (:data:`~ima.studies.treated_curves.TREATED_MEASURES`),
-        ``estimate``, ``low`` and ``high`` (95 %, over samples) ``(treatment, layer)``.
+        ``estimate``, ``low`` and ``high`` (95 %, over samples) ``(treatment, layer)``; the
+        attribute ``samples`` is their number.
 
     Raises
     ------
@@ -224,7 +245,7 @@ def read_retrained(
     >>> read_retrained("separated")["permuted"]["retrieval@1"]["estimate"]  # doctest: +SKIP
     """
     found = {}
-    for one in RETRAININGS:
+    for one in _MEASURED:
         if one.model != model:
             continue
         path = _get_path(one)
@@ -234,9 +255,11 @@ def read_retrained(
                     f"{path} is of another recipe than {model} has. "
                     f"Train it again: ima zoo retrain --only '{one.name}'"
                 )
-            curves = read_json(path)["curves"][condition]
+            kept = read_json(path)
+            curves, n = kept["curves"][condition], kept["measured"]["samples"]
             found[one.name] = {
-                measure: _read_curve(curves[measure]) for measure in TREATED_MEASURES
+                measure: _read_curve(curves[measure]).assign_attrs(samples=n)
+                for measure in TREATED_MEASURES
             }
     return found
 

@@ -21,9 +21,13 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "get_zoo_root", lambda: tmp_path)
     trained = []
     monkeypatch.setattr("ima.training.train_connector", trained.append)
+    card = tmp_path / "connectors" / retrained.RETRAINED_MODEL / zoo.CARD_FILE
+    card.parent.mkdir(parents=True)
+    card.write_text(json.dumps({"recipe": retrained.make_recipe(retrained.OWN)}))
 
     def measure(model, dataset, samples, resamples):
-        seed = trained[-1].seed + trained[-1].permuted
+        is_own = model == str(card.parent)
+        seed = 5 if is_own else trained[-1].seed + trained[-1].permuted
         draws = np.random.default_rng(seed).normal(size=(resamples, len(TREATMENTS), 3))
         arrays = {
             "estimate": (("treatment", "layer"), draws.mean(axis=0)),
@@ -31,7 +35,8 @@ def folder(tmp_path, monkeypatch):
         }
         curve = xr.Dataset(arrays, coords={"treatment": list(TREATMENTS), "layer": range(3)})
         written = retrained._write_curve(curve)
-        assert (dataset, samples) == (trained[-1].data, 8)
+        data = "drawings-image-caption" if is_own else trained[-1].data
+        assert (dataset, samples) == (data, 8)
         by_measure = dict.fromkeys(TREATED_MEASURES, written)
         return {"curves": dict.fromkeys(retrained.CONDITIONS, by_measure)}
 
@@ -50,7 +55,8 @@ def test_each_training_is_done_once_and_read_back(folder):
     retrained.retrain_connector(samples=8, resamples=5)
     assert len(trained) == len(found)
     found = retrained.read_retrained("separated")
-    assert list(found) == ["permuted", "seed 1", "seed 2"]
+    assert list(found) == ["seed 0", "permuted", "seed 1", "seed 2"]
+    assert {one["PvsT"].attrs["samples"] for one in found.values()} == {8}
     audio = retrained.read_retrained(model="smollm2/whisper/audio-caption")
     assert list(audio) == ["audio seed 1", "audio seed 2"]
     curve = found["seed 2"]["PvsT"]
@@ -72,3 +78,17 @@ def test_curves_of_another_recipe_are_refused(folder):
     (path / "seed-1.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(ModelError, match=r"another recipe .* ima zoo retrain --only 'seed 1'"):
         retrained.read_retrained()
+
+
+def test_the_zoos_own_connector_is_measured_and_not_trained(folder):
+    path, trained = folder
+    retrained.retrain_connector(only=["seed 0"], samples=8, resamples=5)
+    assert not trained
+    expected = np.random.default_rng(5).normal(size=(5, 4, 3)).mean(axis=0)
+    curve = retrained.read_retrained()["seed 0"]["PvsT"]
+    np.testing.assert_allclose(curve["estimate"], expected, atol=1e-5)
+    card = path.parent / "connectors" / retrained.RETRAINED_MODEL / zoo.CARD_FILE
+    card.write_text(json.dumps({"recipe": {}}))
+    (path / "seed-0.json").unlink()
+    with pytest.raises(ModelError, match="another recipe .* ima zoo pretrained --only smollm2"):
+        retrained.retrain_connector(only=["seed 0"], samples=8, resamples=5)
