@@ -21,6 +21,8 @@ HOOK_POINTS: tuple[str, ...] = tuple(HOOK_POINT_DESCRIPTIONS)
 #: What the parts of a block add or compute, off the residual stream and not its rescaled copy.
 OUTPUT_HOOK_POINTS: tuple[str, ...] = ("attn_out", "mlp_post", "mlp_out")
 TOKEN_KINDS: tuple[str, ...] = ("perceptual", "textual")
+#: A token is a sink if its norm exceeds this multiple of the median norm of its kind in its sample.
+SINK_NORM_RATIO = 10.0
 
 
 def list_hook_point_layers(hook_point: str, layers: int) -> npt.NDArray[np.int32]:

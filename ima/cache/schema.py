@@ -15,6 +15,7 @@ from ima.data.samples import MODALITIES
 from ima.hook_points import (
     HOOK_POINT_DESCRIPTIONS,
     OUTPUT_HOOK_POINTS,
+    SINK_NORM_RATIO,
     TOKEN_KINDS,
     list_hook_point_layers,
 )
@@ -24,8 +25,6 @@ CACHE_SCHEMA_VERSION = "2"
 
 DRIFT_STEPS: tuple[int, ...] = (1, 8)
 
-#: A token is a sink if its norm exceeds this multiple of the median norm of its kind in its sample.
-SINK_NORM_RATIO = 10.0
 #: Number of sinks of a sample and layer whose positions a cache holds.
 SINK_POSITIONS = 4
 

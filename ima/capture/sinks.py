@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
+from ima.cache.schema import SINK_POSITIONS
 from ima.capture.token_masks import TokenMasks
+from ima.hook_points import SINK_NORM_RATIO
 
 
 def find_sinks(norm: Tensor, *, masks: TokenMasks) -> Tensor:

@@ -14,25 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.hook_points import TOKEN_KINDS
+from ima.hook_points import SINK_NORM_RATIO, TOKEN_KINDS
 from ima.measures.similarity import check_same_layers
-from ima.stats import FloatArray, RowIndices
+from ima.stats import BoolArray, FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, label_draws
 
-ChangeMeasure = Literal["cosine", "norm-matched cosine", "mean-centred cosine", "relative change"]
+ChangeMeasure = Literal[
+    "cosine",
+    "norm-matched cosine",
+    "mean-centred cosine",
+    "cosine without sinks",
+    "relative change",
+]
 #: Ways to compare a token's states x and y at two layers: their cosine; the cosine of ``m·x/|x|``
 #: and ``m·x/|x| + (y - x)``, with m the median norm of textual tokens at the layer of x; the cosine
-#: after the mean over the tokens of the kind is subtracted at each layer; ``|y - x| / |x|``.
-CHANGE_MEASURES: tuple[ChangeMeasure, ...] = (
-    "cosine", "norm-matched cosine", "mean-centred cosine", "relative change"
-)  # fmt: skip
+#: after the mean over the tokens of the kind is subtracted at each layer; the cosine of tokens that
+#: are a sink at neither layer; ``|y - x| / |x|``.
+CHANGE_MEASURES: tuple[ChangeMeasure, ...] = get_args(ChangeMeasure)
 
 
 def average_over_samples(
@@ -230,8 +235,9 @@ def compute_token_changes(
     A token of large norm turns slowly for that reason alone, and a mean that all tokens share makes
     every cosine large. The norm-matched and the mean-centred cosine remove these two effects. A
     block reads its input through a norm layer, so its output does not depend on the input's norm:
-    the norm-matched cosine is the one that a state of another norm would have had. The relative
-    change is no control, because it divides by the norm in question.
+    the norm-matched cosine is the one that a state of another norm would have had. Sinks can decide
+    the mean of a few tokens; they are left out at both layers. The relative change is no control,
+    because it divides by the norm in question.
 
     Parameters
     ----------
@@ -240,7 +246,7 @@ def compute_token_changes(
         ``sample`` and ``modality``. Two layers are read at a time.
     step : int
         Number of layers between the two states.
-    measure : {"cosine", "norm-matched cosine", "mean-centred cosine", "relative change"}
+    measure : str
         One of :data:`CHANGE_MEASURES`.
     paper_compat : bool
         Compare each token with the tokens of *other* samples of its kind at the later layer, as the
@@ -280,7 +286,6 @@ def compute_token_changes(
     kind = np.where(tokens["modality"].to_numpy() > 0, 0, 1)
     samples = int(sample.max()) + 1
     group = sample * 2 + kind
-    counts = np.bincount(group, minlength=2 * samples).astype(np.float64)
     values = np.empty((samples, 2, len(labels) - step))
     for at in range(len(labels) - step):
         before, after = (
@@ -291,7 +296,13 @@ def compute_token_changes(
             changes = _compare_with_other_samples(before, after, kind=kind, sample=sample)
         else:
             changes = _compare_states(before, after, kind=kind, measure=measure)
-        total = np.bincount(group, weights=changes, minlength=2 * samples)
+        counted = np.ones(len(group), dtype=bool)
+        if measure == "cosine without sinks":
+            counted = ~(_find_sinks(before, group=group) | _find_sinks(after, group=group))
+        counts, total = (
+            np.bincount(group, weights=weights, minlength=2 * samples)
+            for weights in (counted, changes * counted)
+        )
         with np.errstate(invalid="ignore"):
             mean = total / np.where(counts > 0, counts, np.nan)
         values[:, :, at] = mean.reshape(samples, 2)
@@ -320,6 +331,16 @@ def _compare_states(
     product = np.einsum("th,th->t", before, after)
     cosines: FloatArray = product / (_compute_norms(before) * _compute_norms(after))
     return cosines
+
+
+def _find_sinks(states: FloatArray, *, group: RowIndices) -> BoolArray:
+    """Find tokens whose norm is many times the lower median of their kind in their sample."""
+    norms = _compute_norms(states)
+    ranked = norms[np.lexsort((norms, group))]
+    counts = np.bincount(group)
+    middle = counts.cumsum() - counts + (np.maximum(counts, 1) - 1) // 2
+    sinks: BoolArray = norms > SINK_NORM_RATIO * ranked[middle[group]]
+    return sinks
 
 
 def _compare_with_other_samples(

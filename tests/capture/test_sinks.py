@@ -8,11 +8,11 @@ import torch
 from test_statistics import spoiled
 from tinysamples import image_set, text_sample
 
-from ima.cache.schema import SINK_NORM_RATIO, SINK_POSITIONS
+from ima.cache.schema import SINK_POSITIONS
 from ima.capture import compute_batch_statistics
 from ima.capture.sinks import SinkStatistics, find_sinks, may_have_sinks
 from ima.capture.token_masks import TokenMasks
-from ima.hook_points import OUTPUT_HOOK_POINTS
+from ima.hook_points import OUTPUT_HOOK_POINTS, SINK_NORM_RATIO
 from ima.models.frozen import FrozenModel
 
 

@@ -88,6 +88,25 @@ def test_a_norm_explains_what_matching_norms_takes_away():
     assert abs(float(matched.sel(kind="perceptual") - matched.sel(kind="textual"))) < 0.1
 
 
+def test_a_token_that_is_a_sink_at_either_layer_does_not_count():
+    steady, turning = [[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]
+    grows, shrinks = [[1.0, 0.0], [0.0, 50.0]], [[50.0, 0.0], [0.0, 1.0]]
+    state = [grows, shrinks, steady, turning, steady, turning] + [steady] * 2
+    tokens = xr.Dataset(
+        {"state": (("token", "layer", "hidden"), np.array(state))},
+        coords={
+            "layer": [0, 1],
+            "sample": ("token", np.zeros(8, dtype=int)),
+            "modality": ("token", [1] * 6 + [0] * 2),
+        },
+    )
+    kept, all_tokens = (
+        norms.compute_token_changes(tokens, step=1, measure=measure)[0, :, 0].to_numpy().tolist()
+        for measure in ("cosine without sinks", "cosine")
+    )
+    assert (kept, all_tokens) == ([0.5, 1.0], [pytest.approx(1 / 3), 1.0])
+
+
 def table(seed, *, n=40, gap=0.4):
     rng = np.random.default_rng(seed)
     values = rng.lognormal(size=(n, 2, 5)) * np.exp([gap, 0.0])[:, None]
