@@ -7,6 +7,7 @@ from ima.claims.associations import make_association_record
 from ima.claims.comparison import format_comparison
 from ima.claims.display import (
     describe_claim_records,
+    describe_seed_coverage,
     show_claim_records,
     show_measurements,
     show_readings,

@@ -179,6 +179,39 @@ def show_measurements(measured: Mapping[str, Interval]) -> Styler:
     return pd.DataFrame(rows).style.hide(axis="index").format(precision=3, escape="html")
 
 
+def describe_seed_coverage(records: Sequence[ClaimRecord]) -> str:
+    """Say whether the intervals of records cover other seeds of the connectors.
+
+    Parameters
+    ----------
+    records : sequence of ClaimRecord
+        After :func:`ima.claims.seeds.cover_seeds`; those without an interval are left out.
+
+    Examples
+    --------
+    >>> describe_seed_coverage([])
+    'No interval covers other seeds of the connectors, so the verdicts hold for these connectors \
+only.'
+    """
+    measured = [record for record in records if record.interval is not None]
+    covered = [record for record in measured if record.spread is not None]
+    if not covered:
+        return (
+            "No interval covers other seeds of the connectors, so the verdicts hold for these "
+            "connectors only."
+        )
+    once = dict.fromkeys(
+        name for record in covered if record.spread for name in record.spread.trained_once
+    )
+    if len(covered) < len(measured):
+        names = [f"{one.claim} {one.reading}" for one in measured if one.spread is None]
+        found = f"All intervals but those of {', '.join(dict.fromkeys(names))} cover other seeds"
+    else:
+        found = "The intervals cover other seeds"
+    rest = f" The connectors of {', '.join(once)} have one seed." if once else ""
+    return f"{found} of the connectors.{rest}"
+
+
 def _join_verdict(record: ClaimRecord, verdict: Verdict) -> str:
     """Return the verdict with its preposition."""
     prepositions = {"supported": "by", "contradicted": "by", "not testable here": "on"}

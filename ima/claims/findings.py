@@ -19,7 +19,8 @@ FINDINGS: tuple[Claim, ...] = (
                 "text, and so are textual tokens, at every layer."
             ),
             statistic=(
-                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, in cosine"
+                "minimum over layers of min(P intra − PvsT, T intra − PvsT), within data sets, in "
+                "cosine"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -31,10 +32,10 @@ FINDINGS: tuple[Claim, ...] = (
                 "texts with different wording, and without attention sinks and rogue dimensions."
             ),
             statistic=(
-                "minimum over layers of min(PvsP − PvsT, TvsT − PvsT) within data sets, over pairs "
-                "whose texts have the same wording and over pairs whose texts do not, in cosine, "
-                "the least of three treatments of the means: without sinks, without rogue "
-                "dimensions, standardised"
+                "minimum over layers of min(P intra − PvsT, T intra − PvsT), within data sets, "
+                "over pairs whose texts have the same wording and over pairs whose texts do not, "
+                "in cosine, the least of three treatments of the means: without sinks, without "
+                "rogue dimensions, standardised"
             ),
             margin=COSINE_MARGIN,
             unit="contents",
@@ -207,8 +208,8 @@ FINDINGS: tuple[Claim, ...] = (
         ),
         as_tested=Reading(
             sentence=(
-                "In every data set and at every layer, fewer than half of the percepts show a word "
-                "that only their own text has, after chance is subtracted."
+                "In every data set and at every layer, percepts show a word that only their own "
+                "text has in fewer than half of the pairs of samples, after chance is subtracted."
             ),
             # Of pairs, because texts of a narrow world share most words: a translated percept
             # would show words of every text. Of a sample's percept as a whole, because most tokens
@@ -219,7 +220,7 @@ FINDINGS: tuple[Claim, ...] = (
                 "has, at the data set and layer where the difference is largest"
             ),
             margin=Margin(
-                0.05, "One percept in twenty is the least that a table of words would show."
+                0.05, "One pair in twenty is the least that a table of words would show."
             ),
             unit="contents",
             figure="the logit lens of finding 1",

@@ -187,3 +187,33 @@ smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
         f"At layer {layer}, {kind} resemble each other less ({own}) than percepts resemble texts "
         f"({across}), {among}; both kinds resemble their own kind more at {holds}."
     )
+
+
+def describe_shared_cones(between: xr.Dataset) -> str:
+    """Say whether one cone of each kind holds for all data sets.
+
+    Parameters
+    ----------
+    between : xarray.Dataset
+        From :func:`compute_cone_gaps`, with the curves between data sets as sides.
+
+    Examples
+    --------
+    >>> own = xr.DataArray([[0.1], [0.5]], {"side": ["TvsT", "PvsP"], "layer": [0]})
+    >>> gaps = xr.Dataset({"estimate": own - 0.3}, attrs={"samples": 8})
+    >>> print(describe_shared_cones(gaps.assign(draws=gaps["estimate"].expand_dims("draw"))))
+    Between data sets, the smallest gap is -0.200 [-0.200, -0.200], n = 8, at layer 0. So texts of \
+two data sets have less in common than percepts and texts of one, and no cone holds all texts.
+    """
+    smallest, estimate = compute_cone_margin(between), between["estimate"]
+    lowest = estimate.isel(estimate.argmin(...))
+    kind = "percepts" if str(lowest["side"].item()).startswith("P") else "texts"
+    found = f"Between data sets, the smallest gap is {smallest}, at layer {int(lowest['layer'])}."
+    if smallest.low > 0:
+        return f"{found} So one cone of each kind holds for all data sets."
+    if smallest.high < 0:
+        return (
+            f"{found} So {kind} of two data sets have less in common than percepts and texts of "
+            f"one, and no cone holds all {kind}."
+        )
+    return f"{found} Its interval reaches zero, so one cone for all {kind} is not shown."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bs4 import BeautifulSoup
 
 from ima import claims
+from ima.claims.spread import SeedSpread
 from ima.stats.intervals import Interval
 
 NEGATIVE = Interval(value=-0.2, low=-0.3, high=-0.1, n=600)
@@ -65,3 +66,17 @@ def test_columns_that_are_constant_are_left_out(measured):
 def test_other_measurements_have_no_verdict(measured):
     shown = claims.show_measurements({"a number": NEGATIVE}).data
     assert list(shown.columns) == ["also measured", "value", "low", "high", "n"]
+
+
+def test_the_sentence_on_seeds_follows_the_records(measured):
+    one, two = measured(), measured(reading="as tested")
+    assert "No interval covers other seeds" in claims.describe_seed_coverage([one, two])
+    spread = SeedSpread.of(one.interval, by_part={"a": (0.2, 0.21, 0.19)}, trained_once=("b",))
+    covered = [one.with_spread(spread), two]
+    assert claims.describe_seed_coverage(covered) == (
+        "All intervals but those of F1.1 as tested cover other seeds of the connectors. "
+        "The connectors of b have one seed."
+    )
+    whole = SeedSpread.of(one.interval, by_part={"a": (0.2, 0.21, 0.19)})
+    text = claims.describe_seed_coverage([one.with_spread(whole)])
+    assert text == "The intervals cover other seeds of the connectors."

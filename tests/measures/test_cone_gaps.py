@@ -50,6 +50,16 @@ def test_data_sets_apart_contradict_between_and_not_within():
     assert cone_gaps.compute_cone_margin(between).high < -0.5
     assert abs(cone_gaps.compute_cone_margin(measure(sets)).value) < 0.01
     assert "between data sets" in cone_gaps.describe_cone_gaps(between)
+    assert "have less in common than percepts and texts" in cone_gaps.describe_shared_cones(between)
+
+
+def test_cones_are_shared_where_the_gap_between_data_sets_is_above_zero():
+    sets = {"a": states(0, 1), "b": states(0, 1, seed=1)}
+    between = measure(sets, sides=cones.BETWEEN_CURVES)
+    assert "one cone of each kind holds" in cone_gaps.describe_shared_cones(between)
+    alike = {"a": states(0, 0), "b": states(0, 0, seed=1)}
+    unclear = cone_gaps.describe_shared_cones(measure(alike, sides=cones.BETWEEN_CURVES))
+    assert "reaches zero, so one cone" in unclear
 
 
 def test_one_layer_decides():
