@@ -110,6 +110,33 @@ the texts of two data sets by 0.120: a share of 0.50.'
             f"{self.textual.value:.3f}: a share of {self.share.value:.2f}."
         )
 
+    def describe_over_magnitude(self) -> str:
+        """Say whether the masks of both kinds agree more than with the mask of the largest weights.
+
+        Examples
+        --------
+        >>> one, less = Interval(0.06, 0.05, 0.07, n=80), Interval(-0.01, -0.02, -0.01, n=80)
+        >>> OverlapExcess(one, None, None, less, 0.0).describe_over_magnitude()
+        'The masks of percepts and text overlap less with each other than with the mask of the \
+largest weights (difference of IoU -0.010 [-0.020, -0.010], n = 80): the size of the weights \
+predicts the mask of one kind better than the mask of the other kind does. This does not \
+contradict the claim, because two masks that deviate from the largest weights in different ways \
+overlap less with each other than with those.'
+        """
+        one = self.over_magnitude
+        size = f"with the mask of the largest weights (difference of IoU {one})"
+        masks = "The masks of percepts and text overlap"
+        if one.high < 0:
+            return (
+                f"{masks} less with each other than {size}: the size of the weights predicts the "
+                "mask of one kind better than the mask of the other kind does. This does not "
+                "contradict the claim, because two masks that deviate from the largest weights in "
+                "different ways overlap less with each other than with those."
+            )
+        if one.low > 0:
+            return f"{masks} more with each other than {size}: their inputs agree on more than |W|."
+        return f"{masks} with each other as {size}: no difference is shown."
+
 
 def describe_overlap(overlap: float, *, permuted: float) -> str:
     """Say how far percepts and text overlap, and how far they would under permuted activations.

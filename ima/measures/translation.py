@@ -280,6 +280,37 @@ def compute_dataset_rates(rates: xr.Dataset) -> dict[str, Interval]:
     }
 
 
+def describe_dataset_rates(by_title: Mapping[str, Interval]) -> str:
+    """Say in which data sets the lens reads from percepts what their own text names.
+
+    Parameters
+    ----------
+    by_title : mapping of str to Interval
+        By title of a data set, its rate (:func:`compute_dataset_rates`).
+
+    Examples
+    --------
+    >>> rates = {"image": Interval(0.5, 0.3, 0.7, n=8), "audio": Interval(0.1, 0.0, 0.3, n=8)}
+    >>> print(describe_dataset_rates(rates))
+    At the best layer, it is 0.500 [0.300, 0.700], n = 8 in image; 0.100 [0.000, 0.300], n = 8 in \
+audio. So the lens reads from percepts of image some of what their own text names. For audio, \
+the interval reaches zero, so its words need not be those of the sample.
+    """
+    found = "; ".join(f"{one} in {title}" for title, one in by_title.items())
+    read = [title for title, one in by_title.items() if one.low > 0]
+    unread = [title for title in by_title if title not in read]
+    sentences = [f"At the best layer, it is {found}."]
+    if read:
+        named = "some of what their own text names"
+        sentences.append(f"So the lens reads from percepts of {', '.join(read)} {named}.")
+    if unread:
+        sentences.append(
+            f"For {', '.join(unread)}, the interval reaches zero, so its words need not be those "
+            "of the sample."
+        )
+    return " ".join(sentences)
+
+
 def subtract_other_texts(rates: xr.Dataset) -> xr.Dataset:
     """Subtract the fraction of pairs with a word of another text from that of the own text.
 

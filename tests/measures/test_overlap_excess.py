@@ -9,6 +9,7 @@ from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import overlap, overlap_excess
 from ima.measures.overlap_excess import compute_overlap_excess
+from ima.stats.intervals import Interval
 
 WEIGHTS = {"q": np.random.default_rng(0).normal(size=(1, 60, 50)).astype(np.float32)}
 
@@ -143,6 +144,20 @@ def test_sentences_read_right_either_way():
     assert "0.600, and not more than the 0.700" in overlap_excess.describe_overlap(
         0.6, permuted=0.7
     )
+
+
+def test_the_sentence_on_the_largest_weights_has_a_side_for_each_interval():
+    one = Interval(0.06, 0.05, 0.07, n=80)
+    for ends, words in (
+        ((-0.02, -0.01), "overlap less with each other"),
+        ((0.01, 0.02), "overlap more with each other"),
+        ((-0.01, 0.01), "no difference is shown"),
+    ):
+        over = Interval(sum(ends) / 2, *ends, n=80)
+        text = overlap_excess.OverlapExcess(one, None, None, over, 0.0).describe_over_magnitude()
+        assert words in text
+        assert str(over) in text
+        assert ("does not contradict" in text) is (over.high < 0)
 
 
 def test_a_large_model_is_compared_by_some_rows_and_says_the_same(monkeypatch):

@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from ima.errors import ParameterError
 from ima.measures import translation
+from ima.stats.intervals import Interval
 
 NOUNS = ["bee", "cat", "dog", "owl", "fox", "cow", "hen", "ant"]
 VOCABULARY = [" a", " and", *(f" {noun}" for noun in NOUNS), *(f"x{i}" for i in range(20))]
@@ -81,6 +82,14 @@ def test_a_translated_percept_scores_1_although_texts_share_words():
     assert "image caption, at layer 1" in translation.describe_translation_rate(
         rates, titles={"x": "image caption"}
     )
+
+
+def test_the_sentence_on_rates_says_which_intervals_reach_zero():
+    above, near = Interval(0.5, 0.3, 0.7, n=8), Interval(0.1, 0.0, 0.3, n=8)
+    assert "reaches zero" not in translation.describe_dataset_rates({"image": above})
+    text = translation.describe_dataset_rates({"image": near, "audio": near})
+    assert "For image, audio, the interval reaches zero" in text
+    assert "the lens reads" not in text
 
 
 def test_words_that_every_percept_shows_score_0():
