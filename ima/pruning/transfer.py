@@ -15,6 +15,7 @@ from scipy import stats
 from ima.cache.cache_set import CacheSet
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ParameterError
+from ima.hook_points import TOKEN_KINDS
 from ima.measures import subnetworks
 from ima.metrics.sample_scores import MAIN_SCORES, SampleScorer
 from ima.models.batch import Batch
@@ -214,6 +215,41 @@ def score_transfer_matrix(
     random = score_random_choices(tasks, draw, choices=repeats, seed=seed)
     scores[RANDOM_MASKS] = average_over_choices(random)
     return TransferScores(scores, random, task_masks)
+
+
+def score_kind_masks(
+    tasks: TasksByName, caches: Mapping[str, str | os.PathLike[str]], *, sparsity: float
+) -> dict[str, dict[str, FloatArray]]:
+    """Score every task with the masks that one kind of its own tokens gives.
+
+    The mask of a task is made from all its tokens. The mask of its textual tokens has seen no
+    percept, and the mask of its perceptual tokens has seen no prompt and no answer.
+
+    Parameters
+    ----------
+    tasks, caches, sparsity
+        As for :func:`score_transfer_matrix`.
+
+    Returns
+    -------
+    dict of str to dict
+        By kind of token (:data:`ima.hook_points.TOKEN_KINDS`) and task ``(sample,)``.
+
+    Examples
+    --------
+    >>> by_kind = score_kind_masks(tasks, caches, sparsity=0.5)  # doctest: +SKIP
+    >>> by_kind["textual"]["mini-image-caption"].mean()  # doctest: +SKIP
+    0.81
+    """
+    scores: dict[str, dict[str, FloatArray]] = {}
+    for kind in TOKEN_KINDS:
+        scores[kind] = {}
+        for name, task in tasks.items():
+            masks = compute_masks_from_cache(
+                task.model, caches[name], sparsity=sparsity, kinds=[kind]
+            )
+            scores[kind][name] = task.compute_scores(masks)
+    return scores
 
 
 def compute_task_difference(

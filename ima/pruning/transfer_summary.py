@@ -209,3 +209,37 @@ masks 0.000.'
         f"The tasks cannot tell masks apart: without a mask, the model scores {whole:.3f}, and "
         f"with random masks {random:.3f}."
     )
+
+
+def describe_size_alone(*, others: Interval, own: Interval) -> str:
+    """Say whether inputs choose better weights than the size of the weights does.
+
+    Parameters
+    ----------
+    others, own : Interval
+        Score with the masks of other tasks, and with the task's own mask, minus that with the mask
+        of the largest weights (:func:`ima.pruning.transfer.compute_task_difference`).
+
+    Examples
+    --------
+    >>> lower, same = Interval(-0.1, -0.2, -0.03, n=12), Interval(-0.06, -0.1, 0.0, n=12)
+    >>> describe_size_alone(others=lower, own=same)
+    "The mask of the largest weights needs no input. With another task's mask, tasks score less \
+than with it (-0.100 [-0.200, -0.030], n = 12); with their own mask, no difference is shown \
+(-0.060 [-0.100, 0.000], n = 12). So no gain from the task's own inputs is shown that a transfer \
+could keep."
+    """
+    found = (
+        "The mask of the largest weights needs no input. With another task's mask, "
+        f"{_compare_with_size(others, subject='tasks score')} ({others}); with their own mask, "
+        f"{_compare_with_size(own, subject='they score')} ({own})."
+    )
+    if own.low > 0:
+        return f"{found} So the task's own inputs choose better weights than size alone."
+    return f"{found} So no gain from the task's own inputs is shown that a transfer could keep."
+
+
+def _compare_with_size(gap: Interval, *, subject: str) -> str:
+    if gap.high < 0:
+        return f"{subject} less than with it"
+    return f"{subject} more than with it" if gap.low > 0 else "no difference is shown"

@@ -23,6 +23,7 @@ from ima.pruning.transfer import (
     score_transfer_matrix,
 )
 from ima.pruning.weight_removal import score_without_weights
+from ima.stats.intervals import Interval
 
 
 def make_scores(n, shift, seed=0):
@@ -115,6 +116,43 @@ def test_twenty_random_masks_are_dealt_and_averaged(tasks, caches, monkeypatch):
     assert set(found.masks) == set(tasks)
     whole = [count for masks_of_run, count in answered if masks_of_run is None]
     assert whole == [4, 4]
+
+
+def test_the_mask_of_one_kind_is_that_of_its_tokens(tasks, caches, monkeypatch):
+    monkeypatch.setattr(EvaluationTask, "compute_scores", lambda self, masks: (self.model, masks))
+    found = transfer.score_kind_masks(tasks, caches, sparsity=0.5)
+    assert list(found) == ["perceptual", "textual"]
+    for kind, by_task in found.items():
+        assert list(by_task) == list(tasks)
+        for name, (model, masks) in by_task.items():
+            assert model is tasks[name].model
+            assert masks.attributes["kinds"] == [kind]
+            own = compute_masks_from_cache(model, caches[name], sparsity=0.5, kinds=[kind])
+            whole = compute_masks_from_cache(model, caches[name], sparsity=0.5)
+            alike = [
+                all((masks.kept[linear] == other.kept[linear]).all() for linear in masks.names)
+                for other in (own, whole)
+            ]
+            assert alike == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "words", "end"),
+    [
+        ((-0.2, -0.1), (-0.1, 0.1), ("tasks score less", "no difference"), "no gain from"),
+        ((0.1, 0.2), (-0.2, -0.1), ("tasks score more", "they score less"), "no gain from"),
+        ((-0.1, 0.1), (0.1, 0.2), ("no difference", "they score more"), "choose better weights"),
+    ],
+)
+def test_the_sentence_on_size_alone_follows_both_intervals(others, own, words, end):
+    gaps = [Interval(sum(ends) / 2, *ends, n=12) for ends in (others, own)]
+    text = transfer_summary.describe_size_alone(others=gaps[0], own=gaps[1])
+    about_others, about_own = text.split("; ")
+    assert words[0] in about_others
+    assert str(gaps[0]) in about_others
+    assert words[1] in about_own
+    assert str(gaps[1]) in about_own
+    assert end in text.rpartition("So ")[2]
 
 
 def test_a_few_weights_are_removed_from_each_part_by_the_same_deal(tasks, caches, monkeypatch):
