@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import xarray as xr
 
 from ima.errors import CacheError, ParameterError
 from ima.measures.alignment import compute_alignment_curve, stack_alignment_curves
+from ima.measures.cones import WITHIN_CURVES, average_terms_by_curve, compute_similarity_terms
 from ima.measures.norms import average_over_samples, average_token_changes
 from ima.measures.treatments import describe_disagreement
 from ima.stats.intervals import Interval, compute_lowest_point
@@ -26,6 +28,7 @@ from ima.stats.intervals import Interval, compute_lowest_point
 BLOCK_HOOK_POINTS = ("ln1", "attn_out", "ln2", "mlp_post", "mlp_out")
 #: The stream of the same layer, and the stream that the block reads.
 WRITTEN_STREAM, READ_STREAM = "resid_post", "resid_pre"
+_LEVEL_CURVES = ("PvsT", *WITHIN_CURVES)
 
 
 def compute_hook_point_alignment(
@@ -79,6 +82,64 @@ def compute_hook_point_alignment(
         earlier = curves[WRITTEN_STREAM].isel(layer=slice(None, -1))
         curves[READ_STREAM] = earlier.assign_coords(layer=layers[1:].to_numpy())
     return _stack(curves)
+
+
+def tabulate_levels(
+    means_by_hook_point: Mapping[str, Mapping[str, xr.DataArray]],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Tabulate how alike the states of a hook point are, within each kind and between both.
+
+    Where all states of a hook point point one way, PvsT is high whatever they mean. The similarity
+    within the kinds is this level.
+
+    Parameters
+    ----------
+    means_by_hook_point, resamples, seed
+        As for :func:`compute_hook_point_alignment`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By hook point, means over data sets and layers 1 … L with 95 % intervals: PvsT, P intra and
+        T intra (:mod:`ima.measures.cones`), and PvsT minus the mean of the other two.
+
+    Raises
+    ------
+    ParameterError
+        If a data set has fewer than four samples.
+
+    Examples
+    --------
+    >>> coords = {"kind": ["perceptual", "textual"], "layer": [1]}
+    >>> states = xr.DataArray(
+    ...     [[[[1.0]], [[-1.0]]]] * 4, coords, ("sample", "kind", "layer", "hidden")
+    ... )
+    >>> tabulate_levels({"mlp_out": {"caption": states}}, resamples=2).loc["mlp_out"].tolist()
+    ['-1.000 [-1.000, -1.000]', '1.000 [1.000, 1.000]', '1.000 [1.000, 1.000]', \
+'-2.000 [-2.000, -2.000]']
+    """
+    rows = {}
+    for hook_point, means in means_by_hook_point.items():
+        terms = compute_similarity_terms(means, resamples=resamples, seed=seed)
+        curves, n = average_terms_by_curve(terms)[["estimate", "draws"]], terms.attrs["samples"]
+        parts = {hook_point: curves.sel(layer=slice(1, None))}
+        if hook_point == WRITTEN_STREAM:
+            parts[READ_STREAM] = curves.isel(layer=slice(None, -1))
+        for name, part in parts.items():
+            averaged = part.mean("layer")
+            levels = {curve: averaged.sel(curve=curve, drop=True) for curve in _LEVEL_CURVES}
+            own = averaged.sel(curve=list(WITHIN_CURVES)).mean("curve")
+            levels["PvsT − mean of both"] = levels["PvsT"] - own
+            rows[name] = {title: _format_interval(one, n=n) for title, one in levels.items()}
+    return pd.DataFrame(rows).T.rename_axis("hook point")
+
+
+def _format_interval(averaged: xr.Dataset, *, n: int) -> str:
+    one = Interval.of_draws(float(averaged["estimate"]), averaged["draws"], n=n)
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
 
 def compute_hook_point_norms(
@@ -216,7 +277,7 @@ def compute_block_gaps(
     >>> gaps["estimate"].to_series().to_dict()
     {'ln1': 0.25}
     """
-    present = curves["hook_point"].values.tolist()
+    present = curves["hook_point"].to_numpy().tolist()
     inside = [hook_point for hook_point in hook_points if hook_point in present]
     if not inside or stream not in present:
         raise ParameterError(
@@ -279,7 +340,7 @@ stream that the block reads; the smallest difference of cosines is -0.250, at ml
         by_treatment = {str(name): float(value) for name, value in lowest.items()}
         found = f"{describe_block_gaps(own).removesuffix('.')}{least}."
         return found + describe_disagreement(by_treatment)
-    lowest = estimate["hook_point"].values[estimate.argmin("hook_point")]
+    lowest = estimate["hook_point"].to_numpy()[estimate.argmin("hook_point")]
     streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
     return (
         f"At {int((estimate > 0).sum())} of {estimate.size} hook points inside the block, percepts "

@@ -96,3 +96,22 @@ def test_a_finding_names_the_treatments_that_disagree():
     assert found.endswith("Treatments disagree: standardised gives +0.050.")
     alike = hook_point_comparison.describe_block_gaps(gaps.isel(treatment=[1]))
     assert "disagree" not in alike
+
+
+def test_a_direction_that_all_states_share_raises_the_level_and_not_the_rest():
+    """PvsT of a shifted space is high; its distance from the level of the space is small."""
+    apart = make_aligned_states(40, seed=9)
+    shifted = (apart + 50).isel(layer=slice(1, None))
+    given = {"mlp_out": {"a": shifted}, "resid_post": {"a": apart}}
+    table = hook_point_comparison.tabulate_levels(given, resamples=50)
+    assert table.index.tolist() == ["mlp_out", "resid_post", "resid_pre"]
+    values = table.map(lambda cell: float(cell.partition(" ")[0]))
+    assert (values.loc["mlp_out", ["PvsT", "P intra", "T intra"]] > 0.9).all()
+    assert abs(values.loc["mlp_out", "PvsT − mean of both"]) < 0.01
+    curves = hook_point_comparison.compute_hook_point_alignment(given, resamples=50)
+    expected = curves["estimate"].mean("layer").to_series()
+    for name in table.index:
+        assert values.loc[name, "PvsT"] == pytest.approx(expected[name], abs=6e-4)
+    ends = table["PvsT"].str.extract(r"\[(.*), (.*)\]").astype(float)
+    assert (ends[0] <= values["PvsT"]).all()
+    assert (values["PvsT"] <= ends[1]).all()
