@@ -73,7 +73,7 @@ difference of norms explains this: without it, the difference is 0.000 [-0.010, 
         if one.high <= margin:
             explains = "explains"
         elif one.low > margin:
-            explains = "does not explain"
+            explains = "explains only a part of" if one.high < plain.low else "does not explain"
         cause = _CAUSES[name].capitalize()
         sentences.append(f"{cause} {explains} this: without it, the difference is {one}.")
     return " ".join(sentences)

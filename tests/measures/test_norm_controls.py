@@ -7,16 +7,26 @@ import pytest
 from ima.measures.norm_controls import describe_change_controls, describe_scaling
 from ima.stats.intervals import Interval
 
-SLOW, SAME, WIDE = (
+SLOW, LESS, SAME, WIDE = (
     Interval(value, low, high, n=8)
-    for value, low, high in ((0.3, 0.2, 0.4), (0.01, 0.0, 0.02), (0.05, 0.0, 0.1))
+    for value, low, high in (
+        (0.3, 0.2, 0.4),
+        (0.1, 0.05, 0.15),
+        (0.01, 0.0, 0.02),
+        (0.05, 0.0, 0.1),
+    )
 )
 MEASURES = ("norm-matched cosine", "mean-centred cosine", "cosine without sinks")
 
 
 @pytest.mark.parametrize(
     ("control", "words"),
-    [(SAME, "explains this"), (SLOW, "does not explain this"), (WIDE, "may explain this")],
+    [
+        (SAME, "explains this"),
+        (LESS, "explains only a part of this"),
+        (SLOW, "does not explain this"),
+        (WIDE, "may explain this"),
+    ],
 )
 def test_each_control_explains_or_does_not(control, words):
     gaps = {"cosine": SLOW, "relative change": SLOW, **dict.fromkeys(MEASURES, control)}
