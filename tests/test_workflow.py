@@ -296,6 +296,19 @@ def test_a_readers_model_is_a_family_beside_the_others(tmp_path):
     assert plan.chosen(config, "finding2")[-1] == "calibration-own-mine"
 
 
+def test_pages_that_run_a_readers_model_run_it_on_its_device(tmp_path):
+    data = own_folder(tmp_path / "mine", "test", "calibration")
+    given = {"own_model": "org/model", "own_data": str(data)}
+    for device, expected in (("cuda:1", {"cuda:1"}), ("auto", {None}), ("", {None})):
+        config = configured(**given, own_device=device)
+        for run in ("finding1-norms", "finding3", "finding3-controls"):
+            assert {plan.parameters(config, run).get("device")} == expected
+    config = configured(**given, own_device="cuda")
+    # They run no model, take no device, or open no cache of the reader's model.
+    for run in ("finding1", "finding2", "implication4", "cosine"):
+        assert "device" not in plan.parameters(config, run)
+
+
 def test_without_calibration_samples_there_is_no_cache_of_them(tmp_path):
     data = own_folder(tmp_path / "mine", "test")
     config = configured(own_model="m", own_data=f"{data},mini-image-qa", own_samples="1")

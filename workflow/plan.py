@@ -12,10 +12,13 @@ from typing import Any
 from ima.claims.registry import list_claim_pages
 from ima.data.worlds import list_data_parts
 from ima.models.parts import MODEL_PARTS
+from ima.notebook.runner import read_notebook_parameters
 from ima.packages import is_fetched
 
 #: Editions, smallest first. A family of models is in the edition that it names and in larger ones.
 SIZES = ("small", "standard", "full")
+
+_NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 Config = Mapping[str, Any]
 
@@ -218,14 +221,22 @@ def chosen(config: Config, run: str) -> list[str]:
 
 
 def parameters(config: Config, run: str) -> dict[str, Any]:
-    """Return the parameters of a run."""
+    """Return the parameters of a run.
+
+    A page that runs models and opens a cache which an accelerator made runs them there, too.
+    """
     entry = config["runs"][run]
     values = {**entry.get("parameters", {}), **entry.get(check_size(config), {})}
     if _missing(entry):
         values |= entry["otherwise"]
     if entry.get("caches"):
         made = caches(config)
-        values["caches"] = [made[name]["out"] for name in chosen(config, run)]
+        opened = [made[name] for name in chosen(config, run)]
+        values["caches"] = [each["out"] for each in opened]
+        # "auto" spreads large models only, and a page runs all of them on one device.
+        devices = [device for each in opened if (device := each.get("device", "auto")) != "auto"]
+        if devices and _takes_device(run):
+            values.setdefault("device", devices[-1])
     if entry.get("claims"):
         values["claims"] = f"book/runs/{run}.claims.json"
     if entry.get("systems"):
@@ -233,6 +244,11 @@ def parameters(config: Config, run: str) -> dict[str, Any]:
     if entry.get("reads") == "systems":
         values["records"] = system_records(config)
     return values
+
+
+def _takes_device(run: str) -> bool:
+    declared = read_notebook_parameters(_NOTEBOOKS / f"{run}.md")
+    return any(parameter.name == "device" for parameter in declared)
 
 
 def system_records(config: Config) -> list[str]:

@@ -220,6 +220,40 @@ def make_large_layout(samples: int, *, tokens: int = 0) -> CacheLayout:
 
 
 @dataclass(frozen=True)
+class LargeModelBytes:
+    """What a model of 7 billion parameters and its caches take, in bytes.
+
+    Parameters
+    ----------
+    weights : float
+        The weights, of two bytes each.
+    means : float
+        A sample in a cache at all hook points.
+    states : float
+        The states of all tokens of a sample, where the cache keeps them.
+    """
+
+    weights: float
+    means: float
+    states: float
+
+
+def compute_large_bytes() -> LargeModelBytes:
+    """Compute what a model of 7 billion parameters and its caches take.
+
+    Examples
+    --------
+    >>> size = compute_large_bytes()
+    >>> [round(each / 1e9, 3) for each in (size.weights, size.means, size.states)]
+    [13.48, 0.009, 1.463]
+    """
+    samples = 1000
+    means = make_large_layout(samples).nbytes
+    states = make_large_layout(samples, tokens=LARGE_TOKENS).nbytes - means
+    return LargeModelBytes(2 * LARGE_PARAMETERS, means / samples, states)
+
+
+@dataclass(frozen=True)
 class ClusterRun:
     """What a cache costs that many workers make.
 
