@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_readings(*claims: str) -> HTML:
-    """Show the readings of claims as they were registered before the page ran, to be opened.
+    """Show the readings of claims as they are registered, to be opened.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ RHO_MARGIN = Margin(0.1, "A rank correlation of 0.1 explains one hundredth of th
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to test a claim. It is fixed before any notebook runs.
+    """One way to test a claim. Records of another version of it are refused.
 
     A claim has two readings. *As stated* is the paper's own statistic, read literally. *As tested*
     is the sharpest test that the claim should survive. Only readings have verdicts; a page shows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -42,10 +43,6 @@ _DECIDED: Mapping[Verdict, str] = {
     "contradicted": "contradicted",
     "no effect within the margin": "no effect",
 }
-_CERTAINTY = (
-    "A verdict counts only if it survives Holm's method. For each model, the chance of any wrong "
-    "verdict is then at most one in twenty."
-)
 _TRAINED_ONCE = "Each model was trained once; the verdicts do not cover other trainings."
 
 
@@ -101,7 +98,7 @@ def summarise_claims(
     Returns
     -------
     dict of str to str
-        By file: ``found.md``, the counts and how sure they are, and ``outcomes.md``, a list with
+        By file: ``found.md``, the counts and what they cover, and ``outcomes.md``, a list with
         the claims of each outcome and how many models say so. Both are empty without records.
 
     Examples
@@ -131,10 +128,10 @@ def summarise_claims(
         for outcome, claims in listed.items()
         if claims
     ]
-    sentence = f"Of {total} claims of the paper, {_join(counts)}. We tested {_join(models)}."
+    sentence = f"Of {total} claims of the paper, {_join(counts)}. {_describe_models(models)}"
     lines = [f"- {_LEADS[outcome]}: {'; '.join(each)}." for outcome, each in listed.items() if each]
     return {
-        "found.md": f"{sentence} {_CERTAINTY} {_describe_seeds(records)}\n",
+        "found.md": f"{sentence} {_describe_seeds(records)}\n",
         "outcomes.md": "\n".join(lines) + "\n",
     }
 
@@ -158,6 +155,19 @@ def count_verdicts(verdicts: Sequence[Verdict]) -> str:
     if not decided:
         return f"inconclusive in {len(tested)} of {len(tested)}"
     return f"{', '.join(decided)} of {len(tested)}"
+
+
+def _describe_models(models: Sequence[str]) -> str:
+    """Name the models that were tested, without their setups where the names differ anyway."""
+    short = [_drop_setup(model) for model in models]
+    names = short if len(set(short)) == len(models) else models
+    if len(names) == 1:
+        return f"We tested {names[0]}."
+    return f"We tested {len(names)} sets of models: {_join(names)}."
+
+
+def _drop_setup(model: str) -> str:
+    return re.sub(r" \((?:ST|MT|LM)\)$", "", model)
 
 
 def _describe_seeds(records: Sequence[ClaimRecord]) -> str:

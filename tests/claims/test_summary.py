@@ -49,16 +49,21 @@ def test_the_paragraph_counts_claims_and_models_and_links_their_pages():
     ]
     files = summarise_claims(made, pages={made[0].notebook: "runs/finding1.ipynb"})
     assert files["found.md"].startswith(
-        "Of 2 claims of the paper, 1 holds and 1 differs between models. We tested a (ST) and "
-        "b (MT)."
+        "Of 2 claims of the paper, 1 holds and 1 differs between models. We tested 2 sets of "
+        "models: a and b."
     )
-    assert "at most one in twenty" in files["found.md"]
     first, *others = files["outcomes.md"].splitlines()
     assert first == (
         "- **Hold** in every model that could test them: [narrow cones](runs/finding1.ipynb) "
         "(supported in 2 of 2)."
     )
     assert "alignment over depth (supported in 1, contradicted in 1 of 2)" in others[0]
+
+
+def test_models_of_one_name_keep_their_setups():
+    made = [record("F1.1", f"a ({setup})", 0.4) for setup in ("ST", "MT")]
+    assert "We tested 2 sets of models: a (ST) and a (MT)." in summarise_claims(made)["found.md"]
+    assert "We tested a." in summarise_claims(made[:1])["found.md"]
 
 
 def test_only_readings_as_tested_and_adjusted_verdicts_count():
