@@ -67,7 +67,7 @@ def test_steps_run_as_jobs_of_slurm(tmp_path):
     folder.mkdir()
     (folder / "Snakefile").write_text(SNAKEFILE.format(workflow=str(ROOT / "workflow")))
     words = ["--workflow-profile", str(PROFILES / "slurm"), "--cores", "2", "--logger", "ima"]
-    words += read_documented_arguments("README.md")
+    words += read_documented_arguments("notebooks/workers.md")
     words += ["--latency-wait", "1", "--slurm-init-seconds-before-status-checks", "1"]
     done = run_snakemake(*words, folder=folder, path=slurm)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,8 +87,7 @@ def test_the_profile_asks_for_memory_and_waits_for_files():
     assert profile["latency-wait"] >= 30
     # A list on the command line replaces that of the profile.
     kept = [f"{name}={value}" for name, value in profile["default-resources"].items()]
-    for name in ("README.md", "notebooks/workers.md"):
-        assert set(kept) < set(read_documented_arguments(name))
+    assert set(kept) < set(read_documented_arguments("notebooks/workers.md"))
 
 
 @pytest.mark.slow

@@ -109,14 +109,17 @@ print(json.dumps({
 """
 
 
-def test_who_has_a_cache_and_xarray_gets_the_number_of_this_package(tiny_zoo, tmp_path):
+@pytest.mark.parametrize("keep_tokens", [0, 4])
+def test_who_has_a_cache_and_xarray_gets_the_number_of_this_package(
+    tiny_zoo, tmp_path, keep_tokens
+):
     """The cells of the page *Reading*, in their order, where neither ima nor torch is."""
     store = create_cache(
         "llama-mini/vit/image-caption",
         dataset="mini-image-caption",
         path=tmp_path / "theirs.zarr",
         samples=12,
-        keep_tokens=4,
+        keep_tokens=keep_tokens,
         progress=False,
     )
     notebook = jupytext.read(ROOT / "notebooks" / "reading.md")

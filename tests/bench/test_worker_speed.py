@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from ima.bench import suite
 from ima.bench.worker_speed import (
     ClusterConstants,
+    compute_large_bytes,
     estimate_cluster_run,
     make_large_layout,
     measure_cluster_constants,
 )
 
+ROOT = Path(__file__).parents[2]
 CONSTANTS = ClusterConstants(flops=1e13, written=1e9, tasks=1000, marks=500)
 
 
@@ -33,6 +38,16 @@ def test_what_breaks_first_stands_on_top():
     assert run.limits["workers"].is_monotonic_increasing
     top = run.limits.iloc[0]
     assert top["workers"] == int(1000 * top["capacity"] / top["demand"])
+
+
+def test_the_readme_says_what_a_large_model_takes():
+    size = compute_large_bytes()
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"takes {2 * size.weights / 1e9:.0f} GB in `float32`" in text
+    assert f"{size.means / 1e6:.0f} MB a sample and {size.states / 1e9:.1f} GB more" in text
+    config = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
+    kept = {name: entry["findings"]["keep_tokens"] for name, entry in config["sizes"].items()}
+    assert f"(the first {kept['standard']}, with `SMALL=1` {kept['small']})" in text
 
 
 def test_every_file_is_a_request():
