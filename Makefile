@@ -113,7 +113,7 @@ lint: $(READY)  ## check style, types and the direction of imports; style of the
 	$(VENV)/bin/lint-imports --no-cache --no-logo pyproject.toml
 	$(PY) -m jupytext --quiet --check "$(PY) -m ruff check {}" notebooks/*.md
 
-zoo: $(READY)  ## retrain every model of data/zoo from nothing (ARGS=--keep: what changed only)
+zoo: $(READY)  ## retrain every miniature model from nothing (ARGS=--keep: what changed only)
 	$(PY) -m ima.cli zoo train $(ARGS)
 
 bench: $(READY)  ## measure how fast this machine captures, writes and reads activations

@@ -106,6 +106,70 @@ def select_main_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return main.reset_index(drop=True)
 
 
+def describe_main_scores(main: pd.DataFrame) -> dict[str, str]:
+    """Say how many scores are nearer to their ceiling than to their floor, and whose are not.
+
+    Parameters
+    ----------
+    main : pandas.DataFrame
+        From :func:`select_main_scores`, with ``kind``, the objective of each model's encoder.
+
+    Returns
+    -------
+    dict of str to str
+        ``nearer``, counts over all scores that have a ceiling and by objective; ``farther``, the
+        models that have a score nearer to the floor.
+
+    Examples
+    --------
+    >>> main = pd.DataFrame({"model": ["a", "b"], "kind": ["supervised", "self-supervised"],
+    ...                      "normalized_score": [0.9, 0.2]})
+    >>> describe_main_scores(main)["nearer"]
+    'Of 2 scores, 1 is nearer to a ceiling than to a floor: 1 of 1 with supervised encoders, 0 of \
+1 with self-supervised encoders'
+    >>> describe_main_scores(main)["farther"]
+    'These models have scores nearer to the floor: b'
+    """
+    held = main[main["normalized_score"].notna()]
+    is_near = held["normalized_score"] >= 0.5
+    split = [
+        f"{int(own.sum())} of {len(own)} with {kind} encoders"
+        for kind, own in is_near.groupby(held["kind"].astype(str), sort=False)
+    ]
+    verb = "is" if is_near.sum() == 1 else "are"
+    counts = (
+        f"Of {len(held)} scores, {int(is_near.sum())} {verb} nearer to a ceiling than to a floor"
+    )
+    models = list(dict.fromkeys(held["model"][~is_near]))
+    named = f"These models have scores nearer to the floor: {', '.join(models)}"
+    return {
+        "nearer": ": ".join([counts, *([", ".join(split)] if split else [])]),
+        "farther": named if models else "No score is nearer to the floor",
+    }
+
+
+def describe_tuned_models(cards: Iterable[Mapping[str, Any]]) -> str:
+    """Name the models whose copy of the language model is tuned.
+
+    Parameters
+    ----------
+    cards : iterable of mapping
+        Model cards.
+
+    Examples
+    --------
+    >>> describe_tuned_models([{"name": "b", "tuned": True}, {"name": "a"}])
+    'Exceptions by design, whose copy of the language model is tuned as in the public LLaVA: b'
+    >>> describe_tuned_models([])
+    'No model of this zoo has a tuned language model'
+    """
+    names = sorted(str(card["name"]) for card in cards if card.get("tuned"))
+    if not names:
+        return "No model of this zoo has a tuned language model"
+    head = "Exceptions by design, whose copy of the language model is tuned as in the public LLaVA"
+    return f"{head}: {', '.join(names)}"
+
+
 def select_main_record_scores(scores: Mapping[str, Any], *, task: str | None) -> dict[str, Any]:
     """Keep the main scores of one record, one for each of its tasks.
 

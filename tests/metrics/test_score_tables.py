@@ -1,6 +1,7 @@
 """Tables of scores: floors and ceilings of each score, and the score normalized by them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ima.metrics import score_tables
@@ -47,6 +48,23 @@ def test_scores_are_normalized_from_floor_to_ceiling():
     assert main.loc["a/b/image-qa", "normalized_score"] == pytest.approx(0.5)
     # A ceiling that is not above the floor allows no normalization.
     assert np.isnan(main.loc["m", "normalized_score"])
+
+
+def test_scores_near_a_floor_count_whatever_their_encoder():
+    main = pd.DataFrame({
+        "model": ["a", "a", "b", "c", "d"],
+        "kind": pd.Categorical(["supervised", "supervised", "self-supervised"] * 2)[:5],
+        "normalized_score": [0.9, 0.4, 0.1, 0.5, np.nan],
+    })  # fmt: skip
+    said = score_tables.describe_main_scores(main)
+    assert said["nearer"] == (
+        "Of 4 scores, 2 are nearer to a ceiling than to a floor: 2 of 3 with supervised encoders, "
+        "0 of 1 with self-supervised encoders"
+    )
+    assert said["farther"] == "These models have scores nearer to the floor: a, b"
+    said = score_tables.describe_main_scores(main[main["model"] == "d"])
+    assert said["nearer"] == "Of 0 scores, 0 are nearer to a ceiling than to a floor"
+    assert said["farther"] == "No score is nearer to the floor"
 
 
 def test_scores_along_training_keep_their_step():
