@@ -90,5 +90,5 @@ def test_the_zoos_own_connector_is_measured_and_not_trained(folder):
     card = path.parent / "connectors" / retrained.RETRAINED_MODEL / zoo.CARD_FILE
     card.write_text(json.dumps({"recipe": {}}))
     (path / "seed-0.json").unlink()
-    with pytest.raises(ModelError, match="another recipe .* ima zoo pretrained --only smollm2"):
+    with pytest.raises(ModelError, match=r"another recipe .* ima zoo pretrained --only smollm2"):
         retrained.retrain_connector(only=["seed 0"], samples=8, resamples=5)
