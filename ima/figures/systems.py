@@ -27,8 +27,9 @@ def plot_system_map(table: pd.DataFrame) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Every panel has a row for each system and place, in the same order; dotted at the model
-        without the system. Colour and marker say what a system changes. Bars are 95 % intervals.
+        Every panel has a row for each system and place, in the same order; dotted at what a
+        system is compared with. Colour and marker say what a system changes. Bars are 95 %
+        intervals.
 
     Examples
     --------

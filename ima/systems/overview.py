@@ -15,9 +15,10 @@ from ima.systems.records import (
     SystemQuantity,
     SystemRecord,
     collect_system_records,
+    find_system,
     group_by_system,
 )
-from ima.systems.registry import SYSTEMS, RelatedSystem
+from ima.systems.registry import SYSTEMS, WITHOUT_IT, RelatedSystem
 
 #: By quantity of the map, the title of its panel and the unit of its axis.
 MAP_PANELS: Mapping[SystemQuantity, tuple[str, str]] = {
@@ -30,7 +31,7 @@ _RECORDS_ENDING = ".systems.json"
 
 
 def tabulate_map(records: Sequence[SystemRecord]) -> pd.DataFrame:
-    """Tabulate the map: each number of each record, as a change against the model without it.
+    """Tabulate the map: each number of each record, as a change against what it is compared with.
 
     Parameters
     ----------
@@ -42,9 +43,9 @@ def tabulate_map(records: Sequence[SystemRecord]) -> pd.DataFrame:
     pandas.DataFrame
         ``system``, ``where`` (model and data set), ``change`` (what the system changes), ``panel``,
         ``unit``, ``value``, ``low``, ``high``, ``n``: a row for each panel of
-        :data:`MAP_PANELS`. 0 is the model without the system on all of them: a cost of 0.5 stands
-        for half as many operations more. Numbers are NaN where a record has none, and where a
-        system has no record.
+        :data:`MAP_PANELS`. 0 is what the system is compared with on all of them: a cost of 0.5
+        stands for half as many operations more. Numbers are NaN where a record has none, and where
+        a system has no record.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def tabulate_changes() -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``system``, ``year``, ``changes`` (one of :data:`ima.systems.registry.SYSTEM_CHANGES`),
-        ``trains`` and ``how``.
+        ``trains``, ``how`` and ``compared with``.
 
     Examples
     --------
@@ -98,6 +99,7 @@ def tabulate_changes() -> pd.DataFrame:
             "changes": system.change,
             "trains": "yes" if system.trained else "no",
             "how": system.how,
+            "compared with": system.against,
         }
         for system in SYSTEMS.values()
     )
@@ -136,6 +138,58 @@ def compare_promises(records: Sequence[SystemRecord]) -> pd.DataFrame:
                 row["found"] = f"{number}, n = {n}" if n else number
             rows.append({"system": system.name, "promise": promise.sentence} | row)
     return pd.DataFrame(rows)
+
+
+def describe_promise(system: str, records: Sequence[SystemRecord]) -> str:
+    """Say what a system promises, what its statistic must exceed, and what was found.
+
+    Parameters
+    ----------
+    system : str
+        Its key in :data:`ima.systems.registry.SYSTEMS`.
+    records : sequence of SystemRecord
+        What a page measured; records of other systems do not count.
+
+    Returns
+    -------
+    str
+        The registered promise, statistic and null, and a sentence for each record.
+
+    Raises
+    ------
+    UnknownNameError
+        If the system is not registered.
+
+    Examples
+    --------
+    >>> from ima.stats.intervals import Interval
+    >>> from ima.systems.records import make_system_record
+    >>> gain = MeasuredEffect.of(Interval(0.2, 0.1, 0.3, n=60), quantity="gain", unit="questions")
+    >>> record = make_system_record("browse", model="m", dataset="d", setting="s", cost="Unknown.",
+    ...                             score=gain, alignment="Unknown.", promised=gain)
+    >>> describe_promise("browse", [record]).partition("With ")[2]
+    'm we found 0.200 [0.100, 0.300], n = 60 questions: the system works.'
+    """
+    declared = find_system(system)
+    own = [record for record in records if record.system == system]
+    models = [record.model for record in own]
+    found = [_describe_outcome(each, named=models.count(each.model) > 1) for each in own]
+    return (
+        f"The promise of {declared.name}: {declared.promise.sentence} The system works if the "
+        f"whole interval of this statistic lies above {declared.promise.null:g}: "
+        f"{declared.promise.statistic}. "
+        f"{' '.join(found) or 'This edition has no model to measure it on.'}"
+    )
+
+
+def _describe_outcome(record: SystemRecord, *, named: bool) -> str:
+    """Say what was found on a model, and on which data set where this has to be named."""
+    where = f"With {record.model}" + (f" on {record.dataset}" if named else "")
+    number, n = _describe_quantity(record, "promised")
+    if record.promised is None:
+        return f"{where} this was not measured: {number}"
+    outcome = record.outcome if record.outcome == "undecided" else f"the system {record.outcome}"
+    return f"{where} we found {number}, n = {n}: {outcome}."
 
 
 def _describe_quantity(record: SystemRecord, quantity: SystemQuantity) -> tuple[str, str]:
@@ -211,7 +265,7 @@ def list_missing(records: Sequence[SystemRecord]) -> list[str]:
 
 
 def count_outcomes(records: Sequence[SystemRecord]) -> str:
-    """Say in one sentence how many systems keep their promise, and which have no record.
+    """Say how many systems keep their promise, and what holds of the others.
 
     Parameters
     ----------
@@ -229,23 +283,28 @@ def count_outcomes(records: Sequence[SystemRecord]) -> str:
     >>> why = "The page did not measure it."
     >>> record = make_system_record("browse", model="m", dataset="d", setting="s", cost=why,
     ...                             score=why, alignment=why, promised=why)
-    >>> count_outcomes([record]).split(".")[0]
-    'Of 9 systems, 0 kept their promise wherever we measured it, and 0 kept it nowhere'
+    >>> for sentence in count_outcomes([record]).split(". ")[:2]:
+    ...     print(sentence)
+    Of 9 systems, 0 kept their promise wherever we measured it, and 0 kept it nowhere
+    Not measured: 1 (Browse-and-Concentrate)
     """
     if not records:
         raise ParameterError(
             "No page has recorded a system. Run a page that does, such as "
             f"notebooks/{next(iter(SYSTEMS.values())).page}.md, and give its *{_RECORDS_ENDING}."
         )
-    groups = {name: own for name, own in group_by_system(records).items() if own}
-    kept = [name for name, own in groups.items() if all(each.outcome == "works" for each in own)]
-    broken = [
-        name for name, own in groups.items() if all(e.outcome == "does not work" for e in own)
-    ]
+    groups: dict[str, list[str]] = {}
+    for name, own in group_by_system(records).items():
+        outcomes = {each.outcome for each in own}
+        if outcomes:
+            only = outcomes.pop() if len(outcomes) == 1 else "different by setting"
+            groups.setdefault(only, []).append(name)
+    kept, broken = groups.pop("works", []), groups.pop("does not work", [])
     parts = [
         f"Of {len(SYSTEMS)} systems, {_count(kept)} kept their promise wherever we measured it, "
         f"and {_count(broken)} kept it nowhere."
     ]
+    parts += [f"{only.capitalize()}: {_count(names)}." for only, names in groups.items()]
     missing = list_missing(records)
     if missing:
         parts.append(f"Without a record: {'; '.join(missing)}.")
@@ -273,8 +332,8 @@ def format_systems_list(
     Returns
     -------
     str
-        An entry for each system: whether it works, on which models, with which effect; empty
-        without records.
+        An entry for each system: whether it works, on which models, by which statistic and null,
+        with which effect; empty without records.
 
     Examples
     --------
@@ -288,15 +347,23 @@ def format_systems_list(
         label = _link(SYSTEMS[name], own, pages or {})
         found = "; ".join(map(_describe_record, own)) or NO_RECORD
         lines.append(f"- {label}: {found}.")
-    return "\n".join([*lines, "", _LIST_NOTE, ""])
+    return "\n".join([*lines, "", _explain_list(), ""])
 
 
-_LIST_NOTE = (
-    "A system works where the interval of the statistic of its promise lies above the registered "
-    "null. All numbers are against the same model without the system: "
-    "operations as a ratio, the score as a difference of fractions, alignment as a difference of "
-    "cosines."
-)
+def _explain_list() -> str:
+    """Say what decides, and with what the numbers compare each system."""
+    others = ", ".join(
+        f"{system.name} with {system.against}"
+        for system in SYSTEMS.values()
+        if system.against != WITHOUT_IT
+    )
+    return (
+        "The first number of an entry is the statistic of the promise. The system works where the "
+        "whole interval lies above the null, which follows as *promised above*. The numbers in "
+        "parentheses are operations as a ratio, the score as a difference of fractions (left out "
+        "where it is that statistic), and alignment as a difference of cosines. They compare a "
+        f"system with {WITHOUT_IT}, but {others}."
+    )
 
 
 def _link(system: RelatedSystem, records: Sequence[SystemRecord], links: Mapping[str, str]) -> str:
@@ -309,18 +376,23 @@ def _describe_record(record: SystemRecord) -> str:
     effects = [
         f"{quantity} {_format_change(effect, quantity)}"
         for quantity in MAP_PANELS
-        if (effect := getattr(record, quantity)) is not None
+        if (effect := getattr(record, quantity)) not in (None, record.promised)
     ]
     numbers = f" ({', '.join(effects)})" if effects else ""
-    return f"**{record.outcome}** on {record.model}, {record.dataset}{numbers}"
+    found = record.reasons.get("promised", "").removesuffix(".")
+    if record.promised is not None:
+        found = f"{_format_shortly(record.promised)}, promised above {record.null:g}"
+    return f"**{record.outcome}** on {record.model}, {record.dataset}: {found}{numbers}"
 
 
 def _format_change(effect: MeasuredEffect, quantity: SystemQuantity) -> str:
-    if quantity == "cost":
-        return f"× {effect.value:.2f}"
+    return f"× {effect.value:.2f}" if quantity == "cost" else _format_shortly(effect, sign="+")
+
+
+def _format_shortly(effect: MeasuredEffect, *, sign: str = "") -> str:
     # What rounds to zero has no sign of its own: without the sum, -0.0 would keep it.
     value, low, high = (
-        f"{round(number, 2) + 0.0:+.2f}" for number in (effect.value, effect.low, effect.high)
+        f"{round(number, 2) + 0.0:{sign}.2f}" for number in (effect.value, effect.low, effect.high)
     )
     return value if low == high else f"{value} [{low}, {high}]"
 

@@ -14,7 +14,7 @@ from ima.files import write_json
 from ima.stats.intervals import Interval
 from ima.systems.registry import SYSTEMS, RelatedSystem, SystemOutcome
 
-#: What a record measures, each against the same model without the system.
+#: What a record measures. The first three compare the system with what its declaration names.
 SystemQuantity = Literal["cost", "score", "alignment", "promised"]
 
 SYSTEM_QUANTITIES: tuple[SystemQuantity, ...] = get_args(SystemQuantity)
@@ -61,7 +61,7 @@ class MeasuredEffect(BaseModel):
 
 
 class SystemRecord(BaseModel):
-    """What one system does on one model and data set, against the same model without it.
+    """What one system does on one model and data set, against what its declaration names.
 
     Every quantity has a number or a reason why there is none. A record is refused if its statistic
     or null are no longer those of the registered promise, or if its outcome does not follow from
@@ -151,7 +151,7 @@ def make_system_record(
     setting : str
         With which settings, in words.
     cost : MeasuredEffect or str
-        Ratio to the operations of the same model without the system; 1 costs nothing.
+        Ratio to the operations without the system; 1 costs nothing.
     score, alignment : MeasuredEffect or str
         Change of the score, a fraction, and of the alignment: matched minus all pairs, mean over
         layers, a cosine.

@@ -34,6 +34,10 @@ LEAST_KEPT = 0.9
 LARGEST_LOSS = 0.05
 
 
+#: What a system is compared with, unless it says otherwise.
+WITHOUT_IT = "the same model without it"
+
+
 @dataclass(frozen=True)
 class Promise:
     """What the authors of a system promise, and the statistic that tells.
@@ -107,6 +111,8 @@ class RelatedSystem:
         What its authors promise.
     page : str
         Name of the notebook that measures it, without folder and suffix.
+    against : str
+        What its cost, score and alignment are compared with.
     """
 
     name: str
@@ -117,6 +123,7 @@ class RelatedSystem:
     trained: bool
     promise: Promise
     page: str
+    against: str = WITHOUT_IT
 
     @property
     def link(self) -> str:
@@ -185,6 +192,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             "exact answers with states minus those with text alone, on the same episodes",
         ),
         page="demonstrations",
+        against="pictures and text in the prompt",
     ),
     "highlighter": RelatedSystem(
         name="Prompt Highlighter",
@@ -214,6 +222,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             "exact answers in two passes minus those in one pass that was trained as long",
         ),
         page="browse",
+        against="one pass (the score: that of a connector trained as long for it)",
     ),
     "onellm": RelatedSystem(
         name="OneLLM",
@@ -230,6 +239,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             null=-LARGEST_LOSS,
         ),
         page="onellm",
+        against="separate connectors of equal size",
     ),
     "teal": RelatedSystem(
         name="TEAL",
@@ -245,6 +255,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             null=-LARGEST_LOSS,
         ),
         page="teal",
+        against="the same connector trained without codes",
     ),
     "sight": RelatedSystem(
         name="Sight Beyond Text",

@@ -16,7 +16,7 @@ from ima.notebook.runner import read_notebook_parameters
 from ima.stats.intervals import Interval
 from ima.systems import overview, records
 from ima.systems.records import MeasuredEffect, compute_cost_ratio, make_system_record
-from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, list_system_pages
+from ima.systems.registry import SYSTEM_CHANGES, SYSTEMS, WITHOUT_IT, list_system_pages
 
 ROOT = Path(__file__).parents[2]
 #: The systems that the paper is listed with, by their numbers on arXiv.
@@ -187,6 +187,7 @@ def test_a_system_without_a_record_is_named_everywhere():
     text = overview.format_systems_list(only)
     assert f"- OneLLM: {overview.NO_RECORD}." in text.splitlines()
     assert overview.list_missing([record_system(name) for name in SYSTEMS]) == []
+    assert set(overview.tabulate_changes()["compared with"]) > {WITHOUT_IT}
     with pytest.raises(ParameterError, match=r"No page has recorded a system.*token-reduction"):
         overview.count_outcomes([])
 
@@ -206,9 +207,39 @@ def test_the_sentence_counts_systems_and_not_records():
         record_system("browse"), record_system("browse", model="other", score=0.0),
         record_system("vtw", promised=measure(0.99)), record_system("sight", score=-0.2),
     ]  # fmt: skip
+    own += [
+        record_system("aim", promised=measure(0.01)), record_system("onellm", promised=WHY),
+        record_system("teal", promised=measure(-0.05)),
+    ]  # fmt: skip
     text = overview.count_outcomes(own)
     assert "1 (VTW) kept their promise wherever we measured it" in text
     assert "1 (Sight Beyond Text) kept it nowhere." in text
+    assert "Different by setting: 1 (Browse-and-Concentrate)." in text
+    assert "Undecided: 2 (AIM, TEAL)." in text
+    assert "Not measured: 1 (OneLLM)." in text
+
+
+def test_a_page_says_promise_null_and_outcome():
+    promise = SYSTEMS["onellm"].promise
+    own = [
+        record_system("onellm", promised=measure(0.02)),
+        record_system("onellm", model="other", promised=measure(-0.05)),
+        record_system("onellm", model="third", promised=measure(-0.2)),
+        record_system("onellm", model="last", promised=WHY),
+        record_system("browse", model="of another system"),
+    ]
+    text = overview.describe_promise("onellm", own)
+    assert text.startswith(f"The promise of OneLLM: {promise.sentence} ")
+    assert f"lies above -0.05: {promise.statistic}. With tiny we found 0.020" in text
+    assert "0.020 [-0.030, 0.070], n = 60 questions: the system works. With other" in text
+    assert "-0.050 [-0.100, 0.000], n = 60 questions: undecided. With third" in text
+    assert "n = 60 questions: the system does not work. With last this was not measured" in text
+    assert text.endswith(f"not measured: {WHY}")
+    twice = [record_system("vtw"), record_system("vtw", dataset="others")]
+    assert "With tiny on some questions we" in overview.describe_promise("vtw", twice)
+    assert overview.describe_promise("vtw", own).endswith("has no model to measure it on.")
+    with pytest.raises(UnknownNameError, match="vtw"):
+        overview.describe_promise("vtv", own)
 
 
 def test_the_front_page_says_where_each_works_and_links_its_page(tmp_path):
@@ -218,13 +249,19 @@ def test_the_front_page_says_where_each_works_and_links_its_page(tmp_path):
     )
     out = tmp_path / "book" / "_generated" / "systems.md"
     systems_list.write_systems_list([path], out=out)
-    (line,) = [own for own in out.read_text("utf-8").splitlines() if "Browse" in own]
+    (line,) = [own for own in out.read_text("utf-8").splitlines() if "- [Browse" in own]
     assert line == (
-        "- [Browse-and-Concentrate](runs/browse.ipynb): **works** on tiny, some questions (cost × "
-        "1.50, score +0.20 [+0.15, +0.25], alignment +0.10 [+0.05, +0.15]); **does not work** on "
-        "other, some questions (cost × 1.50, score -0.20 [-0.25, -0.15], alignment +0.10 [+0.05, "
-        "+0.15])."
+        "- [Browse-and-Concentrate](runs/browse.ipynb): **works** on tiny, some questions: 0.20 "
+        "[0.15, 0.25], promised above 0 (cost × 1.50, alignment +0.10 [+0.05, +0.15]); **does not "
+        "work** on other, some questions: -0.20 [-0.25, -0.15], promised above 0 (cost × 1.50, "
+        "alignment +0.10 [+0.05, +0.15])."
     )
+    # The score stands beside another statistic, and nothing is said to be what it is not.
+    apart = overview.format_systems_list([record_system("aim", promised=measure(0.5))])
+    assert "0.50 [0.45, 0.55], promised above 0 (cost × 1.50, score +0.20 [+0.15" in apart
+    assert "but AIM with pictures and text in the prompt, Browse-and-Concentrate with one" in apart
+    unmeasured = overview.format_systems_list([record_system("aim", promised=WHY)])
+    assert "**not measured** on tiny, some questions: The page did not measure it (" in unmeasured
     systems_list.write_systems_list([], out=out)
     assert out.read_text("utf-8") == ""
     assert "_generated/systems.md" in (ROOT / "book" / "index.md").read_text(encoding="utf-8")
