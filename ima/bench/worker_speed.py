@@ -260,7 +260,7 @@ class ClusterRun:
     Parameters
     ----------
     seconds : float
-        From the start to the last unit, if nothing but computing, writing and loading limits it.
+        From the start to the last unit. Beyond the first limit, more workers wait for its part.
     loading : float
         Seconds of it until all workers have read the weights.
     nbytes : int
@@ -318,6 +318,7 @@ def estimate_cluster_run(
     computing = 2 * parameters * tokens * layout.unit / constants.flops
     # Writing overlaps the next batch for token states only; means are written after their unit.
     unit_seconds = computing + layout.nbytes / layout.units / constants.written
+    # What the workers ask for; they get no more than the part that breaks first gives.
     units = workers / unit_seconds
     loading = 2 * parameters * workers / constants.read
     rows = [
@@ -326,11 +327,57 @@ def estimate_cluster_run(
         ("marks of finished units", units, constants.marks, "units"),
     ]
     limits = pd.DataFrame(rows, columns=["part", "demand", "capacity", "unit"])
-    limits["workers"] = (workers * limits["capacity"] / limits["demand"]).astype(int)
+    served = limits["capacity"] / limits["demand"]
+    limits["workers"] = (workers * served).astype(int)
     return ClusterRun(
-        seconds=loading + layout.units / units,
+        seconds=loading + layout.units / (units * min(1.0, served.min())),
         loading=loading,
         nbytes=layout.nbytes,
         requests=requests,
         limits=limits.sort_values("workers", ignore_index=True),
     )
+
+
+def describe_cluster_size(
+    layout: CacheLayout, *, workers: int, constants: ClusterConstants, called: str
+) -> str:
+    """Say how many workers saturate a cluster, how long these take, and how long others do.
+
+    Parameters
+    ----------
+    layout : CacheLayout
+        The cache.
+    workers : int
+        The number of workers that is compared with how many saturate the first part.
+    constants : ClusterConstants
+        What each part of the cluster does in a second.
+    called : str
+        What the workers are, in the plural.
+
+    Examples
+    --------
+    >>> constants = ClusterConstants(flops=2e14, written=1e9, tasks=1000, marks=500)
+    >>> layout = make_large_layout(10**6)
+    >>> print(describe_cluster_size(layout, workers=1000, constants=constants, called="machines"))
+    44 machines saturate the requests of the store: they take 21 minutes. More of them only load \
+longer: 1,000 take 42 minutes, of which the weights take 22 minutes.
+    """
+    run = estimate_cluster_run(layout, workers=workers, constants=constants)
+    part, enough = run.limits["part"][0], max(1, int(run.limits["workers"][0]))
+    if workers <= enough:
+        took = _say_duration(run.seconds)
+        return f"{workers:,} {called} take {took}. {enough:,} would saturate the {part}."
+    few = estimate_cluster_run(layout, workers=enough, constants=constants)
+    return (
+        f"{enough:,} {called} saturate the {part}: they take {_say_duration(few.seconds)}. More of "
+        f"them only load longer: {workers:,} take {_say_duration(run.seconds)}, of which the "
+        f"weights take {_say_duration(run.loading)}."
+    )
+
+
+def _say_duration(seconds: float) -> str:
+    """Say a duration in the largest unit of which there are two."""
+    units = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
+    unit = next((name for name, length in units.items() if seconds >= 2 * length), "seconds")
+    number = seconds / units[unit]
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"

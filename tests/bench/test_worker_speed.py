@@ -9,6 +9,7 @@ from ima.bench import suite
 from ima.bench.worker_speed import (
     ClusterConstants,
     compute_large_bytes,
+    describe_cluster_size,
     estimate_cluster_run,
     make_large_layout,
     measure_cluster_constants,
@@ -20,7 +21,7 @@ CONSTANTS = ClusterConstants(flops=1e13, written=1e9, tasks=1000, marks=500)
 
 def test_twice_the_workers_take_half_of_the_time_and_twice_the_requests_a_second():
     layout = make_large_layout(100_000)
-    few, many = (estimate_cluster_run(layout, workers=n, constants=CONSTANTS) for n in (500, 1000))
+    few, many = (estimate_cluster_run(layout, workers=n, constants=CONSTANTS) for n in (200, 400))
     assert few.seconds - few.loading == pytest.approx(2 * (many.seconds - many.loading))
     assert many.loading == pytest.approx(2 * few.loading)
     assert (few.nbytes, few.requests) == (many.nbytes, many.requests)
@@ -48,6 +49,37 @@ def test_the_readme_says_what_a_large_model_takes():
     config = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text(encoding="utf-8"))
     kept = {name: entry["findings"]["keep_tokens"] for name, entry in config["sizes"].items()}
     assert f"(the first {kept['standard']}, with `SMALL=1` {kept['small']})" in text
+
+
+def test_beyond_the_first_limit_more_workers_only_load_longer():
+    layout = make_large_layout(100_000)
+    enough = int(estimate_cluster_run(layout, workers=1, constants=CONSTANTS).limits["workers"][0])
+    runs = [
+        estimate_cluster_run(layout, workers=n, constants=CONSTANTS)
+        for n in (enough, 2 * enough, 4 * enough)
+    ]
+    # The store takes so many files in a second, whoever writes them.
+    waiting = runs[1].requests / CONSTANTS.requests
+    assert [run.seconds - run.loading for run in runs[1:]] == pytest.approx([waiting, waiting])
+    assert runs[0].seconds - runs[0].loading == pytest.approx(waiting, rel=0.01)
+    assert runs[0].loading < runs[1].loading < runs[2].loading
+
+
+@pytest.mark.parametrize(
+    ("workers", "sentence"),
+    [
+        (10, "10 cores take 2.4 hours. 739 would saturate the requests of the store."),
+        (
+            2000,
+            "739 cores saturate the requests of the store: they take 19 minutes. More of them only "
+            "load longer: 2,000 take 47 minutes, of which the weights take 45 minutes.",
+        ),
+    ],
+)
+def test_the_sentence_says_how_many_workers_are_enough(workers, sentence):
+    layout = make_large_layout(100_000)
+    given = {"workers": workers, "constants": CONSTANTS}
+    assert describe_cluster_size(layout, **given, called="cores") == sentence
 
 
 def test_every_file_is_a_request():
