@@ -38,6 +38,8 @@ BLANK = "blank pictures in both passes"
 BROWSING_ARMS = (
     CONTROL, ONE_PASS, TWO_PASSES, OTHER_CONDITION, OTHER_PICTURES, BLANK_AFTER, BLANK,
 )  # fmt: skip
+#: The largest gain of a score that counts as none: one answer in twenty.
+LARGEST_GAIN = 0.05
 #: The statements about the method: two arms, and whether the first is to score higher.
 BROWSING_STATEMENTS: Mapping[str, tuple[str, str, bool]] = {
     "two passes beat one pass that was trained for it": (TWO_PASSES, CONTROL, True),
@@ -284,18 +286,18 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
     pandas.DataFrame
         ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``:
         where the first arm is to score higher, whether the interval is above zero; where it is not
-        to help, whether it is not above zero.
+        to help, whether it is below :data:`LARGEST_GAIN`.
 
     Examples
     --------
-    >>> right = {arm: np.zeros(40) for arm in BROWSING_ARMS} | {TWO_PASSES: np.ones(40)}
+    >>> right = {arm: np.zeros(100) for arm in BROWSING_ARMS} | {TWO_PASSES: np.ones(100)}
     >>> judge_statements(right)["holds"].tolist()
     [True, True, True, True, False]
     """
     rows = []
     for statement, (first, second, better) in BROWSING_STATEMENTS.items():
         difference = compute_score_gain(scores[first], scores[second], seed=seed)
-        holds = (difference.low > 0) == better
+        holds = difference.low > 0 if better else difference.high < LARGEST_GAIN
         rows.append({"statement": statement, "difference": difference, "holds": holds})
     return pd.DataFrame(rows)
 

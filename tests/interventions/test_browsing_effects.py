@@ -92,11 +92,16 @@ def test_scores_and_statements_are_paired(questions):
     answers = dict.fromkeys(effects.BROWSING_ARMS, wrong) | {effects.TWO_PASSES: right}
     answers[effects.BLANK_AFTER] = [*right[: n // 2], *wrong[n // 2 :]]
     scores = effects.score_answers_by_arm(questions, answers)
-    judged = effects.judge_statements(scores).set_index("statement")
+    # Twelve questions leave room for a gain of another condition, a hundred do not.
+    few = effects.judge_statements(scores)
+    assert few["holds"].tolist() == [True, True, False, True, True]
+    many = {arm: np.tile(own, 10) for arm, own in scores.items()}
+    judged = effects.judge_statements(many)
     assert judged["holds"].all()
     assert [own.value for own in judged["difference"]] == [1.0, 1.0, 0.0, 1.0, 0.5]
-    helps = scores | {effects.OTHER_CONDITION: np.ones(n), effects.TWO_PASSES: np.zeros(n)}
-    assert effects.judge_statements(helps)["holds"].tolist() == [False, False, False, False, True]
+    helps = {effects.OTHER_CONDITION: np.ones(10 * n), effects.TWO_PASSES: np.zeros(10 * n)}
+    judged = effects.judge_statements(many | helps)
+    assert judged["holds"].tolist() == [False, False, False, False, True]
     table = effects.tabulate_arms(questions, scores)
     assert set(table["kind"]) == {"all", "attribute", "which", "besides"}
     whole = table[(table["arm"] == effects.TWO_PASSES) & (table["kind"] == "all")].iloc[0]

@@ -553,6 +553,8 @@ def test_demonstrations_leave_their_images(tmp_path):
     assert (own.alignment.n, own.outcome) == (4, "undecided")
     assert (known["depth"], known["layers"]) == ("2", "3")
     assert "n = 4" in known["words"]
+    assert "lies above 0: exact answers with states" in known["promise"]
+    assert known["promise"].rstrip("'\"").endswith("n = 4 episodes: undecided.")
 
 
 @pytest.mark.usefixtures("browsing_zoo")
@@ -569,6 +571,7 @@ def test_pictures_are_read_twice(tmp_path):
     assert own.setting.startswith("3 queries")
     assert known["samples"] == "'12 with llama-mini/vit/image-qa'"
     assert "n = 12 (llama-mini/vit/image-qa)" in known["gain"]
+    assert "With llama-mini/vit/image-qa we found" in known["promise"]
     assert re.search(r"All hold with llama|Not shown with llama.*: ", known["failed"])
     tables = [o.data.get("text/html", "") for o in outputs(notebook, "execute_result")]
     (described,) = [own for own in tables if "second pass" in own and "different" in own]
@@ -607,6 +610,7 @@ def test_one_connector_reads_six_modalities(tmp_path):
     assert own.setting.startswith("3 shared experts")
     assert known["samples"] == known["aligned"] == "'6 with llama-mini'"
     assert "n = 6 (llama-mini)" in known["gain"]
+    assert "lies above -0.05: mean score over modalities" in known["promise"]
     assert re.search(r"All hold with llama|Not shown with llama.*: ", known["failed"])
     assert "n = 18 tokens) with llama-mini" in known["routers"]
     assert "of 15 are more similar" in known["pairs"]
