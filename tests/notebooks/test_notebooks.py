@@ -631,7 +631,7 @@ def test_parts_of_a_picture_are_highlighted(tmp_path):
     assert own.cost.value == pytest.approx(2, abs=0.1)
     assert own.promised.n == 4
     assert "n = 4 (found among 6 pictures)" in known["answer"]
-    assert "80 %" in known["answer"]
+    assert "lies above 0.8: captions that name the marked object first" in known["promise"]
     assert known["searched"] == "'6 for llava-mini-3'"
     assert known["counted"] == "'switched captions: 4, definite questions: 4'"
     assert known["aligned"].count("llava-mini-3, β = ") == 2
