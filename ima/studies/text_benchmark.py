@@ -34,6 +34,15 @@ _UNITS = {MC1: "question", MC2: "question", MC1_PER_TOKEN: "question", MC1_WITHH
 _UNITS |= {ARITHMETIC: "sum", LOSS: "passage"}
 #: Lower is better.
 _LOWER = (LOSS,)
+#: By metric, what a model does more or better than another, or less or worse.
+_CHANGES = {
+    MC1: "chooses the best answer {0} often",
+    MC2: "gives {0} probability to true answers",
+    MC1_PER_TOKEN: "chooses the best answer {0} often by the mean over tokens",
+    ARITHMETIC: "calculates {1}",
+    LOSS: "predicts texts {1}",
+}
+_BETTER, _WORSE = ("more", "better"), ("less", "worse")
 
 
 @dataclass(frozen=True)
@@ -289,11 +298,11 @@ def describe_text_differences(table: pd.DataFrame) -> str:
     >>> scores = {"questions: mc1": np.array([1.0, 0.0])}
     >>> one = TextResult("frozen", scores, np.zeros(0), {}, "a")
     >>> describe_text_differences(tabulate_text_result(one, against=one))
-    'frozen: nothing differs; every difference is exactly zero'
+    'frozen differs in nothing: every difference is exactly zero'
     """
     name = str(table["model"].iloc[0])
     if not table[["difference", "difference low", "difference high"]].to_numpy().any():
-        return f"{name}: nothing differs; every difference is exactly zero"
+        return f"{name} differs in nothing: every difference is exactly zero"
     parts = []
     for _, row in table.iterrows():
         low, high = row["difference low"], row["difference high"]
@@ -302,7 +311,10 @@ def describe_text_differences(table: pd.DataFrame) -> str:
             continue
         better = (low > 0) != (row["metric"] in _LOWER)
         parts.append(
-            f"{row['metric']} is {'better' if better else 'worse'} "
+            f"{_CHANGES[row['metric']].format(*(_BETTER if better else _WORSE))} "
             f"({row['difference']:+.3f} [{low:+.3f}, {high:+.3f}], n = {row['n']} {row['unit']}s)"
         )
-    return f"{name}: {'; '.join(parts) if parts else 'no difference leaves its interval'}"
+    if not parts:
+        return f"{name} shows no difference beyond its interval"
+    *first, last = parts
+    return f"{name} {', '.join(first)}{', and ' if first else ''}{last}"

@@ -644,7 +644,8 @@ def test_language_models_are_compared_on_texts_alone(tmp_path, multitask_zoo):
     # Its zoo has no tuned arm.
     assert read_system_records(record) == []
     assert known["answer"].endswith("differ by exactly zero in every score: 1 of 1.'")
-    assert "no model with a tuned language model is in the zoo" in known["answer"]
+    assert "No model of this edition has a tuned language model." in known["answer"]
+    assert known["promise"].rstrip("'\"").endswith("This edition has no model to measure it on.")
     assert "No tuned arm of llama-mini is in the zoo" in known["untuned"]
     assert known["passages"] == "'4 for llama-mini'"
 

@@ -100,7 +100,7 @@ def test_intervals_are_paired():
     assert row["difference high"] - row["difference low"] < (row["high"] - row["low"]) / 2
     assert row["difference high"] < 0
     said = benchmark.describe_text_differences(table)
-    assert said.startswith(f"m: questions: mc1 is worse ({-lost:+.3f} [")
+    assert said.startswith(f"m chooses the best answer less often ({-lost:+.3f} [")
     assert said.endswith("n = 200 questions)")
     groups = benchmark.tabulate_text_groups(make_result("m", after), metric=benchmark.MC1)
     assert groups[["group", "n"]].to_numpy().tolist() == [["a", 100], ["b", 100]]
@@ -112,9 +112,33 @@ def test_a_higher_loss_is_worse():
     before, after = (benchmark.TextResult("m", own, tokens, {}, "a") for own in scores)
     table = benchmark.tabulate_text_result(after, against=before)
     assert table["score"][0] == pytest.approx((3 * 10 + 2 * 30) / 40)
-    assert "loss in nats per token is worse (+1.000" in benchmark.describe_text_differences(table)
+    assert "m predicts texts worse (+1.000" in benchmark.describe_text_differences(table)
     back = benchmark.tabulate_text_result(before, against=after)
-    assert "is better (-1.000" in benchmark.describe_text_differences(back)
+    assert "m predicts texts better (-1.000" in benchmark.describe_text_differences(back)
+
+
+def test_the_sentence_names_what_changes_in_words():
+    metrics = [
+        benchmark.MC1, benchmark.MC2, benchmark.MC1_PER_TOKEN, benchmark.MC1_WITHHELD,
+        benchmark.ARITHMETIC,
+    ]  # fmt: skip
+    before, after = (
+        benchmark.TextResult(
+            "m", {each: np.full(40, own) for each in metrics}, np.zeros(0), {}, "a"
+        )
+        for own in (0.0, 1.0)
+    )
+    table = benchmark.tabulate_text_result(after, against=before)
+    said = benchmark.describe_text_differences(table)
+    order = [
+        "m chooses the best answer more often (+", "), gives more probability to true answers (+",
+        "), chooses the best answer more often by the mean over tokens (+",
+        "), and calculates better (+",
+    ]  # fmt: skip
+    assert [said.index(words) for words in order] == sorted(said.index(words) for words in order)
+    assert "withheld" not in said
+    undecided = table.assign(**{"difference low": -1.0})
+    assert benchmark.describe_text_differences(undecided).endswith("beyond its interval")
 
 
 def test_a_longer_number_is_no_right_answer(pair, monkeypatch):
