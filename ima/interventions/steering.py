@@ -200,7 +200,7 @@ class SteeringSweep:
                 add(RANDOM_DIRECTION, amount, {CHAIR_S: scores[CHAIR_S]})
         for amount, counts in self.random_mentions.items():
             moved = compute_crossed_score(_CAPTION_METRICS[CHAIR_S](counts).T)
-            add(RANDOM_DIRECTION, amount, {CHAIR_S: moved})
+            add(RANDOM_DIRECTION, amount, {CHAIR_S: moved.clip(0.0, 1.0)})
         return pd.DataFrame(rows)
 
     def contrast_directions(self, metric: str = CHAIR_S, *, seed: int = 0) -> dict[float, Interval]:
@@ -232,7 +232,9 @@ class SteeringSweep:
         contrasts = {}
         for amount, moved in self.random_mentions.items():
             differences = measure(self.mentions[amount])[:, None] - measure(moved).T
-            contrasts[amount] = compute_crossed_score(differences, seed=seed, level=level)
+            contrast = compute_crossed_score(differences, seed=seed, level=level)
+            # The number of named objects has no largest difference.
+            contrasts[amount] = contrast.clip(-1.0, 1.0) if metric == CHAIR_S else contrast
         return contrasts
 
 

@@ -33,6 +33,7 @@ from ima.stats import FloatArray, RowIndices
 from ima.stats.crossed import compute_crossed_interval
 from ima.stats.intervals import Interval
 from ima.stats.resampling import draw_bootstrap_weights
+from ima.stats.scores import clip_score_difference
 
 #: Rows of a table of scores besides the tasks' own masks.
 WHOLE_MODEL, MAGNITUDE_ONLY, RANDOM_MASKS = "whole model", "size alone", "random"
@@ -277,7 +278,8 @@ def compute_task_difference(
     Returns
     -------
     Interval
-        The difference with 95 % percentile limits; n counts contents.
+        The difference with 95 % percentile limits; n counts contents. It lies within -1 and 1 if
+        all scores lie within 0 and 1.
 
     Examples
     --------
@@ -294,7 +296,8 @@ def compute_task_difference(
     gaps = {name: first[name] - second[name] for name in tasks}
     draws = np.mean([weights[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
-    return Interval.of_draws(value, draws, n=sum(len(contents) for contents in weights))
+    interval = Interval.of_draws(value, draws, n=sum(len(contents) for contents in weights))
+    return clip_score_difference(interval, *_list_scores(first, second, tasks=tasks))
 
 
 def compute_crossed_difference(
@@ -314,7 +317,8 @@ def compute_crossed_difference(
     -------
     Interval
         The difference with 95 % limits, which hold for other contents and other random choices
-        (:func:`ima.stats.crossed.compute_crossed_interval`); n counts contents.
+        (:func:`ima.stats.crossed.compute_crossed_interval`); n counts contents. It lies within -1
+        and 1 if all scores lie within 0 and 1.
 
     Examples
     --------
@@ -325,7 +329,12 @@ def compute_crossed_difference(
         name: (first[name] if first[name].ndim > 1 else first[name][:, None]) - second[name]
         for name in tasks
     }
-    return compute_crossed_interval(gaps, ids=_list_content_ids(tasks))
+    interval = compute_crossed_interval(gaps, ids=_list_content_ids(tasks))
+    return clip_score_difference(interval, *_list_scores(first, second, tasks=tasks))
+
+
+def _list_scores(*sides: TaskScores, tasks: TasksByName) -> list[FloatArray]:
+    return [own[name] for own in sides for name in tasks]
 
 
 def _list_content_ids(tasks: TasksByName) -> dict[str, tuple[str, ...]]:

@@ -121,7 +121,7 @@ def compute_rank_correlation(
     seed : int
         Seed of the resamples and of the random orders.
     level : float
-        Coverage of the percentile intervals.
+        Coverage of the intervals, which lie within -1 and 1.
 
     Returns
     -------
@@ -158,8 +158,10 @@ def compute_rank_correlation(
     model_draws = correlate_rows(x[0][models], y[0][models], coefficient=coefficient)
     return RankCorrelation(
         coefficient,
-        Interval.of_draws(value, sample_draws if len(sample_draws) else [value], n=n, level=level),
-        Interval.of_draws(value, model_draws, n=n, level=level),
+        *(
+            Interval.of_draws(value, draws, n=n, level=level).clip(-1.0, 1.0)
+            for draws in (sample_draws if len(sample_draws) else [value], model_draws)
+        ),
         compute_permutation_p(x[0], y[0], coefficient=coefficient, seed=seed),
     )
 

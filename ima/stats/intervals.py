@@ -103,6 +103,19 @@ class Interval:
             low, high = np.quantile(values, stats.norm.cdf(2 * bias + tails))
         return cls.around(value, low=low, high=high, n=n)
 
+    def clip(self, low: float, high: float) -> Interval:
+        """Cut off what lies outside the range of the statistic, such as a correlation of 1.1.
+
+        Ends that are the estimate plus and minus a multiple of its error know no range.
+
+        Examples
+        --------
+        >>> print(Interval(0.9, 0.7, 1.1, n=8).clip(-1, 1))
+        0.900 [0.700, 1.000], n = 8
+        """
+        value, *ends = (min(max(end, low), high) for end in (self.value, self.low, self.high))
+        return Interval(value, low=ends[0], high=ends[1], n=self.n)
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 

@@ -58,6 +58,29 @@ def adjust_within_groups(table: pd.DataFrame, *, by: Sequence[str]) -> pd.Series
     return groups.transform(lambda own: adjust_p_values_bh(own.tolist()))
 
 
+def format_p_value(p: float) -> str:
+    """Format a p-value, which is never 0.
+
+    Examples
+    --------
+    >>> format_p_value(0.0213), format_p_value(0.0004)
+    ('0.021', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def format_p_values(table: pd.DataFrame) -> pd.DataFrame:
+    """Format the columns ``p`` and ``p adjusted`` of a table to be shown.
+
+    Examples
+    --------
+    >>> format_p_values(pd.DataFrame({"p": [0.0004], "p adjusted": [0.0016]})).loc[0].tolist()
+    ['< 0.001', '0.002']
+    """
+    shown = [name for name in table.columns if name in ("p", "p adjusted")]
+    return table.assign(**{name: table[name].map(format_p_value) for name in shown})
+
+
 def adjust_p_values_holm(p: Sequence[float]) -> FloatArray:
     """Adjust p-values to control the chance of any false discovery (Holm 1979).
 

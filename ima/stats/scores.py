@@ -64,7 +64,8 @@ def compute_score_gain(
 
     Where the difference is the same for all samples, resampling gives an interval of no width. For
     scores between 0 and 1, the interval then allows for the share of samples with a difference of
-    -1, or of 1, that so few samples could have missed (Wilson's interval).
+    -1, or of 1, that so few samples could have missed (Wilson's interval), and it lies within -1
+    and 1.
 
     Parameters
     ----------
@@ -90,7 +91,28 @@ def compute_score_gain(
         low, high = ((1 - missed) * value + missed * far for far in (-1.0, 1.0))
         return Interval.around(value, low=low, high=high, n=n)
     weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
-    return Interval.of_draws(value, weights @ gains, n=n)
+    return clip_score_difference(Interval.of_draws(value, weights @ gains, n=n), *arrays)
+
+
+def clip_score_difference(interval: Interval, *scores: npt.ArrayLike) -> Interval:
+    """Clip the interval of a difference of scores to [-1, 1] if all of them lie in [0, 1].
+
+    Parameters
+    ----------
+    interval : Interval
+        The difference.
+    *scores : array_like
+        The scores on each side, of any shape; NaN where there is none.
+
+    Examples
+    --------
+    >>> print(clip_score_difference(Interval(0.9, 0.7, 1.1, n=8), [1.0, 1.0], [0.0, 0.2]))
+    0.900 [0.700, 1.000], n = 8
+    >>> print(clip_score_difference(Interval(0.9, 0.7, 1.1, n=8), [1.0, 3.0], [0.0, 0.2]))
+    0.900 [0.700, 1.100], n = 8
+    """
+    within = all(np.nanmin(own) >= 0 and np.nanmax(own) <= 1 for own in map(np.asarray, scores))
+    return interval.clip(-1.0, 1.0) if within else interval
 
 
 def compute_crossed_score(

@@ -246,3 +246,14 @@ def test_the_interval_of_random_masks_is_wide_where_they_differ():
     means = {name: own.mean(axis=1) for name, own in random.items()}
     paired = compute_task_difference(others, means, tasks=tasks)
     assert paired.high - paired.low < 0.1 * half
+
+
+def test_a_difference_of_scores_has_no_larger_interval_than_it_can_have():
+    tasks = {"a": SimpleNamespace(samples=[SimpleNamespace(content_key=key) for key in "xy"])}
+    ones, random = {"a": np.ones(2)}, {"a": np.array([[0.0, 1.0], [0.0, 0.0]])}
+    # Student's t of two masks reaches far.
+    gap = compute_crossed_difference(ones, random, tasks=tasks)
+    assert (gap.low, gap.value, gap.high) == (-1.0, 0.75, 1.0)
+    # A CIDEr of 3 is possible.
+    triple = {"a": 3 * ones["a"]}
+    assert compute_crossed_difference(triple, random, tasks=tasks).high > 3

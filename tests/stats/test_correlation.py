@@ -54,6 +54,16 @@ def test_known_answers():
     assert tied.p == pytest.approx(2 / 20)
 
 
+def test_no_interval_reaches_beyond_a_perfect_correlation(rng):
+    """A perfect order has no draw above it, so its interval comes from the spread of the draws."""
+    line = np.arange(6.0)
+    x, y = (np.vstack([line, line + rng.normal(scale=3, size=(50, 6))]) for _ in "xy")
+    for side, end in ((1, "high"), (-1, "low")):
+        interval = correlation.compute_rank_correlation(x, side * y, resamples=9).over_samples
+        assert getattr(interval, end) == interval.value == side
+        assert interval.low < interval.high
+
+
 @pytest.mark.parametrize("coefficient", correlation.RANK_COEFFICIENTS)
 def test_the_rate_of_false_alarms_is_the_one_that_is_promised(coefficient, rng):
     """Without an association p falls to a level as often as the level says."""
