@@ -30,7 +30,7 @@ from ima.studies.model_families import ComparedModel
 
 #: What the measures of the ladder are counted in.
 _UNITS = {
-    **dict.fromkeys(("IMA score", "IMA score (input)", "matched less all pairs"), "cosine"),
+    **dict.fromkeys(("IMA score", "IMA score (input)", "matched minus all"), "cosine"),
     "retrieval@1": "fraction of samples",
     "linear CKA": "CKA (1: the same)",
     "exact captions": "fraction of captions",

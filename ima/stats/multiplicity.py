@@ -69,6 +69,18 @@ def format_p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def describe_p_value(p: float, *, name: str = "p") -> str:
+    """Say a p-value in a sentence.
+
+    Examples
+    --------
+    >>> describe_p_value(0.0213), describe_p_value(0.0004, name="adjusted p")
+    ('p = 0.021', 'adjusted p < 0.001')
+    """
+    value = format_p_value(p)
+    return f"{name} {value if value.startswith('<') else f'= {value}'}"
+
+
 def format_p_values(table: pd.DataFrame) -> pd.DataFrame:
     """Format the columns ``p`` and ``p adjusted`` of a table to be shown.
 

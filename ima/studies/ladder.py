@@ -22,6 +22,7 @@ from ima.measures.baselines import compute_mean_baselines
 from ima.models import zoo
 from ima.stats.correlation import compute_rank_correlation
 from ima.stats.intervals import Interval
+from ima.stats.multiplicity import adjust_p_values_holm, describe_p_value
 from ima.stats.scores import compute_mean_score
 from ima.studies.kept_trainings import is_kept, select_trainings
 from ima.studies.model_summary import (
@@ -42,6 +43,8 @@ logger = logging.getLogger("ima")
 MEASURES = (IMA_SCORE, INPUT_IMA_SCORE, MATCHED_GAIN, "retrieval@1", "linear CKA")
 #: Loss of a language model on captions without their picture.
 TEXT_LOSS = "loss on captions alone"
+#: A measure changes along the ladder if its adjusted p is smaller.
+_LEVEL = 0.05
 #: Another version is measured again.
 _VERSION = 2
 #: Settings that name files of this machine.
@@ -208,25 +211,36 @@ def tabulate_ladder() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Rank-correlate each measure with the loss on captions that follow their picture.
+def correlate_ladder(
+    table: pd.DataFrame,
+    *,
+    loss: str = VALIDATION_LOSS,
+    measures: Sequence[str] = MEASURES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank-correlate measures with a loss of the rungs.
 
-    The loss on captions alone orders the rungs badly: a shortened language model is sure of wrong
-    words, and one of random weights is sure of none. Draws of random weights are one language
-    model, and so are both trainings of the whole model: their mean counts once.
+    Draws of random weights are one language model, and so are both trainings of the whole model:
+    their mean counts once.
 
     Parameters
     ----------
     table : pandas.DataFrame
         From :func:`tabulate_ladder`, at least five language models.
+    loss : str
+        The measure that orders the rungs: the loss on captions that follow their picture, which is
+        an outcome of the training too, or :data:`TEXT_LOSS`, which no training changes.
+    measures : sequence of str
+        The measures, whose p-values are adjusted together.
     seed : int
         Seed of the random orders.
 
     Returns
     -------
     pandas.DataFrame
-        By measure, Spearman's ``correlation`` with the validation loss, ``low`` and ``high`` (95 %,
-        language models resampled), the ``p`` of permuted language models, and ``models``.
+        By measure, Spearman's ``correlation`` with the loss, ``low`` and ``high`` (95 %, language
+        models resampled), the ``p`` of permuted language models, ``p adjusted`` over the measures
+        (Holm), and ``models``.
 
     Raises
     ------
@@ -241,10 +255,53 @@ def correlate_ladder(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     model = table["rung"].where(is_own, table["damage"])
     wide = table.assign(model=model).pivot_table(index="model", columns="measure", values="value")
     rows = {}
-    for measure in wide.columns.drop(VALIDATION_LOSS):
-        x, y = wide[VALIDATION_LOSS].to_numpy(), wide[measure].to_numpy()
+    for measure in measures:
+        x, y = wide[loss].to_numpy(), wide[measure].to_numpy()
         found = compute_rank_correlation(x[None], y[None], seed=seed)
         own = found.over_models
         rows[measure] = {"correlation": own.value, "low": own.low, "high": own.high}
         rows[measure] |= {"p": found.p, "models": own.n}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+    correlations = pd.DataFrame.from_dict(rows, orient="index").rename_axis("measure")
+    correlations.insert(4, "p adjusted", adjust_p_values_holm(correlations["p"].tolist()))
+    return correlations
+
+
+def describe_ladder(correlations: pd.DataFrame, *, loss: str) -> str:
+    """Say which measures change along the ladder, by their adjusted p.
+
+    Parameters
+    ----------
+    correlations : pandas.DataFrame
+        From :func:`correlate_ladder`.
+    loss : str
+        Words for the loss.
+
+    Examples
+    --------
+    >>> rows = {"correlation": [-0.9, 0.8], "p adjusted": [0.01, 0.1]}
+    >>> found = pd.DataFrame(rows, index=["IMA score", "linear CKA"])
+    >>> print(describe_ladder(found, loss="loss on captions"))
+    Rungs with a lower loss on captions have a larger IMA score; linear CKA has no clear order.
+    >>> print(describe_ladder(found[1:], loss="loss on captions"))
+    No measure of alignment changes clearly with the loss on captions. The nearest is linear CKA: \
+rank correlation 0.80, adjusted p = 0.100.
+    """
+    clear = correlations["p adjusted"] < _LEVEL
+    if not clear.any():
+        nearest = correlations.loc[correlations["p adjusted"].idxmin()]
+        p = describe_p_value(nearest["p adjusted"], name="adjusted p")
+        return (
+            f"No measure of alignment changes clearly with the {loss}. The nearest is "
+            f"{nearest.name}: rank correlation {nearest['correlation']:.2f}, {p}."
+        )
+    falls = correlations["correlation"] < 0
+    sides = {"larger": clear & falls, "smaller": clear & ~falls}
+    found = " and ".join(
+        f"a {side} {' and '.join(correlations.index[own])}"
+        for side, own in sides.items()
+        if own.any()
+    )
+    rest = list(correlations.index[~clear])
+    verb = "has" if len(rest) == 1 else "have"
+    unclear = f"; {', '.join(rest)} {verb} no clear order" if rest else ""
+    return f"Rungs with a lower {loss} have {found}{unclear}."

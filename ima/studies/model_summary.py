@@ -20,7 +20,7 @@ from ima.stats import FloatArray, correlation, multiplicity
 from ima.stats.resampling import BootstrapWeights, draw_dataset_weights
 
 IMA_SCORE, INPUT_IMA_SCORE = "IMA score", "IMA score (input)"
-MATCHED_GAIN = "matched less all pairs"
+MATCHED_GAIN = "matched minus all"
 VALIDATION_LOSS = "validation loss"
 #: The proxies of a task score. Larger means more aligned, except for the last two: a distance, and
 #: the loss on the references, which a cache may lack.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +19,7 @@ from ima.studies.ladder import (
     MEASURES,
     TEXT_LOSS,
     correlate_ladder,
+    describe_ladder,
     tabulate_ladder,
     train_ladder,
 )
@@ -134,8 +136,28 @@ def test_trainings_of_one_language_model_count_once():
         for rung, values in models.items()
         for measure, value in zip((VALIDATION_LOSS, "IMA score"), values, strict=True)
     )
-    row = correlate_ladder(table).loc["IMA score"]
+    row = correlate_ladder(table, measures=["IMA score"]).loc["IMA score"]
     assert (row["correlation"], row["models"]) == (-1, 5)
-    assert row["p"] == pytest.approx(2 / 120)
+    assert row["p"] == row["p adjusted"] == pytest.approx(2 / 120)
     with pytest.raises(ParameterError):
-        correlate_ladder(table[table["damage"] == "random"])
+        correlate_ladder(table[table["damage"] == "random"], measures=["IMA score"])
+
+
+def test_one_clear_measure_of_several_must_be_clearer():
+    rungs = [f"{bits}-bit" for bits in range(2, 8)]
+    values = {VALIDATION_LOSS: range(6), "IMA score": [5, 3, 4, 2, 1, 0]}
+    values |= {f"noise {k}": np.roll([3, 0, 5, 1, 4, 2], k) for k in range(5)}
+    table = pd.DataFrame(
+        {"rung": rung, "damage": "bits", "measure": measure, "value": float(value)}
+        for measure, own in values.items()
+        for rung, value in zip(rungs, own, strict=True)
+    )
+    alone = correlate_ladder(table, measures=["IMA score"])
+    assert alone.loc["IMA score", "p"] < 0.05
+    assert describe_ladder(alone, loss="loss") == "Rungs with a lower loss have a larger IMA score."
+    measures = [name for name in values if name != VALIDATION_LOSS]
+    beside = correlate_ladder(table, measures=measures)
+    assert beside.loc["IMA score", "p adjusted"] == pytest.approx(6 * alone.loc["IMA score", "p"])
+    assert describe_ladder(beside, loss="loss").startswith("No measure of alignment changes")
+    turned = correlate_ladder(table, loss="IMA score", measures=[VALIDATION_LOSS])
+    assert turned["correlation"].item() == alone["correlation"].item()

@@ -96,7 +96,7 @@ def make_proxy_map():
 def make_ladder():
     rungs = [("whole", "none"), ("8-bit", "bits"), ("4-bit", "bits"), ("3-bit", "bits")]
     rungs += [("20-blocks", "blocks"), ("10-blocks", "blocks"), ("random-0", "random")]
-    titles = ["IMA score", "IMA score (input)", "matched less all pairs", "retrieval@1"]
+    titles = ["IMA score", "IMA score (input)", "matched minus all", "retrieval@1"]
     titles += ["linear CKA", "exact captions", "loss"]
     table = pd.DataFrame(
         {"rung": rung, "damage": damage, "measure": title, **interval(at % 3 / 10 + 0.01 * at)}
