@@ -297,9 +297,7 @@ rank correlation 0.80, adjusted p = 0.100.
     falls = correlations["correlation"] < 0
     sides = {"larger": clear & falls, "smaller": clear & ~falls}
     found = " and ".join(
-        f"a {side} {' and '.join(correlations.index[own])}"
-        for side, own in sides.items()
-        if own.any()
+        f"a {side} {', '.join(correlations.index[own])}" for side, own in sides.items() if own.any()
     )
     rest = list(correlations.index[~clear])
     verb = "has" if len(rest) == 1 else "have"
