@@ -349,7 +349,10 @@ def _answer_polls(
 def describe_steering_contrasts(
     contrasts: Mapping[float, Interval], *, named: Mapping[float, Interval]
 ) -> str:
-    """Describe whether moving toward text makes captions hallucinate, and what it costs.
+    """Describe whether moving toward text makes captions hallucinate, and how much they then say.
+
+    A caption that names fewer objects has fewer chances to name an absent one. So the number of
+    named objects is said whatever the errors do.
 
     Parameters
     ----------
@@ -361,40 +364,45 @@ def describe_steering_contrasts(
     --------
     >>> near, far = Interval(0.02, -0.05, 0.08, n=64), Interval(-0.3, -0.4, -0.2, n=64)
     >>> print(describe_steering_contrasts({1.0: near}, named={1.0: near}))
-    A move toward text has no detectable effect beyond that of random moves: the fraction of \
-captions that name an absent object differs by 0.02 [-0.05, 0.08] at distance 1.
+    Compared with random moves, a move toward text makes no detectable difference to how many \
+captions name an absent object (0.02 [-0.05, 0.08] at distance 1). Nor do captions name detectably \
+more or fewer objects (0.02 [-0.05, 0.08] at distance 1).
+    >>> print(describe_steering_contrasts({4.0: near}, named={4.0: far}))
+    Compared with random moves, a move toward text makes no detectable difference to how many \
+captions name an absent object (0.02 [-0.05, 0.08] at distance 4). Captions name fewer objects \
+(-0.30 [-0.40, -0.20] at distance 4).
     >>> print(describe_steering_contrasts({1.0: near, 4.0: far}, named={1.0: near, 4.0: far}))
     Compared with random moves, a move toward text makes fewer captions name an absent \
 object (-0.30 [-0.40, -0.20] at distance 4); it makes no detectable difference otherwise (0.02 \
-[-0.05, 0.08] at distance 1). These captions also name fewer objects in total (-0.30 [-0.40, \
--0.20] at distance 4), so they say less overall.
+[-0.05, 0.08] at distance 1). Captions name fewer objects (-0.30 [-0.40, -0.20] at distance 4), so \
+they may err less because they say less.
     """
     groups: dict[str, list[float]] = {"more": [], "fewer": [], "neither": []}
     for amount, own in contrasts.items():
         side = "more" if own.low > 0 else "fewer" if own.high < 0 else "neither"
         groups[side].append(amount)
-    neither, fewer = groups.pop("neither"), groups["fewer"]
+    neither = groups.pop("neither")
     parts = [
         f"makes {side} captions name an absent object ({_list_contrasts(contrasts, amounts)})"
         for side, amounts in groups.items()
         if amounts
     ]
-    if not parts:
-        return (
-            "A move toward text has no detectable effect beyond that of random moves: the fraction "
-            "of captions that name an absent object differs by "
-            f"{_list_contrasts(contrasts, neither)}."
-        )
     if neither:
+        where = "otherwise" if parts else "to how many captions name an absent object"
         listed = _list_contrasts(contrasts, neither)
-        parts.append(f"makes no detectable difference otherwise ({listed})")
+        parts.append(f"makes no detectable difference {where} ({listed})")
     text = f"Compared with random moves, a move toward text {'; it '.join(parts)}."
-    silent = [amount for amount in fewer if named[amount].high < 0]
+    more = [amount for amount, own in named.items() if own.low > 0]
+    silent = [amount for amount, own in named.items() if own.high < 0]
+    if more:
+        text += f" Captions name more objects ({_list_contrasts(named, more)})."
     if silent:
-        text += (
-            f" These captions also name fewer objects in total ({_list_contrasts(named, silent)}), "
-            "so they say less overall."
-        )
+        text += f" Captions name fewer objects ({_list_contrasts(named, silent)})"
+        may = ", so they may err less because they say less"
+        text += f"{may if set(silent) & set(groups['fewer']) else ''}."
+    if not (more or silent):
+        listed = _list_contrasts(named, list(named))
+        text += f" Nor do captions name detectably more or fewer objects ({listed})."
     return text
 
 

@@ -82,14 +82,14 @@ def describe_p_value(p: float, *, name: str = "p") -> str:
 
 
 def format_p_values(table: pd.DataFrame) -> pd.DataFrame:
-    """Format the columns ``p`` and ``p adjusted`` of a table to be shown.
+    """Format the columns ``p`` and those that begin so, such as ``p adjusted``, to be shown.
 
     Examples
     --------
     >>> format_p_values(pd.DataFrame({"p": [0.0004], "p adjusted": [0.0016]})).loc[0].tolist()
     ['< 0.001', '0.002']
     """
-    shown = [name for name in table.columns if name in ("p", "p adjusted")]
+    shown = [name for name in table.columns if str(name).split(" ")[0] == "p"]
     return table.assign(**{name: table[name].map(format_p_value) for name in shown})
 
 

@@ -2,11 +2,14 @@
 
 A *family* is what a frozen language model makes in one setup. Its models are the finished ones, the
 steps of their training and the short runs. Not all of them are independent: steps of one run, and
-all connectors on one frozen encoder, are one model.
+all connectors on one frozen encoder that is read at one block, are one model. Readings of one
+encoder at two blocks count as two, although they share the earlier blocks.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,6 +25,8 @@ from ima.studies.experiment_grid import TASK_TITLES, GridEntry
 from ima.studies.model_summary import IMA_SCORE, ModelSummary
 
 ModelStage = Literal["finished", "step", "short run"]
+#: What :attr:`ima.drawings.graded.GradedEncoder.title` adds to the name of an encoder.
+_READING = re.compile(r"(-random\d+)?(-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -314,7 +319,7 @@ def associate_all_models(
 def associate_independent_models(
     models: Sequence[ComparedModel], *, outcomes: Outcomes, seed: int = 0
 ) -> Association:
-    """Correlate the IMA score with another score over independent models, within strata.
+    """Correlate the IMA score with another score over encoders read at one block, within strata.
 
     Parameters
     ----------
@@ -339,7 +344,7 @@ def associate_independent_models(
     ... ]
     >>> words = Outcomes("a higher task score", "a lower task score", "task score")
     >>> print(associate_independent_models(models, outcomes=words).finding)
-    Among 5 independent models, a higher IMA score goes with a higher task score (rank \
+    Among 5 encoders read at one block, a higher IMA score goes with a higher task score (rank \
 correlation 1.00 on image questions; p = 0.017).
     """
     groups = arrange_strata(select_independent_models(models))
@@ -349,20 +354,55 @@ correlation 1.00 on image questions; p = 0.017).
     if len(counted) < correlation.MIN_MODELS:
         listed = "; ".join(f"{title}: {', '.join(own)}" for title, own in strata.items()) or "none"
         reason = (
-            f"The test needs {correlation.MIN_MODELS} independent models whose scores differ, at "
-            f"least {correlation.MIN_STRATUM_MODELS} in each group of one modality and task. "
+            f"The test needs {correlation.MIN_MODELS} encoders whose scores differ, at least "
+            f"{correlation.MIN_STRATUM_MODELS} in each group of one modality and task. "
             f"Found: {listed}."
         )
         names = {name for own in strata.values() for name in own}
         return Association(len(names), _join_datasets(models), reason=reason)
     result = correlation.correlate_within_strata(usable, seed=seed)
     finding = (
-        f"Among {result.interval.n} independent models, "
+        f"Among {result.interval.n} encoders read at one block, "
         f"{_describe_direction(result.interval.value, outcomes)} "
         f"({_describe_strata(result)}; p = {result.p:.2g})."
     )
     dataset = _join_datasets([model for title in usable for model in groups[title]])
     return Association(result.interval.n, dataset, result.interval, finding)
+
+
+def describe_sources(families: Mapping[str, Sequence[ComparedModel]]) -> str:
+    """Say from how many encoders the models come that the test of each family counts.
+
+    Parameters
+    ----------
+    families : mapping of str to sequence of ComparedModel
+        From :func:`group_families`. Families that have no correlation are left out.
+
+    Examples
+    --------
+    >>> given = ("mini-image-qa", "finished", 9)
+    >>> models = [
+    ...     ComparedModel(name, name, *given, np.array([i]), np.array([i]))
+    ...     for i, name in enumerate(["vit", "dinov2", "dinov2-6", "dinov2-random0"])
+    ... ]
+    >>> describe_sources({"smollm2 (ST)": models})
+    'smollm2 (ST): 4, from 2 encoders (dinov2 3, vit 1)'
+    >>> describe_sources({"smollm2 (ST)": models[:1]})
+    'none'
+    """
+    described = []
+    for family, models in families.items():
+        strata = {
+            title: _read_numbers(own)
+            for title, own in arrange_strata(select_independent_models(models)).items()
+        }
+        usable = correlation.select_usable_strata(strata)
+        names = sorted({name for own in usable.values() for name in own})
+        encoders = Counter(_READING.sub("", name) for name in names)
+        listed = ", ".join(f"{name} {count}" for name, count in encoders.most_common())
+        if names:
+            described.append(f"{family}: {len(names)}, from {len(encoders)} encoders ({listed})")
+    return "; ".join(described) or "none"
 
 
 def _join_datasets(models: Iterable[ComparedModel]) -> str:

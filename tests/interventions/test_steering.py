@@ -183,12 +183,23 @@ def test_the_conclusion_follows_the_numbers() -> None:
     )
     assert "makes more captions name an absent object (0.20 [0.10, 0.30] at distance 4)" in text
     assert "no detectable difference otherwise (0.00 [-0.10, 0.10] at distance 1)" in text
-    assert "fewer" not in text
+    assert text.endswith(
+        "detectably more or fewer objects (0.00 [-0.10, 0.10] at distance 1 and "
+        "0.00 [-0.10, 0.10] at distance 4)."
+    )
     opposite = {1.0: Interval(-0.2, -0.3, -0.1, n=64), 4.0: more}
     text = steering.describe_steering_contrasts(opposite, named={1.0: none, 4.0: none})
     assert "makes more captions" in text
     assert "makes fewer captions" in text
     assert "say less" not in text
+    # What captions no longer say is said even if their errors stay as they are.
+    fewer = {1.0: none, 4.0: Interval(-1.8, -2.3, -1.2, n=64)}
+    text = steering.describe_steering_contrasts({1.0: none, 4.0: none}, named=fewer)
+    assert text.endswith(" Captions name fewer objects (-1.80 [-2.30, -1.20] at distance 4).")
+    text = steering.describe_steering_contrasts(
+        {1.0: none, 4.0: none}, named={1.0: more, 4.0: none}
+    )
+    assert text.endswith(" Captions name more objects (0.20 [0.10, 0.30] at distance 1).")
 
 
 def test_sweeps_that_cannot_be_contrasted_are_refused(model: FrozenModel) -> None:

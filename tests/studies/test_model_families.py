@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ima.drawings.graded import GRADED_ENCODERS
 from ima.errors import ParameterError
 from ima.studies import experiment_grid, model_families
 from ima.studies.model_summary import IMA_SCORE, ModelSummary
@@ -136,7 +137,7 @@ def test_readings_of_all_and_of_independent_models_may_disagree():
     assert tested.interval.value == pytest.approx(1.0)
     assert (tested.n, tested.interval.n) == (6, 6)
     assert tested.finding == (
-        "Among 6 independent models, a higher IMA score goes with a higher score (rank "
+        "Among 6 encoders read at one block, a higher IMA score goes with a higher score (rank "
         "correlation 1.00 in each of 2 groups of one modality and task; p = 0.056)."
     )
     assert tested.dataset == "mini-audio-qa, mini-image-qa"
@@ -155,6 +156,17 @@ def test_findings_say_so_when_numbers_hardly_go_together():
     assert "goes with a" in found.finding
 
 
+def test_readings_of_graded_encoders_are_traced_to_their_encoders():
+    models = [
+        compare(one.name, one.title, dataset=one.dataset, stage="short run", ima=at, score=at)
+        for at, one in enumerate(GRADED_ENCODERS)
+        if one.modality != "video"
+    ]
+    assert model_families.describe_sources({"smollm2 (ST)": models}) == (
+        "smollm2 (ST): 18, from 3 encoders (dinov2 7, whisper 6, efficientnet 5)"
+    )
+
+
 def test_families_that_cannot_be_tested_say_what_there_is():
     models, steps = make_family()
     few = model_families.associate_all_models(models[:4], outcomes=WORDS)
@@ -165,8 +177,8 @@ def test_families_that_cannot_be_tested_say_what_there_is():
     one = model_families.associate_independent_models([models[0], *steps], outcomes=WORDS)
     assert (one.n, one.interval) == (1, None)
     assert one.reason == (
-        "The test needs 5 independent models whose scores differ, at least 3 in each group of one "
-        "modality and task. Found: image questions: a."
+        "The test needs 5 encoders whose scores differ, at least 3 in each group of one modality "
+        "and task. Found: image questions: a."
     )
     # Five models, but no three of one modality with different scores.
     five = model_families.associate_independent_models(flat, outcomes=WORDS)
