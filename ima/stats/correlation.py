@@ -156,12 +156,14 @@ def compute_rank_correlation(
     sample_draws = correlate_rows(x[1:][varied], y[1:][varied], coefficient=coefficient)
     models = np.array(_resample_models(x[0], y[0], resamples, np.random.default_rng(seed)))
     model_draws = correlate_rows(x[0][models], y[0][models], coefficient=coefficient)
+    over_samples, over_models = (
+        Interval.of_draws(value, draws, n=n, level=level).clip(-1.0, 1.0)
+        for draws in (sample_draws if len(sample_draws) else [value], model_draws)
+    )
     return RankCorrelation(
         coefficient,
-        *(
-            Interval.of_draws(value, draws, n=n, level=level).clip(-1.0, 1.0)
-            for draws in (sample_draws if len(sample_draws) else [value], model_draws)
-        ),
+        over_samples,
+        over_models,
         compute_permutation_p(x[0], y[0], coefficient=coefficient, seed=seed),
     )
 

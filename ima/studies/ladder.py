@@ -288,7 +288,7 @@ rank correlation 0.80, adjusted p = 0.100.
     """
     clear = correlations["p adjusted"] < _LEVEL
     if not clear.any():
-        nearest = correlations.loc[correlations["p adjusted"].idxmin()]
+        nearest = correlations.iloc[int(correlations["p adjusted"].argmin())]
         p = describe_p_value(nearest["p adjusted"], name="adjusted p")
         return (
             f"No measure of alignment changes clearly with the {loss}. The nearest is "
