@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from scipy import stats
 
 from ima.cache.cache_set import CacheSet
@@ -32,7 +33,7 @@ from ima.pruning.wanda import apply_masks, open_calibration_samples
 from ima.stats import FloatArray, RowIndices
 from ima.stats.crossed import compute_crossed_interval
 from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_bootstrap_weights
+from ima.stats.resampling import draw_dataset_weights, list_sample_contents
 from ima.stats.scores import clip_score_difference
 
 #: Rows of a table of scores besides the tasks' own masks.
@@ -268,8 +269,8 @@ def compute_task_difference(
     first, second : mapping of str to ndarray
         By task ``(sample,)``; the second is subtracted from the first.
     tasks : mapping of str to EvaluationTask
-        Tasks whose samples have the same ids are resampled together: a caption and a question about
-        the same picture share their content.
+        The tasks. Samples of one content are resampled together, within a task and across tasks: a
+        caption and all questions about one picture.
     resamples : int
         Number of bootstrap resamples.
     seed : int
@@ -286,17 +287,11 @@ def compute_task_difference(
     >>> str(compute_task_difference(pruned, whole, tasks=tasks))  # doctest: +SKIP
     '-0.120 [-0.170, -0.060], n = 48'
     """
-    ids = _list_content_ids(tasks)
-    weights = {
-        contents: draw_bootstrap_weights(
-            len(contents), resamples=resamples, seed=(seed, index)
-        ).to_numpy()
-        for index, contents in enumerate(dict.fromkeys(ids.values()))
-    }
-    gaps = {name: first[name] - second[name] for name in tasks}
-    draws = np.mean([weights[ids[name]] @ gap for name, gap in gaps.items()], axis=0)
+    gaps = _label_gaps(first, second, tasks=tasks)
+    weights, _, n = draw_dataset_weights(gaps, resamples=resamples, seed=seed)
+    draws = np.mean([weights[name] @ gap.to_numpy() for name, gap in gaps.items()], axis=0)
     value = float(np.mean([gap.mean() for gap in gaps.values()]))
-    interval = Interval.of_draws(value, draws, n=sum(len(contents) for contents in weights))
+    interval = Interval.of_draws(value, draws[1:], n=n)
     return clip_score_difference(interval, *_list_scores(first, second, tasks=tasks))
 
 
@@ -311,7 +306,7 @@ def compute_crossed_difference(
         By task ``(sample,)`` or ``(sample, choice)``, the second of them with choices; it is
         subtracted from the first. NaN where a sample was not answered under a choice.
     tasks : mapping of str to EvaluationTask
-        Tasks whose samples have the same ids share their contents.
+        The tasks. Samples of one content are one unit, within a task and across tasks.
 
     Returns
     -------
@@ -329,7 +324,7 @@ def compute_crossed_difference(
         name: (first[name] if first[name].ndim > 1 else first[name][:, None]) - second[name]
         for name in tasks
     }
-    interval = compute_crossed_interval(gaps, ids=_list_content_ids(tasks))
+    interval = compute_crossed_interval(gaps, ids=_list_contents(tasks))
     return clip_score_difference(interval, *_list_scores(first, second, tasks=tasks))
 
 
@@ -337,10 +332,18 @@ def _list_scores(*sides: TaskScores, tasks: TasksByName) -> list[FloatArray]:
     return [own[name] for own in sides for name in tasks]
 
 
-def _list_content_ids(tasks: TasksByName) -> dict[str, tuple[str, ...]]:
-    """Return the ids of each task's samples; tasks with the same ids share contents."""
+def _list_contents(tasks: TasksByName) -> dict[str, list[str]]:
+    """Return the content of each task's samples."""
+    return {name: [sample.content_key for sample in task.samples] for name, task in tasks.items()}
+
+
+def _label_gaps(
+    first: TaskScores, second: TaskScores, *, tasks: TasksByName
+) -> dict[str, xr.DataArray]:
+    """Return the difference of each sample's scores by task, labelled with its content."""
     return {
-        name: tuple(sample.content_key for sample in task.samples) for name, task in tasks.items()
+        name: xr.DataArray(first[name] - second[name], {"id": ("sample", own)}, "sample")
+        for name, own in _list_contents(tasks).items()
     }
 
 
@@ -373,11 +376,9 @@ def compute_sign_flip_p(
     >>> compute_sign_flip_p(pruned, whole, tasks=tasks)  # doctest: +SKIP
     0.0009
     """
-    by_contents: dict[tuple[str, ...], FloatArray] = {}
-    for name, contents in _list_content_ids(tasks).items():
-        gap = (first[name] - second[name]) / len(contents)
-        by_contents[contents] = by_contents[contents] + gap if contents in by_contents else gap
-    gaps = np.concatenate(list(by_contents.values()))
+    labelled = _label_gaps(first, second, tasks=tasks)
+    parts = np.concatenate([gap.to_numpy() / gap.size for gap in labelled.values()])
+    gaps = np.bincount(list_sample_contents(labelled)["content"], weights=parts)
     if not gaps.any():
         return 1.0
     test = stats.permutation_test(

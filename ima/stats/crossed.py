@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import xarray as xr
 from scipy import stats
 
 from ima.errors import ParameterError
 from ima.stats import FloatArray
 from ima.stats.intervals import Interval
+from ima.stats.resampling import list_sample_contents
 
 
 def compute_crossed_interval(
@@ -32,8 +34,8 @@ def compute_crossed_interval(
         By data set ``(sample, choice)``; NaN where a sample has no value under a choice. A choice
         is the same in all data sets, but not all data sets need values under it.
     ids : mapping of str to sequence of str
-        Contents of each data set's samples, in order. Data sets of the same contents count as one
-        sample of contents.
+        The content of each data set's samples, in order. Samples of one content are one unit,
+        within a data set and across data sets.
     level : float
         Coverage of the interval.
 
@@ -55,33 +57,38 @@ def compute_crossed_interval(
     >>> round(interval.value, 3), interval.n
     (0.333, 4)
     """
-    contents = list(dict.fromkeys(tuple(ids[name]) for name in values))
+    owners = {
+        name: xr.DataArray(own, {"id": ("sample", list(ids[name]))}, ("sample", "choice"))
+        for name, own in values.items()
+    }
+    samples = list_sample_contents(owners)
+    contents = {name: rows["content"].to_numpy() for name, rows in samples.groupby("dataset")}
     known = {name: np.isfinite(own) for name, own in values.items()}
     for name, own in known.items():
-        counted = own.any(axis=1).sum(), own.any(axis=0).sum()
+        counted = len(np.unique(contents[name][own.any(axis=1)])), own.any(axis=0).sum()
         if min(counted) < 2:
             raise ParameterError(
                 "A mean over contents and random choices needs two of each in every data set; "
                 f"{name} has values of {counted[0]} contents under {counted[1]} choices."
             )
     choices = next(iter(values.values())).shape[1]
-    deviations = [np.zeros((len(own), choices)) for own in contents]
+    n = samples["content"].nunique()
+    deviations = np.zeros((n, choices))
     for name, own in values.items():
         weight = len(values) * known[name].sum()
-        deviations[contents.index(tuple(ids[name]))] += (
-            np.nan_to_num(own - np.nanmean(own)) / weight
-        )
+        np.add.at(deviations, contents[name], np.nan_to_num(own - np.nanmean(own)) / weight)
+    # Contents of data sets that share none come from samples of their own.
+    strata = [np.unique(own["content"]) for _, own in samples.groupby("stratum")]
     of_contents = sum(
-        len(own) / (len(own) - 1) * float((own.sum(axis=1) ** 2).sum()) for own in deviations
+        len(own) / (len(own) - 1) * float((deviations[own].sum(axis=1) ** 2).sum())
+        for own in strata
     )
     # Each data set has its own mean, which takes a degree of freedom from its choices.
     runs = sum(int(own.any(axis=0).sum()) for own in known.values())
-    by_choice = np.sum([own.sum(axis=0) for own in deviations], axis=0)
-    of_choices = runs / (runs - len(values)) * float((by_choice**2).sum())
-    of_values = sum(float((own**2).sum()) for own in deviations)
+    of_choices = runs / (runs - len(values)) * float((deviations.sum(axis=0) ** 2).sum())
+    of_values = float((deviations**2).sum())
     variance = max(of_contents + of_choices - of_values, of_contents, of_choices)
-    n = sum(len(own) for own in contents)
-    freedom = min(choices - 1, runs - len(values), n - len(contents))
+    freedom = min(choices - 1, runs - len(values), n - len(strata))
     reach = float(stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(variance))
     value = float(np.mean([np.nanmean(own) for own in values.values()]))
     return Interval(value=value, low=value - reach, high=value + reach, n=n)

@@ -62,6 +62,35 @@ def test_contents_that_tasks_share_are_counted_once():
     assert compute_task_difference(first, second, tasks=tasks).n == 60
 
 
+def make_repeated(contents, *, times):
+    """Return a task whose contents are asked about several times, and one that asks once."""
+    keys = [str(number) for number in range(contents)]
+    return tuple(
+        {"qa": SimpleNamespace(samples=[SimpleNamespace(content_key=key) for key in own])}
+        for own in (np.repeat(keys, times), keys)
+    )
+
+
+def test_samples_of_one_content_are_one_unit():
+    repeated, once = make_repeated(40, times=5)
+    rng = np.random.default_rng(2)
+    mean = {"qa": rng.normal(0.3, 1, size=40)}
+    rows = {"qa": np.repeat(mean["qa"], 5)}
+    nothing, none = {"qa": np.zeros(200)}, {"qa": np.zeros(40)}
+    gap = compute_task_difference(rows, nothing, tasks=repeated)
+    alone = compute_task_difference(mean, none, tasks=once)
+    assert gap.n == alone.n == 40
+    assert (gap.low, gap.high) == pytest.approx((alone.low, alone.high))
+    p = compute_sign_flip_p(rows, nothing, tasks=repeated)
+    assert p == compute_sign_flip_p(mean, none, tasks=once) > 0.001
+    shift = np.linspace(-0.1, 0.1, 12)
+    crossed = compute_crossed_difference(
+        rows, {"qa": nothing["qa"][:, None] + shift}, tasks=repeated
+    )
+    assert crossed.n == 40
+    assert crossed.high - crossed.low > 0.8 * (alone.high - alone.low)
+
+
 @pytest.fixture
 def tasks(caches):
     return {

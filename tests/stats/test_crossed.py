@@ -98,8 +98,28 @@ def test_data_sets_of_the_same_contents_count_once():
     assert apart.high - apart.low < 0.8 * (shared.high - shared.low)
 
 
+def test_samples_of_one_content_are_one_unit():
+    rng = np.random.default_rng(4)
+    by_content = rng.random((20, 1, 1)) + 0.1 * rng.random((20, 5, 12))
+    ids = [str(at) for at in range(20)]
+    once = compute_crossed_interval({"qa": by_content.mean(axis=1)}, ids={"qa": ids})
+    rows = by_content.reshape(100, 12)
+    repeated = compute_crossed_interval({"qa": rows}, ids={"qa": np.repeat(ids, 5)})
+    assert repeated.n == 20
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+    # Another data set asks about the same contents in another order, and some more often.
+    beside = {"qa": rows, "caption": rows[::-1][:95]}
+    shared = compute_crossed_interval(
+        beside, ids={"qa": np.repeat(ids, 5), "caption": np.repeat(ids, 5)[::-1][:95]}
+    )
+    assert shared.n == 20
+    assert shared.high - shared.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
 def test_one_choice_or_content_is_refused():
     values = {"qa": np.full((3, 4), np.nan)}
     values["qa"][:, 2] = 1.0
     with pytest.raises(ParameterError, match="qa has values of 3 contents under 1 choices"):
         compute_crossed_interval(values, ids={"qa": list("abc")})
+    with pytest.raises(ParameterError, match="qa has values of 1 contents under 4 choices"):
+        compute_crossed_interval({"qa": np.ones((3, 4))}, ids={"qa": list("aaa")})
