@@ -7,6 +7,7 @@ and a null at every layer of a data set.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,13 @@ from ima.measures.representation_similarity import (
 from ima.measures.similarity import check_same_layers
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval
-from ima.stats.jackknife import compute_jackknife_error
-from ima.stats.resampling import draw_bootstrap_weights, draw_dataset_weights, label_draws
+from ima.stats.jackknife import compute_jackknife_interval
+from ima.stats.resampling import draw_dataset_weights, label_draws, list_sample_contents
 
 ALIGNMENT_BASELINES = ("retrieval@1", "mutual k-NN", "linear CKA", "Fréchet distance")
-#: Number of groups of samples that the jackknife leaves out in turn.
+#: Number of groups of contents that the jackknife leaves out in turn.
 JACKKNIFE_GROUPS = 10
-_Z_95 = 1.959964
+_Measure = Callable[[FloatArray, FloatArray], Any]
 
 
 def compute_baseline_curves(
@@ -43,7 +44,7 @@ def compute_baseline_curves(
     """Compute all baselines at each layer of a data set.
 
     Retrieval and mutual k-NN are means over samples and get bootstrap intervals. CKA and the
-    Fréchet distance get jackknife intervals over groups of samples, because a bootstrap resample
+    Fréchet distance get jackknife intervals over groups of contents, because a bootstrap resample
     contains samples twice.
 
     Parameters
@@ -54,21 +55,23 @@ def compute_baseline_curves(
         The k of mutual k-NN, limited to a quarter of the samples.
     permutations : int
         Number of random pairings of samples. Their mean is the null of the first three baselines.
-        The null of the Fréchet distance is the distance between two halves of the textual samples.
+        The null of the Fréchet distance is the distance between the texts of two halves of the
+        contents.
     resamples : int
-        Number of bootstrap resamples of samples.
+        Number of bootstrap resamples of contents.
     seed : int
         Same seed, same result.
 
     Returns
     -------
     xarray.Dataset
-        ``estimate``, ``low``, ``high`` (95 %) and ``null`` ``(baseline, layer)``.
+        ``estimate``, ``low``, ``high`` (95 %) and ``null`` ``(baseline, layer)``; the attribute
+        ``samples`` counts contents.
 
     Raises
     ------
     ParameterError
-        If there are fewer than 10 samples.
+        If there are fewer than 10 contents.
 
     Examples
     --------
@@ -79,28 +82,26 @@ def compute_baseline_curves(
     >>> curves["estimate"].sel(baseline="retrieval@1").values  # both kinds are equal
     array([1.])
     """
-    n = means.sizes["sample"]
-    _check_samples(n)
-    k = min(n_neighbors, n // 4)
+    weights, contents, n = draw_dataset_weights({"": means}, resamples=resamples, seed=seed)
+    _check_contents(n)
+    k = min(n_neighbors, means.sizes["sample"] // 4)
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(n) for _ in range(permutations)]
-    groups = np.array_split(rng.permutation(n), JACKKNIFE_GROUPS)
-    halves = np.array_split(orders[0] if orders else np.arange(n), 2)
-    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
+    orders = [rng.permutation(means.sizes["sample"]) for _ in range(permutations)]
+    groups = _split_contents(contents[""], rng)
+    halves = [np.concatenate(groups[part::2]) for part in (0, 1)]
+    measures = _list_measures(k)
     values = np.empty((4, len(ALIGNMENT_BASELINES), means.sizes["layer"]))
     for at in range(means.sizes["layer"]):
         p, t = _read_layer(means, at)
-        for number, hits in enumerate(
-            [compute_retrieval_hits(p, t), compute_mutual_knn(p, t, k=k)]
-        ):
-            ends = np.quantile(weights @ hits, [0.025, 0.975])
+        for number, measure in enumerate(measures[:2]):
+            hits = measure(p, t)
+            ends = np.quantile((weights[""] @ hits)[1:], [0.025, 0.975])
             values[:3, number, at] = hits.mean(), *ends
-        values[:3, 2, at] = _jackknife(compute_cka, p, t, groups)
-        values[:3, 3, at] = _jackknife(compute_frechet_distance, p, t, groups)
-        shuffled = [t[order] for order in orders]
-        values[3, 0, at] = np.mean([compute_retrieval_hits(p, other).mean() for other in shuffled])
-        values[3, 1, at] = np.mean([compute_mutual_knn(p, other, k=k).mean() for other in shuffled])
-        values[3, 2, at] = np.mean([compute_cka(p, other) for other in shuffled])
+        for number, measure in enumerate(measures[2:], start=2):
+            own = _make_jackknife_interval(_leave_out(measure, p, t, groups), n=n)
+            values[:3, number, at] = own.value, own.low, own.high
+        for number, measure in enumerate(measures[:3]):
+            values[3, number, at] = np.mean([np.mean(measure(p, t[order])) for order in orders])
         values[3, 3, at] = compute_frechet_distance(t[halves[0]], t[halves[1]])
     names = ("estimate", "low", "high", "null")
     return xr.Dataset(
@@ -108,6 +109,21 @@ def compute_baseline_curves(
         coords={"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()},
         attrs={"samples": n, "n_neighbors": k},
     )
+
+
+def _list_measures(k: int) -> list[_Measure]:
+    """Return the measures of :data:`ALIGNMENT_BASELINES`; two give a value for each sample."""
+    knn = partial(compute_mutual_knn, k=k)
+    return [compute_retrieval_hits, knn, compute_cka, compute_frechet_distance]
+
+
+def _split_contents(contents: RowIndices, rng: np.random.Generator) -> list[RowIndices]:
+    """Return the samples of each of the groups into which the contents are divided at random."""
+    order = rng.permutation(np.unique(contents))
+    return [
+        np.flatnonzero(np.isin(contents, group))
+        for group in np.array_split(order, JACKKNIFE_GROUPS)
+    ]
 
 
 def compute_baseline_estimates(means: xr.DataArray, *, n_neighbors: int = 10) -> xr.DataArray:
@@ -140,15 +156,12 @@ def compute_baseline_estimates(means: xr.DataArray, *, n_neighbors: int = 10) ->
     array([1.])
     """
     n = means.sizes["sample"]
-    _check_samples(n)
-    k = min(n_neighbors, n // 4)
+    _check_contents(n)
+    measures = _list_measures(min(n_neighbors, n // 4))
     values = np.empty((len(ALIGNMENT_BASELINES), means.sizes["layer"]))
     for at in range(means.sizes["layer"]):
         p, t = _read_layer(means, at)
-        values[0, at] = compute_retrieval_hits(p, t).mean()
-        values[1, at] = compute_mutual_knn(p, t, k=k).mean()
-        values[2, at] = compute_cka(p, t)
-        values[3, at] = compute_frechet_distance(p, t)
+        values[:, at] = [np.mean(measure(p, t)) for measure in measures]
     coords = {"baseline": list(ALIGNMENT_BASELINES), "layer": means["layer"].to_numpy()}
     return xr.DataArray(values, coords, dims=("baseline", "layer"))
 
@@ -197,7 +210,7 @@ def compute_retrieval_curve(
     (array([[1.]]), array([0.05]))
     """
     layers = check_same_layers(means, hint="Give caches of one language model.")
-    weights, _, contents = draw_dataset_weights(means, resamples=resamples, seed=seed)
+    weights, _, n = draw_dataset_weights(means, resamples=resamples, seed=seed)
     labels = groups or {
         name: np.zeros(array.sizes["sample"], np.int64) for name, array in means.items()
     }
@@ -207,7 +220,7 @@ def compute_retrieval_curve(
             hits = compute_retrieval_hits(*_read_layer(array, at), groups=labels[name])
             values[:, number, at] = weights[name] @ hits
     coords = {"dataset": list(means), "layer": layers}
-    curve = label_draws(values, ("dataset", "layer"), coords=coords, n=contents)
+    curve = label_draws(values, ("dataset", "layer"), coords=coords, n=n)
     null = [_compute_group_chance(labels[name]) for name in means]
     return curve.assign(null=("dataset", null))
 
@@ -239,53 +252,38 @@ def compute_retrieval_at_layer(curve: xr.Dataset, *, position: int) -> Interval:
     return Interval.of_draws(float(mean["estimate"]), mean["draws"], n=curve.attrs["samples"])
 
 
-def _jackknife(
-    measure: Callable[[FloatArray, FloatArray], float],
-    a: FloatArray,
-    b: FloatArray,
-    groups: list[RowIndices],
-) -> tuple[float, float, float]:
-    """Compute a measure with its jackknife interval, leaving out one group of samples at a time."""
-    return _make_jackknife_interval(_leave_out(measure, a, b, groups))
-
-
 def _leave_out(
-    measure: Callable[[FloatArray, FloatArray], float],
-    a: FloatArray,
-    b: FloatArray,
-    groups: list[RowIndices],
+    measure: _Measure, a: FloatArray, b: FloatArray, groups: list[RowIndices]
 ) -> FloatArray:
     """Compute a measure on all samples, then without each group, ``(1 + group,)``."""
-    kept = [np.setdiff1d(np.arange(len(a)), group) for group in groups]
-    return np.array([measure(a, b), *(measure(a[rows], b[rows]) for rows in kept)])
+    kept = [np.arange(len(a)), *(np.setdiff1d(np.arange(len(a)), group) for group in groups)]
+    return np.array([np.mean(measure(a[rows], b[rows])) for rows in kept])
 
 
-def _make_jackknife_interval(values: FloatArray) -> tuple[float, float, float]:
-    """Return a value and its 95 % interval from :func:`_leave_out`."""
-    value, without = float(values[0]), values[1:]
-    error = compute_jackknife_error(without)
-    return value, value - _Z_95 * error, value + _Z_95 * error
+def _make_jackknife_interval(values: FloatArray, *, n: int) -> Interval:
+    """Return the interval of a value from :func:`_leave_out`."""
+    return compute_jackknife_interval(float(values[0]), [values[1:]], n=n)
 
 
 def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, Interval]:
-    """Compute retrieval and CKA as means over layers, with jackknife intervals over samples.
+    """Compute retrieval and CKA as means over layers, with jackknife intervals over contents.
 
     Parameters
     ----------
     means : xarray.DataArray
         Mean-pooled tokens ``(sample, kind, layer, hidden)``; one layer is read at a time.
     seed : int
-        Seed of the groups of samples.
+        Seed of the groups of contents.
 
     Returns
     -------
     dict
-        By name, the mean over layers 0 … L-1, as for the IMA score.
+        By name, the mean over layers 0 … L-1, as for the IMA score; n counts contents.
 
     Raises
     ------
     ParameterError
-        If there are fewer than 10 samples.
+        If there are fewer than 10 contents.
 
     Examples
     --------
@@ -295,11 +293,12 @@ def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, I
     >>> compute_mean_baselines(xr.concat([means, means], "layer"))["retrieval@1"].value
     1.0
     """
-    n = means.sizes["sample"]
-    _check_samples(n)
-    groups = np.array_split(np.random.default_rng(seed).permutation(n), JACKKNIFE_GROUPS)
-    measures = {
-        "retrieval@1": lambda p, t: float(compute_retrieval_hits(p, t).mean()),
+    contents = list_sample_contents({"": means})["content"].to_numpy()
+    n = len(np.unique(contents))
+    _check_contents(n)
+    groups = _split_contents(contents, np.random.default_rng(seed))
+    measures: dict[str, _Measure] = {
+        "retrieval@1": compute_retrieval_hits,
         "linear CKA": compute_cka,
     }
     values: dict[str, list[FloatArray]] = {name: [] for name in measures}
@@ -307,17 +306,16 @@ def compute_mean_baselines(means: xr.DataArray, *, seed: int = 0) -> dict[str, I
         p, t = _read_layer(means, at)
         for name, measure in measures.items():
             values[name].append(_leave_out(measure, p, t, groups))
-    found = {}
-    for name, by_layer in values.items():
-        value, low, high = _make_jackknife_interval(np.mean(by_layer, axis=0))
-        found[name] = Interval.around(value, low=low, high=high, n=n)
-    return found
+    return {
+        name: _make_jackknife_interval(np.mean(by_layer, axis=0), n=n)
+        for name, by_layer in values.items()
+    }
 
 
-def _check_samples(n: int) -> None:
+def _check_contents(n: int) -> None:
     if n < JACKKNIFE_GROUPS:
         raise ParameterError(
-            "The intervals of the baselines leave out a tenth of the samples at a time: "
+            "The intervals of the baselines leave out a tenth of the contents at a time: "
             f"at least {JACKKNIFE_GROUPS} needed; got {n}."
         )
 

@@ -101,7 +101,7 @@ def compute_jackknife_interval(
                 f"A jackknife needs at least two groups of samples; got {own.size}. "
                 "Make the cache with more samples, or with smaller units."
             )
-        variances.append(compute_jackknife_error(own) ** 2)
+        variances.append(compute_jackknife_variance(own))
         degrees.append(own.size - 1)
     error = np.sqrt(sum(variances) + noise**2)
     spread = sum(v**2 / d for v, d in zip(variances, degrees, strict=True))
