@@ -145,12 +145,15 @@ class CacheSet:
             If a cache does not hold the array.
         """
         arrays: dict[str, xr.DataArray] = {}
+        group, _, array = path.rpartition("/")
         for name, tree in self.trees.items():
-            group = path.rpartition("/")[0]
-            if f"/{group}" not in tree.groups:
+            missing, held = group, sorted(tree.children)
+            if f"/{group}" in tree.groups:
+                missing, held = path, sorted(map(str, tree[group].data_vars))
+            if missing == group or array not in held:
                 raise CacheError(
-                    f"{self.members['path'][name]} holds no /{group}. It holds: "
-                    f"{', '.join(sorted(tree.children))}. See: ima cache create --help."
+                    f"{self.members['path'][name]} holds no /{missing}. It holds: "
+                    f"{', '.join(held)}. See: ima cache create --help."
                 )
             values: Any = tree[path]
             if "sample" in values.dims:
@@ -234,13 +237,10 @@ def open_cache_sets(
     >>> list(open_cache_sets(["opt-image-qa.zarr", "llava-image-qa.zarr"]))  # doctest: +SKIP
     ['opt-mini (ST)', 'llava-mini-3 (MT)']
     """
-    groups: dict[str, dict[str | os.PathLike[str], xr.DataTree]] = {}
+    groups: dict[str, _Caches] = {}
     for path, tree in _open_caches(paths):
-        groups.setdefault(get_set_name(tree.attrs), {})[path] = tree
-    return {
-        name: _join_caches(list(group.items()), hook_point=hook_point)
-        for name, group in groups.items()
-    }
+        groups.setdefault(get_set_name(tree.attrs), []).append((path, tree))
+    return {name: _join_caches(group, hook_point=hook_point) for name, group in groups.items()}
 
 
 def open_cache_set(

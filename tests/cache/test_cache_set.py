@@ -124,6 +124,9 @@ def test_caches_are_grouped_by_language_model_and_setup(stores, monkeypatch):
     assert list(found["llama-mini (ST)"].means) == ["mini-image-caption", "mini-image-qa"]
     with pytest.raises(ParameterError, match="No caches given"):
         open_cache_sets([])
+    path = stores["image-qa"]
+    with pytest.raises(ParameterError, match=r"A cache is given twice: .*image-qa\.zarr"):
+        open_cache_sets([path, path])
 
 
 def test_arrays_of_all_caches_know_which_contents_they_share(stores):
@@ -135,3 +138,5 @@ def test_arrays_of_all_caches_know_which_contents_they_share(stores):
     assert ids[0] == ids[1] != ids[2]
     with pytest.raises(CacheError, match=r"holds no /logit_lens\. It holds: .*means"):
         cache_set.read_arrays("logit_lens/entropy")
+    with pytest.raises(CacheError, match=r"holds no /samples/score\. It holds: .*references"):
+        cache_set.read_arrays("samples/score")
