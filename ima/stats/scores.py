@@ -76,6 +76,11 @@ def compute_score_gain(
     seed : int
         Same seed, same interval.
 
+    Raises
+    ------
+    ParameterError
+        If the scores are not of the same samples, at least one.
+
     Examples
     --------
     >>> compute_score_gain([1.0, 1.0], [1.0, 0.0]).value
@@ -84,6 +89,12 @@ def compute_score_gain(
     0.000 [-0.037, 0.037], n = 100
     """
     arrays = np.asarray(first, float), np.asarray(second, float)
+    shapes = [own.shape for own in arrays]
+    if shapes[0] != shapes[1] or arrays[0].ndim != 1 or not arrays[0].size:
+        raise ParameterError(
+            "A difference needs two scores of each sample, at least one sample; "
+            f"got arrays of shape {shapes[0]} and {shapes[1]}."
+        )
     gains, n = arrays[0] - arrays[1], arrays[0].size
     value = float(gains.mean())
     if np.ptp(gains) == 0 and all(((own >= 0) & (own <= 1)).all() for own in arrays):

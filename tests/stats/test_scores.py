@@ -41,6 +41,14 @@ def test_scores_without_a_difference_are_not_certainly_equal():
     assert 0 < some.low < some.value == 0.2 < some.high
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [([1, 0, 1], [1]), ([], []), (0.5, 0.25), ([[1, 0]], [[0, 0]])]
+)
+def test_unpaired_scores_have_no_difference(first, second):
+    with pytest.raises(ParameterError, match=r"two scores of each sample.*got arrays of shape \("):
+        compute_score_gain(first, second)
+
+
 def test_no_values_no_score():
     with pytest.raises(ParameterError, match="at least one sample; got none"):
         compute_mean_score([])
