@@ -19,7 +19,7 @@ from ima.errors import ParameterError
 from ima.metrics.multiple_choice import score_mc1, score_mc2
 from ima.stats import FloatArray
 from ima.stats.intervals import Interval
-from ima.stats.scores import compute_mean_score, compute_pooled_score
+from ima.stats.scores import compute_mean_score, compute_pooled_score, compute_score_gain
 
 if TYPE_CHECKING:
     from ima.data.choices import ChoiceQuestion
@@ -32,6 +32,8 @@ MC1_PER_TOKEN, MC1_WITHHELD = "questions: mc1, mean per token", "questions: mc1,
 ARITHMETIC, LOSS = "arithmetic: exact", "passages: loss in nats per token"
 _UNITS = {MC1: "question", MC2: "question", MC1_PER_TOKEN: "question", MC1_WITHHELD: "question"}
 _UNITS |= {ARITHMETIC: "sum", LOSS: "passage"}
+#: Scores that tell apart any two models, however little they differ.
+PROBABILITY_METRICS = (MC2, LOSS)
 #: Lower is better.
 _LOWER = (LOSS,)
 #: By metric, what a model does more or better than another, or less or worse.
@@ -188,7 +190,10 @@ def tabulate_text_result(
     pandas.DataFrame
         A row per metric: ``model``, ``metric``, ``score`` with ``low``, ``high``, ``n`` and
         ``unit``; with `against`, also ``difference``, ``difference low`` and ``difference high``.
-        The loss is pooled over the tokens of all passages.
+        The loss is pooled over the tokens of all passages. A difference is exactly zero, without
+        width, only if the models give the same probabilities to the bit
+        (:data:`PROBABILITY_METRICS`): other texts would not tell them apart. Equal scores of other
+        models have the interval of :func:`ima.stats.scores.compute_score_gain`.
 
     Raises
     ------
@@ -197,11 +202,27 @@ def tabulate_text_result(
 
     Examples
     --------
-    >>> scores = {"questions: mc1": np.array([1.0, 0.0])}
+    >>> scores = {"questions: mc1": np.zeros(2), "questions: mc2": np.array([0.25, 0.5])}
     >>> frozen = TextResult("frozen", scores, np.zeros(0), {}, "a")
-    >>> tabulate_text_result(frozen, against=frozen)["difference"].tolist()
-    [0.0]
+    >>> tabulate_text_result(frozen, against=frozen)["difference high"].tolist()
+    [0.0, 0.0]
     """
+    return _tabulate(result, against, same=_is_same(result, against), seed=seed)
+
+
+def _is_same(result: TextResult, against: TextResult | None) -> bool:
+    """Say whether two models give the same probabilities to the bit, and so the same scores."""
+    return (
+        against is not None
+        and against.read == result.read
+        and any(metric in result.scores for metric in PROBABILITY_METRICS)
+        and all(np.array_equal(own, against.scores[key]) for key, own in result.scores.items())
+    )
+
+
+def _tabulate(
+    result: TextResult, against: TextResult | None, *, same: bool, seed: int
+) -> pd.DataFrame:
     if against is not None and against.read != result.read:
         raise ParameterError(
             f"{result.model!r} and {against.model!r} read other tokens, because their tokenizers "
@@ -214,8 +235,10 @@ def tabulate_text_result(
         row = {"model": result.model, "metric": metric, "score": score.value}
         row |= {"low": score.low, "high": score.high, "n": score.n, "unit": _UNITS[metric]}
         if against is not None:
-            gains = values - against.scores[metric]
-            gain = _compare(metric, gains, result.tokens, seed=seed)
+            gain = Interval(0.0, 0.0, 0.0, n=score.n)
+            if not same:
+                pair = (values, against.scores[metric])
+                gain = _compare(metric, *pair, tokens=result.tokens, seed=seed)
             row |= {"difference": gain.value, "difference low": gain.low}
             row |= {"difference high": gain.high}
         rows.append(row)
@@ -229,9 +252,13 @@ def _average(metric: str, values: FloatArray, tokens: FloatArray, *, seed: int) 
     return compute_mean_score(values, seed=seed)
 
 
-def _compare(metric: str, gains: FloatArray, tokens: FloatArray, *, seed: int) -> Interval:
-    """Return the mean of paired differences, resampling units; all zeros have no width."""
-    return _pool(gains, tokens if metric == LOSS else np.ones(len(gains)), seed=seed)
+def _compare(
+    metric: str, values: FloatArray, others: FloatArray, *, tokens: FloatArray, seed: int
+) -> Interval:
+    """Return the mean of paired differences, resampling units."""
+    if metric == LOSS:
+        return _pool(values - others, tokens, seed=seed)
+    return compute_score_gain(values, others, resamples=2000, seed=seed)
 
 
 def _pool(values: FloatArray, weights: FloatArray, *, seed: int) -> Interval:
@@ -267,7 +294,7 @@ def tabulate_text_groups(
     >>> tabulate_text_groups(result, metric=ARITHMETIC)["group"].tolist()
     ['plus', 'minus']
     """
-    labels = np.array(result.groups[metric])
+    labels, same = np.array(result.groups[metric]), _is_same(result, against)
     tables = []
     for group in dict.fromkeys(labels.tolist()):
         parts = [
@@ -275,7 +302,7 @@ def tabulate_text_groups(
             for own in (result, against)
         ]
         assert parts[0] is not None
-        table = tabulate_text_result(parts[0], against=parts[1], seed=seed)
+        table = _tabulate(parts[0], parts[1], same=same, seed=seed)
         tables.append(table.assign(group=group))
     return pd.concat(tables, ignore_index=True)
 
@@ -295,8 +322,7 @@ def describe_text_differences(table: pd.DataFrame) -> str:
 
     Examples
     --------
-    >>> scores = {"questions: mc1": np.array([1.0, 0.0])}
-    >>> one = TextResult("frozen", scores, np.zeros(0), {}, "a")
+    >>> one = TextResult("frozen", {"questions: mc2": np.array([0.25, 0.5])}, np.zeros(0), {}, "a")
     >>> describe_text_differences(tabulate_text_result(one, against=one))
     'frozen differs in nothing: every difference is exactly zero'
     """

@@ -11,6 +11,7 @@ import ima.models
 from ima.data.choices import ChoiceQuestion, Sum, TextSuite, draw_sums
 from ima.errors import ParameterError, UnknownNameError
 from ima.models.text_scores import score_texts
+from ima.stats.scores import compute_score_gain
 from ima.studies import text_benchmark as benchmark
 from ima.studies.text_suites import (
     describe_tuning,
@@ -70,6 +71,8 @@ def test_a_frozen_arm_differs_by_exactly_zero_and_a_tuned_one_does_not(results):
     same = benchmark.tabulate_text_result(seeing, against=frozen)
     assert not same[columns].to_numpy().any()
     assert benchmark.describe_text_differences(same).endswith("every difference is exactly zero")
+    groups = benchmark.tabulate_text_groups(seeing, metric=benchmark.MC1, against=frozen)
+    assert not groups[columns].to_numpy().any()
     other = benchmark.tabulate_text_result(tuned, against=frozen).set_index("metric")
     assert other.loc[benchmark.LOSS, "difference"] != 0
     own = benchmark.tabulate_text_result(tuned).set_index("metric")
@@ -77,6 +80,26 @@ def test_a_frozen_arm_differs_by_exactly_zero_and_a_tuned_one_does_not(results):
         own.loc[benchmark.LOSS, "score"]
         - benchmark.tabulate_text_result(frozen).set_index("metric").loc[benchmark.LOSS, "score"]
     )
+
+
+def test_equal_scores_of_two_models_are_not_certainly_equal():
+    values = np.array([1.0] * 10 + [0.0] * 30)
+    before, after = make_result("f", values), make_result("m", values)
+    table = benchmark.tabulate_text_result(after, against=before)
+    expected = compute_score_gain(values, values)
+    assert table["difference"][0] == 0
+    assert table["difference high"][0] == -table["difference low"][0] == expected.high > 0.05
+    said = benchmark.describe_text_differences(table)
+    assert said == "m: no difference leaves its interval"
+    # The same answers, with other probabilities: another model.
+    pair = [
+        replace(own, scores={**own.scores, benchmark.MC2: values / 2 + moved})
+        for own, moved in ((before, 0), (after, 1e-9))
+    ]
+    table = benchmark.tabulate_text_result(pair[1], against=pair[0]).set_index("metric")
+    assert table.loc[benchmark.MC1, "difference high"] == expected.high
+    groups = benchmark.tabulate_text_groups(pair[1], metric=benchmark.MC1, against=pair[0])
+    assert (groups["difference high"] > 0).all()
 
 
 def make_result(name, values, read="a"):
