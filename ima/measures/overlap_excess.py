@@ -59,7 +59,7 @@ class OverlapExcess:
     textual : Interval or None
         IoU(T, T′) minus permuted, mean over pairs of data sets; None if there is one data set.
     share : Interval or None
-        The first divided by the second; None if the second is not above 0.
+        The first divided by the second; None if the interval of the second reaches 0.
     over_magnitude : Interval
         IoU(P, T) minus that of either mask with the mask of the largest weights.
     permutation_error : float
@@ -87,8 +87,8 @@ class OverlapExcess:
         if self.textual is None:
             return "There is one data set, and the attainable overlap needs the texts of two."
         return (
-            "The masks of the texts of two data sets do not overlap beyond permuted activations, "
-            f"so there is no share of their overlap: {self.textual}."
+            "The masks of the texts of two data sets do not surely overlap beyond permuted "
+            f"activations, so there is no share of their overlap: {self.textual}."
         )
 
     def describe_share(self) -> str:

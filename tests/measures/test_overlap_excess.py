@@ -136,7 +136,7 @@ def test_a_ratio_to_nothing_is_not_formed():
     _, excess = measure(draw_norms(np.random.default_rng(5), scales=scales), ids=list_ids(*"ab"))
     assert excess.textual.low <= 0
     assert excess.share is None
-    assert "do not overlap beyond permuted activations" in excess.explain_missing_share()
+    assert "do not surely overlap beyond permuted activations" in excess.explain_missing_share()
 
 
 def test_sentences_read_right_either_way():
