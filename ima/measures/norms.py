@@ -12,6 +12,7 @@ Of multitask models, F1.3 takes the early layers only.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
@@ -324,10 +325,9 @@ def _compare_states(
         scaled = before * (median / norms)[:, None]
         before, after = scaled, scaled + (after - before)
     elif measure == "mean-centred cosine":
-        before, after = (
-            side - np.stack([side[kind == k].mean(axis=0) for k in (0, 1)])[kind]
-            for side in (before, after)
-        )
+        before, after = before.copy(), after.copy()
+        for side, k in itertools.product((before, after), np.unique(kind)):
+            side[kind == k] -= side[kind == k].mean(axis=0)
     product = np.einsum("th,th->t", before, after)
     cosines: FloatArray = product / (_compute_norms(before) * _compute_norms(after))
     return cosines

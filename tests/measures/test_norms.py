@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -60,6 +62,17 @@ def test_changes_are_the_loop_over_tokens(step, measure):
                     assert got == pytest.approx(np.mean(values))
                 else:
                     assert np.isnan(got)
+
+
+def test_a_text_alone_is_centred_on_its_own_mean():
+    tokens = make_tokens()
+    texts = tokens.isel(token=np.flatnonzero(tokens["modality"].to_numpy() == 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone = norms.compute_token_changes(texts, step=1, measure="mean-centred cosine")
+    both = norms.compute_token_changes(tokens, step=1, measure="mean-centred cosine")
+    np.testing.assert_allclose(alone.sel(kind="textual"), both.sel(kind="textual"))
+    assert np.isnan(alone.sel(kind="perceptual")).all()
 
 
 def test_identical_states_do_not_change():
