@@ -19,12 +19,11 @@ from ima.data.picture_questions import (
 )
 from ima.interventions.browsing import TwoPassModel
 from ima.interventions.treated_states import capture_treated_means
-from ima.measures.alignment import compute_alignment_curves, compute_ima_score_draws
+from ima.measures.alignment import compare_ima_scores, compute_alignment_curves
 from ima.measures.treatments import TREATMENTS, Treatment
 from ima.metrics.answers import score_each_answer
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, compute_score_gain
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
@@ -358,7 +357,7 @@ def compare_passes(
 ) -> pd.DataFrame:
     """Compare the alignment of tokens of the second pass with those of the first one.
 
-    The alignment is the mean over layers of matched minus all pairs. Samples are resampled
+    The alignment is the mean over layers of matched minus all pairs. Contents are resampled
     together.
 
     Parameters
@@ -368,7 +367,7 @@ def compare_passes(
     against : str
         The arm that the others are compared with.
     resamples : int
-        Bootstrap resamples of samples, the same for all.
+        Bootstrap resamples of contents, the same for all.
     seed : int
         Same seed, same intervals.
 
@@ -384,23 +383,16 @@ def compare_passes(
     """
     rows = []
     for treatment in TREATMENTS:
-        draws: dict[str, tuple[float, FloatArray]] = {}
-        for arm, own in means.items():
-            curves = compute_alignment_curves(
+        curves = {
+            arm: compute_alignment_curves(
                 {"pictures": own[treatment]}, resamples=resamples, seed=seed
-            )
-            draws[arm] = compute_ima_score_draws(curves["matched minus all"])
-        first, first_draws = draws[against]
-        n = means[against][treatment].sizes["sample"]
-        for arm, (score, own_draws) in draws.items():
-            rows.append(
-                {
-                    "arm": arm,
-                    "treatment": treatment,
-                    "score": Interval.of_draws(score, own_draws, n=n),
-                    "difference": Interval.of_draws(score - first, own_draws - first_draws, n=n),
-                }
-            )
+            )["matched minus all"]
+            for arm, own in means.items()
+        }
+        for arm, curve in curves.items():
+            found = compare_ima_scores(curve, curves[against])
+            row = {"arm": arm, "treatment": treatment, "score": found["first"]}
+            rows.append(row | {"difference": found["difference"]})
     return pd.DataFrame(rows)
 
 
@@ -421,6 +413,7 @@ def list_alignment_changes(compared: pd.DataFrame, *, against: str = ONE_PASS) -
 
     Examples
     --------
+    >>> from ima.stats.intervals import Interval
     >>> row = {"treatment": "raw", "difference": Interval(0.1, 0.0, 0.2, 9)}
     >>> found = pd.DataFrame([row | {"arm": arm} for arm in ("one pass", "two passes")])
     >>> list_alignment_changes(found)["arm"].tolist()

@@ -16,11 +16,10 @@ from ima.hook_points import TOKEN_KINDS
 from ima.interventions.highlight_marks import Highlight, mark_tokens
 from ima.interventions.highlight_samples import find_object_boxes
 from ima.interventions.highlighting import bias_attention
-from ima.measures.alignment import compute_alignment_curve, compute_ima_score_draws
+from ima.measures.alignment import compare_ima_scores, compute_alignment_curve
 from ima.models.hook_points import attach_hooks
 from ima.models.perception import reuse_perception
 from ima.stats import FloatArray
-from ima.stats.intervals import Interval
 from ima.token_reduction.attention import LayerAttention, replace_attention
 from ima.token_reduction.tokens import ActiveTokens
 
@@ -211,14 +210,14 @@ def capture_marked_means(
 def compare_alignment(
     means: Mapping[str, Mapping[str, xr.DataArray]], *, resamples: int = 500, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare the IMA score of highlighted and other perceptual tokens, paired over samples.
+    """Compare the IMA score of highlighted and other perceptual tokens, paired over contents.
 
     Parameters
     ----------
     means : mapping of str to mapping of str to xarray.DataArray
         By condition, such as β, from :func:`capture_marked_means`.
     resamples : int
-        Bootstrap resamples of samples, the same for all.
+        Bootstrap resamples of contents, the same for all.
     seed : int
         Same seed, same intervals.
 
@@ -235,17 +234,11 @@ def compare_alignment(
     """
     rows = []
     for condition, groups in means.items():
-        n = next(iter(groups.values())).sizes["sample"]
-        scores = {
-            name: compute_ima_score_draws(
-                compute_alignment_curve({name: own}, resamples=resamples, seed=seed)
-            )
-            for name, own in groups.items()
-        }
-        row: dict[str, Any] = {
-            name: Interval.of_draws(value, draws, n=n) for name, (value, draws) in scores.items()
-        }
-        (first, first_draws), (second, second_draws) = scores["highlighted"], scores["other"]
-        row["difference"] = Interval.of_draws(first - second, first_draws - second_draws, n=n)
-        rows.append({"condition": condition} | row)
+        curves = [
+            compute_alignment_curve({name: groups[name]}, resamples=resamples, seed=seed)
+            for name in ("highlighted", "other")
+        ]
+        found = compare_ima_scores(*curves)
+        names = {"first": "highlighted", "second": "other"}
+        rows.append({"condition": condition} | {names.get(k, k): v for k, v in found.items()})
     return pd.DataFrame(rows)

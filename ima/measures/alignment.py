@@ -37,7 +37,7 @@ from ima.measures.similarity import (
 from ima.stats import FloatArray
 from ima.stats.correlation import correlate_rows
 from ima.stats.intervals import Interval
-from ima.stats.resampling import draw_dataset_weights, label_draws
+from ima.stats.resampling import count_contents, draw_dataset_weights, label_draws
 
 #: The layer of the perceptual tokens: that of the textual tokens, or layer 0.
 ALIGNMENT_VERSIONS = ("same layer", "input")
@@ -164,7 +164,7 @@ def compute_alignment_curves(
             values["matched minus all"][:, number, at] = own @ matched - over_all
     coords = {"dataset": list(means), "layer": layers}
     return {
-        pairs: label_draws(own, ("dataset", "layer"), coords=coords, n=n)
+        pairs: label_draws(own, ("dataset", "layer"), coords=coords, n=n, means=means)
         for pairs, own in values.items()
     }
 
@@ -221,6 +221,38 @@ def compute_ima_score_draws(curve: xr.Dataset) -> tuple[float, FloatArray]:
     """
     inner = average_inner_layers(curve)
     return float(inner["estimate"]), inner["draws"].to_numpy()
+
+
+def compare_ima_scores(first: xr.Dataset, second: xr.Dataset) -> dict[str, Interval]:
+    """Compare two IMA scores of the same contents, resampled together.
+
+    Parameters
+    ----------
+    first, second : xarray.Dataset
+        From :func:`compute_alignment_curve` of the same contents with the same seed and number of
+        resamples.
+
+    Returns
+    -------
+    dict of str to Interval
+        The scores, ``first`` and ``second``, and their ``difference``, first minus second; n counts
+        contents.
+
+    Examples
+    --------
+    >>> values = xr.DataArray([[0.25, 0.75, 1.0]], dims=("dataset", "layer"))
+    >>> one = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
+    >>> other = (one / 2).assign_attrs(samples=8)
+    >>> print(compare_ima_scores(one.assign_attrs(samples=8), other)["difference"])
+    0.250 [0.250, 0.250], n = 8
+    """
+    own, other = average_inner_layers(first), average_inner_layers(second)
+    return {
+        name: Interval.of_draws(
+            float(score["estimate"]), score["draws"], n=int(first.attrs["samples"])
+        )
+        for name, score in (("first", own), ("second", other), ("difference", own - other))
+    }
 
 
 def average_inner_layers(curve: xr.Dataset) -> xr.Dataset:
@@ -478,8 +510,8 @@ def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Int
     Returns
     -------
     Interval
-        The difference, mean over runs. The interval is over contents, which n counts; runs
-        are not resampled.
+        The difference, mean over runs. The interval is over contents; runs are not resampled. n
+        counts contents, each once even if several runs read it.
 
     Raises
     ------
@@ -491,13 +523,13 @@ def compute_training_change(runs: Mapping[str, Mapping[int, xr.Dataset]]) -> Int
     >>> def make_curve(score):
     ...     values = xr.DataArray([[score, 0.0]], dims=("dataset", "layer"))
     ...     curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
-    ...     return curve.assign_attrs(samples=8)
+    ...     return curve.assign_attrs(contents=frozenset("abcdefgh"))
     >>> print(compute_training_change({"run": {0: make_curve(0.75), 20: make_curve(0.25)}}))
     -0.500 [-0.500, -0.500], n = 8
     """
     scores = _read_score_paths(runs, fewest=2, what="a change needs 2")
     value, *draws = np.mean([own[:, -1] - own[:, 0] for own in scores], axis=0)
-    n = sum(int(steps[min(steps)].attrs["samples"]) for steps in runs.values())
+    n = count_contents(steps[min(steps)] for steps in runs.values())
     return Interval.of_draws(value, draws, n=n)
 
 

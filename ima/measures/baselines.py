@@ -220,7 +220,7 @@ def compute_retrieval_curve(
             hits = compute_retrieval_hits(*_read_layer(array, at), groups=labels[name])
             values[:, number, at] = weights[name] @ hits
     coords = {"dataset": list(means), "layer": layers}
-    curve = label_draws(values, ("dataset", "layer"), coords=coords, n=n)
+    curve = label_draws(values, ("dataset", "layer"), coords=coords, n=n, means=means)
     null = [_compute_group_chance(labels[name]) for name in means]
     return curve.assign(null=("dataset", null))
 

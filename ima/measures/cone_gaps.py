@@ -12,7 +12,7 @@ import xarray as xr
 
 from ima.errors import ParameterError
 from ima.measures.cones import GROUP_PAIRS, WITHIN_CURVES, average_terms_by_curve
-from ima.measures.treatments import describe_disagreement
+from ima.measures.treatments import name_least_treatment
 from ima.stats.intervals import Interval, compute_lowest_point
 
 
@@ -158,16 +158,12 @@ smallest gap of 2 treatments).'
 smallest gap is 0.30, of texts at layer 0 (0.50 against 0.20), within data sets.
     """
     estimate = gaps["estimate"]
-    lowest = gaps.isel(estimate.argmin(...))
-    if "treatment" in lowest.coords:
+    if "treatment" in estimate.dims:
         # Layers and curves are those of the treatment that decides.
-        treatment = str(lowest["treatment"].item())
-        n_treatments, gaps = gaps.sizes["treatment"], gaps.sel(treatment=treatment, drop=True)
-        least = f" ({treatment}, which gives the smallest gap of {n_treatments} treatments)"
-        found = f"{describe_cone_gaps(gaps).removesuffix('.')}{least}."
-        others = [dim for dim in estimate.dims if dim != "treatment"]
-        smallest = estimate.min(others).to_series()
-        return found + describe_disagreement({str(k): float(v) for k, v in smallest.items()})
+        smallest = estimate.min([dim for dim in estimate.dims if dim != "treatment"]).to_series()
+        least = gaps.sel(treatment=smallest.idxmin(), drop=True)
+        return name_least_treatment(describe_cone_gaps(least), smallest.to_dict(), quantity="gap")
+    lowest = gaps.isel(estimate.argmin(...))
     gap, layer = float(lowest["estimate"]), int(lowest["layer"])
     own, across = (f"{float(lowest[name]):.2f}" for name in ("own", "across"))
     kind = "percepts" if str(lowest["side"].item()).startswith("P") else "texts"

@@ -21,7 +21,7 @@ from ima.errors import CacheError, ParameterError
 from ima.measures.alignment import compute_alignment_curve, stack_alignment_curves
 from ima.measures.cones import WITHIN_CURVES, average_terms_by_curve, compute_similarity_terms
 from ima.measures.norms import average_over_samples, average_token_changes
-from ima.measures.treatments import describe_disagreement
+from ima.measures.treatments import name_least_treatment
 from ima.stats.intervals import Interval, compute_lowest_point
 
 #: Hook points inside a block, off the residual stream.
@@ -331,15 +331,9 @@ stream that the block reads; the smallest difference of cosines is -0.250, at ml
     """
     estimate = gaps["estimate"]
     if "treatment" in estimate.dims:
-        treatment = str(estimate.isel(estimate.argmin(...))["treatment"].item())
-        least = (
-            f" ({treatment}, which gives the smallest gap of {gaps.sizes['treatment']} treatments)"
-        )
-        own = gaps.sel(treatment=treatment, drop=True)
-        lowest = estimate.min("hook_point").to_series()
-        by_treatment = {str(name): float(value) for name, value in lowest.items()}
-        found = f"{describe_block_gaps(own).removesuffix('.')}{least}."
-        return found + describe_disagreement(by_treatment)
+        smallest = estimate.min("hook_point").to_series()
+        own = gaps.sel(treatment=smallest.idxmin(), drop=True)
+        return name_least_treatment(describe_block_gaps(own), smallest.to_dict(), quantity="gap")
     lowest = estimate["hook_point"].to_numpy()[estimate.argmin("hook_point")]
     streams = {WRITTEN_STREAM: "of the same layer", READ_STREAM: "that the block reads"}
     return (

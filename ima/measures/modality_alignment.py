@@ -16,8 +16,8 @@ import xarray as xr
 from ima.errors import ParameterError
 from ima.measures.alignment import (
     average_inner_layers,
+    compare_ima_scores,
     compute_alignment_curves,
-    compute_ima_score_draws,
 )
 from ima.measures.cones import compute_similarity_terms
 from ima.stats.intervals import Interval
@@ -245,16 +245,7 @@ def compare_text_alignment(
             )["matched minus all"]
             for arm in (first, second)
         ]
-        n = int(curves[0].attrs["samples"])
-        (value, draws), (other, other_draws) = map(compute_ima_score_draws, curves)
-        rows.append(
-            {
-                "modality": name,
-                "first": Interval.of_draws(value, draws, n=n),
-                "second": Interval.of_draws(other, other_draws, n=n),
-                "difference": Interval.of_draws(value - other, draws - other_draws, n=n),
-            }
-        )
+        rows.append({"modality": name} | compare_ima_scores(*curves))
     return pd.DataFrame(rows)
 
 

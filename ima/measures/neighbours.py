@@ -20,6 +20,7 @@ import xarray as xr
 from ima.errors import ParameterError
 from ima.measures.labelled_states import balance_classes, get_class_labels, iterate_layer_states
 from ima.measures.similarity import SAMPLE_BLOCK_SIZE, normalize_array
+from ima.measures.treatments import name_least_treatment
 from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_minimum_interval, compute_wilson_interval
 from ima.stats.jackknife import compute_jackknife_variance
@@ -197,11 +198,9 @@ def describe_neighbours(neighbours: xr.Dataset) -> str:
 classes, the fraction is 0.50.
     """
     if "treatment" in neighbours.dims:
-        lowest = neighbours["fraction"].min("layer")
-        treatment = str(lowest["treatment"][lowest.argmin("treatment")].item())
-        least = f" ({treatment}, which gives the smallest fraction of {lowest.size} treatments)"
-        own = neighbours.sel(treatment=treatment, drop=True)
-        return f"{describe_neighbours(own).removesuffix('.')}{least}."
+        lowest = neighbours["fraction"].min("layer").to_series()
+        own = neighbours.sel(treatment=lowest.idxmin(), drop=True)
+        return name_least_treatment(describe_neighbours(own), lowest.to_dict(), quantity="fraction")
     curve, expected = neighbours["fraction"], f"{neighbours.attrs['expected']:.2f}"
     if bool((curve == 1).all()):
         return (

@@ -16,8 +16,9 @@ from ima.measures.alignment import (
     compute_ima_score_draws,
     subtract_layer_one,
 )
-from ima.measures.treatments import describe_disagreement
+from ima.measures.treatments import name_least_treatment
 from ima.stats.intervals import Interval, compute_lowest_point
+from ima.stats.resampling import count_contents
 
 
 def compute_least_depth_rise(curves: Mapping[str, xr.Dataset]) -> Interval:
@@ -68,15 +69,14 @@ of 2 treatments).
     """
     means = {name: curve["estimate"].mean("dataset") for name, curve in curves.items()}
     rises = {name: float(mean[-1] - mean.sel(layer=1)) for name, mean in means.items()}
-    least = min(rises, key=rises.__getitem__)
-    mean = means[least]
-    return (
+    mean = means[min(rises, key=rises.__getitem__)]
+    found = (
         "Without attention between percepts and text, matched pairs exceed all pairs by "
         f"{float(mean.sel(layer=1)):.3f} at layer 1, by {float(mean[-1]):.3f} at layer "
         f"{int(mean['layer'][-1])}, and most by {float(mean.max()):.3f} at layer "
-        f"{int(mean.idxmax())} ({least}, which gives the smallest rise of {len(means)} treatments)."
-        f"{describe_disagreement(rises)}"
+        f"{int(mean.idxmax())}."
     )
+    return name_least_treatment(found, rises, quantity="rise")
 
 
 def describe_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Dataset]]) -> str:
@@ -102,14 +102,12 @@ training and by 0.750 after it, mean over layers (standardised, which gives the 
         for name, pair in changes.items()
     }
     changes_by_name = {name: after - before for name, (before, after) in ends.items()}
-    least = min(changes_by_name, key=changes_by_name.__getitem__)
-    before, after = ends[least]
-    return (
-        f"Without attention between percepts and text, matched pairs exceed all pairs by "
-        f"{before:.3f} before training and by {after:.3f} after it, mean over layers ({least}, "
-        f"which gives the smallest change of {len(ends)} treatments)."
-        f"{describe_disagreement(changes_by_name)}"
+    before, after = ends[min(changes_by_name, key=changes_by_name.__getitem__)]
+    found = (
+        "Without attention between percepts and text, matched pairs exceed all pairs by "
+        f"{before:.3f} before training and by {after:.3f} after it, mean over layers."
     )
+    return name_least_treatment(found, changes_by_name, quantity="change")
 
 
 def compute_least_score_change(changes: Mapping[str, tuple[xr.Dataset, xr.Dataset]]) -> Interval:
@@ -159,16 +157,16 @@ def average_runs(
     Returns
     -------
     dict of str to tuple of xarray.Dataset
-        By treatment, the means over runs: one data set named ``runs``. The attribute ``samples`` is
-        the sum over runs.
+        By treatment, the means over runs: one data set named ``runs``. The attribute ``samples``
+        counts contents, each once even if several runs read it.
 
     Examples
     --------
     >>> values = xr.DataArray([[0.25, 0.0]], dims=("dataset", "layer"))
     >>> curve = xr.Dataset({"estimate": values, "draws": values.expand_dims("draw")})
-    >>> pair = {"raw": (curve.assign_attrs(samples=8), curve.assign_attrs(samples=8))}
-    >>> average_runs([pair, pair])["raw"][1].attrs["samples"]
-    16
+    >>> curve = curve.assign_attrs(contents=frozenset("abcdefgh"))
+    >>> average_runs([{"raw": (curve, curve)}] * 2)["raw"][1].attrs["samples"]
+    8
     """
     averaged = {}
     for treatment in runs[0]:
@@ -176,7 +174,7 @@ def average_runs(
         for side in (0, 1):
             curves = [run[treatment][side] for run in runs]
             mean = xr.concat([curve.mean("dataset") for curve in curves], "dataset").mean("dataset")
-            n = sum(int(curve.attrs["samples"]) for curve in curves)
-            sides.append(mean.expand_dims(dataset=["runs"]).assign_attrs(samples=n))
+            mean = mean.expand_dims(dataset=["runs"])
+            sides.append(mean.assign_attrs(samples=count_contents(curves)))
         averaged[treatment] = (sides[0], sides[1])
     return averaged

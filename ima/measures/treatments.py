@@ -15,7 +15,7 @@ similarity can be repeated on treated means, which have the dims of the raw ones
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -189,6 +189,30 @@ def treat_means_in_all_ways(
         name: treat_means(raw, treatment=name, without_sinks=kept, sum_squares=squares)
         for name in TREATMENTS
     }
+
+
+def name_least_treatment(sentence: str, values: Mapping[Any, float], *, quantity: str) -> str:
+    """Say of a sentence on the least treatment that it is that one, and whether others disagree.
+
+    Parameters
+    ----------
+    sentence : str
+        What the treatment of the smallest value shows.
+    values : mapping of str to float
+        By treatment, a difference.
+    quantity : str
+        What the values are, such as ``"gap"``.
+
+    Examples
+    --------
+    >>> values = {"without sinks": -0.25, "standardised": 0.125}
+    >>> name_least_treatment("Texts differ.", values, quantity="gap")
+    'Texts differ (without sinks, which gives the smallest gap of 2 treatments). Treatments \
+disagree: standardised gives +0.125.'
+    """
+    least = min(values, key=values.__getitem__)
+    which = f"{least}, which gives the smallest {quantity} of {len(values)} treatments"
+    return f"{sentence.removesuffix('.')} ({which}).{describe_disagreement(values)}"
 
 
 def describe_disagreement(values: Mapping[str, float]) -> str:

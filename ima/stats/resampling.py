@@ -6,7 +6,7 @@ and contents are what is resampled. Counts take one byte per sample and resample
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,12 @@ class BootstrapWeights:
 
 
 def label_draws(
-    values: FloatArray, dims: tuple[str, ...], *, coords: Mapping[str, Any], n: int
+    values: FloatArray,
+    dims: tuple[str, ...],
+    *,
+    coords: Mapping[str, Any],
+    n: int,
+    means: Mapping[str, xr.DataArray] | None = None,
 ) -> xr.Dataset:
     """Label an estimate and its draws.
 
@@ -159,6 +164,8 @@ def label_draws(
         Labels of the other dims.
     n : int
         Number of independent samples.
+    means : mapping of str to xarray.DataArray, or None
+        The data sets, whose contents become an attribute for :func:`count_contents`.
 
     Returns
     -------
@@ -172,11 +179,14 @@ def label_draws(
     array([[0.75]])
     """
     arrays = {"estimate": (dims, values[0]), "draws": (("draw", *dims), values[1:])}
-    return xr.Dataset(arrays, coords=coords, attrs={"samples": n})
+    attributes: dict[str, Any] = {"samples": n}
+    if means is not None:
+        attributes["contents"] = frozenset().union(*name_contents(means).values())
+    return xr.Dataset(arrays, coords=coords, attrs=attributes)
 
 
-def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
-    """List the samples of several data sets with a number for the content of each.
+def name_contents(means: Mapping[str, xr.DataArray]) -> dict[str, list[str]]:
+    """Name the content of each sample of several data sets.
 
     The coord ``id`` on ``sample`` identifies the content. Without it, each sample is a content of
     its own.
@@ -185,6 +195,45 @@ def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     ----------
     means : mapping of str to xarray.DataArray
         ``(sample, ...)`` of each data set.
+
+    Examples
+    --------
+    >>> name_contents({"qa": xr.DataArray([0, 0], dims="sample")})
+    {'qa': ['qa/0', 'qa/1']}
+    """
+    return {
+        name: [str(own) for own in array["id"].to_numpy()]
+        if "id" in array.coords
+        else [f"{name}/{at}" for at in range(array.sizes["sample"])]
+        for name, array in means.items()
+    }
+
+
+def count_contents(curves: Iterable[xr.Dataset]) -> int:
+    """Count the contents that several curves rest on; what two of them share counts once.
+
+    Parameters
+    ----------
+    curves : iterable of xarray.Dataset
+        The attribute ``contents`` is the set of names of a curve's contents
+        (:func:`name_contents`).
+
+    Examples
+    --------
+    >>> pictures, both = (xr.Dataset(attrs={"contents": frozenset(own)}) for own in ("ab", "bc"))
+    >>> count_contents([pictures, both])
+    3
+    """
+    return len(frozenset().union(*(curve.attrs["contents"] for curve in curves)))
+
+
+def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+    """List the samples of several data sets with a number for the content of each.
+
+    Parameters
+    ----------
+    means : mapping of str to xarray.DataArray
+        ``(sample, ...)`` of each data set, with contents named by :func:`name_contents`.
 
     Returns
     -------
@@ -200,14 +249,10 @@ def list_sample_contents(means: Mapping[str, xr.DataArray]) -> pd.DataFrame:
     >>> list_sample_contents(data)[["dataset", "sample", "content", "stratum"]].values.tolist()
     [['caption', 0, 0, 0], ['caption', 1, 1, 0], ['qa', 0, 1, 0], ['qa', 1, 1, 0]]
     """
-    parts = []
-    for name, array in means.items():
-        n = array.sizes["sample"]
-        if "id" in array.coords:
-            ids = [str(i) for i in array["id"].to_numpy()]
-        else:
-            ids = [f"{name}/{i}" for i in range(n)]
-        parts.append(pd.DataFrame({"dataset": name, "sample": range(n), "id": ids}))
+    parts = [
+        pd.DataFrame({"dataset": name, "sample": range(len(ids)), "id": ids})
+        for name, ids in name_contents(means).items()
+    ]
     samples = pd.concat(parts, ignore_index=True)
     samples["content"] = pd.factorize(samples.pop("id"))[0]
     # Data sets and contents are the nodes of a graph, and each sample joins two of them.

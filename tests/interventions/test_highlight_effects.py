@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 
 from ima.capture import capture_activations
 from ima.data.samples import Sample, open_samples
@@ -16,6 +17,7 @@ from ima.errors import ParameterError
 from ima.interventions import highlight_effects as effects
 from ima.interventions import highlight_readouts as readouts
 from ima.interventions import highlight_sweep
+from ima.interventions.browsing_effects import compare_passes
 from ima.interventions.highlight_marks import Highlight, mark_tokens
 from ima.interventions.highlight_samples import (
     draw_background,
@@ -25,6 +27,7 @@ from ima.interventions.highlight_samples import (
     split_objects,
 )
 from ima.interventions.highlighting import HighlightStrength
+from ima.measures.treatments import TREATMENTS
 from ima.models import load_model
 from ima.stats.intervals import Interval
 
@@ -248,6 +251,24 @@ def test_means_of_marked_and_other_tokens_are_those_of_the_states(model, pairs):
         gap = row.highlighted.value - row.other.value
         assert row.difference.value == pytest.approx(gap)
         assert row.difference.n == 3
+
+
+def test_pictures_count_once_however_many_samples_show_them():
+    rng = np.random.default_rng(0)
+    states = [
+        xr.DataArray(
+            rng.normal(1, size=(12, 2, 3, 4)),
+            {"kind": ["perceptual", "textual"], "id": ("sample", np.repeat(list("abcd"), 3))},
+            ("sample", "kind", "layer", "hidden"),
+        )
+        for _ in range(2)
+    ]
+    means = dict(zip(("highlighted", "other"), states, strict=True))
+    (row,) = readouts.compare_alignment({"β = 1": means}, resamples=20).itertuples()
+    assert [own.n for own in (row.highlighted, row.other, row.difference)] == [4, 4, 4]
+    passes = {arm: dict.fromkeys(TREATMENTS, own) for arm, own in means.items()}
+    compared = compare_passes(passes, against="other", resamples=20)
+    assert {own.n for name in ("score", "difference") for own in compared[name]} == {4}
 
 
 def test_boxes_of_drawings_are_fractions_of_the_picture():

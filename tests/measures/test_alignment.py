@@ -10,6 +10,7 @@ from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.measures import alignment
+from ima.measures.treated_alignment import average_runs
 
 
 def loop(means, *, at_p, at_t):
@@ -178,6 +179,36 @@ def test_the_order_of_scores_over_steps():
     assert alignment.correlate_with_step({"run": steps, "back": falling}).value == 0
     with pytest.raises(ParameterError, match="at least 3"):
         alignment.correlate_with_step({"run": {0: steps[0], 10: steps[10]}})
+
+
+def test_a_content_that_several_runs_read_counts_once():
+    runs = {}
+    for name, contents in {"caption": range(30), "qa": range(30), "sounds": range(90, 120)}.items():
+        means = make_aligned_states(30, seed=11).assign_coords(id=("sample", list(contents)))
+        start, end = (
+            alignment.compute_alignment_curve({name: each}, resamples=20)
+            for each in (means, means + 2)
+        )
+        runs[name] = {0: start, 10: end}
+    assert alignment.compute_training_change(runs).n == 60
+    pairs = [{"raw": (steps[0], steps[10])} for steps in runs.values()]
+    assert [side.attrs["samples"] for side in average_runs(pairs)["raw"]] == [60, 60]
+
+
+def test_two_scores_are_compared_with_contents_drawn_together():
+    rows = np.repeat(np.arange(10), 3)
+    means = make_aligned_states(10, seed=2).isel(sample=rows).assign_coords(id=("sample", rows))
+    first, second = (
+        alignment.compute_alignment_curve({"a": each}, resamples=50) for each in (means, means + 1)
+    )
+    found = alignment.compare_ima_scores(second, first)
+    assert {own.n for own in found.values()} == {10}
+    for name, curve in (("first", second), ("second", first)):
+        assert found[name] == alignment.compute_ima_score(curve)
+    gap = found["difference"]
+    assert gap.value == pytest.approx(found["first"].value - found["second"].value)
+    draws = [alignment.compute_ima_score_draws(curve)[1] for curve in (second, first)]
+    assert gap.low == pytest.approx(np.quantile(draws[0] - draws[1], 0.025), rel=0.1)
 
 
 def test_the_layer_matrix_is_the_double_loop():

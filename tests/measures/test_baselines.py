@@ -103,8 +103,7 @@ def test_samples_of_one_content_are_one_unit():
     named = means.assign_coords(id=("sample", [f"picture {row}" for row in rows]))
     settings = {"permutations": 2, "resamples": 200}
     apart, together = (
-        baselines.compute_baseline_curves(each, **settings).isel(layer=2)
-        for each in (means, named)
+        baselines.compute_baseline_curves(each, **settings).isel(layer=2) for each in (means, named)
     )
     assert (apart.attrs["samples"], together.attrs["samples"]) == (200, 40)
     assert together["estimate"].equals(apart["estimate"])
