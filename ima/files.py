@@ -134,7 +134,8 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     >>> write_json(folder / "card.json", {"name": "llama-mini"})  # doctest: +SKIP
     """
     with replace_file(path) as partial:
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -145,5 +146,5 @@ def read_json(path: Path) -> dict[str, Any]:
     >>> read_json(folder / "card.json")  # doctest: +SKIP
     {'name': 'llama-mini'}
     """
-    value: dict[str, Any] = json.loads(path.read_text())
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value

@@ -4,6 +4,8 @@ import ast
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -30,6 +32,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_half(tmp_path / "card.json")
     assert [p.name for p in tmp_path.iterdir()] == ["card.json"]
     assert read_json(tmp_path / "card.json") == {"a": 1}
+
+
+def test_a_file_of_json_is_utf8_whatever_the_locale_says(tmp_path):
+    path = tmp_path / "card.json"
+    code = (
+        "import sys; from pathlib import Path; from ima.files import read_json, write_json; "
+        "path = Path(sys.argv[1]); write_json(path, {'name': '\\u03b1'}); "
+        "write_json(path, read_json(path))"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run(
+        [sys.executable, "-c", code, path], check=True, cwd=ROOT, env={**os.environ, **ascii_only}
+    )
+    assert '"name": "α"' in path.read_text(encoding="utf-8")
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path):
