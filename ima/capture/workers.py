@@ -86,7 +86,7 @@ def connect_workers(scheduler: str) -> Iterator[WorkerTeam]:
     Raises
     ------
     SchedulerError
-        If Dask is not installed, the scheduler does not answer, or it has no workers.
+        If Dask is not installed or the scheduler does not answer.
     ParameterError
         If the number of local workers is not positive.
 
@@ -103,9 +103,11 @@ def connect_workers(scheduler: str) -> Iterator[WorkerTeam]:
     from distributed import Client
 
     local = _LOCAL.fullmatch(scheduler)
-    # What Dask says of lost connections and ended workers is said by our errors.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("distributed")
     with ExitStack() as opened:
+        # What Dask says of lost connections and ended workers is said by our errors.
+        opened.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
         where: dict[str, Any] = {"address": scheduler}
         if local:
             where["address"] = opened.enter_context(_start_local_workers(int(local[1] or 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -431,6 +432,21 @@ def test_a_scheduler_that_does_not_answer_is_named(
     monkeypatch.setattr(workers, "_ANSWER", 0.5)
     with pytest.raises(error, match=text), workers.connect_workers(scheduler):
         pass
+
+
+def test_dask_speaks_again_once_the_workers_are_left(address: str) -> None:
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    try:
+        logger.setLevel(logging.WARNING)
+        with workers.connect_workers(address):
+            assert logger.level == logging.CRITICAL
+        assert logger.level == logging.WARNING
+        with pytest.raises(SchedulerError), workers.connect_workers("nowhere/scheduler.json"):
+            pass
+        assert logger.level == logging.WARNING
+    finally:
+        logger.setLevel(before)
 
 
 def test_dask_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
