@@ -91,7 +91,7 @@ def _find_top_words(
     found = []
     with torch.inference_mode():
         for part in torch.split(flat, rows):
-            logits = model.hook_points.compute_logits(part.to(model.device))
+            logits = model.hook_points.compute_logits(part.to(model.device, model.language.dtype))
             found.append(logits.float().softmax(dim=-1).topk(ranks))
     shape = (*states.shape[:2], ranks)
     probability, word = (

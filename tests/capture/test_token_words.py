@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tinycaches import MODEL
+from tinysamples import image_set
 
 from ima.cache.reader import open_cache
 from ima.capture.token_words import read_token_words
+from ima.capture.writer import create_cache
 from ima.errors import CacheError, ParameterError
 from ima.models import load_model
 from ima.models.frozen import FrozenModel
@@ -38,6 +42,23 @@ def test_words_are_the_likeliest_of_the_models_last_step(
             assert own["probability"].values == pytest.approx(best.values.numpy(), abs=1e-6)
             expected = [model.tokenizer.decode([int(i)]) for i in best.indices]
             assert own["word"].values.tolist() == expected
+
+
+def test_a_model_in_half_precision_reads_words_too(tiny_zoo: Path, tmp_path: Path) -> None:
+    model = load_model(MODEL, dtype="bfloat16")
+    path = create_cache(
+        model, dataset=image_set(1), path=tmp_path / "half.zarr", samples=1, keep_tokens=1,
+        hook_points=["resid_post"],
+    )  # fmt: skip
+    words = read_token_words(model, open_cache(path), samples=1, ranks=4)
+    tokens = open_cache(path)["tokens/resid_post"].to_dataset()
+    (row, *_) = np.flatnonzero(tokens["modality"].values)
+    state = torch.from_numpy(tokens["state"].isel(token=row, layer=-1).values).bfloat16()
+    with torch.no_grad():
+        logits = model.language.lm_head(model.language.model.norm(state))
+    best = logits.float().softmax(-1).topk(4)
+    own = words.isel(token=0, layer=-1)
+    assert own["probability"].values == pytest.approx(best.values.numpy(), rel=0.02)
 
 
 def test_another_model_is_refused(finished: Path) -> None:
