@@ -81,6 +81,12 @@ def train_connector(settings: TrainingSettings) -> str:
             "--text-only tunes a language model without media: it needs --lora-rank, and no "
             "--word-steps, which train a connector."
         )
+    passes = settings.accumulation * accelerator.num_processes
+    if passes > 1 and len(data) < passes:
+        raise ParameterError(
+            f"A step has {passes} forward passes (--accumulation times processes), and each needs "
+            f"a sample; found {len(data)} samples. Lower --accumulation."
+        )
     # What fails until here leaves no folder behind.
     _prepare_folder(out, settings)
     run = _ConnectorRun(settings, model, data, accelerator)

@@ -82,7 +82,7 @@ class TrainingSettings(BaseModel):
         default=16, ge=1, description="samples of a forward pass on each device"
     )
     accumulation: int = Field(
-        default=1, ge=1, description="forward passes whose gradients are summed"
+        default=1, ge=1, description="forward passes whose gradients are averaged"
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32",

@@ -113,6 +113,13 @@ def test_accumulated_passes_are_one_batch(settings, tmp_path):
     assert (first - second).abs().max() < 1e-2 * (first - start).abs().max()
 
 
+def test_a_step_with_fewer_samples_than_passes_is_refused(settings, tmp_path):
+    given = settings(samples=3, batch_size=1, accumulation=4)
+    with pytest.raises(ParameterError, match=r"has 4 forward passes .* found 3 samples\. Lower"):
+        train_connector(given)
+    assert not (tmp_path / "model").exists()
+
+
 def test_other_settings_and_other_folders_are_refused(settings, tmp_path):
     path = tmp_path / "model"
     path.mkdir()
