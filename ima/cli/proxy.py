@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,26 +41,35 @@ def proxy_command(
     summaries = [compute_model_summary(path, resamples=resamples, seed=seed) for path in caches]
     summaries.sort(key=lambda summary: -summary.proxies[IMA_SCORE][0])
     given = None if scores is None else read_score_table(scores, summaries)
-    has_scores = given is not None or all(summary.score is not None for summary in summaries)
-    rows = []
-    for i, summary in enumerate(summaries):
-        own = summary.score[0] if summary.score is not None else None
-        score = own if given is None else given[i]
-        numbers = [_format_proxy(summary, name) for name in PROXIES]
-        numbers.append("" if score is None else f"{score:.3f}")
-        rows.append([summary.model, summary.dataset, *numbers])
+    own = [None if summary.score is None else float(summary.score[0]) for summary in summaries]
+    known: list[float | None] = own if given is None else [float(score) for score in given]
+    unscored = [each.path for each, score in zip(summaries, known, strict=True) if score is None]
     table = None
-    if has_scores and len(summaries) >= MIN_MODELS:
+    if not unscored and len(summaries) >= MIN_MODELS:
         table = correlate_proxies(summaries, scores=given, seed=seed)
+    candidates: list[dict[str, Any]] = [
+        {
+            "model": summary.model,
+            "dataset": summary.dataset,
+            **{name: _read_proxy(summary, name) for name in PROXIES},
+            "score": score,
+        }
+        for summary, score in zip(summaries, known, strict=True)
+    ]
     if as_json:
-        head = ["model", "dataset", *PROXIES, "score"]
-        record: dict[str, Any] = {"candidates": [dict(zip(head, row, strict=True)) for row in rows]}
-        record["correlations"] = [] if table is None else table.to_dict("records")
+        correlations = [] if table is None else table.to_dict("records")
+        record = {"candidates": candidates, "correlations": correlations}
         typer.echo(json.dumps(record, indent=1))
         return
+    rows = [[_format_cell(value) for value in each.values()] for each in candidates]
     print_table(["model", "data set", *PROXIES, "score"], rows=rows)
-    if not has_scores:
-        typer.echo("The caches hold no scores: the models are ordered by the IMA score alone.")
+    if unscored:
+        holders = "The caches" if len(unscored) == len(summaries) else ", ".join(unscored)
+        verb = "holds" if len(unscored) == 1 < len(summaries) else "hold"
+        typer.echo(
+            f"{holders} {verb} no scores: the models are ordered by the IMA score alone. Create "
+            "caches with `ima cache create … --predict`, or pass a table with --scores."
+        )
     elif table is None:
         typer.echo(
             f"No correlation: it needs at least {MIN_MODELS} models; found {len(summaries)}."
@@ -72,13 +82,24 @@ def proxy_command(
         print_table(list(table.columns), rows=cells)
 
 
-def _format_proxy(summary: ModelSummary, name: str) -> str:
-    """Return a proxy with its interval if it was resampled; empty if the cache lacks it."""
+def _read_proxy(summary: ModelSummary, name: str) -> dict[str, Any] | None:
+    """Return a proxy, with its interval if it was resampled; None if the cache lacks it."""
     from ima.stats.intervals import Interval
 
     values = summary.proxies.get(name)
     if values is None:
-        return ""
+        return None
     if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return str(Interval.of_draws(values[0], values[1:], n=summary.samples))
+        return {"value": float(values[0]), "low": None, "high": None, "n": summary.samples}
+    return asdict(Interval.of_draws(values[0], values[1:], n=summary.samples))
+
+
+def _format_cell(value: str | float | dict[str, Any] | None) -> str:
+    """Return a name, a score or a proxy as the table shows it."""
+    from ima.stats.intervals import Interval
+
+    if isinstance(value, dict):
+        return f"{value['value']:.3f}" if value["low"] is None else str(Interval(**value))
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return value or ""

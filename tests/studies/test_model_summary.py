@@ -161,6 +161,12 @@ def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path
     record = json.loads(out)
     assert record["correlations"] == []
     assert len(record["candidates"]) == 2
+    for each in record["candidates"]:
+        score = each[model_summary.IMA_SCORE]
+        assert score["low"] <= score["value"] <= score["high"]
+        assert score["n"] == 20
+        assert each[model_summary.MATCHED_GAIN]["low"] is None
+        assert isinstance(each["score"], float)
     code, out, _ = command(capsys, "proxy", *stores[2:4], "--resamples", 5)
     assert "No correlation: it needs at least 5 models; found 2" in " ".join(out.split())
     path = tmp_path / "scores.csv"
@@ -190,6 +196,9 @@ def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, 
         model_summary.correlate_proxies(summaries)
     _, out, _ = command(capsys, "proxy", plain, "--resamples", 5)
     assert "The caches hold no scores: the models are ordered by the IMA score alone" in out
+    _, out, _ = command(capsys, "proxy", plain, stores[2], "--resamples", 5)
+    text = " ".join(out.split())
+    assert f"{plain} holds no scores: the models are ordered by the IMA score alone" in text
     store = tmp_path / "old.zarr"
     store.mkdir()
     (store / "zarr.json").write_text(
