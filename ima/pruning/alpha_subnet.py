@@ -119,7 +119,8 @@ def build_alpha_at_sparsity(
     # The sparsity of the result never falls as the tasks' masks remove more.
     while high - low > 1:
         middle = (low + high) // 2
-        reached = 1 - subnetworks.flatten_masks(_drop_low_ranks(ranks, middle / widest)).mean()
+        dropped = _drop_low_ranks(ranks, middle, of=widest)
+        reached = 1 - subnetworks.flatten_masks(dropped).mean()
         low, high = (middle, high) if reached <= sparsity else (low, middle)
     attributes = {
         "method": "alpha" if votes == 1 else "votes",
@@ -128,7 +129,7 @@ def build_alpha_at_sparsity(
         "sparsity": low / widest,
         "weights_hash": model.weights_hash,
     }
-    return Masks(_drop_low_ranks(ranks, low / widest), attributes)
+    return Masks(_drop_low_ranks(ranks, low, of=widest), attributes)
 
 
 def _compute_vote_ranks(
@@ -155,8 +156,11 @@ def _compute_vote_ranks(
     return {name: ascending[votes - 1] for name, ascending in lowest.items()}
 
 
-def _drop_low_ranks(ranks: Mapping[str, _Ranks], ratio: float) -> dict[str, subnetworks.Mask]:
-    return {name: ranked >= int(ranked.shape[-1] * ratio) for name, ranked in ranks.items()}
+def _drop_low_ranks(
+    ranks: Mapping[str, _Ranks], removed: int, *, of: int
+) -> dict[str, subnetworks.Mask]:
+    """Remove from each row the fraction ``removed / of``, in whole numbers: no rounding error."""
+    return {name: ranked >= ranked.shape[-1] * removed // of for name, ranked in ranks.items()}
 
 
 def compute_layer_sparsity(masks: Masks) -> pd.DataFrame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from tinysamples import image_set
@@ -93,6 +96,16 @@ def test_a_weight_is_removed_by_so_many_votes(model, three_caches, requested, vo
     widest = max(kept.shape[-1] for kept in masks.kept.values())
     more = count_removals(model, three_caches, ratio + 1 / widest)
     assert masks.sparsity <= requested < sparsity_of(more, votes)
+
+
+def test_so_many_weights_of_a_row_are_removed_as_the_sparsity_says(monkeypatch):
+    # 960 · (123 / 960) is below 123 in floating point.
+    ranks = {"fc1": np.arange(960, dtype=np.int32)[None, None]}
+    monkeypatch.setattr(alpha_subnet, "_compute_vote_ranks", lambda *_, **__: ranks)
+    model = SimpleNamespace(weights_hash="0")
+    masks = alpha_subnet.build_alpha_at_sparsity(model, ["one.zarr"], sparsity=123.5 / 960)
+    assert masks.attributes["sparsity"] == 123 / 960
+    assert (~masks.kept["fc1"]).sum() == 123
 
 
 @pytest.mark.parametrize("votes", [0, 3])
