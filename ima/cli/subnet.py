@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ima.cli.console import print_table
-from ima.errors import ParameterError
+from ima.errors import ModelError, ParameterError, UnknownNameError
 
 if TYPE_CHECKING:
     from ima.models.frozen import FrozenModel
@@ -45,13 +45,24 @@ def subnet_command(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint.")],
     sparsity: Annotated[
-        float, typer.Option(help="Fraction of the weights that each task's mask removes.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Fraction of the weights that each task's mask removes; default: 0.5. A pattern "
+            "such as 2:4 sets its own."
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="alpha, wanda (on all caches), magnitude or sparsegpt.")
-    ] = "alpha",
+        str | None,
+        typer.Option(
+            help="alpha, wanda (on all caches), magnitude or sparsegpt; default: alpha. A pattern "
+            "such as 2:4 is chosen by wanda (its default) or sparsegpt."
+        ),
+    ] = None,
     pattern: Annotated[
-        str, typer.Option(help="2:4 keeps two of four; neurons removes whole neurons and heads.")
+        str,
+        typer.Option(
+            help="2:4 keeps two of four; neurons removes whole neurons and heads, by no --method."
+        ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -61,16 +72,23 @@ def subnet_command(
     from ima.pruning.masks import check_sparsity, sum_input_norms
 
     methods = (*alpha_subnet.MASK_METHODS, _SPARSEGPT)
-    if method not in methods:
-        raise ParameterError(f"method must be one of {', '.join(methods)}; got {method!r}.")
-    check_sparsity(sparsity)
+    if method not in {None, *methods}:
+        raise UnknownNameError.among("method", method, methods)
+    if pattern == _NEURONS and method is not None:
+        raise ParameterError(f"--pattern {_NEURONS} has no method; leave out --method {method}.")
+    if pattern not in {"", _NEURONS} and sparsity is not None:
+        raise ParameterError(
+            f"--pattern {pattern} sets the sparsity; leave out --sparsity {sparsity}."
+        )
+    fraction = alpha_subnet.DEFAULT_SPARSITY if sparsity is None else sparsity
+    check_sparsity(fraction)
     loaded, about = load_model(model), {"caches": caches}
     if pattern == _NEURONS:
         norms = sum_input_norms(loaded, caches)
-        structure = structured.select_kept_structure(loaded, norms, sparsity=sparsity)
+        structure = structured.select_kept_structure(loaded, norms, sparsity=fraction)
         size = sparse_checkpoint.write_structured_checkpoint(loaded, structure, out, about=about)
     elif method == _SPARSEGPT:
-        masks = _run_sparsegpt(loaded, caches, sparsity=sparsity, pattern=pattern)
+        masks = _run_sparsegpt(loaded, caches, sparsity=fraction, pattern=pattern)
         size = sparse_checkpoint.write_sparse_checkpoint(loaded, masks, out, about=about)
     else:
         lazy_masks = alpha_subnet.build_lazy_masks(
@@ -126,7 +144,12 @@ def _run_sparsegpt(
 def _measure_load(spec: str) -> dict[str, float]:
     """Load a model in a new process; return the seconds and the megabytes that it took."""
     process = subprocess.run(
-        [sys.executable, "-c", _LOAD_SCRIPT, spec], check=True, capture_output=True, text=True
+        [sys.executable, "-c", _LOAD_SCRIPT, spec], check=False, capture_output=True, text=True
     )
+    if process.returncode:
+        (*_, said) = process.stderr.strip().splitlines() or ["it said nothing."]
+        raise ModelError(
+            f"A new process could not load {spec!r}; it ended with {process.returncode}: {said}"
+        )
     measured: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return measured

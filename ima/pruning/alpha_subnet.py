@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ima.errors import ParameterError
+from ima.errors import ParameterError, UnknownNameError
 from ima.measures import subnetworks
 from ima.models.linear_layers import get_block_weights, get_linear_weights
 from ima.pruning.masks import (
@@ -30,6 +30,8 @@ _Path = str | os.PathLike[str]
 _Ranks = npt.NDArray[np.int32]
 #: Name of the α-SubNet in tables of scores.
 ALPHA_SUBNET = "α-SubNet"
+#: Fraction of the weights that each task's mask removes, where nothing else is asked.
+DEFAULT_SPARSITY = 0.5
 #: Methods of :func:`build_lazy_masks`.
 MASK_METHODS = ("alpha", "wanda", "magnitude")
 
@@ -240,8 +242,8 @@ def build_lazy_masks(
     model: FrozenModel,
     caches: Sequence[_Path],
     *,
-    method: str = "alpha",
-    sparsity: float = 0.5,
+    method: str | None = None,
+    sparsity: float | None = None,
     pattern: str = "",
 ) -> LazyMasks:
     """Build masks that are computed one block at a time, so that large models fit into memory.
@@ -252,11 +254,11 @@ def build_lazy_masks(
         The model whose weights are masked.
     caches : sequence of path
         Caches of calibration samples with ``/input_norms``.
-    method : str
+    method : str or None
         One of :data:`MASK_METHODS`: the α-SubNet of the caches' Wanda masks, Wanda on all caches
-        together, or the largest weights.
-    sparsity : float
-        Fraction of each row that a mask removes.
+        together, or the largest weights. None: ``alpha``; with a pattern ``wanda``.
+    sparsity : float or None
+        Fraction of each row that a mask removes. None: half; with a pattern, what it removes.
     pattern : str
         If given, Wanda on all caches keeps N of every M neighbouring weights instead: ``"2:4"``
         keeps two of four, as sparse tensor cores require.
@@ -264,8 +266,11 @@ def build_lazy_masks(
     Raises
     ------
     ParameterError
-        If the sparsity is outside (0, 1), the method or the pattern is invalid, the caches belong
-        to another model, or ``alpha`` gets fewer than two caches.
+        If the sparsity is outside (0, 1), the pattern is invalid or comes with a sparsity or
+        another method than Wanda, the caches belong to another model, or ``alpha`` gets fewer than
+        two caches.
+    UnknownNameError
+        If the method is unknown.
 
     Examples
     --------
@@ -274,17 +279,27 @@ def build_lazy_masks(
     >>> masks.get_block_masks(1)["mlp.up_proj"].mean()  # doctest: +SKIP
     0.5
     """
-    check_sparsity(sparsity)
-    if method not in MASK_METHODS:
-        raise ParameterError(f"method must be one of {', '.join(MASK_METHODS)}; got {method!r}.")
-    if method == "alpha" and not pattern:
-        _require_two_tasks(caches)
-    attributes: dict[str, Any] = {"method": method, "sparsity": sparsity}
+    if method not in {None, *MASK_METHODS}:
+        raise UnknownNameError.among("method", method, MASK_METHODS)
     group: tuple[int, int] | None = None
     if pattern:
         group = parse_pattern(pattern)
-        attributes = {"method": f"wanda, {pattern}", "sparsity": 1 - group[0] / group[1]}
-    attributes |= {
+        if method not in {None, "wanda"}:
+            raise ParameterError(f"Wanda chooses {pattern}; leave out the method {method!r}.")
+        if sparsity is not None:
+            raise ParameterError(
+                f"The pattern {pattern} sets the sparsity; leave out sparsity = {sparsity}."
+            )
+        removed, label = 1 - group[0] / group[1], f"wanda, {pattern}"
+    else:
+        removed = DEFAULT_SPARSITY if sparsity is None else sparsity
+        method = label = method or "alpha"
+        check_sparsity(removed)
+        if method == "alpha":
+            _require_two_tasks(caches)
+    attributes = {
+        "method": label,
+        "sparsity": removed,
         "weights_hash": model.weights_hash,
         "caches": [os.fspath(path) for path in caches],
     }
@@ -297,11 +312,11 @@ def build_lazy_masks(
             return subnetworks.compute_nm_sparsity_mask(scores, kept=group[0], group=group[1])
         if method == "alpha":
             return subnetworks.intersect_masks(
-                [subnetworks.compute_wanda_mask(weight, each, sparsity=sparsity) for each in norms]
+                [subnetworks.compute_wanda_mask(weight, each, sparsity=removed) for each in norms]
             )
         if method == "wanda":
-            return subnetworks.compute_wanda_mask(weight, np.sum(norms, axis=0), sparsity=sparsity)
-        return subnetworks.compute_magnitude_mask(weight, sparsity=sparsity)
+            return subnetworks.compute_wanda_mask(weight, np.sum(norms, axis=0), sparsity=removed)
+        return subnetworks.compute_magnitude_mask(weight, sparsity=removed)
 
     def compute_block(layer: int) -> dict[str, subnetworks.Mask]:
         weights = get_block_weights(model, layer)

@@ -11,6 +11,7 @@ from tinysamples import image_set
 from ima import cli
 from ima.capture.writer import create_cache
 from ima.cli.subnet import _measure_load as measure_load
+from ima.errors import ModelError
 from ima.models import load_model
 from ima.models.linear_layers import get_linear_weights
 
@@ -109,12 +110,34 @@ def test_loading_is_measured_in_a_process_of_its_own(tiny_zoo):
 
 
 @pytest.mark.parametrize(
+    ("script", "said"),
+    [("raise SystemExit('no room')", "ended with 1: no room"), ("exit(9)", "with 9: it said noth")],
+)
+def test_a_model_that_cannot_be_loaded_again_says_why(monkeypatch, script, said):
+    monkeypatch.setattr("ima.cli.subnet._LOAD_SCRIPT", script)
+    with pytest.raises(ModelError, match=f"A new process could not load 'pruned'.*{said}"):
+        measure_load("pruned")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--sparsity", "1.0"), "sparsity must be above 0 and below 1; got 1.0"),
         (
             ("--method", "magic"),
-            "method must be one of alpha, wanda, magnitude, sparsegpt; got 'magic'",
+            "Unknown method 'magic'. Did you mean 'magnitude'? Available: alpha",
+        ),
+        (
+            ("--pattern", "neurons", "--method", "sparsegpt"),
+            "--pattern neurons has no method; leave out --method sparsegpt.",
+        ),
+        (
+            ("--pattern", "2:4", "--method", "magnitude"),
+            "Wanda chooses 2:4; leave out the method 'magnitude'.",
+        ),
+        (
+            ("--pattern", "2:4", "--sparsity", "0.7"),
+            "--pattern 2:4 sets the sparsity; leave out --sparsity 0.7.",
         ),
     ],
 )

@@ -145,6 +145,10 @@ def test_two_of_four_are_what_torch_stores_as_sparse(model, caches):
         assert packed.shape[1] == columns // 2
         back = conversions.sparse_semi_structured_to_dense_cutlass(packed, meta)
         assert torch.equal(back, dense)
+    with pytest.raises(ParameterError, match="Wanda chooses 2:4; leave out the method 'alpha'"):
+        alpha_subnet.build_lazy_masks(model, paths, method="alpha", pattern="2:4")
+    with pytest.raises(ParameterError, match="sets the sparsity; leave out sparsity = 0"):
+        alpha_subnet.build_lazy_masks(model, paths, sparsity=0.7, pattern="2:4")
     for wrong in ("4:2", "half", "2:"):
         with pytest.raises(ParameterError, match="A pattern is two numbers such as 2:4"):
             alpha_subnet.build_lazy_masks(model, paths, pattern=wrong)
