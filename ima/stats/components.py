@@ -19,7 +19,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from ima.errors import ParameterError
-from ima.stats.intervals import Interval
+from ima.stats.intervals import COVERAGE, Interval
 
 # Smaller p-values make no difference to any verdict.
 _LOWEST_LOG_TAIL = float(np.log(1e-12))
@@ -80,7 +80,7 @@ def compute_seed_variance(values: Mapping[str, Sequence[float]]) -> SeedVariance
     return SeedVariance(total, total**2 / spread if spread > 0 else float(sum(degrees)), shift)
 
 
-def add_seed_variance(interval: Interval, *, seeds: SeedVariance, level: float = 0.95) -> Interval:
+def add_seed_variance(interval: Interval, *, seeds: SeedVariance) -> Interval:
     """Let the interval of a statistic cover other seeds as well as other contents.
 
     Each side reaches as far as the root of the sum of two squares: of its reach for contents, and
@@ -93,8 +93,6 @@ def add_seed_variance(interval: Interval, *, seeds: SeedVariance, level: float =
         The statistic with the first seeds; its interval covers contents.
     seeds : SeedVariance
         From :func:`compute_seed_variance`.
-    level : float
-        Coverage of both intervals.
 
     Returns
     -------
@@ -111,20 +109,17 @@ def add_seed_variance(interval: Interval, *, seeds: SeedVariance, level: float =
     0.350 [0.191, 0.585], n = 64
     """
     value = interval.value + seeds.shift
-    tail = (1 - level) / 2
     below, above = (
-        _reach(tail, width=width, seeds=seeds, level=level)
+        _reach((1 - COVERAGE) / 2, width=width, seeds=seeds)
         for width in (interval.value - interval.low, interval.high - interval.value)
     )
     return Interval(value=value, low=value - below, high=value + above, n=interval.n)
 
 
-def compute_seed_p(
-    distance: float, *, width: float, seeds: SeedVariance, level: float = 0.95
-) -> float:
+def compute_seed_p(distance: float, *, width: float, seeds: SeedVariance) -> float:
     """Compute the two-sided p-value of a distance from the mean over seeds.
 
-    It is the level at which the interval of :func:`add_seed_variance` ends at this distance.
+    With one minus p as its coverage, the interval of :func:`add_seed_variance` would end there.
 
     Parameters
     ----------
@@ -134,8 +129,6 @@ def compute_seed_p(
         Half of the interval of contents, on the side of the bound.
     seeds : SeedVariance
         From :func:`compute_seed_variance`.
-    level : float
-        Coverage of the interval of contents.
 
     Examples
     --------
@@ -145,7 +138,7 @@ def compute_seed_p(
     """
 
     def miss(log_tail: float) -> float:
-        return _reach(float(np.exp(log_tail)), width=width, seeds=seeds, level=level) - distance
+        return _reach(float(np.exp(log_tail)), width=width, seeds=seeds) - distance
 
     if distance <= 0:
         return 1.0
@@ -154,8 +147,8 @@ def compute_seed_p(
     return 2 * float(np.exp(optimize.brentq(miss, _LOWEST_LOG_TAIL, np.log(0.5))))
 
 
-def _reach(tail: float, *, width: float, seeds: SeedVariance, level: float) -> float:
+def _reach(tail: float, *, width: float, seeds: SeedVariance) -> float:
     """Return how far one side of the interval reaches that leaves out this probability."""
-    of_contents = width * stats.norm.isf(tail) / stats.norm.isf((1 - level) / 2)
+    of_contents = width * stats.norm.isf(tail) / stats.norm.isf((1 - COVERAGE) / 2)
     of_seeds = np.sqrt(seeds.variance) * stats.t.isf(tail, seeds.freedom)
     return float(np.hypot(of_contents, of_seeds))

@@ -18,7 +18,7 @@ from scipy import optimize, special, stats
 
 from ima.errors import ParameterError, UnknownNameError
 from ima.stats import FloatArray, RowIndices
-from ima.stats.intervals import Interval
+from ima.stats.intervals import COVERAGE, Interval
 
 RankCoefficient = Literal["spearman", "kendall"]
 RANK_COEFFICIENTS: tuple[RankCoefficient, ...] = ("spearman", "kendall")
@@ -104,7 +104,6 @@ def compute_rank_correlation(
     coefficient: RankCoefficient = "spearman",
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> RankCorrelation:
     """Correlate two numbers across several models.
 
@@ -120,8 +119,6 @@ def compute_rank_correlation(
         number is drawn again, because it has no correlation.
     seed : int
         Seed of the resamples and of the random orders.
-    level : float
-        Coverage of the intervals, which lie within -1 and 1.
 
     Returns
     -------
@@ -157,7 +154,7 @@ def compute_rank_correlation(
     models = np.array(_resample_models(x[0], y[0], resamples, np.random.default_rng(seed)))
     model_draws = correlate_rows(x[0][models], y[0][models], coefficient=coefficient)
     over_samples, over_models = (
-        Interval.of_draws(value, draws, n=n, level=level).clip(-1.0, 1.0)
+        Interval.of_draws(value, draws, n=n).clip(-1.0, 1.0)
         for draws in (sample_draws if len(sample_draws) else [value], model_draws)
     )
     return RankCorrelation(
@@ -322,7 +319,7 @@ def select_usable_strata(strata: Strata) -> dict[str, Mapping[str, tuple[float, 
 
 
 def correlate_within_strata(
-    strata: Strata, *, permutations: int = 99_999, seed: int = 0, level: float = 0.95
+    strata: Strata, *, permutations: int = 99_999, seed: int = 0
 ) -> StratifiedCorrelation:
     """Correlate two numbers across models within strata, with an exact test and interval.
 
@@ -335,10 +332,10 @@ def correlate_within_strata(
     proportional to ``exp(t · statistic)``, which at ``t = 0`` is the null. (Orders of two normal
     variables do so, with their values in place of ranks.) An end of the interval is the
     mean of the statistic for that t at which the observed value, or one farther out, has the
-    probability ``(1 - level) / 2``. It excludes 0 exactly where p is below ``1 - level``. Models in
-    several strata may have orders there that contradict each other, so that no exchange of models
-    moves the mean far. The interval is therefore widened to that of as many models with one order
-    in all their strata. It may then contain 0 although p is small.
+    probability 0.025. It excludes 0 exactly where p is below 0.05. Models in several strata may
+    have orders there that contradict each other, so that no exchange of models moves the mean far.
+    The interval is therefore widened to that of as many models with one order in all their strata.
+    It may then contain 0 although p is small.
 
     Parameters
     ----------
@@ -351,8 +348,6 @@ def correlate_within_strata(
         where random orders do not reach.
     seed : int
         Seed of the random orders.
-    level : float
-        Coverage of the interval.
 
     Returns
     -------
@@ -384,12 +379,12 @@ def correlate_within_strata(
     is_exact = not len(extremes)
     sums = sums if is_exact else np.append(sums, value)
     upper, lower = (np.mean(side * (sums - value) >= -_ROUNDING) for side in (1, -1))
-    low, high = _invert_permutation_test(np.append(sums, extremes), value, level=level)
+    low, high = _invert_permutation_test(np.append(sums, extremes), value)
     if max(counts) > 1:
         weights = [count / len(usable) for count in counts]
         agreeing = list(map(_make_agreeing_block, map(len, blocks), weights))
         others = np.concatenate(_sum_orders(agreeing, permutations=permutations, seed=seed))
-        wide_low, wide_high = _invert_permutation_test(others, value, level=level)
+        wide_low, wide_high = _invert_permutation_test(others, value)
         low, high = min(low, wide_low), max(high, wide_high)
     models = {model for own in usable.values() for model in own}
     return StratifiedCorrelation(
@@ -464,9 +459,7 @@ def _sum_extreme_order(blocks: list[FloatArray], sign: int) -> float:
     return float(sum(block[rows].sum() for block, rows in zip(blocks, assigned, strict=True)))
 
 
-def _invert_permutation_test(
-    sums: FloatArray, value: float, *, level: float
-) -> tuple[float, float]:
+def _invert_permutation_test(sums: FloatArray, value: float) -> tuple[float, float]:
     """Return the ends of the interval of the statistic from its values in all orders."""
     distinct, counts = np.unique(sums.round(9), return_counts=True)
     weights = np.log(counts)
@@ -480,7 +473,7 @@ def _invert_permutation_test(
         def log_excess(t: float, tail: npt.NDArray[np.bool_] = tail) -> float:
             tilted = weights + t * distinct
             probability = special.logsumexp(tilted[tail]) - special.logsumexp(tilted)
-            return float(probability - np.log((1 - level) / 2))
+            return float(probability - np.log((1 - COVERAGE) / 2))
 
         near, far = -float(side), float(side)
         while log_excess(near) > 0:

@@ -12,6 +12,8 @@ from scipy import stats
 
 from ima.errors import ParameterError
 
+#: Coverage of the intervals, where a function takes no other.
+COVERAGE = 0.95
 #: In standard errors; beyond it, :meth:`Interval.of_draws` does not trust percentiles.
 _LARGEST_BIAS = 1.0
 
@@ -71,7 +73,7 @@ class Interval:
 
     @classmethod
     def of_draws(
-        cls, value: float, draws: npt.ArrayLike, *, n: int, level: float = 0.95
+        cls, value: float, draws: npt.ArrayLike, *, n: int, level: float = COVERAGE
     ) -> Interval:
         """Make the interval of an estimate from its value in each resample.
 
@@ -120,17 +122,13 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
 
 
-def compute_percentile_interval(
-    draws: xr.DataArray, *, level: float = 0.95
-) -> tuple[xr.DataArray, xr.DataArray]:
+def compute_percentile_interval(draws: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Compute the pointwise percentile interval of bootstrap draws.
 
     Parameters
     ----------
     draws : xarray.DataArray
         ``(draw, ...)``.
-    level : float
-        Coverage of the interval at each point.
 
     Returns
     -------
@@ -143,18 +141,18 @@ def compute_percentile_interval(
     >>> float(low.round(2)), float(high.round(2))
     (2.5, 97.5)
     """
-    tail = (1 - level) / 2
+    tail = (1 - COVERAGE) / 2
     ends = draws.quantile([tail, 1 - tail], dim="draw")
     low, high = (ends.isel(quantile=i).drop_vars("quantile") for i in (0, 1))
     return low, high
 
 
 def compute_simultaneous_band(
-    draws: xr.DataArray, *, estimate: xr.DataArray | None = None, level: float = 0.95
+    draws: xr.DataArray, *, estimate: xr.DataArray | None = None
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Compute the simultaneous band of a curve.
 
-    The band contains the whole curve with probability `level`; a pointwise interval does so only at
+    The band contains the whole curve with probability 0.95; a pointwise interval does so only at
     each point. Its half width is the standard deviation of the draws at each point, times the
     quantile of the largest deviation that a resampled curve has anywhere, in standard deviations
     (the max-t band; Montiel Olea & Plagborg-Møller 2019). Percentiles of so many points would need
@@ -166,8 +164,6 @@ def compute_simultaneous_band(
         ``(draw, ...)``; all other dims together are the curve.
     estimate : xarray.DataArray or None
         ``(...)``, the centre of the band. None: the mean of the draws.
-    level : float
-        Coverage of the whole curve.
 
     Returns
     -------
@@ -189,7 +185,7 @@ def compute_simultaneous_band(
     # A point that never varies is never outside.
     deviation = (abs(draws - mean) / spread.where(spread > 0, np.inf)).values.reshape(count, -1)
     # One more than the draws, because the data are one more draw.
-    rank = min(level * (count + 1) / count, 1.0)
+    rank = min(COVERAGE * (count + 1) / count, 1.0)
     reach = float(np.quantile(deviation.max(axis=1), rank, method="higher"))
     centre = mean if estimate is None else estimate
     return centre - reach * spread, centre + reach * spread
@@ -265,7 +261,7 @@ def compute_lowest_point(curves: xr.Dataset, *, n: int) -> Interval:
 
 
 def compute_wilson_interval(
-    ratio: xr.DataArray, *, n: int | xr.DataArray, level: float = 0.95
+    ratio: xr.DataArray, *, n: int | xr.DataArray, level: float = COVERAGE
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Compute Wilson's interval of a ratio.
 

@@ -14,7 +14,7 @@ import xarray as xr
 from ima.data.samples import open_samples
 from ima.errors import ParameterError
 from ima.stats import FloatArray
-from ima.stats.intervals import Interval
+from ima.stats.intervals import COVERAGE, Interval
 from ima.stats.resampling import draw_resample_counts, list_sample_contents
 from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.report import UNREDUCED_PLAN, compare_plans
@@ -44,7 +44,6 @@ def compute_relative_score(
     ids: Mapping[str, Sequence[str]] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> Interval:
     """Compute the mean over data sets of the score as a fraction of the unreduced model's (I3).
 
@@ -66,8 +65,6 @@ def compute_relative_score(
         Bootstrap resamples of contents, the same for both scores.
     seed : int
         Same seed, same interval.
-    level : float
-        Coverage of the interval.
 
     Returns
     -------
@@ -117,7 +114,7 @@ def compute_relative_score(
                 before, after = (counts @ np.vstack([pairs, largest * _PSEUDO_CONTENTS])).T
                 ratios += after / before / len(unreduced)
     n = int(samples["content"].nunique())
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
     low, high = np.quantile(ratios[np.isfinite(ratios)], tails)
     return Interval.around(float(value), low=low, high=high, n=n)
 
