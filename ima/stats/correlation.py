@@ -84,17 +84,11 @@ class StratifiedCorrelation:
         Two-sided p-value of no association: twice the smaller tail.
     by_stratum : mapping of str to float
         Spearman's rho in each stratum.
-    orders : int
-        Number of orders of the models with which the observed one was compared.
-    is_exact : bool
-        Whether these are all possible orders; otherwise they are random ones.
     """
 
     interval: Interval
     p: float
     by_stratum: Mapping[str, float]
-    orders: int
-    is_exact: bool
 
 
 def compute_rank_correlation(
@@ -364,8 +358,8 @@ def correlate_within_strata(
     >>> image = {"vit": (0.1, 0.5), "clip": (0.2, 0.6), "mae": (0.3, 0.7)}
     >>> audio = {"ast": (0.1, 0.9), "clap": (0.2, 0.8), "audiomae": (0.3, 1.0)}
     >>> result = correlate_within_strata({"image": image, "audio": audio})
-    >>> print(result.interval, result.orders, round(result.p, 2))
-    0.750 [-0.394, 0.994], n = 6 36 0.28
+    >>> print(result.interval, round(result.p, 2))
+    0.750 [-0.394, 0.994], n = 6 0.28
     """
     usable = select_usable_strata(strata)
     if not usable:
@@ -376,8 +370,8 @@ def correlate_within_strata(
     blocks, counts, by_stratum = _make_blocks(usable)
     value = float(np.mean(list(by_stratum.values())))
     sums, extremes = _sum_orders(blocks, permutations=permutations, seed=seed)
-    is_exact = not len(extremes)
-    sums = sums if is_exact else np.append(sums, value)
+    if len(extremes):  # random orders, of which the observed one counts as one more
+        sums = np.append(sums, value)
     upper, lower = (np.mean(side * (sums - value) >= -_ROUNDING) for side in (1, -1))
     low, high = _invert_permutation_test(np.append(sums, extremes), value)
     if max(counts) > 1:
@@ -391,8 +385,6 @@ def correlate_within_strata(
         Interval.around(value, low=low, high=high, n=len(models)),
         p=min(1.0, 2 * float(min(upper, lower))),
         by_stratum=by_stratum,
-        orders=len(sums),
-        is_exact=is_exact,
     )
 
 
