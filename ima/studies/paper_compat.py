@@ -22,15 +22,13 @@ _TITLES = (
 )
 
 
-def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[str, CurvePair]:
+def compute_paper_compat_curves(cache_set: CacheSet) -> dict[str, CurvePair]:
     """Compute three curves with both versions of their formulas.
 
     Parameters
     ----------
     cache_set : CacheSet
         Caches with ``/tokens/resid_post`` and ``/logit_lens``.
-    seed : int
-        Seed of the random halves.
 
     Returns
     -------
@@ -47,7 +45,7 @@ def compute_paper_compat_curves(cache_set: CacheSet, *, seed: int = 0) -> dict[s
     for version in FORMULA_VERSIONS:
         compat = version == "released"
         similarities = cones.compute_similarity_terms(
-            cache_set.means, resamples=1, seed=seed, paper_compat=compat
+            cache_set.means, resamples=1, paper_compat=compat
         )
         changes = [
             norms.compute_token_changes(
