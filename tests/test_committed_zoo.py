@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from ima.drawings.zoo import list_connector_names, make_training_settings
+from ima.drawings.zoo import PRETRAINED_RECIPES, make_training_settings
 from ima.miniature.encoders import MINI_ENCODERS, PRETRAINING_OBJECTIVES
 from ima.models import load_model, zoo
 from ima.models.parts import MODEL_PARTS
@@ -21,7 +21,7 @@ CARDS = sorted(
 READ = {path.parent.relative_to(ROOT).as_posix(): json.loads(path.read_text()) for path in CARDS}
 #: Models between parts that packages carry, and connectors between parts of this zoo.
 PRETRAINED = {
-    name: card for name, card in READ.items() if name.partition("/")[2] in list_connector_names()
+    name: card for name, card in READ.items() if name.partition("/")[2] in PRETRAINED_RECIPES
 }
 CONNECTED = {
     name: card for name, card in READ.items() if "language_state" in card and name not in PRETRAINED

@@ -325,22 +325,3 @@ def get_concept(noun: str) -> Concept:
         unknown = UnknownNameError.among("noun", noun, concepts)
         raise unknown
     return concepts[noun]
-
-
-def list_concepts(name: str) -> tuple[Concept, ...]:
-    """Return the concepts that have a property.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such property.
-
-    Examples
-    --------
-    >>> [concept.noun for concept in list_concepts("plant")]
-    ['tree', 'cactus', 'rose', 'sunflower']
-    """
-    if name not in PROPERTIES:
-        unknown = UnknownNameError.among("property", name, PROPERTIES)
-        raise unknown
-    return tuple(concept for concept in CONCEPTS if concept.has(name))

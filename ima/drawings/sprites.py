@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -36,31 +35,9 @@ def _find_folder_once(root: str) -> Path:
     return find_part(DRAWINGS_PART)
 
 
-def read_index() -> Mapping[str, Mapping[str, Any]]:
-    """Return for each noun the slug, name and group of its drawing, and its size by artist.
-
-    Raises
-    ------
-    PartAbsentError
-        If the drawings were not fetched.
-
-    Examples
-    --------
-    >>> read_index()["dog"]["group"]  # doctest: +SKIP
-    'Animals & Nature'
-    """
-    return _read_index(_find_folder())
-
-
-@cache
-def _read_index(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    drawings: dict[str, dict[str, Any]] = read_json(folder / INDEX_FILE)["drawings"]
-    return drawings
-
-
 @cache
 def _read_sizes(folder: Path) -> Mapping[tuple[str, str], tuple[int, int]]:
-    drawings = _read_index(folder)
+    drawings = read_json(folder / INDEX_FILE)["drawings"]
     return {
         (noun, artist): (int(width), int(height))
         for noun, entry in drawings.items()

@@ -86,8 +86,8 @@ _TUNED: Mapping[str, Any] = MappingProxyType(
         "checkpoints": 0,
     }
 )
-#: By name of the connector, what differs from :data:`SINGLE_TASK_RECIPE`.
-_RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+#: By name of the connector, in the order of training, what differs from :data:`SINGLE_TASK_RECIPE`.
+PRETRAINED_RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "smollm2/dinov2/image-caption": {
             "encoder": "dinov2",
@@ -166,17 +166,6 @@ _RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def list_connector_names() -> list[str]:
-    """Return the names of the connectors of the pretrained zoo, in the order of training.
-
-    Examples
-    --------
-    >>> list_connector_names()[0]
-    'smollm2/dinov2/image-caption'
-    """
-    return list(_RECIPES)
-
-
 def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingSettings:
     """Return the settings of one connector's training.
 
@@ -202,9 +191,9 @@ def make_training_settings(name: str, *, out: Path, features: Path) -> TrainingS
     >>> settings.seconds
     5.0
     """
-    if name not in _RECIPES:
-        raise UnknownNameError.among(kind="connector", asked=name, available=_RECIPES)
-    values = {**SINGLE_TASK_RECIPE, **_RECIPES[name]}
+    if name not in PRETRAINED_RECIPES:
+        raise UnknownNameError.among(kind="connector", asked=name, available=PRETRAINED_RECIPES)
+    values = {**SINGLE_TASK_RECIPE, **PRETRAINED_RECIPES[name]}
     return TrainingSettings.from_values({**values, "out": str(out), "features": str(features)})
 
 
@@ -242,7 +231,7 @@ def train_pretrained_zoo(*, only: Sequence[str] = (), samples: int = 400) -> Pat
     PosixPath('data/zoo')
     """
     root = zoo.get_zoo_root()
-    names = [*_RECIPES, *BROWSING_RECIPES, *CODE_RECIPES, *UNIFIED_RECIPES]
+    names = [*PRETRAINED_RECIPES, *BROWSING_RECIPES, *CODE_RECIPES, *UNIFIED_RECIPES]
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UnknownNameError.among(kind="connector", asked=pattern, available=names)

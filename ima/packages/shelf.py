@@ -119,18 +119,6 @@ def is_fetched(part: Part, *, source: Source = "package") -> bool:
     return True
 
 
-def read_part_record(part: Part, *, source: Source = "package") -> dict[str, Any]:
-    """Read the record of a fetched part: source, licence, archives, digests of files, versions.
-
-    Examples
-    --------
-    >>> from ima.models.parts import MODEL_PARTS
-    >>> read_part_record(MODEL_PARTS["smollm2"])["licence"]  # doctest: +SKIP
-    'Apache-2.0'
-    """
-    return _read_record(part, get_parts_root() / part.get_name(source), source=source)
-
-
 def write_part_record(part: Part, folder: Path, *, source: Source, origin: dict[str, Any]) -> None:
     """Write the record of a new folder, with the digests of its files.
 

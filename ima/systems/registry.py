@@ -272,14 +272,3 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         page="sight",
     ),
 }
-
-
-def list_system_pages() -> list[str]:
-    """List the pages that measure systems, each once, in the order of the systems.
-
-    Examples
-    --------
-    >>> list_system_pages()[:2]
-    ['token-reduction', 'demonstrations']
-    """
-    return list(dict.fromkeys(system.page for system in SYSTEMS.values()))

@@ -51,7 +51,7 @@ def test_questions_about_drawings_have_one_answer():
 
 def test_recipes_start_from_a_connector_of_the_pretrained_zoo():
     two, one = browsing_zoo.BROWSING_RECIPES.values()
-    assert two.base in pretrained.list_connector_names()
+    assert two.base in pretrained.PRETRAINED_RECIPES
     assert replace(two.two_passes, second_pass=False) == one.two_passes
     assert replace(two, two_passes=one.two_passes) == one
     assert {name.partition("/")[0] for name in browsing_zoo.BROWSING_RECIPES} == {"browsing"}
@@ -66,7 +66,7 @@ def tiny(tmp_path, monkeypatch):
         "data": "drawings-image-qa", "samples": 8, "epochs": 1, "batch_size": 8, "width": 16,
         "feed_forward": 16, "layers": 1, "word_steps": 0, "checkpoints": 0, "device": "cpu",
     }  # fmt: skip
-    monkeypatch.setattr(pretrained, "_RECIPES", {"tiny/vit/image-qa": base})
+    monkeypatch.setattr(pretrained, "PRETRAINED_RECIPES", {"tiny/vit/image-qa": base})
     own = browsing_zoo.BROWSING_RECIPES["browsing/smollm2-two-pass"]
     training = replace(own.two_passes.training, steps=3, warmup=1, probe_every=3, save_every=1)
     own = replace(

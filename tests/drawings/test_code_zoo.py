@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("planted", "few_counted")
 def test_recipes_differ_in_the_codebook_alone():
     recipes = code_zoo.CODE_RECIPES
     (base,) = {recipe.base for recipe in recipes.values()}
-    assert base in pretrained.list_connector_names()
+    assert base in pretrained.PRETRAINED_RECIPES
     same = {replace(own, codes=replace(own.codes, codes=None)) for own in recipes.values()}
     assert len(same) == 1
     assert [own.codes.codes for own in recipes.values()] == [128, 512, 2048, None]
@@ -37,7 +37,7 @@ def tiny(tmp_path, monkeypatch):
         "data": "drawings-image-caption", "samples": 8, "epochs": 1, "batch_size": 8, "width": 16,
         "feed_forward": 16, "layers": 1, "word_steps": 0, "checkpoints": 0, "device": "cpu",
     }  # fmt: skip
-    monkeypatch.setattr(pretrained, "_RECIPES", {"tiny/vit/image-caption": base})
+    monkeypatch.setattr(pretrained, "PRETRAINED_RECIPES", {"tiny/vit/image-caption": base})
     own = code_zoo.CODE_RECIPES["codes/smollm2-teal-128"]
     training = replace(own.codes.training, steps=3, warmup=1, probe_every=3, save_every=1)
     codes = replace(own.codes, training=training, batch_size=4, codes=8, width=16, pixels=32)

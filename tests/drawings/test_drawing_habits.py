@@ -1,6 +1,6 @@
 """What the world does by habit and what it holds out."""
 
-from ima.drawings.concepts import NOUNS, PROPERTIES, get_concept, list_concepts
+from ima.drawings.concepts import CONCEPTS, NOUNS, PROPERTIES, get_concept
 from ima.drawings.habits import (
     GROUNDS,
     HELD_OUT_DRAWINGS,
@@ -50,7 +50,7 @@ def test_a_tenth_of_the_pairs_is_held_out_and_no_partners():
 
 def test_each_property_keeps_some_nouns_for_tests_and_most_for_training():
     for name in PROPERTIES:
-        nouns = [concept.noun for concept in list_concepts(name)]
+        nouns = [concept.noun for concept in CONCEPTS if concept.has(name)]
         held = [noun for noun in nouns if is_held_out_knowledge(noun)]
         assert 0 < len(held) <= len(nouns) / 2, name
 

@@ -62,16 +62,16 @@ def tiny_zoo(planted, tmp_path, monkeypatch):
         "llava-tiny-3": recipe | multitask,
         "tuned-tiny": recipe | multitask | tuned,
     }
-    monkeypatch.setattr(pretrained, "_RECIPES", recipes)
+    monkeypatch.setattr(pretrained, "PRETRAINED_RECIPES", recipes)
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
     return tmp_path / "zoo"
 
 
-@pytest.mark.parametrize("name", pretrained.list_connector_names())
+@pytest.mark.parametrize("name", pretrained.PRETRAINED_RECIPES)
 def test_every_recipe_is_complete(name, tmp_path):
     settings = pretrained.make_training_settings(name, out=tmp_path, features=tmp_path)
     assert {settings.language, settings.encoder} <= set(MODEL_PARTS)
-    names = pretrained.list_connector_names()
+    names = list(pretrained.PRETRAINED_RECIPES)
     # Scores of a multitask model are kept by task.
     tasks = [dataset.rpartition("-")[2] for dataset in settings.data.split(",")]
     assert len(tasks) == len(set(tasks))

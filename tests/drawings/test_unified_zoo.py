@@ -33,7 +33,7 @@ def test_recipes_read_with_encoders_of_the_pretrained_zoo_and_differ_in_what_is_
     shared, separate = unified_zoo.UNIFIED_RECIPES.values()
     assert replace(separate, separate=None) == shared
     encoders = {reader.encoder for reader in shared.readers.values()}
-    assert encoders <= set(pretrained.list_connector_names())
+    assert encoders <= pretrained.PRETRAINED_RECIPES.keys()
     assert shared.readers.keys() == shared.datasets.keys()
     assert next(iter(shared.readers)) == "image"
 
@@ -74,7 +74,7 @@ def tiny(tmp_path, monkeypatch):
         "data": "drawings-image-caption", "samples": 8, "epochs": 1, "batch_size": 8, "width": 16,
         "feed_forward": 16, "layers": 1, "word_steps": 0, "checkpoints": 0, "device": "cpu",
     }  # fmt: skip
-    monkeypatch.setattr(pretrained, "_RECIPES", {"tiny/vit/image-caption": base})
+    monkeypatch.setattr(pretrained, "PRETRAINED_RECIPES", {"tiny/vit/image-caption": base})
     own = unified_zoo.UNIFIED_RECIPES["onellm/smollm2-shared"]
     training = replace(own.unified.training, steps=3, warmup=1, probe_every=3, save_every=1)
     reader = ModalityReader("image", "tiny/vit/image-caption")

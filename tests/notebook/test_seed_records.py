@@ -198,7 +198,7 @@ def tiny_zoo_of_two_seeds(tmp_path, monkeypatch):
         "device": "cpu",
     }
     model = "tiny/vit/image-caption"
-    monkeypatch.setattr(recipes, "_RECIPES", {model: recipe})
+    monkeypatch.setattr(recipes, "PRETRAINED_RECIPES", {model: recipe})
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
     root = tmp_path / "zoo"
     settings = recipes.make_training_settings(

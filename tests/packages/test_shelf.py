@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ima.errors import PartAbsentError, PartError
+from ima.files import read_json
 from ima.packages import fetch_part, find_part, get_parts_root, is_fetched, verify_part
-from ima.packages.shelf import read_part_record
+from ima.packages.shelf import RECORD_FILE
 
 
 def test_a_variable_moves_the_folder(shelf, monkeypatch):
@@ -60,5 +61,4 @@ def test_digests_find_what_sizes_do_not(tiny_part):
 
 
 def test_the_record_can_be_read(tiny_part):
-    fetch_part(tiny_part)
-    assert read_part_record(tiny_part)["made_by"] == "us"
+    assert read_json(fetch_part(tiny_part) / RECORD_FILE)["made_by"] == "us"
