@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,6 @@ ADAPTER_FOLDER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 #: Which linear layers an adapter tunes.
 AdapterLayers = Literal["all", "query-value"]
-ADAPTER_LAYERS: tuple[AdapterLayers, ...] = get_args(AdapterLayers)
 _QUERY_VALUE = ("q_proj", "v_proj")
 _NAME = "default"
 # What peft puts before the names of a causal language model.

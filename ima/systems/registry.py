@@ -17,13 +17,6 @@ SystemChange = Literal["inputs", "tokens", "weights", "decoding"]
 SystemOutcome = Literal["works", "does not work", "undecided", "not measured"]
 
 SYSTEM_CHANGES: tuple[SystemChange, ...] = get_args(SystemChange)
-#: By change, what it means.
-CHANGE_MEANINGS: Mapping[SystemChange, str] = {
-    "inputs": "what the language model reads: connector, prompt, vocabulary",
-    "tokens": "which tokens run in which blocks",
-    "weights": "weights of the language model",
-    "decoding": "attention and logits while it answers",
-}
 #: Fewer independent units than this decide nothing.
 FEWEST_UNITS = 5
 #: The fraction of captions that highlighting was expected to switch, before any run.
