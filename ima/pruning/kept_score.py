@@ -24,6 +24,8 @@ from ima.pruning.transfer import (
 from ima.stats.intervals import Interval, compute_lowest_point
 from ima.stats.resampling import draw_dataset_weights, label_draws
 
+#: The part of the whole model's score that claim I4 says remains.
+KEPT_PART = 0.9
 #: Sparsities of the tasks' masks whose α-SubNets claim I4 is about; it is tested at the last.
 MASK_SPARSITIES = (0.3, 0.5)
 
@@ -140,11 +142,10 @@ def compute_kept_score_curve(
     whole: TaskScores,
     *,
     tasks: TasksByName,
-    kept: float = 0.9,
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compute how far α-SubNets of several sparsities stay above a part of the whole model's score.
+    """Compute how far α-SubNets of several sparsities stay above nine tenths of the whole score.
 
     Parameters
     ----------
@@ -154,8 +155,6 @@ def compute_kept_score_curve(
         By task ``(sample,)``: scores of the whole model.
     tasks : mapping of str to EvaluationTask
         The tasks that were scored; samples with one id show one content.
-    kept : float
-        The part of the whole model's score that has to remain.
     resamples : int
         Bootstrap resamples of contents, the same for all sparsities.
     seed : int
@@ -164,8 +163,9 @@ def compute_kept_score_curve(
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(sparsity,)`` and ``draws`` ``(draw, sparsity)`` of the score minus ``kept``
-        times the whole model's, mean over tasks; the attribute ``samples`` counts contents.
+        ``estimate`` ``(sparsity,)`` and ``draws`` ``(draw, sparsity)`` of the score minus
+        :data:`KEPT_PART` of the whole model's, mean over tasks; the attribute ``samples`` counts
+        contents.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def compute_kept_score_curve(
     """
     gaps = {
         name: xr.DataArray(
-            np.column_stack([own[name] - kept * whole[name] for own in by_sparsity.values()]),
+            np.column_stack([own[name] - KEPT_PART * whole[name] for own in by_sparsity.values()]),
             dims=("sample", "sparsity"),
             coords={"id": ("sample", [sample.content_key for sample in task.samples])},
         )
