@@ -7,6 +7,7 @@ truth of a sample ask the world that the sample is of, so that neither imports a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,13 @@ from ima.packages.parts import Part
 GROUP = "ima.worlds"
 #: Left, top, right and bottom.
 Box = tuple[float, float, float, float]
+#: By split of a generated world, the percentages of contents that belong to it: from, up to.
+SPLIT_BOUNDS = {
+    "train": (0, 70),
+    "calibration": (70, 80),
+    "validation": (80, 90),
+    "test": (90, 100),
+}
 _FOLDER_HINT = "a data set is also a folder that holds samples.jsonl and its media."
 
 
@@ -121,6 +129,29 @@ def split_dataset_name(name: str, splits: Mapping[str, Collection[str]]) -> tupl
         unknown = UnknownNameError.among(f"split of {base}", split, splits[base])
         raise unknown
     return base, split
+
+
+def hash_words(*words: str) -> int:
+    """Hash words to a number below 2³², the same in every process.
+
+    Examples
+    --------
+    >>> hash_words("pair", "cat", "dog") % 100
+    55
+    """
+    return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:4], "big")
+
+
+def choose_content_split(*words: str) -> str:
+    """Return the split of :data:`SPLIT_BOUNDS` that alone may show the content of these words.
+
+    Examples
+    --------
+    >>> choose_content_split("dog*2", "cat*1", "snow")
+    'validation'
+    """
+    bucket = hash_words(*words) % 100
+    return next(name for name, (low, high) in SPLIT_BOUNDS.items() if low <= bucket < high)
 
 
 def open_named_dataset(name: str, *, n: int, seed: int = 0) -> SampleSet:

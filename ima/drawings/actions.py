@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from ima.drawings.contents import SPLIT_BOUNDS, draw_ground, draw_nouns
+from ima.data.worlds import choose_content_split
+from ima.drawings.contents import draw_ground, draw_nouns
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ class ClipContent:
         True
         """
         words = [f"{noun}*{number}*{action}" for noun, number, action in self.kinds]
-        text = "|".join([*(words if self.in_turn else sorted(words)), self.ground])
-        text += "|in turn" if self.in_turn else ""
-        bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
-        return next(name for name, (low, high) in SPLIT_BOUNDS.items() if low <= bucket < high)
+        if self.in_turn:
+            return choose_content_split(*words, self.ground, "in turn")
+        return choose_content_split(*sorted(words), self.ground)
 
 
 def draw_clip_content(split: str, *, variety: str, rng: np.random.Generator) -> ClipContent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from ima.data.worlds import choose_content_split
 from ima.drawings.concepts import NOUNS
 from ima.drawings.habits import (
     GROUNDS,
@@ -28,12 +28,6 @@ from ima.errors import UnknownNameError
 SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
 #: What a picture may show that training does not: nothing, a drawing, a pair of nouns.
 VARIETIES = ("known", "unseen-drawings", "unseen-pairs")
-SPLIT_BOUNDS = {
-    "train": (0, 70),
-    "calibration": (70, 80),
-    "validation": (80, 90),
-    "test": (90, 100),
-}
 MAX_DRAWINGS = 5
 #: Probabilities of one, two and three: kinds of a picture, and drawings of a kind before pictures
 #: with too many are drawn again.
@@ -72,9 +66,8 @@ class Content:
         >>> Content(kinds, "snow").split == Content(kinds[::-1], "snow").split
         True
         """
-        text = "|".join(sorted(f"{noun}*{count}" for noun, count in self.kinds)) + f"|{self.ground}"
-        bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
-        return next(name for name, (low, high) in SPLIT_BOUNDS.items() if low <= bucket < high)
+        kinds = sorted(f"{noun}*{count}" for noun, count in self.kinds)
+        return choose_content_split(*kinds, self.ground)
 
     @property
     def holds_unseen_pair(self) -> bool:

@@ -16,13 +16,13 @@ asked of a picture that shows one of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
 import numpy as np
 
+from ima.data.worlds import hash_words
 from ima.drawings.concepts import CONCEPTS, NOUNS
 from ima.drawings.sources import ARTISTS
 
@@ -103,10 +103,6 @@ USUAL_GROUNDS: Mapping[str, str] = MappingProxyType(
 HELD_OUT_DRAWINGS: Mapping[str, str] = MappingProxyType(_hold_out_drawings())
 
 
-def _hash(*words: str) -> int:
-    return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:4], "big")
-
-
 @cache
 def is_held_out_pair(noun: str, other: str) -> bool:
     """Return whether two nouns appear together only in the test set of unseen pairs.
@@ -118,7 +114,7 @@ def is_held_out_pair(noun: str, other: str) -> bool:
     """
     if noun == other or PARTNERS[noun] == other or other in find_overlaps(noun):
         return False
-    return _hash("pair", *sorted((noun, other))) % _PAIR_SHARE == 0
+    return hash_words("pair", *sorted((noun, other))) % _PAIR_SHARE == 0
 
 
 @cache
@@ -158,7 +154,7 @@ def _list_held_out_knowledge() -> frozenset[str]:
     return frozenset(
         noun
         for nouns in kinds.values()
-        for noun in sorted(nouns, key=lambda noun: _hash("held", noun))[
+        for noun in sorted(nouns, key=lambda noun: hash_words("held", noun))[
             : len(nouns) // _KNOWLEDGE_SHARE
         ]
     )

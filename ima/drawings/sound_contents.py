@@ -12,13 +12,13 @@ asked about in test splits only, where a question needs to know what they are.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
 import numpy as np
 
+from ima.data.worlds import choose_content_split, hash_words
 from ima.drawings.contents import check_split
 from ima.drawings.habits import is_held_out_knowledge
 from ima.drawings.instrument_phrases import PHRASES, TEMPOS, Phrase, list_roots
@@ -48,12 +48,6 @@ organ-trumpet accordion-banjo bagpipe-guitar electric_guitar-bass_guitar double_
 cello-harp trombone-tuba horn-bassoon oboe-clarinet piccolo-ocarina pan_flute-kalimba sitar-koto
 synthesizer-steel_drum
 """
-_SPLIT_BOUNDS = {
-    "train": (0, 70),
-    "calibration": (70, 80),
-    "validation": (80, 90),
-    "test": (90, 100),
-}
 #: Sentences about a noun in each split but training, where all groups are there, and where not.
 _N_SENTENCES = {
     16: {"test": 2, "validation": 2, "calibration": 2},
@@ -61,10 +55,6 @@ _N_SENTENCES = {
 }
 _KNOWLEDGE_SHARE = 4
 _WEIGHT_SEED = 21
-
-
-def _hash(*words: str) -> int:
-    return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:4], "big")
 
 
 def _draw_weights() -> dict[str, float]:
@@ -80,7 +70,7 @@ def _list_partners() -> dict[str, str]:
 
 def _hold_out(names: Sequence[str], others: Sequence[str], *, purpose: str) -> dict[str, str]:
     """Give every second name one of the others, each as often."""
-    chosen = sorted(names, key=lambda name: _hash(purpose, name))[: len(names) // 2]
+    chosen = sorted(names, key=lambda name: hash_words(purpose, name))[: len(names) // 2]
     return {name: others[k % len(others)] for k, name in enumerate(chosen)}
 
 
@@ -146,14 +136,13 @@ def find_split(event: Event) -> str:
     if isinstance(event, Sentence):
         return _split_sentences(event.noun)[event]
     words = (event.instrument, event.figure, event.tempo, str(event.root))
-    bucket = _hash("root", *words) % 100
-    return next(name for name, (low, high) in _SPLIT_BOUNDS.items() if low <= bucket < high)
+    return choose_content_split("root", *words)
 
 
 @cache
 def _split_sentences(noun: str) -> Mapping[Sentence, str]:
     sentences = [each for each in list_sentences(noun) if not is_unseen_pair(each)]
-    sentences.sort(key=lambda sentence: _hash("sentence", noun, sentence.template))
+    sentences.sort(key=lambda sentence: hash_words("sentence", noun, sentence.template))
     counts = _N_SENTENCES[len(sentences)]
     splits = [name for name, count in counts.items() for _ in range(count)]
     splits += ["train"] * (len(sentences) - len(splits))
@@ -210,7 +199,7 @@ def _list_held_out_instruments() -> frozenset[str]:
     return frozenset(
         name
         for names in first.values()
-        for name in sorted(names, key=lambda name: _hash("held", name))[
+        for name in sorted(names, key=lambda name: hash_words("held", name))[
             : len(names) // _KNOWLEDGE_SHARE
         ]
     )

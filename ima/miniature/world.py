@@ -15,13 +15,13 @@ sample to a split, so no content appears in two splits. The pairs of noun and fi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from ima.data.worlds import SPLIT_BOUNDS, choose_content_split
 from ima.errors import UnknownNameError
 
 WORLD_VERSION = "2"
@@ -32,12 +32,6 @@ _NOVEL_RATE = 0.25
 _NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
 #: Probability of 1, 2, … entities, by the largest number.
 _COUNT_PROBABILITIES = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
-_SPLIT_BOUNDS = {
-    "train": (0, 70),
-    "calibration": (70, 80),
-    "validation": (80, 90),
-    "test": (90, 100),
-}
 SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
 
 _SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
@@ -211,9 +205,7 @@ def get_content_split(entities: tuple[Entity, ...]) -> str:
     >>> get_content_split((ring, star)) == get_content_split((star, ring))
     True
     """
-    text = "|".join(sorted("/".join(entity.key) for entity in entities))
-    bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 100
-    return next(name for name, (low, high) in _SPLIT_BOUNDS.items() if low <= bucket < high)
+    return choose_content_split(*sorted("/".join(entity.key) for entity in entities))
 
 
 def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[Entity, ...]:
@@ -245,8 +237,8 @@ def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[
     ['circle', 'square']
     """
     domain = get_domain(modality)
-    if split not in _SPLIT_BOUNDS:
-        raise UnknownNameError.among(kind="split", asked=split, available=_SPLIT_BOUNDS)
+    if split not in SPLIT_BOUNDS:
+        raise UnknownNameError.among(kind="split", asked=split, available=SPLIT_BOUNDS)
     novel = split == "test" and rng.random() < _NOVEL_RATE
     while True:
         n = int(rng.choice(domain.max_entities, p=_COUNT_PROBABILITIES[domain.max_entities])) + 1
