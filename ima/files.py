@@ -10,8 +10,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from ima.errors import ParameterError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_Record = TypeVar("_Record", bound="BaseModel")
 _SUFFIX, _OLD_SUFFIX = ".partial", ".old.partial"
 
 
@@ -148,3 +154,34 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def read_records(path: Path, record: type[_Record], *, kind: str) -> list[_Record]:
+    """Read the records that a notebook wrote as a JSON list, and check each.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    record : type
+        What each entry becomes, with its own checks.
+    kind : str
+        What an error calls such a record, as ``"claim"``.
+
+    Raises
+    ------
+    ParameterError
+        If the file is not a list of such records.
+
+    Examples
+    --------
+    >>> read_records(Path("finding1.claims.json"), ClaimRecord, kind="claim")  # doctest: +SKIP
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return [record.model_validate(entry) for entry in entries]
+    except (OSError, ValueError, TypeError) as error:
+        raise ParameterError(
+            f"{path} is not a list of {kind} records: {error}. "
+            "Run the notebook that writes it, for example with `make book`."
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from ima.claims.readings import (
 from ima.claims.registry import CLAIMS
 from ima.claims.spread import SeedSpread
 from ima.errors import ParameterError, UnknownNameError
-from ima.files import write_json
+from ima.files import read_records, write_json
 from ima.stats.intervals import Interval
 
 
@@ -312,15 +311,7 @@ def read_claim_records(path: str | Path) -> list[ClaimRecord]:
     >>> read_claim_records("book/runs/finding1.claims.json")[0].verdict  # doctest: +SKIP
     'supported'
     """
-    path = Path(path)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [ClaimRecord.model_validate(entry) for entry in entries]
-    except (OSError, ValueError, TypeError) as error:
-        raise ParameterError(
-            f"{path} is not a list of claim records: {error}. "
-            "Run the notebook that writes it, for example with `make book`."
-        ) from error
+    return read_records(Path(path), ClaimRecord, kind="claim")
 
 
 def collect_claim_records(paths: Iterable[str | Path], *, out: str | Path) -> list[ClaimRecord]:

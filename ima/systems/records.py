@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -10,7 +9,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ima.errors import ParameterError, UnknownNameError
-from ima.files import write_json
+from ima.files import read_records, write_json
 from ima.stats.intervals import Interval
 from ima.systems.registry import SYSTEMS, RelatedSystem, SystemOutcome
 
@@ -264,15 +263,7 @@ def read_system_records(path: str | Path) -> list[SystemRecord]:
     >>> read_system_records("book/runs/browse.systems.json")[0].outcome  # doctest: +SKIP
     'works'
     """
-    path = Path(path)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [SystemRecord.model_validate(entry) for entry in entries]
-    except (OSError, ValueError, TypeError) as error:
-        raise ParameterError(
-            f"{path} is not a list of system records: {error}. "
-            "Run the notebook that writes it, for example with `make book`."
-        ) from error
+    return read_records(Path(path), SystemRecord, kind="system")
 
 
 def collect_system_records(paths: Iterable[str | Path]) -> list[SystemRecord]:
