@@ -10,7 +10,7 @@ One module because tables and statements compare the same arms of reading and dr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -274,9 +274,7 @@ def tabulate_overlaps(scores: Mapping[str, Mapping[str, FloatArray]]) -> pd.Data
     rows = []
     for model, arms in scores.items():
         for arm, values in arms.items():
-            score = compute_mean_score(values)
-            interval = {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
-            rows.append({"model": model, "arm": arm, **interval})
+            rows.append({"model": model, "arm": arm, **asdict(compute_mean_score(values))})
     return pd.DataFrame(rows)
 
 

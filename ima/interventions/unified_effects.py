@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 import xarray as xr
@@ -136,18 +137,8 @@ def tabulate_scores(scores: Mapping[str, xr.DataArray]) -> pd.DataFrame:
         for arm, own in scores.items():
             for modality in own["modality"].to_numpy().tolist():
                 values = own.sel(source=source, modality=modality).to_numpy()
-                score = compute_mean_score(values)
-                rows.append(
-                    {
-                        "model": ARM_NAMES.get(arm, arm),
-                        "modality": modality,
-                        "tokens": words,
-                        "value": score.value,
-                        "low": score.low,
-                        "high": score.high,
-                        "n": score.n,
-                    }
-                )
+                row = {"model": ARM_NAMES.get(arm, arm), "modality": modality, "tokens": words}
+                rows.append(row | asdict(compute_mean_score(values)))
     return pd.DataFrame(rows)
 
 
