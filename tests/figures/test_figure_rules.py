@@ -14,6 +14,7 @@ from figure_rules import find_faults
 from matplotlib import pyplot as plt
 
 from ima import figures
+from ima.claims import error_rates
 from ima.data.samples import MODALITIES
 from ima.figures import verdicts
 from ima.figures.contrast import compute_contrast
@@ -263,9 +264,11 @@ def make_tokens():
 
 def make_error_rates():
     names = [*(f"F{a}.{b}" for a in (1, 2, 3) for b in range(1, 6)), "any"]
-    columns = ["false", "false, adjusted", "power", "power, adjusted"]
+    columns = [
+        name + suffix for name, _ in error_rates.RATES.values() for suffix in ("", ", adjusted")
+    ]
     table = pd.DataFrame(0.05, names, columns)
-    return figures.plot_error_rates(table, highest=0.083)
+    return figures.plot_error_rates(table, highest=0.083, families=400)
 
 
 def make_heatmap():
