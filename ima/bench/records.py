@@ -171,13 +171,16 @@ def time_against(
 def read_resident_memory() -> float:
     """Read how much memory of this process is in use, in MiB.
 
+    Pages of files do not count: the system takes them back whenever it likes, so that the memory of
+    two moments would differ by what the process did not do.
+
     Examples
     --------
     >>> read_resident_memory() > 1
     True
     """
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    _, resident, of_files, *_ = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return (int(resident) - int(of_files)) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def write_records(

@@ -204,6 +204,9 @@ CALLS: dict[Callable[..., Any], Callable[[Arrays], Any]] = {
             {"resid_post": d.means, "ln1": d.without_sinks}, **DRAWS
         )
     ),
+    hook_point_comparison.tabulate_levels: (
+        lambda d: hook_point_comparison.tabulate_levels({"resid_post": d.means}, **DRAWS)
+    ),
     hook_point_comparison.compute_hook_point_norms: (
         lambda d: hook_point_comparison.compute_hook_point_norms({"resid_post": d.norms}, **DRAWS)
     ),

@@ -90,7 +90,7 @@ def test_equal_scores_of_two_models_are_not_certainly_equal():
     assert table["difference"][0] == 0
     assert table["difference high"][0] == -table["difference low"][0] == expected.high > 0.05
     said = benchmark.describe_text_differences(table)
-    assert said == "m: no difference leaves its interval"
+    assert said == "m shows no difference beyond its interval"
     # The same answers, with other probabilities: another model.
     pair = [
         replace(own, scores={**own.scores, benchmark.MC2: values / 2 + moved})
