@@ -24,7 +24,7 @@ from ima.measures.treatments import TREATMENTS, Treatment
 from ima.metrics.answers import score_each_answer
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.scores import compute_mean_score, compute_score_gain
+from ima.stats.scores import LARGEST_GAIN, compute_mean_score, compute_score_gain
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
 #: One pass of a connector that was trained as long for one pass only.
@@ -37,8 +37,6 @@ BLANK = "blank pictures in both passes"
 BROWSING_ARMS = (
     CONTROL, ONE_PASS, TWO_PASSES, OTHER_CONDITION, OTHER_PICTURES, BLANK_AFTER, BLANK,
 )  # fmt: skip
-#: The largest gain of a score that counts as none: one answer in twenty.
-LARGEST_GAIN = 0.05
 #: The statements about the method: two arms, and whether the first is to score higher.
 BROWSING_STATEMENTS: Mapping[str, tuple[str, str, bool]] = {
     "two passes beat one pass that was trained for it": (TWO_PASSES, CONTROL, True),
@@ -285,7 +283,7 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
     pandas.DataFrame
         ``statement``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and ``holds``:
         where the first arm is to score higher, whether the interval is above zero; where it is not
-        to help, whether it is below :data:`LARGEST_GAIN`.
+        to help, whether it is below :data:`ima.stats.scores.LARGEST_GAIN`.
 
     Examples
     --------

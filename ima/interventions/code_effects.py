@@ -33,7 +33,7 @@ from ima.models.code_model import CodeModel, assemble_drawings, find_places
 from ima.models.frozen import FrozenModel
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.scores import compute_mean_score, compute_score_gain
+from ima.stats.scores import LARGEST_GAIN, compute_mean_score, compute_score_gain
 
 _RgbPixels = npt.NDArray[np.uint8]
 #: Returns the text that a sample's picture is drawn from.
@@ -329,7 +329,7 @@ def judge_codes(
     pandas.DataFrame
         ``statement``, ``unit``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and
         ``holds``: where the first arm is to score higher, whether the interval is above zero; where
-        it is not to exceed the second, whether it is not above zero.
+        it is not to exceed the second, whether it is below :data:`ima.stats.scores.LARGEST_GAIN`.
 
     Examples
     --------
@@ -361,7 +361,7 @@ def judge_codes(
     rows = []
     for statement, first, second, better in compared:
         difference = compute_score_gain(first, second, seed=seed)
-        holds = (difference.low > 0) == better
+        holds = difference.low > 0 if better else difference.high < LARGEST_GAIN
         unit = "nats per code" if statement == predicts else "overlap"
         rows.append(
             {"statement": statement, "unit": unit, "difference": difference, "holds": holds}

@@ -14,6 +14,9 @@ from ima.stats import FloatArray
 from ima.stats.intervals import Interval, compute_wilson_interval
 from ima.stats.resampling import draw_bootstrap_weights
 
+#: The largest gain of a score that counts as none: one answer in twenty.
+LARGEST_GAIN = 0.05
+
 
 def compute_mean_score(
     values: Sequence[float] | npt.NDArray[Any],
