@@ -33,8 +33,9 @@ class CacheSet:
         Language model and setup, for example ``"llama-mini (ST)"``.
     members : pandas.DataFrame
         A row per data set, in the same order: ``model``, ``dataset``, ``modality``, ``task``,
-        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, and ``opened``:
-        the name that opens the data set, which may select a split.
+        ``samples``, ``perceptual`` and ``textual`` (mean token counts), ``path``, ``opened``: the
+        name that opens the data set, which may select a split, and ``dtype``, that of the model's
+        weights.
     trees : mapping of str to xarray.DataTree
         By data set, the whole cache.
     hook_point : str
@@ -338,6 +339,7 @@ def _describe_cache(tree: xr.DataTree, *, path: str) -> dict[str, object]:
         "textual": float(samples["n_textual"].mean()),
         "path": path,
         "opened": tree.attrs["parameters"]["dataset"],
+        "dtype": tree.attrs["model"]["dtype"],
     }
 
 

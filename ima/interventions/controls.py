@@ -414,7 +414,7 @@ def run_cache_set_controls(
     settings: dict[str, Any] = {"depths": depths, "batch_size": batch_size, "seed": seed}
     for name, row in cache_set.members.iterrows():
         # One model at a time, beside the first.
-        models[1:] = [load_model(row["model"], device=device)]
+        models[1:] = [load_model(row["model"], device=device, dtype=row["dtype"])]
         _require_same_blocks(models[0], models[-1])
         chosen = cache_set.open_first_samples(str(name), n=samples)
         for condition, means in run_control_conditions(models[-1], chosen, **settings).items():

@@ -73,6 +73,8 @@ def run_separated(
 ) -> dict[Treatment, dict[str, xr.DataArray]]:
     """Run the models of a cache set with separated kinds, on the first samples of each data set.
 
+    Their weights have the dtype that they had when the caches were made.
+
     Parameters
     ----------
     cache_set : CacheSet
@@ -104,7 +106,7 @@ def run_separated(
         return {}
     found: dict[Treatment, dict[str, xr.DataArray]] = {name: {} for name in TREATED}
     for name, row in cache_set.members.iterrows():
-        model = load_model(str(row["model"]), device=device)
+        model = load_model(str(row["model"]), device=device, dtype=row["dtype"])
         chosen = cache_set.open_first_samples(str(name), n=samples)
         batches = model.encode_batches(chosen, batch_size=batch_size)
         treated = capture_treated_means(model, batches, separated=True)

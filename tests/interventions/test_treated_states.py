@@ -8,8 +8,12 @@ from tinysamples import image_set
 
 from ima.cache.cache_set import open_cache_set
 from ima.capture.writer import create_cache
-from ima.interventions.controls import replace_tokens_with_noise
-from ima.interventions.treated_states import capture_treated_means, run_treated_controls
+from ima.interventions.controls import replace_tokens_with_noise, run_cache_set_controls
+from ima.interventions.treated_states import (
+    capture_treated_means,
+    run_separated,
+    run_treated_controls,
+)
 from ima.measures.treatments import TREATMENTS
 from ima.models import load_model
 from ima.studies.treated_curves import read_treated_sets
@@ -31,6 +35,28 @@ def test_treated_means_are_those_of_a_cache(model, tmp_path):
     for name in TREATMENTS:
         np.testing.assert_allclose(treated[name], expected[name], rtol=1e-4, atol=1e-4)
         assert treated[name]["id"].to_numpy().tolist() == [sample.id for sample in samples]
+
+
+def test_models_run_again_with_the_weights_that_made_the_cache(model, tmp_path, monkeypatch):
+    settings = {"samples": 12, "unit": 12, "keep_tokens": 0, "progress": False}
+    paths = []
+    for precision in ("float32", "bfloat16"):
+        own = load_model("llama-mini/vit/image-caption", dtype=precision)
+        path = tmp_path / f"{precision}.zarr"
+        create_cache(own, dataset="mini-image-caption", path=path, **settings)
+        paths.append(path)
+    found = {}
+    for path in paths:
+        cache_set = open_cache_set([path])
+        (name,) = cache_set.members.index
+        assert cache_set.members["dtype"][name] == path.stem
+        found[path.stem] = run_separated(cache_set, samples=12)["without sinks"][name]
+        states = run_cache_set_controls(cache_set, samples=12, draws=1, drawn_samples=0).states
+        np.testing.assert_allclose(
+            states["as it is"][name], cache_set.means[name], rtol=1e-4, atol=1e-4
+        )
+    # Rounded weights give other states.
+    assert float(abs(found["float32"] - found["bfloat16"]).max()) > 1e-3
 
 
 def test_noise_changes_percepts_and_random_blocks_keep_the_input(model):
