@@ -333,9 +333,9 @@ def judge_codes(
 
     Examples
     --------
-    >>> read = {name: {OWN: np.ones(9), ANOTHER: np.zeros(9)} for name in ("teal-8", "dense")}
-    >>> drawn = {"teal-8": {arm: np.zeros(9) for arm in DRAWING_ARMS}}
-    >>> lost = {"teal-8": {OWN_DESCRIPTION: np.zeros(9), ANOTHER_DESCRIPTION: np.ones(9)}}
+    >>> read = {name: {OWN: np.ones(100), ANOTHER: np.zeros(100)} for name in ("teal-8", "dense")}
+    >>> drawn = {"teal-8": {arm: np.zeros(100) for arm in DRAWING_ARMS}}
+    >>> lost = {"teal-8": {OWN_DESCRIPTION: np.zeros(100), ANOTHER_DESCRIPTION: np.ones(100)}}
     >>> judge_codes(read, drawn, lost, dense="dense")["holds"].tolist()
     [True, True, True, True, False, False, True]
     """

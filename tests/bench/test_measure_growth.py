@@ -45,4 +45,6 @@ def test_a_measure_after_another_takes_as_much(tmp_path: Path) -> None:
         kept.append(arrays[-1])
 
     peaks = [measure_growth.measure_cost(fill, cache_set).peak / 2**20 for _ in range(2)]
-    assert all(100 < peak < 200 for peak in peaks), peaks
+    # The first may find memory that is kept of tests before; the second none of the first.
+    assert all(60 < peak < 200 for peak in peaks), peaks
+    assert peaks[1] > 0.8 * peaks[0], peaks
