@@ -101,7 +101,7 @@ which counts yes or no for each sample: its rate moves in steps of one sample
 
 
 def _format_rate(rate: float, *, families: int) -> str:
-    return str(make_rate_interval(rate, families=families)).partition(", n =")[0]
+    return make_rate_interval(rate, families=families).format_without_n()
 
 
 def group_by_power(rates: pd.DataFrame, *, families: int) -> dict[str, pd.Series[float]]:

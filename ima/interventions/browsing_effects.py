@@ -24,7 +24,7 @@ from ima.measures.treatments import TREATMENTS, Treatment
 from ima.metrics.answers import score_each_answer
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.scores import LARGEST_GAIN, compute_mean_score, compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain, is_shown
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
 #: One pass of a connector that was trained as long for one pass only.
@@ -294,7 +294,7 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
     rows = []
     for statement, (first, second, better) in BROWSING_STATEMENTS.items():
         difference = compute_score_gain(scores[first], scores[second], seed=seed)
-        holds = difference.low > 0 if better else difference.high < LARGEST_GAIN
+        holds = is_shown(difference, better=better)
         rows.append({"statement": statement, "difference": difference, "holds": holds})
     return pd.DataFrame(rows)
 

@@ -33,7 +33,7 @@ from ima.models.code_model import CodeModel, assemble_drawings, find_places
 from ima.models.frozen import FrozenModel
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
-from ima.stats.scores import LARGEST_GAIN, compute_mean_score, compute_score_gain
+from ima.stats.scores import compute_mean_score, compute_score_gain, is_shown
 
 _RgbPixels = npt.NDArray[np.uint8]
 #: Returns the text that a sample's picture is drawn from.
@@ -361,7 +361,7 @@ def judge_codes(
     rows = []
     for statement, first, second, better in compared:
         difference = compute_score_gain(first, second, seed=seed)
-        holds = difference.low > 0 if better else difference.high < LARGEST_GAIN
+        holds = is_shown(difference, better=better)
         unit = "nats per code" if statement == predicts else "overlap"
         rows.append(
             {"statement": statement, "unit": unit, "difference": difference, "holds": holds}

@@ -118,8 +118,18 @@ class Interval:
         value, *ends = (min(max(end, low), high) for end in (self.value, self.low, self.high))
         return Interval(value, low=ends[0], high=ends[1], n=self.n)
 
+    def format_without_n(self) -> str:
+        """Return the estimate and its ends in words, for text that says n once.
+
+        Examples
+        --------
+        >>> Interval(0.5, 0.25, 0.75, n=8).format_without_n()
+        '0.500 [0.250, 0.750]'
+        """
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}], n = {self.n}"
+        return f"{self.format_without_n()}, n = {self.n}"
 
 
 def compute_percentile_interval(draws: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -108,6 +108,26 @@ def compute_score_gain(
     return clip_score_difference(Interval.of_draws(value, weights @ gains, n=n), *arrays)
 
 
+def is_shown(difference: Interval, *, better: bool) -> bool:
+    """Return whether a difference of scores shows that one thing is better, or that it is not.
+
+    Parameters
+    ----------
+    difference : Interval
+        First less second.
+    better : bool
+        Whether the first is said to be better; then the whole interval lies above zero. Otherwise
+        it is said not to be, and the whole interval lies below :data:`LARGEST_GAIN`.
+
+    Examples
+    --------
+    >>> wide = Interval(0.0, -0.2, 0.2, n=8)
+    >>> [is_shown(wide, better=better) for better in (True, False)]
+    [False, False]
+    """
+    return difference.low > 0 if better else difference.high < LARGEST_GAIN
+
+
 def clip_score_difference(interval: Interval, *scores: npt.ArrayLike) -> Interval:
     """Clip the interval of a difference of scores to [-1, 1] if all of them lie in [0, 1].
 

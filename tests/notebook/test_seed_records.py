@@ -74,6 +74,10 @@ def measure(**given):
     return seed_records.measure_seeds(repository=ROOT, **given)
 
 
+def test_the_zoos_own_connector_has_one_name():
+    assert retrained.OWN.name == seeds.FIRST_SEED
+
+
 def test_one_connector_is_replaced_among_the_data_sets_of_each_edition(pages_run):
     measure(only=["seed 0", "seed 1"])
     first, second = pages_run[:2], pages_run[2:]
