@@ -189,7 +189,8 @@ def test_a_run_that_is_stopped_while_its_workers_end_says_what_is_kept(
     monkeypatch.setattr(writer, "write_work_unit", raise_interrupt)
     with pytest.raises(KeyboardInterrupt):
         make(path, samples=3, overwrite=True, keep_tokens=0, logit_lens=0)
-    assert not caplog.text
+    # Another library may say, at this moment, that its client has left.
+    assert not [record for record in caplog.records if record.name.startswith("ima")]
 
 
 def raise_interrupt(*_: Any, **__: Any) -> None:
