@@ -231,6 +231,11 @@ def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[st
     yes = np.array([says_yes(text) for text in predictions])
     true = np.array([says_yes(sample.references[0]) for sample in samples])
     counts = np.stack([yes & true, yes & ~true, ~yes & true], axis=1).astype(float)
+    contents = [sample.content_key for sample in samples]
+    average, pool = (
+        functools.partial(score, contents=contents)
+        for score in (compute_mean_score, compute_pooled_score)
+    )
 
     def divide(part: FloatArray, whole: FloatArray) -> FloatArray:
         return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 0.0)
@@ -240,11 +245,9 @@ def score_pope(samples: Sequence[Sample], predictions: Sequence[str]) -> dict[st
         return divide(2 * hits, 2 * hits + false_alarms + misses)
 
     return {
-        "accuracy": compute_mean_score(yes == true),
-        "f1": compute_pooled_score(counts, compute_f1),
-        "precision": compute_pooled_score(
-            counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 1])
-        ),
-        "recall": compute_pooled_score(counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 2])),
-        "yes_ratio": compute_mean_score(yes),
+        "accuracy": average(yes == true),
+        "f1": pool(counts, compute_f1),
+        "precision": pool(counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 1])),
+        "recall": pool(counts, lambda s: divide(s[..., 0], s[..., 0] + s[..., 2])),
+        "yes_ratio": average(yes),
     }

@@ -179,7 +179,7 @@ def compute_kept_score_curve(
         name: xr.DataArray(
             np.column_stack([own[name] - KEPT_PART * whole[name] for own in by_sparsity.values()]),
             dims=("sample", "sparsity"),
-            coords={"id": ("sample", [sample.content_key for sample in task.samples])},
+            coords={"id": ("sample", task.contents)},
         )
         for name, task in tasks.items()
     }

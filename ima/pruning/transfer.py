@@ -74,6 +74,11 @@ class EvaluationTask:
         return SampleScorer(self.samples)
 
     @property
+    def contents(self) -> list[str]:
+        """The content of each sample."""
+        return [sample.content_key for sample in self.samples]
+
+    @property
     def metric(self) -> str:
         """Name of the task's main score."""
         metric = next((name for name in MAIN_SCORES if name in self.scorer.metrics), None)
@@ -334,7 +339,7 @@ def _list_scores(*sides: TaskScores, tasks: TasksByName) -> list[FloatArray]:
 
 def _list_contents(tasks: TasksByName) -> dict[str, list[str]]:
     """Return the content of each task's samples."""
-    return {name: [sample.content_key for sample in task.samples] for name, task in tasks.items()}
+    return {name: task.contents for name, task in tasks.items()}
 
 
 def _label_gaps(

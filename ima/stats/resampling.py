@@ -6,7 +6,7 @@ and contents are what is resampled. Counts take one byte per sample and resample
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,76 @@ def draw_bootstrap_weights(n: int, *, resamples: int, seed: int | tuple[int, ...
     >>> weights.sum("sample").values
     array([1., 1., 1.])
     """
-    counts = draw_resample_counts(n, resamples=resamples, seed=seed)[1:]
-    return xr.DataArray(counts / n, dims=("draw", "sample"))
+    weights, _ = draw_content_weights(n, None, resamples=resamples, seed=seed)
+    return xr.DataArray(weights, dims=("draw", "sample"))
+
+
+def draw_content_weights(
+    size: int, contents: Sequence[str] | None, *, resamples: int, seed: int | tuple[int, ...]
+) -> tuple[FloatArray, int]:
+    """Draw the weight of each sample where samples of one content are drawn together.
+
+    Parameters
+    ----------
+    size : int
+        Number of samples.
+    contents : sequence of str or None
+        The content of each sample; None makes each sample a content of its own.
+    resamples : int
+        Number of resamples.
+    seed : int or tuple of int
+        Same seed, same weights.
+
+    Returns
+    -------
+    weights : ndarray
+        ``(draw, sample)``; rows sum to one.
+    n : int
+        Number of contents, which is the number of independent samples.
+
+    Raises
+    ------
+    ParameterError
+        If there are not as many contents as samples.
+
+    Examples
+    --------
+    >>> weights, n = draw_content_weights(3, ["cat", "dog", "dog"], resamples=5, seed=0)
+    >>> n, bool((weights[:, 1] == weights[:, 2]).all())
+    (2, True)
+    """
+    place = number_contents(size, contents)
+    n = int(place.max(initial=-1)) + 1
+    counts = draw_resample_counts(n, resamples=resamples, seed=seed)[1:, place]
+    return counts / counts.sum(axis=1, keepdims=True, dtype=np.int64), n
+
+
+def number_contents(size: int, contents: Sequence[str] | None) -> RowIndices:
+    """Give the content of each sample a number, in order of appearance.
+
+    Parameters
+    ----------
+    size : int
+        Number of samples.
+    contents : sequence of str or None
+        The content of each sample; None makes each sample a content of its own.
+
+    Raises
+    ------
+    ParameterError
+        If there are not as many contents as samples.
+
+    Examples
+    --------
+    >>> number_contents(3, ["cat", "dog", "cat"])
+    array([0, 1, 0])
+    """
+    if contents is None:
+        return np.arange(size)
+    if len(contents) != size:
+        raise ParameterError(f"Each of {size} samples has one content; got {len(contents)}.")
+    numbers: RowIndices = pd.factorize(np.array(contents, dtype=object))[0]
+    return numbers
 
 
 class BootstrapWeights:

@@ -1,4 +1,8 @@
-"""Scores: means of per-sample values and ratios of sums, with their 95 % intervals and n."""
+"""Scores: means of per-sample values and ratios of sums, with their 95 % intervals and n.
+
+Samples of one content, such as five questions about one picture, are not independent. Where a
+function is told the contents, it resamples them, and n counts them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.stats import FloatArray
+from ima.stats import FloatArray, RowIndices
 from ima.stats.intervals import Interval, compute_wilson_interval
-from ima.stats.resampling import draw_bootstrap_weights
+from ima.stats.resampling import draw_content_weights, number_contents
 
 #: The largest gain of a score that counts as none: one answer in twenty.
 LARGEST_GAIN = 0.05
@@ -21,19 +25,23 @@ LARGEST_GAIN = 0.05
 def compute_mean_score(
     values: Sequence[float] | npt.NDArray[Any],
     *,
+    contents: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
     """Compute the mean over samples with its 95 % interval.
 
     The interval is Wilson's where every value is 0 or 1, because resampling gives a perfect score
-    an interval of no width. Otherwise it is the bootstrap's
-    (:meth:`~ima.stats.intervals.Interval.of_draws`).
+    an interval of no width. Where contents repeat, its number of samples is the effective one: with
+    so many independent samples, the mean would have the same variance (Korn & Graubard 1998).
+    Otherwise the interval is the bootstrap's (:meth:`~ima.stats.intervals.Interval.of_draws`).
 
     Parameters
     ----------
     values : sequence of float
         ``(sample,)``.
+    contents : sequence of str, optional
+        The content of each sample; as default, each sample has its own.
     seed : int
         Seed of the resampling.
     resamples : int
@@ -42,26 +50,48 @@ def compute_mean_score(
     Raises
     ------
     ParameterError
-        If there are no values.
+        If there are no values, or not as many contents.
 
     Examples
     --------
     >>> round(compute_mean_score([1.0] * 100).low, 3)
     0.963
+    >>> score = compute_mean_score([1.0] * 100, contents=["cat"] * 50 + ["dog"] * 50)
+    >>> round(score.low, 3), score.n
+    (0.342, 2)
     """
     array = np.asarray(values, float)
     if array.size == 0:
         raise ParameterError("A score needs at least one sample; got none.")
     if np.isin(array, (0.0, 1.0)).all():
-        low, high = compute_wilson_interval(xr.DataArray(array.mean()), n=array.size)
+        place = number_contents(array.size, contents)
+        n, effective = int(place.max()) + 1, _count_effective(array, place)
+        low, high = compute_wilson_interval(xr.DataArray(array.mean()), n=xr.DataArray(effective))
         # Rounding may put an end of the interval past the value by one unit in the last place.
-        return Interval.around(array.mean(), low=float(low), high=float(high), n=array.size)
-    weights = draw_bootstrap_weights(array.size, resamples=resamples, seed=seed).to_numpy()
-    return Interval.of_draws(array.mean(), weights @ array, n=array.size)
+        return Interval.around(array.mean(), low=float(low), high=float(high), n=n)
+    weights, n = draw_content_weights(array.size, contents, resamples=resamples, seed=seed)
+    return Interval.of_draws(array.mean(), weights @ array, n=n)
+
+
+def _count_effective(values: FloatArray, place: RowIndices) -> float:
+    """Return how many independent samples of 0 or 1 would have a mean of the same variance."""
+    n = int(place.max()) + 1
+    if n == len(values):
+        return float(n)
+    sums = np.bincount(place, values - values.mean())
+    variance = n / max(n - 1, 1) * float((sums**2).sum()) / len(values) ** 2
+    spread = float(values.mean() * (1 - values.mean()))
+    # Where all contents score the same, no more is known than of one sample of each.
+    return min(float(len(values)), spread / variance) if variance > 0 else float(n)
 
 
 def compute_score_gain(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, resamples: int = 1000, seed: int = 0
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    contents: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval:
     """Compute the mean difference of two scores on the same samples, first less second.
 
@@ -74,15 +104,17 @@ def compute_score_gain(
     ----------
     first, second : array_like
         ``(sample,)`` each.
+    contents : sequence of str, optional
+        The content of each sample; as default, each sample has its own.
     resamples : int
-        Bootstrap resamples of samples, the same for both.
+        Bootstrap resamples of contents, the same for both.
     seed : int
         Same seed, same interval.
 
     Raises
     ------
     ParameterError
-        If the scores are not of the same samples, at least one.
+        If the scores are not of the same samples, at least one, or there are not as many contents.
 
     Examples
     --------
@@ -98,13 +130,14 @@ def compute_score_gain(
             "A difference needs two scores of each sample, at least one sample; "
             f"got arrays of shape {shapes[0]} and {shapes[1]}."
         )
-    gains, n = arrays[0] - arrays[1], arrays[0].size
+    gains = arrays[0] - arrays[1]
     value = float(gains.mean())
     if np.ptp(gains) == 0 and all(((own >= 0) & (own <= 1)).all() for own in arrays):
+        n = int(number_contents(gains.size, contents).max()) + 1
         missed = float(compute_wilson_interval(xr.DataArray(0.0), n=n)[1])
         low, high = ((1 - missed) * value + missed * far for far in (-1.0, 1.0))
         return Interval.around(value, low=low, high=high, n=n)
-    weights = draw_bootstrap_weights(n, resamples=resamples, seed=seed).to_numpy()
+    weights, n = draw_content_weights(gains.size, contents, resamples=resamples, seed=seed)
     return clip_score_difference(Interval.of_draws(value, weights @ gains, n=n), *arrays)
 
 
@@ -150,18 +183,25 @@ def clip_score_difference(interval: Interval, *scores: npt.ArrayLike) -> Interva
 
 
 def compute_crossed_score(
-    values: FloatArray, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+    values: FloatArray,
+    *,
+    contents: Sequence[str] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
 ) -> Interval:
     """Compute the mean over samples and draws, with an interval that resamples both.
 
-    Each sample was measured with some random draws, such as directions. Samples and draws are
+    Each sample was measured with some random draws, such as directions. Contents and draws are
     resampled independently, and a cell counts as often as both (the pigeonhole bootstrap, Owen
-    2007). The interval so speaks of other samples and of other draws.
+    2007). The interval so speaks of other contents and of other draws.
 
     Parameters
     ----------
     values : ndarray
         ``(sample, draw)``; NaN where a sample was not measured with a draw.
+    contents : sequence of str, optional
+        The content of each sample; as default, each sample has its own.
     seed : int
         Seed of the resampling.
     resamples : int
@@ -172,7 +212,7 @@ def compute_crossed_score(
     Returns
     -------
     Interval
-        The mean of the measured cells; n counts samples.
+        The mean of the measured cells; n counts contents.
 
     Raises
     ------
@@ -191,26 +231,27 @@ def compute_crossed_score(
             f"Each sample needs a value with at least one draw; got {measured.sum()} values of "
             f"shape {values.shape}."
         )
-    rows, columns = (
-        draw_bootstrap_weights(size, resamples=resamples, seed=(seed, axis)).to_numpy()
-        for axis, size in enumerate(values.shape)
+    (rows, n), (columns, _) = (
+        draw_content_weights(size, own, resamples=resamples, seed=(seed, axis))
+        for axis, (size, own) in enumerate(zip(values.shape, (contents, None), strict=True))
     )
     sums = ((rows @ np.where(measured, values, 0.0)) * columns).sum(axis=1)
     weights = ((rows @ measured) * columns).sum(axis=1)
     draws = sums[weights > 0] / weights[weights > 0]
-    return Interval.of_draws(values[measured].mean(), draws, n=len(values), level=level)
+    return Interval.of_draws(values[measured].mean(), draws, n=n, level=level)
 
 
 def compute_pooled_score(
     counts: FloatArray,
     statistic: Callable[[FloatArray], FloatArray],
     *,
+    contents: Sequence[str] | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> Interval:
     """Compute a score of the whole set, such as a ratio of sums, with its 95 % interval.
 
-    The interval is the bootstrap's over samples
+    The interval is the bootstrap's over contents
     (:meth:`~ima.stats.intervals.Interval.of_draws`); each resample has its own sums.
 
     Parameters
@@ -219,6 +260,8 @@ def compute_pooled_score(
         ``(sample, part)``, the terms of the sums.
     statistic : callable
         Maps sums ``(..., part)`` to scores ``(...)``.
+    contents : sequence of str, optional
+        The content of each sample; as default, each sample has its own.
     seed : int
         Seed of the resampling.
     resamples : int
@@ -237,12 +280,12 @@ def compute_pooled_score(
     """
     if len(counts) == 0:
         raise ParameterError("A score needs at least one sample; got none.")
-    weights = draw_bootstrap_weights(len(counts), resamples=resamples, seed=seed)
+    weights, n = draw_content_weights(len(counts), contents, resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        draws = statistic(weights.values @ counts)
+        draws = statistic(weights @ counts)
     # A resample in which nothing was counted has no ratio.
     value, draws = float(statistic(counts.sum(axis=0))), draws[np.isfinite(draws)]
-    return Interval.of_draws(value, draws, n=len(counts))
+    return Interval.of_draws(value, draws, n=n)
 
 
 def make_interval_record(interval: Interval) -> dict[str, float | int]:

@@ -149,7 +149,7 @@ def summarize_plan(
     return compute_relative_score(
         {name: own.by_sample[plan] for name, own in reports.items()},
         {name: own.by_sample[UNREDUCED_PLAN.name] for name, own in reports.items()},
-        ids={name: own.sample_ids for name, own in reports.items()},
+        ids={name: own.contents for name, own in reports.items()},
         seed=seed,
     )
 

@@ -49,15 +49,15 @@ class PlanReport:
         cost ``COST ratio``, its ratio to that of the unreduced model.
     by_sample : mapping of str to ndarray
         By plan the score of each sample, ``(sample,)``.
-    sample_ids : tuple of str
-        Ids of the samples; data sets that show the same contents share ids.
+    contents : tuple of str
+        The content of each sample; data sets that show the same ones share them.
     task : str
         The samples' task: ``"caption"`` or ``"qa"``.
     """
 
     table: pd.DataFrame
     by_sample: Mapping[str, FloatArray]
-    sample_ids: tuple[str, ...]
+    contents: tuple[str, ...]
     task: str
 
 
@@ -122,11 +122,12 @@ def compare_plans(
         )
     with reuse_perception():
         runs = [_answer(model, samples, plan, batch_size) for plan in by_name.values()]
+    contents = tuple(sample.content_key for sample in samples)
     rows, by_sample = [], {}
     for plan, (answers, costs) in zip(by_name.values(), runs, strict=True):
         values = scorer(samples, answers)[:, scorer.metrics.index(metric)].astype(float)
         by_sample[plan.name] = values
-        mean = compute_mean_score(values)
+        mean = compute_mean_score(values, contents=contents)
         row = {"plan": plan.name, "metric": metric, "score": mean.value, "low": mean.low}
         rows.append(row | {"high": mean.high, "n": mean.n} | costs)
     table = pd.DataFrame(rows)
@@ -138,9 +139,7 @@ def compare_plans(
     for name in ("gflops", "cached", "prefill", "decode", "whole"):
         if name in table:
             table[f"{name} ratio"] = table[name] / table[name].iloc[0]
-    return PlanReport(
-        table, by_sample, tuple(sample.content_key for sample in samples), samples[0].task
-    )
+    return PlanReport(table, by_sample, contents, samples[0].task)
 
 
 def _answer(

@@ -83,3 +83,48 @@ def test_a_crossed_score_speaks_of_other_samples_and_other_draws(turns):
             hits[name] += own.low <= 0 <= own.high
     assert hits["crossed"] / 200 > 0.9
     assert hits["samples"] / 200 < 0.85
+
+
+def test_samples_of_one_content_are_one_unit():
+    rng = np.random.default_rng(0)
+    by_content = rng.normal(size=(40, 1)).repeat(5, axis=1)
+    contents = [f"content {number}" for number in range(40) for _ in range(5)]
+    for own in (by_content, by_content > 0):
+        once = compute_mean_score(own[:, 0])
+        score = compute_mean_score(own.ravel(), contents=contents)
+        assert (score.value, score.n) == (pytest.approx(once.value), 40)
+        assert score.high - score.low == pytest.approx(once.high - once.low, rel=0.15)
+        others = np.zeros(200)
+        gain = compute_score_gain(own.ravel(), others, contents=contents)
+        pooled = compute_pooled_score(
+            np.stack([own.ravel(), 1 + others], axis=1),
+            lambda sums: sums[..., 0] / sums[..., 1],
+            contents=contents,
+        )
+        crossed = compute_crossed_score(own.reshape(200, 1) + 0.0, contents=contents)
+        for interval in (gain, pooled, crossed):
+            assert interval.n == 40
+            assert interval.high - interval.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_contents_that_do_not_repeat_change_nothing():
+    values = np.random.default_rng(1).random(30)
+    names = [f"content {number}" for number in range(30)]
+    for score in (
+        compute_mean_score,
+        lambda own, **given: compute_score_gain(own, 1 - own, **given),
+    ):
+        for own in (values, (values > 0.5).astype(float)):
+            assert score(own, contents=names) == score(own)
+
+
+def test_the_samples_of_a_perfect_score_are_as_many_as_its_contents():
+    twice = compute_mean_score([1.0] * 40, contents=[str(number // 2) for number in range(40)])
+    assert twice == compute_mean_score([1.0] * 20)
+    none = compute_score_gain([1.0] * 40, [1.0] * 40, contents=[str(n // 2) for n in range(40)])
+    assert none == compute_score_gain([1.0] * 20, [1.0] * 20)
+
+
+def test_each_sample_has_one_content():
+    with pytest.raises(ParameterError, match="Each of 3 samples has one content; got 2"):
+        compute_mean_score([0.0, 1.0, 0.5], contents=["a", "b"])

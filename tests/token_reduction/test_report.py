@@ -39,7 +39,7 @@ def test_plans_are_compared_with_the_unreduced_model(tiny_zoo):
     found = compare_plans(model, samples, plans, batch_size=2, repeats=1, decoded=2)
     table = found.table
     assert found.by_sample[plans[0].name].shape == (5,)
-    assert found.sample_ids == tuple(sample.id for sample in samples)
+    assert found.contents == tuple(sample.content_key for sample in samples)
     assert found.task == "caption"
     assert table["plan"].tolist() == [UNREDUCED_PLAN.name, *(plan.name for plan in plans)]
     plain, gone, skipped = table.to_dict("records")
