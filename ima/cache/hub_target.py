@@ -9,6 +9,7 @@ from typing import Any
 
 from ima.cache.addresses import HubDataset, redact
 from ima.cache.remote import format_digests
+from ima.cache.schema import is_cache_file
 from ima.errors import CacheDifferentError, CacheError, CacheUnreachableError
 
 _HINTS = {
@@ -90,6 +91,12 @@ def push_to_hub(
                 additions.append(CommitOperationAdd(f"{place.path}/{key}", content))
         if kept == len(files) == len(there):
             return 0, size
+        strange = [key for key in sorted(there) if not is_cache_file(key)]
+        if strange:
+            raise CacheDifferentError(
+                f"{address!r} holds files that are no part of a cache, for example {strange[0]}. "
+                "Give another folder."
+            )
         if there and not overwrite:
             # A commit brings a whole cache: what is there and differs is another one.
             raise CacheDifferentError(

@@ -195,6 +195,7 @@ def make_cache_attributes(
         "tokens": layout.tokens,
         "vocabulary": layout.vocabulary,
         "linear_in_features": dict(layout.linear_in_features),
+        "contents": layout.contents,
     }
     values = parameters.model_dump(mode="json")
     execution = {name: values.pop(name) for name in _EXECUTION}
@@ -242,6 +243,28 @@ def parse_cache_layout(stored: Mapping[str, Any]) -> CacheLayout:
     sizes["metrics"] = tuple(sizes.get("metrics", ()))
     settings = ("samples", "dtype", "loss", "predict", "logit_lens")
     return CacheLayout(**sizes, **{k: parameters[k] for k in settings if k in parameters})
+
+
+def complete_layout(stored: Mapping[str, Any], *, holds_contents: bool) -> dict[str, Any]:
+    """Return attributes whose layout says that ``/samples`` holds ``content``, if it does.
+
+    The first caches with contents did not say so.
+
+    Parameters
+    ----------
+    stored : mapping
+        Attributes of the store.
+    holds_contents : bool
+        Whether the store has the array.
+
+    Examples
+    --------
+    >>> complete_layout({"layout": {"unit": 8}}, holds_contents=True)
+    {'layout': {'unit': 8, 'contents': True}}
+    """
+    if not holds_contents:
+        return dict(stored)
+    return {**stored, "layout": {**stored["layout"], "contents": True}}
 
 
 def list_attribute_differences(

@@ -15,7 +15,11 @@ import xarray as xr
 from ima.cache.direct_reads import DirectArray, read_selection
 from ima.cache.direct_tree import open_direct_tree
 from ima.cache.guarded_reads import StoreWatch, guard_reads
-from ima.cache.provenance import parse_cache_layout, parse_cache_parameters
+from ima.cache.provenance import (
+    complete_layout,
+    parse_cache_layout,
+    parse_cache_parameters,
+)
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import (
     SCHEMA_1_VERSION,
@@ -249,6 +253,8 @@ def _read_root(location: StoreLocation) -> tuple[bytes, dict[str, Any], dict[str
         )
     try:
         found = upgrade_attributes(attributes) if version == SCHEMA_1_VERSION else dict(attributes)
+        arrays = document.get("consolidated_metadata", {}).get("metadata", {})
+        found = complete_layout(found, holds_contents="samples/content" in arrays)
         layout = parse_cache_layout(found)
         whole = all(isinstance(found.get(section, {}), Mapping) for section in _SECTIONS)
         whole = whole and isinstance(layout.samples, int) and isinstance(layout.unit, int)

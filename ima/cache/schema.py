@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,27 @@ _MAX_SHARD_BYTES = 2 * _SHARD_BYTES
 # A unit of a small model would hold thousands of samples before its shard is full, and a killed
 # run would lose them all.
 _MAX_UNIT_SAMPLES = 32
+
+
+# The groups of both schemas, and the files of a Zarr group or array.
+_GROUPS = "drift|input_norms|inputs|lens|logit_lens|means|norms|samples|sinks|tokens|without_sinks"
+_CACHE_FILE = re.compile(rf"zarr\.json|(?:{_GROUPS})(?:/[\w.]+)*/(?:zarr\.json|c(?:/\d+)*)")
+
+
+def is_cache_file(key: str) -> bool:
+    """Return whether a file has a name that files of a cache have.
+
+    Parameters
+    ----------
+    key : str
+        Path of the file in the store, with slashes.
+
+    Examples
+    --------
+    >>> [is_cache_file(key) for key in ("means/mlp_post/mean/c/0/1", "a.zarr/zarr.json")]
+    [True, False]
+    """
+    return _CACHE_FILE.fullmatch(key) is not None
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
     Raises
     ------
     CacheError
-        If no store has the URL's protocol, or the URL holds credentials.
+        If the path is empty, no store has the URL's protocol, or the URL holds credentials.
 
     Examples
     --------
@@ -238,6 +238,10 @@ def locate_store(path: str | os.PathLike[str]) -> StoreLocation:
     ('memory://mine.zarr', None)
     """
     text = os.fspath(path)
+    if not text.strip():
+        raise CacheError(
+            "The path of a cache is empty. If it comes from a variable, set it; then give it again."
+        )
     if text.startswith("file://"):
         text = url2pathname(text.removeprefix("file://"))
     if is_url(text):

@@ -16,6 +16,7 @@ from typing import Any
 from ima.cache.hub_target import push_to_hub
 from ima.cache.reader import list_cache_files, read_cache_attributes, read_done_mask
 from ima.cache.remote import RemoteFolder, format_digests, is_same_content
+from ima.cache.schema import is_cache_file
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store, lock_store
 from ima.cache.verification import verify_cache
 from ima.errors import (
@@ -78,7 +79,7 @@ def push_cache(
     target : str or path
         ``s3://BUCKET/NAME.zarr``, ``gs://…``, ``hf://datasets/OWNER/NAME/FOLDER`` or a folder.
     overwrite : bool
-        Whether to replace what is there.
+        Whether to replace another cache, or a part of one, that is there.
     progress : bool
         Whether to show a progress bar on a terminal.
 
@@ -94,7 +95,8 @@ def push_cache(
     CacheCorruptError
         If it is damaged.
     CacheDifferentError
-        If there is something else at the target.
+        If there is another cache at the target, or anything that is no part of a cache: that is
+        never replaced. If source and target are one, or one lies in the other.
     CacheLockedError
         If another process is writing there.
     CacheUnreachableError
@@ -107,6 +109,7 @@ def push_cache(
     """
     source, place = locate_store(path), locate_store(target)
     command = _make_command("push", source, place, overwrite=overwrite)
+    _require_apart(source, place)
     attributes = _require_finished(source)
     report = verify_cache(path)
     if not report.ok:
@@ -151,7 +154,7 @@ def pull_cache(
     path : str or path
         The folder.
     overwrite : bool
-        Whether to replace what is there.
+        Whether to replace another cache, or a part of one, that is there.
     progress : bool
         Whether to show a progress bar on a terminal.
 
@@ -167,7 +170,8 @@ def pull_cache(
     CacheCorruptError
         If a file does not have its digest.
     CacheDifferentError
-        If there is something else in the folder.
+        If there is another cache in the folder, or anything that is no part of a cache: that is
+        never replaced. If source and target are one, or one lies in the other.
     CacheUnreachableError
         If the store does not answer; the message has the command that continues.
 
@@ -178,6 +182,7 @@ def pull_cache(
     """
     origin, place = locate_store(source), locate_store(path)
     command = _make_command("pull", origin, place, overwrite=overwrite)
+    _require_apart(origin, place)
     attributes = _require_finished(origin)
     copy = _copy(
         origin,
@@ -224,6 +229,24 @@ def _make_command(
     """Return the command line that makes or continues a copy."""
     option = ["--overwrite"] if overwrite else []
     return shlex.join(["ima", "cache", verb, source.address, target.address, *option])
+
+
+def _require_apart(source: StoreLocation, target: StoreLocation) -> None:
+    """Refuse to copy a cache to itself, into itself, or to a folder that holds it."""
+    paths = [
+        str(own.local.resolve()) if own.local is not None else own.address.rstrip("/")
+        for own in (source, target)
+    ]
+    first, second = (f"{path}/" for path in paths)
+    if not (first.startswith(second) or second.startswith(first)):
+        return
+    how = "is the same place as" if first == second else "holds"
+    outer, inner = (source, target) if second.startswith(first) else (target, source)
+    name = source.address.rstrip("/").rpartition("/")[2]
+    raise CacheDifferentError(
+        f"{outer.address!r} {how} {inner.address!r}. Give another target, and the name of the copy "
+        f"with it, for example copies/{name}."
+    )
 
 
 def _require_finished(location: StoreLocation) -> dict[str, Any]:
@@ -351,10 +374,23 @@ def _require_own_target(
     there: Mapping[str, str],
     overwrite: bool,
 ) -> None:
-    """Refuse a target that holds anything but this cache or a part of it."""
+    """Refuse a target that holds anything but this cache or a part of it.
+
+    Another cache, or a part of one, is deleted on demand; what is no part of a cache never is.
+    """
     root = target.find(ROOT_METADATA_FILE) if ROOT_METADATA_FILE in there else None
     other = sorted(set(there) - set(files))
     differs = root is not None and root != source.read(ROOT_METADATA_FILE)
+    strange = [key for key in other if not is_cache_file(key)]
+    if strange:
+        raise CacheDifferentError(
+            f"{target.address!r} holds files that are no part of a cache, for example "
+            f"{strange[0]}. Give another target, for example "
+            f"{target.address.rstrip('/')}/{source.address.rstrip('/').rpartition('/')[2]}."
+        )
+    if differs:
+        # A store that is no cache of ima is refused here.
+        read_cache_attributes(target)
     if not (differs or other):
         return
     if overwrite:
@@ -362,7 +398,7 @@ def _require_own_target(
         for key in [*([ROOT_METADATA_FILE] if root is not None else []), *other]:
             target.delete(key)
         return
-    what = "another cache" if differs else f"files of something else, for example {other[0]}"
+    what = "another cache" if differs else f"a part of another cache, for example {other[0]}"
     raise CacheDifferentError(
         f"{target.address!r} holds {what}. Give another target, or replace what is there with "
         "overwrite=True (--overwrite)."

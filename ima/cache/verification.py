@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ima.cache.provenance import parse_cache_layout
+from ima.cache.provenance import complete_layout, parse_cache_layout
 from ima.cache.reader import list_cache_files, make_file_key, read_cache_attributes
 from ima.cache.schema import CACHE_SCHEMA, CACHE_SCHEMA_VERSION, ArraySpec
 from ima.cache.schema1 import SCHEMA_1_VERSION, downgrade_path, upgrade_path
@@ -163,9 +163,11 @@ def read_trusted_metadata(location: StoreLocation) -> tuple[dict[str, Any], dict
     if location.exists() and is_root_intact(location.read(ROOT_METADATA_FILE)):
         attributes, root = read_cache_attributes(location), location.read(ROOT_METADATA_FILE)
     else:
-        attributes = _read_copied_attributes(location)
-        root = build_initial_files(attributes)[ROOT_METADATA_FILE]
-        if json.loads(root)["attributes"] != attributes:
+        copied = _read_copied_attributes(location)
+        holds_contents = location.exists(f"samples/content/{ROOT_METADATA_FILE}")
+        attributes = complete_layout(copied, holds_contents=holds_contents)
+        root = _build_files(attributes, copied)[ROOT_METADATA_FILE]
+        if json.loads(root)["attributes"] != copied:
             raise _make_lost_error(location)
     entries = json.loads(root)["consolidated_metadata"]["metadata"]
     children = {
@@ -183,7 +185,12 @@ def build_initial_files(attributes: Mapping[str, Any]) -> dict[str, bytes]:
     >>> "means/resid_post/layer/c/0" in build_initial_files(attributes)  # doctest: +SKIP
     True
     """
-    without_digest = {name: value for name, value in attributes.items() if name != ROOT_DIGEST_KEY}
+    return _build_files(attributes, attributes)
+
+
+def _build_files(attributes: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of a store with some attributes whose root states others."""
+    without_digest = {name: value for name, value in stated.items() if name != ROOT_DIGEST_KEY}
     return build_store_metadata(parse_cache_layout(attributes).arrays(), without_digest)
 
 

@@ -220,7 +220,7 @@ def _read_existing(location: StoreLocation, *, clean: bool) -> dict[str, Any] | 
     if local is not None and local.exists() and not (local.is_dir() and not any(local.iterdir())):
         raise CacheError(
             f"{location.address!r} exists and is not a cache ({ROOT_METADATA_FILE} is missing). "
-            "Give another path, or remove it."
+            "Give another path."
         )
     return None
 

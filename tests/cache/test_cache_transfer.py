@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from functools import partial as prepare
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from urllib.parse import unquote
 
 import pytest
 import xarray as xr
+import zarr
 from tinybucket import Bucket, get_address, serve
 from tinycaches import DAMAGEABLE, DAMAGEABLE_SETTINGS, snapshot
 
 import ima
 from ima.cache.reader import list_cache_files
 from ima.cache.remote import RemoteFolder
+from ima.cache.schema import is_cache_file
 from ima.cache.store import locate_store
 from ima.cache.transfer import pull_cache, push_cache
 from ima.capture.writer import create_cache
@@ -170,10 +173,46 @@ def test_what_is_not_copied(
         push_cache(whole, target="https://host.example/x.zarr")
     target.mkdir()
     (target / "letters.txt").write_text("mine")
-    with pytest.raises(CacheDifferentError, match=r"something else, for example letters\.txt"):
-        push_cache(whole, target=target)
-    push_cache(whole, target=target, overwrite=True)
-    assert snapshot(target) == files
+    for overwrite in (False, True):
+        with pytest.raises(CacheDifferentError, match=r"letters\.txt\. Give .*/whole\.zarr"):
+            push_cache(whole, target=target, overwrite=overwrite)
+    assert snapshot(target) == {"letters.txt": b"mine"}
+
+
+def test_what_is_no_part_of_a_cache_is_never_deleted(
+    whole: Path, other: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "caches"
+    for name, source in {"mine.zarr": whole, "other.zarr": other}.items():
+        shutil.copytree(source, folder / name)
+    before = snapshot(tmp_path)
+    # A cache's folder as the target: its caches would be lost.
+    with pytest.raises(CacheDifferentError, match="no part of a cache, for example"):
+        push_cache(whole, target=folder, overwrite=True)
+    with pytest.raises(CacheDifferentError, match="no part of a cache, for example"):
+        pull_cache(whole, path=folder, overwrite=True)
+    mine = folder / "mine.zarr"
+    for target in (folder, mine, mine / "inside.zarr"):
+        for copy in (prepare(push_cache, target=target), prepare(pull_cache, path=target)):
+            with pytest.raises(CacheDifferentError, match=r"holds|is the same place as"):
+                copy(mine, overwrite=True)
+    assert snapshot(tmp_path) == before
+    # Another store of Zarr is not a cache.
+    zarr.open_group(tmp_path / "foreign.zarr", mode="w", attributes={"mine": True})
+    with pytest.raises(CacheError, match="not a cache of ima"):
+        push_cache(whole, target=tmp_path / "foreign.zarr", overwrite=True)
+    # What a stopped copy of another cache left is replaced.
+    (folder / "other.zarr" / "zarr.json").unlink()
+    with pytest.raises(CacheDifferentError, match="a part of another cache, for example means/"):
+        push_cache(whole, target=folder / "other.zarr")
+    push_cache(whole, target=folder / "other.zarr", overwrite=True)
+    assert snapshot(folder / "other.zarr") == snapshot(whole)
+
+
+def test_the_files_of_a_cache_have_names_of_their_own(finished: Path) -> None:
+    assert [key for key in snapshot(finished) if not is_cache_file(key)] == []
+    for key in ("thesis.tex", "mine.zarr/means/resid_post/mean/c/0", "means/notes.txt", "c/0", ""):
+        assert not is_cache_file(key)
 
 
 def test_another_cache_is_replaced_only_on_demand(

@@ -6,8 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from tinycaches import snapshot
 
 from ima.cache.cache_set import open_cache_set
+from ima.cache.provenance import parse_cache_layout
+from ima.cache.reader import read_cache_attributes
+from ima.cache.store import build_store_metadata, locate_store
+from ima.cache.transfer import pull_cache, push_cache
+from ima.cache.verification import verify_cache
+from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
 from ima.data.folders import SAMPLES_FILE, read_data_folder, write_data_folder
 from ima.data.importers.rows import make_samples_from_rows
@@ -74,6 +81,43 @@ def test_samples_of_a_world_share_their_ids_also_in_folders(open_means, tmp_path
     for task in ("caption", "qa"):
         write_data_folder(open_samples(f"mini-image-{task}", n=4), tmp_path / task)
     assert count_contents(open_means(c=str(tmp_path / "caption"), d=str(tmp_path / "qa"))) == (4, 1)
+
+
+def test_a_cache_of_a_folder_is_whole(tiny_zoo, tmp_path):
+    path = cache(
+        str(write_folder(tmp_path / "data", ["cat", "cat", "dog", None])), tmp_path / "a.zarr"
+    )
+    assert verify_cache(path).ok
+    push_cache(path, target=tmp_path / "b.zarr")
+    pull_cache(tmp_path / "b.zarr", path=tmp_path / "c.zarr")
+    assert {key: (tmp_path / "c.zarr" / key).read_bytes() for key in snapshot(path)} == snapshot(
+        path
+    )
+    (path / "samples/content/c/0").write_bytes(b"")
+    (path / "means/resid_post/mean/c/0/0/0/0").unlink()
+    damaged = verify_cache(path)
+    assert not damaged.ok
+    repair_cache(path)
+    assert snapshot(path) == snapshot(tmp_path / "c.zarr")
+
+
+def test_a_cache_that_does_not_say_that_it_holds_contents_is_whole(tiny_zoo, tmp_path):
+    path = cache(str(write_folder(tmp_path / "data", ["cat", "dog"])), tmp_path / "a.zarr", n=2)
+    root = json.loads((path / "zarr.json").read_text())
+    attributes = {**root["attributes"], "layout": dict(root["attributes"]["layout"])}
+    assert attributes["layout"].pop("contents") is True
+    attributes.pop("sha256", None)
+    layout = parse_cache_layout(read_cache_attributes(locate_store(path)))
+    for key, content in build_store_metadata(layout.arrays(), attributes).items():
+        if key.endswith("zarr.json"):
+            (path / key).write_bytes(content)
+    assert "contents" not in json.loads((path / "zarr.json").read_text())["attributes"]["layout"]
+    assert verify_cache(path).ok
+    # It is finished: the same command has nothing to do.
+    assert cache(str(tmp_path / "data"), path, n=2) == path
+    (path / "zarr.json").write_bytes(b"")
+    repair_cache(path)
+    assert verify_cache(path).ok
 
 
 def test_the_content_is_in_the_fingerprint_only_if_it_is_named(tmp_path):

@@ -14,6 +14,7 @@ from tinysamples import image_set
 import ima
 from ima.cache.cache_set import open_cache_set
 from ima.cache.reader import describe_cache
+from ima.cache.schema import is_cache_file
 from ima.cache.schema1 import downgrade_path, upgrade_path
 from ima.cache.verification import verify_cache
 from ima.capture.repair import repair_cache
@@ -54,6 +55,10 @@ def new(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("schema2") / "new.zarr"
     create_cache(model, dataset=image_set(3), path=path, **SETTINGS)
     return path
+
+
+def test_its_files_have_names_of_a_cache(old: Path) -> None:
+    assert [key for key in snapshot(old) if not is_cache_file(key)] == []
 
 
 def test_groups_dims_and_attributes_have_the_names_of_schema_2(old: Path, new: Path) -> None:
