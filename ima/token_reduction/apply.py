@@ -102,6 +102,9 @@ class _Run:
         self.layers = model.layers
         self.prompt_length = batch.attention_mask.shape[1]
         self.real = batch.attention_mask.bool()
+        # An answer that is read with its prompt does not choose what leaves: nor is it there when
+        # a model answers.
+        self.prompt = self.real & ~batch.answer
         self.trace = PlanTrace()
         #: Layers whose attention a step reads, and what they did while it is needed.
         self.watched = {s.after_layer for s in plan.prune_steps if "attention" in s.needs}
@@ -231,6 +234,7 @@ class _Run:
         view: dict[str, Any] = {
             "sample_ids": self.batch.sample_ids,
             "real": self.real if packed is None else packed.real,
+            "prompt": self.prompt if packed is None else packed.take(self.prompt) & packed.real,
             "states": states[beams],
         }
         if layer > 0:
@@ -251,10 +255,10 @@ class _Run:
                 f"{self.plan.name!r} needs similarities to the CLS token; the batch has none."
             )
         # The last token of the prompt predicts the next one.
-        last = self.real & (self.real.flip(1).cumsum(1).flip(1) == 1)
+        last = self.prompt & (self.prompt.flip(1).cumsum(1).flip(1) == 1)
         kept = self.present.clone()
         for step in steps:
-            candidates = self._group(step.prune) & self.present & ~last
+            candidates = self._group(step.prune) & self.prompt & self.present & ~last
             if packed is None:
                 kept &= ~select_tokens(step, TokenView(candidates=candidates, **view))
             else:

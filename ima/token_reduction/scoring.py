@@ -45,6 +45,9 @@ class TokenView:
         The layer's attention, from which the weights of a token are computed.
     summary : Tensor or None
         ``(sample, token)``: cosine of each perceptual token's patch with the encoder's CLS token.
+    prompt : Tensor or None
+        ``(sample, token)`` bool: false at padding and at the tokens of an answer that is read with
+        its prompt; None where there is no answer.
     """
 
     sample_ids: Sequence[str]
@@ -56,9 +59,10 @@ class TokenView:
     keys: Tensor | None = None
     attention: LayerAttention | None = None
     summary: Tensor | None = None
+    prompt: Tensor | None = None
 
     def attention_of_last_token(self) -> Tensor:
-        """Return how much the last token of each sample attends to each, ``(sample, token)``.
+        """Return how much the last token of each prompt attends to each, ``(sample, token)``.
 
         The mean over heads, with the masks, windows, softcaps, sinks and biases of the layer;
         0 at padding.
@@ -69,7 +73,8 @@ class TokenView:
             If the layer's output does not follow from its weights.
         """
         assert self.attention is not None
-        last = self.real.shape[1] - 1 - self.real.flip(1).int().argmax(dim=1)
+        prompt = self.real if self.prompt is None else self.prompt
+        last = prompt.shape[1] - 1 - prompt.flip(1).int().argmax(dim=1)
         weights = self.attention.compute_weights(last).mean(dim=1)
         return weights.masked_fill(~self.real, 0.0)
 

@@ -72,6 +72,24 @@ def test_of_half_of_the_tokens_the_means_are_those_of_the_half_that_stays(model)
         np.testing.assert_allclose(own, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    "plan", [FastV(after_layer=1, ratio=0.5).plan(), VTW(after_layer=1).plan()]
+)
+def test_an_answer_does_not_choose_which_tokens_leave(model, plan, side):
+    samples, kept = image_set(5), []
+    for target in (False, True):
+        batch = model.encode(samples, side=side, target=target)
+        with apply_plan(model, batch, plan) as trace:
+            model.forward(batch)
+        perceptual = batch.modality > 0
+        rows = zip(trace.present[-1], perceptual, strict=True)
+        kept.append([present[own].tolist() for present, own in rows])
+        # Neither the answer nor the end of the prompt ever leaves.
+        assert (trace.present[-1] | perceptual).equal(batch.attention_mask.bool() | perceptual)
+    assert kept[0] == kept[1]
+
+
 def test_skipped_tokens_keep_their_places(model):
     samples = image_set(3)
     plan = SkipSubBlock(sub_block="ffn", ratio=0.5, start=2).plan()
