@@ -26,7 +26,7 @@ from ima.models import load_model
 from ima.models.code_model import CODES_FOLDER
 from ima.models.codes import CodeConfig, CodeConnector
 from ima.models.frozen import FrozenModel
-from ima.training.codes import CodePictures, CodeRecipe, train_codes
+from ima.training.codes import CodePictures, CodeRecipe, ReadingRecipe, train_codes
 from ima.training.features import EncoderTokenStore
 from ima.training.loop import TrainingRecipe, TrainingResult
 
@@ -46,9 +46,11 @@ class DrawingsCodeRecipe:
     base : str
         The model whose encoder and language model are used; its connector is not.
     samples : int
-        Pictures of the training split; a tenth of it in the validation split.
+        Pictures of the training split; one for each 25 of them in the validation split.
     codes : CodeRecipe
         Hyperparameters.
+    reading : ReadingRecipe
+        A first stage, and vectors of tiles.
     autocast_after : int or None
         The first step in bfloat16, where the hardware is faster with it.
     """
@@ -56,13 +58,16 @@ class DrawingsCodeRecipe:
     base: str
     samples: int
     codes: CodeRecipe
+    reading: ReadingRecipe
     autocast_after: int | None = None
 
 
 _CODES = DrawingsCodeRecipe(
     base="smollm2/dinov2/image-caption",
-    samples=2000,
+    samples=5000,
     codes=CodeRecipe(_TRAINING, codes=None, width=768),
+    # As many steps, and the learning rates, of the single connector between the same parts.
+    reading=ReadingRecipe(word_steps=1500, first_rate=0.2, last_rate=4.0, place_rate=4.0),
     autocast_after=100,
 )
 #: By name in the zoo, a training; all read the same pictures in the same order.
@@ -114,7 +119,7 @@ def _train(
     """Train codes; return the weights, the card's own entries, and the result."""
     sizes = {
         "train": recipe.samples,
-        "validation": max(recipe.codes.batch_size, recipe.samples // 10),
+        "validation": max(recipe.codes.batch_size, recipe.samples // 25),
     }
     pictures = {
         split: open_drawn_pictures(base, split, n=n, recipe=recipe.codes)
@@ -127,6 +132,7 @@ def _train(
         name=name,
         state_path=state_path,
         autocast_after=recipe.autocast_after,
+        reading=recipe.reading,
     )
     entries = {
         "kind": CODES_FOLDER,

@@ -76,6 +76,7 @@ def keep_trained_part(name: str, train: TrainPart, *, recipe: Mapping[str, Any])
             "modality": "image",
             **own,
             "recipe": dict(recipe),
+            **({"word_curve": result.word_curve} if result.word_curve else {}),
             "curve": result.curve,
             "scores": {},
             "floors": {},
@@ -90,5 +91,6 @@ def keep_trained_part(name: str, train: TrainPart, *, recipe: Mapping[str, Any])
             },
         }
         write_json(partial / zoo.CARD_FILE, card)
-    state_path.unlink(missing_ok=True)
+    for left in states.glob(f"{state_path.stem}.*"):
+        left.unlink(missing_ok=True)
     return folder

@@ -5,7 +5,8 @@ A picture is cut into tiles. The feature of a tile is the mean of the encoder's 
 further word of a frozen language model. Its row of the input embedding is read where a picture
 stands. Its row of the unembedding is predicted where the model draws: given a description, it
 predicts the codes of a picture one after another. Before each code stands a *place*, a trained
-vector that says which tile is asked for. A small decoder turns codes back into pixels.
+vector that says which tile is asked for. A small decoder turns codes back into pixels. Where a
+picture is read, the vector of its tile may be added to each row (*reading places*).
 
 The input row of a code is the output of a perceptron that reads its centroid (the authors project
 their codebook in the same way). So the control without codes has the same connector, which reads
@@ -41,6 +42,9 @@ class CodeConfig(BaseModel):
         Hidden size of the perceptron.
     output_norm : float
         L2 norm at which input rows start: that of the language model's embeddings.
+    reading_places : bool
+        Whether a trained vector of its tile is added to each row that is read, as to rows of a
+        position embedding.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class CodeConfig(BaseModel):
     side: int = Field(default=4, ge=1)
     width: int = Field(default=128, ge=1)
     output_norm: float = Field(gt=0.0)
+    reading_places: bool = False
 
     @property
     def queries(self) -> int:
@@ -92,16 +97,43 @@ class CodeConnector(nn.Module):
                 nn.Linear(config.width, config.hidden),
                 make_output_norm(config.hidden, output_norm=config.output_norm),
             )
+            scale = config.output_norm / config.hidden**0.5
             if config.codes is not None:
                 self.register_buffer("centroids", torch.zeros(config.codes, config.encoder_width))
                 self.written = nn.Parameter(torch.zeros(config.codes, config.hidden))
-                scale = config.output_norm / config.hidden**0.5
                 self.places = nn.Parameter(torch.randn(config.queries, config.hidden) * scale)
+            if config.reading_places:
+                vectors = torch.randn(config.queries, config.hidden)
+                self.reading_places = nn.Parameter(vectors * scale)
 
     @property
     def n_codes(self) -> int:
         """Size of the codebook; 0 for the control."""
         return self.config.codes or 0
+
+    @property
+    def up(self) -> nn.Linear:
+        """The first layer of the perceptron; a first stage of training makes its units words."""
+        layer: nn.Linear = self.read[0]  # type: ignore[assignment]
+        return layer
+
+    @property
+    def last_layers(self) -> tuple[nn.Module, nn.Module]:
+        """The layers that lead to the language model: the last linear layer, and its LayerNorm."""
+        return self.read[2], self.read[3]
+
+    def read_queries(self, tokens: Tensor) -> Tensor:
+        """Return what the perceptron reads of each tile, ``(sample, tile, encoder_width)``.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            As for :meth:`pool_tiles`.
+        """
+        if not self.n_codes:
+            return self.pool_tiles(tokens)
+        centroids: Tensor = self.centroids  # type: ignore[assignment]
+        return centroids[self.assign_codes(tokens)]
 
     def pool_tiles(self, tokens: Tensor) -> Tensor:
         """Return the mean token of each tile, ``(sample, tile, width)``.
@@ -163,10 +195,23 @@ class CodeConnector(nn.Module):
         tokens : Tensor
             As for :meth:`pool_tiles`.
         """
-        if not self.n_codes:
-            tiles: Tensor = self.read(self.pool_tiles(tokens))
-            return tiles
-        return self.compute_input_rows()[self.assign_codes(tokens)]
+        if self.n_codes:
+            rows = self.compute_input_rows()[self.assign_codes(tokens)]
+        else:
+            rows = self.read(self.pool_tiles(tokens))
+        return self.place_rows(rows)
+
+    def place_rows(self, rows: Tensor) -> Tensor:
+        """Return rows as they stand where a picture does, ``(sample, tile, hidden)``.
+
+        Without reading places, they are the rows themselves.
+
+        Parameters
+        ----------
+        rows : Tensor
+            ``(sample, tile, hidden)``.
+        """
+        return rows + self.reading_places if self.config.reading_places else rows
 
 
 def _find_nearest(points: Tensor, among: Tensor) -> Tensor:

@@ -182,6 +182,12 @@ def describe_code_training(card: Mapping[str, Any]) -> dict[str, str]:
         "tiles of a picture, and codes that it reads": f"{side} × {side}",
         "pixels of a decoded picture": f"{recipe['pixels']} × {recipe['pixels']}",
         "training pictures": str(count_training_samples(recipe)),
+        "steps in which tiles learn words, without the language model": str(
+            recipe.get("word_steps", 0)
+        ),
+        "a vector of its tile is added to each row that is read": (
+            "yes" if "place_rate" in recipe else "no"
+        ),
         "training steps": str(recipe["steps"]),
         "pictures in a step that are read, and as many that are drawn": str(recipe["batch_size"]),
     }

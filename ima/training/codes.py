@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ima.data.samples import Sample
 from ima.errors import ParameterError
+from ima.files import replace_file
 from ima.models.answer_loss import compute_answer_loss
 from ima.models.code_model import assemble_drawings, build_modules, find_places, make_code_model
 from ima.models.codes import CodeConfig, CodeConnector, ExtendedUnembedding
@@ -27,6 +28,7 @@ from ima.models.frozen import FrozenModel
 from ima.models.tile_decoder import TileDecoderConfig
 from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
+from ima.training.word_stage import train_word_stage
 
 #: Tiles that k-means reads at once.
 _KMEANS_BATCH = 4096
@@ -58,6 +60,44 @@ class CodeRecipe:
     side: int = 4
     width: int = 128
     pixels: int = 64
+
+
+@dataclass(frozen=True)
+class ReadingRecipe:
+    """What helps a language model to read that has met no tiles: further hyperparameters.
+
+    In a first stage, without the language model, a tile, or its code, learns which words of the
+    caption it shows: a unit of the perceptron's first layer stands for a word. The control reads
+    tiles, a model with codes their codes. Afterwards, a vector of its tile is added to each row
+    that is read.
+
+    Parameters
+    ----------
+    word_steps : int
+        Steps of the first stage, of 64 pictures each.
+    first_rate, last_rate, place_rate : float
+        Factors of the learning rate afterwards: of the perceptron's first layer, of its last one,
+        which leads to the language model, and of the vectors of tiles.
+    """
+
+    word_steps: int
+    first_rate: float = 1.0
+    last_rate: float = 1.0
+    place_rate: float = 1.0
+
+    def get_rates(self) -> dict[str, float]:
+        """Return the factors by the start of a parameter's name.
+
+        Examples
+        --------
+        >>> ReadingRecipe(word_steps=9, first_rate=0.5).get_rates()["connector.read.0."]
+        0.5
+        """
+        return {
+            "connector.reading_places": self.place_rate,
+            "connector.read.0.": self.first_rate,
+            "connector.read.": self.last_rate,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +184,7 @@ def fit_codebook(tiles: Tensor, *, codes: int, seed: int = 0) -> Tensor:
 
 
 def make_configuration(
-    model: FrozenModel, recipe: CodeRecipe, *, encoder_width: int
+    model: FrozenModel, recipe: CodeRecipe, *, encoder_width: int, reading_places: bool = False
 ) -> dict[str, Any]:
     """Return the sizes of what a recipe trains, as on a card.
 
@@ -162,6 +202,7 @@ def make_configuration(
         side=recipe.side,
         width=recipe.width,
         output_norm=norm,
+        reading_places=reading_places,
     )
     decoder = TileDecoderConfig(encoder_width=encoder_width, side=recipe.side, pixels=recipe.pixels)
     return {
@@ -179,6 +220,7 @@ def train_codes(
     name: str,
     state_path: Path,
     autocast_after: int | None = None,
+    reading: ReadingRecipe | None = None,
 ) -> tuple[nn.ModuleDict, dict[str, Any], TrainingResult]:
     """Train codes for a frozen model; an interrupted training resumes.
 
@@ -196,6 +238,8 @@ def train_codes(
         File of the state to resume from.
     autocast_after : int or None
         See :func:`ima.training.loop.choose_arithmetic`.
+    reading : ReadingRecipe, optional
+        A first stage, and vectors of tiles.
 
     Returns
     -------
@@ -206,7 +250,7 @@ def train_codes(
     result : TrainingResult
         The curve: loss, and on the validation split the loss of captions (``caption``, nats per
         token), of codes (``code``, nats per code) and of pixels (``pixel``, mean squared error of
-        values in 0 … 1); the last two with codes only.
+        values in 0 … 1); the last two with codes only. ``word_curve`` is that of the first stage.
 
     Raises
     ------
@@ -223,12 +267,19 @@ def train_codes(
     dict_keys(['step', 'loss', 'caption', 'code', 'pixel'])
     """
     seed = recipe.training.seed
-    configuration = make_configuration(base, recipe, encoder_width=train.tiles.shape[-1])
+    configuration = make_configuration(
+        base, recipe, encoder_width=train.tiles.shape[-1], reading_places=reading is not None
+    )
     modules = build_modules(configuration, seed=seed)
     connector: Any = modules["connector"]
     if recipe.codes is not None:
         connector.centroids.copy_(fit_codebook(train.tiles, codes=recipe.codes, seed=seed))
     modules.to(base.device)
+    word_curve = []
+    if reading is not None:
+        word_curve = _learn_words(
+            connector, train, steps=reading.word_steps, seed=seed, name=name, path=state_path
+        )
     with keep_language_frozen(base.language, name=name):
         run = _CodeRun(base, modules, {"train": train, "validation": validation}, recipe)
         result = fit_model(
@@ -239,9 +290,43 @@ def train_codes(
             state_path=state_path,
             probe=run.probe,
             autocast_after=autocast_after,
+            rates=reading.get_rates() if reading else None,
         )
+    result.word_curve = word_curve
     modules.cpu().eval().requires_grad_(requires_grad=False)
     return modules, configuration, result
+
+
+def _learn_words(
+    connector: CodeConnector,
+    pictures: CodePictures,
+    *,
+    steps: int,
+    seed: int,
+    name: str,
+    path: Path,
+) -> list[dict[str, float]]:
+    """Run the first stage, unless it is done; return its curve."""
+    kept = path.with_suffix(".words.pt")
+    if not kept.is_file():
+        device = connector.up.weight.device
+        result = train_word_stage(
+            connector,
+            pictures.captions,
+            lambda rows: pictures.tiles[list(rows)].float().to(device),
+            steps=steps,
+            seed=seed,
+            name=f"{name} (words)",
+            state_path=path.with_suffix(".words-state.pt"),
+            together=True,
+        )
+        with replace_file(kept) as partial:
+            torch.save({"connector": connector.state_dict(), "curve": result.curve}, partial)
+    found = torch.load(kept, weights_only=True)
+    connector.load_state_dict(found["connector"])
+    connector.train()
+    curve: list[dict[str, float]] = found["curve"]
+    return curve
 
 
 class _CodeRun:

@@ -67,9 +67,13 @@ class TrainingRecipe:
 
 @dataclass
 class TrainingResult:
-    """Curve, duration in seconds and device of a training run."""
+    """Curve, duration in seconds and device of a training run.
+
+    ``word_curve`` is that of a first stage without the language model, which few trainings have.
+    """
 
     curve: list[dict[str, float]] = field(default_factory=list)
+    word_curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     device: str = "cpu"
 
@@ -243,6 +247,7 @@ def fit_model(
     milestones: Collection[int] = (),
     keep: Callable[[int], None] | None = None,
     autocast_after: int | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> TrainingResult:
     """Train a model on one device with AdamW; see :func:`run_training_loop`.
 
@@ -259,6 +264,8 @@ def fit_model(
         As in :func:`run_training_loop`; values of ``probe`` are rounded to four decimals.
     autocast_after : int or None
         See :func:`choose_arithmetic`.
+    rates : mapping of str to float, optional
+        Factors of the learning rate, by the start of a parameter's name; 1 for all others.
 
     Returns
     -------
@@ -282,10 +289,7 @@ def fit_model(
     True
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    groups = _group_parameters(model, rates=rates or {}, weight_decay=recipe.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
     device = parameters[0].device.type
 
@@ -313,6 +317,22 @@ def fit_model(
         milestones=milestones,
         keep=keep,
     )
+
+
+def _group_parameters(
+    model: nn.Module, *, rates: Mapping[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return the groups of an optimizer: by factor of the learning rate, then by weight decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, own in model.named_parameters():
+        if not own.requires_grad:
+            continue
+        rate = next((rates[start] for start in rates if name.startswith(start)), 1.0)
+        groups.setdefault((rate, weight_decay if own.ndim >= 2 else 0.0), []).append(own)
+    return [
+        {"params": own, "rate": rate, "weight_decay": decay}
+        for (rate, decay), own in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    ]
 
 
 def can_compile(device: str) -> bool:

@@ -13,13 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ima.data.samples import Sample
-from ima.models.connector import Connector
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
 _BATCH_SIZE = 64
@@ -28,6 +28,21 @@ _LEARNING_RATE = 1e-3
 _MIN_OCCURRENCES = 5
 #: Logit of a word before training: most words are absent.
 _INITIAL_BIAS = -5.0
+
+
+class WordLearner(Protocol):
+    """A connector that can learn words: :class:`ima.models.connector.Connector`, or of codes."""
+
+    @property
+    def up(self) -> nn.Linear:
+        """The layer whose units stand for words."""
+
+    @property
+    def last_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that lead to the language model."""
+
+    def read_queries(self, tokens: Tensor) -> Tensor:
+        """Return what each perceptual token reads, dims (sample, query, width)."""
 
 
 def list_reference_words(samples: Sequence[Sample], *, at_most: int | None = None) -> list[str]:
@@ -56,22 +71,24 @@ def _split_words(sample: Sample) -> set[str]:
 
 
 class _WordReader(nn.Module):
-    """A connector's queries, each of which names all words: a unit of the next layer is one."""
+    """A connector whose perceptual tokens name words: a unit of its layer is one."""
 
-    def __init__(self, connector: Connector, *, words: int) -> None:
+    def __init__(self, connector: WordLearner, *, words: int, together: bool) -> None:
         super().__init__()
-        self.connector, self.words = connector, words
+        self.connector, self.words, self.together = connector, words, together
         with torch.no_grad():
             connector.up.bias[:words] = _INITIAL_BIAS
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits of the words, dims (sample, query, word)."""
         units: Tensor = self.connector.up(self.connector.read_queries(tokens))
-        return units[..., : self.words]
+        logits = units[..., : self.words]
+        # A smooth maximum: of the largest alone, a tile that starts low would never learn.
+        return logits.logsumexp(dim=1, keepdim=True) if self.together else logits
 
 
 def train_word_stage(
-    connector: Connector,
+    connector: WordLearner,
     samples: Sequence[Sample],
     read_tokens: Callable[[Sequence[int]], Tensor],
     *,
@@ -79,13 +96,14 @@ def train_word_stage(
     seed: int,
     name: str,
     state_path: Path,
+    together: bool = False,
 ) -> TrainingResult:
     """Train a connector's queries to tell the words of the references; an interrupted run resumes.
 
     Parameters
     ----------
-    connector : Connector
-        Trained in place, but for its last layer.
+    connector : WordLearner
+        A module. Trained in place, but for its last layer.
     samples : sequence of Sample
         Training samples with references.
     read_tokens : callable
@@ -98,6 +116,9 @@ def train_word_stage(
         Name of the run, for messages.
     state_path : Path
         File of the state to resume from.
+    together : bool
+        Whether a word is told where one token tells it, as tiles of a picture do that show one
+        thing each; otherwise each token must tell all words.
 
     Returns
     -------
@@ -117,7 +138,7 @@ def train_word_stage(
     targets = torch.zeros(len(samples), len(words))
     for row, sample in enumerate(samples):
         targets[row, [words[word] for word in _split_words(sample) if word in words]] = 1
-    reader = _WordReader(connector, words=len(words))
+    reader = _WordReader(connector, words=len(words), together=together)
     per_epoch = max(1, len(samples) // _BATCH_SIZE)
 
     def step_loss(step: int) -> Tensor:

@@ -14,6 +14,7 @@ from ima.files import read_json
 from ima.models.code_model import load_code_model
 from ima.models.zoo import WEIGHTS_FILE, hash_file
 from ima.studies.picture_worlds import find_picture_world
+from ima.training.codes import ReadingRecipe
 
 pytestmark = pytest.mark.usefixtures("planted", "few_counted")
 
@@ -41,7 +42,13 @@ def tiny(tmp_path, monkeypatch):
     own = code_zoo.CODE_RECIPES["codes/smollm2-teal-128"]
     training = replace(own.codes.training, steps=3, warmup=1, probe_every=3, save_every=1)
     codes = replace(own.codes, training=training, batch_size=4, codes=8, width=16, pixels=32)
-    own = replace(own, base="tiny/vit/image-caption", samples=24, codes=codes)
+    own = replace(
+        own,
+        base="tiny/vit/image-caption",
+        samples=100,
+        codes=codes,
+        reading=ReadingRecipe(word_steps=2),
+    )
     for module in (code_zoo, pretrained):
         monkeypatch.setattr(module, "CODE_RECIPES", {"codes/tiny": own})
     monkeypatch.setenv("IMA_ZOO", str(tmp_path / "zoo"))
@@ -54,6 +61,7 @@ def test_codes_are_trained_between_pretrained_parts_and_kept(tiny, monkeypatch):
     folder = tiny / "codes" / "tiny"
     card = read_json(folder / "card.json")
     assert card["sha256"] == hash_file(folder / WEIGHTS_FILE)
+    assert [entry["step"] for entry in card["word_curve"]] == [2]
     assert card["curve"][-1].keys() == {"step", "loss", "caption", "code", "pixel"}
     own = load_code_model("tiny")
     assert own.connector.n_codes == 8

@@ -200,3 +200,17 @@ def test_an_unembedding_with_a_bias_is_refused():
     rows = torch.zeros(2, 16)
     with pytest.raises(ModelError, match="PhiForCausalLM cannot be given codes as words"):
         extend_vocabulary(phi, inputs=rows, outputs=rows)
+
+
+@pytest.mark.parametrize("codes", [None, 12])
+def test_reading_places_are_added_where_a_picture_stands(codes):
+    sizes = {"encoder_width": 6, "hidden": 16, "codes": codes, "side": 2, "output_norm": 2.0}
+    bare = CodeConnector(CodeConfig(**sizes))
+    placed = CodeConnector(CodeConfig(**sizes, reading_places=True))
+    assert set(placed.state_dict()) - set(bare.state_dict()) == {"reading_places"}
+    assert all(torch.equal(placed.state_dict()[key], own) for key, own in bare.state_dict().items())
+    tokens = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(placed(tokens), bare(tokens) + placed.reading_places)
+    assert len({tuple(own.tolist()) for own in placed.reading_places}) == 4
+    if codes:
+        assert torch.equal(placed.compute_input_rows(), bare.compute_input_rows())

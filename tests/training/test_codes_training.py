@@ -42,10 +42,15 @@ def sources(tiny_zoo):
     return made
 
 
-def train(sources, tmp_path, recipe=RECIPE, base=None, name="codes"):
+def train(sources, tmp_path, recipe=RECIPE, base=None, name="codes", reading=None):
     base = base or load_model(BASE)
     return training.train_codes(
-        base, **sources, recipe=recipe, name=name, state_path=tmp_path / f"{name}.pt"
+        base,
+        **sources,
+        recipe=recipe,
+        name=name,
+        state_path=tmp_path / f"{name}.pt",
+        reading=reading,
     )
 
 
@@ -117,6 +122,58 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(sources, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             train(sources, tmp_path, name="stopped")
     resumed, _, _ = train(sources, tmp_path, name="stopped")
+    assert all(
+        torch.equal(resumed.state_dict()[key], own) for key, own in whole.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("codes", [8, None])
+def test_a_first_stage_makes_units_of_the_first_layer_words(sources, tmp_path, monkeypatch, codes):
+    recipe, stage = (
+        replace(RECIPE, codes=codes),
+        training.ReadingRecipe(word_steps=4, last_rate=2.0),
+    )
+    before, begun = (
+        training.build_modules(
+            training.make_configuration(
+                load_model(BASE), recipe, encoder_width=16, reading_places=True
+            ),
+            seed=5,
+        ),
+        {},
+    )
+    fit = training.fit_model
+
+    def note(modules, *arguments, **options):
+        begun.update({key: own.clone() for key, own in modules.state_dict().items()})
+        assert options["rates"] == stage.get_rates()
+        return fit(modules, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit_model", note)
+    whole, _, result = train(sources, tmp_path, recipe, name="whole", reading=stage)
+    assert [entry["step"] for entry in result.word_curve] == [4]
+    # The layers that lead to the language model, and what is written, wait for the second stage.
+    changed = {
+        key for key, own in before.state_dict().items() if not torch.equal(own, begun[key])
+    } - {"connector.centroids"}
+    assert changed == {"connector.read.0.weight", "connector.read.0.bias"}
+    places = whole["connector"].reading_places
+    assert not torch.equal(places, begun["connector.reading_places"])
+    # A stop in the second stage does not repeat the first one.
+    compute = training._CodeRun.compute_loss
+
+    def fail(self, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return compute(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._CodeRun, "compute_loss", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(sources, tmp_path, recipe, name="stopped", reading=stage)
+    monkeypatch.setattr(training, "train_word_stage", None)
+    resumed, _, again = train(sources, tmp_path, recipe, name="stopped", reading=stage)
+    assert again.word_curve == result.word_curve
     assert all(
         torch.equal(resumed.state_dict()[key], own) for key, own in whole.state_dict().items()
     )

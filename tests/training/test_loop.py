@@ -92,3 +92,25 @@ def test_another_process_neither_keeps_weights_nor_saves_a_state(tmp_path):
     assert [entry["step"] for entry in result.curve] == [3, 4, 8, 12]
     assert result.curve[0] == {"step": 3, "loss": 1.0, "grad": 0.0, "training": 0.0}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rates_are_factors_of_the_learning_rate_by_the_start_of_a_name(tmp_path):
+    """Adam's first step is as long as the learning rate, whatever the gradient is."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    before = {name: own.detach().clone() for name, own in model.named_parameters()}
+    recipe = TrainingRecipe(steps=1, learning_rate=0.01, warmup=0, weight_decay=0.0)
+    fit_model(
+        model, lambda _: model(torch.ones(4, 3)).sum(), recipe, name="line",
+        state_path=tmp_path / "state.pt", rates={"0.": 0.5, "1.weight": 0.0, "1.": 4.0},
+    )  # fmt: skip
+    moved = {
+        name: float((own.detach() - before[name]).abs().max())
+        for name, own in model.named_parameters()
+    }
+    assert moved == pytest.approx(
+        {
+            "0.weight": 0.005, "0.bias": 0.005, "1.weight": 0.0, "1.bias": 0.04,
+            "2.weight": 0.01, "2.bias": 0.01,
+        },
+        rel=1e-3,
+    )  # fmt: skip

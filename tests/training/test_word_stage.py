@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ima.data.samples import Sample
+from ima.models.codes import CodeConfig, CodeConnector
 from ima.models.connector import Connector, ConnectorConfig
 from ima.training import word_stage
 from ima.training.word_stage import list_reference_words, train_word_stage
@@ -75,6 +76,31 @@ def test_queries_learn_and_the_way_to_the_language_model_stays(connector, tmp_pa
         assert same == name.startswith("out."), name
     assert all(parameter.requires_grad for parameter in connector.parameters())
     assert not (tmp_path / "words.pt").exists()
+
+
+def test_tiles_tell_the_words_of_a_picture_together(tmp_path, monkeypatch):
+    """One tile of four tells the word: the picture has it, and the other tiles do not."""
+    monkeypatch.setattr(word_stage, "_LEARNING_RATE", 1e-1)
+    monkeypatch.setattr(word_stage, "_BATCH_SIZE", 16)
+
+    def read_tiles(indices):
+        tiles = torch.zeros(len(indices), 4, 4)
+        tiles[range(len(indices)), [index % 3 for index in indices], [i % 4 for i in indices]] = 1
+        return tiles
+
+    sizes = CodeConfig(encoder_width=4, hidden=8, side=2, width=8, output_norm=1.0)
+    connector = CodeConnector(sizes)
+    before = {name: value.clone() for name, value in connector.state_dict().items()}
+    train_word_stage(
+        connector, make_samples(), read_tiles, steps=300, seed=0, name="tiles",
+        state_path=tmp_path / "tiles.pt", together=True,
+    )  # fmt: skip
+    words = list_reference_words(make_samples())
+    units = connector.up(connector.read_queries(read_tiles(range(4))))
+    told = (units[..., [words.index(word) for word in WORDS]] > 0).nonzero().tolist()
+    assert told == [[picture, picture % 3, picture] for picture in range(4)]
+    for name, value in connector.state_dict().items():
+        assert torch.equal(value, before[name]) == (not name.startswith("read.0.")), name
 
 
 def test_the_same_seed_gives_the_same_weights(connector, tmp_path):
