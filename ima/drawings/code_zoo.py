@@ -31,7 +31,7 @@ from ima.training.features import EncoderTokenStore
 from ima.training.loop import TrainingRecipe, TrainingResult
 
 _TRAINING = TrainingRecipe(
-    steps=600, learning_rate=1e-3, seed=71, warmup=50, probe_every=100, save_every=50
+    steps=2000, learning_rate=1e-3, seed=71, warmup=50, probe_every=100, save_every=50
 )
 #: Pictures whose tokens are read from the store at once.
 _READ_AT_ONCE = 256
