@@ -361,13 +361,13 @@ class _CodeRun:
 
     def probe(self) -> dict[str, float]:
         """Return the mean losses on the validation split."""
-        found: dict[str, list[float]] = {}
+        found: dict[str, float] = {}
         n, size = len(self.pictures["validation"]), self.recipe.batch_size
-        for start in range(0, n - size + 1, size):
-            rows = list(range(start, start + size))
+        for start in range(0, n, size):
+            rows = list(range(start, min(start + size, n)))
             for key, loss in self._compute_losses("validation", rows, rows).items():
-                found.setdefault(key, []).append(float(loss))
-        return {key: float(np.mean(values)) for key, values in found.items()}
+                found[key] = found.get(key, 0.0) + float(loss) * len(rows) / n
+        return found
 
     def _compute_losses(
         self, split: str, read: Sequence[int], drawn: Sequence[int]

@@ -127,6 +127,23 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(sources, tmp_path,
     )
 
 
+def test_all_validation_pictures_count_however_large_a_batch_is(sources, tmp_path, monkeypatch):
+    shown = []
+    compute = training._CodeRun._compute_losses
+
+    def note(self, split, read, drawn):
+        if split == "validation":
+            shown.extend(read)
+        return compute(self, split, read, drawn)
+
+    monkeypatch.setattr(training._CodeRun, "_compute_losses", note)
+    for size in (3, 16):
+        shown.clear()
+        _, _, result = train(sources, tmp_path, replace(RECIPE, batch_size=size), name=str(size))
+        assert shown == 2 * list(range(8))
+        assert result.curve[-1].keys() == {"step", "loss", "caption", "code", "pixel"}
+
+
 @pytest.mark.parametrize("codes", [8, None])
 def test_a_first_stage_makes_units_of_the_first_layer_words(sources, tmp_path, monkeypatch, codes):
     recipe, stage = (
