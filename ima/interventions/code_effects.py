@@ -54,6 +54,8 @@ DRAWING_ARMS = (REAL, TRUE_CODES, DRAWN, DRAWN_FROM_ANOTHER, OTHER_CODES)
 LENS_POSITIONS = (
     "codes, read", "words of a caption", "words of a description", "places", "codes, drawn",
 )  # fmt: skip
+#: What is said of a statement.
+HOLDS, NOT_SHOWN, NOT_JUDGED = "holds", "not shown", "cannot be judged"
 #: Longest caption, in tokens.
 _MAX_NEW_TOKENS = 48
 
@@ -328,16 +330,19 @@ def judge_codes(
     -------
     pandas.DataFrame
         ``statement``, ``unit``, ``difference`` (an :class:`~ima.stats.intervals.Interval`) and
-        ``holds``: where the first arm is to score higher, whether the interval is above zero; where
-        it is not to exceed the second, whether it is below :data:`ima.stats.scores.LARGEST_GAIN`.
+        ``outcome``: where the first arm is to score higher, :data:`HOLDS` if the interval is above
+        zero; where it is not to exceed the second, if it is below
+        :data:`ima.stats.scores.LARGEST_GAIN`; else :data:`NOT_SHOWN`. Statements about drawings are
+        :data:`NOT_JUDGED` where the true codes of a picture, decoded, do not show more than those
+        of another picture: then no drawing could.
 
     Examples
     --------
     >>> read = {name: {OWN: np.ones(100), ANOTHER: np.zeros(100)} for name in ("teal-8", "dense")}
     >>> drawn = {"teal-8": {arm: np.zeros(100) for arm in DRAWING_ARMS}}
     >>> lost = {"teal-8": {OWN_DESCRIPTION: np.zeros(100), ANOTHER_DESCRIPTION: np.ones(100)}}
-    >>> judge_codes(read, drawn, lost, dense="dense")["holds"].tolist()
-    [True, True, True, True, False, False, True]
+    >>> judge_codes(read, drawn, lost, dense="dense")["outcome"].tolist()[:5]
+    ['holds', 'holds', 'holds', 'holds', 'not shown']
     """
     names = [name for name in reading if name != dense]
     largest = names[-1]
@@ -352,19 +357,27 @@ def judge_codes(
         (f"{largest} does not read more than {dense}", own[OWN], reading[dense][OWN], False),
         (f"{largest} reads its own picture", own[OWN], own[ANOTHER], True),
         (predicts, lost[ANOTHER_DESCRIPTION], lost[OWN_DESCRIPTION], True),
+        (f"{largest}: the codes of a picture, decoded, say more than those of another picture",
+         drawn[TRUE_CODES], drawn[OTHER_CODES], True),
+    ]  # fmt: skip
+    about_drawings: list[tuple[str, FloatArray, FloatArray, bool]] = [
         (f"{largest} draws its own description", drawn[DRAWN], drawn[DRAWN_FROM_ANOTHER], True),
-        (f"{largest}: a drawing says more than another picture", drawn[DRAWN],
+        (f"{largest}: a drawing says more than the codes of another picture", drawn[DRAWN],
          drawn[OTHER_CODES], True),
         (f"{largest}: a drawing does not say more than the codes of its picture", drawn[DRAWN],
          drawn[TRUE_CODES], False),
     ]  # fmt: skip
+    decodes = compute_score_gain(drawn[TRUE_CODES], drawn[OTHER_CODES], seed=seed)
+    can_judge = is_shown(decodes, better=True)
     rows = []
-    for statement, first, second, better in compared:
+    for statement, first, second, better in compared + about_drawings:
         difference = compute_score_gain(first, second, seed=seed)
-        holds = is_shown(difference, better=better)
+        outcome = HOLDS if is_shown(difference, better=better) else NOT_SHOWN
+        if not can_judge and len(rows) >= len(compared):
+            outcome = NOT_JUDGED
         unit = "nats per code" if statement == predicts else "overlap"
         rows.append(
-            {"statement": statement, "unit": unit, "difference": difference, "holds": holds}
+            {"statement": statement, "unit": unit, "difference": difference, "outcome": outcome}
         )
     return pd.DataFrame(rows)
 

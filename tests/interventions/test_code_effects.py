@@ -132,7 +132,7 @@ def test_statements_follow_from_paired_scores():
     drawing = {"teal-16": {arm: level + rng.random(400) / 10 for arm, level in levels.items()}}
     losses = {"teal-16": {effects.OWN_DESCRIPTION: noise, effects.ANOTHER_DESCRIPTION: noise + 1}}
     judged = effects.judge_codes(reading, drawing, losses, dense="dense")
-    assert judged["holds"].tolist() == [True] * 8
+    assert judged["outcome"].tolist() == [effects.HOLDS] * 9
     assert judged.loc[judged["unit"] == "nats per code", "difference"].item().value == 1.0
     assert judged["difference"].iloc[0].value == pytest.approx(0.2)
     assert {own.n for own in judged["difference"]} == {400}
@@ -141,13 +141,19 @@ def test_statements_follow_from_paired_scores():
     own = drawing["teal-16"]
     own[effects.DRAWN] = own[effects.OTHER_CODES] = own[effects.DRAWN_FROM_ANOTHER]
     judged = effects.judge_codes(reading, drawing, losses, dense="dense")
-    failed = judged.query("~holds")["statement"]
+    failed = judged.loc[judged["outcome"] == effects.NOT_SHOWN, "statement"]
     assert failed.tolist() == [
         "dense reads its own picture",
         "teal-16 does not read more than dense",
         "teal-16 draws its own description",
-        "teal-16: a drawing says more than another picture",
+        "teal-16: a drawing says more than the codes of another picture",
     ]
+    # Where the true codes show no more than others, no drawing can be judged by its pixels.
+    own[effects.TRUE_CODES] = own[effects.OTHER_CODES]
+    judged = effects.judge_codes(reading, drawing, losses, dense="dense").set_index("statement")
+    assert (judged["outcome"] == effects.NOT_JUDGED).sum() == 3
+    assert judged["outcome"].iloc[-3:].eq(effects.NOT_JUDGED).all()
+    assert judged["outcome"].iloc[-4] == effects.NOT_SHOWN
 
 
 def test_the_mass_of_codes_is_what_a_softmax_over_all_words_says(models, samples):

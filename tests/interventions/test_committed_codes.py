@@ -19,9 +19,9 @@ _DENSE = "dense"
 _READER = "opt-mini/clip/image-caption"
 #: What the committed models do not show; the page says the same. Found after the one training that
 #: the recipe describes, which was then left as it was.
-_NOT_SHOWN = {
-    "teal-512 draws its own description",
-    "teal-512: a drawing says more than another picture",
+_OUTCOMES = {
+    "teal-512 draws its own description": effects.NOT_SHOWN,
+    "teal-512: a drawing says more than the codes of another picture": effects.NOT_SHOWN,
 }
 
 
@@ -48,8 +48,8 @@ def judged(models, pictures):
 
 def test_what_the_authors_promise_holds_where_the_page_says_so(judged):
     for row in judged.to_dict("records"):
-        assert row["holds"] == (row["statement"] not in _NOT_SHOWN), row
-    assert set(judged["statement"]) >= _NOT_SHOWN
+        assert row["outcome"] == _OUTCOMES.get(row["statement"], effects.HOLDS), row
+    assert set(judged["statement"]) >= _OUTCOMES.keys()
 
 
 @pytest.mark.parametrize("name", CODE_RECIPES)
