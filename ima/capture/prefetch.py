@@ -138,7 +138,9 @@ class MediaPrefetcher:
         for index in range(first, last):
             sample = self._samples[index]
             if index in self._reading:
-                sample = replace(sample, media=partial(np.asarray, self._reading[index].result()))
+                # The object itself: a clip has the times of its frames, a copy of it none.
+                medium = partial(np.asanyarray, self._reading[index].result())
+                sample = replace(sample, media=medium)
             samples.append(sample)
         return samples
 

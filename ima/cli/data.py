@@ -104,6 +104,13 @@ def data_import(
         str | None,
         typer.Option(help="Encoding of the annotation files, e.g. cp1252; by default UTF-8."),
     ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Split of samples whose publisher states none: train, calibration, validation "
+            "or test."
+        ),
+    ] = "test",
 ) -> None:
     """Turn a published data set into a data folder; without KIND, list the known data sets."""
     from ima.data.importers.entries import import_data
@@ -127,6 +134,7 @@ def data_import(
         prompt=prompt,
         skip_missing=skip_missing,
         encoding=encoding,
+        split=split,
     )
     typer.echo(f"{path} is a folder of samples. Check it: ima data check {path}")
 
@@ -151,6 +159,14 @@ def data_rows(
         typer.Option(help="The column that rows share which show the same, e.g. a picture's id."),
     ] = "",
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    as_split: Annotated[
+        str,
+        typer.Option(
+            "--as-split",
+            help="Split of the samples in the folder: train, calibration, validation or test; by "
+            "default that of --split.",
+        ),
+    ] = "",
     samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
 ) -> None:
     """Turn a Hugging Face data set into a data folder."""
@@ -158,11 +174,17 @@ def data_rows(
 
     from ima.data.folders import write_data_folder
     from ima.data.importers.rows import make_samples_from_rows, open_hf_dataset
-    from ima.data.samples import MODALITIES
-    from ima.errors import UnknownNameError
+    from ima.data.samples import MODALITIES, SPLITS
+    from ima.errors import ParameterError, UnknownNameError
 
     if modality not in MODALITIES:
         raise UnknownNameError.among(kind="modality", asked=modality, available=MODALITIES)
+    kept = as_split or split.partition("[")[0]
+    if kept not in SPLITS:
+        raise ParameterError(
+            f"{kept!r} is no split of a data folder. Give --as-split with one of "
+            f"{', '.join(SPLITS)}."
+        )
     made = make_samples_from_rows(
         islice(open_hf_dataset(source, split=split), samples),
         modality=modality,
@@ -173,6 +195,7 @@ def data_rows(
         id=identity or None,
         content=content or None,
         name=source,
+        split=kept,
     )
     path = write_data_folder(made, out)
     typer.echo(f"{path} is a folder of {len(made)} samples. Check it: ima data check {path}")

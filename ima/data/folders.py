@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -170,7 +172,7 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
     Parameters
     ----------
     samples : SampleSet
-        Images become png, videos npz and sounds wav, all without loss.
+        Images become png, videos npz and sounds wav, all without loss. The split is kept.
     path : Path
         A folder that does not exist yet; it appears only when it is complete.
 
@@ -197,6 +199,7 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
         for index, sample in enumerate(samples):
             record = sample.record()
             record.pop("digest", None)
+            record["split"] = samples.split
             if world_of(sample) is not None:
                 # In a folder, an id alone is no content.
                 record["content"] = sample.content_key
@@ -276,9 +279,15 @@ def write_sample_records(
         if source is not None and source not in names:
             # Names that are no Unicode are written with question marks.
             own = source.name.encode(errors="replace").decode()
-            name = own if own == source.name and own not in taken else f"{len(names):06d}-{own}"
+            numbered = (f"{number:06d}-{own}" for number in itertools.count(len(names)))
+            # On some disks, names that differ by case only are one.
+            name = next(
+                each
+                for each in itertools.chain([own] if own == source.name else [], numbered)
+                if each.casefold() not in taken
+            )
             names[source] = f"media/{name}"
-            taken.add(name)
+            taken.add(name.casefold())
     with _complete(path) as folder:
         for source, name in names.items():
             _link(source, folder / name)
@@ -328,9 +337,13 @@ def _link(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target)
         return
+    # A link to a symbolic link would lead out of the folder.
+    source = source.resolve()
     try:
         os.link(source, target)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EEXIST:
+            raise
         shutil.copyfile(source, target)
 
 

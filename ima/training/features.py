@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from filelock import FileLock
 from torch import Tensor
 
 from ima.data.samples import Sample
+from ima.errors import SampleError
 from ima.files import read_json, write_json
 from ima.progress import make_progress_bar
+
+logger = logging.getLogger("ima")
 
 _BATCH_SIZE = 16
 #: Batches between two records of what the file holds.
@@ -75,6 +79,16 @@ class EncoderTokenStore:
         record = read_json(self._record_path) if self._record_path.is_file() else {}
         held: list[str] = record.get("media", [])
         shape = tuple(record.get("shape", ()))
+        stated = 2 * len(held) * int(np.prod(shape)) if held else 0
+        size = self._path.stat().st_size if self._path.is_file() else 0
+        if size < stated:
+            logger.warning(
+                "%s holds %d bytes and not %d: all media are encoded again.",
+                self._path, size, stated,
+            )  # fmt: skip
+            # The record goes first: with a part of a new file it would say whose the rows were.
+            self._record_path.unlink()
+            held, shape, stated = [], (), 0
         known = set(held)
         missing = {
             digest: sample
@@ -89,10 +103,10 @@ class EncoderTokenStore:
             make_progress_bar(total=len(pending), description="encode", unit="sample") as progress,
         ):
             # What an interrupted computation wrote after its last record.
-            file.truncate(2 * len(held) * int(np.prod(shape)) if held else 0)
+            file.truncate(stated)
             for start in range(0, len(pending), _BATCH_SIZE):
                 batch = pending[start : start + _BATCH_SIZE]
-                tokens = encode([sample for _, sample in batch]).to(torch.float16).cpu().numpy()
+                tokens = convert_tokens([sample for _, sample in batch], encode).numpy()
                 shape = tokens.shape[1:]
                 file.write(tokens.tobytes())
                 held += [digest for digest, _ in batch]
@@ -113,6 +127,41 @@ class EncoderTokenStore:
         """
         rows = [self._rows[index] for index in indices]
         return torch.from_numpy(self._tokens[rows].astype(np.float32))
+
+
+def convert_tokens(samples: Sequence[Sample], encode: _Encode) -> Tensor:
+    """Return the encoder tokens of samples as they are kept, in float16 on the CPU.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Their media are encoded.
+    encode : callable
+        Returns the tokens of samples, dims (sample, position, width).
+
+    Raises
+    ------
+    SampleError
+        If a token is not finite, or too large for float16.
+
+    Examples
+    --------
+    >>> sample = Sample("0", "image", "caption", "", ("x",))
+    >>> convert_tokens([sample], lambda batch: torch.ones(len(batch), 2, 4)).dtype
+    torch.float16
+    """
+    tokens = encode(samples)
+    kept = tokens.to(torch.float16).cpu()
+    finite = kept.flatten(1).isfinite().all(dim=1)
+    if not finite.all():
+        row = int(finite.int().argmin())
+        largest = float(tokens[row].abs().max())
+        raise SampleError(
+            f"An encoder token of sample {samples[row].id!r} is {largest:.3g} in size; at most "
+            f"{torch.finfo(torch.float16).max:.0f} can be kept. Train without kept tokens, or "
+            "scale the encoder's output."
+        )
+    return kept
 
 
 def _hash_medium(sample: Sample) -> str:

@@ -23,6 +23,7 @@ from ima.models.perception import Perception
 from ima.models.unified import UnifiedModel
 from ima.models.universal_connector import UniversalConnectorConfig
 from ima.progress import make_progress_bar
+from ima.training.features import convert_tokens
 from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, TrainingResult, fit_model
 
@@ -103,7 +104,7 @@ class EncodedSamples:
         with make_progress_bar(total=len(samples), description=name, unit="sample") as progress:
             for start in range(0, len(samples), 64):
                 batch = samples[start : start + 64]
-                parts.append(perception.tokens(batch).to(torch.float16).cpu())
+                parts.append(convert_tokens(batch, perception.tokens))
                 progress.update(len(batch))
         self._tokens = torch.cat(parts)
 

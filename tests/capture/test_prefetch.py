@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from ima.capture.prefetch import MediaPrefetcher
+from ima.data.clips import Clip, ClipTiming
 from ima.data.samples import Sample
 
 
@@ -26,3 +27,12 @@ def test_media_are_read_once_and_ahead():
         ahead.take(2, 4, until=5)
     # What was begun ahead may have been called off.
     assert sorted(reads) in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+
+
+def test_a_clip_keeps_the_times_of_its_frames():
+    timing = ClipTiming(times=(0.25, 0.75), duration=1.0, frames=8)
+    clip = Clip(np.zeros((2, 4, 4, 3), np.uint8), timing)
+    samples = [Sample("0", "video", "caption", "", ("a",), media=lambda: clip)]
+    with MediaPrefetcher(samples) as ahead:
+        (taken,) = ahead.take(0, 1, until=1)
+        assert taken.load().timing == timing

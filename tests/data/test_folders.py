@@ -11,11 +11,13 @@ from scipy.io import wavfile
 
 from ima.data.folder_check import check_data_folder, filter_data_folder
 from ima.data.folders import (
+    make_sample_record,
     make_sample_schema,
     read_data_folder,
     write_data_folder,
+    write_sample_records,
 )
-from ima.data.samples import Sample, SampleSet
+from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ParameterError, SampleError
 
 RNG = np.random.default_rng(0)
@@ -285,3 +287,26 @@ def test_the_schema_says_what_the_reader_takes(tmp_path):
     assert validator.is_valid(line())
     assert not validator.is_valid(line(modality="smell"))
     assert not validator.is_valid({**line(), "extra": 1})
+
+
+@pytest.mark.parametrize("split", ["train", "calibration", "validation", "test"])
+def test_a_split_survives_the_disk(tmp_path, split):
+    samples = open_samples(f"mini-image-qa:{split}", n=2)
+    written = write_data_folder(samples, tmp_path / "folder")
+    again = open_samples(f"{written}:{split}")
+    assert (again.split, [own.id for own in again]) == (split, [own.id for own in samples])
+
+
+def test_names_of_media_never_meet(tmp_path):
+    # The third medium's second name is the name of the first.
+    names = ["s3/000002-x.png", "s1/x.png", "s2/x.png", "s4/X.PNG"]
+    sources = [tmp_path / name for name in names]
+    for number, path in enumerate(sources):
+        path.parent.mkdir()
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+    before = [path.read_bytes() for path in sources]
+    records = [make_sample_record(line(id=str(at), modality="image")) for at in range(4)]
+    folder = write_sample_records(records, tmp_path / "folder", media=sources)
+    assert [path.read_bytes() for path in sources] == before
+    assert [int(own.load()[0, 0, 0]) for own in read_data_folder(folder)] == [0, 1, 2, 3]
+    assert len({path.name.casefold() for path in (folder / "media").iterdir()}) == 4

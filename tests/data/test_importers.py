@@ -346,3 +346,50 @@ def test_train_says_what_it_lacks(capsys):
     assert "Did you mean 'opt-6.7b/vit'" in capsys.readouterr().err
     assert command("train", "--pair", "opt-6.7b/vit") == 1
     assert "Give --data, --out" in capsys.readouterr().err
+
+
+def test_a_split_that_the_publisher_states_is_kept(tmp_path):
+    names = {"video0": "train", "video1": "validate", "video2": "test", "video3": ""}
+    for name in names:
+        clip(tmp_path / "media" / name)
+    document = {
+        "videos": [{"video_id": name, "split": split} for name, split in names.items()],
+        "sentences": [{"video_id": name, "caption": "a man"} for name in names],
+    }
+    files = [dump(tmp_path / "videodatainfo.json", document)]
+    given = {"annotations": files, "media": tmp_path / "media"}
+    out = import_data("msrvtt", out=tmp_path / "out", split="calibration", **given)
+    for name, split in zip(names, ("train", "validation", "test", "calibration"), strict=True):
+        assert [sample.id for sample in open_samples(f"{out}:{split}")] == [name]
+    with pytest.raises(UnknownNameError, match="Unknown split 'dev'"):
+        import_data("msrvtt", out=tmp_path / "other", split="dev", **given)
+
+
+def test_no_annotation_file_is_passed_over(tmp_path):
+    instances, captions = coco(tmp_path)
+    picture(tmp_path / "media" / "000000000077.jpg")
+    more = {
+        "images": [{"id": 77, "file_name": "000000000077.jpg"}],
+        "annotations": [{"image_id": 77, "id": 9, "caption": "A bird."}],
+    }
+    files = [captions, dump(tmp_path / "captions_train.json", more), instances]
+    given = {"media": tmp_path / "media"}
+    out = import_data("coco", annotations=files, out=tmp_path / "out", **given)
+    assert [sample.id for sample in open_samples(str(out))] == ["25", "9", "77"]
+    # Where files of one kind cannot be joined, the import says so.
+    files = vqa(tmp_path)
+    again = tmp_path / "more_questions.json"
+    again.write_bytes(files[1].read_bytes())
+    with pytest.raises(SampleError, match=r"2 annotation files hold .*more_questions\.json"):
+        import_data("vqav2", annotations=[*files, again], out=tmp_path / "other", **given)
+    assert not (tmp_path / "other").exists()
+
+
+def test_media_behind_symbolic_links_are_read(tmp_path):
+    files = coco(tmp_path)
+    (tmp_path / "media").rename(tmp_path / "blobs")
+    (tmp_path / "media").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        (tmp_path / "media" / path.name).symlink_to(f"../blobs/{path.name}")
+    out = import_data("coco", annotations=files, media=tmp_path / "media", out=tmp_path / "out")
+    assert all(sample.load().shape == (6, 5, 3) for sample in open_samples(str(out)))

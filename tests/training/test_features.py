@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ima.data.samples import Sample
+from ima.errors import SampleError
 from ima.training import features
 from ima.training.features import EncoderTokenStore
 
@@ -51,6 +52,29 @@ def test_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
     )
     assert calls == [8]
     assert store.read(range(40))[:, 0, 0].tolist() == list(range(40))
+
+
+def test_tokens_of_a_lost_file_are_computed_again(tmp_path, caplog):
+    EncoderTokenStore(tmp_path, SAMPLES, encode, key="a")
+    (kept,) = tmp_path.glob("*.tokens")
+    whole = kept.read_bytes()
+    for left in (b"", whole[:-3], None):
+        kept.unlink() if left is None else kept.write_bytes(left)
+        again = EncoderTokenStore(tmp_path, SAMPLES, encode, key="a")
+        assert again.read([39, 0])[:, 0, 0].tolist() == [39, 0]
+        assert kept.read_bytes() == whole
+    assert caplog.text.count("are encoded again") == 3
+
+
+def test_tokens_too_large_for_float16_are_refused(tmp_path):
+    for factor in (1e5, float("nan")):
+        with pytest.raises(SampleError, match=r"sample '2' is .*at most 65504"):
+            EncoderTokenStore(
+                tmp_path,
+                SAMPLES[:4],
+                lambda batch, by=factor: torch.where(encode(batch) == 2, by, 1.0),
+                key="large",
+            )
 
 
 def test_another_key_has_its_own_tokens(tmp_path):

@@ -19,7 +19,7 @@ from ima.data.folders import (
     make_sample_record,
     write_sample_records,
 )
-from ima.data.samples import Modality
+from ima.data.samples import SPLITS, Modality
 from ima.data.text_files import parse_json, read_text_file, split_lines
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
@@ -55,6 +55,8 @@ class PublishedSample:
         Other ground truth.
     content : str
         What the sample shows; empty: the name of its medium, where there is one.
+    split : str
+        One of :data:`ima.data.samples.SPLITS`, where the publisher states it; empty elsewhere.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class PublishedSample:
     question: str = ""
     truth: dict[str, Any] = field(default_factory=dict)
     content: str = ""
+    split: str = ""
 
     def prompt(self, template: str | None) -> str:
         """Return the text before the answer: a template, or the usual one of the task."""
@@ -242,15 +245,32 @@ class PublishedFiles:
         Raises
         ------
         SampleError
+            If no file has them, or several have.
+        """
+        first, *others = self.find_documents(*keys)
+        if others:
+            names = ", ".join(str(document.path) for document in (first, *others))
+            raise SampleError(
+                f"{1 + len(others)} annotation files hold {' and '.join(map(repr, keys))}: {names}."
+                " Import them one at a time, each to its own folder."
+            )
+        return first
+
+    def find_documents(self, *keys: str) -> list[PublishedDocument]:
+        """Return the JSON files that have some keys, at least one.
+
+        Raises
+        ------
+        SampleError
             If no file has them.
         """
-        for document in self.documents:
-            if document.holds(*keys):
-                return document
-        names = ", ".join(str(path) for path in self.annotations) or "none given"
-        raise SampleError(
-            f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
-        )
+        found = [document for document in self.documents if document.holds(*keys)]
+        if not found:
+            names = ", ".join(str(path) for path in self.annotations) or "none given"
+            raise SampleError(
+                f"No annotation file holds {' and '.join(map(repr, keys))}. Files: {names}."
+            )
+        return found
 
     def lines(self, model: type[_Record]) -> Iterator[tuple[Path, _Record]]:
         """Read the annotation files, which hold one JSON object per line.
@@ -328,6 +348,7 @@ def import_data(
     prompt: str | None = None,
     skip_missing: bool = False,
     encoding: str | None = None,
+    split: str = "test",
 ) -> Path:
     """Turn a published data set into a data folder.
 
@@ -349,6 +370,8 @@ def import_data(
         Whether to leave out samples whose media are missing.
     encoding : str or None
         Encoding of the annotation files; None: UTF-8, or what a byte order mark says.
+    split : {"train", "calibration", "validation", "test"}
+        Split of the samples for which the publisher states none.
 
     Returns
     -------
@@ -358,7 +381,7 @@ def import_data(
     Raises
     ------
     UnknownNameError
-        If there is no such importer.
+        If there is no such importer, or no such split.
     ParameterError
         If ``out`` exists, or an input file does not.
     SampleError
@@ -380,6 +403,8 @@ def import_data(
     importers = load_importers()
     if kind not in importers:
         raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(importers))
+    if split not in SPLITS:
+        raise UnknownNameError.among(kind="split", asked=split, available=SPLITS)
     for path in [*annotations, *([] if media is None else [media])]:
         if not path.exists():
             raise ParameterError(f"{path} does not exist. {importers[kind].needs}")
@@ -397,6 +422,7 @@ def import_data(
                 "references": list(entry.references),
                 "truth": entry.truth,
                 "content": entry.content or (entry.media.name if entry.media else None),
+                "split": entry.split or split,
             }
         )
         for entry in entries

@@ -89,7 +89,8 @@ def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
     >>> next(read_coco(files)).references  # doctest: +SKIP
     ('A cat sits on a sofa.', …)
     """
-    document = published.document("images", "annotations")
+    published.find_documents("images", "annotations")
+    images: dict[int, _CocoImage] = {}
     captions: dict[int, list[str]] = {}
     objects: dict[int, set[str]] = {}
     for found in published.documents:
@@ -98,9 +99,10 @@ def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
         has_categories = found.holds("categories")
         categories = found.records("categories", _CocoCategory) if has_categories else ()
         names = {category.id: category.name for category in categories}
-        if names and found.holds("images"):
-            # A picture of the file of instances that has none shows none of its categories.
-            for image in found.records("images", _CocoImage):
+        for image in found.records("images", _CocoImage) if found.holds("images") else ():
+            images.setdefault(image.id, image)
+            if names:
+                # A picture of the file of instances that has none shows none of its categories.
                 objects.setdefault(image.id, set())
         for annotation in found.records("annotations", _CocoAnnotation):
             if annotation.caption is not None:
@@ -109,7 +111,7 @@ def read_coco(published: PublishedFiles) -> Iterator[PublishedSample]:
                 )
             elif annotation.category_id in names:
                 objects.setdefault(annotation.image_id, set()).add(names[annotation.category_id])
-    for image in document.records("images", _CocoImage):
+    for image in images.values():
         if image.id in captions:
             yield PublishedSample(
                 id=str(image.id),

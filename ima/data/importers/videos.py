@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ima.data.importers.entries import PublishedFiles, PublishedRecord, PublishedSample, Text
 from ima.data.importers.registry import register_importer
+from ima.data.samples import SPLITS
 from ima.data.text_files import split_lines
 from ima.errors import SampleError
 
@@ -72,7 +73,7 @@ def read_msvd(published: PublishedFiles) -> Iterator[PublishedSample]:
 
 
 def _video(
-    published: PublishedFiles, name: str, captions: list[str], **truth: str
+    published: PublishedFiles, name: str, captions: list[str], *, split: str = ""
 ) -> PublishedSample:
     return PublishedSample(
         id=name,
@@ -80,5 +81,7 @@ def _video(
         task="caption",
         references=tuple(captions),
         media=published.file(*(f"{name}{ending}" for ending in _ENDINGS)),
-        truth=dict(truth),
+        truth={"split": split} if split else {},
+        # The publisher writes "validate".
+        split={"validate": "validation"}.get(split, split if split in SPLITS else ""),
     )
