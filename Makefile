@@ -124,5 +124,5 @@ bench-peers: $(READY)  ## install the libraries that make bench compares capture
 	rm -rf $(VENV)/peers
 	$(PY) -m pip install --quiet --no-deps --target $(VENV)/peers --requirement ima/bench/peers.txt
 
-clean:  ## remove the book, its runs and the caches; keeps .venv and data/zoo
-	rm -rf _build book/runs book/_generated data/caches data/explorer data/masks data/own .snakemake
+clean:  ## remove the book, its runs and its caches; keeps .venv, data/zoo and caches of yours
+	rm -rf _build book/runs book/_generated $(addprefix data/caches/,small standard full) data/explorer data/masks data/own .snakemake

@@ -269,7 +269,7 @@ def test_a_stopped_cache_is_continued_and_leaves_no_stamp(making):
 
 
 def own_folder(path, *splits):
-    path.mkdir()
+    path.mkdir(parents=True)
     lines = [json.dumps({"id": str(i), "split": split}) for i, split in enumerate(splits)]
     (path / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return path
@@ -331,6 +331,25 @@ def test_the_example_folder_is_a_family_with_usable_samples(monkeypatch):
     assert made["my-model-pictures"]["out"] in (example / "README.md").read_text(encoding="utf-8")
     model = made["my-model-pictures"]["model"]
     assert (ROOT / "data" / "zoo" / "multitask" / model / "card.json").is_file()
+
+
+def test_data_sets_of_one_name_are_refused(tmp_path):
+    first, second = (own_folder(tmp_path / side / "caps", "test") for side in "ab")
+    with pytest.raises(SystemExit, match=r"have the name caps: .*a/caps and .*b/caps"):
+        configured(own_model="m", own_data=f"{first},{second}")
+    folder = own_folder(tmp_path / "image-qa", "test")
+    with pytest.raises(SystemExit, match="have the name image-qa"):
+        configured(own_model="m", own_data=str(folder))
+    assert configured(own_model="m", own_data=f"{first},{first}")["data"]["caps"] == str(first)
+
+
+def test_any_character_may_stand_in_a_readers_samples(tmp_path):
+    data = own_folder(tmp_path / "mine", "test")
+    file = data / "samples.jsonl"
+    record = {**json.loads(file.read_text().splitlines()[0]), "prompt": "one\u2028two\u0085three"}
+    file.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8-sig")
+    made = plan.caches(configured(own_model="m", own_data=str(data)))
+    assert made["own-mine"]["samples"] == 1
 
 
 def test_half_of_what_is_needed_is_refused(tmp_path):

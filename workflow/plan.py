@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ima.claims.registry import list_claim_pages
+from ima.data.text_files import read_text_file, split_lines
 from ima.data.worlds import list_data_parts
 from ima.models.parts import MODEL_PARTS
 from ima.notebook.runner import read_notebook_parameters
@@ -53,7 +54,8 @@ def complete(config: Config) -> dict[str, Any]:
     Raises
     ------
     SystemExit
-        If one of model and data is missing, or a folder holds no samples.
+        If one of model and data is missing, a folder holds no samples, or two data sets have one
+        name.
     """
     left_out = missing_runs(config)
     runs = {name: dict(run) for name, run in config["runs"].items() if name not in left_out}
@@ -74,7 +76,7 @@ def complete(config: Config) -> dict[str, Any]:
             "DATA=folder-of-samples"
         )
         raise SystemExit(message)
-    sets = {Path(name).name.replace(":", "-"): name for name in data.split(",")}
+    sets = _name_own_data(data.split(","), known=config["data"])
     names = {"samples": int, "device": str, "precision": str}
     given = {
         name: cast(config[f"own_{name}"])
@@ -87,6 +89,22 @@ def complete(config: Config) -> dict[str, Any]:
         "data": {**config["data"], **sets},
         "families": {**config["families"], "own": own},
     }
+
+
+def _name_own_data(given: Sequence[str], *, known: Mapping[str, str]) -> dict[str, str]:
+    """Name a reader's data sets by the last part of their paths."""
+    sets: dict[str, str] = {}
+    for path in given:
+        name = Path(path).name.replace(":", "-")
+        other = {**known, **sets}.get(name, path)
+        if other != path:
+            message = (
+                f"Two data sets have the name {name}: {other} and {path}. Give the folder another "
+                "name: caches and tables are named by it."
+            )
+            raise SystemExit(message)
+        sets[name] = path
+    return sets
 
 
 def families(config: Config) -> dict[str, dict[str, Any]]:
@@ -180,7 +198,8 @@ def _held(data: str) -> Counter[str] | None:
     if not file.is_file():
         message = f"{data} holds no samples.jsonl. Make one: ima data import, or by hand."
         raise SystemExit(message)
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    text = read_text_file(file)
+    lines = [json.loads(line) for _, line in split_lines(text)]
     return Counter(str(line.get("split", "test")) for line in lines)
 
 

@@ -24,7 +24,14 @@ def train_command(*, pair: str, **settings: Any) -> None:
         return
     if pair and pair not in MODEL_PAIRS:
         raise UnknownNameError.among(kind="pair", asked=pair, available=MODEL_PAIRS)
-    settings |= MODEL_PAIRS.get(pair, {})
+    parts = MODEL_PAIRS.get(pair, {})
+    for name, part in parts.items():
+        if settings.get(name, "") not in ("", part):
+            raise ParameterError(
+                f"--pair {pair} sets --{name} to {part}, and --{name} {settings[name]} is given. "
+                "Leave one of the two out."
+            )
+    settings |= parts
     missing = [f"--{name}" for name, value in settings.items() if value == ""]
     if missing:
         raise ParameterError(f"Give {', '.join(missing)}; --pair sets --language and --encoder.")
