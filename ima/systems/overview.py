@@ -267,6 +267,9 @@ def list_missing(records: Sequence[SystemRecord]) -> list[str]:
 def count_outcomes(records: Sequence[SystemRecord]) -> str:
     """Say how many systems keep their promise, and what holds of the others.
 
+    A system that works on one model, and is not measured on another, works wherever it was
+    measured.
+
     Parameters
     ----------
     records : sequence of SystemRecord
@@ -295,16 +298,23 @@ def count_outcomes(records: Sequence[SystemRecord]) -> str:
         )
     groups: dict[str, list[str]] = {}
     for name, own in group_by_system(records).items():
-        outcomes = {each.outcome for each in own}
-        if outcomes:
-            only = outcomes.pop() if len(outcomes) == 1 else "different by setting"
-            groups.setdefault(only, []).append(name)
+        outcomes = {each.outcome for each in own} - {"not measured"}
+        if own:
+            only = "not measured" if not outcomes else "different by setting"
+            groups.setdefault(outcomes.pop() if len(outcomes) == 1 else only, []).append(name)
     kept, broken = groups.pop("works", []), groups.pop("does not work", [])
+    refuted = [
+        name
+        for name in groups.get("different by setting", [])
+        if any(each.outcome == "does not work" for each in group_by_system(records)[name])
+    ]
     parts = [
         f"Of {len(SYSTEMS)} systems, {_count(kept)} kept their promise wherever we measured it, "
         f"and {_count(broken)} kept it nowhere."
     ]
     parts += [f"{only.capitalize()}: {_count(names)}." for only, names in groups.items()]
+    if refuted:
+        parts.append(f"In at least one setting these did not work: {_count(refuted)}.")
     missing = list_missing(records)
     if missing:
         parts.append(f"Without a record: {'; '.join(missing)}.")

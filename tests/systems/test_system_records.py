@@ -217,6 +217,15 @@ def test_the_sentence_counts_systems_and_not_records():
     assert "Different by setting: 1 (Browse-and-Concentrate)." in text
     assert "Undecided: 2 (AIM, TEAL)." in text
     assert "Not measured: 1 (OneLLM)." in text
+    assert "did not work" not in text
+    # What was not measured is no setting; what was refuted in one is named.
+    own += [
+        record_system("onellm", model="other", promised=measure(0.2)),
+        record_system("browse", model="third", score=-0.2),
+    ]
+    text = overview.count_outcomes(own)
+    assert "2 (VTW, OneLLM) kept their promise wherever we measured it" in text
+    assert "In at least one setting these did not work: 1 (Browse-and-Concentrate)." in text
 
 
 def test_a_page_says_promise_null_and_outcome():
