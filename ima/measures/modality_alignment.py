@@ -14,13 +14,10 @@ import pandas as pd
 import xarray as xr
 
 from ima.errors import ParameterError
-from ima.measures.alignment import (
-    average_inner_layers,
-    compare_ima_scores,
-    compute_alignment_curves,
-)
+from ima.measures.alignment import compare_ima_scores, compute_alignment_curves
 from ima.measures.cones import compute_similarity_terms
 from ima.stats.intervals import Interval
+from ima.stats.resampling import draw_resample_counts, name_contents
 
 #: The row that averages over all pairs.
 ALL = "all"
@@ -46,7 +43,8 @@ def compare_modalities(
     Returns
     -------
     xarray.Dataset
-        ``estimate`` ``(pair, layer)`` and ``draws`` ``(draw, pair, layer)``, cosines.
+        ``estimate`` ``(pair, layer)`` and ``draws`` ``(draw, pair, layer)``, cosines. The coord
+        ``n`` of ``pair`` counts the scenes of both modalities.
 
     Examples
     --------
@@ -64,9 +62,13 @@ def compare_modalities(
         name_pair(left, right)
         for left, right in zip(between["left"].to_numpy(), between["right"].to_numpy(), strict=True)
     ]
-    return (
-        between.drop_vars(["curve", "left", "right"]).rename(term="pair").assign_coords(pair=names)
-    )
+    contents = name_contents(means)
+    n = [
+        len({*contents[str(left)], *contents[str(right)]})
+        for left, right in zip(between["left"].to_numpy(), between["right"].to_numpy(), strict=True)
+    ]
+    joined = between.drop_vars(["curve", "left", "right"]).rename(term="pair")
+    return joined.assign_coords(pair=names, n=("pair", n))
 
 
 def name_pair(left: str, right: str) -> str:
@@ -101,7 +103,8 @@ def align_modalities(
     -------
     xarray.Dataset
         ``estimate`` ``(pair, layer)`` and ``draws`` ``(draw, pair, layer)``: mean cosine of matched
-        pairs minus that of all pairs. 0 is what scenes that are matched at random give.
+        pairs minus that of all pairs. 0 is what scenes that are matched at random give. The coord
+        ``n`` of ``pair`` counts scenes.
 
     Raises
     ------
@@ -119,7 +122,7 @@ def align_modalities(
     >>> aligned["estimate"].values.tolist()
     [[0.75]]
     """
-    curves = {}
+    curves, n = {}, []
     for left, right in combinations(means, 2):
         first, second = means[left], means[right]
         if first["id"].to_numpy().tolist() != second["id"].to_numpy().tolist():
@@ -130,27 +133,35 @@ def align_modalities(
             {"pair": both.transpose(*first.dims)}, resamples=resamples, seed=seed
         )["matched minus all"]
         curves[name_pair(left, right)] = curve.isel(dataset=0, drop=True)
+        n.append(len(set(first["id"].to_numpy().tolist())))
     if not curves:
         raise ParameterError(
             f"No two of the modalities {', '.join(means)} show the same scenes. Give samples of "
             "views of the same scenes, in the same order."
         )
-    joined = xr.concat(list(curves.values()), "pair").assign_coords(pair=list(curves))
+    joined = xr.concat(list(curves.values()), "pair")
+    joined = joined.assign_coords(pair=list(curves), n=("pair", n))
     return joined.transpose("draw", "pair", "layer")
 
 
-def average_pairs(curves: xr.Dataset) -> Interval:
+def average_pairs(curves: xr.Dataset, *, seed: int = 0) -> Interval:
     """Average curves of pairs of modalities over pairs and layers 0 … L-1.
+
+    Where there are several pairs, the interval resamples modalities, too: pairs that share a
+    modality are not independent, and what holds on average must hold for other modalities. A pair
+    counts as often as both of its modalities are drawn; draws without a pair are left out.
 
     Parameters
     ----------
     curves : xarray.Dataset
         From :func:`compare_modalities` or :func:`align_modalities`.
+    seed : int
+        Seed of the modalities that are drawn.
 
     Returns
     -------
     Interval
-        A cosine, or a difference of cosines.
+        A cosine, or a difference of cosines; n counts scenes.
 
     Examples
     --------
@@ -159,10 +170,20 @@ def average_pairs(curves: xr.Dataset) -> Interval:
     >>> average_pairs(curves.assign_attrs(samples=8)).value
     0.5
     """
-    mean = average_inner_layers(curves.rename(pair="dataset"))
-    return Interval.of_draws(
-        float(mean["estimate"]), mean["draws"].to_numpy(), n=int(curves.attrs["samples"])
-    )
+    inner = curves.isel(layer=slice(None, -1)).mean("layer")
+    by_draw = inner["draws"].transpose("draw", "pair").to_numpy()
+    weights = np.ones(by_draw.shape)
+    if by_draw.shape[1] > 1:
+        ends = [str(pair).split(" and ") for pair in curves["pair"].to_numpy()]
+        numbers, names = pd.factorize(np.array(ends, dtype=object).ravel())
+        left, right = numbers.reshape(-1, 2).T
+        drawn = draw_resample_counts(len(names), resamples=len(by_draw), seed=(seed, 1))[1:]
+        weights = drawn[:, left].astype(float) * drawn[:, right]
+    held = weights.sum(axis=1) > 0
+    draws = (weights * by_draw)[held].sum(axis=1) / weights[held].sum(axis=1)
+    n = curves["n"].item() if by_draw.shape[1] == 1 and "n" in curves.coords else None
+    samples = int(curves.attrs["samples"] if n is None else n)
+    return Interval.of_draws(float(inner["estimate"].mean()), draws, n=samples)
 
 
 def compare_curves(first: xr.Dataset, second: xr.Dataset) -> pd.DataFrame:

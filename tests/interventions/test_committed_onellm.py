@@ -20,7 +20,11 @@ pytestmark = [pytest.mark.usefixtures("committed_zoo"), pytest.mark.slow, pytest
 _N_SAMPLES, _N_ALIGNED = 300, 120
 #: What the committed models do not show; the page says the same. Found after the one training that
 #: the recipe describes, which was then left as it was.
-_NOT_SHOWN = {"one scene is more alike in two modalities with one connector"}
+_NOT_SHOWN = {
+    "one scene is more alike in two modalities with one connector",
+    # Seven of fifteen pairs are more similar, and eight less.
+    "modalities are more similar with one connector",
+}
 
 
 @pytest.fixture(scope="module")

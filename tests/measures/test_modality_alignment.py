@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -42,6 +44,7 @@ def test_pairs_of_modalities_are_compared_over_all_pairs_of_samples(means):
         expected = cosine_over_pairs(left, right)
         np.testing.assert_allclose(found["estimate"].sel(pair=pair), expected)
     assert found["draws"].sizes["draw"] == 20
+    assert found["n"].values.tolist() == [N, 2 * N, 2 * N]
 
 
 def test_matched_scenes_are_those_that_two_modalities_show(means):
@@ -55,6 +58,30 @@ def test_matched_scenes_are_those_that_two_modalities_show(means):
     interval = alignment.average_pairs(found)
     assert interval.low > 0.2
     assert interval.n == N
+
+
+def test_the_mean_over_pairs_holds_for_other_modalities_too(means):
+    # One pair is alike and the others are not: their mean is no property of modalities.
+    rng = np.random.default_rng(0)
+    names = [f"m{number}" for number in range(6)]
+    pairs = [alignment.name_pair(a, b) for a, b in combinations(names, 2)]
+    values = np.zeros((len(pairs), 3))
+    values[0] = 1.0
+    draws = values + rng.normal(size=(200, len(pairs), 1)) / 1000
+    curves = xr.Dataset(
+        {"estimate": (("pair", "layer"), values), "draws": (("draw", "pair", "layer"), draws)},
+        {"pair": pairs, "n": ("pair", [7] * len(pairs))},
+        {"samples": 42},
+    )
+    mean = alignment.average_pairs(curves)
+    assert (mean.value, mean.n) == (pytest.approx(1 / 15), 42)
+    assert mean.low <= 0.0 + 1e-3
+    one = alignment.average_pairs(curves.isel(pair=[0]))
+    assert one.n == 7
+    assert one.low > 0.99
+    # What all pairs share is one of modalities.
+    shared = alignment.average_pairs(curves.assign(draws=0 * curves["draws"] + 0.5))
+    assert shared.high - shared.low < 1e-9
 
 
 def test_scenes_that_are_matched_at_random_give_nothing(means):
