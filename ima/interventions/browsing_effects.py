@@ -24,6 +24,7 @@ from ima.measures.treatments import TREATMENTS, Treatment
 from ima.metrics.answers import score_each_answer
 from ima.models.perception import draw_derangement
 from ima.stats import FloatArray
+from ima.stats.intervals import Interval
 from ima.stats.scores import compute_mean_score, compute_score_gain, is_shown
 
 ONE_PASS, TWO_PASSES = "one pass", "two passes"
@@ -297,6 +298,75 @@ def judge_statements(scores: Mapping[str, FloatArray], *, seed: int = 0) -> pd.D
         holds = is_shown(difference, better=better)
         rows.append({"statement": statement, "difference": difference, "holds": holds})
     return pd.DataFrame(rows)
+
+
+def reads_pictures(scores: Mapping[str, FloatArray], *, seed: int = 0) -> bool:
+    """Return whether two passes answer more with pictures than without.
+
+    Where they do not, no comparison of two passes with one tells what the second pass reads.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray
+        From :func:`score_answers_by_arm`.
+    seed : int
+        Seed of the resamples.
+
+    Examples
+    --------
+    >>> scores = {TWO_PASSES: np.ones(9), BLANK: np.zeros(9)}
+    >>> reads_pictures(scores), reads_pictures({arm: np.ones(9) for arm in scores})
+    (True, False)
+    """
+    return is_shown(compute_score_gain(scores[TWO_PASSES], scores[BLANK], seed=seed), better=True)
+
+
+def describe_passes(model: str, scores: Mapping[str, FloatArray], *, seed: int = 0) -> str:
+    """Say whether two passes beat one, and whether their condition carries the pictures.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    scores : mapping of str to ndarray
+        From :func:`score_answers_by_arm`.
+    seed : int
+        Seed of the resamples.
+
+    Examples
+    --------
+    >>> scores = {arm: np.ones(9) for arm in BROWSING_ARMS} | {BLANK: np.zeros(9)}
+    >>> print(describe_passes("tiny", scores).partition(". ")[0])
+    With tiny, two passes are not shown to beat one pass that was trained for it (+0.00 \
+[-0.30, +0.30])
+    """
+
+    def compare(first: str, second: str) -> Interval:
+        return compute_score_gain(scores[first], scores[second], seed=seed)
+
+    if not reads_pictures(scores, seed=seed):
+        blank = compare(TWO_PASSES, BLANK)
+        return (
+            f"{model} is not shown to read its pictures: with them it answers more by "
+            f"{_format_signed(blank)}. So its passes cannot be compared."
+        )
+    gain, pictures = compare(TWO_PASSES, CONTROL), compare(TWO_PASSES, OTHER_PICTURES)
+    beats = "beat" if is_shown(gain, better=True) else "are not shown to beat"
+    if is_shown(pictures, better=True):
+        carries = "The condition carries the pictures: that of other pictures does worse"
+    elif is_shown(pictures, better=False):
+        carries = "The condition carries the question and not the pictures: that of the same "
+        carries += "question on other pictures does as well"
+    else:
+        carries = "Whether the condition carries the pictures is open"
+    return (
+        f"With {model}, two passes {beats} one pass that was trained for it "
+        f"({_format_signed(gain)}). {carries} (own less other: {_format_signed(pictures)})."
+    )
+
+
+def _format_signed(difference: Interval) -> str:
+    return f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
 
 
 def capture_pass_means(

@@ -142,3 +142,24 @@ def test_alignment_is_compared_with_the_first_pass(two_pass, questions, conditio
             apart[effects.ONE_PASS]["raw"].sel(kind="textual"),
             atol=1e-4,
         )
+
+
+def test_the_opening_says_what_the_condition_carries():
+    n = 200
+    scores = {arm: np.ones(n) for arm in effects.BROWSING_ARMS} | {effects.BLANK: np.zeros(n)}
+    text = effects.describe_passes("tiny", scores)
+    assert "two passes are not shown to beat one pass" in text
+    assert "carries the question and not the pictures" in text
+    scores[effects.OTHER_PICTURES] = scores[effects.CONTROL] = np.arange(n) % 2 * 1.0
+    text = effects.describe_passes("tiny", scores)
+    assert "two passes beat one pass that was trained for it (+0.50 [" in text
+    assert "carries the pictures: that of other pictures does worse (own less other: +0.50" in text
+    few = {arm: own[:12] for arm, own in scores.items()} | {effects.OTHER_PICTURES: np.ones(12)}
+    few[effects.OTHER_PICTURES][0] = 0.0
+    assert "is open (own less other: +0.08" in effects.describe_passes("tiny", few)
+    # Without pictures it answers as well: nothing is said of its passes.
+    text = effects.describe_passes("tiny", scores | {effects.BLANK: np.ones(n)})
+    assert text.startswith(
+        "tiny is not shown to read its pictures: with them it answers more by +0"
+    )
+    assert "beat" not in text
