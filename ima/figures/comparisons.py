@@ -16,6 +16,7 @@ from ima.figures.labels import name_points, number_title, split_series
 from ima.figures.palette import SERIES_COLOURS, SERIES_MARKERS, get_list_style
 from ima.figures.phone import SMALL_TEXT, also_for_phones
 from ima.figures.style import (
+    make_error_bars,
     open_axes,
     open_panel_grid,
     plot_interval_line,
@@ -100,8 +101,8 @@ def _plot_compared_models(axes: Axes, models: Sequence[ComparedModel]) -> None:
         colour = SERIES_COLOURS[model.modality]
         axes.errorbar(
             x.value, y.value,
-            xerr=[[x.value - x.low], [x.high - x.value]],
-            yerr=[[y.value - y.low], [y.high - y.value]],
+            xerr=make_error_bars(x.value, low=x.low, high=x.high),
+            yerr=make_error_bars(y.value, low=y.low, high=y.high),
             color=colour, marker=SERIES_MARKERS[model.modality], linestyle="", elinewidth=0.5,
             markersize=3 if model.stage == "short run" else 5, label=model.modality,
             markerfacecolor=colour if model.stage == "finished" else "white",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from ima.figures.labels import add_outside_legend
 from ima.figures.palette import SERIES_COLOURS, get_list_style
 from ima.figures.phone import also_for_phones, is_narrow
-from ima.figures.style import open_figure
+from ima.figures.style import make_error_bars, open_figure
 from ima.stats.intervals import compute_wilson_interval
 
 _PANELS = {
@@ -55,7 +54,7 @@ def plot_error_rates(table: pd.DataFrame, *, highest: float, families: int) -> F
                 places = [row + 0.24 * (number - 0.5) for row in rows]
                 rate = table[name + suffix].to_xarray()
                 low, high = compute_wilson_interval(rate, n=families)
-                ends = np.clip([rate - low, high - rate], 0, None)
+                ends = make_error_bars(rate, low=low, high=high)
                 axes.errorbar(rate, places, xerr=ends, label=label, **style)
             axes.set(title=title, xlim=(-0.03, 1.03), xlabel="fraction of simulated models")
             is_first = name == "false" or is_narrow()

@@ -17,6 +17,7 @@ from ima.figures.labels import name_points
 from ima.figures.palette import LIST_COLOURS, SERIES_COLOURS, get_list_style, get_series_style
 from ima.figures.phone import SMALL_TEXT, also_for_phones
 from ima.figures.style import (
+    make_error_bars,
     open_axes,
     open_figure,
     open_panel_grid,
@@ -127,7 +128,7 @@ def plot_relative_scores(table: pd.DataFrame, *, threshold: float) -> Figure:
 
 def _plot_row(axes: Axes, row: Any, place: float, *, value: str, **style: Any) -> None:
     """Plot a value with its interval along the x axis."""
-    ends = [[row[value] - row["low"]], [row["high"] - row[value]]]
+    ends = make_error_bars(row[value], low=row["low"], high=row["high"])
     axes.errorbar(row[value], place, xerr=ends, elinewidth=0.8, linestyle="", **style)
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ima.figures.palette import SERIES_COLOURS, get_list_style
 from ima.figures.phone import also_for_phones
-from ima.figures.style import open_panel_grid
+from ima.figures.style import make_error_bars, open_panel_grid
 
 _ROW, _APART = 0.2, 0.24  # inches of a row; the distance of two series of a row, in rows
 
@@ -69,7 +69,7 @@ def plot_values_by_row(
                 dots = own[own[series] == kind]
                 at = np.array([rows.index(each) for each in dots[row]], float)
                 at += _APART * (number - (len(kinds) - 1) / 2)
-                ends = np.array([dots["value"] - dots["low"], dots["high"] - dots["value"]])
+                ends = make_error_bars(dots["value"], low=dots["low"], high=dots["high"])
                 axes.errorbar(
                     dots["value"], at, xerr=np.nan_to_num(ends), linestyle="", elinewidth=0.8,
                     label=str(kind) if len(kinds) > 1 else None, **get_list_style(number),

@@ -14,6 +14,7 @@ from ima.figures.labels import add_outside_legend, number_title, split_series
 from ima.figures.palette import SERIES_COLOURS, SERIES_MARKERS, get_list_style
 from ima.figures.phone import also_for_phones
 from ima.figures.style import (
+    make_error_bars,
     open_axes,
     open_figure,
     open_panel_grid,
@@ -116,7 +117,7 @@ def plot_zoo_scores(scores: pd.DataFrame, *, xlabel: str) -> Figure:
 def _plot_dot(axes: Axes, row: Any, place: int, prefix: str, *, label: str) -> None:
     value, modality = row[f"{prefix}value"], row["modality"]
     if np.isfinite(value):
-        ends = [[value - row[f"{prefix}low"]], [row[f"{prefix}high"] - value]]
+        ends = make_error_bars(value, low=row[f"{prefix}low"], high=row[f"{prefix}high"])
         axes.errorbar(
             value, place, xerr=ends, capsize=2, fmt=SERIES_MARKERS[modality],
             color=SERIES_COLOURS[modality], fillstyle="none" if prefix else "full",

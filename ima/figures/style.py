@@ -395,8 +395,35 @@ def plot_interval_points(axes: Axes, x: Any, table: Any, *, y: str = "value", **
     --------
     >>> plot_interval_points(axes, 3, {"value": 0.5, "low": 0.4, "high": 0.6})  # doctest: +SKIP
     """
-    ends = np.reshape([table[y] - table["low"], table["high"] - table[y]], (2, -1))
+    ends = make_error_bars(table[y], low=table["low"], high=table["high"])
     axes.errorbar(x, table[y], yerr=ends, elinewidth=0.8, **style)
+
+
+def make_error_bars(
+    value: npt.ArrayLike, *, low: npt.ArrayLike, high: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Return the lengths of error bars, for ``xerr`` and ``yerr`` of Matplotlib.
+
+    Parameters
+    ----------
+    value, low, high : array_like
+        ``(point,)`` or one number each: the values and the ends of their intervals.
+
+    Returns
+    -------
+    ndarray
+        ``(2, point)``: from the value down to ``low``, and up to ``high``. A length is 0 where the
+        value lies outside its interval, as the value of a percentile bootstrap may, so that the
+        bar reaches from the value to the end beyond; NaN where there is no interval.
+
+    Examples
+    --------
+    >>> make_error_bars([0.5, 0.5], low=[0.25, 0.75], high=[1.0, 1.0]).tolist()
+    [[0.25, 0.0], [0.5, 0.5]]
+    """
+    value, low, high = (np.asarray(each, float).reshape(-1) for each in (value, low, high))
+    # Matplotlib refuses bars of negative length.
+    return np.maximum([value - low, high - value], 0)
 
 
 def plot_null_line(axes: Axes, value: float, *, label: str) -> None:

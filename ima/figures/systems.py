@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ima.figures.palette import SERIES_COLOURS, get_list_style
 from ima.figures.phone import SMALL_TEXT, also_for_phones
-from ima.figures.style import open_panel_grid
+from ima.figures.style import make_error_bars, open_panel_grid
 
 _ROW = 0.36  # inches: a row has two lines of words
 
@@ -53,7 +53,7 @@ def plot_system_map(table: pd.DataFrame) -> Figure:
                 dots = own[(own["change"] == change) & own["value"].notna()]
                 keys = zip(dots["system"], dots["where"], strict=True)
                 places = np.array([rows.index(key) for key in keys], float)
-                ends = np.array([dots["value"] - dots["low"], dots["high"] - dots["value"]])
+                ends = make_error_bars(dots["value"], low=dots["low"], high=dots["high"])
                 if len(places):
                     axes.errorbar(
                         dots["value"], places, xerr=ends, linestyle="", elinewidth=0.8,

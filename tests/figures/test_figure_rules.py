@@ -59,6 +59,10 @@ def interval(at, high=0.1):
     return {"value": at, "low": at - 0.05, "high": at + high}
 
 
+#: A percentile bootstrap of the least of several numbers may give such an interval.
+OUTSIDE = {"value": 0.5, "low": 0.51, "high": 0.6}
+
+
 def make_compared(count, *, modality="image", stage="finished"):
     rng = np.random.default_rng(count)
     return [
@@ -209,8 +213,8 @@ def make_modalities():
 
 def make_relative_scores():
     rows = [
-        {"model": model, "plan": plan, "task": task, **interval(0.9)}
-        for model in MODELS[:5]
+        {"model": model, "plan": plan, "task": task, **(interval(0.9) if at else OUTSIDE)}
+        for at, model in enumerate(MODELS[:5])
         for plan in ("one perceptual token, the first", "half of all prompt rows")
         for task in ("captions", "questions")
     ]
@@ -256,7 +260,8 @@ def make_tokens():
     before = ["nothing", "text", "text states (AIM)", "text states, exchanged pictures"]
     before += ["text states, pictures of other episodes", "pictures and text"]
     rows = [
-        {"before": name, "rows": 90 + 200 * (at == 5), "score": 0.1 + at / 8, **interval(at / 8)}
+        {"before": name, "rows": 90 + 200 * (at == 5), "score": 0.1 + at / 8}
+        | (interval(at / 8) if at else OUTSIDE)
         for at, name in enumerate(before)
     ]
     return figures.plot_score_by_tokens(pd.DataFrame(rows))
@@ -304,6 +309,7 @@ def make_scores_by_step():
 def make_scores_with_floors():
     row = interval(0.6) | {f"floor_{k}": v for k, v in interval(0.2).items()}
     rows = [{"name": f"{m} questions (novel)", "modality": m, **row} for m in MODALITIES]
+    rows[0] |= OUTSIDE
     return figures.plot_scores_with_floors(pd.DataFrame(rows), xlabel="fraction of samples")
 
 
@@ -352,7 +358,7 @@ def make_rows():
             "measure": measure,
             "model": f"llama-mini/timesformer/{at}",
             "absent": kind,
-            **interval(0.9),
+            **(interval(0.9) if at else OUTSIDE),
         }
         for measure in ("accuracy", "precision", "recall", "F1", "yes ratio")
         for at in range(16)
@@ -374,7 +380,7 @@ def make_system_map():
     rows = [
         {"system": name, "where": f"{model}, {data}", "change": changes[at % 4], "panel": panel}
         | {"unit": unit}
-        | (missing if at == 3 else interval(at / 10 - 0.3))
+        | (missing if at == 3 else interval(at / 10 - 0.3) if at else OUTSIDE)
         for at, name in enumerate(names)
         for model, data in places
         for panel, unit in panels.items()
