@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Generator, Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,37 @@ def pytest_collection() -> Generator[None, Any, Any]:
         gc.enable()
 
 
+class _SeededImport(MetaPathFinder):
+    """Seeds torch when it is imported, for a test that is the first of a run to do so."""
+
+    def find_spec(self, fullname: str, *_: object, **__: object) -> ModuleSpec | None:
+        if fullname != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_seed(module: Any) -> None:
+            execute(module)
+            module.manual_seed(0)
+
+        spec.loader.exec_module = execute_and_seed
+        return spec
+
+
+sys.meta_path.insert(0, _SeededImport())
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Random weights and inputs of a test do not depend on the tests before it."""
-    import torch
+    """Random weights and inputs of a test do not depend on the tests before it.
 
-    torch.manual_seed(0)
+    Tests that do without torch do not wait for its import.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ima.bench import measure_growth
-from ima.cache.cache_set import open_cache_set
+from ima.cache.cache_set import CacheSet, open_cache_set
 
 
 def test_each_measure_has_a_record_of_its_time_and_of_its_memory(
@@ -15,13 +16,27 @@ def test_each_measure_has_a_record_of_its_time_and_of_its_memory(
 ) -> None:
     monkeypatch.setattr(measure_growth, "_SIZES", (10, 20, 40))
     monkeypatch.setattr(measure_growth, "_HIDDEN", 8)
+    measure, means = measure_growth.measure_cost, {}
+
+    def cost_a_square(run: Any, cache_set: CacheSet) -> measure_growth.MeasureCost:
+        """Run the measure; the time is the square of the number of samples, in milliseconds."""
+        assert measure(run, cache_set).seconds > 0
+        (n,) = {each.sizes["sample"] for each in cache_set.means.values()}
+        means[n] = sum(each.nbytes for each in cache_set.means.values())
+        return measure_growth.MeasureCost(n**2 / 1000, n * 2**20)
+
+    monkeypatch.setattr(measure_growth, "measure_cost", cost_a_square)
     records = measure_growth.benchmark_measure_growth()
     names = list(measure_growth.list_measures())
     assert [record.subject for record in records] == [name for name in names for _ in range(2)]
     unlimited = {record.subject for record in records if record.limit is None}
     assert unlimited == set(measure_growth._OVER_PAIRS) < set(names)
-    assert all(record.value >= 0 for record in records)
-    assert "2 times that of 20 samples" in {record.against for record in records}
+    timed = [each for each in records if each.name == measure_growth.TIME_RECORD]
+    assert {(each.value, each.ratio) for each in timed} == {(1.6, 1.6 / (2 * 0.4))}
+    assert {each.against for each in timed} == {"2 times that of 20 samples"}
+    held = [each for each in records if each.name == measure_growth.MEMORY_RECORD]
+    grown = 20 * 2**20 / (means[40] - means[20])
+    assert {(each.value, each.ratio) for each in held} == {(40, grown)}
 
 
 def test_memory_that_a_measure_holds_for_a_moment_is_counted(tmp_path: Path) -> None:
