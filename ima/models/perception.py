@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -270,7 +271,8 @@ def choose_perceptual_sources(
     samples : sequence of Sample
         Samples without media perceive nothing.
     perceptual : {"own", "shuffled", "none"}
-        Each sample's own media; another sample's, by a random derangement; nothing.
+        Each sample's own media; those of a sample of another content, by a random derangement;
+        nothing.
     seed : int
         Seed of the derangement.
 
@@ -282,7 +284,8 @@ def choose_perceptual_sources(
     Raises
     ------
     ParameterError
-        If fewer than two samples with media are to be shuffled.
+        If fewer than two samples with media are to be shuffled, or more than half of them show one
+        content.
 
     Examples
     --------
@@ -306,17 +309,36 @@ def choose_perceptual_sources(
             f"Shuffling needs at least 2 samples with media; got {len(with_media)}."
         )
     sources: list[Sample | None] = [None] * len(samples)
-    permutation = draw_derangement(len(with_media), seed=seed)
+    contents = [samples[index].content_key for index in with_media]
+    permutation = draw_derangement(len(with_media), seed=seed, contents=contents)
     for index, other in zip(with_media, permutation, strict=True):
         sources[index] = samples[with_media[other]]
     return sources
 
 
-def draw_derangement(n: int, *, seed: int) -> list[int]:
+def draw_derangement(n: int, *, seed: int, contents: Sequence[str] | None = None) -> list[int]:
     """Return a random permutation of n ≥ 2 items that leaves none in its place.
+
+    Parameters
+    ----------
+    n : int
+        Number of items.
+    seed : int
+        Same seed, same permutation.
+    contents : sequence of str, optional
+        The content of each item; none then goes to a place of its own content.
+
+    Raises
+    ------
+    ParameterError
+        If more than half of the items have one content.
 
     Examples
     --------
+    >>> contents = ["cat", "cat", "dog", "bird"]
+    >>> places = draw_derangement(4, seed=0, contents=contents)
+    >>> any(contents[place] == own for place, own in zip(places, contents))
+    False
     >>> sorted(draw_derangement(5, seed=0))
     [0, 1, 2, 3, 4]
     >>> any(i == j for i, j in enumerate(draw_derangement(5, seed=0)))
@@ -324,6 +346,18 @@ def draw_derangement(n: int, *, seed: int) -> list[int]:
     """
     # In a random order, each item is followed by its neighbour: one cycle, so no fixed point.
     order = np.random.default_rng(seed).permutation(n)
+    shift = 1
+    if contents is not None:
+        # Items of one content stand together, and all move by the size of the largest group.
+        numbers, names = pd.factorize(np.array(contents, dtype=object)[order])
+        order = order[np.argsort(numbers, kind="stable")]
+        sizes = np.bincount(numbers)
+        shift = int(sizes.max())
+        if 2 * shift > n:
+            raise ParameterError(
+                f"Of {n} samples, {shift} show {names[sizes.argmax()]!r}: not each can get the "
+                "medium of another content. Take samples of more contents."
+            )
     result = np.empty(n, dtype=int)
-    result[order] = np.roll(order, 1)
+    result[order] = np.roll(order, shift)
     return [int(index) for index in result]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ParameterError
+from ima.models.perception import draw_derangement
 from ima.training.settings import TrainingSettings
 
 
@@ -50,7 +49,12 @@ def open_training_split(settings: TrainingSettings, split: str, samples: int | N
 
 
 def exchange_media(data: SampleSet, *, seed: int) -> SampleSet:
-    """Give each sample the medium of another one, none its own.
+    """Give each sample the medium of another one, none that of its own content.
+
+    Raises
+    ------
+    ParameterError
+        If more than half of the samples show one content.
 
     Examples
     --------
@@ -58,9 +62,8 @@ def exchange_media(data: SampleSet, *, seed: int) -> SampleSet:
     >>> [own.references for own in exchange_media(data, seed=0)] == [own.references for own in data]
     True
     """
-    order = np.random.default_rng(seed).permutation(len(data))
-    # Along a random cycle through all samples, none keeps its own.
-    giver = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    contents = [sample.content_key for sample in data]
+    giver = draw_derangement(len(data), seed=seed, contents=contents)
     exchanged = (
         replace(sample, media=data[giver[row]].media, digest=data[giver[row]].digest)
         for row, sample in enumerate(data)

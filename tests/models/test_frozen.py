@@ -189,6 +189,23 @@ def test_derangements_leave_nothing_in_place(n):
         assert sorted(permutation) == list(range(n))
         assert all(index != other for index, other in enumerate(permutation))
     assert draw_derangement(n, seed=1) == draw_derangement(n, seed=1)
+    unique = [f"content {number}" for number in range(n)]
+    assert draw_derangement(n, seed=1, contents=unique) == draw_derangement(n, seed=1)
+
+
+def test_what_is_shuffled_shows_another_content():
+    rng = np.random.default_rng(0)
+    for seed in range(40):
+        contents = [f"picture {number}" for number in rng.integers(0, 5, 30)]
+        drawn = draw_derangement(30, seed=seed, contents=contents)
+        assert sorted(drawn) == list(range(30))
+        assert all(contents[other] != own for other, own in zip(drawn, contents, strict=True))
+    halves = ["a", "b"] * 3
+    assert all(
+        at % 2 != other % 2 for at, other in enumerate(draw_derangement(6, seed=0, contents=halves))
+    )
+    with pytest.raises(ParameterError, match=r"Of 5 samples, 3 show 'a'"):
+        draw_derangement(5, seed=0, contents=["a", "b", "a", "c", "a"])
 
 
 @pytest.mark.parametrize(("encoder", "modality"), ENCODERS.items())
