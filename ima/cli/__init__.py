@@ -72,7 +72,8 @@ def _common_options(
 @claims_app.command("simulate")
 def claims_simulate(
     families: Annotated[
-        int, typer.Option(help="Simulated models at the null, at the margin and with an effect.")
+        int,
+        typer.Option(min=1, help="Simulated models at the null, at the margin and with an effect."),
     ] = 400,
     out: Annotated[Path, typer.Option(help="File of the table.")] = Path(
         "data/simulations/error_rates.json"

@@ -25,9 +25,9 @@ def bench_command(
         list[str] | None, typer.Option(help="Benchmarks with limits to run: 'capture/*', storage.")
     ] = None,
     dataset: Annotated[str, typer.Option(help="Data set of --model.")] = "mini-image-caption",
-    samples: Annotated[int, typer.Option(help="Samples of --model or --shape.")] = 64,
-    batch_size: Annotated[int, typer.Option(help="Samples per forward pass of these.")] = 16,
-    repeats: Annotated[int, typer.Option(help="Number of rounds.")] = 7,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of --model or --shape.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass of these.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 7,
     device: Annotated[str, typer.Option(help="Their device: cpu, cuda, cuda:1 …")] = "cpu",
     precision: Annotated[
         str, typer.Option(help="Dtype of random weights: float32 or bfloat16.")

@@ -93,7 +93,9 @@ def data_import(
     ] = None,
     media: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of media.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples from the start.")
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text before the answer; {question} is the question.")
     ] = None,
@@ -167,7 +169,9 @@ def data_rows(
             "default that of --split.",
         ),
     ] = "",
-    samples: Annotated[int | None, typer.Option(help="Number of samples from the start.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples from the start.")
+    ] = None,
 ) -> None:
     """Turn a Hugging Face data set into a data folder."""
     from itertools import islice

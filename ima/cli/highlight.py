@@ -38,7 +38,7 @@ def highlight_command(
     alpha: Annotated[
         float, typer.Option(help="Factor of what is highlighted in the unconditional branch.")
     ] = 0.01,
-    max_new_tokens: Annotated[int, typer.Option(help="Maximum length of an answer.")] = 48,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer.")] = 48,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     as_json: AsJson = False,
 ) -> None:

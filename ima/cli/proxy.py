@@ -24,8 +24,8 @@ def proxy_command(
             help="A CSV file: model (or cache), score. Default: the scores in the caches."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples of samples.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of resamples and permutations.")] = 0,
+    resamples: Annotated[int, typer.Option(min=2, help="Bootstrap resamples of samples.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of resamples and permutations.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Rank models by their alignment, and correlate it with their scores if these are known."""

@@ -45,9 +45,9 @@ def quiz_command(
         typer.Option(metavar="FILE", help="Only the passages of this file; blank lines part them."),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("--samples", help="At most so many of each; default: all.")
+        int | None, typer.Option("--samples", min=1, help="At most so many of each; default: all.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts per forward pass.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     by_topic: Annotated[
         bool,

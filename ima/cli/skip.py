@@ -30,9 +30,9 @@ def skip_command(
     dataset: Annotated[
         str, typer.Option(help="Data set that the model answers.")
     ] = "mini-image-caption",
-    samples: Annotated[int, typer.Option(help="Number of samples.")] = 100,
-    batch_size: Annotated[int, typer.Option(help="Samples that run at once.")] = 32,
-    repeats: Annotated[int, typer.Option(help="Rounds of timing; 0 omits the timing.")] = 5,
+    samples: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples that run at once.")] = 32,
+    repeats: Annotated[int, typer.Option(min=0, help="Rounds of timing; 0 omits the timing.")] = 5,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

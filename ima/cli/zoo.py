@@ -43,7 +43,7 @@ def zoo_pretrained(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Train matching connectors, e.g. 'smollm2/dinov2/*'."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples per score.")] = 400,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per score.")] = 400,
 ) -> None:
     """Train and score connectors between the parts that packages carry, or resume."""
     from ima.drawings.zoo import train_pretrained_zoo
@@ -56,7 +56,7 @@ def zoo_ladder(
     only: Annotated[
         list[str] | None, typer.Option(metavar="RUNG", help="Train this rung, e.g. 4-bit.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples.")] = 200,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples.")] = 200,
 ) -> None:
     """Train one connector recipe on whole, damaged and random language models; keep summaries."""
     from ima.studies.ladder import train_ladder
@@ -76,7 +76,7 @@ def zoo_retrain(
         list[str] | None,
         typer.Option(metavar="PAGE", help="Run only this page of claims, e.g. finding1."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples of the curves.")] = 160,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples of the curves.")] = 160,
 ) -> None:
     """Train connectors again, with other seeds and permuted pictures; keep numbers only.
 
@@ -94,9 +94,10 @@ def zoo_graded(
         typer.Option(metavar="ENCODER", help="Only this one, e.g. image-dinov2-6, or a modality."),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Only connectors of this seed; default: all seeds.")
+        list[int] | None,
+        typer.Option(min=0, help="Only connectors of this seed; default: all seeds."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Test samples.")] = 160,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples.")] = 160,
 ) -> None:
     """Train SmolLM2's captions on encoders read early, late or random; keep summaries only."""
     from ima.drawings.graded import GRADED_SEEDS
@@ -128,7 +129,7 @@ def zoo_sweep(
 
 @zoo_app.command("score")
 def zoo_score(
-    samples: Annotated[int, typer.Option(help="Test samples per score.")] = 300,
+    samples: Annotated[int, typer.Option(min=1, help="Test samples per score.")] = 300,
 ) -> None:
     """Score the models whose cards have no scores or outdated scores."""
     from ima.miniature.examination import score_zoo
