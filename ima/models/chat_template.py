@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,9 @@ from ima.errors import ModelError, SampleError
 
 # Private-use characters: no template and no sample contains them.
 _PROMPT, _ANSWER = "\ue000", "\ue001"
+# What templates write as today's date.
+_DATE = date(2024, 7, 26)
+_NOW = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
 
 #: Who owns a token: the template, the sample's prompt, or its answer.
 TEMPLATE_OWNER, PROMPT_OWNER, ANSWER_OWNER = -1, 0, 1
@@ -226,6 +232,9 @@ def read_text_frame(tokenizer: Any) -> ChatFrame:
     tokenizer : PreTrainedTokenizerBase
         With a chat template.
 
+    A template that writes today's date writes 26 July 2024 (which Llama's use where none is known),
+    so that nothing depends on the day.
+
     Raises
     ------
     ModelError
@@ -277,8 +286,15 @@ def _read_first_frame(processor: Any, *, forms: Sequence[tuple[Any, Any]]) -> Ch
 def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
     question = [{"role": "user", "content": prompt}]
     dialogue = [*question, {"role": "assistant", "content": answer}]
-    unanswered = processor.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
-    answered = processor.apply_chat_template(dialogue, tokenize=False)
+    given: dict[str, Any] = {"tokenize": False}
+    template = getattr(processor, "chat_template", None)
+    if isinstance(template, str) and _NOW.search(template):
+        # What a template writes as today's date would make a cache depend on the day.
+        given["chat_template"] = _NOW.sub(
+            lambda found: json.dumps(_DATE.strftime(found["format"])), template
+        )
+    unanswered = processor.apply_chat_template(question, add_generation_prompt=True, **given)
+    answered = processor.apply_chat_template(dialogue, **given)
     if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
         raise ModelError(f"it writes {unanswered!r}")
     end = getattr(processor, "tokenizer", processor).eos_token or ""

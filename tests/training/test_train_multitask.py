@@ -156,6 +156,14 @@ def test_a_template_that_drops_the_prompt_is_refused():
         read_text_frame(words)
 
 
+def test_no_frame_depends_on_the_day():
+    words = tokenizer()
+    for quoted in ("'%d %b %Y'", '"%d %b %Y"'):
+        words.chat_template = f"{{{{ strftime_now({quoted}) }}}} {TEMPLATE}"
+        assert read_text_frame(words).head.startswith("26 Jul 2024 ")
+        assert "strftime_now" in words.chat_template
+
+
 def test_a_prompt_without_an_answer_has_no_answer_tokens():
     words = tokenizer()
     words.chat_template = TEMPLATE
