@@ -63,6 +63,11 @@ def train_connector(settings: TrainingSettings) -> str:
     from accelerate import Accelerator
 
     out = Path(settings.out)
+    if settings.text_only and (not settings.lora_rank or settings.word_steps):
+        raise ParameterError(
+            "--text-only tunes a language model without media: it needs --lora-rank, and no "
+            "--word-steps, which train a connector."
+        )
     _check_folder(out, settings)
     mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[settings.precision]
     accelerator = Accelerator(
@@ -76,11 +81,6 @@ def train_connector(settings: TrainingSettings) -> str:
     language_hash = zoo.hash_state_dict(model.language.state_dict())
     if settings.lora_rank and accelerator.num_processes > 1:
         raise ParameterError("A language model is tuned by one process; leave out --lora-rank.")
-    if settings.text_only and (not settings.lora_rank or settings.word_steps):
-        raise ParameterError(
-            "--text-only tunes a language model without media: it needs --lora-rank, and no "
-            "--word-steps, which train a connector."
-        )
     passes = settings.accumulation * accelerator.num_processes
     if passes > 1 and len(data) < passes:
         raise ParameterError(
@@ -89,6 +89,9 @@ def train_connector(settings: TrainingSettings) -> str:
         )
     # What fails until here leaves no folder behind.
     _prepare_folder(out, settings)
+    if settings.start is not None and accelerator.is_main_process:
+        connector = model.perception.connector
+        save_weights(connector.state_dict(), zoo.make_checkpoint_path(out, 0))
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
@@ -474,7 +477,6 @@ def _copy_start(connector: Connector | PatchProjector, settings: TrainingSetting
     if settings.start_layers == "queries":
         taken = {name: w for name, w in taken.items() if not name.startswith(("out.", "scale."))}
     connector.load_state_dict({**connector.state_dict(), **taken})
-    save_weights(connector.state_dict(), zoo.make_checkpoint_path(Path(settings.out), 0))
 
 
 def _open_token_stores(

@@ -178,6 +178,10 @@ def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
     assert all(torch.equal(source[name], start[name]) for name in source)
     with pytest.raises(ParameterError, match="cannot start from"):
         train_connector(settings(out=str(tmp_path / "wide"), start=caption, width=24))
+    with pytest.raises(ParameterError, match="--text-only tunes a language model"):
+        train_connector(settings(out=str(tmp_path / "text"), start=caption, text_only=True))
+    # What is refused leaves no folder that the corrected command would meet.
+    assert {path.name for path in tmp_path.iterdir()} == {"caption", "next"}
 
 
 def test_a_connector_of_images_becomes_one_of_frames(settings, tmp_path, data):
