@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -96,6 +97,23 @@ def _multitask_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_zoo(tmp_path_factory.mktemp("multitask") / "zoo")
     add_multitask(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def hub_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write the tiny model of a family of the hub once: a folder that no test may change."""
+    from tinyhub import save
+
+    root = tmp_path_factory.mktemp("hub")
+    return cache(lambda family: save(family, root / family))
+
+
+@pytest.fixture(scope="session")
+def hub_models(hub_folders: Callable[[str], Path]) -> Callable[[str], Any]:
+    """Load the tiny model of a family of the hub once: a model that no test may change."""
+    from ima.models import load_model
+
+    return cache(lambda family: load_model(str(hub_folders(family))))
 
 
 @pytest.fixture

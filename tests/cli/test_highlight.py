@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tinyhub import save
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -15,9 +14,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def llava(tmp_path_factory):
-    return save("llava", tmp_path_factory.mktemp("hub") / "llava")
+@pytest.fixture
+def llava(hub_folders):
+    return hub_folders("llava")
 
 
 @pytest.fixture(scope="module")

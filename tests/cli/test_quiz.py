@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from tinyhub import save
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -42,8 +41,8 @@ def test_a_model_with_a_picture_path_is_quizzed_against_its_language_model(run_i
     assert "arithmetic: exact, one digit, plus" in out
 
 
-def test_a_model_of_the_hub_reads_files_of_a_user(run_ima, tmp_path):
-    llava = save("llava", tmp_path / "llava")
+def test_a_model_of_the_hub_reads_files_of_a_user(run_ima, hub_folders, tmp_path):
+    llava = hub_folders("llava")
     questions, passages, primer = (tmp_path / name for name in ("q.jsonl", "p.txt", "primer.txt"))
     record = {"question": "Is ice cold?", "best": "Yes", "false": ["No", "Never"]}
     questions.write_text(json.dumps(record))

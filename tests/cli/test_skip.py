@@ -10,10 +10,8 @@ import json
 
 import pytest
 import yaml
-from tinyhub import save
 
 from ima.data.samples import open_samples
-from ima.models import load_model
 from ima.token_reduction.methods import list_methods
 from ima.token_reduction.methods.fastv import FastV
 from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
@@ -30,9 +28,11 @@ pytestmark = [
 ]
 
 
-def test_the_command_runs_each_method_on_a_model_of_the_hub(run_ima, tmp_path):
-    folder = save("llava", tmp_path / "llava")
-    llava, samples = load_model(str(folder)), list(open_samples("mini-image-qa", n=3))
+def test_the_command_runs_each_method_on_a_model_of_the_hub(
+    run_ima, hub_folders, hub_models, tmp_path
+):
+    folder = hub_folders("llava")
+    llava, samples = hub_models("llava"), list(open_samples("mini-image-qa", n=3))
     parallel = ParallelSubBlocks(start=2).plan()
     plans = [
         parallel,

@@ -33,6 +33,14 @@ def find_command(text: str, start: str) -> list[str]:
     return shlex.split(lines[-1][lines[-1].index(start) :].partition(" — ")[0])[1:]
 
 
+def require_refusal(code: int, err: str) -> None:
+    """The command ended with an error of one message, and not with a fault of its own."""
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert "Traceback" not in err
+    assert "fault of ima" not in err
+
+
 def require_whole_units(path: Path, sound: dict[str, bytes]) -> int:
     """Check that every file of the finished units is as it should be; return their samples."""
     location = locate_store(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faultcaches import find_command, make_words, require_whole_units
+from faultcaches import find_command, make_words, require_refusal, require_whole_units
 from tinycaches import snapshot
 from zarr.storage import LocalStore
 
@@ -35,13 +35,6 @@ KINDS = {
     "coord": "means/resid_post/layer/c/0",
     "marks of finished samples": "samples/done/c/0",
 }
-
-
-def require_refusal(code: int, err: str) -> None:
-    assert code == 1
-    assert err.startswith("Error: ")
-    assert "Traceback" not in err
-    assert "fault of ima" not in err
 
 
 def load_all(path: Path, *, partial: bool = False, only: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from faultcaches import find_command, make_words, require_whole_units
+from faultcaches import find_command, make_words, require_refusal, require_whole_units
 from safetensors.torch import load_file, save_file
 from tinycaches import MODEL, snapshot
 from tinysamples import image_set
@@ -21,13 +21,6 @@ from ima.cache.reader import open_cache
 from ima.capture import jobs, work_units
 from ima.data.folders import write_data_folder
 from ima.models import load_model, zoo
-
-
-def require_refusal(code: int, err: str) -> None:
-    assert code == 1
-    assert err.startswith("Error: ")
-    assert "Traceback" not in err
-    assert "fault of ima" not in err
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

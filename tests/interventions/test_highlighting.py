@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from tinyhub import FAMILIES, save
+from tinyhub import FAMILIES
 from tinysamples import image_set
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -41,12 +40,6 @@ SEEING = [name for name in FAMILIES if name not in ("mllama", "qwen2_audio")]
 @pytest.fixture(scope="module")
 def model(tiny_zoo):
     return load_model("llama-mini/vit/image-caption")
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    return cache(lambda name: load_model(str(save(name, root / name))))
 
 
 def show(number=0, prompt="what is it ?"):
@@ -95,8 +88,8 @@ def test_ones_are_the_identity(tiny_zoo, name):
 
 
 @pytest.mark.parametrize("name", SEEING)
-def test_ones_are_the_identity_on_models_of_a_hub(hub, name):
-    model, samples = hub(name), [show(0), show(1, "what is it ? really ?")]
+def test_ones_are_the_identity_on_models_of_a_hub(hub_models, name):
+    model, samples = hub_models(name), [show(0), show(1, "what is it ? really ?")]
     # Processors of some families read one size at a time.
     for sample in samples:
         plain = model.forward(model.encode([sample], side="left", target=False), logits=True)
@@ -111,9 +104,9 @@ def test_ones_are_the_identity_on_models_of_a_hub(hub, name):
 
 
 @pytest.mark.parametrize("name", ["emu3", "blip2"])
-def test_models_that_generate_in_their_own_way_are_highlighted_too(hub, name):
+def test_models_that_generate_in_their_own_way_are_highlighted_too(hub_models, name):
     """Emu3 needs each picture alone, and BLIP-2 hands generation on to a part of it."""
-    model, samples = hub(name), [show(0), show(1)]
+    model, samples = hub_models(name), [show(0), show(1)]
     plain = model.generate(samples, max_new_tokens=6)
     settings = {"max_new_tokens": 6}
     same = highlighting.generate_highlighted(
@@ -175,8 +168,8 @@ def test_attention_weights_of_marked_tokens_are_multiplied_and_normalised(model,
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3"])
-def test_attention_mass_grows_with_beta(hub, name):
-    model, sample = hub(name), show(1)
+def test_attention_mass_grows_with_beta(hub_models, name):
+    model, sample = hub_models(name), show(1)
     batch = model.encode([sample], side="left", target=False)
     marks = mark_tokens(model, batch, [sample], [Highlight(boxes=((0, 0, 42, 56),))])
     assert 0 < int(marks.sum()) < int((batch.modality > 0).sum())
@@ -357,8 +350,8 @@ def test_words_of_the_prompt_are_marked_where_they_stand(tiny_zoo):
     assert said != plain
 
 
-def test_words_are_marked_in_the_prompt_alone_and_each_time(hub):
-    model = hub("llava")
+def test_words_are_marked_in_the_prompt_alone_and_each_time(hub_models):
+    model = hub_models("llava")
     sample = replace(show(0, "a circle or a star ?"), references=("a circle",))
     batch = model.encode([sample])
     marks = mark_tokens(model, batch, [sample], [Highlight(spans=("a",), boxes=((0, 0, 9, 9),))])
@@ -401,27 +394,29 @@ def test_what_cannot_be_highlighted_says_why(make, message):
         (Highlight(spans=(" ",)), "does not occur"),
     ],
 )
-def test_marks_that_are_not_there_are_named(hub, highlight, message):
+def test_marks_that_are_not_there_are_named(hub_models, highlight, message):
     with pytest.raises(ParameterError, match=message):
-        highlighting.generate_highlighted(hub("llava"), [show(0)], [highlight])
+        highlighting.generate_highlighted(hub_models("llava"), [show(0)], [highlight])
 
 
-def test_a_box_that_the_processor_cuts_off_is_named(hub):
+def test_a_box_that_the_processor_cuts_off_is_named(hub_models):
     wide = show(4)  # 168 pixels wide, of which the middle 56 are read
     with pytest.raises(ParameterError, match=r"cuts this part of the picture of sample 's4' off"):
         highlighting.generate_highlighted(
-            hub("llava"), [wide], [Highlight(boxes=((0, 0, 20, 56),))]
+            hub_models("llava"), [wide], [Highlight(boxes=((0, 0, 20, 56),))]
         )
 
 
-def test_models_that_cannot_be_highlighted_say_so(hub, model):
+def test_models_that_cannot_be_highlighted_say_so(hub_models, model):
     one = image_set(1)
     with pytest.raises(ModelError, match="perceptual tokens of 'llama-mini/vit/image-caption'"):
         highlighting.generate_highlighted(model, one, [Highlight(boxes=((0, 0, 9, 9),))])
     with pytest.raises(ParameterError, match=r"Not every block of .* has attention of one kind"):
-        highlighting.generate_highlighted(hub("mllama"), [show(0)], [Highlight(spans=("it",))])
+        highlighting.generate_highlighted(
+            hub_models("mllama"), [show(0)], [Highlight(spans=("it",))]
+        )
     with pytest.raises(ParameterError, match=r"has no perceptual tokens .*words of the prompt"):
-        highlighting.generate_highlighted(hub("mllama"), [show(0)], [WHOLE])
+        highlighting.generate_highlighted(hub_models("mllama"), [show(0)], [WHOLE])
     with pytest.raises(ParameterError, match="got 1 samples and 0"):
         highlighting.generate_highlighted(model, one, [])
     batch = model.encode(one)

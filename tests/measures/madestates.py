@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy.spatial.distance import cosine
 
 HIDDEN = 12
 MODALITIES = {"picture": "image", "sound": "audio"}
@@ -46,3 +47,17 @@ def make_clusters(*, seed=0, **settings):
 def make_vectors(n, *, seed, shift=0.0, layers=3, hidden=8):
     values = np.random.default_rng(seed).normal(size=(n, layers, hidden)) + shift
     return xr.DataArray(values, dims=("sample", "layer", "hidden"))
+
+
+def average_cosines(a, b):
+    """Average the cosines of all pairs ``(layer,)``, one by one."""
+    return [
+        np.mean([1 - cosine(x, y) for x in a.values[:, at] for y in b.values[:, at]])
+        for at in range(a.sizes["layer"])
+    ]
+
+
+def make_linear(seed, *, rows=6, columns=11):
+    """Draw the weights of a linear layer and the squared norms of its inputs."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, columns)), rng.gamma(0.3, size=columns) * 50

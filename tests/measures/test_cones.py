@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import xarray as xr
-from madestates import make_vectors
+from madestates import average_cosines, make_vectors
 from scipy.spatial.distance import cosine
 
 from ima.errors import ParameterError
@@ -113,14 +113,6 @@ def means():
 
 def side(means, name, kind):
     return means[name].sel(kind=kind).transpose("sample", "layer", "hidden")
-
-
-def average_cosines(a, b):
-    """Average the cosines of all pairs ``(layer,)``, one by one."""
-    return [
-        np.mean([1 - cosine(x, y) for x in a.values[:, at] for y in b.values[:, at]])
-        for at in range(a.sizes["layer"])
-    ]
 
 
 def test_every_term_is_its_double_loop(means):

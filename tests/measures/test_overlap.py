@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from madestates import make_linear
 from sklearn.metrics import jaccard_score
 
 from ima.errors import ParameterError
 from ima.hook_points import TOKEN_KINDS
 from ima.measures import overlap, subnetworks
-
-
-def layer(seed, *, rows=6, columns=11):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(rows, columns)), rng.gamma(0.3, size=columns) * 50
 
 
 def test_overlap_is_scikit_learns_jaccard():
@@ -60,8 +56,8 @@ def test_shared_weights_alone_give_more_than_chance():
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.7]), st.floats(1e-3, 1e3))
 def test_overlap_is_symmetric_one_on_itself_and_blind_to_the_number_of_tokens(seed, sparsity, k):
-    weight, squares = layer(seed)
-    other = layer(seed + 1)[1]
+    weight, squares = make_linear(seed)
+    other = make_linear(seed + 1)[1]
     a = subnetworks.compute_wanda_mask(weight, squares, sparsity=sparsity)
     b = subnetworks.compute_wanda_mask(weight, other, sparsity=sparsity)
     assert overlap.compute_iou(a, b) == overlap.compute_iou(b, a)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from madestates import make_vectors
-from scipy.spatial.distance import cosine
+from madestates import average_cosines, make_vectors
 from scipy.stats import special_ortho_group
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -16,14 +15,6 @@ from ima.stats.resampling import BootstrapWeights, draw_dataset_weights, draw_re
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 12)
-
-
-def average_cosines(a, b):
-    """Average the cosines of all pairs ``(layer,)``, one by one."""
-    return [
-        np.mean([1 - cosine(x, y) for x in a.values[:, at] for y in b.values[:, at]])
-        for at in range(a.sizes["layer"])
-    ]
 
 
 def test_cosine_over_pairs_is_the_loop_over_all_pairs():

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from madestates import make_linear
 
 from ima.errors import ParameterError
 from ima.measures import overlap, subnetworks
-
-
-def layer(seed, *, rows=6, columns=11):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(rows, columns)), rng.gamma(0.3, size=columns) * 50
 
 
 def reference(weight, squares, sparsity):
@@ -27,7 +23,7 @@ def reference(weight, squares, sparsity):
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.7])
 def test_masks_are_the_reference_codes(sparsity):
     for seed in range(5):
-        weight, squares = layer(seed)
+        weight, squares = make_linear(seed)
         weight[0, 3:6] = 0.0
         squares[2] = 0.0
         got = subnetworks.compute_wanda_mask(weight, squares, sparsity=sparsity)
@@ -36,7 +32,7 @@ def test_masks_are_the_reference_codes(sparsity):
 
 
 def test_magnitude_ignores_inputs_and_permuted_inputs_keep_their_spread():
-    weight, squares = layer(1)
+    weight, squares = make_linear(1)
     ones = subnetworks.compute_wanda_mask(weight, np.ones(11), sparsity=0.5)
     np.testing.assert_array_equal(subnetworks.compute_magnitude_mask(weight, sparsity=0.5), ones)
     order = np.random.default_rng(3).permuted(np.arange(11))
@@ -49,7 +45,7 @@ def test_magnitude_ignores_inputs_and_permuted_inputs_keep_their_spread():
 def test_masks_of_a_model_are_those_of_its_layers():
     weights, squares = {}, {}
     for name, (rows, columns) in {"q": (4, 6), "down": (3, 8)}.items():
-        layers = [layer(seed, rows=rows, columns=columns) for seed in range(5)]
+        layers = [make_linear(seed, rows=rows, columns=columns) for seed in range(5)]
         weights[name] = np.stack([weight for weight, _ in layers])
         squares[name] = np.stack([total for _, total in layers])
     masks = subnetworks.compute_wanda_masks(weights, squares, sparsity=0.5)
@@ -72,7 +68,7 @@ def test_masks_of_a_model_are_those_of_its_layers():
 
 
 def test_what_cannot_be_masked_is_refused():
-    weight, squares = layer(0)
+    weight, squares = make_linear(0)
     with pytest.raises(ParameterError, match="below 1"):
         subnetworks.compute_wanda_mask(weight, squares, sparsity=1.0)
     with pytest.raises(ParameterError, match="do not fit"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
 
 import huggingface_hub.constants
 import numpy as np
@@ -39,22 +38,6 @@ pytestmark = [
 SEQUENCE = [name for name in FAMILIES if name != "mllama"]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-
-    @cache
-    def folder(name):
-        return save(name, root / name)
-
-    return folder
-
-
-@pytest.fixture(scope="module")
-def models(folders):
-    return cache(lambda name: ima.models.load_model(str(folders(name))))
-
-
 def sample(modality, index=0, *, prompt="what is it ?", reference="a red circle"):
     rng = np.random.default_rng((index, 3))
     made = {
@@ -83,8 +66,8 @@ def raw(model, samples, *, side="right", target=True):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_captured_states_are_the_models_own_hidden_states(models, name):
-    model = models(name)
+def test_captured_states_are_the_models_own_hidden_states(hub_models, name):
+    model = hub_models(name)
     samples = three(model)
     batch = model.encode(samples)
     states = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"]
@@ -100,9 +83,9 @@ def test_captured_states_are_the_models_own_hidden_states(models, name):
     assert torch.equal(model.forward(batch, logits=True)[real], own.logits[real])
 
 
-def test_features_between_blocks_belong_to_what_the_next_block_reads(models):
+def test_features_between_blocks_belong_to_what_the_next_block_reads(hub_models):
     """DeepStack: sums hold at percepts, block after block is the model, and no token may leave."""
-    model = models("qwen3_vl")
+    model = hub_models("qwen3_vl")
     batch = model.encode(three(model))
     names = ["resid_post", "attn_out", "resid_mid", "mlp_out"]
     states = capture_activations(model, batch, hook_points=names)
@@ -123,8 +106,8 @@ def test_features_between_blocks_belong_to_what_the_next_block_reads(models):
 
 
 @pytest.mark.parametrize("name", SEQUENCE)
-def test_perceptual_and_textual_tokens_are_told_apart(models, name):
-    model = models(name)
+def test_perceptual_and_textual_tokens_are_told_apart(hub_models, name):
+    model = hub_models(name)
     samples = three(model)
     batch = model.encode(samples)
     embedded = model.hook_points.embedding(raw(model, samples)["input_ids"])
@@ -145,8 +128,8 @@ def test_perceptual_and_textual_tokens_are_told_apart(models, name):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_padding_and_company_change_nothing(models, name):
-    model = models(name)
+def test_padding_and_company_change_nothing(hub_models, name):
+    model = hub_models(name)
     samples = three(model)
     hook_points = [
         hook_point for hook_point in model.hook_points.available if hook_point != "mlp_post"
@@ -170,8 +153,8 @@ def test_padding_and_company_change_nothing(models, name):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_generation_is_the_models_own(models, name):
-    model = models(name)
+def test_generation_is_the_models_own(hub_models, name):
+    model = hub_models(name)
     samples = three(model)
     said = model.generate(samples, max_new_tokens=4)
     for one, text in zip(samples, said, strict=True):
@@ -182,8 +165,8 @@ def test_generation_is_the_models_own(models, name):
     assert model.generate(samples, max_new_tokens=4, perceptual="shuffled") is not None
 
 
-def test_media_attended_to_across_are_no_tokens(models):
-    model = models("mllama")
+def test_media_attended_to_across_are_no_tokens(hub_models):
+    model = hub_models("mllama")
     assert model.modalities == ("image",)
     assert model.hook_points.available == ("resid_post",)
     batch = model.encode(three(model))
@@ -194,32 +177,32 @@ def test_media_attended_to_across_are_no_tokens(models):
         model.encode([sample("text")])
 
 
-def test_a_cache_of_a_model_of_the_hub_is_a_cache(folders, models, tmp_path):
+def test_a_cache_of_a_model_of_the_hub_is_a_cache(hub_folders, hub_models, tmp_path):
     from ima.capture.writer import create_cache
     from ima.data import samples
 
-    model = models("qwen2_5_vl")
+    model = hub_models("qwen2_5_vl")
     chosen = samples.SampleSet("three", "test", tuple(three(model)))
     path = create_cache(
         model, dataset=chosen, samples=3, keep_tokens=2, path=tmp_path / "a.zarr", progress=False
     )
     tree = open_cache(path)
     assert tree.attrs["model"]["setup"] == "MT"
-    assert tree.attrs["model"]["name"] == str(folders("qwen2_5_vl"))
+    assert tree.attrs["model"]["name"] == str(hub_folders("qwen2_5_vl"))
     counts = model.encode(three(model)).kinds.sum(-1)
     assert tree["samples"]["n_perceptual"].values.tolist() == counts[:, 0].tolist()
     assert tree["samples"]["n_textual"].values.tolist() == counts[:, 1].tolist()
 
 
-def test_video_without_torchvision_is_refused(models):
-    model = models("qwen2_vl")
+def test_video_without_torchvision_is_refused(hub_models):
+    model = hub_models("qwen2_vl")
     assert model.modalities == ("text", "image")
     with pytest.raises(SampleError, match="accepts text, image"):
         model.encode([sample("video")])
 
 
-def test_modalities_that_mix_are_encoded_apart(models, tmp_path):
-    model = models("llava")
+def test_modalities_that_mix_are_encoded_apart(hub_models, tmp_path):
+    model = hub_models("llava")
     with pytest.raises(SampleError, match="one modality in a batch; got image, text"):
         model.encode([sample("image"), sample("text")])
     kinds = ["image", "text", "text", "image", "image"]
@@ -243,13 +226,13 @@ def test_modalities_that_mix_are_encoded_apart(models, tmp_path):
     np.testing.assert_allclose(means[0], means[1], atol=1e-5)
 
 
-def test_a_text_beyond_the_positions_is_refused_by_name(models):
+def test_a_text_beyond_the_positions_is_refused_by_name(hub_models):
     long = sample("image", reference="a red circle " * 1000)
     with pytest.raises(SampleError, match=r"Sample '.*' has \d+ tokens; .* has 2048 positions"):
-        models("llava").encode([long])
+        hub_models("llava").encode([long])
 
 
-def test_no_padding_token_is_no_obstacle(folders, models, tmp_path):
+def test_no_padding_token_is_no_obstacle(hub_folders, hub_models, tmp_path):
     folder = save("llava", tmp_path / "unpadded")
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text())
@@ -257,7 +240,7 @@ def test_no_padding_token_is_no_obstacle(folders, models, tmp_path):
     path.write_text(json.dumps(settings))
     samples = [sample("image"), sample("image", 1, reference="two circles and a star")]
     bare = ima.models.load_model(str(folder)).encode(samples)
-    padded = models("llava").encode(samples)
+    padded = hub_models("llava").encode(samples)
     mask = padded.attention_mask.bool()
     assert torch.equal(bare.attention_mask, padded.attention_mask)
     assert torch.equal(bare.embeds[mask], padded.embeds[mask])
@@ -280,12 +263,13 @@ def test_a_template_that_fails_says_why(tmp_path, template, reason):
         model.encode([sample("image")])
 
 
-def test_a_base_model_reads_the_token_that_begins_an_image(models, tmp_path):
+def test_a_base_model_reads_the_token_that_begins_an_image(hub_models, tmp_path):
     folder = save("gemma3", tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
     batch = ima.models.load_model(str(folder)).encode([sample("image")])
     assert (
-        batch.kinds[..., 0].sum() == models("gemma3").encode([sample("image")]).kinds[..., 0].sum()
+        batch.kinds[..., 0].sum()
+        == hub_models("gemma3").encode([sample("image")]).kinds[..., 0].sum()
     )
 
 
@@ -320,7 +304,7 @@ def test_activations_that_pass_half_precision_are_named(tmp_path):
         ima.models.load_model(str(folder), dtype="float16")
 
 
-def test_a_template_that_loses_the_prompt_is_refused(folders, tmp_path):
+def test_a_template_that_loses_the_prompt_is_refused(hub_folders, tmp_path):
     folder = save("llava", tmp_path / "deaf")
     (folder / "chat_template.jinja").write_text("{{ 'hello' }}")
     model = ima.models.load_model(str(folder))
@@ -328,7 +312,7 @@ def test_a_template_that_loses_the_prompt_is_refused(folders, tmp_path):
         model.encode([sample("image")])
 
 
-def test_a_folder_without_a_processor_is_refused(folders, tmp_path):
+def test_a_folder_without_a_processor_is_refused(hub_folders, tmp_path):
     folder = save("llava", tmp_path / "blind")
     for name in ("preprocessor_config.json", "processor_config.json"):
         (folder / name).unlink()
@@ -401,8 +385,8 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_nothing_is_fetched_for_a_folder(folders):
-    assert ima.models.load_model(str(folders("llava"))).layers == 3
+def test_nothing_is_fetched_for_a_folder(hub_folders):
+    assert ima.models.load_model(str(hub_folders("llava"))).layers == 3
 
 
 @pytest.mark.usefixtures("no_network")
@@ -419,8 +403,8 @@ def test_offline_means_offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_processors_that_let_company_change_a_sample_are_none_of_these(models, name):
-    assert models(name).alone == frozenset()
+def test_processors_that_let_company_change_a_sample_are_none_of_these(hub_models, name):
+    assert hub_models(name).alone == frozenset()
 
 
 def test_a_processor_that_lets_company_change_a_sample_runs_each_alone(tmp_path):
@@ -460,7 +444,7 @@ def test_a_processor_that_lets_company_change_a_sample_runs_each_alone(tmp_path)
     assert reading["processors"]["image"].startswith("Emu3ImageProcessor")
 
 
-def test_what_happens_at_perceptual_tokens_only_is_audited(folders, models, monkeypatch):
+def test_what_happens_at_perceptual_tokens_only_is_audited(hub_folders, hub_models, monkeypatch):
     """A decoder that adds something of the picture to the stream, which no text shows."""
     from ima.models import folders as loading
 
@@ -476,11 +460,11 @@ def test_what_happens_at_perceptual_tokens_only_is_audited(folders, models, monk
 
     monkeypatch.setattr(loading, "audit_media", damage)
     with pytest.raises(ModelError, match=r"the sum of 'mlp_out' and its input of layer 2"):
-        ima.models.load_model(str(folders("llava")))
+        ima.models.load_model(str(hub_folders("llava")))
 
 
-def test_the_class_that_reads_pictures_is_part_of_a_cache(models):
-    assert models("llava").reading == {"processors": {"image": "CLIPImageProcessorPil"}}
+def test_the_class_that_reads_pictures_is_part_of_a_cache(hub_models):
+    assert hub_models("llava").reading == {"processors": {"image": "CLIPImageProcessorPil"}}
 
 
 @pytest.mark.parametrize("name", ["idefics2", "blip2"])
@@ -532,8 +516,8 @@ def plant_hook(model, package):
     return lambda _batch: block.register_forward_pre_hook(namespace["fail"])
 
 
-def test_a_fault_of_a_hook_is_not_blamed_on_the_model(models):
-    model = models("llava")
+def test_a_fault_of_a_hook_is_not_blamed_on_the_model(hub_models):
+    model = hub_models("llava")
     with pytest.raises(ValueError, match="a fault of the hook") as caught:
         model.generate(three(model), max_new_tokens=2, around=plant_hook(model, "ima"))
     assert not isinstance(caught.value, ModelError)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tinyhub import save
 from tinysamples import image_set
 
 from ima.errors import ParameterError
@@ -23,10 +22,10 @@ ZOO = {"llama": "llama-mini/vit/image-caption", "opt": "opt-mini/vit/image-capti
 
 
 @pytest.fixture(params=["llama", "opt", "llava"])
-def model(request, tiny_zoo, tmp_path):
+def model(request, tiny_zoo, hub_folders):
     if request.param in ZOO:
         return load_model(ZOO[request.param])
-    return load_model(str(save("llava", tmp_path / "llava")))
+    return load_model(str(hub_folders("llava")))
 
 
 def draw_structure(model):

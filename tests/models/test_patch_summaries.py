@@ -7,11 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tinyhub import save
 
 from ima.data.samples import Sample
 from ima.errors import ParameterError
-from ima.models import load_model
 from ima.models.patch_summaries import find_patch_encoder, has_summaries, place_summaries
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
@@ -23,15 +21,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    return {name: str(save(name, root / name)) for name in ("llava", "llava_next", "qwen2_vl")}
-
-
-@pytest.fixture(scope="module")
-def llava(folders):
-    return load_model(folders["llava"])
+@pytest.fixture
+def llava(hub_models):
+    return hub_models("llava")
 
 
 def show(count=3, *, size=56):
@@ -75,8 +67,8 @@ def test_the_tokens_before_the_knee_stay(llava):
 
 
 @pytest.mark.parametrize("name", ["llava_next", "qwen2_vl"])
-def test_models_whose_tokens_are_no_single_patches_say_so(folders, name):
-    model = load_model(folders[name])
+def test_models_whose_tokens_are_no_single_patches_say_so(hub_models, name):
+    model = hub_models(name)
     assert not has_summaries(model)
     assert find_patch_encoder(model.language) is None
     assert model.encode(show(1)).summary is None

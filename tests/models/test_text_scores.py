@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tinyhub import FAMILIES, save
+from tinyhub import FAMILIES
 
 import ima.models
 from ima.errors import ModelError, SampleError
@@ -67,8 +67,8 @@ def test_a_frozen_model_with_a_picture_path_has_bit_equal_logits_on_text(tiny_zo
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "mllama"])
-def test_models_of_the_hub_read_text_alone_as_their_own_code_does(tmp_path, family):
-    model = ima.models.load_model(str(save(family, tmp_path / family)))
+def test_models_of_the_hub_read_text_alone_as_their_own_code_does(hub_models, family):
+    model = hub_models(family)
     given, scored = "what is it ?", "a circle"
     scores = score_texts(model, [(given, scored)])
     (tokens,) = tokenize_texts(model, [(given, scored)])
@@ -84,15 +84,14 @@ def test_models_of_the_hub_read_text_alone_as_their_own_code_does(tmp_path, fami
     assert scores.log_probability[0] == pytest.approx(float(chosen.sum()), rel=1e-4)
 
 
-def test_what_cannot_be_read_is_refused(tiny_zoo, tmp_path):
+def test_what_cannot_be_read_is_refused(tiny_zoo, hub_models):
     model = ima.models.load_model("llama-mini")
     with pytest.raises(SampleError, match=r"has \d+ tokens with what comes before it"):
         score_texts(model, [("", "a red circle " * 60)])
     with pytest.raises(SampleError, match="no reference text"):
         score_texts(model, [("what ?", " ")])
-    crossed = ima.models.load_model(str(save("mllama", tmp_path / "mllama")))
     with pytest.raises(ModelError, match="does not run on text alone"):
-        score_texts(crossed, TEXTS)
+        score_texts(hub_models("mllama"), TEXTS)
 
 
 def test_the_batch_size_changes_no_score(tiny_zoo):

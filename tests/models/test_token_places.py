@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
 import numpy as np
 import pytest
-from tinyhub import save
 
 from ima.data.samples import Sample, open_samples
 from ima.errors import ModelError, ParameterError
@@ -28,19 +26,13 @@ def show(pixels):
     return Sample("a", "image", "qa", "what is it ?", ("a",), media=lambda: pixels)
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    return cache(lambda name: load_model(str(save(name, root / name))))
-
-
 # In towers of SigLIP, random weights mix patches so much that a token is not itself.
 @pytest.mark.parametrize(
     "name", ["llava", "llava_next", "qwen2_5_vl", "qwen3_vl", "idefics3", "internvl"]
 )
 @pytest.mark.parametrize(("height", "width"), [(56, 84), (90, 60)])
-def test_noise_in_the_place_of_a_token_changes_this_token_most(models, name, height, width):
-    model, pixels = models(name), picture(height, width)
+def test_noise_in_the_place_of_a_token_changes_this_token_most(hub_models, name, height, width):
+    model, pixels = hub_models(name), picture(height, width)
     plain = model.encode([show(pixels)])
     places = locate_tokens(model, show(pixels))
     assert len(places) == int((plain.modality > 0).sum())
@@ -58,16 +50,16 @@ def test_noise_in_the_place_of_a_token_changes_this_token_most(models, name, hei
         assert int(moved[parts].argmax()) == list(parts).index(token)
 
 
-def test_a_crop_leaves_the_margins_to_no_token(models):
-    places = locate_tokens(models("llava"), show(picture(56, 112)))
+def test_a_crop_leaves_the_margins_to_no_token(hub_models):
+    places = locate_tokens(hub_models("llava"), show(picture(56, 112)))
     np.testing.assert_allclose(places[:, 0].min(), 28, atol=1)
     np.testing.assert_allclose(places[:, 2].max(), 84, atol=1)
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])
-def test_tiles_of_a_picture_cover_it_twice_and_ends_of_rows_have_no_place(models, name):
+def test_tiles_of_a_picture_cover_it_twice_and_ends_of_rows_have_no_place(hub_models, name):
     height, width = 56, 84
-    places = locate_tokens(models(name), show(picture(height, width)))
+    places = locate_tokens(hub_models(name), show(picture(height, width)))
     whole, tiles = places[:4], places[4:]
     for own in (whole, tiles[~np.isnan(tiles[:, 0])]):
         np.testing.assert_allclose(own[:, :2].min(axis=0), [0, 0], atol=2)
@@ -97,14 +89,14 @@ def test_tokens_of_the_miniature_model_are_a_grid():
         ("qwen2_audio", None),
     ],
 )
-def test_models_whose_tokens_have_no_known_place_say_so(models, name, reason):
+def test_models_whose_tokens_have_no_known_place_say_so(hub_models, name, reason):
     if reason is None:
         heard = Sample("b", "audio", "qa", "what ?", ("a",), media=lambda: np.zeros(16000))
         with pytest.raises(ParameterError, match="sample 'b' has modality 'audio'"):
-            locate_tokens(models(name), heard)
+            locate_tokens(hub_models(name), heard)
         return
     with pytest.raises(ModelError, match=reason):
-        locate_tokens(models(name), show(picture(56, 84)))
+        locate_tokens(hub_models(name), show(picture(56, 84)))
 
 
 def test_ten_queries_have_no_place_and_the_error_names_models_that_have(tiny_zoo):

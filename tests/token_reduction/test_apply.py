@@ -8,10 +8,8 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
-from tinyhub import save
 from tinysamples import image_set
 
-import ima.models
 from ima.capture import capture_activations
 from ima.data.samples import Sample
 from ima.errors import ParameterError
@@ -27,18 +25,8 @@ KINDS = (*ZOO, *HUB)
 
 
 @pytest.fixture(scope="module")
-def models(tiny_zoo, tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-
-    @cache
-    def loaded(kind):
-        return (
-            load_model(ZOO[kind])
-            if kind in ZOO
-            else ima.models.load_model(str(save(kind, root / kind)))
-        )
-
-    return loaded
+def models(tiny_zoo, hub_models):
+    return cache(lambda kind: load_model(ZOO[kind]) if kind in ZOO else hub_models(kind))
 
 
 def samples(kind, count=3):

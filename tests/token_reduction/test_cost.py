@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from tinyhub import save
 from tinysamples import image_set
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,9 +29,8 @@ PLANS = {
 
 
 @pytest.fixture(scope="module")
-def models(tiny_zoo, tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    return cache(lambda kind: load_model(KINDS.get(kind) or str(save(kind, root / kind))))
+def models(tiny_zoo, hub_models):
+    return cache(lambda kind: load_model(KINDS[kind]) if kind in KINDS else hub_models(kind))
 
 
 def same(kind, count=2):
