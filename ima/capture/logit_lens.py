@@ -23,7 +23,6 @@ def apply_logit_lens(
     state: Tensor,
     *,
     kinds: Tensor,
-    block_size: int = LOGIT_BLOCK_SIZE,
     paper_compat: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Average the vocabulary distributions of each sample's tokens, per kind of token.
@@ -36,8 +35,6 @@ def apply_logit_lens(
         Residual states ``(sample, position, hidden)`` before the final norm.
     kinds : Tensor
         ``(sample, kind, position)`` bool: which tokens are of which kind; padding is of none.
-    block_size : int
-        Numbers (tokens times words) in memory at once.
     paper_compat : bool
         Apply the final norm twice, as the released code does to the last layer.
 
@@ -62,7 +59,7 @@ def apply_logit_lens(
         state = hook_points.final_norm(state)
     samples, n_kinds, _ = kinds.shape
     words = hook_points.vocab_size
-    rows = max(1, block_size // words)
+    rows = max(1, LOGIT_BLOCK_SIZE // words)
     total = state.new_full((samples, n_kinds, words), -torch.inf, dtype=torch.float32)
     entropy = state.new_zeros((samples, n_kinds), dtype=torch.float32)
     # Tokens of several samples are unembedded at once, since reading the unembedding takes longer

@@ -204,10 +204,8 @@ def _make_truthfulqa(row: _Row, identity: str, where: str) -> ChoiceQuestion:
     )
 
 
-def _make_binary(
-    identity: str, prompt: str, *, right: bool, topic: str, words: tuple[str, str] = ("yes", "no")
-) -> ChoiceQuestion:
-    best, other = words if right else words[::-1]
+def _make_binary(identity: str, prompt: str, *, right: bool, topic: str) -> ChoiceQuestion:
+    best, other = ("yes", "no") if right else ("no", "yes")
     return ChoiceQuestion(identity, prompt, best, (best,), (other,), topic)
 
 

@@ -16,6 +16,7 @@ from ima.errors import ImaError, SampleError
 
 #: Frames of a clip that a preview shows side by side.
 PREVIEW_FRAMES = 4
+_PREVIEW_SIDE = 160  # pixels
 _READERS: Mapping[Modality, Callable[[Path], Media]] = {
     "image": read_picture,
     "video": read_clip,
@@ -106,7 +107,7 @@ def write_media(media: Media, stem: Path, modality: Modality) -> Path:
     return path
 
 
-def write_preview(media: Media, stem: Path, modality: Modality, *, side: int = 160) -> Path:
+def write_preview(media: Media, stem: Path, modality: Modality) -> Path:
     """Write a small copy of a medium that browsers show: a picture, a strip of frames or a sound.
 
     Parameters
@@ -117,10 +118,8 @@ def write_preview(media: Media, stem: Path, modality: Modality, *, side: int = 1
         Where to write, without a suffix.
     modality : {"image", "video", "audio"}
         A picture and the strip of :data:`PREVIEW_FRAMES` frames of a clip become png files, a sound
-        becomes a wav file of 16 bits.
-    side : int
-        The longer side of a picture, and the height of a strip, in pixels; smaller ones keep their
-        size.
+        becomes a wav file of 16 bits. A picture's longer side and the height of a strip are at most
+        160 pixels.
 
     Returns
     -------
@@ -142,13 +141,13 @@ def write_preview(media: Media, stem: Path, modality: Modality, *, side: int = 1
         return path
     from PIL import Image
 
-    path, width = stem.with_suffix(".png"), side
+    path, width = stem.with_suffix(".png"), _PREVIEW_SIDE
     if modality == "video":
         shown = np.linspace(0, len(media) - 1, min(PREVIEW_FRAMES, len(media))).round().astype(int)
         media = np.concatenate(list(media[shown]), axis=1)
-        width = side * len(shown)
+        width *= len(shown)
     picture = Image.fromarray(media)
-    picture.thumbnail((width, side))
+    picture.thumbnail((width, _PREVIEW_SIDE))
     picture.save(path, optimize=True)
     return path
 

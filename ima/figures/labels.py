@@ -49,22 +49,20 @@ class _Label(NamedTuple):
     place: float = 0.0
 
 
-def split_series(series: Sequence[_Item], *, most: int = MOST_SERIES) -> list[list[_Item]]:
+def split_series(series: Sequence[_Item]) -> list[list[_Item]]:
     """Split the series of a panel into as few panels as hold at most six each, evenly.
 
     Parameters
     ----------
     series : sequence
         The series.
-    most : int
-        Largest number of series in a panel.
 
     Examples
     --------
     >>> split_series("abcdefg")
     [['a', 'b', 'c', 'd'], ['e', 'f', 'g']]
     """
-    count = max(1, -(-len(series) // most))
+    count = max(1, -(-len(series) // MOST_SERIES))
     size = -(-len(series) // count)
     return [list(series[start : start + size]) for start in range(0, max(len(series), 1), size)]
 

@@ -436,15 +436,13 @@ def plot_null_line(axes: Axes, value: float, *, label: str) -> None:
     axes.axhline(value, color=SERIES_COLOURS["null"], linestyle=":", linewidth=1.4, label=label)
 
 
-def set_log_scale(axes: Axes, *, along: str = "y") -> None:
-    """Give an axis of drawn data a log scale with plain numbers: raised ones would be too small.
+def set_log_scale(axes: Axes) -> None:
+    """Give the y axis of drawn data a log scale with plain numbers: raised ones are too small.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         The axes.
-    along : {"x", "y"}
-        The axis.
 
     Examples
     --------
@@ -455,8 +453,8 @@ def set_log_scale(axes: Axes, *, along: str = "y") -> None:
     '0.01'
     >>> plt.close(figure)
     """
-    axes.set(**{f"{along}scale": "log"})
-    own = axes.yaxis if along == "y" else axes.xaxis
+    axes.set_yscale("log")
+    own = axes.yaxis
     low, high = own.get_view_interval()
     few = high / low < _MANY_TIMES
     own.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tinysamples import image_set, text_sample
 
-from ima.capture import capture_activations, compute_batch_statistics
+from ima.capture import capture_activations, compute_batch_statistics, logit_lens
 from ima.capture.logit_lens import apply_logit_lens
 from ima.models.frozen import FrozenModel
 
@@ -50,10 +50,13 @@ def test_the_lens_is_the_mean_of_the_softmax_over_tokens(model: FrozenModel) -> 
     )
 
 
-def test_blocks_of_tokens_give_the_same_distributions(model: FrozenModel) -> None:
+def test_blocks_of_tokens_give_the_same_distributions(
+    model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = model.encode(image_set(3))
     state = capture_activations(model, batch, hook_points=["resid_post"])["resid_post"][2]
     whole = apply_logit_lens(model.hook_points, state, kinds=batch.kinds)
-    parts = apply_logit_lens(model.hook_points, state, kinds=batch.kinds, block_size=1)
+    monkeypatch.setattr(logit_lens, "LOGIT_BLOCK_SIZE", 1)
+    parts = apply_logit_lens(model.hook_points, state, kinds=batch.kinds)
     for expected, computed in zip(whole, parts, strict=True):
         torch.testing.assert_close(computed, expected, atol=1e-5, rtol=1e-5)

@@ -468,8 +468,8 @@ def test_damaged_headers_that_readers_trip_over_are_named(tmp_path, name, modali
 
 def test_previews_are_files_that_browsers_show(tmp_path):
     picture = RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    path = write_preview(picture, tmp_path / "picture", "image", side=100)
-    assert (path.suffix, read_picture(path).shape) == (".png", (75, 100, 3))
+    path = write_preview(picture, tmp_path / "picture", "image")
+    assert (path.suffix, read_picture(path).shape) == (".png", (120, 160, 3))
     clip = np.repeat(np.arange(9, dtype=np.uint8)[:, None, None, None], 3, axis=3)
     clip = np.broadcast_to(clip, (9, 20, 30, 3))
     strip = read_picture(write_preview(clip, tmp_path / "clip", "video"))
