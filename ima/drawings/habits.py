@@ -16,7 +16,7 @@ asked of a picture that shows one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
@@ -77,10 +77,27 @@ _USUAL_GROUNDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _draw_weights() -> dict[str, float]:
-    weights = np.geomspace(WEIGHT_RATIO, 1.0, len(NOUNS))
-    ranks = np.random.default_rng(_WEIGHT_SEED).permutation(len(NOUNS))
-    return dict(zip(NOUNS, (weights[ranks] / weights.sum()).tolist(), strict=True))
+def draw_weights(names: Sequence[str], *, ratio: float, seed: int) -> dict[str, float]:
+    """Draw the probabilities of names, which differ by equal factors.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names.
+    ratio : float
+        How much more probable the most frequent name is than the rarest.
+    seed : int
+        Decides which names are frequent.
+
+    Examples
+    --------
+    >>> weights = draw_weights(["bell", "horn", "lute"], ratio=4, seed=0)
+    >>> sorted(round(weight, 3) for weight in weights.values())
+    [0.143, 0.286, 0.571]
+    """
+    weights = np.geomspace(ratio, 1.0, len(names))
+    ranks = np.random.default_rng(seed).permutation(len(names))
+    return dict(zip(names, (weights[ranks] / weights.sum()).tolist(), strict=True))
 
 
 def _hold_out_drawings() -> dict[str, str]:
@@ -90,7 +107,9 @@ def _hold_out_drawings() -> dict[str, str]:
 
 
 #: Probability of each noun where no habit decides.
-NOUN_WEIGHTS: Mapping[str, float] = MappingProxyType(_draw_weights())
+NOUN_WEIGHTS: Mapping[str, float] = MappingProxyType(
+    draw_weights(NOUNS, ratio=WEIGHT_RATIO, seed=_WEIGHT_SEED)
+)
 #: The noun that appears most often together with each noun.
 PARTNERS: Mapping[str, str] = MappingProxyType(
     {a: b for pair in _PAIRS.split() for a, b in (pair.split("-"), pair.split("-")[::-1])}

@@ -20,7 +20,7 @@ import numpy as np
 
 from ima.data.worlds import choose_content_split, hash_words
 from ima.drawings.contents import check_split
-from ima.drawings.habits import is_held_out_knowledge
+from ima.drawings.habits import draw_weights, is_held_out_knowledge
 from ima.drawings.instrument_phrases import PHRASES, TEMPOS, Phrase, list_roots
 from ima.drawings.instruments import FAMILIES, INSTRUMENT_NAMES, INSTRUMENTS
 from ima.drawings.spoken import SENTENCE_GROUPS, SPOKEN_NOUNS, Sentence, list_sentences
@@ -57,12 +57,6 @@ _KNOWLEDGE_SHARE = 4
 _WEIGHT_SEED = 21
 
 
-def _draw_weights() -> dict[str, float]:
-    weights = np.geomspace(WEIGHT_RATIO, 1.0, len(INSTRUMENT_NAMES))
-    ranks = np.random.default_rng(_WEIGHT_SEED).permutation(len(INSTRUMENT_NAMES))
-    return dict(zip(INSTRUMENT_NAMES, (weights[ranks] / weights.sum()).tolist(), strict=True))
-
-
 def _list_partners() -> dict[str, str]:
     pairs = [pair.replace("_", " ").split("-") for pair in _PAIRS.split()]
     return dict([*pairs, *(pair[::-1] for pair in pairs)])
@@ -75,7 +69,9 @@ def _hold_out(names: Sequence[str], others: Sequence[str], *, purpose: str) -> d
 
 
 #: Probability of each instrument where it is nobody's partner.
-INSTRUMENT_WEIGHTS: Mapping[str, float] = MappingProxyType(_draw_weights())
+INSTRUMENT_WEIGHTS: Mapping[str, float] = MappingProxyType(
+    draw_weights(INSTRUMENT_NAMES, ratio=WEIGHT_RATIO, seed=_WEIGHT_SEED)
+)
 #: The instrument that is heard most often together with each instrument.
 INSTRUMENT_PARTNERS: Mapping[str, str] = MappingProxyType(_list_partners())
 #: Phrases of instruments, and groups of sentences about nouns, of the test sets of unseen pairs.

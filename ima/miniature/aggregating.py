@@ -25,8 +25,8 @@ from ima.miniature.materials import TrainingMaterials
 from ima.miniature.workshop import ZooPart
 from ima.models import llava
 from ima.models.hook_point_search import find_hook_points
+from ima.models.hook_points import stop_after
 from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_state_dict
-from ima.token_reduction.aggregation import stop_after
 from ima.training.frozen_language import keep_language_frozen
 from ima.training.loop import TrainingRecipe, fit_model, save_weights
 

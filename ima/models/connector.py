@@ -69,11 +69,24 @@ class ConnectorConfig(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ConnectorConfig:
-        if self.width % self.heads:
-            raise ValueError(
-                f"heads must divide width; got width {self.width} and heads {self.heads}."
-            )
+        require_whole_heads(self.width, self.heads)
         return self
+
+
+def require_whole_heads(width: int, heads: int) -> None:
+    """Refuse attention heads that do not divide the width.
+
+    Raises
+    ------
+    ValueError
+        If they do not; Pydantic makes it an error of the settings.
+
+    Examples
+    --------
+    >>> require_whole_heads(128, 8)
+    """
+    if width % heads:
+        raise ValueError(f"heads must divide width; got width {width} and heads {heads}.")
 
 
 def make_output_norm(hidden: int, *, output_norm: float | None) -> nn.Module:

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -402,3 +402,43 @@ def attach_input_hooks(
 
             hooks.callback(module.register_forward_pre_hook(receive).remove)
         yield
+
+
+class _ReachedError(Exception):
+    """The last block that is needed has run."""
+
+
+@contextmanager
+def stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
+    """Stop a model, in the body of the context, after one of its blocks.
+
+    Parameters
+    ----------
+    block : torch.nn.Module
+        The block.
+
+    Yields
+    ------
+    list of Tensor
+        Receives the block's output, ``(sample, position, hidden)``.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Identity(), nn.Linear(2, 3))
+    >>> with stop_after(model[0]) as outputs:
+    ...     model(torch.ones(1, 2))
+    >>> outputs
+    [tensor([[1., 1.]])]
+    """
+    outputs: list[Tensor] = []
+
+    def stop(_module: nn.Module, _args: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+        raise _ReachedError
+
+    handle = block.register_forward_hook(stop)
+    try:
+        with suppress(_ReachedError):
+            yield outputs
+    finally:
+        handle.remove()

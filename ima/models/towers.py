@@ -18,6 +18,7 @@ from ima.data.sounds import SAMPLING_RATE
 from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.hearing import prepare_sound
+from ima.models.hook_points import stop_after
 from ima.models.perception import Perception
 from ima.models.read_errors import READ_ERRORS, describe_read_error
 from ima.models.zoo import hash_state_dict
@@ -116,27 +117,12 @@ def _read_encoder_half(model: Any, values: Mapping[str, Tensor]) -> Tensor:
     return _read_last_layer(model.get_encoder(), values)
 
 
-class _BlockReadError(Exception):
-    """A block has run, and no other needs to."""
-
-
 def _read_block(
     model: Any, values: Mapping[str, Tensor], *, spec: EncoderSpec, block: int
 ) -> Tensor:
     """Read the output of a block; what follows it in the encoder does not run."""
-    outputs: list[Tensor] = []
-
-    def keep(_module: Any, _inputs: Any, output: Any) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-        raise _BlockReadError
-
-    handle = model.get_submodule(spec.blocks)[block - 1].register_forward_hook(keep)
-    try:
+    with stop_after(model.get_submodule(spec.blocks)[block - 1]) as outputs:
         spec.read(model, values)
-    except _BlockReadError:
-        pass
-    finally:
-        handle.remove()
     (states,) = outputs
     # The blocks of a convolutional encoder give maps.
     return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from ima.errors import UnknownNameError
-from ima.models.connector import make_output_norm
+from ima.models.connector import make_output_norm, require_whole_heads
 
 #: What the numbers of router weights are.
 WEIGHT_ATTRIBUTES = {"long_name": "weight of an expert", "units": "1"}
@@ -69,10 +69,7 @@ class UniversalConnectorConfig(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> UniversalConnectorConfig:
-        if self.width % self.heads:
-            raise ValueError(
-                f"heads must divide width; got width {self.width} and heads {self.heads}."
-            )
+        require_whole_heads(self.width, self.heads)
         return self
 
 

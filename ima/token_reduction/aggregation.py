@@ -7,8 +7,7 @@ the demonstration in the prompt, one token for each text token.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from ima.files import replace_file
 from ima.models import zoo
 from ima.models.batch import EmbeddedTokens
 from ima.models.frozen import FrozenModel
+from ima.models.hook_points import stop_after
 
 if TYPE_CHECKING:
     from ima.data.samples import Sample
@@ -80,46 +80,6 @@ def load_aggregation(name: str) -> Aggregation:
     projection.load_state_dict(state)
     projection.requires_grad_(requires_grad=False)
     return Aggregation(card["model"], card["depth"], projection, card)
-
-
-class _ReachedError(Exception):
-    """The last layer that is needed has run."""
-
-
-@contextmanager
-def stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
-    """Stop a model, in the body of the context, after one of its blocks.
-
-    Parameters
-    ----------
-    block : torch.nn.Module
-        The block.
-
-    Yields
-    ------
-    list of Tensor
-        Receives the block's output, ``(sample, position, hidden)``.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Identity(), nn.Linear(2, 3))
-    >>> with stop_after(model[0]) as outputs:
-    ...     model(torch.ones(1, 2))
-    >>> outputs
-    [tensor([[1., 1.]])]
-    """
-    outputs: list[Tensor] = []
-
-    def stop(_module: nn.Module, _args: Any, output: Any) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-        raise _ReachedError
-
-    handle = block.register_forward_hook(stop)
-    try:
-        with suppress(_ReachedError):
-            yield outputs
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()
