@@ -369,7 +369,7 @@ def judge_codes(
     ]  # fmt: skip
     decodes = compute_score_gain(drawn[TRUE_CODES], drawn[OTHER_CODES], seed=seed)
     can_judge = is_shown(decodes, better=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for statement, first, second, better in compared + about_drawings:
         difference = compute_score_gain(first, second, seed=seed)
         outcome = HOLDS if is_shown(difference, better=better) else NOT_SHOWN

@@ -90,8 +90,9 @@ def train_connector(settings: TrainingSettings) -> str:
     # What fails until here leaves no folder behind.
     _prepare_folder(out, settings)
     if settings.start is not None and accelerator.is_main_process:
-        connector = model.perception.connector
-        save_weights(connector.state_dict(), zoo.make_checkpoint_path(out, 0))
+        assert model.perception is not None
+        start = model.perception.connector.state_dict()
+        save_weights(start, zoo.make_checkpoint_path(out, 0))
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
