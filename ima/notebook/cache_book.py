@@ -66,7 +66,7 @@ def build_cache_book(
     CacheError
         If a cache cannot be read.
     ParameterError
-        If no cache is given, or the repository holds no pages.
+        If no cache is given, the repository holds no pages, or `out` holds something else.
     NotebookError
         If no page can be made, or Jupyter Book fails.
 
@@ -81,8 +81,17 @@ def build_cache_book(
             f"{str(repository.resolve())!r} holds no notebooks/{next(iter(CACHE_PAGES))}.md. Run "
             "this in a clone of the repository, or name it with --repository."
         )
-    cache_sets = open_cache_sets(caches)
     site = out / "site"
+    if (
+        out.exists()
+        and not (site / _RUNS).is_dir()
+        and not (out.is_dir() and not any(out.iterdir()))
+    ):
+        raise ParameterError(
+            f"{str(out)!r} holds something else than an earlier book of caches. Give another "
+            "--out, such as a folder that does not exist yet."
+        )
+    cache_sets = open_cache_sets(caches)
     paths = [str(Path(path).resolve()) if Path(path).exists() else str(path) for path in caches]
     failures: dict[str, str] = {}
     made = []

@@ -62,3 +62,10 @@ def test_a_page_that_could_run_a_model_is_told_not_to():
         names = {one.name for one in read_notebook_parameters(ROOT / "notebooks" / f"{name}.md")}
         assert {"caches", *given} <= names
         assert "device" not in names or given
+
+
+def test_a_folder_of_something_else_is_refused(finished, tmp_path):
+    (tmp_path / "samples.jsonl").write_text("{}\n")
+    with pytest.raises(ParameterError, match="holds something else than an earlier book"):
+        cache_book.build_cache_book([finished], out=tmp_path, repository=ROOT)
+    assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
