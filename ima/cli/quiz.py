@@ -56,8 +56,6 @@ def quiz_command(
     as_json: AsJson = False,
 ) -> None:
     """Score a language model on texts alone: questions, arithmetic, and loss on passages."""
-    if n is not None and n < 1:
-        raise ParameterError(f"--samples must be at least 1; got {n}.")
     from ima.data.choice_files import read_choice_questions
     from ima.data.choices import put_before_questions
     from ima.data.text_files import read_text_file

@@ -68,7 +68,6 @@ def test_a_model_of_the_hub_reads_files_of_a_user(run_ima, hub_folders, tmp_path
     ("options", "message"),
     [
         (["--world", "minis"], "Unknown world 'minis'. Did you mean 'mini'?"),
-        (["--samples", "0"], "--samples must be at least 1; got 0"),
         (["--questions", "none.jsonl"], "Cannot read none.jsonl"),
         (["--passages", "EMPTY"], "holds no text"),
         (["--against", "llama-minis"], "llama-mini"),

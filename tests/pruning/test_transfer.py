@@ -26,11 +26,15 @@ from ima.pruning.weight_removal import score_without_weights
 from ima.stats.intervals import Interval
 
 
+def make_task(keys):
+    """Return a task of which only the contents of its samples are known."""
+    return SimpleNamespace(contents=[str(key) for key in keys])
+
+
 def make_scores(n, shift, seed=0):
     """Return two tasks on the same contents, with scores of which the first are higher."""
-    samples = [SimpleNamespace(id=str(number), content_key=str(number)) for number in range(n)]
     rng = np.random.default_rng(seed)
-    tasks = {name: SimpleNamespace(samples=samples) for name in "ab"}
+    tasks = {name: make_task(range(n)) for name in "ab"}
     second = {name: rng.random(n) for name in tasks}
     return tasks, {name: values + shift for name, values in second.items()}, second
 
@@ -56,19 +60,14 @@ def test_contents_that_tasks_share_are_counted_once():
     gap = compute_task_difference(first, second, tasks=tasks)
     assert gap.n == 30
     assert gap.low == pytest.approx(0.2) == gap.value
-    tasks["b"] = SimpleNamespace(
-        samples=[SimpleNamespace(id=f"b{n}", content_key=f"b{n}") for n in range(30)]
-    )
+    tasks["b"] = make_task(f"b{n}" for n in range(30))
     assert compute_task_difference(first, second, tasks=tasks).n == 60
 
 
 def make_repeated(contents, *, times):
     """Return a task whose contents are asked about several times, and one that asks once."""
     keys = [str(number) for number in range(contents)]
-    return tuple(
-        {"qa": SimpleNamespace(samples=[SimpleNamespace(content_key=key) for key in own])}
-        for own in (np.repeat(keys, times), keys)
-    )
+    return tuple({"qa": make_task(own)} for own in (np.repeat(keys, times), keys))
 
 
 def test_samples_of_one_content_are_one_unit():
@@ -217,8 +216,7 @@ def test_a_few_weights_are_removed_from_each_part_by_the_same_deal(tasks, caches
 def make_transfer(modalities, *, seed=0):
     """Return tasks on the same contents, and scores with known means."""
     rng = np.random.default_rng(seed)
-    samples = [SimpleNamespace(id=str(number), content_key=str(number)) for number in range(40)]
-    tasks = {name: SimpleNamespace(samples=samples) for name in modalities}
+    tasks = {name: make_task(range(40)) for name in modalities}
     noise = {name: 0.1 * rng.random(40) for name in tasks}
     by_mask = {
         mask: {name: noise[name] + (0.8 if name == mask else 0.7) for name in tasks}
@@ -278,7 +276,7 @@ def test_the_interval_of_random_masks_is_wide_where_they_differ():
 
 
 def test_a_difference_of_scores_has_no_larger_interval_than_it_can_have():
-    tasks = {"a": SimpleNamespace(samples=[SimpleNamespace(content_key=key) for key in "xy"])}
+    tasks = {"a": make_task("xy")}
     ones, random = {"a": np.ones(2)}, {"a": np.array([[0.0, 1.0], [0.0, 0.0]])}
     # Student's t of two masks reaches far.
     gap = compute_crossed_difference(ones, random, tasks=tasks)

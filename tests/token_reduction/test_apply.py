@@ -49,6 +49,12 @@ def ends(batch):
     return batch.attention_mask.shape[1] - 1 - batch.attention_mask.flip(1).argmax(dim=1)
 
 
+def prompt_ends(batch):
+    """Return where each prompt ends, which an answer may follow."""
+    prompt = batch.attention_mask.bool() & ~batch.answer
+    return prompt.shape[1] - 1 - prompt.flip(1).int().argmax(dim=1)
+
+
 def last_logits(model, batch, plan):
     """Return logits at the last token of each sample, wherever a plan has moved it."""
     with apply_plan(model, batch, plan) as trace:
@@ -294,7 +300,7 @@ def test_the_least_attended_tokens_leave_first(models, kind, side):
     model.forward(batch)
     handle.remove()
     config._attn_implementation = before
-    scores = weights[0].mean(dim=1)[torch.arange(len(batch)), ends(batch)]
+    scores = weights[0].mean(dim=1)[torch.arange(len(batch)), prompt_ends(batch)]
     for choose, sign in (("attention", 1), ("attention-reversed", -1)):
         step = {"prune": "perceptual", "after_layer": 2, "ratio": 0.5, "choose": choose}
         with apply_plan(model, batch, ReductionPlan(name="x", steps=[step])) as trace:
@@ -353,8 +359,9 @@ def test_the_last_token_of_a_prompt_is_never_pruned(models, side):
     plan = ReductionPlan(name="x", steps=[{"prune": "prompt", "after_layer": 0}])
     with apply_plan(model, batch, plan) as trace:
         model.forward(batch)
-    expected = torch.zeros_like(batch.attention_mask, dtype=torch.bool)
-    expected[torch.arange(len(batch)), ends(batch)] = True
+    # An answer that is read with it stays as well.
+    expected = batch.answer.clone()
+    expected[torch.arange(len(batch)), prompt_ends(batch)] = True
     for present in trace.present:
         assert torch.equal(present, expected)
 

@@ -118,7 +118,8 @@ def test_tokens_are_ranked_by_the_weights_that_the_layer_used(name, after_layer,
     weights = eager_weights(model, batch, layer=after_layer)
     with apply_plan(model, batch, plan_of(0.5, after_layer=after_layer)) as trace:
         model.forward(batch)
-    real = batch.attention_mask.bool()
+    # An answer that is read with its prompt neither chooses nor leaves.
+    real = batch.attention_mask.bool() & ~batch.answer
     last = real.shape[1] - 1 - real.flip(1).int().argmax(dim=1)
     for row in range(len(batch)):
         places = [place for place in real[row].nonzero().flatten().tolist() if place != last[row]]
