@@ -44,8 +44,8 @@ def find_first_object(sample: Sample, text: str) -> str | None:
 
     Examples
     --------
-    >>> from ima.interventions.highlight_samples import select_pairs
-    >>> sample = select_pairs("mini-image-caption", n=1)[0]
+    >>> from ima.data.samples import open_samples
+    >>> sample = open_samples("mini-image-caption", n=1)[0]
     >>> find_first_object(sample, "a red disc and a star")
     'circle'
     """

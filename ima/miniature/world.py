@@ -15,6 +15,7 @@ sample to a split, so no content appears in two splits. The pairs of noun and fi
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ FAVOURITE_RATE = 0.25
 _REPEAT_RATE = 0.15
 _NOVEL_RATE = 0.25
 _NOUN_WEIGHTS = (1.6, 1.4, 1.2, 1.1, 0.9, 0.7, 0.6, 0.5)
+_NOUN_PROBABILITIES = tuple(weight / sum(_NOUN_WEIGHTS) for weight in _NOUN_WEIGHTS)
 #: Probability of 1, 2, … entities, by the largest number.
 _COUNT_PROBABILITIES = {3: (0.25, 0.4, 0.35), 4: (0.15, 0.3, 0.3, 0.25)}
 SPLIT_CODES = {"train": 1, "calibration": 2, "validation": 3, "test": 4}
@@ -241,15 +243,28 @@ def draw_entities(modality: str, split: str, rng: np.random.Generator) -> tuple[
         raise UnknownNameError.among(kind="split", asked=split, available=SPLIT_BOUNDS)
     novel = split == "test" and rng.random() < _NOVEL_RATE
     while True:
-        n = int(rng.choice(domain.max_entities, p=_COUNT_PROBABILITIES[domain.max_entities])) + 1
+        n = _choose(_COUNT_PROBABILITIES[domain.max_entities], rng) + 1
         entities = _draw_once(domain, n, rng)
         is_novel = not domain.list_pairs(entities).isdisjoint(list_held_out_pairs(modality))
         if is_novel == novel and (novel or get_content_split(entities) == split):
             return entities
 
 
+def _choose(probabilities: tuple[float, ...], rng: np.random.Generator) -> int:
+    """Return the same place as ``rng.choice(len(probabilities), p=probabilities)``, sooner.
+
+    Contents are drawn until one belongs to the split, and ``choice`` checks its input each time.
+    """
+    return bisect_right(_accumulate(probabilities), rng.random())
+
+
+@cache
+def _accumulate(probabilities: tuple[float, ...]) -> list[float]:
+    sums = np.cumsum(probabilities)
+    return (sums / sums[-1]).tolist()  # type: ignore[no-any-return]
+
+
 def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity, ...]:
-    weights = np.asarray(_NOUN_WEIGHTS) / sum(_NOUN_WEIGHTS)
     may_repeat = domain.modality != "audio"
     nouns: list[str] = []
     while len(nouns) < n:
@@ -259,7 +274,7 @@ def _draw_once(domain: Domain, n: int, rng: np.random.Generator) -> tuple[Entity
         elif nouns and may_repeat and roll < _PARTNER_RATE + _REPEAT_RATE:
             noun = nouns[int(rng.integers(len(nouns)))]
         else:
-            noun = domain.nouns[int(rng.choice(len(weights), p=weights))]
+            noun = domain.nouns[_choose(_NOUN_PROBABILITIES, rng)]
         if may_repeat or noun not in nouns:
             nouns.append(noun)
     entities: list[Entity] = []

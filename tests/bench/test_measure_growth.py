@@ -16,6 +16,8 @@ def test_each_measure_has_a_record_of_its_time_and_of_its_memory(
 ) -> None:
     monkeypatch.setattr(measure_growth, "_SIZES", (10, 20, 40))
     monkeypatch.setattr(measure_growth, "_HIDDEN", 8)
+    few = measure_growth.list_measures(resamples=4)
+    monkeypatch.setattr(measure_growth, "list_measures", lambda: few)
     measure, means = measure_growth.measure_cost, {}
 
     def cost_a_square(run: Any, cache_set: CacheSet) -> measure_growth.MeasureCost:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ima.errors import UnknownNameError
+from ima.miniature import world
 from ima.miniature.world import (
     DOMAINS,
     FAVOURITE_RATE,
@@ -91,6 +92,14 @@ def test_nouns_are_skewed_and_have_a_favourite_value(modality):
         ]
     )
     assert share > 1 / len(values) + FAVOURITE_RATE / 2
+
+
+@pytest.mark.parametrize("probabilities", [world._NOUN_PROBABILITIES, (0.15, 0.3, 0.3, 0.25)])
+def test_draws_are_those_of_numpy(probabilities):
+    ours, theirs = np.random.default_rng(0), np.random.default_rng(0)
+    drawn = [world._choose(probabilities, ours) for _ in range(200)]
+    assert drawn == [int(theirs.choice(len(probabilities), p=probabilities)) for _ in range(200)]
+    assert ours.random() == theirs.random()
 
 
 def test_same_seed_same_entities():
