@@ -21,8 +21,9 @@ TERABYTE, MIB = 10**12, 2**20
 #: As many layers as the largest open models, and wider, so that few files hold a terabyte.
 LAYERS, HIDDEN, SAMPLES = 126, 65_536, 2_200
 PRESENT = 2
-#: What pages read of the samples when they open a cache.
-_COLUMNS = ("done", "id", "content", "modality", "task", "n_perceptual", "n_textual")
+#: What pages read of the samples when they open a cache: what tells them apart, and the rest.
+_NAMES = ("id", "content")
+_COLUMNS = {"done": True, "modality": "image", "task": "caption", "n_perceptual": 1, "n_textual": 1}
 
 
 def trace(function):
@@ -37,11 +38,20 @@ def trace(function):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     path = tmp_path_factory.mktemp("large") / "large.zarr"
-    columns = [f"samples/{name}" for name in _COLUMNS]
+    columns = [f"samples/{name}" for name in _NAMES]
     write_synthetic_cache(
         path, samples=SAMPLES, layers=LAYERS, hidden=HIDDEN, hook_points=HOOK_POINTS, filled=columns
     )
     group, rng = locate_store(path).group("r+"), np.random.default_rng(0)
+    for name, value in _COLUMNS.items():
+        kind = object if isinstance(value, str) else type(value)
+        write_array_rows(
+            group, path=f"samples/{name}", index=slice(0, 1), values=np.array([value], kind)
+        )
+        # A file for each sample, all of one content.
+        first = path / "samples" / name / "c" / "0"
+        for number in range(1, SAMPLES):
+            first.with_name(str(number)).hardlink_to(first)
     values = rng.standard_normal((PRESENT, 2, LAYERS + 1, HIDDEN), dtype="float32")
     rows = slice(0, PRESENT)
     write_array_rows(group, path="means/resid_post/mean", index=rows, values=values)
