@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -36,69 +40,130 @@ hook_points: list[str] | None = None  # which
 deep: bool = False  # how"""
 
 
+def write_page(folder, code, *, parameters=PARAMETERS, header=HEADER):
+    path = folder / "page.md"
+    cell = f"```{{code-cell}} ipython3\n:tags: [parameters]\n\n{parameters}\n```\n\n"
+    path.write_text(header + cell + f"```{{code-cell}} ipython3\n{code}\n```\n", encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def source(tmp_path):
-    def write(code, *, parameters=PARAMETERS, header=HEADER):
-        path = tmp_path / "page.md"
-        cell = f"```{{code-cell}} ipython3\n:tags: [parameters]\n\n{parameters}\n```\n\n"
-        path.write_text(
-            header + cell + f"```{{code-cell}} ipython3\n{code}\n```\n", encoding="utf-8"
-        )
-        return path
+    return partial(write_page, tmp_path)
 
-    return write
+
+def read_notebook(path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_result(path):
     """Return the output of the last cell of an executed notebook."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    return "".join(notebook["cells"][-1]["outputs"][-1]["data"]["text/plain"])
+    return "".join(read_notebook(path)["cells"][-1]["outputs"][-1]["data"]["text/plain"])
 
 
-def test_run_fills_parameters_and_uses_this_interpreter(source, tmp_path):
-    page = source("import sys\nsamples, hook_points, name, sys.executable")
-    out = runner.run_notebook(
-        page,
-        output=tmp_path / "deep" / "out.ipynb",
-        parameters={"samples": 3, "hook_points": ["attn_out"]},
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """The output of a page that got values, and whose loader remarks on a configuration."""
+    folder = tmp_path_factory.mktemp("filled")
+    page = write_page(
+        folder,
+        "import sys\n"
+        "from transformers.utils import logging\n"
+        "logging.get_logger('transformers').warning('a token outside the vocabulary')\n"
+        "samples, hook_points, name, sys.executable",
     )
-    assert read_result(out) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
+    values = {"samples": 3, "hook_points": ["attn_out"]}
+    return runner.run_notebook(page, output=folder / "deep" / "out.ipynb", parameters=values)
 
 
-def test_run_records_its_parameters_and_collapses_their_cell(source, tmp_path):
-    out = runner.run_notebook(
-        source("samples"), output=tmp_path / "out.ipynb", parameters={"samples": 3}
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, finished):
+    """A page with defaults, in a repository; its output, and what a terminal saw of the run.
+
+    A default names a cache as well as a value that was given; what is no cache is left out.
+    """
+    folder = tmp_path_factory.mktemp("plain")
+    parameters = (
+        f'caches: list[str] = ["{finished}", "{folder}/missing.zarr"]  # which\n'
+        'samples: int = 3  # how many\nother: str = "x"  # y'
     )
-    notebook = json.loads(out.read_text(encoding="utf-8"))
+    page = write_page(folder, "from ima.errors import ImaError\nsamples", parameters=parameters)
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), "add", str(page)], check=True)
+    subprocess.run(["git", "-C", str(folder), *identity, "commit", "-qm", "a"], check=True)
+    with contextlib.redirect_stderr(_Terminal()) as shown:
+        out = runner.run_notebook(page, output=folder / "out.ipynb")
+    return page, out, shown.getvalue()
+
+
+def test_run_fills_parameters_and_uses_this_interpreter(filled):
+    assert read_result(filled) == f"(3, ['attn_out'], 'x', {sys.executable!r})"
+
+
+def test_run_records_its_parameters_and_collapses_their_cell(filled):
+    notebook = read_notebook(filled)
     recorded = notebook["metadata"]["ima"]
-    assert recorded["parameters"] == {"samples": 3}
+    assert recorded["parameters"] == {"samples": 3, "hook_points": ["attn_out"]}
     assert len(recorded["sha256"]) == 64
     assert recorded["packages"]["ima"]
-    assert notebook["metadata"]["papermill"]["output_path"] == str(out)
+    assert notebook["metadata"]["papermill"]["output_path"] == str(filled)
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     assert ["parameters", "remove-cell"] in tags
     assert ["injected-parameters", "hide-input"] in tags
 
 
-def test_a_run_records_its_caches_and_its_commit(source, tmp_path, finished):
-    """A default names a cache as well as a value that was given; what is no cache is left out."""
-    missing = tmp_path / "missing.zarr"
-    page = source(
-        "1", parameters=f'caches: list[str] = ["{finished}", "{missing}"]\nother: str = "x"  # y'
-    )
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    subprocess.run(["git", "-C", str(tmp_path), "add", str(page)], check=True)
-    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-qm", "a"], check=True)
-    out = runner.run_notebook(page, output=tmp_path / "out.ipynb")
-    recorded = json.loads(out.read_text(encoding="utf-8"))["metadata"]["ima"]
+def test_a_page_does_not_show_what_a_loader_remarks_on_a_configuration(filled):
+    cells = read_notebook(filled)["cells"]
+    streams = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "stream"]
+    assert streams == []
+
+
+def test_a_run_records_its_caches_and_its_commit(plain, finished):
+    page, out, _ = plain
+    recorded = read_notebook(out)["metadata"]["ima"]
     (cache,) = recorded["caches"]
     assert cache["path"] == str(finished)
     assert cache["samples"] == 7
     assert len(cache["sha256"]) == 64
     assert re.fullmatch(r"[0-9a-f]{7,}", recorded["commit"])
-    page.write_text(page.read_text(encoding="utf-8") + "\nMore.\n", encoding="utf-8")
-    assert runner.get_commit(tmp_path).endswith("-dirty")
+    before = page.read_text(encoding="utf-8")
+    page.write_text(before + "\nMore.\n", encoding="utf-8")
+    assert runner.get_commit(page.parent).endswith("-dirty")
+    page.write_text(before, encoding="utf-8")
+
+
+def test_parameters_that_were_left_as_they_are_are_shown(plain):
+    tags = [cell["metadata"].get("tags", []) for cell in read_notebook(plain[1])["cells"]]
+    assert ["parameters", "hide-input"] in tags
+
+
+def test_a_terminal_sees_the_time_left(plain):
+    # Cells that are done, the time that they took, and the time that the others will take.
+    assert re.search(r"page: .*1/3 \[00:\d\d<00:\d\d", plain[2])
+
+
+def test_a_run_is_explained_by_what_changed_since_the_last(plain, tmp_path, finished):
+    out, written = tmp_path / "out.ipynb", plain[0].read_text(encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(written, encoding="utf-8")
+    assert f"there is no {out} yet" in runner.explain_notebook_run(page, output=out)
+    shutil.copyfile(plain[1], out)
+    text = runner.explain_notebook_run(page, output=out)
+    assert "nothing has changed since then" in text
+    assert f"cache {finished}, 7 samples, digest " in text
+    text = runner.explain_notebook_run(page, output=out, parameters={"samples": "4"}, text=True)
+    assert "parameter samples: its default, now 4" in text
+    page.write_text(written.replace("\nsamples\n", "\nsamples + 1\n"), encoding="utf-8")
+    assert "  the code of its cells\n" in runner.explain_notebook_run(page, output=out)
+    assert "ima/errors.py" in read_notebook(out)["metadata"]["ima"]["code"]["modules"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'samples'"):
+        runner.explain_notebook_run(page, output=out, parameters={"sample": 1})
 
 
 def test_a_figure_carries_its_numbers_and_a_narrow_drawing(source, tmp_path):
@@ -108,7 +173,7 @@ figures.set_theme()
 row = {"model": "a", "plan": "half", "task": "captions", "value": 0.5, "low": 0.4, "high": 1}
 figures.plot_relative_scores(pd.DataFrame([row]), threshold=0.9)"""
     out = runner.run_notebook(source(code), output=tmp_path / "out.ipynb")
-    (output,) = json.loads(out.read_text(encoding="utf-8"))["cells"][-1]["outputs"]
+    (output,) = read_notebook(out)["cells"][-1]["outputs"]
     assert {"image/svg+xml", CSV, NARROW_SVG} <= set(output["data"])
     rows = list(csv.DictReader("".join(output["data"][CSV]).splitlines()))
     assert [row["x"] for row in rows if row["mark"] == "point"] == ["0.5"]
@@ -117,15 +182,9 @@ figures.plot_relative_scores(pd.DataFrame([row]), threshold=0.9)"""
     assert widths[1] < widths[0]
 
 
-def test_parameters_that_were_left_as_they_are_are_shown(source, tmp_path):
-    out = runner.run_notebook(source("samples"), output=tmp_path / "out.ipynb")
-    notebook = json.loads(out.read_text(encoding="utf-8"))
-    tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
-    assert ["parameters", "hide-input"] in tags
-
-
-def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, tmp_path):
-    out = runner.run_notebook(source("1"), output=tmp_path / "out.ipynb")
+def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, plain, tmp_path):
+    out = tmp_path / "out.ipynb"
+    shutil.copyfile(plain[1], out)
     before = out.read_bytes()
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
         runner.run_notebook(source("1 / 0"), output=out)
@@ -148,25 +207,6 @@ def test_a_dead_kernel_is_an_error(source, tmp_path):
     assert "os._exit(9)" in log.read_text(encoding="utf-8")
 
 
-def test_a_run_is_explained_by_what_changed_since_the_last(source, tmp_path, finished):
-    out = tmp_path / "out.ipynb"
-    parameters = f'caches: list[str] = ["{finished}"]  # which\nsamples: int = 3  # how many'
-    page = source("from ima.errors import ImaError\nsamples", parameters=parameters)
-    assert f"there is no {out} yet" in runner.explain_notebook_run(page, output=out)
-    runner.run_notebook(page, output=out)
-    text = runner.explain_notebook_run(page, output=out)
-    assert "nothing has changed since then" in text
-    assert f"cache {finished}, 7 samples, digest " in text
-    text = runner.explain_notebook_run(page, output=out, parameters={"samples": "4"}, text=True)
-    assert "parameter samples: its default, now 4" in text
-    page = source("from ima.errors import ImaError\nsamples + 1", parameters=parameters)
-    assert "  the code of its cells\n" in runner.explain_notebook_run(page, output=out)
-    recorded = json.loads(out.read_text(encoding="utf-8"))["metadata"]["ima"]["code"]["modules"]
-    assert "ima/errors.py" in recorded
-    with pytest.raises(UnknownNameError, match="Did you mean 'samples'"):
-        runner.explain_notebook_run(page, output=out, parameters={"sample": 1})
-
-
 def test_a_page_that_failed_goes_on_with_the_caches_that_it_made(tiny_zoo, source, tmp_path):
     store = tmp_path / "made.zarr"
     make = f"""from pathlib import Path
@@ -185,25 +225,6 @@ create_cache("llama-mini/vit/image-caption", dataset="mini-image-caption", path=
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     assert int(read_result(out)) > 3
     assert after == before
-
-
-def test_a_terminal_sees_the_time_left(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner.sys.stderr, "isatty", lambda: True, raising=False)
-    runner.run_notebook(source("1"), output=tmp_path / "out.ipynb")
-    shown = capsys.readouterr().err
-    # Cells that are done, the time that they took, and the time that the others will take.
-    assert re.search(r"page: .*1/3 \[00:\d\d<00:\d\d", shown)
-
-
-def test_a_page_does_not_show_what_a_loader_remarks_on_a_configuration(source, tmp_path):
-    page = source(
-        "from transformers.utils import logging\n"
-        "logging.get_logger('transformers').warning('a token outside the vocabulary')\nsamples"
-    )
-    out = runner.run_notebook(page, output=tmp_path / "out.ipynb", parameters={})
-    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
-    streams = [o for cell in cells for o in cell.get("outputs", []) if o["output_type"] == "stream"]
-    assert streams == []
 
 
 @pytest.mark.parametrize(
