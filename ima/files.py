@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -130,6 +131,20 @@ def _is_running(process: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     hash_file(Path(file.name))[:8]
+    'e3b0c442'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:

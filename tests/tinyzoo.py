@@ -28,7 +28,7 @@ from transformers import (
     ViTModel,
 )
 
-from ima.files import read_json, write_json
+from ima.files import hash_file, read_json, write_json
 from ima.miniature.examination import EXAMINATION_VERSION
 from ima.miniature.multitask import ALTERNATE_BLOCKS_PLAN, make_projector_config
 from ima.models import llava, zoo
@@ -206,7 +206,7 @@ def _card(
     task: str | None = None,
     **entries: Any,
 ) -> str:
-    sha = zoo.hash_file(folder / zoo.WEIGHTS_FILE)
+    sha = hash_file(folder / zoo.WEIGHTS_FILE)
     metrics = ("exact_set", "novel") if task == "caption" else ("exact_match", "binding")
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 20}
     score = dict.fromkeys((*metrics, "binding_guess"), share)
@@ -265,7 +265,7 @@ def add_multitask(root: Path) -> None:
     made, _ = multitask_parts("mlp")
     pattern = read_json(root / "encoders/vit/card.json")
     made["encoder"].half().save_pretrained(root / "encoders/clip")
-    sha = {"encoder": zoo.hash_file(root / "encoders/clip" / zoo.WEIGHTS_FILE)}
+    sha = {"encoder": hash_file(root / "encoders/clip" / zoo.WEIGHTS_FILE)}
     write_json(
         root / "encoders/clip/card.json",
         {**pattern, "name": "clip", "class": "CLIPVisionModel", "sha256": sha["encoder"]},
@@ -282,14 +282,14 @@ def add_multitask(root: Path) -> None:
     card = {
         **pattern, "name": "llava-tiny", "kind": "multitask", "setup": "MT", "tuned": False,
         "task": "multitask", "dataset": "mini-image-caption", "projector": config.model_dump(),
-        "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE), "parts": sha,
+        "sha256": hash_file(folder / zoo.WEIGHTS_FILE), "parts": sha,
         "made_of": {"language": "language/llama-mini", "encoder": "encoders/clip"},
         "checkpoints": [{"step": 0, "seed": 1, "sha256": zoo.hash_state_dict(before)}],
     }  # fmt: skip
     write_json(folder / zoo.CARD_FILE, card)
     under = root / "skipping/llava-tiny-skipping"
     save_weights(before, under / zoo.WEIGHTS_FILE)
-    own = {"name": under.name, "sha256": zoo.hash_file(under / zoo.WEIGHTS_FILE), "checkpoints": []}
+    own = {"name": under.name, "sha256": hash_file(under / zoo.WEIGHTS_FILE), "checkpoints": []}
     write_json(
         under / zoo.CARD_FILE,
         {**card, **own, "plan": ALTERNATE_BLOCKS_PLAN.model_dump(mode="json")},
@@ -297,7 +297,7 @@ def add_multitask(root: Path) -> None:
     mapping = root / "aggregation/llava-tiny"
     state = torch.nn.Linear(language.config.hidden_size, language.config.hidden_size).state_dict()
     save_weights(state, mapping / zoo.WEIGHTS_FILE)
-    sha256 = zoo.hash_file(mapping / zoo.WEIGHTS_FILE)
+    sha256 = hash_file(mapping / zoo.WEIGHTS_FILE)
     write_json(
         mapping / zoo.CARD_FILE, {**card, "sha256": sha256, "model": "llava-tiny", "depth": 2}
     )
@@ -327,7 +327,7 @@ def add_browsing(root: Path) -> None:
             **pattern, "name": name, "kind": "browsing", "model": pattern["name"], "recipe": recipe,
             "base": pattern["sha256"], "command": "ima zoo train", "language_state": "0",
             "configuration": made.condition.config.model_dump(),
-            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+            "sha256": hash_file(folder / zoo.WEIGHTS_FILE),
         }  # fmt: skip
         write_json(folder / zoo.CARD_FILE, card)
 
@@ -357,7 +357,7 @@ def add_codes(root: Path) -> None:
             "command": "ima zoo train", "configuration": configuration, "language_state": "0",
             "recipe": {"steps": 0, "batch_size": 1, "pool": 1},
             "parameters": sum(own.numel() for own in modules.parameters()),
-            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+            "sha256": hash_file(folder / zoo.WEIGHTS_FILE),
         }  # fmt: skip
         write_json(folder / zoo.CARD_FILE, card)
 
@@ -404,6 +404,6 @@ def add_unified(root: Path) -> None:
             "configuration": config.model_dump(), "command": "ima zoo train", "parts": parts,
             "made_of": made_of, "language_state": "0", "routers": routers,
             "parameters": sum(p.numel() for p in connector.parameters()),
-            "sha256": zoo.hash_file(folder / zoo.WEIGHTS_FILE),
+            "sha256": hash_file(folder / zoo.WEIGHTS_FILE),
         }  # fmt: skip
         write_json(folder / zoo.CARD_FILE, card)

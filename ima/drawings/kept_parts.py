@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ima.files import replace_folder, write_json
+from ima.files import hash_file, replace_folder, write_json
 from ima.models import zoo
 from ima.training.loop import TrainingResult, has_bfloat16, save_weights
 
@@ -80,7 +80,7 @@ def keep_trained_part(name: str, train: TrainPart, *, recipe: Mapping[str, Any])
             "curve": result.curve,
             "scores": {},
             "floors": {},
-            "sha256": zoo.hash_file(partial / zoo.WEIGHTS_FILE),
+            "sha256": hash_file(partial / zoo.WEIGHTS_FILE),
             "trained": {
                 "steps": steps,
                 "seconds": round(result.seconds, 1),

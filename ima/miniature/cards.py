@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from ima.data.samples import open_samples
+from ima.files import hash_file
 from ima.miniature.world import WORLD_VERSION
-from ima.models.zoo import WEIGHTS_FILE, hash_file, hash_state_dict, make_checkpoint_path
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict, make_checkpoint_path
 from ima.training.loop import TrainingResult
 
 #: Setup of a model (paper §2): language model alone, single task, multitask.

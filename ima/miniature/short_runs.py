@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ima.capture.writer import create_cache
-from ima.files import write_json
+from ima.files import hash_file, write_json
 from ima.miniature import connectors
 from ima.miniature.cards import make_card
 from ima.miniature.examination import use_zoo_root
@@ -80,7 +80,7 @@ def hash_run_parts(root: Path, encoder: str) -> dict[str, str]:
     ['encoder', 'language']
     """
     parts = {"language": f"language/{_SWEEP_LANGUAGE}", "encoder": f"encoders/{encoder}"}
-    return {role: zoo.hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in parts.items()}
+    return {role: hash_file(root / name / zoo.WEIGHTS_FILE) for role, name in parts.items()}
 
 
 class ShortRunTrainer:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ima.files import read_json, replace_folder, write_json
+from ima.files import hash_file, read_json, replace_folder, write_json
 from ima.miniature.pools import CONNECTOR_POOL_SIZES, ENCODER_POOL_SIZES
-from ima.models.zoo import CARD_FILE, WEIGHTS_FILE, hash_file
+from ima.models.zoo import CARD_FILE, WEIGHTS_FILE
 from ima.training.loop import TrainingRecipe
 
 _WORKSHOP_FOLDER = ".training"

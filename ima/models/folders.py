@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ima.errors import ModelError
+from ima.files import hash_file
 from ima.models import zoo
 from ima.models.audit import audit_embeddings, audit_hook_points
 from ima.models.chat_template import ChatFrame, find_placeholder_ids
@@ -110,7 +111,7 @@ def hash_folder_weights(folder: Path, loading: LoadOptions) -> str:
             f"{folder} holds no *.safetensors; {hint if pickled else ''}Save the model there with "
             "model.save_pretrained(folder) and tokenizer.save_pretrained(folder)."
         )
-    hashes = {path.name: zoo.hash_file(path) for path in files}
+    hashes = {path.name: hash_file(path) for path in files}
     single_file = list(hashes) == [zoo.WEIGHTS_FILE]
     return hashes[zoo.WEIGHTS_FILE] if single_file else zoo.combine_hashes(hashes)
 

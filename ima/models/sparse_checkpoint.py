@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from ima.errors import ModelError, ParameterError
-from ima.files import read_json, replace_folder, write_json
+from ima.files import hash_file, read_json, replace_folder, write_json
 from ima.models import load_model, zoo
 from ima.models.hook_points import get_weight
 from ima.models.linear_layers import KeptStructure, get_linear, shrink_model
@@ -251,7 +251,7 @@ def load_sparse_checkpoint(folder: Path, *, device: str = "cpu") -> FrozenModel:
         raise ModelError(
             f"The sparse checkpoint {folder} is damaged: {error}. Make it again."
         ) from error
-    return replace(model, name=str(folder), weights_hash=zoo.hash_file(folder / SPARSE_RECORD_FILE))
+    return replace(model, name=str(folder), weights_hash=hash_file(folder / SPARSE_RECORD_FILE))
 
 
 class _CheckpointWriter:
@@ -340,7 +340,7 @@ class _CheckpointWriter:
     def _save(self, tensors: Mapping[str, Tensor], name: str) -> None:
         metadata = {"schema": _SCHEMA, "schema_version": _SCHEMA_VERSION}
         save_file(dict(tensors), str(self.folder / name), metadata=metadata)
-        self.sha256[name] = zoo.hash_file(self.folder / name)
+        self.sha256[name] = hash_file(self.folder / name)
 
 
 def _pack_weight(name: str, weight: Tensor, kept: npt.NDArray[np.bool_]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ima.errors import ModelError, UnknownNameError
-from ima.files import read_json
+from ima.files import hash_file, read_json
 
 CARD_RECORD_FIELDS = (
     "name",
@@ -220,20 +220,6 @@ def has_recipe(folder: Path, recipe: Mapping[str, Any]) -> bool:
     """
     path = folder / CARD_FILE
     return path.is_file() and bool(read_json(path)["recipe"] == recipe)
-
-
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     hash_file(Path(file.name))[:8]
-    'e3b0c442'
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model_folder(name: str) -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from ima.errors import PartError
+from ima.files import hash_file
 from ima.packages.parts import PackageArchive, PackageMember, Part
-from ima.packages.shelf import digest_file
 
 _CHUNK = 1 << 20
 
@@ -45,7 +45,7 @@ def check_archive(path: Path, archive: PackageArchive, *, part: str) -> None:
         raise PartError(
             f"The download of {asked}, is truncated: {size:,} of {archive.size:,} bytes. {again}."
         )
-    found = digest_file(path)
+    found = hash_file(path)
     if found != archive.sha256:
         raise PartError(
             f"The file {asked}, has another digest: asked for sha256 "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from ima.errors import PartAbsentError, PartError
-from ima.files import read_json, write_json
+from ima.files import hash_file, read_json, write_json
 from ima.packages.parts import Part, Source
 
 RECORD_FILE = "part.json"
@@ -98,7 +97,7 @@ def verify_part(part: Part, *, source: Source = "package") -> Path:
     """
     folder = find_part(part, source=source)
     for name, entry in _read_record(part, folder, source=source)["files"].items():
-        if digest_file(folder / name) != entry["sha256"]:
+        if hash_file(folder / name) != entry["sha256"]:
             raise _edited(part, folder, source=source, found=f"{name} has other bytes")
     return folder
 
@@ -151,24 +150,12 @@ def write_part_record(part: Part, folder: Path, *, source: Source, origin: dict[
         "files": {
             path.relative_to(folder).as_posix(): {
                 "size": path.stat().st_size,
-                "sha256": digest_file(path),
+                "sha256": hash_file(path),
             }
             for path in paths
         },
     }
     write_json(folder / RECORD_FILE, record)
-
-
-def digest_file(path: Path) -> str:
-    """Return the sha256 of a file.
-
-    Examples
-    --------
-    >>> digest_file(folder / "model.safetensors")  # doctest: +SKIP
-    'b179c952…'
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _list_versions() -> dict[str, str]:

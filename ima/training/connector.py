@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
-from ima.files import read_json, replace_file, write_json
+from ima.files import hash_file, read_json, replace_file, write_json
 from ima.models import zoo
 from ima.models.adapter import (
     ADAPTER_FOLDER,
@@ -286,7 +286,7 @@ class _ConnectorRun:
             rank=self.settings.lora_rank,
             base=self.settings.language,
         )
-        return {"adapter": zoo.hash_file(folder / ADAPTER_WEIGHTS)}
+        return {"adapter": hash_file(folder / ADAPTER_WEIGHTS)}
 
     def save_model(
         self, out: Path, result: TrainingResult, *, parts: FrozenParts, language_hash: str
@@ -300,7 +300,7 @@ class _ConnectorRun:
         has_start = bool(self.settings.start or self.settings.word_steps)
         kept = ({0} if has_start and self.settings.checkpoints else set()) | self.milestones
         checkpoints: list[dict[str, Any]] = [
-            {"step": step, "sha256": zoo.hash_file(zoo.make_checkpoint_path(out, step))}
+            {"step": step, "sha256": hash_file(zoo.make_checkpoint_path(out, step))}
             for step in sorted(kept)
             if step < steps
         ]
@@ -311,7 +311,7 @@ class _ConnectorRun:
             untrained = zoo.hash_state_dict(connector.state_dict())
             first = {"step": 0, "seed": self.settings.seed, "sha256": untrained}
             checkpoints = [first, *checkpoints]
-        sha256 = zoo.hash_file(out / zoo.WEIGHTS_FILE)
+        sha256 = hash_file(out / zoo.WEIGHTS_FILE)
         if kept:
             # The last checkpoint is the model itself.
             checkpoints.append({"step": steps, "sha256": sha256})

@@ -12,10 +12,10 @@ from ima.drawings import browsing_zoo
 from ima.drawings import zoo as pretrained
 from ima.drawings.several_drawings import open_drawing_questions
 from ima.errors import UnknownNameError
-from ima.files import read_json
+from ima.files import hash_file, read_json
 from ima.interventions import browsing_effects as effects
 from ima.interventions.browsing import load_two_pass_model
-from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.models.zoo import WEIGHTS_FILE
 from ima.notebook.runner import run_notebook
 from ima.studies.picture_worlds import describe_two_pass_training, find_picture_world
 from ima.systems.records import read_system_records

@@ -10,9 +10,9 @@ from tinyhub import save_parts
 from ima.data.samples import Sample, open_samples
 from ima.drawings import code_zoo
 from ima.drawings import zoo as pretrained
-from ima.files import read_json
+from ima.files import hash_file, read_json
 from ima.models.code_model import load_code_model
-from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.models.zoo import WEIGHTS_FILE
 from ima.studies.picture_worlds import find_picture_world
 from ima.training.codes import ReadingRecipe
 

@@ -11,7 +11,7 @@ from tinyhub import save_parts
 from ima.data.worlds import world_of
 from ima.drawings import unified_zoo
 from ima.drawings import zoo as pretrained
-from ima.files import read_json
+from ima.files import hash_file, read_json
 from ima.interventions import unified_effects as effects
 from ima.measures.modality_alignment import align_modalities
 from ima.models.unified import (
@@ -20,7 +20,7 @@ from ima.models.unified import (
     read_kept_router_weights,
     share_encoders,
 )
-from ima.models.zoo import WEIGHTS_FILE, hash_file
+from ima.models.zoo import WEIGHTS_FILE
 from ima.notebook.runner import run_notebook
 from ima.studies import modality_worlds
 from ima.systems.records import read_system_records

@@ -20,6 +20,7 @@ from tinysamples import image_set
 from ima.cache.reader import open_cache
 from ima.capture import jobs, work_units
 from ima.data.folders import write_data_folder
+from ima.files import hash_file
 from ima.models import load_model, zoo
 
 
@@ -207,7 +208,7 @@ def test_weights_that_changed_are_refused_with_both_hashes(
         require_refusal(code, err)
         assert str(weights) in err
         card = weights.with_name(zoo.CARD_FILE)
-        record = json.loads(card.read_text()) | {"sha256": zoo.hash_file(weights)}
+        record = json.loads(card.read_text()) | {"sha256": hash_file(weights)}
         card.write_text(json.dumps(record))
         code, _, err = run_ima(*make_words(path))
     require_refusal(code, err)

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from ima.errors import ModelError
-from ima.files import read_json, write_json
+from ima.files import hash_file, read_json, write_json
 from ima.interventions.browsing import load_two_pass_model
 from ima.miniature import browsing_parts, materials, multitask
 from ima.miniature.several_pictures import open_picture_questions
 from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooWorkshop
 from ima.models import load_model
-from ima.models.zoo import WEIGHTS_FILE, hash_file, hash_state_dict
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
 
 BASE = "llama-mini/vit/image-qa"
 NEEDS = {

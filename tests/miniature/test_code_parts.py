@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from ima.data.samples import open_samples
 from ima.errors import ModelError
-from ima.files import read_json, write_json
+from ima.files import hash_file, read_json, write_json
 from ima.miniature import code_parts, materials
 from ima.miniature.datasets import make_description
 from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooWorkshop
 from ima.models import load_model
 from ima.models.code_model import load_code_model
-from ima.models.zoo import WEIGHTS_FILE, hash_file, hash_state_dict
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
 
 
 @pytest.fixture

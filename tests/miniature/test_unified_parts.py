@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from ima.errors import ModelError, UnknownNameError
-from ima.files import read_json, write_json
+from ima.files import hash_file, read_json, write_json
 from ima.miniature import materials, unified_parts
 from ima.miniature.views import MODALITY_NAMES, open_scene_samples
 from ima.miniature.workshop import REDUCED_ZOO_PLAN, ZooWorkshop
 from ima.models import load_model
 from ima.models.unified import load_unified_model, read_kept_router_weights
 from ima.models.universal_connector import read_router_weights
-from ima.models.zoo import WEIGHTS_FILE, hash_file, hash_state_dict
+from ima.models.zoo import WEIGHTS_FILE, hash_state_dict
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tinyzoo import LANGUAGE, NAMES, files, make_tokenizer, make_zoo
 import ima.models
 from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, UnknownNameError
+from ima.files import hash_file
 from ima.models import folders, zoo
 
 NAME = f"{LANGUAGE}/vit/image-qa"
@@ -80,7 +81,7 @@ def test_the_weights_hash_names_all_parts(own_zoo):
     before = ima.models.load_model(NAME).weights_hash
     weights = load_file(folder / zoo.WEIGHTS_FILE)
     save_file({key: value + 1 for key, value in weights.items()}, folder / zoo.WEIGHTS_FILE)
-    edit_card(folder, sha256=zoo.hash_file(folder / zoo.WEIGHTS_FILE))
+    edit_card(folder, sha256=hash_file(folder / zoo.WEIGHTS_FILE))
     assert ima.models.load_model(NAME).weights_hash != before
 
 
@@ -105,7 +106,7 @@ def test_a_language_model_is_audited_once_and_other_weights_again(own_zoo, monke
     name = next(name for name in weights if name.endswith("mlp.up_proj.weight"))
     weights[name][0, 0] = float("inf")
     save_file(weights, folder / zoo.WEIGHTS_FILE, metadata={"format": "pt"})
-    sha256 = zoo.hash_file(folder / zoo.WEIGHTS_FILE)
+    sha256 = hash_file(folder / zoo.WEIGHTS_FILE)
     edit_card(folder, sha256=sha256)
     for _ in range(2):  # what failed is not remembered
         with pytest.raises(ModelError, match="infinite or no numbers"):
@@ -121,11 +122,11 @@ def test_the_tiny_zoo_is_the_same_bytes_for_the_same_seed(tiny_zoo, tmp_path):
 @pytest.mark.parametrize("part", [f"language/{LANGUAGE}", "encoders/vit", f"connectors/{NAME}"])
 def test_altered_weights_are_refused(own_zoo, part):
     path = own_zoo / part / zoo.WEIGHTS_FILE
-    expected = zoo.hash_file(path)
+    expected = hash_file(path)
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    message = rf"{path} .*expected sha256 {expected}, found {zoo.hash_file(path)}.*`make zoo`"
+    message = rf"{path} .*expected sha256 {expected}, found {hash_file(path)}.*`make zoo`"
     with pytest.raises(ModelError, match=message):
         ima.models.load_model(NAME)
     path.unlink()
@@ -157,7 +158,7 @@ def test_missing_tensors_are_not_filled_with_random_numbers(own_zoo):
     weights = load_file(folder / zoo.WEIGHTS_FILE)
     del weights["model.norm.weight"]
     save_file(weights, folder / zoo.WEIGHTS_FILE, metadata={"format": "pt"})
-    edit_card(folder, sha256=zoo.hash_file(folder / zoo.WEIGHTS_FILE))
+    edit_card(folder, sha256=hash_file(folder / zoo.WEIGHTS_FILE))
     with pytest.raises(ModelError, match=r"do not fill LlamaForCausalLM: model\.norm\.weight"):
         ima.models.load_model(LANGUAGE)
 
@@ -231,7 +232,7 @@ def folder(tmp_path):
 def test_a_local_folder_is_a_text_model(tiny_zoo, folder):
     model = ima.models.load_model(str(folder))
     assert (model.name, model.setup, model.modalities) == (str(folder), "LM", ("text",))
-    assert model.weights_hash == zoo.hash_file(folder / zoo.WEIGHTS_FILE)
+    assert model.weights_hash == hash_file(folder / zoo.WEIGHTS_FILE)
     sample = Sample("a", "text", "qa", "the circle is", ("red",))
     batch = model.encode([sample])
     logits = model.forward(batch, logits=True)

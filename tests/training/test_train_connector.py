@@ -19,6 +19,7 @@ from ima.capture import compute_batch_statistics
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
+from ima.files import hash_file
 from ima.models import zoo
 from ima.models.connector import Connector
 from ima.models.trained import is_trained_model
@@ -60,7 +61,7 @@ def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, sto
         train_connector(settings())
     assert is_trained_model(tmp_path / "model") is False
     resumed = train_connector(settings())
-    hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
+    hashes = [hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
     assert hashes[0] == hashes[1]
     curves = [
         json.loads((Path(path) / zoo.CARD_FILE).read_text())["curve"] for path in (whole, resumed)

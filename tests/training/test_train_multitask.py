@@ -16,6 +16,7 @@ import ima.models
 from ima.data.folders import write_data_folder
 from ima.data.samples import SampleSet, open_samples
 from ima.errors import ModelError, ParameterError
+from ima.files import hash_file
 from ima.models import answer_loss, zoo
 from ima.models.adapter import add_adapter
 from ima.models.chat_template import read_text_frame, tokenize_in_frame
@@ -233,5 +234,5 @@ def test_a_stopped_tuning_ends_as_an_uninterrupted_one(multitask, tmp_path, stop
     with stopped_at(15), pytest.raises(KeyboardInterrupt):
         train_connector(multitask(**options))
     resumed = train_connector(multitask(**options))
-    hashes = [zoo.hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
+    hashes = [hash_file(Path(path) / zoo.WEIGHTS_FILE) for path in (whole, resumed)]
     assert hashes[0] == hashes[1]
