@@ -9,12 +9,14 @@ import numpy as np
 import xarray as xr
 
 from ima.data.samples import open_samples
+from ima.errors import ParameterError
 from ima.interventions.controls import (
     capture_residual_statistics,
     label_means,
     reinitialize_blocks,
     replace_all_tokens_with_noise,
 )
+from ima.measures.baselines import JACKKNIFE_GROUPS
 from ima.measures.treatments import TREATED, Treatment, treat_means_in_all_ways
 from ima.models import load_model, zoo
 
@@ -81,6 +83,7 @@ def run_separated(
         Its caches say which models read which data sets.
     samples : int
         Number of samples of each data set, at most as many as its cache holds; 0 runs no model.
+        The baselines need at least :data:`ima.measures.baselines.JACKKNIFE_GROUPS`.
     batch_size : int
         Samples that run at once.
     device : str
@@ -94,6 +97,8 @@ def run_separated(
 
     Raises
     ------
+    ParameterError
+        If there are some samples, and too few for the baselines.
     ModelError
         If attention between the kinds cannot be blocked.
 
@@ -104,6 +109,11 @@ def run_separated(
     """
     if samples == 0:
         return {}
+    if samples < JACKKNIFE_GROUPS:
+        raise ParameterError(
+            f"With blocked attention the baselines need at least {JACKKNIFE_GROUPS} samples of "
+            f"each data set; got {samples}. 0 blocks no attention."
+        )
     found: dict[Treatment, dict[str, xr.DataArray]] = {name: {} for name in TREATED}
     for name, row in cache_set.members.iterrows():
         model = load_model(str(row["model"]), device=device, dtype=row["dtype"])

@@ -8,6 +8,7 @@ from tinysamples import image_set
 
 from ima.cache.cache_set import open_cache_set
 from ima.capture.writer import create_cache
+from ima.errors import ParameterError
 from ima.interventions.controls import replace_tokens_with_noise, run_cache_set_controls
 from ima.interventions.treated_states import (
     capture_treated_means,
@@ -57,6 +58,12 @@ def test_models_run_again_with_the_weights_that_made_the_cache(model, tmp_path, 
         )
     # Rounded weights give other states.
     assert float(abs(found["float32"] - found["bfloat16"]).max()) > 1e-3
+
+
+def test_too_few_separated_samples_are_refused_before_a_model_runs():
+    with pytest.raises(ParameterError, match="at least 10 samples of each data set; got 9"):
+        run_separated(None, samples=9)
+    assert run_separated(None, samples=0) == {}
 
 
 def test_noise_changes_percepts_and_random_blocks_keep_the_input(model):

@@ -30,7 +30,7 @@ PAGES = {
     ),
     "finding3": (
         "test",
-        {**FEW, "neighbours": 3, "permutations": 2, "separated": 6},
+        {**FEW, "neighbours": 3, "permutations": 2, "separated": 10},
         ["F3.1", "F3.1"],
     ),
     "finding3-blocks": ("test", FEW, ["F3.3", "F3.3"]),
