@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ima.data.samples import Media, Sample
-from ima.errors import ModelError
+from ima.errors import ModelError, SampleError
 from ima.models.memory import is_out_of_memory
 
 _T = TypeVar("_T")
@@ -139,10 +139,20 @@ class MediaPrefetcher:
             sample = self._samples[index]
             if index in self._reading:
                 # The object itself: a clip has the times of its frames, a copy of it none.
-                medium = partial(np.asanyarray, self._reading[index].result())
+                medium = partial(np.asanyarray, self._wait(index))
                 sample = replace(sample, media=medium)
             samples.append(sample)
         return samples
+
+    def _wait(self, index: int) -> Media:
+        """Return the medium of a sample once it is read; name the sample if it cannot be."""
+        try:
+            return self._reading[index].result()
+        except SampleError as error:
+            name = repr(self._samples[index].id)
+            if name in str(error):
+                raise
+            raise SampleError(f"Sample {name}: {error}") from error
 
     def drop(self, last: int) -> None:
         """Forget the media of all samples before this one."""

@@ -48,6 +48,7 @@ from ima.errors import (
     ImaError,
     ModelError,
     ParameterError,
+    SampleError,
     SchedulerError,
     WorkerError,
 )
@@ -316,6 +317,13 @@ def _write_units(
         ):
             kept = _describe_kept(finished, layout.samples)
             raise type(error)(f"{error} {kept} {command}") from error
+        if isinstance(error, SampleError):
+            advice = _advise_on_samples(
+                work.attributes["parameters"]["dataset"],
+                kept=f"{finished} of {layout.samples}" if finished else "",
+                command=command,
+            )
+            raise SampleError(f"{error}{advice}") from error
         raise
 
 
@@ -336,6 +344,19 @@ def _tell_what_is_kept(location: StoreLocation, *, command: str) -> Iterator[Cal
 
 def _describe_kept(finished: int, samples: int) -> str:
     return f"{finished} of {samples} samples are finished and kept. Continue with:"
+
+
+def _advise_on_samples(dataset: str, *, kept: str, command: str) -> str:
+    """Return what to do about a sample that cannot be used, and what is left of the cache."""
+    folder = dataset if Path(dataset).is_dir() else dataset.rpartition(":")[0]
+    check = shlex.join(["ima", "data", "check", folder])
+    advice = f" See all that cannot be used: {check}" if folder and Path(folder).is_dir() else ""
+    if kept:
+        advice += (
+            f"\n{kept} samples are finished and kept. They are of no use once the data change; "
+            f"then make the cache anew: {command} --overwrite"
+        )
+    return advice
 
 
 @contextmanager

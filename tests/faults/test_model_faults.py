@@ -184,6 +184,30 @@ def test_data_that_changed_are_refused_with_both_fingerprints(run_ima: Any, tmp_
     assert snapshot(path) == whole
 
 
+def test_a_sample_that_cannot_be_read_says_what_the_kept_ones_are_worth(
+    run_ima: Any, tmp_path: Path
+) -> None:
+    data, path = write_data_folder(image_set(6), tmp_path / "my data"), tmp_path / "cache.zarr"
+    words = make_words(path, dataset=str(data))
+    pictures = sorted(data.rglob("*.png"))
+    # In the first unit, nothing is kept.
+    for index, kept in ((0, 0), (3, 2)):
+        before = pictures[index].read_bytes()
+        pictures[index].write_bytes(b"no picture")
+        code, _, err = run_ima(*words)
+        require_refusal(code, err)
+        assert err.startswith(f"Error: Sample 's{index}': ")
+        assert find_command(err, "ima data check") == ["data", "check", str(data)]
+        said = f"{kept} of 6 samples are finished and kept. They are of no use" in err
+        assert said == (kept > 0)
+        assert path.exists() == (kept > 0)
+        pictures[index].write_bytes(before)
+    # Repaired, the data are others than those of the kept samples.
+    pictures[3].write_bytes(pictures[2].read_bytes())
+    assert run_ima(*words)[0] == 1
+    assert run_ima(*find_command(err, "ima cache create"))[0] == 0
+
+
 def test_weights_that_changed_are_refused_with_both_hashes(
     run_ima: Any,
     write_store: Callable[..., Path],
