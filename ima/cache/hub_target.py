@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ima.cache.addresses import HubDataset, redact
 from ima.cache.remote import format_digests
 from ima.cache.schema import is_cache_file
+from ima.cache.store import StoreLocation
 from ima.errors import CacheDifferentError, CacheError, CacheUnreachableError
+from ima.files import hash_file
 
 _HINTS = {
     "RepositoryNotFoundError": "Make the data set on the hub first; a private one, and every push, "
@@ -22,7 +25,7 @@ _HINTS = {
 def push_to_hub(
     address: str,
     *,
-    read: Callable[[str], bytes],
+    source: StoreLocation,
     files: Sequence[str],
     overwrite: bool,
     command: str,
@@ -37,8 +40,9 @@ def push_to_hub(
     ----------
     address : str
         ``hf://datasets/OWNER/NAME/FOLDER``.
-    read : callable
-        Returns the bytes of a file of the cache.
+    source : StoreLocation
+        The cache. The hub's client reads files of a local one in pieces; those of a cache behind a
+        URL are held in memory until they are sent.
     files : sequence of str
         The files of the cache.
     overwrite : bool
@@ -62,7 +66,7 @@ def push_to_hub(
     --------
     >>> push_to_hub(  # doctest: +SKIP
     ...     "hf://datasets/me/caches/x.zarr",
-    ...     read=location.read,
+    ...     source=locate_store("x.zarr"),
     ...     files=files,
     ...     overwrite=False,
     ...     command="ima cache push x.zarr hf://datasets/me/caches/x.zarr",
@@ -82,10 +86,10 @@ def push_to_hub(
         there = _list_folder(api, place, given)
         kept, sums, size, additions = 0, {}, 0, []
         for key in files:
-            content = read(key)
-            size += len(content)
-            sums[key] = hashlib.sha256(content).hexdigest()
-            if there.get(key) in (sums[key], _compute_blob_id(content)):
+            content = source.read(key) if source.local is None else source.local / key
+            length, sums[key] = _measure(content)
+            size += length
+            if key in there and there[key] in (sums[key], _compute_blob_id(content, length)):
                 kept += 1
             else:
                 additions.append(CommitOperationAdd(f"{place.path}/{key}", content))
@@ -146,7 +150,19 @@ def _list_folder(api: Any, place: HubDataset, given: Any) -> dict[str, str]:
     return found
 
 
-def _compute_blob_id(content: bytes) -> str:
+def _measure(content: bytes | Path) -> tuple[int, str]:
+    """Return the size of a file and its sha256."""
+    if isinstance(content, Path):
+        return content.stat().st_size, hash_file(content)
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _compute_blob_id(content: bytes | Path, size: int) -> str:
     """Return the id that git gives a file."""
-    head = f"blob {len(content)}\0".encode()
-    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    else:
+        digest.update(content)
+    return digest.hexdigest()

@@ -121,7 +121,7 @@ def push_cache(
     files = list_cache_files(attributes)
     if place.remote is not None and place.remote.protocol == "hf":
         copied, size = push_to_hub(
-            place.address, read=source.read, files=files, overwrite=overwrite, command=command
+            place.address, source=source, files=files, overwrite=overwrite, command=command
         )
         return CacheCopy(source.address, place.address, len(files), copied, size)
     return _copy(

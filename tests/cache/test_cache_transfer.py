@@ -326,6 +326,24 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 HUB_URL = "hf://datasets/them/caches/small/x.zarr"
 
 
+def test_the_hubs_client_reads_the_files_of_a_local_cache_by_itself(
+    hub: Any, whole: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    real, given = huggingface_hub.CommitOperationAdd, []
+
+    def note(path_in_repo: str, path_or_fileobj: Any) -> Any:
+        given.append(path_or_fileobj)
+        return real(path_in_repo, path_or_fileobj)
+
+    monkeypatch.setattr(huggingface_hub, "CommitOperationAdd", note)
+    push_cache(whole, target=HUB_URL)
+    # The list of digests is made here; everything else stays on the disk until it is sent.
+    assert sorted(given[:-1]) == sorted(whole / key for key in files)
+    assert isinstance(given[-1], bytes)
+
+
 def test_a_data_set_of_the_hub_gets_one_commit_and_is_read(
     hub: Any, whole: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
