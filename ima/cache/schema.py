@@ -39,9 +39,13 @@ _MAX_SHARD_BYTES = 2 * _SHARD_BYTES
 _MAX_UNIT_SAMPLES = 32
 
 
-# The groups of both schemas, and the files of a Zarr group or array.
+# The groups of both schemas, the files of a Zarr group or array, and what workers keep meanwhile.
 _GROUPS = "drift|input_norms|inputs|lens|logit_lens|means|norms|samples|sinks|tokens|without_sinks"
-_CACHE_FILE = re.compile(rf"zarr\.json|(?:{_GROUPS})(?:/[\w.]+)*/(?:zarr\.json|c(?:/\d+)*)")
+_CACHE_FILE = re.compile(
+    rf"zarr\.json|(?:{_GROUPS})(?:/[\w.]+)*/(?:zarr\.json|c(?:/\d+)*)|\.parts/\d+\.npz"
+)
+# As ima.files names the file that takes another's place once it is whole.
+_LEFTOVER = re.compile(r"(.+)\.[^/]+-\d+-\d+\.partial")
 
 
 def is_cache_file(key: str) -> bool:
@@ -58,6 +62,23 @@ def is_cache_file(key: str) -> bool:
     [True, False]
     """
     return _CACHE_FILE.fullmatch(key) is not None
+
+
+def is_leftover_file(key: str) -> bool:
+    """Return whether a file is one of a cache that a killed writer had begun.
+
+    Parameters
+    ----------
+    key : str
+        Path of the file in the store, with slashes.
+
+    Examples
+    --------
+    >>> [is_leftover_file(f"{key}.my-host-12-34.partial") for key in ("zarr.json", "thesis.tex")]
+    [True, False]
+    """
+    match = _LEFTOVER.fullmatch(key)
+    return match is not None and is_cache_file(match[1])
 
 
 @dataclass(frozen=True)

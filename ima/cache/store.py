@@ -30,7 +30,7 @@ from zarr.storage import MemoryStore
 from ima.cache.addresses import is_url
 from ima.cache.remote import RemoteFolder
 from ima.cache.remote_lock import lock_remote_folder
-from ima.cache.schema import ArraySpec
+from ima.cache.schema import ArraySpec, is_leftover_file
 from ima.cache.shards import find_divided_dim, write_whole_shards
 from ima.errors import CacheError, CacheLockedError
 from ima.files import replace_file, replace_folder
@@ -165,9 +165,9 @@ class StoreLocation:
 
     def clean(self) -> None:
         """Remove the temporary files that a killed writer left."""
-        if self.remote is None:
-            for leftover in self._folder.rglob("*.partial"):
-                leftover.unlink()
+        if self.remote is None and self._folder.is_dir():
+            for key in filter(is_leftover_file, list(self.sizes())):
+                self.delete(key)
 
     def open_store(
         self, *, contents: Mapping[str, bytes] | None = None, is_complete: bool = False

@@ -16,7 +16,7 @@ from typing import Any
 from ima.cache.hub_target import push_to_hub
 from ima.cache.reader import list_cache_files, read_cache_attributes, read_done_mask
 from ima.cache.remote import RemoteFolder, format_digests, is_same_content
-from ima.cache.schema import is_cache_file
+from ima.cache.schema import is_cache_file, is_leftover_file
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, locate_store, lock_store
 from ima.cache.verification import verify_cache
 from ima.errors import (
@@ -363,7 +363,10 @@ def _list_target(target: StoreLocation) -> dict[str, str]:
     """Return the files at the target with the digests that the store states, if any."""
     if target.remote is not None:
         return {key: tag or "" for key, (_, tag) in target.remote.list_files().items()}
-    return dict.fromkeys(target.sizes(), "") if Path(target.address).is_dir() else {}
+    if not Path(target.address).is_dir():
+        return {}
+    # What a killed writer had begun is removed before the copy begins.
+    return {key: "" for key in target.sizes() if not is_leftover_file(key)}
 
 
 def _require_own_target(

@@ -128,6 +128,23 @@ def test_a_stopped_pull_continues(
     assert snapshot(back) == files
 
 
+def test_a_killed_copy_continues_and_removes_only_what_it_had_begun(
+    whole: Path, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    target = tmp_path / "x.zarr"
+    for key in ("samples/id/c/0", "zarr.json"):
+        begun = target / f"{key}.my-host-1-2.partial"
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        begun.write_bytes(files[key][:9])
+    (target / "film.partial").write_text("mine")
+    with pytest.raises(CacheDifferentError, match=r"no part of a cache, for example film\.partial"):
+        push_cache(whole, target=target, overwrite=True)
+    assert len(snapshot(target)) == 3
+    (target / "film.partial").unlink()
+    push_cache(whole, target=target)
+    assert snapshot(target) == files
+
+
 def test_bytes_that_changed_on_the_way_are_refused(
     bucket: Bucket, whole: Path, files: dict[str, bytes], tmp_path: Path
 ) -> None:
