@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -37,6 +38,24 @@ CREDENTIALS = {
     "hf": ("HF_TOKEN",),
 }
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
+
+
+def format_cache_command(verb: str, *words: str) -> str:
+    """Return a command line of ``ima cache`` that a shell reads as it stands.
+
+    Parameters
+    ----------
+    verb : str
+        The subcommand.
+    *words : str
+        Paths, URLs and options.
+
+    Examples
+    --------
+    >>> format_cache_command("verify", "my data.zarr", "--repair")
+    "ima cache verify 'my data.zarr' --repair"
+    """
+    return shlex.join(["ima", "cache", verb, *words])
 
 
 def is_url(text: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import xarray as xr
 from xarray.backends import BackendArray
 
+from ima.cache.addresses import format_cache_command
 from ima.cache.direct_reads import LostFileError
 from ima.cache.remote import RemoteStamp
 from ima.cache.store import ROOT_METADATA_FILE, StoreLocation
@@ -115,8 +116,8 @@ class _GuardedArray(BackendArray):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CacheCorruptError(
                 f"Array {self.path!r} of {address!r} is damaged: {reason:.200} See which samples "
-                f"it concerns: ima cache verify {address} — and compute them again: "
-                f"ima cache verify {address} --repair"
+                f"it concerns: {format_cache_command('verify', address)} — and compute them again: "
+                f"{format_cache_command('verify', address, '--repair')}"
             ) from error
         if after != self.watch.opened:
             self._require_files()
@@ -138,7 +139,7 @@ class _GuardedArray(BackendArray):
             )
         return CacheCorruptError(
             f"{address!r} lacks the file {key}, or it is empty. Copy the cache again, or compute "
-            f"the file: ima cache verify {address} --repair"
+            f"the file: {format_cache_command('verify', address, '--repair')}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ima.cache.addresses import format_cache_command
 from ima.cache.direct_reads import DirectArray, read_selection
 from ima.cache.direct_tree import open_direct_tree
 from ima.cache.guarded_reads import StoreWatch, guard_reads
@@ -28,10 +30,18 @@ from ima.cache.schema1 import (
     upgrade_path,
     upgrade_tree,
 )
-from ima.cache.store import ROOT_METADATA_FILE, StoreLocation, is_root_intact, locate_store
+from ima.cache.store import (
+    ROOT_METADATA_FILE,
+    StoreLocation,
+    is_being_written,
+    is_root_intact,
+    locate_store,
+)
 from ima.cache.stored_arrays import StoredArray
 from ima.errors import CacheCorruptError, CacheError, CacheIncompleteError, CacheSchemaError
 
+#: What is said of a store whose lock is held.
+_BEING_WRITTEN = "Another process is writing it now"
 _SECTIONS = ("model", "dataset", "parameters", "layout", "execution")
 
 
@@ -79,8 +89,8 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
     if not done.all() and not allow_partial:
         raise CacheIncompleteError(
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. "
-            f"Finish it with: {_command(attributes, location)} — or open what is there with "
-            "allow_partial=True."
+            f"{_advise_finish(attributes, location)} — or open in Python what is there: "
+            "open_cache(…, allow_partial=True)."
         )
     is_complete = bool(done.all())
     # In an unfinished cache, files of other samples may be missing.
@@ -106,7 +116,7 @@ def open_cache(path: str | os.PathLike[str], *, allow_partial: bool = False) -> 
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CacheCorruptError(
             f"{location.address!r} cannot be opened: {reason:.200} See what is damaged, and "
-            f"compute it again: ima cache verify {location.address} --repair"
+            f"compute it again: {_repair_command(location)}"
         ) from error
     guard_reads(tree, watch=watch, keys=keys)
     if attributes["schema_version"] == SCHEMA_1_VERSION:
@@ -139,8 +149,9 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``path``, ``model``, ``dataset``, ``samples``, ``done``, ``finished``, ``finish`` (the
-        command that finishes the cache; None if it is finished), ``hook_points``, ``keep_tokens``,
-        ``dtype``, ``unit``, ``groups`` (per group: its bytes, and shape and dims per array),
+        command that finishes the cache; None if it is finished), ``being_written`` (whether
+        another process is finishing it), ``hook_points``, ``keep_tokens``, ``dtype`` (of token
+        states), ``unit``, ``groups`` (per group: its bytes, and shape and dims per array),
         ``bytes``, ``schema_version``, ``parameters``, ``execution``.
 
     Raises
@@ -181,6 +192,7 @@ def describe_cache(path: str | os.PathLike[str]) -> dict[str, Any]:
         "done": int(done.sum()),
         "finished": finished,
         "finish": None if finished else _command(attributes, location),
+        "being_written": not finished and is_being_written(location),
         "hook_points": list(parameters.hook_points),
         "keep_tokens": parameters.keep_tokens,
         "dtype": parameters.dtype,
@@ -223,11 +235,16 @@ def _read_root(location: StoreLocation) -> tuple[bytes, dict[str, Any], dict[str
             "to read it, or copy it."
         ) from error
     if root is None:
+        if is_being_written(location):
+            raise CacheError(
+                f"No cache at {location.address!r} yet. {_BEING_WRITTEN}, and has not finished the "
+                "first unit: wait for it."
+            )
         is_folder = location.is_folder()
         message = (
             f"No cache at {location.address!r}: looked for {ROOT_METADATA_FILE}, found "
             f"{'a folder without it' if is_folder else 'nothing'}. Make one with "
-            f"`ima cache create --model … --dataset … --out {location.address}`."
+            f"`ima cache create --model … --dataset … --out {shlex.quote(location.address)}`."
         )
         raise CacheSchemaError(message) if is_folder else CacheError(message)
     try:
@@ -235,7 +252,7 @@ def _read_root(location: StoreLocation) -> tuple[bytes, dict[str, Any], dict[str
     except ValueError as error:
         raise CacheCorruptError(
             f"The root of {location.address!r} is not JSON: {error}. "
-            f"Try `ima cache verify {location.address} --repair`."
+            f"Try `{_repair_command(location)}`."
         ) from error
     given = document.get("attributes") if isinstance(document, Mapping) else None
     attributes = given if isinstance(given, Mapping) else {}
@@ -270,13 +287,23 @@ def _read_root(location: StoreLocation) -> tuple[bytes, dict[str, Any], dict[str
 def _make_damage_error(location: StoreLocation, reason: str) -> CacheCorruptError:
     return CacheCorruptError(
         f"The attributes of {location.address!r} are damaged: {reason}. "
-        f"Try `ima cache verify {location.address} --repair`."
+        f"Try `{_repair_command(location)}`."
     )
 
 
 def _command(attributes: Mapping[str, Any], location: StoreLocation) -> str:
     command = parse_cache_parameters(attributes).command(location.address)
     return f"{command} --overwrite" if attributes["schema_version"] == SCHEMA_1_VERSION else command
+
+
+def _advise_finish(attributes: Mapping[str, Any], location: StoreLocation) -> str:
+    if is_being_written(location):
+        return f"{_BEING_WRITTEN}: wait for it"
+    return f"Finish it with: {_command(attributes, location)}"
+
+
+def _repair_command(location: StoreLocation) -> str:
+    return format_cache_command("verify", location.address, "--repair")
 
 
 def read_done_mask(location: StoreLocation) -> npt.NDArray[np.bool_]:
@@ -309,7 +336,7 @@ def _read_done(location: StoreLocation, root: Mapping[str, Any]) -> npt.NDArray[
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CacheCorruptError(
             f"{path!r} of {location.address!r} cannot be read: {error}. "
-            f"Try `ima cache verify {location.address} --repair`."
+            f"Try `{_repair_command(location)}`."
         ) from error
     return done
 
@@ -337,7 +364,7 @@ def _require_files(
         raise CacheCorruptError(
             f"{location.address!r} lacks {len(lost)} of its {total} files, or they are "
             f"empty; the first missing one is {lost[0]}. Copy the cache again, or compute them: "
-            f"ima cache verify {location.address} --repair"
+            f"{_repair_command(location)}"
         )
     return expected
 

@@ -30,6 +30,7 @@ from ima.cache.addresses import (
     PROTOCOLS,
     HubDataset,
     check_address,
+    format_cache_command,
     make_missing_error,
     redact,
 )
@@ -455,7 +456,8 @@ class RemoteStore(ObjectStore[Any]):
         if self.is_complete and "c" in key.split("/") and (found is None or len(found) == 0):
             raise CacheCorruptError(
                 f"{self.folder.address!r} lacks the file {key}, or it is empty. Copy the cache "
-                f"again. See what else is damaged: ima cache verify {self.folder.address}"
+                "again. See what else is damaged: "
+                f"{format_cache_command('verify', self.folder.address)}"
             )
         return found
 

@@ -112,6 +112,11 @@ class LockObject:
             ):
                 obstore.delete(self.folder.beside, self.key)
 
+    def is_held(self) -> bool:
+        """Return whether a writer holds the lock and gave a sign of life within its lease."""
+        held = self._read()
+        return held is not None and held[2] < LEASE
+
     def _keep_alive(self) -> None:
         while not self._ended.wait(RENEWAL) and self.tag is not None:
             # The next turn tries again; whoever took over meanwhile makes that one fail.
@@ -228,3 +233,20 @@ def lock_remote_folder(folder: RemoteFolder) -> Iterator[None]:
     finally:
         folder.confirm_lock = None
         lock.release()
+
+
+def is_remote_folder_locked(folder: RemoteFolder) -> bool:
+    """Return whether a writer holds the lock of a store behind a URL; see :class:`LockObject`.
+
+    A store that does not take files, or does not answer, tells of none.
+
+    Examples
+    --------
+    >>> is_remote_folder_locked(RemoteFolder("memory://nobody-writes.zarr"))
+    False
+    """
+    if not folder.can_write:
+        return False
+    with suppress(CacheUnreachableError):
+        return LockObject(folder).is_held()
+    return False

@@ -29,7 +29,7 @@ from zarr.storage import MemoryStore
 
 from ima.cache.addresses import is_url
 from ima.cache.remote import RemoteFolder
-from ima.cache.remote_lock import lock_remote_folder
+from ima.cache.remote_lock import is_remote_folder_locked, lock_remote_folder
 from ima.cache.schema import ArraySpec, is_leftover_file
 from ima.cache.shards import find_divided_dim, write_whole_shards
 from ima.errors import CacheError, CacheLockedError
@@ -278,7 +278,7 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
         with lock_remote_folder(location.remote):
             yield
         return
-    beside = location.local.with_name(f"{location.local.name}.lock")
+    beside = _lock_path(location.local)
     missing = [parent for parent in beside.parents if not parent.exists()]
     above = beside.parents[len(missing)]
     if not above.is_dir():
@@ -305,6 +305,37 @@ def lock_store(location: StoreLocation) -> Iterator[None]:
                 # Not empty where somebody else wrote meanwhile.
                 with suppress(OSError):
                     parent.rmdir()
+
+
+def is_being_written(location: StoreLocation) -> bool:
+    """Return whether somebody holds the right to write a store now, as far as can be seen.
+
+    A web server does not tell, and neither does a lock that may not be read.
+
+    Examples
+    --------
+    >>> is_being_written(locate_store("memory://nobody-writes.zarr"))
+    False
+    """
+    if location.local is None:
+        return location.remote is not None and is_remote_folder_locked(location.remote)
+    beside = _lock_path(location.local)
+    if not beside.exists():
+        return False
+    lock = FileLock(beside, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    # A writer that was killed left the file.
+    lock.release()
+    return False
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def make_unwritable_error(

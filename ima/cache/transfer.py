@@ -6,13 +6,13 @@ import hashlib
 import logging
 import os
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ima.cache.addresses import format_cache_command
 from ima.cache.hub_target import push_to_hub
 from ima.cache.reader import list_cache_files, read_cache_attributes, read_done_mask
 from ima.cache.remote import RemoteFolder, format_digests, is_same_content
@@ -116,7 +116,7 @@ def push_cache(
         raise CacheCorruptError(
             f"{source.address!r} has {len(report.problems)} damaged pieces, the first: "
             f"{report.problems[0]}. Compute them again before you copy it: "
-            f"ima cache verify {source.address} --repair"
+            f"{format_cache_command('verify', source.address, '--repair')}"
         )
     files = list_cache_files(attributes)
     if place.remote is not None and place.remote.protocol == "hf":
@@ -228,7 +228,7 @@ def _make_command(
 ) -> str:
     """Return the command line that makes or continues a copy."""
     option = ["--overwrite"] if overwrite else []
-    return shlex.join(["ima", "cache", verb, source.address, target.address, *option])
+    return format_cache_command(verb, source.address, target.address, *option)
 
 
 def _require_apart(source: StoreLocation, target: StoreLocation) -> None:
@@ -255,7 +255,8 @@ def _require_finished(location: StoreLocation) -> dict[str, Any]:
     if not done.all():
         raise CacheIncompleteError(
             f"{location.address!r} is not finished: {int(done.sum())} of {done.size} samples. Only "
-            f"a finished cache is copied. See how to finish it: ima cache info {location.address}"
+            f"a finished cache is copied. See how to finish it: "
+            f"{format_cache_command('info', location.address)}"
         )
     return attributes
 

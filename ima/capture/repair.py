@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ima.cache.addresses import format_cache_command
 from ima.cache.provenance import list_attribute_differences, parse_cache_parameters
 from ima.cache.schema1 import require_schema_2
 from ima.cache.store import StoreLocation, locate_store, lock_store
@@ -62,7 +63,7 @@ def repair_cache(
     report = verify_cache(path)
     problems, repaired = list(report.problems), set[int]()
     if problems:
-        command = f"ima cache verify {location.address} --repair"
+        command = format_cache_command("verify", location.address, "--repair")
         with (
             lock_store(location),
             explain_memory_errors(location, command=command),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
 
-from ima.cache.provenance import CacheParameters
+from ima.cache.addresses import format_cache_command
+from ima.cache.provenance import CacheParameters, parse_cache_parameters
 from ima.cli.console import AsJson, format_bytes, format_shape, print_record, print_table
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 cache_app = typer.Typer(
     no_args_is_help=True, help="Make, describe, verify and copy caches of activations."
 )
+
+_WAIT = "Another process is writing it now: wait for it."
+_FIELD_NAMES = {"dtype": "token dtype", "unit": "samples per unit"}
+_SETUPS = {"ST": "single task (ST)", "MT": "multitask (MT)", "LM": "language model alone (LM)"}
 
 _CachePath = Annotated[str, typer.Argument(metavar="PATH", help="A .zarr folder, or its URL.")]
 
@@ -50,10 +55,10 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
         for name, value in settings.items():
             if _is_list(fields[name]):
                 names = [part.strip() for part in value.split(",") if part.strip()]
-                settings[name] = names or fields[name].default
+                settings[name] = names if value.strip() else fields[name].default
         path = create_cache(model, path=out, overwrite=overwrite, scheduler=scheduler, **settings)
         samples = settings["samples"]
-        typer.echo(f"{path} holds {samples} samples. Look at it: ima cache info {path}")
+        typer.echo(f"{path} holds {samples} samples. {_advise_info(path)}")
 
     fields = settings_model.model_fields
     settings = {name: _make_option(name, field) for name, field in fields.items()}
@@ -94,6 +99,10 @@ def make_create_command(settings_model: type[CacheParameters]) -> Callable[..., 
     return create
 
 
+def _advise_info(path: object) -> str:
+    return f"Look at it: {format_cache_command('info', str(path))}"
+
+
 def _is_list(field: FieldInfo) -> bool:
     return isinstance(field.default, tuple)
 
@@ -102,7 +111,7 @@ def _make_option(name: str, field: FieldInfo) -> Any:
     description = str(field.description)
     text = f"{description[:1].upper()}{description[1:]}."
     if _is_list(field):
-        text = f"{text[:-1]}, separated by commas; empty: all."
+        text = f"{text[:-1]}, separated by commas: {', '.join(field.default)}. Empty: all."
     flags = [f"--{name.replace('_', '-')}"] if field.default is False else []
     known: Any = field.annotation if field.annotation in (int, bool, int | None) else str
     return Annotated[known, typer.Option(*flags, help=text)]
@@ -123,7 +132,7 @@ def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
     groups = record.pop("groups")
     parameters = record["parameters"]
     record["parameters"] = {key: value for key, value in parameters.items() if key not in record}
-    print_record(record)
+    print_record(_name_fields(record))
     rows = []
     for name, group in groups.items():
         arrays = group["arrays"]
@@ -132,6 +141,28 @@ def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
         first = next(iter(arrays.values()))
         rows.append([f"/{name}", names, format_shape(first["shape"]), format_bytes(group["bytes"])])
     print_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
+
+
+def _read_create_command(path: str) -> str:
+    from ima.cache.reader import read_cache_attributes
+    from ima.cache.store import locate_store
+
+    location = locate_store(path)
+    return parse_cache_parameters(read_cache_attributes(location)).command(location.address)
+
+
+def _name_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a cache under names that say what it is."""
+    setup = record["model"].get("setup")
+    shown = {
+        **record,
+        "model": {**record["model"], "setup": _SETUPS.get(setup, setup)},
+        # Without token states, nothing has their dtype.
+        "dtype": record["dtype"] if record["keep_tokens"] else None,
+    }
+    if shown.pop("being_written"):
+        shown["finish"] = _WAIT
+    return {_FIELD_NAMES.get(name, name): value for name, value in shown.items()}
 
 
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -179,7 +210,7 @@ def _print_copy(copy: CacheCopy, *, as_json: bool) -> None:
     typer.echo(
         f"{copy.target} holds the {copy.files} files of {copy.source} "
         f"({format_bytes(copy.bytes)}): {copy.copied} copied, {copy.files - copy.copied} were "
-        f"there. Look at it: ima cache info {copy.target}"
+        f"there. {_advise_info(copy.target)}"
     )
 
 
@@ -213,10 +244,19 @@ def cache_verify(
             summary += f", all repaired ({len(report.repaired)} units computed again)"
         typer.echo(summary)
         if not report.ok and not repair:
-            typer.echo(f"Compute what is damaged again: ima cache verify {path} --repair")
+            command = format_cache_command("verify", path, "--repair")
+            typer.echo(f"Compute what is damaged again: {command}")
+        if not report.ok and repair:
+            typer.echo(
+                "What is still damaged cannot be computed again. Make the cache anew: "
+                f"{_read_create_command(path)} --overwrite"
+            )
         if report.ok and report.done < report.samples:
             from ima.cache.reader import describe_cache
 
-            typer.echo(f"Finish it with: {describe_cache(path)['finish']}")
+            record = describe_cache(path)
+            if record["finish"]:
+                command = f"Finish it with: {record['finish']}"
+                typer.echo(_WAIT if record["being_written"] else command)
     if not report.ok:
         raise typer.Exit(1)

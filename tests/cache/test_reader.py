@@ -18,7 +18,7 @@ from tinysamples import CAPTIONS, image_set
 
 import ima
 from ima.cache.reader import describe_cache
-from ima.cache.store import locate_store
+from ima.cache.store import locate_store, lock_store
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
 from ima.errors import (
@@ -134,6 +134,37 @@ def test_reading_needs_no_torch(finished: Path) -> None:
         [sys.executable, "-c", code, finished], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_a_cache_that_is_being_written_says_so(partial: Path, tmp_path: Path) -> None:
+    location, waiting = locate_store(partial), "Another process is writing it now"
+    with lock_store(location):
+        with pytest.raises(
+            CacheIncompleteError, match=f"3 of 7 samples. {waiting}: wait"
+        ) as caught:
+            ima.open_cache(partial)
+        assert "ima cache create" not in str(caught.value)
+        assert describe_cache(partial)["being_written"]
+    assert not describe_cache(partial)["being_written"]
+    empty = tmp_path / "new.zarr"
+    with (
+        lock_store(locate_store(empty)),
+        pytest.raises(CacheError, match=f"No cache at .* yet. {waiting}, and has not finished the"),
+    ):
+        describe_cache(empty)
+    # A killed writer leaves the file of its lock, which nobody holds.
+    empty.with_name("new.zarr.lock").touch()
+    with pytest.raises(CacheError, match="found nothing"):
+        describe_cache(empty)
+
+
+def test_commands_in_messages_are_read_by_a_shell(tmp_path: Path, copy: Path) -> None:
+    path = copy.rename(tmp_path / "d ü 3.zarr")
+    (path / "zarr.json").write_text("{")
+    with pytest.raises(CacheCorruptError, match=f"`ima cache verify '{path}' --repair`"):
+        ima.open_cache(path)
+    with pytest.raises(CacheError, match=f"--out '{tmp_path}/no ne.zarr'`"):
+        ima.open_cache(tmp_path / "no ne.zarr")
 
 
 def test_an_unfinished_cache_says_how_to_finish_it(partial: Path, finished: Path) -> None:

@@ -22,7 +22,7 @@ from ima.bench.synthetic_caches import write_synthetic_cache
 from ima.cache import direct_reads, remote, remote_lock
 from ima.cache.reader import describe_cache, list_cache_files
 from ima.cache.remote import RemoteFolder
-from ima.cache.store import StoreLocation, locate_store, lock_store
+from ima.cache.store import StoreLocation, is_being_written, locate_store, lock_store
 from ima.cache.verification import verify_cache
 from ima.capture.writer import create_cache
 from ima.errors import (
@@ -387,9 +387,11 @@ def test_one_writer_and_a_killed_one_locks_nobody_out(
     first._ended.set()
     first._thread.join()
     assert locate_store(url).remote.find("x.zarr.lock", beside=True) is not None
+    assert is_being_written(locate_store(url))
     with pytest.raises(CacheLockedError):
         make(model, url)
     time.sleep(2.1)
+    assert not is_being_written(locate_store(url))
     make(model, url)
     # The first one wakes up: it writes nothing more.
     with pytest.raises(CacheLockedError, match="has taken over writing"):

@@ -17,7 +17,11 @@ from tinycaches import snapshot
 from typer.testing import CliRunner
 
 from ima.cache.provenance import CacheParameters, validate_cache_parameters
+from ima.cache.reader import describe_cache
+from ima.cache.store import locate_store, lock_store
+from ima.cache.verification import verify_cache
 from ima.cli.cache import make_create_command
+from ima.hook_points import HOOK_POINTS
 from ima.notebook import runner
 
 MODEL = "llama-mini/vit/image-caption"
@@ -34,6 +38,55 @@ def test_cache_info(run_ima, cache_path):
     assert record["finished"]
     assert record["samples"] == 3
     assert record["hook_points"] == ["attn_out", "resid_post"]
+
+
+def test_cache_info_says_what_its_values_are(run_ima, cache_path, tmp_path, monkeypatch):
+    _, out, _ = run_ima("cache", "info", cache_path)
+    setup = next(line.strip() for line in out.splitlines() if "model.setup" in line)
+    assert setup.partition(" ")[2].strip() == "single task (ST)"
+    assert "samples per unit" in out
+    assert "token dtype" in out
+    # Without token states, nothing has their dtype.
+    record = describe_cache(cache_path) | {"keep_tokens": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr("ima.cache.reader.describe_cache", lambda _: dict(record))
+        assert "float16" not in run_ima("cache", "info", cache_path)[1]
+    path = tmp_path / "my own.zarr"
+    shutil.copytree(cache_path, path)
+    with lock_store(locate_store(path)):
+        (path / "samples/done/c/0").unlink()
+        _, out, _ = run_ima("cache", "info", path)
+        assert "finish" in out
+        assert "ima cache create" not in out
+        assert "Another process is writing it now: wait for it." in out
+    _, out, _ = run_ima("cache", "info", path)
+    assert f"--out '{path}'" in out
+
+
+def test_hints_of_cache_commands_are_read_by_a_shell(run_ima, cache_path, tmp_path):
+    path = tmp_path / "d ü 3.zarr"
+    _, out, _ = run_ima("cache", "push", cache_path, path)
+    assert f"Look at it: ima cache info '{path}'" in out
+    next(file for file in sorted(path.glob("means/*/mean/c/**/*")) if file.is_file()).write_bytes(
+        b""
+    )
+    _, out, _ = run_ima("cache", "verify", path)
+    assert f"Compute what is damaged again: ima cache verify '{path}' --repair" in out
+
+
+def test_a_repair_that_does_not_repair_says_what_to_do(run_ima, cache_path, tmp_path, monkeypatch):
+    path = Path(shutil.copytree(cache_path, tmp_path / "a.zarr"))
+    next(file for file in sorted(path.glob("means/*/mean/c/**/*")) if file.is_file()).write_bytes(
+        b""
+    )
+    monkeypatch.setattr("ima.capture.repair.repair_cache", verify_cache)
+    code, out, _ = run_ima("cache", "verify", path, "--repair")
+    assert code == 1
+    command = validate_cache_parameters(
+        {"model": MODEL, "dataset": DATASET, "samples": 3, "hook_points": ["attn_out"]}
+    ).command(str(path))
+    assert f"Make the cache anew: {command.partition(' --samples')[0]}" in out
+    assert out.rstrip().endswith(" --overwrite")
 
 
 def test_cache_verify_names_damage_and_repairs_it(run_ima, cache_path, tmp_path):
@@ -91,6 +144,7 @@ def test_the_command_that_a_cache_names_is_one_that_the_command_line_takes(
         ("--model", "llama-mini/vit/image-captoin", f"Did you mean '{MODEL}'?"),
         ("--dataset", "mini-image-captoin", f"Did you mean '{DATASET}'?"),
         ("--hook-points", "resid_pots", "Did you mean 'resid_post'?"),
+        ("--hook-points", ", ,", f"at least one hook point. Available: {', '.join(HOOK_POINTS)}."),
         ("--samples", "0", "greater than or equal to 1"),
         ("--dtype", "bfloat16", "float16"),
         ("--keep-tokens", "9", "keep_tokens=9"),
@@ -145,6 +199,7 @@ def test_a_new_setting_is_an_option(monkeypatch):
     assert "--toy " in shown
     assert "How many toys are stored." in shown
     assert "[default: 3]" in shown
+    assert f"separated by commas: {HOOK_POINTS[0]}, {HOOK_POINTS[1]}," in shown
     given = {}
     monkeypatch.setattr(
         "ima.capture.writer.create_cache", lambda model, **settings: given.update(settings)
