@@ -364,7 +364,12 @@ def _list_target(target: StoreLocation) -> dict[str, str]:
     """Return the files at the target with the digests that the store states, if any."""
     if target.remote is not None:
         return {key: tag or "" for key, (_, tag) in target.remote.list_files().items()}
-    if not Path(target.address).is_dir():
+    folder = Path(target.address)
+    if not folder.is_dir():
+        if folder.exists():
+            raise CacheDifferentError(
+                f"{target.address!r} is a file, and a cache is a folder. Give another target."
+            )
         return {}
     # What a killed writer had begun is removed before the copy begins.
     return {key: "" for key in target.sizes() if not is_leftover_file(key)}

@@ -193,6 +193,8 @@ def test_what_is_not_copied(
     for overwrite in (False, True):
         with pytest.raises(CacheDifferentError, match=r"letters\.txt\. Give .*/whole\.zarr"):
             push_cache(whole, target=target, overwrite=overwrite)
+        with pytest.raises(CacheDifferentError, match="is a file, and a cache is a folder"):
+            push_cache(whole, target=target / "letters.txt", overwrite=overwrite)
     assert snapshot(target) == {"letters.txt": b"mine"}
 
 
