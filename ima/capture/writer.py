@@ -18,6 +18,7 @@ from ima.cache.provenance import (
     validate_cache_parameters,
 )
 from ima.cache.reader import read_cache_attributes, read_done_mask
+from ima.cache.schema import is_cache_file, is_leftover_file
 from ima.cache.schema1 import require_schema_2
 from ima.cache.store import (
     ROOT_METADATA_FILE,
@@ -80,7 +81,8 @@ def create_cache(
     path : str or path
         The store: a local folder, or a URL that starts with ``s3://``, ``gs://`` or ``memory://``.
     overwrite : bool
-        Whether to replace the cache that is there, finished or not, whatever its settings are.
+        Whether to replace the cache that is there, finished or not, whatever its settings are. A
+        folder that holds anything else, too, is refused.
     progress : bool
         Whether to show a progress bar on a terminal.
     scheduler : str
@@ -159,6 +161,8 @@ def create_cache(
         ExitStack() as own,
     ):
         stored = _read_existing(location, clean=not finished)
+        if stored is not None and overwrite:
+            _require_own_files(location)
         # Another version may have chosen other units; the numbers do not depend on them.
         unit = None if stored is None or overwrite else stored.get("layout", {}).get("unit")
         work: CaptureWork
@@ -224,6 +228,17 @@ def _read_existing(location: StoreLocation, *, clean: bool) -> dict[str, Any] | 
             "Give another path."
         )
     return None
+
+
+def _require_own_files(location: StoreLocation) -> None:
+    """Refuse to replace a cache whose folder holds what no writer of caches has made."""
+    names = sorted(location.sizes())
+    strange = [key for key in names if not (is_cache_file(key) or is_leftover_file(key))]
+    if strange:
+        raise CacheError(
+            f"{location.address!r} holds files that are no part of a cache, for example "
+            f"{strange[0]}, and replacing it would delete them. Move them, or give another path."
+        )
 
 
 def _require_same_cache(

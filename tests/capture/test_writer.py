@@ -227,6 +227,13 @@ def test_overwrite_replaces_a_cache_and_nothing_else(
     cache = ima.open_cache(partial)
     assert list(cache["means"].children) == ["attn_out"]
     assert cache["samples"].sizes["sample"] == 2
+    # A cache that somebody keeps notes in.
+    (partial / "notes").mkdir()
+    (partial / "notes" / "c").write_text("mine")
+    before = snapshot(partial)
+    with pytest.raises(CacheError, match=r"no part of a cache, for example notes/c, .* Move them"):
+        create_cache(model, dataset=image_set(2), path=partial, samples=2, overwrite=True)
+    assert snapshot(partial) == before
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter1.md").touch()
