@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from ima.errors import ModelError, SampleError
 # Private-use characters: no template and no sample contains them.
 _PROMPT, _ANSWER = "\ue000", "\ue001"
 # What templates write as today's date.
-_DATE = date(2024, 7, 26)
-_NOW = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
+_DATE = datetime(2024, 7, 26)
+_CODES = "aAbBdHIjmMpSyY"
 
 #: Who owns a token: the template, the sample's prompt, or its answer.
 TEMPLATE_OWNER, PROMPT_OWNER, ANSWER_OWNER = -1, 0, 1
@@ -205,6 +203,11 @@ def read_chat_frame(processor: Any, modality: Modality, *, placeholder: str) -> 
     ModelError
         If the template drops the prompt or the answer.
 
+    Notes
+    -----
+    A template that writes today's date writes 26 July 2024 (which Llama's use where none is known),
+    so that a cache does not depend on the day.
+
     Examples
     --------
     >>> frame = read_chat_frame(processor, "image", placeholder="<image>")  # doctest: +SKIP
@@ -232,13 +235,14 @@ def read_text_frame(tokenizer: Any) -> ChatFrame:
     tokenizer : PreTrainedTokenizerBase
         With a chat template.
 
-    A template that writes today's date writes 26 July 2024 (which Llama's use where none is known),
-    so that nothing depends on the day.
-
     Raises
     ------
     ModelError
         If there is no chat template, or it drops the prompt or the answer.
+
+    Notes
+    -----
+    Like :func:`read_chat_frame`, it gives a template 26 July 2024 for today.
 
     Examples
     --------
@@ -288,11 +292,10 @@ def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
     dialogue = [*question, {"role": "assistant", "content": answer}]
     given: dict[str, Any] = {"tokenize": False}
     template = getattr(processor, "chat_template", None)
-    if isinstance(template, str) and _NOW.search(template):
-        # What a template writes as today's date would make a cache depend on the day.
-        given["chat_template"] = _NOW.sub(
-            lambda found: json.dumps(_DATE.strftime(found["format"])), template
-        )
+    if isinstance(template, Mapping):
+        template = template.get("default")
+    if template and "strftime_now" in template:
+        given["chat_template"] = _make_clock() + template
     unanswered = processor.apply_chat_template(question, add_generation_prompt=True, **given)
     answered = processor.apply_chat_template(dialogue, **given)
     if _PROMPT not in unanswered or _PROMPT not in answered or _ANSWER not in answered:
@@ -302,6 +305,15 @@ def _read_frame(processor: Any, *, prompt: Any, answer: Any) -> ChatFrame:
     _, after_prompt = answered.split(_PROMPT, 1)
     middle, after_answer = after_prompt.split(_ANSWER, 1)
     return ChatFrame(head, middle, after_answer.rstrip() or end, generation_prompt)
+
+
+def _make_clock() -> str:
+    """Return a macro that takes the place of the clock which transformers gives to templates."""
+    # Anything but text that a caller passes to a template reaches it as a placeholder.
+    codes = {f"%{code}": _DATE.strftime(f"%{code}") for code in _CODES}
+    codes |= {f"%-{code}": f"{int(_DATE.strftime(f'%{code}'))}" for code in "dHIjmMSy"}
+    replaced = "".join(f"|replace('{code}', '{text}')" for code, text in codes.items())
+    return f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n"
 
 
 def takes_suffix(processor: Any) -> bool:

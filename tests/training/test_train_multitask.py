@@ -159,10 +159,14 @@ def test_a_template_that_drops_the_prompt_is_refused():
 
 def test_no_frame_depends_on_the_day():
     words = tokenizer()
-    for quoted in ("'%d %b %Y'", '"%d %b %Y"'):
-        words.chat_template = f"{{{{ strftime_now({quoted}) }}}} {TEMPLATE}"
-        assert read_text_frame(words).head.startswith("26 Jul 2024 ")
-        assert "strftime_now" in words.chat_template
+    literal = f"{{{{ strftime_now('%d %b %Y') }}}} {TEMPLATE}"
+    variable = f'{{% set day = "%-d.%m.%y" %}}{{{{ strftime_now(day) }}}} {TEMPLATE}'
+    for template, written in {literal: "26 Jul 2024 ", variable: "26.07.24 "}.items():
+        words.chat_template = template
+        head = read_text_frame(words).head
+        assert head.startswith(written)
+        words.chat_template = {"default": template, "tool_use": "{{ tools }}"}
+        assert read_text_frame(words).head == head
 
 
 def test_a_prompt_without_an_answer_has_no_answer_tokens():
