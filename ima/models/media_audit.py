@@ -44,8 +44,8 @@ def audit_media(model: HubModel) -> frozenset[Modality]:
     Returns
     -------
     frozenset of str
-        Modalities whose samples are changed by others in their batch: the processor of Emu3, for
-        one, gives all pictures of a batch the size of the largest.
+        Modalities whose samples cannot share a batch with others, or are changed by them: the
+        processor of Emu3, for one, gives all pictures of a batch the size of the largest.
 
     Raises
     ------
@@ -54,8 +54,8 @@ def audit_media(model: HubModel) -> frozenset[Modality]:
 
     Notes
     -----
-    A modality that cannot be encoded is passed over: the first sample of it raises the error, with
-    its own name in it.
+    A modality whose samples cannot be encoded alone is passed over: the first sample of it raises
+    the error, with its own name in it.
 
     Examples
     --------
@@ -69,15 +69,25 @@ def audit_media(model: HubModel) -> frozenset[Modality]:
         samples = _make_samples(modality)
         try:
             alone = [model.encode([sample]) for sample in samples]
-            together = model.encode(samples)
         except (SampleError, ModelError):
             continue
-        for row, single in enumerate(alone):
-            own, shared = single.attention_mask[0].bool(), together.attention_mask[row].bool()
-            if not _are_alike(single.embeds[0][own], together.embeds[row][shared]):
-                changed.add(modality)
+        if not _are_alike_together(model, samples, alone):
+            changed.add(modality)
         _require_parts_of(model, alone[0])
     return frozenset(changed)
+
+
+def _are_alike_together(model: HubModel, samples: Sequence[Sample], alone: Sequence[Batch]) -> bool:
+    """Return whether samples can share a batch, and have the same embeddings there as alone."""
+    try:
+        together = model.encode(samples)
+    except (SampleError, ModelError):
+        return False
+    rows = zip(alone, together.embeds, together.attention_mask.bool(), strict=True)
+    return all(
+        _are_alike(single.embeds[0][single.attention_mask[0].bool()], embeds[shared])
+        for single, embeds, shared in rows
+    )
 
 
 def _require_parts_of(model: HubModel, batch: Batch) -> None:

@@ -26,6 +26,8 @@ from ima.models.chat_template import find_placeholder_ids
 from ima.models.hook_point_search import find_hook_points
 from ima.models.hook_points import attach_hooks
 from ima.models.hub import HubModel
+from ima.models.media_audit import audit_media
+from ima.models.perception import choose_perceptual_sources
 from ima.pruning.wanda import iterate_blocks
 from ima.token_reduction.methods.fastv import FastV
 
@@ -405,6 +407,38 @@ def test_offline_means_offline(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_processors_that_let_company_change_a_sample_are_none_of_these(hub_models, name):
     assert hub_models(name).alone == frozenset()
+
+
+def test_samples_that_a_processor_cannot_stack_run_alone_and_are_audited(hub_models, monkeypatch):
+    model = hub_models("llava")
+    encode, audited = HubModel.encode, []
+
+    def encode_one(self, samples, **options):
+        if len(samples) > 1:
+            message = "cannot stack two sizes"
+            raise SampleError(message)
+        return encode(self, samples, **options)
+
+    monkeypatch.setattr(HubModel, "encode", encode_one)
+    monkeypatch.setattr(
+        "ima.models.media_audit._require_parts_of", lambda _, batch: audited.append(batch)
+    )
+    assert audit_media(model) == {"image"}
+    assert len(audited) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((40, 56), r"'image-0': .*dims \(height, width, channel\); found shape \(40, 56\)"),
+        ((40, 56, 4), "'image-0': pixels need 3 channels; found 4"),
+        ((0, 56, 3), r"'image-0': .*found shape \(0, 56, 3\)"),
+    ],
+)
+def test_what_is_no_picture_does_not_reach_the_processor(hub_models, shape, message):
+    strange = replace(sample("image"), media=lambda: np.zeros(shape, np.uint8))
+    with pytest.raises(SampleError, match=message):
+        hub_models("llava").encode([strange])
 
 
 def test_a_processor_that_lets_company_change_a_sample_runs_each_alone(tmp_path):
