@@ -72,6 +72,8 @@ def tokenize_sample(sample: Sample, *, tokenizer: Any, target: bool) -> TextToke
     ------
     SampleError
         If ``target`` is set and the sample has no reference.
+    ModelError
+        If the tokenizer writes a text otherwise behind its special tokens.
 
     Examples
     --------
@@ -112,8 +114,16 @@ def _tokenize(text: str, tokenizer: Any) -> tuple[int, ...]:
 
 
 def _find_lead(tokenizer: Any) -> tuple[int, ...]:
+    """Return what the tokenizer writes before a text, such as a token that begins it."""
     plain, special = _tokenize("a", tokenizer), tuple(tokenizer("a")["input_ids"])
-    return special[: special.index(plain[0])] if len(special) > len(plain) else ()
+    for start in range(len(special) - len(plain) + 1):
+        if special[start : start + len(plain)] == plain:
+            return special[:start]
+    raise ModelError(
+        f"The tokenizer {tokenizer.name_or_path!r} writes a text as {list(plain)}, and beside its "
+        f"special tokens as {list(special)}: what stands before a text cannot be told. Save it "
+        "again with legacy=False, or take its fast version."
+    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ima.data.samples import Sample
 from ima.errors import ModelError, ParameterError, UnknownNameError
 from ima.files import hash_file
 from ima.models import folders, zoo
+from ima.models.chat_template import tokenize_sample
 
 NAME = f"{LANGUAGE}/vit/image-qa"
 
@@ -276,6 +277,24 @@ def test_incomplete_folders(tiny_zoo, folder, missing, message):
 def test_a_folder_without_a_model(tiny_zoo, tmp_path):
     with pytest.raises(UnknownNameError, match="Unknown model"):
         ima.models.load_model(str(tmp_path))
+
+
+def test_a_tokenizer_that_writes_texts_otherwise_behind_its_first_token_is_named():
+    class Legacy:
+        name_or_path = "legacy"
+
+        def __call__(self, text, *, add_special_tokens=True):
+            return {"input_ids": self.special if add_special_tokens else [5, 6]}
+
+    tokenizer = Legacy()
+    sample = Sample("a", "text", "qa", "a", ("b",))
+    for special, lead in {(1, 5, 6): (1,), (5, 6, 2): (), (1, 5, 5, 6, 2): (1, 5)}.items():
+        tokenizer.special = list(special)
+        assert tokenize_sample(sample, tokenizer=tokenizer, target=False).lead == lead
+    for special in ([1, 7], [1, 5, 7]):
+        tokenizer.special = special
+        with pytest.raises(ModelError, match=r"'legacy' writes a text as \[5, 6\]"):
+            tokenize_sample(sample, tokenizer=tokenizer, target=False)
 
 
 @pytest.mark.parametrize(
