@@ -233,7 +233,9 @@ def _load_trained(trained: nn.Module, *, card: dict[str, Any], step: int | None)
         checkpoint = zoo.get_checkpoint_record(card, step)
         expected = str(checkpoint["sha256"])
         if "seed" in checkpoint:
-            _verify_untrained(trained, card=card, expected=expected)
+            zoo.verify_untrained(trained.state_dict(), card=card, expected=expected)
+            # As stored weights are.
+            trained.half().float()
             return expected
         part = zoo.get_zoo_root() / checkpoint["part"]
         is_final = zoo.read_card(part)["sha256"] == expected
@@ -254,14 +256,3 @@ def _load_trained(trained: nn.Module, *, card: dict[str, Any], step: int | None)
             f"The weights of connector {card['name']!r} do not fit its card: {names} …"
         )
     return expected
-
-
-def _verify_untrained(trained: nn.Module, *, card: dict[str, Any], expected: str) -> None:
-    """Check the weights that a seed made, and round them to float16 as stored weights are."""
-    if zoo.hash_state_dict(trained.state_dict()) != expected:
-        raise ModelError(
-            f"The untrained weights of {card['name']!r} come from a seed. torch "
-            f"{torch.__version__} draws other weights than torch {card['trained']['torch']} did. "
-            "Install that version, or run `make zoo`."
-        )
-    trained.half().float()

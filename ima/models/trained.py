@@ -248,7 +248,7 @@ def load_trained_model(
     Raises
     ------
     ModelError
-        If weights are missing or altered.
+        If weights are missing or altered, or the seed of step 0 makes others than the card states.
     UnknownNameError
         If there is no checkpoint of that step.
 
@@ -270,7 +270,9 @@ def load_trained_model(
     # The untrained weights are not stored: their seed makes them.
     seed = int(weights.get("seed", 0))
     connector = build_connector(card, seed=seed)
-    if "seed" not in weights:
+    if "seed" in weights:
+        zoo.verify_untrained(connector.state_dict(), card=card, expected=weights["sha256"])
+    else:
         path = folder / zoo.WEIGHTS_FILE
         if step is not None and weights["sha256"] != card["sha256"]:
             path = zoo.make_checkpoint_path(folder, step)

@@ -283,6 +283,30 @@ def verify_weights(path: Path, *, expected: str) -> None:
         )
 
 
+def verify_untrained(state: Mapping[str, Any], *, card: Mapping[str, Any], expected: str) -> None:
+    """Check that the weights that a seed made are those of the card's step 0.
+
+    Raises
+    ------
+    ModelError
+        If this version of torch draws others.
+
+    Examples
+    --------
+    >>> verify_untrained(
+    ...     connector.state_dict(), card=card, expected=card["checkpoints"][0]["sha256"]
+    ... )  # doctest: +SKIP
+    """
+    import torch
+
+    if hash_state_dict(state) != expected:
+        raise ModelError(
+            f"The untrained weights of {card['name']!r} come from a seed. torch "
+            f"{torch.__version__} draws other weights than torch {card['trained']['torch']} did. "
+            "Install that version, or train the model again (`make zoo` does, for the zoo)."
+        )
+
+
 def combine_hashes(parts: Mapping[str, str]) -> str:
     """Combine the sha256 of each part of a model into one.
 

@@ -53,6 +53,10 @@ def test_a_connector_learns_and_becomes_a_model(settings, data):
         ima.models.load_model(f"{path}@12")
     with pytest.raises(ParameterError, match="holds a trained model"):
         train_connector(settings())
+    card["checkpoints"][0]["sha256"] = "0"
+    (Path(path) / zoo.CARD_FILE).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"come from a seed\. torch .* draws other weights"):
+        ima.models.load_model(f"{path}@0")
 
 
 def test_a_stopped_training_ends_as_an_uninterrupted_one(settings, tmp_path, stopped_at):
