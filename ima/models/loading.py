@@ -33,6 +33,7 @@ from ima.packages import find_part
 
 # Parts are combined in float32 on the CPU; the whole model then moves to its device and dtype.
 _PLAIN = LoadOptions(torch.device("cpu"), torch.float32)
+_SENTENCE_END = re.compile(r"(?<=[.!])\s|\n")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -53,7 +54,9 @@ def load_model(
     """
     target_device = None if device == "auto" else _parse_device(device)
     if dtype not in MODEL_DTYPES:
-        raise ParameterError(f"dtype must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}.")
+        raise ParameterError(
+            f"dtype (--precision) must be one of {', '.join(MODEL_DTYPES)}; got {dtype!r}."
+        )
     loading = LoadOptions(target_device, MODEL_DTYPES[dtype], trust_remote_code, pickled_weights)
     if spec in MODEL_PARTS:
         folder = find_part(MODEL_PARTS[spec])
@@ -82,9 +85,14 @@ def _parse_device(device: str) -> torch.device:
         parsed = torch.device(device)
         torch.empty(0, device=parsed)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        found = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            found.append("mps")
+        # Torch adds advice for those who build it.
+        reason = _SENTENCE_END.split(str(error).strip(), maxsplit=1)[0].rstrip(".")
         raise ParameterError(
-            f"Device {device!r} cannot be used here: {reason} Use device='cpu'."
+            f"Device {device!r} cannot be used here: {reason}. Found: {', '.join(found)}. Use "
+            f"--device {found[-1]}."
         ) from error
     return parsed
 

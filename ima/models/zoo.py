@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 #: Folders of models that load by name; models in the last are neither listed nor scored.
 _MODEL_FOLDERS = ("language", "connectors", "multitask", "skipping")
+# How many names and files an error lists.
+_CLOSE_NAMES = 3
+_LISTED_FILES = 5
 #: Separates a model's name from the number of training steps of a checkpoint.
 CHECKPOINT_SEPARATOR = "@"
 
@@ -162,22 +167,51 @@ def get_checkpoint_record(card: Mapping[str, Any], step: int) -> dict[str, Any]:
 
 
 def make_unknown_model_error(spec: str) -> UnknownNameError:
-    """Return the error for an unknown model name.
+    """Return the error for a name that no model has, or for a folder that holds none.
 
     Examples
     --------
     >>> raise make_unknown_model_error("lama-mini")  # doctest: +SKIP
     UnknownNameError: Unknown model 'lama-mini'. Did you mean 'llama-mini'? …
+    >>> raise make_unknown_model_error("data/coco")  # doctest: +SKIP
+    UnknownNameError: Unknown model 'data/coco': the folder holds no config.json. Found: …
     """
-    return UnknownNameError.among(
-        "model",
-        spec,
-        list_model_names(),
-        hint=(
-            "`ima models list` shows the zoo; a local folder or a Hugging Face id (owner/name) of "
-            "a causal language model works too."
-        ),
+    path = Path(spec)
+    if path.is_file():
+        return UnknownNameError(
+            f"Unknown model {spec!r}: it is a file. Give the folder of a model, with config.json."
+        )
+    if path.is_dir():
+        return UnknownNameError(
+            f"Unknown model {spec!r}: the folder holds no config.json. {_describe_folder(path)}"
+        )
+    names = list_model_names()
+    close = difflib.get_close_matches(spec, names, n=_CLOSE_NAMES, cutoff=0.5)
+    known = (
+        f"Did you mean {' or '.join(map(repr, close))}?" if close else f"{len(names)} are known."
     )
+    if not names:
+        known = f"The zoo {get_zoo_root()} holds none: `make zoo` makes it."
+    return UnknownNameError(
+        f"Unknown model {spec!r}. {known} `ima models list` shows the zoo; a folder or a Hugging "
+        "Face id (owner/name) of a language model, or of a model like LLaVA, works too."
+    )
+
+
+def _describe_folder(path: Path) -> str:
+    """Return what a folder without a model holds, and what it is if its files say so."""
+    names = sorted(file.name for file in path.iterdir())
+    more = f" and {len(names) - _LISTED_FILES} more" if len(names) > _LISTED_FILES else ""
+    found = f"Found: {', '.join(names[:_LISTED_FILES]) or 'nothing'}{more}."
+    quoted = shlex.quote(str(path))
+    for file, meaning in {
+        "samples.jsonl": f"It is a data folder: look at it with `ima data check {quoted}`.",
+        "zarr.json": f"It is a cache: look at it with `ima cache info {quoted}`.",
+        "training.json": "A training has begun there: repeat its `ima train` to finish it.",
+    }.items():
+        if file in names:
+            return f"{found} {meaning}"
+    return f"{found} `ima models list` shows the zoo."
 
 
 def read_card(folder: Path) -> dict[str, Any]:

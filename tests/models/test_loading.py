@@ -173,18 +173,21 @@ def test_a_connector_that_does_not_fit_its_card(own_zoo):
 
 
 @pytest.mark.parametrize("spec", ["lama-mini", f"{LANGUAGE}/vit/image-captoin", f"{LANGUAGE}/vit"])
-def test_unknown_names_list_the_models(tiny_zoo, spec):
+def test_unknown_names_give_close_ones(tiny_zoo, spec):
     with pytest.raises(UnknownNameError, match=r"Unknown model .*`ima models list`") as caught:
         ima.models.load_model(spec)
-    for name in NAMES:
-        assert name in str(caught.value)
     assert f"Did you mean '{LANGUAGE}" in str(caught.value)
+    assert 1 <= sum(f"{name!r}" in str(caught.value) for name in NAMES) <= 3
+    with pytest.raises(
+        UnknownNameError, match=rf"'§'\. {len(NAMES)} are known\. `ima models list`"
+    ):
+        ima.models.load_model("§")
 
 
 def test_an_empty_zoo(tmp_path, monkeypatch):
     monkeypatch.setenv("IMA_ZOO", str(tmp_path))
     assert ima.models.list_models() == []
-    with pytest.raises(UnknownNameError, match="Available: none"):
+    with pytest.raises(UnknownNameError, match=r"The zoo .* holds none: `make zoo`"):
         ima.models.load_model(LANGUAGE)
 
 
@@ -203,7 +206,7 @@ def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"dtype": "int8"}, "dtype must be one of float32, .*got 'int8'"),
+        ({"dtype": "int8"}, r"dtype \(--precision\) must be one of float32, .*got 'int8'"),
         ({"device": "abacus"}, "Device 'abacus' cannot be used here"),
         ({"device": "cuda:99"}, "Device 'cuda:99' cannot be used here"),
     ],
@@ -211,6 +214,24 @@ def test_a_hub_id_that_cannot_be_reached(tiny_zoo, monkeypatch):
 def test_wrong_devices_and_dtypes(tiny_zoo, wrong, message):
     with pytest.raises(ParameterError, match=message):
         ima.models.load_model(LANGUAGE, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Torch not compiled with CUDA enabled", "Torch not compiled with CUDA enabled"),
+        ("Could not run 'aten::empty.out'. This could be because …\nCPU: …", "Could not .*out'"),
+    ],
+)
+def test_a_device_that_is_absent_is_told_in_one_sentence(tiny_zoo, monkeypatch, said, reason):
+    def refuse(*_, **__):
+        raise NotImplementedError(said)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    message = rf"^Device 'cuda' cannot be used here: {reason}\. Found: cpu\. Use --device cpu\.$"
+    with pytest.raises(ParameterError, match=message):
+        ima.models.load_model(LANGUAGE, device="cuda")
 
 
 def test_another_dtype_reaches_every_part(tiny_zoo):
@@ -264,21 +285,6 @@ def test_a_token_that_the_tokenizer_puts_first_is_attended_to_and_never_counted(
     assert model.count_tokens([sample]) == [(0, batch.modality.shape[1] - 1)]
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("model.safetensors", r"holds no \*\.safetensors"), ("tokenizer.json", "holds no tokenizer")],
-)
-def test_incomplete_folders(tiny_zoo, folder, missing, message):
-    (folder / missing).unlink()
-    with pytest.raises(ModelError, match=message):
-        ima.models.load_model(str(folder))
-
-
-def test_a_folder_without_a_model(tiny_zoo, tmp_path):
-    with pytest.raises(UnknownNameError, match="Unknown model"):
-        ima.models.load_model(str(tmp_path))
-
-
 def test_a_tokenizer_that_writes_texts_otherwise_behind_its_first_token_is_named():
     class Legacy:
         name_or_path = "legacy"
@@ -295,6 +301,33 @@ def test_a_tokenizer_that_writes_texts_otherwise_behind_its_first_token_is_named
         tokenizer.special = special
         with pytest.raises(ModelError, match=r"'legacy' writes a text as \[5, 6\]"):
             tokenize_sample(sample, tokenizer=tokenizer, target=False)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("model.safetensors", r"holds no \*\.safetensors"), ("tokenizer.json", "holds no tokenizer")],
+)
+def test_incomplete_folders(tiny_zoo, folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=message):
+        ima.models.load_model(str(folder))
+
+
+def test_a_folder_without_a_model(tiny_zoo, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"holds no config\.json\. Found: nothing\."):
+        ima.models.load_model(str(tmp_path))
+    for name in "abcdef":
+        (tmp_path / name).touch()
+    with pytest.raises(UnknownNameError, match=r"Found: a, b, c, d, e and 1 more\. `ima models"):
+        ima.models.load_model(str(tmp_path))
+    for file, command in {"samples.jsonl": "ima data check", "zarr.json": "ima cache info"}.items():
+        folder = tmp_path / f"my {file}"
+        folder.mkdir()
+        (folder / file).touch()
+        with pytest.raises(UnknownNameError, match=rf"Found: {file}\. .*`{command} '{folder}'`"):
+            ima.models.load_model(str(folder))
+    with pytest.raises(UnknownNameError, match="it is a file"):
+        ima.models.load_model(str(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(
