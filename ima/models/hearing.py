@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +21,23 @@ SHORTEST_SOUND = 0.025
 _FRAME_SECONDS = 0.01
 #: A loss of so many seconds at the end is not worth a word.
 _UNNOTICED = 0.1
-_warned: set[str] = set()
+# Whoever has warned: models, and not their names, which several may share.
+_warned: WeakSet[object] = WeakSet()
 
 
 def prepare_sound(
-    sample: Sample, sound: Media, *, extractor: Any = None, heard: float | None = None, name: str
+    sample: Sample,
+    sound: Media,
+    *,
+    hearer: object,
+    name: str,
+    extractor: Any = None,
+    heard: float | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return a sample's sound at the sampling rate of an encoder.
 
-    The first sound that is longer than what the encoder hears is named in a warning: the encoder
-    cuts it.
+    The first sound that is longer than what a model hears is named in a warning: its encoder cuts
+    it.
 
     Parameters
     ----------
@@ -37,12 +45,14 @@ def prepare_sound(
         The sample, for messages.
     sound : ndarray
         ``(time,)`` floats at 16 kHz.
+    hearer : object
+        The model or the perception that hears the sound; each warns once.
+    name : str
+        Name of the model or the encoder, for messages.
     extractor : SequenceFeatureExtractor or None
         The feature extractor of transformers that turns sounds into the encoder's inputs.
     heard : float or None
         Seconds that the encoder hears; None asks the extractor.
-    name : str
-        Name of the model or the encoder.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def prepare_sound(
     Examples
     --------
     >>> sample = Sample("a", "audio", "caption", "caption :", ("silence",))
-    >>> prepare_sound(sample, np.zeros(400), name="a model").shape
+    >>> prepare_sound(sample, np.zeros(400), hearer=sample, name="a model").shape
     (400,)
     """
     if sound.ndim != 1 or sound.size == 0:
@@ -76,8 +86,8 @@ def prepare_sound(
             f"encoder hears lasts {1000 * SHORTEST_SOUND:.0f} ms."
         )
     longest = get_heard_seconds(extractor) if heard is None else heard
-    if longest is not None and seconds > longest + _UNNOTICED and name not in _warned:
-        _warned.add(name)
+    if longest is not None and seconds > longest + _UNNOTICED and hearer not in _warned:
+        _warned.add(hearer)
         logger.warning(
             "sample %r lasts %.1f s, and %s hears the first %.1f s: the rest is cut. Other sounds "
             "that are cut are not named.",

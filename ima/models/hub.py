@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ima.data.samples import MODALITIES, Modality, Sample, convert_to_uint8
+from ima.data.samples import MODALITIES, Modality, Sample
 from ima.data.sounds import SAMPLING_RATE
-from ima.errors import ImaError, ModelError, SampleError
+from ima.errors import ModelError, SampleError
 from ima.models.batch import PADDING_CODE, Batch, PaddingSide, join_batches
 from ima.models.chat_template import (
     ANSWER_OWNER,
@@ -29,13 +28,13 @@ from ima.models.chat_template import (
 )
 from ima.models.frozen import BatchContext, FrozenModel
 from ima.models.hearing import prepare_sound
-from ima.models.memory import is_out_of_memory
 from ima.models.patch_summaries import place_summaries, watch_summaries
+from ima.models.perception import require_pixels
 from ima.models.processors import NoVideoProcessor, prepare_videos
+from ima.models.run_errors import name_run_errors
 
 #: Side of the picture that tells which placeholder a processor reads, in pixels.
 _BLANK_SIDE = 56
-_PACKAGE = __name__.partition(".")[0]
 # Arguments that belong to a single call of the decoder, not to the batch.
 _CALL_ARGUMENTS = (
     "input_ids",
@@ -299,12 +298,17 @@ class HubModel(FrozenModel):
         from PIL import Image
 
         media = [sample.load() for sample in samples]
+        if modality in ("image", "video"):
+            media = [
+                require_pixels(*pair, modality=modality)
+                for pair in zip(samples, media, strict=True)
+            ]
         if modality == "image":
-            return {"images": [[Image.fromarray(convert_to_uint8(pixels))] for pixels in media]}
+            return {"images": [[Image.fromarray(pixels)] for pixels in media]}
         if modality == "video":
-            return prepare_videos([convert_to_uint8(clip) for clip in media])
+            return prepare_videos(media)
         extractor = getattr(self.processor, "feature_extractor", None)
-        hear = partial(prepare_sound, extractor=extractor, name=repr(self.name))
+        hear = partial(prepare_sound, hearer=self, name=repr(self.name), extractor=extractor)
         sounds = [hear(*pair) for pair in zip(samples, media, strict=True)]
         return {
             "audio": sounds,
@@ -381,7 +385,7 @@ class HubModel(FrozenModel):
             first = self.hook_points.get_hook_point("resid_post", layer=0)
             hooks.enter_context(first.attach(record_state, samples=len(ids)))
             hooks.enter_context(suppress(_ReachedError))
-            hooks.enter_context(_name_failures(self.name, self.language))
+            hooks.enter_context(name_run_errors(self.name, self.language))
             self.language(**inputs, use_cache=False)
         extra = {
             name: value
@@ -411,7 +415,7 @@ class HubModel(FrozenModel):
         context: Any = nullcontext()
         if around:
             context = around(self._batch_of(samples, texts, inputs))
-        with context, _name_failures(self.name, self.language):
+        with context, name_run_errors(self.name, self.language):
             ids: Tensor = self.language.generate(**inputs, generation_config=settings)
         return ids[:, length:]
 
@@ -422,37 +426,6 @@ class HubModel(FrozenModel):
             self._render(sample, source=source, target=False)
             for sample, source in zip(samples, sources, strict=True)
         ]
-
-
-@contextmanager
-def _name_failures(name: str, model: nn.Module) -> Iterator[None]:
-    """Turn what a model raises for its own inputs into an error that names the model."""
-    try:
-        yield
-    except (_ReachedError, ImaError):
-        raise
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        # Neither memory nor a fault of ours says anything of the model.
-        if is_out_of_memory(error) or _is_from_a_hook(error, model):
-            raise
-        raise ModelError(
-            f"{name!r} cannot run on what its own processor makes: {type(error).__name__}: "
-            f"{error!s:.200}. Check that processor and weights belong together."
-        ) from error
-
-
-def _is_from_a_hook(error: Exception, model: nn.Module) -> bool:
-    """Return whether this package raised the error while the model was running.
-
-    What both call, torch above all, is no one's own: the deepest frame of either decides.
-    """
-    packages = (
-        frame.f_globals.get("__name__", "").partition(".")[0]
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    )
-    of_model = {"transformers", type(model).__module__.partition(".")[0]} - {_PACKAGE}
-    known = [package for package in packages if package == _PACKAGE or package in of_model]
-    return known[-1:] == [_PACKAGE] and not of_model.isdisjoint(known)
 
 
 def _make_blank_sample() -> Sample:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -28,6 +30,11 @@ from ima.models.encoders import (
 from ima.models.hearing import prepare_sound
 from ima.models.llava import drop_cls_token
 
+#: By modality, the dims of pixels.
+_PIXEL_DIMS = {
+    "image": ("height", "width", "channel"),
+    "video": ("frame", "height", "width", "channel"),
+}
 PerceptualSource = Literal["own", "shuffled", "none"]
 
 _PerceptualTokens = tuple[Tensor, Tensor | None]
@@ -174,12 +181,13 @@ class Perception:
         config = self.encoder.config
         if self.modality == "image":
             size = config.image_size
-            return scale_images([_load_image(s, s.load(), size=size) for s in samples])
+            return scale_images([_load_image(s, size=size) for s in samples])
         if self.modality == "video":
             frames, size = config.num_frames, config.image_size
             return scale_clips([_load_clip(s, frames=frames, size=size) for s in samples])
         name = f"the encoder {self.encoder.config.model_type}"
-        sounds = [prepare_sound(s, s.load(), heard=MEL_SECONDS, name=name) for s in samples]
+        hear = partial(prepare_sound, hearer=self, heard=MEL_SECONDS, name=name)
+        sounds = [hear(sample, sample.load()) for sample in samples]
         return compute_log_mel_spectrograms(sounds)
 
 
@@ -193,36 +201,56 @@ class RememberingPerception(Perception):
     ----------
     source : Perception
         Its encoder reads the samples that are not known.
-    known : dict of str to Tensor
-        The encoder's tokens by id of the sample, ``(position, width)``; they are added here.
+    known : dict
+        The encoder's tokens by id and medium of the sample, ``(position, width)``; they are added
+        here.
     """
 
     source: Perception = field(repr=False)
-    known: dict[str, Tensor] = field(repr=False)
+    known: dict[Any, Tensor] = field(repr=False)
 
     def tokens(self, samples: Sequence[Sample]) -> Tensor:
         """Return all tokens of the encoder's last layer, dims (sample, position, width)."""
-        missing = [sample for sample in samples if sample.id not in self.known]
+        missing, names = [], []
+        for sample in samples:
+            if (sample.id, sample.media) in self.known:
+                continue
+            loaded, name = _load_and_hash(sample)
+            if name in self.known:
+                self.known[sample.id, sample.media] = self.known[name]
+            else:
+                missing.append(loaded)
+                names.append((name, (sample.id, sample.media)))
         if missing:
-            ids = [sample.id for sample in missing]
-            self.known.update(zip(ids, self.source.tokens(missing), strict=True))
-        return torch.stack([self.known[sample.id] for sample in samples])
+            for both, tokens in zip(names, self.source.tokens(missing), strict=True):
+                self.known.update(dict.fromkeys(both, tokens))
+        return torch.stack([self.known[sample.id, sample.media] for sample in samples])
 
     def prepare_pixels(self, sample: Sample) -> Tensor:
         """Return what the encoder is given of one image, dims (channel, height, width)."""
         return self.source.prepare_pixels(sample)
 
 
-def remember_tokens(perception: Perception, known: dict[str, Tensor]) -> RememberingPerception:
+def _load_and_hash(sample: Sample) -> tuple[Sample, tuple[str, str]]:
+    """Return a sample with its medium in memory, and its id with the sha256 of the medium."""
+    if sample.media is None:
+        return sample, (sample.id, "")
+    medium = sample.load()
+    content = f"{medium.dtype} {medium.shape}".encode() + np.ascontiguousarray(medium).tobytes()
+    loaded = replace(sample, media=lambda: medium)
+    return loaded, (sample.id, hashlib.sha256(content).hexdigest())
+
+
+def remember_tokens(perception: Perception, known: dict[Any, Tensor]) -> RememberingPerception:
     """Return a perception that computes the encoder's tokens of each sample once.
 
     Parameters
     ----------
     perception : Perception
         Any perception.
-    known : dict of str to Tensor
-        The tokens by id of the sample. Perceptions that share an encoder may share it. Samples of
-        one id must have one medium: a caption and a question of one id may have different pictures.
+    known : dict
+        The tokens by id and medium of the sample. Perceptions that share an encoder may share it.
+        It keeps what loads the media alive.
 
     Examples
     --------
@@ -233,32 +261,70 @@ def remember_tokens(perception: Perception, known: dict[str, Tensor]) -> Remembe
     return RememberingPerception(**own, source=perception, known=known)
 
 
-def _load_image(sample: Sample, image: Media, *, size: int) -> npt.NDArray[np.uint8]:
-    _require_dims(sample, image, ndim=3, dims="(height, width, channel)")
-    pixels = convert_to_uint8(image)
-    if pixels.shape[2] != 3:
-        raise SampleError(f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[2]}.")
+def require_pixels(
+    sample: Sample, media: Media, *, modality: Literal["image", "video"]
+) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image or a clip as they are, and refuse what is neither.
+
+    Parameters
+    ----------
+    sample : Sample
+        Whose medium it is, for messages.
+    media : ndarray
+        Its medium; a clip keeps its times.
+    modality : {"image", "video"}
+        What it must be.
+
+    Returns
+    -------
+    ndarray
+        ``(height, width, 3)`` or ``(frame, height, width, 3)`` uint8.
+
+    Raises
+    ------
+    SampleError
+        If there are other dims, no pixels, other channels than three, or another dtype.
+
+    Examples
+    --------
+    >>> sample = Sample("a", "image", "caption", "caption :", ("x",))
+    >>> require_pixels(sample, np.zeros((8, 6, 3), np.uint8), modality="image").shape
+    (8, 6, 3)
+    """
+    dims = _PIXEL_DIMS[modality]
+    if media.ndim != len(dims) or 0 in media.shape:
+        raise SampleError(
+            f"Sample {sample.id!r}: media of modality {modality!r} must have dims "
+            f"({', '.join(dims)}); found shape {media.shape}."
+        )
+    try:
+        pixels = convert_to_uint8(media)
+    except SampleError as error:
+        raise SampleError(f"Sample {sample.id!r}: {error}") from error
+    if pixels.shape[-1] != 3:
+        raise SampleError(
+            f"Sample {sample.id!r}: pixels need 3 channels; found {pixels.shape[-1]}."
+        )
+    return pixels
+
+
+def _load_image(sample: Sample, *, size: int) -> npt.NDArray[np.uint8]:
+    return _resize(require_pixels(sample, sample.load(), modality="image"), size=size)
+
+
+def _load_clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
+    clip = require_pixels(sample, sample.load(), modality="video")
+    chosen = select_middle_frames(frames, of=len(clip))
+    return np.stack([_resize(clip[index], size=size) for index in chosen])
+
+
+def _resize(pixels: npt.NDArray[np.uint8], *, size: int) -> npt.NDArray[np.uint8]:
     if pixels.shape[:2] == (size, size):
         return pixels
     from PIL import Image
 
     resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.uint8)
-
-
-def _load_clip(sample: Sample, *, frames: int, size: int) -> npt.NDArray[np.uint8]:
-    clip = sample.load()
-    _require_dims(sample, clip, ndim=4, dims="(frame, height, width, channel)")
-    chosen = select_middle_frames(frames, of=len(clip))
-    return np.stack([_load_image(sample, clip[index], size=size) for index in chosen])
-
-
-def _require_dims(sample: Sample, media: Media, *, ndim: int, dims: str) -> None:
-    if media.ndim != ndim or 0 in media.shape:
-        raise SampleError(
-            f"Sample {sample.id!r}: media of modality {sample.modality!r} must have dims {dims}; "
-            f"found shape {media.shape}."
-        )
 
 
 def choose_perceptual_sources(

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from ima.data.clips import select_middle_frames
-from ima.data.samples import Modality, Sample, convert_to_uint8
+from ima.data.samples import Modality, Sample
 from ima.data.sounds import SAMPLING_RATE
 from ima.errors import ModelError, SampleError
 from ima.models.folders import LoadOptions, load_model_config, load_pretrained
 from ima.models.hearing import prepare_sound
 from ima.models.hook_points import stop_after
-from ima.models.perception import Perception
+from ima.models.perception import Perception, require_pixels
 from ima.models.read_errors import READ_ERRORS, describe_read_error
+from ima.models.run_errors import name_run_errors
 from ima.models.zoo import hash_state_dict
 
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -179,10 +180,14 @@ class EncoderTower(Perception):
         ------
         SampleError
             If a medium cannot be processed.
+        ModelError
+            If the encoder cannot run on what its processor makes.
         """
         weight = next(self.encoder.parameters())
         try:
             values = self._process(samples)
+        except SampleError:
+            raise
         except (ValueError, TypeError) as error:
             raise SampleError(
                 f"The encoder's processor cannot read the batch of {samples[0].id!r}: {error}"
@@ -191,13 +196,12 @@ class EncoderTower(Perception):
             name: value.to(weight.device, weight.dtype if value.is_floating_point() else None)
             for name, value in values.items()
         }
-        if self.options.frames is None:
-            return self._pool(self.encoder_spec.read(self.encoder, inputs))
-        pixels = inputs["pixel_values"]
-        tokens = self._pool(
-            self.encoder_spec.read(self.encoder, {"pixel_values": pixels.flatten(0, 1)})
-        )
-        return tokens.reshape(len(pixels), -1, tokens.shape[-1])
+        if self.options.frames is not None:
+            inputs = {"pixel_values": inputs["pixel_values"].flatten(0, 1)}
+        with name_run_errors(self.encoder.config.model_type, self.encoder):
+            tokens = self.encoder_spec.read(self.encoder, inputs)
+        tokens = self._pool(tokens)
+        return tokens.reshape(len(samples), -1, tokens.shape[-1])
 
     def describe_reading(self) -> str:
         """Return all that decides the tokens of a medium: weights, options and processor."""
@@ -234,22 +238,28 @@ class EncoderTower(Perception):
         from PIL import Image
 
         media = [sample.load() for sample in samples]
+        pairs = zip(samples, media, strict=True)
         if self.modality == "image":
-            pictures = [Image.fromarray(convert_to_uint8(pixels)) for pixels in media]
+            pictures = [Image.fromarray(require_pixels(*pair, modality="image")) for pair in pairs]
             return dict(self.processor(images=pictures, return_tensors="pt"))
         if self.modality == "audio":
             rate = getattr(self.processor, "sampling_rate", SAMPLING_RATE)
             name = f"the encoder {self.encoder.config.model_type}"
             hear = functools.partial(
-                prepare_sound, extractor=self.processor, heard=self.options.seconds, name=name
+                prepare_sound,
+                hearer=self,
+                name=name,
+                extractor=self.processor,
+                heard=self.options.seconds,
             )
-            sounds = [hear(*pair) for pair in zip(samples, media, strict=True)]
+            sounds = [hear(*pair) for pair in pairs]
             return dict(self.processor(sounds, sampling_rate=rate, return_tensors="pt"))
         n_frames = self.options.frames or int(self.encoder.config.num_frames)
         clips = []
-        for clip in media:
+        for pair in pairs:
+            clip = require_pixels(*pair, modality="video")
             chosen = select_middle_frames(n_frames, of=len(clip))
-            frames = [Image.fromarray(convert_to_uint8(clip[index])) for index in chosen]
+            frames = [Image.fromarray(clip[index]) for index in chosen]
             pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
             clips.append(pixels.reshape(n_frames, *pixels.shape[-3:]))
         return {"pixel_values": torch.stack(clips)}
@@ -354,8 +364,15 @@ def _cut_positions(model: Any, processor: Any, *, seconds: float, rate: int, spe
     encoder = model.get_encoder()
     positions = round(seconds * rate)
     longest = encoder.embed_positions.weight.shape[0]
-    if not 1 <= positions <= longest:
+    if positions > longest:
         raise ModelError(f"{spec} reads up to {longest / rate:g} s of sound; asked {seconds:g} s.")
+    if not math.isclose(positions, seconds * rate):
+        below = math.floor(seconds * rate)
+        near = " or ".join(f"{n / rate:g}" for n in (below, below + 1) if 1 <= n <= longest)
+        raise ModelError(
+            f"{spec} reads whole positions of {1 / rate:g} s; asked {seconds:g} s. Take {near} "
+            "(--seconds)."
+        )
     weight = encoder.embed_positions.weight[:positions].detach()
     encoder.embed_positions = torch.nn.Embedding(positions, weight.shape[1], _weight=weight)
     encoder.config.max_source_positions = positions

@@ -79,6 +79,18 @@ def test_connectors_that_share_an_encoder_read_each_sample_once(perception):
     assert torch.equal(own.prepare_pixels(given[0]), perception.prepare_pixels(given[0]))
 
 
+def test_samples_of_one_id_and_other_media_are_read_apart(perception):
+    given, _ = pictures()
+    exchanged = [replace(one, media=given[1 - row].media) for row, one in enumerate(given)]
+    own = remember_tokens(perception, {})
+    tokens = own.tokens(given)
+    torch.testing.assert_close(own.tokens(exchanged), tokens.flip(0))
+    # The same pixels from another file are known: the encoder does not run.
+    again, _ = pictures()
+    alone = replace(own, source=None)
+    assert torch.equal(alone.tokens(again), tokens)
+
+
 def test_other_order_other_media_and_other_connectors_are_perceived_anew(perception):
     given, _ = pictures()
     moved = copy.deepcopy(perception.connector)

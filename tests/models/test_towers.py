@@ -13,7 +13,7 @@ from tinyhub import SIGLIP, TEXT, square, tokenizer
 
 from ima.data.clips import select_middle_frames
 from ima.data.samples import Sample
-from ima.errors import ModelError
+from ima.errors import ModelError, SampleError
 from ima.models.connector import Connector, ConnectorConfig
 from ima.models.folders import LoadOptions
 from ima.models.towers import ENCODER_SPECS, ReadingOptions, load_encoder_and_processor
@@ -264,8 +264,44 @@ def test_whisper_reads_short_sounds_as_the_start_of_long_ones(folders):
     torch.testing.assert_close(same, whole)
     with pytest.raises(ModelError, match=r"reads up to 2 s of sound; asked 3 s"):
         read_tokens(folders, "whisper", "audio", seconds=3)
+    for seconds, near in {1.33: "1.32 or 1.34", 0.01: "0.02", 1.999: "1.98 or 2"}.items():
+        with pytest.raises(ModelError, match=rf"positions of 0.02 s; asked .*Take {near} \("):
+            read_tokens(folders, "whisper", "audio", seconds=seconds)
+    assert read_tokens(folders, "whisper", "audio", seconds=1.34).shape[1] == 67
     with pytest.raises(ModelError, match="only Whisper's positions can be cut"):
         read_tokens(folders, "clap_audio_model", "audio", seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "message"),
+    [
+        ("dinov2", {}, (30, 40, 4), "'x': pixels need 3 channels; found 4"),
+        ("dinov2", {}, (30, 40), r"dims \(height, width, channel\); found shape \(30, 40\)"),
+        ("dinov2", {"frames": 2}, (0, 30, 40, 3), r"found shape \(0, 30, 40, 3\)"),
+        ("videomae", {}, (5, 30, 40, 1), "'x': pixels need 3 channels; found 1"),
+        ("videomae", {}, (5, 30, 40), r"dims \(frame, height, width, channel\)"),
+    ],
+)
+def test_media_of_other_dims_do_not_reach_the_processor(folders, name, options, shape, message):
+    tower = build_tower(folders, name, **options)
+    strange = Sample("x", tower.modality, "qa", "", (), media=lambda: np.zeros(shape, np.uint8))
+    with pytest.raises(SampleError, match=message):
+        tower.tokens([strange])
+
+
+def test_an_encoder_that_cannot_run_is_named(folders):
+    tower = build_tower(folders, "whisper")
+    tower.processor.n_samples //= 2
+    with pytest.raises(ModelError, match=r"'whisper' cannot run on what its own processor makes"):
+        tower.tokens([sample("audio")])
+
+
+def test_each_encoder_warns_of_the_first_sound_that_it_cuts(folders, caplog):
+    towers = [build_tower(folders, "whisper", seconds=seconds) for seconds in (0.5, 0.4)]
+    for tower in [*towers, *towers]:
+        tower.tokens([sample("audio")])
+    warned = [record.args[-1] for record in caplog.records if "is cut" in record.message]
+    assert warned == [0.5, 0.4]
 
 
 READ_BY_BLOCK = [name for name, own in ENCODER_SPECS.items() if own.blocks and name in TOWERS]
@@ -295,15 +331,18 @@ def test_an_encoder_is_read_after_a_block(folders, name):
         read_tokens(folders, name, spec.modality, block=n_blocks + 1)
 
 
+def build_tower(folders, name, **options):
+    """Return an encoder with a connector that does not fit its tokens."""
+    specs = {"language": str(folders("language")), "encoder": str(folders(name))}
+    parts = load_frozen_parts(specs, loading=PLAIN, reading=ReadingOptions(**options))
+    config = ConnectorConfig(encoder_width=1, hidden=parts.hidden, layers=1)
+    card = {"setup": "ST", "name": name}
+    return parts.build_model(Connector(config), name=name, card=card).perception
+
+
 def draw_inputs(folders, name, modality):
     """Return what the encoder reads of two media, and for an autoencoder its patches in order."""
-    specs = {"language": str(folders("language")), "encoder": str(folders(name))}
-    parts = load_frozen_parts(specs, loading=PLAIN)
-    tower = parts.build_model(
-        Connector(ConnectorConfig(encoder_width=1, hidden=parts.hidden, layers=1)),
-        name=name,
-        card={"setup": "ST", "name": name},
-    ).perception
+    tower = build_tower(folders, name)
     values = tower._process([sample(modality, number) for number in range(2)])
     if name == "vit_mae":
         patches = tower.encoder.embeddings.patch_embeddings.num_patches
