@@ -187,10 +187,11 @@ def make_unknown_model_error(spec: str) -> UnknownNameError:
         )
     names = list_model_names()
     close = difflib.get_close_matches(spec, names, n=_CLOSE_NAMES, cutoff=0.5)
-    known = (
-        f"Did you mean {' or '.join(map(repr, close))}?" if close else f"{len(names)} are known."
-    )
-    if not names:
+    known = f"{len(names)} are known."
+    if close:
+        others = f" Also close: {', '.join(map(repr, close[1:]))}." if close[1:] else ""
+        known = f"Did you mean {close[0]!r}?{others}"
+    elif not names:
         known = f"The zoo {get_zoo_root()} holds none: `make zoo` makes it."
     return UnknownNameError(
         f"Unknown model {spec!r}. {known} `ima models list` shows the zoo; a folder or a Hugging "
