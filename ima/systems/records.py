@@ -16,6 +16,9 @@ from ima.systems.registry import SYSTEMS, RelatedSystem, SystemOutcome
 #: What a record measures. The first three compare the system with what its declaration names.
 SystemQuantity = Literal["cost", "score", "alignment", "promised"]
 
+#: What the cost of most systems counts. The encoder reads each medium once, with any system.
+COST_QUANTITY = "operations of connector and language model up to the first word"
+
 SYSTEM_QUANTITIES: tuple[SystemQuantity, ...] = get_args(SystemQuantity)
 
 

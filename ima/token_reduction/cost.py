@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ima.errors import ModelError
+from ima.errors import ModelError, ParameterError
+from ima.models.perception import remember_tokens, reuse_perception
 from ima.timing import time_fastest_runs
 from ima.token_reduction.apply import PlanTrace, apply_plan
 from ima.token_reduction.plans import ReductionPlan
@@ -35,7 +36,7 @@ class PrefillCost:
         Floating-point operations of the decoder's linear layers, and of the products of queries
         with keys and of weights with values; a multiplication and an addition count two. Each token
         that attends is multiplied with all tokens present, as SDPA does it. Norms, activations and
-        the unembedding are not counted.
+        what :func:`count_other_operations` counts are not among them.
     cached_tokens : int
         Tokens whose keys and values are cached, summed over layers.
     """
@@ -120,6 +121,67 @@ def count_operations(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
+def count_after_encoder(model: FrozenModel, run: Callable[[FrozenModel], object]) -> int:
+    """Count the operations of what a model runs once its encoder has read the media.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model. One of another class, such as a hub model, reads its media as it runs, so that
+        their operations count.
+    run : callable
+        Runs the model that it is given; it is called twice, the first time without counting.
+
+    Returns
+    -------
+    int
+        As :func:`count_operations`: of connector and language model.
+
+    Examples
+    --------
+    >>> count_after_encoder(  # doctest: +SKIP
+    ...     model, lambda own: own.generate(samples, max_new_tokens=1)
+    ... )
+    4105728
+    """
+    if model.perception is not None:
+        model = replace(model, perception=remember_tokens(model.perception, {}))
+    run(model)
+    return count_operations(partial(run, model))
+
+
+def count_other_operations(model: FrozenModel, samples: Sequence[Sample]) -> float:
+    """Count the operations that no plan changes: those of the connector and the unembedding.
+
+    With those of :class:`PrefillCost` they make up all operations up to the first word of an
+    answer, but for those of the encoder.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        As for :func:`count_after_encoder`.
+    samples : sequence of Sample
+        One batch.
+
+    Returns
+    -------
+    float
+        Operations of the prompt of a sample, mean over the samples.
+
+    Examples
+    --------
+    >>> count_other_operations(model, samples)  # doctest: +SKIP
+    1048576.0
+    """
+    batch = model.encode(samples, side="left", target=False)
+    blocks = count_operations(partial(model.forward, batch))
+
+    def answer(own: FrozenModel) -> object:
+        return own.generate(samples, max_new_tokens=1, batch_size=len(samples))
+
+    return (count_after_encoder(model, answer) - blocks) / len(samples)
+
+
 def _count_weights(block: nn.Module, model: FrozenModel) -> dict[str, int]:
     """Count weights of query and output, key and value, and FFN; and return query's width."""
     prefix = f"{model.hook_points.attention}."
@@ -151,6 +213,10 @@ def time_plans(
 ) -> dict[str, dict[str, float]]:
     """Time prompts, and decoding after them, under several plans in turn.
 
+    Both are times of :meth:`ima.models.frozen.FrozenModel.generate`: of its first token, and of
+    all. A model with connectors of ours reads the media beforehand, so that they are not timed. A
+    plan without steps runs without hooks.
+
     Parameters
     ----------
     model : FrozenModel
@@ -162,47 +228,48 @@ def time_plans(
     repeats : int
         Rounds; the fastest counts.
     decoded : int
-        Tokens that are decoded, whether or not the model would stop earlier.
+        Tokens that are decoded, whether or not the model would stop earlier; at least 2.
 
     Returns
     -------
     dict of str to dict of str to float
-        By plan, seconds: ``prefill``, ``decode`` (a token) and ``whole`` (prompt and all tokens).
+        By plan, seconds: ``prefill`` (prompt and first token), ``decode`` (each further token) and
+        ``whole`` (prompt and all tokens).
+
+    Raises
+    ------
+    ParameterError
+        If fewer than two tokens are decoded.
 
     Examples
     --------
     >>> time_plans(model, samples, {"FastV": plan})["FastV"]["prefill"]  # doctest: +SKIP
     0.021
     """
-    batch = model.encode(samples, side="left", target=False)
+    if decoded < 2:
+        raise ParameterError(f"Decoding is timed with at least 2 tokens; got {decoded}.")
     runs: dict[str, Any] = {}
     for name, plan in plans.items():
-        runs[f"prefill {name}"] = partial(_run_prompts, model, batch, plan)
-        runs[f"whole {name}"] = partial(_run_generation, model, samples, plan, decoded)
-    seconds = time_fastest_runs(runs, repeats=repeats)
+        for tokens in (1, decoded):
+            runs[f"{tokens} {name}"] = partial(_generate, model, samples, plan, tokens)
+    with reuse_perception():
+        model.encode(samples, side="left", target=False)
+        seconds = time_fastest_runs(runs, repeats=repeats)
     times = {}
     for name in plans:
-        prefill, whole = seconds[f"prefill {name}"], seconds[f"whole {name}"]
-        times[name] = {"prefill": prefill, "whole": whole, "decode": (whole - prefill) / decoded}
+        first, whole = seconds[f"1 {name}"], seconds[f"{decoded} {name}"]
+        decode = (whole - first) / (decoded - 1)
+        times[name] = {"prefill": first, "decode": decode, "whole": whole}
     return times
 
 
-@torch.no_grad()
-def _run_prompts(model: FrozenModel, batch: Batch, plan: ReductionPlan) -> Tensor | None:
-    with apply_plan(model, batch, plan):
-        states = model.forward(batch)
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return states
-
-
-def _run_generation(
-    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, decoded: int
+def _generate(
+    model: FrozenModel, samples: Sequence[Sample], plan: ReductionPlan, tokens: int
 ) -> None:
     def around(batch: Batch) -> AbstractContextManager[Any]:
-        return apply_plan(model, batch, plan)
+        return apply_plan(model, batch, plan) if plan.steps else nullcontext()
 
     model.generate(
-        samples, max_new_tokens=decoded, min_new_tokens=decoded, batch_size=len(samples),
+        samples, max_new_tokens=tokens, min_new_tokens=tokens, batch_size=len(samples),
         around=around,
     )  # fmt: skip

@@ -10,7 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ima.data.samples import Sample
+from ima.errors import ParameterError
 from ima.models import load_model
+from ima.token_reduction import cost
 from ima.token_reduction.apply import apply_plan
 from ima.token_reduction.cost import compute_prefill_cost, time_plans
 from ima.token_reduction.plans import ReductionPlan
@@ -54,13 +56,13 @@ def test_operations_are_those_that_torch_counts(models, kind, steps):
     # The fused kernel of a CPU is not among those that torch counts.
     with apply_plan(model, batch, plan) as trace, sdpa_kernel(SDPBackend.MATH), counter:
         model.forward(batch)
-    cost = compute_prefill_cost(model, trace)
+    found = compute_prefill_cost(model, trace)
     counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     linear = sum(n for op, n in counts.items() if "mm" in op and "bmm" not in op)
-    assert cost.linear_flops == linear
+    assert found.linear_flops == linear
     attention = sum(n for op, n in counts.items() if "attention" in op or "bmm" in op)
-    assert cost.attention_flops == attention
-    assert cost.total_flops == cost.linear_flops + cost.attention_flops
+    assert found.attention_flops == attention
+    assert found.total_flops == found.linear_flops + found.attention_flops
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "llava"])
@@ -99,3 +101,25 @@ def test_plans_are_timed_in_turn(models):
     for times in found.values():
         assert set(times) == {"prefill", "decode", "whole"}
         assert times["whole"] > times["prefill"] > 0
+        assert times["whole"] == pytest.approx(times["prefill"] + 15 * times["decode"])
+    with pytest.raises(ParameterError, match="at least 2 tokens; got 1"):
+        time_plans(None, [], plans, decoded=1)
+
+
+def test_times_of_plans_hold_neither_the_encoder_nor_hooks_of_no_plan(models, monkeypatch):
+    model, hooked, read = models("llama"), [], []
+
+    def note(model, batch, plan):
+        hooked.append(plan.name)
+        return apply_plan(model, batch, plan)
+
+    monkeypatch.setattr(cost, "apply_plan", note)
+    handle = model.perception.encoder.register_forward_hook(lambda *_: read.append(1))
+    plans = {
+        "plain": ReductionPlan(name="plain"),
+        "cut": ReductionPlan(name="cut", steps=PLANS["pruned"]),
+    }
+    time_plans(model, same("llama"), plans, repeats=1, decoded=2)
+    handle.remove()
+    assert len(read) == 1
+    assert set(hooked) == {"cut"}

@@ -11,7 +11,12 @@ from torch import nn
 from ima.capture import capture_activations
 from ima.models import load_model
 from ima.token_reduction.apply import apply_plan
-from ima.token_reduction.cost import compute_prefill_cost, count_operations
+from ima.token_reduction.cost import (
+    compute_prefill_cost,
+    count_after_encoder,
+    count_operations,
+    count_other_operations,
+)
 from ima.token_reduction.methods.fastv import FastV
 from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.methods.vtw import VTW
@@ -105,6 +110,28 @@ def test_counted_operations_are_those_of_the_prompt(model):
         counted = count_operations(lambda: model.forward(batch))
     assert counted == compute_prefill_cost(model, trace).total_flops
     assert count_operations(lambda: [model.forward(batch) for _ in range(2)]) == 2 * counted
+
+
+def test_other_operations_are_those_of_connector_and_unembedding(model):
+    samples = image_set(2)
+    tokens = model.perception.tokens(list(samples))[:, 0 if model.perception.cls else 1 :]
+    connector = count_operations(lambda: model.perception.connector(tokens))
+    vocabulary, hidden = model.language.get_output_embeddings().weight.shape
+    # Of each prompt, the unembedding reads the last state alone.
+    expected = connector / len(samples) + 2 * vocabulary * hidden
+    assert count_other_operations(model, samples) == expected
+
+
+def test_an_encoder_that_has_read_its_media_is_not_counted(model):
+    samples, runs = list(image_set(2)), []
+
+    def run(own):
+        runs.append(own.generate(samples, max_new_tokens=1))
+
+    after = count_after_encoder(model, run)
+    encoder = count_operations(lambda: model.perception.tokens(samples))
+    assert after + encoder == count_operations(lambda: run(model))
+    assert runs[0] == runs[1] == runs[2]
 
 
 @pytest.mark.parametrize("gradients", [False, True])
