@@ -182,6 +182,12 @@ PROMISES = (
         ),
     ),
     Promise(
+        "A sample cannot be read",
+        "The message names the sample and the command that checks its folder. Finished units stay; "
+        "it says that they are of no use once the data change.",
+        (f"{_MODEL}::test_a_sample_that_cannot_be_read_says_what_the_kept_ones_are_worth",),
+    ),
+    Promise(
         "Data or weights changed between two runs",
         "The second run is refused, with both fingerprints.",
         (
