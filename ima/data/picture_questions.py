@@ -341,6 +341,20 @@ def draw_picture_questions(
     return questions
 
 
+def count_pictures(questions: Sequence[PictureQuestion]) -> str:
+    """Say how many pictures some questions show, and how many of them are different.
+
+    Examples
+    --------
+    >>> picture = Sample("0", "image", "qa", "", ())
+    >>> question = Sample("q", "text", "qa", "why ?", ("so",))
+    >>> count_pictures([PictureQuestion(question, (picture, picture))])
+    '1 different pictures in 2 places'
+    """
+    shown = [picture.id for own in questions for picture in own.pictures]
+    return f"{len(set(shown))} different pictures in {len(shown)} places"
+
+
 def blank_pictures(questions: Sequence[PictureQuestion]) -> list[PictureQuestion]:
     """Return the questions with grey pictures of the same sizes in place of their own.
 

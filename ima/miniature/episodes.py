@@ -46,6 +46,18 @@ class Episode:
         return {str(entity["noun"]) for entity in self.query.truth["demonstrated"]}
 
 
+def count_images(episodes: Sequence[Episode]) -> int:
+    """Return how many different images some episodes show, of demonstrations and of queries.
+
+    Examples
+    --------
+    >>> count_images(open_episodes("test", n=2))
+    8
+    """
+    shown = {own.media for each in episodes for own in (each.query, *each.demonstrations)}
+    return len(shown)
+
+
 def swap_demonstration_images(episodes: Sequence[Episode]) -> list[Episode]:
     """Return episodes whose demonstrations show images of other episodes.
 

@@ -171,6 +171,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             null=LEAST_KEPT,
         ),
         page="token-reduction",
+        against="the same model without it (alignment: random tokens in their place)",
     ),
     "aim": RelatedSystem(
         name="AIM",
@@ -185,7 +186,7 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             "exact answers with states minus those with text alone, on the same episodes",
         ),
         page="demonstrations",
-        against="pictures and text in the prompt",
+        against="pictures and text in the prompt (the score: text states of unrelated pictures)",
     ),
     "highlighter": RelatedSystem(
         name="Prompt Highlighter",
@@ -215,7 +216,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             "exact answers in two passes minus those in one pass that was trained as long",
         ),
         page="browse",
-        against="one pass (the score: that of a connector trained as long for it)",
+        against="one pass (the score: that of a connector trained as long for it; alignment: two "
+        "passes that were told of other pictures)",
     ),
     "onellm": RelatedSystem(
         name="OneLLM",
