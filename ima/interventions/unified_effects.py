@@ -188,10 +188,11 @@ def compare_arms(
     )
 
 
-def reads_own_samples(scores: xr.DataArray, *, seed: int = 0) -> bool:
-    """Return whether a model captions better with a sample's own tokens than with another's.
+def list_read_modalities(scores: xr.DataArray, *, seed: int = 0) -> list[str]:
+    """List the modalities that a model captions better with own tokens than with another sample's.
 
-    Where separate connectors do not, one connector has nothing to lose against them.
+    A modality counts if the whole interval of the gain is above zero. Where separate connectors
+    read nothing, one connector has nothing to lose against them.
 
     Parameters
     ----------
@@ -203,15 +204,19 @@ def reads_own_samples(scores: xr.DataArray, *, seed: int = 0) -> bool:
     Examples
     --------
     >>> scores = xr.DataArray(
-    ...     [[[1.0] * 9], [[0.0] * 9]],
-    ...     {"source": ["own", "shuffled"], "modality": ["depth"]},
+    ...     [[[1.0] * 9, [0.0] * 9], [[0.0] * 9, [0.0] * 9]],
+    ...     {"source": ["own", "shuffled"], "modality": ["depth", "drawing"]},
     ...     ("source", "modality", "sample"),
     ... )
-    >>> reads_own_samples(scores), reads_own_samples(0 * scores)
-    (True, False)
+    >>> list_read_modalities(scores)
+    ['depth']
     """
-    own, other = (scores.sel(source=source).mean("modality").to_numpy() for source in _SOURCES)
-    return bool(compute_score_gain(own, other, seed=seed).low > 0)
+    found = []
+    for name in scores["modality"].to_numpy().tolist():
+        own, other = (scores.sel(source=source, modality=name).to_numpy() for source in _SOURCES)
+        if compute_score_gain(own, other, seed=seed).low > 0:
+            found.append(name)
+    return found
 
 
 def capture_modalities(

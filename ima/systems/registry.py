@@ -229,8 +229,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
         trained=True,
         promise=Promise(
             "One connector serves every modality as well as connectors of their own.",
-            "mean score over modalities with one connector minus that with separate ones of equal "
-            "size",
+            "mean score with one connector minus that with separate ones of equal size, over the "
+            "modalities that the latter read",
             null=-LARGEST_LOSS,
         ),
         page="onellm",

@@ -32,6 +32,15 @@ def test_scores_are_tabulated_and_compared_in_pairs():
     assert difference.n == 4
 
 
+def test_only_modalities_that_are_read_count():
+    own = np.array([[1, 1, 1, 1, 0, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]], float)
+    coords = {"source": ["own", "shuffled"], "modality": ["image", "drawing"]}
+    scores = xr.DataArray([own, 0 * own], coords, ("source", "modality", "sample"))
+    # One right drawing of ten may be chance.
+    assert effects.list_read_modalities(scores) == ["image"]
+    assert effects.list_read_modalities(0 * scores) == []
+
+
 @pytest.mark.usefixtures("unified_zoo")
 def test_each_modality_is_captioned_and_captured():
     model = load_unified_model("shared")
