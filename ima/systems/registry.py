@@ -171,7 +171,8 @@ SYSTEMS: Mapping[str, RelatedSystem] = {
             null=LEAST_KEPT,
         ),
         page="token-reduction",
-        against="the same model without it (alignment: random tokens in their place)",
+        against="random tokens in place of those that stay (cost and score: the same model without "
+        "it)",
     ),
     "aim": RelatedSystem(
         name="AIM",

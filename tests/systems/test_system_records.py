@@ -268,7 +268,7 @@ def test_the_front_page_says_where_each_works_and_links_its_page(tmp_path):
     # The score stands beside another statistic, and nothing is said to be what it is not.
     apart = overview.format_systems_list([record_system("aim", promised=measure(0.5))])
     assert "0.50 [0.45, 0.55], promised above 0 (cost × 1.50, score +0.20 [+0.15" in apart
-    assert "but AIM with pictures and text in the prompt, Browse-and-Concentrate with one" in apart
+    assert "AIM with pictures and text in the prompt (the score: text states of" in apart
     unmeasured = overview.format_systems_list([record_system("aim", promised=WHY)])
     assert "**not measured** on tiny, some questions: The page did not measure it (" in unmeasured
     systems_list.write_systems_list([], out=out)
