@@ -269,7 +269,7 @@ class ClusterRun:
         Files that are written.
     limits : pandas.DataFrame
         A row for each part of the cluster, the one that breaks first on top: ``part``, ``demand``
-        and ``capacity`` in a second, ``unit``, and ``workers``: how many saturate the part.
+        and ``capacity`` in a second, ``unit``, and ``workers``: how many can use the part at once.
     """
 
     seconds: float
@@ -341,14 +341,14 @@ def estimate_cluster_run(
 def describe_cluster_size(
     layout: CacheLayout, *, workers: int, constants: ClusterConstants, called: str
 ) -> str:
-    """Say how many workers saturate a cluster, how long these take, and how long others do.
+    """Say how many workers a cluster can use, how long these take, and how long others do.
 
     Parameters
     ----------
     layout : CacheLayout
         The cache.
     workers : int
-        The number of workers that is compared with how many saturate the first part.
+        The number of workers that is compared with how many the first part can serve.
     constants : ClusterConstants
         What each part of the cluster does in a second.
     called : str
@@ -359,19 +359,19 @@ def describe_cluster_size(
     >>> constants = ClusterConstants(flops=2e14, written=1e9, tasks=1000, marks=500)
     >>> layout = make_large_layout(10**6)
     >>> print(describe_cluster_size(layout, workers=1000, constants=constants, called="machines"))
-    44 machines saturate the requests of the store: they take 21 minutes. More of them only load \
+    44 machines take 21 minutes: no more of them can use the requests of the store. More only load \
 longer: 1,000 take 42 minutes, of which the weights take 22 minutes.
     """
     run = estimate_cluster_run(layout, workers=workers, constants=constants)
     part, enough = run.limits["part"][0], max(1, int(run.limits["workers"][0]))
     if workers <= enough:
         took = _say_duration(run.seconds)
-        return f"{workers:,} {called} take {took}. {enough:,} would saturate the {part}."
+        return f"{workers:,} {called} take {took}. No more than {enough:,} can use the {part}."
     few = estimate_cluster_run(layout, workers=enough, constants=constants)
     return (
-        f"{enough:,} {called} saturate the {part}: they take {_say_duration(few.seconds)}. More of "
-        f"them only load longer: {workers:,} take {_say_duration(run.seconds)}, of which the "
-        f"weights take {_say_duration(run.loading)}."
+        f"{enough:,} {called} take {_say_duration(few.seconds)}: no more of them can use the "
+        f"{part}. More only load longer: {workers:,} take {_say_duration(run.seconds)}, of which "
+        f"the weights take {_say_duration(run.loading)}."
     )
 
 

@@ -68,11 +68,11 @@ def test_beyond_the_first_limit_more_workers_only_load_longer():
 @pytest.mark.parametrize(
     ("workers", "sentence"),
     [
-        (10, "10 cores take 2.4 hours. 739 would saturate the requests of the store."),
+        (10, "10 cores take 2.4 hours. No more than 739 can use the requests of the store."),
         (
             2000,
-            "739 cores saturate the requests of the store: they take 19 minutes. More of them only "
-            "load longer: 2,000 take 47 minutes, of which the weights take 45 minutes.",
+            "739 cores take 19 minutes: no more of them can use the requests of the store. More "
+            "only load longer: 2,000 take 47 minutes, of which the weights take 45 minutes.",
         ),
     ],
 )
