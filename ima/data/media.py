@@ -29,6 +29,39 @@ _SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
 }
 
 
+def find_modality(path: Path) -> Modality:
+    """Return the modality of a media file by its ending; a folder holds the frames of a clip.
+
+    Raises
+    ------
+    SampleError
+        If the ending is none that is read.
+
+    Examples
+    --------
+    >>> find_modality(Path("cat.png")), find_modality(Path("purr.WAV"))
+    ('image', 'audio')
+    """
+    if path.is_dir():
+        return "video"
+    for modality, suffixes in _SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return modality
+    known = "; ".join(f"{modality}: {', '.join(own)}" for modality, own in _SUFFIXES.items())
+    raise SampleError(f"{path} is no file of a known medium. Known are {known}.")
+
+
+def list_media_endings() -> list[str]:
+    """Return the endings of all media files that are read.
+
+    Examples
+    --------
+    >>> list_media_endings()[:2]
+    ['.png', '.jpg']
+    """
+    return [suffix for suffixes in _SUFFIXES.values() for suffix in suffixes]
+
+
 def read_media(path: Path, modality: Modality) -> Media:
     """Read one media file.
 

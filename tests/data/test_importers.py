@@ -148,6 +148,23 @@ def clothoaqa(folder):
     return [path]
 
 
+def table(folder):
+    picture(folder / "media" / "a.png")
+    sound(folder / "media" / "b.wav")
+    rows = ["file,caption,caption_2,who", "a.png,A red ball.,A ball,me", 'b.wav,"Rain, hard",,you']
+    path = folder / "captions.csv"
+    path.write_text("\n".join([*rows, "a,Again,,me"]) + "\n")
+    return [path]
+
+
+def sidecars(folder):
+    picture(folder / "media" / "a.png")
+    path = folder / "texts"
+    path.mkdir()
+    (path / "a.txt").write_text("A red ball.\n\nA ball\n")
+    return [path]
+
+
 # Of each: what makes its files, then modality, task, references and prompt of its first sample.
 CASES = {
     "coco": (coco, "image", "caption", ("Two giraffes.",), "Describe the image in one sentence."),
@@ -160,6 +177,8 @@ CASES = {
     "msvd": (msvd, "video", "caption", ("a bird in a sink", "a bird bathes"), "Describe the video"),
     "audiocaps": (audiocaps, "audio", "caption", ("Rain, hard", "It rains"), "Describe the sound"),
     "clotho": (clotho, "audio", "caption", ("a", "b", "c", "d", "e"), "Describe the sound"),
+    "table": (table, "image", "caption", ("A red ball.", "A ball"), "Describe the image"),
+    "sidecars": (sidecars, "image", "caption", ("A red ball.", "A ball"), "Describe the image"),
     "clothoaqa": (clothoaqa, "audio", "qa", ("yes", "yes", "no"), "Is it loud?"),
 }
 
@@ -393,3 +412,55 @@ def test_media_behind_symbolic_links_are_read(tmp_path):
         (tmp_path / "media" / path.name).symlink_to(f"../blobs/{path.name}")
     out = import_data("coco", annotations=files, media=tmp_path / "media", out=tmp_path / "out")
     assert all(sample.load().shape == (6, 5, 3) for sample in open_samples(str(out)))
+
+
+def read_one(folder, name, text, **given):
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    out = folder / f"out-{name}"
+    return open_samples(str(import_data("table", annotations=[path], out=out, **given)))
+
+
+def test_a_table_says_what_its_columns_are_called(tmp_path):
+    picture(tmp_path / "a.png")
+    rows = [
+        {"image": "a", "question": "Red?", "answer": ["yes", "red"], "sure": True},
+        {"image": "a", "question": "Red?", "answers": "yes"},
+        {"image": "a.png", "question": "How many?", "answer": 3},
+    ]
+    asked = read_one(tmp_path, "q.json", json.dumps(rows), media=tmp_path)
+    assert [sample.references for sample in asked] == [("yes", "red", "yes"), ("3",)]
+    assert asked[0].truth == {"sure": True}
+    assert asked[1].prompt.startswith("How many? ")
+    assert asked[0].content_key == asked[1].content_key
+    lines = "".join(
+        json.dumps({"id": key, "question": "Cold?", "answer": "no", "split": "train"}) + "\n"
+        for key in "ab"
+    )
+    (tmp_path / "t.jsonl").write_text(lines)
+    out = import_data("table", annotations=[tmp_path / "t.jsonl"], media=None, out=tmp_path / "t")
+    told = open_samples(f"{out}:train")
+    assert [(sample.id, sample.modality) for sample in told] == [("a", "text"), ("b", "text")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "file;caption\na.png;red\n", "a caption is needed.*found file;caption"),
+        ("b.csv", "file,caption\na.png,red, round\n", "another number of columns.*need quotes"),
+        ("c.csv", "caption\nred\n", "a caption needs a medium"),
+        ("d.csv", "file,question\na.png,Red?\n", "a question and an answer"),
+        ("e.csv", "file,caption,split\na.png,red,dev\n", "split is 'dev'; give one of train"),
+        ("f.csv", "id,question,answer\n1,a?,b\n1,c?,d\n", "the id '1' stands in another row"),
+        ("g.xlsx", "", "is no table. Tables are .csv"),
+        ("h.csv", "file,image,caption\na.png,b.png,red\n", "two columns say media"),
+        ("i.json", '{"file": "a.png"}', "should hold a list of objects"),
+        ("j.jsonl", '{"file": "a.png", "caption": {"en": "x"}}\n', "caption should be a text"),
+        ("k.csv", "file,caption\nz.png,red\n", "Media are missing: '0'"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said_with_its_line(tmp_path, name, text, message):
+    picture(tmp_path / "a.png")
+    with pytest.raises(SampleError, match=message):
+        read_one(tmp_path, name, text, media=tmp_path)
+    assert not (tmp_path / f"out-{name}").exists()
