@@ -27,7 +27,8 @@ def make(folder: Path) -> Path:
     """Write models, data and ``own.yaml``; return the path of the latter."""
     from tinyhub import save
 
-    from ima.data.folders import SAMPLES_FILE, write_data_folder
+    from ima.data.folders import write_data_folder
+    from ima.data.sample_records import SAMPLES_FILE
     from ima.data.samples import open_samples
 
     data, families = {}, {}

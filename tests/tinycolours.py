@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from ima.data.folders import SAMPLES_FILE
+from ima.data.sample_records import SAMPLES_FILE
 from ima.data.samples import Sample
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,22 @@ from typing import Annotated
 import typer
 
 from ima.cli.console import AsJson, print_table
-from ima.cli.parts import AcceptLicence, Force, PartNames, fetch_parts, print_parts
+from ima.cli.parts import (
+    AcceptLicence,
+    Force,
+    PartNames,
+    describe_parts,
+    fetch_parts,
+    print_parts,
+)
 
 data_app = typer.Typer(no_args_is_help=True, help="Fetch, import and check data sets.")
 
-_DataFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder with samples.jsonl.")]
+_DataFolder = Annotated[
+    str, typer.Argument(metavar="DIR", help="A folder with samples.jsonl; DIR:SPLIT for a split.")
+]
+#: Samples that a check names; more are counted.
+_LISTED = 20
 
 
 @data_app.command("fetch")
@@ -32,15 +44,25 @@ def data_fetch(
 
 @data_app.command("list")
 def data_list(as_json: AsJson = False) -> None:
-    """List what the worlds' samples are made of, with licences, and whether it is fetched."""
-    from ima.data.worlds import list_data_parts
+    """List the data sets that have names, and what they are made of, with licences."""
+    from ima.data.worlds import list_data_parts, load_worlds
 
-    print_parts(list_data_parts().values(), as_json=as_json)
+    named = [(name, key) for key, world in load_worlds().items() for name in world.datasets]
+    parts = list_data_parts().values()
+    if as_json:
+        datasets = [{"name": name, "world": world} for name, world in sorted(named)]
+        typer.echo(json.dumps({"datasets": datasets, "parts": describe_parts(parts)}, indent=1))
+        return
+    print_table(["data set", "world"], rows=[list(row) for row in sorted(named)])
+    typer.echo(
+        "NAME:train, :calibration, :validation and :test are its splits; test is the default.\n"
+    )
+    print_parts(parts)
 
 
 @data_app.command("check")
 def data_check(
-    folder: _DataFolder,
+    name: _DataFolder,
     keep: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the samples that can be used to this new folder."),
@@ -52,44 +74,61 @@ def data_check(
     device: Annotated[str, typer.Option(help="Where the model runs: cpu, cuda …")] = "cpu",
     precision: Annotated[str, typer.Option(help="Dtype of the model.")] = "float32",
 ) -> None:
-    """List the samples of a folder that caching would refuse; exit with 1 if there are any."""
-    from ima.data.folder_check import check_data_folder, filter_data_folder
+    """List the samples of a folder that caching would refuse.
 
+    It exits with 1 if there are any, unless --keep left them out, and if no sample can be used.
+    """
+    from ima.data.folder_check import check_data_folder, filter_data_folder, split_folder_name
+    from ima.errors import ParameterError
+
+    folder, split = split_folder_name(name)
+    if keep is not None and keep.exists():
+        raise ParameterError(f"{keep} exists. Give --keep a folder that does not exist yet.")
     use = None
     if model is not None:
         from ima.capture.sample_check import make_model_check
         from ima.models import load_model
 
         use = make_model_check(load_model(model, device=device, dtype=precision))
-    usable, problems = check_data_folder(folder, use=use)
-    counts = Counter((sample.modality, sample.task) for sample in usable)
-    rows = [[modality, task, str(n)] for (modality, task), n in sorted(counts.items())]
-    print_table(["modality", "task", "usable samples"], rows=rows)
-    for problem in problems:
+    usable, problems = check_data_folder(folder, split=split, use=use)
+    counts = Counter((sample.split, sample.modality, sample.task) for sample in usable)
+    rows = [[*kind, str(n)] for kind, n in sorted(counts.items())]
+    print_table(["split", "modality", "task", "usable samples"], rows=rows)
+    for problem in problems[:_LISTED]:
         typer.echo(f"{problem.id}: {problem.text}")
+    if len(problems) > _LISTED:
+        typer.echo(f"… and {len(problems) - _LISTED} more samples that cannot be used.")
     total = len(usable) + len(problems)
+    if not usable:
+        typer.echo(f"No sample of {name} can be used; found {total}.")
+        raise typer.Exit(1)
     if keep is not None:
         path = filter_data_folder(folder, keep, keep=usable)
-        typer.echo(f"{path} holds {len(usable)} samples; left out: {len(problems)}.")
+        create = shlex.join(["ima", "cache", "create", "--dataset", str(path)])
+        typer.echo(
+            f"{path} holds {len(usable)} samples; left out: {len(problems)}. Next: {create} "
+            "--model … --out …"
+        )
     elif problems:
-        again = f"ima data check {folder}{f' --model {model}' if model else ''} --keep NEW"
+        again = ["ima", "data", "check", name, *(["--model", model] if model else [])]
+        if model:
+            again += ["--device", device, "--precision", precision]
         typer.echo(
             f"{len(problems)} of {total} samples cannot be used. Repair them, or leave them out: "
-            f"{again}"
+            f"{shlex.join([*again, '--keep', 'NEW'])}"
         )
-    else:
-        typer.echo(f"All {total} samples of {folder} can be used.")
-    if problems:
         raise typer.Exit(1)
+    else:
+        typer.echo(f"Every sample of {name} can be used: {total}.")
 
 
 @data_app.command("import")
 def data_import(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="coco, vqav2 …: see the list.")] = "",
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="table, coco, vqav2 …: see the list.")] = "",
     *,
     annotations: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An annotation file as published; may be repeated."),
+        typer.Option(metavar="FILE", help="A table, or a file as published; may be repeated."),
     ] = None,
     media: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of media.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="A new folder.")] = None,
@@ -114,7 +153,7 @@ def data_import(
         ),
     ] = "test",
 ) -> None:
-    """Turn a published data set into a data folder; without KIND, list the known data sets."""
+    """Turn a table or a published data set into a data folder; without KIND, list the kinds."""
     from ima.data.importers.entries import import_data
     from ima.data.importers.registry import load_importers
     from ima.errors import ParameterError
@@ -208,6 +247,6 @@ def data_rows(
 @data_app.command("schema")
 def data_schema() -> None:
     """Print the JSON schema of a line of samples.jsonl."""
-    from ima.data.folders import make_sample_schema
+    from ima.data.sample_records import make_sample_schema
 
     typer.echo(json.dumps(make_sample_schema(), indent=1))

@@ -95,7 +95,7 @@ def print_parts(parts: Iterable[Part], *, as_json: bool = False) -> None:
     --------
     >>> print_parts([])  # doctest: +SKIP
     """
-    records = [_describe(part) for part in parts]
+    records = describe_parts(parts)
     if as_json:
         typer.echo(json.dumps(records, indent=1))
         return
@@ -111,6 +111,17 @@ def print_parts(parts: Iterable[Part], *, as_json: bool = False) -> None:
         for record in records
     ]
     print_table(["part", "what it is", "licence", "download", "size", "fetched"], rows=rows)
+
+
+def describe_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Return what the list of parts says of each, for scripts.
+
+    Examples
+    --------
+    >>> describe_parts([])
+    []
+    """
+    return [_describe(part) for part in parts]
 
 
 def _describe(part: Part) -> dict[str, Any]:

@@ -7,14 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ima.data.folders import (
-    SampleRecord,
-    make_folder_sample,
-    read_sample_lines,
-    write_sample_records,
-)
-from ima.data.samples import Sample
-from ima.errors import ModelError, ParameterError, SampleError
+from ima.data.folders import make_folder_sample, read_sample_lines, write_sample_records
+from ima.data.sample_records import SampleRecord
+from ima.data.samples import SPLITS, Sample
+from ima.data.worlds import load_worlds
+from ima.errors import ModelError, ParameterError, SampleError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,33 @@ class SampleProblem:
     text: str
 
 
+def split_folder_name(name: str) -> tuple[Path, str | None]:
+    """Return the folder and the split of a name such as ``data/vqa:calibration``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such split.
+    SampleError
+        If the name is that of a generated data set, which needs no check.
+
+    Examples
+    --------
+    >>> split_folder_name("data/vqa")
+    (PosixPath('data/vqa'), None)
+    """
+    folder, _, split = name.rpartition(":")
+    if folder and not Path(name).exists() and Path(folder).is_dir():
+        if split not in SPLITS:
+            raise UnknownNameError.among(f"split of {folder}", split, SPLITS)
+        return Path(folder), split
+    if not Path(name).exists() and any(name in own.datasets for own in load_worlds().values()):
+        raise SampleError(f"{name} is generated: every sample of it can be used.")
+    return Path(name), None
+
+
 def check_data_folder(
-    path: Path, *, use: Callable[[Sample], object] | None = None
+    path: Path, *, split: str | None = None, use: Callable[[Sample], object] | None = None
 ) -> tuple[list[SampleRecord], list[SampleProblem]]:
     """Find the samples of a data folder that caching would refuse.
 
@@ -42,6 +64,8 @@ def check_data_folder(
     ----------
     path : Path
         The folder.
+    split : str or None
+        Only the samples of this split, and lines that cannot be read; None: of all splits.
     use : callable or None
         Uses a sample as caching would, and raises an error if it cannot, as
         :func:`ima.capture.sample_check.make_model_check` does. None reads the sample's medium and
@@ -75,7 +99,11 @@ def check_data_folder(
             return SampleProblem(line.id, str(error))
         return None
 
-    read = list(read_sample_lines(Path(path)))
+    read = [
+        each
+        for each in read_sample_lines(Path(path))
+        if split is None or isinstance(each[2], SampleError) or each[2].split == split
+    ]
     with ThreadPoolExecutor(max_workers=1 if use else None) as pool:
         found = list(pool.map(find_problem, read))
     usable = [

@@ -7,100 +7,25 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
-
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
 
 from ima.data import media
-from ima.data.samples import Modality, Sample, SampleSet
+from ima.data.sample_records import (
+    SAMPLES_FILE,
+    SampleRecord,
+    describe_format,
+    make_sample_record,
+    parse_sample_record,
+)
+from ima.data.samples import Sample, SampleSet
 from ima.data.text_files import read_text_file, split_lines
 from ima.data.worlds import world_of
 from ima.errors import ParameterError, SampleError
 from ima.files import replace_folder
-
-SAMPLES_FILE = "samples.jsonl"
-
-
-class SampleRecord(BaseModel):
-    """One line of ``samples.jsonl``.
-
-    Parameters
-    ----------
-    id : str
-        Unique in the file.
-    modality : {"text", "image", "video", "audio"}
-        Kind of the medium.
-    task : str
-        ``"caption"`` or ``"qa"``.
-    prompt : str
-        Text before the answer; may be empty where there are references.
-    references : tuple of str
-        Acceptable answers.
-    truth : dict
-        Ground truth of the sample: values that JSON can hold.
-    media : str or None
-        File name relative to the folder; None for text.
-    content : str or None
-        What the sample shows, where several samples show the same, here or in other folders; None
-        if no other sample does.
-    split : {"train", "calibration", "validation", "test"}
-        Split that the sample belongs to.
-
-    Examples
-    --------
-    >>> SampleRecord(id="1", modality="text", task="qa", prompt="cold ?", references=["yes"]).split
-    'test'
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: str = Field(min_length=1)
-    modality: Modality
-    task: str = Field(min_length=1)
-    prompt: str = ""
-    references: list[str] = []
-    truth: dict[str, JsonValue] = {}
-    media: str | None = None
-    content: str | None = Field(default=None, min_length=1)
-    split: Literal["train", "calibration", "validation", "test"] = "test"
-
-    @model_validator(mode="after")
-    def _can_be_written(self) -> Self:
-        """Whatever is read or made can be written, and read again."""
-        try:
-            self.as_line().encode()
-        except UnicodeEncodeError as error:
-            raise PydanticCustomError(
-                "lone_surrogate",
-                "A text holds half of a character, {half}, which no file can hold",
-                {"half": f"U+{ord(error.object[error.start]):04X}"},
-            ) from error
-        except ValueError as error:
-            raise PydanticCustomError(
-                "not_finite", "truth holds a number that is NaN or infinite"
-            ) from error
-        return self
-
-    def as_line(self) -> str:
-        """Return the record as a line of ``samples.jsonl``, without its end."""
-        record = self.model_dump()
-        for name in ("media", "content"):
-            if record[name] is None:
-                record.pop(name)
-        return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
 def read_data_folder(
@@ -152,20 +77,6 @@ def read_data_folder(
     return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
 
 
-def make_sample_schema() -> dict[str, Any]:
-    """Return the JSON schema of a line of ``samples.jsonl``.
-
-    Examples
-    --------
-    >>> make_sample_schema()["required"]
-    ['id', 'modality', 'task']
-    """
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **SampleRecord.model_json_schema(),
-    }
-
-
 def write_data_folder(samples: SampleSet, path: Path) -> Path:
     """Write a set of samples as a data folder.
 
@@ -211,33 +122,6 @@ def write_data_folder(samples: SampleSet, path: Path) -> Path:
             lines.append(make_sample_record(record))
         _write_lines(lines, folder)
     return Path(path)
-
-
-def make_sample_record(values: Mapping[str, Any]) -> SampleRecord:
-    """Make a record, and name the sample if its values cannot be used.
-
-    Parameters
-    ----------
-    values : mapping
-        The fields of :class:`SampleRecord`.
-
-    Raises
-    ------
-    SampleError
-        If a value is missing or of another type, or no file can hold it.
-
-    Examples
-    --------
-    >>> values = {"id": "1", "modality": "text", "task": "qa", "references": ["yes"]}
-    >>> make_sample_record(values).references
-    ['yes']
-    """
-    try:
-        return SampleRecord(**values)
-    except ValidationError as error:
-        raise SampleError(
-            f"Sample {values.get('id')!r}: {describe_validation_error(error)}"
-        ) from error
 
 
 def write_sample_records(
@@ -384,15 +268,18 @@ def read_sample_lines(folder: Path) -> Iterator[tuple[str, int, SampleRecord | S
     """
     file = folder / SAMPLES_FILE
     if not file.is_file():
-        raise SampleError(
-            f"{folder} holds no {SAMPLES_FILE}. Write one JSON object per sample: "
-            f"{', '.join(SampleRecord.model_fields)}."
-        )
+        raise SampleError(_describe_lack(folder))
     seen: dict[str, int] = {}
-    for number, text in split_lines(read_text_file(file)):
+    content = read_text_file(file)
+    if _holds_one_list(content):
+        raise SampleError(
+            f"{file} is one JSON array. Write one object in each line, without brackets and commas "
+            "around them."
+        )
+    for number, text in split_lines(content):
         where = f"{file}, line {number}"
         try:
-            line = _parse(text, where=where)
+            line = parse_sample_record(text, where=where)
             if line.id in seen:
                 raise SampleError(f"{where}: id {line.id!r} stands in line {seen[line.id]} too.")
         except SampleError as error:
@@ -402,30 +289,26 @@ def read_sample_lines(folder: Path) -> Iterator[tuple[str, int, SampleRecord | S
         yield where, number, line
 
 
-def _parse(text: str, *, where: str) -> SampleRecord:
+def _describe_lack(folder: Path) -> str:
+    """Say why there is no file of samples, and how to make one."""
+    if not folder.exists():
+        return f"There is no folder {folder}. {describe_format()}"
+    if not folder.is_dir():
+        return f"{folder} is a file. Give the folder that holds {SAMPLES_FILE}: {folder.parent}."
+    held = sorted(path.name for path in folder.iterdir())
+    more = f" and {len(held) - 5} more" if len(held) > 5 else ""
+    found = f"{', '.join(held[:5])}{more}" if held else "nothing"
+    return f"{folder} holds no {SAMPLES_FILE}; found {found}. {describe_format()}"
+
+
+def _holds_one_list(content: str) -> bool:
+    """Return whether a file is one JSON list, which json.dump makes of a list of samples."""
+    if not content.lstrip().startswith("["):
+        return False
     try:
-        return SampleRecord.model_validate_json(text)
-    except ValidationError as error:
-        raise SampleError(f"{where}: {describe_validation_error(error)}") from error
-
-
-def describe_validation_error(error: ValidationError) -> str:
-    """Describe the first thing that a record lacks or has wrong: the field, why, what was found.
-
-    Examples
-    --------
-    >>> try:
-    ...     SampleRecord(id="1", modality="smell", task="qa")
-    ... except ValidationError as error:
-    ...     print(describe_validation_error(error))
-    modality: Input should be 'text', 'image', 'video' or 'audio', found 'smell'.
-    """
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    # A fault of the whole record does not show the whole record.
-    is_whole = not field or first["type"] == "missing"
-    found = "" if is_whole else f", found {first['input']!r:.200}"
-    return f"{field + ': ' if field else ''}{first['msg']}{found}."
+        return isinstance(json.loads(content), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def make_folder_sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:

@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from ima.errors import ParameterError, SampleError
+from ima.errors import ParameterError, SampleError, UnknownNameError
 
 Modality = Literal["text", "image", "video", "audio"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "video", "audio")
@@ -213,6 +213,8 @@ def open_samples(
     folder, _, split = name.rpartition(":")
     if Path(name).is_dir():
         folder, split = name, "test"
+    if folder and split not in SPLITS and Path(folder).is_dir():
+        raise UnknownNameError.among(f"split of {folder}", split, SPLITS)
     if split in SPLITS and folder and Path(folder).is_dir():
         from ima.data.folders import read_data_folder
 

@@ -16,8 +16,9 @@ from ima.cache.transfer import pull_cache, push_cache
 from ima.cache.verification import verify_cache
 from ima.capture.repair import repair_cache
 from ima.capture.writer import create_cache
-from ima.data.folders import SAMPLES_FILE, read_data_folder, write_data_folder
+from ima.data.folders import read_data_folder, write_data_folder
 from ima.data.importers.rows import make_samples_from_rows
+from ima.data.sample_records import SAMPLES_FILE
 from ima.data.samples import open_samples
 from ima.errors import CacheError
 from ima.measures.token_pairs import compute_token_pair_terms

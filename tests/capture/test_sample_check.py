@@ -12,7 +12,7 @@ from PIL import Image
 from ima.capture.sample_check import make_model_check
 from ima.capture.writer import create_cache
 from ima.data.folder_check import check_data_folder, filter_data_folder
-from ima.data.folders import SAMPLES_FILE
+from ima.data.sample_records import SAMPLES_FILE
 from ima.errors import ImaError
 from ima.models import load_model
 

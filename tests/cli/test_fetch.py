@@ -129,5 +129,9 @@ def test_data_parts_come_from_the_worlds(run_ima, shop, drawings):
     code, _, _ = run_ima("data", "fetch", "extra", "--force")
     assert shop.asked[-1] == ("extra", "package", False, True)
     code, out, _ = run_ima("data", "list")
+    assert ["mini-image-caption", "mini"] in [row.split() for row in out.splitlines()]
+    code, told, _ = run_ima("data", "list", "--json")
+    assert {"name": "mini-image-qa", "world": "drawn"} in json.loads(told)["datasets"]
+    assert [part["name"] for part in json.loads(told)["parts"]] == ["drawings", "extra"]
     assert "no: ima data fetch drawings" in out
     assert "CC BY 4.0" in out

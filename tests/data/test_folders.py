@@ -10,13 +10,8 @@ from PIL import Image
 from scipy.io import wavfile
 
 from ima.data.folder_check import check_data_folder, filter_data_folder
-from ima.data.folders import (
-    make_sample_record,
-    make_sample_schema,
-    read_data_folder,
-    write_data_folder,
-    write_sample_records,
-)
+from ima.data.folders import read_data_folder, write_data_folder, write_sample_records
+from ima.data.sample_records import make_sample_record, make_sample_schema
 from ima.data.samples import Sample, SampleSet, open_samples
 from ima.errors import ParameterError, SampleError
 
@@ -166,7 +161,9 @@ def test_malformed_json_is_named_by_its_line(tmp_path):
 
 
 def test_a_folder_without_samples_says_what_it_needs(tmp_path):
-    with pytest.raises(SampleError, match=r"holds no samples\.jsonl.*id, modality, task"):
+    with pytest.raises(
+        SampleError, match=r"holds no samples\.jsonl.*\"modality\": \"image\", \"task\""
+    ):
         read_data_folder(tmp_path)
 
 

@@ -342,13 +342,17 @@ def test_the_commands_import_check_and_describe(tmp_path, capsys):
     assert "captions_val2017.json" in " ".join(capsys.readouterr().out.split())
     assert command("data", "import", "coco", *given, "--out", tmp_path / "out") == 0
     assert command("data", "check", tmp_path / "out") == 0
-    assert "All 2 samples" in capsys.readouterr().out
+    assert f"Every sample of {tmp_path / 'out'} can be used: 2." in capsys.readouterr().out
     (tmp_path / "out" / "media" / "000000000009.jpg").unlink()
     assert command("data", "check", tmp_path / "out") == 1
     assert "1 of 2 samples cannot be used" in capsys.readouterr().out
-    kept = ["--keep", tmp_path / "kept"]
-    # The exit status says that something was left out.
+    kept = ["--keep", tmp_path / "kept one"]
+    assert command("data", "check", tmp_path / "out", *kept) == 0
+    said = capsys.readouterr().out
+    assert "holds 1 samples; left out: 1. Next: ima cache create --dataset '" in said
     assert command("data", "check", tmp_path / "out", *kept) == 1
+    assert "kept one exists. Give --keep a folder" in capsys.readouterr().err
+    (tmp_path / "kept one").rename(tmp_path / "kept")
     assert command("data", "check", tmp_path / "kept") == 0
     assert len(open_samples(str(tmp_path / "kept"))) == 1
     capsys.readouterr()
@@ -356,6 +360,43 @@ def test_the_commands_import_check_and_describe(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["title"] == "SampleRecord"
     assert command("data", "import", "coco", "--out", tmp_path / "x") == 1
     assert "--annotations" in capsys.readouterr().err
+
+
+def test_a_check_sees_splits_and_refuses_a_folder_without_samples(tmp_path, capsys):
+    lines = [
+        {"id": str(at), "modality": "text", "task": "qa", "prompt": "a?", "references": ["b"]}
+        for at in range(30)
+    ]
+    path = tmp_path / "my data"
+    path.mkdir()
+    file = path / "samples.jsonl"
+    file.write_text("".join(json.dumps({**line, "split": "train"}) + "\n" for line in lines))
+    assert command("data", "check", path) == 0
+    assert ["train", "text", "qa", "30"] in [
+        row.split() for row in capsys.readouterr().out.splitlines()
+    ]
+    assert command("data", "check", f"{path}:calibration") == 1
+    assert "No sample of" in capsys.readouterr().out
+    assert command("data", "check", f"{path}:dev") == 1
+    assert "Unknown split of" in capsys.readouterr().err
+    file.write_text("".join(json.dumps({**line, "references": []}) + "\n" for line in lines))
+    assert command("data", "check", path) == 1
+    said = capsys.readouterr().out
+    assert "… and 10 more samples that cannot be used." in said
+    file.write_text(json.dumps(lines, indent=1))
+    assert command("data", "check", path) == 1
+    assert "is one JSON array" in capsys.readouterr().err
+    file.write_text("")
+    assert command("data", "check", path) == 1
+    for name, message in {
+        "nowhere": "There is no folder nowhere",
+        file: "is a file. Give the folder",
+        "mini-image-caption": "mini-image-caption is generated",
+    }.items():
+        assert command("data", "check", name) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UnknownNameError, match=r"Unknown split of .*my data"):
+        open_samples(f"{path}:bogus")
 
 
 def test_train_says_what_it_lacks(capsys):

@@ -26,9 +26,9 @@ with atheris.instrument_imports(include=["ima"]):
     from ima.cache.verification import verify_cache
     from ima.claims.records import read_claim_records
     from ima.data.folder_check import check_data_folder
-    from ima.data.folders import SAMPLES_FILE
     from ima.data.importers.entries import import_data
     from ima.data.media import read_media
+    from ima.data.sample_records import SAMPLES_FILE
     from ima.data.text_files import read_text_file
     from ima.errors import ImaError
     from ima.models.architectures import read_architecture_file

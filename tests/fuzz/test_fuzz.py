@@ -27,10 +27,10 @@ from ima.cache.reader import describe_cache, open_cache
 from ima.cache.verification import verify_cache
 from ima.capture.writer import create_cache
 from ima.data.folder_check import check_data_folder
-from ima.data.folders import SAMPLES_FILE
 from ima.data.importers.entries import import_data
 from ima.data.importers.registry import load_importers
 from ima.data.media import read_media
+from ima.data.sample_records import SAMPLES_FILE
 from ima.errors import ImaError
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(3600), pytest.mark.filterwarnings("ignore")]

@@ -15,12 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ima.data.folder_check import check_data_folder, filter_data_folder
-from ima.data.folders import (
-    SAMPLES_FILE,
-    read_data_folder,
-    write_data_folder,
-)
+from ima.data.folders import read_data_folder, write_data_folder
 from ima.data.importers.entries import import_data
+from ima.data.sample_records import SAMPLES_FILE
 from ima.data.samples import Sample, SampleSet
 from ima.errors import ImaError, SampleError
 

@@ -14,11 +14,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from ima.data.folders import (
-    describe_validation_error,
-    make_sample_record,
-    write_sample_records,
-)
+from ima.data.folders import write_sample_records
+from ima.data.sample_records import describe_validation_error, make_sample_record
 from ima.data.samples import SPLITS, Modality
 from ima.data.text_files import parse_json, read_text_file, split_lines
 from ima.errors import ParameterError, SampleError, UnknownNameError
