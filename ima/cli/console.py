@@ -8,6 +8,10 @@ from typing import Annotated, Any
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1 …; auto spreads a large model over all.")
+]
+Precision = Annotated[str, typer.Option(help="Dtype of the weights: float32, bfloat16 or float16.")]
 
 
 def print_table(head: Sequence[str], *, rows: Sequence[Sequence[str]]) -> None:

@@ -124,7 +124,9 @@ def data_check(
 
 @data_app.command("import")
 def data_import(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="table, coco, vqav2 …: see the list.")] = "",
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="table, coco, vqav2 …: see the list.")
+    ] = "",
     *,
     annotations: Annotated[
         list[Path] | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ima.cli.console import AsJson, print_table
+from ima.cli.console import AsJson, Device, Precision, print_table
 from ima.errors import ParameterError
 
 
@@ -39,7 +39,8 @@ def highlight_command(
         float, typer.Option(help="Factor of what is highlighted in the unconditional branch.")
     ] = 0.01,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum length of an answer.")] = 48,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Answer a prompt plainly and with parts of it highlighted, side by side."""
@@ -60,7 +61,7 @@ def highlight_command(
     else:
         pixels = read_media(image, "image")
         sample = Sample(image.name, "image", "qa", prompt, (), media=lambda: pixels)
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, device=device, dtype=precision)
     (highlighted,) = generate_highlighted(
         loaded, [sample], [highlight], strength=strength, max_new_tokens=max_new_tokens
     )

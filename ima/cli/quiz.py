@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ima.cli.console import AsJson, print_table
+from ima.cli.console import AsJson, Device, Precision, print_table
 from ima.errors import ParameterError, SampleError
 
 
@@ -48,7 +48,8 @@ def quiz_command(
         int | None, typer.Option("--samples", min=1, help="At most so many of each; default: all.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per forward pass.")] = 16,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     by_topic: Annotated[
         bool,
         typer.Option("--by-topic", help="Also score each topic of questions and kind of sums."),
@@ -82,7 +83,9 @@ def quiz_command(
             "file a `topic`, or leave --by-topic out."
         )
     result, *others = [
-        run_text_benchmark(load_model(name, device=device), suite, batch_size=batch_size)
+        run_text_benchmark(
+            load_model(name, device=device, dtype=precision), suite, batch_size=batch_size
+        )
         for name in (model, *([against] if against else []))
     ]
     base = others[0] if others else None

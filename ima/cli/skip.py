@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ima.cli.console import print_table
+from ima.cli.console import Device, Precision, print_table
 
 _COSTS = {"gflops": "GFLOPs", "cached": "cached tokens", "prefill": "prefill",
           "decode": "decode", "whole": "whole"}  # fmt: skip
@@ -20,11 +19,12 @@ def skip_command(
     ],
     *,
     plan: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
-            metavar="FILE",
-            help="A plan in YAML: a name, and steps with skip, parallel or prune. "
-            "Repeat the option to compare plans.",
+            metavar="PLAN",
+            help="A file with a plan in YAML: a name, and steps with skip, parallel or prune. Or a "
+            "method with its parameters: fastv:after_layer=2,ratio=0.5. Repeat the option to "
+            "compare plans; `list` names the methods.",
         ),
     ],
     dataset: Annotated[
@@ -33,17 +33,21 @@ def skip_command(
     samples: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 100,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples that run at once.")] = 32,
     repeats: Annotated[int, typer.Option(min=0, help="Rounds of timing; 0 omits the timing.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run a model with part of its computation skipped; compare score, FLOPs, cache and time."""
     from ima.data.samples import open_samples
     from ima.models import load_model
-    from ima.token_reduction.plans import read_plan
+    from ima.token_reduction.methods import list_method_parameters, open_plan
     from ima.token_reduction.report import compare_plans
 
-    plans = [read_plan(path) for path in plan]
-    loaded = load_model(model, device=device)
+    if plan == ["list"]:
+        print_table(["method", "parameters"], rows=list_method_parameters())
+        return
+    plans = [open_plan(each) for each in plan]
+    loaded = load_model(model, device=device, dtype=precision)
     for each in plans:
         each.check(loaded)
     opened = open_samples(dataset, n=samples)

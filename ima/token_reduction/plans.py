@@ -110,7 +110,7 @@ class SkipStep(_Strict):
         try:
             _ = self.selection
         except ValidationError as error:
-            raise ValueError(_read_message(error)) from error
+            raise ValueError(read_message(error)) from error
         return self
 
 
@@ -440,14 +440,25 @@ def parse_plan(given: Any, *, source: str = "the plan") -> ReductionPlan:
         place = source
         return ReductionPlan.model_validate({**given, "steps": steps})
     except ValidationError as error:
-        raise ParameterError(f"{place}: {_read_message(error)}") from error
+        raise ParameterError(f"{place}: {read_message(error)}") from error
     except (ParameterError, UnknownNameError) as error:
         raise type(error)(f"{place}: {error}") from error
 
 
-def _read_message(error: ValidationError) -> str:
-    """Return the first message of a validation error, with the key that it is about."""
+def read_message(error: ValidationError) -> str:
+    """Return the first message of a validation error: the key, why, and what was found.
+
+    Examples
+    --------
+    >>> try:
+    ...     SkipStep(skip="half")
+    ... except ValidationError as error:
+    ...     print(read_message(error))
+    skip: Input should be 'attention', 'ffn' or 'block'; found 'half'.
+    """
     first = error.errors()[0]
     # Pydantic names the arms of a union too; a key is enough.
     key = f"{first['loc'][0]}: " if first["loc"] else ""
-    return f"{key}{first['msg'].removeprefix('Value error, ').rstrip('.')}."
+    shown = bool(first["loc"]) and first["type"] not in {"missing", "value_error"}
+    found = f"; found {first['input']!r:.80}" if shown else ""
+    return f"{key}{first['msg'].removeprefix('Value error, ').rstrip('.')}{found}."

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from ima.data.samples import open_samples
-from ima.token_reduction.methods import list_methods
+from ima.errors import ImaError
+from ima.token_reduction.methods import list_methods, open_plan
 from ima.token_reduction.methods.fastv import FastV
 from ima.token_reduction.methods.image_text_interaction import ImageTextInteraction
 from ima.token_reduction.methods.parallel_sub_blocks import ParallelSubBlocks
@@ -20,7 +21,7 @@ from ima.token_reduction.methods.pyramid_drop import PyramidDrop
 from ima.token_reduction.methods.shortv import search_shortv
 from ima.token_reduction.methods.skip_sub_block import SkipSubBlock
 from ima.token_reduction.methods.v2drop import V2Drop
-from ima.token_reduction.methods.vtw import search_vtw
+from ima.token_reduction.methods.vtw import VTW, search_vtw
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -68,3 +69,33 @@ def test_no_method_is_left_out():
     ran |= {"v2drop", "cls_similarity", "parallel_sub_blocks"}
     controls = {"first", "random_tokens", "strided"}
     assert set(list_methods()) == ran | controls
+
+
+def test_a_plan_is_a_file_or_a_method_with_its_parameters(run_ima, tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("name: mine\nsteps: [{skip: ffn}]\n", encoding="utf-8")
+    assert open_plan(str(path)).name == "mine"
+    assert open_plan("vtw:after_layer=3") == VTW(after_layer=3).plan()
+    assert open_plan("v2drop:after_layer=2,below=0.5") == V2Drop(after_layer=2, below=0.5).plan()
+    for asked, message in {
+        "fastw:after_layer=2": "Did you mean 'fastv'?.*a file in YAML",
+        "fastv": r"fastv: after_layer: Field required\. fastv takes .*after_layer",
+        "fastv:after_layer=2,ratio=3": r"ratio.*found 3",
+        "fastv:after_layer=2,[": "holds no parameters such as",
+    }.items():
+        with pytest.raises(ImaError, match=message):
+            open_plan(asked)
+    code, out, _ = run_ima("skip", "llama-mini", "--plan", "list")
+    assert code == 0
+    assert "pyramid_drop" in out
+
+
+def test_a_wrong_dtype_is_refused_before_a_model_is_read(run_ima):
+    for words in (
+        ("skip", "llama-mini", "--plan", "vtw:after_layer=3"),
+        ("quiz", "llama-mini"),
+        ("highlight", "llama-mini", "--prompt", "a b", "--span", "a"),
+    ):
+        code, _, err = run_ima(*words, "--precision", "float8")
+        assert code == 1
+        assert "(--precision) must be one of float32, " in " ".join(err.split())
