@@ -26,8 +26,6 @@ rows is not computed.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from ima.data.choices import ChoiceQuestion
-from ima.data.text_files import parse_json, read_text_file, split_lines
+from ima.data.text_files import iterate_table_rows, parse_json, read_text_file, split_lines
 from ima.errors import ParameterError, SampleError
 
 #: How a bare question becomes a prompt.
@@ -162,7 +160,7 @@ def _read_targets(
 
 
 def _read_csv(text: str, path: Path, *, seed: int) -> Iterator[ChoiceQuestion]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    rows = [row for _, row in iterate_table_rows(text, where=path, strict=False)]
     if not rows:
         return
     head = [name.strip() for name in rows[0]]

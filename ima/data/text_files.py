@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +92,41 @@ def split_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line.removesuffix("\r")
+
+
+def iterate_table_rows(
+    text: str, *, where: object, delimiter: str = ",", strict: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a table that are not blank, with the numbers of their last lines.
+
+    Parameters
+    ----------
+    text : str
+        The table; cells in quotes may hold line ends.
+    where : object
+        The file, for the message.
+    delimiter : str
+        What parts the cells.
+    strict : bool
+        Whether quotes must follow the rules of the format.
+
+    Raises
+    ------
+    SampleError
+        If it is no table.
+
+    Examples
+    --------
+    >>> list(iterate_table_rows("file,caption", where="a.csv"))
+    [(1, ['file', 'caption'])]
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise SampleError(f"{where}, line {reader.line_num}: {error}.") from error
 
 
 def parse_json(text: str, *, where: object) -> Any:

@@ -77,10 +77,11 @@ def make_conditions(
     torch.Size([300, 128])
     """
     own = two_pass.browse(questions)
+    asked = [each.question.prompt for each in questions]
     return {
         ONE_PASS: two_pass.make_zero_conditions(len(questions)),
         TWO_PASSES: own,
-        OTHER_CONDITION: own[draw_derangement(len(questions), seed=seed)],
+        OTHER_CONDITION: own[draw_derangement(len(questions), seed=seed, contents=asked)],
         OTHER_PICTURES: two_pass.browse(exchange_pictures(questions)),
     }
 

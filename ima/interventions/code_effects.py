@@ -132,9 +132,10 @@ def draw_pictures(
     >>> list(draw_pictures(own, samples, describe=describe))[0]  # doctest: +SKIP
     'the real picture'
     """
-    order = draw_derangement(len(samples), seed=seed)
     true = own.read_codes(samples)
     descriptions = [describe(sample) for sample in samples]
+    words = [description.prompt for description in descriptions]
+    order = draw_derangement(len(samples), seed=seed, contents=words)
     draw = partial(own.draw, seed=seed, greedy=greedy)
     codes = {
         TRUE_CODES: true,
@@ -237,7 +238,7 @@ def measure_code_losses(
     True
     """
     texts = [describe(sample) for sample in samples]
-    order = draw_derangement(len(samples), seed=seed)
+    order = draw_derangement(len(samples), seed=seed, contents=[text.prompt for text in texts])
     given = {OWN_DESCRIPTION: texts, ANOTHER_DESCRIPTION: [texts[other] for other in order]}
     codes, hook_points = own.read_codes(samples), own.model.hook_points
     found = {}

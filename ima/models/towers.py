@@ -22,7 +22,7 @@ from ima.models.hook_points import stop_after
 from ima.models.perception import Perception, require_pixels
 from ima.models.read_errors import READ_ERRORS, describe_read_error
 from ima.models.run_errors import name_run_errors
-from ima.models.zoo import hash_state_dict
+from ima.models.zoo import hash_exact_state
 
 _TokenReader = Callable[[Any, Mapping[str, Tensor]], Tensor]
 
@@ -205,7 +205,7 @@ class EncoderTower(Perception):
 
     def describe_reading(self) -> str:
         """Return all that decides the tokens of a medium: weights, options and processor."""
-        encoder = hash_state_dict(self.encoder.state_dict())
+        encoder = hash_exact_state(self.encoder.state_dict())
         return "\n".join([encoder, str(self.options), self.processor.to_json_string()])
 
     def prepare_pixels(self, sample: Sample) -> Tensor:

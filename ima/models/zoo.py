@@ -296,6 +296,26 @@ def hash_state_dict(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def hash_exact_state(state: Mapping[str, Any]) -> str:
+    """Return one sha256 of the names, dtypes and bytes of all tensors in a state dict.
+
+    Examples
+    --------
+    >>> import torch
+    >>> small = torch.full((2,), 1e-9)
+    >>> hash_exact_state({"w": small}) == hash_exact_state({"w": 2 * small})
+    False
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def verify_weights(path: Path, *, expected: str) -> None:
     """Check a file of weights against the sha256 on its card.
 

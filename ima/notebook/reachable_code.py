@@ -11,8 +11,9 @@ from pathlib import Path
 
 #: The folder that holds the package.
 ROOT = Path(__file__).resolve().parents[2]
+#: At any margin: an import may stand in a function of a cell.
 _IMPORT = re.compile(
-    r"^(import ima\b[^\n#]*|from ima\b[^\n(]*import (?:\([^)]*\)|[^\n(#]*))", re.MULTILINE
+    r"^[ \t]*(import ima\b[^\n#]*|from ima\b[^\n(]*import (?:\([^)]*\)|[^\n(#]*))", re.MULTILINE
 )
 
 
@@ -28,7 +29,7 @@ def list_notebook_modules(code: str, *, root: Path = ROOT) -> set[Path]:
 
     Examples
     --------
-    >>> found = list_notebook_modules("from ima.files import replace_file")
+    >>> found = list_notebook_modules("  from ima.files import replace_file")
     >>> ROOT / "ima" / "files.py" in found, ROOT / "ima" / "bench" / "speed.py" in found
     (True, False)
     """

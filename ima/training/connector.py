@@ -79,6 +79,7 @@ def train_connector(settings: TrainingSettings) -> str:
     data = open_training_split(settings, "train", settings.samples)
     model = _build_untrained(settings, parts, data)
     language_hash = zoo.hash_state_dict(model.language.state_dict())
+    frozen = zoo.hash_exact_state(model.language.state_dict())
     if settings.lora_rank and accelerator.num_processes > 1:
         raise ParameterError("A language model is tuned by one process; leave out --lora-rank.")
     passes = settings.accumulation * accelerator.num_processes
@@ -96,7 +97,7 @@ def train_connector(settings: TrainingSettings) -> str:
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
-    if zoo.hash_state_dict(get_base_state(model.language)) != language_hash:
+    if zoo.hash_exact_state(get_base_state(model.language)) != frozen:
         raise ModelError("Training changed the language model, which must stay frozen.")
     if accelerator.is_main_process:
         run.save_model(out, result, parts=parts, language_hash=language_hash)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ima.errors import ModelError
-from ima.models.zoo import hash_state_dict
+from ima.models.zoo import hash_exact_state
 
 
 @contextmanager
@@ -34,9 +34,9 @@ def keep_language_frozen(language: nn.Module, *, name: str) -> Iterator[None]:
     ...     pass
     """
     language.eval().requires_grad_(requires_grad=False)
-    before = hash_state_dict(language.state_dict())
+    before = hash_exact_state(language.state_dict())
     yield
-    if hash_state_dict(language.state_dict()) != before:
+    if hash_exact_state(language.state_dict()) != before:
         raise ModelError(
             f"Training {name!r} changed the language model, which must stay frozen. Nothing was "
             "saved; report this."

@@ -103,6 +103,7 @@ def test_our_own_file(tmp_path):
     ("name", "text", "message"),
     [
         ("a.txt", "", "no known file of questions: its name ends in .txt"),
+        ("cm_test.csv", "label,input\n1," + 200_000 * "x" + "\n", "line 2: field larger than"),
         ("a.csv", "one,two\n1,2\n", r"its first row is 'one, two'.*util_\*.csv"),
         ("a.jsonl", "\n", "holds no questions"),
         ("a.jsonl", "{", "line 1 is not JSON"),

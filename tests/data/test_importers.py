@@ -488,7 +488,11 @@ def test_a_table_says_what_its_columns_are_called(tmp_path):
     ("name", "text", "message"),
     [
         ("a.csv", "file;caption\na.png;red\n", "a caption is needed.*found file;caption"),
-        ("b.csv", "file,caption\na.png,red, round\n", "another number of columns.*need quotes"),
+        (
+            "b.csv",
+            "file,caption\na.png,red, round\n",
+            "has 3 columns and the header 2.*need quotes",
+        ),
         ("c.csv", "caption\nred\n", "a caption needs a medium"),
         ("d.csv", "file,question\na.png,Red?\n", "a question and an answer"),
         ("e.csv", "file,caption,split\na.png,red,dev\n", "split is 'dev'; give one of train"),
@@ -505,3 +509,37 @@ def test_what_is_wrong_in_a_table_is_said_with_its_line(tmp_path, name, text, me
     with pytest.raises(SampleError, match=message):
         read_one(tmp_path, name, text, media=tmp_path)
     assert not (tmp_path / f"out-{name}").exists()
+
+
+def test_clips_of_one_video_are_told_apart(tmp_path):
+    media = tmp_path / "media"
+    for name in ("abc", "abc_30", "Yabc_40"):
+        sound(media / f"{name}.wav")
+    path = tmp_path / "test.csv"
+    head = "audiocap_id,youtube_id,start_time,caption\n"
+    path.write_text(head + "1,abc,30,Rain\n2,abc,40,Wind\n", encoding="utf-8")
+    given = {"annotations": [path], "media": media}
+    samples = open_samples(str(import_data("audiocaps", out=tmp_path / "out", **given)))
+    assert [sample.content for sample in samples] == ["abc_30.wav", "Yabc_40.wav"]
+    (media / "Yabc_40.wav").unlink()
+    with pytest.raises(SampleError, match=r"abc\.wav may be any of 2 clips of abc.*abc_40\.wav"):
+        import_data("audiocaps", out=tmp_path / "other", **given)
+
+
+def test_a_published_file_names_no_medium_outside_its_folder(tmp_path):
+    picture(tmp_path / "secret.png")
+    picture(tmp_path / "media" / "a.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png")):
+        rows = [{"file": name, "caption": "x"}]
+        with pytest.raises(SampleError, match="lies outside the folder of media"):
+            read_one(tmp_path, "rows.json", json.dumps(rows), media=tmp_path / "media")
+    # Without a folder of media, a table of one's own says where they are.
+    assert read_one(tmp_path, "rows.json", json.dumps(rows), media=None)[0].load().size
+
+
+def test_a_picture_of_a_row_may_be_a_path(tmp_path):
+    picture(tmp_path / "a.png")
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "a.png")}, "answer": "a"}]
+    given = {"modality": "image", "task": "qa", "media": "image", "references": "answer"}
+    samples = make_samples_from_rows(rows, **given)
+    assert samples[0].load().shape == (6, 5, 3)

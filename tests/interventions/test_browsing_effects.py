@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,17 @@ def test_conditions_come_from_the_right_question_and_pictures(two_pass, question
     assert sorted(distance.argmin(dim=1).tolist()) == list(range(len(questions)))
     assert not (distance.argmin(dim=1) == torch.arange(len(questions))).any()
     assert (conditions[effects.OTHER_PICTURES] - own).norm(dim=-1).min() > 1e-3
+
+
+def test_the_condition_of_another_question_asks_something_else(two_pass, questions, monkeypatch):
+    first, second, *others = questions
+    same = replace(second, question=replace(second.question, prompt=first.question.prompt))
+    asked = [first, same, *others]
+    monkeypatch.setattr(type(two_pass), "browse", lambda _, given: torch.arange(len(given)))
+    for seed in range(4):
+        order = effects.make_conditions(two_pass, asked, seed=seed)[effects.OTHER_CONDITION]
+        for own, other in zip(asked, order.tolist(), strict=True):
+            assert asked[other].question.prompt != own.question.prompt
 
 
 def test_what_a_condition_adds_is_compared_with_the_queries(two_pass):

@@ -94,6 +94,24 @@ def test_each_arm_shows_what_its_name_says(models, samples):
     ))  # fmt: skip
 
 
+def test_another_description_has_other_words(models, samples, monkeypatch):
+    given, asked = [replace(samples[at], id=str(at)) for at in (0, 0, 1, 2)], []
+    for at, sample in enumerate(given[:2]):
+        given[at] = replace(sample, id=f"same {at}")
+    own = models["teal-8"]
+
+    def draw(descriptions, **_):
+        asked.append([each.prompt for each in descriptions])
+        return own.read_codes(given)
+
+    monkeypatch.setattr(type(own), "draw", lambda _, descriptions, **__: draw(descriptions))
+    for seed in range(4):
+        effects.draw_pictures(own, given, **DESCRIBE, seed=seed)
+        said, others = asked[-2:]
+        assert said[0] == said[1]
+        assert all(word != other for word, other in zip(said, others, strict=True))
+
+
 def test_captions_of_other_pictures_are_the_floor_of_reading(models, samples, monkeypatch):
     def answer(_, samples, *, perceptual="own", **__):
         return [own.references[0] if perceptual == "own" else "nothing" for own in samples]

@@ -14,6 +14,7 @@ from ima.data.importers.entries import (
     sort_answers_by_frequency,
 )
 from ima.data.importers.registry import register_importer
+from ima.errors import SampleError
 
 
 class _AudioCapsRow(PublishedRecord):
@@ -47,8 +48,9 @@ class _ClothoAqaRow(PublishedRecord):
 def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
     """Read AudioCaps (Kim et al. 2019), one sample per clip.
 
-    The data set is published without media. The reader looks for ``YOUTUBEID.wav``,
-    ``YOUTUBEID_START.wav`` and ``AUDIOCAPID.wav``, also with a leading Y and as flac.
+    The data set is published without media. The reader looks for ``YOUTUBEID_START.wav``,
+    ``AUDIOCAPID.wav`` and ``YOUTUBEID.wav``, in this order, also with a leading Y and as flac. The
+    last one does not say which of several clips of a video it is.
 
     Examples
     --------
@@ -63,14 +65,21 @@ def read_audiocaps(published: PublishedFiles) -> Iterator[PublishedSample]:
         name = f"{row.youtube_id}_{row.start_time}"
         captions.setdefault(name, []).append(row.caption.strip())
         rows.setdefault(name, row)
+    clips = Counter(row.youtube_id for row in rows.values())
     for name, row in rows.items():
-        stems = (row.youtube_id, f"Y{row.youtube_id}", name, f"Y{name}", row.audiocap_id)
+        stems = (name, f"Y{name}", row.audiocap_id, row.youtube_id, f"Y{row.youtube_id}")
+        media = published.file(*(f"{stem}{end}" for stem in stems for end in (".wav", ".flac")))
+        if media.exists() and media.stem in stems[-2:] and clips[row.youtube_id] > 1:
+            raise SampleError(
+                f"{media} may be any of {clips[row.youtube_id]} clips of {row.youtube_id}. Name "
+                f"each clip by its start: {name}.wav."
+            )
         yield PublishedSample(
             id=name,
             modality="audio",
             task="caption",
             references=tuple(captions[name]),
-            media=published.file(*(f"{stem}{end}" for end in (".wav", ".flac") for stem in stems)),
+            media=media,
         )
 
 

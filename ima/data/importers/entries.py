@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -17,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from ima.data.folders import write_sample_records
 from ima.data.sample_records import describe_validation_error, make_sample_record
 from ima.data.samples import SPLITS, Modality
-from ima.data.text_files import parse_json, read_text_file, split_lines
+from ima.data.text_files import iterate_table_rows, parse_json, read_text_file, split_lines
 from ima.errors import ParameterError, SampleError, UnknownNameError
 
 logger = logging.getLogger("ima")
@@ -297,22 +295,33 @@ class PublishedFiles:
         """
         columns = [info.alias or name for name, info in model.model_fields.items()]
         for path in self.annotations:
-            reader = csv.DictReader(io.StringIO(self.text(path), newline=""), strict=True)
-            try:
-                missing = set(columns) - set(reader.fieldnames or ())
-                if missing:
-                    found = ", ".join(reader.fieldnames or ()) or "nothing"
-                    raise SampleError(
-                        f"{path} lacks the columns {', '.join(sorted(missing))}; found {found}."
-                    )
-                for row in reader:
-                    yield parse_record(model, row, where=f"{path}, line {reader.line_num}")
-            except csv.Error as error:
-                raise SampleError(f"{path}, line {reader.line_num}: {error}.") from error
+            rows = iterate_table_rows(self.text(path), where=path)
+            _, head = next(rows, (0, []))
+            missing = set(columns) - set(head)
+            if missing:
+                raise SampleError(
+                    f"{path} lacks the columns {', '.join(sorted(missing))}; found "
+                    f"{', '.join(head) or 'nothing'}."
+                )
+            for number, cells in rows:
+                row = dict(zip(head, cells, strict=False))
+                yield parse_record(model, row, where=f"{path}, line {number}")
 
     def file(self, *names: str) -> Path:
-        """Return the first of some file names that exists, or the first of all."""
+        """Return the first of some file names that exists, or the first of all.
+
+        Raises
+        ------
+        SampleError
+            If a name leads out of the folder of media.
+        """
         folder = self.media or Path()
+        for name in names:
+            if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise SampleError(
+                    f"The medium {name!r} lies outside the folder of media, {folder}. Name it "
+                    "within that folder."
+                )
         return next(
             (folder / name for name in names if (folder / name).exists()), folder / names[0]
         )

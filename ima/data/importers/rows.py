@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ima.data.clips import check_clip
-from ima.data.pictures import convert_picture, decode_picture
+from ima.data.pictures import convert_picture, decode_picture, read_picture
 from ima.data.samples import Media, Modality, Sample, SampleSet
 from ima.data.sounds import convert_sound
 from ima.errors import SampleError
@@ -181,6 +181,8 @@ def _convert_image(value: Any, where: str) -> Media:
 
     if isinstance(value, Mapping) and value.get("bytes"):
         return decode_picture(value["bytes"], name=where)
+    if isinstance(value, Mapping) and value.get("path"):
+        return read_picture(Path(value["path"]))
     if isinstance(value, np.ndarray):
         try:
             value = Image.fromarray(value)

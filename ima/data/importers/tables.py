@@ -5,8 +5,6 @@ Published data sets have fixed files; these have columns that people give such t
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from ima.data.importers.entries import PublishedFiles, PublishedSample
 from ima.data.importers.registry import register_importer
 from ima.data.media import find_modality, list_media_endings
 from ima.data.samples import MODALITIES, SPLITS
-from ima.data.text_files import parse_json, split_lines
+from ima.data.text_files import iterate_table_rows, parse_json, split_lines
 from ima.errors import SampleError
 
 #: By what is read, the names of its column; a number may follow those of texts: caption_2.
@@ -122,19 +120,17 @@ def _iterate_rows(published: PublishedFiles) -> Iterator[tuple[str, Mapping[str,
 def _iterate_table(
     path: Path, text: str, *, delimiter: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise SampleError(
-                    f"{where} has another number of columns than the header: "
-                    f"{', '.join(reader.fieldnames or ())}. Texts with commas need quotes."
-                )
-            # A cell that was left empty says nothing.
-            yield where, {name: value for name, value in row.items() if value.strip()}
-    except csv.Error as error:
-        raise SampleError(f"{path}, line {reader.line_num}: {error}.") from error
+    rows = iterate_table_rows(text, where=path, delimiter=delimiter)
+    _, head = next(rows, (0, []))
+    for number, cells in rows:
+        where = f"{path}, line {number}"
+        if len(cells) != len(head):
+            raise SampleError(
+                f"{where} has {len(cells)} columns and the header {len(head)}: {', '.join(head)}. "
+                "Texts with commas need quotes."
+            )
+        # A cell that was left empty says nothing.
+        yield where, {name: cell for name, cell in zip(head, cells, strict=True) if cell.strip()}
 
 
 def _require_object(row: Any, where: str) -> Mapping[str, Any]:
@@ -213,5 +209,8 @@ def _find_file(name: str, published: PublishedFiles) -> Path | None:
     """Return the file of a medium, whose name may lack its ending."""
     if not name:
         return None
+    if published.media is None:
+        # A table of one's own may name its media by where they are.
+        return Path(name)
     endings = () if Path(name).suffix else list_media_endings()
     return published.file(name, *(f"{name}{ending}" for ending in endings))
