@@ -192,8 +192,15 @@ def read_records(path: Path, record: type[_Record], *, kind: str) -> list[_Recor
     --------
     >>> read_records(Path("finding1.claims.json"), ClaimRecord, kind="claim")  # doctest: +SKIP
     """
+    if not path.exists():
+        raise ParameterError(
+            f"There is no file {path}. The notebook that measures writes it: ima notebook run "
+            f"NOTEBOOK OUT -p {kind}s {path}"
+        )
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise TypeError(f"it holds {type(entries).__name__}")
         return [record.model_validate(entry) for entry in entries]
     except (OSError, ValueError, TypeError) as error:
         raise ParameterError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ from ima.cli.skip import skip_command
 from ima.cli.subnet import subnet_command
 from ima.cli.train import train_command
 from ima.cli.zoo import zoo_app
-from ima.errors import ImaError
+from ima.errors import ImaError, ParameterError
 from ima.models.architectures import ARCHITECTURE_VARIABLE, read_architecture_file
 
 _ARCHITECTURE_OPTION = "--architecture"
@@ -90,6 +91,10 @@ def claims_show(
     files: Annotated[
         list[Path], typer.Argument(metavar="RUN.claims.json...", help="The records of each run.")
     ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the records as JSON instead of words.")
+    ] = False,
 ) -> None:
     """Say in words what runs found: each verdict with its numbers."""
     from ima.claims.display import describe_claim_records
@@ -98,6 +103,11 @@ def claims_show(
 
     records = [record for path in files for record in read_claim_records(path)]
     missing = read_unmeasurable_claims(files)
+    if not records and not missing:
+        raise ParameterError(f"{', '.join(map(str, files))}: no records.")
+    if as_json:
+        typer.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
+        return
     typer.echo("\n\n".join(describe_claim_records(records, missing=missing)))
 
 
@@ -106,13 +116,15 @@ def claims_collect(
     files: Annotated[
         list[Path], typer.Argument(metavar="RUN.claims.json...", help="The records of each run.")
     ],
-    out: Annotated[Path, typer.Option(help="All records in one list.")] = Path(
-        "_build/claims.json"
-    ),
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="All records in one list.")],
     table: Annotated[
         Path,
-        typer.Option(help="The front page's table; what other pages include stands next to it."),
-    ] = Path("book/_generated/claims.md"),
+        typer.Option(
+            metavar="FILE",
+            help="The front page's table; what other pages include stands next to it.",
+        ),
+    ],
     sizes: Annotated[
         Path | None, typer.Option(help="JSON: the size of each model, shown below its name.")
     ] = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ima.cli.console import AsJson, print_table
+from ima.errors import ParameterError
 
 if TYPE_CHECKING:
     from ima.studies.model_summary import ModelSummary
@@ -38,9 +39,14 @@ def proxy_command(
         read_score_table,
     )
 
+    repeated = sorted({path for path in caches if caches.count(path) > 1})
+    if repeated:
+        raise ParameterError(f"{', '.join(repeated)} is given twice. Give one cache per model.")
+    # What is wrong with the table is said before minutes of reading.
+    table_of_scores = None if scores is None else read_score_table(scores)
     summaries = [compute_model_summary(path, resamples=resamples, seed=seed) for path in caches]
     summaries.sort(key=lambda summary: -summary.proxies[IMA_SCORE][0])
-    given = None if scores is None else read_score_table(scores, summaries)
+    given = None if table_of_scores is None else table_of_scores.select(summaries)
     own = [None if summary.score is None else float(summary.score[0]) for summary in summaries]
     known: list[float | None] = own if given is None else [float(score) for score in given]
     unscored = [each.path for each, score in zip(summaries, known, strict=True) if score is None]

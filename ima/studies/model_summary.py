@@ -143,7 +143,12 @@ def compute_model_summary(
         value, draws = alignment.compute_ima_score_draws(curve)
         proxies[title] = np.concatenate([[value], draws])
     if with_baselines:
-        proxies |= _compute_baseline_proxies(means, seed=seed)
+        try:
+            proxies |= _compute_baseline_proxies(means, seed=seed)
+        except ParameterError as error:
+            raise ParameterError(
+                f"{os.fspath(path)}: {error} Make it with more: ima cache create … --samples 10"
+            ) from error
     weights = draw_dataset_weights(cache_set.means, **settings)[0][name]
     tree = cache_set.trees[name]
     if "loss" in tree["samples"]:
@@ -172,52 +177,82 @@ def _compute_baseline_proxies(means: xr.DataArray, *, seed: int) -> dict[str, Fl
     return proxies
 
 
-def read_score_table(path: str | os.PathLike[str], summaries: Sequence[ModelSummary]) -> FloatArray:
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of models by their names, or by the paths of their caches.
+
+    Parameters
+    ----------
+    path : str
+        The file, for messages.
+    by : {"model", "cache"}
+        What the names are.
+    scores : mapping of str to float
+        By name, the score.
+    """
+
+    path: str
+    by: str
+    scores: Mapping[str, float]
+
+    def select(self, summaries: Sequence[ModelSummary]) -> FloatArray:
+        """Return the scores of some models, ``(model,)``.
+
+        Raises
+        ------
+        ParameterError
+            If one has none.
+        """
+        names = [each.path if self.by == "cache" else each.model for each in summaries]
+        missing = [name for name in names if name not in self.scores]
+        if missing:
+            raise ParameterError(
+                f"{self.path} has no score of {', '.join(missing)}. It has: "
+                f"{', '.join(self.scores)}."
+            )
+        return np.array([self.scores[name] for name in names])
+
+
+def read_score_table(path: str | os.PathLike[str]) -> ScoreTable:
     """Read the scores of models from a CSV table.
 
     Parameters
     ----------
     path : str or path
         A CSV file with the columns ``model`` and ``score``, or ``cache`` and ``score``.
-    summaries : sequence of ModelSummary
-        The models.
-
-    Returns
-    -------
-    ndarray
-        ``(model,)``.
 
     Raises
     ------
     ParameterError
-        If the table cannot be read, or a column or a model is missing or occurs twice.
+        If the table cannot be read, lacks a column, or has no number as a score; if a model occurs
+        twice.
 
     Examples
     --------
-    >>> summaries = [compute_model_summary(path) for path in paths]  # doctest: +SKIP
-    >>> read_score_table("scores.csv", summaries)  # doctest: +SKIP
+    >>> read_score_table("scores.csv").select(summaries)  # doctest: +SKIP
+    array([0.7, 0.9])
     """
+    name = os.fspath(path)
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise ParameterError(f"Cannot read the scores {os.fspath(path)}: {error}.") from error
-    key = next((name for name in ("cache", "model") if name in table.columns), None)
+        raise ParameterError(f"Cannot read the scores {name}: {error}.") from error
+    key = next((own for own in ("cache", "model") if own in table.columns), None)
     if key is None or "score" not in table.columns:
         columns = ", ".join(map(str, table.columns)) or "nothing"
+        only = len(table.columns) == 1 and any(sign in columns for sign in ";\t")
+        hint = " Its columns must be separated by commas." if only else ""
         raise ParameterError(
-            f"{os.fspath(path)} needs the columns model (or cache) and score; found {columns}."
+            f"{name} needs the columns model (or cache) and score; found {columns}.{hint}"
         )
     if table[key].duplicated().any():
         duplicates = ", ".join(sorted(set(table[key][table[key].duplicated()])))
-        raise ParameterError(f"{os.fspath(path)} has more than one score of {duplicates}.")
-    scores = dict(zip(table[key].astype(str), table["score"], strict=True))
-    names = [each.path if key == "cache" else each.model for each in summaries]
-    missing = [name for name in names if name not in scores]
-    if missing:
-        raise ParameterError(
-            f"{os.fspath(path)} has no score of {', '.join(missing)}. It has: {', '.join(scores)}."
-        )
-    return np.array([float(scores[name]) for name in names])
+        raise ParameterError(f"{name} has more than one score of {duplicates}.")
+    try:
+        scores = table["score"].astype(float)
+    except ValueError as error:
+        raise ParameterError(f"{name}: a score is no number: {error}.") from error
+    return ScoreTable(name, key, dict(zip(table[key].astype(str), scores.tolist(), strict=True)))
 
 
 def correlate_proxies(

@@ -33,6 +33,8 @@ def test_claims_show_says_each_verdict_with_its_numbers(run_ima, tmp_path):
     # Readings of one model are adjusted together, as on the front page.
     assert paragraphs[1].startswith("F3.2 as tested is inconclusive for llava (MT).")
     assert paragraphs[-1] == "F1.1 cannot be measured on llava (MT): No tokens."
+    code, out, _ = run_ima("claims", "show", *files, "--json")
+    assert [each["claim"] for each in json.loads(out)] == ["F3.1", "F3.2", "F3.3"]
     # The list of claims that could not be measured lies beside the records.
     assert len(paragraphs) == 4
 
@@ -40,5 +42,14 @@ def test_claims_show_says_each_verdict_with_its_numbers(run_ima, tmp_path):
 def test_claims_show_names_a_file_that_is_no_list_of_records(run_ima, tmp_path):
     code, _, err = run_ima("claims", "show", tmp_path / "none.claims.json")
     assert code == 1
-    assert "none.claims.json is not a list of claim records" in err
-    assert "Run the notebook that writes it" in err
+    assert "There is no file" in err
+    assert "ima notebook run NOTEBOOK OUT -p claims " in " ".join(err.split())
+    path = tmp_path / "x.claims.json"
+    for text, message in {
+        "{}": "is not a list of claim records: it holds dict",
+        "[]": "no records",
+    }.items():
+        path.write_text(text, encoding="utf-8")
+        code, _, err = run_ima("claims", "show", path)
+        assert code == 1
+        assert message in " ".join(err.split())

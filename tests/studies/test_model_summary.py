@@ -119,7 +119,7 @@ def test_hallucination_is_counted_from_captions(tiny_zoo, tmp_path):
 def test_scores_come_from_a_table(summaries, tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("model,score\n" + "".join(f"{m},{at}\n" for at, m in enumerate(MODELS)))
-    scores = model_summary.read_score_table(path, summaries)
+    scores = model_summary.read_score_table(path).select(summaries)
     assert scores.tolist() == [0, 1, 2, 3, 4]
     table = model_summary.correlate_proxies(summaries, scores=scores)
     assert len(table) == 2 * len(model_summary.PROXIES)
@@ -131,7 +131,7 @@ def test_scores_come_from_a_table(summaries, tmp_path):
     )
     path.write_text("model,score\n" + "".join(f"{m},{value}\n" for m, value in own.items()))
     same = model_summary.correlate_proxies(
-        summaries, scores=model_summary.read_score_table(path, summaries)
+        summaries, scores=model_summary.read_score_table(path).select(summaries)
     )
     first = same[same["proxy"] == model_summary.IMA_SCORE]
     assert first["value"].tolist() == [1.0, 1.0]
@@ -143,15 +143,17 @@ def test_scores_come_from_a_table(summaries, tmp_path):
         ("model,score\nx,1\n", "has no score of .*It has: x"),
         ("name,score\nx,1\n", "needs the columns model .or cache. and score; found name, score"),
         ("model,score\nx,1\nx,2\n", "more than one score of x"),
+        ("model;score\nx;1\n", "must be separated by commas"),
+        ("model,score\nx,good\n", "a score is no number"),
     ],
 )
 def test_bad_tables_are_refused(summaries, tmp_path, text, message):
     path = tmp_path / "scores.csv"
     path.write_text(text)
     with pytest.raises(ParameterError, match=message):
-        model_summary.read_score_table(path, summaries)
+        model_summary.read_score_table(path).select(summaries)
     with pytest.raises(ParameterError, match="Cannot read the scores"):
-        model_summary.read_score_table(tmp_path / "none.csv", summaries)
+        model_summary.read_score_table(tmp_path / "none.csv")
 
 
 def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path, capsys):
@@ -174,6 +176,14 @@ def test_the_command_ranks_and_reports_when_it_cannot_correlate(stores, tmp_path
     code, out, _ = command(capsys, "proxy", *stores, "--scores", path, *small)
     assert code == 0
     assert len(json.loads(out)["correlations"]) == 16
+
+
+def test_a_model_is_ranked_once_and_its_table_is_read_first(stores, tmp_path, capsys):
+    code, _, err = command(capsys, "proxy", stores[0], stores[0])
+    assert (code, "is given twice" in err) == (1, True)
+    (tmp_path / "scores.csv").write_text("name\n", encoding="utf-8")
+    code, _, err = command(capsys, "proxy", "no.zarr", "--scores", tmp_path / "scores.csv")
+    assert (code, "needs the columns model" in err) == (1, True)
 
 
 def test_caches_that_cannot_be_compared_are_refused(tiny_zoo, stores, tmp_path, capsys):
