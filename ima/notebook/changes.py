@@ -50,6 +50,30 @@ def describe_caches(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def require_caches(values: Mapping[str, Any]) -> None:
+    """Look whether the caches that a page is to read are there, before its kernel starts.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        Parameters that were given; ``cache`` and ``caches`` name what a page reads.
+
+    Raises
+    ------
+    CacheError
+        If one cannot be read.
+
+    Examples
+    --------
+    >>> require_caches({"samples": 3})
+    """
+    from ima.cache.reader import read_cache_attributes
+    from ima.cache.store import locate_store
+
+    for text in list_cache_paths({name: values.get(name) for name in ("cache", "caches")}):
+        read_cache_attributes(locate_store(text))
+
+
 def list_cache_paths(values: Mapping[str, Any]) -> list[str]:
     """List the paths of caches among the values of parameters.
 

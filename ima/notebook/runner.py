@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,13 @@ from textwrap import shorten
 from typing import Any
 
 from ima.errors import NotebookError, ParameterError
-from ima.notebook.changes import describe_caches, describe_code, explain_run, read_last_run
+from ima.notebook.changes import (
+    describe_caches,
+    describe_code,
+    explain_run,
+    read_last_run,
+    require_caches,
+)
 from ima.notebook.parameters import NotebookParameter, check_parameter_values, parse_parameter_cell
 
 logger = logging.getLogger("ima")
@@ -23,6 +30,9 @@ logger = logging.getLogger("ima")
 _PARAMETERS_TAG = "parameters"
 _INJECTED_TAG = "injected-parameters"
 # A cell that makes a cache continues the one that it began.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+#: Before the line of a cell that failed, in a traceback of IPython.
+_ARROW = re.compile(r"^-+> *\d+ (.*\S)", re.MULTILINE)
 _AGAIN = "The same command runs it again; caches that are made stay."
 # Packages that can change an output; executed notebooks record their versions.
 _PACKAGES = ("ima", "numpy", "scikit-learn", "torch", "transformers", "xarray", "zarr")
@@ -215,6 +225,7 @@ def run_notebook(
     notebook = _read_notebook_source(source)
     declared = _parse_parameters(notebook, source)
     values = _check_values(declared, source, values=parameters, text=text)
+    require_caches(values)
     code = describe_code(_join_code(notebook))  # before it runs: what runs is what was read
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +254,7 @@ def run_notebook(
         partial.replace(failed)
         reason = f"{error.ename}: {error.evalue}" if error.evalue else error.ename
         raise NotebookError(
-            f"Cell {error.exec_count} of {source}, {_quote_first_line(error.source)}, failed with "
+            f"Cell {error.exec_count} of {source}, {_quote_failing_line(error)}, failed with "
             f"{reason}\nThe notebook up to this cell is {failed}. {_AGAIN}"
         ) from None
     except RuntimeError as error:  # nbclient raises it if the kernel was killed
@@ -301,6 +312,13 @@ def _save_stopped(partial: Path, failed: Path) -> str:
     begun = [c for c in cells if c.metadata.get("papermill", {}).get("start_time")]
     named = f" in the cell {_quote_first_line(begun[-1].source)}" if begun else ""
     return f"{named} (its log is {failed})"
+
+
+def _quote_failing_line(error: Any) -> str:
+    """Quote the line of a cell that failed, which the traceback marks with an arrow."""
+    traceback = _COLOURS.sub("", "\n".join(error.traceback or ()))
+    marked = _ARROW.search(traceback)
+    return _quote_first_line(marked.group(1) if marked else error.source)
 
 
 def _quote_first_line(code: str) -> str:

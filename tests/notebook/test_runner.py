@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from ima.errors import NotebookError, ParameterError, UnknownNameError
+from ima.errors import CacheError, NotebookError, ParameterError, UnknownNameError
 from ima.figures.figure_data import CSV
 from ima.figures.phone import NARROW_SVG
 from ima.notebook import runner
@@ -187,13 +187,17 @@ def test_a_failed_run_is_saved_apart_and_an_older_output_stays(source, plain, tm
     shutil.copyfile(plain[1], out)
     before = out.read_bytes()
     with pytest.raises(NotebookError, match=r"ZeroDivisionError: division by zero") as caught:
-        runner.run_notebook(source("1 / 0"), output=out)
+        runner.run_notebook(source("one = 1\n\n\ndef f(): return one / 0\n\n\nf()"), output=out)
     failed = tmp_path / "out.failed.ipynb"
-    assert f"Cell 2 of {tmp_path / 'page.md'}, `1 / 0`, failed with" in str(caught.value)
+    # The line of the cell, and not its first one.
+    assert f"Cell 2 of {tmp_path / 'page.md'}, `f()`, failed with" in str(caught.value)
     assert str(failed) in str(caught.value)
     assert f"{failed} is its log" in runner.explain_notebook_run(source("1"), output=out)
     assert "ZeroDivisionError" in failed.read_text(encoding="utf-8")
     assert out.read_bytes() == before
+    page = source("1", parameters="caches: list[str] = []  # which")
+    with pytest.raises(CacheError, match=r"No cache .*none\.zarr"):
+        runner.run_notebook(page, output=out, parameters={"caches": [str(tmp_path / "none.zarr")]})
     runner.run_notebook(source("1"), output=out)
     assert not failed.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"page.md", "out.ipynb"}
