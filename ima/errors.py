@@ -36,10 +36,11 @@ class UnknownNameError(ImaError, ValueError):
         Unknown hook point 'resid_pots'. Did you mean 'resid_post'? Available: mlp_post, resid_post.
         """
         names = sorted(available)
-        close = difflib.get_close_matches(str(asked), names, n=1, cutoff=0.5)
+        folded = {name.casefold(): name for name in reversed(names)}
+        close = difflib.get_close_matches(str(asked).casefold(), folded, n=1, cutoff=0.5)
         message = f"Unknown {kind} {asked!r}."
         if close:
-            message += f" Did you mean {close[0]!r}?"
+            message += f" Did you mean {folded[close[0]]!r}?"
         message += f" Available: {', '.join(names) if names else 'none'}."
         if hint:
             message += f" Hint: {hint}"

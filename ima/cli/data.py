@@ -158,16 +158,17 @@ def data_import(
     """Turn a table or a published data set into a data folder; without KIND, list the kinds."""
     from ima.data.importers.entries import import_data
     from ima.data.importers.registry import load_importers
-    from ima.errors import ParameterError
+    from ima.errors import ParameterError, UnknownNameError
 
+    importers = load_importers()
     if not kind:
-        rows = [[name, importer.needs] for name, importer in load_importers().items()]
+        rows = [[name, importer.needs] for name, importer in importers.items()]
         print_table(["kind", "files"], rows=rows)
         return
+    if kind not in importers:
+        raise UnknownNameError.among("kind of data", kind, importers)
     if out is None or not annotations:
-        raise ParameterError(
-            "Give --annotations FILE and --out DIR. `ima data import` lists the files."
-        )
+        raise ParameterError(f"Give --annotations FILE and --out DIR. {importers[kind].needs}")
     path = import_data(
         kind,
         annotations=annotations,

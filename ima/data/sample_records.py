@@ -66,6 +66,17 @@ class SampleRecord(BaseModel):
     split: Literal["train", "calibration", "validation", "test"] = "test"
 
     @model_validator(mode="after")
+    def _is_scored_as_meant(self) -> Self:
+        """Refuse a task that is spelt otherwise: a caption would be scored as an answer."""
+        meant = {"captions": "caption"}.get(self.task.casefold(), self.task.casefold())
+        if meant in ("caption", "qa") and self.task != meant:
+            raise PydanticCustomError(
+                "task", "The task is {task}. Did you mean {meant}?",
+                {"task": repr(self.task), "meant": repr(meant)},
+            )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _can_be_written(self) -> Self:
         """Whatever is read or made can be written, and read again."""
         try:
@@ -102,6 +113,7 @@ def make_sample_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **SampleRecord.model_json_schema(),
+        "description": "One line of samples.jsonl. Caching a sample takes a reference, too.",
     }
 
 

@@ -13,6 +13,7 @@ from scipy.io import wavfile
 from ima.data.importers.entries import import_data
 from ima.data.importers.registry import load_importers
 from ima.data.importers.rows import make_samples_from_rows
+from ima.data.sample_records import make_sample_record
 from ima.data.samples import open_samples
 from ima.errors import ParameterError, SampleError, UnknownNameError
 from ima.metrics.sample_scores import SampleScorer
@@ -543,3 +544,23 @@ def test_a_picture_of_a_row_may_be_a_path(tmp_path):
     given = {"modality": "image", "task": "qa", "media": "image", "references": "answer"}
     samples = make_samples_from_rows(rows, **given)
     assert samples[0].load().shape == (6, 5, 3)
+
+
+def test_what_an_import_asks_for_is_said_before_it_reads(tmp_path, capsys):
+    assert command("data", "import", "COCO") == 1
+    assert "Unknown kind of data 'COCO'. Did you mean 'coco'?" in capsys.readouterr().err
+    rows = tmp_path / "rows.json"
+    rows.write_text('[{"file": "a.png", "caption": "x"}]', encoding="utf-8")
+    given = ["--annotations", rows, "--out", tmp_path / "out"]
+    for words, message in {
+        (): "Say where they are: --media DIR",
+        ("--prompt", "{title}"): "--prompt names title",
+    }.items():
+        assert command("data", "import", "table", *given, *words) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    picture(tmp_path / "a.png")
+    here = ["--media", tmp_path, "--prompt", "{question}"]
+    assert command("data", "import", "table", *given, *here) == 1
+    assert "asks for the question of '0', which has none" in capsys.readouterr().err
+    with pytest.raises(SampleError, match="Did you mean 'caption'"):
+        make_sample_record({"id": "1", "modality": "text", "task": "Captions", "prompt": "a"})

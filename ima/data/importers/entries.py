@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -75,6 +76,8 @@ class PublishedSample:
         chosen = template or (
             _CAPTION_PROMPTS.get(self.modality, "") if self.task == "caption" else _ANSWER_PROMPT
         )
+        if self.task == "caption" and "{question}" in chosen:
+            raise SampleError(f"The prompt asks for the question of {self.id!r}, which has none.")
         return chosen.replace("{question}", self.question)
 
 
@@ -408,14 +411,21 @@ def import_data(
 
     importers = load_importers()
     if kind not in importers:
-        raise UnknownNameError.among(kind="importer", asked=kind, available=sorted(importers))
+        raise UnknownNameError.among("kind of data", kind, sorted(importers))
     if split not in SPLITS:
         raise UnknownNameError.among(kind="split", asked=split, available=SPLITS)
+    unknown = set(re.findall(r"\{(\w+)\}", prompt or "")) - {"question"}
+    if unknown:
+        raise ParameterError(
+            f"--prompt names {', '.join(sorted(unknown))}; {{question}} is all that it can name."
+        )
     for path in [*annotations, *([] if media is None else [media])]:
         if not path.exists():
             raise ParameterError(f"{path} does not exist. {importers[kind].needs}")
     published = PublishedFiles(tuple(annotations), media, encoding)
-    entries = _present(importers[kind].read(published), skip=skip_missing, samples=samples)
+    entries = _present(
+        importers[kind].read(published), skip=skip_missing, samples=samples, folder=media
+    )
     if not entries:
         raise SampleError(f"The files hold no sample of {kind}. {importers[kind].needs}")
     lines = [
@@ -437,7 +447,11 @@ def import_data(
 
 
 def _present(
-    entries: Iterator[PublishedSample], *, skip: bool, samples: int | None
+    entries: Iterator[PublishedSample],
+    *,
+    skip: bool,
+    samples: int | None,
+    folder: Path | None,
 ) -> list[PublishedSample]:
     """Return the samples whose media exist, and report the others."""
     missing: list[PublishedSample] = []
@@ -456,6 +470,9 @@ def _present(
         names = ", ".join(f"{entry.id!r} ({entry.media})" for entry in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         if not skip:
-            raise SampleError(f"Media are missing: {names}{more}. Leave them out: --skip-missing.")
+            remedy = "Leave them out: --skip-missing"
+            if folder is None:
+                remedy = "Say where they are: --media DIR"
+            raise SampleError(f"Media are missing: {names}{more}. {remedy}")
         logger.warning("left out, media are missing: %s%s", names, more)
     return kept
