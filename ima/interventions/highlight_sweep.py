@@ -115,3 +115,47 @@ def sweep_strengths(
                     for line, score in pair
                 ]
     return pd.DataFrame(rows)
+
+
+def describe_strongest(sweep: pd.DataFrame, *, least: float) -> str:
+    """Say which strength switches most captions of a model, and what it does to its answers.
+
+    Parameters
+    ----------
+    sweep : pandas.DataFrame
+        From :func:`sweep_strengths`.
+    least : float
+        The fraction of switches that the promise asks for.
+
+    Returns
+    -------
+    str
+        With ``{model}`` in place of the model's name.
+
+    Examples
+    --------
+    >>> row = {"setting": "beta", "strength": 20.0, "low": 0.5, "high": 0.8, "n": 30}
+    >>> lines = [row | {"line": SWITCHED, "value": 0.7}, row | {"line": DEFINITE, "value": 0.6}]
+    >>> print(describe_strongest(pd.DataFrame(lines), least=0.8).format(model="m"))
+    Most captions of m switch at beta = 20: 0.70 [0.50, 0.80], n = 30; 0.60 [0.50, 0.80], n = 30 \
+of its answers are then exact. No strength tried reaches 80 %.
+    """
+    switched = sweep[sweep["line"] == SWITCHED]
+    best = switched.loc[switched["value"].idxmax()]
+    same = (sweep["setting"] == best["setting"]) & (sweep["strength"] == best["strength"])
+    answers = sweep[same & (sweep["line"] == DEFINITE)].iloc[0]
+    switches, exact = (
+        f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}], n = {row['n']}"
+        for row in (best, answers)
+    )
+    reached = int((switched["value"] >= least).sum())
+    found = (
+        f"{reached} of {len(switched)} strengths tried reach"
+        if reached
+        else "No strength tried reaches"
+    )
+    where = f"{best['setting']} = {best['strength']:g}"
+    return (
+        f"Most captions of {{model}} switch at {where}: {switches}; "
+        f"{exact} of its answers are then exact. {found} {least:.0%}.".replace("%", " %")
+    )
