@@ -12,7 +12,7 @@ from ima.data.samples import Sample
 from ima.errors import ModelError
 from ima.interventions.browsing import collect_modules, make_two_pass_model
 from ima.models import load_model
-from ima.models.zoo import hash_state_dict
+from ima.models.zoo import hash_exact_state
 from ima.training import frozen_language, two_passes
 from ima.training.loop import TrainingRecipe
 from ima.training.two_passes import (
@@ -76,8 +76,8 @@ def state_of(two_pass):
 def test_training_changes_what_the_recipe_names_and_nothing_else(make, tmp_path, second_pass):
     two_pass = make()
     recipe = replace(RECIPE, second_pass=second_pass, frozen_layers=1)
-    before, language = state_of(two_pass), hash_state_dict(two_pass.model.language.state_dict())
-    encoder = hash_state_dict(two_pass.model.perception.encoder.state_dict())
+    before, language = state_of(two_pass), hash_exact_state(two_pass.model.language.state_dict())
+    encoder = hash_exact_state(two_pass.model.perception.encoder.state_dict())
     result = train(two_pass, tmp_path, recipe)
     after = state_of(two_pass)
     changed = {key for key in after if not torch.equal(after[key], before[key])}
@@ -88,8 +88,8 @@ def test_training_changes_what_the_recipe_names_and_nothing_else(make, tmp_path,
     assert not any(key.startswith(("connector.down", "connector.layers.0")) for key in changed)
     assert {"connector.queries", "condition.places", "connector.layers.1.norm1.weight"} <= changed
     # The frozen language model and encoder stay bit for bit.
-    assert hash_state_dict(two_pass.model.language.state_dict()) == language
-    assert hash_state_dict(two_pass.model.perception.encoder.state_dict()) == encoder
+    assert hash_exact_state(two_pass.model.language.state_dict()) == language
+    assert hash_exact_state(two_pass.model.perception.encoder.state_dict()) == encoder
     assert [entry["step"] for entry in result.curve] == [3, 6]
     assert ("two_passes" in result.curve[0]) is second_pass
     assert not any(p.requires_grad for p in collect_modules(two_pass).parameters())
@@ -170,6 +170,6 @@ def test_conditions_and_pictures_are_dropped_at_their_rates(make, monkeypatch):
 def test_a_language_model_that_changes_is_an_error(make, tmp_path, monkeypatch):
     two_pass = make()
     hashes = iter(["before", "after"])
-    monkeypatch.setattr(frozen_language, "hash_state_dict", lambda _: next(hashes))
+    monkeypatch.setattr(frozen_language, "hash_exact_state", lambda _: next(hashes))
     with pytest.raises(ModelError, match="Training 'tiny' changed the language model"):
         train(two_pass, tmp_path)
