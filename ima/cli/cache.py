@@ -143,6 +143,18 @@ def cache_info(path: _CachePath, as_json: AsJson = False) -> None:
     print_table(["group", "arrays", "shape of the first", "bytes"], rows=rows)
 
 
+@cache_app.command("samples")
+def cache_samples(path: _CachePath, as_json: AsJson = False) -> None:
+    """Print the samples with predictions and scores as CSV: `ima cache samples X > X.csv`."""
+    from ima.cache.sample_table import tabulate_samples
+
+    table = tabulate_samples(path)
+    if as_json:
+        typer.echo(table.to_json(orient="records", indent=1, force_ascii=False))
+        return
+    typer.echo(table.to_csv(index=False), nl=False)
+
+
 def _read_create_command(path: str) -> str:
     from ima.cache.reader import read_cache_attributes
     from ima.cache.store import locate_store

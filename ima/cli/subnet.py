@@ -69,7 +69,7 @@ def subnet_command(
     """Write a model without the weights that its tasks do not need, and report what that saves."""
     from ima.models import load_model, sparse_checkpoint
     from ima.pruning import alpha_subnet, structured
-    from ima.pruning.masks import check_sparsity, sum_input_norms
+    from ima.pruning.masks import check_sparsity, require_input_norms, sum_input_norms
 
     methods = (*alpha_subnet.MASK_METHODS, _SPARSEGPT)
     if method not in {None, *methods}:
@@ -82,6 +82,15 @@ def subnet_command(
         )
     fraction = alpha_subnet.DEFAULT_SPARSITY if sparsity is None else sparsity
     check_sparsity(fraction)
+    # What is wrong with the paths is said before a model is read.
+    sparse_checkpoint.require_target(out)
+    for path in caches:
+        require_input_norms(path)
+    if method in {None, "alpha"} and not pattern and len(caches) < 2:
+        raise ParameterError(
+            f"An α-SubNet needs the masks of two tasks or more; got {len(caches)} cache. Repeat "
+            "--caches, or give --method wanda."
+        )
     loaded, about = load_model(model), {"caches": caches}
     if pattern == _NEURONS:
         norms = sum_input_norms(loaded, caches)

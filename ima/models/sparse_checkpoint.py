@@ -142,7 +142,7 @@ def write_sparse_checkpoint(
     >>> size.bits_per_weight  # doctest: +SKIP
     8.98
     """
-    _check_folder(folder)
+    require_target(folder)
     _check_masks(model, masks)
     with replace_folder(folder) as partial:
         writer = _CheckpointWriter(model.language, partial)
@@ -188,7 +188,7 @@ def write_structured_checkpoint(
     >>> write_structured_checkpoint(model, structure, Path("half")).sparsity  # doctest: +SKIP
     0.5
     """
-    _check_folder(folder)
+    require_target(folder)
     small = shrink_model(model, structure)
     with replace_folder(folder) as partial:
         writer = _CheckpointWriter(small.language, partial)
@@ -399,7 +399,18 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _check_folder(folder: Path) -> None:
+def require_target(folder: Path) -> None:
+    """Refuse a folder for a checkpoint that holds something else.
+
+    Raises
+    ------
+    ParameterError
+        If it is not empty and no sparse checkpoint.
+
+    Examples
+    --------
+    >>> require_target(Path("a folder that does not exist"))
+    """
     if folder.exists() and not (folder / SPARSE_RECORD_FILE).is_file() and any(folder.iterdir()):
         raise ParameterError(f"{folder} exists and is no sparse checkpoint. Choose another folder.")
 

@@ -252,6 +252,8 @@ def read_input_norms_by_kind(
     >>> norms["mini-image-caption", "textual"]["mlp.up_proj"].shape  # doctest: +SKIP
     (8, 12, 128)
     """
+    for key, tree in cache_set.trees.items():
+        _require_norms(tree, f"The cache of {key}")
     return {
         (key, kind): _read_unit_norms(tree, kinds=[kind])
         for kind in TOKEN_KINDS
@@ -293,7 +295,7 @@ def read_cache_input_norms(
     >>> read_cache_input_norms(model, "caption.zarr")["mlp.up_proj"].shape  # doctest: +SKIP
     (12, 128)
     """
-    return _sum_unit_norms(model, open_cache(path), path=path, kinds=kinds)
+    return _sum_unit_norms(model, require_input_norms(path), path=path, kinds=kinds)
 
 
 def sum_input_norms(
@@ -350,7 +352,7 @@ def compute_masks_from_cache(
     >>> compute_masks_from_cache(model, "caption.zarr", sparsity=0.5).sparsity  # doctest: +SKIP
     0.5
     """
-    tree = open_cache(path)
+    tree = require_input_norms(path)
     norms = _sum_unit_norms(model, tree, path=path, kinds=kinds)
     attributes = {
         "method": "wanda",
@@ -382,12 +384,33 @@ def _sum_unit_norms(
     return norms
 
 
-def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:
-    """Return sums of squares ``(unit, layer, in_features)`` float64 over some kinds of tokens."""
+def require_input_norms(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Open a cache that must hold input norms, before a model is read for minutes.
+
+    Raises
+    ------
+    CacheError
+        If there is no finished cache, or it holds none.
+
+    Examples
+    --------
+    >>> "input_norms" in require_input_norms("caption.zarr").children  # doctest: +SKIP
+    True
+    """
+    tree = open_cache(path)
+    _require_norms(tree, os.fspath(path))
+    return tree
+
+
+def _require_norms(tree: xr.DataTree, name: str) -> None:
     if "input_norms" not in tree.children:
         raise CacheError(
-            "The cache holds no /input_norms. Make it with them: ima cache create … --input-norms."
+            f"{name} holds no /input_norms. Make it with them: ima cache create … --input-norms."
         )
+
+
+def _read_unit_norms(tree: xr.DataTree, *, kinds: Sequence[str]) -> dict[str, FloatArray]:
+    """Return sums of squares ``(unit, layer, in_features)`` float64 over some kinds of tokens."""
     for kind in kinds:
         if kind not in TOKEN_KINDS:
             raise UnknownNameError.among(kind="kind", asked=kind, available=TOKEN_KINDS)

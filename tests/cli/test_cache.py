@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 from pydantic import Field
@@ -20,12 +22,30 @@ from ima.cache.provenance import CacheParameters, validate_cache_parameters
 from ima.cache.reader import describe_cache
 from ima.cache.store import locate_store, lock_store
 from ima.cache.verification import verify_cache
+from ima.capture.writer import create_cache
 from ima.cli.cache import make_create_command
 from ima.hook_points import HOOK_POINTS
 from ima.notebook import runner
 
 MODEL = "llama-mini/vit/image-caption"
 DATASET = "mini-image-caption"
+
+
+def test_samples_are_a_table(run_ima, cache_path, tiny_zoo, tmp_path):
+    code, out, _ = run_ima("cache", "samples", cache_path)
+    assert code == 0
+    table = pd.read_csv(io.StringIO(out))
+    assert len(table) == 3
+    assert list(table)[:4] == ["id", "modality", "task", "prompt"]
+    assert "done" not in table
+    path = create_cache(
+        MODEL, dataset=DATASET, path=tmp_path / "said.zarr", samples=2, unit=2, predict=True,
+        hook_points=["resid_post"], progress=False,
+    )  # fmt: skip
+    code, out, _ = run_ima("cache", "samples", path, "--json")
+    first, _ = json.loads(out)
+    assert isinstance(first["prediction"], str)
+    assert {"exact_set", "loss"} <= first.keys()
 
 
 def test_cache_info(run_ima, cache_path):

@@ -152,5 +152,30 @@ def test_caches_without_inputs_are_refused(model, tmp_path, run_subnet):
     create_cache(model, dataset=image_set(2), path=plain, samples=2, hook_points=["ln1"])
     code, _, err = run_subnet([plain, plain])
     assert code == 1
-    assert "The cache holds no /input_norms" in err
+    assert f"{plain} holds no /input_norms" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_paths_are_looked_at_before_a_model_is_read(
+    model, caches, tmp_path, run_subnet, monkeypatch
+):
+    def refuse(*_, **__):
+        raise AssertionError("the model was read")
+
+    plain = create_cache(
+        model, dataset="mini-image-caption:calibration", path=tmp_path / "plain.zarr", samples=4,
+        unit=2, hook_points=["ln1"],
+    )  # fmt: skip
+    monkeypatch.setattr("ima.models.load_model", refuse)
+    for paths, message in (
+        ([tmp_path / "none.zarr"], "No cache"),
+        ([*caches, plain], "plain.zarr holds no /input_norms"),
+        (caches[:1], "Repeat --caches, or give --method wanda"),
+    ):
+        code, _, err = run_subnet(paths)
+        assert code == 1
+        assert message in " ".join(err.split())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("kept")
+    code, _, err = run_subnet(caches)
+    assert (code, "is no sparse checkpoint" in err) == (1, True)
