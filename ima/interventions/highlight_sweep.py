@@ -141,7 +141,7 @@ def describe_strongest(sweep: pd.DataFrame, *, least: float) -> str:
 of its answers are then exact. No strength tried reaches 80 %.
     """
     switched = sweep[sweep["line"] == SWITCHED]
-    best = switched.loc[switched["value"].idxmax()]
+    best = switched.iloc[int(switched["value"].to_numpy().argmax())]
     same = (sweep["setting"] == best["setting"]) & (sweep["strength"] == best["strength"])
     answers = sweep[same & (sweep["line"] == DEFINITE)].iloc[0]
     switches, exact = (
