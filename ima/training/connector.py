@@ -1,4 +1,7 @@
-"""Training of a connector between two frozen models; an interrupted run resumes."""
+"""Training of a connector between two frozen models; an interrupted run resumes.
+
+One module because a run's batches, loss, checkpoints and card follow from the same settings.
+"""
 
 from __future__ import annotations
 
@@ -173,14 +176,17 @@ class _ConnectorRun:
             return []
         out = Path(settings.out)
         path, curve_path = zoo.make_checkpoint_path(out, 0), out / _WORD_CURVE_FILE
-        if not curve_path.is_file():
+        # One process learns the words; the others wait and read its weights.
+        if self.accelerator.is_main_process and not curve_path.is_file():
             store = self.stores["train"]
 
             def read_tokens(indices: Sequence[int]) -> Tensor:
                 if store is not None:
                     return store.read(indices).to(self.model.device)
                 assert self.model.perception is not None
-                return self.model.perception.tokens([self.data[index] for index in indices])
+                samples = [self.data[index] for index in indices]
+                # The connector is trained in float32, whatever the encoder's dtype.
+                return self.model.perception.tokens(samples).float()
 
             result = train_word_stage(
                 connector,
@@ -193,6 +199,7 @@ class _ConnectorRun:
             )
             save_weights(connector.state_dict(), path)
             write_json(curve_path, {"curve": result.curve})
+        self.accelerator.wait_for_everyone()
         connector.load_state_dict(load_file(path))
         connector.train()
         curve: list[dict[str, float]] = read_json(curve_path)["curve"]
@@ -217,6 +224,7 @@ class _ConnectorRun:
             keep=lambda step: self._save_weights(zoo.make_checkpoint_path(out, step)),
             stop=self._has_converged,
             is_main=self.accelerator.is_main_process,
+            scaler=self.accelerator.scaler,
         )
 
     def _take_step(self, step: int) -> float:
@@ -231,6 +239,10 @@ class _ConnectorRun:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             mean_loss += float(loss.detach()) / self.settings.accumulation
+        if self.accelerator.num_processes > 1:
+            # Each process saw its part of the batch.
+            own = torch.tensor(mean_loss, device=self.accelerator.device)
+            mean_loss = float(self.accelerator.reduce(own, reduction="mean"))
         return mean_loss
 
     def _draw_batches(self, step: int) -> Iterator[list[int]]:
@@ -261,7 +273,12 @@ class _ConnectorRun:
         """Return whether the validation loss has not fallen for ``patience`` validations."""
         losses = [entry["validation"] for entry in curve if "validation" in entry]
         patience = self.settings.patience
-        return patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
+        stops = patience is not None and len(losses) - 1 - int(np.argmin(losses or [0])) >= patience
+        if self.accelerator.num_processes > 1:
+            # A process that stopped alone would leave the others waiting for its gradients.
+            own = torch.tensor(float(stops), device=self.accelerator.device)
+            stops = bool(self.accelerator.reduce(own, reduction="sum") > 0)
+        return stops
 
     def _validate(self) -> dict[str, float]:
         n, size = len(self.validation), self.settings.batch_size

@@ -122,6 +122,7 @@ def run_training_loop(
     keep: Callable[[int], None] | None = None,
     stop: StopRule | None = None,
     is_main: bool = True,
+    scaler: Any = None,
 ) -> TrainingResult:
     """Train from the saved state, where there is one, to the last step of the recipe.
 
@@ -157,6 +158,8 @@ def run_training_loop(
     is_main : bool
         Whether this process shows progress, logs, and writes files; False on all but one process
         of a distributed run.
+    scaler : torch.amp.GradScaler or None
+        What scales the gradients of half precision; its scale is saved with the rest.
 
     Returns
     -------
@@ -180,6 +183,8 @@ def run_training_loop(
         optimizer.load_state_dict(state["optimizer"])
         start, losses = state["step"], state["losses"]
         result.curve, result.seconds = state["curve"], state["seconds"]
+        if scaler is not None and "scaler" in state:
+            scaler.load_state_dict(state["scaler"])
         logger.info("resume %s at step %d of %d", name, start, recipe.steps)
     begun, seconds_before = time.monotonic(), result.seconds
     model.train()
@@ -213,6 +218,8 @@ def run_training_loop(
                     "curve": result.curve,
                     "seconds": result.seconds,
                 }
+                if scaler is not None:
+                    state["scaler"] = scaler.state_dict()
                 with replace_file(state_path) as partial:
                     torch.save(state, partial)
     model.eval()

@@ -114,3 +114,39 @@ def test_rates_are_factors_of_the_learning_rate_by_the_start_of_a_name(tmp_path)
         },
         rel=1e-3,
     )  # fmt: skip
+
+
+class Scaler:
+    """The scale of half precision, which grows with each step."""
+
+    def __init__(self):
+        self.scale = 1.0
+
+    def state_dict(self):
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state):
+        self.scale = state["scale"]
+
+
+def test_the_scale_of_half_precision_is_that_of_the_state(tmp_path):
+    def train(scaler, dies_at=None):
+        model = nn.Linear(1, 1)
+
+        def take_step(step):
+            if step == dies_at:
+                raise Killed
+            scaler.scale *= 2
+            return 0.0
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        run_training_loop(
+            model, optimizer, take_step, RECIPE, name="x", state_path=tmp_path / "x.pt",
+            scaler=scaler,
+        )  # fmt: skip
+
+    with pytest.raises(Killed):
+        train(Scaler(), dies_at=7)
+    resumed = Scaler()
+    train(resumed)
+    assert resumed.scale == 2.0**RECIPE.steps

@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import transformers as hf
+from accelerate.state import AcceleratorState
 from tinycolours import make_sample, split_folder
 from tinyhub import TEXT, tokenizer
 
@@ -230,6 +232,51 @@ def test_the_first_stage_is_step_zero_and_survives_a_stop(
     untrained = Connector(start.config, seed=0)
     assert torch.equal(start.out.weight, untrained.out.weight.half().float())
     assert not torch.equal(start.queries, untrained.queries.half().float())
+
+
+def test_the_first_stage_reads_an_encoder_in_half_precision(settings):
+    short = settings(word_steps=2, epochs=1, precision="bfloat16", checkpoints=0)
+    # A process has one precision, unless the library is made to forget it.
+    AcceleratorState._reset_state()
+    try:
+        assert is_trained_model(Path(train_connector(short)))
+    finally:
+        AcceleratorState._reset_state()
+
+
+class OneOfTwo:
+    """What a run asks of accelerate where another process is in the same training."""
+
+    num_processes, device, is_main_process = 2, "cpu", False
+
+    def __init__(self, others):
+        self.others = others
+
+    def reduce(self, own, *, reduction):
+        total = own + self.others
+        return total / 2 if reduction == "mean" else total
+
+
+@pytest.mark.parametrize("others", [0.0, 1.0])
+def test_processes_stop_together(others):
+    run = object.__new__(connector._ConnectorRun)
+    run.settings, run.accelerator = SimpleNamespace(patience=1), OneOfTwo(others)
+    falling = [{"validation": 2.0}, {"validation": 1.0}]
+    assert run._has_converged(falling) == (others > 0)
+    assert run._has_converged([*falling, {"validation": 1.0}])
+
+
+def test_one_process_learns_words_and_the_others_read_its_weights(settings, monkeypatch):
+    path = train_connector(settings(word_steps=2, epochs=1))
+    run = object.__new__(connector._ConnectorRun)
+    run.settings, run.accelerator = settings(word_steps=2, out=path), OneOfTwo(0.0)
+    monkeypatch.setattr(connector, "train_word_stage", None)
+    curve = Path(path) / connector._WORD_CURVE_FILE
+    run.accelerator.wait_for_everyone = lambda: curve.write_text('{"curve": [{"step": 2}]}')
+    read = ima.models.load_model(path).perception.connector
+    assert run._train_word_stage(read)[-1]["step"] == 2
+    first = ima.models.load_model(f"{path}@0").perception.connector
+    assert torch.equal(read.queries, first.queries)
 
 
 def test_all_layers_but_the_last_may_learn_slower(settings):
